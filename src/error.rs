@@ -1,0 +1,309 @@
+//! The one error of this crate: opaque, shared by all who waited for the same fetch, and asked
+//! about with questions.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// Any error of another crate, as Tower's own layers carry it.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why there is no token, or why a request was not sent.
+///
+/// One failed fetch has many waiters, so the error is a cheap clone. It is opaque: ask it with the
+/// `is_*` methods, and read what the authorization server said with [`status`](Error::status),
+/// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
+/// this level only; the cause is behind [`source`](StdError::source).
+///
+/// No text of it holds a secret or a token: neither is ever put in, and what a server replied is
+/// quoted only as far as RFC 6749 §5.2 names the fields, cleaned of control characters and cut to
+/// a bounded length.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::{Error, Token};
+///
+/// let error: Error = Token::bearer("two\nlines").unwrap_err();
+/// assert!(error.is_illegal_token());
+/// assert!(!error.is_timeout());
+/// ```
+#[derive(Clone)]
+pub struct Error {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kind: Kind,
+    message: Cow<'static, str>,
+    reply: Option<Reply>,
+    source: Option<BoxError>,
+}
+
+/// What happened, in one word. Private: new kinds are no breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A setting can't be used as it was given.
+    Config,
+    /// A source of the user's own failed.
+    Source,
+    /// The fetch took longer than it may.
+    Timeout,
+    /// The source panicked.
+    Panic,
+    /// There is no runtime to fetch on, or it is shutting down.
+    Runtime,
+    /// The token can't be put in a header.
+    IllegalToken,
+    /// The credential would have gone where it doesn't belong.
+    Origin,
+    /// The token endpoint could not be reached, or the connection broke.
+    Transport,
+    /// The token endpoint answered with an error.
+    Denied,
+    /// The token endpoint's answer can't be understood.
+    Reply,
+}
+
+/// What the token endpoint answered, as far as it is safe to keep.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) code: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// Longest text of a server's that is kept.
+const QUOTE_LIMIT: usize = 256;
+
+impl Error {
+    /// Wraps the error of a [`TokenSource`](crate::TokenSource) of your own.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let error = tower_auth::Error::other("the vault is sealed");
+    /// assert!(error.is_source());
+    /// assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "the vault is sealed");
+    /// ```
+    pub fn other(source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Source, "the token source failed").with_source(source)
+    }
+
+    pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                kind,
+                message: message.into(),
+                reply: None,
+                source: None,
+            }),
+        }
+    }
+
+    /// An error answer of the token endpoint. Texts of the server's are cleaned and cut here, so
+    /// that no caller can forget to.
+    pub(crate) fn denied(message: impl Into<Cow<'static, str>>, reply: Reply) -> Self {
+        Self::new(Kind::Denied, message).with_reply(reply)
+    }
+
+    pub(crate) fn with_reply(self, reply: Reply) -> Self {
+        self.edit(|inner| {
+            inner.reply = Some(Reply {
+                code: reply.code.as_deref().map(quote),
+                description: reply.description.as_deref().map(quote),
+                ..reply
+            });
+        })
+    }
+
+    pub(crate) fn with_source(self, source: impl Into<BoxError>) -> Self {
+        self.edit(|inner| inner.source = Some(source.into()))
+    }
+
+    /// Only for an error just made, which nobody shares yet.
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            change(inner);
+        }
+        self
+    }
+
+    fn is(&self, kind: Kind) -> bool {
+        self.inner.kind == kind
+    }
+
+    fn has_code(&self, code: &str) -> bool {
+        self.code() == Some(code)
+    }
+
+    fn reply(&self) -> Option<&Reply> {
+        self.inner.reply.as_ref()
+    }
+
+    /// A setting can't be used as it was given: an address without a host, a name that is no
+    /// header name.
+    pub fn is_config(&self) -> bool {
+        self.is(Kind::Config)
+    }
+
+    /// A [`TokenSource`](crate::TokenSource) of your own failed; its error is the
+    /// [`source`](StdError::source).
+    pub fn is_source(&self) -> bool {
+        self.is(Kind::Source)
+    }
+
+    /// The fetch took longer than it may: the whole flight's limit, or the token endpoint's.
+    pub fn is_timeout(&self) -> bool {
+        self.is(Kind::Timeout)
+    }
+
+    /// The source panicked. The panic was caught on the flight's own task; the next attempt
+    /// starts clean.
+    pub fn is_panic(&self) -> bool {
+        self.is(Kind::Panic)
+    }
+
+    /// There is no Tokio runtime to fetch on, or it is shutting down.
+    pub fn is_runtime(&self) -> bool {
+        self.is(Kind::Runtime)
+    }
+
+    /// The token holds bytes that are illegal in a header (RFC 9110 §5.5).
+    pub fn is_illegal_token(&self) -> bool {
+        self.is(Kind::IllegalToken)
+    }
+
+    /// The credential would have gone over cleartext or to an origin it doesn't belong to. The
+    /// request was not sent.
+    pub fn is_origin(&self) -> bool {
+        self.is(Kind::Origin)
+    }
+
+    /// The token endpoint could not be reached, or the connection broke before its answer.
+    pub fn is_transport(&self) -> bool {
+        self.is(Kind::Transport)
+    }
+
+    /// The token endpoint answered with an error: a status that isn't a success, or a 200 that
+    /// carries `error`.
+    pub fn is_denied(&self) -> bool {
+        self.is(Kind::Denied)
+    }
+
+    /// The token endpoint's answer can't be understood: not JSON, no `access_token`, too large,
+    /// a redirect.
+    pub fn is_reply(&self) -> bool {
+        self.is(Kind::Reply)
+    }
+
+    /// The authorization server doesn't know this client or its secret (`invalid_client`,
+    /// RFC 6749 §5.2).
+    pub fn is_invalid_client(&self) -> bool {
+        self.has_code("invalid_client")
+    }
+
+    /// The scope asked for is unknown or not allowed (`invalid_scope`, RFC 6749 §5.2).
+    pub fn is_invalid_scope(&self) -> bool {
+        self.has_code("invalid_scope")
+    }
+
+    /// The grant (a code, a refresh token, an assertion) is wrong, expired or revoked
+    /// (`invalid_grant`, RFC 6749 §5.2).
+    pub fn is_invalid_grant(&self) -> bool {
+        self.has_code("invalid_grant")
+    }
+
+    /// The client may not use this grant (`unauthorized_client`, RFC 6749 §5.2).
+    pub fn is_unauthorized_client(&self) -> bool {
+        self.has_code("unauthorized_client")
+    }
+
+    /// The status of the token endpoint's answer, if it answered.
+    pub fn status(&self) -> Option<StatusCode> {
+        self.reply().map(|reply| reply.status)
+    }
+
+    /// The `error` code of the token endpoint's answer (RFC 6749 §5.2), such as `invalid_client`.
+    pub fn code(&self) -> Option<&str> {
+        self.reply()?.code.as_deref()
+    }
+
+    /// The `error_description` of the token endpoint's answer (RFC 6749 §5.2), without control
+    /// characters, at most 256 bytes of it.
+    pub fn description(&self) -> Option<&str> {
+        self.reply()?.description.as_deref()
+    }
+
+    /// How long the token endpoint asked to be left alone (`Retry-After`, RFC 9110 §10.2.3).
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.reply()?.retry_after
+    }
+}
+
+/// A server's text, safe to print: one line, bounded.
+fn quote(text: &str) -> String {
+    let mut clean = String::new();
+    for c in text.chars() {
+        let c = if c.is_control() || is_direction_override(c) {
+            ' '
+        } else {
+            c
+        };
+        if clean.len() + c.len_utf8() > QUOTE_LIMIT {
+            break;
+        }
+        clean.push(c);
+    }
+    clean
+}
+
+/// Characters that make a terminal or a log viewer show text in another order than it is in.
+fn is_direction_override(c: char) -> bool {
+    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)?;
+        let Some(reply) = self.reply() else {
+            return Ok(());
+        };
+        write!(f, " (status {}", reply.status.as_u16())?;
+        if let Some(code) = &reply.code {
+            write!(f, ", error `{code}`")?;
+        }
+        if let Some(description) = &reply.description {
+            write!(f, ": {description}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Error");
+        debug
+            .field("kind", &self.inner.kind)
+            .field("message", &self.inner.message);
+        if let Some(reply) = self.reply() {
+            debug.field("reply", reply);
+        }
+        if let Some(source) = &self.inner.source {
+            debug.field("source", source);
+        }
+        debug.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let source = self.inner.source.as_deref()?;
+        Some(source)
+    }
+}

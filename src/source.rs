@@ -1,0 +1,130 @@
+//! Where a token comes from.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HeaderName};
+
+use crate::error::Error;
+use crate::token::Token;
+
+/// Asks for a new token.
+///
+/// A source has no cache, no retry and no refresh loop of its own: it asks once and says what came
+/// of it. The [`TokenCache`](crate::TokenCache) calls it on a task of its own, one call at a time,
+/// and bounds how long it may take. Sources wrap sources.
+///
+/// A closure is a source:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_auth::{Reason, Token, TokenCache};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let cache = TokenCache::new(|_reason: Reason| async {
+///     Ok(Token::bearer("from-the-vault")?.expires_in(Duration::from_secs(600)))
+/// });
+/// assert_eq!(cache.token().await?.secret(), "from-the-vault");
+/// # Ok(()) }
+/// ```
+pub trait TokenSource: Send + Sync + 'static {
+    /// Asks for a new token, once.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the token from being issued; [`Error::other`] wraps an error of your own.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future runs on a task of its own that no caller's cancellation stops. It is dropped
+    /// only when the fetch timeout is over or the runtime shuts down.
+    fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send;
+
+    /// The header that this source's tokens travel in; default `Authorization`. A request that
+    /// already has it is the caller's own and passes without waiting for a token.
+    fn header(&self) -> HeaderName {
+        AUTHORIZATION
+    }
+}
+
+impl<F, Fut> TokenSource for F
+where
+    F: Fn(Reason) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Token, Error>> + Send,
+{
+    fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
+        self(reason)
+    }
+}
+
+impl<T> TokenSource for Arc<T>
+where
+    T: TokenSource,
+{
+    fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
+        T::fetch(self, reason)
+    }
+
+    fn header(&self) -> HeaderName {
+        T::header(self)
+    }
+}
+
+/// Why a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// There was none yet.
+    First,
+    /// The one in use is about to expire; it is served on in the meantime.
+    Stale,
+    /// The last one has expired.
+    Expired,
+    /// A server refused the last one.
+    Refused,
+    /// The user asked for a new one.
+    Forced,
+}
+
+impl Reason {
+    /// The reason as one word in lower case, as it stands in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+            Self::Forced => "forced",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A source whose type is forgotten, so that the cache and the layer need no type parameter. The
+/// box costs one allocation a fetch, none a request.
+pub(crate) trait DynTokenSource: Send + Sync + 'static {
+    fn fetch(&self, reason: Reason) -> Fetch<'_>;
+    fn header(&self) -> HeaderName;
+}
+
+pub(crate) type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Token, Error>> + Send + 'a>>;
+
+impl<T> DynTokenSource for T
+where
+    T: TokenSource,
+{
+    fn fetch(&self, reason: Reason) -> Fetch<'_> {
+        Box::pin(TokenSource::fetch(self, reason))
+    }
+
+    fn header(&self) -> HeaderName {
+        TokenSource::header(self)
+    }
+}

@@ -1,0 +1,207 @@
+//! An issued credential, prepared as it goes on the wire.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind};
+
+/// An issued credential: the secret in the header value it travels in, its expiry and scope.
+///
+/// A clone is cheap and is the *same* token: it has the same generation, by which a refusal names
+/// the token it was sent with. The header value is marked sensitive and its bytes are zeroized
+/// when the last clone of it is dropped. [`Debug`](fmt::Debug) redacts.
+///
+/// Expiry is counted from when the fetch was *started*, which is never later than the moment the
+/// server issued the token. Without one the token is used until a server refuses it.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_auth::Token;
+///
+/// let token = Token::bearer("eyJhbGciOi")?
+///     .expires_in(Duration::from_secs(3600))
+///     .with_scope("read:sources");
+/// assert_eq!(token.header_value(), "Bearer eyJhbGciOi");
+/// assert!(!format!("{token:?}").contains("eyJ"));
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Token {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    generation: u64,
+    header: HeaderName,
+    value: HeaderValue,
+    /// Where in `value` the secret starts: behind `Bearer `.
+    secret_at: usize,
+    expiry: Expiry,
+    scope: Option<Arc<str>>,
+}
+
+/// When a token ends, as its source knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// Not known: used until it is refused.
+    Never,
+    /// So long after the fetch was started.
+    In(Duration),
+    /// At a time of the wall clock.
+    At(SystemTime),
+}
+
+/// Longer lifetimes are cut to this: 10 years, far from where clock arithmetic overflows.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+impl Token {
+    /// A bearer token (RFC 6750 §2.1): `Authorization: Bearer <secret>`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or holds bytes that
+    /// are illegal in a header.
+    pub fn bearer(secret: impl Into<SecretString>) -> Result<Self, Error> {
+        Self::prepare(AUTHORIZATION, "Bearer ", &secret.into())
+    }
+
+    /// A token in a header of its own, as it stands: `X-API-Key: <secret>`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or holds bytes that
+    /// are illegal in a header.
+    pub fn header(name: HeaderName, secret: impl Into<SecretString>) -> Result<Self, Error> {
+        Self::prepare(name, "", &secret.into())
+    }
+
+    fn prepare(header: HeaderName, scheme: &str, secret: &SecretString) -> Result<Self, Error> {
+        let secret = secret.expose_secret();
+        // Leading and trailing white space would be stripped on the way (RFC 9110 §5.5), and
+        // another credential would arrive than the one issued.
+        if secret.is_empty() || secret.trim() != secret {
+            return Err(illegal(&header));
+        }
+        let mut wire = Zeroizing::new(Vec::with_capacity(scheme.len() + secret.len()));
+        wire.extend_from_slice(scheme.as_bytes());
+        wire.extend_from_slice(secret.as_bytes());
+        let value = sensitive(wire).ok_or_else(|| illegal(&header))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                generation: next_generation(),
+                header,
+                value,
+                secret_at: scheme.len(),
+                expiry: Expiry::Never,
+                scope: None,
+            }),
+        })
+    }
+
+    /// Sets the lifetime, counted from when the fetch was started. Cut to 10 years.
+    #[must_use]
+    pub fn expires_in(self, lifetime: Duration) -> Self {
+        self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(LONGEST)))
+    }
+
+    /// Sets the time at which the token expires, by the wall clock.
+    #[must_use]
+    pub fn expires_at(self, time: SystemTime) -> Self {
+        self.edit(|inner| inner.expiry = Expiry::At(time))
+    }
+
+    /// Sets the scope that was granted: space-separated, as RFC 6749 §3.3 writes it.
+    #[must_use]
+    pub fn with_scope(self, scope: impl Into<Arc<str>>) -> Self {
+        self.edit(|inner| inner.scope = Some(scope.into()))
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.inner));
+        self
+    }
+
+    /// The header the token travels in: `Authorization` unless it was made otherwise.
+    pub fn header_name(&self) -> &HeaderName {
+        &self.inner.header
+    }
+
+    /// The header's value, marked sensitive.
+    pub fn header_value(&self) -> &HeaderValue {
+        &self.inner.value
+    }
+
+    /// The bare secret, for where the header isn't wanted: a websocket's first message, a shell.
+    pub fn secret(&self) -> &str {
+        // Built from a `str` at a boundary of it, so this is always valid UTF-8.
+        std::str::from_utf8(&self.inner.value.as_bytes()[self.inner.secret_at..]).unwrap_or("")
+    }
+
+    /// The scope that was granted, if the server said it: space-separated (RFC 6749 §3.3).
+    pub fn scope(&self) -> Option<&str> {
+        self.inner.scope.as_deref()
+    }
+
+    pub(crate) fn expiry(&self) -> Expiry {
+        self.inner.expiry
+    }
+
+    /// Which token this is, of all that this process has made. Never 0.
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner.generation
+    }
+
+    /// A copy of the header value that shares no reference count with any other.
+    pub(crate) fn private_header_value(&self) -> HeaderValue {
+        let bytes = Zeroizing::new(self.inner.value.as_bytes().to_vec());
+        sensitive(bytes).unwrap_or_else(|| self.inner.value.clone())
+    }
+
+    /// Whether a server that refused the one would refuse the other.
+    pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+            || (self.inner.header == other.inner.header && self.inner.value == other.inner.value)
+    }
+}
+
+/// A sensitive header value over bytes that are zeroized when its last clone goes.
+fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn illegal(header: &HeaderName) -> Error {
+    let message = format!(
+        "the token is empty or holds bytes that are illegal in the `{header}` header; \
+         check what the token source returns"
+    );
+    Error::new(Kind::IllegalToken, message)
+}
+
+fn next_generation() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("generation", &self.inner.generation)
+            .field("header", &self.inner.header)
+            .field("secret", &"[redacted]")
+            .field("expiry", &self.inner.expiry)
+            .field("scope", &self.inner.scope)
+            .finish()
+    }
+}
