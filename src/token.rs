@@ -132,6 +132,7 @@ impl Token {
     }
 
     /// The header the token travels in: `Authorization` unless it was made otherwise.
+    #[inline]
     pub fn header_name(&self) -> &HeaderName {
         &self.inner.header
     }
@@ -157,6 +158,7 @@ impl Token {
     }
 
     /// Which token this is, of all that this process has made. Never 0.
+    #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.inner.generation
     }

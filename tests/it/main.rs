@@ -1,2 +1,12 @@
 //! One binary for every behaviour, a file each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cache;
+mod challenge;
+mod layer;
+mod origins;
+mod readiness;
+mod refusals;
+mod replay;
+mod support;
+mod types;

@@ -1,0 +1,131 @@
+//! How long a token is good, and from when a new one is fetched behind it.
+//!
+//! ```text
+//!  requested              stale                expired      (the token's own end)
+//!      │── fresh: serve ────│── serve, refresh ────│── wait ──── margin ──│
+//! ```
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::token::{Expiry, Token};
+
+/// From when a token is refreshed, and from when it isn't used any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Windows {
+    pub(crate) refresh_before: Option<Duration>,
+    pub(crate) expiry_margin: Option<Duration>,
+}
+
+/// A lifetime from which on [`REFRESH_BEFORE`] is the default window.
+const LONG_LIFETIME: Duration = Duration::from_secs(20 * 60);
+/// How long before the end a long-lived token is refreshed. Long enough to sit out a short outage
+/// of the authorization server.
+const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
+/// How long before its end a token is no longer sent: a request takes time to arrive, and the
+/// server's clock may be ahead.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
+
+impl Windows {
+    /// A token whose fetch was started at `requested` and that is here `now`.
+    pub(crate) fn hold(&self, token: Token, requested: Moment, now: Moment) -> Held {
+        let lifetime = match token.expiry() {
+            Expiry::Never => None,
+            Expiry::In(lifetime) => Some((requested, lifetime)),
+            Expiry::At(end) => Some((now, end.duration_since(now.wall()).unwrap_or_default())),
+        };
+        let deadlines = lifetime.map(|(from, lifetime)| Deadlines {
+            stale: from.plus(lifetime.saturating_sub(self.refresh_before(lifetime))),
+            expired: from.plus(lifetime.saturating_sub(self.margin(lifetime))),
+        });
+        Held {
+            token,
+            deadlines,
+            hold_off: AtomicU64::new(0),
+        }
+    }
+
+    /// At least twice the margin, so that even a token of seconds is refreshed before anyone has
+    /// to wait for it; at most half of the lifetime, so that it is of use.
+    fn refresh_before(&self, lifetime: Duration) -> Duration {
+        match self.refresh_before {
+            Some(window) => window,
+            None if lifetime >= LONG_LIFETIME => REFRESH_BEFORE,
+            None => lifetime / 4,
+        }
+        .max(self.margin(lifetime) * 2)
+        .min(lifetime / 2)
+    }
+
+    fn margin(&self, lifetime: Duration) -> Duration {
+        match self.expiry_margin {
+            Some(margin) => margin.min(lifetime / 2),
+            None => EXPIRY_MARGIN.min(lifetime / 4),
+        }
+    }
+}
+
+/// A token in use, with its deadlines.
+#[derive(Debug)]
+pub(crate) struct Held {
+    token: Token,
+    deadlines: Option<Deadlines>,
+    /// No refresh is started before this tick: one is in the air, or the last one failed.
+    hold_off: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Deadlines {
+    stale: Moment,
+    expired: Moment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Serve it.
+    Fresh,
+    /// Serve it, and see to a new one.
+    Stale,
+    /// Don't serve it.
+    Expired,
+}
+
+impl Held {
+    #[inline]
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    #[inline]
+    pub(crate) fn freshness(&self, now: Moment) -> Freshness {
+        match &self.deadlines {
+            None => Freshness::Fresh,
+            Some(ends) if now.reached(ends.expired) => Freshness::Expired,
+            Some(ends) if now.reached(ends.stale) => Freshness::Stale,
+            Some(_) => Freshness::Fresh,
+        }
+    }
+
+    /// Whether it can be served with nothing else to do.
+    #[inline]
+    pub(crate) fn serves(&self, now: Moment) -> bool {
+        match self.freshness(now) {
+            Freshness::Fresh => true,
+            Freshness::Stale => now.ticks() < self.hold_off.load(Ordering::Relaxed),
+            Freshness::Expired => false,
+        }
+    }
+
+    pub(crate) fn hold_off_until(&self, until: Moment) {
+        self.hold_off.store(until.ticks(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn refresh_at_once(&self) {
+        self.hold_off.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn may_refresh(&self, now: Moment) -> bool {
+        now.ticks() >= self.hold_off.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,144 @@
+//! Where a credential may go: over `https`, to loopback, or to an origin that the user named.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::Uri;
+
+use crate::error::{Error, Kind};
+use crate::http::AuthRequest;
+use crate::origin::is_secure;
+
+/// An origin (RFC 6454 §4): scheme, host and port.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::Origin;
+///
+/// let origin: Origin = "https://API.example.com".parse()?;
+/// assert_eq!(origin.to_string(), "https://api.example.com:443");
+/// assert!("api.example.com".parse::<Origin>().is_err());
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+impl Origin {
+    fn is_of(&self, request: &impl AuthRequest) -> bool {
+        let (Some(scheme), Some(host)) = (request.scheme(), request.host()) else {
+            return false;
+        };
+        self.scheme.eq_ignore_ascii_case(scheme)
+            && self.host.eq_ignore_ascii_case(host)
+            && request.port().or_else(|| default_port(scheme)) == Some(self.port)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = Error;
+
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) unless the text is `scheme://host[:port]`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || {
+            let message = "an origin is written `scheme://host[:port]`, such as \
+                           `https://api.example.com`, with no path or user name";
+            Error::new(Kind::Config, message)
+        };
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let scheme = uri.scheme_str().ok_or_else(wrong)?.to_ascii_lowercase();
+        let host = uri
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(wrong)?;
+        let has_user = uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'));
+        if has_user || uri.path() != "/" || uri.query().is_some() {
+            return Err(wrong());
+        }
+        let port = uri
+            .port_u16()
+            .or_else(|| default_port(&scheme))
+            .ok_or_else(wrong)?;
+        Ok(Self {
+            host: host.to_ascii_lowercase(),
+            scheme,
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss") {
+        Some(443)
+    } else if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") {
+        Some(80)
+    } else {
+        None
+    }
+}
+
+/// Lets a credential through, or says why not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate {
+    /// `None`: any origin, over a secure channel.
+    only: Option<Vec<Origin>>,
+}
+
+impl Gate {
+    pub(crate) fn only_to(origins: Vec<Origin>) -> Self {
+        Self {
+            only: Some(origins),
+        }
+    }
+
+    /// A request whose URI is only a path passes: the client below decides where it goes, and
+    /// knows what it is.
+    #[inline]
+    pub(crate) fn check(&self, request: &impl AuthRequest) -> Result<(), Error> {
+        let scheme = request.scheme();
+        let open = match &self.only {
+            None if scheme == Some("https") => true,
+            _ if scheme.is_none() && request.host().is_none() => true,
+            None => is_secure(scheme, request.host()),
+            Some(origins) => origins.iter().any(|origin| origin.is_of(request)),
+        };
+        if open {
+            Ok(())
+        } else {
+            Err(self.closed(request))
+        }
+    }
+
+    #[cold]
+    fn closed(&self, request: &impl AuthRequest) -> Error {
+        let scheme = request.scheme().unwrap_or("(no scheme)");
+        let host = request.host().unwrap_or("(no host)");
+        let port = request
+            .port()
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
+        let why = match self.only {
+            None => {
+                "a credential goes over https or to loopback; \
+                 name the origin with `AuthLayer::only_to` to allow it"
+            }
+            Some(_) => "it is none of the origins that `AuthLayer::only_to` names",
+        };
+        let message = format!("no credential is sent to {scheme}://{host}{port}: {why}");
+        Error::new(Kind::Origin, message)
+    }
+}

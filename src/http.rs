@@ -1,0 +1,212 @@
+//! What the layer needs of a request and of a response, so that it fits every client.
+
+use http::header::HeaderMap;
+use http::{Extensions, Method, StatusCode, Uri, Version};
+
+use crate::replay::Replay;
+
+/// A request that a credential can be put on: `http::Request` with any body that is
+/// [`Replay`], and `reqwest::Request`.
+pub trait AuthRequest: Sized {
+    /// What is kept of the request while it is sent for the first time.
+    type Copy;
+
+    /// The header fields.
+    fn headers(&self) -> &HeaderMap;
+
+    /// The header fields, to put the credential in.
+    fn headers_mut(&mut self) -> &mut HeaderMap;
+
+    /// The scheme of the request's URI: `https`, `http`, … `None` where it is only a path, and
+    /// the client below decides where it goes.
+    fn scheme(&self) -> Option<&str>;
+
+    /// The host of the request's URI; an IPv6 address stands in brackets.
+    fn host(&self) -> Option<&str>;
+
+    /// The port, if the URI names one.
+    fn port(&self) -> Option<u16>;
+
+    /// Sees to it that the request can be sent again after this one has been sent, holding no
+    /// more than `limit` bytes of its body. `None`: it can't be sent twice.
+    fn record(&mut self, limit: usize) -> Option<Self::Copy>;
+
+    /// The request again, or `None` if what was kept doesn't suffice.
+    fn replay(copy: Self::Copy) -> Option<Self>;
+}
+
+/// A response that can refuse a credential: `http::Response` with any body, and
+/// `reqwest::Response`.
+pub trait AuthResponse {
+    /// The status code.
+    fn status(&self) -> StatusCode;
+
+    /// The header fields.
+    fn headers(&self) -> &HeaderMap;
+
+    /// The extensions, where the layer leaves why it didn't [replay](crate::NotReplayed).
+    fn extensions_mut(&mut self) -> &mut Extensions;
+}
+
+/// What is kept of an [`http::Request`] to send it again.
+pub struct RequestCopy<B>
+where
+    B: Replay,
+{
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: B::Copy,
+}
+
+impl<B> AuthRequest for http::Request<B>
+where
+    B: Replay,
+{
+    type Copy = RequestCopy<B>;
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+
+    #[inline]
+    fn scheme(&self) -> Option<&str> {
+        self.uri().scheme_str()
+    }
+
+    fn host(&self) -> Option<&str> {
+        self.uri().host()
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.uri().port_u16()
+    }
+
+    #[inline]
+    fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+        Some(RequestCopy {
+            body: self.body_mut().record(limit)?,
+            method: self.method().clone(),
+            uri: self.uri().clone(),
+            version: self.version(),
+            headers: self.headers().clone(),
+            extensions: self.extensions().clone(),
+        })
+    }
+
+    fn replay(copy: Self::Copy) -> Option<Self> {
+        let mut request = Self::new(B::replay(copy.body)?);
+        *request.method_mut() = copy.method;
+        *request.uri_mut() = copy.uri;
+        *request.version_mut() = copy.version;
+        *request.headers_mut() = copy.headers;
+        *request.extensions_mut() = copy.extensions;
+        Some(request)
+    }
+}
+
+impl<B> AuthResponse for http::Response<B> {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        self.extensions_mut()
+    }
+}
+
+impl<B> std::fmt::Debug for RequestCopy<B>
+where
+    B: Replay,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestCopy").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "reqwest")]
+mod with_reqwest {
+    use super::{AuthRequest, AuthResponse, Extensions, HeaderMap, Replay, StatusCode};
+
+    /// What is kept of a [`reqwest::Request`] to send it again.
+    #[derive(Debug)]
+    pub struct ReqwestCopy {
+        head: reqwest::Request,
+        body: Option<<reqwest::Body as Replay>::Copy>,
+    }
+
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    impl AuthRequest for reqwest::Request {
+        type Copy = ReqwestCopy;
+
+        fn headers(&self) -> &HeaderMap {
+            self.headers()
+        }
+
+        fn headers_mut(&mut self) -> &mut HeaderMap {
+            self.headers_mut()
+        }
+
+        fn scheme(&self) -> Option<&str> {
+            Some(self.url().scheme())
+        }
+
+        fn host(&self) -> Option<&str> {
+            self.url().host_str()
+        }
+
+        fn port(&self) -> Option<u16> {
+            self.url().port()
+        }
+
+        fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+            // A request can be cloned as long as it has no stream in it.
+            let mut body = self.body_mut().take();
+            let head = self.try_clone();
+            let kept = match &mut body {
+                None => Some(None),
+                Some(body) => body.record(limit).map(Some),
+            };
+            *self.body_mut() = body;
+            let (head, body) = head.zip(kept)?;
+            Some(ReqwestCopy { head, body })
+        }
+
+        fn replay(copy: Self::Copy) -> Option<Self> {
+            let mut request = copy.head;
+            *request.body_mut() = match copy.body {
+                None => None,
+                Some(body) => Some(reqwest::Body::replay(body)?),
+            };
+            Some(request)
+        }
+    }
+
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    impl AuthResponse for reqwest::Response {
+        fn status(&self) -> StatusCode {
+            self.status()
+        }
+
+        fn headers(&self) -> &HeaderMap {
+            self.headers()
+        }
+
+        fn extensions_mut(&mut self) -> &mut Extensions {
+            self.extensions_mut()
+        }
+    }
+}
+
+#[cfg(feature = "reqwest")]
+pub use with_reqwest::ReqwestCopy;

@@ -1,0 +1,153 @@
+//! Whether a response refuses the credential, and whether a new one could help.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+
+use crate::challenge::Challenge;
+use crate::error::Error;
+use crate::http::AuthResponse;
+
+/// Why a refused request wasn't sent again. The layer leaves it in the extensions of the
+/// refusal, which the caller gets as the server sent it.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::NotReplayed;
+///
+/// fn explain<B>(response: &http::Response<B>) -> &'static str {
+///     match response.extensions().get() {
+///         Some(NotReplayed::InsufficientScope) => "ask for more scope",
+///         Some(NotReplayed::SameToken) => "the source returns the refused token again",
+///         Some(_) => "see the logs",
+///         None => "not refused",
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum NotReplayed {
+    /// [`AuthLayer::retry(false)`](crate::AuthLayer::retry) is set.
+    Off,
+    /// The token is good but not for this (RFC 6750 §3.1): a new one of the same kind would be
+    /// refused as well.
+    InsufficientScope,
+    /// The refusal has no `WWW-Authenticate`, and the layer was told not to replay on such.
+    NoChallenge,
+    /// Not enough of the body was kept: it is larger than the
+    /// [limit](crate::AuthLayer::body_limit), or it can't be read twice.
+    Body,
+    /// No new token could be had.
+    Fetch(Error),
+    /// The source returned the refused token again.
+    SameToken,
+    /// The client became unusable before the request could be sent again.
+    NotReady(Arc<dyn std::error::Error + Send + Sync>),
+    /// The replay was refused as well.
+    Again,
+}
+
+impl fmt::Display for NotReplayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "replay is switched off",
+            Self::InsufficientScope => "the token's scope is insufficient",
+            Self::NoChallenge => "the refusal has no challenge",
+            Self::Body => "the body can't be sent again",
+            Self::Fetch(_) => "no new token could be had",
+            Self::SameToken => "the source returned the refused token again",
+            Self::NotReady(_) => "the client became unusable",
+            Self::Again => "the new token was refused as well",
+        })
+    }
+}
+
+/// What a response says of the credential it was asked with.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    /// Nothing: whatever it is, a new token wouldn't change it.
+    Accepted,
+    /// The token is no longer good.
+    Refused,
+    /// Refused, but the token may well be good.
+    Final(NotReplayed),
+}
+
+/// A user's own idea of a refusal.
+pub(crate) type RefusedIf = Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync>;
+
+/// What counts as a refusal.
+#[derive(Clone)]
+pub(crate) struct Judge {
+    pub(crate) also: Option<RefusedIf>,
+    pub(crate) without_challenge: bool,
+}
+
+/// gRPC's `UNAUTHENTICATED`.
+const UNAUTHENTICATED: &str = "16";
+
+impl Judge {
+    #[inline]
+    pub(crate) fn judge(&self, response: &impl AuthResponse) -> Verdict {
+        let (status, headers) = (response.status(), response.headers());
+        if status == StatusCode::UNAUTHORIZED {
+            return self.judge_challenges(headers);
+        }
+        let refused = (status == StatusCode::OK && is_unauthenticated(headers))
+            || self.also.as_ref().is_some_and(|also| also(status, headers));
+        if refused {
+            Verdict::Refused
+        } else {
+            Verdict::Accepted
+        }
+    }
+
+    #[cold]
+    fn judge_challenges(&self, headers: &HeaderMap) -> Verdict {
+        if !headers.contains_key(WWW_AUTHENTICATE) {
+            return if self.without_challenge {
+                Verdict::Refused
+            } else {
+                Verdict::Final(NotReplayed::NoChallenge)
+            };
+        }
+        if Challenge::parse(headers)
+            .iter()
+            .any(Challenge::is_insufficient_scope)
+        {
+            return Verdict::Final(NotReplayed::InsufficientScope);
+        }
+        Verdict::Refused
+    }
+}
+
+/// A gRPC response without a message carries its status where the headers are ("Trailers-Only"
+/// in the gRPC over HTTP/2 protocol). The content type is looked at first: every other response
+/// ends there.
+#[inline]
+fn is_unauthenticated(headers: &HeaderMap) -> bool {
+    let is_grpc = |kind: &[u8]| {
+        let kind = kind.get(..GRPC.len()).unwrap_or_default();
+        kind.eq_ignore_ascii_case(GRPC)
+    };
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| is_grpc(kind.as_bytes()))
+        && headers
+            .get("grpc-status")
+            .is_some_and(|status| status == UNAUTHENTICATED)
+}
+
+const GRPC: &[u8] = b"application/grpc";
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge")
+            .field("also", &self.also.is_some())
+            .field("without_challenge", &self.without_challenge)
+            .finish()
+    }
+}

@@ -1,0 +1,103 @@
+//! The credential as one clone of the service keeps it.
+//!
+//! A reference count that two threads share bounces between their cores: cloning a shared
+//! `HeaderValue` costs three times what a private one does. So each clone of the service makes
+//! itself a copy of the header, and compares one number to know whether it is still the token in
+//! use. It is made when a clone is used for the *second* time: clients that clone the service for
+//! every request use each clone once, and never pay for a copy.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use http::header::{HeaderName, HeaderValue};
+
+use crate::cache::Lookup;
+use crate::freshness::Held;
+use crate::policy::Policy;
+
+/// What a service clone knows of the token in use.
+#[derive(Debug, Default)]
+pub(crate) enum Stamp {
+    /// Not used yet.
+    #[default]
+    Unused,
+    /// Used once.
+    Used,
+    /// Used again: a copy is worth its price.
+    Private(Arc<PrivateCopy>),
+}
+
+#[derive(Debug)]
+pub(crate) struct PrivateCopy {
+    /// Here so that a request in the air holds on to nothing that other clones hold on to.
+    policy: Arc<Policy>,
+    held: Arc<Held>,
+    value: HeaderValue,
+}
+
+/// The policy, by way of whatever is cheapest to share.
+#[derive(Clone, Debug)]
+pub(crate) enum Handle {
+    Shared(Arc<Policy>),
+    Private(Arc<PrivateCopy>),
+}
+
+impl Stamp {
+    /// The private copy, if there is one of the token in use and it can be served with nothing
+    /// else to do.
+    #[inline]
+    pub(crate) fn current(&self, policy: &Policy) -> Option<&Arc<PrivateCopy>> {
+        match self {
+            Self::Private(copy)
+                if copy.generation() == policy.cache.generation()
+                    && copy.held.serves(policy.cache.now()) =>
+            {
+                Some(copy)
+            }
+            Self::Private(_) | Self::Used | Self::Unused => None,
+        }
+    }
+
+    /// Asks the cache, and makes a copy of what it has when it is time to.
+    pub(crate) fn look_up(&mut self, policy: &Arc<Policy>) -> Lookup {
+        let lookup = policy.cache.lookup(policy.cache.now());
+        if let Lookup::Now(held) = &lookup {
+            match self {
+                Self::Unused => *self = Self::Used,
+                Self::Private(copy) if copy.generation() == held.token().generation() => {}
+                Self::Used | Self::Private(_) => {
+                    *self = Self::Private(Arc::new(PrivateCopy {
+                        policy: Arc::clone(policy),
+                        held: Arc::clone(held),
+                        value: held.token().private_header_value(),
+                    }));
+                }
+            }
+        }
+        lookup
+    }
+}
+
+impl PrivateCopy {
+    #[inline]
+    pub(crate) fn header(&self) -> (&HeaderName, &HeaderValue) {
+        (self.held.token().header_name(), &self.value)
+    }
+
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.held.token().generation()
+    }
+}
+
+impl Deref for Handle {
+    type Target = Policy;
+
+    #[inline]
+    fn deref(&self) -> &Policy {
+        match self {
+            Self::Shared(policy) => policy,
+            Self::Private(copy) => &copy.policy,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! A token source whose every fetch the test answers by hand, and an API that accepts the tokens
+//! it is told to.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::sync::{mpsc, oneshot};
+use tower_auth::{Clock, Error, Moment, Reason, Token, TokenCache, TokenCacheBuilder, TokenSource};
+use tower_service::Service;
+
+/// A source that hands each of its fetches to the test. A fetch that the test drops hangs.
+pub(crate) fn source() -> (impl TokenSource, Fetches) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let source = move |reason| {
+        let (answer, answered) = oneshot::channel();
+        let asked = sender.send(Fetch { reason, answer });
+        async move {
+            asked.expect("the test is over");
+            match answered.await {
+                Ok(answer) => answer(),
+                Err(_) => std::future::pending().await,
+            }
+        }
+    };
+    (source, Fetches { receiver })
+}
+
+type Answer = Box<dyn FnOnce() -> Result<Token, Error> + Send>;
+
+/// The fetches that a source was asked for.
+pub(crate) struct Fetches {
+    receiver: mpsc::UnboundedReceiver<Fetch>,
+}
+
+/// A fetch in the air.
+pub(crate) struct Fetch {
+    pub(crate) reason: Reason,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Fetches {
+    /// Waits for the next fetch to be asked for.
+    pub(crate) async fn next(&mut self) -> Fetch {
+        self.receiver.recv().await.expect("the source is gone")
+    }
+
+    /// Lets every task that can run do so, and then asserts that no fetch was asked for.
+    pub(crate) async fn none(&mut self) {
+        settle().await;
+        if let Ok(fetch) = self.receiver.try_recv() {
+            panic!("a fetch that nobody needed: {}", fetch.reason);
+        }
+    }
+}
+
+impl Fetch {
+    pub(crate) fn answer(self, answer: Result<Token, Error>) {
+        self.with(move || answer);
+    }
+
+    /// Answers with a bearer token that never expires.
+    pub(crate) fn issue(self, secret: &str) {
+        self.answer(Token::bearer(secret));
+    }
+
+    /// Answers with a bearer token of this lifetime.
+    pub(crate) fn issue_for(self, secret: &str, lifetime: Duration) {
+        self.answer(Token::bearer(secret).map(|token| token.expires_in(lifetime)));
+    }
+
+    pub(crate) fn fail(self, message: &str) {
+        self.answer(Err(Error::other(message)));
+    }
+
+    /// Lets the source panic.
+    pub(crate) fn panic(self) {
+        self.with(|| panic!("a source that panics, as the test wants it"));
+    }
+
+    fn with(self, answer: impl FnOnce() -> Result<Token, Error> + Send + 'static) {
+        assert!(
+            self.answer.send(Box::new(answer)).is_ok(),
+            "the fetch was dropped"
+        );
+    }
+}
+
+/// Lets every other task run until all wait. On a runtime of one thread.
+pub(crate) async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A cache whose clocks are Tokio's, which a test pauses.
+pub(crate) fn paused(source: impl TokenSource) -> TokenCacheBuilder {
+    TokenCache::builder(source).clock(paused_clock())
+}
+
+pub(crate) fn paused_clock() -> Clock {
+    let start = tokio::time::Instant::now();
+    Clock::custom(move || {
+        let now = Duration::from_secs(1_000_000) + start.elapsed();
+        Moment::new(now, UNIX_EPOCH + now)
+    })
+}
+
+/// A token source that issues `token-1`, `token-2`, …, and counts.
+#[derive(Clone, Default)]
+pub(crate) struct Counting {
+    issued: Arc<Mutex<usize>>,
+}
+
+impl Counting {
+    pub(crate) fn issued(&self) -> usize {
+        *self.issued.lock().unwrap()
+    }
+}
+
+impl TokenSource for Counting {
+    fn fetch(&self, _: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
+        let mut issued = self.issued.lock().unwrap();
+        *issued += 1;
+        ready(Token::bearer(format!("token-{issued}")))
+    }
+}
+
+/// An API that accepts what it is told to, refuses all else with 401, and remembers what it saw.
+#[derive(Clone, Default)]
+pub(crate) struct Api {
+    inner: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    accepted: HashSet<String>,
+    credentials: Vec<String>,
+}
+
+impl Api {
+    pub(crate) fn accepting<const N: usize>(secrets: [&str; N]) -> Self {
+        let api = Self::default();
+        for secret in secrets {
+            api.accept(secret);
+        }
+        api
+    }
+
+    pub(crate) fn accept(&self, secret: &str) {
+        self.inner
+            .lock()
+            .unwrap()
+            .accepted
+            .insert(format!("Bearer {secret}"));
+    }
+
+    pub(crate) fn revoke(&self, secret: &str) {
+        self.inner
+            .lock()
+            .unwrap()
+            .accepted
+            .remove(&format!("Bearer {secret}"));
+    }
+
+    /// The `Authorization` of every request so far; `-` for none.
+    pub(crate) fn credentials(&self) -> Vec<String> {
+        self.inner.lock().unwrap().credentials.clone()
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.inner.lock().unwrap().credentials.len()
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let mut seen = self.inner.lock().unwrap();
+        let credential = match request.headers().get(AUTHORIZATION) {
+            Some(value) => value.to_str().unwrap().to_owned(),
+            None => String::from("-"),
+        };
+        let accepted = seen.accepted.contains(&credential);
+        seen.credentials.push(credential);
+        let mut response = Response::new(Full::default());
+        if !accepted {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            *response.body_mut() = Full::from("who are you?");
+        }
+        response
+    }
+}
+
+impl<B> Service<Request<B>> for Api {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.answer(&request)))
+    }
+}
+
+/// A request with a body in memory, to an API over https.
+pub(crate) fn request(body: &'static str) -> Request<Full<Bytes>> {
+    Request::post("https://api.example.com/things")
+        .body(Full::from(body))
+        .unwrap()
+}
+
+/// Polls a service ready and calls it, leaving it to be called again.
+pub(crate) async fn call<S, Req>(client: &mut S, request: Req) -> Result<S::Response, S::Error>
+where
+    S: Service<Req>,
+{
+    std::future::poll_fn(|cx| client.poll_ready(cx)).await?;
+    client.call(request).await
+}

@@ -1,0 +1,82 @@
+//! What can be sent between threads, shared by them, and moved while it is polled.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tower_auth::{
+    Acquire, Auth, AuthLayer, Challenge, Clock, Error, Moment, NotReplayed, Origin, Reason,
+    ResponseFuture, Token, TokenCache, TokenCacheBuilder,
+};
+
+use crate::support::Api;
+
+fn send<T: Send>() {}
+fn sync<T: Sync>() {}
+fn unpin<T: Unpin>() {}
+fn is_clone<T: Clone>() {}
+fn error<T: std::error::Error + Send + Sync + 'static>() {}
+
+type Future = ResponseFuture<Api, Request<Full<Bytes>>>;
+
+#[test]
+fn everything_is_send_and_sync_and_unpin_and_handles_are_clone() {
+    macro_rules! all {
+        ($($name:ty),* $(,)?) => {$(
+            send::<$name>();
+            sync::<$name>();
+            unpin::<$name>();
+        )*};
+    }
+    all!(
+        Acquire,
+        Auth<Api>,
+        AuthLayer,
+        Challenge,
+        Clock,
+        Error,
+        Future,
+        Moment,
+        NotReplayed,
+        Origin,
+        Reason,
+        Token,
+        TokenCache,
+        TokenCacheBuilder,
+    );
+    macro_rules! cloned {
+        ($($name:ty),* $(,)?) => {$( is_clone::<$name>(); )*};
+    }
+    cloned!(
+        Auth<Api>,
+        AuthLayer,
+        Challenge,
+        Clock,
+        Error,
+        Origin,
+        Token,
+        TokenCache
+    );
+    error::<Error>();
+}
+
+/// A future over a service whose own isn't `Unpin` is pinned like any other, and is `Send` if
+/// that is.
+#[test]
+fn a_response_future_is_send_if_what_it_is_made_of_is() {
+    fn assert_send<T: Send>(_: &T) {}
+    let client = tower::service_fn(|_: Request<Full<Bytes>>| async {
+        tokio::task::yield_now().await;
+        Ok::<_, std::io::Error>(http::Response::new(()))
+    });
+    let layer = AuthLayer::new(|_| async { Token::bearer("secret") });
+    let mut client = tower::Layer::layer(&layer, client);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _inside = runtime.enter();
+    let request = Request::get("https://api.example.com")
+        .body(Full::default())
+        .unwrap();
+    assert_send(&tower_service::Service::call(&mut client, request));
+}
