@@ -112,14 +112,10 @@ impl Error {
         Self::new(Kind::Denied, message).with_reply(reply)
     }
 
-    pub(crate) fn with_reply(self, reply: Reply) -> Self {
-        self.edit(|inner| {
-            inner.reply = Some(Reply {
-                code: reply.code.as_deref().map(quote),
-                description: reply.description.as_deref().map(quote),
-                ..reply
-            });
-        })
+    pub(crate) fn with_reply(self, mut reply: Reply) -> Self {
+        reply.code = reply.code.as_deref().map(quote);
+        reply.description = reply.description.as_deref().map(quote);
+        self.edit(|inner| inner.reply = Some(reply))
     }
 
     pub(crate) fn with_source(self, source: impl Into<BoxError>) -> Self {

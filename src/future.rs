@@ -14,14 +14,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::header::{HeaderName, HeaderValue};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::cache::{Acquire, Lookup};
 use crate::error::{BoxError, Error};
 use crate::http::{AuthRequest, AuthResponse};
-use crate::policy::{Policy, Stamped, put};
-use crate::refusal::{NotReplayed, Verdict};
+use crate::policy::{Policy, put};
+use crate::refusal::NotReplayed;
 use crate::stamp::Handle;
 use crate::token::Token;
 
@@ -77,7 +78,7 @@ struct Unsent<S, Req> {
 
 /// What is kept of a request that was sent.
 #[derive(Default)]
-pub(crate) enum Sent<S, Req>
+enum Sent<S, Req>
 where
     Req: AuthRequest,
 {
@@ -124,8 +125,13 @@ where
         }
     }
 
+    /// A request that passes as it is.
+    pub(crate) fn passing(response: S::Future) -> Self {
+        Self::sending(response, Sent::Untouched)
+    }
+
     #[inline]
-    pub(crate) fn sending(response: S::Future, sent: Sent<S, Req>) -> Self {
+    fn sending(response: S::Future, sent: Sent<S, Req>) -> Self {
         Self {
             state: State::Sending { response, sent },
         }
@@ -136,6 +142,52 @@ where
         Self {
             state: State::Failed { error: Some(error) },
         }
+    }
+}
+
+impl<S, Req> ResponseFuture<S, Req>
+where
+    S: Service<Req> + Clone,
+    Req: AuthRequest,
+{
+    /// Puts the credential on a request and sends it, on a service that is ready.
+    #[inline]
+    pub(crate) fn send(
+        inner: &mut S,
+        mut request: Req,
+        credential: (&HeaderName, &HeaderValue),
+        generation: u64,
+        policy: Handle,
+    ) -> Self {
+        let copy = policy.record(&mut request, credential.0);
+        match policy.stamp(&mut request, credential) {
+            Ok(true) => {}
+            Ok(false) => return Self::passing(inner.call(request)),
+            Err(error) => return Self::failed(error),
+        }
+        // Two arms, because a copy is large: where there is none, none should be moved.
+        let Some(copy) = copy else {
+            let again = None;
+            let response = inner.call(request);
+            return Self::sending(
+                response,
+                Sent::Stamped {
+                    generation,
+                    policy,
+                    again,
+                },
+            );
+        };
+        let again = Some((inner.clone(), copy));
+        let response = inner.call(request);
+        Self::sending(
+            response,
+            Sent::Stamped {
+                generation,
+                policy,
+                again,
+            },
+        )
     }
 }
 
@@ -155,7 +207,18 @@ where
             let step = match state.as_mut().project() {
                 StateProj::Sending { response, sent } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    sent.answered(response)
+                    match sent {
+                        Sent::Stamped {
+                            generation,
+                            policy,
+                            again,
+                        } if policy.judge.refuses(&response) => {
+                            refused(response, *generation, policy.clone(), again.take())
+                        }
+                        Sent::Stamped { .. } | Sent::Untouched => {
+                            return Poll::Ready(Ok(response));
+                        }
+                    }
                 }
                 StateProj::Acquiring { acquire, unsent } => {
                     let token = ready!(Pin::new(acquire).poll(cx))?;
@@ -214,63 +277,23 @@ where
             mut request,
             policy,
         } = self;
-        let stamped = policy.stamp(&mut request, token.header_name(), token.header_value())?;
-        let sent = Sent::new(stamped, &inner, token.generation(), policy);
+        let credential = (token.header_name(), token.header_value());
+        let copy = policy.record(&mut request, credential.0);
+        let sent = if policy.stamp(&mut request, credential)? {
+            Sent::Stamped {
+                generation: token.generation(),
+                policy,
+                again: copy.map(|copy| (inner.clone(), copy)),
+            }
+        } else {
+            Sent::Untouched
+        };
         let request = Some(request);
         Ok(State::Readying {
             inner,
             request,
             sent,
         })
-    }
-}
-
-impl<S, Req> Sent<S, Req>
-where
-    S: Clone,
-    Req: AuthRequest,
-{
-    /// What is kept of a request. `inner` is cloned only if there may be a replay.
-    #[inline]
-    pub(crate) fn new(
-        stamped: Stamped<Req::Copy>,
-        inner: &S,
-        generation: u64,
-        policy: Handle,
-    ) -> Self {
-        match stamped {
-            Stamped::Callers => Self::Untouched,
-            Stamped::Ours(copy) => Self::Stamped {
-                generation,
-                policy,
-                again: copy.map(|copy| (inner.clone(), copy)),
-            },
-        }
-    }
-}
-
-impl<S, Req> Sent<S, Req>
-where
-    S: Service<Req>,
-    S::Response: AuthResponse,
-    Req: AuthRequest,
-{
-    /// Takes nothing out of its place unless the response is a refusal.
-    #[inline]
-    fn answered(&mut self, response: S::Response) -> Step<S, Req> {
-        let Self::Stamped {
-            generation,
-            policy,
-            again,
-        } = self
-        else {
-            return ControlFlow::Break(response);
-        };
-        match policy.judge.judge(&response) {
-            Verdict::Accepted => ControlFlow::Break(response),
-            Verdict::Final(why) => ControlFlow::Break(noted(response, why)),
-            Verdict::Refused => refused(response, *generation, policy.clone(), again.take()),
-        }
     }
 }
 
@@ -287,6 +310,9 @@ where
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
+    if let Some(why) = policy.judge.stands(&response) {
+        return ControlFlow::Break(noted(response, why));
+    }
     policy.cache.reject_generation(generation);
     if !policy.retry {
         return ControlFlow::Break(noted(response, NotReplayed::Off));
@@ -321,8 +347,8 @@ where
 {
     fn renewed(mut self, token: Result<&Token, &Error>) -> Step<S, Req> {
         let stamped = token.map_err(Error::clone).and_then(|token| {
-            let value = token.header_value().clone();
-            put(&mut self.request, token.header_name(), value).map(|()| token)
+            let credential = (token.header_name(), token.header_value());
+            put(&mut self.request, credential).map(|()| token)
         });
         match stamped {
             Err(error) => self.give_up(NotReplayed::Fetch(error)),
@@ -362,14 +388,14 @@ fn answered_again<R>(response: R, generation: u64, policy: &Policy) -> R
 where
     R: AuthResponse,
 {
-    match policy.judge.judge(&response) {
-        Verdict::Accepted => response,
-        Verdict::Final(why) => noted(response, why),
-        Verdict::Refused => {
-            policy.cache.reject_generation(generation);
-            noted(response, NotReplayed::Again)
-        }
+    if !policy.judge.refuses(&response) {
+        return response;
     }
+    let why = policy.judge.stands(&response).unwrap_or_else(|| {
+        policy.cache.reject_generation(generation);
+        NotReplayed::Again
+    });
+    noted(response, why)
 }
 
 /// The refusal as the server sent it, with the reason why it stands.

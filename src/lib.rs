@@ -38,6 +38,9 @@ mod service;
 
 mod layer;
 
+// Floor 4: ready-made sources.
+pub mod oauth2;
+
 pub use cache::{Acquire, TokenCache, TokenCacheBuilder};
 pub use challenge::Challenge;
 pub use clock::{Clock, Moment};

@@ -65,17 +65,6 @@ impl fmt::Display for NotReplayed {
     }
 }
 
-/// What a response says of the credential it was asked with.
-#[derive(Clone, Debug)]
-pub(crate) enum Verdict {
-    /// Nothing: whatever it is, a new token wouldn't change it.
-    Accepted,
-    /// The token is no longer good.
-    Refused,
-    /// Refused, but the token may well be good.
-    Final(NotReplayed),
-}
-
 /// A user's own idea of a refusal.
 pub(crate) type RefusedIf = Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync>;
 
@@ -90,37 +79,28 @@ pub(crate) struct Judge {
 const UNAUTHENTICATED: &str = "16";
 
 impl Judge {
+    /// Whether the response refuses the credential it was asked with.
     #[inline]
-    pub(crate) fn judge(&self, response: &impl AuthResponse) -> Verdict {
+    pub(crate) fn refuses(&self, response: &impl AuthResponse) -> bool {
         let (status, headers) = (response.status(), response.headers());
-        if status == StatusCode::UNAUTHORIZED {
-            return self.judge_challenges(headers);
-        }
-        let refused = (status == StatusCode::OK && is_unauthenticated(headers))
-            || self.also.as_ref().is_some_and(|also| also(status, headers));
-        if refused {
-            Verdict::Refused
-        } else {
-            Verdict::Accepted
-        }
+        status == StatusCode::UNAUTHORIZED
+            || (status == StatusCode::OK && is_unauthenticated(headers))
+            || self.also.as_ref().is_some_and(|also| also(status, headers))
     }
 
+    /// Why a refusal stands though a new token could be had: it wouldn't change the answer.
     #[cold]
-    fn judge_challenges(&self, headers: &HeaderMap) -> Verdict {
-        if !headers.contains_key(WWW_AUTHENTICATE) {
-            return if self.without_challenge {
-                Verdict::Refused
-            } else {
-                Verdict::Final(NotReplayed::NoChallenge)
-            };
+    pub(crate) fn stands(&self, refusal: &impl AuthResponse) -> Option<NotReplayed> {
+        let headers = refusal.headers();
+        if refusal.status() != StatusCode::UNAUTHORIZED {
+            None
+        } else if !headers.contains_key(WWW_AUTHENTICATE) {
+            (!self.without_challenge).then_some(NotReplayed::NoChallenge)
+        } else {
+            let challenges = Challenge::parse(headers);
+            let insufficient = challenges.iter().any(Challenge::is_insufficient_scope);
+            insufficient.then_some(NotReplayed::InsufficientScope)
         }
-        if Challenge::parse(headers)
-            .iter()
-            .any(Challenge::is_insufficient_scope)
-        {
-            return Verdict::Final(NotReplayed::InsufficientScope);
-        }
-        Verdict::Refused
     }
 }
 

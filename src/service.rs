@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use crate::cache::Lookup;
 use crate::error::BoxError;
-use crate::future::{ResponseFuture, Sent};
+use crate::future::ResponseFuture;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::Policy;
 use crate::stamp::{Handle, Stamp};
@@ -83,25 +83,24 @@ where
     }
 
     #[inline]
-    fn call(&mut self, mut request: Req) -> Self::Future {
+    fn call(&mut self, request: Req) -> Self::Future {
         let Some(copy) = self.stamp.current(&self.policy) else {
             return self.call_looking_up(request);
         };
-        let (name, value) = copy.header();
-        match self.policy.stamp(&mut request, name, value) {
-            Err(error) => ResponseFuture::failed(error),
-            Ok(stamped) => {
-                let policy = Handle::Private(Arc::clone(copy));
-                let sent = Sent::new(stamped, &self.inner, copy.generation(), policy);
-                ResponseFuture::sending(self.inner.call(request), sent)
-            }
-        }
+        let policy = Handle::Private(Arc::clone(copy));
+        ResponseFuture::send(
+            &mut self.inner,
+            request,
+            copy.header(),
+            copy.generation(),
+            policy,
+        )
     }
 }
 
 impl<S> Auth<S> {
     /// Without a private copy that is up to date.
-    fn call_looking_up<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req>
+    fn call_looking_up<Req>(&mut self, request: Req) -> ResponseFuture<S, Req>
     where
         S: Service<Req> + Clone,
         Req: AuthRequest,
@@ -109,7 +108,7 @@ impl<S> Auth<S> {
         // Before a token is waited for, or even fetched.
         match self.policy.admits(&request, self.policy.cache.header()) {
             Ok(true) => {}
-            Ok(false) => return ResponseFuture::sending(self.inner.call(request), Sent::Untouched),
+            Ok(false) => return ResponseFuture::passing(self.inner.call(request)),
             Err(error) => return ResponseFuture::failed(error),
         }
         let policy = Handle::Shared(Arc::clone(&self.policy));
@@ -121,13 +120,9 @@ impl<S> Auth<S> {
             }
             Lookup::Now(held) => {
                 let token = held.token();
-                match policy.stamp(&mut request, token.header_name(), token.header_value()) {
-                    Err(error) => ResponseFuture::failed(error),
-                    Ok(stamped) => {
-                        let sent = Sent::new(stamped, &self.inner, token.generation(), policy);
-                        ResponseFuture::sending(self.inner.call(request), sent)
-                    }
-                }
+                let credential = (token.header_name(), token.header_value());
+                let generation = token.generation();
+                ResponseFuture::send(&mut self.inner, request, credential, generation, policy)
             }
         }
     }

@@ -3,10 +3,13 @@
 
 mod cache;
 mod challenge;
+mod client_credentials;
 mod layer;
 mod origins;
 mod readiness;
 mod refusals;
 mod replay;
 mod support;
+mod token_reply;
+mod token_server;
 mod types;

@@ -1,0 +1,120 @@
+//! Client authentication (RFC 6749 §2.3): how the id and the secret are shown to the server.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::params::Params;
+use crate::error::{Error, Kind};
+
+/// Who the client is, and where in the request it says so.
+pub(crate) struct ClientAuth {
+    id: String,
+    /// `None`: a public client (RFC 6749 §2.1).
+    secret: Option<SecretString>,
+    method: Method,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    /// `client_secret_post`, and `none` without a secret.
+    Body,
+    /// `client_secret_basic`.
+    Basic,
+}
+
+impl ClientAuth {
+    /// An empty secret is refused: it is an unset variable far more often than a client's own.
+    pub(crate) fn confidential(id: String, secret: SecretString) -> Result<Self, Error> {
+        if secret.expose_secret().is_empty() {
+            let message = "the client secret is empty; use a `public` constructor for a client \
+                           that has none";
+            return Err(Error::new(Kind::Config, message));
+        }
+        Self::new(id, Some(secret))
+    }
+
+    pub(crate) fn public(id: String) -> Result<Self, Error> {
+        Self::new(id, None)
+    }
+
+    fn new(id: String, secret: Option<SecretString>) -> Result<Self, Error> {
+        if id.is_empty() {
+            return Err(Error::new(Kind::Config, "the client id is empty"));
+        }
+        Ok(Self {
+            id,
+            secret,
+            method: Method::Body,
+        })
+    }
+
+    pub(crate) fn use_basic(&mut self) {
+        self.method = Method::Basic;
+    }
+
+    fn secret(&self) -> &str {
+        self.secret
+            .as_ref()
+            .map_or("", |secret| secret.expose_secret())
+    }
+
+    /// Adds what goes in the body: nothing if the header has it, for a client must not use two
+    /// methods at once (RFC 6749 §2.3).
+    pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
+        if self.method == Method::Body {
+            params.push("client_id", &self.id);
+            params.push_secret("client_secret", self.secret());
+        }
+    }
+
+    /// The `Authorization` header, if the client authenticates there.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        if self.method != Method::Basic {
+            return None;
+        }
+        let encoded = self.basic();
+        let mut wire = Zeroizing::new(Vec::with_capacity("Basic ".len() + encoded.len()));
+        wire.extend_from_slice(b"Basic ");
+        wire.extend_from_slice(encoded.as_bytes());
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(wire)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// Every spelling of the secret that a server could echo.
+    pub(crate) fn secrets(&self) -> Vec<Zeroizing<String>> {
+        let Some(secret) = &self.secret else {
+            return Vec::new();
+        };
+        let secret = secret.expose_secret();
+        vec![Zeroizing::new(secret.to_owned()), self.basic()]
+    }
+
+    /// Id and secret are form-encoded *before* they are joined (RFC 6749 §2.3.1, appendix B), so
+    /// that a colon in the id can't end it.
+    fn basic(&self) -> Zeroizing<String> {
+        let (id, secret) = (self.id.as_bytes(), self.secret().as_bytes());
+        let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
+        pair.extend(form_urlencoded::byte_serialize(id));
+        pair.push(':');
+        pair.extend(form_urlencoded::byte_serialize(secret));
+        Zeroizing::new(STANDARD.encode(pair.as_bytes()))
+    }
+}
+
+impl fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = self.secret.as_ref().map(|_| format_args!("[redacted]"));
+        f.debug_struct("ClientAuth")
+            .field("id", &self.id)
+            .field("secret", &secret)
+            .field("method", &self.method)
+            .finish()
+    }
+}

@@ -1,0 +1,33 @@
+//! Tokens from an OAuth 2.0 token endpoint (RFC 6749), one source per grant.
+//!
+//! ```no_run
+//! # #[cfg(feature = "reqwest")] {
+//! use tower_auth::oauth2::ClientCredentials;
+//! use tower_auth::{Reason, TokenSource};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+//! let url = "https://example.auth0.com/oauth/token";
+//! let source = ClientCredentials::new(url, "my-id", "my-secret")?
+//!     .audience("https://api.example.com");
+//! let token = source.fetch(Reason::First).await?;
+//! # Ok(()) }
+//! # }
+//! ```
+
+mod client_auth;
+mod client_credentials;
+mod endpoint;
+mod jwt;
+mod members;
+mod params;
+mod redact;
+mod reply;
+#[cfg(feature = "reqwest")]
+mod reqwest_transport;
+mod retry_after;
+mod transport;
+mod url;
+
+pub use client_credentials::ClientCredentials;
+pub use transport::Transport;
+pub use url::TokenUrl;

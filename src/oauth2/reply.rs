@@ -1,0 +1,226 @@
+//! What a token endpoint answered: a token (RFC 6749 §5.1), a refusal (§5.2), or neither.
+//!
+//! Nothing here quotes the body but the two fields of a refusal that are meant to be read, and
+//! those only past the [`Redactor`].
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::jwt;
+use super::members::{self, Malformed, Member, Members};
+use super::redact::Redactor;
+use super::retry_after;
+use crate::error::{Error, Kind, Reply};
+use crate::token::{Expiry, Token};
+
+/// A token that was issued, and what was said of it.
+pub(crate) struct TokenReply {
+    access_token: SecretString,
+    /// `None`: neither the server nor the token itself says it.
+    expiry: Option<Expiry>,
+    scope: Scope,
+}
+
+enum Scope {
+    /// The one that was asked for (RFC 6749 §5.1).
+    AsRequested,
+    Granted(String),
+    /// Said in a way that isn't RFC 6749's, such as an array.
+    Unknown,
+}
+
+impl TokenReply {
+    /// The bearer token. `requested` is the scope that was asked for, `assumed` the lifetime of a
+    /// token about which nothing is known.
+    pub(crate) fn into_token(
+        self,
+        requested: Option<&str>,
+        assumed: Duration,
+    ) -> Result<Token, Error> {
+        let token = Token::bearer(self.access_token)?;
+        let token = match self.expiry {
+            Some(Expiry::In(lifetime)) => token.expires_in(lifetime),
+            Some(Expiry::At(time)) => token.expires_at(time),
+            Some(Expiry::Never) | None => token.expires_in(assumed),
+        };
+        Ok(match (self.scope, requested) {
+            (Scope::Granted(scope), _) => token.with_scope(scope),
+            (Scope::AsRequested, Some(scope)) => token.with_scope(scope),
+            (Scope::AsRequested, None) | (Scope::Unknown, _) => token,
+        })
+    }
+}
+
+/// An answer with its body read.
+pub(crate) struct Answer<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a [u8],
+}
+
+impl Answer<'_> {
+    /// Reads a token out of an answer to a request that was started at `now`.
+    pub(crate) fn read(&self, redactor: Redactor, now: SystemTime) -> Result<TokenReply, Error> {
+        let members = members::parse(self.body);
+        if self.status.is_client_error() || self.status.is_server_error() {
+            // A refusal is one in any shape: HTML of a proxy, nothing at all.
+            return Err(self.denied(&members.unwrap_or_default(), redactor, now));
+        }
+        if !self.status.is_success() {
+            return Err(unusable(self.status, "has a status that is no answer"));
+        }
+        let members = members.map_err(|malformed| self.malformed(malformed, &redactor))?;
+        if members.access_token.is_nothing() && !members.error.is_nothing() {
+            return Err(self.denied(&members, redactor, now));
+        }
+        issued(members, now).map_err(|what| unusable(self.status, what))
+    }
+
+    fn denied(&self, members: &Members, mut redactor: Redactor, now: SystemTime) -> Error {
+        if let Some(token) = members.access_token.text() {
+            redactor.hide(token);
+        }
+        let code = members.error.text().map(|code| {
+            if is_registered(code) {
+                // A published word is nobody's secret, and it is acted upon.
+                code.to_owned()
+            } else {
+                redactor.redact(code)
+            }
+        });
+        let description = members.error_description.text();
+        let message = match code.as_deref() {
+            Some("invalid_client") => {
+                "the token endpoint doesn't accept this client; check the id, the secret, and \
+                 whether it wants them in the body or as basic authentication"
+            }
+            _ if self.status.is_server_error() => "the token endpoint failed",
+            _ => "the token endpoint refused to issue a token",
+        };
+        let reply = Reply {
+            status: self.status,
+            description: description.map(|text| redactor.redact(text)),
+            retry_after: retry_after::parse(self.headers, now),
+            code,
+        };
+        Error::denied(message, reply)
+    }
+
+    fn malformed(&self, malformed: Malformed, redactor: &Redactor) -> Error {
+        let what = match malformed {
+            Malformed::Empty => "has no body",
+            Malformed::NotJson => "is not valid JSON",
+            Malformed::NotAnObject => "is JSON, but not an object",
+        };
+        let content_type = redactor.redact(&content_type(self.headers));
+        unusable(
+            self.status,
+            &format!("{what}; its content type is {content_type}"),
+        )
+    }
+}
+
+/// An answer that can't be understood. `what` must hold no text of the body.
+pub(crate) fn unusable(status: StatusCode, what: &str) -> Error {
+    let reply = Reply {
+        status,
+        ..Reply::default()
+    };
+    Error::new(Kind::Reply, format!("the token endpoint's reply {what}")).with_reply(reply)
+}
+
+/// The token, or what is wrong with the answer.
+fn issued(members: Members, now: SystemTime) -> Result<TokenReply, &'static str> {
+    if members.stands_twice {
+        return Err("has a member that stands twice, and which is meant can't be told");
+    }
+    match &members.token_type {
+        Member::Absent | Member::Null => {}
+        Member::Text(kind) if kind.expose_secret().eq_ignore_ascii_case("bearer") => {}
+        _ => return Err("has a `token_type` other than `Bearer`, which is the only one supported"),
+    }
+    let expires_in = lifetime(&members.expires_in)?;
+    let access_token = match members.access_token {
+        Member::Text(token) if !token.expose_secret().is_empty() => token,
+        Member::Absent | Member::Null => return Err("has no `access_token`"),
+        Member::Text(_) => return Err("has an empty `access_token`"),
+        Member::Number(_) | Member::Other => return Err("has an `access_token` that is no text"),
+    };
+    let expiry = match expires_in {
+        Some(lifetime) => Some(Expiry::In(lifetime)),
+        None => jwt::expiry(access_token.expose_secret(), now),
+    };
+    let scope = match &members.scope {
+        Member::Text(scope) if !scope.expose_secret().trim().is_empty() => {
+            Scope::Granted(scope.expose_secret().to_owned())
+        }
+        Member::Absent | Member::Null | Member::Text(_) => Scope::AsRequested,
+        Member::Number(_) | Member::Other => Scope::Unknown,
+    };
+    Ok(TokenReply {
+        access_token,
+        expiry,
+        scope,
+    })
+}
+
+/// `expires_in`, which some servers send as a text or with a fraction. Below zero is zero.
+fn lifetime(expires_in: &Member) -> Result<Option<Duration>, &'static str> {
+    let seconds = match expires_in {
+        Member::Absent | Member::Null => return Ok(None),
+        Member::Number(seconds) => Some(*seconds),
+        Member::Text(text) => number(text.expose_secret()),
+        Member::Other => None,
+    };
+    match seconds {
+        // The cast cuts the fraction and stops at both ends.
+        Some(seconds) => Ok(Some(Duration::from_secs(seconds as u64))),
+        None => Err("has an `expires_in` that is neither a number nor a numeric string"),
+    }
+}
+
+fn number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    // `f64` also reads `inf` and `nan`.
+    let is_numeric = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    if is_numeric { text.parse().ok() } else { None }
+}
+
+/// The codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5 and RFC 8707 §2.
+fn is_registered(code: &str) -> bool {
+    matches!(
+        code,
+        "invalid_request"
+            | "invalid_client"
+            | "invalid_grant"
+            | "unauthorized_client"
+            | "unsupported_grant_type"
+            | "invalid_scope"
+            | "invalid_target"
+            | "access_denied"
+            | "server_error"
+            | "temporarily_unavailable"
+            | "authorization_pending"
+            | "slow_down"
+            | "expired_token"
+    )
+}
+
+/// The media type, which tells a proxy's page from an answer. Anything but a plain one is not
+/// repeated.
+fn content_type(headers: &HeaderMap) -> String {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return "not given".to_owned();
+    };
+    let full = value.to_str().unwrap_or_default();
+    let kind = full.split(';').next().unwrap_or_default().trim();
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/+-.".contains(&b);
+    if kind.is_empty() || kind.len() > 64 || !kind.bytes().all(is_plain) {
+        return "malformed".to_owned();
+    }
+    format!("`{kind}`")
+}

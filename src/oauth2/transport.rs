@@ -1,0 +1,121 @@
+//! The HTTP client below a token endpoint, with its type forgotten.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use tower::ServiceExt;
+use tower_service::Service;
+
+use crate::error::BoxError;
+
+/// An HTTP client that can post to a token endpoint: any Tower service that takes
+/// `http::Request<Full<Bytes>>` and answers `http::Response` with any body.
+///
+/// It is implemented for every service that is
+///
+/// - `Service<http::Request<Full<Bytes>>, Response = http::Response<B>>`,
+///   `Clone + Send + Sync + 'static`, with a future that is `Send`,
+/// - whose errors are `Into<BoxError>`,
+/// - and whose `B` is `http_body::Body + Send + 'static` with errors that are `Into<BoxError>`.
+///
+/// That is hyper-util's client, an axum `Router` in a test, and any stack of layers over one.
+/// Each request goes to a fresh clone, polled ready.
+///
+/// The service must not follow redirects: the secret would go where they point.
+///
+/// # Example
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tower_auth::oauth2::Transport;
+///
+/// fn takes(_: impl Transport) {}
+///
+/// takes(tower::service_fn(|_request: Request<Full<Bytes>>| async {
+///     Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(r#"{"access_token":"t"}"#)))
+/// }));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no HTTP client for `http::Request<Full<Bytes>>`",
+    note = "see the bounds in the documentation of `Transport`"
+)]
+pub trait Transport: sealed::Exchange {}
+
+impl<T> Transport for T where T: sealed::Exchange {}
+
+pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, BoxError>>;
+pub(crate) type ReplyFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + Send>>;
+
+mod sealed {
+    use bytes::Bytes;
+    use http::Request;
+    use http_body_util::Full;
+
+    /// The bounds of a transport in one place; sealed so that they can grow.
+    pub trait Exchange: Send + Sync + 'static {
+        #[doc(hidden)]
+        fn exchange(&self, request: Request<Full<Bytes>>) -> super::ReplyFuture;
+    }
+}
+
+pub(crate) use sealed::Exchange;
+
+impl<S, B> Exchange for S
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn exchange(&self, request: Request<Full<Bytes>>) -> ReplyFuture {
+        // A clone is ready only when it has been polled ready itself.
+        let service = self.clone();
+        Box::pin(async move {
+            let response = service.oneshot(request).await;
+            Ok(response.map_err(Into::into)?.map(erase))
+        })
+    }
+}
+
+/// Makes one type of all bodies.
+fn erase<B>(body: B) -> UnsyncBoxBody<Bytes, BoxError>
+where
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+        .map_err(Into::into)
+        .boxed_unsync()
+}
+
+/// A transport of any type.
+#[derive(Clone)]
+pub(crate) struct DynTransport(Arc<dyn Exchange>);
+
+impl DynTransport {
+    pub(crate) fn new(transport: impl Exchange) -> Self {
+        Self(Arc::new(transport))
+    }
+
+    pub(crate) fn exchange(&self, request: Request<Full<Bytes>>) -> ReplyFuture {
+        self.0.exchange(request)
+    }
+}
+
+impl fmt::Debug for DynTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
+    }
+}

@@ -1,0 +1,124 @@
+//! A token endpoint in memory: it gives the answer it was made with, and keeps what it was asked.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tower_auth::oauth2::{ClientCredentials, Transport};
+use tower_auth::{Error, Reason, Token, TokenSource};
+
+pub(crate) const URL: &str = "https://id.example.com/oauth/token";
+pub(crate) const ID: &str = "the-client";
+pub(crate) const SECRET: &str = "s3cr3t/of+the client";
+
+#[derive(Clone)]
+pub(crate) struct TokenServer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    asked: Arc<Mutex<Vec<(Parts, Bytes)>>>,
+}
+
+impl TokenServer {
+    pub(crate) fn new(status: u16, body: impl Into<Bytes>) -> Self {
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static("content-type"),
+            HeaderValue::from_static("application/json"),
+        )]);
+        Self {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers,
+            body: body.into(),
+            asked: Arc::default(),
+        }
+    }
+
+    pub(crate) fn issuing() -> Self {
+        Self::new(
+            200,
+            r#"{"access_token":"issued","token_type":"Bearer","expires_in":3600}"#,
+        )
+    }
+
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(name, value.parse().unwrap());
+        self
+    }
+
+    pub(crate) fn transport(&self) -> impl Transport + use<> {
+        let server = self.clone();
+        tower::service_fn(move |request| server.clone().answer(request))
+    }
+
+    async fn answer(
+        self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        self.asked.lock().unwrap().push((parts, body));
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        Ok(response)
+    }
+
+    /// A client of this server.
+    pub(crate) fn client(&self) -> ClientCredentials {
+        ClientCredentials::with_transport(URL, ID, SECRET, self.transport()).unwrap()
+    }
+
+    pub(crate) fn times_asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    /// The head and the body of the one request.
+    pub(crate) fn request(&self) -> (Parts, String) {
+        let (parts, body) = self
+            .asked
+            .lock()
+            .unwrap()
+            .pop()
+            .expect("the server was asked");
+        (parts, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// The parameters of the one request, which sent a form.
+    pub(crate) fn form(&self) -> Vec<(String, String)> {
+        let (_, body) = self.request();
+        form_urlencoded::parse(body.as_bytes())
+            .into_owned()
+            .collect()
+    }
+}
+
+/// What comes of one answer.
+pub(crate) async fn fetch(status: u16, body: impl Into<Bytes>) -> Result<Token, Error> {
+    TokenServer::new(status, body)
+        .client()
+        .fetch(Reason::First)
+        .await
+}
+
+/// Everything an error says in any way of printing it.
+pub(crate) fn all_text_of(error: &Error) -> String {
+    let mut text = format!("{error} {error:?} {error:#?}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        write!(text, " {cause} {cause:?}").unwrap();
+        source = cause.source();
+    }
+    text
+}
+
+/// The expiry as `Debug` shows it: `In(60s)`.
+pub(crate) fn expiry(token: &Token) -> String {
+    let text = format!("{token:?}");
+    let (_, rest) = text.split_once("expiry: ").unwrap();
+    rest.split_once(", scope").unwrap().0.to_owned()
+}
