@@ -1,4 +1,53 @@
-//! tower-auth
+//! A [Tower](tower) layer that authenticates outgoing HTTP requests: [`AuthLayer`] in front of the
+//! client you have attaches a token, fetches it once for all concurrent requests, refreshes it
+//! before anyone waits, and sends a refused request once more with a new one.
+//!
+//! ```no_run
+//! # #[cfg(feature = "reqwest")] {
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_auth::{AuthLayer, oauth2::ClientCredentials};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+//! # let (id, secret) = (String::from("id"), String::from("secret"));
+//! let source = ClientCredentials::new("https://example.auth0.com/oauth/token", id, secret)?
+//!     .audience("https://api.example.com");
+//!
+//! let client = ServiceBuilder::new()
+//!     .layer(AuthLayer::new(source))
+//!     .service(reqwest::Client::new());
+//!
+//! let url = "https://api.example.com/v1/things".parse()?;
+//! let response = client.oneshot(reqwest::Request::new(reqwest::Method::GET, url)).await?;
+//! # Ok(()) }
+//! # }
+//! ```
+//!
+//! # How it works
+//!
+//! ```text
+//!   request ─▶ Auth<S> ── TokenCache ──(fresh: no wait, no lock)──▶ inner service ─▶ response
+//!                            │ stale: serve it, refresh behind           │ refused (401 / grpc-status 16)
+//!                            │ none: join the one flight                 ▼
+//!                        TokenSource ◀── detached task        reject *that* token, join the flight,
+//!                                                             replay the request once
+//! ```
+//!
+//! - [`TokenSource`] asks for a token: [`oauth2::ClientCredentials`], a closure, or one of your own.
+//! - [`TokenCache`] holds the token and sees to the next. It works without Tower too.
+//! - [`AuthLayer`], [`Auth`] and [`ResponseFuture`] put it on requests. [`NotReplayed`] says why a
+//!   refused one wasn't sent again, [`Challenge`] what the refusal says.
+//! - [`Replay`] is what a body must be to be sent again.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `reqwest` (default) | `reqwest::Request`, `Response` and `Body`, and reqwest as the token endpoint's client |
+//! | `hyper` | `hyper::body::Incoming` as a request body |
+//! | `axum` | `axum::body::Body` as a request body |
+//! | `tonic` | `tonic::body::Body` as a request body |
+//! | `full` | all of them |
+
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Floor 0: the words.
@@ -56,3 +105,8 @@ pub use replay::Replay;
 pub use service::Auth;
 pub use source::{Reason, TokenSource};
 pub use token::Token;
+
+/// The README's examples are compiled with the documentation's.
+#[cfg(all(doctest, feature = "reqwest"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

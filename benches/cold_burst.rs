@@ -1,0 +1,128 @@
+//! What it costs to have many callers wait for one fetch: time from the fetch's end until the last
+//! of them has its token, and heap per waiting caller.
+//!
+//! `cargo bench --bench cold_burst`
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
+
+const CALLERS: [usize; 3] = [100, 1_000, 10_000];
+
+/// Issues a token when it is told to.
+struct Gated(Arc<Semaphore>);
+
+impl TokenSource for Gated {
+    fn fetch(&self, _: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
+        let gate = Arc::clone(&self.0);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Token::bearer("a".repeat(1_000))
+        }
+    }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Lets `callers` tasks wait, and then for how long the last of them does after the fetch's end.
+fn burst<F>(callers: usize, task: impl Fn(&TokenCache) -> F) -> Duration
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let gate = Arc::new(Semaphore::new(0));
+    let cache = TokenCache::new(Gated(Arc::clone(&gate)));
+    runtime().block_on(async {
+        let tasks: Vec<_> = (0..callers).map(|_| tokio::spawn(task(&cache))).collect();
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        gate.add_permits(1);
+        let start = Instant::now();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        start.elapsed()
+    })
+}
+
+/// A task that waits for the token itself.
+fn token(cache: &TokenCache) -> impl Future<Output = ()> + Send + 'static + use<> {
+    let token = cache.token();
+    async move { drop(token.await.unwrap()) }
+}
+
+/// A task that sends a request through the layer.
+fn request(cache: &TokenCache) -> impl Future<Output = ()> + Send + 'static + use<> {
+    let client = service_fn(|_: Request<Full<Bytes>>| async {
+        Ok::<_, std::convert::Infallible>(Response::new(()))
+    });
+    let client = AuthLayer::from(cache.clone()).layer(client);
+    let request = Request::get("https://api.example.com")
+        .body(Full::default())
+        .unwrap();
+    async move { drop(client.oneshot(request).await.unwrap()) }
+}
+
+fn cold_burst(criterion: &mut Criterion) {
+    for (name, is_request) in [
+        ("cold burst, tokens", false),
+        ("cold burst, requests", true),
+    ] {
+        let mut group = criterion.benchmark_group(name);
+        group
+            .sample_size(20)
+            .measurement_time(Duration::from_secs(3));
+        for callers in CALLERS {
+            group.bench_function(BenchmarkId::from_parameter(callers), |bencher| {
+                bencher.iter_custom(|iterations| {
+                    let burst = || match is_request {
+                        true => burst(callers, request),
+                        false => burst(callers, token),
+                    };
+                    (0..iterations).map(|_| burst()).sum()
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+/// Heap per waiting caller, its task and its place in the line included.
+fn memory(_: &mut Criterion) {
+    fn per_caller<F>(task: impl Fn(&TokenCache) -> F) -> u64
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        const CALLERS: u64 = 10_000;
+        let cache = TokenCache::new(Gated(Arc::new(Semaphore::new(0))));
+        let runtime = runtime();
+        // The handles aren't kept: only the tasks are weighed.
+        let waiting = allocation_counter::measure(|| {
+            runtime.block_on(async {
+                (0..CALLERS).for_each(|_| drop(tokio::spawn(task(&cache))));
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+            });
+        });
+        waiting.bytes_current.unsigned_abs() / CALLERS
+    }
+    println!(
+        "\nheap per waiting caller: {} B for a token, {} B for a request\n",
+        per_caller(token),
+        per_caller(request)
+    );
+}
+
+criterion_group!(benches, cold_burst, memory);
+criterion_main!(benches);

@@ -1,0 +1,257 @@
+//! What a request costs with a token in hand, beside the cheapest thing that could do it.
+//!
+//! Every figure is *net*: the same requests are built and sent through the bare service in turns
+//! with those that are measured, a thousand each, and the difference is what counts. The table at
+//! the end holds the ratios; they are good to about 10 % on a quiet machine.
+//!
+//! `cargo bench --bench hot_path`
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Barrier;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion};
+use http::header::{AUTHORIZATION, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tower::Layer;
+use tower::retry::{Policy, Retry};
+use tower_auth::{AuthLayer, Token};
+use tower_http::set_header::{SetRequestHeader, SetRequestHeaderLayer};
+use tower_service::Service;
+
+type Body = Full<Bytes>;
+
+/// The client below: takes a request and answers it, nothing else.
+#[derive(Clone)]
+struct Bare;
+
+impl Service<Request<Body>> for Bare {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        drop(black_box(request));
+        ready(Ok(Response::new(())))
+    }
+}
+
+/// What a team writes by hand to try again on a 401.
+#[derive(Clone)]
+struct OnceOn401;
+
+impl Policy<Request<Body>, Response<()>, Infallible> for OnceOn401 {
+    type Future = Ready<()>;
+
+    fn retry(
+        &mut self,
+        _: &mut Request<Body>,
+        result: &mut Result<Response<()>, Infallible>,
+    ) -> Option<Ready<()>> {
+        let refused = matches!(result, Ok(r) if r.status() == StatusCode::UNAUTHORIZED);
+        refused.then(|| ready(()))
+    }
+
+    fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+        Some(request.clone())
+    }
+}
+
+fn secret() -> String {
+    "a".repeat(1_000)
+}
+
+fn static_header() -> SetRequestHeader<Bare, HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", secret())).unwrap();
+    value.set_sensitive(true);
+    SetRequestHeaderLayer::overriding(AUTHORIZATION, value).layer(Bare)
+}
+
+fn auth() -> AuthLayer {
+    let layer = AuthLayer::new(|_| {
+        let token = Token::bearer(secret());
+        ready(token.map(|token| token.expires_in(Duration::from_secs(86_400))))
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(layer.cache().token()).unwrap();
+    layer
+}
+
+fn request() -> Request<Body> {
+    Request::post("https://api.example.com/v1/things")
+        .header("accept", "application/json")
+        .header("content-type", "application/json")
+        .body(Full::from("{}"))
+        .unwrap()
+}
+
+/// How a service is used.
+#[derive(Clone, Copy)]
+enum Use {
+    /// One clone for all requests of a thread.
+    OneClone,
+    /// A clone for each request, as hyper and tonic users do.
+    ClonePerRequest,
+}
+
+impl Use {
+    fn name(self) -> &'static str {
+        match self {
+            Self::OneClone => "one clone",
+            Self::ClonePerRequest => "a clone per request",
+        }
+    }
+}
+
+fn send<S>(service: &mut S, request: Request<Body>)
+where
+    S: Service<Request<Body>>,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    let response = pin!(service.call(request));
+    assert!(black_box(response.poll(&mut cx)).is_ready());
+}
+
+fn rounds<S>(service: &mut S, how: Use, template: &Request<Body>, count: u64) -> Duration
+where
+    S: Service<Request<Body>> + Clone,
+{
+    let start = Instant::now();
+    match how {
+        Use::OneClone => (0..count).for_each(|_| send(service, template.clone())),
+        Use::ClonePerRequest => {
+            for _ in 0..count {
+                send(&mut service.clone(), template.clone());
+            }
+        }
+    }
+    start.elapsed()
+}
+
+const TURN: u64 = 1_000;
+
+/// What `iterations` requests cost through `service`, net.
+fn net<S>(service: &S, how: Use, iterations: u64, threads: usize) -> Duration
+where
+    S: Service<Request<Body>> + Clone + Send + Sync,
+{
+    let turns = iterations.div_ceil(TURN);
+    let barrier = Barrier::new(threads);
+    let one_thread = || {
+        let (mut bare, mut service) = (Bare, service.clone());
+        let template = request();
+        let mut net = 0.0;
+        for _ in 0..turns {
+            barrier.wait();
+            let below = rounds(&mut bare, how, &template, TURN);
+            barrier.wait();
+            net += rounds(&mut service, how, &template, TURN).as_secs_f64() - below.as_secs_f64();
+        }
+        net
+    };
+    let total: f64 = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(one_thread)).collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    let per_request = total.max(1e-12) / (threads as f64 * turns as f64 * TURN as f64);
+    Duration::from_secs_f64(per_request * iterations as f64)
+}
+
+const STATIC: &str = "static header";
+const OFF: &str = "auth, replay off";
+const RETRY: &str = "retry + static header";
+const ON: &str = "auth, replay on";
+
+fn hot_path(criterion: &mut Criterion) {
+    for how in [Use::OneClone, Use::ClonePerRequest] {
+        for threads in [1, 2] {
+            let mut group = criterion.benchmark_group(group_name(how, threads));
+            let auth = auth();
+            let off = auth.clone().retry(false).layer(Bare);
+            let on = auth.layer(Bare);
+            let retry = Retry::new(OnceOn401, static_header());
+            macro_rules! bench {
+                ($name:expr, $service:expr) => {
+                    let service = $service;
+                    group.bench_function(BenchmarkId::from_parameter($name), |bencher| {
+                        bencher.iter_custom(|n| net(&service, how, n, threads));
+                    });
+                };
+            }
+            bench!(STATIC, static_header());
+            bench!(OFF, off);
+            bench!(RETRY, retry);
+            bench!(ON, on);
+            group.finish();
+        }
+    }
+}
+
+fn group_name(how: Use, threads: usize) -> String {
+    format!("{}, {threads} thread(s)", how.name())
+}
+
+/// The median that Criterion left behind, in nanoseconds.
+fn median(group: &str, name: &str) -> Option<f64> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"),
+        PathBuf::from,
+    );
+    let file = target
+        .join("criterion")
+        .join(group)
+        .join(name)
+        .join("new/estimates.json");
+    let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    estimates["median"]["point_estimate"].as_f64()
+}
+
+/// The ratios, as the README shows them.
+fn table() {
+    println!("\n| service | static header | auth, replay off | retry + static | auth, replay on |");
+    println!("| --- | --- | --- | --- | --- |");
+    for how in [Use::OneClone, Use::ClonePerRequest] {
+        for threads in [1, 2] {
+            let group = group_name(how, threads);
+            let [fixed, off, retry, on] = [STATIC, OFF, RETRY, ON].map(|name| median(&group, name));
+            let (Some(fixed), Some(off), Some(retry), Some(on)) = (fixed, off, retry, on) else {
+                continue;
+            };
+            println!(
+                "| {group} | {fixed:.0} ns | {off:.0} ns, {:.2} × | {retry:.0} ns | {on:.0} ns, {:.2} × |",
+                off / fixed,
+                on / retry,
+            );
+        }
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(30)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    hot_path(&mut criterion);
+    criterion.final_summary();
+    table();
+}

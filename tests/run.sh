@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs what the tests need, and runs every check there is: format, lints, docs, each feature
+# alone, all tests, all examples. Stops at the first that fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+
+say "toolchain"
+command -v cargo >/dev/null || { echo "no cargo: install Rust from https://rustup.rs" >&2; exit 1; }
+for component in rustfmt clippy; do
+  cargo "${component#rust}" --version >/dev/null 2>&1 || rustup component add "$component"
+done
+# The TLS library below reqwest is C, and wants a compiler.
+if ! command -v cc >/dev/null; then
+  echo "no C compiler; installing one" >&2
+  if command -v apt-get >/dev/null; then apt-get update -q && apt-get install -yq gcc libc6-dev
+  else echo "install a C compiler, such as gcc" >&2; exit 1; fi
+fi
+
+say "format"
+cargo fmt --all --check
+
+say "lints"
+cargo clippy --locked --all-targets --all-features -- -D warnings
+
+say "docs"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features --quiet
+
+say "each feature alone, and none"
+features=$(cargo metadata --locked --no-deps --format-version 1 |
+  sed 's/.*"features":{//; s/}.*//' | grep -o '"[a-z0-9_-]*":' | tr -d '":')
+[ -n "$features" ] || { echo "found no features" >&2; exit 1; }
+RUSTFLAGS="${RUSTFLAGS:-} -D warnings" cargo check --locked --lib --no-default-features
+for feature in $features; do
+  echo "-- $feature"
+  RUSTFLAGS="${RUSTFLAGS:-} -D warnings" cargo check --locked --lib --no-default-features --features "$feature"
+done
+
+say "tests"
+# Examples are built with them: some tests run those.
+cargo test --locked --all-features --lib --tests --examples
+cargo test --locked --all-features --doc
+
+say "tests without features"
+cargo test --locked --no-default-features --test it
+
+say "examples, against servers they start themselves"
+for example in quickstart hyper_client reqwest_client tonic_client axum_proxy; do
+  echo "-- $example"
+  cargo run --locked --quiet --all-features --example "$example"
+done
+
+say "benches run (once each, unmeasured)"
+cargo bench --locked --all-features --bench hot_path --bench cold_burst -- --test
+
+say "all good"
