@@ -86,7 +86,11 @@ impl AuthLayer {
 
     /// Sends the credential to these origins (`scheme://host[:port]`) alone. A request to any
     /// other is an error before a byte of it leaves. An origin named here may be cleartext
-    /// `http`. A URI that is only a path passes, since the client below decides where it goes.
+    /// `http`.
+    ///
+    /// A URI that is only a path passes: the client below decides where it goes, and knows what it
+    /// is. Clients that tonic generates send such; give them an origin (`with_origin`) to have it
+    /// checked here.
     ///
     /// Default: any origin, over `https` or to loopback.
     ///

@@ -1,5 +1,6 @@
 //! Whether a response refuses the credential, and whether a new one could help.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ pub enum NotReplayed {
     /// The source returned the refused token again.
     SameToken,
     /// The client became unusable before the request could be sent again.
-    NotReady(Arc<dyn std::error::Error + Send + Sync>),
+    NotReady(Arc<dyn StdError + Send + Sync>),
     /// The replay was refused as well.
     Again,
 }
@@ -67,6 +68,21 @@ impl fmt::Display for NotReplayed {
 
 /// A user's own idea of a refusal.
 pub(crate) type RefusedIf = Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync>;
+
+impl StdError for NotReplayed {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Fetch(error) => Some(error),
+            Self::NotReady(error) => Some(&**error),
+            Self::Off
+            | Self::InsufficientScope
+            | Self::NoChallenge
+            | Self::Body
+            | Self::SameToken
+            | Self::Again => None,
+        }
+    }
+}
 
 /// What counts as a refusal.
 #[derive(Clone)]

@@ -50,6 +50,12 @@ for example in quickstart hyper_client reqwest_client tonic_client axum_proxy; d
   echo "-- $example"
   cargo run --locked --quiet --all-features --example "$example"
 done
+# These want servers from outside; `loopback` starts some and says where in the environment.
+for example in print_token metafold meti netfoundry; do
+  echo "-- $example"
+  cargo run --locked --quiet --all-features --example loopback -- \
+    cargo run --locked --quiet --all-features --example "$example"
+done
 
 say "benches run (once each, unmeasured)"
 cargo bench --locked --all-features --bench hot_path --bench cold_burst -- --test

@@ -208,7 +208,7 @@ impl ClientCredentials {
     }
 
     /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Replaces the one set before;
-    /// default: none, and the server decides.
+    /// default, and if empty: none, and the server decides.
     #[must_use]
     pub fn scope(self, scope: impl AsRef<str>) -> Self {
         self.scopes([scope])
@@ -233,7 +233,8 @@ impl ClientCredentials {
         self
     }
 
-    /// Names the API that the token is for, as Auth0 wants it. Replaces the one set before.
+    /// Names the API that the token is for, as Auth0 wants it. Replaces the one set before;
+    /// default, and if empty: none.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = audience.into();

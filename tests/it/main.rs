@@ -4,6 +4,7 @@
 mod cache;
 mod challenge;
 mod client_credentials;
+mod examples;
 mod layer;
 mod origins;
 mod readiness;

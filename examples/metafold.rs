@@ -1,0 +1,47 @@
+//! Asks Metafold for this account's usage.
+//!
+//! ```text
+//! METAFOLD_CLIENT_ID=… METAFOLD_CLIENT_SECRET=… cargo run --example metafold
+//! ```
+//!
+//! `TOKEN_URL` and `API_URL` (an origin, without a path) put other servers in place of Metafold's.
+#![allow(clippy::print_stdout)]
+
+mod support;
+
+use http::Method;
+use reqwest::{Client, Request};
+use support::{Report, optional, required};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::oauth2::ClientCredentials;
+use tower_auth::{AuthLayer, NotReplayed};
+
+const TOKEN_URL: &str = "https://metafold3d.us.auth0.com/oauth/token";
+const API_URL: &str = "https://api.metafold3d.com";
+const AUDIENCE: &str = "https://api.metafold3d.com";
+
+#[tokio::main]
+async fn main() -> Result<(), Report> {
+    let id = required("METAFOLD_CLIENT_ID")?;
+    let secret = required("METAFOLD_CLIENT_SECRET")?;
+    let token_url = optional("TOKEN_URL").unwrap_or(TOKEN_URL.into());
+    let api_url = optional("API_URL").unwrap_or(API_URL.into());
+
+    let source = ClientCredentials::new(&token_url, id, secret)?.audience(AUDIENCE);
+    let client = ServiceBuilder::new()
+        .layer(AuthLayer::new(source).only_to([&api_url])?)
+        .service(Client::new());
+
+    let request = Request::new(Method::GET, format!("{api_url}/user/usage").parse()?);
+    let response = client.oneshot(request).await?;
+
+    let status = response.status();
+    if let Some(why) = response.extensions().get::<NotReplayed>() {
+        return Err(format!("Metafold refused the request: {status} ({why})").into());
+    }
+    if !status.is_success() {
+        return Err(format!("Metafold answered {status}").into());
+    }
+    println!("{}", response.text().await?);
+    Ok(())
+}

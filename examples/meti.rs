@@ -1,0 +1,83 @@
+//! Lists the sources of a METI account, and tells a token that isn't good from one that isn't
+//! good enough.
+//!
+//! ```text
+//! AUTH0_DOMAIN=… AUTH0_CLIENT_ID=… AUTH0_CLIENT_SECRET=… cargo run --example meti
+//! ```
+//!
+//! `TOKEN_URL` and `API_URL` (an origin, without a path) put other servers in place of Auth0's and
+//! METI's.
+#![allow(clippy::print_stdout)]
+
+mod support;
+
+use http::{Method, StatusCode};
+use reqwest::{Client, Request, Response};
+use support::{Report, optional, required};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::oauth2::ClientCredentials;
+use tower_auth::{AuthLayer, Challenge, NotReplayed};
+
+const API_URL: &str = "https://api.meti.millpont.com";
+const AUDIENCE: &str = "https://api.meti.millpont.com";
+const SCOPE: &str = "read:sources write:sources delete:sources";
+
+#[tokio::main]
+async fn main() -> Result<(), Report> {
+    let token_url = match optional("TOKEN_URL") {
+        Some(url) => url,
+        None => format!("https://{}/oauth/token", required("AUTH0_DOMAIN")?),
+    };
+    let id = required("AUTH0_CLIENT_ID")?;
+    let secret = required("AUTH0_CLIENT_SECRET")?;
+    let api_url = optional("API_URL").unwrap_or(API_URL.into());
+
+    let source = ClientCredentials::new(&token_url, id, secret)?
+        .audience(AUDIENCE)
+        .scope(SCOPE)
+        .json();
+    let client = ServiceBuilder::new()
+        .layer(AuthLayer::new(source).only_to([&api_url])?)
+        .service(Client::new());
+
+    let request = Request::new(Method::GET, format!("{api_url}/sources").parse()?);
+    let response = client.oneshot(request).await?;
+
+    if response.status().is_success() {
+        println!("{}", response.text().await?);
+        return Ok(());
+    }
+    Err(explain(&response).into())
+}
+
+/// What the refusal means for the one who has to see to it.
+fn explain(response: &Response) -> String {
+    let status = response.status();
+    let challenges = Challenge::parse(response.headers());
+    let challenge = challenges.iter().find(|challenge| challenge.is_bearer());
+    let description = challenge.and_then(Challenge::error_description);
+    let said = description
+        .map(|text| format!(" It says: {text}."))
+        .unwrap_or_default();
+
+    let no_replay = response.extensions().get::<NotReplayed>();
+    let lacks_scope = status == StatusCode::FORBIDDEN
+        || matches!(no_replay, Some(NotReplayed::InsufficientScope));
+    if lacks_scope {
+        let needed = challenge
+            .and_then(Challenge::scope)
+            .unwrap_or("(it doesn't say which)");
+        return format!(
+            "{status}: the token is good, but not for this.{said} The API wants the scope \
+             {needed}; this application was granted less than it asked for, or asked for less. \
+             A new token would not help."
+        );
+    }
+    match no_replay {
+        Some(why) => format!(
+            "{status}: the API does not accept the token, and {why}.{said} Is {AUDIENCE} the \
+             audience that the API expects, and does it trust this Auth0 domain?"
+        ),
+        None => format!("the API answered {status}"),
+    }
+}

@@ -1,0 +1,68 @@
+//! What the examples stand on: two servers on loopback that stop with the process, a clock that
+//! can be moved, and errors as a person reads them.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each example uses a part of it"
+)]
+
+mod api;
+mod authorization_server;
+mod clock;
+mod env;
+mod jwt;
+mod report;
+
+use std::io;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tower_auth::Clock;
+
+pub use api::Api;
+pub use authorization_server::{AuthorizationServer, ClientAuth, TokenRequest};
+pub use clock::MovableClock;
+pub use env::{optional, required};
+pub use jwt::{Claims, Tokens};
+pub use report::Report;
+
+pub const CLIENT_ID: &str = "notes-reader";
+pub const CLIENT_SECRET: &str = "a-secret-for-loopback-only";
+pub const AUDIENCE: &str = "https://api.example.com";
+pub const SCOPE: &str = "read:notes write:notes";
+
+/// An authorization server, and an API that accepts its tokens.
+pub struct Servers {
+    pub authorization: AuthorizationServer,
+    pub api: Api,
+}
+
+impl Servers {
+    /// Starts both.
+    pub async fn start() -> io::Result<Self> {
+        Self::start_with(Clock::default()).await
+    }
+
+    /// Starts both, and has them tell the time by `clock`.
+    pub async fn start_with(clock: Clock) -> io::Result<Self> {
+        let tokens = Tokens::new(clock);
+        let authorization =
+            AuthorizationServer::start(CLIENT_ID, CLIENT_SECRET, tokens.clone()).await?;
+        let api = Api::start([AUDIENCE], "read:notes", tokens).await?;
+        Ok(Self { authorization, api })
+    }
+
+    /// From now on the API refuses every token that was issued so far.
+    pub fn revoke_all_tokens(&self) {
+        self.authorization.tokens().revoke_all();
+    }
+}
+
+/// Serves on a port of the system's choice, and returns the base URL.
+async fn serve(router: Router) -> io::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(url)
+}

@@ -1,0 +1,30 @@
+//! Errors as a person reads them.
+
+use std::error::Error;
+use std::fmt;
+
+use tower_auth::BoxError;
+
+/// Any error. Returned from `main` it is printed with its causes, one a line.
+pub struct Report(BoxError);
+
+impl<E> From<E> for Report
+where
+    E: Into<BoxError>,
+{
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, "\n  because {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,562 @@
+//! The examples as processes of their own, and what their servers saw of them.
+//!
+//! `cargo test` builds the examples first; with `--test it` it doesn't.
+#![cfg(feature = "reqwest")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::process::Command;
+use tower_auth::oauth2::ClientCredentials;
+use tower_auth::{Clock, Reason, TokenSource};
+
+#[path = "../../examples/support/mod.rs"]
+mod support;
+
+use support::{Api, AuthorizationServer, ClientAuth, TokenRequest, Tokens};
+
+const ID: &str = "planted-id";
+/// Needs encoding in a form and in a Basic header alike.
+const SECRET: &str = "planted-secret/+&: %ü";
+/// For a machine with a lot else to do.
+const LONG_ENOUGH: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn quickstart_fetches_one_token_a_phase_and_refuses_no_caller() {
+    let run = example("quickstart").run().await;
+    run.succeeded();
+    for phase in ["no token yet", "token expired", "token revoked"] {
+        let line = run.line(phase);
+        let figures: Vec<&str> = line
+            .split_whitespace()
+            .skip(phase.split(' ').count())
+            .collect();
+        let [requests, fetches, replays, refusals, ..] = figures[..] else {
+            panic!("{line}");
+        };
+        assert_eq!((requests, fetches, refusals), ("1000", "1", "0"), "{line}");
+        assert_eq!(replays == "0", phase != "token revoked", "{line}");
+    }
+    let total: Vec<&str> = run.line("total").split_whitespace().collect();
+    assert_eq!(
+        (total[1], total[2], total[4]),
+        ("3000", "3", "0"),
+        "{total:?}"
+    );
+    run.leaks_nothing(&[support::CLIENT_SECRET]);
+}
+
+#[tokio::test]
+async fn quickstart_does_the_same_against_services_that_it_is_told_of() {
+    let servers = Servers::start("https://api.example.com", "read").await;
+    let run = example("quickstart")
+        .env("TOKEN_URL", servers.authorization.token_url())
+        .env("API_URL", format!("{}/v1/notes", servers.api.url()))
+        .env("CLIENT_ID", ID)
+        .env("CLIENT_SECRET", SECRET)
+        .env("AUDIENCE", "https://api.example.com")
+        .env("SCOPE", "read")
+        .run()
+        .await;
+    run.succeeded();
+    assert_eq!(servers.api.requests(), 60);
+    assert_eq!(servers.api.refusals(), 0);
+    assert_eq!(servers.authorization.fetches(), 3);
+    run.leaks_nothing(&servers.secrets());
+}
+
+#[tokio::test]
+async fn hyper_client_is_refused_once_and_does_not_notice() {
+    let run = example("hyper_client").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("200 OK"), 2);
+    assert!(run.has("\"received_bytes\":16"));
+    assert!(run.has("saw 3 requests and refused 1 of them"));
+    run.leaks_nothing(&[support::CLIENT_SECRET]);
+}
+
+#[tokio::test]
+async fn reqwest_client_is_refused_once_and_does_not_notice() {
+    let run = example("reqwest_client").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("200 OK"), 2);
+    assert!(run.has("POST /notes") && run.has("\"received_bytes\":16"));
+    assert!(run.has("saw 3 requests and refused 1 of them"));
+    run.leaks_nothing(&[support::CLIENT_SECRET]);
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn axum_proxy_sends_a_streamed_body_again() {
+    let run = example("axum_proxy").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("200 OK"), 2);
+    assert!(run.has("\"received_bytes\":16"));
+    assert!(run.has("saw 3 requests and refused 1 of them"));
+    run.leaks_nothing(&[support::CLIENT_SECRET]);
+}
+
+#[cfg(feature = "tonic")]
+#[tokio::test]
+async fn tonic_client_is_refused_twice_and_loses_no_message() {
+    let run = example("tonic_client").run().await;
+    run.succeeded();
+    assert!(run.has("3 notes of 29 bytes"));
+    assert!(run.has("refused 2 calls"));
+    run.leaks_nothing(&[support::CLIENT_SECRET]);
+}
+
+#[tokio::test]
+async fn print_token_prints_the_token_and_a_newline_and_nothing_else() {
+    let servers = Servers::start("https://api.example.com", "read").await;
+    let run = example("print_token")
+        .env("TOKEN_URL", servers.authorization.token_url())
+        .env("CLIENT_ID", ID)
+        .env("CLIENT_SECRET", SECRET)
+        .env("AUDIENCE", "https://api.example.com")
+        .env("SCOPE", "read")
+        .run()
+        .await;
+    run.succeeded();
+    let issued = servers.authorization.tokens().issued();
+    assert_eq!(run.stdout, format!("{}\n", issued[0]));
+    assert_eq!(run.stderr, "");
+    let asked = servers.asked_once();
+    assert_eq!(asked.params["audience"], "https://api.example.com");
+    assert_eq!(asked.params["scope"], "read");
+}
+
+#[tokio::test]
+async fn print_token_says_what_is_missing() {
+    let bare = example("print_token").run().await;
+    bare.failed();
+    for name in ["TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET"] {
+        assert!(bare.stderr.contains(name), "{bare:?}");
+        let run = example("print_token")
+            .env("TOKEN_URL", "http://127.0.0.1:1/")
+            .env("CLIENT_ID", ID)
+            .env("CLIENT_SECRET", SECRET)
+            .env(name, "")
+            .run()
+            .await;
+        run.failed();
+        assert_eq!(
+            run.stderr,
+            format!("Error: set the environment variable {name}\n")
+        );
+    }
+}
+
+#[tokio::test]
+async fn print_token_tells_what_the_authorization_server_said() {
+    let servers = Servers::start("https://api.example.com", "read").await;
+    servers.authorization.set_scopes("read write");
+    for (secret, scope, code) in [
+        ("planted-wrong-secret", "read", "invalid_client"),
+        (SECRET, "read everything", "invalid_scope"),
+    ] {
+        let run = example("print_token")
+            .env("TOKEN_URL", servers.authorization.token_url())
+            .env("CLIENT_ID", ID)
+            .env("CLIENT_SECRET", secret)
+            .env("SCOPE", scope)
+            .run()
+            .await;
+        run.failed();
+        assert!(run.stderr.contains(code), "{run:?}");
+        run.leaks_nothing(&[secret]);
+    }
+}
+
+#[tokio::test]
+async fn loopback_gives_a_command_its_servers_and_passes_its_exit_code_on() {
+    let run = example("loopback").arg(binary("print_token")).run().await;
+    run.succeeded();
+    assert!(
+        run.stdout.starts_with("eyJ") && run.stdout.ends_with('\n'),
+        "{run:?}"
+    );
+
+    for service in ["metafold", "netfoundry", "meti", "quickstart"] {
+        let run = example("loopback").arg(binary(service)).run().await;
+        run.succeeded();
+        run.leaks_nothing(&[support::CLIENT_SECRET]);
+    }
+
+    let run = example("loopback")
+        .arg("sh")
+        .arg("-c")
+        .arg("exit 7")
+        .run()
+        .await;
+    assert_eq!(run.code, Some(7));
+    example("loopback").run().await.failed();
+}
+
+#[tokio::test]
+async fn metafold_asks_for_its_audience_and_prints_the_usage() {
+    let servers = Servers::start("https://api.metafold3d.com", "").await;
+    let run = servers.lead(example("metafold"), "METAFOLD").run().await;
+    run.succeeded();
+    assert!(run.has("GET /user/usage"));
+    let asked = servers.asked_once();
+    assert_eq!(asked.client_auth, ClientAuth::Form);
+    assert_eq!(
+        asked.params,
+        params([
+            ("grant_type", "client_credentials"),
+            ("client_id", ID),
+            ("audience", "https://api.metafold3d.com"),
+        ])
+    );
+    run.leaks_nothing(&servers.secrets());
+}
+
+#[tokio::test]
+async fn netfoundry_asks_for_its_audience_slash_and_all_and_prints_the_networks() {
+    let servers = Servers::start("https://gateway.production.netfoundry.io/", "").await;
+    let run = servers
+        .lead(example("netfoundry"), "NETFOUNDRY")
+        .run()
+        .await;
+    run.succeeded();
+    assert!(run.has("GET /rest/v1/networks"));
+    let asked = servers.asked_once();
+    assert_eq!(asked.client_auth, ClientAuth::Form);
+    assert_eq!(
+        asked.params,
+        params([
+            ("grant_type", "client_credentials"),
+            ("client_id", ID),
+            ("audience", "https://gateway.production.netfoundry.io/"),
+        ])
+    );
+    run.leaks_nothing(&servers.secrets());
+}
+
+#[tokio::test]
+async fn meti_asks_in_json_for_its_audience_and_scopes_and_prints_the_sources() {
+    let servers = Servers::start("https://api.meti.millpont.com", "read:sources").await;
+    let run = servers.lead(example("meti"), "AUTH0").run().await;
+    run.succeeded();
+    assert!(run.has("GET /sources"));
+    let asked = servers.asked_once();
+    assert_eq!(asked.client_auth, ClientAuth::Json);
+    assert_eq!(
+        asked.params,
+        params([
+            ("grant_type", "client_credentials"),
+            ("client_id", ID),
+            ("audience", "https://api.meti.millpont.com"),
+            ("scope", "read:sources write:sources delete:sources"),
+        ])
+    );
+    run.leaks_nothing(&servers.secrets());
+}
+
+#[tokio::test]
+async fn meti_explains_that_the_token_is_not_accepted() {
+    let servers = Servers::start("https://another.example.com", "read:sources").await;
+    let run = servers.lead(example("meti"), "AUTH0").run().await;
+    run.failed();
+    let text = "401 Unauthorized: the API does not accept the token, and ";
+    assert!(run.stderr.contains(text), "{run:?}");
+    assert!(
+        run.stderr
+            .contains("The access token is for another audience"),
+        "{run:?}"
+    );
+    assert!(servers.authorization.fetches() <= 2);
+    run.leaks_nothing(&servers.secrets());
+}
+
+#[tokio::test]
+async fn meti_explains_that_the_scope_does_not_suffice() {
+    let servers = Servers::start("https://api.meti.millpont.com", "admin:sources").await;
+    let run = servers.lead(example("meti"), "AUTH0").run().await;
+    run.failed();
+    assert!(
+        run.stderr
+            .contains("403 Forbidden: the token is good, but not for this"),
+        "{run:?}"
+    );
+    assert!(
+        run.stderr.contains("wants the scope admin:sources"),
+        "{run:?}"
+    );
+    assert_eq!(servers.authorization.fetches(), 1);
+    run.leaks_nothing(&servers.secrets());
+}
+
+#[tokio::test]
+async fn the_examples_of_real_services_say_which_variable_is_missing() {
+    for (name, prefix) in [
+        ("metafold", "METAFOLD"),
+        ("netfoundry", "NETFOUNDRY"),
+        ("meti", "AUTH0"),
+    ] {
+        let id = format!("{prefix}_CLIENT_ID");
+        let secret = format!("{prefix}_CLIENT_SECRET");
+        for (set, missing) in [(&secret, &id), (&id, &secret)] {
+            let run = example(name)
+                .env("TOKEN_URL", "http://127.0.0.1:1/")
+                .env(set, SECRET)
+                .run()
+                .await;
+            run.failed();
+            assert_eq!(
+                run.stderr,
+                format!("Error: set the environment variable {missing}\n")
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn meti_needs_a_domain_unless_it_is_told_of_a_token_endpoint() {
+    let run = example("meti").env("AUTH0_CLIENT_ID", ID).run().await;
+    run.failed();
+    assert_eq!(
+        run.stderr,
+        "Error: set the environment variable AUTH0_DOMAIN\n"
+    );
+}
+
+#[tokio::test]
+async fn the_authorization_server_takes_a_secret_in_each_of_three_ways() {
+    let servers = Servers::start("https://api.example.com", "").await;
+    let source = || ClientCredentials::new(servers.authorization.token_url(), ID, SECRET).unwrap();
+    for source in [source(), source().json(), source().basic_auth()] {
+        source
+            .audience("https://api.example.com")
+            .fetch(Reason::First)
+            .await
+            .unwrap();
+    }
+    let used = servers
+        .authorization
+        .requests()
+        .into_iter()
+        .map(|it| it.client_auth);
+    assert_eq!(
+        used.collect::<Vec<_>>(),
+        [ClientAuth::Form, ClientAuth::Json, ClientAuth::Basic]
+    );
+}
+
+#[tokio::test]
+async fn the_authorization_server_refuses_as_rfc_6749_has_it() {
+    let servers = Servers::start("https://api.example.com", "").await;
+    servers.authorization.set_scopes("read");
+    let client = "grant_type=client_credentials&client_id=planted-id";
+    let secret = "client_secret=planted-secret%2F%2B%26%3A+%25%C3%BC";
+    for (form, status, code) in [
+        (String::new(), 400, "invalid_request"),
+        ("grant_type=password".into(), 400, "unsupported_grant_type"),
+        (client.into(), 401, "invalid_client"),
+        (format!("{client}&{secret}&scope=all"), 400, "invalid_scope"),
+    ] {
+        let response = reqwest::Client::new()
+            .post(servers.authorization.token_url())
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), status, "{code}");
+        let headers = response.headers();
+        assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(headers.contains_key("www-authenticate"), status == 401);
+        let expected = format!(r#"{{"error":"{code}"}}"#);
+        assert_eq!(response.text().await.unwrap(), expected);
+    }
+    assert_eq!(servers.authorization.fetches(), 0);
+}
+
+/// To renew it: `UPDATE=1 cargo test --all-features --test it examples::the_generated`.
+#[test]
+fn the_generated_client_and_server_are_those_of_the_proto() {
+    let support = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/support");
+    let files = protox::compile(["notes.proto"], [&support]).unwrap();
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    tonic_prost_build::configure()
+        .out_dir(out)
+        .compile_fds(files)
+        .unwrap();
+    let generated = std::fs::read_to_string(out.join("notes.rs")).unwrap();
+
+    let committed = support.join("notes.rs");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&committed, &generated).unwrap();
+    }
+    let committed = std::fs::read_to_string(committed).unwrap_or_default();
+    // Not `assert_eq!`, which would print both.
+    assert!(
+        committed == generated,
+        "examples/support/notes.rs isn't what its proto makes"
+    );
+}
+
+/// An authorization server that knows the planted client, and an API for one audience.
+struct Servers {
+    authorization: AuthorizationServer,
+    api: Api,
+}
+
+impl Servers {
+    async fn start(audience: &str, scope: &str) -> Self {
+        let tokens = Tokens::new(Clock::default());
+        Self {
+            authorization: AuthorizationServer::start(ID, SECRET, tokens.clone())
+                .await
+                .unwrap(),
+            api: Api::start([audience], scope, tokens).await.unwrap(),
+        }
+    }
+
+    /// Leads the example of a real service here.
+    fn lead(&self, example: Example, prefix: &str) -> Example {
+        example
+            .env("TOKEN_URL", self.authorization.token_url())
+            .env("API_URL", self.api.url())
+            .env(format!("{prefix}_CLIENT_ID"), ID)
+            .env(format!("{prefix}_CLIENT_SECRET"), SECRET)
+    }
+
+    fn asked_once(&self) -> TokenRequest {
+        let [request] = &self.authorization.requests()[..] else {
+            panic!("{:?}", self.authorization.requests());
+        };
+        request.clone()
+    }
+
+    /// What no output may hold.
+    fn secrets(&self) -> Vec<String> {
+        let mut secrets = self.authorization.tokens().issued();
+        assert!(!secrets.is_empty());
+        // What is left of it in any encoding.
+        secrets.push("planted-secret".to_owned());
+        secrets
+    }
+}
+
+fn params<const N: usize>(params: [(&str, &str); N]) -> BTreeMap<String, String> {
+    params
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// How an example ended.
+#[derive(Debug)]
+struct Run {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    fn succeeded(&self) {
+        assert_eq!(self.code, Some(0), "{self:?}");
+    }
+
+    fn failed(&self) {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(1), ""), "{self:?}");
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.stdout.contains(text)
+    }
+
+    fn line(&self, start: &str) -> &str {
+        let line = self.stdout.lines().find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("no line starts with {start:?}: {self:?}"))
+    }
+
+    fn lines_with(&self, text: &str) -> usize {
+        self.stdout
+            .lines()
+            .filter(|line| line.contains(text))
+            .count()
+    }
+
+    /// Neither one of the secrets nor anything that looks like a token.
+    fn leaks_nothing(&self, secrets: &[impl AsRef<str>]) {
+        for output in [&self.stdout, &self.stderr] {
+            for secret in secrets {
+                assert!(
+                    !output.contains(secret.as_ref()),
+                    "a secret is in {output:?}"
+                );
+            }
+            assert!(!output.contains("eyJ"), "a token is in {output:?}");
+        }
+    }
+}
+
+/// An example, as it is to be run: without any of the variables that it may read.
+fn example(name: &str) -> Example {
+    let mut command = Command::new(binary(name));
+    for prefix in ["", "AUTH0_", "METAFOLD_", "NETFOUNDRY_"] {
+        command.env_remove(format!("{prefix}CLIENT_ID"));
+        command.env_remove(format!("{prefix}CLIENT_SECRET"));
+    }
+    for name in [
+        "TOKEN_URL",
+        "API_URL",
+        "AUDIENCE",
+        "SCOPE",
+        "AUTH0_DOMAIN",
+        "RUST_BACKTRACE",
+    ] {
+        command.env_remove(name);
+    }
+    Example { command }
+}
+
+struct Example {
+    command: Command,
+}
+
+impl Example {
+    fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Runs it to its end, or kills it when it takes too long.
+    async fn run(mut self) -> Run {
+        self.command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(LONG_ENOUGH, self.command.output()).await;
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = output.expect("it took too long").unwrap();
+        Run {
+            code: status.code(),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+}
+
+/// Examples are built next to the folder that this test's own executable is in.
+fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    let binary = profile.join("examples").join(file);
+    assert!(
+        binary.exists(),
+        "no example {name}: run `cargo build --examples --all-features`"
+    );
+    binary
+}
