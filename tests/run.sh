@@ -38,8 +38,9 @@ for feature in $features; do
 done
 
 say "tests"
-# Examples are built with them: some tests run those.
-cargo test --locked --all-features --lib --tests --examples
+# Some tests run the examples.
+cargo build --locked --all-features --examples
+cargo test --locked --all-features --lib --tests
 cargo test --locked --all-features --doc
 
 say "tests without features"
