@@ -136,6 +136,11 @@ impl TokenCache {
         self.shared.clock.now()
     }
 
+    #[inline]
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
     /// The header that tokens of this cache travel in, by what its source says.
     pub(crate) fn header(&self) -> &HeaderName {
         &self.shared.header

@@ -8,6 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+#[cfg(target_os = "linux")]
+use rustix::time::{ClockId, clock_gettime};
+
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
@@ -37,6 +40,13 @@ impl Moment {
         self.monotonic
     }
 
+    /// Whether a [glance](Clock::glance) is so soon after this reading that both clocks need not
+    /// be read again. One that was set back is not soon after, but before.
+    #[inline]
+    pub(crate) fn is_just_before(self, glance: u64) -> bool {
+        glance.wrapping_sub(self.wall) < JUST
+    }
+
     /// This much later by both clocks.
     pub(crate) fn plus(self, span: Duration) -> Self {
         let span = nanos(span);
@@ -52,6 +62,10 @@ impl Moment {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
     }
 }
+
+/// How long a reading of both clocks is good for, in nanoseconds: a kernel tick or a few. No margin
+/// of a token's is as narrow.
+const JUST: u64 = 16_000_000;
 
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
@@ -92,6 +106,18 @@ impl Clock {
         }
     }
 
+    /// Reads the wall clock alone, in nanoseconds since the Unix epoch: half the price of both. Of
+    /// the two it is the one that goes on while the machine sleeps. `None` for a clock of the
+    /// user's own, which is to be asked each time.
+    #[inline]
+    pub(crate) fn glance(&self) -> Option<u64> {
+        if self.custom.is_some() {
+            None
+        } else {
+            system_glance()
+        }
+    }
+
     /// Reads both clocks.
     #[inline]
     pub fn now(&self) -> Moment {
@@ -116,18 +142,25 @@ impl fmt::Debug for Clock {
 /// of one kernel tick (1 to 10 ms), which is far inside every margin.
 #[cfg(target_os = "linux")]
 fn system_now() -> Moment {
-    use rustix::time::{ClockId, Timespec, clock_gettime};
-
-    fn nanos(time: Timespec) -> u64 {
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
-        seconds.saturating_mul(1_000_000_000).saturating_add(rest)
-    }
-
     Moment {
-        monotonic: nanos(clock_gettime(ClockId::MonotonicCoarse)),
-        wall: nanos(clock_gettime(ClockId::RealtimeCoarse)),
+        monotonic: coarse(ClockId::MonotonicCoarse),
+        wall: coarse(ClockId::RealtimeCoarse),
     }
+}
+
+#[cfg(target_os = "linux")]
+#[inline]
+fn system_glance() -> Option<u64> {
+    Some(coarse(ClockId::RealtimeCoarse))
+}
+
+#[cfg(target_os = "linux")]
+#[inline]
+fn coarse(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -138,4 +171,9 @@ fn system_now() -> Moment {
     static START: OnceLock<Instant> = OnceLock::new();
     let start = START.get_or_init(Instant::now);
     Moment::new(start.elapsed(), SystemTime::now())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn system_glance() -> Option<u64> {
+    None
 }

@@ -14,14 +14,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::header::{HeaderName, HeaderValue};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::cache::{Acquire, Lookup};
 use crate::error::{BoxError, Error};
 use crate::http::{AuthRequest, AuthResponse};
-use crate::policy::{Policy, put};
+use crate::policy::{Policy, Prepared, put};
 use crate::refusal::NotReplayed;
 use crate::stamp::Handle;
 use crate::token::Token;
@@ -59,9 +58,9 @@ pin_project! {
         // The response.
         Sending { #[pin] response: S::Future, sent: Sent<S, Req> },
         // A token other than the one that was refused.
-        Renewing { acquire: Acquire, refused: Option<Refused<S, Req>> },
+        Renewing { acquire: Acquire, refused: Option<Box<Refused<S, Req>>> },
         // The inner service, to send the request again.
-        ReadyingAgain { refused: Option<Refused<S, Req>>, generation: u64 },
+        ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, generation: u64 },
         // The response to the replay.
         Resending { #[pin] response: S::Future, generation: u64, policy: Handle },
         // Nothing: the request couldn't be sent.
@@ -95,7 +94,8 @@ where
 }
 
 /// A request that was refused and can be sent again, and the refusal, which the caller gets if
-/// it isn't.
+/// it isn't. Boxed wherever it goes: it is large and rare, and the future of every request would
+/// be as large.
 struct Refused<S, Req>
 where
     S: Service<Req>,
@@ -150,44 +150,40 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
-    /// Puts the credential on a request and sends it, on a service that is ready.
-    #[inline]
-    pub(crate) fn send(
-        inner: &mut S,
-        mut request: Req,
-        credential: (&HeaderName, &HeaderValue),
+    /// A request that was prepared, and sent to a service of which `inner` is a clone.
+    #[inline(always)]
+    pub(crate) fn sent(
+        response: S::Future,
+        prepared: Prepared<Req::Copy>,
         generation: u64,
         policy: Handle,
+        inner: &S,
     ) -> Self {
-        let copy = policy.record(&mut request, credential.0);
-        match policy.stamp(&mut request, credential) {
-            Ok(true) => {}
-            Ok(false) => return Self::passing(inner.call(request)),
-            Err(error) => return Self::failed(error),
-        }
-        // Two arms, because a copy is large: where there is none, none should be moved.
-        let Some(copy) = copy else {
-            let again = None;
-            let response = inner.call(request);
-            return Self::sending(
-                response,
-                Sent::Stamped {
-                    generation,
-                    policy,
-                    again,
+        // A whole state for each, because a copy is large: where there is none, none is moved.
+        match prepared {
+            Prepared::Never(error) => Self::failed(error),
+            Prepared::Callers => Self::passing(response),
+            Prepared::Once => Self {
+                state: State::Sending {
+                    response,
+                    sent: Sent::Stamped {
+                        generation,
+                        policy,
+                        again: None,
+                    },
                 },
-            );
-        };
-        let again = Some((inner.clone(), copy));
-        let response = inner.call(request);
-        Self::sending(
-            response,
-            Sent::Stamped {
-                generation,
-                policy,
-                again,
             },
-        )
+            Prepared::Twice(copy) => Self {
+                state: State::Sending {
+                    response,
+                    sent: Sent::Stamped {
+                        generation,
+                        policy,
+                        again: Some((inner.clone(), copy)),
+                    },
+                },
+            },
+        }
     }
 }
 
@@ -243,7 +239,7 @@ where
                     generation,
                 } => {
                     let ready = match refused {
-                        Some(Refused { inner, .. }) => ready!(inner.poll_ready(cx)),
+                        Some(refused) => ready!(refused.inner.poll_ready(cx)),
                         None => Ok(()),
                     };
                     take(refused).ready_again(ready, *generation)
@@ -278,15 +274,20 @@ where
             policy,
         } = self;
         let credential = (token.header_name(), token.header_value());
-        let copy = policy.record(&mut request, credential.0);
-        let sent = if policy.stamp(&mut request, credential)? {
-            Sent::Stamped {
-                generation: token.generation(),
+        let generation = token.generation();
+        let sent = match policy.prepare(&mut request, credential) {
+            Prepared::Never(error) => return Err(error),
+            Prepared::Callers => Sent::Untouched,
+            Prepared::Once => Sent::Stamped {
+                generation,
                 policy,
-                again: copy.map(|copy| (inner.clone(), copy)),
-            }
-        } else {
-            Sent::Untouched
+                again: None,
+            },
+            Prepared::Twice(copy) => Sent::Stamped {
+                generation,
+                policy,
+                again: Some((inner.clone(), copy)),
+            },
         };
         let request = Some(request);
         Ok(State::Readying {
@@ -323,12 +324,12 @@ where
         return ControlFlow::Break(noted(response, NotReplayed::Body));
     };
     let lookup = policy.cache.lookup(policy.cache.now());
-    let refused = Refused {
+    let refused = Box::new(Refused {
         inner,
         request,
         response,
         policy,
-    };
+    });
     match lookup {
         Lookup::Now(held) => refused.renewed(Ok(held.token())),
         Lookup::Never(error) => refused.renewed(Err(&error)),
@@ -345,7 +346,7 @@ where
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
-    fn renewed(mut self, token: Result<&Token, &Error>) -> Step<S, Req> {
+    fn renewed(mut self: Box<Self>, token: Result<&Token, &Error>) -> Step<S, Req> {
         let stamped = token.map_err(Error::clone).and_then(|token| {
             let credential = (token.header_name(), token.header_value());
             put(&mut self.request, credential).map(|()| token)
@@ -362,19 +363,25 @@ where
         }
     }
 
-    fn ready_again(mut self, ready: Result<(), S::Error>, generation: u64) -> Step<S, Req>
+    fn ready_again(self: Box<Self>, ready: Result<(), S::Error>, generation: u64) -> Step<S, Req>
     where
         S::Error: Into<BoxError>,
     {
         if let Err(error) = ready {
             return self.give_up(NotReplayed::NotReady(Arc::from(error.into())));
         }
+        let Self {
+            mut inner,
+            request,
+            response,
+            policy,
+        } = *self;
         // The refusal goes first: it may hold the connection that the replay needs.
-        drop(self.response);
+        drop(response);
         ControlFlow::Continue(State::Resending {
-            response: self.inner.call(self.request),
+            response: inner.call(request),
             generation,
-            policy: self.policy,
+            policy,
         })
     }
 

@@ -109,11 +109,10 @@ impl Gate {
     /// knows what it is.
     #[inline]
     pub(crate) fn check(&self, request: &impl AuthRequest) -> Result<(), Error> {
-        let scheme = request.scheme();
         let open = match &self.only {
-            None if scheme == Some("https") => true,
-            _ if scheme.is_none() && request.host().is_none() => true,
-            None => is_secure(scheme, request.host()),
+            None if request.is_https() => true,
+            _ if request.scheme().is_none() && request.host().is_none() => true,
+            None => is_secure(request.scheme(), request.host()),
             Some(origins) => origins.iter().any(|origin| origin.is_of(request)),
         };
         if open {

@@ -1,6 +1,7 @@
 //! What the layer needs of a request and of a response, so that it fits every client.
 
 use http::header::HeaderMap;
+use http::uri::Scheme;
 use http::{Extensions, Method, StatusCode, Uri, Version};
 
 use crate::replay::Replay;
@@ -20,6 +21,13 @@ pub trait AuthRequest: Sized {
     /// The scheme of the request's URI: `https`, `http`, … `None` where it is only a path, and
     /// the client below decides where it goes.
     fn scheme(&self) -> Option<&str>;
+
+    /// Whether the scheme is `https`; asked of every request.
+    #[inline]
+    fn is_https(&self) -> bool {
+        self.scheme()
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    }
 
     /// The host of the request's URI; an IPv6 address stands in brackets.
     fn host(&self) -> Option<&str>;
@@ -80,6 +88,11 @@ where
         self.uri().scheme_str()
     }
 
+    #[inline]
+    fn is_https(&self) -> bool {
+        self.uri().scheme() == Some(&Scheme::HTTPS)
+    }
+
     fn host(&self) -> Option<&str> {
         self.uri().host()
     }
@@ -136,10 +149,11 @@ where
 
 #[cfg(feature = "reqwest")]
 mod with_reqwest {
+    use std::fmt;
+
     use super::{AuthRequest, AuthResponse, Extensions, HeaderMap, Replay, StatusCode};
 
     /// What is kept of a [`reqwest::Request`] to send it again.
-    #[derive(Debug)]
     pub struct ReqwestCopy {
         head: reqwest::Request,
         body: Option<<reqwest::Body as Replay>::Copy>,
@@ -189,6 +203,13 @@ mod with_reqwest {
                 Some(body) => Some(reqwest::Body::replay(body)?),
             };
             Some(request)
+        }
+    }
+
+    /// Like that of [`RequestCopy`](super::RequestCopy): the headers and the body are the caller's.
+    impl fmt::Debug for ReqwestCopy {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("ReqwestCopy").finish_non_exhaustive()
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the layer was told: one value, shared by all services it makes.
 
-use http::header::{Entry, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, MaxSizeReached};
 
 use crate::cache::TokenCache;
-use crate::error::{BoxError, Error, Kind};
+use crate::error::{Error, Kind};
 use crate::gate::Gate;
 use crate::http::AuthRequest;
 use crate::refusal::Judge;
@@ -26,7 +26,8 @@ impl Policy {
         !self.replace_existing && request.headers().contains_key(name)
     }
 
-    /// Whether a credential is to be put on the request, before there is one.
+    /// Whether a credential is to be put on the request: not if the caller has.
+    #[inline]
     pub(crate) fn admits(
         &self,
         request: &impl AuthRequest,
@@ -38,46 +39,50 @@ impl Policy {
         self.gate.check(request).map(|()| true)
     }
 
-    /// What it takes to send the request again, if it may be. Taken before the credential is put
-    /// on it: one header less to copy.
+    /// Puts the credential on a request that may have it.
+    ///
+    /// Takes the request by reference: handed on by value, its 250 bytes are copied each time, and
+    /// that costs more than the header does.
     #[inline]
-    pub(crate) fn record<Req>(&self, request: &mut Req, name: &HeaderName) -> Option<Req::Copy>
+    pub(crate) fn prepare<Req>(
+        &self,
+        request: &mut Req,
+        credential: (&HeaderName, &HeaderValue),
+    ) -> Prepared<Req::Copy>
     where
         Req: AuthRequest,
     {
-        if self.retry && !self.is_callers_own(request, name) {
-            request.record(self.body_limit)
-        } else {
-            None
+        match self.admits(request, credential.0) {
+            Ok(true) => {}
+            Ok(false) => return Prepared::Callers,
+            Err(error) => return Prepared::Never(error),
         }
-    }
-
-    /// Puts the credential on a request that may have it, and says whether it did: not if the
-    /// caller has. Looks the header up once.
-    #[inline]
-    pub(crate) fn stamp(
-        &self,
-        request: &mut impl AuthRequest,
-        (name, value): (&HeaderName, &HeaderValue),
-    ) -> Result<bool, Error> {
-        let gate = self.gate.check(request);
-        match request.headers_mut().try_entry(name) {
-            Ok(Entry::Vacant(place)) => {
-                gate?;
-                place.try_insert(value.clone()).map_err(too_many)?;
-            }
-            Ok(Entry::Occupied(_)) if !self.replace_existing => return Ok(false),
-            Ok(Entry::Occupied(mut place)) => {
-                gate?;
-                place.insert(value.clone());
-            }
-            Err(error) => return Err(too_many(error)),
+        if !self.retry {
+            return put(request, credential).map_or_else(Prepared::Never, |()| Prepared::Once);
         }
-        Ok(true)
+        // Before the credential is on it: one header less to copy.
+        let copy = request.record(self.body_limit);
+        match put(request, credential) {
+            Err(error) => Prepared::Never(error),
+            Ok(()) => copy.map_or(Prepared::Once, Prepared::Twice),
+        }
     }
 }
 
-/// Puts the credential on a request that is sent again.
+/// What became of a request that was to have a credential.
+pub(crate) enum Prepared<C> {
+    /// It has the caller's own.
+    Callers,
+    /// It has ours, and can't be sent again.
+    Once,
+    /// It has ours, and this is what it takes to send it again.
+    Twice(C),
+    /// It must not be sent.
+    Never(Error),
+}
+
+/// Puts the credential on a request in the place of any other.
+#[inline]
 pub(crate) fn put(
     request: &mut impl AuthRequest,
     (name, value): (&HeaderName, &HeaderValue),
@@ -89,7 +94,7 @@ pub(crate) fn put(
 }
 
 #[cold]
-fn too_many(error: impl Into<BoxError>) -> Error {
+fn too_many(error: MaxSizeReached) -> Error {
     let message = "the request has so many headers that no credential fits among them";
     Error::new(Kind::Config, message).with_source(error)
 }

@@ -10,7 +10,7 @@ use crate::cache::Lookup;
 use crate::error::BoxError;
 use crate::future::ResponseFuture;
 use crate::http::{AuthRequest, AuthResponse};
-use crate::policy::Policy;
+use crate::policy::{Policy, Prepared};
 use crate::stamp::{Handle, Stamp};
 
 /// A service that puts a credential on every request: what [`AuthLayer`](crate::AuthLayer) makes
@@ -83,24 +83,23 @@ where
     }
 
     #[inline]
-    fn call(&mut self, request: Req) -> Self::Future {
+    fn call(&mut self, mut request: Req) -> Self::Future {
         let Some(copy) = self.stamp.current(&self.policy) else {
             return self.call_looking_up(request);
         };
-        let policy = Handle::Private(Arc::clone(copy));
-        ResponseFuture::send(
-            &mut self.inner,
-            request,
-            copy.header(),
-            copy.generation(),
-            policy,
-        )
+        let prepared = self.policy.prepare(&mut request, copy.header());
+        if let Prepared::Never(error) = prepared {
+            return ResponseFuture::failed(error);
+        }
+        let (generation, policy) = (copy.generation(), Handle::Private(Arc::clone(copy)));
+        let response = self.inner.call(request);
+        ResponseFuture::sent(response, prepared, generation, policy, &self.inner)
     }
 }
 
 impl<S> Auth<S> {
     /// Without a private copy that is up to date.
-    fn call_looking_up<Req>(&mut self, request: Req) -> ResponseFuture<S, Req>
+    fn call_looking_up<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req>
     where
         S: Service<Req> + Clone,
         Req: AuthRequest,
@@ -121,8 +120,12 @@ impl<S> Auth<S> {
             Lookup::Now(held) => {
                 let token = held.token();
                 let credential = (token.header_name(), token.header_value());
-                let generation = token.generation();
-                ResponseFuture::send(&mut self.inner, request, credential, generation, policy)
+                let prepared = policy.prepare(&mut request, credential);
+                if let Prepared::Never(error) = prepared {
+                    return ResponseFuture::failed(error);
+                }
+                let response = self.inner.call(request);
+                ResponseFuture::sent(response, prepared, token.generation(), policy, &self.inner)
             }
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use http::header::{HeaderName, HeaderValue};
 
 use crate::cache::Lookup;
+use crate::clock::Moment;
 use crate::freshness::Held;
 use crate::policy::Policy;
 
@@ -23,8 +24,8 @@ pub(crate) enum Stamp {
     Unused,
     /// Used once.
     Used,
-    /// Used again: a copy is worth its price.
-    Private(Arc<PrivateCopy>),
+    /// Used again: a copy is worth its price. With it, when it was last found fit to be served.
+    Private(Arc<PrivateCopy>, Moment),
 }
 
 #[derive(Debug)]
@@ -46,31 +47,42 @@ impl Stamp {
     /// The private copy, if there is one of the token in use and it can be served with nothing
     /// else to do.
     #[inline]
-    pub(crate) fn current(&self, policy: &Policy) -> Option<&Arc<PrivateCopy>> {
-        match self {
-            Self::Private(copy)
-                if copy.generation() == policy.cache.generation()
-                    && copy.held.serves(policy.cache.now()) =>
-            {
-                Some(copy)
-            }
-            Self::Private(_) | Self::Used | Self::Unused => None,
+    pub(crate) fn current(&mut self, policy: &Policy) -> Option<&Arc<PrivateCopy>> {
+        let Self::Private(copy, looked) = self else {
+            return None;
+        };
+        if copy.generation() != policy.cache.generation() {
+            return None;
         }
+        let clock = policy.cache.clock();
+        if !clock
+            .glance()
+            .is_some_and(|glance| looked.is_just_before(glance))
+        {
+            let now = clock.now();
+            if !copy.held.serves(now) {
+                return None;
+            }
+            *looked = now;
+        }
+        Some(copy)
     }
 
     /// Asks the cache, and makes a copy of what it has when it is time to.
     pub(crate) fn look_up(&mut self, policy: &Arc<Policy>) -> Lookup {
-        let lookup = policy.cache.lookup(policy.cache.now());
+        let now = policy.cache.now();
+        let lookup = policy.cache.lookup(now);
         if let Lookup::Now(held) = &lookup {
             match self {
                 Self::Unused => *self = Self::Used,
-                Self::Private(copy) if copy.generation() == held.token().generation() => {}
-                Self::Used | Self::Private(_) => {
-                    *self = Self::Private(Arc::new(PrivateCopy {
+                Self::Private(copy, _) if copy.generation() == held.token().generation() => {}
+                Self::Used | Self::Private(..) => {
+                    let copy = PrivateCopy {
                         policy: Arc::clone(policy),
                         held: Arc::clone(held),
                         value: held.token().private_header_value(),
-                    }));
+                    };
+                    *self = Self::Private(Arc::new(copy), now);
                 }
             }
         }

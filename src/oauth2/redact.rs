@@ -19,6 +19,10 @@ impl Redactor {
         let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         self.secrets.push(Zeroizing::new(secret.to_owned()));
         self.secrets.push(Zeroizing::new(form));
+        if let Ok(json) = serde_json::to_string(secret).map(Zeroizing::new) {
+            let unquoted = &json[1..json.len() - 1];
+            self.secrets.push(Zeroizing::new(unquoted.to_owned()));
+        }
         // The longest first: one that holds another is hidden whole, not around the other.
         self.secrets
             .sort_by_key(|secret| std::cmp::Reverse(secret.len()));

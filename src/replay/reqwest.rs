@@ -1,5 +1,6 @@
 //! reqwest's body: in memory, or a stream whose errors can only be made by way of a box.
 
+use std::fmt;
 use std::mem;
 
 use bytes::Bytes;
@@ -45,12 +46,21 @@ impl Replay for Body {
 type Stream = MapErr<Body, fn(reqwest::Error) -> BoxError>;
 
 /// What is kept of reqwest's body.
-#[derive(Debug)]
 pub enum Copy {
     /// It is in memory, or empty.
     Memory(Bytes),
     /// What was read of a stream.
     Stream(Tape<Stream>),
+}
+
+/// The bytes are the caller's.
+impl fmt::Debug for Copy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory(_) => "Memory",
+            Self::Stream(_) => "Stream",
+        })
+    }
 }
 
 /// The bytes of a body that is in memory, without a copy of them: it gives them away when it is

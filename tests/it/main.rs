@@ -1,15 +1,18 @@
 //! One binary for every behaviour, a file each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod allocations;
 mod cache;
 mod challenge;
 mod client_credentials;
+mod clients;
 mod examples;
 mod layer;
 mod origins;
 mod readiness;
 mod refusals;
 mod replay;
+mod secrets;
 mod support;
 mod token_reply;
 mod token_server;
