@@ -363,7 +363,7 @@ where
         }
     }
 
-    fn ready_again(self: Box<Self>, ready: Result<(), S::Error>, generation: u64) -> Step<S, Req>
+    fn ready_again(self, ready: Result<(), S::Error>, generation: u64) -> Step<S, Req>
     where
         S::Error: Into<BoxError>,
     {
@@ -375,7 +375,7 @@ where
             request,
             response,
             policy,
-        } = *self;
+        } = self;
         // The refusal goes first: it may hold the connection that the replay needs.
         drop(response);
         ControlFlow::Continue(State::Resending {
