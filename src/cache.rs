@@ -119,16 +119,7 @@ impl TokenCache {
     /// Says that a server refused `token`. If it is still the one in use, the next who asks
     /// starts a fetch; if there is a newer one by now, nothing happens.
     pub fn reject(&self, token: &Token) {
-        self.reject_generation(token.generation());
-    }
-
-    pub(crate) fn reject_generation(&self, generation: u64) {
-        self.transition(|machine| machine.reject(generation));
-    }
-
-    /// Whether this is the credential that was refused last, issued once more.
-    pub(crate) fn was_refused(&self, token: &Token) -> bool {
-        self.shared.lock().was_refused(token)
+        self.transition(|machine| machine.reject(token.generation()));
     }
 
     #[inline]
@@ -180,13 +171,17 @@ impl TokenCache {
     fn transition<R>(&self, change: impl FnOnce(&mut Machine) -> R) -> R {
         let shared = &*self.shared;
         let mut machine = shared.lock();
+        let failure = machine.failure();
         let result = change(&mut machine);
         let held = machine.held();
-        let generation = held.map_or(0, |held| held.token().generation());
-        if shared.generation.load(Ordering::Relaxed) != generation {
+        // Not by the generation: a source that keeps its token issues the same one for longer.
+        if !is_same(shared.current.load().as_ref(), held) {
+            let generation = held.map_or(0, |held| held.token().generation());
             shared.current.store(held.cloned());
             shared.generation.store(generation, Ordering::Release);
         }
+        drop(machine);
+        drop(failure);
         result
     }
 
@@ -210,6 +205,14 @@ impl TokenCache {
                 .with_source(error),
             ),
         }
+    }
+}
+
+fn is_same(one: Option<&Arc<Held>>, other: Option<&Arc<Held>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 
@@ -241,22 +244,23 @@ impl InFlight {
                 .await
                 .unwrap_or_else(|_| Err(timed_out(shared.fetch_timeout)))
         };
-        let outcome = AssertUnwindSafe(attempt)
+        let fetched = AssertUnwindSafe(attempt)
             .catch_unwind()
             .await
             // The panic's message stays with the panic hook: it might hold a secret.
             .unwrap_or_else(|_| Err(Error::new(Kind::Panic, "the token source panicked")));
-        self.land(outcome);
+        self.land(fetched);
     }
 
-    fn land(mut self, outcome: Outcome) {
+    fn land(mut self, fetched: Result<Token, Error>) {
         let Some(take_off) = self.take_off.take() else {
             return;
         };
         let now = self.cache.now();
         // The state first: whoever is woken finds the new token there.
-        self.cache
-            .transition(|machine| machine.land(&take_off, &outcome, now));
+        let outcome = self
+            .cache
+            .transition(|machine| machine.land(&take_off, fetched, now));
         take_off.pilot.land(outcome);
     }
 
@@ -304,31 +308,39 @@ enum Stage {
 /// such a runtime.
 const MOST_LOSSES: u8 = 3;
 
-impl Future for Acquire {
-    type Output = Result<Token, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
+impl Acquire {
+    pub(crate) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
-            match &mut this.stage {
-                Stage::Asking => match this.cache.lookup(this.cache.now()) {
-                    Lookup::Now(held) => return Poll::Ready(Ok(held.token().clone())),
+            match &mut self.stage {
+                Stage::Asking => match self.cache.lookup(self.cache.now()) {
+                    Lookup::Now(held) => return Poll::Ready(Ok(held)),
                     Lookup::Never(error) => return Poll::Ready(Err(error)),
-                    Lookup::Later(later) => this.stage = later.stage,
+                    Lookup::Later(later) => self.stage = later.stage,
                 },
                 Stage::Waiting { wait } => match ready!(Pin::new(wait).poll(cx)) {
+                    // Polled long after the landing.
+                    Ok(Ok(held)) if held.is_over(self.cache.now()) => self.stage = Stage::Asking,
                     Ok(outcome) => return Poll::Ready(outcome),
-                    Err(Lost) if this.losses == MOST_LOSSES => {
+                    Err(Lost) if self.losses == MOST_LOSSES => {
                         let message = "the runtime shut down while the token was fetched";
                         return Poll::Ready(Err(Error::new(Kind::Runtime, message)));
                     }
                     Err(Lost) => {
-                        this.losses += 1;
-                        this.stage = Stage::Asking;
+                        self.losses += 1;
+                        self.stage = Stage::Asking;
                     }
                 },
             }
         }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Token, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(self.poll_held(cx));
+        Poll::Ready(outcome.map(|held| held.token().clone()))
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) enum Kind {
     Runtime,
     /// The token can't be put in a header.
     IllegalToken,
+    /// The token had expired when it arrived.
+    Expired,
     /// The credential would have gone where it doesn't belong.
     Origin,
     /// The token endpoint could not be reached, or the connection broke.
@@ -173,6 +175,11 @@ impl Error {
     /// The token holds bytes that are illegal in a header (RFC 9110 §5.5).
     pub fn is_illegal_token(&self) -> bool {
         self.is(Kind::IllegalToken)
+    }
+
+    /// The token had expired by the time it was here, so that it was never sent.
+    pub fn is_expired(&self) -> bool {
+        self.is(Kind::Expired)
     }
 
     /// The credential would have gone over cleartext or to an origin it doesn't belong to. The

@@ -38,6 +38,7 @@ impl Windows {
         let deadlines = lifetime.map(|(from, lifetime)| Deadlines {
             stale: from.plus(lifetime.saturating_sub(self.refresh_before(lifetime))),
             expired: from.plus(lifetime.saturating_sub(self.margin(lifetime))),
+            over: from.plus(lifetime),
         });
         Held {
             token,
@@ -79,6 +80,8 @@ pub(crate) struct Held {
 struct Deadlines {
     stale: Moment,
     expired: Moment,
+    /// The token's own end, behind the margin.
+    over: Moment,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +108,12 @@ impl Held {
             Some(ends) if now.reached(ends.stale) => Freshness::Stale,
             Some(_) => Freshness::Fresh,
         }
+    }
+
+    /// Whether it is past its own end, where not even those who waited for it may send it.
+    pub(crate) fn is_over(&self, now: Moment) -> bool {
+        let ends = self.deadlines.as_ref();
+        ends.is_some_and(|ends| now.reached(ends.over))
     }
 
     /// Whether it can be served with nothing else to do.

@@ -8,7 +8,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::mem;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,11 +18,12 @@ use tower_service::Service;
 
 use crate::cache::{Acquire, Lookup};
 use crate::error::{BoxError, Error};
+use crate::freshness::Held;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::{Policy, Prepared, put};
 use crate::refusal::NotReplayed;
 use crate::stamp::Handle;
-use crate::token::Token;
+use crate::state::Outcome;
 
 pin_project! {
     /// The future of a response: what [`Auth`](crate::Auth) returns.
@@ -53,16 +53,17 @@ pin_project! {
         // A token. The inner service isn't ready yet: a permit held while waiting could be the
         // very one that the token's fetch needs.
         Acquiring { acquire: Acquire, unsent: Option<Unsent<S, Req>> },
-        // The inner service, to send the request with the credential on it.
-        Readying { inner: S, request: Option<Req>, sent: Sent<S, Req> },
+        // The inner service. The credential isn't on the request yet: this may take longer than
+        // the token is good.
+        Readying { unsent: Option<Unsent<S, Req>>, held: Arc<Held> },
         // The response.
         Sending { #[pin] response: S::Future, sent: Sent<S, Req> },
         // A token other than the one that was refused.
         Renewing { acquire: Acquire, refused: Option<Box<Refused<S, Req>>> },
         // The inner service, to send the request again.
-        ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, generation: u64 },
+        ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, held: Arc<Held> },
         // The response to the replay.
-        Resending { #[pin] response: S::Future, generation: u64, policy: Handle },
+        Resending { #[pin] response: S::Future, handle: Handle },
         // Nothing: the request couldn't be sent.
         Failed { error: Option<Error> },
     }
@@ -72,22 +73,19 @@ pin_project! {
 struct Unsent<S, Req> {
     inner: S,
     request: Req,
-    policy: Handle,
+    policy: Arc<Policy>,
 }
 
 /// What is kept of a request that was sent.
-#[derive(Default)]
 enum Sent<S, Req>
 where
     Req: AuthRequest,
 {
     /// It carried the caller's own credential: the response is none of our business.
-    #[default]
     Untouched,
-    /// It carried the token of this generation.
+    /// It carried the token of this handle.
     Stamped {
-        generation: u64,
-        policy: Handle,
+        handle: Handle,
         /// What it takes to send it again.
         again: Option<(S, Req::Copy)>,
     },
@@ -103,7 +101,7 @@ where
     inner: S,
     request: Req,
     response: S::Response,
-    policy: Handle,
+    handle: Handle,
 }
 
 /// What comes of one: the response for the caller, or the next state.
@@ -114,7 +112,7 @@ where
     S: Service<Req>,
     Req: AuthRequest,
 {
-    pub(crate) fn acquiring(acquire: Acquire, inner: S, request: Req, policy: Handle) -> Self {
+    pub(crate) fn acquiring(acquire: Acquire, inner: S, request: Req, policy: Arc<Policy>) -> Self {
         let unsent = Some(Unsent {
             inner,
             request,
@@ -145,6 +143,15 @@ where
     }
 }
 
+/// Puts a clone that isn't ready in the place of a service that is and won't be called, so that
+/// the permit which came with its readiness is given back.
+pub(crate) fn release<S>(inner: &mut S)
+where
+    S: Clone,
+{
+    *inner = inner.clone();
+}
+
 impl<S, Req> ResponseFuture<S, Req>
 where
     S: Service<Req> + Clone,
@@ -155,8 +162,7 @@ where
     pub(crate) fn sent(
         response: S::Future,
         prepared: Prepared<Req::Copy>,
-        generation: u64,
-        policy: Handle,
+        handle: Handle,
         inner: &S,
     ) -> Self {
         // A whole state for each, because a copy is large: where there is none, none is moved.
@@ -167,8 +173,7 @@ where
                 state: State::Sending {
                     response,
                     sent: Sent::Stamped {
-                        generation,
-                        policy,
+                        handle,
                         again: None,
                     },
                 },
@@ -177,8 +182,7 @@ where
                 state: State::Sending {
                     response,
                     sent: Sent::Stamped {
-                        generation,
-                        policy,
+                        handle,
                         again: Some((inner.clone(), copy)),
                     },
                 },
@@ -204,12 +208,8 @@ where
                 StateProj::Sending { response, sent } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
                     match sent {
-                        Sent::Stamped {
-                            generation,
-                            policy,
-                            again,
-                        } if policy.judge.refuses(&response) => {
-                            refused(response, *generation, policy.clone(), again.take())
+                        Sent::Stamped { handle, again } if handle.judge.refuses(&response) => {
+                            refused(response, handle.clone(), again.take())
                         }
                         Sent::Stamped { .. } | Sent::Untouched => {
                             return Poll::Ready(Ok(response));
@@ -217,40 +217,30 @@ where
                     }
                 }
                 StateProj::Acquiring { acquire, unsent } => {
-                    let token = ready!(Pin::new(acquire).poll(cx))?;
-                    ControlFlow::Continue(take(unsent).acquired(&token)?)
+                    let held = ready!(acquire.poll_held(cx))?;
+                    let unsent = unsent.take();
+                    ControlFlow::Continue(State::Readying { unsent, held })
                 }
-                StateProj::Readying {
-                    inner,
-                    request,
-                    sent,
-                } => {
-                    ready!(inner.poll_ready(cx)).map_err(Into::into)?;
-                    let response = inner.call(take(request));
-                    let sent = mem::take(sent);
-                    ControlFlow::Continue(State::Sending { response, sent })
+                StateProj::Readying { unsent, held } => {
+                    if let Some(Unsent { inner, .. }) = unsent {
+                        ready!(inner.poll_ready(cx)).map_err(Into::into)?;
+                    }
+                    ControlFlow::Continue(take(unsent).ready(Arc::clone(held)))
                 }
                 StateProj::Renewing { acquire, refused } => {
-                    let token = ready!(Pin::new(acquire).poll(cx));
-                    take(refused).renewed(token.as_ref())
+                    let held = ready!(acquire.poll_held(cx));
+                    take(refused).renewed(held)
                 }
-                StateProj::ReadyingAgain {
-                    refused,
-                    generation,
-                } => {
+                StateProj::ReadyingAgain { refused, held } => {
                     let ready = match refused {
                         Some(refused) => ready!(refused.inner.poll_ready(cx)),
                         None => Ok(()),
                     };
-                    take(refused).ready_again(ready, *generation)
+                    take(refused).ready_again(ready, Arc::clone(held))
                 }
-                StateProj::Resending {
-                    response,
-                    generation,
-                    policy,
-                } => {
+                StateProj::Resending { response, handle } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    ControlFlow::Break(answered_again(response, *generation, policy))
+                    ControlFlow::Break(answered_again(response, handle))
                 }
                 StateProj::Failed { error } => return Poll::Ready(Err(take(error).into())),
             };
@@ -267,34 +257,26 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
-    fn acquired(self, token: &Token) -> Result<State<S, Req>, Error> {
-        let Self {
-            inner,
-            mut request,
-            policy,
-        } = self;
-        let credential = (token.header_name(), token.header_value());
-        let generation = token.generation();
-        let sent = match policy.prepare(&mut request, credential) {
-            Prepared::Never(error) => return Err(error),
-            Prepared::Callers => Sent::Untouched,
-            Prepared::Once => Sent::Stamped {
-                generation,
-                policy,
-                again: None,
-            },
-            Prepared::Twice(copy) => Sent::Stamped {
-                generation,
-                policy,
-                again: Some((inner.clone(), copy)),
-            },
-        };
-        let request = Some(request);
-        Ok(State::Readying {
-            inner,
-            request,
-            sent,
-        })
+    fn ready(mut self, mut held: Arc<Held>) -> State<S, Req> {
+        let now = self.policy.cache.now();
+        if held.is_over(now) {
+            held = match self.policy.cache.lookup(now) {
+                Lookup::Now(newer) => newer,
+                Lookup::Never(error) => return State::Failed { error: Some(error) },
+                Lookup::Later(acquire) => {
+                    release(&mut self.inner);
+                    let unsent = Some(self);
+                    return State::Acquiring { acquire, unsent };
+                }
+            };
+        }
+        let handle = Handle::Shared(self.policy, held);
+        let prepared = handle.prepare(&mut self.request, handle.header());
+        if let Prepared::Never(error) = prepared {
+            return State::Failed { error: Some(error) };
+        }
+        let response = self.inner.call(self.request);
+        ResponseFuture::sent(response, prepared, handle, &self.inner).state
     }
 }
 
@@ -302,20 +284,19 @@ where
 #[cold]
 fn refused<S, Req>(
     response: S::Response,
-    generation: u64,
-    policy: Handle,
+    handle: Handle,
     again: Option<(S, Req::Copy)>,
 ) -> Step<S, Req>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
-    if let Some(why) = policy.judge.stands(&response) {
+    if let Some(why) = handle.judge.stands(&response) {
         return ControlFlow::Break(noted(response, why));
     }
-    policy.cache.reject_generation(generation);
-    if !policy.retry {
+    handle.cache.reject(handle.token());
+    if !handle.retry {
         return ControlFlow::Break(noted(response, NotReplayed::Off));
     }
     // Before a token is waited for: without a body there is nothing to wait for.
@@ -323,16 +304,16 @@ where
     let Some((inner, request)) = replay else {
         return ControlFlow::Break(noted(response, NotReplayed::Body));
     };
-    let lookup = policy.cache.lookup(policy.cache.now());
+    let lookup = handle.cache.lookup(handle.cache.now());
     let refused = Box::new(Refused {
         inner,
         request,
         response,
-        policy,
+        handle,
     });
     match lookup {
-        Lookup::Now(held) => refused.renewed(Ok(held.token())),
-        Lookup::Never(error) => refused.renewed(Err(&error)),
+        Lookup::Now(held) => refused.renewed(Ok(held)),
+        Lookup::Never(error) => refused.renewed(Err(error)),
         Lookup::Later(acquire) => {
             let refused = Some(refused);
             ControlFlow::Continue(State::Renewing { acquire, refused })
@@ -342,46 +323,62 @@ where
 
 impl<S, Req> Refused<S, Req>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
-    fn renewed(mut self: Box<Self>, token: Result<&Token, &Error>) -> Step<S, Req> {
-        let stamped = token.map_err(Error::clone).and_then(|token| {
-            let credential = (token.header_name(), token.header_value());
-            put(&mut self.request, credential).map(|()| token)
-        });
-        match stamped {
+    fn renewed(self: Box<Self>, held: Outcome) -> Step<S, Req> {
+        match held {
             Err(error) => self.give_up(NotReplayed::Fetch(error)),
-            Ok(token) if self.policy.cache.was_refused(token) => {
+            // The one that this request was refused with, whatever became of it since.
+            Ok(held) if held.token().is_same_credential(self.handle.token()) => {
                 self.give_up(NotReplayed::SameToken)
             }
-            Ok(token) => ControlFlow::Continue(State::ReadyingAgain {
+            Ok(held) => ControlFlow::Continue(State::ReadyingAgain {
                 refused: Some(self),
-                generation: token.generation(),
+                held,
             }),
         }
     }
 
-    fn ready_again(self, ready: Result<(), S::Error>, generation: u64) -> Step<S, Req>
+    fn ready_again(
+        mut self: Box<Self>,
+        ready: Result<(), S::Error>,
+        held: Arc<Held>,
+    ) -> Step<S, Req>
     where
         S::Error: Into<BoxError>,
     {
         if let Err(error) = ready {
             return self.give_up(NotReplayed::NotReady(Arc::from(error.into())));
         }
+        let now = self.handle.cache.now();
+        if held.is_over(now) {
+            return match self.handle.cache.lookup(now) {
+                Lookup::Now(newer) => self.renewed(Ok(newer)),
+                Lookup::Never(error) => self.renewed(Err(error)),
+                Lookup::Later(acquire) => {
+                    release(&mut self.inner);
+                    let refused = Some(self);
+                    ControlFlow::Continue(State::Renewing { acquire, refused })
+                }
+            };
+        }
+        let handle = Handle::Shared(Arc::clone(self.handle.policy()), held);
+        if let Err(error) = put(&mut self.request, handle.header()) {
+            return self.give_up(NotReplayed::Fetch(error));
+        }
         let Self {
             mut inner,
             request,
             response,
-            policy,
-        } = self;
+            handle: _,
+        } = *self;
         // The refusal goes first: it may hold the connection that the replay needs.
         drop(response);
         ControlFlow::Continue(State::Resending {
             response: inner.call(request),
-            generation,
-            policy,
+            handle,
         })
     }
 
@@ -391,15 +388,15 @@ where
 }
 
 /// The second answer is the caller's, whatever it is; a second refusal rejects the second token.
-fn answered_again<R>(response: R, generation: u64, policy: &Policy) -> R
+fn answered_again<R>(response: R, handle: &Handle) -> R
 where
     R: AuthResponse,
 {
-    if !policy.judge.refuses(&response) {
+    if !handle.judge.refuses(&response) {
         return response;
     }
-    let why = policy.judge.stands(&response).unwrap_or_else(|| {
-        policy.cache.reject_generation(generation);
+    let why = handle.judge.stands(&response).unwrap_or_else(|| {
+        handle.cache.reject(handle.token());
         NotReplayed::Again
     });
     noted(response, why)

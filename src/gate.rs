@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
+use http::uri::Authority;
 
 use crate::error::{Error, Kind};
 use crate::http::AuthRequest;
@@ -57,16 +58,16 @@ impl FromStr for Origin {
             .host()
             .filter(|host| !host.is_empty())
             .ok_or_else(wrong)?;
-        let has_user = uri
-            .authority()
-            .is_some_and(|authority| authority.as_str().contains('@'));
-        if has_user || uri.path() != "/" || uri.query().is_some() {
+        if uri.path() != "/" || uri.query().is_some() {
             return Err(wrong());
         }
-        let port = uri
-            .port_u16()
-            .or_else(|| default_port(&scheme))
-            .ok_or_else(wrong)?;
+        // No user name in front of the host, and behind it nothing but a port that is one.
+        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
+        let port = match authority.strip_prefix(host).ok_or_else(wrong)? {
+            "" => default_port(&scheme),
+            port => port.strip_prefix(':').and_then(|port| port.parse().ok()),
+        };
+        let port = port.ok_or_else(wrong)?;
         Ok(Self {
             host: host.to_ascii_lowercase(),
             scheme,

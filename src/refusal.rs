@@ -108,14 +108,15 @@ impl Judge {
     #[cold]
     pub(crate) fn stands(&self, refusal: &impl AuthResponse) -> Option<NotReplayed> {
         let headers = refusal.headers();
-        if refusal.status() != StatusCode::UNAUTHORIZED {
-            None
-        } else if !headers.contains_key(WWW_AUTHENTICATE) {
-            (!self.without_challenge).then_some(NotReplayed::NoChallenge)
-        } else {
+        if headers.contains_key(WWW_AUTHENTICATE) {
+            // Whatever the status: RFC 6750 has it come with a 403, which may be a refusal by a
+            // predicate of the user's.
             let challenges = Challenge::parse(headers);
             let insufficient = challenges.iter().any(Challenge::is_insufficient_scope);
             insufficient.then_some(NotReplayed::InsufficientScope)
+        } else {
+            let is_bare = refusal.status() == StatusCode::UNAUTHORIZED;
+            (is_bare && !self.without_challenge).then_some(NotReplayed::NoChallenge)
         }
     }
 }

@@ -1,14 +1,13 @@
 //! The service: puts the credential on, or has the future see to one.
 
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower_service::Service;
 
 use crate::cache::Lookup;
-use crate::error::BoxError;
-use crate::future::ResponseFuture;
+use crate::error::{BoxError, Error};
+use crate::future::{ResponseFuture, release};
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::{Policy, Prepared};
 use crate::stamp::{Handle, Stamp};
@@ -88,12 +87,12 @@ where
             return self.call_looking_up(request);
         };
         let prepared = self.policy.prepare(&mut request, copy.header());
+        let handle = Handle::Private(Arc::clone(copy));
         if let Prepared::Never(error) = prepared {
-            return ResponseFuture::failed(error);
+            return self.fail(error);
         }
-        let (generation, policy) = (copy.generation(), Handle::Private(Arc::clone(copy)));
         let response = self.inner.call(request);
-        ResponseFuture::sent(response, prepared, generation, policy, &self.inner)
+        ResponseFuture::sent(response, prepared, handle, &self.inner)
     }
 }
 
@@ -108,36 +107,35 @@ impl<S> Auth<S> {
         match self.policy.admits(&request, self.policy.cache.header()) {
             Ok(true) => {}
             Ok(false) => return ResponseFuture::passing(self.inner.call(request)),
-            Err(error) => return ResponseFuture::failed(error),
+            Err(error) => return self.fail(error),
         }
-        let policy = Handle::Shared(Arc::clone(&self.policy));
         match self.stamp.look_up(&self.policy) {
-            Lookup::Never(error) => ResponseFuture::failed(error),
+            Lookup::Never(error) => self.fail(error),
             Lookup::Later(acquire) => {
-                let inner = self.release();
+                release(&mut self.inner);
+                let (inner, policy) = (self.inner.clone(), Arc::clone(&self.policy));
                 ResponseFuture::acquiring(acquire, inner, request, policy)
             }
             Lookup::Now(held) => {
-                let token = held.token();
-                let credential = (token.header_name(), token.header_value());
-                let prepared = policy.prepare(&mut request, credential);
+                let handle = Handle::Shared(Arc::clone(&self.policy), held);
+                let prepared = handle.prepare(&mut request, handle.header());
                 if let Prepared::Never(error) = prepared {
-                    return ResponseFuture::failed(error);
+                    return self.fail(error);
                 }
                 let response = self.inner.call(request);
-                ResponseFuture::sent(response, prepared, token.generation(), policy, &self.inner)
+                ResponseFuture::sent(response, prepared, handle, &self.inner)
             }
         }
     }
 
-    /// Puts a clone that isn't ready in the place of the one that is, so that the permit which
-    /// came with its readiness is given back, and returns another for when there is a token.
-    fn release(&mut self) -> S
+    /// For a request that isn't sent.
+    #[cold]
+    fn fail<Req>(&mut self, error: Error) -> ResponseFuture<S, Req>
     where
-        S: Clone,
+        S: Service<Req> + Clone,
+        Req: AuthRequest,
     {
-        let later = self.inner.clone();
-        drop(mem::replace(&mut self.inner, later.clone()));
-        later
+        release(&mut self.inner);
+        ResponseFuture::failed(error)
     }
 }

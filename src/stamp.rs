@@ -15,6 +15,7 @@ use crate::cache::Lookup;
 use crate::clock::Moment;
 use crate::freshness::Held;
 use crate::policy::Policy;
+use crate::token::Token;
 
 /// What a service clone knows of the token in use.
 #[derive(Debug, Default)]
@@ -36,10 +37,10 @@ pub(crate) struct PrivateCopy {
     value: HeaderValue,
 }
 
-/// The policy, by way of whatever is cheapest to share.
+/// What a request was stamped with, and by what policy: by way of whatever is cheapest to share.
 #[derive(Clone, Debug)]
 pub(crate) enum Handle {
-    Shared(Arc<Policy>),
+    Shared(Arc<Policy>, Arc<Held>),
     Private(Arc<PrivateCopy>),
 }
 
@@ -75,7 +76,7 @@ impl Stamp {
         if let Lookup::Now(held) = &lookup {
             match self {
                 Self::Unused => *self = Self::Used,
-                Self::Private(copy, _) if copy.generation() == held.token().generation() => {}
+                Self::Private(copy, _) if Arc::ptr_eq(&copy.held, held) => {}
                 Self::Used | Self::Private(..) => {
                     let copy = PrivateCopy {
                         policy: Arc::clone(policy),
@@ -97,8 +98,33 @@ impl PrivateCopy {
     }
 
     #[inline]
-    pub(crate) fn generation(&self) -> u64 {
+    fn generation(&self) -> u64 {
         self.held.token().generation()
+    }
+}
+
+impl Handle {
+    #[inline]
+    pub(crate) fn header(&self) -> (&HeaderName, &HeaderValue) {
+        match self {
+            Self::Shared(_, held) => (held.token().header_name(), held.token().header_value()),
+            Self::Private(copy) => copy.header(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn token(&self) -> &Token {
+        match self {
+            Self::Shared(_, held) => held.token(),
+            Self::Private(copy) => copy.held.token(),
+        }
+    }
+
+    pub(crate) fn policy(&self) -> &Arc<Policy> {
+        match self {
+            Self::Shared(policy, _) => policy,
+            Self::Private(copy) => &copy.policy,
+        }
     }
 }
 
@@ -107,9 +133,6 @@ impl Deref for Handle {
 
     #[inline]
     fn deref(&self) -> &Policy {
-        match self {
-            Self::Shared(policy) => policy,
-            Self::Private(copy) => &copy.policy,
-        }
+        self.policy()
     }
 }

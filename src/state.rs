@@ -17,14 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::flight::{Flight, Pilot};
 use crate::freshness::{Freshness, Held, Windows};
 use crate::source::Reason;
 use crate::token::Token;
 
 /// What one fetch comes to, for everyone who waited for it.
-pub(crate) type Outcome = Result<Token, Error>;
+pub(crate) type Outcome = Result<Arc<Held>, Error>;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -44,8 +44,6 @@ pub(crate) struct Machine {
     limits: Limits,
     /// Why the next flight takes off.
     reason: Reason,
-    /// The token that a server refused last.
-    refused: Option<Token>,
 }
 
 enum State {
@@ -91,7 +89,6 @@ impl Machine {
             state: State::Empty,
             limits,
             reason: Reason::First,
-            refused: None,
         }
     }
 
@@ -103,9 +100,8 @@ impl Machine {
                 Freshness::Stale => {
                     let held = Arc::clone(held);
                     let take_off = held.may_refresh(now).then(|| {
-                        let abandoned = refresh.take().map(|in_air| in_air.flight);
-                        let (in_air, take_off) =
-                            self.limits.take_off(Reason::Stale, now, abandoned);
+                        // Nobody waits for the one it may replace: there is a token in hand.
+                        let (in_air, take_off) = self.limits.take_off(Reason::Stale, now, None);
                         held.hold_off_until(in_air.overdue);
                         *refresh = Some(in_air);
                         take_off
@@ -149,30 +145,31 @@ impl Machine {
         if held.token().generation() != generation {
             return;
         }
-        self.refused = Some(held.token().clone());
         self.reason = Reason::Refused;
         self.state = State::without_token(refresh.take());
     }
 
-    /// Whether `token` is the one that a server refused last, issued once more.
-    pub(crate) fn was_refused(&self, token: &Token) -> bool {
-        self.refused
-            .as_ref()
-            .is_some_and(|refused| refused.is_same_credential(token))
-    }
-
-    /// A flight has ended. One that was given up changes nothing.
-    pub(crate) fn land(&mut self, take_off: &TakeOff, outcome: &Outcome, now: Moment) {
+    /// A flight has ended, and this is what came of it. One that was given up changes nothing.
+    pub(crate) fn land(
+        &mut self,
+        take_off: &TakeOff,
+        fetched: Result<Token, Error>,
+        now: Moment,
+    ) -> Outcome {
+        let windows = &self.limits.windows;
+        let held = fetched.map(|token| windows.hold(token, take_off.requested, now));
+        let outcome = held.and_then(|held| match held.is_over(now) {
+            true => Err(over_on_arrival()),
+            false => Ok(Arc::new(held)),
+        });
         if !self.is_in_air(&take_off.pilot) {
-            return;
+            return outcome;
         }
         let next = now.plus(self.limits.attempt_floor);
-        match (outcome, &mut self.state) {
-            (Ok(token), state) => {
-                let windows = &self.limits.windows;
-                let held = windows.hold(token.clone(), take_off.requested, now);
+        match (&outcome, &mut self.state) {
+            (Ok(held), state) => {
                 *state = State::Holding {
-                    held: Arc::new(held),
+                    held: Arc::clone(held),
                     refresh: None,
                 };
             }
@@ -187,6 +184,7 @@ impl Machine {
                 };
             }
         }
+        outcome
     }
 
     /// A flight's task was dropped before it ended: the next one who asks starts another.
@@ -200,6 +198,15 @@ impl Machine {
                 held.refresh_at_once();
             }
             state => *state = State::Empty,
+        }
+    }
+
+    /// The failure that is told again. Kept by whoever changes the state until the lock is
+    /// released: its source is a user's, and so is what runs when that is dropped.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        match &self.state {
+            State::Failed { error, .. } => Some(error.clone()),
+            State::Empty | State::Fetching(_) | State::Holding { .. } => None,
         }
     }
 
@@ -221,6 +228,15 @@ impl Machine {
             State::Empty | State::Failed { .. } => false,
         }
     }
+}
+
+/// It would be refused, and the one after it as well: an error is told again for a while, where
+/// a token that is no good would be fetched anew by each who asks.
+#[cold]
+fn over_on_arrival() -> Error {
+    let message = "the token had expired by the time it was here; \
+                   check what the token source returns, and this machine's clock";
+    Error::new(Kind::Expired, message)
 }
 
 impl State {

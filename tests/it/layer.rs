@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -14,7 +15,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::{AuthLayer, NotReplayed, Token, TokenCache};
 use tower_service::Service;
 
-use crate::support::{Api, Counting, call, request, settle, source};
+use crate::support::{Api, Counting, Hands, call, request, settle, source};
 
 #[tokio::test]
 async fn a_request_carries_the_token_and_the_response_comes_back_untouched() {
@@ -521,4 +522,127 @@ async fn a_request_that_is_full_of_headers_is_an_error_and_no_panic() {
             .is_config()
     );
     assert_eq!(api.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
+    let api = Api::accepting(["token-1", "token-2"]);
+    let layer = AuthLayer::new(Counting::default());
+    let mut client = layer.layer(api.clone());
+    for _ in 0..3 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    let token = layer.cache().token().await.unwrap();
+    layer.cache().reject(&token);
+    call(&mut client, request("")).await.unwrap();
+    assert_eq!(api.credentials()[3..], ["Bearer token-2"]);
+}
+
+#[tokio::test]
+async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_once_it_is_stale() {
+    let (source, mut fetches) = source();
+    let (hands, hour) = (Hands::default(), Duration::from_secs(3600));
+    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    let api = Api::accepting(["first", "second", "third"]);
+    let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let first = tokio::spawn(cache.token());
+    fetches.next().await.issue_for("first", hour);
+    first.await.unwrap().unwrap();
+    for _ in 0..3 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    hands.pass(hour - Duration::from_secs(300));
+    call(&mut client, request("")).await.unwrap();
+    fetches.next().await.issue_for("second", hour);
+    settle().await;
+    for _ in 0..3 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    hands.pass(hour);
+    let mut waiting = task::spawn(call(&mut client, request("")));
+    assert_pending!(waiting.poll());
+    fetches.next().await.issue_for("third", hour);
+    waiting.await.unwrap();
+    let expected = [
+        "first", "first", "first", "first", "second", "second", "second", "third",
+    ];
+    assert_eq!(
+        api.credentials(),
+        expected.map(|secret| format!("Bearer {secret}"))
+    );
+}
+
+/// Many servers issue the same access token until it ends. That it expired here in the meantime
+/// makes it no other.
+#[tokio::test]
+async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_anew() {
+    let (source, mut fetches) = source();
+    let (hands, hour) = (Hands::default(), Duration::from_secs(3600));
+    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    let (mocked, mut handle) = tower_test::mock::pair::<Request<Full<Bytes>>, Response<()>>();
+    handle.allow(2);
+    let mut response = task::spawn(
+        AuthLayer::from(cache.clone())
+            .layer(mocked)
+            .oneshot(request("")),
+    );
+    assert_pending!(response.poll());
+    fetches.next().await.issue_for("same", hour);
+    settle().await;
+    assert_pending!(response.poll());
+    let (_, send) = handle.next_request().await.unwrap();
+
+    hands.pass(hour);
+    let anew = tokio::spawn(cache.token());
+    fetches.next().await.issue_for("same", hour);
+    anew.await.unwrap().unwrap();
+    send.send_response(Response::builder().status(401).body(()).unwrap());
+    let response = response.await.unwrap();
+    assert!(matches!(
+        response.extensions().get(),
+        Some(NotReplayed::SameToken)
+    ));
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_sent_again_is_not_waited_for_a_token_for() {
+    struct Once;
+    impl tower_auth::Replay for Once {
+        type Copy = Infallible;
+        fn record(&mut self, _: usize) -> Option<Infallible> {
+            None
+        }
+        fn replay(copy: Infallible) -> Option<Self> {
+            match copy {}
+        }
+    }
+    let (source, mut fetches) = source();
+    let layer = AuthLayer::new(source);
+    let mut client = layer.layer(Api::default());
+    let request = Request::get("https://api.example.com").body(Once).unwrap();
+    let sent = tokio::spawn(async move { call(&mut client, request).await.unwrap() });
+    fetches.next().await.issue("revoked");
+    let response = sent.await.unwrap();
+    assert!(matches!(
+        response.extensions().get(),
+        Some(NotReplayed::Body)
+    ));
+    fetches.none().await;
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_request_that_passes_untouched() {
+    let bodies = Clones::default();
+    let client = service_fn(|_: Request<Clones>| async { Ok::<_, Infallible>(Response::new(())) });
+    let mut client = AuthLayer::new(Counting::default()).layer(client);
+    for n in 0..6 {
+        let body = Clones(Arc::clone(&bodies.0));
+        let mut request = Request::get("https://api.example.com").body(body).unwrap();
+        if n > 2 {
+            let own = "Basic b3du".parse().unwrap();
+            request.headers_mut().insert(AUTHORIZATION, own);
+        }
+        call(&mut client, request).await.unwrap();
+    }
+    assert_eq!(bodies.0.load(Ordering::Relaxed), 3);
 }

@@ -1,6 +1,7 @@
 //! One binary for every behaviour, a file each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod abandoned;
 mod allocations;
 mod cache;
 mod challenge;
@@ -17,3 +18,5 @@ mod support;
 mod token_reply;
 mod token_server;
 mod types;
+mod wakers;
+mod windows;

@@ -69,11 +69,20 @@ async fn the_gate_is_before_the_fetch() {
 #[tokio::test]
 async fn only_the_named_origins_get_it_and_a_named_one_may_be_cleartext() {
     let layer = AuthLayer::new(Counting::default())
-        .only_to(["https://api.example.com", "http://sidecar.internal:8080"])
+        .only_to([
+            "HTTPS://Api.Example.com",
+            "http://sidecar.internal:8080",
+            "wss://socket.example.com:443",
+            "ws://socket.internal",
+        ])
         .unwrap();
     for uri in [
         "https://api.example.com/v1",
         "https://API.EXAMPLE.COM:443/v1",
+        "HTTPS://api.example.com/v1",
+        "wss://socket.example.com/",
+        "ws://socket.internal:80/",
+        "https://user@api.example.com/v1",
         "http://sidecar.internal:8080/",
         "/path",
     ] {
@@ -88,6 +97,10 @@ async fn only_the_named_origins_get_it_and_a_named_one_may_be_cleartext() {
         "http://sidecar.internal/",
         "https://sidecar.internal:8080/",
         "http://localhost/",
+        "https://api.example.com./",
+        "api.example.com:443",
+        "wss://api.example.com/",
+        "https://socket.example.com/",
     ] {
         assert!(!passes(&layer, uri).await, "{uri}");
     }
@@ -139,10 +152,14 @@ fn what_is_no_origin_is_refused_with_a_word_on_how_to_write_one() {
         "",
         "api.example.com",
         "https://",
+        "https://:443",
         "https://api.example.com/path",
         "https://api.example.com/?q",
         "https://user@api.example.com",
         "gopher://api.example.com",
+        "https://api.example.com:99999",
+        "https://api.example.com:",
+        "https://api.example.com@api.example.com",
         "https://api example.com",
     ] {
         let error = wrong.parse::<Origin>().unwrap_err();
@@ -163,6 +180,43 @@ fn what_is_no_origin_is_refused_with_a_word_on_how_to_write_one() {
             .unwrap_err()
             .is_config()
     );
+    let address: Origin = "https://[::1]:8443".parse().unwrap();
+    assert_eq!(address.to_string(), "https://[::1]:8443");
     let explicit: Origin = "gopher://api.example.com:70".parse().unwrap();
     assert_eq!(explicit.to_string(), "gopher://api.example.com:70");
+    assert_eq!(
+        "GOPHER://API.example.com:70".parse::<Origin>().unwrap(),
+        explicit
+    );
+}
+
+#[tokio::test]
+async fn the_gate_holds_where_a_credential_of_the_callers_is_replaced() {
+    let api = Api::accepting(["token-1"]);
+    let layer = AuthLayer::new(Counting::default()).replace_existing(true);
+    let mut client = layer.layer(api.clone());
+    let own = |uri: &str| {
+        let request = Request::get(uri).header("authorization", "Basic b3du");
+        request.body(String::new()).unwrap()
+    };
+    for _ in 0..3 {
+        call(&mut client, own("https://a.example")).await.unwrap();
+    }
+    let error = call(&mut client, own("http://a.example"))
+        .await
+        .unwrap_err();
+    assert!(error.downcast_ref::<Error>().unwrap().is_origin());
+    assert_eq!(api.requests(), 3);
+}
+
+#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn an_address_without_a_host_gets_nothing() {
+    let client = tower::service_fn(|_: reqwest::Request| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(()))
+    });
+    let request = reqwest::Request::new(http::Method::GET, "file:///tmp/x".parse().unwrap());
+    let client = AuthLayer::new(Counting::default()).layer(client);
+    let error = client.oneshot(request).await.unwrap_err();
+    assert!(error.downcast_ref::<Error>().unwrap().is_origin());
 }

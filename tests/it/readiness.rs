@@ -9,12 +9,13 @@ use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio_test::{assert_pending, assert_ready_ok, task};
+use tower::limit::ConcurrencyLimit;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, Error, NotReplayed, Token};
+use tower_auth::{AuthLayer, Error, NotReplayed, Token, TokenCache};
 use tower_service::Service;
 use tower_test::mock;
 
-use crate::support::{Counting, request, settle, source};
+use crate::support::{Api, Counting, Hands, call, request, settle, source};
 
 type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
 
@@ -152,4 +153,122 @@ async fn a_buffered_client_with_one_permit_can_be_shared_with_the_token_source()
 
 fn unauthorized() -> Response<&'static str> {
     Response::builder().status(401).body("no").unwrap()
+}
+
+type Sent = Request<Full<Bytes>>;
+
+fn is_free<S>(limited: &ConcurrencyLimit<S>) -> bool
+where
+    S: Service<Sent> + Clone,
+{
+    let mut limited = limited.clone();
+    let mut ready = task::spawn(ServiceExt::<Sent>::ready(&mut limited));
+    ready.poll().is_ready()
+}
+
+/// Queues behind another for the one permit; what it was given to send with ends meanwhile.
+#[tokio::test]
+async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
+    let (source, mut fetches) = source();
+    let hands = Hands::default();
+    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    let api = Api::accepting(["second", "third"]);
+    let limited = ServiceBuilder::new()
+        .concurrency_limit(1)
+        .service(api.clone());
+    let hour = Duration::from_secs(3600);
+
+    let other = limited.clone();
+    let client = AuthLayer::from(cache.clone()).layer(limited);
+    let mut waiting = task::spawn(client.oneshot(request("")));
+    assert_pending!(waiting.poll());
+    let fetch = fetches.next().await;
+    let mut permit = other.clone();
+    ServiceExt::<Sent>::ready(&mut permit).await.unwrap();
+    fetch.issue_for("first", hour);
+    settle().await;
+    assert_pending!(waiting.poll());
+
+    hands.pass(hour);
+    drop(permit);
+    assert_pending!(waiting.poll());
+    // The permit isn't held while the next one is fetched.
+    assert!(is_free(&other));
+    fetches.next().await.issue_for("second", hour);
+    assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(api.credentials(), ["Bearer second"]);
+}
+
+#[tokio::test]
+async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
+    let (source, mut fetches) = source();
+    let hands = Hands::default();
+    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    let hour = Duration::from_secs(3600);
+    let (mocked, mut handle): (Mocked, _) = mock::pair();
+    let limited = ConcurrencyLimit::new(mocked, 1);
+    let other = limited.clone();
+    handle.allow(1);
+    let first = tokio::spawn(cache.token());
+    fetches.next().await.issue("revoked");
+    first.await.unwrap().unwrap();
+    let mut response = task::spawn(AuthLayer::from(cache).layer(limited).oneshot(request("")));
+    assert_pending!(response.poll());
+    let (_, send) = handle.next_request().await.unwrap();
+    send.send_response(unauthorized());
+    assert_pending!(response.poll());
+    fetches.next().await.issue_for("ended", hour);
+    settle().await;
+    assert_pending!(response.poll());
+
+    hands.pass(hour);
+    handle.allow(1);
+    assert_pending!(response.poll());
+    assert!(
+        is_free(&other),
+        "the permit is held while a token is waited for"
+    );
+    fetches.next().await.issue_for("good", hour);
+    settle().await;
+    handle.allow(1);
+    assert_pending!(response.poll());
+    let (request, send) = handle.next_request().await.unwrap();
+    assert_eq!(request.headers()[AUTHORIZATION], "Bearer good");
+    send.send_response(Response::new("done"));
+    assert_eq!(response.await.unwrap().into_body(), "done");
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_sent_gives_its_permit_back() {
+    let (source, mut fetches) = source();
+    let limited = ServiceBuilder::new()
+        .concurrency_limit(1)
+        .service(Api::accepting(["token-1"]));
+    let other = limited.clone();
+    let layer = AuthLayer::new(source);
+    let mut client = layer.layer(limited);
+    let cleartext = || {
+        let mut cleartext = request("");
+        *cleartext.uri_mut() = "http://api.example.com/".parse().unwrap();
+        cleartext
+    };
+
+    // It may not go there.
+    call(&mut client, cleartext()).await.unwrap_err();
+    assert!(is_free(&other));
+    // There is no token, nor is one fetched again at once.
+    let failing = tokio::spawn(layer.cache().token());
+    fetches.next().await.fail("down");
+    failing.await.unwrap().unwrap_err();
+    call(&mut client, request("")).await.unwrap_err();
+    assert!(is_free(&other));
+
+    // The same with a token in hand, and a private copy of it.
+    let layer = AuthLayer::new(Counting::default());
+    let mut client = layer.layer(other.clone());
+    for _ in 0..3 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    call(&mut client, cleartext()).await.unwrap_err();
+    assert!(is_free(&other));
 }

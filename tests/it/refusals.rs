@@ -171,3 +171,73 @@ async fn other_grpc_statuses_and_other_content_types_are_not() {
         );
     }
 }
+
+/// RFC 6750 §3.1 has `insufficient_scope` come with a 403.
+#[tokio::test]
+async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() {
+    let layer = |layer: AuthLayer| layer.refused_if(|status, _| status == 403);
+    let refusal = |challenge: &'static str| {
+        move || {
+            let response = Response::builder().status(403);
+            let response = response.header("www-authenticate", challenge);
+            response.body(()).unwrap()
+        }
+    };
+    let insufficient = r#"Bearer error="insufficient_scope", scope="write""#;
+    let (seen, response, issued) = ask(layer, refusal(insufficient)).await;
+    assert_eq!((seen.len(), issued), (1, 1));
+    assert!(matches!(
+        response.extensions().get(),
+        Some(NotReplayed::InsufficientScope)
+    ));
+    let (seen, ..) = ask(layer, refusal("Bearer")).await;
+    assert_eq!(seen.len(), 2);
+    // That a challenge is wanted is said of a 401 alone.
+    let strict = |layer: AuthLayer| {
+        let layer = layer.refused_if(|status, _| status == 403);
+        layer.retry_without_challenge(false)
+    };
+    assert_eq!(ask(strict, status(403)).await.0.len(), 2);
+}
+
+/// The replay got further than the first try: the new token is good, but not for this.
+#[tokio::test]
+async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
+    let source = Counting::default();
+    let api = service_fn(|request: Request<Full<Bytes>>| async move {
+        let response = Response::builder().status(401);
+        let response = match request.headers()[AUTHORIZATION].to_str().unwrap() {
+            "Bearer token-1" => response,
+            _ => response.header("www-authenticate", r#"Bearer error="insufficient_scope""#),
+        };
+        Ok::<_, Infallible>(response.body(()).unwrap())
+    });
+    let layer = AuthLayer::new(source.clone());
+    let response = call(&mut layer.layer(api), request("")).await.unwrap();
+    assert!(matches!(
+        response.extensions().get(),
+        Some(NotReplayed::InsufficientScope)
+    ));
+    assert_eq!(layer.cache().token().await.unwrap().secret(), "token-2");
+    assert_eq!(source.issued(), 2);
+}
+
+#[tokio::test]
+async fn a_second_refusal_rejects_the_second_token() {
+    let source = Counting::default();
+    let api = crate::support::Api::default();
+    let layer = AuthLayer::new(source.clone());
+    call(&mut layer.layer(api), request("")).await.unwrap();
+    assert_eq!(layer.cache().token().await.unwrap().secret(), "token-3");
+}
+
+#[tokio::test]
+async fn grpcs_status_is_looked_at_only_where_grpc_puts_it() {
+    let other = || {
+        let response = grpc("application/grpc", "16")();
+        let (mut parts, body) = response.into_parts();
+        parts.status = StatusCode::BAD_GATEWAY;
+        Response::from_parts(parts, body)
+    };
+    assert_eq!(ask(|layer| layer, other).await.0.len(), 1);
+}

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
@@ -113,13 +114,61 @@ pub(crate) fn paused_clock() -> Clock {
     })
 }
 
+/// Both clocks, moved by hand.
+#[derive(Clone, Default)]
+pub(crate) struct Hands {
+    passed: Arc<AtomicU64>,
+    /// How far the wall clock was set, in seconds.
+    stepped: Arc<AtomicI64>,
+}
+
+impl Hands {
+    pub(crate) fn clock(&self) -> Clock {
+        let hands = self.clone();
+        Clock::custom(move || {
+            let start = Duration::from_secs(1_000_000_000);
+            let now = start + Duration::from_nanos(hands.passed.load(Ordering::SeqCst));
+            let stepped = hands.stepped.load(Ordering::SeqCst);
+            let by = Duration::from_secs(stepped.unsigned_abs());
+            let wall = if stepped < 0 { now - by } else { now + by };
+            Moment::new(now, UNIX_EPOCH + wall)
+        })
+    }
+
+    /// Time passes, by both clocks.
+    pub(crate) fn pass(&self, span: Duration) {
+        let nanos = u64::try_from(span.as_nanos()).unwrap();
+        self.passed.fetch_add(nanos, Ordering::SeqCst);
+    }
+
+    /// It is so long after the start, by both clocks.
+    pub(crate) fn set(&self, since: Duration) {
+        let nanos = u64::try_from(since.as_nanos()).unwrap();
+        self.passed.store(nanos, Ordering::SeqCst);
+    }
+
+    /// The wall clock is set, or went on while the machine slept.
+    pub(crate) fn step_wall(&self, seconds: i64) {
+        self.stepped.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
 /// A token source that issues `token-1`, `token-2`, …, and counts.
 #[derive(Clone, Default)]
 pub(crate) struct Counting {
     issued: Arc<Mutex<usize>>,
+    lifetime: Option<Duration>,
 }
 
 impl Counting {
+    /// Its tokens have this lifetime; otherwise they never expire.
+    pub(crate) fn lasting(lifetime: Duration) -> Self {
+        Self {
+            lifetime: Some(lifetime),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn issued(&self) -> usize {
         *self.issued.lock().unwrap()
     }
@@ -129,7 +178,11 @@ impl TokenSource for Counting {
     fn fetch(&self, _: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
         let mut issued = self.issued.lock().unwrap();
         *issued += 1;
-        ready(Token::bearer(format!("token-{issued}")))
+        let token = Token::bearer(format!("token-{issued}"));
+        ready(match self.lifetime {
+            Some(lifetime) => token.map(|token| token.expires_in(lifetime)),
+            None => token,
+        })
     }
 }
 

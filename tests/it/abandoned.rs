@@ -1,0 +1,300 @@
+//! Flights that are given up, lost or late, and what they must not do any more.
+
+use std::sync::Barrier;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower_auth::{Reason, Token, TokenCache};
+
+use crate::support::{Counting, Fetch, Fetches, Hands, settle, source};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// After so long a flight is given up: its runtime runs no timers.
+const OVERDUE: Duration = Duration::from_secs(35);
+
+fn set_up() -> (TokenCache, Fetches, Hands) {
+    let (source, fetches) = source();
+    let hands = Hands::default();
+    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    (cache, fetches, hands)
+}
+
+/// A token in hand, in its refresh window.
+async fn stale(cache: &TokenCache, fetches: &mut Fetches, hands: &Hands) -> Token {
+    let caller = tokio::spawn(cache.token());
+    fetches.next().await.issue_for("first", HOUR);
+    let token = caller.await.unwrap().unwrap();
+    hands.set(HOUR - Duration::from_secs(300));
+    token
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[tokio::test]
+async fn a_flight_that_was_given_up_lands_nothing_while_the_next_is_in_the_air() {
+    for fails in [false, true] {
+        let (cache, mut fetches, hands) = set_up();
+        let mut before = task::spawn(cache.token());
+        assert_pending!(before.poll());
+        let late = fetches.next().await;
+        hands.pass(OVERDUE);
+        let mut after = task::spawn(cache.token());
+        assert_pending!(after.poll());
+        let next = fetches.next().await;
+        assert!(before.is_woken());
+        assert_pending!(before.poll());
+
+        end(late, fails);
+        settle().await;
+        for waiter in [&mut before, &mut after] {
+            assert_pending!(waiter.poll());
+        }
+        next.issue("in-time");
+        for waiter in [before, after] {
+            assert_eq!(waiter.await.unwrap().secret(), "in-time");
+        }
+        fetches.none().await;
+    }
+}
+
+fn end(late: Fetch, fails: bool) {
+    if fails {
+        late.fail("late");
+    } else {
+        late.issue("late");
+    }
+}
+
+#[tokio::test]
+async fn a_flight_that_was_given_up_displaces_no_token() {
+    for fails in [false, true] {
+        let (cache, mut fetches, hands) = set_up();
+        let before = tokio::spawn(cache.token());
+        let late = fetches.next().await;
+        hands.pass(OVERDUE);
+        let after = tokio::spawn(cache.token());
+        fetches.next().await.issue("in-time");
+        for caller in [before, after] {
+            assert_eq!(caller.await.unwrap().unwrap().secret(), "in-time");
+        }
+        end(late, fails);
+        settle().await;
+        assert_eq!(cache.token().await.unwrap().secret(), "in-time");
+        fetches.none().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_that_was_given_up_ends_no_other() {
+    for fails in [false, true] {
+        let (cache, mut fetches, hands) = set_up();
+        stale(&cache, &mut fetches, &hands).await;
+        cache.token().await.unwrap();
+        let late = fetches.next().await;
+        hands.pass(OVERDUE);
+        cache.token().await.unwrap();
+        let next = fetches.next().await;
+        assert_eq!(next.reason, Reason::Stale);
+
+        end(late, fails);
+        settle().await;
+        // Long after a failure would have been forgotten.
+        hands.pass(Duration::from_secs(30));
+        assert_eq!(cache.token().await.unwrap().secret(), "first");
+        fetches.none().await;
+        next.issue("second");
+        settle().await;
+        assert_eq!(cache.token().await.unwrap().secret(), "second");
+    }
+}
+
+#[tokio::test]
+async fn a_flight_in_the_air_is_joined_until_its_timeout_is_long_over() {
+    let (cache, mut fetches, hands) = set_up();
+    let first = tokio::spawn(cache.token());
+    let fetch = fetches.next().await;
+    hands.pass(OVERDUE - Duration::from_nanos(1));
+    let second = tokio::spawn(cache.token());
+    fetches.none().await;
+    fetch.issue("slow");
+    for caller in [first, second] {
+        assert_eq!(caller.await.unwrap().unwrap().secret(), "slow");
+    }
+}
+
+#[test]
+fn the_loss_of_a_flight_that_was_given_up_is_no_loss() {
+    let (cache, mut fetches, hands) = set_up();
+    let doomed = runtime();
+    let before = doomed.spawn(cache.token());
+    let _unanswered = doomed.block_on(fetches.next());
+    hands.pass(OVERDUE);
+    runtime().block_on(async {
+        let after = tokio::spawn(cache.token());
+        let next = fetches.next().await;
+        std::thread::spawn(move || drop(doomed)).join().unwrap();
+        let third = tokio::spawn(cache.token());
+        fetches.none().await;
+        next.issue("in-time");
+        for caller in [after, third] {
+            assert_eq!(caller.await.unwrap().unwrap().secret(), "in-time");
+        }
+    });
+    drop(before);
+}
+
+#[test]
+fn a_lost_refresh_is_started_again_at_once() {
+    let (cache, mut fetches, hands) = set_up();
+    let doomed = runtime();
+    let _unanswered = doomed.block_on(async {
+        stale(&cache, &mut fetches, &hands).await;
+        cache.token().await.unwrap();
+        fetches.next().await
+    });
+    drop(doomed);
+    runtime().block_on(async {
+        assert_eq!(cache.token().await.unwrap().secret(), "first");
+        assert_eq!(fetches.next().await.reason, Reason::Stale);
+    });
+}
+
+#[test]
+fn a_lost_refresh_is_not_waited_for_when_its_token_has_expired() {
+    let (cache, mut fetches, hands) = set_up();
+    let doomed = runtime();
+    let _unanswered = doomed.block_on(async {
+        stale(&cache, &mut fetches, &hands).await;
+        hands.set(HOUR - Duration::from_secs(31));
+        cache.token().await.unwrap();
+        fetches.next().await
+    });
+    drop(doomed);
+    // Expired, and not yet overdue.
+    hands.pass(Duration::from_secs(1));
+    runtime().block_on(async {
+        let caller = tokio::spawn(cache.token());
+        fetches.next().await.issue("second");
+        assert_eq!(caller.await.unwrap().unwrap().secret(), "second");
+    });
+}
+
+#[tokio::test]
+async fn after_a_failed_refresh_an_expired_token_is_fetched_anew() {
+    let (cache, mut fetches, hands) = set_up();
+    stale(&cache, &mut fetches, &hands).await;
+    cache.token().await.unwrap();
+    fetches.next().await.fail("down");
+    settle().await;
+    hands.set(HOUR);
+    let caller = tokio::spawn(cache.token());
+    fetches.next().await.issue("second");
+    assert_eq!(caller.await.unwrap().unwrap().secret(), "second");
+}
+
+#[tokio::test]
+async fn a_token_refused_while_its_refresh_is_in_the_air_is_waited_for_there() {
+    let (cache, mut fetches, hands) = set_up();
+    let token = stale(&cache, &mut fetches, &hands).await;
+    cache.token().await.unwrap();
+    let refresh = fetches.next().await;
+    cache.reject(&token);
+    let mut waiting = task::spawn(cache.token());
+    assert_pending!(waiting.poll());
+    fetches.none().await;
+    refresh.issue("second");
+    settle().await;
+    assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "second");
+}
+
+/// Spawning on it drops the task at once, and nobody is left to wait for.
+#[test]
+fn on_a_runtime_that_was_shut_down_the_error_says_so() {
+    let gone = runtime();
+    let handle = gone.handle().clone();
+    drop(gone);
+    let source = Counting::default();
+    let cache = TokenCache::new(source.clone());
+    let _inside = handle.enter();
+    let mut asking = task::spawn(cache.token());
+    let error = assert_ready!(asking.poll()).unwrap_err();
+    assert!(error.is_runtime(), "{error}");
+    assert_eq!(source.issued(), 0);
+}
+
+/// One runtime after the other is shut down under a waiter; that isn't its own fault.
+#[test]
+fn a_waiter_outlives_the_loss_of_a_flight_or_two() {
+    let (cache, mut fetches, _) = set_up();
+    let mut waiting = task::spawn(cache.token());
+    for _ in 0..3 {
+        let doomed = runtime();
+        {
+            let _inside = doomed.enter();
+            assert_pending!(waiting.poll());
+        }
+        drop(doomed);
+        assert!(waiting.is_woken());
+    }
+    runtime().block_on(async {
+        assert_pending!(waiting.poll());
+        fetches.next().await.issue("at-last");
+        assert_eq!(waiting.await.unwrap().secret(), "at-last");
+    });
+}
+
+/// A source that keeps its token issues clones of one, each with a lifetime of its own.
+#[tokio::test]
+async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_last() {
+    let (cache, mut fetches, hands) = set_up();
+    let kept = Token::bearer("kept").unwrap();
+    let lasting = |lifetime| Ok(kept.clone().expires_in(lifetime));
+    let caller = tokio::spawn(cache.token());
+    fetches.next().await.answer(lasting(HOUR));
+    caller.await.unwrap().unwrap();
+    hands.set(HOUR - Duration::from_secs(300));
+    cache.token().await.unwrap();
+    fetches
+        .next()
+        .await
+        .answer(lasting(Duration::from_secs(20)));
+    settle().await;
+
+    hands.pass(Duration::from_secs(15));
+    let mut waiting = task::spawn(cache.token());
+    assert_pending!(waiting.poll());
+    fetches.next().await.answer(lasting(HOUR));
+    waiting.await.unwrap();
+    hands.pass(HOUR / 2);
+    cache.token().await.unwrap();
+    fetches.none().await;
+}
+
+/// Threads that all find the same token stale at once.
+#[test]
+fn callers_on_many_threads_start_one_refresh() {
+    for _ in 0..500 {
+        let (source, mut fetches) = source();
+        let hands = Hands::default();
+        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+        let (runtime, barrier) = (runtime(), Barrier::new(4));
+        runtime.block_on(stale(&cache, &mut fetches, &hands));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let _inside = runtime.enter();
+                    let mut asking = task::spawn(cache.token());
+                    barrier.wait();
+                    assert_ready!(asking.poll()).unwrap();
+                });
+            }
+        });
+        runtime.block_on(async {
+            let _in_the_air = fetches.next().await;
+            fetches.none().await;
+        });
+    }
+}
