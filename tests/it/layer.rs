@@ -646,3 +646,18 @@ async fn nothing_is_kept_of_a_request_that_passes_untouched() {
     }
     assert_eq!(bodies.0.load(Ordering::Relaxed), 3);
 }
+
+/// The one test here that sleeps: the system's clocks can't be paused.
+#[tokio::test]
+async fn by_the_systems_clocks_too_a_private_copy_is_not_sent_once_it_has_expired() {
+    let lifetime = Duration::from_millis(200);
+    let api = Api::accepting(["token-1", "token-2"]);
+    let mut client = AuthLayer::new(Counting::lasting(lifetime)).layer(api.clone());
+    for _ in 0..4 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    tokio::time::sleep(lifetime).await;
+    call(&mut client, request("")).await.unwrap();
+    let seen = api.credentials();
+    assert_eq!((&*seen[0], &*seen[4]), ("Bearer token-1", "Bearer token-2"));
+}
