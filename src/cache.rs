@@ -143,12 +143,18 @@ impl TokenCache {
         self.shared.generation.load(Ordering::Acquire)
     }
 
-    /// What there is at once; asks the state machine only if that isn't enough.
+    /// The token in hand, if it can be served with nothing else to do. Takes no lock.
+    #[inline]
+    pub(crate) fn in_hand(&self) -> Option<Arc<Held>> {
+        let current = self.shared.current.load();
+        let held = current.as_ref()?;
+        held.serves_by(&self.shared.clock).then(|| Arc::clone(held))
+    }
+
+    /// What there is, from the state machine if it isn't in hand.
     pub(crate) fn lookup(&self, now: Moment) -> Lookup {
-        if let Some(held) = &*self.shared.current.load()
-            && held.serves(now)
-        {
-            return Lookup::Now(Arc::clone(held));
+        if let Some(held) = self.in_hand() {
+            return Lookup::Now(held);
         }
         let (answer, take_off) = self.transition(|machine| machine.ask(now));
         if let Some(take_off) = take_off {

@@ -40,11 +40,9 @@ impl Moment {
         self.monotonic
     }
 
-    /// Whether a [glance](Clock::glance) is so soon after this reading that both clocks need not
-    /// be read again. One that was set back is not soon after, but before.
-    #[inline]
-    pub(crate) fn is_just_before(self, glance: u64) -> bool {
-        glance.wrapping_sub(self.wall) < JUST
+    /// What a [glance](Clock::glance) would have seen.
+    pub(crate) fn glance(self) -> u64 {
+        self.wall
     }
 
     /// This much later by both clocks.
@@ -62,10 +60,6 @@ impl Moment {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
     }
 }
-
-/// How long a reading of both clocks is good for, in nanoseconds: a kernel tick or a few. No margin
-/// of a token's is as narrow.
-const JUST: u64 = 16_000_000;
 
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::token::{Expiry, Token};
 
 /// From when a token is refreshed, and from when it isn't used any more.
@@ -43,6 +43,7 @@ impl Windows {
         Held {
             token,
             deadlines,
+            looked: AtomicU64::new(0),
             hold_off: AtomicU64::new(0),
         }
     }
@@ -67,11 +68,17 @@ impl Windows {
     }
 }
 
+/// How long a look at both clocks is good for, in nanoseconds: a kernel tick or a few. No margin of
+/// a token's is as narrow.
+const JUST: u64 = 16_000_000;
+
 /// A token in use, with its deadlines.
 #[derive(Debug)]
 pub(crate) struct Held {
     token: Token,
     deadlines: Option<Deadlines>,
+    /// What a glance at the clock saw when it was last found fit to be served.
+    looked: AtomicU64,
     /// No refresh is started before this tick: one is in the air, or the last one failed.
     hold_off: AtomicU64,
 }
@@ -124,6 +131,25 @@ impl Held {
             Freshness::Stale => now.ticks() < self.hold_off.load(Ordering::Relaxed),
             Freshness::Expired => false,
         }
+    }
+
+    /// The same, by a glance at the clock if both have been looked at just now. A clock that was
+    /// set back since then is not just after, but before.
+    #[inline]
+    pub(crate) fn serves_by(&self, clock: &Clock) -> bool {
+        let looked = self.looked.load(Ordering::Relaxed);
+        if clock
+            .glance()
+            .is_some_and(|glance| glance.wrapping_sub(looked) < JUST)
+        {
+            return true;
+        }
+        let now = clock.now();
+        let serves = self.serves(now);
+        if serves {
+            self.looked.store(now.glance(), Ordering::Relaxed);
+        }
+        serves
     }
 
     pub(crate) fn hold_off_until(&self, until: Moment) {

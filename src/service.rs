@@ -83,11 +83,10 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let Some(copy) = self.stamp.current(&self.policy) else {
-            return self.call_looking_up(request);
+        let Some(handle) = self.stamp.in_hand(&self.policy) else {
+            return self.call_asking(request);
         };
-        let prepared = self.policy.prepare(&mut request, copy.header());
-        let handle = Handle::Private(Arc::clone(copy));
+        let prepared = handle.prepare(&mut request, handle.header());
         if let Prepared::Never(error) = prepared {
             return self.fail(error);
         }
@@ -97,8 +96,9 @@ where
 }
 
 impl<S> Auth<S> {
-    /// Without a private copy that is up to date.
-    fn call_looking_up<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req>
+    /// Without a token in hand that can just be served.
+    #[cold]
+    fn call_asking<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req>
     where
         S: Service<Req> + Clone,
         Req: AuthRequest,
@@ -109,7 +109,7 @@ impl<S> Auth<S> {
             Ok(false) => return ResponseFuture::passing(self.inner.call(request)),
             Err(error) => return self.fail(error),
         }
-        match self.stamp.look_up(&self.policy) {
+        match self.policy.cache.lookup(self.policy.cache.now()) {
             Lookup::Never(error) => self.fail(error),
             Lookup::Later(acquire) => {
                 release(&mut self.inner);

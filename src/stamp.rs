@@ -11,8 +11,6 @@ use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
 
-use crate::cache::Lookup;
-use crate::clock::Moment;
 use crate::freshness::Held;
 use crate::policy::Policy;
 use crate::token::Token;
@@ -25,8 +23,8 @@ pub(crate) enum Stamp {
     Unused,
     /// Used once.
     Used,
-    /// Used again: a copy is worth its price. With it, when it was last found fit to be served.
-    Private(Arc<PrivateCopy>, Moment),
+    /// Used again: a copy is worth its price.
+    Private(Arc<PrivateCopy>),
 }
 
 #[derive(Debug)]
@@ -45,49 +43,36 @@ pub(crate) enum Handle {
 }
 
 impl Stamp {
-    /// The private copy, if there is one of the token in use and it can be served with nothing
-    /// else to do.
+    /// The token in hand, if it can be served with nothing else to do; by the private copy if
+    /// that is of it. Takes no lock.
     #[inline]
-    pub(crate) fn current(&mut self, policy: &Policy) -> Option<&Arc<PrivateCopy>> {
-        let Self::Private(copy, looked) = self else {
-            return None;
-        };
-        if copy.generation() != policy.cache.generation() {
-            return None;
-        }
-        let clock = policy.cache.clock();
-        if !clock
-            .glance()
-            .is_some_and(|glance| looked.is_just_before(glance))
-        {
-            let now = clock.now();
-            if !copy.held.serves(now) {
-                return None;
+    pub(crate) fn in_hand(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
+        match self {
+            Self::Private(copy)
+                if copy.generation() == policy.cache.generation()
+                    && copy.held.serves_by(policy.cache.clock()) =>
+            {
+                Some(Handle::Private(Arc::clone(copy)))
             }
-            *looked = now;
+            Self::Private(_) | Self::Used | Self::Unused => self.renew(policy),
         }
-        Some(copy)
     }
 
-    /// Asks the cache, and makes a copy of what it has when it is time to.
-    pub(crate) fn look_up(&mut self, policy: &Arc<Policy>) -> Lookup {
-        let now = policy.cache.now();
-        let lookup = policy.cache.lookup(now);
-        if let Lookup::Now(held) = &lookup {
-            match self {
-                Self::Unused => *self = Self::Used,
-                Self::Private(copy, _) if Arc::ptr_eq(&copy.held, held) => {}
-                Self::Used | Self::Private(..) => {
-                    let copy = PrivateCopy {
-                        policy: Arc::clone(policy),
-                        held: Arc::clone(held),
-                        value: held.token().private_header_value(),
-                    };
-                    *self = Self::Private(Arc::new(copy), now);
-                }
-            }
+    fn renew(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
+        let held = policy.cache.in_hand()?;
+        let policy = Arc::clone(policy);
+        if let Self::Unused = self {
+            *self = Self::Used;
+            return Some(Handle::Shared(policy, held));
         }
-        lookup
+        let value = held.token().private_header_value();
+        let copy = Arc::new(PrivateCopy {
+            policy,
+            held,
+            value,
+        });
+        *self = Self::Private(Arc::clone(&copy));
+        Some(Handle::Private(copy))
     }
 }
 
