@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion};
-use http::header::{AUTHORIZATION, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tower::Layer;
 use tower::retry::{Policy, Retry};
@@ -102,12 +102,27 @@ fn auth() -> AuthLayer {
     layer
 }
 
-fn request() -> Request<Body> {
-    Request::post("https://api.example.com/v1/things")
-        .header("accept", "application/json")
-        .header("content-type", "application/json")
-        .body(Full::from("{}"))
-        .unwrap()
+/// Makes requests as a client does, header by header. A clone of one would have a header map without
+/// room for another, and what it costs to move that is the allocator's mood, not the service's price.
+struct Template {
+    uri: Uri,
+}
+
+impl Template {
+    fn new() -> Self {
+        let uri = Uri::from_static("https://api.example.com/v1/things");
+        Self { uri }
+    }
+
+    fn request(&self) -> Request<Body> {
+        const JSON: HeaderValue = HeaderValue::from_static("application/json");
+        let mut request = Request::new(Full::from("{}"));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        request.headers_mut().insert(ACCEPT, JSON);
+        request.headers_mut().insert(CONTENT_TYPE, JSON);
+        request
+    }
 }
 
 /// How a service is used.
@@ -138,16 +153,16 @@ where
     assert!(black_box(response.poll(&mut cx)).is_ready());
 }
 
-fn rounds<S>(service: &mut S, how: Use, template: &Request<Body>, count: u64) -> Duration
+fn rounds<S>(service: &mut S, how: Use, template: &Template, count: u64) -> Duration
 where
     S: Service<Request<Body>> + Clone,
 {
     let start = Instant::now();
     match how {
-        Use::OneClone => (0..count).for_each(|_| send(service, template.clone())),
+        Use::OneClone => (0..count).for_each(|_| send(service, template.request())),
         Use::ClonePerRequest => {
             for _ in 0..count {
-                send(&mut service.clone(), template.clone());
+                send(&mut service.clone(), template.request());
             }
         }
     }
@@ -165,7 +180,7 @@ where
     let barrier = Barrier::new(threads);
     let one_thread = || {
         let (mut bare, mut service) = (Bare, service.clone());
-        let template = request();
+        let template = Template::new();
         let mut net = 0.0;
         for _ in 0..turns {
             barrier.wait();
@@ -231,7 +246,7 @@ fn side_by_side(how: Use, threads: usize) -> [f64; 4] {
     let (off, on) = (auth.clone().retry(false).layer(Bare), auth.layer(Bare));
     let barrier = Barrier::new(threads);
     let one_thread = || {
-        let template = request();
+        let template = Template::new();
         let (mut bare, mut fixed, mut retry) = (Bare, fixed.clone(), retry.clone());
         let (mut off, mut on) = (off.clone(), on.clone());
         let turn = |_| {
@@ -288,5 +303,7 @@ fn main() {
         .configure_from_args();
     hot_path(&mut criterion);
     criterion.final_summary();
-    table();
+    if !std::env::args().any(|arg| arg == "--test") {
+        table();
+    }
 }
