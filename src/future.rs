@@ -21,7 +21,7 @@ use crate::error::{BoxError, Error};
 use crate::freshness::Held;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::{Policy, Prepared, put};
-use crate::refusal::NotReplayed;
+use crate::refusal::{NotReplayed, is_from_elsewhere};
 use crate::stamp::Handle;
 use crate::state::Outcome;
 
@@ -295,12 +295,17 @@ where
     if let Some(why) = handle.judge.stands(&response) {
         return ControlFlow::Break(noted(response, why));
     }
+    // Before a token is waited for: without a body there is nothing to wait for.
+    let replay = again.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
+    if let Some((_, request)) = &replay
+        && is_from_elsewhere(request, &response)
+    {
+        return ControlFlow::Break(noted(response, NotReplayed::Elsewhere));
+    }
     handle.cache.reject(handle.token());
     if !handle.retry {
         return ControlFlow::Break(noted(response, NotReplayed::Off));
     }
-    // Before a token is waited for: without a body there is nothing to wait for.
-    let replay = again.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
     let Some((inner, request)) = replay else {
         return ControlFlow::Break(noted(response, NotReplayed::Body));
     };

@@ -52,6 +52,12 @@ pub trait AuthResponse {
     /// The header fields.
     fn headers(&self) -> &HeaderMap;
 
+    /// Who answered, where the client says so: scheme, host, and port if it isn't the scheme's own.
+    /// One that follows redirects may bring the answer of another origin than the one asked.
+    fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
+        None
+    }
+
     /// The extensions, where the layer leaves why it didn't [replay](crate::NotReplayed).
     fn extensions_mut(&mut self) -> &mut Extensions;
 }
@@ -221,6 +227,11 @@ mod with_reqwest {
 
         fn headers(&self) -> &HeaderMap {
             self.headers()
+        }
+
+        fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
+            let url = self.url();
+            Some((url.scheme(), url.host_str()?, url.port()))
         }
 
         fn extensions_mut(&mut self) -> &mut Extensions {

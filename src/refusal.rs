@@ -9,7 +9,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 
 use crate::challenge::Challenge;
 use crate::error::Error;
-use crate::http::AuthResponse;
+use crate::http::{AuthRequest, AuthResponse};
 
 /// Why a refused request wasn't sent again. The layer leaves it in the extensions of the
 /// refusal, which the caller gets as the server sent it.
@@ -38,6 +38,9 @@ pub enum NotReplayed {
     InsufficientScope,
     /// The refusal has no `WWW-Authenticate`, and the layer was told not to replay on such.
     NoChallenge,
+    /// The refusal is another origin's, to which the client was redirected. It says nothing of a
+    /// token that was not sent there, so that isn't rejected.
+    Elsewhere,
     /// Not enough of the body was kept: it is larger than the
     /// [limit](crate::AuthLayer::body_limit), or it can't be read twice.
     Body,
@@ -57,6 +60,7 @@ impl fmt::Display for NotReplayed {
             Self::Off => "replay is switched off",
             Self::InsufficientScope => "the token's scope is insufficient",
             Self::NoChallenge => "the refusal has no challenge",
+            Self::Elsewhere => "another origin refused, after a redirect",
             Self::Body => "the body can't be sent again",
             Self::Fetch(_) => "no new token could be had",
             Self::SameToken => "the source returned the refused token again",
@@ -77,6 +81,7 @@ impl StdError for NotReplayed {
             Self::Off
             | Self::InsufficientScope
             | Self::NoChallenge
+            | Self::Elsewhere
             | Self::Body
             | Self::SameToken
             | Self::Again => None,
@@ -119,6 +124,17 @@ impl Judge {
             (is_bare && !self.without_challenge).then_some(NotReplayed::NoChallenge)
         }
     }
+}
+
+/// Whether the response is of another origin than the request went to.
+pub(crate) fn is_from_elsewhere(request: &impl AuthRequest, response: &impl AuthResponse) -> bool {
+    let Some((scheme, host, port)) = response.answered_by() else {
+        return false;
+    };
+    let is = |asked: Option<&str>, answered: &str| {
+        asked.is_some_and(|asked| asked.eq_ignore_ascii_case(answered))
+    };
+    !is(request.scheme(), scheme) || !is(request.host(), host) || request.port() != port
 }
 
 /// A gRPC response without a message carries its status where the headers are ("Trailers-Only"

@@ -634,6 +634,23 @@ mod of_reqwest {
             );
         }
     }
+
+    #[tokio::test]
+    async fn a_refusal_of_another_origin_that_a_redirect_led_to_costs_no_token() {
+        let scene = Scene::new().await;
+        let other = Api::new();
+        other.accept_only("nobody-has-this");
+        let url = scene.url(&format!("/moved?http://{}/things", other.serve().await));
+        scene.api.accept_only("token-1");
+        let client = scene.layer.layer(http1());
+        let response = client.oneshot(post(url, "hello")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let why = response.extensions().get::<NotReplayed>();
+        assert!(matches!(why, Some(NotReplayed::Elsewhere)), "{why:?}");
+        assert_eq!(other.take_seen().len(), 1);
+        scene.layer.cache().token().await.unwrap();
+        assert_eq!(scene.source.issued(), 1);
+    }
 }
 
 #[cfg(feature = "axum")]
