@@ -68,9 +68,8 @@ impl Windows {
     }
 }
 
-/// How long a look at both clocks is good for, in nanoseconds: a kernel tick or a few. No margin of
-/// a token's is as narrow.
-const JUST: u64 = 16_000_000;
+/// How long a look at both clocks is good for at most: a kernel tick or a few.
+const JUST: Duration = Duration::from_millis(16);
 
 /// A token in use, with its deadlines.
 #[derive(Debug)]
@@ -138,18 +137,16 @@ impl Held {
     #[inline]
     pub(crate) fn serves_by(&self, clock: &Clock) -> bool {
         let looked = self.looked.load(Ordering::Relaxed);
-        if clock
-            .glance()
-            .is_some_and(|glance| glance.wrapping_sub(looked) < JUST)
-        {
+        let is_just_after = |glance: u64| u128::from(glance.wrapping_sub(looked)) < JUST.as_nanos();
+        if clock.glance().is_some_and(is_just_after) {
             return true;
         }
         let now = clock.now();
-        let serves = self.serves(now);
-        if serves {
+        // A token may have less than that left, if its margin is narrower.
+        if self.serves(now.plus(JUST)) {
             self.looked.store(now.glance(), Ordering::Relaxed);
         }
-        serves
+        self.serves(now)
     }
 
     pub(crate) fn hold_off_until(&self, until: Moment) {
@@ -162,5 +159,31 @@ impl Held {
 
     pub(crate) fn may_refresh(&self, now: Moment) -> bool {
         now.ticks() >= self.hold_off.load(Ordering::Relaxed)
+    }
+}
+
+/// Inside, because only the system's clocks can be glanced at, and a test can't set those.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked_at(lifetime: Duration) -> bool {
+        let windows = Windows {
+            refresh_before: Some(Duration::ZERO),
+            expiry_margin: Some(Duration::ZERO),
+        };
+        let clock = Clock::default();
+        let token = Token::bearer("secret").map(|token| token.expires_in(lifetime));
+        let held = token.map(|token| windows.hold(token, clock.now(), clock.now()));
+        held.is_ok_and(|held| {
+            held.serves_by(&clock);
+            held.looked.load(Ordering::Relaxed) != 0
+        })
+    }
+
+    #[test]
+    fn a_look_at_the_clocks_is_not_good_for_longer_than_the_token() {
+        assert!(looked_at(Duration::from_secs(3600)));
+        assert!(!looked_at(Duration::from_millis(15)));
     }
 }
