@@ -152,10 +152,11 @@ impl TokenCache {
     }
 
     /// What there is, from the state machine if it isn't in hand.
-    pub(crate) fn lookup(&self, now: Moment) -> Lookup {
+    pub(crate) fn lookup(&self) -> Lookup {
         if let Some(held) = self.in_hand() {
             return Lookup::Now(held);
         }
+        let now = self.now();
         let (answer, take_off) = self.transition(|machine| machine.ask(now));
         if let Some(take_off) = take_off {
             self.launch(take_off);
@@ -318,7 +319,7 @@ impl Acquire {
     pub(crate) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             match &mut self.stage {
-                Stage::Asking => match self.cache.lookup(self.cache.now()) {
+                Stage::Asking => match self.cache.lookup() {
                     Lookup::Now(held) => return Poll::Ready(Ok(held)),
                     Lookup::Never(error) => return Poll::Ready(Err(error)),
                     Lookup::Later(later) => self.stage = later.stage,

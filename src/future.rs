@@ -258,9 +258,8 @@ where
     Req: AuthRequest,
 {
     fn ready(mut self, mut held: Arc<Held>) -> State<S, Req> {
-        let now = self.policy.cache.now();
-        if held.is_over(now) {
-            held = match self.policy.cache.lookup(now) {
+        if held.is_over(self.policy.cache.now()) {
+            held = match self.policy.cache.lookup() {
                 Lookup::Now(newer) => newer,
                 Lookup::Never(error) => return State::Failed { error: Some(error) },
                 Lookup::Later(acquire) => {
@@ -309,7 +308,7 @@ where
     let Some((inner, request)) = replay else {
         return ControlFlow::Break(noted(response, NotReplayed::Body));
     };
-    let lookup = handle.cache.lookup(handle.cache.now());
+    let lookup = handle.cache.lookup();
     let refused = Box::new(Refused {
         inner,
         request,
@@ -357,9 +356,8 @@ where
         if let Err(error) = ready {
             return self.give_up(NotReplayed::NotReady(Arc::from(error.into())));
         }
-        let now = self.handle.cache.now();
-        if held.is_over(now) {
-            return match self.handle.cache.lookup(now) {
+        if held.is_over(self.handle.cache.now()) {
+            return match self.handle.cache.lookup() {
                 Lookup::Now(newer) => self.renewed(Ok(newer)),
                 Lookup::Never(error) => self.renewed(Err(error)),
                 Lookup::Later(acquire) => {

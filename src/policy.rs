@@ -19,21 +19,15 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Whether the caller has put a credential of their own on the request. It is left as it is
-    /// then, and it is none of our business where it goes.
-    #[inline]
-    fn is_callers_own(&self, request: &impl AuthRequest, name: &HeaderName) -> bool {
-        !self.replace_existing && request.headers().contains_key(name)
-    }
-
-    /// Whether a credential is to be put on the request: not if the caller has.
+    /// Whether a credential is to be put on the request. Not if the caller has put one on it in
+    /// this header: it is left as it is then, and it is none of our business where it goes.
     #[inline]
     pub(crate) fn admits(
         &self,
         request: &impl AuthRequest,
         name: &HeaderName,
     ) -> Result<bool, Error> {
-        if self.is_callers_own(request, name) {
+        if !self.replace_existing && request.headers().contains_key(name) {
             return Ok(false);
         }
         self.gate.check(request).map(|()| true)
@@ -87,9 +81,7 @@ pub(crate) fn put(
     request: &mut impl AuthRequest,
     (name, value): (&HeaderName, &HeaderValue),
 ) -> Result<(), Error> {
-    let put = request
-        .headers_mut()
-        .try_insert(name.clone(), value.clone());
+    let put = request.headers_mut().try_insert(name, value.clone());
     put.map(drop).map_err(too_many)
 }
 

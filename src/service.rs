@@ -109,7 +109,7 @@ impl<S> Auth<S> {
             Ok(false) => return ResponseFuture::passing(self.inner.call(request)),
             Err(error) => return self.fail(error),
         }
-        match self.policy.cache.lookup(self.policy.cache.now()) {
+        match self.policy.cache.lookup() {
             Lookup::Never(error) => self.fail(error),
             Lookup::Later(acquire) => {
                 release(&mut self.inner);

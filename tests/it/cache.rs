@@ -383,12 +383,9 @@ fn callers_on_many_threads_are_one_fetch_too() {
 async fn a_stale_token_is_served_while_one_fetch_runs_behind() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
-    let caller = tokio::spawn(cache.token());
     fetches
-        .next()
-        .await
-        .issue_for("first", Duration::from_secs(3600));
-    caller.await.unwrap().unwrap();
+        .issued(&cache, "first", Duration::from_secs(3600))
+        .await;
 
     advance(Duration::from_secs(3600 - 300)).await;
     for _ in 0..100 {
@@ -406,12 +403,9 @@ async fn a_stale_token_is_served_while_one_fetch_runs_behind() {
 async fn one_second_before_the_window_nothing_is_refreshed() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
-    let caller = tokio::spawn(cache.token());
     fetches
-        .next()
-        .await
-        .issue_for("first", Duration::from_secs(3600));
-    caller.await.unwrap().unwrap();
+        .issued(&cache, "first", Duration::from_secs(3600))
+        .await;
     advance(Duration::from_secs(3600 - 301)).await;
     cache.token().await.unwrap();
     fetches.none().await;
@@ -421,12 +415,9 @@ async fn one_second_before_the_window_nothing_is_refreshed() {
 async fn a_failed_refresh_leaves_the_valid_token_in_use() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
-    let caller = tokio::spawn(cache.token());
     fetches
-        .next()
-        .await
-        .issue_for("valid", Duration::from_secs(3600));
-    caller.await.unwrap().unwrap();
+        .issued(&cache, "valid", Duration::from_secs(3600))
+        .await;
 
     advance(Duration::from_secs(3400)).await;
     cache.token().await.unwrap();
@@ -444,12 +435,9 @@ async fn a_failed_refresh_leaves_the_valid_token_in_use() {
 async fn an_expired_token_is_waited_for_and_joins_the_refresh_in_the_air() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
-    let caller = tokio::spawn(cache.token());
     fetches
-        .next()
-        .await
-        .issue_for("first", Duration::from_secs(3600));
-    caller.await.unwrap().unwrap();
+        .issued(&cache, "first", Duration::from_secs(3600))
+        .await;
 
     advance(Duration::from_secs(3600 - 31)).await;
     assert_eq!(cache.token().await.unwrap().secret(), "first");

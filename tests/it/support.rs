@@ -53,6 +53,14 @@ impl Fetches {
         self.receiver.recv().await.expect("the source is gone")
     }
 
+    /// Asks for a token, answers the fetch that takes with one of this lifetime, and waits until it
+    /// is in hand.
+    pub(crate) async fn issued(&mut self, cache: &TokenCache, secret: &str, lifetime: Duration) {
+        let caller = tokio::spawn(cache.token());
+        self.next().await.issue_for(secret, lifetime);
+        caller.await.unwrap().unwrap();
+    }
+
     /// Lets every task that can run do so, and then asserts that no fetch was asked for.
     pub(crate) async fn none(&mut self) {
         settle().await;
