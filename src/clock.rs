@@ -21,6 +21,12 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// Before any other.
+    pub(crate) const START: Self = Self {
+        monotonic: 0,
+        wall: 0,
+    };
+
     /// A reading: `monotonic` since any fixed start, `wall` as a calendar says it. Times before
     /// the Unix epoch count as the epoch.
     pub fn new(monotonic: Duration, wall: SystemTime) -> Self {
@@ -58,6 +64,13 @@ impl Moment {
     #[inline]
     pub(crate) fn reached(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
+    }
+
+    /// How long it is until either clock has reached `deadline`.
+    pub(crate) fn until(self, deadline: Self) -> Duration {
+        let monotonic = deadline.monotonic.saturating_sub(self.monotonic);
+        let wall = deadline.wall.saturating_sub(self.wall);
+        Duration::from_nanos(monotonic.min(wall))
     }
 }
 

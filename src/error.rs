@@ -41,6 +41,7 @@ struct Inner {
     kind: Kind,
     message: Cow<'static, str>,
     reply: Option<Reply>,
+    retry_after: Option<Duration>,
     source: Option<BoxError>,
 }
 
@@ -51,6 +52,10 @@ pub(crate) enum Kind {
     Config,
     /// A source of the user's own failed.
     Source,
+    /// A source of the user's own failed, in a way that may pass.
+    Transient,
+    /// The cache was closed.
+    Closed,
     /// The fetch took longer than it may.
     Timeout,
     /// The source panicked.
@@ -80,6 +85,18 @@ pub(crate) struct Reply {
     pub(crate) retry_after: Option<Duration>,
 }
 
+/// Codes that stand whatever the status (RFC 6749 §5.2).
+const PERMANENT: &[&str] = &[
+    "invalid_client",
+    "unauthorized_client",
+    "invalid_scope",
+    "unsupported_grant_type",
+];
+
+/// Codes of a server that is in trouble or wants to be left alone (RFC 6749 §4.1.2.1, RFC 8628
+/// §3.5), for which some send a 400.
+const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down"];
+
 /// Longest text of a server's that is kept.
 const QUOTE_LIMIT: usize = 256;
 
@@ -97,12 +114,37 @@ impl Error {
         Self::new(Kind::Source, "the token source failed").with_source(source)
     }
 
+    /// Wraps an error of a [`TokenSource`](crate::TokenSource) of your own that may pass by itself,
+    /// such as a broken connection: the fetch is tried again within the same flight.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let error = tower_auth::Error::transient("the vault is busy")
+    ///     .with_retry_after(Duration::from_secs(2));
+    /// assert!(error.is_source() && error.is_transient());
+    /// assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
+    /// ```
+    pub fn transient(source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Transient, "the token source failed").with_source(source)
+    }
+
+    /// Says how long to wait before the next attempt: what a server asked for, to a source of your
+    /// own. No effect on an error that has clones.
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        self.edit(|inner| inner.retry_after = Some(wait))
+    }
+
     pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 kind,
                 message: message.into(),
                 reply: None,
+                retry_after: None,
                 source: None,
             }),
         }
@@ -153,7 +195,46 @@ impl Error {
     /// A [`TokenSource`](crate::TokenSource) of your own failed; its error is the
     /// [`source`](StdError::source).
     pub fn is_source(&self) -> bool {
-        self.is(Kind::Source)
+        self.is(Kind::Source) || self.is(Kind::Transient)
+    }
+
+    /// The [`TokenCache`](crate::TokenCache) was [closed](crate::TokenCache::close): there are no
+    /// more tokens.
+    pub fn is_closed(&self) -> bool {
+        self.is(Kind::Closed)
+    }
+
+    /// It may pass by itself within seconds: no connection, no answer in time, status 408, 425,
+    /// 429 or 5xx, the codes `temporarily_unavailable`, `server_error` and `slow_down`, or what a
+    /// source of your own calls [`transient`](Self::transient). Such a fetch is tried again.
+    pub fn is_transient(&self) -> bool {
+        match self.inner.kind {
+            Kind::Transport | Kind::Timeout | Kind::Transient => true,
+            Kind::Denied => !self.has_permanent_code() && self.is_passing_denial(),
+            _ => false,
+        }
+    }
+
+    /// It stays until somebody changes a setting, here or at the server: the server has answered,
+    /// and said no (`invalid_client`, `unauthorized_client`, `invalid_scope`,
+    /// `unsupported_grant_type`, any other 4xx).
+    pub fn is_permanent(&self) -> bool {
+        match self.inner.kind {
+            Kind::Config => true,
+            Kind::Denied => !self.is_transient(),
+            _ => false,
+        }
+    }
+
+    fn has_permanent_code(&self) -> bool {
+        PERMANENT.iter().any(|code| self.has_code(code))
+    }
+
+    fn is_passing_denial(&self) -> bool {
+        let passes = |status: StatusCode| {
+            status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+        };
+        self.status().is_some_and(passes) || PASSING.iter().any(|code| self.has_code(code))
     }
 
     /// The fetch took longer than it may: the whole flight's limit, or the token endpoint's.
@@ -245,7 +326,31 @@ impl Error {
 
     /// How long the token endpoint asked to be left alone (`Retry-After`, RFC 9110 §10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
-        self.reply()?.retry_after
+        let own = self.inner.retry_after;
+        own.or_else(|| self.reply()?.retry_after)
+    }
+
+    /// What `error.type` is in logs and metrics: the server's code if it sent one of the known
+    /// ones, else the kind. Of few values, as OpenTelemetry wants it.
+    pub(crate) fn type_name(&self) -> &'static str {
+        let known = PERMANENT.iter().chain(PASSING).chain(&["invalid_grant"]);
+        if let Some(code) = known.copied().find(|code| self.has_code(code)) {
+            return code;
+        }
+        match self.inner.kind {
+            Kind::Config => "config",
+            Kind::Source | Kind::Transient => "source",
+            Kind::Closed => "closed",
+            Kind::Timeout => "timeout",
+            Kind::Panic => "panic",
+            Kind::Runtime => "runtime",
+            Kind::IllegalToken => "illegal_token",
+            Kind::Expired => "expired",
+            Kind::Origin => "origin",
+            Kind::Transport => "transport",
+            Kind::Denied => "denied",
+            Kind::Reply => "reply",
+        }
     }
 }
 

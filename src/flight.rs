@@ -18,10 +18,12 @@
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A handle to the flight, for joining it.
 pub(crate) struct Flight<T> {
@@ -85,11 +87,20 @@ impl<T> Flight<T> {
     pub(crate) fn give_up(&self) {
         self.board.finish(Progress::Lost);
     }
+
+    /// How many wait for it.
+    pub(crate) fn waiting(&self) -> usize {
+        match &*self.board.lock() {
+            Progress::InAir(wakers) => wakers.len(),
+            Progress::Landed(_) | Progress::Lost => 0,
+        }
+    }
 }
 
 impl<T> Pilot<T> {
-    pub(crate) fn land(self, value: T) {
-        self.board.finish(Progress::Landed(value));
+    /// Hands the value to all who wait, and says how many those are.
+    pub(crate) fn land(self, value: T) -> usize {
+        self.board.finish(Progress::Landed(value))
     }
 }
 
@@ -105,16 +116,20 @@ impl<T> Board<T> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn finish(&self, end: Progress<T>) {
+    /// Ends the flight if it is in the air, and says how many were woken.
+    fn finish(&self, end: Progress<T>) -> usize {
         let mut progress = self.lock();
         if !matches!(*progress, Progress::InAir(_)) {
-            return;
+            return 0;
         }
         let before = mem::replace(&mut *progress, end);
         drop(progress);
-        if let Progress::InAir(wakers) = before {
-            wakers.into_iter().for_each(|(_, waker)| waker.wake());
-        }
+        let Progress::InAir(wakers) = before else {
+            return 0;
+        };
+        let woken = wakers.len();
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+        woken
     }
 }
 

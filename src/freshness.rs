@@ -5,17 +5,19 @@
 //!      │── fresh: serve ────│── serve, refresh ────│── wait ──── margin ──│
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::token::{Expiry, Token};
 
 /// From when a token is refreshed, and from when it isn't used any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
     pub(crate) refresh_before: Option<Duration>,
     pub(crate) expiry_margin: Option<Duration>,
+    /// Up to which share of the window, from 0 to 1, a refresh is put off at random.
+    pub(crate) jitter: f64,
 }
 
 /// A lifetime from which on [`REFRESH_BEFORE`] is the default window.
@@ -35,16 +37,23 @@ impl Windows {
             Expiry::In(lifetime) => Some((requested, lifetime)),
             Expiry::At(end) => Some((now, end.duration_since(now.wall()).unwrap_or_default())),
         };
-        let deadlines = lifetime.map(|(from, lifetime)| Deadlines {
-            stale: from.plus(lifetime.saturating_sub(self.refresh_before(lifetime))),
-            expired: from.plus(lifetime.saturating_sub(self.margin(lifetime))),
-            over: from.plus(lifetime),
+        let deadlines = lifetime.map(|(from, lifetime)| {
+            let (before, margin) = (self.refresh_before(lifetime), self.margin(lifetime));
+            let window = before.saturating_sub(margin);
+            let before = before - window.mul_f64(self.jitter * fastrand::f64());
+            Deadlines {
+                stale: from.plus(lifetime.saturating_sub(before)),
+                expired: from.plus(lifetime.saturating_sub(margin)),
+                over: from.plus(lifetime),
+            }
         });
         Held {
             token,
+            requested,
             deadlines,
             looked: AtomicU64::new(0),
             hold_off: AtomicU64::new(0),
+            accepted: AtomicBool::new(false),
         }
     }
 
@@ -75,11 +84,14 @@ const JUST: Duration = Duration::from_millis(16);
 #[derive(Debug)]
 pub(crate) struct Held {
     token: Token,
+    requested: Moment,
     deadlines: Option<Deadlines>,
     /// What a glance at the clock saw when it was last found fit to be served.
     looked: AtomicU64,
     /// No refresh is started before this tick: one is in the air, or the last one failed.
     hold_off: AtomicU64,
+    /// Whether a server has accepted it.
+    accepted: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -114,6 +126,26 @@ impl Held {
             Some(ends) if now.reached(ends.stale) => Freshness::Stale,
             Some(_) => Freshness::Fresh,
         }
+    }
+
+    /// When its fetch was started.
+    pub(crate) fn requested(&self) -> Moment {
+        self.requested
+    }
+
+    /// From when on it is refreshed; `None` if it never expires.
+    pub(crate) fn stale_from(&self) -> Option<Moment> {
+        self.deadlines.as_ref().map(|ends| ends.stale)
+    }
+
+    /// From when on it isn't served any more; `None` if it never expires.
+    pub(crate) fn expired_from(&self) -> Option<Moment> {
+        self.deadlines.as_ref().map(|ends| ends.expired)
+    }
+
+    /// Its own end; `None` if it never expires.
+    pub(crate) fn over_from(&self) -> Option<Moment> {
+        self.deadlines.as_ref().map(|ends| ends.over)
     }
 
     /// Whether it is past its own end, where not even those who waited for it may send it.
@@ -160,6 +192,21 @@ impl Held {
     pub(crate) fn may_refresh(&self, now: Moment) -> bool {
         now.ticks() >= self.hold_off.load(Ordering::Relaxed)
     }
+
+    /// How long it is until a refresh may be started.
+    pub(crate) fn held_off_for(&self, now: Moment) -> Duration {
+        let until = self.hold_off.load(Ordering::Relaxed);
+        Duration::from_nanos(until.saturating_sub(now.ticks()))
+    }
+
+    #[inline]
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn accept(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Inside, because only the system's clocks can be glanced at, and a test can't set those.
@@ -171,6 +218,7 @@ mod tests {
         let windows = Windows {
             refresh_before: Some(Duration::ZERO),
             expiry_margin: Some(Duration::ZERO),
+            jitter: 0.0,
         };
         let clock = Clock::default();
         let token = Token::bearer("secret").map(|token| token.expires_in(lifetime));

@@ -16,14 +16,14 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::cache::{Acquire, Lookup};
+use crate::acquire::{Acquire, Lookup};
 use crate::error::{BoxError, Error};
 use crate::freshness::Held;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::{Policy, Prepared, put};
-use crate::refusal::{NotReplayed, is_from_elsewhere};
+use crate::refusal::{Judge, NotReplayed, is_from_elsewhere};
 use crate::stamp::Handle;
-use crate::state::Outcome;
+use crate::state::{Outcome, Verdict};
 
 pin_project! {
     /// The future of a response: what [`Auth`](crate::Auth) returns.
@@ -211,9 +211,11 @@ where
                         Sent::Stamped { handle, again } if handle.judge.refuses(&response) => {
                             refused(response, handle.clone(), again.take())
                         }
-                        Sent::Stamped { .. } | Sent::Untouched => {
+                        Sent::Stamped { handle, .. } => {
+                            settle(&response, handle);
                             return Poll::Ready(Ok(response));
                         }
+                        Sent::Untouched => return Poll::Ready(Ok(response)),
                     }
                 }
                 StateProj::Acquiring { acquire, unsent } => {
@@ -292,21 +294,24 @@ where
     Req: AuthRequest,
 {
     if let Some(why) = handle.judge.stands(&response) {
-        return ControlFlow::Break(noted(response, why));
+        return ControlFlow::Break(stands(response, why, &handle));
     }
     // Before a token is waited for: without a body there is nothing to wait for.
     let replay = again.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
     if let Some((_, request)) = &replay
         && is_from_elsewhere(request, &response)
     {
-        return ControlFlow::Break(noted(response, NotReplayed::Elsewhere));
+        return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
     }
-    handle.cache.reject(handle.token());
-    if !handle.retry {
-        return ControlFlow::Break(noted(response, NotReplayed::Off));
-    }
-    let Some((inner, request)) = replay else {
-        return ControlFlow::Break(noted(response, NotReplayed::Body));
+    let verdict = handle.cache.refuse(handle.token());
+    let kept = matches!(verdict, Verdict::Latched | Verdict::Latches { .. });
+    let (inner, request) = match replay {
+        _ if !handle.retry => {
+            return ControlFlow::Break(noted(response, NotReplayed::Off, &handle));
+        }
+        _ if kept => return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle)),
+        None => return ControlFlow::Break(noted(response, NotReplayed::Body, &handle)),
+        Some(replay) => replay,
     };
     let lookup = handle.cache.lookup();
     let refused = Box::new(Refused {
@@ -379,6 +384,7 @@ where
         } = *self;
         // The refusal goes first: it may hold the connection that the replay needs.
         drop(response);
+        handle.cache.events().replayed();
         ControlFlow::Continue(State::Resending {
             response: inner.call(request),
             handle,
@@ -386,7 +392,7 @@ where
     }
 
     fn give_up(self, why: NotReplayed) -> Step<S, Req> {
-        ControlFlow::Break(noted(self.response, why))
+        ControlFlow::Break(noted(self.response, why, &self.handle))
     }
 }
 
@@ -396,21 +402,48 @@ where
     R: AuthResponse,
 {
     if !handle.judge.refuses(&response) {
+        settle(&response, handle);
         return response;
     }
-    let why = handle.judge.stands(&response).unwrap_or_else(|| {
-        handle.cache.reject(handle.token());
-        NotReplayed::Again
-    });
-    noted(response, why)
+    if let Some(why) = handle.judge.stands(&response) {
+        return stands(response, why, handle);
+    }
+    handle.cache.refuse(handle.token());
+    noted(response, NotReplayed::Again, handle)
 }
 
-/// The refusal as the server sent it, with the reason why it stands.
-fn noted<R>(mut response: R, why: NotReplayed) -> R
+/// A refusal that a new token wouldn't change. Who says that a token isn't enough has accepted it.
+fn stands<R>(response: R, why: NotReplayed, handle: &Handle) -> R
 where
     R: AuthResponse,
 {
-    tracing::debug!(reason = %why, "a refused request is not replayed");
+    if let NotReplayed::InsufficientScope = why {
+        accepted(handle);
+    }
+    noted(response, why, handle)
+}
+
+/// A token that is accepted for the first time is known to be of use from then on.
+#[inline]
+fn settle(response: &impl AuthResponse, handle: &Handle) {
+    if !handle.held().is_accepted() && Judge::accepts(response) {
+        accepted(handle);
+    }
+}
+
+#[cold]
+fn accepted(handle: &Handle) {
+    // By this request's own account too: it may not be the one in use any more.
+    handle.held().accept();
+    handle.cache.accept(handle.token());
+}
+
+/// The refusal as the server sent it, with the reason why it stands.
+fn noted<R>(mut response: R, why: NotReplayed, handle: &Handle) -> R
+where
+    R: AuthResponse,
+{
+    handle.cache.events().not_replayed(why.as_str());
     response.extensions_mut().insert(why);
     response
 }

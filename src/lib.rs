@@ -46,11 +46,15 @@
 //! | `hyper` | `hyper::body::Incoming` as a request body |
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
+//! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
 //! | `full` | all of them |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Floor 0: the words.
+mod sync;
+
+mod backoff;
 mod clock;
 mod error;
 mod token;
@@ -62,10 +66,27 @@ mod replay;
 // Floor 1: where a token comes from.
 mod source;
 
-// Floor 2: the state machine, and the lock around it.
+// Floor 2: the state machine, the lock around it, and what runs on tasks.
 mod freshness;
+mod latch;
+mod setback;
+mod status;
 
 mod state;
+
+mod hub;
+
+mod events;
+
+mod shared;
+
+mod fetch;
+
+mod closing;
+mod keeper;
+
+mod acquire;
+mod settings;
 
 mod cache;
 
@@ -90,7 +111,10 @@ mod layer;
 // Floor 4: ready-made sources.
 pub mod oauth2;
 
-pub use cache::{Acquire, TokenCache, TokenCacheBuilder};
+pub mod docs;
+
+pub use acquire::Acquire;
+pub use cache::TokenCache;
 pub use challenge::Challenge;
 pub use clock::{Clock, Moment};
 pub use error::{BoxError, Error};
@@ -103,7 +127,9 @@ pub use layer::AuthLayer;
 pub use refusal::NotReplayed;
 pub use replay::Replay;
 pub use service::Auth;
+pub use settings::TokenCacheBuilder;
 pub use source::{Reason, TokenSource};
+pub use status::{Phase, Status};
 pub use token::Token;
 
 /// The README's examples are compiled with the documentation's.

@@ -46,12 +46,33 @@ pub enum NotReplayed {
     Body,
     /// No new token could be had.
     Fetch(Error),
+    /// The tokens before this one were refused as soon as they were issued, and so was this one:
+    /// another would be as well. It is replaced when a delay is over that doubles each time.
+    Latched,
     /// The source returned the refused token again.
     SameToken,
     /// The client became unusable before the request could be sent again.
     NotReady(Arc<dyn StdError + Send + Sync>),
     /// The replay was refused as well.
     Again,
+}
+
+impl NotReplayed {
+    /// The reason as one word, as it stands in logs and metrics.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::NoChallenge => "no_challenge",
+            Self::Elsewhere => "elsewhere",
+            Self::Body => "body",
+            Self::Fetch(_) => "fetch",
+            Self::Latched => "latched",
+            Self::SameToken => "same_token",
+            Self::NotReady(_) => "not_ready",
+            Self::Again => "again",
+        }
+    }
 }
 
 impl fmt::Display for NotReplayed {
@@ -63,6 +84,7 @@ impl fmt::Display for NotReplayed {
             Self::Elsewhere => "another origin refused, after a redirect",
             Self::Body => "the body can't be sent again",
             Self::Fetch(_) => "no new token could be had",
+            Self::Latched => "tokens are refused as soon as they are issued",
             Self::SameToken => "the source returned the refused token again",
             Self::NotReady(_) => "the client became unusable",
             Self::Again => "the new token was refused as well",
@@ -83,6 +105,7 @@ impl StdError for NotReplayed {
             | Self::NoChallenge
             | Self::Elsewhere
             | Self::Body
+            | Self::Latched
             | Self::SameToken
             | Self::Again => None,
         }
@@ -107,6 +130,14 @@ impl Judge {
         status == StatusCode::UNAUTHORIZED
             || (status == StatusCode::OK && is_unauthenticated(headers))
             || self.also.as_ref().is_some_and(|also| also(status, headers))
+    }
+
+    /// Whether the response shows that the credential was accepted: the server went on to do what
+    /// it was asked, or sent elsewhere. Any other error may have come before it looked.
+    #[inline]
+    pub(crate) fn accepts(response: &impl AuthResponse) -> bool {
+        let status = response.status();
+        status.is_success() || status.is_redirection()
     }
 
     /// Why a refusal stands though a new token could be had: it wouldn't change the answer.

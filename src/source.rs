@@ -1,7 +1,7 @@
 //! Where a token comes from.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::token::Token;
 ///
 /// A source has no cache, no retry and no refresh loop of its own: it asks once and says what came
 /// of it. The [`TokenCache`](crate::TokenCache) calls it on a task of its own, one call at a time,
-/// and bounds how long it may take. Sources wrap sources.
+/// bounds how long it may take, and calls it again when an error
+/// [may pass](Error::is_transient). Sources wrap sources.
 ///
 /// A closure is a source:
 ///
@@ -42,6 +43,22 @@ pub trait TokenSource: Send + Sync + 'static {
     /// only when the fetch timeout is over or the runtime shuts down.
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send;
 
+    /// Says good-bye, once, when the cache is [closed](crate::TokenCache::close): to revoke `last`,
+    /// the token that was in hand, or to log out. There is no fetch after it. Default: nothing.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from being done. It is logged, and closing goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the
+    /// [close timeout](crate::TokenCacheBuilder::close_timeout) is over.
+    fn close(&self, last: Option<Token>) -> impl Future<Output = Result<(), Error>> + Send {
+        drop(last);
+        ready(Ok(()))
+    }
+
     /// The header that this source's tokens travel in; default `Authorization`. A request that
     /// already has it is the caller's own and passes without waiting for a token.
     fn header(&self) -> HeaderName {
@@ -65,6 +82,10 @@ where
 {
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
         T::fetch(self, reason)
+    }
+
+    fn close(&self, last: Option<Token>) -> impl Future<Output = Result<(), Error>> + Send {
+        T::close(self, last)
     }
 
     fn header(&self) -> HeaderName {
@@ -111,10 +132,12 @@ impl fmt::Display for Reason {
 /// box costs one allocation a fetch, none a request.
 pub(crate) trait DynTokenSource: Send + Sync + 'static {
     fn fetch(&self, reason: Reason) -> Fetch<'_>;
+    fn close(&self, last: Option<Token>) -> Close<'_>;
     fn header(&self) -> HeaderName;
 }
 
 pub(crate) type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Token, Error>> + Send + 'a>>;
+pub(crate) type Close<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
 impl<T> DynTokenSource for T
 where
@@ -122,6 +145,10 @@ where
 {
     fn fetch(&self, reason: Reason) -> Fetch<'_> {
         Box::pin(TokenSource::fetch(self, reason))
+    }
+
+    fn close(&self, last: Option<Token>) -> Close<'_> {
+        Box::pin(TokenSource::close(self, last))
     }
 
     fn header(&self) -> HeaderName {

@@ -99,9 +99,14 @@ impl Handle {
 
     #[inline]
     pub(crate) fn token(&self) -> &Token {
+        self.held().token()
+    }
+
+    #[inline]
+    pub(crate) fn held(&self) -> &Arc<Held> {
         match self {
-            Self::Shared(_, held) => held.token(),
-            Self::Private(copy) => copy.held.token(),
+            Self::Shared(_, held) => held,
+            Self::Private(copy) => &copy.held,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The state machine of one token: what is in hand, what is in the air, what failed.
 //!
-//! Pure: it is told the time and what happened, and answers what to do. The
-//! [`cache`](crate::cache) puts a lock around it and does as it says.
+//! Pure: it is told the time and what happened, and answers what to do. The [`hub`](crate::hub)
+//! puts a lock around it.
 //!
 //! ```text
 //!            ask                land(Ok)
@@ -9,8 +9,11 @@
 //!     ▲                │  ▲                 │  │  │   │
 //!     │       land(Err)│  │ ask, after the  │  │  └───┘ ask when stale: refresh behind
 //!     │                ▼  │ hold-off        │  │
-//!     │              Failed                 │  └─ ask when expired ─▶ Fetching
-//!     └──────────────── reject ─────────────┘     (joins the refresh, if one is in the air)
+//!     │              Failed ◀───────────────│──┤ ask when expired, and a refresh has just failed
+//!     │                                     │  └─ ask when expired ─▶ Fetching
+//!     └───── reject, unless latched ────────┘     (joins the refresh, if one is in the air)
+//!
+//!   any ─── close ──▶ Closed
 //! ```
 
 use std::sync::Arc;
@@ -20,7 +23,10 @@ use crate::clock::Moment;
 use crate::error::{Error, Kind};
 use crate::flight::{Flight, Pilot};
 use crate::freshness::{Freshness, Held, Windows};
+use crate::latch::{Latch, Strike};
+use crate::setback::Setbacks;
 use crate::source::Reason;
+use crate::status::{InHand, Phase, Status};
 use crate::token::Token;
 
 /// What one fetch comes to, for everyone who waited for it.
@@ -29,9 +35,9 @@ pub(crate) type Outcome = Result<Arc<Held>, Error>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) windows: Windows,
-    /// The most a fetch may take.
+    /// The most a flight may take, all its attempts together.
     pub(crate) fetch_timeout: Duration,
-    /// The least time from a failed attempt to the next.
+    /// The least time from the start of one flight to the next.
     pub(crate) attempt_floor: Duration,
 }
 
@@ -44,25 +50,47 @@ pub(crate) struct Machine {
     limits: Limits,
     /// Why the next flight takes off.
     reason: Reason,
+    /// When the last one did.
+    last_take_off: Moment,
+    setbacks: Setbacks,
+    latch: Latch,
+    /// How many changes there were.
+    version: u64,
 }
 
 enum State {
     Empty,
     Fetching(InAir),
-    Holding {
-        held: Arc<Held>,
-        refresh: Option<InAir>,
-    },
-    Failed {
-        error: Error,
-        until: Moment,
-    },
+    Holding { held: Arc<Held>, next: Next },
+    Failed(Setback),
+    Closed(End),
+}
+
+/// How far closing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The flight in the air may still land, and the source is to be told.
+    Near,
+    Over,
+}
+
+/// What is known of the token after the one in hand.
+enum Next {
+    Unasked,
+    InAir(InAir),
+    PutOff(Setback),
 }
 
 struct InAir {
     flight: Flight<Outcome>,
+    reason: Reason,
     /// When it is given up for lost.
     overdue: Moment,
+}
+
+struct Setback {
+    error: Error,
+    until: Moment,
 }
 
 /// What the one who asked is to do.
@@ -76,115 +104,259 @@ pub(crate) enum Answer {
 pub(crate) struct TakeOff {
     pub(crate) pilot: Pilot<Outcome>,
     pub(crate) reason: Reason,
-    /// Expiry is counted from here: the server can't have issued the token earlier.
-    pub(crate) requested: Moment,
+    /// How long to wait before the first attempt.
+    pub(crate) delay: Duration,
     /// The abandoned flight that this one replaces. To be given up outside of the lock, since
     /// that wakes those who wait for it.
     pub(crate) replaces: Option<Flight<Outcome>>,
 }
 
+/// A token and when it was asked for: expiry is counted from there, since the server can't have
+/// issued it earlier.
+pub(crate) struct Fetched {
+    pub(crate) token: Token,
+    pub(crate) requested: Moment,
+}
+
+/// What a refusal of a token comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is rejected: the next who asks starts a fetch.
+    Rejected,
+    /// It isn't the one in hand: old news.
+    Outdated,
+    /// It is kept: a new one would be refused as well.
+    Latched,
+    /// The same, and this is the refusal that made it so.
+    Latches { strikes: u32, wait: Duration },
+}
+
+/// What there was when the cache was closed.
+pub(crate) struct LeftBehind {
+    pub(crate) held: Option<Arc<Held>>,
+    pub(crate) flight: Option<Flight<Outcome>>,
+}
+
+/// When the machine is to be asked although nobody needs a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    In(Duration),
+    /// When something has changed.
+    OnChange,
+    /// It is closed.
+    Never,
+}
+
 impl Machine {
     pub(crate) fn new(limits: Limits) -> Self {
+        let jitter = limits.windows.jitter > 0.0;
         Self {
             state: State::Empty,
             limits,
             reason: Reason::First,
+            last_take_off: Moment::START,
+            setbacks: Setbacks::new(jitter),
+            latch: Latch::new(jitter),
+            version: 0,
         }
     }
 
     /// Somebody needs a token.
     pub(crate) fn ask(&mut self, now: Moment) -> (Answer, Option<TakeOff>) {
-        match &mut self.state {
-            State::Holding { held, refresh } => match held.freshness(now) {
-                Freshness::Fresh => (Answer::Serve(Arc::clone(held)), None),
+        if let State::Holding { held, .. } = &self.state {
+            match held.freshness(now) {
+                Freshness::Fresh => return (Answer::Serve(Arc::clone(held)), None),
                 Freshness::Stale => {
                     let held = Arc::clone(held);
-                    let take_off = held.may_refresh(now).then(|| {
-                        // Nobody waits for the one it may replace: there is a token in hand.
-                        let (in_air, take_off) = self.limits.take_off(Reason::Stale, now, None);
-                        held.hold_off_until(in_air.overdue);
-                        *refresh = Some(in_air);
-                        take_off
-                    });
-                    (Answer::Serve(held), take_off)
+                    let is_due = held.may_refresh(now);
+                    let take_off = is_due.then(|| self.take_off(Reason::Stale, now));
+                    return (Answer::Serve(held), take_off);
                 }
-                Freshness::Expired => {
-                    self.state = State::without_token(refresh.take());
-                    self.reason = Reason::Expired;
-                    self.join(now)
-                }
-            },
-            State::Failed { error, until } if !now.reached(*until) => {
-                (Answer::Fail(error.clone()), None)
+                Freshness::Expired => self.let_go(Reason::Expired),
             }
-            State::Empty | State::Fetching(_) | State::Failed { .. } => self.join(now),
+        }
+        match &self.state {
+            State::Fetching(in_air) if !now.reached(in_air.overdue) => {
+                (Answer::Join(in_air.flight.clone()), None)
+            }
+            State::Failed(setback) if !now.reached(setback.until) => {
+                (Answer::Fail(setback.error.clone()), None)
+            }
+            State::Closed(_) => (Answer::Fail(closed()), None),
+            State::Empty | State::Fetching(_) | State::Failed(_) | State::Holding { .. } => {
+                let take_off = self.take_off(self.reason, now);
+                (self.join(), Some(take_off))
+            }
         }
     }
 
-    /// Without a token to serve: joins the flight that is in the air, or starts one.
-    fn join(&mut self, now: Moment) -> (Answer, Option<TakeOff>) {
-        let abandoned = match &self.state {
-            State::Fetching(in_air) if !now.reached(in_air.overdue) => {
-                return (Answer::Join(in_air.flight.clone()), None);
-            }
-            State::Fetching(in_air) => Some(in_air.flight.clone()),
-            State::Empty | State::Holding { .. } | State::Failed { .. } => None,
+    /// Somebody wants a new token, whatever there is and whatever was put off.
+    pub(crate) fn force(&mut self, now: Moment) -> (Answer, Option<TakeOff>) {
+        if let State::Closed(_) = self.state {
+            return (Answer::Fail(closed()), None);
+        }
+        let is_flying = self
+            .in_air()
+            .is_some_and(|in_air| !now.reached(in_air.overdue));
+        let take_off = (!is_flying).then(|| self.take_off(Reason::Forced, now));
+        (self.join(), take_off)
+    }
+
+    /// The flight in the air, of which there has to be one.
+    fn join(&self) -> Answer {
+        match self.in_air() {
+            Some(in_air) => Answer::Join(in_air.flight.clone()),
+            None => Answer::Fail(closed()),
+        }
+    }
+
+    fn in_air(&self) -> Option<&InAir> {
+        match &self.state {
+            State::Fetching(in_air)
+            | State::Holding {
+                next: Next::InAir(in_air),
+                ..
+            } => Some(in_air),
+            State::Empty | State::Failed(_) | State::Holding { .. } | State::Closed(_) => None,
+        }
+    }
+
+    fn take_off(&mut self, reason: Reason, now: Moment) -> TakeOff {
+        let delay = match reason {
+            // A token that is good for less than the floor would be fetched without a pause. All
+            // other flights are rarer than that by other means: a refresh is held off, a refusal
+            // latched, and the first is the first.
+            Reason::Expired => now.until(self.last_take_off.plus(self.limits.attempt_floor)),
+            Reason::First | Reason::Stale | Reason::Refused | Reason::Forced => Duration::ZERO,
         };
-        let (in_air, take_off) = self.limits.take_off(self.reason, now, abandoned);
-        let answer = Answer::Join(in_air.flight.clone());
-        self.state = State::Fetching(in_air);
-        (answer, Some(take_off))
+        let (flight, pilot) = Flight::take_off();
+        let start = now.plus(delay);
+        let overdue = start.plus(self.limits.fetch_timeout).plus(OVERDUE_GRACE);
+        let replaces = self.in_air().map(|abandoned| abandoned.flight.clone());
+        let in_air = InAir {
+            flight,
+            reason,
+            overdue,
+        };
+        match &mut self.state {
+            State::Holding { held, next } => {
+                held.hold_off_until(overdue);
+                *next = Next::InAir(in_air);
+            }
+            state => *state = State::Fetching(in_air),
+        }
+        self.last_take_off = start;
+        self.version += 1;
+        TakeOff {
+            pilot,
+            reason,
+            delay,
+            replaces,
+        }
+    }
+
+    /// The token is gone. A refresh that was in the air behind it is now waited for.
+    fn let_go(&mut self, reason: Reason) {
+        let State::Holding { next, .. } = &mut self.state else {
+            return;
+        };
+        self.state = match (std::mem::replace(next, Next::Unasked), reason) {
+            (Next::InAir(in_air), _) => State::Fetching(in_air),
+            // What protects a good token from being fetched for too often doesn't protect one that
+            // was refused.
+            (Next::PutOff(setback), Reason::Expired) => State::Failed(setback),
+            (Next::PutOff(_) | Next::Unasked, _) => State::Empty,
+        };
+        self.reason = reason;
+        self.version += 1;
     }
 
     /// A server refused the token of this generation. Only the token in hand can be rejected; of
     /// any other it is old news.
-    pub(crate) fn reject(&mut self, generation: u64) {
-        let State::Holding { held, refresh } = &mut self.state else {
-            return;
+    pub(crate) fn reject(&mut self, generation: u64, now: Moment) -> Verdict {
+        let State::Holding { held, .. } = &self.state else {
+            return Verdict::Outdated;
         };
         if held.token().generation() != generation {
-            return;
+            return Verdict::Outdated;
         }
-        self.reason = Reason::Refused;
-        self.state = State::without_token(refresh.take());
+        if !held.is_accepted() {
+            match self.latch.strike(generation, now) {
+                Strike::Passes => {}
+                Strike::Latched => return Verdict::Latched,
+                Strike::Latches { strikes, wait } => {
+                    self.version += 1;
+                    return Verdict::Latches { strikes, wait };
+                }
+            }
+        }
+        self.let_go(Reason::Refused);
+        Verdict::Rejected
+    }
+
+    /// A server accepted the token of this generation. Whether that lifted the latch.
+    pub(crate) fn accept(&mut self, generation: u64) -> bool {
+        match &self.state {
+            State::Holding { held, .. } if held.token().generation() == generation => {
+                held.accept();
+                self.version += 1;
+                self.latch.lift()
+            }
+            _ => false,
+        }
     }
 
     /// A flight has ended, and this is what came of it. One that was given up changes nothing.
     pub(crate) fn land(
         &mut self,
-        take_off: &TakeOff,
-        fetched: Result<Token, Error>,
+        pilot: &Pilot<Outcome>,
+        fetched: Result<Fetched, Error>,
         now: Moment,
     ) -> Outcome {
         let windows = &self.limits.windows;
-        let held = fetched.map(|token| windows.hold(token, take_off.requested, now));
+        let held = fetched.map(|fetched| windows.hold(fetched.token, fetched.requested, now));
         let outcome = held.and_then(|held| match held.is_over(now) {
             true => Err(over_on_arrival()),
             false => Ok(Arc::new(held)),
         });
-        if !self.is_in_air(&take_off.pilot) {
+        if !self.is_in_air(pilot) {
             return outcome;
         }
-        let next = now.plus(self.limits.attempt_floor);
-        match (&outcome, &mut self.state) {
-            (Ok(held), state) => {
-                *state = State::Holding {
-                    held: Arc::clone(held),
-                    refresh: None,
-                };
-            }
-            (Err(_), State::Holding { held, refresh }) => {
-                *refresh = None;
-                held.hold_off_until(next);
-            }
-            (Err(error), state) => {
-                *state = State::Failed {
-                    error: error.clone(),
-                    until: next,
-                };
-            }
+        self.version += 1;
+        match &outcome {
+            Ok(held) => self.hold(Arc::clone(held)),
+            Err(error) => self.put_off(error.clone(), now),
         }
         outcome
+    }
+
+    fn hold(&mut self, held: Arc<Held>) {
+        held.hold_off_until(held.requested().plus(self.limits.attempt_floor));
+        self.setbacks.reset();
+        self.state = State::Holding {
+            held,
+            next: Next::Unasked,
+        };
+    }
+
+    /// A token that is still good stays. Without one, all who ask are told the error.
+    fn put_off(&mut self, error: Error, now: Moment) {
+        let left = self
+            .held()
+            .and_then(|held| held.expired_from())
+            .filter(|end| !now.reached(*end))
+            .map(|end| now.until(end));
+        let floor = self.limits.attempt_floor;
+        let wait = self.setbacks.wait_after(&error, left, floor);
+        let until = now.plus(wait);
+        let setback = Setback { error, until };
+        match &mut self.state {
+            State::Holding { held, next } => {
+                held.hold_off_until(until);
+                *next = Next::PutOff(setback);
+            }
+            state => *state = State::Failed(setback),
+        }
     }
 
     /// A flight's task was dropped before it ended: the next one who asks starts another.
@@ -192,40 +364,130 @@ impl Machine {
         if !self.is_in_air(pilot) {
             return;
         }
+        self.version += 1;
         match &mut self.state {
-            State::Holding { held, refresh } => {
-                *refresh = None;
+            State::Holding { held, next } => {
+                *next = Next::Unasked;
                 held.refresh_at_once();
             }
             state => *state = State::Empty,
         }
     }
 
+    fn is_in_air(&self, pilot: &Pilot<Outcome>) -> bool {
+        let in_air = self.in_air();
+        in_air.is_some_and(|in_air| in_air.flight.is_flown_by(pilot))
+    }
+
+    /// No more tokens. What is in the air may land, for those who wait for it already.
+    /// `None` if it was closed before.
+    pub(crate) fn close(&mut self) -> Option<LeftBehind> {
+        if let State::Closed(_) = self.state {
+            return None;
+        }
+        let left_behind = LeftBehind {
+            held: self.held().cloned(),
+            flight: self.in_air().map(|in_air| in_air.flight.clone()),
+        };
+        self.state = State::Closed(End::Near);
+        self.version += 1;
+        Some(left_behind)
+    }
+
+    /// All is done that closing takes.
+    pub(crate) fn end(&mut self) {
+        self.state = State::Closed(End::Over);
+        self.version += 1;
+    }
+
     /// The failure that is told again. Kept by whoever changes the state until the lock is
     /// released: its source is a user's, and so is what runs when that is dropped.
     pub(crate) fn failure(&self) -> Option<Error> {
+        self.setback().map(|setback| setback.error.clone())
+    }
+
+    fn setback(&self) -> Option<&Setback> {
         match &self.state {
-            State::Failed { error, .. } => Some(error.clone()),
-            State::Empty | State::Fetching(_) | State::Holding { .. } => None,
+            State::Failed(setback)
+            | State::Holding {
+                next: Next::PutOff(setback),
+                ..
+            } => Some(setback),
+            State::Empty | State::Fetching(_) | State::Holding { .. } | State::Closed(_) => None,
         }
+    }
+
+    /// How long there is no attempt, after one that failed.
+    pub(crate) fn put_off_for(&self, now: Moment) -> Option<Duration> {
+        self.setback().map(|setback| now.until(setback.until))
     }
 
     /// The token in hand, fresh or not.
     pub(crate) fn held(&self) -> Option<&Arc<Held>> {
         match &self.state {
             State::Holding { held, .. } => Some(held),
-            State::Empty | State::Fetching(_) | State::Failed { .. } => None,
+            State::Empty | State::Fetching(_) | State::Failed(_) | State::Closed(_) => None,
         }
     }
 
-    fn is_in_air(&self, pilot: &Pilot<Outcome>) -> bool {
+    /// How many changes there were so far.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// When the machine is to be asked so that there always is a token.
+    pub(crate) fn due(&self, now: Moment) -> Due {
+        match (&self.state, self.in_air()) {
+            (State::Closed(_), _) => Due::Never,
+            (_, Some(in_air)) => Due::In(now.until(in_air.overdue)),
+            (State::Holding { held, .. }, None) => match (held.stale_from(), held.expired_from()) {
+                (Some(stale), Some(expired)) => {
+                    let refresh = now.until(stale).max(held.held_off_for(now));
+                    Due::In(refresh.min(now.until(expired)))
+                }
+                _ => Due::OnChange,
+            },
+            (State::Failed(setback), None) => Due::In(now.until(setback.until)),
+            (State::Empty | State::Fetching(_), None) => Due::OnChange,
+        }
+    }
+
+    /// How things stand, for those who only want to know.
+    pub(crate) fn status(&self, now: Moment) -> Status {
+        let held = self.held();
+        let setback = self.setback();
+        let latched = held.and_then(|held| self.latch.holds(held.token().generation(), now));
+        Status {
+            version: self.version,
+            phase: self.phase(now),
+            fetching: self.in_air().map(|in_air| in_air.reason),
+            waiting: self.in_air().map_or(0, |in_air| in_air.flight.waiting()),
+            token: held.map(|held| InHand {
+                requested_at: held.requested().wall(),
+                refresh_at: held.stale_from().map(Moment::wall),
+                expires_at: held.over_from().map(Moment::wall),
+                scope: held.token().shared_scope(),
+                is_accepted: held.is_accepted(),
+            }),
+            setback: setback.map(|setback| setback.error.clone()),
+            failures: self.setbacks.count(),
+            next_attempt_at: setback.map(|setback| setback.until.wall()),
+            latched_until: latched.map(Moment::wall),
+            is_over: matches!(self.state, State::Closed(End::Over)),
+        }
+    }
+
+    fn phase(&self, now: Moment) -> Phase {
         match &self.state {
-            State::Fetching(in_air) => in_air.flight.is_flown_by(pilot),
-            State::Holding { refresh, .. } => {
-                let refresh = refresh.as_ref();
-                refresh.is_some_and(|in_air| in_air.flight.is_flown_by(pilot))
-            }
-            State::Empty | State::Failed { .. } => false,
+            State::Empty => Phase::Empty,
+            State::Fetching(_) => Phase::Fetching,
+            State::Holding { held, .. } => match held.freshness(now) {
+                Freshness::Fresh => Phase::Fresh,
+                Freshness::Stale => Phase::Stale,
+                Freshness::Expired => Phase::Expired,
+            },
+            State::Failed(_) => Phase::Failed,
+            State::Closed(_) => Phase::Closed,
         }
     }
 }
@@ -239,28 +501,10 @@ fn over_on_arrival() -> Error {
     Error::new(Kind::Expired, message)
 }
 
-impl State {
-    /// The token is gone, and the refresh that was in the air behind it is now waited for.
-    fn without_token(refresh: Option<InAir>) -> Self {
-        refresh.map_or(Self::Empty, Self::Fetching)
-    }
-}
-
-impl Limits {
-    fn take_off(
-        &self,
-        reason: Reason,
-        now: Moment,
-        replaces: Option<Flight<Outcome>>,
-    ) -> (InAir, TakeOff) {
-        let (flight, pilot) = Flight::take_off();
-        let overdue = now.plus(self.fetch_timeout).plus(OVERDUE_GRACE);
-        let take_off = TakeOff {
-            pilot,
-            reason,
-            requested: now,
-            replaces,
-        };
-        (InAir { flight, overdue }, take_off)
-    }
+#[cold]
+fn closed() -> Error {
+    Error::new(
+        Kind::Closed,
+        "the token cache was closed; there are no more tokens",
+    )
 }

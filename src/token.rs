@@ -153,6 +153,10 @@ impl Token {
         self.inner.scope.as_deref()
     }
 
+    pub(crate) fn shared_scope(&self) -> Option<Arc<str>> {
+        self.inner.scope.clone()
+    }
+
     pub(crate) fn expiry(&self) -> Expiry {
         self.inner.expiry
     }

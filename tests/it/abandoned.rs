@@ -16,7 +16,7 @@ const OVERDUE: Duration = Duration::from_secs(35);
 fn set_up() -> (TokenCache, Fetches, Hands) {
     let (source, fetches) = source();
     let hands = Hands::default();
-    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    let cache = hands.cache(source).build();
     (cache, fetches, hands)
 }
 
@@ -279,7 +279,7 @@ fn callers_on_many_threads_start_one_refresh() {
     for _ in 0..500 {
         let (source, mut fetches) = source();
         let hands = Hands::default();
-        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+        let cache = hands.cache(source).build();
         let (runtime, barrier) = (runtime(), Barrier::new(4));
         runtime.block_on(stale(&cache, &mut fetches, &hands));
         std::thread::scope(|scope| {

@@ -542,7 +542,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
 async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_once_it_is_stale() {
     let (source, mut fetches) = source();
     let (hands, hour) = (Hands::default(), Duration::from_secs(3600));
-    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    let cache = hands.cache(source).build();
     let api = Api::accepting(["first", "second", "third"]);
     let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
     let first = tokio::spawn(cache.token());
@@ -578,7 +578,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
 async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_anew() {
     let (source, mut fetches) = source();
     let (hands, hour) = (Hands::default(), Duration::from_secs(3600));
-    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    let cache = hands.cache(source).build();
     let (mocked, mut handle) = tower_test::mock::pair::<Request<Full<Bytes>>, Response<()>>();
     handle.allow(2);
     let mut response = task::spawn(

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::limit::ConcurrencyLimit;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, Error, NotReplayed, Token, TokenCache};
+use tower_auth::{AuthLayer, Error, NotReplayed, Token};
 use tower_service::Service;
 use tower_test::mock;
 
@@ -171,7 +171,7 @@ where
 async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     let (source, mut fetches) = source();
     let hands = Hands::default();
-    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    let cache = hands.cache(source).build();
     let api = Api::accepting(["second", "third"]);
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
@@ -203,7 +203,7 @@ async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
 async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
     let (source, mut fetches) = source();
     let hands = Hands::default();
-    let cache = TokenCache::builder(source).clock(hands.clock()).build();
+    let cache = hands.cache(source).build();
     let hour = Duration::from_secs(3600);
     let (mocked, mut handle): (Mocked, _) = mock::pair();
     let limited = ConcurrencyLimit::new(mocked, 1);

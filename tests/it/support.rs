@@ -111,7 +111,9 @@ pub(crate) async fn settle() {
 
 /// A cache whose clocks are Tokio's, which a test pauses.
 pub(crate) fn paused(source: impl TokenSource) -> TokenCacheBuilder {
-    TokenCache::builder(source).clock(paused_clock())
+    TokenCache::builder(source)
+        .jitter(0.0)
+        .clock(paused_clock())
 }
 
 pub(crate) fn paused_clock() -> Clock {
@@ -131,6 +133,11 @@ pub(crate) struct Hands {
 }
 
 impl Hands {
+    /// A cache on these hands that leaves nothing to chance.
+    pub(crate) fn cache(&self, source: impl TokenSource) -> TokenCacheBuilder {
+        TokenCache::builder(source).jitter(0.0).clock(self.clock())
+    }
+
     pub(crate) fn clock(&self) -> Clock {
         let hands = self.clone();
         Clock::custom(move || {
@@ -191,6 +198,35 @@ impl TokenSource for Counting {
             Some(lifetime) => token.map(|token| token.expires_in(lifetime)),
             None => token,
         })
+    }
+}
+
+/// A source that answers its nth attempt, counted from 1, as it is told, and counts.
+#[derive(Clone)]
+pub(crate) struct Answering {
+    asked: Arc<AtomicU64>,
+    answer: Arc<dyn Fn(usize) -> Result<Token, Error> + Send + Sync>,
+}
+
+impl Answering {
+    pub(crate) fn new(
+        answer: impl Fn(usize) -> Result<Token, Error> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            asked: Arc::default(),
+            answer: Arc::new(answer),
+        }
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst) as usize
+    }
+}
+
+impl TokenSource for Answering {
+    fn fetch(&self, _: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
+        let attempt = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        ready((self.answer)(attempt as usize))
     }
 }
 

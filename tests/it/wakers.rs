@@ -116,7 +116,7 @@ fn an_error_may_use_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
         let (source, mut fetches) = source();
         let hands = Hands::default();
-        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+        let cache = hands.cache(source).build();
         let failing = tokio::spawn(cache.token());
         let error = Error::other(Clinging(cache.clone()));
         fetches.next().await.answer(Err(error));

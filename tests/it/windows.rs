@@ -17,7 +17,7 @@ fn set_up(
 ) -> (TokenCache, Fetches, Hands) {
     let (source, fetches) = source();
     let hands = Hands::default();
-    let cache = settings(TokenCache::builder(source).clock(hands.clock())).build();
+    let cache = settings(hands.cache(source)).build();
     (cache, fetches, hands)
 }
 
@@ -98,7 +98,9 @@ async fn the_windows_are_sized_by_the_lifetime() {
             Duration::from_secs_f64(stale),
             Duration::from_secs_f64(expired),
         );
-        follow(|cache| cache, lifetime, stale, expired).await;
+        // The floor between two fetches is another matter.
+        let settings = |cache: TokenCacheBuilder| cache.attempt_floor(Duration::ZERO);
+        follow(settings, lifetime, stale, expired).await;
     }
 }
 
@@ -150,7 +152,7 @@ async fn a_token_that_is_over_on_arrival_is_an_error_and_not_fetched_by_each_who
     assert!(caller.await.unwrap().unwrap_err().is_expired());
     fetches.none().await;
 
-    hands.pass(SECOND);
+    hands.pass(2 * SECOND);
     first(&cache, &mut fetches, lasting("good", HOUR)).await;
 }
 
@@ -264,9 +266,7 @@ async fn a_wall_clock_that_is_set_back_lengthens_no_tokens_life() {
 async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() {
     let source = Counting::lasting(HOUR);
     let hands = Hands::default();
-    let cache = TokenCache::builder(source.clone())
-        .clock(hands.clock())
-        .build();
+    let cache = hands.cache(source.clone()).build();
     cache.token().await.unwrap();
     for (step, issued) in [
         (DAY.as_secs() as i64, 2),
@@ -318,4 +318,58 @@ async fn between_the_attempts_to_refresh_is_a_floor_by_the_monotonic_clock() {
     hands.pass(10 * SECOND);
     assert!(serves(&cache, "first"));
     assert_eq!(fetches.next().await.reason, Reason::Stale);
+}
+
+#[tokio::test]
+async fn a_refresh_begins_within_the_share_of_the_window_that_is_left_to_chance() {
+    for (jitter, latest) in [
+        (0.0, 0),
+        (0.5, 135),
+        (1.0, 270),
+        (-1.0, 0),
+        (9.0, 270),
+        (f64::NAN, 0),
+    ] {
+        let mut begins = Vec::new();
+        for _ in 0..200 {
+            let (cache, mut fetches, hands) = set_up(|cache| cache.jitter(jitter));
+            first(&cache, &mut fetches, lasting("first", HOUR)).await;
+            let begin = cache.status().refresh_at().unwrap();
+            let after = begin.duration_since(hands.clock().now().wall()).unwrap();
+            begins.push(after.as_secs_f64() - 3300.0);
+        }
+        let latest = f64::from(latest);
+        assert!(
+            begins.iter().all(|begin| (0.0..=latest).contains(begin)),
+            "{jitter}: {begins:?}"
+        );
+        let late = begins.iter().filter(|begin| **begin > latest / 2.0).count();
+        assert!(
+            latest == 0.0 || (50..150).contains(&late),
+            "{jitter}: {late}"
+        );
+    }
+}
+
+/// The floor is by whichever clock says that it is over.
+#[tokio::test(start_paused = true)]
+async fn one_who_finds_a_token_of_milliseconds_expired_waits_for_the_floor_and_no_longer() {
+    let (source, mut fetches) = source();
+    let cache = crate::support::paused(source).build();
+    first(
+        &cache,
+        &mut fetches,
+        lasting("short", Duration::from_millis(400)),
+    )
+    .await;
+    tokio::time::advance(Duration::from_millis(300)).await;
+    let start = tokio::time::Instant::now();
+    let waiting = tokio::spawn(cache.token());
+    let fetch = fetches.next().await;
+    assert_eq!(
+        (fetch.reason, start.elapsed()),
+        (Reason::Expired, Duration::from_millis(700))
+    );
+    fetch.issue("next");
+    assert_eq!(waiting.await.unwrap().unwrap().secret(), "next");
 }

@@ -1,0 +1,45 @@
+//! How long to wait after a failure, and how much longer after the next.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+/// Delays that double from a first to a longest, until something goes well again.
+pub(crate) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    jitter: bool,
+    delays: ExponentialBackoff,
+}
+
+impl Backoff {
+    /// With `jitter`, a delay is up to twice as long as it would be: a fleet that failed together
+    /// shouldn't come back together.
+    pub(crate) fn new(first: Duration, longest: Duration, jitter: bool) -> Self {
+        Self {
+            first,
+            longest,
+            jitter,
+            delays: delays(first, longest, jitter),
+        }
+    }
+
+    /// The delay after one more failure.
+    pub(crate) fn next(&mut self) -> Duration {
+        let delay = self.delays.next().unwrap_or(self.longest);
+        delay.min(self.longest)
+    }
+
+    /// Something went well: the next delay is the first again.
+    pub(crate) fn reset(&mut self) {
+        self.delays = delays(self.first, self.longest, self.jitter);
+    }
+}
+
+fn delays(first: Duration, longest: Duration, jitter: bool) -> ExponentialBackoff {
+    let delays = ExponentialBuilder::new()
+        .with_min_delay(first)
+        .with_max_delay(longest)
+        .without_max_times();
+    if jitter { delays.with_jitter() } else { delays }.build()
+}

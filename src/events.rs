@@ -1,0 +1,204 @@
+//! What is told to whoever watches: every [`tracing`] event and every metric of the crate. The
+//! tables of them are in [`docs::watching`](crate::docs::watching).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Span;
+
+use crate::error::Error;
+use crate::source::Reason;
+
+/// The cache's name, on whatever is told of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    cache: Arc<str>,
+}
+
+/// What a flight came to, as it is told.
+pub(crate) struct Landing<'a> {
+    pub(crate) reason: Reason,
+    pub(crate) duration: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) waiters: usize,
+    /// How long the token is good, `None` for ever; or why there is none.
+    pub(crate) outcome: Result<Option<Duration>, &'a Error>,
+    /// For how long there is no other attempt.
+    pub(crate) retry_in: Option<Duration>,
+}
+
+impl Events {
+    pub(crate) fn new(cache: Arc<str>) -> Self {
+        Self { cache }
+    }
+
+    pub(crate) fn cache(&self) -> &str {
+        &self.cache
+    }
+
+    /// The span that a flight runs in: a child of whoever's request it was that needed it first.
+    pub(crate) fn fetch(&self, reason: Reason) -> Span {
+        tracing::debug_span!(
+            "token fetch",
+            tower_auth.cache = &*self.cache,
+            tower_auth.fetch.reason = reason.as_str(),
+        )
+    }
+
+    pub(crate) fn attempt_failed(&self, reason: Reason, error: &Error, retry_in: Duration) {
+        tracing::debug!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.fetch.reason = reason.as_str(),
+            tower_auth.fetch.retry_in = ?retry_in,
+            "error.type" = error.type_name(),
+            error.message = %error,
+            http.response.status_code = error.status().map(|status| status.as_u16()),
+            "an attempt to fetch a token failed, another follows",
+        );
+        #[cfg(feature = "metrics")]
+        self.metrics()
+            .attempt_failed(reason.as_str(), error.type_name());
+    }
+
+    pub(crate) fn landed(&self, landing: &Landing<'_>) {
+        match landing.outcome {
+            Ok(lifetime) => tracing::debug!(
+                tower_auth.cache = &*self.cache,
+                tower_auth.fetch.reason = landing.reason.as_str(),
+                tower_auth.fetch.duration = ?landing.duration,
+                tower_auth.fetch.attempts = landing.attempts,
+                tower_auth.fetch.waiters = landing.waiters,
+                tower_auth.token.lifetime = ?lifetime,
+                "a token was fetched",
+            ),
+            Err(error) => tracing::warn!(
+                tower_auth.cache = &*self.cache,
+                tower_auth.fetch.reason = landing.reason.as_str(),
+                tower_auth.fetch.duration = ?landing.duration,
+                tower_auth.fetch.attempts = landing.attempts,
+                tower_auth.fetch.waiters = landing.waiters,
+                tower_auth.fetch.retry_in = ?landing.retry_in,
+                "error.type" = error.type_name(),
+                error.message = %error,
+                http.response.status_code = error.status().map(|status| status.as_u16()),
+                "no token could be fetched",
+            ),
+        }
+        #[cfg(feature = "metrics")]
+        self.metrics().landed(landing);
+    }
+
+    /// How old the token in hand is, and how much is left of it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn token(&self, age: Duration, remaining: Option<Duration>) {
+        self.metrics().token(age, remaining);
+    }
+
+    pub(crate) fn replayed(&self) {
+        tracing::debug!(
+            tower_auth.cache = &*self.cache,
+            http.request.resend_count = 1,
+            "a refused request is sent again with another token",
+        );
+        #[cfg(feature = "metrics")]
+        self.metrics().replay("sent");
+    }
+
+    pub(crate) fn not_replayed(&self, why: &'static str) {
+        tracing::debug!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.not_replayed = why,
+            "a refused request is not replayed",
+        );
+        #[cfg(feature = "metrics")]
+        self.metrics().replay(why);
+    }
+
+    pub(crate) fn latched(&self, strikes: u32, retry_in: Duration, scope: Option<&str>) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.latch.strikes = strikes,
+            tower_auth.latch.retry_in = ?retry_in,
+            tower_auth.token.scope = scope,
+            "newly issued tokens are refused again and again, so no more are fetched for a while; \
+             the likely cause is an audience, an issuer or a scope that isn't the one this API \
+             expects: compare what the token source asks for with the API's own documentation",
+        );
+        #[cfg(feature = "metrics")]
+        self.metrics().latched();
+    }
+
+    pub(crate) fn latch_lifted(&self) {
+        tracing::info!(
+            tower_auth.cache = &*self.cache,
+            "a token was accepted at last",
+        );
+    }
+
+    pub(crate) fn close_failed(&self, error: &Error) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            "error.type" = error.type_name(),
+            error.message = %error,
+            "closing the token source failed",
+        );
+    }
+
+    #[cfg(feature = "metrics")]
+    fn metrics(&self) -> with_metrics::Metrics<'_> {
+        with_metrics::Metrics { cache: &self.cache }
+    }
+}
+
+#[cfg(feature = "metrics")]
+mod with_metrics {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use metrics::{SharedString, counter, gauge, histogram};
+
+    use super::Landing;
+
+    pub(super) struct Metrics<'a> {
+        pub(super) cache: &'a Arc<str>,
+    }
+
+    impl Metrics<'_> {
+        fn cache(&self) -> SharedString {
+            SharedString::from_shared(Arc::clone(self.cache))
+        }
+
+        pub(super) fn attempt_failed(&self, reason: &'static str, outcome: &'static str) {
+            counter!("tower_auth.fetch.attempts.failed",
+                "cache" => self.cache(), "reason" => reason, "outcome" => outcome)
+            .increment(1);
+        }
+
+        pub(super) fn landed(&self, landing: &Landing<'_>) {
+            let reason = landing.reason.as_str();
+            let outcome = landing.outcome.map_or_else(|e| e.type_name(), |_| "ok");
+            counter!("tower_auth.fetches",
+                "cache" => self.cache(), "reason" => reason, "outcome" => outcome)
+            .increment(1);
+            histogram!("tower_auth.fetch.duration", "cache" => self.cache(), "reason" => reason)
+                .record(landing.duration);
+            histogram!("tower_auth.fetch.waiters", "cache" => self.cache(), "reason" => reason)
+                .record(landing.waiters as f64);
+        }
+
+        pub(super) fn token(&self, age: Duration, remaining: Option<Duration>) {
+            gauge!("tower_auth.token.age", "cache" => self.cache()).set(age);
+            let remaining = remaining.map_or(f64::INFINITY, |left| left.as_secs_f64());
+            gauge!("tower_auth.token.remaining", "cache" => self.cache()).set(remaining);
+        }
+
+        pub(super) fn replay(&self, outcome: &'static str) {
+            counter!("tower_auth.replays", "cache" => self.cache(), "outcome" => outcome)
+                .increment(1);
+        }
+
+        pub(super) fn latched(&self) {
+            counter!("tower_auth.latches", "cache" => self.cache()).increment(1);
+        }
+    }
+}

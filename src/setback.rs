@@ -1,0 +1,61 @@
+//! What follows from a fetch that failed: for how long there is no other.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::error::Error;
+
+/// After what may pass: a second, doubling to a minute.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+/// After what doesn't pass by itself: somebody has to change a setting.
+const PERMANENT: Duration = Duration::from_secs(60);
+/// The most that a `Retry-After` is followed. A server that wants an hour is asked once in a while
+/// all the same: it may have been mistaken, or be another one by now.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// The failures since the last success.
+pub(crate) struct Setbacks {
+    count: u32,
+    backoff: Backoff,
+}
+
+impl Setbacks {
+    pub(crate) fn new(jitter: bool) -> Self {
+        Self {
+            count: 0,
+            backoff: Backoff::new(FIRST, LONGEST, jitter),
+        }
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.count = 0;
+        self.backoff.reset();
+    }
+
+    /// How long to wait after one more failure, and never less than `floor`.
+    ///
+    /// `left` is for how long there is still a good token: its end is worth an attempt, whatever
+    /// the backoff, for then the failure begins to be seen. What a server asked for is another
+    /// matter.
+    pub(crate) fn wait_after(
+        &mut self,
+        error: &Error,
+        left: Option<Duration>,
+        floor: Duration,
+    ) -> Duration {
+        self.count = self.count.saturating_add(1);
+        let backoff = if error.is_permanent() {
+            PERMANENT
+        } else {
+            self.backoff.next()
+        };
+        let own = left.map_or(backoff, |left| backoff.min(left));
+        let asked = error.retry_after().unwrap_or_default();
+        own.max(asked.min(RETRY_AFTER_LIMIT)).max(floor)
+    }
+}

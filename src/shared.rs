@@ -1,0 +1,117 @@
+//! What all handles to one token share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::header::HeaderName;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::clock::{Clock, Moment};
+use crate::events::Events;
+use crate::hub::Hub;
+use crate::source::DynTokenSource;
+use crate::state::{Limits, Machine};
+use crate::status::Status;
+
+pub(crate) struct Shared {
+    pub(crate) source: Box<dyn DynTokenSource>,
+    pub(crate) header: HeaderName,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    /// The most attempts of one flight.
+    pub(crate) attempts: u32,
+    pub(crate) close_timeout: Duration,
+    pub(crate) keeps_fresh: bool,
+    pub(crate) events: Events,
+    pub(crate) hub: Hub,
+    pub(crate) changes: watch::Sender<Status>,
+    /// The task of the latest flight, and that of the timer.
+    pub(crate) flight: Task,
+    pub(crate) keeper: Task,
+}
+
+/// A task that others may end.
+#[derive(Default)]
+pub(crate) struct Task {
+    handle: Mutex<Option<AbortHandle>>,
+}
+
+impl Shared {
+    #[inline]
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let now = self.now();
+        self.hub.look(|machine| machine.status(now))
+    }
+
+    /// Changes the state, and tells those who watch.
+    pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut Machine) -> R) -> R {
+        let (result, has_changed) = self.hub.transition(change);
+        if has_changed {
+            self.publish();
+        }
+        result
+    }
+
+    /// Shows the state as it is. Not under its lock: whoever watches is woken here. Of two that
+    /// publish at once the later state stays.
+    pub(crate) fn publish(&self) {
+        self.gauge();
+        if self.changes.receiver_count() == 0 {
+            return;
+        }
+        let status = self.status();
+        self.changes.send_if_modified(|shown| {
+            let is_news = status.version > shown.version;
+            if is_news {
+                *shown = status;
+            }
+            is_news
+        });
+    }
+
+    /// Sets the gauges of the token in hand.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn gauge(&self) {
+        if let Some(held) = self.hub.current() {
+            let now = self.now();
+            let remaining = held.over_from().map(|end| now.until(end));
+            let age = Duration::from_nanos(now.ticks().saturating_sub(held.requested().ticks()));
+            self.events.token(age, remaining);
+        }
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    pub(crate) fn gauge(&self) {}
+}
+
+impl Task {
+    /// Remembers a task in the place of the one before, which goes on.
+    pub(crate) fn set(&self, handle: AbortHandle) {
+        *self.lock() = Some(handle);
+    }
+
+    /// Starts a task unless one is running. Under the lock, so that two who see to it at once start
+    /// one: a task whose end takes this lock must not be started here.
+    pub(crate) fn ensure(&self, start: impl FnOnce() -> AbortHandle) {
+        let mut handle = self.lock();
+        if handle.as_ref().is_none_or(AbortHandle::is_finished) {
+            *handle = Some(start());
+        }
+    }
+
+    pub(crate) fn abort(&self) {
+        let handle = self.lock().take();
+        if let Some(handle) = handle {
+            handle.abort();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<AbortHandle>> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

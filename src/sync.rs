@@ -1,0 +1,13 @@
+//! The primitives that an interleaving of threads can be seen through, named in one place.
+//!
+//! A model checker replaces this file by one of its own, and runs [`flight`](crate::flight) and
+//! the [state machine](crate::state) through every order in which threads can meet there:
+//! `tests/model`.
+
+pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub(crate) use arc_swap::ArcSwapOption;
+
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+}
