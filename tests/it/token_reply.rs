@@ -362,6 +362,22 @@ async fn a_secret_that_the_server_echoes_is_redacted() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_one_only_when_it_is_cleaned_is_redacted() {
+    for space in ["\n", "\u{7}", "\u{85}", "\u{202e}"] {
+        let echo = SECRET.replace(' ', space);
+        let body = json!({"error": echo, "error_description": format!("no {echo}\n")});
+        let error = fetch(400, body.to_string()).await.unwrap_err();
+        assert_eq!(error.code(), Some("[redacted]"));
+        assert_eq!(error.description(), Some("no [redacted] "));
+    }
+    // And the other way around: what is a secret before it is cleaned.
+    let transport = TokenServer::new(400, r#"{"error":"no:two\nlines"}"#).transport();
+    let source = ClientCredentials::with_transport(URL, ID, "two\nlines", transport).unwrap();
+    let error = source.fetch(Reason::First).await.unwrap_err();
+    assert_eq!(error.code(), Some("no:[redacted]"));
+}
+
+#[tokio::test]
 async fn a_registered_code_is_kept_even_if_it_holds_a_parameter() {
     let body = r#"{"error":"invalid_client","error_description":"a client of no kind"}"#;
     let source = TokenServer::new(401, body)
