@@ -8,6 +8,7 @@ mod challenge;
 mod client_credentials;
 mod clients;
 mod examples;
+mod hostile;
 mod layer;
 mod origins;
 mod readiness;
