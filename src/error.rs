@@ -356,18 +356,19 @@ impl Error {
 
 /// A server's text, safe to print: one line, bounded.
 fn quote(text: &str) -> String {
-    let mut clean = String::new();
-    for c in text.chars() {
-        let c = if c.is_control() || is_direction_override(c) {
-            ' '
-        } else {
-            c
-        };
-        if clean.len() + c.len_utf8() > QUOTE_LIMIT {
-            break;
-        }
-        clean.push(c);
-    }
+    let mut quote = clean(text);
+    let fits = |end: &usize| quote.is_char_boundary(*end);
+    let end = (0..=QUOTE_LIMIT.min(quote.len())).rev().find(fits);
+    quote.truncate(end.unwrap_or(0));
+    quote
+}
+
+/// The same on one line: each character that could do harm is a space.
+pub(crate) fn clean(text: &str) -> String {
+    // It may be a secret, and what a growing text leaves behind isn't zeroized. It gets no longer.
+    let mut clean = String::with_capacity(text.len());
+    let is_harmful = |c: char| c.is_control() || is_direction_override(c);
+    clean.extend(text.chars().map(|c| if is_harmful(c) { ' ' } else { c }));
     clean
 }
 

@@ -469,6 +469,15 @@ proptest! {
     }
 
     #[test]
+    fn several_lines_mean_the_same_as_one_with_commas_between(mut lines in vec(line(), 0..5)) {
+        // One that isn't closed would take the lines behind it along.
+        for line in &mut lines {
+            line.retain(|byte| *byte != b'"');
+        }
+        prop_assert_eq!(parse(&lines), parse(&[lines.join(&b","[..])]));
+    }
+
+    #[test]
     fn what_the_grammar_writes_is_read_back_the_same(sent in vec((comma(), written()), 0..6)) {
         let lines = write(&sent);
         let read = parse(&lines);

@@ -20,6 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, AuthRequest, BoxError, NotReplayed};
 use tower_service::Service;
@@ -63,6 +64,8 @@ fn boxed(
 /// with the runtime of the test.
 ///
 /// - `/things` reads the body before it answers, and `/unread` only if it accepts the token.
+/// - `/drained` is `/unread`, but for what it does with a body that it doesn't want: it lets it come
+///   and doesn't end the connection, so that nothing but the answer tells the client to stop.
 /// - `/moved?<address>` redirects there with a 307, if it accepts the token.
 #[derive(Clone)]
 struct Api {
@@ -74,6 +77,8 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     /// Gets a permit with every request that is accepted, before its body is read.
     accepting: Semaphore,
+    /// What comes of the bodies that `/drained` doesn't want.
+    unwanted: Mutex<Vec<JoinHandle<Result<Bytes, axum::Error>>>>,
 }
 
 /// A request as it arrived.
@@ -109,6 +114,7 @@ impl Api {
                 accepted: Mutex::default(),
                 seen: Mutex::default(),
                 accepting: Semaphore::new(0),
+                unwanted: Mutex::default(),
             }),
         }
     }
@@ -120,6 +126,14 @@ impl Api {
     /// What has arrived since the last time.
     fn take_seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.shared.seen.lock().unwrap())
+    }
+
+    /// The length of the body that `/drained` didn't want, or how it broke off.
+    #[cfg(any(feature = "axum", feature = "reqwest"))]
+    async fn the_unwanted_body(&self) -> Result<usize, axum::Error> {
+        let body = self.shared.unwanted.lock().unwrap().pop();
+        let body = body.expect("there was none").await.unwrap();
+        body.map(|body| body.len())
     }
 
     fn router(&self) -> Router {
@@ -136,7 +150,6 @@ impl Api {
     }
 
     /// The chunks, of which all but the first are made only once the API has accepted a request.
-    #[cfg(any(feature = "axum", feature = "reqwest"))]
     fn streamed_when_accepted(
         &self,
         chunks: Vec<Bytes>,
@@ -169,12 +182,16 @@ async fn answer(State(api): State<Api>, request: Received) -> Answer {
         api.shared.accepting.add_permits(1);
     }
     let path = parts.uri.path().to_owned();
-    let body = if accepted || path != "/unread" {
+    let body = if accepted || !matches!(path.as_str(), "/unread" | "/drained") {
         match axum::body::to_bytes(body, usize::MAX).await {
             Ok(body) => body,
             Err(_) => return StatusCode::BAD_REQUEST.into_response(),
         }
     } else {
+        if path == "/drained" {
+            let drained = tokio::spawn(axum::body::to_bytes(body, usize::MAX));
+            api.shared.unwanted.lock().unwrap().push(drained);
+        }
         Bytes::new()
     };
     let moved = path == "/moved";
@@ -289,7 +306,7 @@ impl Scene {
     }
 
     /// Sends a request that is refused before its body was read. Either it is replayed with the
-    /// whole body, or the refusal comes back; which of them, is returned.
+    /// whole body, or the refusal comes back as it was sent; which of them, is returned.
     async fn a_refusal_of_an_unread_body<S, Req, B>(
         &self,
         client: S,
@@ -300,13 +317,15 @@ impl Scene {
         S: Service<Req, Response = Response<B>> + Clone,
         S::Error: fmt::Debug + Into<BoxError>,
         Req: AuthRequest,
+        B: Body<Error: fmt::Debug>,
     {
         self.api.accept_only("token-2");
         let client = self.layer.layer(client);
         let response = client.oneshot(request).await.unwrap();
         let seen = self.api.take_seen();
         let credentials: Vec<_> = seen.iter().map(|s| s.credential.as_str()).collect();
-        match response.status() {
+        let status = response.status();
+        match status {
             StatusCode::OK => {
                 assert_eq!(credentials, ["Bearer token-1", "Bearer token-2"]);
                 assert!(seen[1].body == whole(body), "the body was cut: {seen:?}");
@@ -315,10 +334,14 @@ impl Scene {
                 assert_eq!(credentials, ["Bearer token-1"]);
                 let why = response.extensions().get();
                 assert!(matches!(why, Some(NotReplayed::Body)), "{why:?}");
+                let challenge = &response.headers()[WWW_AUTHENTICATE];
+                assert_eq!(challenge, "Bearer error=\"invalid_token\"");
+                let text = response.into_body().collect().await.unwrap().to_bytes();
+                assert_eq!(text, "refused");
             }
             other => panic!("{other}: {seen:?}"),
         }
-        response.status()
+        status
     }
 }
 
@@ -409,6 +432,70 @@ mod of_hyper_util {
         scene
             .a_refusal_of_an_unread_body(http2(), request, &body)
             .await;
+    }
+
+    /// A body can't be broken off over HTTP/1 but with its connection. As long as that is there, it
+    /// is still being sent, and a box can't be told to stop.
+    #[tokio::test]
+    async fn a_boxed_stream_that_is_still_being_sent_over_http1_gets_the_refusal() {
+        let scene = Scene::new().await;
+        let body = chunks(128);
+        let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
+        let request = Request::post(scene.url("/drained"));
+        let request = request.body(boxed(rest_when_accepted)).unwrap();
+        let status = scene
+            .a_refusal_of_an_unread_body(http1(), request, &body)
+            .await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+    }
+
+    /// The server ends the connection with its answer. Whether the client knows by the time that
+    /// the new token is there, and lets go of the body, is anyone's guess.
+    #[tokio::test]
+    async fn a_boxed_stream_whose_connection_was_closed_over_http1_is_sent_again_whole_or_not_at_all()
+     {
+        let scene = Scene::new().await;
+        let body = chunks(128);
+        let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
+        let request = Request::post(scene.url("/unread"));
+        let request = request.body(boxed(rest_when_accepted)).unwrap();
+        scene
+            .a_refusal_of_an_unread_body(http1(), request, &body)
+            .await;
+    }
+
+    /// As much of it is sent before the refusal as the connection takes, which may be more than is
+    /// kept.
+    #[cfg(feature = "axum")]
+    #[tokio::test]
+    async fn axums_body_that_was_refused_unread_over_http1_is_sent_again_whole_or_not_at_all() {
+        let scene = Scene::new().await;
+        let body = chunks(128);
+        let request = Request::post(scene.url("/drained"));
+        let request = request
+            .body(axum::body::Body::from_stream(streamed(body.clone())))
+            .unwrap();
+        scene
+            .a_refusal_of_an_unread_body(http1(), request, &body)
+            .await;
+    }
+
+    #[cfg(feature = "axum")]
+    #[tokio::test]
+    async fn axums_body_that_was_refused_unread_goes_on_where_it_was_over_http1() {
+        let scene = Scene::new().await;
+        let body = chunks(128);
+        let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
+        let request = Request::post(scene.url("/drained"));
+        let request = request
+            .body(axum::body::Body::from_stream(rest_when_accepted))
+            .unwrap();
+        let status = scene
+            .a_refusal_of_an_unread_body(http1(), request, &body)
+            .await;
+        assert_eq!(status, StatusCode::OK);
+        // What was begun over the first connection doesn't end there as if it were whole.
+        scene.api.the_unwanted_body().await.unwrap_err();
     }
 
     #[cfg(feature = "axum")]
@@ -551,6 +638,24 @@ mod of_reqwest {
                 .the_refusal_comes_back(client, request, &large())
                 .await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_was_refused_unread_goes_on_where_it_was_over_http1() {
+        let scene = Scene::new().await;
+        let body = chunks(128);
+        let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
+        let request = post(
+            scene.url("/drained"),
+            reqwest::Body::wrap_stream(rest_when_accepted),
+        );
+        let client = seen_as_http(http1());
+        let status = scene
+            .a_refusal_of_an_unread_body(client, request, &body)
+            .await;
+        assert_eq!(status, StatusCode::OK);
+        // What was begun over the first connection doesn't end there as if it were whole.
+        scene.api.the_unwanted_body().await.unwrap_err();
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod examples;
 mod failure;
 mod keep_fresh;
 mod latch;
+mod hostile;
 mod layer;
 mod origins;
 mod readiness;

@@ -199,21 +199,19 @@ impl Told {
         self.bytes.len() + trailers.sum::<usize>()
     }
 
-    /// Reads at most `frames` frames, and says whether the body is known to be at its end.
-    fn read<B>(&mut self, body: &mut B, mut frames: usize) -> bool
+    /// Polls at most `polls` times, and says whether the body is known to be at its end.
+    fn read<B>(&mut self, body: &mut B, polls: usize) -> bool
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let mut body = task::spawn(body);
-        while frames > 0 {
-            frames -= 1;
+        for _ in 0..polls {
             let hint = body.size_hint();
             let was_at_end = body.is_end_stream();
-            let frame = loop {
-                match body.enter(|cx, body| Pin::new(&mut **body.get_mut()).poll_frame(cx)) {
-                    Poll::Ready(frame) => break frame,
-                    Poll::Pending => assert!(body.is_woken(), "nobody wakes it"),
-                }
+            let polled = body.enter(|cx, body| Pin::new(&mut **body.get_mut()).poll_frame(cx));
+            let Poll::Ready(frame) = polled else {
+                assert!(body.is_woken(), "nobody wakes it");
+                continue;
             };
             assert!(!was_at_end || frame.is_none(), "not at its end");
             match frame {
@@ -245,9 +243,9 @@ impl Told {
     }
 }
 
-/// Reads `frames` frames of the first try, drops it or not, and replays. The second try must tell
-/// what the script does, or be refused for a reason.
-fn check<B: Teed>(script: &Script, frames: usize, is_dropped: bool, limit: usize) {
+/// Polls the first try `polls` times, drops it or not, and replays. The second try must tell what
+/// the script does, or be refused for a reason.
+fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize) {
     let original = Told::by(script);
     let mut first = B::of(script.clone());
     let hint = first.size_hint();
@@ -257,7 +255,7 @@ fn check<B: Teed>(script: &Script, frames: usize, is_dropped: bool, limit: usize
     assert_eq!(first.is_end_stream(), was_empty);
 
     let mut told = Told::default();
-    let at_end = told.read(&mut first, frames);
+    let at_end = told.read(&mut first, polls);
     let mut first = if is_dropped {
         drop(first);
         None
@@ -324,11 +322,11 @@ macro_rules! each_body {
             #[test]
             fn $name(
                 script in any_script(),
-                frames in 0_usize..14,
+                polls in 0_usize..14,
                 is_dropped: bool,
                 limit in prop_oneof![0_usize..60, 200_usize..2000, Just(64 * 1024)],
             ) {
-                check::<$body>(&script, frames, is_dropped, limit);
+                check::<$body>(&script, polls, is_dropped, limit);
             })*
         }
     };

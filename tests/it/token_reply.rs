@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Error, Reason, TokenSource};
@@ -362,6 +361,22 @@ async fn a_secret_that_the_server_echoes_is_redacted() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_one_only_when_it_is_cleaned_is_redacted() {
+    for space in ["\n", "\u{7}", "\u{85}", "\u{202e}"] {
+        let echo = SECRET.replace(' ', space);
+        let body = json!({"error": echo, "error_description": format!("no {echo}\n")});
+        let error = fetch(400, body.to_string()).await.unwrap_err();
+        assert_eq!(error.code(), Some("[redacted]"));
+        assert_eq!(error.description(), Some("no [redacted] "));
+    }
+    // And the other way around: what is a secret before it is cleaned.
+    let transport = TokenServer::new(400, r#"{"error":"no:two\nlines"}"#).transport();
+    let source = ClientCredentials::with_transport(URL, ID, "two\nlines", transport).unwrap();
+    let error = source.fetch(Reason::First).await.unwrap_err();
+    assert_eq!(error.code(), Some("no:[redacted]"));
+}
+
+#[tokio::test]
 async fn a_registered_code_is_kept_even_if_it_holds_a_parameter() {
     let body = r#"{"error":"invalid_client","error_description":"a client of no kind"}"#;
     let source = TokenServer::new(401, body)
@@ -382,102 +397,5 @@ async fn a_long_code_and_description_are_cut_after_the_secret_is_gone() {
     for text in [error.code().unwrap(), error.description().unwrap()] {
         assert!(text.len() <= 256, "{text}");
         assert!(!text.contains("s3c"), "{text}");
-    }
-}
-
-const TOKEN: &str = "planted-access-token";
-
-/// Any value, with the secrets planted in many of them.
-fn any_value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        ".{0,12}".prop_map(Value::from),
-        Just(json!("Bearer")),
-        Just(json!(TOKEN)),
-        Just(json!(SECRET)),
-        ".{0,300}".prop_map(|text| json!(format!("{text}{SECRET}{text}{TOKEN}"))),
-    ];
-    leaf.prop_recursive(3, 12, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::hash_map(".{0,8}", inner, 0..4).prop_map(Value::from_iter),
-        ]
-    })
-}
-
-/// Any object, mostly of the members that are read; `access_token` is the planted one if any.
-fn any_reply() -> impl Strategy<Value = Value> {
-    let access_token = prop_oneof![Just(json!(TOKEN)), Just(Value::Null), Just(json!([TOKEN]))];
-    let name = prop_oneof![
-        Just("token_type".to_owned()),
-        Just("expires_in".to_owned()),
-        Just("scope".to_owned()),
-        Just("error".to_owned()),
-        Just("error_description".to_owned()),
-        ".{0,8}",
-    ];
-    let others = prop::collection::hash_map(name, any_value(), 0..6);
-    (access_token, others).prop_map(|(access_token, mut members)| {
-        members.insert("access_token".to_owned(), access_token);
-        Value::from_iter(members)
-    })
-}
-
-fn any_status() -> impl Strategy<Value = u16> {
-    prop_oneof![
-        Just(200),
-        Just(204),
-        Just(302),
-        Just(400),
-        Just(401),
-        Just(503),
-        200_u16..600
-    ]
-}
-
-fn outcome(server: &TokenServer) -> Result<tower_auth::Token, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    let source = ClientCredentials::with_transport(URL, ID, SECRET, server.transport()).unwrap();
-    runtime.block_on(source.fetch(Reason::First))
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_make_it_panic(
-        status in any_status(),
-        body in prop::collection::vec(any::<u8>(), 0..400),
-    ) {
-        let _ = outcome(&TokenServer::new(status, body));
-    }
-
-    #[test]
-    fn no_error_over_any_json_tells_a_secret(status in any_status(), reply in any_reply()) {
-        let server = TokenServer::new(status, reply.to_string())
-            .with_header("content-type", "text/planted-access-token; s3cr3t/of+the client")
-            .with_header("location", "https://evil.example.com/?s3cr3t/of+the client");
-        // What is planted where no token is expected is told by nobody but `error_description`,
-        // and there only the token that was issued is known to be one.
-        let is_token = reply["access_token"] == TOKEN;
-        if let Err(error) = outcome(&server) {
-            let text = all_text_of(&error);
-            prop_assert!(!text.contains(SECRET), "{}", text);
-            prop_assert!(!is_token || !text.contains(TOKEN), "{}", text);
-        }
-    }
-
-    #[test]
-    fn no_error_over_cut_json_tells_a_secret(reply in any_reply(), cut in 0.0_f64..1.0) {
-        let mut body = reply.to_string().into_bytes();
-        body.truncate((body.len() as f64 * cut) as usize);
-        if let Err(error) = outcome(&TokenServer::new(200, body)) {
-            let text = all_text_of(&error);
-            prop_assert!(!text.contains(SECRET) && !text.contains(TOKEN), "{}", text);
-        }
     }
 }

@@ -45,8 +45,9 @@ impl TokenServer {
         )
     }
 
-    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.insert(name, value.parse().unwrap());
+    pub(crate) fn with_header(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
+        let value = HeaderValue::from_bytes(value.as_ref()).unwrap();
+        self.headers.insert(name, value);
         self
     }
 
