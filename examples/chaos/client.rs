@@ -15,6 +15,8 @@ use crate::truth::Truth;
 
 pub(crate) struct Client {
     layer: AuthLayer,
+    watch: Stopwatch,
+    truth: Arc<Truth>,
     fetches: Arc<Mutex<Vec<Fetch>>>,
 }
 
@@ -31,7 +33,7 @@ impl Client {
         let source = Witnessed {
             source,
             watch,
-            truth,
+            truth: Arc::clone(&truth),
             fetches: Arc::clone(&fetches),
         };
         let cache = TokenCache::builder(source)
@@ -42,6 +44,8 @@ impl Client {
             .build();
         Ok(Self {
             layer: AuthLayer::from(cache),
+            watch,
+            truth,
             fetches,
         })
     }
@@ -50,11 +54,12 @@ impl Client {
         &self.layer
     }
 
-    /// What state the cache was in when. It doesn't say, so that is read off what the source was
-    /// asked and what became of the tokens.
-    pub(crate) fn phases(&self, truth: &Truth, pace: &Pace, length: Duration) -> Vec<Spell> {
+    /// What state the cache is in, until `end`. It doesn't say, so that is read off afterwards
+    /// from what the source was asked and what became of the tokens.
+    pub(crate) async fn watch(&self, pace: &Pace, end: Duration) -> Vec<Spell> {
+        self.watch.until(end).await;
         let fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-        phases::inferred(&truth.tokens_received(), &fetches, pace, length)
+        phases::inferred(&self.truth.tokens_received(), &fetches, pace, end)
     }
 
     /// Nobody asks any more.

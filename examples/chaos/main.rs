@@ -112,11 +112,11 @@ async fn run(options: &Options) -> Result<Run, Report> {
     let tasks_before = Handle::current().metrics().num_alive_tasks();
 
     let client = Client::new(server.token_url(), watch, Arc::clone(&truth), &pace)?;
-    let (requests, ()) = tokio::join!(
+    let (requests, phases, ()) = tokio::join!(
         callers::run(&client, watch, &truth, options.callers, length, &mut random),
+        client.watch(&pace, length),
         spoil_tokens(&schedule, watch, &truth),
     );
-    let phases = client.phases(&truth, &pace, length);
     client.close().await;
     let leaked = tasks_beyond(tasks_before).await;
 

@@ -25,7 +25,9 @@ pub(crate) struct Pace {
 pub(crate) struct Backoff {
     /// The most attempts of one fetch.
     pub(crate) attempts: usize,
-    /// Whether each failed fetch in a row doubles the wait for the next.
+    /// The least wait after a failed fetch, if that is more than the floor.
+    pub(crate) first_wait: Duration,
+    /// Whether each that follows doubles it.
     pub(crate) doubles: bool,
     /// Whether the server's `Retry-After` is waited for.
     pub(crate) heeds_retry_after: bool,
@@ -51,6 +53,7 @@ impl Pace {
             // As the cache is today: it asks once, and after a failure once in a while.
             backoff: Backoff {
                 attempts: 1,
+                first_wait: Duration::ZERO,
                 doubles: false,
                 heeds_retry_after: false,
             },
@@ -64,11 +67,13 @@ impl Pace {
 
     /// The least wait after so many failed fetches in a row.
     pub(crate) fn wait_after(&self, failures: u32, server_asks: bool) -> Duration {
-        let wait = if self.backoff.doubles {
-            self.attempt_floor * 2_u32.saturating_pow(failures.saturating_sub(1))
+        let doublings = if self.backoff.doubles {
+            failures.saturating_sub(1)
         } else {
-            self.attempt_floor
+            0
         };
+        let wait = self.backoff.first_wait * 2_u32.saturating_pow(doublings);
+        let wait = wait.max(self.attempt_floor);
         if server_asks && self.backoff.heeds_retry_after {
             wait.max(self.retry_after)
         } else {

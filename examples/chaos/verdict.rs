@@ -74,9 +74,9 @@ fn at_most(name: &'static str, value: usize, most: usize) -> Figure {
 const SCHEDULING: Duration = Duration::from_millis(500);
 
 /// A request waits for a token, and once more if that was refused. It joins fetches that are in
-/// the air, so each wait is for one fetch at the most.
+/// the air, so each wait is for one fetch at the most; and that may have to wait for the floor.
 fn waiting(most_added: Duration, pace: &Pace) -> Figure {
-    let most = pace.fetch_timeout * 2 + SCHEDULING;
+    let most = (pace.attempt_floor + pace.fetch_timeout) * 2 + SCHEDULING;
     Figure {
         name: "longest a request was held up",
         value: format!("{} ms", most_added.as_millis()),
