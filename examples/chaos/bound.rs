@@ -5,8 +5,9 @@
 //!   token is stale. A healthy spell sees one call when it begins, and one more each time a token
 //!   could have become stale.
 //! - While nothing is well every fetch fails, after its attempts, and the next waits for its turn:
-//!   for the floor at least, and longer each time if the cache backs off. A faulty spell sees one fetch when it begins, one more each time
-//!   that wait may have passed, and one when the token in hand ends, which waits for nothing.
+//!   for the floor at least, and longer each time if the cache backs off. A faulty spell sees one
+//!   fetch when it begins, one more each time that wait may have passed, and one when the token in
+//!   hand ends, which waits for nothing.
 //! - A refusal has a new token fetched at once, whatever the time. A revocation is refused once. A
 //!   rotation may be twice: of the token in hand, and of one signed before it but on its way.
 

@@ -42,22 +42,22 @@ impl Fault {
     }
 }
 
-/// From when to when, in a run of a minute; in between all is well. A token lives for four seconds
-/// and is refreshed two before its end, so that nobody should notice the short ones.
-const FAULTS: [(f64, f64, Fault); 9] = [
-    (4.0, 5.5, Fault::Errors),
-    (9.0, 13.0, Fault::Errors),
-    (16.0, 20.0, Fault::Hang),
-    (23.0, 27.0, Fault::Reset),
-    (30.0, 34.0, Fault::Unavailable),
-    (37.0, 41.0, Fault::Flood),
-    (44.0, 48.0, Fault::Garbage),
-    (51.0, 52.5, Fault::Hang),
-    (55.0, 56.0, Fault::Reset),
+/// From when to when, in a run of a minute; in between all is well, for long enough that even a
+/// client which has backed off comes back. A token lives for four seconds and is refreshed two
+/// before its end, so that nobody should notice the short ones.
+const FAULTS: [(f64, f64, Fault); 8] = [
+    (3.0, 4.5, Fault::Errors),
+    (8.0, 11.0, Fault::Errors),
+    (16.0, 19.0, Fault::Hang),
+    (24.0, 27.0, Fault::Reset),
+    (31.5, 34.5, Fault::Unavailable),
+    (39.0, 42.0, Fault::Flood),
+    (46.5, 49.5, Fault::Garbage),
+    (54.5, 55.5, Fault::Reset),
 ];
 
 /// One while all is well, and one when there is no new token to be had.
-const ROTATIONS: [f64; 2] = [50.0, 55.5];
+const ROTATIONS: [f64; 2] = [52.0, 55.0];
 
 const REVOCATIONS: u32 = 4;
 
