@@ -51,6 +51,8 @@ for example in quickstart hyper_client reqwest_client tonic_client axum_proxy; d
   echo "-- $example"
   cargo run --locked --quiet --all-features --example "$example"
 done
+echo "-- chaos"
+cargo run --locked --quiet --all-features --example chaos -- --seconds 10 --callers 500
 # These want servers from outside; `loopback` starts some and says where in the environment.
 for example in print_token metafold meti netfoundry; do
   echo "-- $example"

@@ -1,6 +1,5 @@
 //! Errors as a person reads them.
 
-use std::error::Error;
 use std::fmt;
 
 use tower_auth::BoxError;

@@ -1,0 +1,155 @@
+//! What goes wrong when. The faults are the same in every run, in proportion to its length; when
+//! tokens are revoked is drawn.
+
+use std::time::Duration;
+
+/// How the authorization server fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// 500, with the JSON of RFC 6749 §5.2.
+    Errors,
+    /// It reads the request and never answers.
+    Hang,
+    /// It reads the request and resets the connection.
+    Reset,
+    /// 503, with a `Retry-After`.
+    Unavailable,
+    /// 429 to everyone, with a `Retry-After`.
+    Flood,
+    /// 200, with what isn't a token.
+    Garbage,
+}
+
+impl Fault {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Errors => "500",
+            Self::Hang => "hang",
+            Self::Reset => "reset",
+            Self::Unavailable => "503",
+            Self::Flood => "429",
+            Self::Garbage => "garbage",
+        }
+    }
+
+    /// Whether it may be gone a moment later, so that asking again at once is worth it.
+    pub(crate) fn is_transient(self) -> bool {
+        self != Self::Garbage
+    }
+
+    pub(crate) fn has_retry_after(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Flood)
+    }
+}
+
+/// From when to when, in a run of a minute; in between all is well, for long enough that even a
+/// client which has backed off comes back. A token lives for four seconds and is refreshed two
+/// before its end, so that nobody should notice the short ones.
+const FAULTS: [(f64, f64, Fault); 8] = [
+    (3.0, 4.5, Fault::Errors),
+    (8.0, 11.0, Fault::Errors),
+    (16.0, 19.0, Fault::Hang),
+    (24.0, 27.0, Fault::Reset),
+    (31.5, 34.5, Fault::Unavailable),
+    (39.0, 42.0, Fault::Flood),
+    (46.5, 49.5, Fault::Garbage),
+    (54.5, 55.5, Fault::Reset),
+];
+
+/// One while all is well, and one when there is no new token to be had.
+const ROTATIONS: [f64; 2] = [52.0, 55.0];
+
+const REVOCATIONS: u32 = 4;
+
+#[derive(Clone)]
+pub(crate) struct Schedule {
+    pub(crate) length: Duration,
+    /// One after the other, without gaps.
+    pub(crate) spells: Vec<Spell>,
+    pub(crate) rotations: Vec<Duration>,
+    pub(crate) revocations: Vec<Duration>,
+}
+
+/// A time of one fault, or of none.
+#[derive(Clone, Copy)]
+pub(crate) struct Spell {
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Spell {
+    pub(crate) fn name(&self) -> &'static str {
+        self.fault.map_or("healthy", Fault::name)
+    }
+
+    pub(crate) fn length(&self) -> Duration {
+        self.until - self.from
+    }
+
+    pub(crate) fn contains(&self, time: Duration) -> bool {
+        (self.from..self.until).contains(&time)
+    }
+}
+
+/// What takes the callers' token away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    Rotation,
+    Revocation,
+}
+
+impl Schedule {
+    pub(crate) fn scaled_to(length: Duration, random: &mut fastrand::Rng) -> Self {
+        let at = |second: f64| length.mul_f64(second / 60.0);
+        let mut spells = Vec::new();
+        let mut healthy_from = Duration::ZERO;
+        for (from, until, fault) in FAULTS {
+            let (from, until) = (at(from), at(until));
+            spells.push(Spell {
+                from: healthy_from,
+                until: from,
+                fault: None,
+            });
+            spells.push(Spell {
+                from,
+                until,
+                fault: Some(fault),
+            });
+            healthy_from = until;
+        }
+        spells.push(Spell {
+            from: healthy_from,
+            until: length,
+            fault: None,
+        });
+        // One in each part of the run, so that they don't come all at once.
+        let part = length / REVOCATIONS;
+        let revocations = (0..REVOCATIONS)
+            .map(|n| part * n + part.mul_f64(random.f64()))
+            .collect();
+        Self {
+            length,
+            spells,
+            rotations: ROTATIONS.map(at).to_vec(),
+            revocations,
+        }
+    }
+
+    pub(crate) fn fault_at(&self, time: Duration) -> Option<Fault> {
+        let spell = self.spells.iter().find(|spell| spell.contains(time));
+        spell.and_then(|spell| spell.fault)
+    }
+
+    /// Rotations and revocations, in order.
+    pub(crate) fn events(&self) -> Vec<(Duration, Event)> {
+        let rotations = self.rotations.iter().map(|time| (*time, Event::Rotation));
+        let revocations = self
+            .revocations
+            .iter()
+            .map(|time| (*time, Event::Revocation));
+        let mut events: Vec<_> = rotations.chain(revocations).collect();
+        events.sort_by_key(|(time, _)| *time);
+        events
+    }
+}
