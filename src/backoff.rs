@@ -10,6 +10,8 @@ pub(crate) struct Backoff {
     longest: Duration,
     jitter: bool,
     delays: ExponentialBackoff,
+    /// The next one, if it was drawn already.
+    due: Option<Duration>,
 }
 
 impl Backoff {
@@ -21,18 +23,31 @@ impl Backoff {
             longest,
             jitter,
             delays: delays(first, longest, jitter),
+            due: None,
         }
     }
 
     /// The delay after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
-        let delay = self.delays.next().unwrap_or(self.longest);
-        delay.min(self.longest)
+        let drawn = self.due.take().or_else(|| self.delays.next());
+        drawn.unwrap_or(self.longest).min(self.longest)
+    }
+
+    /// The same, if it comes to less than `limit`; else `limit`, and the next failure has the delay
+    /// that was due here.
+    pub(crate) fn next_within(&mut self, limit: Duration) -> Duration {
+        let delay = self.next();
+        if delay < limit {
+            return delay;
+        }
+        self.due = Some(delay);
+        limit
     }
 
     /// Something went well: the next delay is the first again.
     pub(crate) fn reset(&mut self) {
         self.delays = delays(self.first, self.longest, self.jitter);
+        self.due = None;
     }
 }
 

@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::settings::TokenCacheBuilder;
 use crate::shared::{Shared, Task};
 use crate::source::TokenSource;
-use crate::state::Verdict;
+use crate::state::{Machine, Verdict};
 use crate::status::Status;
 use crate::token::Token;
 
@@ -168,7 +168,7 @@ impl TokenCache {
     pub async fn close(&self) {
         let mut changes = self.subscribe();
         let shared = &self.shared;
-        let Some(left_behind) = shared.transition(|machine| machine.close()) else {
+        let Some(left_behind) = shared.transition(Machine::close) else {
             // Whoever was first has the rest to do.
             return drop(changes.wait_for(Status::is_over).await);
         };

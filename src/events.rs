@@ -157,7 +157,7 @@ mod with_metrics {
 
     use metrics::{SharedString, counter, gauge, histogram};
 
-    use super::Landing;
+    use super::{Error, Landing};
 
     pub(super) struct Metrics<'a> {
         pub(super) cache: &'a Arc<str>,
@@ -176,7 +176,7 @@ mod with_metrics {
 
         pub(super) fn landed(&self, landing: &Landing<'_>) {
             let reason = landing.reason.as_str();
-            let outcome = landing.outcome.map_or_else(|e| e.type_name(), |_| "ok");
+            let outcome = landing.outcome.map_or_else(Error::type_name, |_| "ok");
             counter!("tower_auth.fetches",
                 "cache" => self.cache(), "reason" => reason, "outcome" => outcome)
             .increment(1);

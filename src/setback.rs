@@ -40,8 +40,8 @@ impl Setbacks {
     /// How long to wait after one more failure, and never less than `floor`.
     ///
     /// `left` is for how long there is still a good token: its end is worth an attempt, whatever
-    /// the backoff, for then the failure begins to be seen. What a server asked for is another
-    /// matter.
+    /// the backoff, for then the failure begins to be seen. That attempt lengthens no wait, since
+    /// it shortened one. What a server asked for is another matter.
     pub(crate) fn wait_after(
         &mut self,
         error: &Error,
@@ -49,12 +49,12 @@ impl Setbacks {
         floor: Duration,
     ) -> Duration {
         self.count = self.count.saturating_add(1);
-        let backoff = if error.is_permanent() {
-            PERMANENT
+        let left = left.unwrap_or(Duration::MAX);
+        let own = if error.is_permanent() {
+            PERMANENT.min(left)
         } else {
-            self.backoff.next()
+            self.backoff.next_within(left)
         };
-        let own = left.map_or(backoff, |left| backoff.min(left));
         let asked = error.retry_after().unwrap_or_default();
         own.max(asked.min(RETRY_AFTER_LIMIT)).max(floor)
     }

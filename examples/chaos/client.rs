@@ -1,7 +1,7 @@
 //! What is under test: a cache over client credentials, and the layer over that. All that is said
 //! to the crate about tokens is said here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderName;
@@ -10,14 +10,12 @@ use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
 
 use crate::Stopwatch;
 use crate::pace::Pace;
-use crate::phases::{self, Fetch, Spell};
+use crate::phases::{self, Spell};
 use crate::truth::Truth;
 
 pub(crate) struct Client {
     layer: AuthLayer,
     watch: Stopwatch,
-    truth: Arc<Truth>,
-    fetches: Arc<Mutex<Vec<Fetch>>>,
 }
 
 impl Client {
@@ -29,24 +27,21 @@ impl Client {
     ) -> Result<Self, Error> {
         let source = ClientCredentials::new(token_url, "chaos", "a-secret-for-loopback-only")?
             .timeout(pace.exchange_timeout);
-        let fetches = Arc::default();
         let source = Witnessed {
             source,
             watch,
-            truth: Arc::clone(&truth),
-            fetches: Arc::clone(&fetches),
+            truth,
         };
         let cache = TokenCache::builder(source)
             .refresh_before(pace.refresh_before)
             .expiry_margin(pace.margin)
             .fetch_timeout(pace.fetch_timeout)
             .attempt_floor(pace.attempt_floor)
+            .name("chaos")
             .build();
         Ok(Self {
             layer: AuthLayer::from(cache),
             watch,
-            truth,
-            fetches,
         })
     }
 
@@ -54,17 +49,14 @@ impl Client {
         &self.layer
     }
 
-    /// What state the cache is in, until `end`. It doesn't say, so that is read off afterwards
-    /// from what the source was asked and what became of the tokens.
-    pub(crate) async fn watch(&self, pace: &Pace, end: Duration) -> Vec<Spell> {
-        self.watch.until(end).await;
-        let fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-        phases::inferred(&self.truth.tokens_received(), &fetches, pace, end)
+    /// What state the cache is in, until `end`.
+    pub(crate) async fn watch(&self, end: Duration) -> Vec<Spell> {
+        phases::sampled(self.layer.cache(), self.watch, end).await
     }
 
     /// Nobody asks any more.
     pub(crate) async fn close(self) {
-        drop(self);
+        self.layer.cache().close().await;
     }
 }
 
@@ -73,7 +65,6 @@ struct Witnessed<S> {
     source: S,
     watch: Stopwatch,
     truth: Arc<Truth>,
-    fetches: Arc<Mutex<Vec<Fetch>>>,
 }
 
 impl<S: TokenSource> TokenSource for Witnessed<S> {
@@ -83,12 +74,6 @@ impl<S: TokenSource> TokenSource for Witnessed<S> {
         if let Ok(token) = &fetched {
             self.truth.received(token.secret(), from);
         }
-        let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-        fetches.push(Fetch {
-            from,
-            until: self.watch.now(),
-            succeeded: fetched.is_ok(),
-        });
         fetched
     }
 

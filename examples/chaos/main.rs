@@ -114,7 +114,7 @@ async fn run(options: &Options) -> Result<Run, Report> {
     let client = Client::new(server.token_url(), watch, Arc::clone(&truth), &pace)?;
     let (requests, phases, ()) = tokio::join!(
         callers::run(&client, watch, &truth, options.callers, length, &mut random),
-        client.watch(&pace, length),
+        client.watch(length),
         spoil_tokens(&schedule, watch, &truth),
     );
     client.close().await;

@@ -50,12 +50,12 @@ impl Pace {
             fetch_timeout: exchange_timeout * 4,
             attempt_floor: lifetime / 16,
             retry_after: Duration::from_secs(1),
-            // As the cache is today: it asks once, and after a failure once in a while.
+            // As the cache does unless told otherwise.
             backoff: Backoff {
-                attempts: 1,
-                first_wait: Duration::ZERO,
-                doubles: false,
-                heeds_retry_after: false,
+                attempts: 3,
+                first_wait: Duration::from_secs(1),
+                doubles: true,
+                heeds_retry_after: true,
             },
         }
     }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tower_auth::TokenCache;
+
+use crate::Stopwatch;
 use crate::pace::Pace;
 use crate::truth::Issued;
 
@@ -47,14 +50,6 @@ pub(crate) struct Spell {
     pub(crate) phase: Phase,
 }
 
-/// One time that the source was asked.
-#[derive(Clone, Copy)]
-pub(crate) struct Fetch {
-    pub(crate) from: Duration,
-    pub(crate) until: Duration,
-    pub(crate) succeeded: bool,
-}
-
 /// How late the cache may have read the time when it asked for a token: the ticks of a coarse
 /// clock, and a task that waited for its turn.
 const CLOCK_ERROR: Duration = Duration::from_millis(30);
@@ -86,45 +81,40 @@ pub(crate) fn usable(tokens: &[Issued], pace: &Pace) -> Vec<(Duration, Duration)
 /// How finely the phases are told.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The phases, as far as they can be told from outside.
-pub(crate) fn inferred(
-    tokens: &[Issued],
-    fetches: &[Fetch],
-    pace: &Pace,
-    length: Duration,
-) -> Vec<Spell> {
-    let usable = usable(tokens, pace);
-    let phase_at = |time: Duration| {
-        if let Some((from, _)) = usable
-            .iter()
-            .find(|(from, until)| (*from..*until).contains(&time))
-        {
-            return if time < *from + pace.fresh_for() {
-                Phase::Fresh
-            } else {
-                Phase::Stale
-            };
-        }
-        let mut before = fetches.iter().rev().filter(|fetch| fetch.from <= time);
-        match before.next() {
-            Some(fetch) if time < fetch.until => Phase::Fetching,
-            Some(fetch) if !fetch.succeeded => Phase::Failed,
-            Some(_) | None => Phase::Empty,
-        }
-    };
+/// The phases, looked at once a tick.
+pub(crate) async fn sampled(cache: &TokenCache, watch: Stopwatch, end: Duration) -> Vec<Spell> {
     let mut spells: Vec<Spell> = Vec::new();
-    let mut time = Duration::ZERO;
-    while time < length {
-        let (phase, until) = (phase_at(time), time + TICK);
+    loop {
+        let time = watch.now();
+        let phase = Phase::from(cache.status().phase());
         match spells.last_mut() {
-            Some(last) if last.phase == phase => last.until = until,
-            _ => spells.push(Spell {
-                from: time,
-                until,
-                phase,
-            }),
+            Some(last) if last.phase == phase => last.until = time,
+            last => {
+                if let Some(last) = last {
+                    last.until = time;
+                }
+                spells.push(Spell {
+                    from: time,
+                    until: time,
+                    phase,
+                });
+            }
         }
-        time = until;
+        if time >= end {
+            return spells;
+        }
+        tokio::time::sleep(TICK).await;
     }
-    spells
+}
+
+impl From<tower_auth::Phase> for Phase {
+    fn from(phase: tower_auth::Phase) -> Self {
+        match phase {
+            tower_auth::Phase::Fetching => Self::Fetching,
+            tower_auth::Phase::Fresh => Self::Fresh,
+            tower_auth::Phase::Stale => Self::Stale,
+            tower_auth::Phase::Failed => Self::Failed,
+            _ => Self::Empty,
+        }
+    }
 }
