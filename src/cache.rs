@@ -172,10 +172,7 @@ impl TokenCache {
             // Whoever was first has the rest to do.
             return drop(changes.wait_for(Status::is_over).await);
         };
-        let closing = Closing {
-            shared: Arc::clone(shared),
-            left_behind,
-        };
+        let closing = Closing::new(shared, left_behind);
         match Handle::try_current() {
             Ok(runtime) => {
                 drop(runtime.spawn(closing.finish()));

@@ -15,14 +15,23 @@ use crate::token::Token;
 
 /// What is left to do once the state says `Closed`.
 pub(crate) struct Closing {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) left_behind: LeftBehind,
+    shared: Arc<Shared>,
+    left_behind: LeftBehind,
+    deadline: Instant,
 }
 
 impl Closing {
+    pub(crate) fn new(shared: &Arc<Shared>, left_behind: LeftBehind) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            left_behind,
+            deadline: Instant::now() + shared.close_timeout,
+        }
+    }
+
     /// Lets the flight in the air end, and then closes the source, all within one deadline.
     pub(crate) async fn finish(self) {
-        let deadline = Instant::now() + self.shared.close_timeout;
+        let deadline = self.deadline;
         let LeftBehind { held, flight } = self.left_behind;
         let mut last = held.map(|held| held.token().clone());
         if let Some(flight) = flight
