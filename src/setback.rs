@@ -18,13 +18,18 @@ const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5 * 60);
 pub(crate) struct Setbacks {
     count: u32,
     backoff: Backoff,
+    jitter: bool,
 }
+
+/// What is told to a whole fleet, or dawns on it at once, is spread over a tenth of itself.
+const SPREAD: f64 = 0.1;
 
 impl Setbacks {
     pub(crate) fn new(jitter: bool) -> Self {
         Self {
             count: 0,
             backoff: Backoff::new(FIRST, LONGEST, jitter),
+            jitter,
         }
     }
 
@@ -51,11 +56,20 @@ impl Setbacks {
         self.count = self.count.saturating_add(1);
         let left = left.unwrap_or(Duration::MAX);
         let own = if error.is_permanent() {
-            PERMANENT.min(left)
+            self.spread(PERMANENT).min(left)
         } else {
             self.backoff.next_within(left)
         };
         let asked = error.retry_after().unwrap_or_default();
-        own.max(asked.min(RETRY_AFTER_LIMIT)).max(floor)
+        let asked = self.spread(asked.min(RETRY_AFTER_LIMIT));
+        own.max(asked).max(floor)
+    }
+
+    fn spread(&self, wait: Duration) -> Duration {
+        if self.jitter {
+            wait + wait.mul_f64(SPREAD * fastrand::f64())
+        } else {
+            wait
+        }
     }
 }

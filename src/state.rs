@@ -169,7 +169,7 @@ impl Machine {
                 Freshness::Stale => {
                     let held = Arc::clone(held);
                     let is_due = held.may_refresh(now);
-                    let take_off = is_due.then(|| self.take_off(Reason::Stale, now));
+                    let take_off = is_due.then(|| self.take_off(Reason::Stale, now).1);
                     return (Answer::Serve(held), take_off);
                 }
                 Freshness::Expired => self.let_go(Reason::Expired),
@@ -184,8 +184,8 @@ impl Machine {
             }
             State::Closed(_) => (Answer::Fail(closed()), None),
             State::Empty | State::Fetching(_) | State::Failed(_) | State::Holding { .. } => {
-                let take_off = self.take_off(self.reason, now);
-                (self.join(), Some(take_off))
+                let (flight, take_off) = self.take_off(self.reason, now);
+                (Answer::Join(flight), Some(take_off))
             }
         }
     }
@@ -195,19 +195,13 @@ impl Machine {
         if let State::Closed(_) = self.state {
             return (Answer::Fail(closed()), None);
         }
-        let is_flying = self
-            .in_air()
-            .is_some_and(|in_air| !now.reached(in_air.overdue));
-        let take_off = (!is_flying).then(|| self.take_off(Reason::Forced, now));
-        (self.join(), take_off)
-    }
-
-    /// The flight in the air, of which there has to be one.
-    fn join(&self) -> Answer {
-        match self.in_air() {
-            Some(in_air) => Answer::Join(in_air.flight.clone()),
-            None => Answer::Fail(closed()),
+        if let Some(in_air) = self.in_air()
+            && !now.reached(in_air.overdue)
+        {
+            return (Answer::Join(in_air.flight.clone()), None);
         }
+        let (flight, take_off) = self.take_off(Reason::Forced, now);
+        (Answer::Join(flight), Some(take_off))
     }
 
     fn in_air(&self) -> Option<&InAir> {
@@ -221,7 +215,7 @@ impl Machine {
         }
     }
 
-    fn take_off(&mut self, reason: Reason, now: Moment) -> TakeOff {
+    fn take_off(&mut self, reason: Reason, now: Moment) -> (Flight<Outcome>, TakeOff) {
         let delay = match reason {
             // A token that is good for less than the floor would be fetched without a pause. All
             // other flights are rarer than that by other means: a refresh is held off, a refusal
@@ -234,7 +228,7 @@ impl Machine {
         let overdue = start.plus(self.limits.fetch_timeout).plus(OVERDUE_GRACE);
         let replaces = self.in_air().map(|abandoned| abandoned.flight.clone());
         let in_air = InAir {
-            flight,
+            flight: flight.clone(),
             reason,
             overdue,
         };
@@ -247,12 +241,13 @@ impl Machine {
         }
         self.last_take_off = start;
         self.version += 1;
-        TakeOff {
+        let take_off = TakeOff {
             pilot,
             reason,
             delay,
             replaces,
-        }
+        };
+        (flight, take_off)
     }
 
     /// The token is gone. A refresh that was in the air behind it is now waited for.

@@ -472,33 +472,38 @@ async fn the_floor_is_a_setting_for_tokens_of_milliseconds() {
     assert!((90..=110).contains(&source.asked()), "{}", source.asked());
 }
 
-#[test]
-fn what_a_fleet_draws_by_lot_is_spread() {
-    let waits: Vec<u128> = (0..200).map(|_| first_wait(0.5)).collect();
-    assert!(
-        waits.iter().all(|wait| (1_000..=2_000).contains(wait)),
-        "{waits:?}"
-    );
-    let late = waits.iter().filter(|wait| **wait > 1_500).count();
-    assert!((50..150).contains(&late), "{late}");
-    assert_eq!(first_wait(0.0), 1_000);
+#[tokio::test]
+async fn what_a_fleet_draws_by_lot_is_spread() {
+    let permanent = denied(401, "invalid_client").await;
+    for (error, shortest, longest) in [
+        (Error::other("down"), 1_000, 2_000),
+        (permanent, 60_000, 66_000),
+        (
+            Error::other("busy").with_retry_after(100 * SECOND),
+            100_000,
+            110_000,
+        ),
+    ] {
+        let mut waits = Vec::new();
+        for _ in 0..200 {
+            waits.push(first_wait(0.5, &error).await);
+        }
+        let all = shortest..=longest;
+        assert!(waits.iter().all(|wait| all.contains(wait)), "{waits:?}");
+        let middle = (shortest + longest) / 2;
+        let late = waits.iter().filter(|wait| **wait > middle).count();
+        assert!((50..150).contains(&late), "{late}");
+        assert_eq!(first_wait(0.0, &error).await, shortest);
+    }
 }
 
 /// How long the error of a first failure is told, in milliseconds.
-fn first_wait(jitter: f64) -> u128 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (source, mut fetches) = source();
-        let hands = Hands::default();
-        let cache = hands.cache(source).jitter(jitter).build();
-        fails(&cache, &mut fetches, Error::other("down")).await;
-        let status = cache.status();
-        let wait = status.next_attempt_at().unwrap();
-        wait.duration_since(hands.clock().now().wall())
-            .unwrap()
-            .as_millis()
-    })
+async fn first_wait(jitter: f64, error: &Error) -> u128 {
+    let (source, mut fetches) = source();
+    let hands = Hands::default();
+    let cache = hands.cache(source).jitter(jitter).build();
+    fails(&cache, &mut fetches, error.clone()).await;
+    let next = cache.status().next_attempt_at().unwrap();
+    let wait = next.duration_since(hands.clock().now().wall());
+    wait.unwrap().as_millis()
 }
