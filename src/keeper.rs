@@ -49,8 +49,8 @@ async fn keep(shared: Weak<Shared>, mut changes: watch::Receiver<Status>) {
         };
         let (sleep, change) = (tokio::time::sleep(sleep), changes.changed());
         match select(std::pin::pin!(sleep), std::pin::pin!(change)).await {
-            Either::Right((Err(_closed), _)) => return,
-            Either::Right((Ok(()), _)) => {}
+            // Something has changed, or the last handle is gone.
+            Either::Right(_) => {}
             Either::Left(_) => match shared.upgrade() {
                 Some(shared) => look_after(&shared),
                 None => return,

@@ -57,6 +57,7 @@ mod sync;
 mod backoff;
 mod clock;
 mod error;
+mod secret;
 mod token;
 
 mod challenge;
@@ -126,6 +127,7 @@ pub use http::{AuthRequest, AuthResponse, RequestCopy};
 pub use layer::AuthLayer;
 pub use refusal::NotReplayed;
 pub use replay::Replay;
+pub use secret::SecretSource;
 pub use service::Auth;
 pub use settings::TokenCacheBuilder;
 pub use source::{Reason, TokenSource};

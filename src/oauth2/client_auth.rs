@@ -11,11 +11,19 @@ use zeroize::Zeroizing;
 
 use super::params::Params;
 use crate::error::{Error, Kind};
+use crate::secret::SecretSource;
 
 /// Who the client is, and where in the request it says so.
 pub(crate) struct ClientAuth {
     id: String,
     /// `None`: a public client (RFC 6749 §2.1).
+    secret: Option<SecretSource>,
+    method: Method,
+}
+
+/// The same with the secret as it is now: for one request.
+pub(crate) struct Identity<'a> {
+    id: &'a str,
     secret: Option<SecretString>,
     method: Method,
 }
@@ -30,8 +38,8 @@ enum Method {
 
 impl ClientAuth {
     /// An empty secret is refused: it is an unset variable far more often than a client's own.
-    pub(crate) fn confidential(id: String, secret: SecretString) -> Result<Self, Error> {
-        if secret.expose_secret().is_empty() {
+    pub(crate) fn confidential(id: String, secret: SecretSource) -> Result<Self, Error> {
+        if secret.is_empty_value() {
             let message = "the client secret is empty; use a `public` constructor for a client \
                            that has none";
             return Err(Error::new(Kind::Config, message));
@@ -43,7 +51,7 @@ impl ClientAuth {
         Self::new(id, None)
     }
 
-    fn new(id: String, secret: Option<SecretString>) -> Result<Self, Error> {
+    fn new(id: String, secret: Option<SecretSource>) -> Result<Self, Error> {
         if id.is_empty() {
             return Err(Error::new(Kind::Config, "the client id is empty"));
         }
@@ -58,6 +66,21 @@ impl ClientAuth {
         self.method = Method::Basic;
     }
 
+    /// Reads the secret, which may have been rotated since the last request.
+    pub(crate) async fn identify(&self) -> Result<Identity<'_>, Error> {
+        let secret = match &self.secret {
+            Some(secret) => Some(secret.read().await?),
+            None => None,
+        };
+        Ok(Identity {
+            id: &self.id,
+            secret,
+            method: self.method,
+        })
+    }
+}
+
+impl Identity<'_> {
     fn secret(&self) -> &str {
         self.secret
             .as_ref()
@@ -68,7 +91,7 @@ impl ClientAuth {
     /// methods at once (RFC 6749 §2.3).
     pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
         if self.method == Method::Body {
-            params.push("client_id", &self.id);
+            params.push("client_id", self.id);
             params.push_secret("client_secret", self.secret());
         }
     }
@@ -110,10 +133,9 @@ impl ClientAuth {
 
 impl fmt::Debug for ClientAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secret = self.secret.as_ref().map(|_| format_args!("[redacted]"));
         f.debug_struct("ClientAuth")
             .field("id", &self.id)
-            .field("secret", &secret)
+            .field("secret", &self.secret)
             .field("method", &self.method)
             .finish()
     }

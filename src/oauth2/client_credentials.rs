@@ -11,6 +11,7 @@ use super::params::{Format, Params};
 use super::transport::{DynTransport, Transport};
 use super::url::TokenUrl;
 use crate::error::{Error, Kind};
+use crate::secret::SecretSource;
 use crate::source::{Reason, TokenSource};
 use crate::token::Token;
 
@@ -79,7 +80,8 @@ impl ClientCredentials {
     /// A source that reaches the token endpoint with a [`reqwest`] client of its own: over rustls,
     /// without redirects, and through the proxy that the environment names.
     ///
-    /// The url is a `&str`, a `String` or a [`TokenUrl`].
+    /// The url is a `&str`, a `String` or a [`TokenUrl`]. The secret is a text, or a
+    /// [`SecretSource`] that is read for each fetch.
     ///
     /// # Errors
     ///
@@ -91,7 +93,7 @@ impl ClientCredentials {
     pub fn new<U>(
         url: U,
         id: impl Into<String>,
-        secret: impl Into<SecretString>,
+        secret: impl Into<SecretSource>,
     ) -> Result<Self, Error>
     where
         U: TryInto<TokenUrl>,
@@ -159,7 +161,7 @@ impl ClientCredentials {
     pub fn with_transport<U>(
         url: U,
         id: impl Into<String>,
-        secret: impl Into<SecretString>,
+        secret: impl Into<SecretSource>,
         transport: impl Transport,
     ) -> Result<Self, Error>
     where

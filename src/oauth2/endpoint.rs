@@ -10,7 +10,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::client_auth::ClientAuth;
+use super::client_auth::{ClientAuth, Identity};
 use super::params::{Format, Params};
 use super::redact::Redactor;
 use super::reply::{Answer, TokenReply, unusable};
@@ -47,7 +47,7 @@ impl TokenEndpoint {
     }
 
     /// Asks once. `grant` holds `grant_type` and what belongs to it; the client is added here.
-    pub(crate) async fn request<'a>(&'a self, grant: Params<'a>) -> Result<TokenReply, Error> {
+    pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
         // Tokio's timer would panic.
         if tokio::runtime::Handle::try_current().is_err() {
             let message = "a token can only be fetched within a Tokio runtime";
@@ -63,15 +63,22 @@ impl TokenEndpoint {
         }
     }
 
-    async fn exchange<'a>(&'a self, mut params: Params<'a>) -> Result<TokenReply, Error> {
+    async fn exchange(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
+        let client = self.client.identify().await?;
+        let mut params = grant;
+        client.add_to(&mut params);
         let started = SystemTime::now();
-        self.client.add_to(&mut params);
-        let request = self.post(&params)?;
+        let request = self.post(&params, &client)?;
         let reply = self.transport.exchange(request).await.map_err(broken)?;
-        self.read(reply, &params, started).await
+        let redactor = redactor(&params, &client);
+        self.read(reply, redactor, started).await
     }
 
-    fn post(&self, params: &Params<'_>) -> Result<Request<Full<Bytes>>, Error> {
+    fn post(
+        &self,
+        params: &Params<'_>,
+        client: &Identity<'_>,
+    ) -> Result<Request<Full<Bytes>>, Error> {
         let unwritable = || Error::new(Kind::Config, "the token request can't be written");
         let body = params.encode(self.format).ok_or_else(unwritable)?;
         // The bytes are zeroized when the transport lets go of them.
@@ -82,7 +89,7 @@ impl TokenEndpoint {
         let content_type = HeaderValue::from_static(self.format.content_type());
         headers.insert(header::CONTENT_TYPE, content_type);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(authorization) = self.client.header() {
+        if let Some(authorization) = client.header() {
             headers.insert(header::AUTHORIZATION, authorization);
         }
         Ok(request)
@@ -91,7 +98,7 @@ impl TokenEndpoint {
     async fn read(
         &self,
         reply: Reply,
-        params: &Params<'_>,
+        redactor: Redactor,
         started: SystemTime,
     ) -> Result<TokenReply, Error> {
         let (head, body) = reply.into_parts();
@@ -117,19 +124,19 @@ impl TokenEndpoint {
             headers: &head.headers,
             body: &body,
         };
-        answer.read(self.redactor(params), started)
+        answer.read(redactor, started)
     }
+}
 
-    fn redactor(&self, params: &Params<'_>) -> Redactor {
-        let mut redactor = Redactor::default();
-        for secret in self.client.secrets() {
-            redactor.hide(&secret);
-        }
-        for secret in params.secrets() {
-            redactor.hide(secret);
-        }
-        redactor
+fn redactor(params: &Params<'_>, client: &Identity<'_>) -> Redactor {
+    let mut redactor = Redactor::default();
+    for secret in client.secrets() {
+        redactor.hide(&secret);
     }
+    for secret in params.secrets() {
+        redactor.hide(secret);
+    }
+    redactor
 }
 
 /// Why there is no body.

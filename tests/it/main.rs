@@ -20,6 +20,7 @@ mod outages;
 mod readiness;
 mod refusals;
 mod replay;
+mod secret_source;
 mod secrets;
 mod support;
 mod token_reply;
