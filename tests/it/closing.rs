@@ -285,3 +285,27 @@ async fn a_refusal_after_the_end_is_the_callers() {
     assert!(cache.token().await.unwrap_err().is_closed());
     fetches.none().await;
 }
+
+/// Such a flight can be ended by nobody, but those who wait for it can be told.
+#[test]
+fn a_flight_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (source, _fetches) = source();
+    let cache = TokenCache::builder(source)
+        .close_timeout(Duration::ZERO)
+        .build();
+    let idle = runtime();
+    let mut waiting = task::spawn(cache.token());
+    {
+        let _inside = idle.enter();
+        assert_pending!(waiting.poll());
+    }
+    runtime().block_on(cache.close());
+    assert!(waiting.is_woken());
+    assert!(assert_ready!(waiting.poll()).unwrap_err().is_closed());
+}
