@@ -74,6 +74,8 @@ pub(crate) enum Kind {
     Denied,
     /// The token endpoint's answer can't be understood.
     Reply,
+    /// Somebody has to log in.
+    LoginRequired,
 }
 
 /// What the token endpoint answered, as far as it is safe to keep.
@@ -220,7 +222,7 @@ impl Error {
     /// `unsupported_grant_type`, any other 4xx).
     pub fn is_permanent(&self) -> bool {
         match self.inner.kind {
-            Kind::Config => true,
+            Kind::Config | Kind::LoginRequired => true,
             Kind::Denied => !self.is_transient(),
             _ => false,
         }
@@ -303,6 +305,12 @@ impl Error {
         self.has_code("invalid_grant")
     }
 
+    /// A person has to log in again: the grant that stood for an earlier login is used up, revoked or
+    /// expired (`invalid_grant`, RFC 6749 §5.2), or there is none. Trying again won't help.
+    pub fn is_login_required(&self) -> bool {
+        self.is(Kind::LoginRequired)
+    }
+
     /// The client may not use this grant (`unauthorized_client`, RFC 6749 §5.2).
     pub fn is_unauthorized_client(&self) -> bool {
         self.has_code("unauthorized_client")
@@ -350,6 +358,7 @@ impl Error {
             Kind::Transport => "transport",
             Kind::Denied => "denied",
             Kind::Reply => "reply",
+            Kind::LoginRequired => "login_required",
         }
     }
 }

@@ -67,7 +67,7 @@ impl TokenCacheBuilder {
     /// [jitter](Self::jitter), or as long as the server's `Retry-After` wants; an attempt that
     /// could only start after the [fetch timeout](Self::fetch_timeout) isn't waited for.
     pub fn fetch_attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
+        self.attempts = attempts;
         self
     }
 

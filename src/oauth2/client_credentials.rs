@@ -3,21 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
-use super::client_auth::ClientAuth;
-use super::endpoint::TokenEndpoint;
-use super::params::{Format, Params};
-use super::transport::{DynTransport, Transport};
+use super::client::Client;
+use super::extra::Extra;
+use super::params::Params;
+use super::reply::ASSUMED_LIFETIME;
+use super::scope;
+use super::transport::Transport;
 use super::url::TokenUrl;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::secret::SecretSource;
 use crate::source::{Reason, TokenSource};
 use crate::token::Token;
-
-/// What is assumed of a token when neither the server nor the token itself says how long it
-/// lasts: the lifetime in RFC 6749's own examples (§5.1), and what most servers issue.
-const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Names that [`ClientCredentials::param`] leaves to the method that sets them.
 const RESERVED: [(&str, &str); 8] = [
@@ -68,11 +66,11 @@ const RESERVED: [(&str, &str); 8] = [
 /// # Ok(()) }
 /// ```
 pub struct ClientCredentials {
-    endpoint: TokenEndpoint,
+    client: Client,
     scope: String,
     audience: String,
     resources: Vec<String>,
-    extra: Vec<(String, SecretString)>,
+    extra: Extra,
     assumed_lifetime: Duration,
 }
 
@@ -99,12 +97,7 @@ impl ClientCredentials {
         U: TryInto<TokenUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::confidential(id.into(), secret.into())?;
-        Ok(Self::build(
-            url.try_into()?,
-            client,
-            DynTransport::reqwest()?,
-        ))
+        Client::new(url, id, secret).map(Self::with_client)
     }
 
     /// A source for a public client (RFC 6749 §2.1), which has an id but no secret.
@@ -122,12 +115,7 @@ impl ClientCredentials {
         U: TryInto<TokenUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::public(id.into())?;
-        Ok(Self::build(
-            url.try_into()?,
-            client,
-            DynTransport::reqwest()?,
-        ))
+        Client::public(url, id).map(Self::with_client)
     }
 
     /// As `new`, over an HTTP client of your own.
@@ -168,12 +156,7 @@ impl ClientCredentials {
         U: TryInto<TokenUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::confidential(id.into(), secret.into())?;
-        Ok(Self::build(
-            url.try_into()?,
-            client,
-            DynTransport::new(transport),
-        ))
+        Client::with_transport(url, id, secret, transport).map(Self::with_client)
     }
 
     /// As `public`, over an HTTP client of your own.
@@ -190,21 +173,18 @@ impl ClientCredentials {
         U: TryInto<TokenUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::public(id.into())?;
-        Ok(Self::build(
-            url.try_into()?,
-            client,
-            DynTransport::new(transport),
-        ))
+        Client::public_with_transport(url, id, transport).map(Self::with_client)
     }
 
-    fn build(url: TokenUrl, client: ClientAuth, transport: DynTransport) -> Self {
+    /// A source for a [`Client`] that other grants may share their settings with.
+    #[must_use]
+    pub fn with_client(client: Client) -> Self {
         Self {
-            endpoint: TokenEndpoint::new(url, client, transport),
+            client,
             scope: String::new(),
             audience: String::new(),
             resources: Vec::new(),
-            extra: Vec::new(),
+            extra: Extra::default(),
             assumed_lifetime: ASSUMED_LIFETIME,
         }
     }
@@ -223,15 +203,7 @@ impl ClientCredentials {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        self.scope.clear();
-        for scope in scopes {
-            for name in scope.as_ref().split_whitespace() {
-                if !self.scope.is_empty() {
-                    self.scope.push(' ');
-                }
-                self.scope.push_str(name);
-            }
-        }
+        self.scope = scope::join(scopes);
         self
     }
 
@@ -265,50 +237,28 @@ impl ClientCredentials {
         name: impl Into<String>,
         value: impl Into<SecretString>,
     ) -> Result<Self, Error> {
-        let name = name.into();
-        let wrong = |why: &str| {
-            let message = format!(
-                "the parameter `{}` can't be added: {why}",
-                name.escape_debug()
-            );
-            Err(Error::new(Kind::Config, message))
-        };
-        if name.is_empty() {
-            return wrong("it has no name");
-        }
-        if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
-            return wrong(instead);
-        }
-        if self.extra.iter().any(|(taken, _)| *taken == name) {
-            return wrong("it is set already");
-        }
-        self.extra.push((name, value.into()));
+        self.extra.add(name.into(), value.into(), &RESERVED)?;
         Ok(self)
     }
 
-    /// Sends id and secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
-    /// instead of in the body. A public client has an empty password.
-    ///
-    /// Every server must support this, yet many allow a client only the one method it was
-    /// registered for. Auth0 registers for the body unless told otherwise, so that is the default.
+    /// As [`Client::basic_auth`].
     #[must_use]
     pub fn basic_auth(mut self) -> Self {
-        self.endpoint.client.use_basic();
+        self.client = self.client.basic_auth();
         self
     }
 
-    /// Sends the parameters as a JSON object instead of a form, for servers such as Auth0 that
-    /// take it. No RFC has this.
+    /// As [`Client::json`].
     #[must_use]
     pub fn json(mut self) -> Self {
-        self.endpoint.format = Format::Json;
+        self.client = self.client.json();
         self
     }
 
-    /// Bounds the whole exchange, from connecting to the last byte of the answer; default 10 s.
+    /// As [`Client::timeout`].
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.endpoint.timeout = timeout;
+        self.client = self.client.timeout(timeout);
         self
     }
 
@@ -328,16 +278,14 @@ impl ClientCredentials {
         for resource in &self.resources {
             params.push("resource", resource);
         }
-        for (name, value) in &self.extra {
-            params.push_secret(name, value.expose_secret());
-        }
+        self.extra.add_to(&mut params);
         params
     }
 }
 
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
-        let reply = self.endpoint.request(self.grant()).await?;
+        let reply = self.client.endpoint.request(self.grant()).await?;
         let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
         reply.into_token(requested, self.assumed_lifetime)
     }
@@ -345,13 +293,12 @@ impl TokenSource for ClientCredentials {
 
 impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.extra.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("ClientCredentials")
-            .field("endpoint", &self.endpoint)
+            .field("client", &self.client)
             .field("scope", &self.scope)
             .field("audience", &self.audience)
             .field("resources", &self.resources)
-            .field("extra", &names)
+            .field("extra", &self.extra)
             .field("assumed_lifetime", &self.assumed_lifetime)
             .finish()
     }

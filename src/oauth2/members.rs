@@ -17,6 +17,7 @@ pub(crate) struct Members {
     pub(crate) token_type: Member,
     pub(crate) expires_in: Member,
     pub(crate) scope: Member,
+    pub(crate) refresh_token: Member,
     pub(crate) error: Member,
     pub(crate) error_description: Member,
     /// Whether one of them stands twice: which of the two is meant, nobody can say.
@@ -80,6 +81,7 @@ enum Name {
     TokenType,
     ExpiresIn,
     Scope,
+    RefreshToken,
     Error,
     ErrorDescription,
     #[serde(other)]
@@ -115,6 +117,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 Name::TokenType => &mut members.token_type,
                 Name::ExpiresIn => &mut members.expires_in,
                 Name::Scope => &mut members.scope,
+                Name::RefreshToken => &mut members.refresh_token,
                 Name::Error => &mut members.error,
                 Name::ErrorDescription => &mut members.error_description,
                 Name::Unknown => {

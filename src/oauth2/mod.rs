@@ -14,20 +14,32 @@
 //! # }
 //! ```
 
+mod client;
 mod client_auth;
 mod client_credentials;
 mod endpoint;
+mod extra;
 mod jwt;
 mod members;
 mod params;
 mod redact;
+#[cfg(feature = "file")]
+mod refresh_file;
+mod refresh_store;
+mod refresh_token;
 mod reply;
 #[cfg(feature = "reqwest")]
 mod reqwest_transport;
 mod retry_after;
+mod scope;
 mod transport;
 mod url;
 
+pub use client::Client;
 pub use client_credentials::ClientCredentials;
+#[cfg(feature = "file")]
+pub use refresh_file::RefreshTokenFile;
+pub use refresh_store::RefreshTokenStore;
+pub use refresh_token::RefreshToken;
 pub use transport::Transport;
 pub use url::TokenUrl;

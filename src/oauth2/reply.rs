@@ -15,12 +15,18 @@ use super::retry_after;
 use crate::error::{Error, Kind, Reply};
 use crate::token::{Expiry, Token};
 
+/// What is assumed of a token when neither the server nor the token itself says how long it
+/// lasts: the lifetime in RFC 6749's own examples (§5.1), and what most servers issue.
+pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
 /// A token that was issued, and what was said of it.
 pub(crate) struct TokenReply {
     access_token: SecretString,
     /// `None`: neither the server nor the token itself says it.
     expiry: Option<Expiry>,
     scope: Scope,
+    /// The next refresh token (RFC 6749 §6), if one was sent.
+    pub(crate) refresh_token: Option<SecretString>,
 }
 
 enum Scope {
@@ -79,8 +85,10 @@ impl Answer<'_> {
     }
 
     fn denied(&self, members: &Members, mut redactor: Redactor, now: SystemTime) -> Error {
-        if let Some(token) = members.access_token.text() {
-            redactor.hide(token);
+        for token in [&members.access_token, &members.refresh_token] {
+            if let Some(token) = token.text() {
+                redactor.hide(token);
+            }
         }
         let code = members.error.text().map(|code| {
             if is_registered(code) {
@@ -159,10 +167,17 @@ fn issued(members: Members, now: SystemTime) -> Result<TokenReply, &'static str>
         Member::Absent | Member::Null | Member::Text(_) => Scope::AsRequested,
         Member::Number(_) | Member::Other => Scope::Unknown,
     };
+    let refresh_token = match members.refresh_token {
+        Member::Text(token) if !token.expose_secret().is_empty() => Some(token),
+        Member::Absent | Member::Null | Member::Text(_) => None,
+        // To go on with the old one could be to use one that was taken back.
+        Member::Number(_) | Member::Other => return Err("has a `refresh_token` that is no text"),
+    };
     Ok(TokenReply {
         access_token,
         expiry,
         scope,
+        refresh_token,
     })
 }
 

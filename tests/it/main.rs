@@ -18,6 +18,8 @@ mod layer;
 mod origins;
 mod outages;
 mod readiness;
+mod refresh_file;
+mod refresh_token;
 mod refusals;
 mod replay;
 mod secret_source;

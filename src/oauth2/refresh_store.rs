@@ -1,0 +1,115 @@
+//! Where a refresh token is kept, so that it outlives the process.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use secrecy::SecretString;
+
+use crate::error::BoxError;
+
+/// Keeps a refresh token: a file, a keychain, a row of a database.
+///
+/// A server that rotates refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2) takes the old one back as
+/// it issues the next. So [`save`](Self::save) is called *before* the access token that came along
+/// is used, and must not return before the token would survive a crash. (A crash between the server's
+/// answer and the end of `save` leaves the token before; servers that rotate accept that one for a
+/// while longer, since an answer can be lost on the way as well.)
+///
+/// # Example
+///
+/// ```
+/// use std::sync::Mutex;
+///
+/// use secrecy::SecretString;
+/// use tower_auth::BoxError;
+/// use tower_auth::oauth2::RefreshTokenStore;
+///
+/// struct Keychain(Mutex<Option<SecretString>>);
+///
+/// impl RefreshTokenStore for Keychain {
+///     async fn load(&self) -> Result<Option<SecretString>, BoxError> {
+///         Ok(self.0.lock().map_err(|_| "poisoned")?.clone())
+///     }
+///
+///     async fn save(&self, token: SecretString) -> Result<(), BoxError> {
+///         *self.0.lock().map_err(|_| "poisoned")? = Some(token);
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait RefreshTokenStore: Send + Sync + 'static {
+    /// The token that was saved last; `None` if there is none, and somebody has to log in.
+    ///
+    /// # Errors
+    ///
+    /// What kept it from being read. Tried again with the next fetch.
+    fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send;
+
+    /// Keeps `token` in the place of the one before: whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// What kept it from being written. The access token that came along isn't used then, and the
+    /// next fetch saves again before it does anything else.
+    fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+
+/// A store whose type is forgotten.
+pub(crate) trait DynRefreshTokenStore: Send + Sync + 'static {
+    fn load(&self) -> Boxed<'_, Option<SecretString>>;
+    fn save(&self, token: SecretString) -> Boxed<'_, ()>;
+}
+
+impl<T> DynRefreshTokenStore for T
+where
+    T: RefreshTokenStore,
+{
+    fn load(&self) -> Boxed<'_, Option<SecretString>> {
+        Box::pin(RefreshTokenStore::load(self))
+    }
+
+    fn save(&self, token: SecretString) -> Boxed<'_, ()> {
+        Box::pin(RefreshTokenStore::save(self, token))
+    }
+}
+
+impl<T> RefreshTokenStore for Arc<T>
+where
+    T: RefreshTokenStore,
+{
+    fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send {
+        T::load(self)
+    }
+
+    fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send {
+        T::save(self, token)
+    }
+}
+
+/// Keeps it as long as the process lives.
+pub(crate) struct InMemory {
+    token: Mutex<SecretString>,
+}
+
+impl InMemory {
+    pub(crate) fn holding(token: SecretString) -> Self {
+        Self {
+            token: Mutex::new(token),
+        }
+    }
+}
+
+impl RefreshTokenStore for InMemory {
+    async fn load(&self) -> Result<Option<SecretString>, BoxError> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(token.clone()))
+    }
+
+    async fn save(&self, token: SecretString) -> Result<(), BoxError> {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        Ok(())
+    }
+}

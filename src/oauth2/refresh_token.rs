@@ -1,0 +1,228 @@
+//! The refresh token grant (RFC 6749 §6): a person has logged in once, and the service goes on.
+
+use std::fmt;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+use super::client::Client;
+use super::extra::Extra;
+use super::params::Params;
+use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
+use super::reply::{ASSUMED_LIFETIME, TokenReply};
+use super::scope;
+use crate::error::{BoxError, Error, Kind};
+use crate::source::{Reason, TokenSource};
+use crate::token::Token;
+
+/// Names that [`RefreshToken::param`] leaves to whoever sets them.
+const RESERVED: [(&str, &str); 5] = [
+    ("grant_type", "it is always `refresh_token`"),
+    ("refresh_token", "the constructor takes it, or the store"),
+    ("client_id", "the client has it"),
+    ("client_secret", "the client has it"),
+    ("scope", "use `.scope(…)`"),
+];
+
+/// Gets tokens with a refresh token (RFC 6749 §6): a person has logged in once, and their consent
+/// is used on.
+///
+/// - A reply without a refresh token keeps the old one; a reply with one replaces it.
+/// - A new one is saved in the [store](RefreshTokenStore) *before* the access token that came along
+///   is used. If it can't be saved the fetch fails, and the next one saves it first.
+/// - Two fetches never overlap, so a rotating token is never sent twice at once.
+/// - A token that the server doesn't accept any more (`invalid_grant`) is an error that
+///   [requires a login](Error::is_login_required), and isn't sent again. If the store has another by
+///   then (another process has refreshed, or somebody has logged in) that one is used.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`scope`](Self::scope) | none: that of the login |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::AuthLayer;
+/// use tower_auth::oauth2::{Client, RefreshToken};
+///
+/// # fn example(token: String) -> Result<(), tower_auth::Error> {
+/// # #[cfg(feature = "reqwest")] {
+/// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
+/// let layer = AuthLayer::new(RefreshToken::new(client, token));
+/// # }
+/// # Ok(()) }
+/// ```
+pub struct RefreshToken {
+    client: Client,
+    store: Box<dyn DynRefreshTokenStore>,
+    scope: String,
+    extra: Extra,
+    assumed_lifetime: Duration,
+    /// Held during a fetch.
+    memory: Mutex<Memory>,
+}
+
+/// What is known besides what is in the store.
+#[derive(Default)]
+struct Memory {
+    /// Was issued, and couldn't be saved yet. The one in the store may be used up.
+    unsaved: Option<SecretString>,
+    /// The server doesn't accept it any more.
+    dead: Option<SecretString>,
+}
+
+impl RefreshToken {
+    /// A source that starts from `token` and keeps what it is replaced by in memory: for a server
+    /// that doesn't rotate refresh tokens, or a process whose restart is a new login.
+    pub fn new(client: Client, token: impl Into<SecretString>) -> Self {
+        Self::stored(client, InMemory::holding(token.into()))
+    }
+
+    /// A source whose token is in `store`, where whatever logs in has saved it.
+    pub fn stored(client: Client, store: impl RefreshTokenStore) -> Self {
+        Self {
+            client,
+            store: Box::new(store),
+            scope: String::new(),
+            extra: Extra::default(),
+            assumed_lifetime: ASSUMED_LIFETIME,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Asks for less than the login granted (RFC 6749 §6): names separated by spaces. Default, and
+    /// if empty: all of it.
+    #[must_use]
+    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        self.scope = scope::join([scope]);
+        self
+    }
+
+    /// Adds any other parameter. Its value is treated as a secret.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
+    /// client, the constructor or another method sets.
+    pub fn param(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<SecretString>,
+    ) -> Result<Self, Error> {
+        self.extra.add(name.into(), value.into(), &RESERVED)?;
+        Ok(self)
+    }
+
+    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
+    /// says it; default 1 h.
+    #[must_use]
+    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
+        self.assumed_lifetime = lifetime;
+        self
+    }
+
+    /// The token to use now.
+    async fn load(&self, memory: &mut Memory) -> Result<SecretString, Error> {
+        self.save(memory).await?;
+        let stored = self.store.load().await.map_err(unread)?;
+        let Some(token) = stored.filter(|token| !token.expose_secret().is_empty()) else {
+            return Err(login_required("there is no refresh token"));
+        };
+        match &memory.dead {
+            Some(dead) if is_same(dead, &token) => {
+                let what = "the refresh token was refused before and isn't sent again";
+                Err(login_required(what))
+            }
+            _ => Ok(token),
+        }
+    }
+
+    /// Saves what couldn't be saved before. It stays in memory until that is done, whatever becomes
+    /// of this future.
+    async fn save(&self, memory: &mut Memory) -> Result<(), Error> {
+        if let Some(token) = &memory.unsaved {
+            self.store.save(token.clone()).await.map_err(unsaved)?;
+            memory.unsaved = None;
+        }
+        Ok(())
+    }
+
+    async fn exchange(&self, token: &SecretString) -> Result<TokenReply, Error> {
+        let mut params = Params::default();
+        params.push("grant_type", "refresh_token");
+        params.push_secret("refresh_token", token.expose_secret());
+        params.push("scope", &self.scope);
+        self.extra.add_to(&mut params);
+        self.client.endpoint.request(params).await
+    }
+
+    /// The next try is with another token than the one before, or there is none: somebody else may
+    /// have saved a newer one.
+    async fn refresh(&self, memory: &mut Memory) -> Result<(SecretString, TokenReply), Error> {
+        let mut refused: Option<Error> = None;
+        loop {
+            let token = match (self.load(memory).await, refused) {
+                (Ok(token), _) => token,
+                (Err(error), Some(refusal)) if error.is_login_required() => {
+                    let what = "the authorization server doesn't accept the refresh token any more";
+                    return Err(login_required(what).with_source(refusal));
+                }
+                (Err(error), _) => return Err(error),
+            };
+            match self.exchange(&token).await {
+                Ok(reply) => return Ok((token, reply)),
+                Err(error) if error.is_invalid_grant() => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+            memory.dead = Some(token);
+        }
+    }
+}
+
+impl TokenSource for RefreshToken {
+    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+        let mut memory = self.memory.lock().await;
+        let (used, mut reply) = self.refresh(&mut memory).await?;
+        memory.unsaved = reply
+            .refresh_token
+            .take()
+            .filter(|next| !is_same(next, &used));
+        self.save(&mut memory).await?;
+        let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
+        reply.into_token(requested, self.assumed_lifetime)
+    }
+}
+
+fn is_same(one: &SecretString, other: &SecretString) -> bool {
+    one.expose_secret() == other.expose_secret()
+}
+
+fn login_required(what: &'static str) -> Error {
+    Error::new(Kind::LoginRequired, format!("{what}; log in again"))
+}
+
+fn unread(error: BoxError) -> Error {
+    Error::new(
+        Kind::Source,
+        "the refresh token can't be read from its store",
+    )
+    .with_source(error)
+}
+
+fn unsaved(error: BoxError) -> Error {
+    let message = "the new refresh token can't be saved, so the token that came along isn't used";
+    Error::new(Kind::Source, message).with_source(error)
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshToken")
+            .field("client", &self.client)
+            .field("scope", &self.scope)
+            .field("extra", &self.extra)
+            .field("assumed_lifetime", &self.assumed_lifetime)
+            .finish_non_exhaustive()
+    }
+}

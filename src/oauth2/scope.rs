@@ -1,0 +1,19 @@
+//! Scopes (RFC 6749 §3.3): names with single spaces between.
+
+/// One list of many, each of which may be a list itself.
+pub(crate) fn join<I>(scopes: I) -> String
+where
+    I: IntoIterator,
+    I::Item: AsRef<str>,
+{
+    let mut list = String::new();
+    for scope in scopes {
+        for name in scope.as_ref().split_whitespace() {
+            if !list.is_empty() {
+                list.push(' ');
+            }
+            list.push_str(name);
+        }
+    }
+    list
+}
