@@ -113,6 +113,8 @@ mod layer;
 // Floor 4: ready-made sources.
 pub mod oauth2;
 
+pub mod login;
+
 pub mod docs;
 
 pub use acquire::Acquire;

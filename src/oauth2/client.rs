@@ -153,7 +153,7 @@ impl Client {
     /// Bounds the whole exchange, from connecting to the last byte of the answer; default 10 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.endpoint.timeout = timeout;
+        self.endpoint.exchange.timeout = timeout;
         self
     }
 }

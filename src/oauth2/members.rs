@@ -9,6 +9,10 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use zeroize::Zeroize;
+
+use super::places::Places;
 
 /// What the members hold. Each is read as whatever it is.
 #[derive(Default)]
@@ -72,6 +76,45 @@ pub(crate) fn parse(body: &[u8]) -> Result<Members, Malformed> {
         serde_json::error::Category::Data => Malformed::NotAnObject,
         _ => Malformed::NotJson,
     })
+}
+
+/// The same with the members where `places` says. A member that stands twice is read as its last.
+pub(crate) fn parse_at(body: &[u8], places: &Places) -> Result<Members, Malformed> {
+    // The syntax first, and the same judgement of what is no object.
+    parse(body)?;
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let mut json: Value = serde_json::from_slice(body).map_err(|_| Malformed::NotJson)?;
+    let at = |pointer: &str| json.pointer(pointer).map_or(Member::Absent, member);
+    let members = Members {
+        access_token: at(&places.access_token),
+        token_type: at(&places.token_type),
+        expires_in: at(&places.expires_in),
+        refresh_token: at(&places.refresh_token),
+        error: at(&places.error),
+        error_description: at(&places.error_description),
+        ..Members::default()
+    };
+    wipe(&mut json);
+    Ok(members)
+}
+
+fn member(value: &Value) -> Member {
+    match value {
+        Value::Null => Member::Null,
+        Value::String(text) => Member::Text(SecretString::from(text.as_str())),
+        Value::Number(number) => number.as_f64().map_or(Member::Other, Member::Number),
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Member::Other,
+    }
+}
+
+/// Overwrites every text: any may be a secret.
+pub(crate) fn wipe(json: &mut Value) {
+    match json {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 #[derive(Deserialize)]

@@ -18,22 +18,24 @@ mod client;
 mod client_auth;
 mod client_credentials;
 mod endpoint;
+pub(crate) mod exchange;
 mod extra;
 mod jwt;
-mod members;
+pub(crate) mod members;
 mod params;
-mod redact;
+pub(crate) mod places;
+pub(crate) mod redact;
 #[cfg(feature = "file")]
 mod refresh_file;
 mod refresh_store;
 mod refresh_token;
-mod reply;
+pub(crate) mod reply;
 #[cfg(feature = "reqwest")]
 mod reqwest_transport;
 mod retry_after;
 mod scope;
-mod transport;
-mod url;
+pub(crate) mod transport;
+pub(crate) mod url;
 
 pub use client::Client;
 pub use client_credentials::ClientCredentials;

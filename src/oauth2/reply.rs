@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use super::jwt;
 use super::members::{self, Malformed, Member, Members};
+use super::places::Places;
 use super::redact::Redactor;
 use super::retry_after;
 use crate::error::{Error, Kind, Reply};
@@ -60,31 +62,46 @@ impl TokenReply {
 }
 
 /// An answer with its body read.
-pub(crate) struct Answer<'a> {
+pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) body: &'a [u8],
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+    /// When the request was started.
+    pub(crate) started: SystemTime,
 }
 
-impl Answer<'_> {
-    /// Reads a token out of an answer to a request that was started at `now`.
-    pub(crate) fn read(&self, redactor: Redactor, now: SystemTime) -> Result<TokenReply, Error> {
-        let members = members::parse(self.body);
+impl Answer {
+    /// Reads a token where RFC 6749 has it.
+    pub(crate) fn read(&self, redactor: Redactor) -> Result<TokenReply, Error> {
+        self.judge(members::parse(&self.body), redactor)
+    }
+
+    /// Reads a token where an API of its own kind has it.
+    pub(crate) fn read_at(&self, places: &Places, redactor: Redactor) -> Result<TokenReply, Error> {
+        self.judge(members::parse_at(&self.body, places), redactor)
+    }
+
+    fn judge(
+        &self,
+        members: Result<Members, Malformed>,
+        redactor: Redactor,
+    ) -> Result<TokenReply, Error> {
+        let now = self.started;
         if self.status.is_client_error() || self.status.is_server_error() {
             // A refusal is one in any shape: HTML of a proxy, nothing at all.
-            return Err(self.denied(&members.unwrap_or_default(), redactor, now));
+            return Err(self.denied(&members.unwrap_or_default(), redactor));
         }
         if !self.status.is_success() {
             return Err(unusable(self.status, "has a status that is no answer"));
         }
         let members = members.map_err(|malformed| self.malformed(malformed, &redactor))?;
         if members.access_token.is_nothing() && !members.error.is_nothing() {
-            return Err(self.denied(&members, redactor, now));
+            return Err(self.denied(&members, redactor));
         }
         issued(members, now).map_err(|what| unusable(self.status, what))
     }
 
-    fn denied(&self, members: &Members, mut redactor: Redactor, now: SystemTime) -> Error {
+    fn denied(&self, members: &Members, mut redactor: Redactor) -> Error {
         for token in [&members.access_token, &members.refresh_token] {
             if let Some(token) = token.text() {
                 redactor.hide(token);
@@ -110,7 +127,7 @@ impl Answer<'_> {
         let reply = Reply {
             status: self.status,
             description: description.map(|text| redactor.redact(text)),
-            retry_after: retry_after::parse(self.headers, now),
+            retry_after: retry_after::parse(&self.headers, self.started),
             code,
         };
         Error::denied(message, reply)
@@ -122,7 +139,7 @@ impl Answer<'_> {
             Malformed::NotJson => "is not valid JSON",
             Malformed::NotAnObject => "is JSON, but not an object",
         };
-        let content_type = redactor.redact(&content_type(self.headers));
+        let content_type = redactor.redact(&content_type(&self.headers));
         unusable(
             self.status,
             &format!("{what}; its content type is {content_type}"),

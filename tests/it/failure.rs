@@ -497,6 +497,20 @@ async fn what_a_fleet_draws_by_lot_is_spread() {
     }
 }
 
+#[tokio::test]
+async fn chance_makes_no_wait_longer_than_a_minute() {
+    let (source, mut fetches) = source();
+    let hands = Hands::default();
+    let cache = hands.cache(source).jitter(1.0).build();
+    for _ in 0..100 {
+        fails(&cache, &mut fetches, Error::other("down")).await;
+        let next = cache.status().next_attempt_at().unwrap();
+        let wait = next.duration_since(hands.clock().now().wall()).unwrap();
+        assert!(wait <= 60 * SECOND, "{wait:?}");
+        hands.pass(wait);
+    }
+}
+
 /// How long the error of a first failure is told, in milliseconds.
 async fn first_wait(jitter: f64, error: &Error) -> u128 {
     let (source, mut fetches) = source();

@@ -12,6 +12,7 @@ mod examples;
 mod failure;
 mod faults;
 mod hostile;
+mod json_login;
 mod keep_fresh;
 mod latch;
 mod layer;

@@ -1,0 +1,376 @@
+//! A login in JSON: a user name and a password for a token, and a refresh token for the next.
+
+use std::fmt;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind};
+use crate::oauth2::exchange::{Exchange, Question};
+use crate::oauth2::members::wipe;
+use crate::oauth2::places::Places;
+use crate::oauth2::redact::Redactor;
+use crate::oauth2::reply::{ASSUMED_LIFETIME, TokenReply};
+use crate::oauth2::transport::{DynTransport, Transport};
+use crate::oauth2::url::TokenUrl;
+use crate::secret::SecretSource;
+use crate::source::{Reason, TokenSource};
+use crate::token::Token;
+
+/// Gets tokens from an API's own login: a POST of `{"email": …, "password": …}` brings
+/// `{"access_token": …, "refresh_token": …, "token_type": …, "expires_in": …}`, and a POST of
+/// `{"refresh_token": …}` the next access token. If the refresh is refused, it logs in again.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | address of the login | the constructor takes it |
+/// | [`refresh_at`](Self::refresh_at) | none: each fetch is a login |
+/// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
+/// | [`access_token_field`](Self::access_token_field), … | where RFC 6749 §5.1 has them |
+/// | [`timeout`](Self::timeout) of each exchange | 10 s |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither the answer nor a JWT's `exp` says |
+///
+/// Fields are JSON pointers (RFC 6901): `/data/token` is the member `token` of the member `data`.
+/// The password is read anew for each login. Addresses are `https`, or `http` to loopback;
+/// redirects are not followed, answers are at most 64 KiB. The refresh token is kept in memory:
+/// after a restart there is a login.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::login::JsonLogin;
+/// use tower_auth::{AuthLayer, SecretSource};
+///
+/// # fn example() -> Result<(), tower_auth::Error> {
+/// # #[cfg(feature = "reqwest")] {
+/// let password = SecretSource::file("/run/secrets/password");
+/// let login = JsonLogin::new("https://api.example.com/v1/auth/login", "me@example.com", password)?
+///     .refresh_at("https://api.example.com/v1/auth/refresh")?;
+/// let layer = AuthLayer::new(login);
+/// # }
+/// # Ok(()) }
+/// ```
+pub struct JsonLogin {
+    login: Exchange,
+    refresh: Option<Exchange>,
+    user: String,
+    password: SecretSource,
+    user_field: String,
+    password_field: String,
+    extra: Vec<(String, Value)>,
+    /// Where the answer has what, and the refresh its token.
+    places: Places,
+    assumed_lifetime: Duration,
+    /// The refresh token. Held during a fetch, so that it isn't used twice at once.
+    memory: Mutex<Option<SecretString>>,
+}
+
+impl JsonLogin {
+    /// A source that logs in at `url` with a [`reqwest`] client of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, if the user or
+    /// the password is empty, or if no HTTP client can be made.
+    #[cfg(feature = "reqwest")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    pub fn new<U>(
+        url: U,
+        user: impl Into<String>,
+        password: impl Into<SecretSource>,
+    ) -> Result<Self, Error>
+    where
+        U: TryInto<TokenUrl>,
+        Error: From<U::Error>,
+    {
+        let login = Exchange::new(url.try_into()?, DynTransport::reqwest()?);
+        Self::build(login, user.into(), password.into())
+    }
+
+    /// As `new`, over an HTTP client of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the user
+    /// or the password is empty.
+    pub fn with_transport<U>(
+        url: U,
+        user: impl Into<String>,
+        password: impl Into<SecretSource>,
+        transport: impl Transport,
+    ) -> Result<Self, Error>
+    where
+        U: TryInto<TokenUrl>,
+        Error: From<U::Error>,
+    {
+        let login = Exchange::new(url.try_into()?, DynTransport::new(transport));
+        Self::build(login, user.into(), password.into())
+    }
+
+    fn build(login: Exchange, user: String, password: SecretSource) -> Result<Self, Error> {
+        if user.is_empty() {
+            return Err(Error::new(Kind::Config, "the user name is empty"));
+        }
+        if password.is_empty_value() {
+            return Err(Error::new(Kind::Config, "the password is empty"));
+        }
+        Ok(Self {
+            login,
+            refresh: None,
+            user,
+            password,
+            user_field: String::from("/email"),
+            password_field: String::from("/password"),
+            extra: Vec::new(),
+            places: Places::default(),
+            assumed_lifetime: ASSUMED_LIFETIME,
+            memory: Mutex::default(),
+        })
+    }
+
+    /// Where a refresh token is exchanged for the next access token.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    pub fn refresh_at<U>(mut self, url: U) -> Result<Self, Error>
+    where
+        U: TryInto<TokenUrl>,
+        Error: From<U::Error>,
+    {
+        self.refresh = Some(self.login.to(url.try_into()?));
+        Ok(self)
+    }
+
+    /// Where the login has the user name; default `/email`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
+    pub fn user_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+        self.user_field = checked(pointer.into())?;
+        Ok(self)
+    }
+
+    /// Where the login has the password; default `/password`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
+    pub fn password_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+        self.password_field = checked(pointer.into())?;
+        Ok(self)
+    }
+
+    /// Adds a member to the login that is always the same: a tenant, a device.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
+    pub fn field(
+        mut self,
+        pointer: impl Into<String>,
+        value: impl Into<Value>,
+    ) -> Result<Self, Error> {
+        self.extra.push((checked(pointer.into())?, value.into()));
+        Ok(self)
+    }
+
+    /// Where answers have the access token; default `/access_token`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
+    pub fn access_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+        self.places.access_token = checked(pointer.into())?;
+        Ok(self)
+    }
+
+    /// Where answers have the refresh token, and the refresh too; default `/refresh_token`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
+    pub fn refresh_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+        self.places.refresh_token = checked(pointer.into())?;
+        Ok(self)
+    }
+
+    /// Where answers have the lifetime in seconds; default `/expires_in`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
+    pub fn expires_in_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+        self.places.expires_in = checked(pointer.into())?;
+        Ok(self)
+    }
+
+    /// Where refusals say why; default `/error_description`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
+    pub fn error_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+        self.places.error_description = checked(pointer.into())?;
+        Ok(self)
+    }
+
+    /// Bounds each exchange, from connecting to the last byte of the answer; default 10 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.login.timeout = timeout;
+        if let Some(refresh) = &mut self.refresh {
+            refresh.timeout = timeout;
+        }
+        self
+    }
+
+    /// Sets the lifetime of a token when neither the answer nor, being a JWT, the token itself says
+    /// it; default 1 h.
+    #[must_use]
+    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
+        self.assumed_lifetime = lifetime;
+        self
+    }
+
+    async fn log_in(&self) -> Result<TokenReply, Error> {
+        let password = self.password.read().await?;
+        let mut members = self.extra.clone();
+        members.push((self.user_field.clone(), Value::from(self.user.as_str())));
+        let secret = password.expose_secret();
+        members.push((self.password_field.clone(), Value::from(secret)));
+        self.ask(&self.login, members, &password).await
+    }
+
+    async fn refresh(&self, at: &Exchange, token: &SecretString) -> Result<TokenReply, Error> {
+        let member = Value::from(token.expose_secret());
+        let members = vec![(self.places.refresh_token.clone(), member)];
+        self.ask(at, members, token).await
+    }
+
+    /// `secret` is the one among the members.
+    async fn ask(
+        &self,
+        at: &Exchange,
+        members: Vec<(String, Value)>,
+        secret: &SecretString,
+    ) -> Result<TokenReply, Error> {
+        let question = Question {
+            body: written(members)?,
+            content_type: "application/json",
+            authorization: None,
+        };
+        let answer = at.post(question).await?;
+        let mut redactor = Redactor::default();
+        redactor.hide(secret.expose_secret());
+        answer.read_at(&self.places, redactor)
+    }
+
+    /// With the refresh token if there is one that is still accepted, else with the password.
+    async fn issue(&self, memory: &mut Option<SecretString>) -> Result<TokenReply, Error> {
+        if let (Some(at), Some(token)) = (&self.refresh, memory.as_ref()) {
+            match at.within(self.refresh(at, token)).await {
+                Err(error) if error.is_permanent() => *memory = None,
+                other => return other,
+            }
+        }
+        self.login.within(self.log_in()).await
+    }
+}
+
+impl TokenSource for JsonLogin {
+    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+        let mut memory = self.memory.lock().await;
+        let mut reply = self.issue(&mut memory).await?;
+        if let Some(next) = reply.refresh_token.take() {
+            *memory = Some(next);
+        }
+        reply.into_token(None, self.assumed_lifetime)
+    }
+}
+
+/// A JSON pointer that names a member: an array's element can't be made out of nothing.
+fn checked(pointer: String) -> Result<String, Error> {
+    let is_escaped = |name: &str| {
+        let mut rest = name.split('~').skip(1);
+        rest.all(|after| after.starts_with(['0', '1']))
+    };
+    let names = pointer.strip_prefix('/');
+    if names.is_some_and(|names| {
+        names
+            .split('/')
+            .all(|name| !name.is_empty() && is_escaped(name))
+    }) {
+        return Ok(pointer);
+    }
+    let message = format!(
+        "`{}` is no JSON pointer to a member; it is written `/name` or `/outer/name` (RFC 6901)",
+        pointer.escape_debug()
+    );
+    Err(Error::new(Kind::Config, message))
+}
+
+/// The object with these members, and nothing of it left behind.
+fn written(members: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let unwritable = || {
+        let message = "the login can't be written: two of its fields are within one another";
+        Error::new(Kind::Config, message)
+    };
+    let mut object = Value::Object(Map::new());
+    let placed = members
+        .into_iter()
+        .try_for_each(|(pointer, value)| place(&mut object, &pointer, value));
+    let body = placed.and_then(|()| {
+        // Room enough that it is never moved: what is left behind isn't zeroized.
+        let mut body = Zeroizing::new(Vec::with_capacity(6 * length(&object)));
+        serde_json::to_writer(&mut *body, &object).ok()?;
+        Some(body)
+    });
+    wipe(&mut object);
+    body.ok_or_else(unwritable)
+}
+
+/// Puts a value where the pointer says, and objects on the way there.
+fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
+    let mut place = object;
+    for name in pointer.split('/').skip(1) {
+        let name = name.replace("~1", "/").replace("~0", "~");
+        if place.is_null() {
+            *place = Value::Object(Map::new());
+        }
+        place = place.as_object_mut()?.entry(name).or_insert(Value::Null);
+    }
+    place.is_null().then(|| *place = value)
+}
+
+fn length(json: &Value) -> usize {
+    // Quotes, a colon and a comma; a number or a word.
+    const MARKS: usize = 32;
+    MARKS
+        + match json {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(length).sum(),
+            Value::Object(members) => members
+                .iter()
+                .map(|(name, of)| name.len() + length(of))
+                .sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}
+
+impl fmt::Debug for JsonLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonLogin")
+            .field("login", &self.login)
+            .field("refresh", &self.refresh)
+            .field("user_field", &self.user_field)
+            .field("password_field", &self.password_field)
+            .field("places", &self.places)
+            .field("assumed_lifetime", &self.assumed_lifetime)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,5 @@
+//! Tokens from an API's own login, for which there is no RFC.
+
+mod json_login;
+
+pub use json_login::JsonLogin;
