@@ -433,8 +433,6 @@ fn settle(response: &impl AuthResponse, handle: &Handle) {
 
 #[cold]
 fn accepted(handle: &Handle) {
-    // By this request's own account too: it may not be the one in use any more.
-    handle.held().accept();
     handle.cache.accept(handle.token());
 }
 

@@ -110,6 +110,24 @@ async fn the_backoff_of_a_refresh_ends_with_the_token() {
 }
 
 #[tokio::test]
+async fn the_attempt_at_a_tokens_end_lengthens_no_wait() {
+    let (cache, mut fetches, hands) = set_up();
+    fetches.issued(&cache, "valid", HOUR).await;
+    hands.set(HOUR - 36 * SECOND);
+    // The third wait would be four seconds, and the token ends after three.
+    for wait in [1, 2, 3] {
+        cache.token().await.unwrap();
+        fetches.next().await.fail("down");
+        settle().await;
+        hands.pass(wait * SECOND);
+    }
+    for wait in [4, 8] {
+        fails(&cache, &mut fetches, Error::other("down")).await;
+        silence(&cache, &hands, wait * SECOND).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_permanent_is_told_for_a_minute() {
     let (cache, mut fetches, hands) = set_up();
     for _ in 0..3 {

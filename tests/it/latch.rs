@@ -103,7 +103,7 @@ async fn a_latched_refusal_says_so() {
 
 #[tokio::test]
 async fn the_first_acceptance_lifts_it() {
-    let (cache, source, _hands) = set_up();
+    let (cache, source, hands) = set_up();
     let api = Api::default();
     let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
     for _ in 0..10 {
@@ -117,12 +117,15 @@ async fn the_first_acceptance_lifts_it() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(cache.status().latched_until(), None);
 
-    // And now a refusal is a revocation, with two fetches at once again.
+    // And now a refusal is a revocation, with two fetches at once again, and the first delay.
     api.revoke("token-2");
     for _ in 0..10 {
         call(&mut client, request("")).await.unwrap();
     }
     assert_eq!(source.issued(), 4);
+    let until = cache.status().latched_until().unwrap();
+    let delay = until.duration_since(hands.clock().now().wall());
+    assert_eq!(delay.unwrap(), 5 * SECOND);
 }
 
 #[tokio::test]

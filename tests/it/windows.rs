@@ -315,7 +315,10 @@ async fn between_the_attempts_to_refresh_is_a_floor_by_the_monotonic_clock() {
     hands.step_wall(20);
     assert!(serves(&cache, "first"));
     fetches.none().await;
-    hands.pass(10 * SECOND);
+    hands.pass(9 * SECOND);
+    assert!(serves(&cache, "first"));
+    fetches.none().await;
+    hands.pass(SECOND);
     assert!(serves(&cache, "first"));
     assert_eq!(fetches.next().await.reason, Reason::Stale);
 }
