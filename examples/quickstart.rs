@@ -18,14 +18,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use http::header::HeaderName;
 use http::{Method, StatusCode};
 use support::{
     AUDIENCE, CLIENT_ID, CLIENT_SECRET, MovableClock, Report, SCOPE, Servers, optional, required,
 };
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
+use tower_auth::{AuthLayer, Error, Place, Reason, Token, TokenCache, TokenSource};
 
 const LONGER_THAN_ANY_TOKEN_LASTS: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
 
@@ -138,7 +137,7 @@ impl<S: TokenSource> TokenSource for Counted<S> {
         self.source.fetch(reason).await
     }
 
-    fn header(&self) -> HeaderName {
-        self.source.header()
+    fn place(&self) -> Place {
+        self.source.place()
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::HeaderName;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -18,7 +17,7 @@ use crate::shared::{Shared, Task};
 use crate::source::TokenSource;
 use crate::state::{Machine, Verdict};
 use crate::status::Status;
-use crate::token::Token;
+use crate::token::{Place, Token};
 
 /// One token, fetched once for everyone who needs it.
 ///
@@ -196,9 +195,9 @@ impl TokenCache {
         &self.shared.events
     }
 
-    /// The header that tokens of this cache travel in, by what its source says.
-    pub(crate) fn header(&self) -> &HeaderName {
-        &self.shared.header
+    /// Where in a request the tokens of this cache go, by what its source says.
+    pub(crate) fn place(&self) -> &Place {
+        &self.shared.place
     }
 
     /// The generation of the token in use; 0 for none.
@@ -239,7 +238,7 @@ impl TokenCacheBuilder {
         let (changes, _) = watch::channel(hub.look(|machine| machine.status(now)));
         TokenCache {
             shared: Arc::new(Shared {
-                header: self.source.header(),
+                place: self.source.place(),
                 source: self.source,
                 clock: self.clock,
                 limits: self.limits,
@@ -261,7 +260,7 @@ impl fmt::Debug for TokenCache {
         let held = self.shared.hub.current();
         f.debug_struct("TokenCache")
             .field("name", &self.shared.events.cache())
-            .field("header", &self.shared.header)
+            .field("place", &self.shared.place)
             .field("token", &held.as_ref().map(|held| held.token()))
             .finish_non_exhaustive()
     }

@@ -272,7 +272,7 @@ where
             };
         }
         let handle = Handle::Shared(self.policy, held);
-        let prepared = handle.prepare(&mut self.request, handle.header());
+        let prepared = handle.prepare(&mut self.request, handle.credential());
         if let Prepared::Never(error) = prepared {
             return State::Failed { error: Some(error) };
         }
@@ -373,7 +373,7 @@ where
             };
         }
         let handle = Handle::Shared(Arc::clone(self.handle.policy()), held);
-        if let Err(error) = put(&mut self.request, handle.header()) {
+        if let Err(error) = put(&mut self.request, handle.credential()) {
             return self.give_up(NotReplayed::Fetch(error));
         }
         let Self {

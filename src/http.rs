@@ -4,6 +4,10 @@ use http::header::HeaderMap;
 use http::uri::Scheme;
 use http::{Extensions, Method, StatusCode, Uri, Version};
 
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind};
+use crate::query;
 use crate::replay::Replay;
 
 /// A request that a credential can be put on: `http::Request` with any body that is
@@ -35,6 +39,24 @@ pub trait AuthRequest: Sized {
     /// The port, if the URI names one.
     fn port(&self) -> Option<u16>;
 
+    /// Whether the query has a parameter of this name. Default: no, as with requests that have no
+    /// query to put a credential in.
+    fn has_query(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
+
+    /// Puts `pair`, which is encoded and starts with the encoded `name`, in the query: in the place
+    /// of any other parameter of that name, and behind all others, which are left as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't have it. Default: it can't.
+    fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
+        let _ = pair;
+        Err(no_query(name))
+    }
+
     /// Sees to it that the request can be sent again after this one has been sent, holding no
     /// more than `limit` bytes of its body. `None`: it can't be sent twice.
     fn record(&mut self, limit: usize) -> Option<Self::Copy>;
@@ -60,6 +82,13 @@ pub trait AuthResponse {
 
     /// The extensions, where the layer leaves why it didn't [replay](crate::NotReplayed).
     fn extensions_mut(&mut self) -> &mut Extensions;
+}
+
+#[cold]
+fn no_query(name: &str) -> Error {
+    let name = name.escape_debug();
+    let message = format!("the request's address can't have the credential `{name}` in its query");
+    Error::new(Kind::Config, message)
 }
 
 /// What is kept of an [`http::Request`] to send it again.
@@ -105,6 +134,25 @@ where
 
     fn port(&self) -> Option<u16> {
         self.uri().port_u16()
+    }
+
+    fn has_query(&self, name: &str) -> bool {
+        query::contains(self.uri().query(), name)
+    }
+
+    fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
+        let query = query::with(self.uri().query(), name, pair);
+        let mut parts = self.uri().clone().into_parts();
+        let path = self.uri().path();
+        let target = Zeroizing::new(format!("{path}?{}", *query));
+        parts.path_and_query = target.parse().ok();
+        // An address that is an authority alone, as of `CONNECT`, has no query.
+        let uri = parts
+            .path_and_query
+            .is_some()
+            .then(|| Uri::from_parts(parts));
+        *self.uri_mut() = uri.and_then(Result::ok).ok_or_else(|| no_query(name))?;
+        Ok(())
     }
 
     #[inline]
@@ -157,7 +205,9 @@ where
 mod with_reqwest {
     use std::fmt;
 
-    use super::{AuthRequest, AuthResponse, Extensions, HeaderMap, Replay, StatusCode};
+    use super::{
+        AuthRequest, AuthResponse, Error, Extensions, HeaderMap, Replay, StatusCode, query,
+    };
 
     /// What is kept of a [`reqwest::Request`] to send it again.
     pub struct ReqwestCopy {
@@ -187,6 +237,16 @@ mod with_reqwest {
 
         fn port(&self) -> Option<u16> {
             self.url().port()
+        }
+
+        fn has_query(&self, name: &str) -> bool {
+            query::contains(self.url().query(), name)
+        }
+
+        fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
+            let query = query::with(self.url().query(), name, pair);
+            self.url_mut().set_query(Some(&query));
+            Ok(())
         }
 
         fn record(&mut self, limit: usize) -> Option<Self::Copy> {

@@ -94,6 +94,7 @@ mod cache;
 
 // Floor 3: the life of one request.
 mod origin;
+mod query;
 
 mod http;
 
@@ -115,9 +116,12 @@ pub mod oauth2;
 
 pub mod login;
 
+mod api_key;
+
 pub mod docs;
 
 pub use acquire::Acquire;
+pub use api_key::{ApiKey, ApiKeyRotation};
 pub use cache::TokenCache;
 pub use challenge::Challenge;
 pub use clock::{Clock, Moment};
@@ -135,7 +139,7 @@ pub use service::Auth;
 pub use settings::TokenCacheBuilder;
 pub use source::{Reason, TokenSource};
 pub use status::{Phase, Status};
-pub use token::Token;
+pub use token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.
 #[cfg(all(doctest, feature = "reqwest"))]

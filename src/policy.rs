@@ -1,12 +1,13 @@
 //! What the layer was told: one value, shared by all services it makes.
 
-use http::header::{HeaderName, HeaderValue, MaxSizeReached};
+use http::header::MaxSizeReached;
 
 use crate::cache::TokenCache;
 use crate::error::{Error, Kind};
 use crate::gate::Gate;
 use crate::http::AuthRequest;
 use crate::refusal::Judge;
+use crate::token::{Credential, Place};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
@@ -20,14 +21,18 @@ pub(crate) struct Policy {
 
 impl Policy {
     /// Whether a credential is to be put on the request. Not if the caller has put one on it in
-    /// this header: it is left as it is then, and it is none of our business where it goes.
+    /// this place: it is left as it is then, and it is none of our business where it goes.
+    pub(crate) fn admits(&self, request: &impl AuthRequest, place: &Place) -> Result<bool, Error> {
+        let is_callers = match place {
+            Place::Header(name) => request.headers().contains_key(name),
+            Place::Query(name) => request.has_query(name),
+        };
+        self.admits_if(request, is_callers)
+    }
+
     #[inline]
-    pub(crate) fn admits(
-        &self,
-        request: &impl AuthRequest,
-        name: &HeaderName,
-    ) -> Result<bool, Error> {
-        if !self.replace_existing && request.headers().contains_key(name) {
+    fn admits_if(&self, request: &impl AuthRequest, is_callers: bool) -> Result<bool, Error> {
+        if is_callers && !self.replace_existing {
             return Ok(false);
         }
         self.gate.check(request).map(|()| true)
@@ -41,12 +46,16 @@ impl Policy {
     pub(crate) fn prepare<Req>(
         &self,
         request: &mut Req,
-        credential: (&HeaderName, &HeaderValue),
+        credential: Credential<'_>,
     ) -> Prepared<Req::Copy>
     where
         Req: AuthRequest,
     {
-        match self.admits(request, credential.0) {
+        let is_callers = match credential {
+            Credential::Header(name, _) => request.headers().contains_key(name),
+            Credential::Query(name, _) => request.has_query(name),
+        };
+        match self.admits_if(request, is_callers) {
             Ok(true) => {}
             Ok(false) => return Prepared::Callers,
             Err(error) => return Prepared::Never(error),
@@ -77,12 +86,14 @@ pub(crate) enum Prepared<C> {
 
 /// Puts the credential on a request in the place of any other.
 #[inline]
-pub(crate) fn put(
-    request: &mut impl AuthRequest,
-    (name, value): (&HeaderName, &HeaderValue),
-) -> Result<(), Error> {
-    let put = request.headers_mut().try_insert(name, value.clone());
-    put.map(drop).map_err(too_many)
+pub(crate) fn put(request: &mut impl AuthRequest, credential: Credential<'_>) -> Result<(), Error> {
+    match credential {
+        Credential::Header(name, value) => {
+            let put = request.headers_mut().try_insert(name, value.clone());
+            put.map(drop).map_err(too_many)
+        }
+        Credential::Query(name, pair) => request.set_query(name, pair),
+    }
 }
 
 #[cold]

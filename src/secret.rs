@@ -99,9 +99,18 @@ impl SecretSource {
         Ok(secret)
     }
 
+    /// The secret, if it is one that stays as it is.
+    pub(crate) fn value(&self) -> Option<&SecretString> {
+        match &self.place {
+            Place::Value(secret) => Some(secret),
+            Place::Env(_) | Place::File(_) | Place::Asked(_) => None,
+        }
+    }
+
     /// Whether it is a value that can be seen to be empty at once.
     pub(crate) fn is_empty_value(&self) -> bool {
-        matches!(&self.place, Place::Value(secret) if secret.expose_secret().is_empty())
+        let value = self.value();
+        value.is_some_and(|secret| secret.expose_secret().is_empty())
     }
 }
 

@@ -86,7 +86,7 @@ where
         let Some(handle) = self.stamp.in_hand(&self.policy) else {
             return self.call_asking(request);
         };
-        let prepared = handle.prepare(&mut request, handle.header());
+        let prepared = handle.prepare(&mut request, handle.credential());
         if let Prepared::Never(error) = prepared {
             return self.fail(error);
         }
@@ -104,7 +104,7 @@ impl<S> Auth<S> {
         Req: AuthRequest,
     {
         // Before a token is waited for, or even fetched.
-        match self.policy.admits(&request, self.policy.cache.header()) {
+        match self.policy.admits(&request, self.policy.cache.place()) {
             Ok(true) => {}
             Ok(false) => return ResponseFuture::passing(self.inner.call(request)),
             Err(error) => return self.fail(error),
@@ -118,7 +118,7 @@ impl<S> Auth<S> {
             }
             Lookup::Now(held) => {
                 let handle = Handle::Shared(Arc::clone(&self.policy), held);
-                let prepared = handle.prepare(&mut request, handle.header());
+                let prepared = handle.prepare(&mut request, handle.credential());
                 if let Prepared::Never(error) = prepared {
                     return self.fail(error);
                 }

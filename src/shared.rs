@@ -3,7 +3,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::HeaderName;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -13,10 +12,11 @@ use crate::hub::Hub;
 use crate::source::DynTokenSource;
 use crate::state::{Limits, Machine};
 use crate::status::Status;
+use crate::token::Place;
 
 pub(crate) struct Shared {
     pub(crate) source: Box<dyn DynTokenSource>,
-    pub(crate) header: HeaderName,
+    pub(crate) place: Place,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     /// The most attempts of one flight.

@@ -5,10 +5,10 @@ use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::AUTHORIZATION;
 
 use crate::error::Error;
-use crate::token::Token;
+use crate::token::{Place, Token};
 
 /// Asks for a new token.
 ///
@@ -59,10 +59,10 @@ pub trait TokenSource: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// The header that this source's tokens travel in; default `Authorization`. A request that
-    /// already has it is the caller's own and passes without waiting for a token.
-    fn header(&self) -> HeaderName {
-        AUTHORIZATION
+    /// Where in a request this source's tokens go; default `Authorization`. A request that already
+    /// has something there is the caller's own and passes without waiting for a token.
+    fn place(&self) -> Place {
+        Place::Header(AUTHORIZATION)
     }
 }
 
@@ -88,8 +88,8 @@ where
         T::close(self, last)
     }
 
-    fn header(&self) -> HeaderName {
-        T::header(self)
+    fn place(&self) -> Place {
+        T::place(self)
     }
 }
 
@@ -133,7 +133,7 @@ impl fmt::Display for Reason {
 pub(crate) trait DynTokenSource: Send + Sync + 'static {
     fn fetch(&self, reason: Reason) -> Fetch<'_>;
     fn close(&self, last: Option<Token>) -> Close<'_>;
-    fn header(&self) -> HeaderName;
+    fn place(&self) -> Place;
 }
 
 pub(crate) type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Token, Error>> + Send + 'a>>;
@@ -151,7 +151,7 @@ where
         Box::pin(TokenSource::close(self, last))
     }
 
-    fn header(&self) -> HeaderName {
-        TokenSource::header(self)
+    fn place(&self) -> Place {
+        TokenSource::place(self)
     }
 }

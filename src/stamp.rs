@@ -9,11 +9,11 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 
 use crate::freshness::Held;
 use crate::policy::Policy;
-use crate::token::Token;
+use crate::token::{Credential, Token};
 
 /// What a service clone knows of the token in use.
 #[derive(Debug, Default)]
@@ -32,7 +32,8 @@ pub(crate) struct PrivateCopy {
     /// Here so that a request in the air holds on to nothing that other clones hold on to.
     policy: Arc<Policy>,
     held: Arc<Held>,
-    value: HeaderValue,
+    /// `None` of a token that doesn't go in a header.
+    value: Option<HeaderValue>,
 }
 
 /// What a request was stamped with, and by what policy: by way of whatever is cheapest to share.
@@ -78,8 +79,8 @@ impl Stamp {
 
 impl PrivateCopy {
     #[inline]
-    pub(crate) fn header(&self) -> (&HeaderName, &HeaderValue) {
-        (self.held.token().header_name(), &self.value)
+    fn credential(&self) -> Credential<'_> {
+        self.held.token().credential(self.value.as_ref())
     }
 
     #[inline]
@@ -90,10 +91,10 @@ impl PrivateCopy {
 
 impl Handle {
     #[inline]
-    pub(crate) fn header(&self) -> (&HeaderName, &HeaderValue) {
+    pub(crate) fn credential(&self) -> Credential<'_> {
         match self {
-            Self::Shared(_, held) => (held.token().header_name(), held.token().header_value()),
-            Self::Private(copy) => copy.header(),
+            Self::Shared(_, held) => held.token().credential(None),
+            Self::Private(copy) => copy.credential(),
         }
     }
 

@@ -30,7 +30,7 @@ use crate::error::{Error, Kind};
 /// let token = Token::bearer("eyJhbGciOi")?
 ///     .expires_in(Duration::from_secs(3600))
 ///     .with_scope("read:sources");
-/// assert_eq!(token.header_value(), "Bearer eyJhbGciOi");
+/// assert_eq!(token.header_value().unwrap(), "Bearer eyJhbGciOi");
 /// assert!(!format!("{token:?}").contains("eyJ"));
 /// # Ok::<(), tower_auth::Error>(())
 /// ```
@@ -42,12 +42,43 @@ pub struct Token {
 #[derive(Clone)]
 struct Inner {
     generation: u64,
-    header: HeaderName,
-    value: HeaderValue,
-    /// Where in `value` the secret starts: behind `Bearer `.
-    secret_at: usize,
+    place: Place,
+    wire: Wire,
     expiry: Expiry,
     scope: Option<Arc<str>>,
+}
+
+/// Where in a request a credential goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Place {
+    /// A header field, such as `Authorization`.
+    Header(HeaderName),
+    /// A parameter of the query, such as `api_key`: its name.
+    Query(Arc<str>),
+}
+
+/// The credential as it goes there.
+#[derive(Clone)]
+enum Wire {
+    Header {
+        value: HeaderValue,
+        /// Where in `value` the secret starts: behind `Bearer `.
+        secret_at: usize,
+    },
+    Query {
+        secret: SecretString,
+        /// `name=secret`, percent-encoded.
+        pair: SecretString,
+    },
+}
+
+/// What is put on a request.
+#[derive(Clone, Copy)]
+pub(crate) enum Credential<'a> {
+    Header(&'a HeaderName, &'a HeaderValue),
+    /// A name, and the encoded pair that starts with it.
+    Query(&'a str, &'a str),
 }
 
 /// When a token ends, as its source knows it.
@@ -85,6 +116,44 @@ impl Token {
         Self::prepare(name, "", &secret.into())
     }
 
+    /// A token in the query: `?api_key=<secret>`. For APIs that want it there; a header is better,
+    /// for addresses end up in logs, histories and the `Referer` of a redirected request.
+    ///
+    /// # Errors
+    ///
+    /// [`is_illegal_token`](Error::is_illegal_token) if the name or the secret is empty.
+    pub fn query(
+        name: impl Into<Arc<str>>,
+        secret: impl Into<SecretString>,
+    ) -> Result<Self, Error> {
+        let (name, secret) = (name.into(), secret.into());
+        let bytes = secret.expose_secret();
+        if name.is_empty() || bytes.is_empty() {
+            let message = "the token, or the name of its query parameter, is empty; \
+                           check what the token source returns";
+            return Err(Error::new(Kind::IllegalToken, message));
+        }
+        // Each byte takes at most three (`%00`), so that nothing is left behind by growing.
+        let mut pair = String::with_capacity(3 * (name.len() + bytes.len()) + 1);
+        pair.extend(form_urlencoded::byte_serialize(name.as_bytes()));
+        pair.push('=');
+        pair.extend(form_urlencoded::byte_serialize(bytes.as_bytes()));
+        let pair = SecretString::from(pair);
+        Ok(Self::new(Place::Query(name), Wire::Query { secret, pair }))
+    }
+
+    fn new(place: Place, wire: Wire) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                generation: next_generation(),
+                place,
+                wire,
+                expiry: Expiry::Never,
+                scope: None,
+            }),
+        }
+    }
+
     fn prepare(header: HeaderName, scheme: &str, secret: &SecretString) -> Result<Self, Error> {
         let secret = secret.expose_secret();
         // Leading and trailing white space would be stripped on the way (RFC 9110 §5.5), and
@@ -96,16 +165,11 @@ impl Token {
         wire.extend_from_slice(scheme.as_bytes());
         wire.extend_from_slice(secret.as_bytes());
         let value = sensitive(wire).ok_or_else(|| illegal(&header))?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                generation: next_generation(),
-                header,
-                value,
-                secret_at: scheme.len(),
-                expiry: Expiry::Never,
-                scope: None,
-            }),
-        })
+        let secret_at = scheme.len();
+        Ok(Self::new(
+            Place::Header(header),
+            Wire::Header { value, secret_at },
+        ))
     }
 
     /// Sets the lifetime, counted from when the fetch was started. Cut to 10 years.
@@ -131,21 +195,43 @@ impl Token {
         self
     }
 
-    /// The header the token travels in: `Authorization` unless it was made otherwise.
+    /// Where in a request the token goes: `Authorization` unless it was made otherwise.
     #[inline]
-    pub fn header_name(&self) -> &HeaderName {
-        &self.inner.header
+    pub fn place(&self) -> &Place {
+        &self.inner.place
     }
 
-    /// The header's value, marked sensitive.
-    pub fn header_value(&self) -> &HeaderValue {
-        &self.inner.value
+    /// The header's value, marked sensitive; `None` of a token that doesn't go in a header.
+    pub fn header_value(&self) -> Option<&HeaderValue> {
+        match &self.inner.wire {
+            Wire::Header { value, .. } => Some(value),
+            Wire::Query { .. } => None,
+        }
     }
 
     /// The bare secret, for where the header isn't wanted: a websocket's first message, a shell.
     pub fn secret(&self) -> &str {
-        // Built from a `str` at a boundary of it, so this is always valid UTF-8.
-        std::str::from_utf8(&self.inner.value.as_bytes()[self.inner.secret_at..]).unwrap_or("")
+        match &self.inner.wire {
+            // Built from a `str` at a boundary of it, so this is always valid UTF-8.
+            Wire::Header { value, secret_at } => {
+                std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
+            }
+            Wire::Query { secret, .. } => secret.expose_secret(),
+        }
+    }
+
+    /// What is put on a request, by a header value of one's own if there is one.
+    #[inline]
+    pub(crate) fn credential<'a>(&'a self, own: Option<&'a HeaderValue>) -> Credential<'a> {
+        match (&self.inner.place, &self.inner.wire) {
+            (Place::Header(name), Wire::Header { value, .. }) => {
+                Credential::Header(name, own.unwrap_or(value))
+            }
+            (Place::Query(name), Wire::Query { pair, .. }) => {
+                Credential::Query(name, pair.expose_secret())
+            }
+            _ => unreachable!("a token is made with the wire that its place has"),
+        }
     }
 
     /// The scope that was granted, if the server said it: space-separated (RFC 6749 §3.3).
@@ -168,15 +254,28 @@ impl Token {
     }
 
     /// A copy of the header value that shares no reference count with any other.
-    pub(crate) fn private_header_value(&self) -> HeaderValue {
-        let bytes = Zeroizing::new(self.inner.value.as_bytes().to_vec());
-        sensitive(bytes).unwrap_or_else(|| self.inner.value.clone())
+    pub(crate) fn private_header_value(&self) -> Option<HeaderValue> {
+        let value = self.header_value()?;
+        let bytes = Zeroizing::new(value.as_bytes().to_vec());
+        Some(sensitive(bytes).unwrap_or_else(|| value.clone()))
     }
 
     /// Whether a server that refused the one would refuse the other.
     pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-            || (self.inner.header == other.inner.header && self.inner.value == other.inner.value)
+        let (one, other) = (&self.inner, &other.inner);
+        Arc::ptr_eq(one, other) || (one.place == other.place && one.wire.is_same(&other.wire))
+    }
+}
+
+impl Wire {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Header { value: one, .. }, Self::Header { value: other, .. }) => one == other,
+            (Self::Query { pair: one, .. }, Self::Query { pair: other, .. }) => {
+                one.expose_secret() == other.expose_secret()
+            }
+            _ => false,
+        }
     }
 }
 
@@ -204,7 +303,7 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
             .field("generation", &self.inner.generation)
-            .field("header", &self.inner.header)
+            .field("place", &self.inner.place)
             .field("secret", &"[redacted]")
             .field("expiry", &self.inner.expiry)
             .field("scope", &self.inner.scope)

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderName;
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
+use tower_auth::{AuthLayer, Error, Place, Reason, Token, TokenCache, TokenSource};
 
 use crate::Stopwatch;
 use crate::pace::Pace;
@@ -77,7 +76,7 @@ impl<S: TokenSource> TokenSource for Witnessed<S> {
         fetched
     }
 
-    fn header(&self) -> HeaderName {
-        self.source.header()
+    fn place(&self) -> Place {
+        self.source.place()
     }
 }

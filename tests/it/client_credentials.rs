@@ -17,7 +17,7 @@ use http_body_util::Full;
 use serde_json::json;
 use tower::Service;
 use tower_auth::oauth2::{ClientCredentials, TokenUrl};
-use tower_auth::{Error, Reason, TokenSource};
+use tower_auth::{Error, Place, Reason, TokenSource};
 
 use crate::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 
@@ -34,8 +34,8 @@ fn at(url: &str) -> Result<ClientCredentials, Error> {
 async fn id_and_secret_go_in_a_form_unless_said_otherwise() {
     let server = TokenServer::issuing();
     let token = server.client().fetch(Reason::First).await.unwrap();
-    assert_eq!(token.header_name(), AUTHORIZATION);
-    assert_eq!(token.header_value(), "Bearer issued");
+    assert_eq!(*token.place(), Place::Header(AUTHORIZATION));
+    assert_eq!(token.header_value().unwrap(), "Bearer issued");
 
     let (head, body) = server.request();
     assert_eq!(head.method, Method::POST);

@@ -341,7 +341,7 @@ proptest! {
             match made {
                 Ok(token) => {
                     prop_assert_eq!(token.secret(), &text);
-                    let sent = token.header_value();
+                    let sent = token.header_value().unwrap();
                     let expected = format!("{scheme}{text}");
                     prop_assert_eq!(sent.as_bytes(), expected.as_bytes());
                     prop_assert!(sent.is_sensitive());

@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, NotReplayed, Token, TokenCache};
+use tower_auth::{AuthLayer, NotReplayed, Place, Token, TokenCache};
 use tower_service::Service;
 
 use crate::support::{Api, Counting, Hands, call, request, settle, source};
@@ -336,10 +336,10 @@ async fn a_token_in_another_header_leaves_authorization_to_the_caller() {
     struct Key;
     impl tower_auth::TokenSource for Key {
         async fn fetch(&self, _: tower_auth::Reason) -> Result<Token, tower_auth::Error> {
-            Token::header(self.header(), "k3y")
+            Token::header(http::HeaderName::from_static("x-api-key"), "k3y")
         }
-        fn header(&self) -> http::HeaderName {
-            http::HeaderName::from_static("x-api-key")
+        fn place(&self) -> Place {
+            Place::Header(http::HeaderName::from_static("x-api-key"))
         }
     }
     let mut client = AuthLayer::new(Key).layer(client);

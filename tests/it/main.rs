@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod allocations;
+mod api_key;
 mod cache;
 mod challenge;
 mod client_credentials;

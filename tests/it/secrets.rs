@@ -181,7 +181,7 @@ fn a_token_does_not_show_its_secret() {
     for token in [&bearer, &own_header] {
         assert!(token.secret().starts_with(PLANTED));
         watch.print(token);
-        watch.print(token.header_value());
+        watch.print(&token.header_value());
         watch.print(&Reason::Refused);
     }
     watch.end();

@@ -25,7 +25,7 @@ async fn bearer_is_read_in_any_case_and_may_be_left_out() {
         let token = issued(json!({"access_token": "t", "token_type": kind}))
             .await
             .unwrap();
-        assert_eq!(token.header_value(), "Bearer t");
+        assert_eq!(token.header_value().unwrap(), "Bearer t");
     }
     assert!(issued(json!({"access_token": "t"})).await.is_ok());
     for kind in [json!("DPoP"), json!("mac"), json!(""), json!(1), json!({})] {
