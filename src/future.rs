@@ -433,9 +433,10 @@ fn settle(response: &impl AuthResponse, handle: &Handle) {
 
 #[cold]
 fn accepted(handle: &Handle) {
-    // By this request's own account too: it may not be the one in use any more.
-    handle.held().accept();
     handle.cache.accept(handle.token());
+    // By this request's own account too: it may not be the one in use any more. Afterwards: to the
+    // cache it would be no news otherwise.
+    handle.held().accept();
 }
 
 /// The refusal as the server sent it, with the reason why it stands.

@@ -23,4 +23,6 @@ mod token_reply;
 mod token_server;
 mod types;
 mod wakers;
+mod watching_changes;
+mod watching_status;
 mod windows;
