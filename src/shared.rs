@@ -65,15 +65,20 @@ impl Shared {
         }
     }
 
-    /// Sets the gauges of the token in hand.
+    /// Sets the gauges of the token in hand. Without one they are 0: those of the last token would
+    /// tell of one that nobody has.
     #[cfg(feature = "metrics")]
     pub(crate) fn gauge(&self) {
-        if let Some(held) = self.hub.current() {
-            let now = self.now();
-            let remaining = held.over_from().map(|end| now.until(end));
-            let age = Duration::from_nanos(now.ticks().saturating_sub(held.requested().ticks()));
-            self.events.token(age, remaining);
-        }
+        let now = self.now();
+        let (age, remaining) = match self.hub.current() {
+            Some(held) => {
+                let age = now.ticks().saturating_sub(held.requested().ticks());
+                let remaining = held.over_from().map(|end| now.until(end));
+                (Duration::from_nanos(age), remaining)
+            }
+            None => (Duration::ZERO, Some(Duration::ZERO)),
+        };
+        self.events.token(age, remaining);
     }
 
     #[cfg(not(feature = "metrics"))]

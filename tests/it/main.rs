@@ -27,5 +27,7 @@ mod types;
 mod wakers;
 mod watching_changes;
 mod watching_logs;
+#[cfg(feature = "metrics")]
+mod watching_metrics;
 mod watching_status;
 mod windows;
