@@ -46,6 +46,8 @@ pub(crate) struct Line {
     pub(crate) message: String,
     /// `name=value` of each that has a value.
     pub(crate) fields: Vec<String>,
+    /// The name of each that may have one.
+    pub(crate) names: Vec<&'static str>,
     /// The names of the spans around it, the innermost first.
     pub(crate) within: Vec<&'static str>,
 }
@@ -108,6 +110,11 @@ impl fmt::Display for Line {
     }
 }
 
+fn names(metadata: &'static Metadata<'static>) -> Vec<&'static str> {
+    let names = metadata.fields().iter().map(|field| field.name());
+    names.filter(|name| *name != "message").collect()
+}
+
 impl Book {
     fn note(&mut self, metadata: &'static Metadata<'static>, fields: Fields, parent: Option<u64>) {
         let within = self.path(parent);
@@ -117,6 +124,7 @@ impl Book {
             target: metadata.target(),
             message: fields.message.unwrap_or_else(|| metadata.name().to_owned()),
             fields: fields.others,
+            names: names(metadata),
             within,
         });
     }

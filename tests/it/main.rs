@@ -26,6 +26,7 @@ mod token_server;
 mod types;
 mod wakers;
 mod watching_changes;
+mod watching_docs;
 mod watching_logs;
 #[cfg(feature = "metrics")]
 mod watching_metrics;
