@@ -129,7 +129,7 @@ impl TokenCache {
     /// cache closes. The passing of time alone is no change: a token that nobody asks for becomes
     /// stale unseen, unless the cache [keeps it fresh](TokenCacheBuilder::keep_fresh).
     ///
-    /// The channel holds the latest [`Status`] and ends when the last handle to the cache is
+    /// The channel holds the latest [`Status`], from the start the one of that moment, and ends when the last handle to the cache is
     /// dropped.
     ///
     /// # Example
@@ -146,9 +146,11 @@ impl TokenCache {
     /// # Ok(()) }
     /// ```
     pub fn subscribe(&self) -> watch::Receiver<Status> {
-        let receiver = self.shared.changes.subscribe();
-        // What it holds is as old as the last time that anybody watched.
+        let mut receiver = self.shared.changes.subscribe();
+        // What it holds is as old as the last time that anybody watched. What it holds from the
+        // start is no change.
         self.shared.publish();
+        receiver.mark_unchanged();
         receiver
     }
 

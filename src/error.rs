@@ -99,6 +99,9 @@ const PERMANENT: &[&str] = &[
 /// §3.5), for which some send a 400.
 const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down"];
 
+/// The other codes of RFC 6749 §5.2, which say no more of what passes than the status does.
+const OTHER_CODES: &[&str] = &["invalid_request", "invalid_grant"];
+
 /// Longest text of a server's that is kept.
 const QUOTE_LIMIT: usize = 256;
 
@@ -341,7 +344,7 @@ impl Error {
     /// What `error.type` is in logs and metrics: the server's code if it sent one of the known
     /// ones, else the kind. Of few values, as OpenTelemetry wants it.
     pub(crate) fn type_name(&self) -> &'static str {
-        let known = PERMANENT.iter().chain(PASSING).chain(&["invalid_grant"]);
+        let known = PERMANENT.iter().chain(PASSING).chain(OTHER_CODES);
         if let Some(code) = known.copied().find(|code| self.has_code(code)) {
             return code;
         }

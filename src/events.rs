@@ -68,7 +68,7 @@ impl Events {
                 tower_auth.fetch.duration = ?landing.duration,
                 tower_auth.fetch.attempts = landing.attempts,
                 tower_auth.fetch.waiters = landing.waiters,
-                tower_auth.token.lifetime = ?lifetime,
+                tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
                 "a token was fetched",
             ),
             Err(error) => tracing::warn!(
@@ -77,7 +77,7 @@ impl Events {
                 tower_auth.fetch.duration = ?landing.duration,
                 tower_auth.fetch.attempts = landing.attempts,
                 tower_auth.fetch.waiters = landing.waiters,
-                tower_auth.fetch.retry_in = ?landing.retry_in,
+                tower_auth.fetch.retry_in = landing.retry_in.map(tracing::field::debug),
                 "error.type" = error.type_name(),
                 error.message = %error,
                 http.response.status_code = error.status().map(|status| status.as_u16()),

@@ -434,6 +434,9 @@ fn settle(response: &impl AuthResponse, handle: &Handle) {
 #[cold]
 fn accepted(handle: &Handle) {
     handle.cache.accept(handle.token());
+    // By this request's own account too: it may not be the one in use any more. Afterwards: to the
+    // cache it would be no news otherwise.
+    handle.held().accept();
 }
 
 /// The refusal as the server sent it, with the reason why it stands.

@@ -57,36 +57,46 @@ impl Shared {
         result
     }
 
-    /// Shows the state as it is. Not under its lock: whoever watches is woken here. Of two that
-    /// publish at once the later state stays.
+    /// Shows the state as it is. Not under its lock: whoever watches is woken here.
     pub(crate) fn publish(&self) {
         self.gauge();
-        if self.changes.receiver_count() == 0 {
-            return;
+        if self.changes.receiver_count() > 0 {
+            show(&self.changes, self.status());
         }
-        let status = self.status();
-        self.changes.send_if_modified(|shown| {
-            let is_news = status.version > shown.version;
-            if is_news {
-                *shown = status;
-            }
-            is_news
-        });
     }
 
-    /// Sets the gauges of the token in hand.
+    /// Sets the gauges of the token in hand. Without one they are 0: those of the last token would
+    /// tell of one that nobody has.
     #[cfg(feature = "metrics")]
     pub(crate) fn gauge(&self) {
-        if let Some(held) = self.hub.current() {
-            let now = self.now();
-            let remaining = held.over_from().map(|end| now.until(end));
-            let age = Duration::from_nanos(now.ticks().saturating_sub(held.requested().ticks()));
-            self.events.token(age, remaining);
-        }
+        let now = self.now();
+        let (age, remaining) = match self.hub.current() {
+            Some(held) => {
+                let age = now.ticks().saturating_sub(held.requested().ticks());
+                let remaining = held.over_from().map(|end| now.until(end));
+                (Duration::from_nanos(age), remaining)
+            }
+            None => (Duration::ZERO, Some(Duration::ZERO)),
+        };
+        self.events.token(age, remaining);
     }
 
     #[cfg(not(feature = "metrics"))]
     pub(crate) fn gauge(&self) {}
+}
+
+/// Of two that are shown at once the later state stays. The same one is shown anew, since time has
+/// passed, but wakes nobody.
+fn show(changes: &watch::Sender<Status>, mut status: Status) {
+    changes.send_if_modified(|shown| {
+        let is_news = status.version > shown.version;
+        if status.version >= shown.version {
+            std::mem::swap(shown, &mut status);
+        }
+        is_news
+    });
+    // Outside of the channel's lock: in what was shown before there may be an error of a user's.
+    drop(status);
 }
 
 impl Task {
@@ -113,5 +123,37 @@ impl Task {
 
     fn lock(&self) -> MutexGuard<'_, Option<AbortHandle>> {
         self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Inside, because no test can hold a thread between its look at the state and what it shows of it.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::freshness::Windows;
+    use crate::status::Phase;
+
+    #[test]
+    fn of_two_changes_at_once_the_later_state_stays() {
+        let mut machine = Machine::new(Limits {
+            windows: Windows {
+                refresh_before: None,
+                expiry_margin: None,
+                jitter: 0.0,
+            },
+            fetch_timeout: Duration::ZERO,
+            attempt_floor: Duration::ZERO,
+        });
+        let first = machine.status(Moment::START);
+        drop(machine.ask(Moment::START));
+        let earlier = machine.status(Moment::START);
+        machine.close();
+        let later = machine.status(Moment::START);
+
+        let (changes, mut watcher) = watch::channel(first);
+        show(&changes, later);
+        assert!(watcher.has_changed().is_ok_and(|has_changed| has_changed));
+        show(&changes, earlier);
+        assert_eq!(watcher.borrow_and_update().phase(), Phase::Closed);
     }
 }

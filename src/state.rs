@@ -289,10 +289,13 @@ impl Machine {
         Verdict::Rejected
     }
 
-    /// A server accepted the token of this generation. Whether that lifted the latch.
+    /// A server accepted the token of this generation; once is enough. Whether that lifted the
+    /// latch.
     pub(crate) fn accept(&mut self, generation: u64) -> bool {
         match &self.state {
-            State::Holding { held, .. } if held.token().generation() == generation => {
+            State::Holding { held, .. }
+                if held.token().generation() == generation && !held.is_accepted() =>
+            {
                 held.accept();
                 self.version += 1;
                 self.latch.lift()

@@ -4,8 +4,7 @@
 //! all that the test prints of it, and searches that for the word.
 
 use std::convert::Infallible;
-use std::error::Error as StdError;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,10 +24,9 @@ use tower_auth::{
     AuthLayer, AuthRequest, Error, NotReplayed, Origin, Reason, Token, TokenCache, TokenSource,
 };
 use tower_test::mock;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::subscriber::DefaultGuard;
 
+use crate::log::{Log, all_text_of, listen};
 use crate::support::{Api, Fetch, call, paused, request, settle, source};
 
 /// The word that is in every secret.
@@ -70,82 +68,16 @@ fn the_search_finds_a_secret_however_it_is_spelled() {
     ));
 }
 
-/// What this crate logs on this thread, at every level, with every field and span.
-#[derive(Clone, Default)]
-struct Log {
-    text: Arc<Mutex<String>>,
-}
-
-impl Log {
-    fn line(&self, what: &str, metadata: &Metadata<'_>, fields: impl FnOnce(&mut Fields<'_>)) {
-        let text = &mut *self.text.lock().unwrap();
-        let (target, name) = (metadata.target(), metadata.name());
-        write!(text, "\n{what} {target} {name}").unwrap();
-        fields(&mut Fields(text));
-    }
-}
-
-struct Fields<'a>(&'a mut String);
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn StdError + 'static)) {
-        write!(self.0, " {field}={}", all_text_of(value)).unwrap();
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("tower_auth")
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        self.line("span", span.metadata(), |fields| span.record(fields));
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, values: &Record<'_>) {
-        values.record(&mut Fields(&mut self.text.lock().unwrap()));
-    }
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        self.line("event", event.metadata(), |fields| event.record(fields));
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-/// All that an error and those behind it say, in any way of printing them.
-fn all_text_of(error: &(dyn StdError + 'static)) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        write!(text, "{error} {error:#} {error:?} {error:#?}; ").unwrap();
-        next = error.source();
-    }
-    text
-}
-
 /// Looks at what is printed while it lives, and at its end at what was logged.
 struct Watch {
     log: Log,
-    _subscribed: tracing::subscriber::DefaultGuard,
+    _listening: DefaultGuard,
 }
 
 impl Watch {
     fn start() -> Self {
-        let log = Log::default();
-        Self {
-            _subscribed: tracing::subscriber::set_default(log.clone()),
-            log,
-        }
+        let (log, _listening) = listen();
+        Self { log, _listening }
     }
 
     #[track_caller]
@@ -164,7 +96,8 @@ impl Watch {
     /// What was logged.
     #[track_caller]
     fn end(self) -> String {
-        let log = self.log.text.lock().unwrap().clone();
+        let lines = self.log.all().into_iter();
+        let log: String = lines.map(|line| format!("{line}\n")).collect();
         assert!(!shows_a_secret(&log), "a secret was logged: {log}");
         log
     }

@@ -129,6 +129,36 @@ fn an_error_may_use_the_cache_as_it_is_dropped() {
     });
 }
 
+/// An error that has a look at the cache as it is dropped.
+#[derive(Debug, thiserror::Error)]
+#[error("down")]
+struct Watching(TokenCache);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        drop(self.0.subscribe());
+    }
+}
+
+#[test]
+fn an_error_may_watch_the_cache_as_it_is_dropped() {
+    no_deadlock(|| async {
+        let (source, mut fetches) = source();
+        let hands = Hands::default();
+        let cache = hands.cache(source).build();
+        // It is shown until the next attempt begins.
+        let _watcher = cache.subscribe();
+        let failing = tokio::spawn(cache.token());
+        let error = Error::other(Watching(cache.clone()));
+        fetches.next().await.answer(Err(error));
+        drop(failing.await);
+        hands.pass(Duration::from_secs(1));
+        let next = tokio::spawn(cache.token());
+        fetches.next().await.issue("token");
+        next.await.unwrap().unwrap();
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_waits_for_its_own_token_is_cut_off_and_not_for_ever() {
     let own = Arc::new(Mutex::new(None::<TokenCache>));
