@@ -17,6 +17,8 @@ mod json_login;
 mod keep_fresh;
 mod latch;
 mod layer;
+mod machine;
+mod machine_model;
 mod origins;
 mod outages;
 mod readiness;
