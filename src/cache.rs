@@ -202,10 +202,10 @@ impl TokenCache {
         &self.shared.place
     }
 
-    /// The generation of the token in use; 0 for none.
+    /// Whether it is the token in hand, as it was issued last. Takes no lock.
     #[inline]
-    pub(crate) fn generation(&self) -> u64 {
-        self.shared.hub.generation()
+    pub(crate) fn is_in_hand(&self, held: &Arc<Held>) -> bool {
+        self.shared.hub.is_in_hand(held)
     }
 
     /// The token in hand, if it can be served with nothing else to do. Takes no lock.

@@ -13,8 +13,8 @@ pub(crate) struct Hub {
     machine: Mutex<Machine>,
     /// The token that `machine` holds. Written under its lock.
     current: ArcSwapOption<Held>,
-    /// The generation of `current`, 0 for none: what a private copy is compared with.
-    generation: AtomicU64,
+    /// Where `current` is, 0 for none: what a private copy is compared with.
+    address: AtomicU64,
 }
 
 impl Hub {
@@ -22,14 +22,15 @@ impl Hub {
         Self {
             machine: Mutex::new(Machine::new(limits)),
             current: ArcSwapOption::empty(),
-            generation: AtomicU64::new(0),
+            address: AtomicU64::new(0),
         }
     }
 
-    /// The generation of the token in use; 0 for none.
+    /// Whether `held` is the token in hand, by a look at one number. As long as there is a `held`
+    /// to ask with, nothing else is where it is.
     #[inline]
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+    pub(crate) fn is_in_hand(&self, held: &Arc<Held>) -> bool {
+        self.address.load(Ordering::Acquire) == address(held)
     }
 
     /// The token in hand, if it can be served with nothing else to do. Takes no lock.
@@ -59,9 +60,9 @@ impl Hub {
         let held = machine.held();
         // Not by the generation: a source that keeps its token issues the same one for longer.
         if !is_same(self.current.load().as_ref(), held) {
-            let generation = held.map_or(0, |held| held.token().generation());
             self.current.store(held.cloned());
-            self.generation.store(generation, Ordering::Release);
+            self.address
+                .store(held.map_or(0, address), Ordering::Release);
         }
         let has_changed = machine.version() != version;
         drop(machine);
@@ -72,6 +73,10 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn address(held: &Arc<Held>) -> u64 {
+    Arc::as_ptr(held).addr() as u64
 }
 
 fn is_same(one: Option<&Arc<Held>>, other: Option<&Arc<Held>>) -> bool {

@@ -50,7 +50,8 @@ impl Stamp {
     pub(crate) fn in_hand(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
         match self {
             Self::Private(copy)
-                if copy.generation() == policy.cache.generation()
+                // Not by the generation: the same token may have been issued again, for less.
+                if policy.cache.is_in_hand(&copy.held)
                     && copy.held.serves_by(policy.cache.clock()) =>
             {
                 Some(Handle::Private(Arc::clone(copy)))
@@ -81,11 +82,6 @@ impl PrivateCopy {
     #[inline]
     fn credential(&self) -> Credential<'_> {
         self.held.token().credential(self.value.as_ref())
-    }
-
-    #[inline]
-    fn generation(&self) -> u64 {
-        self.held.token().generation()
     }
 }
 

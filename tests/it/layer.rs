@@ -572,6 +572,30 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
     );
 }
 
+/// A source that keeps its token issues clones of one. It is the same token, and another lifetime.
+#[tokio::test]
+async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less_and_has_expired() {
+    let (source, mut fetches) = source();
+    let (hands, minute) = (Hands::default(), Duration::from_secs(60));
+    let cache = hands.cache(source).build();
+    let api = Api::accepting(["kept"]);
+    let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let kept = Token::bearer("kept").unwrap();
+    let first = tokio::spawn(cache.token());
+    fetches.next().await.answer(Ok(kept.clone()));
+    first.await.unwrap().unwrap();
+    for _ in 0..3 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    let forced = tokio::spawn(cache.refresh_now());
+    fetches.next().await.answer(Ok(kept.expires_in(minute)));
+    forced.await.unwrap().unwrap();
+    hands.pass(minute);
+    let mut waiting = task::spawn(call(&mut client, request("")));
+    assert_pending!(waiting.poll());
+    assert_eq!(api.requests(), 3);
+}
+
 /// Many servers issue the same access token until it ends. That it expired here in the meantime
 /// makes it no other.
 #[tokio::test]

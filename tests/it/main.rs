@@ -18,6 +18,8 @@ mod keep_fresh;
 mod latch;
 mod layer;
 mod log;
+mod machine;
+mod machine_model;
 mod origins;
 mod outages;
 mod readiness;

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -53,6 +54,11 @@ impl Fetches {
         self.receiver.recv().await.expect("the source is gone")
     }
 
+    /// The next fetch, if it was asked for by now.
+    pub(crate) fn try_next(&mut self) -> Option<Fetch> {
+        self.receiver.try_recv().ok()
+    }
+
     /// Asks for a token, answers the fetch that takes with one of this lifetime, and waits until it
     /// is in hand.
     pub(crate) async fn issued(&mut self, cache: &TokenCache, secret: &str, lifetime: Duration) {
@@ -64,7 +70,7 @@ impl Fetches {
     /// Lets every task that can run do so, and then asserts that no fetch was asked for.
     pub(crate) async fn none(&mut self) {
         settle().await;
-        if let Ok(fetch) = self.receiver.try_recv() {
+        if let Some(fetch) = self.try_next() {
             panic!("a fetch that nobody needed: {}", fetch.reason);
         }
     }
@@ -89,9 +95,14 @@ impl Fetch {
         self.answer(Err(Error::other(message)));
     }
 
-    /// Lets the source panic.
+    /// Lets the source panic, as the test wants it and nobody needs to read.
     pub(crate) fn panic(self) {
-        self.with(|| panic!("a source that panics, as the test wants it"));
+        self.with(|| resume_unwind(Box::new("a source that panics")));
+    }
+
+    /// Whether whoever asked has stopped waiting.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.answer.is_closed()
     }
 
     fn with(self, answer: impl FnOnce() -> Result<Token, Error> + Send + 'static) {
