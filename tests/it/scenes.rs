@@ -11,12 +11,12 @@ use futures_util::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::oauth2::{ClientCredentials, TokenUrl};
+use tower_auth::oauth2::{Client, ClientCredentials, RefreshToken, TokenUrl};
 use tower_auth::{AuthLayer, Error, Reason, Replay, Token, TokenCache, TokenSource};
 use tower_service::Service;
 
 use crate::support::{Answering, Api, Counting, paused, request};
-use crate::token_server::{self, ID, SECRET, URL};
+use crate::token_server::{self, ID, SECRET, TokenServer, URL};
 
 /// A cache in paused time, by the name of `orders`.
 pub(crate) fn orders(source: impl TokenSource) -> TokenCache {
@@ -59,6 +59,10 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
     ] {
         errors.push((token_server::fetch(status, body).await.unwrap_err(), word));
     }
+    let dead = TokenServer::new(400, r#"{"error":"invalid_grant"}"#);
+    let client = Client::with_transport(URL, ID, SECRET, dead.transport()).unwrap();
+    let dead = RefreshToken::new(client, "dead").fetch(Reason::First).await;
+    errors.push((dead.unwrap_err(), "login_required"));
     // Those of this crate's own, by way of another cache.
     let hanging = paused(|_| std::future::pending());
     errors.push((hanging.build().token().await.unwrap_err(), "timeout"));
