@@ -47,7 +47,8 @@ say "tests without features"
 cargo test --locked --no-default-features --test it
 
 say "examples, against servers they start themselves"
-for example in quickstart hyper_client reqwest_client tonic_client axum_proxy; do
+for example in quickstart hyper_client reqwest_client tonic_client axum_proxy \
+  api_key json_login refresh_token; do
   echo "-- $example"
   cargo run --locked --quiet --all-features --example "$example"
 done

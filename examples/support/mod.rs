@@ -60,7 +60,7 @@ impl Servers {
 }
 
 /// Serves on a port of the system's choice, and returns the base URL.
-async fn serve(router: Router) -> io::Result<String> {
+pub async fn serve(router: Router) -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, router).await });

@@ -110,6 +110,45 @@ async fn tonic_client_is_refused_twice_and_loses_no_message() {
 }
 
 #[tokio::test]
+async fn api_key_rotates_its_key_and_no_request_fails() {
+    let run = example("api_key").run().await;
+    run.succeeded();
+    for when in [
+        "with the old key",
+        "with a new one",
+        "with both",
+        "with the old one taken",
+    ] {
+        assert!(run.line(when).ends_with("200 OK"), "{when}");
+    }
+    run.leaks_nothing(&["the-old-key", "the-new-key"]);
+}
+
+#[tokio::test]
+async fn json_login_logs_in_once_and_refreshes_twice() {
+    let run = example("json_login").run().await;
+    run.succeeded();
+    assert_eq!(run.line("1 login"), "1 login, 2 refreshes");
+    run.leaks_nothing(&["for-loopback-only", "access-"]);
+}
+
+#[cfg(feature = "file")]
+#[tokio::test]
+async fn refresh_token_goes_on_where_the_last_run_ended_until_a_login_is_needed() {
+    let run = example("refresh_token").run().await;
+    run.succeeded();
+    for (number, issued) in [(1, 2), (2, 4), (3, 6)] {
+        let line = format!("run {number}: {issued} tokens issued so far");
+        assert_eq!(run.line(&format!("run {number}")), line);
+    }
+    assert!(
+        run.line("the authorization server")
+            .ends_with("log in again")
+    );
+    run.leaks_nothing(&["refresh-0", "refresh-6", "access-"]);
+}
+
+#[tokio::test]
 async fn print_token_prints_the_token_and_a_newline_and_nothing_else() {
     let servers = Servers::start("https://api.example.com", "read").await;
     let run = example("print_token")
