@@ -7,7 +7,7 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
@@ -32,7 +32,7 @@ async fn things(State(keys): State<Keys>, headers: HeaderMap) -> Result<&'static
 #[tokio::main]
 async fn main() -> Result<(), Report> {
     let keys = Keys::new(Mutex::new(vec!["the-old-key"]));
-    let accept = |accepted| *keys.lock().unwrap_or_else(|e| e.into_inner()) = accepted;
+    let accept = |accepted| *keys.lock().unwrap_or_else(PoisonError::into_inner) = accepted;
     let api = Router::new().route("/things", get(things));
     let url = serve(api.with_state(Arc::clone(&keys))).await? + "/things";
 
