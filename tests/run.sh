@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs every check there is: format, lints, docs, each feature
-# alone, all tests, all examples. Stops at the first that fails.
+# alone, all tests, the model, all examples. Stops at the first that fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,6 +45,40 @@ cargo test --locked --all-features --doc
 
 say "tests without features"
 cargo test --locked --no-default-features --test it
+
+# A package of its own, so that nobody who depends on this one downloads what it stands on.
+model() { CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/model" "$@"; }
+manifest=tests/model/Cargo.toml
+
+say "the model: every order in which threads can meet"
+cargo fmt --manifest-path "$manifest" --check
+model cargo clippy --locked --manifest-path "$manifest" --all-targets -- -D warnings
+model cargo test --locked --manifest-path "$manifest"
+
+say "the model on the system's threads, many times over"
+model cargo clippy --locked --manifest-path "$manifest" --no-default-features --all-targets -- -D warnings
+model cargo test --locked --manifest-path "$manifest" --no-default-features
+
+say "the model under Miri"
+# Says which toolchain has Miri and the standard library's source. Without the latter Miri would
+# download it, unasked.
+miri_toolchain() {
+  local toolchain sysroot
+  for toolchain in "" +nightly; do
+    sysroot=$(RUSTUP_AUTO_INSTALL=0 rustc $toolchain --print sysroot 2>/dev/null) || continue
+    [ -d "$sysroot/lib/rustlib/src/rust/library" ] || continue
+    cargo $toolchain miri --version >/dev/null 2>&1 || continue
+    echo "toolchain=$toolchain"
+    return
+  done
+  return 1
+}
+if found=$(miri_toolchain); then
+  model cargo ${found#toolchain=} miri test --locked --manifest-path "$manifest" --no-default-features
+else
+  echo "skipped: no toolchain has both Miri and rust-src;" \
+    "rustup component add --toolchain nightly miri rust-src"
+fi
 
 say "examples, against servers they start themselves"
 for example in quickstart hyper_client reqwest_client tonic_client axum_proxy \

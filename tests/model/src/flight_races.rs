@@ -1,0 +1,155 @@
+//! Waits, pilots and those who give up, all at once.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::Scenario;
+use crate::flight::{Flight, Lost, Wait};
+use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
+
+pub(crate) const ALL: &[Scenario] = crate::scenarios![
+    each_wait_gets_the_value_whenever_it_is_polled,
+    a_wait_that_is_dropped_takes_no_other_with_it,
+    the_waker_that_replaced_another_is_the_one_woken,
+    nobody_waits_for_a_pilot_that_is_gone,
+    a_flight_lands_or_is_given_up_and_never_both,
+    a_waker_may_drop_another_wait_when_it_is_woken,
+    a_waker_may_drop_another_wait_when_it_is_dropped,
+];
+
+fn each_wait_gets_the_value_whenever_it_is_polled() {
+    in_orders_of(4, || {
+        let (flight, pilot) = Flight::take_off();
+        let waits = [flight.wait(), flight.wait()].map(|wait| spawn(move || block_on(wait)));
+        pilot.land(7);
+        for wait in waits {
+            assert_eq!(wait.join().unwrap(), Ok(7));
+        }
+        assert_eq!(block_on(flight.wait()), Ok(7), "late");
+    });
+}
+
+fn a_wait_that_is_dropped_takes_no_other_with_it() {
+    in_every_order(|| {
+        let (flight, pilot) = Flight::take_off();
+        let (mut fickle, patient) = (flight.wait(), flight.wait());
+        let patient = spawn(move || block_on(patient));
+        let fickle = spawn(move || {
+            let waker = Arc::new(Idle);
+            let polled = poll(&mut fickle, &Waker::from(Arc::clone(&waker)));
+            drop(fickle);
+            assert!(flight.waiting() <= 1, "it waits on");
+            (polled, waker)
+        });
+        pilot.land(7);
+        assert_eq!(patient.join().unwrap(), Ok(7));
+        let (polled, waker) = fickle.join().unwrap();
+        assert!(matches!(polled, Poll::Pending | Poll::Ready(Ok(7))));
+        assert_eq!(Arc::strong_count(&waker), 1, "its waker is kept");
+    });
+}
+
+fn the_waker_that_replaced_another_is_the_one_woken() {
+    in_every_order(|| {
+        let (flight, pilot) = Flight::take_off();
+        let mut wait = flight.wait();
+        let moved = spawn(move || match poll(&mut wait, Waker::noop()) {
+            Poll::Ready(landed) => landed,
+            Poll::Pending => block_on(wait),
+        });
+        pilot.land(7);
+        assert_eq!(moved.join().unwrap(), Ok(7));
+    });
+}
+
+fn nobody_waits_for_a_pilot_that_is_gone() {
+    in_orders_of(4, || {
+        let (flight, pilot) = Flight::<u32>::take_off();
+        let waits = [flight.wait(), flight.wait()].map(|wait| spawn(move || block_on(wait)));
+        drop(pilot);
+        for wait in waits {
+            assert_eq!(wait.join().unwrap(), Err(Lost));
+        }
+    });
+}
+
+fn a_flight_lands_or_is_given_up_and_never_both() {
+    in_orders_of(3, || {
+        let (flight, pilot) = Flight::take_off();
+        let waits = [flight.wait(), flight.wait()].map(|wait| spawn(move || block_on(wait)));
+        let landing = spawn(move || pilot.land(7));
+        flight.give_up();
+        let end = block_on(flight.wait());
+        assert!(matches!(end, Ok(7) | Err(Lost)));
+        for wait in waits {
+            assert_eq!(wait.join().unwrap(), end);
+        }
+        landing.join().unwrap();
+        assert_eq!(block_on(flight.wait()), end, "in the end");
+    });
+}
+
+fn a_waker_may_drop_another_wait_when_it_is_woken() {
+    in_every_order(|| {
+        let (flight, pilot) = Flight::take_off();
+        let (mut first, second) = (flight.wait(), seated(&flight));
+        let waker = Waker::from(Arc::new(DropsWhenWoken(Mutex::new(Some(second)))));
+        let polled = spawn(move || poll(&mut first, &waker).is_ready());
+        pilot.land(7);
+        polled.join().unwrap();
+        assert_eq!(block_on(flight.wait()), Ok(7));
+    });
+}
+
+fn a_waker_may_drop_another_wait_when_it_is_dropped() {
+    in_every_order(|| {
+        let (flight, pilot) = Flight::take_off();
+        let (mut first, second, third) = (flight.wait(), seated(&flight), seated(&flight));
+        let polled = spawn(move || {
+            // One by being replaced, and one with the wait.
+            for other in [second, third] {
+                let waker = Waker::from(Arc::new(DropsWithIt(other)));
+                let _landed = poll(&mut first, &waker);
+            }
+        });
+        pilot.land(7);
+        polled.join().unwrap();
+        assert_eq!(block_on(flight.wait()), Ok(7));
+    });
+}
+
+/// A wait that has been polled, so that its end takes the lock.
+fn seated(flight: &Flight<u32>) -> Wait<u32> {
+    let mut wait = flight.wait();
+    assert!(poll(&mut wait, Waker::noop()).is_pending());
+    wait
+}
+
+fn poll(wait: &mut Wait<u32>, waker: &Waker) -> Poll<Result<u32, Lost>> {
+    Pin::new(wait).poll(&mut Context::from_waker(waker))
+}
+
+/// Of a task that is polled again for other reasons.
+struct Idle;
+
+impl Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// Of a task that, once it goes on, is done with the other.
+struct DropsWhenWoken(Mutex<Option<Wait<u32>>>);
+
+impl Wake for DropsWhenWoken {
+    fn wake(self: Arc<Self>) {
+        let other = self.0.lock().unwrap().take();
+        drop(other);
+    }
+}
+
+/// Of a task that nobody else holds: it goes with its last waker.
+struct DropsWithIt(#[expect(dead_code, reason = "dropped, never read")] Wait<u32>);
+
+impl Wake for DropsWithIt {
+    fn wake(self: Arc<Self>) {}
+}

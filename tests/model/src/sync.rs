@@ -1,0 +1,47 @@
+//! The names of `src/sync.rs`, by loom.
+
+use std::sync::Arc;
+
+pub(crate) use std::sync::PoisonError;
+
+pub(crate) use loom::sync::{Mutex, MutexGuard};
+
+pub(crate) mod atomic {
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+}
+
+use atomic::{AtomicU64, Ordering};
+
+/// In the place of arc_swap's, which loom can't look into.
+///
+/// A load acquires what a store released, and may miss the latest store unless something else
+/// orders the two. arc_swap promises no less, so what holds here holds there.
+pub(crate) struct ArcSwapOption<T> {
+    /// All that were ever stored. Not loom's lock: it only keeps the values, and orders nothing.
+    values: std::sync::Mutex<Vec<Option<Arc<T>>>>,
+    /// Which of them is the one.
+    latest: AtomicU64,
+}
+
+impl<T> ArcSwapOption<T> {
+    pub(crate) fn empty() -> Self {
+        Self {
+            values: std::sync::Mutex::new(vec![None]),
+            latest: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn load(&self) -> Option<Arc<T>> {
+        let latest = self.latest.load(Ordering::Acquire);
+        self.values.lock().unwrap()[latest as usize].clone()
+    }
+
+    pub(crate) fn store(&self, value: Option<Arc<T>>) {
+        let mut values = self.values.lock().unwrap();
+        let index = values.len() as u64;
+        values.push(value);
+        // Another thread may come in at the store.
+        drop(values);
+        self.latest.store(index, Ordering::Release);
+    }
+}

@@ -1,0 +1,44 @@
+//! Threads of the system, many times over.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+pub(crate) use std::thread::spawn;
+
+/// Miri is some thousand times slower, and switches threads where it likes.
+const TIMES: usize = if cfg!(miri) { 20 } else { 2_000 };
+
+/// Longer than any scenario takes: who sleeps for so long was forgotten.
+const FOR_EVER: Duration = Duration::from_secs(30);
+
+pub(crate) fn in_every_order(scenario: impl Fn() + Send + Sync + 'static) {
+    (0..TIMES).for_each(|_| scenario());
+}
+
+pub(crate) fn in_orders_of(_switches: usize, scenario: impl Fn() + Send + Sync + 'static) {
+    in_every_order(scenario);
+}
+
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        let since = Instant::now();
+        thread::park_timeout(FOR_EVER);
+        assert!(since.elapsed() < FOR_EVER, "nobody woke this thread");
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
