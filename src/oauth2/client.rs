@@ -10,6 +10,7 @@ use super::transport::{DynTransport, Transport};
 use super::url::TokenUrl;
 use crate::error::Error;
 use crate::secret::SecretSource;
+use crate::token::Token;
 
 /// A client registered at an authorization server (RFC 6749 §2): where it asks for tokens, as whom,
 /// and how.
@@ -19,6 +20,7 @@ use crate::secret::SecretSource;
 /// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth) |
 /// | body | a form; [`json`](Self::json) |
 /// | [`timeout`](Self::timeout) of the whole exchange | 10 s |
+/// | [`revoke_at`](Self::revoke_at) | nowhere |
 ///
 /// The address is `https`, or `http` to loopback, which is checked at once; [`TokenUrl`] has the
 /// way around it. Redirects are not followed, and an answer longer than 64 KiB is refused. Each
@@ -148,6 +150,29 @@ impl Client {
     pub fn json(mut self) -> Self {
         self.endpoint.format = Format::Json;
         self
+    }
+
+    /// Where tokens are revoked (RFC 7009 §2). When the cache is
+    /// [closed](crate::TokenCache::close), the access token in hand is; default: none is.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    pub fn revoke_at<U>(mut self, url: U) -> Result<Self, Error>
+    where
+        U: TryInto<TokenUrl>,
+        Error: From<U::Error>,
+    {
+        self.endpoint.revocation = Some(url.try_into()?);
+        Ok(self)
+    }
+
+    /// Takes the access token back, if there is one and it is known where.
+    pub(crate) async fn revoke(&self, token: Option<Token>) -> Result<(), Error> {
+        match token {
+            Some(token) => self.endpoint.revoke(token.secret(), "access_token").await,
+            None => Ok(()),
+        }
     }
 
     /// Bounds the whole exchange, from connecting to the last byte of the answer; default 10 s.

@@ -289,6 +289,10 @@ impl TokenSource for ClientCredentials {
         let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
         reply.into_token(requested, self.assumed_lifetime)
     }
+
+    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+        self.client.revoke(last).await
+    }
 }
 
 impl fmt::Debug for ClientCredentials {

@@ -4,7 +4,7 @@ use super::client_auth::{ClientAuth, Identity};
 use super::exchange::{Exchange, Question};
 use super::params::{Format, Params};
 use super::redact::Redactor;
-use super::reply::TokenReply;
+use super::reply::{Answer, TokenReply};
 use super::transport::DynTransport;
 use super::url::TokenUrl;
 use crate::error::{Error, Kind};
@@ -15,6 +15,8 @@ pub(crate) struct TokenEndpoint {
     pub(crate) exchange: Exchange,
     pub(crate) client: ClientAuth,
     pub(crate) format: Format,
+    /// Where tokens are revoked.
+    pub(crate) revocation: Option<TokenUrl>,
 }
 
 impl TokenEndpoint {
@@ -23,6 +25,7 @@ impl TokenEndpoint {
             exchange: Exchange::new(url, transport),
             client,
             format: Format::default(),
+            revocation: None,
         }
     }
 
@@ -32,17 +35,48 @@ impl TokenEndpoint {
     }
 
     async fn ask(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
+        let (answer, redactor) = self.post(&self.exchange, grant, self.format).await?;
+        answer.read(redactor)
+    }
+
+    /// Takes a token back (RFC 7009 §2.1), if it is known where. One that isn't good any more is
+    /// none to the server, and no error (§2.2).
+    pub(crate) async fn revoke(&self, token: &str, hint: &str) -> Result<(), Error> {
+        let Some(url) = &self.revocation else {
+            return Ok(());
+        };
+        let exchange = self.exchange.to(url.clone());
+        let mut params = Params::default();
+        params.push_secret("token", token);
+        params.push("token_type_hint", hint);
+        let revoke = async {
+            // Always a form: §2.1 knows nothing else.
+            let (answer, redactor) = self.post(&exchange, params, Format::Form).await?;
+            answer.done(
+                redactor,
+                "the revocation endpoint refused to revoke a token",
+            )
+        };
+        exchange.within(revoke).await
+    }
+
+    async fn post(
+        &self,
+        exchange: &Exchange,
+        mut params: Params<'_>,
+        format: Format,
+    ) -> Result<(Answer, Redactor), Error> {
         let client = self.client.identify().await?;
-        let mut params = grant;
         client.add_to(&mut params);
         let unwritable = || Error::new(Kind::Config, "the token request can't be written");
         let question = Question {
-            body: params.encode(self.format).ok_or_else(unwritable)?,
-            content_type: self.format.content_type(),
+            body: params.encode(format).ok_or_else(unwritable)?,
+            content_type: format.content_type(),
             authorization: client.header(),
         };
-        let answer = self.exchange.post(question).await?;
-        answer.read(redactor(&params, &client))
+        let answer = exchange.post(question).await?;
+        let redactor = redactor(&params, &client);
+        Ok((answer, redactor))
     }
 }
 

@@ -193,6 +193,11 @@ impl TokenSource for RefreshToken {
         let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
         reply.into_token(requested, self.assumed_lifetime)
     }
+
+    /// The refresh token stays good: the end of a process is no logout.
+    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+        self.client.revoke(last).await
+    }
 }
 
 fn is_same(one: &SecretString, other: &SecretString) -> bool {

@@ -101,7 +101,30 @@ impl Answer {
         issued(members, now).map_err(|what| unusable(self.status, what))
     }
 
-    fn denied(&self, members: &Members, mut redactor: Redactor) -> Error {
+    /// What an endpoint answered that has nothing to issue: `Ok` if it did as it was told.
+    pub(crate) fn done(&self, redactor: Redactor, refused: &'static str) -> Result<(), Error> {
+        if self.status.is_success() {
+            return Ok(());
+        }
+        let members = members::parse(&self.body).unwrap_or_default();
+        Err(Error::denied(refused, self.reply(&members, redactor)))
+    }
+
+    fn denied(&self, members: &Members, redactor: Redactor) -> Error {
+        let reply = self.reply(members, redactor);
+        let message = match reply.code.as_deref() {
+            Some("invalid_client") => {
+                "the token endpoint doesn't accept this client; check the id, the secret, and \
+                 whether it wants them in the body or as basic authentication"
+            }
+            _ if self.status.is_server_error() => "the token endpoint failed",
+            _ => "the token endpoint refused to issue a token",
+        };
+        Error::denied(message, reply)
+    }
+
+    /// What is kept of a refusal.
+    fn reply(&self, members: &Members, mut redactor: Redactor) -> Reply {
         for token in [&members.access_token, &members.refresh_token] {
             if let Some(token) = token.text() {
                 redactor.hide(token);
@@ -116,21 +139,12 @@ impl Answer {
             }
         });
         let description = members.error_description.text();
-        let message = match code.as_deref() {
-            Some("invalid_client") => {
-                "the token endpoint doesn't accept this client; check the id, the secret, and \
-                 whether it wants them in the body or as basic authentication"
-            }
-            _ if self.status.is_server_error() => "the token endpoint failed",
-            _ => "the token endpoint refused to issue a token",
-        };
-        let reply = Reply {
+        Reply {
             status: self.status,
             description: description.map(|text| redactor.redact(text)),
             retry_after: retry_after::parse(&self.headers, self.started),
             code,
-        };
-        Error::denied(message, reply)
+        }
     }
 
     fn malformed(&self, malformed: Malformed, redactor: &Redactor) -> Error {

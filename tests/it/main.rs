@@ -27,6 +27,7 @@ mod refresh_file;
 mod refresh_token;
 mod refusals;
 mod replay;
+mod revocation;
 mod scenes;
 mod secret_source;
 mod secrets;
