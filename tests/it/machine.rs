@@ -145,41 +145,56 @@ fn any_rules(attempts: u32) -> impl Strategy<Value = Rules> {
     })
 }
 
-/// What kind of a day it is.
+/// What kind of a day it is. No one kind leads everywhere: a latch falls for the third time only if
+/// nothing is accepted for long, and a backoff is long only if nothing is issued.
 #[derive(Clone, Copy, Debug)]
 struct Day {
-    /// How many of the new tokens the API accepts.
+    /// How many of the tokens are new, and how many of them the API accepts.
+    new: f64,
     good: f64,
-    /// How often the source answers, how often it fails, and how often no timer runs.
+    /// How often the source answers, and how often it fails.
     issues: u32,
     failures: u32,
+    /// How often its tokens are good for no longer than a second or two.
+    shorts: u32,
+    /// How often the API isn't ready, and how often no timer runs.
+    busy: u32,
     stalls: u32,
 }
 
-const DAYS: [Day; 4] = [
+const FAIR: Day = Day {
+    new: 0.9,
+    good: 0.8,
+    issues: 30,
+    failures: 6,
+    shorts: 3,
+    busy: 3,
+    stalls: 1,
+};
+
+/// Nothing is accepted, the source is down, no timer runs, tokens end before they are sent.
+const DAYS: [Day; 5] = [
+    FAIR,
     Day {
-        good: 0.8,
-        issues: 30,
-        failures: 6,
-        stalls: 1,
-    },
-    Day {
+        new: 0.5,
         good: 0.0,
-        issues: 30,
-        failures: 2,
-        stalls: 1,
+        ..FAIR
     },
     Day {
-        good: 0.8,
         issues: 4,
         failures: 30,
-        stalls: 1,
+        ..FAIR
     },
     Day {
-        good: 0.8,
         issues: 8,
-        failures: 2,
         stalls: 20,
+        ..FAIR
+    },
+    Day {
+        good: 0.4,
+        shorts: 30,
+        busy: 15,
+        ..FAIR
     },
 ];
 
@@ -212,7 +227,7 @@ fn any_step(day: Day) -> impl Strategy<Value = Step> {
         2 => index().prop_map(Drop),
         6 => (index(), select(vec![200, 401, 401, 500]))
             .prop_map(|(call, status)| Respond { call, status }),
-        day.issues => (index(), any_lifetime(), prop::bool::weighted(0.85), good).prop_map(
+        day.issues => (index(), any_lifetime(day), prop::bool::weighted(day.new), good).prop_map(
             |(fetch, lifetime, is_new, is_good)| Issue { fetch, lifetime, is_new, is_good }
         ),
         day.failures => (index(), any_kind(), option::weighted(0.2, any_wait())).prop_map(
@@ -223,7 +238,7 @@ fn any_step(day: Day) -> impl Strategy<Value = Step> {
         1 => index().prop_map(Admit),
         3 => index().prop_map(Reject),
         1 => index().prop_map(Accept),
-        3 => any::<bool>().prop_map(Busy),
+        day.busy => any::<bool>().prop_map(Busy),
         5 => (any_wait(), any_move(day)).prop_map(|(span, way)| Pass(span, way)),
         16 => (index(), any::<bool>(), any_move(day)).prop_map(
             |(edge, is_early, way)| PassUpTo { edge, is_early, way }
@@ -253,11 +268,11 @@ fn any_wait() -> impl Strategy<Value = i64> {
     .prop_map(|wait| wait * 2)
 }
 
-fn any_lifetime() -> impl Strategy<Value = Lifetime> {
+fn any_lifetime(day: Day) -> impl Strategy<Value = Lifetime> {
     // A fourth of it is in even milliseconds too.
     let span = prop_oneof![
         1 => Just(0),
-        3 => 1..200_i64,
+        day.shorts => 1..200_i64,
         2 => 200..8_000_i64,
         4 => 8_000..150_000_i64,
         4 => Just(3_600_000 / 8),
@@ -545,11 +560,14 @@ impl Trial {
 
     // ---- the source
 
-    /// Takes one of the open fetches. Somebody asks first, if there is none.
+    /// Takes one of the open fetches. If there is none, somebody asks first, and it is waited for.
     async fn open(&mut self, fetch: Index) -> Option<(usize, Fetch)> {
         if self.open.is_empty() {
             self.ask(false);
             self.settle().await;
+            if let Some(delay) = self.model.delay() {
+                self.pass_all(delay).await;
+            }
         }
         let fetch = pick(fetch, self.open.len())?;
         Some(self.open.remove(fetch))

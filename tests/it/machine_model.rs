@@ -442,6 +442,14 @@ impl Model {
         }
     }
 
+    /// How long it is until the flight in the air begins, or begins again.
+    pub(crate) fn delay(&self) -> Option<i64> {
+        match self.flights[self.in_the_air?].task {
+            Task::Delayed { until } | Task::Pausing { until, .. } => Some(until - self.now.timers),
+            Task::Asking { .. } | Task::Done => None,
+        }
+    }
+
     /// How far it is to all that the clocks decide on.
     pub(crate) fn edges(&self) -> Vec<i64> {
         let now = self.now.clocks;
