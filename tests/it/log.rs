@@ -4,19 +4,26 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 /// Takes in what the crate logs, and these tests, until the guard is dropped. On this thread.
 pub(crate) fn listen() -> (Log, DefaultGuard) {
+    LazyLock::force(&IDLE);
     let log = Log::default();
     let guard = tracing::subscriber::set_default(log.clone());
     (log, guard)
 }
+
+/// Listeners on no thread. A place in the code that logs for the first time is asked about once and
+/// for all threads: where there is one listener or none, by the thread that it runs on. That of a
+/// test which doesn't listen would have it that nobody does.
+static IDLE: LazyLock<[Dispatch; 2]> =
+    LazyLock::new(|| [Log::default(), Log::default()].map(Dispatch::new));
 
 #[derive(Clone, Default)]
 pub(crate) struct Log {

@@ -39,6 +39,7 @@ mod wakers;
 mod watching_changes;
 mod watching_docs;
 mod watching_logs;
+#[cfg(feature = "metrics")]
 mod watching_metrics;
 mod watching_status;
 mod windows;

@@ -554,7 +554,9 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
                     watch.print(&code);
                 }
             }
-            let layer = AuthLayer::new(source);
+            // One attempt says all: between two there is a pause.
+            let cache = TokenCache::builder(source).fetch_attempts(1).build();
+            let layer = AuthLayer::from(cache);
             let client = layer.layer(Api::default());
             match client.oneshot(request("")).await {
                 Ok(response) => watch.print(&response),
