@@ -129,8 +129,8 @@ impl TokenCache {
     /// cache closes. The passing of time alone is no change: a token that nobody asks for becomes
     /// stale unseen, unless the cache [keeps it fresh](TokenCacheBuilder::keep_fresh).
     ///
-    /// The channel holds the latest [`Status`], from the start the one of that moment, and ends when the last handle to the cache is
-    /// dropped.
+    /// The channel holds the latest [`Status`], from the start the one of that moment, and ends when
+    /// the last handle to the cache is dropped.
     ///
     /// # Example
     ///

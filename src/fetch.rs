@@ -107,7 +107,7 @@ impl InFlight {
         attempts: &mut u32,
     ) -> Result<Fetched, Error> {
         let shared = &self.shared;
-        let jitter = shared.limits.windows.jitter > 0.0;
+        let jitter = shared.limits.windows.has_jitter();
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, jitter);
         loop {
             *attempts += 1;

@@ -30,6 +30,11 @@ const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 impl Windows {
+    /// Whether anything is left to chance.
+    pub(crate) fn has_jitter(&self) -> bool {
+        self.jitter > 0.0
+    }
+
     /// A token whose fetch was started at `requested` and that is here `now`.
     pub(crate) fn hold(&self, token: Token, requested: Moment, now: Moment) -> Held {
         let lifetime = match token.expiry() {

@@ -272,7 +272,11 @@ where
             };
         }
         let handle = Handle::Shared(self.policy, held);
-        let prepared = handle.prepare(&mut self.request, handle.credential());
+        let prepared = handle.prepare(
+            &mut self.request,
+            handle.token().place(),
+            handle.credential(),
+        );
         if let Prepared::Never(error) = prepared {
             return State::Failed { error: Some(error) };
         }

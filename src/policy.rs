@@ -22,16 +22,12 @@ pub(crate) struct Policy {
 impl Policy {
     /// Whether a credential is to be put on the request. Not if the caller has put one on it in
     /// this place: it is left as it is then, and it is none of our business where it goes.
+    #[inline]
     pub(crate) fn admits(&self, request: &impl AuthRequest, place: &Place) -> Result<bool, Error> {
         let is_callers = match place {
             Place::Header(name) => request.headers().contains_key(name),
             Place::Query(name) => request.has_query(name),
         };
-        self.admits_if(request, is_callers)
-    }
-
-    #[inline]
-    fn admits_if(&self, request: &impl AuthRequest, is_callers: bool) -> Result<bool, Error> {
         if is_callers && !self.replace_existing {
             return Ok(false);
         }
@@ -46,16 +42,13 @@ impl Policy {
     pub(crate) fn prepare<Req>(
         &self,
         request: &mut Req,
+        place: &Place,
         credential: Credential<'_>,
     ) -> Prepared<Req::Copy>
     where
         Req: AuthRequest,
     {
-        let is_callers = match credential {
-            Credential::Header(name, _) => request.headers().contains_key(name),
-            Credential::Query(name, _) => request.has_query(name),
-        };
-        match self.admits_if(request, is_callers) {
+        match self.admits(request, place) {
             Ok(true) => {}
             Ok(false) => return Prepared::Callers,
             Err(error) => return Prepared::Never(error),

@@ -149,7 +149,7 @@ pub(crate) enum Due {
 
 impl Machine {
     pub(crate) fn new(limits: Limits) -> Self {
-        let jitter = limits.windows.jitter > 0.0;
+        let jitter = limits.windows.has_jitter();
         Self {
             state: State::Empty,
             limits,
