@@ -59,6 +59,7 @@ mod backoff;
 mod clock;
 mod error;
 mod secret;
+mod secret_file;
 mod token;
 
 mod challenge;

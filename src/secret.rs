@@ -2,16 +2,15 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::{env, fs};
 
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
 
 use crate::error::{BoxError, Error, Kind};
+use crate::secret_file::{self, off_the_runtime};
 
 /// Where a secret is read from: anew for each fetch, so that it can be rotated under a running
 /// service.
@@ -31,11 +30,11 @@ use crate::error::{BoxError, Error, Kind};
 /// ```
 #[derive(Clone)]
 pub struct SecretSource {
-    place: Place,
+    kept: Kept,
 }
 
 #[derive(Clone)]
-enum Place {
+enum Kept {
     Value(SecretString),
     Env(Arc<str>),
     File(Arc<Path>),
@@ -45,14 +44,11 @@ enum Place {
 type Asked = Pin<Box<dyn Future<Output = Result<SecretString, BoxError>> + Send>>;
 type Ask = Arc<dyn Fn() -> Asked + Send + Sync>;
 
-/// No secret is longer, and a path that was mistaken shouldn't fill the memory.
-const FILE_LIMIT: u64 = 64 * 1024;
-
 impl SecretSource {
     /// An environment variable of this process.
     pub fn env(name: impl Into<Arc<str>>) -> Self {
         Self {
-            place: Place::Env(name.into()),
+            kept: Kept::Env(name.into()),
         }
     }
 
@@ -61,7 +57,7 @@ impl SecretSource {
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path: PathBuf = path.into();
         Self {
-            place: Place::File(Arc::from(path)),
+            kept: Kept::File(Arc::from(path)),
         }
     }
 
@@ -72,7 +68,7 @@ impl SecretSource {
         Fut: Future<Output = Result<SecretString, BoxError>> + Send + 'static,
     {
         Self {
-            place: Place::Asked(Arc::new(move || Box::pin(ask()))),
+            kept: Kept::Asked(Arc::new(move || Box::pin(ask()))),
         }
     }
 
@@ -87,11 +83,11 @@ impl SecretSource {
     ///
     /// Nothing is lost.
     pub async fn read(&self) -> Result<SecretString, Error> {
-        let secret = match &self.place {
-            Place::Value(secret) => secret.clone(),
-            Place::Env(name) => from_env(name)?,
-            Place::File(path) => from_file(path).await?,
-            Place::Asked(ask) => ask().await.map_err(Error::other)?,
+        let secret = match &self.kept {
+            Kept::Value(secret) => secret.clone(),
+            Kept::Env(name) => from_env(name)?,
+            Kept::File(path) => from_file(path).await?,
+            Kept::Asked(ask) => ask().await.map_err(Error::other)?,
         };
         if secret.expose_secret().is_empty() {
             return Err(wrong(format!("{self} is empty")));
@@ -101,9 +97,9 @@ impl SecretSource {
 
     /// The secret, if it is one that stays as it is.
     pub(crate) fn value(&self) -> Option<&SecretString> {
-        match &self.place {
-            Place::Value(secret) => Some(secret),
-            Place::Env(_) | Place::File(_) | Place::Asked(_) => None,
+        match &self.kept {
+            Kept::Value(secret) => Some(secret),
+            Kept::Env(_) | Kept::File(_) | Kept::Asked(_) => None,
         }
     }
 
@@ -127,57 +123,40 @@ fn from_env(name: &str) -> Result<SecretString, Error> {
     }
 }
 
-/// Off the runtime's threads where there is one: the file may be on a network.
 async fn from_file(path: &Arc<Path>) -> Result<SecretString, Error> {
-    let blocking = {
-        let path = Arc::clone(path);
-        move || read_file(&path)
-    };
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => runtime
-            .spawn_blocking(blocking)
-            .await
-            .unwrap_or_else(|error| Err(wrong("the runtime is shutting down").with_source(error))),
-        Err(_) => blocking(),
-    }
+    let path = Arc::clone(path);
+    off_the_runtime(move || read_file(&path))
+        .await
+        .unwrap_or_else(|error| Err(wrong("the runtime is shutting down").with_source(error)))
 }
 
 fn read_file(path: &Path) -> Result<SecretString, Error> {
-    let unread = |error: std::io::Error| {
+    let text = fs::File::open(path).and_then(secret_file::read);
+    let text = text.map_err(|error| {
         wrong(format!("the file {} can't be read", path.display())).with_source(error)
-    };
-    let file = fs::File::open(path).map_err(unread)?;
-    // As long as it can get, for what a growing buffer leaves behind isn't zeroized.
-    let mut text = Zeroizing::new(String::with_capacity(FILE_LIMIT as usize + 1));
-    file.take(FILE_LIMIT + 1)
-        .read_to_string(&mut text)
-        .map_err(unread)?;
-    if text.len() as u64 > FILE_LIMIT {
-        return Err(wrong(format!(
-            "the file {} is longer than 64 KiB",
-            path.display()
-        )));
-    }
+    })?;
+    let too_long = || wrong(format!("the file {} is longer than 64 KiB", path.display()));
+    let text = text.ok_or_else(too_long)?;
     Ok(SecretString::from(text.trim_end()))
 }
 
 /// As it stands in messages: its place, and nothing of what is there.
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Value(_) => f.write_str("the secret"),
-            Place::Env(name) => write!(f, "the variable {name}"),
-            Place::File(path) => write!(f, "the file {}", path.display()),
-            Place::Asked(_) => f.write_str("the secret that was asked for"),
+        match &self.kept {
+            Kept::Value(_) => f.write_str("the secret"),
+            Kept::Env(name) => write!(f, "the variable {name}"),
+            Kept::File(path) => write!(f, "the file {}", path.display()),
+            Kept::Asked(_) => f.write_str("the secret that was asked for"),
         }
     }
 }
 
 impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Value(_) => f.write_str("SecretSource([redacted])"),
-            Place::Env(_) | Place::File(_) | Place::Asked(_) => write!(f, "SecretSource({self})"),
+        match &self.kept {
+            Kept::Value(_) => f.write_str("SecretSource([redacted])"),
+            Kept::Env(_) | Kept::File(_) | Kept::Asked(_) => write!(f, "SecretSource({self})"),
         }
     }
 }
@@ -185,7 +164,7 @@ impl fmt::Debug for SecretSource {
 impl From<SecretString> for SecretSource {
     fn from(secret: SecretString) -> Self {
         Self {
-            place: Place::Value(secret),
+            kept: Kept::Value(secret),
         }
     }
 }

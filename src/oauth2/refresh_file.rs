@@ -2,16 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::NamedTempFile;
-use tokio::runtime::Handle;
-use zeroize::Zeroizing;
 
 use super::refresh_store::RefreshTokenStore;
 use crate::error::BoxError;
+use crate::secret_file::{self, off_the_runtime};
 
 /// Keeps a refresh token in a file that only its owner may read (mode 0600), for command lines and
 /// services on one machine.
@@ -43,9 +42,6 @@ pub struct RefreshTokenFile {
     path: PathBuf,
 }
 
-/// A refresh token is at most as long as an answer of the token endpoint.
-const LIMIT: u64 = 64 * 1024;
-
 impl RefreshTokenFile {
     /// The file at `path`, which needn't exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -61,24 +57,12 @@ impl RefreshTokenFile {
 impl RefreshTokenStore for RefreshTokenFile {
     async fn load(&self) -> Result<Option<SecretString>, BoxError> {
         let path = self.path.clone();
-        off_the_runtime(move || load(&path)).await
+        off_the_runtime(move || load(&path)).await?
     }
 
     async fn save(&self, token: SecretString) -> Result<(), BoxError> {
         let path = self.path.clone();
-        off_the_runtime(move || save(&path, &token)).await
-    }
-}
-
-/// A disk may take its time.
-async fn off_the_runtime<T, F>(work: F) -> Result<T, BoxError>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, BoxError> + Send + 'static,
-{
-    match Handle::try_current() {
-        Ok(runtime) => runtime.spawn_blocking(work).await?,
-        Err(_) => work(),
+        off_the_runtime(move || save(&path, &token)).await?
     }
 }
 
@@ -89,16 +73,11 @@ fn load(path: &Path) -> Result<Option<SecretString>, BoxError> {
         Err(error) => return Err(at(path, &error)),
     };
     check_mode(path, &file)?;
-    let mut text = Zeroizing::new(String::with_capacity(LIMIT as usize + 1));
-    let read = file.take(LIMIT + 1).read_to_string(&mut text);
-    read.map_err(|error| at(path, &error))?;
-    if text.len() as u64 > LIMIT {
-        return Err(format!(
-            "{}: longer than 64 KiB, so no refresh token",
-            path.display()
-        )
-        .into());
-    }
+    let text = secret_file::read(file).map_err(|error| at(path, &error))?;
+    let Some(text) = text else {
+        let path = path.display();
+        return Err(format!("{path}: longer than 64 KiB, so no refresh token").into());
+    };
     let token = text.trim();
     Ok((!token.is_empty()).then(|| SecretString::from(token)))
 }
