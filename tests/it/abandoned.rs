@@ -3,11 +3,10 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::{Reason, Token, TokenCache};
 
-use crate::support::{Counting, Fetch, Fetches, Hands, settle, source};
+use crate::support::{Counting, Fetch, Fetches, Hands, runtime, settle, source};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// After so long a flight is given up: its runtime runs no timers.
@@ -27,10 +26,6 @@ async fn stale(cache: &TokenCache, fetches: &mut Fetches, hands: &Hands) -> Toke
     let token = caller.await.unwrap().unwrap();
     hands.set(HOUR - Duration::from_secs(300));
     token
-}
-
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::{Error, Reason, Token, TokenCache};
 
-use crate::support::{Counting, paused, settle, source};
+use crate::support::{Counting, paused, runtime, settle, source};
 
 #[tokio::test]
 async fn ten_thousand_callers_on_an_empty_cache_are_one_fetch() {
@@ -206,13 +206,6 @@ async fn the_fetch_timeout_is_a_setting() {
     let _hanging = fetches.next().await;
     advance(Duration::from_millis(50)).await;
     assert!(caller.await.unwrap().unwrap_err().is_timeout());
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
 }
 
 #[test]

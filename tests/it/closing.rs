@@ -11,7 +11,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, Phase, Reason, Token, TokenCache, TokenSource};
 
-use crate::support::{Api, paused, request, settle, source};
+use crate::support::{Api, paused, request, runtime, settle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -289,12 +289,6 @@ async fn a_refusal_after_the_end_is_the_callers() {
 /// Such a flight can be ended by nobody, but those who wait for it can be told.
 #[test]
 fn a_flight_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
     let (source, _fetches) = source();
     let cache = TokenCache::builder(source)
         .close_timeout(Duration::ZERO)

@@ -1,7 +1,6 @@
 //! Secrets that are read anew for each fetch.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -9,27 +8,6 @@ use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Error, Reason, SecretSource, TokenSource};
 
 use crate::token_server::{ID, TokenServer, URL, all_text_of};
-
-/// A file that is gone when the test is over.
-struct Temporary {
-    path: PathBuf,
-}
-
-impl Temporary {
-    fn new(name: &str) -> Self {
-        let name = format!("tower-auth-{}-{name}", std::process::id());
-        Self {
-            path: std::env::temp_dir().join(name),
-        }
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // A test may not have made it.
-        drop(fs::remove_file(&self.path));
-    }
-}
 
 async fn read(secret: &SecretSource) -> Result<String, Error> {
     let secret: SecretString = secret.read().await?;
@@ -46,13 +24,14 @@ async fn sent(server: &TokenServer, source: &ClientCredentials) -> String {
 
 #[tokio::test]
 async fn a_file_is_read_anew_for_each_fetch_and_without_the_line_break_at_its_end() {
-    let file = Temporary::new("rotated");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rotated");
     let server = TokenServer::issuing();
-    let secret = SecretSource::file(&file.path);
+    let secret = SecretSource::file(&file);
     let source = ClientCredentials::with_transport(URL, ID, secret, server.transport()).unwrap();
-    fs::write(&file.path, "first\n").unwrap();
+    fs::write(&file, "first\n").unwrap();
     assert_eq!(sent(&server, &source).await, "first");
-    fs::write(&file.path, "  second, with spaces \r\n\n").unwrap();
+    fs::write(&file, "  second, with spaces \r\n\n").unwrap();
     assert_eq!(sent(&server, &source).await, "  second, with spaces");
 }
 
@@ -78,27 +57,21 @@ async fn a_variable_of_the_environment_is_a_secret_too() {
 
 #[tokio::test]
 async fn what_is_missing_or_empty_is_named_and_nothing_is_sent() {
-    let (missing, empty, long, binary) = (
-        Temporary::new("missing"),
-        Temporary::new("empty"),
-        Temporary::new("long"),
-        Temporary::new("binary"),
-    );
-    fs::write(&empty.path, "\n").unwrap();
-    fs::write(&long.path, vec![b'x'; 64 * 1024 + 1]).unwrap();
-    fs::write(&binary.path, b"planted-\xff-secret").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [missing, empty, long, binary] =
+        ["missing", "empty", "long", "binary"].map(|name| folder.path().join(name));
+    fs::write(&empty, "\n").unwrap();
+    fs::write(&long, vec![b'x'; 64 * 1024 + 1]).unwrap();
+    fs::write(&binary, b"planted-\xff-secret").unwrap();
     for (secret, named) in [
         (
             SecretSource::env("TOWER_AUTH_IS_NOT_SET"),
             "TOWER_AUTH_IS_NOT_SET",
         ),
-        (SecretSource::file(&missing.path), "-missing can't be read"),
-        (SecretSource::file(&empty.path), "-empty is empty"),
-        (
-            SecretSource::file(&long.path),
-            "-long is longer than 64 KiB",
-        ),
-        (SecretSource::file(&binary.path), "-binary can't be read"),
+        (SecretSource::file(&missing), "/missing can't be read"),
+        (SecretSource::file(&empty), "/empty is empty"),
+        (SecretSource::file(&long), "/long is longer than 64 KiB"),
+        (SecretSource::file(&binary), "/binary can't be read"),
         (
             SecretSource::from_fn(|| async { Ok("".into()) }),
             "is empty",
@@ -117,9 +90,10 @@ async fn what_is_missing_or_empty_is_named_and_nothing_is_sent() {
 
 #[tokio::test]
 async fn a_file_of_just_the_limit_is_read() {
-    let file = Temporary::new("limit");
-    fs::write(&file.path, vec![b'x'; 64 * 1024]).unwrap();
-    let secret = read(&SecretSource::file(&file.path)).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("limit");
+    fs::write(&file, vec![b'x'; 64 * 1024]).unwrap();
+    let secret = read(&SecretSource::file(&file)).await.unwrap();
     assert_eq!(secret.len(), 64 * 1024);
 }
 
@@ -155,9 +129,10 @@ fn a_secret_source_shows_its_place_and_nothing_of_what_is_there() {
 /// In a test without a runtime the file is read where one stands.
 #[test]
 fn a_file_is_read_outside_of_a_runtime_too() {
-    let file = Temporary::new("outside");
-    fs::write(&file.path, "there").unwrap();
-    let secret = SecretSource::file(&file.path);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outside");
+    fs::write(&file, "there").unwrap();
+    let secret = SecretSource::file(&file);
     let secret = tokio_test::task::spawn(secret.read()).poll();
     assert!(matches!(secret, std::task::Poll::Ready(Ok(_))));
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tower_auth::{Clock, Error, Moment, Reason, Token, TokenCache, TokenCacheBuilder, TokenSource};
 use tower_service::Service;
@@ -111,6 +112,11 @@ impl Fetch {
             "the fetch was dropped"
         );
     }
+}
+
+/// A runtime of one thread, for a test that has several or drops one.
+pub(crate) fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Lets every other task run until all wait. On a runtime of one thread.
