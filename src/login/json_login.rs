@@ -15,7 +15,7 @@ use crate::oauth2::places::Places;
 use crate::oauth2::redact::Redactor;
 use crate::oauth2::reply::{ASSUMED_LIFETIME, TokenReply};
 use crate::oauth2::transport::{DynTransport, Transport};
-use crate::oauth2::url::TokenUrl;
+use crate::oauth2::url::EndpointUrl;
 use crate::secret::SecretSource;
 use crate::source::{Reason, TokenSource};
 use crate::token::Token;
@@ -83,7 +83,7 @@ impl JsonLogin {
         password: impl Into<SecretSource>,
     ) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         let login = Exchange::new(url.try_into()?, DynTransport::reqwest()?);
@@ -103,7 +103,7 @@ impl JsonLogin {
         transport: impl Transport,
     ) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         let login = Exchange::new(url.try_into()?, DynTransport::new(transport));
@@ -138,7 +138,7 @@ impl JsonLogin {
     /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
     pub fn refresh_at<U>(mut self, url: U) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         self.refresh = Some(self.login.to(url.try_into()?));

@@ -7,7 +7,7 @@ use super::client_auth::ClientAuth;
 use super::endpoint::TokenEndpoint;
 use super::params::Format;
 use super::transport::{DynTransport, Transport};
-use super::url::TokenUrl;
+use super::url::EndpointUrl;
 use crate::error::Error;
 use crate::secret::SecretSource;
 use crate::token::Token;
@@ -22,11 +22,11 @@ use crate::token::Token;
 /// | [`timeout`](Self::timeout) of the whole exchange | 10 s |
 /// | [`revoke_at`](Self::revoke_at) | nowhere |
 ///
-/// The address is `https`, or `http` to loopback, which is checked at once; [`TokenUrl`] has the
+/// The address is `https`, or `http` to loopback, which is checked at once; [`EndpointUrl`] has the
 /// way around it. Redirects are not followed, and an answer longer than 64 KiB is refused. Each
 /// fetch is one request: there is no retry here, and no cache.
 ///
-/// The url is a `&str`, a `String` or a [`TokenUrl`]; the secret is a text, or a [`SecretSource`]
+/// The url is a `&str`, a `String` or a [`EndpointUrl`]; the secret is a text, or a [`SecretSource`]
 /// that is read for each fetch.
 ///
 /// # Example
@@ -41,6 +41,7 @@ use crate::token::Token;
 /// # }
 /// # Ok(()) }
 /// ```
+#[derive(Clone)]
 pub struct Client {
     pub(crate) endpoint: TokenEndpoint,
 }
@@ -62,7 +63,7 @@ impl Client {
         secret: impl Into<SecretSource>,
     ) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         let client = ClientAuth::confidential(id.into(), secret.into())?;
@@ -79,7 +80,7 @@ impl Client {
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         let client = ClientAuth::public(id.into())?;
@@ -100,7 +101,7 @@ impl Client {
         transport: impl Transport,
     ) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         let client = ClientAuth::confidential(id.into(), secret.into())?;
@@ -119,7 +120,7 @@ impl Client {
         transport: impl Transport,
     ) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         let client = ClientAuth::public(id.into())?;
@@ -127,7 +128,47 @@ impl Client {
         Ok(Self::build(url, client, DynTransport::new(transport)))
     }
 
-    fn build(url: TokenUrl, client: ClientAuth, transport: DynTransport) -> Self {
+    /// A client that doesn't say who it is, over a [`reqwest`] client of its own: for grants that say
+    /// it all, such as the assertion of a service account (RFC 7521 §4.1).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if no HTTP
+    /// client can be made.
+    #[cfg(feature = "reqwest")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    pub fn anonymous<U>(url: U) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let url = url.try_into()?;
+        Ok(Self::build(
+            url,
+            ClientAuth::anonymous(),
+            DynTransport::reqwest()?,
+        ))
+    }
+
+    /// A client that doesn't say who it is, over an HTTP client of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    pub fn anonymous_with_transport<U>(url: U, transport: impl Transport) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let url = url.try_into()?;
+        Ok(Self::build(
+            url,
+            ClientAuth::anonymous(),
+            DynTransport::new(transport),
+        ))
+    }
+
+    fn build(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
         Self {
             endpoint: TokenEndpoint::new(url, client, transport),
         }
@@ -160,7 +201,7 @@ impl Client {
     /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
     pub fn revoke_at<U>(mut self, url: U) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         self.endpoint.revocation = Some(url.try_into()?);

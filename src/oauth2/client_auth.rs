@@ -14,7 +14,9 @@ use crate::error::{Error, Kind};
 use crate::secret::SecretSource;
 
 /// Who the client is, and where in the request it says so.
+#[derive(Clone)]
 pub(crate) struct ClientAuth {
+    /// Empty: it isn't said.
     id: String,
     /// `None`: a public client (RFC 6749 §2.1).
     secret: Option<SecretSource>,
@@ -62,6 +64,14 @@ impl ClientAuth {
         })
     }
 
+    pub(crate) fn anonymous() -> Self {
+        Self {
+            id: String::new(),
+            secret: None,
+            method: Method::Body,
+        }
+    }
+
     pub(crate) fn use_basic(&mut self) {
         self.method = Method::Basic;
     }
@@ -98,7 +108,7 @@ impl Identity<'_> {
 
     /// The `Authorization` header, if the client authenticates there.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
-        if self.method != Method::Basic {
+        if self.method != Method::Basic || self.id.is_empty() {
             return None;
         }
         let encoded = self.basic();

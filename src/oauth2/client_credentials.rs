@@ -11,7 +11,7 @@ use super::params::Params;
 use super::reply::ASSUMED_LIFETIME;
 use super::scope;
 use super::transport::Transport;
-use super::url::TokenUrl;
+use super::url::EndpointUrl;
 use crate::error::Error;
 use crate::secret::SecretSource;
 use crate::source::{Reason, TokenSource};
@@ -45,7 +45,7 @@ const RESERVED: [(&str, &str); 8] = [
 /// | [`timeout`](Self::timeout) of the whole exchange | 10 s |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
 ///
-/// The address is `https`, or `http` to loopback, which is checked at once; [`TokenUrl`] has the
+/// The address is `https`, or `http` to loopback, which is checked at once; [`EndpointUrl`] has the
 /// way around it. Redirects are not followed, and an answer longer than 64 KiB is refused. Each
 /// fetch is one request: there is no retry here, and no cache.
 ///
@@ -78,7 +78,7 @@ impl ClientCredentials {
     /// A source that reaches the token endpoint with a [`reqwest`] client of its own: over rustls,
     /// without redirects, and through the proxy that the environment names.
     ///
-    /// The url is a `&str`, a `String` or a [`TokenUrl`]. The secret is a text, or a
+    /// The url is a `&str`, a `String` or a [`EndpointUrl`]. The secret is a text, or a
     /// [`SecretSource`] that is read for each fetch.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl ClientCredentials {
         secret: impl Into<SecretSource>,
     ) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         Client::new(url, id, secret).map(Self::with_client)
@@ -112,7 +112,7 @@ impl ClientCredentials {
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         Client::public(url, id).map(Self::with_client)
@@ -153,7 +153,7 @@ impl ClientCredentials {
         transport: impl Transport,
     ) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         Client::with_transport(url, id, secret, transport).map(Self::with_client)
@@ -170,7 +170,7 @@ impl ClientCredentials {
         transport: impl Transport,
     ) -> Result<Self, Error>
     where
-        U: TryInto<TokenUrl>,
+        U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         Client::public_with_transport(url, id, transport).map(Self::with_client)

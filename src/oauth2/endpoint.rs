@@ -6,21 +6,21 @@ use super::params::{Format, Params};
 use super::redact::Redactor;
 use super::reply::{Answer, TokenReply};
 use super::transport::DynTransport;
-use super::url::TokenUrl;
+use super::url::EndpointUrl;
 use crate::error::{Error, Kind};
 
 /// Where tokens are issued, and as whom they're asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TokenEndpoint {
     pub(crate) exchange: Exchange,
     pub(crate) client: ClientAuth,
     pub(crate) format: Format,
     /// Where tokens are revoked.
-    pub(crate) revocation: Option<TokenUrl>,
+    pub(crate) revocation: Option<EndpointUrl>,
 }
 
 impl TokenEndpoint {
-    pub(crate) fn new(url: TokenUrl, client: ClientAuth, transport: DynTransport) -> Self {
+    pub(crate) fn new(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
         Self {
             exchange: Exchange::new(url, transport),
             client,

@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::reply::{Answer, unusable};
 use super::transport::{DynTransport, Reply};
-use super::url::TokenUrl;
+use super::url::EndpointUrl;
 use crate::error::{BoxError, Error, Kind};
 
 /// The most of an answer that is read. Tokens travel in headers, which servers cap at 8 to 16 KiB,
@@ -22,9 +22,9 @@ const REPLY_LIMIT: usize = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where is asked, and by what.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Exchange {
-    pub(crate) url: TokenUrl,
+    pub(crate) url: EndpointUrl,
     pub(crate) timeout: Duration,
     transport: DynTransport,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Question {
 }
 
 impl Exchange {
-    pub(crate) fn new(url: TokenUrl, transport: DynTransport) -> Self {
+    pub(crate) fn new(url: EndpointUrl, transport: DynTransport) -> Self {
         Self {
             url,
             timeout: TIMEOUT,
@@ -46,7 +46,7 @@ impl Exchange {
     }
 
     /// To another address by the same transport.
-    pub(crate) fn to(&self, url: TokenUrl) -> Self {
+    pub(crate) fn to(&self, url: EndpointUrl) -> Self {
         Self {
             url,
             timeout: self.timeout,

@@ -43,5 +43,8 @@ pub use client_credentials::ClientCredentials;
 pub use refresh_file::RefreshTokenFile;
 pub use refresh_store::RefreshTokenStore;
 pub use refresh_token::RefreshToken;
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub use reqwest_transport::ReqwestTransport;
 pub use transport::Transport;
-pub use url::TokenUrl;
+pub use url::EndpointUrl;

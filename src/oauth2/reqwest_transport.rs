@@ -1,4 +1,4 @@
-//! reqwest as the transport that a source makes for itself.
+//! reqwest as the transport: one that a source makes for itself, or one of the user's own.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use reqwest::Client;
 use reqwest::redirect::Policy;
 
-use super::transport::DynTransport;
+use super::transport::{DynTransport, Exchange, ReplyFuture, erase};
 use crate::error::{BoxError, Error, Kind};
 
 /// Well below the ten seconds of the whole exchange: an address where nobody answers is reported
@@ -17,6 +17,44 @@ use crate::error::{BoxError, Error, Kind};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
+
+/// A [`reqwest::Client`] of your own as the [`Transport`](super::Transport): with a private root
+/// certificate, a proxy, or a client certificate (mutual TLS, RFC 8705).
+///
+/// Build it with `redirect(reqwest::redirect::Policy::none())`: the secret would go where a redirect
+/// points.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::{ClientCredentials, ReqwestTransport};
+///
+/// # fn example(id: String, secret: String) -> Result<(), tower_auth::BoxError> {
+/// let http = reqwest::Client::builder()
+///     .redirect(reqwest::redirect::Policy::none())
+///     .build()?;
+/// let url = "https://id.example.com/token";
+/// let source = ClientCredentials::with_transport(url, id, secret, ReqwestTransport::new(http))?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ReqwestTransport {
+    client: Client,
+}
+
+impl ReqwestTransport {
+    /// A transport over this client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+impl Exchange for ReqwestTransport {
+    fn exchange(&self, request: Request<Full<Bytes>>) -> ReplyFuture {
+        let client = self.client.clone();
+        Box::pin(async move { Ok(post(client, request).await?.map(erase)) })
+    }
+}
 
 impl DynTransport {
     /// A client that goes nowhere but to the address it is given, and tells nobody about it.
@@ -31,9 +69,7 @@ impl DynTransport {
                 let message = "no HTTP client can be made for the token endpoint";
                 Error::new(Kind::Config, message).with_source(error.without_url())
             })?;
-        Ok(Self::new(tower::service_fn(move |request| {
-            post(client.clone(), request)
-        })))
+        Ok(Self::new(ReqwestTransport { client }))
     }
 }
 

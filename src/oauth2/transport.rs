@@ -25,7 +25,8 @@ use crate::error::BoxError;
 /// - whose errors are `Into<BoxError>`,
 /// - and whose `B` is `http_body::Body + Send + 'static` with errors that are `Into<BoxError>`.
 ///
-/// That is hyper-util's client, an axum `Router` in a test, and any stack of layers over one.
+/// That is hyper-util's client, an axum `Router` in a test, and any stack of layers over one. For
+/// reqwest's client there is `ReqwestTransport` (feature `reqwest`).
 /// Each request goes to a fresh clone, polled ready.
 ///
 /// The service must not follow redirects: the secret would go where they point.
@@ -90,7 +91,7 @@ where
 }
 
 /// Makes one type of all bodies.
-fn erase<B>(body: B) -> UnsyncBoxBody<Bytes, BoxError>
+pub(crate) fn erase<B>(body: B) -> UnsyncBoxBody<Bytes, BoxError>
 where
     B: Body + Send + 'static,
     B::Error: Into<BoxError>,

@@ -1,4 +1,4 @@
-//! The address of a token endpoint.
+//! The address of an endpoint.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,7 +9,7 @@ use http::uri::Scheme;
 use crate::error::{Error, Kind};
 use crate::origin::is_secure;
 
-/// The address of a token endpoint (RFC 6749 §3.2), found fit to send a client secret to.
+/// The address of a protocol endpoint (RFC 6749 §3), found fit to send a secret to.
 ///
 /// It is `https`, or `http` to loopback: `localhost` and names below it, `127.0.0.0/8`, `[::1]`.
 /// Every constructor that takes an address takes a `&str` or a `String` and checks it there and
@@ -20,21 +20,21 @@ use crate::origin::is_secure;
 /// # Example
 ///
 /// ```
-/// use tower_auth::oauth2::TokenUrl;
+/// use tower_auth::oauth2::EndpointUrl;
 ///
-/// assert!(TokenUrl::try_from("https://id.example.com/oauth/token").is_ok());
-/// assert!(TokenUrl::try_from("http://localhost:8080/token").is_ok());
+/// assert!(EndpointUrl::try_from("https://id.example.com/oauth/token").is_ok());
+/// assert!(EndpointUrl::try_from("http://localhost:8080/token").is_ok());
 ///
-/// let error = TokenUrl::try_from("http://id.internal/token").unwrap_err();
+/// let error = EndpointUrl::try_from("http://id.internal/token").unwrap_err();
 /// assert!(error.is_config());
-/// assert!(TokenUrl::danger_allow_http("http://id.internal/token").is_ok());
+/// assert!(EndpointUrl::danger_allow_http("http://id.internal/token").is_ok());
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct TokenUrl {
+pub struct EndpointUrl {
     uri: Uri,
 }
 
-impl TokenUrl {
+impl EndpointUrl {
     /// An address that may be `http` to any host.
     ///
     /// The client secret and every token then cross the network in the clear, against RFC 6749
@@ -53,7 +53,7 @@ impl TokenUrl {
     }
 }
 
-impl TryFrom<&str> for TokenUrl {
+impl TryFrom<&str> for EndpointUrl {
     type Error = Error;
 
     fn try_from(url: &str) -> Result<Self, Error> {
@@ -62,14 +62,14 @@ impl TryFrom<&str> for TokenUrl {
             let host = uri.host().unwrap_or_default();
             return Err(bad(format!(
                 "is http to `{host}`, where the client secret could be read on the way; use https, \
-                 or `TokenUrl::danger_allow_http` if the path is encrypted by other means"
+                 or `EndpointUrl::danger_allow_http` if the path is encrypted by other means"
             )));
         }
         Ok(Self { uri })
     }
 }
 
-impl TryFrom<&String> for TokenUrl {
+impl TryFrom<&String> for EndpointUrl {
     type Error = Error;
 
     fn try_from(url: &String) -> Result<Self, Error> {
@@ -77,7 +77,7 @@ impl TryFrom<&String> for TokenUrl {
     }
 }
 
-impl TryFrom<String> for TokenUrl {
+impl TryFrom<String> for EndpointUrl {
     type Error = Error;
 
     fn try_from(url: String) -> Result<Self, Error> {
@@ -85,7 +85,7 @@ impl TryFrom<String> for TokenUrl {
     }
 }
 
-/// So that a constructor takes a ready [`TokenUrl`] as well as a text.
+/// So that a constructor takes a ready [`EndpointUrl`] as well as a text.
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -125,7 +125,7 @@ fn bad(what: impl fmt::Display) -> Error {
     Error::new(Kind::Config, format!("the token endpoint's address {what}"))
 }
 
-impl fmt::Debug for TokenUrl {
+impl fmt::Debug for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
         let authority = self

@@ -16,7 +16,7 @@ use http_body::Frame;
 use http_body_util::Full;
 use serde_json::json;
 use tower::Service;
-use tower_auth::oauth2::{ClientCredentials, TokenUrl};
+use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
 use tower_auth::{Error, Place, Reason, TokenSource};
 
 use crate::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
@@ -266,7 +266,7 @@ fn a_cleartext_address_is_refused_before_anything_is_sent() {
 #[tokio::test]
 async fn a_cleartext_address_can_be_allowed_by_name() {
     let server = TokenServer::issuing();
-    let url = TokenUrl::danger_allow_http("http://id.internal/token").unwrap();
+    let url = EndpointUrl::danger_allow_http("http://id.internal/token").unwrap();
     let source = ClientCredentials::with_transport(url, ID, SECRET, server.transport()).unwrap();
     source.fetch(Reason::First).await.unwrap();
     assert_eq!(server.request().0.uri, "http://id.internal/token");
@@ -289,7 +289,7 @@ fn an_address_that_is_none_is_refused_without_quoting_it() {
     ] {
         for error in [
             at(url).unwrap_err(),
-            TokenUrl::danger_allow_http(url).unwrap_err(),
+            EndpointUrl::danger_allow_http(url).unwrap_err(),
         ] {
             assert!(error.is_config());
             assert!(error.to_string().contains(what), "{url}: {error}");

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::oauth2::{Client, ClientCredentials, RefreshToken, TokenUrl};
+use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl, RefreshToken};
 use tower_auth::{AuthLayer, Error, Reason, Replay, Token, TokenCache, TokenSource};
 use tower_service::Service;
 
@@ -28,7 +28,7 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
     let mut errors = vec![
         (Error::other("down"), "source"),
         (Error::transient("down"), "source"),
-        (TokenUrl::try_from("no-url").unwrap_err(), "config"),
+        (EndpointUrl::try_from("no-url").unwrap_err(), "config"),
         (Token::bearer("two\nlines").unwrap_err(), "illegal_token"),
     ];
     for (status, body, word) in [

@@ -19,7 +19,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::oauth2::{ClientCredentials, TokenUrl};
+use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
 use tower_auth::{
     AuthLayer, AuthRequest, Error, NotReplayed, Origin, Reason, Token, TokenCache, TokenSource,
 };
@@ -156,9 +156,9 @@ fn a_setting_that_is_wrong_is_not_quoted_where_it_may_hold_a_secret() {
         "http://id.example.com/token?key=planted",
         "planted",
     ] {
-        watch.print_error(&TokenUrl::try_from(url).unwrap_err());
+        watch.print_error(&EndpointUrl::try_from(url).unwrap_err());
     }
-    watch.print(&TokenUrl::try_from("https://id.example.com/token?key=planted").unwrap());
+    watch.print(&EndpointUrl::try_from("https://id.example.com/token?key=planted").unwrap());
     watch.end();
 }
 
