@@ -167,6 +167,7 @@ impl ApiKey {
         match &self.place {
             Place::Header(name) => Token::header(name.clone(), key),
             Place::Query(name) => Token::query(Arc::clone(name), key),
+            Place::Cookie => unreachable!("no setter puts a key there"),
         }
     }
 }

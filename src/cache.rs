@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::acquire::{Acquire, Lookup, Want, lookup};
+use crate::challenge::Challenge;
 use crate::clock::{Clock, Moment};
 use crate::closing::Closing;
 use crate::events::Events;
@@ -200,6 +201,11 @@ impl TokenCache {
     /// Where in a request the tokens of this cache go, by what its source says.
     pub(crate) fn place(&self) -> &Place {
         &self.shared.place
+    }
+
+    /// Tells the source what a refusal said. Whether it has an answer to that.
+    pub(crate) fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+        self.shared.source.challenged(token, challenges)
     }
 
     /// Whether it is the token in hand, as it was issued last. Takes no lock.

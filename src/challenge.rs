@@ -129,7 +129,18 @@ impl Challenge {
     /// Whether the token is good but not enough (`insufficient_scope`, RFC 6750 §3.1; for DPoP,
     /// RFC 9449 §7.1). A new token with the same scope would be refused again.
     pub fn is_insufficient_scope(&self) -> bool {
-        (self.is_bearer() || self.is_scheme("DPoP")) && self.error() == Some("insufficient_scope")
+        self.has_error_of_token("insufficient_scope")
+    }
+
+    /// Whether the token is good, but the user's login behind it too weak or too long ago
+    /// (`insufficient_user_authentication`, RFC 9470 §3). A new token of the same login would be
+    /// refused again.
+    pub fn is_insufficient_user_authentication(&self) -> bool {
+        self.has_error_of_token("insufficient_user_authentication")
+    }
+
+    fn has_error_of_token(&self, error: &str) -> bool {
+        (self.is_bearer() || self.is_scheme("DPoP")) && self.error() == Some(error)
     }
 }
 

@@ -13,17 +13,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::StatusCode;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::acquire::{Acquire, Lookup};
+use crate::challenge::Challenge;
 use crate::error::{BoxError, Error};
 use crate::freshness::Held;
 use crate::http::{AuthRequest, AuthResponse};
-use crate::policy::{Policy, Prepared, put};
-use crate::refusal::{Judge, NotReplayed, is_from_elsewhere};
+use crate::policy::{Policy, Prepared};
+use crate::present::{Lesson, Target};
+use crate::refusal::{Judge, NotReplayed, is_from_elsewhere, target};
 use crate::stamp::Handle;
 use crate::state::{Outcome, Verdict};
+use crate::step_up::StepUpChallenge;
+use crate::token::Credential;
 
 pin_project! {
     /// The future of a response: what [`Auth`](crate::Auth) returns.
@@ -62,7 +67,7 @@ pin_project! {
         Renewing { acquire: Acquire, refused: Option<Box<Refused<S, Req>>> },
         // The inner service, to send the request again.
         ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, held: Arc<Held> },
-        // The response to the replay.
+        // The response to the replay. After it there is none.
         Resending { #[pin] response: S::Future, handle: Handle },
         // Nothing: the request couldn't be sent.
         Failed { error: Option<Error> },
@@ -89,6 +94,30 @@ where
         /// What it takes to send it again.
         again: Option<(S, Req::Copy)>,
     },
+    /// It carried a credential that was made for it.
+    Made(Option<Box<Made<S, Req>>>),
+}
+
+/// What is kept of a request whose credential was made for it. Boxed, for the future of every other
+/// request would be as large.
+struct Made<S, Req>
+where
+    Req: AuthRequest,
+{
+    handle: Handle,
+    target: Box<Target>,
+    /// What it takes to send it again.
+    again: Option<(S, Req::Copy)>,
+    tried: Tried,
+}
+
+/// For what a request has been sent again. Once for each.
+#[derive(Clone, Copy, Default)]
+struct Tried {
+    /// For another token.
+    renewed: bool,
+    /// For what the answer taught, with the same token.
+    taught: bool,
 }
 
 /// A request that was refused and can be sent again, and the refusal, which the caller gets if
@@ -102,6 +131,7 @@ where
     request: Req,
     response: S::Response,
     handle: Handle,
+    tried: Tried,
 }
 
 /// What comes of one: the response for the caller, or the next state.
@@ -187,7 +217,28 @@ where
                     },
                 },
             },
+            Prepared::Made(copy, target) => {
+                Self::made(response, copy, target, handle, inner, Tried::default())
+            }
         }
+    }
+
+    #[cold]
+    fn made(
+        response: S::Future,
+        copy: Option<Req::Copy>,
+        target: Box<Target>,
+        handle: Handle,
+        inner: &S,
+        tried: Tried,
+    ) -> Self {
+        let made = Made {
+            handle,
+            target,
+            again: copy.map(|copy| (inner.clone(), copy)),
+            tried,
+        };
+        Self::sending(response, Sent::Made(Some(Box::new(made))))
     }
 }
 
@@ -209,12 +260,16 @@ where
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
                     match sent {
                         Sent::Stamped { handle, again } if handle.judge.refuses(&response) => {
-                            refused(response, handle.clone(), again.take())
+                            refused(response, handle.clone(), again.take(), Tried::default())
+                        }
+                        Sent::Stamped { handle, again } if is_forbidden(&response) => {
+                            forbidden(response, handle.clone(), again.take(), Tried::default())
                         }
                         Sent::Stamped { handle, .. } => {
                             settle(&response, handle);
                             return Poll::Ready(Ok(response));
                         }
+                        Sent::Made(made) => take(made).answered(response),
                         Sent::Untouched => return Poll::Ready(Ok(response)),
                     }
                 }
@@ -272,11 +327,7 @@ where
             };
         }
         let handle = Handle::Shared(self.policy, held);
-        let prepared = handle.prepare(
-            &mut self.request,
-            handle.token().place(),
-            handle.credential(),
-        );
+        let prepared = handle.stamp(&mut self.request);
         if let Prepared::Never(error) = prepared {
             return State::Failed { error: Some(error) };
         }
@@ -285,37 +336,128 @@ where
     }
 }
 
+impl<S, Req> Made<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    Req: AuthRequest,
+{
+    /// The credential learns from the answer before the answer is judged.
+    fn answered(self, response: S::Response) -> Step<S, Req> {
+        let lesson = match self.handle.credential() {
+            // Another origin can't teach what this one wants.
+            Credential::Made(by) if !is_from_elsewhere(&self.target, &response) => {
+                by.learn(&self.target, response.status(), response.headers())
+            }
+            _ => Lesson::Nothing,
+        };
+        if lesson == Lesson::Again {
+            return self.again(response);
+        }
+        let Self {
+            handle,
+            again,
+            tried,
+            ..
+        } = self;
+        if handle.judge.refuses(&response) {
+            return refused(response, handle, again, tried);
+        }
+        if is_forbidden(&response) {
+            return forbidden(response, handle, again, tried);
+        }
+        settle(&response, &handle);
+        if lesson == Lesson::Over {
+            handle.cache.refuse(handle.token());
+        }
+        ControlFlow::Break(response)
+    }
+
+    /// Sends it again with the same token, presented as the server wants it.
+    fn again(self, response: S::Response) -> Step<S, Req> {
+        let Self { handle, tried, .. } = self;
+        if tried.taught {
+            return ControlFlow::Break(noted(response, NotReplayed::Again, &handle));
+        }
+        let (inner, request) = match replayable(self.again, &handle) {
+            Ok(replay) => replay,
+            Err(why) => return ControlFlow::Break(noted(response, why, &handle)),
+        };
+        let held = Arc::clone(handle.held());
+        let refused = Box::new(Refused {
+            inner,
+            request,
+            response,
+            handle,
+            tried: Tried {
+                taught: true,
+                ..tried
+            },
+        });
+        ControlFlow::Continue(State::ReadyingAgain {
+            refused: Some(refused),
+            held,
+        })
+    }
+}
+
+/// The request again, or why there is none.
+fn replayable<S, Req>(
+    again: Option<(S, Req::Copy)>,
+    handle: &Handle,
+) -> Result<(S, Req), NotReplayed>
+where
+    Req: AuthRequest,
+{
+    if !handle.retry {
+        return Err(NotReplayed::Off);
+    }
+    let replay = again.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
+    replay.ok_or(NotReplayed::Body)
+}
+
 /// Rejects the token, and starts on a replay if there is what it takes.
 #[cold]
 fn refused<S, Req>(
     response: S::Response,
     handle: Handle,
     again: Option<(S, Req::Copy)>,
+    tried: Tried,
 ) -> Step<S, Req>
 where
     S: Service<Req> + Clone,
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
+    if tried.renewed {
+        return ControlFlow::Break(answered_again(response, &handle));
+    }
+    let challenges = Challenge::parse(response.headers());
+    if let Some(wanted) = StepUpChallenge::of(&challenges) {
+        return insufficient(response, handle, again, tried, &challenges, wanted);
+    }
     if let Some(why) = handle.judge.stands(&response) {
-        return ControlFlow::Break(stands(response, why, &handle));
+        return ControlFlow::Break(noted(response, why, &handle));
     }
     // Before a token is waited for: without a body there is nothing to wait for.
-    let replay = again.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
-    if let Some((_, request)) = &replay
-        && is_from_elsewhere(request, &response)
+    let replay = replayable::<S, Req>(again, &handle);
+    if let Ok((_, request)) = &replay
+        && is_from_elsewhere(&target(request), &response)
     {
         return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
     }
+    handle.cache.challenged(handle.token(), &challenges);
     let verdict = handle.cache.refuse(handle.token());
     let kept = matches!(verdict, Verdict::Latched | Verdict::Latches { .. });
     let (inner, request) = match replay {
-        _ if !handle.retry => {
-            return ControlFlow::Break(noted(response, NotReplayed::Off, &handle));
+        Ok(_) if kept => {
+            return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle));
         }
-        _ if kept => return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle)),
-        None => return ControlFlow::Break(noted(response, NotReplayed::Body, &handle)),
-        Some(replay) => replay,
+        Ok(replay) => replay,
+        Err(NotReplayed::Body) if kept => {
+            return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle));
+        }
+        Err(why) => return ControlFlow::Break(noted(response, why, &handle)),
     };
     let lookup = handle.cache.lookup();
     let refused = Box::new(Refused {
@@ -323,6 +465,7 @@ where
         request,
         response,
         handle,
+        tried,
     });
     match lookup {
         Lookup::Now(held) => refused.renewed(Ok(held)),
@@ -334,13 +477,91 @@ where
     }
 }
 
+#[inline]
+fn is_forbidden(response: &impl AuthResponse) -> bool {
+    response.status() == StatusCode::FORBIDDEN
+}
+
+/// A 403 is no refusal of the token, but it may say what the token lacks.
+#[cold]
+fn forbidden<S, Req>(
+    response: S::Response,
+    handle: Handle,
+    again: Option<(S, Req::Copy)>,
+    tried: Tried,
+) -> Step<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    Req: AuthRequest,
+{
+    let challenges = Challenge::parse(response.headers());
+    match StepUpChallenge::of(&challenges) {
+        Some(wanted) => insufficient(response, handle, again, tried, &challenges, wanted),
+        None => ControlFlow::Break(response),
+    }
+}
+
+/// The token is good but not enough: another is fetched only if the source knows of a better one.
+/// Who says so has accepted it, and until the other is here it is in use for the others.
+fn insufficient<S, Req>(
+    mut response: S::Response,
+    handle: Handle,
+    again: Option<(S, Req::Copy)>,
+    tried: Tried,
+    challenges: &[Challenge],
+    wanted: StepUpChallenge,
+) -> Step<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    Req: AuthRequest,
+{
+    accepted(&handle);
+    let why = NotReplayed::lacking(&wanted);
+    response.extensions_mut().insert(wanted);
+    // No scope is asked for because of what another origin said.
+    let replay = replayable::<S, Req>(again, &handle);
+    let is_elsewhere = |request: &Req| is_from_elsewhere(&target(request), &response);
+    let (inner, request) = match replay {
+        Ok((_, request)) if is_elsewhere(&request) => {
+            return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
+        }
+        Ok(replay) if !tried.renewed && handle.cache.challenged(handle.token(), challenges) => {
+            replay
+        }
+        _ => return ControlFlow::Break(noted(response, why, &handle)),
+    };
+    let newer = match handle.cache.in_hand() {
+        Some(newer) if !Arc::ptr_eq(&newer, handle.held()) => Some(newer),
+        _ => None,
+    };
+    let acquire = handle.cache.refresh_now();
+    let refused = Box::new(Refused {
+        inner,
+        request,
+        response,
+        handle,
+        tried,
+    });
+    match newer {
+        // As with any other refusal: it names the token that it is about.
+        Some(newer) => refused.renewed(Ok(newer)),
+        None => ControlFlow::Continue(State::Renewing {
+            acquire,
+            refused: Some(refused),
+        }),
+    }
+}
+
 impl<S, Req> Refused<S, Req>
 where
     S: Service<Req> + Clone,
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
-    fn renewed(self: Box<Self>, held: Outcome) -> Step<S, Req> {
+    fn renewed(mut self: Box<Self>, held: Outcome) -> Step<S, Req> {
+        self.tried.renewed = true;
         match held {
             Err(error) => self.give_up(NotReplayed::Fetch(error)),
             // The one that this request was refused with, whatever became of it since.
@@ -377,7 +598,8 @@ where
             };
         }
         let handle = Handle::Shared(Arc::clone(self.handle.policy()), held);
-        if let Err(error) = put(&mut self.request, handle.credential()) {
+        let prepared = handle.stamp_again(&mut self.request);
+        if let Prepared::Never(error) = prepared {
             return self.give_up(NotReplayed::Fetch(error));
         }
         let Self {
@@ -385,13 +607,17 @@ where
             request,
             response,
             handle: _,
+            tried,
         } = *self;
         // The refusal goes first: it may hold the connection that the replay needs.
         drop(response);
         handle.cache.events().replayed();
-        ControlFlow::Continue(State::Resending {
-            response: inner.call(request),
-            handle,
+        let response = inner.call(request);
+        ControlFlow::Continue(match prepared {
+            Prepared::Made(copy, target) => {
+                ResponseFuture::made(response, copy, target, handle, &inner, tried).state
+            }
+            _ => State::Resending { response, handle },
         })
     }
 
@@ -401,30 +627,30 @@ where
 }
 
 /// The second answer is the caller's, whatever it is; a second refusal rejects the second token.
-fn answered_again<R>(response: R, handle: &Handle) -> R
+fn answered_again<R>(mut response: R, handle: &Handle) -> R
 where
     R: AuthResponse,
 {
-    if !handle.judge.refuses(&response) {
+    let is_refusal = handle.judge.refuses(&response);
+    if !is_refusal && !is_forbidden(&response) {
         settle(&response, handle);
         return response;
     }
+    let challenges = Challenge::parse(response.headers());
+    if let Some(wanted) = StepUpChallenge::of(&challenges) {
+        accepted(handle);
+        let why = NotReplayed::lacking(&wanted);
+        response.extensions_mut().insert(wanted);
+        return noted(response, why, handle);
+    }
+    if !is_refusal {
+        return response;
+    }
     if let Some(why) = handle.judge.stands(&response) {
-        return stands(response, why, handle);
+        return noted(response, why, handle);
     }
     handle.cache.refuse(handle.token());
     noted(response, NotReplayed::Again, handle)
-}
-
-/// A refusal that a new token wouldn't change. Who says that a token isn't enough has accepted it.
-fn stands<R>(response: R, why: NotReplayed, handle: &Handle) -> R
-where
-    R: AuthResponse,
-{
-    if let NotReplayed::InsufficientScope = why {
-        accepted(handle);
-    }
-    noted(response, why, handle)
 }
 
 /// A token that is accepted for the first time is known to be of use from then on.

@@ -8,7 +8,7 @@ use http::uri::Authority;
 
 use crate::error::{Error, Kind};
 use crate::http::AuthRequest;
-use crate::origin::is_secure;
+use crate::origin::{default_port, is_secure};
 
 /// An origin (RFC 6454 §4): scheme, host and port.
 ///
@@ -79,16 +79,6 @@ impl FromStr for Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
-    }
-}
-
-fn default_port(scheme: &str) -> Option<u16> {
-    if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss") {
-        Some(443)
-    } else if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") {
-        Some(80)
-    } else {
-        None
     }
 }
 

@@ -22,6 +22,12 @@ pub trait AuthRequest: Sized {
     /// The header fields, to put the credential in.
     fn headers_mut(&mut self) -> &mut HeaderMap;
 
+    /// The method.
+    fn method(&self) -> &Method;
+
+    /// The path of the request's URI, without the query.
+    fn path(&self) -> &str;
+
     /// The scheme of the request's URI: `https`, `http`, … `None` where it is only a path, and
     /// the client below decides where it goes.
     fn scheme(&self) -> Option<&str>;
@@ -118,6 +124,14 @@ where
         self.headers_mut()
     }
 
+    fn method(&self) -> &Method {
+        self.method()
+    }
+
+    fn path(&self) -> &str {
+        self.uri().path()
+    }
+
     #[inline]
     fn scheme(&self) -> Option<&str> {
         self.uri().scheme_str()
@@ -206,7 +220,7 @@ mod with_reqwest {
     use std::fmt;
 
     use super::{
-        AuthRequest, AuthResponse, Error, Extensions, HeaderMap, Replay, StatusCode, query,
+        AuthRequest, AuthResponse, Error, Extensions, HeaderMap, Method, Replay, StatusCode, query,
     };
 
     /// What is kept of a [`reqwest::Request`] to send it again.
@@ -225,6 +239,14 @@ mod with_reqwest {
 
         fn headers_mut(&mut self) -> &mut HeaderMap {
             self.headers_mut()
+        }
+
+        fn method(&self) -> &Method {
+            self.method()
+        }
+
+        fn path(&self) -> &str {
+            self.url().path()
         }
 
         fn scheme(&self) -> Option<&str> {

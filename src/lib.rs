@@ -58,6 +58,7 @@ mod sync;
 mod backoff;
 mod clock;
 mod error;
+mod present;
 mod secret;
 mod secret_file;
 mod token;
@@ -65,6 +66,8 @@ mod token;
 mod challenge;
 mod flight;
 mod replay;
+
+mod step_up;
 
 // Floor 1: where a token comes from.
 mod source;
@@ -140,6 +143,7 @@ pub use service::Auth;
 pub use settings::TokenCacheBuilder;
 pub use source::{Reason, TokenSource};
 pub use status::{Phase, Status};
+pub use step_up::StepUpChallenge;
 pub use token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.

@@ -1,4 +1,5 @@
-//! Whether a secret may travel to a host: encrypted, or without leaving the machine.
+//! Origins (RFC 6454), and whether a secret may travel to one: encrypted, or without leaving the
+//! machine.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,6 +11,26 @@ pub(crate) fn is_secure(scheme: Option<&str>, host: Option<&str>) -> bool {
         return false;
     };
     scheme.is_some_and(is_encrypted) || is_loopback(host)
+}
+
+/// An origin as RFC 6454 §6.2 writes it: in lower case, and with no port that goes without saying.
+pub(crate) fn text(scheme: &str, host: &str, port: Option<u16>) -> String {
+    let mut text = format!("{scheme}://{host}");
+    text.make_ascii_lowercase();
+    if let Some(port) = port.filter(|port| default_port(scheme) != Some(*port)) {
+        text.push_str(&format!(":{port}"));
+    }
+    text
+}
+
+pub(crate) fn default_port(scheme: &str) -> Option<u16> {
+    if is_encrypted(scheme) {
+        Some(443)
+    } else if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") {
+        Some(80)
+    } else {
+        None
+    }
 }
 
 fn is_encrypted(scheme: &str) -> bool {

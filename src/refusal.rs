@@ -7,9 +7,11 @@ use std::sync::Arc;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 
-use crate::challenge::Challenge;
 use crate::error::Error;
 use crate::http::{AuthRequest, AuthResponse};
+use crate::origin;
+use crate::present::Target;
+use crate::step_up::StepUpChallenge;
 
 /// Why a refused request wasn't sent again. The layer leaves it in the extensions of the
 /// refusal, which the caller gets as the server sent it.
@@ -36,6 +38,8 @@ pub enum NotReplayed {
     /// The token is good but not for this (RFC 6750 §3.1): a new one of the same kind would be
     /// refused as well.
     InsufficientScope,
+    /// The login behind the token is too weak or too long ago for this (RFC 9470 §3).
+    InsufficientUserAuthentication,
     /// The refusal has no `WWW-Authenticate`, and the layer was told not to replay on such.
     NoChallenge,
     /// The refusal is another origin's, to which the client was redirected. It says nothing of a
@@ -58,11 +62,21 @@ pub enum NotReplayed {
 }
 
 impl NotReplayed {
+    /// Why a request isn't sent again for which the token isn't enough.
+    pub(crate) fn lacking(wanted: &StepUpChallenge) -> Self {
+        if wanted.is_insufficient_scope() {
+            Self::InsufficientScope
+        } else {
+            Self::InsufficientUserAuthentication
+        }
+    }
+
     /// The reason as one word, as it stands in logs and metrics.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Off => "off",
             Self::InsufficientScope => "insufficient_scope",
+            Self::InsufficientUserAuthentication => "insufficient_user_authentication",
             Self::NoChallenge => "no_challenge",
             Self::Elsewhere => "elsewhere",
             Self::Body => "body",
@@ -80,6 +94,7 @@ impl fmt::Display for NotReplayed {
         f.write_str(match self {
             Self::Off => "replay is switched off",
             Self::InsufficientScope => "the token's scope is insufficient",
+            Self::InsufficientUserAuthentication => "the login behind the token is insufficient",
             Self::NoChallenge => "the refusal has no challenge",
             Self::Elsewhere => "another origin refused, after a redirect",
             Self::Body => "the body can't be sent again",
@@ -102,6 +117,7 @@ impl StdError for NotReplayed {
             Self::NotReady(error) => Some(&**error),
             Self::Off
             | Self::InsufficientScope
+            | Self::InsufficientUserAuthentication
             | Self::NoChallenge
             | Self::Elsewhere
             | Self::Body
@@ -143,29 +159,29 @@ impl Judge {
     /// Why a refusal stands though a new token could be had: it wouldn't change the answer.
     #[cold]
     pub(crate) fn stands(&self, refusal: &impl AuthResponse) -> Option<NotReplayed> {
-        let headers = refusal.headers();
-        if headers.contains_key(WWW_AUTHENTICATE) {
-            // Whatever the status: RFC 6750 has it come with a 403, which may be a refusal by a
-            // predicate of the user's.
-            let challenges = Challenge::parse(headers);
-            let insufficient = challenges.iter().any(Challenge::is_insufficient_scope);
-            insufficient.then_some(NotReplayed::InsufficientScope)
-        } else {
-            let is_bare = refusal.status() == StatusCode::UNAUTHORIZED;
-            (is_bare && !self.without_challenge).then_some(NotReplayed::NoChallenge)
-        }
+        let is_bare = refusal.status() == StatusCode::UNAUTHORIZED
+            && !refusal.headers().contains_key(WWW_AUTHENTICATE);
+        (is_bare && !self.without_challenge).then_some(NotReplayed::NoChallenge)
+    }
+}
+
+/// Where a request goes.
+pub(crate) fn target(request: &impl AuthRequest) -> Target {
+    let (scheme, host) = (request.scheme(), request.host());
+    let origin = scheme.zip(host);
+    Target {
+        method: request.method().clone(),
+        origin: origin.map(|(scheme, host)| origin::text(scheme, host, request.port())),
+        path: request.path().to_owned(),
     }
 }
 
 /// Whether the response is of another origin than the request went to.
-pub(crate) fn is_from_elsewhere(request: &impl AuthRequest, response: &impl AuthResponse) -> bool {
+pub(crate) fn is_from_elsewhere(target: &Target, response: &impl AuthResponse) -> bool {
     let Some((scheme, host, port)) = response.answered_by() else {
         return false;
     };
-    let is = |asked: Option<&str>, answered: &str| {
-        asked.is_some_and(|asked| asked.eq_ignore_ascii_case(answered))
-    };
-    !is(request.scheme(), scheme) || !is(request.host(), host) || request.port() != port
+    target.origin != Some(origin::text(scheme, host, port))
 }
 
 /// A gRPC response without a message carries its status where the headers are ("Trailers-Only"

@@ -86,7 +86,7 @@ where
         let Some(handle) = self.stamp.in_hand(&self.policy) else {
             return self.call_asking(request);
         };
-        let prepared = handle.prepare(&mut request, handle.token().place(), handle.credential());
+        let prepared = handle.stamp(&mut request);
         if let Prepared::Never(error) = prepared {
             return self.fail(error);
         }
@@ -118,8 +118,7 @@ impl<S> Auth<S> {
             }
             Lookup::Now(held) => {
                 let handle = Handle::Shared(Arc::clone(&self.policy), held);
-                let prepared =
-                    handle.prepare(&mut request, handle.token().place(), handle.credential());
+                let prepared = handle.stamp(&mut request);
                 if let Prepared::Never(error) = prepared {
                     return self.fail(error);
                 }

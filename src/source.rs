@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 
+use crate::challenge::Challenge;
 use crate::error::Error;
 use crate::token::{Place, Token};
 
@@ -59,6 +60,21 @@ pub trait TokenSource: Send + Sync + 'static {
         ready(Ok(()))
     }
 
+    /// Sees what a server said as it refused `token`: its challenges (`WWW-Authenticate`), in the
+    /// order they were sent.
+    ///
+    /// Returns whether there is, or can be, another token that has what this one lacks, where the
+    /// server says that it is good but not enough: more scope (RFC 6750 §3.1), or a stronger or newer
+    /// login (RFC 9470). Then one is fetched, unless there is a newer one already, and the request is
+    /// sent again; [`oauth2::StepUp`] does so. Default: no, and the caller gets the refusal. For any
+    /// other refusal it makes no difference.
+    ///
+    /// [`oauth2::StepUp`]: crate::oauth2::StepUp
+    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+        let _ = (token, challenges);
+        false
+    }
+
     /// Where in a request this source's tokens go; default `Authorization`. A request that already
     /// has something there is the caller's own and passes without waiting for a token.
     fn place(&self) -> Place {
@@ -86,6 +102,10 @@ where
 
     fn close(&self, last: Option<Token>) -> impl Future<Output = Result<(), Error>> + Send {
         T::close(self, last)
+    }
+
+    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+        T::challenged(self, token, challenges)
     }
 
     fn place(&self) -> Place {
@@ -133,6 +153,7 @@ impl fmt::Display for Reason {
 pub(crate) trait DynTokenSource: Send + Sync + 'static {
     fn fetch(&self, reason: Reason) -> Fetch<'_>;
     fn close(&self, last: Option<Token>) -> Close<'_>;
+    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool;
     fn place(&self) -> Place;
 }
 
@@ -149,6 +170,10 @@ where
 
     fn close(&self, last: Option<Token>) -> Close<'_> {
         Box::pin(TokenSource::close(self, last))
+    }
+
+    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+        TokenSource::challenged(self, token, challenges)
     }
 
     fn place(&self) -> Place {

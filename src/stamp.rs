@@ -12,7 +12,8 @@ use std::sync::Arc;
 use http::header::HeaderValue;
 
 use crate::freshness::Held;
-use crate::policy::Policy;
+use crate::http::AuthRequest;
+use crate::policy::{Policy, Prepared};
 use crate::token::{Credential, Token};
 
 /// What a service clone knows of the token in use.
@@ -86,6 +87,26 @@ impl PrivateCopy {
 }
 
 impl Handle {
+    /// Puts the credential on a request that is sent for the first time.
+    #[inline]
+    pub(crate) fn stamp<Req>(&self, request: &mut Req) -> Prepared<Req::Copy>
+    where
+        Req: AuthRequest,
+    {
+        self.prepare(request, self.token().place(), self.credential(), self.retry)
+    }
+
+    /// The same when it is sent again: with one that is made for each request it may have to be sent
+    /// once more.
+    pub(crate) fn stamp_again<Req>(&self, request: &mut Req) -> Prepared<Req::Copy>
+    where
+        Req: AuthRequest,
+    {
+        let credential = self.credential();
+        let keeps = matches!(credential, Credential::Made(_));
+        self.prepare(request, self.token().place(), credential, keeps)
+    }
+
     #[inline]
     pub(crate) fn credential(&self) -> Credential<'_> {
         match self {

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
+use crate::present::Present;
 
 /// An issued credential: the secret in the header value it travels in, its expiry and scope.
 ///
@@ -56,6 +57,8 @@ pub enum Place {
     Header(HeaderName),
     /// A parameter of the query, such as `api_key`: its name.
     Query(Arc<str>),
+    /// The `Cookie` header, beside the caller's own cookies.
+    Cookie,
 }
 
 /// The credential as it goes there.
@@ -71,6 +74,11 @@ enum Wire {
         /// `name=secret`, percent-encoded.
         pair: SecretString,
     },
+    /// Made for each request.
+    Made {
+        secret: SecretString,
+        by: Arc<dyn Present>,
+    },
 }
 
 /// What is put on a request.
@@ -79,6 +87,7 @@ pub(crate) enum Credential<'a> {
     Header(&'a HeaderName, &'a HeaderValue),
     /// A name, and the encoded pair that starts with it.
     Query(&'a str, &'a str),
+    Made(&'a dyn Present),
 }
 
 /// When a token ends, as its source knows it.
@@ -142,6 +151,15 @@ impl Token {
         Ok(Self::new(Place::Query(name), Wire::Query { secret, pair }))
     }
 
+    /// A token that is presented anew with each request. `secret` is what tells it from another.
+    #[cfg_attr(
+        not(any(feature = "cookies", feature = "dpop")),
+        allow(dead_code, reason = "those that are so are behind features")
+    )]
+    pub(crate) fn made(place: Place, secret: SecretString, by: Arc<dyn Present>) -> Self {
+        Self::new(place, Wire::Made { secret, by })
+    }
+
     fn new(place: Place, wire: Wire) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -201,11 +219,12 @@ impl Token {
         &self.inner.place
     }
 
-    /// The header's value, marked sensitive; `None` of a token that doesn't go in a header.
+    /// The header's value, marked sensitive; `None` of a token that doesn't go in a header, or not as
+    /// the same in each request.
     pub fn header_value(&self) -> Option<&HeaderValue> {
         match &self.inner.wire {
             Wire::Header { value, .. } => Some(value),
-            Wire::Query { .. } => None,
+            Wire::Query { .. } | Wire::Made { .. } => None,
         }
     }
 
@@ -216,7 +235,7 @@ impl Token {
             Wire::Header { value, secret_at } => {
                 std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
             }
-            Wire::Query { secret, .. } => secret.expose_secret(),
+            Wire::Query { secret, .. } | Wire::Made { secret, .. } => secret.expose_secret(),
         }
     }
 
@@ -230,6 +249,7 @@ impl Token {
             (Place::Query(name), Wire::Query { pair, .. }) => {
                 Credential::Query(name, pair.expose_secret())
             }
+            (_, Wire::Made { by, .. }) => Credential::Made(&**by),
             _ => unreachable!("a token is made with the wire that its place has"),
         }
     }
@@ -272,6 +292,9 @@ impl Wire {
         match (self, other) {
             (Self::Header { value: one, .. }, Self::Header { value: other, .. }) => one == other,
             (Self::Query { pair: one, .. }, Self::Query { pair: other, .. }) => {
+                one.expose_secret() == other.expose_secret()
+            }
+            (Self::Made { secret: one, .. }, Self::Made { secret: other, .. }) => {
                 one.expose_secret() == other.expose_secret()
             }
             _ => false,

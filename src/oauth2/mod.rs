@@ -34,6 +34,7 @@ pub(crate) mod reply;
 mod reqwest_transport;
 mod retry_after;
 mod scope;
+mod step_up;
 pub(crate) mod transport;
 pub(crate) mod url;
 
@@ -46,5 +47,6 @@ pub use refresh_token::RefreshToken;
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use reqwest_transport::ReqwestTransport;
+pub use step_up::{StepUp, StepUpRequest};
 pub use transport::Transport;
 pub use url::EndpointUrl;

@@ -95,6 +95,7 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
 pub(crate) const REFUSALS: &[&str] = &[
     "off",
     "insufficient_scope",
+    "insufficient_user_authentication",
     "no_challenge",
     #[cfg(feature = "reqwest")]
     "elsewhere",
@@ -112,11 +113,14 @@ pub(crate) async fn stands(word: &str) {
     let of = |source| AuthLayer::from(orders(source));
     match word {
         "off" => refused(layer.retry(false), Api::default()).await,
-        "insufficient_scope" => {
-            let api = service_fn(|_: Request<Full<Bytes>>| async {
-                let challenge = r#"Bearer error="insufficient_scope""#;
-                let response = Response::builder().status(401);
-                response.header("www-authenticate", challenge).body(())
+        "insufficient_scope" | "insufficient_user_authentication" => {
+            let challenge = format!(r#"Bearer error="{word}""#);
+            let api = service_fn(move |_: Request<Full<Bytes>>| {
+                let challenge = challenge.clone();
+                async move {
+                    let response = Response::builder().status(401);
+                    response.header("www-authenticate", challenge).body(())
+                }
             });
             refused(layer, api).await;
         }

@@ -1,0 +1,61 @@
+//! Credentials that no fixed header will do for: made for each request, and taught by its answer.
+
+use http::header::HeaderMap;
+use http::{Method, StatusCode};
+
+use crate::error::Error;
+
+/// How such a credential goes on requests.
+#[cfg_attr(
+    not(any(feature = "cookies", feature = "dpop")),
+    allow(dead_code, reason = "the credentials that do so are behind features")
+)]
+pub(crate) trait Present: Send + Sync {
+    /// Puts it among the headers. If `replaces`, in the place of what the caller has put there.
+    fn put(
+        &self,
+        target: &Target,
+        headers: &mut HeaderMap,
+        replaces: bool,
+    ) -> Result<Presented, Error>;
+
+    /// Looks at the answer of the one who was asked. Called once for each time that it was put.
+    fn learn(&self, target: &Target, status: StatusCode, headers: &HeaderMap) -> Lesson;
+}
+
+/// What became of a request on which a credential was to be put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "cookies", feature = "dpop")),
+    allow(dead_code, reason = "the credentials that do so are behind features")
+)]
+pub(crate) enum Presented {
+    Done,
+    /// The caller has put all of it on already.
+    Callers,
+}
+
+/// What an answer taught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "cookies", feature = "dpop")),
+    allow(dead_code, reason = "the credentials that do so are behind features")
+)]
+pub(crate) enum Lesson {
+    /// Nothing that changes what comes next.
+    Nothing,
+    /// The server wants something else with the *same* token, and now it is known what.
+    Again,
+    /// The server has ended it.
+    Over,
+}
+
+/// Where a request goes, as far as a credential may depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) method: Method,
+    /// `scheme://host`, in lower case, with the port if it isn't the scheme's own. `None` of a
+    /// request whose address is only a path: the client below decides where it goes.
+    pub(crate) origin: Option<String>,
+    pub(crate) path: String,
+}
