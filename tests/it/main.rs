@@ -31,6 +31,7 @@ mod revocation;
 mod scenes;
 mod secret_source;
 mod secrets;
+mod step_up;
 mod support;
 mod token_reply;
 mod token_server;
