@@ -367,7 +367,7 @@ impl Error {
 }
 
 /// A server's text, safe to print: one line, bounded.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut quote = clean(text);
     let fits = |end: &usize| quote.is_char_boundary(*end);
     let end = (0..=QUOTE_LIMIT.min(quote.len())).rev().find(fits);

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
+use crate::oauth2::discovery::Role;
 use crate::oauth2::exchange::{Exchange, Question};
 use crate::oauth2::members::wipe;
 use crate::oauth2::places::Places;
@@ -86,7 +87,7 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let login = Exchange::new(url.try_into()?, DynTransport::reqwest()?);
+        let login = Exchange::new(checked_url(url)?, DynTransport::reqwest()?);
         Self::build(login, user.into(), password.into())
     }
 
@@ -106,7 +107,7 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let login = Exchange::new(url.try_into()?, DynTransport::new(transport));
+        let login = Exchange::new(checked_url(url)?, DynTransport::new(transport));
         Self::build(login, user.into(), password.into())
     }
 
@@ -141,7 +142,7 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        self.refresh = Some(self.login.to(url.try_into()?));
+        self.refresh = Some(self.login.to(checked_url(url)?, Role::Token));
         Ok(self)
     }
 
@@ -312,6 +313,15 @@ fn checked(pointer: String) -> Result<String, Error> {
         pointer.escape_debug()
     );
     Err(Error::new(Kind::Config, message))
+}
+
+/// No metadata knows a login of an API's own.
+fn checked_url<U>(url: U) -> Result<EndpointUrl, Error>
+where
+    U: TryInto<EndpointUrl>,
+    Error: From<U::Error>,
+{
+    url.try_into()?.only_address()
 }
 
 /// The object with these members, and nothing of it left behind.

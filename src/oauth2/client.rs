@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
+use super::discovery::Issuer;
 use super::endpoint::TokenEndpoint;
 use super::params::Format;
 use super::transport::{DynTransport, Transport};
@@ -26,8 +27,9 @@ use crate::token::Token;
 /// way around it. Redirects are not followed, and an answer longer than 64 KiB is refused. Each
 /// fetch is one request: there is no retry here, and no cache.
 ///
-/// The url is a `&str`, a `String` or a [`EndpointUrl`]; the secret is a text, or a [`SecretSource`]
-/// that is read for each fetch.
+/// The url is a `&str`, a `String` or a [`EndpointUrl`], and with [`EndpointUrl::from_issuer`] the
+/// addresses are found by the name of the issuer; the secret is a text, or a [`SecretSource`] that is
+/// read for each fetch.
 ///
 /// # Example
 ///
@@ -206,6 +208,12 @@ impl Client {
     {
         self.endpoint.revocation = Some(url.try_into()?);
         Ok(self)
+    }
+
+    /// The issuer that the client was made from, if it was.
+    #[allow(dead_code, reason = "for the authorization code grant (RFC 9207)")]
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.endpoint.exchange.url.issuer().map(Issuer::as_str)
     }
 
     /// Takes the access token back, if there is one and it is known where.

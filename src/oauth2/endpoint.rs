@@ -1,6 +1,7 @@
 //! The token endpoint (RFC 6749 §3.2): every grant is a set of parameters that it is asked with.
 
 use super::client_auth::{ClientAuth, Identity};
+use super::discovery::Role;
 use super::exchange::{Exchange, Question};
 use super::params::{Format, Params};
 use super::redact::Redactor;
@@ -45,7 +46,7 @@ impl TokenEndpoint {
         let Some(url) = &self.revocation else {
             return Ok(());
         };
-        let exchange = self.exchange.to(url.clone());
+        let exchange = self.exchange.to(url.clone(), Role::Revocation);
         let mut params = Params::default();
         params.push_secret("token", token);
         params.push("token_type_hint", hint);

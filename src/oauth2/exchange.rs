@@ -1,22 +1,24 @@
 //! One POST to one address: timed, capped, followed nowhere.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderValue, Method, Request, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::discovery::{Metadata, Role};
 use super::reply::{Answer, unusable};
 use super::transport::{DynTransport, Reply};
-use super::url::EndpointUrl;
+use super::url::{EndpointUrl, Place};
 use crate::error::{BoxError, Error, Kind};
 
 /// The most of an answer that is read. Tokens travel in headers, which servers cap at 8 to 16 KiB,
 /// so a token, a refresh token and an ID token fit several times over.
-const REPLY_LIMIT: usize = 64 * 1024;
+pub(crate) const REPLY_LIMIT: usize = 64 * 1024;
 
 /// Issuing a token takes milliseconds; in ten seconds a connection has been retried by TCP thrice.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) url: EndpointUrl,
+    role: Role,
     pub(crate) timeout: Duration,
     transport: DynTransport,
 }
@@ -40,15 +43,17 @@ impl Exchange {
     pub(crate) fn new(url: EndpointUrl, transport: DynTransport) -> Self {
         Self {
             url,
+            role: Role::Token,
             timeout: TIMEOUT,
             transport,
         }
     }
 
-    /// To another address by the same transport.
-    pub(crate) fn to(&self, url: EndpointUrl) -> Self {
+    /// To another endpoint by the same transport.
+    pub(crate) fn to(&self, url: EndpointUrl, role: Role) -> Self {
         Self {
             url,
+            role,
             timeout: self.timeout,
             transport: self.transport.clone(),
         }
@@ -67,53 +72,117 @@ impl Exchange {
         match tokio::time::timeout(self.timeout, work).await {
             Ok(result) => result,
             Err(_) => {
-                let message = format!("the token endpoint took longer than {:?}", self.timeout);
+                let with = match self.url.issuer() {
+                    Some(_) => ", with the metadata that names it,",
+                    None => "",
+                };
+                let (name, timeout) = (self.role.name(), self.timeout);
+                let message = format!("{name}{with} took longer than {timeout:?}");
                 Err(Error::new(Kind::Timeout, message))
             }
         }
     }
 
-    /// Asks once, and reads the answer.
-    pub(crate) async fn post(&self, question: Question) -> Result<Answer, Error> {
-        let started = SystemTime::now();
-        let request = self.request(question);
-        let reply = self.transport.exchange(request).await.map_err(broken)?;
-        read(reply, started).await
+    /// Where this endpoint is. Within [`within`](Self::within), as all that asks.
+    pub(crate) async fn address(&self) -> Result<Uri, Error> {
+        self.resolve(&self.url, self.role).await
     }
 
-    fn request(&self, question: Question) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(Bytes::from_owner(question.body)));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.url.uri().clone();
-        let headers = request.headers_mut();
-        let content_type = HeaderValue::from_static(question.content_type);
-        headers.insert(header::CONTENT_TYPE, content_type);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(authorization) = question.authorization {
-            headers.insert(header::AUTHORIZATION, authorization);
+    /// Where an endpoint is: known, or as the metadata of its issuer says.
+    pub(crate) async fn resolve(&self, url: &EndpointUrl, role: Role) -> Result<Uri, Error> {
+        match url.place() {
+            Place::At(address) => Ok(address.clone()),
+            Place::Of(issuer) => issuer.endpoint(role, &self.transport, self.timeout).await,
         }
-        request
+    }
+
+    /// What is known of the authorization server, if the endpoint was made from its issuer.
+    #[allow(dead_code, reason = "for the authorization code grant")]
+    pub(crate) async fn metadata(&self) -> Result<Option<Arc<Metadata>>, Error> {
+        match self.url.issuer() {
+            Some(issuer) => issuer
+                .metadata(&self.transport, self.timeout)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks once, and reads the answer.
+    pub(crate) async fn post(&self, question: Question) -> Result<Answer, Error> {
+        let address = self.address().await?;
+        let started = SystemTime::now();
+        let request = request(address, question);
+        let reply = self.transport.exchange(request).await;
+        let reply = reply.map_err(|error| self.broken(error))?;
+        if let Some(issuer) = self.url.issuer()
+            && has_moved(reply.status())
+        {
+            issuer.doubt();
+        }
+        read(reply, started).await.map_err(|unread| match unread {
+            Unread::Redirect(status) => {
+                // Its target is not told: it may carry what was sent.
+                let what = "is a redirect, which is not followed, for the client secret would go \
+                            along; check the endpoint's address";
+                unusable(&self.reply(), status, what)
+            }
+            Unread::TooLong(status) => {
+                let what = format!("is longer than {} KiB", REPLY_LIMIT / 1024);
+                unusable(&self.reply(), status, &what)
+            }
+            Unread::Broken(error) => self.broken(error),
+        })
+    }
+
+    fn reply(&self) -> String {
+        format!("{}'s reply", self.role.name())
+    }
+
+    fn broken(&self, error: BoxError) -> Error {
+        let name = self.role.name();
+        let message = format!("{name} could not be reached, or the connection broke");
+        Error::new(Kind::Transport, message).with_source(error)
     }
 }
 
-async fn read(reply: Reply, started: SystemTime) -> Result<Answer, Error> {
+fn request(address: Uri, question: Question) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(Bytes::from_owner(question.body)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = address;
+    let headers = request.headers_mut();
+    let content_type = HeaderValue::from_static(question.content_type);
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(authorization) = question.authorization {
+        headers.insert(header::AUTHORIZATION, authorization);
+    }
+    request
+}
+
+/// Whether there is nothing that takes a POST at this address, or not any more.
+fn has_moved(status: StatusCode) -> bool {
+    status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410)
+}
+
+/// Why an answer isn't read.
+pub(crate) enum Unread {
+    Redirect(StatusCode),
+    TooLong(StatusCode),
+    Broken(BoxError),
+}
+
+pub(crate) async fn read(reply: Reply, started: SystemTime) -> Result<Answer, Unread> {
     let (head, body) = reply.into_parts();
     let status = head.status;
     if status.is_redirection() {
-        // Its target is not told: it may carry what was sent.
-        let what = "is a redirect, which is not followed, for the client secret would go \
-                    along; check the token endpoint's address";
-        return Err(unusable(status, what));
+        return Err(Unread::Redirect(status));
     }
-    let body = match collect(body).await {
+    let body = match collect(status, body).await {
         Ok(body) => body,
         // The body of a refusal only explains it.
         Err(_) if !status.is_success() => Zeroizing::default(),
-        Err(Unread::TooLong) => {
-            let what = format!("is longer than {} KiB", REPLY_LIMIT / 1024);
-            return Err(unusable(status, &what));
-        }
-        Err(Unread::Broken(error)) => return Err(broken(error)),
+        Err(unread) => return Err(unread),
     };
     Ok(Answer {
         status,
@@ -123,14 +192,8 @@ async fn read(reply: Reply, started: SystemTime) -> Result<Answer, Error> {
     })
 }
 
-/// Why there is no body.
-enum Unread {
-    TooLong,
-    Broken(BoxError),
-}
-
 /// Reads frame by frame, so that no more is ever held than is allowed.
-async fn collect<B>(body: B) -> Result<Zeroizing<Vec<u8>>, Unread>
+async fn collect<B>(status: StatusCode, body: B) -> Result<Zeroizing<Vec<u8>>, Unread>
 where
     B: Body<Data = Bytes, Error = BoxError>,
 {
@@ -142,7 +205,7 @@ where
             continue;
         };
         if data.remaining() > REPLY_LIMIT - bytes.len() {
-            return Err(Unread::TooLong);
+            return Err(Unread::TooLong(status));
         }
         bytes.extend_from_slice(&data);
         // The transport's own copy, if nobody shares it.
@@ -151,9 +214,4 @@ where
         }
     }
     Ok(bytes)
-}
-
-fn broken(error: BoxError) -> Error {
-    let message = "the token endpoint could not be reached, or the connection broke";
-    Error::new(Kind::Transport, message).with_source(error)
 }

@@ -17,10 +17,13 @@
 mod client;
 mod client_auth;
 mod client_credentials;
+pub(crate) mod discovery;
+mod document;
 mod endpoint;
 pub(crate) mod exchange;
 mod extra;
 mod jwt;
+mod kept;
 pub(crate) mod members;
 mod params;
 pub(crate) mod places;

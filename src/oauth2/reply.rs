@@ -21,6 +21,8 @@ use crate::token::{Expiry, Token};
 /// lasts: the lifetime in RFC 6749's own examples (§5.1), and what most servers issue.
 pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
+const REPLY: &str = "the token endpoint's reply";
+
 /// A token that was issued, and what was said of it.
 pub(crate) struct TokenReply {
     access_token: SecretString,
@@ -92,13 +94,17 @@ impl Answer {
             return Err(self.denied(&members.unwrap_or_default(), redactor));
         }
         if !self.status.is_success() {
-            return Err(unusable(self.status, "has a status that is no answer"));
+            return Err(unusable(
+                REPLY,
+                self.status,
+                "has a status that is no answer",
+            ));
         }
         let members = members.map_err(|malformed| self.malformed(malformed, &redactor))?;
         if members.access_token.is_nothing() && !members.error.is_nothing() {
             return Err(self.denied(&members, redactor));
         }
-        issued(members, now).map_err(|what| unusable(self.status, what))
+        issued(members, now).map_err(|what| unusable(REPLY, self.status, what))
     }
 
     /// What an endpoint answered that has nothing to issue: `Ok` if it did as it was told.
@@ -155,6 +161,7 @@ impl Answer {
         };
         let content_type = redactor.redact(&content_type(&self.headers));
         unusable(
+            REPLY,
             self.status,
             &format!("{what}; its content type is {content_type}"),
         )
@@ -162,12 +169,12 @@ impl Answer {
 }
 
 /// An answer that can't be understood. `what` must hold no text of the body.
-pub(crate) fn unusable(status: StatusCode, what: &str) -> Error {
+pub(crate) fn unusable(answer: &str, status: StatusCode, what: &str) -> Error {
     let reply = Reply {
         status,
         ..Reply::default()
     };
-    Error::new(Kind::Reply, format!("the token endpoint's reply {what}")).with_reply(reply)
+    Error::new(Kind::Reply, format!("{answer} {what}")).with_reply(reply)
 }
 
 /// The token, or what is wrong with the answer.

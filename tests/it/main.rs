@@ -9,6 +9,7 @@ mod challenge;
 mod client_credentials;
 mod clients;
 mod closing;
+mod discovery;
 mod examples;
 mod failure;
 mod faults;
@@ -43,4 +44,5 @@ mod watching_logs;
 #[cfg(feature = "metrics")]
 mod watching_metrics;
 mod watching_status;
+mod web;
 mod windows;

@@ -1,0 +1,148 @@
+//! Servers in memory, of any name: each address has a page, and what was asked is kept.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tower_auth::BoxError;
+use tower_auth::oauth2::Transport;
+
+/// Where no page is put there is a 404.
+#[derive(Clone, Default)]
+pub(crate) struct Web {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    pages: HashMap<String, Page>,
+    asked: Vec<Asked>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// `GET https://…`
+    pub(crate) line: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+#[derive(Clone)]
+pub(crate) struct Page {
+    /// `None`: the connection breaks.
+    status: Option<StatusCode>,
+    headers: HeaderMap,
+    body: Bytes,
+    hangs: bool,
+}
+
+impl Page {
+    pub(crate) fn new(status: u16, body: impl Into<Bytes>) -> Self {
+        Self {
+            status: Some(StatusCode::from_u16(status).unwrap()),
+            headers: HeaderMap::new(),
+            body: body.into(),
+            hangs: false,
+        }
+    }
+
+    pub(crate) fn json(value: &Value) -> Self {
+        Self::new(200, value.to_string())
+    }
+
+    pub(crate) fn breaking() -> Self {
+        Self {
+            status: None,
+            ..Self::new(200, "")
+        }
+    }
+
+    pub(crate) fn hanging() -> Self {
+        Self {
+            hangs: true,
+            ..Self::new(200, "")
+        }
+    }
+
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        let name = HeaderName::from_static(name);
+        let value = HeaderValue::from_str(value).unwrap();
+        self.headers.insert(name, value);
+        self
+    }
+}
+
+impl Web {
+    pub(crate) fn put(&self, url: &str, page: Page) {
+        self.inner.lock().unwrap().pages.insert(url.into(), page);
+    }
+
+    pub(crate) fn transport(&self) -> impl Transport + Clone + use<> {
+        let web = self.clone();
+        tower::service_fn(move |request| web.clone().answer(request))
+    }
+
+    async fn answer(
+        self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Full<Bytes>>, BoxError> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        // Whoever else asks has come that far too.
+        tokio::task::yield_now().await;
+        let url = parts.uri.to_string();
+        let page = {
+            let mut web = self.inner.lock().unwrap();
+            web.asked.push(Asked {
+                line: format!("{} {url}", parts.method),
+                headers: parts.headers,
+                body: String::from_utf8(body.to_vec()).unwrap(),
+            });
+            web.pages.get(&url).cloned()
+        };
+        let page = page.unwrap_or_else(|| Page::new(404, "not here"));
+        if page.hangs {
+            pending::<()>().await;
+        }
+        let mut response = Response::new(Full::new(page.body));
+        *response.status_mut() = page.status.ok_or("connection reset")?;
+        *response.headers_mut() = page.headers;
+        Ok(response)
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.inner.lock().unwrap().asked.clone()
+    }
+
+    /// `GET https://…` of each request, and forgets them.
+    pub(crate) fn take_lines(&self) -> Vec<String> {
+        let asked = std::mem::take(&mut self.inner.lock().unwrap().asked);
+        asked.into_iter().map(|asked| asked.line).collect()
+    }
+
+    /// How often this was asked for.
+    pub(crate) fn times(&self, line: &str) -> usize {
+        let asked = self.asked();
+        asked.iter().filter(|asked| asked.line == line).count()
+    }
+}
+
+impl Asked {
+    /// Whether it holds anything that could be a secret.
+    pub(crate) fn is_bare(&self) -> bool {
+        let has = |name: &HeaderName| self.headers.contains_key(name);
+        self.body.is_empty() && !has(&AUTHORIZATION) && !has(&COOKIE)
+    }
+
+    /// A parameter of the form that was sent.
+    pub(crate) fn param(&self, name: &str) -> Option<String> {
+        let mut form = form_urlencoded::parse(self.body.as_bytes());
+        form.find(|(sent, _)| sent == name)
+            .map(|(_, value)| value.into_owned())
+    }
+}
