@@ -60,13 +60,19 @@ impl TokenEndpoint {
         exchange.within(revoke).await
     }
 
+    /// Whom an assertion of the client is for: the token endpoint (RFC 7523 §3), wherever it is
+    /// sent.
+    fn audience(&self) -> String {
+        self.exchange.url.uri().to_string()
+    }
+
     async fn post(
         &self,
         exchange: &Exchange,
         mut params: Params<'_>,
         format: Format,
     ) -> Result<(Answer, Redactor), Error> {
-        let client = self.client.identify().await?;
+        let client = self.client.identify(&self.audience()).await?;
         client.add_to(&mut params);
         let unwritable = || Error::new(Kind::Config, "the token request can't be written");
         let question = Question {
