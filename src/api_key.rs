@@ -61,7 +61,7 @@ pub struct ApiKeyRotation {
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
 /// How old a key may be that was replaced where it is read from.
-const REREAD_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
 
 impl ApiKey {
     /// A key in the header `X-API-Key`.

@@ -1,6 +1,7 @@
 //! One token, shared: the handle that everybody has.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -10,12 +11,13 @@ use crate::acquire::{Acquire, Lookup, Want, lookup};
 use crate::challenge::Challenge;
 use crate::clock::{Clock, Moment};
 use crate::closing::Closing;
+use crate::error::Error;
 use crate::events::Events;
 use crate::freshness::Held;
 use crate::hub::Hub;
 use crate::settings::TokenCacheBuilder;
 use crate::shared::{Shared, Task};
-use crate::source::TokenSource;
+use crate::source::{Reason, TokenSource};
 use crate::state::{Machine, Verdict};
 use crate::status::Status;
 use crate::token::{Place, Token};
@@ -235,6 +237,32 @@ impl TokenCache {
             self.events().latched(strikes, wait, token.scope());
         }
         verdict
+    }
+}
+
+/// A cache as the source of another: one token, shared by several who make something else of it.
+///
+/// It is asked for the token in hand, or for a newer one if the reason is that
+/// [a server refused](Reason::Refused) the last or the user [asked for a new one](Reason::Forced).
+/// Closing what stands above doesn't close it: others may share it.
+impl TokenSource for TokenCache {
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        let want = match reason {
+            Reason::Refused | Reason::Forced => Want::Newer,
+            Reason::First | Reason::Stale | Reason::Expired => Want::Any,
+        };
+        let mut acquire = Acquire::new(Arc::clone(&self.shared), want);
+        let held = poll_fn(|cx| acquire.poll_held(cx)).await?;
+        let token = held.token().clone();
+        // Its lifetime counts from when it was fetched, which is a while ago.
+        Ok(match held.over_from() {
+            Some(end) => token.expires_at(end.wall()),
+            None => token,
+        })
+    }
+
+    fn place(&self) -> Place {
+        self.shared.place.clone()
     }
 }
 

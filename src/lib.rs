@@ -121,6 +121,7 @@ pub mod oauth2;
 pub mod login;
 
 mod api_key;
+mod bearer;
 
 pub mod docs;
 

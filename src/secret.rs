@@ -61,7 +61,8 @@ impl SecretSource {
         }
     }
 
-    /// A closure that asks for it: a vault, a keychain.
+    /// A closure that asks for it: a vault, a keychain. An [`Error`] of it is passed on as it is, so
+    /// that one that is [`transient`](Error::transient) is tried again within the same flight.
     pub fn from_fn<F, Fut>(ask: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -87,7 +88,7 @@ impl SecretSource {
             Kept::Value(secret) => secret.clone(),
             Kept::Env(name) => from_env(name)?,
             Kept::File(path) => from_file(path).await?,
-            Kept::Asked(ask) => ask().await.map_err(Error::other)?,
+            Kept::Asked(ask) => ask().await.map_err(unasked)?,
         };
         if secret.expose_secret().is_empty() {
             return Err(wrong(format!("{self} is empty")));
@@ -107,6 +108,14 @@ impl SecretSource {
     pub(crate) fn is_empty_value(&self) -> bool {
         let value = self.value();
         value.is_some_and(|secret| secret.expose_secret().is_empty())
+    }
+}
+
+/// An error of this crate says all that there is to say.
+fn unasked(error: BoxError) -> Error {
+    match error.downcast::<Error>() {
+        Ok(own) => *own,
+        Err(other) => Error::other(other),
     }
 }
 

@@ -7,9 +7,15 @@ use super::client_auth::ClientAuth;
 use super::discovery::Issuer;
 use super::endpoint::TokenEndpoint;
 use super::params::Format;
+#[cfg(feature = "jwt")]
+use super::signed_jwt::SignedJwt;
+#[cfg(feature = "jwt")]
+use super::signing_key::SigningKey;
 use super::transport::{DynTransport, Transport};
 use super::url::EndpointUrl;
 use crate::error::Error;
+#[cfg(feature = "jwt")]
+use crate::error::Kind;
 use crate::secret::SecretSource;
 use crate::token::Token;
 
@@ -18,7 +24,7 @@ use crate::token::Token;
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth) |
+/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth), [`client_assertion`](Self::client_assertion), `private_key_jwt` and `secret_jwt` (feature `jwt`); the last one counts |
 /// | body | a form; [`json`](Self::json) |
 /// | [`timeout`](Self::timeout) of the whole exchange | 10 s |
 /// | [`revoke_at`](Self::revoke_at) | nowhere |
@@ -185,6 +191,93 @@ impl Client {
     pub fn basic_auth(mut self) -> Self {
         self.endpoint.client.use_basic();
         self
+    }
+
+    /// Sends an assertion in the place of a secret (RFC 7521 §4.2, RFC 7523 §2.2): a JWT that
+    /// somebody has issued who the authorization server trusts. It is read for each request, so that
+    /// a file may rotate: a Kubernetes pod has one (a projected service account token), and is known
+    /// by it without any secret of its own.
+    ///
+    /// Start from a public client: a secret isn't sent. A `SignedJwt` (feature `jwt`) is an
+    /// assertion too, with an audience of your choice.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{Client, ClientCredentials};
+    ///
+    /// # fn example() -> Result<(), tower_auth::Error> {
+    /// # #[cfg(feature = "reqwest")] {
+    /// let token = SecretSource::file("/var/run/secrets/tokens/id");
+    /// let client = Client::public("https://id.example.com/token", "job")?.client_assertion(token);
+    /// let source = ClientCredentials::with_client(client).scope("read");
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn client_assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
+        let assertion = assertion.into();
+        let assert = move |_audience: &str| assertion.clone();
+        self.endpoint.client.use_assertion(assert);
+        self
+    }
+
+    /// Proves who the client is with a key of its own (`private_key_jwt`, RFC 7523 §2.2, OpenID
+    /// Connect Core §9): each request has a JWT of its own, whose `iss` and `sub` are the client id
+    /// and whose `aud` is the issuer, if the client was made from one, or else the token endpoint's
+    /// address, good for a minute.
+    ///
+    /// Start from a public client: a secret isn't sent. A server that wants another audience, such
+    /// as its issuer, gets
+    /// `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(issuer))`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) of an anonymous client, which has no id.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{Client, JwsAlgorithm, SigningKey};
+    ///
+    /// # fn example() -> Result<(), tower_auth::Error> {
+    /// # #[cfg(feature = "reqwest")] {
+    /// let key = SigningKey::pem(JwsAlgorithm::ES256, SecretSource::file("/run/secrets/key.pem"))?;
+    /// let client = Client::public("https://id.example.com/token", "job")?.private_key_jwt(key)?;
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn private_key_jwt(mut self, key: SigningKey) -> Result<Self, Error> {
+        let Some(id) = self.endpoint.client.id() else {
+            let message = "an anonymous client has no id to sign for; use `Client::public`";
+            return Err(Error::new(Kind::Config, message));
+        };
+        let jwt = SignedJwt::new(key).issuer(id).subject(id);
+        let assert = move |audience: &str| jwt.clone().audience(audience).into();
+        self.endpoint.client.use_assertion(assert);
+        Ok(self)
+    }
+
+    /// Proves that the client knows its secret without sending it (`client_secret_jwt`, RFC 7523
+    /// §2.2, OpenID Connect Core §9): as `private_key_jwt`, signed with the secret (HS256).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) of a client that has no secret, or a fixed one of fewer than
+    /// 32 bytes (RFC 7518 §3.2).
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn secret_jwt(self) -> Result<Self, Error> {
+        let Some(secret) = self.endpoint.client.secret() else {
+            let message = "a client without a secret can't sign with it; use `Client::new`";
+            return Err(Error::new(Kind::Config, message));
+        };
+        let key = SigningKey::hmac(secret.clone())?;
+        self.private_key_jwt(key)
     }
 
     /// Sends the parameters as a JSON object instead of a form, for servers such as Auth0 that

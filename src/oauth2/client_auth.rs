@@ -1,6 +1,8 @@
-//! Client authentication (RFC 6749 §2.3): how the id and the secret are shown to the server.
+//! Client authentication (RFC 6749 §2.3): how the id and the secret are shown to the server, or an
+//! assertion in the secret's place (RFC 7521 §4.2).
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,20 +25,30 @@ pub(crate) struct ClientAuth {
     method: Method,
 }
 
-/// The same with the secret as it is now: for one request.
+/// The same with what is shown as it is now: for one request.
 pub(crate) struct Identity<'a> {
     id: &'a str,
+    /// The secret or the assertion.
     secret: Option<SecretString>,
-    method: Method,
+    method: &'a Method,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One at a time: a client must not use two for one request (RFC 6749 §2.3).
+#[derive(Clone)]
 enum Method {
     /// `client_secret_post`, and `none` without a secret.
     Body,
     /// `client_secret_basic`.
     Basic,
+    /// An assertion for an audience (RFC 7523 §2.2): `private_key_jwt`, `client_secret_jwt`, or one
+    /// that somebody else has issued.
+    Assertion(Assert),
 }
+
+type Assert = Arc<dyn Fn(&str) -> SecretSource + Send + Sync>;
+
+/// RFC 7523 §2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 impl ClientAuth {
     /// An empty secret is refused: it is an unset variable far more often than a client's own.
@@ -76,16 +88,38 @@ impl ClientAuth {
         self.method = Method::Basic;
     }
 
-    /// Reads the secret, which may have been rotated since the last request.
-    pub(crate) async fn identify(&self) -> Result<Identity<'_>, Error> {
-        let secret = match &self.secret {
-            Some(secret) => Some(secret.read().await?),
-            None => None,
+    /// Shows in the secret's place an assertion, which is read from what `assert` makes for an
+    /// audience.
+    pub(crate) fn use_assertion(
+        &mut self,
+        assert: impl Fn(&str) -> SecretSource + Send + Sync + 'static,
+    ) {
+        self.method = Method::Assertion(Arc::new(assert));
+    }
+
+    /// The id, of a client that has one.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn id(&self) -> Option<&str> {
+        Some(self.id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    #[cfg(feature = "jwt")]
+    pub(crate) fn secret(&self) -> Option<&SecretSource> {
+        self.secret.as_ref()
+    }
+
+    /// Reads the secret, which may have been rotated since the last request, or has an assertion
+    /// made for the audience, which may be good for a single request.
+    pub(crate) async fn identify(&self, audience: &str) -> Result<Identity<'_>, Error> {
+        let secret = match (&self.method, &self.secret) {
+            (Method::Assertion(assert), _) => Some(assert(audience).read().await?),
+            (Method::Body | Method::Basic, Some(secret)) => Some(secret.read().await?),
+            (Method::Body | Method::Basic, None) => None,
         };
         Ok(Identity {
             id: &self.id,
             secret,
-            method: self.method,
+            method: &self.method,
         })
     }
 }
@@ -97,18 +131,25 @@ impl Identity<'_> {
             .map_or("", |secret| secret.expose_secret())
     }
 
-    /// Adds what goes in the body: nothing if the header has it, for a client must not use two
-    /// methods at once (RFC 6749 §2.3).
+    /// Adds what goes in the body: nothing if the header has it.
     pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
-        if self.method == Method::Body {
-            params.push("client_id", self.id);
-            params.push_secret("client_secret", self.secret());
+        match self.method {
+            Method::Basic => {}
+            Method::Body => {
+                params.push("client_id", self.id);
+                params.push_secret("client_secret", self.secret());
+            }
+            Method::Assertion(_) => {
+                params.push("client_id", self.id);
+                params.push("client_assertion_type", JWT_BEARER);
+                params.push_secret("client_assertion", self.secret());
+            }
         }
     }
 
     /// The `Authorization` header, if the client authenticates there.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
-        if self.method != Method::Basic || self.id.is_empty() {
+        if !matches!(self.method, Method::Basic) || self.id.is_empty() {
             return None;
         }
         let encoded = self.basic();
@@ -120,7 +161,7 @@ impl Identity<'_> {
         Some(value)
     }
 
-    /// Every spelling of the secret that a server could echo.
+    /// Every spelling of the secret or the assertion that a server could echo.
     pub(crate) fn secrets(&self) -> Vec<Zeroizing<String>> {
         let Some(secret) = &self.secret else {
             return Vec::new();
@@ -138,6 +179,16 @@ impl Identity<'_> {
         pair.push(':');
         pair.extend(form_urlencoded::byte_serialize(secret));
         Zeroizing::new(STANDARD.encode(pair.as_bytes()))
+    }
+}
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Body => "Body",
+            Self::Basic => "Basic",
+            Self::Assertion(_) => "Assertion",
+        })
     }
 }
 

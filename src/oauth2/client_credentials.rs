@@ -18,29 +18,19 @@ use crate::source::{Reason, TokenSource};
 use crate::token::Token;
 
 /// Names that [`ClientCredentials::param`] leaves to the method that sets them.
-const RESERVED: [(&str, &str); 8] = [
+const RESERVED: [(&str, &str); 4] = [
     ("grant_type", "it is always `client_credentials`"),
-    ("client_id", "the constructor takes it"),
-    ("client_secret", "the constructor takes it"),
-    (
-        "client_assertion",
-        "the client authenticates with its secret",
-    ),
-    (
-        "client_assertion_type",
-        "the client authenticates with its secret",
-    ),
     ("scope", "use `.scope(…)`"),
     ("audience", "use `.audience(…)`"),
     ("resource", "use `.resource(…)`"),
 ];
 
 /// Gets tokens with the client credentials grant (RFC 6749 §4.4): a service, a job or a daemon
-/// asks as itself, with its id and secret.
+/// asks as itself, with its id and secret, or with what else a [`Client`] proves itself with.
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth) |
+/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth); others by [`with_client`](Self::with_client) |
 /// | body | a form; [`json`](Self::json) |
 /// | [`timeout`](Self::timeout) of the whole exchange | 10 s |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |

@@ -7,7 +7,7 @@ use super::params::{Format, Params};
 use super::redact::Redactor;
 use super::reply::{Answer, TokenReply};
 use super::transport::DynTransport;
-use super::url::EndpointUrl;
+use super::url::{EndpointUrl, Place};
 use crate::error::{Error, Kind};
 
 /// Where tokens are issued, and as whom they're asked for.
@@ -61,13 +61,22 @@ impl TokenEndpoint {
         exchange.within(revoke).await
     }
 
+    /// Whom an assertion of the client is for, wherever it is sent: the issuer if that is known, else
+    /// the token endpoint (RFC 7523 §3).
+    fn audience(&self) -> String {
+        match self.exchange.url.place() {
+            Place::Of(issuer) => issuer.as_str().to_owned(),
+            Place::At(address) => address.to_string(),
+        }
+    }
+
     async fn post(
         &self,
         exchange: &Exchange,
         mut params: Params<'_>,
         format: Format,
     ) -> Result<(Answer, Redactor), Error> {
-        let client = self.client.identify().await?;
+        let client = self.client.identify(&self.audience()).await?;
         client.add_to(&mut params);
         let unwritable = || Error::new(Kind::Config, "the token request can't be written");
         let question = Question {

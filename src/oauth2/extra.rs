@@ -13,8 +13,17 @@ pub(crate) struct Extra {
     list: Vec<(String, SecretString)>,
 }
 
+/// What says who the client is, whatever the grant (RFC 6749 §2.3.1, RFC 7521 §4.2).
+const OF_THE_CLIENT: [&str; 4] = [
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+];
+
 impl Extra {
-    /// Adds one whose name isn't empty, taken, or `reserved`: set in another way, which is told.
+    /// Adds one whose name isn't empty, taken, the client's, or `reserved`: set in another way, which
+    /// is told.
     pub(crate) fn add(
         &mut self,
         name: String,
@@ -33,6 +42,9 @@ impl Extra {
         }
         if let Some((_, instead)) = reserved.iter().find(|(taken, _)| *taken == name) {
             return wrong(instead);
+        }
+        if OF_THE_CLIENT.contains(&name.as_str()) {
+            return wrong("it says who the client is, which its constructor and methods do");
         }
         if self.list.iter().any(|(taken, _)| *taken == name) {
             return wrong("it is set already");

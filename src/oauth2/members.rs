@@ -22,6 +22,7 @@ pub(crate) struct Members {
     pub(crate) expires_in: Member,
     pub(crate) scope: Member,
     pub(crate) refresh_token: Member,
+    pub(crate) issued_token_type: Member,
     pub(crate) error: Member,
     pub(crate) error_description: Member,
     /// Whether one of them stands twice: which of the two is meant, nobody can say.
@@ -125,6 +126,7 @@ enum Name {
     ExpiresIn,
     Scope,
     RefreshToken,
+    IssuedTokenType,
     Error,
     ErrorDescription,
     #[serde(other)]
@@ -161,6 +163,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 Name::ExpiresIn => &mut members.expires_in,
                 Name::Scope => &mut members.scope,
                 Name::RefreshToken => &mut members.refresh_token,
+                Name::IssuedTokenType => &mut members.issued_token_type,
                 Name::Error => &mut members.error,
                 Name::ErrorDescription => &mut members.error_description,
                 Name::Unknown => {

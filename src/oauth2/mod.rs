@@ -22,10 +22,17 @@ mod document;
 mod endpoint;
 pub(crate) mod exchange;
 mod extra;
-mod jwt;
+#[cfg(feature = "jwt")]
+mod jwk;
+pub(crate) mod jwt;
+mod jwt_bearer;
 mod kept;
+#[cfg(feature = "jwt")]
+mod key_pair;
 pub(crate) mod members;
 mod params;
+#[cfg(feature = "jwt")]
+mod pem;
 pub(crate) mod places;
 pub(crate) mod redact;
 #[cfg(feature = "file")]
@@ -37,12 +44,21 @@ pub(crate) mod reply;
 mod reqwest_transport;
 mod retry_after;
 mod scope;
+#[cfg(feature = "jwt")]
+mod signed_jwt;
+#[cfg(feature = "jwt")]
+mod signing_key;
 mod step_up;
+mod token_exchange;
 pub(crate) mod transport;
 pub(crate) mod url;
 
 pub use client::Client;
 pub use client_credentials::ClientCredentials;
+pub use jwt_bearer::JwtBearer;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use key_pair::JwsAlgorithm;
 #[cfg(feature = "file")]
 pub use refresh_file::RefreshTokenFile;
 pub use refresh_store::RefreshTokenStore;
@@ -50,6 +66,13 @@ pub use refresh_token::RefreshToken;
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use reqwest_transport::ReqwestTransport;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use signed_jwt::SignedJwt;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use signing_key::SigningKey;
 pub use step_up::{StepUp, StepUpRequest};
+pub use token_exchange::TokenExchange;
 pub use transport::Transport;
 pub use url::EndpointUrl;

@@ -17,11 +17,9 @@ use crate::source::{Reason, TokenSource};
 use crate::token::Token;
 
 /// Names that [`RefreshToken::param`] leaves to whoever sets them.
-const RESERVED: [(&str, &str); 5] = [
+const RESERVED: [(&str, &str); 3] = [
     ("grant_type", "it is always `refresh_token`"),
     ("refresh_token", "the constructor takes it, or the store"),
-    ("client_id", "the client has it"),
-    ("client_secret", "the client has it"),
     ("scope", "use `.scope(…)`"),
 ];
 

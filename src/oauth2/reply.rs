@@ -21,7 +21,7 @@ use crate::token::{Expiry, Token};
 /// lasts: the lifetime in RFC 6749's own examples (§5.1), and what most servers issue.
 pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-const REPLY: &str = "the token endpoint's reply";
+pub(crate) const REPLY: &str = "the token endpoint's reply";
 
 /// A token that was issued, and what was said of it.
 pub(crate) struct TokenReply {
@@ -31,6 +31,8 @@ pub(crate) struct TokenReply {
     scope: Scope,
     /// The next refresh token (RFC 6749 §6), if one was sent.
     pub(crate) refresh_token: Option<SecretString>,
+    /// What an exchange came to (RFC 8693 §2.2.1).
+    pub(crate) issued_token_type: Member,
 }
 
 enum Scope {
@@ -185,6 +187,9 @@ fn issued(members: Members, now: SystemTime) -> Result<TokenReply, &'static str>
     match &members.token_type {
         Member::Absent | Member::Null => {}
         Member::Text(kind) if kind.expose_secret().eq_ignore_ascii_case("bearer") => {}
+        Member::Text(kind) if kind.expose_secret().eq_ignore_ascii_case("N_A") => {
+            return Err("has the `token_type` `N_A`: what it issued is no access token");
+        }
         _ => return Err("has a `token_type` other than `Bearer`, which is the only one supported"),
     }
     let expires_in = lifetime(&members.expires_in)?;
@@ -216,6 +221,7 @@ fn issued(members: Members, now: SystemTime) -> Result<TokenReply, &'static str>
         expiry,
         scope,
         refresh_token,
+        issued_token_type: members.issued_token_type,
     })
 }
 
