@@ -96,11 +96,16 @@ const PERMANENT: &[&str] = &[
 ];
 
 /// Codes of a server that is in trouble or wants to be left alone (RFC 6749 §4.1.2.1, RFC 8628
-/// §3.5), for which some send a 400.
-const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down"];
+/// §3.5), or that has just changed the nonce it wants (RFC 9449 §8), for which some send a 400.
+const PASSING: &[&str] = &[
+    "temporarily_unavailable",
+    "server_error",
+    "slow_down",
+    "use_dpop_nonce",
+];
 
 /// The other codes of RFC 6749 §5.2, which say no more of what passes than the status does.
-const OTHER_CODES: &[&str] = &["invalid_request", "invalid_grant"];
+const OTHER_CODES: &[&str] = &["invalid_request", "invalid_grant", "invalid_dpop_proof"];
 
 /// Longest text of a server's that is kept.
 const QUOTE_LIMIT: usize = 256;
@@ -210,8 +215,8 @@ impl Error {
     }
 
     /// It may pass by itself within seconds: no connection, no answer in time, status 408, 425,
-    /// 429 or 5xx, the codes `temporarily_unavailable`, `server_error` and `slow_down`, or what a
-    /// source of your own calls [`transient`](Self::transient). Such a fetch is tried again.
+    /// 429 or 5xx, the codes `temporarily_unavailable`, `server_error`, `slow_down` and
+    /// `use_dpop_nonce`, or what a source of your own calls [`transient`](Self::transient). Such a fetch is tried again.
     pub fn is_transient(&self) -> bool {
         match self.inner.kind {
             Kind::Transport | Kind::Timeout | Kind::Transient => true,

@@ -264,6 +264,7 @@ impl JsonLogin {
             body: written(members)?,
             content_type: "application/json",
             authorization: None,
+            proof: None,
         };
         let answer = at.post(question).await?;
         let mut redactor = Redactor::default();

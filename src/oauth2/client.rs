@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use super::client_auth::ClientAuth;
 use super::discovery::Issuer;
+#[cfg(feature = "dpop")]
+use super::dpop::Dpop;
+#[cfg(feature = "dpop")]
+use super::dpop_key::DpopKey;
 use super::endpoint::TokenEndpoint;
 use super::params::Format;
 #[cfg(feature = "jwt")]
@@ -285,6 +289,39 @@ impl Client {
     #[must_use]
     pub fn json(mut self) -> Self {
         self.endpoint.format = Format::Json;
+        self
+    }
+
+    /// Binds tokens to a key (DPoP, RFC 9449): who steals one can't use it. Each token request, and
+    /// each request that the token goes on, has a proof of its own that its sender has the key, also
+    /// when it is sent again. Default: tokens are bearer tokens.
+    ///
+    /// The nonces that servers want in proofs are kept by origin, and taken from any answer. Who wants
+    /// another gets one more try, besides that for a new token. A server that ignores the proof and
+    /// issues a bearer token is an error (§5).
+    ///
+    /// The proof names the address of the request as the layer sees it: scheme, host and path. Where
+    /// that is only a path the request is an error; what rewrites it belongs outside of the layer.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::AuthLayer;
+    /// use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
+    ///
+    /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
+    /// # #[cfg(feature = "reqwest")] {
+    /// let client = Client::new("https://id.example.com/token", id, secret)?
+    ///     .dpop(DpopKey::generate()?);
+    /// let layer = AuthLayer::new(ClientCredentials::with_client(client));
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.endpoint.dpop = Some(Dpop::new(key));
         self
     }
 

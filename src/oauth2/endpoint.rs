@@ -1,11 +1,15 @@
 //! The token endpoint (RFC 6749 §3.2): every grant is a set of parameters that it is asked with.
 
+use http::HeaderValue;
+
 use super::client_auth::{ClientAuth, Identity};
 use super::discovery::Role;
+#[cfg(feature = "dpop")]
+use super::dpop::Dpop;
 use super::exchange::{Exchange, Question};
 use super::params::{Format, Params};
 use super::redact::Redactor;
-use super::reply::{Answer, TokenReply};
+use super::reply::{Answer, TokenReply, TokenType};
 use super::transport::DynTransport;
 use super::url::{EndpointUrl, Place};
 use crate::error::{Error, Kind};
@@ -18,6 +22,9 @@ pub(crate) struct TokenEndpoint {
     pub(crate) format: Format,
     /// Where tokens are revoked.
     pub(crate) revocation: Option<EndpointUrl>,
+    /// What tokens are bound to.
+    #[cfg(feature = "dpop")]
+    pub(crate) dpop: Option<Dpop>,
 }
 
 impl TokenEndpoint {
@@ -27,6 +34,8 @@ impl TokenEndpoint {
             client,
             format: Format::default(),
             revocation: None,
+            #[cfg(feature = "dpop")]
+            dpop: None,
         }
     }
 
@@ -36,8 +45,34 @@ impl TokenEndpoint {
     }
 
     async fn ask(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
-        let (answer, redactor) = self.post(&self.exchange, grant, self.format).await?;
-        answer.read(redactor)
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.dpop {
+            return self.ask_bound(dpop, grant).await;
+        }
+        let (answer, redactor) = self.post(&self.exchange, grant, self.format, None).await?;
+        answer.read(TokenType::Bearer, redactor)
+    }
+
+    /// Asks for a token that is bound to a key. A server that wants a nonce in the proof says so once
+    /// (RFC 9449 §8): then all is made anew, an assertion of the client too, since it has seen the
+    /// first.
+    #[cfg(feature = "dpop")]
+    async fn ask_bound(&self, dpop: &Dpop, grant: Params<'_>) -> Result<TokenReply, Error> {
+        let address = self.exchange.address().await?;
+        let mut was_told = false;
+        loop {
+            let proof = dpop.prove_to(&address)?;
+            let post = self.post(&self.exchange, grant.clone(), self.format, Some(proof));
+            let (answer, redactor) = post.await?;
+            let has_nonce = dpop.learn_from(&address, &answer.headers);
+            if has_nonce && !was_told && answer.wants_nonce() {
+                was_told = true;
+                continue;
+            }
+            let mut reply = answer.read(TokenType::Dpop, redactor)?;
+            reply.bound_to = Some(dpop.clone());
+            return Ok(reply);
+        }
     }
 
     /// Takes a token back (RFC 7009 §2.1), if it is known where. One that isn't good any more is
@@ -52,7 +87,7 @@ impl TokenEndpoint {
         params.push("token_type_hint", hint);
         let revoke = async {
             // Always a form: §2.1 knows nothing else.
-            let (answer, redactor) = self.post(&exchange, params, Format::Form).await?;
+            let (answer, redactor) = self.post(&exchange, params, Format::Form, None).await?;
             answer.done(
                 redactor,
                 "the revocation endpoint refused to revoke a token",
@@ -75,6 +110,7 @@ impl TokenEndpoint {
         exchange: &Exchange,
         mut params: Params<'_>,
         format: Format,
+        proof: Option<HeaderValue>,
     ) -> Result<(Answer, Redactor), Error> {
         let client = self.client.identify(&self.audience()).await?;
         client.add_to(&mut params);
@@ -83,6 +119,7 @@ impl TokenEndpoint {
             body: params.encode(format).ok_or_else(unwritable)?,
             content_type: format.content_type(),
             authorization: client.header(),
+            proof,
         };
         let answer = exchange.post(question).await?;
         let redactor = redactor(&params, &client);

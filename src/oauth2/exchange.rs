@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use zeroize::{Zeroize, Zeroizing};
@@ -23,6 +23,9 @@ pub(crate) const REPLY_LIMIT: usize = 64 * 1024;
 /// Issuing a token takes milliseconds; in ten seconds a connection has been retried by TCP thrice.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where a proof stands (RFC 9449 §4.1).
+pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
+
 /// Where is asked, and by what.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
@@ -37,6 +40,8 @@ pub(crate) struct Question {
     pub(crate) body: Zeroizing<Vec<u8>>,
     pub(crate) content_type: &'static str,
     pub(crate) authorization: Option<HeaderValue>,
+    /// Of a key (RFC 9449 §5).
+    pub(crate) proof: Option<HeaderValue>,
 }
 
 impl Exchange {
@@ -156,6 +161,9 @@ fn request(address: Uri, question: Question) -> Request<Full<Bytes>> {
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(authorization) = question.authorization {
         headers.insert(header::AUTHORIZATION, authorization);
+    }
+    if let Some(proof) = question.proof {
+        headers.insert(PROOF, proof);
     }
     request
 }

@@ -19,6 +19,10 @@ mod client_auth;
 mod client_credentials;
 pub(crate) mod discovery;
 mod document;
+#[cfg(feature = "dpop")]
+mod dpop;
+#[cfg(feature = "dpop")]
+mod dpop_key;
 mod endpoint;
 pub(crate) mod exchange;
 mod extra;
@@ -55,6 +59,9 @@ pub(crate) mod url;
 
 pub use client::Client;
 pub use client_credentials::ClientCredentials;
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub use dpop_key::DpopKey;
 pub use jwt_bearer::JwtBearer;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]

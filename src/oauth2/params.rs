@@ -5,11 +5,12 @@ use serde::ser::{SerializeMap, Serializer};
 use zeroize::Zeroizing;
 
 /// Borrowed name-value pairs, in the order they're sent.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Params<'a> {
     list: Vec<Param<'a>>,
 }
 
+#[derive(Clone, Copy)]
 struct Param<'a> {
     name: &'a str,
     value: &'a str,

@@ -9,6 +9,8 @@ use http::{HeaderMap, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "dpop")]
+use super::dpop::{Dpop, USE_NONCE};
 use super::jwt;
 use super::members::{self, Malformed, Member, Members};
 use super::places::Places;
@@ -33,6 +35,44 @@ pub(crate) struct TokenReply {
     pub(crate) refresh_token: Option<SecretString>,
     /// What an exchange came to (RFC 8693 §2.2.1).
     pub(crate) issued_token_type: Member,
+    /// What it must be presented with (RFC 9449).
+    #[cfg(feature = "dpop")]
+    pub(crate) bound_to: Option<Dpop>,
+}
+
+/// What a token must be, for whoever asked for it can present no other (RFC 6749 §7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenType {
+    Bearer,
+    #[cfg(feature = "dpop")]
+    Dpop,
+}
+
+impl TokenType {
+    /// What is wrong with a `token_type`, if anything.
+    fn objection(self, sent: &Member) -> Option<&'static str> {
+        match self {
+            _ if is_text(sent, "N_A") => {
+                Some("has the `token_type` `N_A`: what it issued is no access token")
+            }
+            Self::Bearer if sent.is_nothing() || is_text(sent, "bearer") => None,
+            Self::Bearer => {
+                Some("has a `token_type` other than `Bearer`, which is the only one supported")
+            }
+            #[cfg(feature = "dpop")]
+            Self::Dpop if is_text(sent, "dpop") => None,
+            #[cfg(feature = "dpop")]
+            Self::Dpop => Some(
+                "has a `token_type` other than `DPoP`: the server has ignored the proof, and \
+                 whoever gets hold of that token can use it",
+            ),
+        }
+    }
+}
+
+fn is_text(member: &Member, text: &str) -> bool {
+    let sent = member.text();
+    sent.is_some_and(|sent| sent.eq_ignore_ascii_case(text))
 }
 
 enum Scope {
@@ -44,13 +84,19 @@ enum Scope {
 }
 
 impl TokenReply {
-    /// The bearer token. `requested` is the scope that was asked for, `assumed` the lifetime of a
+    /// The token. `requested` is the scope that was asked for, `assumed` the lifetime of a
     /// token about which nothing is known.
     pub(crate) fn into_token(
         self,
         requested: Option<&str>,
         assumed: Duration,
     ) -> Result<Token, Error> {
+        #[cfg(feature = "dpop")]
+        let token = match self.bound_to {
+            Some(dpop) => dpop.token(self.access_token)?,
+            None => Token::bearer(self.access_token)?,
+        };
+        #[cfg(not(feature = "dpop"))]
         let token = Token::bearer(self.access_token)?;
         let token = match self.expiry {
             Some(Expiry::In(lifetime)) => token.expires_in(lifetime),
@@ -76,18 +122,20 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Reads a token where RFC 6749 has it.
-    pub(crate) fn read(&self, redactor: Redactor) -> Result<TokenReply, Error> {
-        self.judge(members::parse(&self.body), redactor)
+    pub(crate) fn read(&self, wanted: TokenType, redactor: Redactor) -> Result<TokenReply, Error> {
+        self.judge(members::parse(&self.body), wanted, redactor)
     }
 
     /// Reads a token where an API of its own kind has it.
     pub(crate) fn read_at(&self, places: &Places, redactor: Redactor) -> Result<TokenReply, Error> {
-        self.judge(members::parse_at(&self.body, places), redactor)
+        let members = members::parse_at(&self.body, places);
+        self.judge(members, TokenType::Bearer, redactor)
     }
 
     fn judge(
         &self,
         members: Result<Members, Malformed>,
+        wanted: TokenType,
         redactor: Redactor,
     ) -> Result<TokenReply, Error> {
         let now = self.started;
@@ -106,7 +154,14 @@ impl Answer {
         if members.access_token.is_nothing() && !members.error.is_nothing() {
             return Err(self.denied(&members, redactor));
         }
-        issued(members, now).map_err(|what| unusable(REPLY, self.status, what))
+        issued(members, wanted, now).map_err(|what| unusable(REPLY, self.status, what))
+    }
+
+    /// Whether the server wants the same again, with a nonce in the proof (RFC 9449 §8).
+    #[cfg(feature = "dpop")]
+    pub(crate) fn wants_nonce(&self) -> bool {
+        let members = members::parse(&self.body).unwrap_or_default();
+        self.status.is_client_error() && members.error.text() == Some(USE_NONCE)
     }
 
     /// What an endpoint answered that has nothing to issue: `Ok` if it did as it was told.
@@ -180,17 +235,16 @@ pub(crate) fn unusable(answer: &str, status: StatusCode, what: &str) -> Error {
 }
 
 /// The token, or what is wrong with the answer.
-fn issued(members: Members, now: SystemTime) -> Result<TokenReply, &'static str> {
+fn issued(
+    members: Members,
+    wanted: TokenType,
+    now: SystemTime,
+) -> Result<TokenReply, &'static str> {
     if members.stands_twice {
         return Err("has a member that stands twice, and which is meant can't be told");
     }
-    match &members.token_type {
-        Member::Absent | Member::Null => {}
-        Member::Text(kind) if kind.expose_secret().eq_ignore_ascii_case("bearer") => {}
-        Member::Text(kind) if kind.expose_secret().eq_ignore_ascii_case("N_A") => {
-            return Err("has the `token_type` `N_A`: what it issued is no access token");
-        }
-        _ => return Err("has a `token_type` other than `Bearer`, which is the only one supported"),
+    if let Some(objection) = wanted.objection(&members.token_type) {
+        return Err(objection);
     }
     let expires_in = lifetime(&members.expires_in)?;
     let access_token = match members.access_token {
@@ -222,6 +276,8 @@ fn issued(members: Members, now: SystemTime) -> Result<TokenReply, &'static str>
         scope,
         refresh_token,
         issued_token_type: members.issued_token_type,
+        #[cfg(feature = "dpop")]
+        bound_to: None,
     })
 }
 
@@ -249,7 +305,7 @@ fn number(text: &str) -> Option<f64> {
     if is_numeric { text.parse().ok() } else { None }
 }
 
-/// The codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5 and RFC 8707 §2.
+/// The codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707 §2, and RFC 9449 §5 and §8.
 fn is_registered(code: &str) -> bool {
     matches!(
         code,
@@ -266,6 +322,8 @@ fn is_registered(code: &str) -> bool {
             | "authorization_pending"
             | "slow_down"
             | "expired_token"
+            | "invalid_dpop_proof"
+            | "use_dpop_nonce"
     )
 }
 

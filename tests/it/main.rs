@@ -10,6 +10,8 @@ mod client_credentials;
 mod clients;
 mod closing;
 mod discovery;
+#[cfg(feature = "dpop")]
+mod dpop;
 mod examples;
 mod failure;
 mod faults;

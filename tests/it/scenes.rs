@@ -56,6 +56,12 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
         ),
         (500, r#"{"error":"server_error"}"#, "server_error"),
         (400, r#"{"error":"slow_down"}"#, "slow_down"),
+        (400, r#"{"error":"use_dpop_nonce"}"#, "use_dpop_nonce"),
+        (
+            400,
+            r#"{"error":"invalid_dpop_proof"}"#,
+            "invalid_dpop_proof",
+        ),
     ] {
         errors.push((token_server::fetch(status, body).await.unwrap_err(), word));
     }
