@@ -82,7 +82,7 @@ fi
 
 say "examples, against servers they start themselves"
 for example in quickstart hyper_client reqwest_client tonic_client axum_proxy \
-  api_key json_login refresh_token; do
+  api_key json_login refresh_token dpop; do
   echo "-- $example"
   cargo run --locked --quiet --all-features --example "$example"
 done
@@ -96,6 +96,6 @@ for example in print_token metafold meti netfoundry; do
 done
 
 say "benches run (once each, unmeasured)"
-cargo bench --locked --all-features --bench hot_path --bench cold_burst -- --test
+cargo bench --locked --all-features --bench hot_path --bench cold_burst --bench dpop -- --test
 
 say "all good"

@@ -19,7 +19,7 @@ use tower::{Layer, Service, service_fn};
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey, RefreshToken, SignedJwt, SigningKey};
 use tower_auth::{AuthLayer, NotReplayed, Reason, TokenSource};
 
-use crate::support::{call, request, settle};
+use crate::support::{call, request};
 use crate::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 
 /// What a proof claims, its signature and its header found right.
@@ -528,18 +528,6 @@ async fn a_refresh_token_is_used_with_a_proof_too() {
     let source = RefreshToken::new(client.dpop(key.clone()), "refresh");
     source.fetch(Reason::First).await.unwrap();
     assert_eq!(proofs(&asked)[0].thumbprint, key.thumbprint());
-}
-
-#[tokio::test]
-async fn while_a_new_token_is_awaited_the_old_ones_proof_is_not_made() {
-    let (layer, asked, _) = layer();
-    let (api, seen) = server(|_, _| ok());
-    let mut client = layer.layer(api);
-    let sending = tokio::spawn(async move { call(&mut client, request("")).await });
-    settle().await;
-    sending.await.unwrap().unwrap();
-    let (asked, sent) = (&proofs(&asked)[0], &proofs(&seen)[0]);
-    assert!(asked.ath.is_none() && sent.ath.is_some());
 }
 
 #[test]

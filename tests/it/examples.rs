@@ -439,6 +439,19 @@ fn the_generated_client_and_server_are_those_of_the_proto() {
     );
 }
 
+#[tokio::test]
+async fn dpop_is_told_of_each_nonce_once_and_the_token_alone_is_of_no_use() {
+    let run = example("dpop").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("200 OK"), 3);
+    assert_eq!(run.lines_with("token endpoint: use_dpop_nonce"), 1);
+    assert_eq!(run.lines_with("token endpoint: the proof is good"), 1);
+    // The API shares the nonce with the token endpoint here, being of one origin.
+    assert_eq!(run.lines_with("api: use_dpop_nonce"), 1);
+    assert!(run.has("a thief: 401"));
+    run.leaks_nothing(&[support::CLIENT_SECRET, "bound-to-a-key"]);
+}
+
 /// An authorization server that knows the planted client, and an API for one audience.
 struct Servers {
     authorization: AuthorizationServer,
