@@ -75,13 +75,17 @@ impl Exchange {
 
     /// Asks once, and reads the answer.
     pub(crate) async fn post(&self, question: Question) -> Result<Answer, Error> {
+        self.send(self.request(question)).await
+    }
+
+    /// The same with a request of [`request`](Self::request) that something was added to.
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
         let started = SystemTime::now();
-        let request = self.request(question);
         let reply = self.transport.exchange(request).await.map_err(broken)?;
         read(reply, started).await
     }
 
-    fn request(&self, question: Question) -> Request<Full<Bytes>> {
+    pub(crate) fn request(&self, question: Question) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(Bytes::from_owner(question.body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.uri().clone();
