@@ -31,6 +31,10 @@ mod revocation;
 mod scenes;
 mod secret_source;
 mod secrets;
+#[cfg(feature = "cookies")]
+mod session;
+#[cfg(feature = "cookies")]
+mod session_cookies;
 mod support;
 mod token_reply;
 mod token_server;
