@@ -4,7 +4,6 @@
 //! it goes only to origins that were named, and within those where RFC 6265 §5.4 has it go.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::str;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -329,10 +328,36 @@ fn illegal() -> Error {
     Error::new(Kind::IllegalToken, message)
 }
 
-impl fmt::Debug for Jar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jar")
-            .field("origins", &self.origins)
-            .finish_non_exhaustive()
+/// Inside, because a cookie runs out by the system's clock, and a test can't set that.
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    #[allow(clippy::unwrap_used, reason = "it is a test")]
+    fn what_has_run_out_is_not_sent_and_not_kept_unless_it_is_the_session() {
+        let url = Url::parse("https://api.example.com/").unwrap();
+        let lines = ["sid=1; Max-Age=0", "other=2; Max-Age=0", "kept=3"];
+        let cookies = lines.map(|line| Cookie::parse(line, &url));
+        let jar = Jar {
+            origins: Arc::from([String::from("https://api.example.com")]),
+            session: vec![String::from("sid")],
+            cookies: Mutex::new(CookieStore::from_cookies(cookies, true).unwrap()),
+        };
+        let target = Target {
+            method: Method::GET,
+            origin: None,
+            path: String::from("/"),
+        };
+        let mut headers = HeaderMap::new();
+        jar.put(&target, &mut headers, false).unwrap();
+        assert_eq!(headers[COOKIE], "kept=3; sid=1");
+
+        let set = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_static("new=4"))]);
+        let lesson = jar.learn(&target, StatusCode::OK, &set);
+        assert_eq!(lesson, Lesson::Nothing);
+        assert_eq!(jar.lock().iter_any().count(), 3);
     }
 }

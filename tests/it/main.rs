@@ -35,6 +35,8 @@ mod secrets;
 mod session;
 #[cfg(feature = "cookies")]
 mod session_cookies;
+#[cfg(feature = "cookies")]
+mod session_site;
 mod support;
 mod token_reply;
 mod token_server;

@@ -1,177 +1,23 @@
 //! A session: a login that is answered with cookies, its end, and the next.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
-use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use futures_util::future::join_all;
+use http::header::COOKIE;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use tower_auth::login::Session;
 use tower_auth::{AuthLayer, Error, NotReplayed, Place, Reason, Token, TokenSource};
-use tower_service::Service;
 
-use crate::support::{Hands, call, settle};
+use crate::session_site::{Answer, LOGIN, PASSWORD, Site, THINGS, get};
+use crate::support::{Hands, call};
 use crate::token_server::{all_text_of, expiry};
 
-pub(crate) const LOGIN: &str = "https://api.example.com/v1/session/login";
 const LOGOUT: &str = "https://api.example.com/v1/session/logout";
-const PASSWORD: &str = "p4ssword of the test";
-
-/// A site that answers as the test says, be it a login or another request, and keeps what it was
-/// asked.
-#[derive(Clone)]
-pub(crate) struct Site {
-    answer: Arc<dyn Fn(&Asked) -> Answer + Send + Sync>,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    url: String,
-    pub(crate) headers: HeaderMap,
-    body: String,
-    /// Which login it is, or how many there were.
-    pub(crate) logins: usize,
-    /// How many requests came before it that were no logins.
-    pub(crate) requests: usize,
-}
-
-pub(crate) struct Answer {
-    status: u16,
-    set: Vec<String>,
-    body: String,
-}
-
-impl Answer {
-    pub(crate) fn new(status: u16, set: &[&str]) -> Self {
-        Self {
-            status,
-            set: set.iter().copied().map(String::from).collect(),
-            body: String::new(),
-        }
-    }
-
-    fn saying(self, body: &Value) -> Self {
-        let body = body.to_string();
-        Self { body, ..self }
-    }
-}
-
-impl Asked {
-    pub(crate) fn is_login(&self) -> bool {
-        self.url.ends_with("/login")
-    }
-
-    /// All of them on one line; `-` for none.
-    pub(crate) fn cookies(&self) -> String {
-        let lines: Vec<_> = self.headers.get_all(COOKIE).iter().collect();
-        match lines[..] {
-            [] => String::from("-"),
-            [line] => String::from_utf8(line.as_bytes().to_vec()).unwrap(),
-            _ => panic!("more than one line: {lines:?}"),
-        }
-    }
-}
-
-impl Site {
-    pub(crate) fn new(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
-        Self {
-            answer: Arc::new(answer),
-            asked: Arc::default(),
-        }
-    }
-
-    /// Its login sets these cookies, and all else is answered with 200.
-    pub(crate) fn setting<const N: usize>(set: [&'static str; N]) -> Self {
-        Self::new(move |asked| match asked.is_login() {
-            true => Answer::new(200, &set),
-            false => Answer::new(200, &[]),
-        })
-    }
-
-    /// Its nth login sets `sid=n`, and nothing but the latest is accepted.
-    fn numbering() -> Self {
-        Self::new(|asked| match asked.is_login() {
-            true => Answer::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-            false if asked.cookies() == format!("sid={}", asked.logins) => Answer::new(200, &[]),
-            false => Answer::new(401, &[]),
-        })
-    }
-
-    pub(crate) fn session(&self) -> Session {
-        Session::with_transport(LOGIN, "me@example.com", PASSWORD, self.clone()).unwrap()
-    }
-
-    fn asked(&self, logins: bool) -> Vec<Asked> {
-        let asked = self.asked.lock().unwrap();
-        let of_kind = asked.iter().filter(|asked| asked.is_login() == logins);
-        of_kind.cloned().collect()
-    }
-
-    pub(crate) fn logins(&self) -> usize {
-        self.asked(true).len()
-    }
-
-    pub(crate) fn requests(&self) -> Vec<Asked> {
-        self.asked(false)
-    }
-
-    /// The cookies of each request that was no login.
-    pub(crate) fn cookies(&self) -> Vec<String> {
-        self.requests().iter().map(Asked::cookies).collect()
-    }
-}
-
-impl Service<Request<Full<Bytes>>> for Site {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        let site = self.clone();
-        let answer = async move {
-            let (head, body) = request.into_parts();
-            let body = body.collect().await?.to_bytes();
-            let mut asked = Asked {
-                url: head.uri.to_string(),
-                headers: head.headers,
-                body: String::from_utf8(body.to_vec()).unwrap(),
-                logins: 0,
-                requests: site.requests().len(),
-            };
-            asked.logins = site.logins() + usize::from(asked.is_login());
-            site.asked.lock().unwrap().push(asked.clone());
-            // Others get their turn before it is answered.
-            settle().await;
-            let answer = (site.answer)(&asked);
-            let mut response = Response::new(Full::from(answer.body));
-            *response.status_mut() = StatusCode::from_u16(answer.status).unwrap();
-            for line in answer.set {
-                let line = line.try_into().unwrap();
-                response.headers_mut().append(SET_COOKIE, line);
-            }
-            Ok(response)
-        };
-        answer.boxed()
-    }
-}
-
-pub(crate) fn get(url: &str) -> Request<Full<Bytes>> {
-    Request::get(url).body(Full::default()).unwrap()
-}
-
-pub(crate) const THINGS: &str = "https://api.example.com/v1/things";
 
 async fn fetch(session: &Session) -> Result<Token, Error> {
     session.fetch(Reason::Expired).await
@@ -287,10 +133,7 @@ async fn a_login_without_a_usable_cookie_says_what_is_wrong_and_quotes_nothing()
         ),
         (Some(large), "larger than 4 KiB"),
     ] {
-        let site = Site::new(move |_| Answer {
-            set: set.map(String::from).into_iter().collect(),
-            ..Answer::new(200, &[])
-        });
+        let site = Site::new(move |_| Answer::new(200, set.as_slice()));
         let error = fetch(&site.session()).await.unwrap_err();
         let text = all_text_of(&error);
         assert!(error.is_reply() && text.contains(what), "{set:?}: {text}");
@@ -434,6 +277,29 @@ async fn a_session_that_an_answer_ends_is_one_login_for_all_who_come_after() {
         }
         assert_eq!(site.cookies(), [["sid=1"; 5], ["sid=2"; 5]].concat());
         assert_eq!(site.logins(), 2);
+    }
+}
+
+/// A 403 is no refusal, nor is a 401 without a challenge if the layer was told so. What is deleted is
+/// gone nevertheless.
+#[tokio::test]
+async fn a_session_that_any_answer_deletes_is_over() {
+    for status in [200, 302, 401, 403, 500] {
+        let site = Site::new(move |asked| match asked.is_login() {
+            true => Answer::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            false if asked.logins == 1 => Answer::new(status, &["sid=; Path=/; Max-Age=0"]),
+            false => Answer::new(200, &[]),
+        });
+        let layer = AuthLayer::new(site.session()).retry_without_challenge(false);
+        let mut client = layer.layer(site.clone());
+        for expected in [status, 200] {
+            let response = call(&mut client, get(THINGS)).await.unwrap();
+            assert_eq!(response.status(), expected);
+            let why = response.extensions().get();
+            let stands = matches!(why, Some(NotReplayed::NoChallenge));
+            assert_eq!(stands, expected == 401);
+        }
+        assert_eq!(site.cookies(), ["sid=1", "sid=2"], "{status}");
     }
 }
 

@@ -7,7 +7,7 @@ use tower::{Layer, ServiceExt};
 use tower_auth::login::Session;
 use tower_auth::{AuthLayer, BoxError, Error};
 
-use crate::session::{Answer, Site, THINGS, get};
+use crate::session_site::{Answer, Site, THINGS, get};
 use crate::support::call;
 
 fn error_of(error: &BoxError) -> &Error {
