@@ -74,7 +74,6 @@ use crate::token::{Credential, Place, Token};
 /// # }
 /// # Ok(()) }
 /// ```
-#[cfg_attr(docsrs, doc(cfg(feature = "cookies")))]
 pub struct Session {
     login: Exchange,
     log_out: Option<Exchange>,
