@@ -360,16 +360,24 @@ where
             tried,
             ..
         } = self;
-        if handle.judge.refuses(&response) {
+        let is_refusal = handle.judge.refuses(&response);
+        let stands = is_refusal.then(|| handle.judge.stands(&response)).flatten();
+        // Whatever else it says. A refusal that doesn't stand rejects the token itself.
+        if lesson == Lesson::Over && (!is_refusal || stands.is_some()) {
+            settle(&response, &handle);
+            handle.cache.refuse(handle.token());
+            return ControlFlow::Break(match stands {
+                Some(why) => noted(response, why, &handle),
+                None => response,
+            });
+        }
+        if is_refusal {
             return refused(response, handle, again, tried);
         }
         if is_forbidden(&response) {
             return forbidden(response, handle, again, tried);
         }
         settle(&response, &handle);
-        if lesson == Lesson::Over {
-            handle.cache.refuse(handle.token());
-        }
         ControlFlow::Break(response)
     }
 

@@ -30,6 +30,12 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// As a [`Target`](crate::present::Target) has it.
+    #[cfg(feature = "cookies")]
+    pub(crate) fn as_text(&self) -> String {
+        crate::origin::text(&self.scheme, &self.host, Some(self.port))
+    }
+
     fn is_of(&self, request: &impl AuthRequest) -> bool {
         let (Some(scheme), Some(host)) = (request.scheme(), request.host()) else {
             return false;

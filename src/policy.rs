@@ -127,7 +127,7 @@ enum Put {
 }
 
 #[cold]
-fn too_many(error: MaxSizeReached) -> Error {
+pub(crate) fn too_many(error: MaxSizeReached) -> Error {
     let message = "the request has so many headers that no credential fits among them";
     Error::new(Kind::Config, message).with_source(error)
 }

@@ -303,7 +303,7 @@ impl Wire {
 }
 
 /// A sensitive header value over bytes that are zeroized when its last clone goes.
-fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
+pub(crate) fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::Mutex;
-use zeroize::Zeroizing;
 
-use crate::error::{Error, Kind};
+use super::credentials::{Credentials, address, question};
+use super::json;
+use crate::error::Error;
 use crate::oauth2::discovery::Role;
 use crate::oauth2::exchange::{Exchange, Question};
-use crate::oauth2::members::wipe;
 use crate::oauth2::places::Places;
 use crate::oauth2::redact::Redactor;
 use crate::oauth2::reply::{ASSUMED_LIFETIME, TokenReply};
@@ -57,11 +57,7 @@ use crate::token::Token;
 pub struct JsonLogin {
     login: Exchange,
     refresh: Option<Exchange>,
-    user: String,
-    password: SecretSource,
-    user_field: String,
-    password_field: String,
-    extra: Vec<(String, Value)>,
+    credentials: Credentials,
     /// Where the answer has what, and the refresh its token.
     places: Places,
     assumed_lifetime: Duration,
@@ -87,7 +83,7 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let login = Exchange::new(checked_url(url)?, DynTransport::reqwest()?);
+        let login = Exchange::new(address(url)?, DynTransport::reqwest()?);
         Self::build(login, user.into(), password.into())
     }
 
@@ -107,25 +103,15 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let login = Exchange::new(checked_url(url)?, DynTransport::new(transport));
+        let login = Exchange::new(address(url)?, DynTransport::new(transport));
         Self::build(login, user.into(), password.into())
     }
 
     fn build(login: Exchange, user: String, password: SecretSource) -> Result<Self, Error> {
-        if user.is_empty() {
-            return Err(Error::new(Kind::Config, "the user name is empty"));
-        }
-        if password.is_empty_value() {
-            return Err(Error::new(Kind::Config, "the password is empty"));
-        }
         Ok(Self {
             login,
             refresh: None,
-            user,
-            password,
-            user_field: String::from("/email"),
-            password_field: String::from("/password"),
-            extra: Vec::new(),
+            credentials: Credentials::new(user, password)?,
             places: Places::default(),
             assumed_lifetime: ASSUMED_LIFETIME,
             memory: Mutex::default(),
@@ -142,7 +128,7 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        self.refresh = Some(self.login.to(checked_url(url)?, Role::Token));
+        self.refresh = Some(self.login.to(address(url)?, Role::Token));
         Ok(self)
     }
 
@@ -152,7 +138,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn user_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.user_field = checked(pointer.into())?;
+        self.credentials.set_user_field(pointer.into())?;
         Ok(self)
     }
 
@@ -162,7 +148,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn password_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.password_field = checked(pointer.into())?;
+        self.credentials.set_password_field(pointer.into())?;
         Ok(self)
     }
 
@@ -176,7 +162,7 @@ impl JsonLogin {
         pointer: impl Into<String>,
         value: impl Into<Value>,
     ) -> Result<Self, Error> {
-        self.extra.push((checked(pointer.into())?, value.into()));
+        self.credentials.add_field(pointer.into(), value.into())?;
         Ok(self)
     }
 
@@ -186,7 +172,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn access_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.places.access_token = checked(pointer.into())?;
+        self.places.access_token = json::pointer(pointer.into())?;
         Ok(self)
     }
 
@@ -196,7 +182,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn refresh_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.places.refresh_token = checked(pointer.into())?;
+        self.places.refresh_token = json::pointer(pointer.into())?;
         Ok(self)
     }
 
@@ -206,7 +192,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn expires_in_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.places.expires_in = checked(pointer.into())?;
+        self.places.expires_in = json::pointer(pointer.into())?;
         Ok(self)
     }
 
@@ -216,7 +202,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn error_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.places.error_description = checked(pointer.into())?;
+        self.places.error_description = json::pointer(pointer.into())?;
         Ok(self)
     }
 
@@ -239,36 +225,24 @@ impl JsonLogin {
     }
 
     async fn log_in(&self) -> Result<TokenReply, Error> {
-        let password = self.password.read().await?;
-        let mut members = self.extra.clone();
-        members.push((self.user_field.clone(), Value::from(self.user.as_str())));
-        let secret = password.expose_secret();
-        members.push((self.password_field.clone(), Value::from(secret)));
-        self.ask(&self.login, members, &password).await
+        let (question, redactor) = self.credentials.question().await?;
+        self.ask(&self.login, question, redactor).await
     }
 
     async fn refresh(&self, at: &Exchange, token: &SecretString) -> Result<TokenReply, Error> {
         let member = Value::from(token.expose_secret());
         let members = vec![(self.places.refresh_token.clone(), member)];
-        self.ask(at, members, token).await
+        let (question, redactor) = question(members, token)?;
+        self.ask(at, question, redactor).await
     }
 
-    /// `secret` is the one among the members.
     async fn ask(
         &self,
         at: &Exchange,
-        members: Vec<(String, Value)>,
-        secret: &SecretString,
+        question: Question,
+        redactor: Redactor,
     ) -> Result<TokenReply, Error> {
-        let question = Question {
-            body: written(members)?,
-            content_type: "application/json",
-            authorization: None,
-            proof: None,
-        };
         let answer = at.post(question).await?;
-        let mut redactor = Redactor::default();
-        redactor.hide(secret.expose_secret());
         answer.read_at(&self.places, redactor)
     }
 
@@ -295,91 +269,12 @@ impl TokenSource for JsonLogin {
     }
 }
 
-/// A JSON pointer that names a member: an array's element can't be made out of nothing.
-fn checked(pointer: String) -> Result<String, Error> {
-    let is_escaped = |name: &str| {
-        let mut rest = name.split('~').skip(1);
-        rest.all(|after| after.starts_with(['0', '1']))
-    };
-    let names = pointer.strip_prefix('/');
-    if names.is_some_and(|names| {
-        names
-            .split('/')
-            .all(|name| !name.is_empty() && is_escaped(name))
-    }) {
-        return Ok(pointer);
-    }
-    let message = format!(
-        "`{}` is no JSON pointer to a member; it is written `/name` or `/outer/name` (RFC 6901)",
-        pointer.escape_debug()
-    );
-    Err(Error::new(Kind::Config, message))
-}
-
-/// No metadata knows a login of an API's own.
-fn checked_url<U>(url: U) -> Result<EndpointUrl, Error>
-where
-    U: TryInto<EndpointUrl>,
-    Error: From<U::Error>,
-{
-    url.try_into()?.only_address()
-}
-
-/// The object with these members, and nothing of it left behind.
-fn written(members: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let unwritable = || {
-        let message = "the login can't be written: two of its fields are within one another";
-        Error::new(Kind::Config, message)
-    };
-    let mut object = Value::Object(Map::new());
-    let placed = members
-        .into_iter()
-        .try_for_each(|(pointer, value)| place(&mut object, &pointer, value));
-    let body = placed.and_then(|()| {
-        // Room enough that it is never moved: what is left behind isn't zeroized.
-        let mut body = Zeroizing::new(Vec::with_capacity(6 * length(&object)));
-        serde_json::to_writer(&mut *body, &object).ok()?;
-        Some(body)
-    });
-    wipe(&mut object);
-    body.ok_or_else(unwritable)
-}
-
-/// Puts a value where the pointer says, and objects on the way there.
-fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
-    let mut place = object;
-    for name in pointer.split('/').skip(1) {
-        let name = name.replace("~1", "/").replace("~0", "~");
-        if place.is_null() {
-            *place = Value::Object(Map::new());
-        }
-        place = place.as_object_mut()?.entry(name).or_insert(Value::Null);
-    }
-    place.is_null().then(|| *place = value)
-}
-
-fn length(json: &Value) -> usize {
-    // Quotes, a colon and a comma; a number or a word.
-    const MARKS: usize = 32;
-    MARKS
-        + match json {
-            Value::String(text) => text.len(),
-            Value::Array(values) => values.iter().map(length).sum(),
-            Value::Object(members) => members
-                .iter()
-                .map(|(name, of)| name.len() + length(of))
-                .sum(),
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        }
-}
-
 impl fmt::Debug for JsonLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JsonLogin")
             .field("login", &self.login)
             .field("refresh", &self.refresh)
-            .field("user_field", &self.user_field)
-            .field("password_field", &self.password_field)
+            .field("credentials", &self.credentials)
             .field("places", &self.places)
             .field("assumed_lifetime", &self.assumed_lifetime)
             .finish_non_exhaustive()

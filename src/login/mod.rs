@@ -1,5 +1,14 @@
-//! Tokens from an API's own login, for which there is no RFC.
+//! Tokens and sessions from an API's own login, for which there is no RFC.
 
+mod credentials;
+#[cfg(feature = "cookies")]
+mod jar;
+mod json;
 mod json_login;
+#[cfg(feature = "cookies")]
+mod session;
 
 pub use json_login::JsonLogin;
+#[cfg(feature = "cookies")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cookies")))]
+pub use session::Session;

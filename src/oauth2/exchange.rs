@@ -44,6 +44,18 @@ pub(crate) struct Question {
     pub(crate) proof: Option<HeaderValue>,
 }
 
+impl Question {
+    /// One in JSON, from somebody who says in it who they are.
+    pub(crate) fn json(body: Zeroizing<Vec<u8>>) -> Self {
+        Self {
+            body,
+            content_type: "application/json",
+            authorization: None,
+            proof: None,
+        }
+    }
+}
+
 impl Exchange {
     pub(crate) fn new(url: EndpointUrl, transport: DynTransport) -> Self {
         Self {
@@ -115,9 +127,19 @@ impl Exchange {
 
     /// Asks once, and reads the answer.
     pub(crate) async fn post(&self, question: Question) -> Result<Answer, Error> {
+        let request = self.request(question).await?;
+        self.send(request).await
+    }
+
+    /// The request that [`post`](Self::post) sends.
+    pub(crate) async fn request(&self, question: Question) -> Result<Request<Full<Bytes>>, Error> {
         let address = self.address().await?;
+        Ok(request(address, question))
+    }
+
+    /// Sends a request that something may have been added to.
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
         let started = SystemTime::now();
-        let request = request(address, question);
         let reply = self.transport.exchange(request).await;
         let reply = reply.map_err(|error| self.broken(error))?;
         if let Some(issuer) = self.url.issuer()

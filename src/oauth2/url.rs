@@ -125,6 +125,15 @@ impl EndpointUrl {
         &self.place
     }
 
+    /// The address, if it needn't be asked for.
+    #[cfg(feature = "cookies")]
+    pub(crate) fn address(&self) -> Option<&Uri> {
+        match &self.place {
+            Place::At(address) => Some(address),
+            Place::Of(_) => None,
+        }
+    }
+
     /// The issuer that has the address, if any.
     pub(crate) fn issuer(&self) -> Option<&Issuer> {
         match &self.place {
@@ -138,7 +147,7 @@ impl EndpointUrl {
         match self.place {
             Place::At(_) => Ok(self),
             Place::Of(_) => {
-                let message = "an issuer's metadata has no address for a login in JSON; give the \
+                let message = "an issuer's metadata has no address for an API's own login; give the \
                                address itself";
                 Err(Error::new(Kind::Config, message))
             }

@@ -148,6 +148,17 @@ async fn refresh_token_goes_on_where_the_last_run_ended_until_a_login_is_needed(
     run.leaks_nothing(&["refresh-0", "refresh-6", "access-"]);
 }
 
+#[cfg(feature = "cookies")]
+#[tokio::test]
+async fn session_logs_in_twice_and_out_once() {
+    let run = example("session").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("200 OK"), 4);
+    assert!(run.line("not sent").contains("path"));
+    assert_eq!(run.line("2 logins"), "2 logins, 1 logout");
+    run.leaks_nothing(&["for-loopback-only", "session-1", "session-5"]);
+}
+
 #[tokio::test]
 async fn print_token_prints_the_token_and_a_newline_and_nothing_else() {
     let servers = Servers::start("https://api.example.com", "read").await;

@@ -34,6 +34,12 @@ mod revocation;
 mod scenes;
 mod secret_source;
 mod secrets;
+#[cfg(feature = "cookies")]
+mod session;
+#[cfg(feature = "cookies")]
+mod session_cookies;
+#[cfg(feature = "cookies")]
+mod session_site;
 mod step_up;
 mod support;
 mod token_reply;

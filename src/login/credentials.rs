@@ -1,0 +1,93 @@
+//! A user name and a password, as a login in JSON has them.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::json;
+use crate::error::{Error, Kind};
+use crate::oauth2::exchange::Question;
+use crate::oauth2::redact::Redactor;
+use crate::oauth2::url::EndpointUrl;
+use crate::secret::SecretSource;
+
+pub(super) struct Credentials {
+    user: String,
+    password: SecretSource,
+    user_field: String,
+    password_field: String,
+    extra: Vec<(String, Value)>,
+}
+
+impl Credentials {
+    pub(super) fn new(user: String, password: SecretSource) -> Result<Self, Error> {
+        if user.is_empty() {
+            return Err(Error::new(Kind::Config, "the user name is empty"));
+        }
+        if password.is_empty_value() {
+            return Err(Error::new(Kind::Config, "the password is empty"));
+        }
+        Ok(Self {
+            user,
+            password,
+            user_field: String::from("/email"),
+            password_field: String::from("/password"),
+            extra: Vec::new(),
+        })
+    }
+
+    pub(super) fn set_user_field(&mut self, pointer: String) -> Result<(), Error> {
+        self.user_field = json::pointer(pointer)?;
+        Ok(())
+    }
+
+    pub(super) fn set_password_field(&mut self, pointer: String) -> Result<(), Error> {
+        self.password_field = json::pointer(pointer)?;
+        Ok(())
+    }
+
+    pub(super) fn add_field(&mut self, pointer: String, value: Value) -> Result<(), Error> {
+        self.extra.push((json::pointer(pointer)?, value));
+        Ok(())
+    }
+
+    /// The login, with the password as it is now, and what hides that in the answer.
+    pub(super) async fn question(&self) -> Result<(Question, Redactor), Error> {
+        let password = self.password.read().await?;
+        let secret = password.expose_secret();
+        let mut members = self.extra.clone();
+        members.push((self.user_field.clone(), Value::from(self.user.as_str())));
+        members.push((self.password_field.clone(), Value::from(secret)));
+        question(members, &password)
+    }
+}
+
+/// `secret` is the one among the members.
+pub(super) fn question(
+    members: Vec<(String, Value)>,
+    secret: &SecretString,
+) -> Result<(Question, Redactor), Error> {
+    let question = Question::json(json::written(members)?);
+    let mut redactor = Redactor::default();
+    redactor.hide(secret.expose_secret());
+    Ok((question, redactor))
+}
+
+/// Where a login is. No issuer's metadata knows one of an API's own.
+pub(super) fn address<U>(url: U) -> Result<EndpointUrl, Error>
+where
+    U: TryInto<EndpointUrl>,
+    Error: From<U::Error>,
+{
+    url.try_into()?.only_address()
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user_field", &self.user_field)
+            .field("password_field", &self.password_field)
+            .finish_non_exhaustive()
+    }
+}

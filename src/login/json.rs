@@ -1,0 +1,76 @@
+//! JSON objects whose members stand where JSON pointers (RFC 6901) say.
+
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind};
+use crate::oauth2::members::wipe;
+
+/// A JSON pointer that names a member: an array's element can't be made out of nothing.
+pub(super) fn pointer(pointer: String) -> Result<String, Error> {
+    let is_escaped = |name: &str| {
+        let mut rest = name.split('~').skip(1);
+        rest.all(|after| after.starts_with(['0', '1']))
+    };
+    let names = pointer.strip_prefix('/');
+    if names.is_some_and(|names| {
+        names
+            .split('/')
+            .all(|name| !name.is_empty() && is_escaped(name))
+    }) {
+        return Ok(pointer);
+    }
+    let message = format!(
+        "`{}` is no JSON pointer to a member; it is written `/name` or `/outer/name` (RFC 6901)",
+        pointer.escape_debug()
+    );
+    Err(Error::new(Kind::Config, message))
+}
+
+/// The object with these members, and nothing of it left behind.
+pub(super) fn written(members: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let unwritable = || {
+        let message = "the login can't be written: two of its fields are within one another";
+        Error::new(Kind::Config, message)
+    };
+    let mut object = Value::Object(Map::new());
+    let placed = members
+        .into_iter()
+        .try_for_each(|(pointer, value)| place(&mut object, &pointer, value));
+    let body = placed.and_then(|()| {
+        // Room enough that it is never moved: what is left behind isn't zeroized.
+        let mut body = Zeroizing::new(Vec::with_capacity(6 * length(&object)));
+        serde_json::to_writer(&mut *body, &object).ok()?;
+        Some(body)
+    });
+    wipe(&mut object);
+    body.ok_or_else(unwritable)
+}
+
+/// Puts a value where the pointer says, and objects on the way there.
+fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
+    let mut place = object;
+    for name in pointer.split('/').skip(1) {
+        let name = name.replace("~1", "/").replace("~0", "~");
+        if place.is_null() {
+            *place = Value::Object(Map::new());
+        }
+        place = place.as_object_mut()?.entry(name).or_insert(Value::Null);
+    }
+    place.is_null().then(|| *place = value)
+}
+
+fn length(json: &Value) -> usize {
+    // Quotes, a colon and a comma; a number or a word.
+    const MARKS: usize = 32;
+    MARKS
+        + match json {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(length).sum(),
+            Value::Object(members) => members
+                .iter()
+                .map(|(name, of)| name.len() + length(of))
+                .sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}

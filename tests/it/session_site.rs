@@ -1,0 +1,169 @@
+//! A site with a login that is answered with cookies: it answers as the test says, and keeps what it
+//! was asked.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tower_auth::login::Session;
+use tower_service::Service;
+
+use crate::support::settle;
+
+pub(crate) const LOGIN: &str = "https://api.example.com/v1/session/login";
+pub(crate) const THINGS: &str = "https://api.example.com/v1/things";
+pub(crate) const PASSWORD: &str = "p4ssword of the test";
+
+/// A site that answers as the test says, be it a login or another request, and keeps what it was
+/// asked.
+#[derive(Clone)]
+pub(crate) struct Site {
+    answer: Arc<dyn Fn(&Asked) -> Answer + Send + Sync>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) url: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+    /// Which login it is, or how many there were.
+    pub(crate) logins: usize,
+    /// How many requests came before it that were no logins.
+    pub(crate) requests: usize,
+}
+
+pub(crate) struct Answer {
+    status: u16,
+    set: Vec<String>,
+    body: String,
+}
+
+impl Answer {
+    pub(crate) fn new(status: u16, set: &[&str]) -> Self {
+        Self {
+            status,
+            set: set.iter().copied().map(String::from).collect(),
+            body: String::new(),
+        }
+    }
+
+    pub(crate) fn saying(self, body: &Value) -> Self {
+        let body = body.to_string();
+        Self { body, ..self }
+    }
+}
+
+impl Asked {
+    pub(crate) fn is_login(&self) -> bool {
+        self.url.ends_with("/login")
+    }
+
+    /// All of them on one line; `-` for none.
+    pub(crate) fn cookies(&self) -> String {
+        let lines: Vec<_> = self.headers.get_all(COOKIE).iter().collect();
+        match lines[..] {
+            [] => String::from("-"),
+            [line] => String::from_utf8(line.as_bytes().to_vec()).unwrap(),
+            _ => panic!("more than one line: {lines:?}"),
+        }
+    }
+}
+
+impl Site {
+    pub(crate) fn new(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self {
+            answer: Arc::new(answer),
+            asked: Arc::default(),
+        }
+    }
+
+    /// Its login sets these cookies, and all else is answered with 200.
+    pub(crate) fn setting<const N: usize>(set: [&'static str; N]) -> Self {
+        Self::new(move |asked| match asked.is_login() {
+            true => Answer::new(200, &set),
+            false => Answer::new(200, &[]),
+        })
+    }
+
+    /// Its nth login sets `sid=n`, and nothing but the latest is accepted.
+    pub(crate) fn numbering() -> Self {
+        Self::new(|asked| match asked.is_login() {
+            true => Answer::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            false if asked.cookies() == format!("sid={}", asked.logins) => Answer::new(200, &[]),
+            false => Answer::new(401, &[]),
+        })
+    }
+
+    pub(crate) fn session(&self) -> Session {
+        Session::with_transport(LOGIN, "me@example.com", PASSWORD, self.clone()).unwrap()
+    }
+
+    pub(crate) fn asked(&self, logins: bool) -> Vec<Asked> {
+        let asked = self.asked.lock().unwrap();
+        let of_kind = asked.iter().filter(|asked| asked.is_login() == logins);
+        of_kind.cloned().collect()
+    }
+
+    pub(crate) fn logins(&self) -> usize {
+        self.asked(true).len()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Asked> {
+        self.asked(false)
+    }
+
+    /// The cookies of each request that was no login.
+    pub(crate) fn cookies(&self) -> Vec<String> {
+        self.requests().iter().map(Asked::cookies).collect()
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Site {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let site = self.clone();
+        let answer = async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let mut asked = Asked {
+                url: head.uri.to_string(),
+                headers: head.headers,
+                body: String::from_utf8(body.to_vec()).unwrap(),
+                logins: 0,
+                requests: site.requests().len(),
+            };
+            asked.logins = site.logins() + usize::from(asked.is_login());
+            site.asked.lock().unwrap().push(asked.clone());
+            // Others get their turn before it is answered.
+            settle().await;
+            let answer = (site.answer)(&asked);
+            let mut response = Response::new(Full::from(answer.body));
+            *response.status_mut() = StatusCode::from_u16(answer.status).unwrap();
+            for line in answer.set {
+                let line = line.try_into().unwrap();
+                response.headers_mut().append(SET_COOKIE, line);
+            }
+            Ok(response)
+        };
+        answer.boxed()
+    }
+}
+
+pub(crate) fn get(url: &str) -> Request<Full<Bytes>> {
+    Request::get(url).body(Full::default()).unwrap()
+}
