@@ -27,6 +27,7 @@ mod kept;
 pub(crate) mod members;
 mod params;
 pub(crate) mod places;
+mod protected_resource;
 pub(crate) mod redact;
 #[cfg(feature = "file")]
 mod refresh_file;
@@ -35,6 +36,7 @@ mod refresh_token;
 pub(crate) mod reply;
 #[cfg(feature = "reqwest")]
 mod reqwest_transport;
+mod resource_metadata;
 mod retry_after;
 mod scope;
 pub(crate) mod transport;
@@ -42,6 +44,7 @@ pub(crate) mod url;
 
 pub use client::Client;
 pub use client_credentials::ClientCredentials;
+pub use protected_resource::{ProtectedResource, Protection};
 #[cfg(feature = "file")]
 pub use refresh_file::RefreshTokenFile;
 pub use refresh_store::RefreshTokenStore;
