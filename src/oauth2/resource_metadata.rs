@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use http::Uri;
 use serde_json::Value;
 
-use super::document::{Document, is_absent, question};
+use super::document::{Document, question};
 use super::retry_after;
 use super::scope;
 use super::transport::DynTransport;
@@ -84,34 +84,16 @@ impl Resource {
             Some(place) => vec![self.own(place)?],
             None => self.well_known(),
         };
-        let mut absent = None;
-        for place in places {
-            match Document::get(transport, &place).await {
-                Ok(document) => {
-                    let lifetime = document.lifetime;
-                    return Ok((self.accept(&document, &place, hint)?, lifetime));
-                }
-                Err(error) if is_absent(&error) => absent = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        let message = format!(
-            "the protected resource `{}` has no metadata (RFC 9728) where it should be, so there is no \
-             telling which authorization server issues its tokens",
-            self.without_query()
-        );
-        let status = absent.as_ref().and_then(Error::status).unwrap_or_default();
-        let error = Error::denied(
-            message,
-            Reply {
-                status,
-                ..Reply::default()
-            },
-        );
-        Err(match absent {
-            Some(absent) => error.with_source(absent),
-            None => error,
-        })
+        let nowhere = || {
+            format!(
+                "the protected resource `{}` has no metadata (RFC 9728) where it should be, so there \
+                 is no telling which authorization server issues its tokens",
+                self.without_query()
+            )
+        };
+        let (document, place) = Document::find(transport, places, nowhere).await?;
+        let metadata = self.accept(&document, &place, hint)?;
+        Ok((metadata, document.lifetime))
     }
 
     /// A place on this resource's own origin. Whoever answers for the resource could otherwise have any
@@ -119,7 +101,8 @@ impl Resource {
     /// anybody's metadata taken for the resource's.
     fn own(&self, place: &str) -> Result<Uri, Error> {
         let uri = url::secure("the `resource_metadata` of a challenge", place)?;
-        if origin(&uri) == origin(&self.uri) {
+        let own = origin(&self.uri);
+        if own.is_some() && own == origin(&uri) {
             return Ok(uri);
         }
         let message = format!(
