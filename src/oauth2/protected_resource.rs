@@ -74,7 +74,7 @@ use crate::token::Token;
 ///         Ok(source.resource(protection.resource()).scope(protection.scope()))
 ///     },
 /// )?;
-/// let layer = AuthLayer::new(source).only_to(["https://mcp.example.com".parse()?]);
+/// let layer = AuthLayer::new(source).only_to(["https://mcp.example.com"])?;
 /// # }
 /// # Ok(()) }
 /// ```

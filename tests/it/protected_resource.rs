@@ -306,25 +306,27 @@ async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
         ("", "https://mcp.example.com/a", false),
         ("/a", "https://mcp.example.com/a", true),
         ("/a", "https://mcp.example.com/a/", false),
-        ("/a/b", "https://mcp.example.com/a/b", true),
-        ("/a/b", "https://mcp.example.com/a", false),
+        ("/a/", "https://mcp.example.com/a/", true),
+        ("/a/bcd", "https://mcp.example.com/a/bcd", true),
+        ("/a/bcd", "https://mcp.example.com/a", false),
         // Neighbours.
-        ("/a/bc", "https://mcp.example.com/a/bc", false),
+        ("/a/b", "https://mcp.example.com/a/b", false),
+        ("/a/bcde", "https://mcp.example.com/a/bcde", false),
         ("/a/c", "https://mcp.example.com/a/c", false),
-        ("/a/b/c", "https://mcp.example.com/a/b/c", false),
+        ("/a/bcd/e", "https://mcp.example.com/a/bcd/e", false),
         ("/a?b", "https://mcp.example.com/a?b", false),
         ("/a?b", "https://mcp.example.com/a", false),
     ] {
         let web = web();
         let place = format!("{ROOT}{place}");
+        let resource = "https://mcp.example.com/a/bcd";
         let challenge = format!(r#"Bearer resource_metadata="{place}""#);
-        web.put("https://mcp.example.com/a/b", refusal(&challenge));
+        web.put(resource, refusal(&challenge));
         web.put(
             &place,
             Page::json(&changed(|it| it["resource"] = name.into())),
         );
-        let source = source_of(&web, "https://mcp.example.com/a/b", &[ISSUER]).unwrap();
-        let fetched = fetch(&source).await;
+        let fetched = fetch(&source_of(&web, resource, &[ISSUER]).unwrap()).await;
         assert_eq!(fetched.is_ok(), is_good, "{place} {name}");
         if is_good {
             // And the token is asked for under it.
@@ -472,10 +474,13 @@ async fn nothing_shows_the_query_of_the_resource() {
     let web = web();
     let url = "https://mcp.example.com/mcp?key=planted";
     let source = source_of(&web, url, &[ISSUER]).unwrap();
-    let error = fetch(&source).await.unwrap_err();
-    let text = format!("{source:?} {}", all_text_of(&error));
-    assert!(text.contains(API), "{text}");
-    assert!(!text.contains("planted"), "{text}");
+    for page in [Page::new(404, ""), Page::new(500, ""), Page::new(200, "{}")] {
+        web.put(&format!("{METADATA}?key=planted"), page);
+        let error = fetch(&source).await.unwrap_err();
+        let text = format!("{source:?} {}", all_text_of(&error));
+        assert!(text.contains(API), "{text}");
+        assert!(!text.contains("planted"), "{text}");
+    }
 }
 
 /// Counts how often a source was made, and makes one of this kind.
