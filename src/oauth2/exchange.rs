@@ -1,4 +1,4 @@
-//! One POST to one address: timed, capped, followed nowhere.
+//! One POST to one endpoint: timed, capped, followed nowhere.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -211,7 +211,6 @@ impl ProtectedResource {
             return false;
         }
         hints.next = Some(hint);
-        self.protection.doubt();
         true
     }
 
@@ -251,6 +250,9 @@ impl ProtectedResource {
 
 impl TokenSource for ProtectedResource {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        if lock(&self.hints).next.is_some() {
+            self.protection.doubt();
+        }
         let look = self.protection.get(self.look(), self.timeout / 2);
         let protection = within(self.timeout, "the protected resource's metadata", look).await?;
         let source = self.source(protection)?;
