@@ -7,11 +7,11 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::Scheme;
 
-use super::document::{Document, is_absent};
+use super::document::Document;
 use super::kept::Kept;
 use super::transport::DynTransport;
 use super::url;
-use crate::error::{Error, Kind, Reply, quote};
+use crate::error::{Error, Kind, quote};
 
 /// An authorization server by its name (RFC 8414 §2). Clones share what is known of it.
 #[derive(Clone)]
@@ -114,31 +114,17 @@ impl Issuer {
     }
 
     async fn look(&self, transport: &DynTransport) -> Result<(Metadata, Duration), Error> {
-        let mut absent = None;
-        for place in places(&self.shared.uri) {
-            match Document::get(transport, &place).await {
-                Ok(document) => {
-                    let lifetime = document.lifetime;
-                    return Ok((self.accept(document)?, lifetime));
-                }
-                Err(error) if is_absent(&error) => absent = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        let message = format!(
-            "the issuer `{}` has no metadata at any of the well-known places; check its name, or \
-             give the endpoint's address instead",
-            self.as_str()
-        );
-        let reply = Reply {
-            status: absent.as_ref().and_then(Error::status).unwrap_or_default(),
-            ..Reply::default()
+        let nowhere = || {
+            format!(
+                "the issuer `{}` has no metadata at any of the well-known places; check its name, or \
+                 give the endpoint's address instead",
+                self.as_str()
+            )
         };
-        let error = Error::denied(message, reply);
-        Err(match absent {
-            Some(absent) => error.with_source(absent),
-            None => error,
-        })
+        let places = places(&self.shared.uri);
+        let (document, _) = Document::find(transport, places, nowhere).await?;
+        let lifetime = document.lifetime;
+        Ok((self.accept(document)?, lifetime))
     }
 
     /// RFC 8414 §3.3: with any other issuer in it, it may be anybody's. One that only looks the same

@@ -27,14 +27,38 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    pub(crate) async fn get(transport: &DynTransport, uri: &Uri) -> Result<Self, Error> {
+    /// The first that there is, and where. The next place is asked only if a server has answered
+    /// that there is nothing at the one before; `nowhere` says that there is none at all.
+    pub(crate) async fn find(
+        transport: &DynTransport,
+        places: Vec<Uri>,
+        nowhere: impl FnOnce() -> String,
+    ) -> Result<(Self, Uri), Error> {
+        let mut absent = None;
+        for place in places {
+            match Self::get(transport, &place).await {
+                Ok(document) => return Ok((document, place)),
+                Err(error) if is_absent(&error) => absent = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let reply = Reply {
+            status: absent.as_ref().and_then(Error::status).unwrap_or_default(),
+            ..Reply::default()
+        };
+        let error = Error::denied(nowhere(), reply);
+        Err(match absent {
+            Some(absent) => error.with_source(absent),
+            None => error,
+        })
+    }
+
+    async fn get(transport: &DynTransport, uri: &Uri) -> Result<Self, Error> {
         let what = format!("the metadata at `{}`", without_query(uri));
         let started = SystemTime::now();
-        let reply = transport.exchange(question(uri)).await;
-        let reply = reply.map_err(Unread::Broken);
-        let answer = match reply {
+        let answer = match transport.exchange(question(uri)).await {
             Ok(reply) => read(reply, started).await,
-            Err(broken) => Err(broken),
+            Err(error) => Err(Unread::Broken(error)),
         };
         let answer = answer.map_err(|unread| match unread {
             Unread::Redirect(status) => {
@@ -78,8 +102,8 @@ impl Document {
     }
 }
 
-/// Whether a server has answered that there is nothing there: a 4xx that won't pass by itself.
-pub(crate) fn is_absent(error: &Error) -> bool {
+/// A 4xx that won't pass by itself.
+fn is_absent(error: &Error) -> bool {
     error.is_denied() && !error.is_transient()
 }
 

@@ -1,4 +1,4 @@
-//! One POST to one address: timed, capped, followed nowhere.
+//! One POST to one endpoint: timed, capped, followed nowhere.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::error::{BoxError, Error, Kind};
 pub(crate) const REPLY_LIMIT: usize = 64 * 1024;
 
 /// Issuing a token takes milliseconds; in ten seconds a connection has been retried by TCP thrice.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a proof stands (RFC 9449 §4.1).
 pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
@@ -81,23 +81,11 @@ impl Exchange {
         &self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        // Tokio's timer would panic.
-        if tokio::runtime::Handle::try_current().is_err() {
-            let message = "a token can only be fetched within a Tokio runtime";
-            return Err(Error::new(Kind::Runtime, message));
-        }
-        match tokio::time::timeout(self.timeout, work).await {
-            Ok(result) => result,
-            Err(_) => {
-                let with = match self.url.issuer() {
-                    Some(_) => ", with the metadata that names it,",
-                    None => "",
-                };
-                let (name, timeout) = (self.role.name(), self.timeout);
-                let message = format!("{name}{with} took longer than {timeout:?}");
-                Err(Error::new(Kind::Timeout, message))
-            }
-        }
+        let with = match self.url.issuer() {
+            Some(_) => ", with the metadata that names it,",
+            None => "",
+        };
+        within(self.timeout, &format!("{}{with}", self.role.name()), work).await
     }
 
     /// Where this endpoint is. Within [`within`](Self::within), as all that asks.
@@ -170,6 +158,26 @@ impl Exchange {
         let name = self.role.name();
         let message = format!("{name} could not be reached, or the connection broke");
         Error::new(Kind::Transport, message).with_source(error)
+    }
+}
+
+/// Bounds whatever it takes to ask `who`.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    who: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    // Tokio's timer would panic.
+    if tokio::runtime::Handle::try_current().is_err() {
+        let message = "a token can only be fetched within a Tokio runtime";
+        return Err(Error::new(Kind::Runtime, message));
+    }
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => {
+            let message = format!("{who} took longer than {limit:?}");
+            Err(Error::new(Kind::Timeout, message))
+        }
     }
 }
 

@@ -38,6 +38,7 @@ mod params;
 #[cfg(feature = "jwt")]
 mod pem;
 pub(crate) mod places;
+mod protected_resource;
 pub(crate) mod redact;
 #[cfg(feature = "file")]
 mod refresh_file;
@@ -46,6 +47,7 @@ mod refresh_token;
 pub(crate) mod reply;
 #[cfg(feature = "reqwest")]
 mod reqwest_transport;
+mod resource_metadata;
 mod retry_after;
 mod scope;
 #[cfg(feature = "jwt")]
@@ -66,6 +68,7 @@ pub use jwt_bearer::JwtBearer;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use key_pair::JwsAlgorithm;
+pub use protected_resource::{ProtectedResource, Protection};
 #[cfg(feature = "file")]
 pub use refresh_file::RefreshTokenFile;
 pub use refresh_store::RefreshTokenStore;

@@ -15,8 +15,8 @@ use tower_service::Service;
 
 use crate::error::BoxError;
 
-/// An HTTP client that can post to a token endpoint: any Tower service that takes
-/// `http::Request<Full<Bytes>>` and answers `http::Response` with any body.
+/// An HTTP client that can post to a token endpoint, and get metadata where that is wanted: any Tower
+/// service that takes `http::Request<Full<Bytes>>` and answers `http::Response` with any body.
 ///
 /// It is implemented for every service that is
 ///

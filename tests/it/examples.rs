@@ -160,6 +160,50 @@ async fn session_logs_in_twice_and_out_once() {
 }
 
 #[tokio::test]
+async fn discovery_looks_for_the_metadata_once_and_knows_where_to_revoke() {
+    let run = example("discovery").run().await;
+    run.succeeded();
+    let expected = [
+        "GET /.well-known/oauth-authorization-server/acme: 404",
+        "GET /acme/.well-known/openid-configuration: 200",
+        "POST /acme/token: 200",
+        "POST /acme/token: 200",
+        "POST /acme/revoke: 200",
+    ];
+    assert_eq!(run.stdout.lines().collect::<Vec<_>>(), expected);
+    run.leaks_nothing(&[support::CLIENT_SECRET, "a-token"]);
+}
+
+#[tokio::test]
+async fn protected_resource_goes_from_the_refusal_to_the_answer_once() {
+    let run = example("protected_resource").run().await;
+    run.succeeded();
+    let expected = [
+        "request 1",
+        "API: GET /mcp: 401",
+        "API: GET /.well-known/oauth-protected-resource/mcp: 200",
+        "authorization server: GET /.well-known/oauth-authorization-server: 200",
+        "authorization server: POST /token: 200",
+        "API: GET /mcp: 200",
+        "  notes",
+        "request 2",
+        "API: GET /mcp: 200",
+        "  notes",
+        "another list",
+        "API: GET /mcp: 401",
+        "API: GET /.well-known/oauth-protected-resource/mcp: 200",
+    ];
+    let lines: Vec<_> = run.stdout.lines().collect();
+    assert_eq!(lines[..expected.len()], expected);
+    assert!(
+        lines[expected.len()].contains("has none of them"),
+        "{run:?}"
+    );
+    assert_eq!(lines.len(), expected.len() + 1);
+    run.leaks_nothing(&[support::CLIENT_SECRET, "for-notes"]);
+}
+
+#[tokio::test]
 async fn print_token_prints_the_token_and_a_newline_and_nothing_else() {
     let servers = Servers::start("https://api.example.com", "read").await;
     let run = example("print_token")

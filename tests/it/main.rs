@@ -25,6 +25,7 @@ mod machine;
 mod machine_model;
 mod origins;
 mod outages;
+mod protected_resource;
 mod readiness;
 mod refresh_file;
 mod refresh_token;
