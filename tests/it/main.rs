@@ -15,6 +15,8 @@ mod faults;
 mod hostile;
 mod json_login;
 mod keep_fresh;
+#[cfg(feature = "jwt")]
+mod keys;
 mod latch;
 mod layer;
 mod log;
@@ -31,6 +33,10 @@ mod revocation;
 mod scenes;
 mod secret_source;
 mod secrets;
+#[cfg(feature = "jwt")]
+mod signed_jwt;
+#[cfg(feature = "jwt")]
+mod signing_key;
 mod support;
 mod token_reply;
 mod token_server;
