@@ -6,14 +6,17 @@ mod allocations;
 mod api_key;
 mod cache;
 mod challenge;
+mod client_assertion;
 mod client_credentials;
 mod clients;
 mod closing;
 mod examples;
 mod failure;
 mod faults;
+mod form_server;
 mod hostile;
 mod json_login;
+mod jwt_bearer;
 mod keep_fresh;
 #[cfg(feature = "jwt")]
 mod keys;
