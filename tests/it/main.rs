@@ -5,6 +5,7 @@ mod abandoned;
 mod allocations;
 mod api_key;
 mod cache;
+mod chained;
 mod challenge;
 mod client_assertion;
 mod client_credentials;
@@ -41,6 +42,7 @@ mod signed_jwt;
 #[cfg(feature = "jwt")]
 mod signing_key;
 mod support;
+mod token_exchange;
 mod token_reply;
 mod token_server;
 mod types;
