@@ -47,6 +47,7 @@
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
 //! | `file` | [`oauth2::RefreshTokenFile`] |
+//! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
 //! | `full` | all of them |
 

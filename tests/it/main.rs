@@ -26,6 +26,8 @@ mod layer;
 mod log;
 mod machine;
 mod machine_model;
+#[cfg(feature = "reqwest")]
+mod mtls;
 mod origins;
 mod outages;
 mod readiness;
