@@ -1,12 +1,11 @@
 //! Clients that prove who they are with an assertion (RFC 7521 §4.2, RFC 7523 §2.2).
 
 use std::fs;
-use std::time::Duration;
 
 use tower_auth::oauth2::{Client, ClientCredentials, RefreshToken};
 use tower_auth::{BoxError, Reason, SecretSource, TokenCache, TokenSource};
 
-use crate::form_server::{FormServer, issued};
+use crate::form_server::FormServer;
 use crate::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 
 const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -192,13 +191,14 @@ async fn nothing_shows_an_assertion() {
 #[cfg(feature = "jwt")]
 mod signed {
     use std::collections::HashSet;
+    use std::time::Duration;
 
     use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
     use serde_json::Value;
     use tower_auth::oauth2::{JwsAlgorithm, SignedJwt, SigningKey};
 
     use super::*;
-    use crate::form_server::Form;
+    use crate::form_server::{Form, issued};
     use crate::keys::EC_PKCS8;
     use crate::signing_key::{HMAC_SECRET, verified};
 
