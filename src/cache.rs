@@ -244,7 +244,8 @@ impl TokenCache {
 ///
 /// It is asked for the token in hand, or for a newer one if the reason is that
 /// [a server refused](Reason::Refused) the last or the user [asked for a new one](Reason::Forced).
-/// Closing what stands above doesn't close it: others may share it.
+/// Closing what stands above doesn't close it: others may share it. In front of a client it needs
+/// no other cache above it: that is `AuthLayer::from(cache)`.
 impl TokenSource for TokenCache {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let want = match reason {

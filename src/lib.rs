@@ -48,6 +48,7 @@
 //! | `tonic` | `tonic::body::Body` as a request body |
 //! | `file` | [`oauth2::RefreshTokenFile`] |
 //! | `cookies` | [`login::Session`] |
+//! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
 //! | `full` | all of them |
 

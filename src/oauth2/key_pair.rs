@@ -52,7 +52,7 @@ pub(crate) enum KeyPair {
     Rsa(RsaKeyPair, Padding),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,8 @@ impl KeyPair {
                 "has fewer than the {SHORTEST_SECRET} bytes that HS256 wants (RFC 7518 §3.2)"
             ));
         }
-        Ok(Self::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        Ok(Self::Hmac(Box::new(key)))
     }
 
     /// The `alg` of its signatures.

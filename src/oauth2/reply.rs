@@ -177,8 +177,8 @@ impl Answer {
         let reply = self.reply(members, redactor);
         let message = match reply.code.as_deref() {
             Some("invalid_client") => {
-                "the token endpoint doesn't accept this client; check the id, the secret, and \
-                 whether it wants them in the body or as basic authentication"
+                "the token endpoint doesn't accept this client; check the id, the secret or the \
+                 key, and whether it wants a secret in the body or as basic authentication"
             }
             _ if self.status.is_server_error() => "the token endpoint failed",
             _ => "the token endpoint refused to issue a token",

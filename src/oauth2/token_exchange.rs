@@ -236,7 +236,10 @@ impl TokenExchange {
             }
             issued => match issued.text() {
                 Some(ACCESS_TOKEN | JWT) => return Ok(()),
-                Some(issued) if issued == self.requested_token_type => return Ok(()),
+                // Nothing is what is requested by default.
+                Some(issued) if !issued.is_empty() && issued == self.requested_token_type => {
+                    return Ok(());
+                }
                 _ => {
                     "has an `issued_token_type` that is neither an access token's nor the one \
                      that was requested"

@@ -203,6 +203,56 @@ async fn protected_resource_goes_from_the_refusal_to_the_answer_once() {
     run.leaks_nothing(&[support::CLIENT_SECRET, "for-notes"]);
 }
 
+#[cfg(feature = "jwt")]
+#[tokio::test]
+async fn service_account_signs_a_jwt_for_each_token() {
+    let run = example("service_account").run().await;
+    run.succeeded();
+    assert!(run.has("two tokens for two JWTs"));
+    assert!(run.has("the JWT was used before"));
+    run.leaks_nothing(&["for-loopback-only"]);
+}
+
+#[cfg(feature = "jwt")]
+#[tokio::test]
+async fn private_key_jwt_signs_or_shows_what_its_platform_has_signed() {
+    let run = example("private_key_jwt").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("two tokens"), 2);
+    assert!(
+        run.line("signed with a strange key")
+            .contains("invalid_client")
+    );
+    run.leaks_nothing(&["for-loopback-only"]);
+}
+
+#[tokio::test]
+async fn token_exchange_fetches_its_own_token_once_and_exchanges_it_for_each_service() {
+    let run = example("token_exchange").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("200 OK"), 2);
+    assert_eq!(
+        run.line("own tokens"),
+        "own tokens and exchanged ones: (1, 2)"
+    );
+    assert_eq!(run.line("after a"), "after a revocation: (1, 3)");
+    run.leaks_nothing(&[support::CLIENT_SECRET, "token-1"]);
+}
+
+#[tokio::test]
+async fn mtls_has_tokens_that_are_of_no_use_to_a_thief() {
+    let run = example("mtls").run().await;
+    run.succeeded();
+    assert!(run.line("with its certificate").ends_with("200 OK"));
+    assert!(run.line("its token").ends_with("401 Unauthorized"));
+    assert!(
+        run.line("the token endpoint was")
+            .contains(r#"("client_id", "reports")"#)
+    );
+    assert!(run.has("CertificateRequired"));
+    run.leaks_nothing(&[support::CLIENT_SECRET]);
+}
+
 #[tokio::test]
 async fn print_token_prints_the_token_and_a_newline_and_nothing_else() {
     let servers = Servers::start("https://api.example.com", "read").await;

@@ -5,7 +5,9 @@ mod abandoned;
 mod allocations;
 mod api_key;
 mod cache;
+mod chained;
 mod challenge;
+mod client_assertion;
 mod client_credentials;
 mod clients;
 mod closing;
@@ -15,14 +17,20 @@ mod dpop;
 mod examples;
 mod failure;
 mod faults;
+mod form_server;
 mod hostile;
 mod json_login;
+mod jwt_bearer;
 mod keep_fresh;
+#[cfg(feature = "jwt")]
+mod keys;
 mod latch;
 mod layer;
 mod log;
 mod machine;
 mod machine_model;
+#[cfg(feature = "reqwest")]
+mod mtls;
 mod origins;
 mod outages;
 mod protected_resource;
@@ -41,8 +49,13 @@ mod session;
 mod session_cookies;
 #[cfg(feature = "cookies")]
 mod session_site;
+#[cfg(feature = "jwt")]
+mod signed_jwt;
+#[cfg(feature = "jwt")]
+mod signing_key;
 mod step_up;
 mod support;
+mod token_exchange;
 mod token_reply;
 mod token_server;
 mod types;

@@ -1,0 +1,75 @@
+//! Mutual TLS (RFC 8705): the client is known by its certificate, and its tokens are of use to
+//! nobody who doesn't have that certificate's key.
+//!
+//! ```text
+//! cargo run --example mtls
+//! ```
+#![allow(clippy::print_stdout)]
+
+mod support;
+#[path = "support/tls.rs"]
+mod tls;
+
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Identity};
+use support::Report;
+use tls::{Authority, CLIENT_ID, CLIENT_NAME, Servers};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::oauth2::{ClientCredentials, ReqwestTransport};
+use tower_auth::{AuthLayer, BoxError, TokenCache};
+
+/// The HTTP client, for the token endpoint and the API alike: the token is bound to the certificate
+/// that it shows.
+fn http(authority: &Authority, name: Option<&str>) -> Result<reqwest::Client, BoxError> {
+    let root = Certificate::from_pem(authority.root().as_bytes())?;
+    let mut client = reqwest::Client::builder()
+        .tls_certs_only([root])
+        .redirect(Policy::none());
+    if let Some(name) = name {
+        client = client.identity(Identity::from_pem(authority.issue(name)?.as_bytes())?);
+    }
+    Ok(client.build()?)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Report> {
+    let authority = Authority::new()?;
+    let servers = Servers::start(&authority).await?;
+
+    let http_client = http(&authority, Some(CLIENT_NAME))?;
+    let transport = ReqwestTransport::new(http_client.clone());
+    let source =
+        ClientCredentials::public_with_transport(&servers.token_url, CLIENT_ID, transport)?;
+    let cache = TokenCache::new(source);
+    let client = ServiceBuilder::new()
+        .layer(AuthLayer::from(cache.clone()))
+        .service(http_client.clone());
+    let request = http_client.get(&servers.api_url).build()?;
+    let response = client.oneshot(request).await?;
+    println!("with its certificate: {}", response.status());
+    for form in servers.asked() {
+        println!("the token endpoint was sent {form:?}");
+    }
+
+    // Somebody has got hold of the token, and has a certificate of the same authority.
+    let thief = http(&authority, Some("thief.clients.example.com"))?;
+    let stolen = cache.token().await?;
+    let request = thief.get(&servers.api_url).bearer_auth(stolen.secret());
+    println!(
+        "its token, with another: {}",
+        request.send().await?.status()
+    );
+
+    let bare = ReqwestTransport::new(http(&authority, None)?);
+    let source = ClientCredentials::public_with_transport(&servers.token_url, CLIENT_ID, bare)?;
+    match TokenCache::builder(source)
+        .fetch_attempts(1)
+        .build()
+        .token()
+        .await
+    {
+        Err(error) => println!("without one: {:?}", Report::from(error)),
+        Ok(_) => return Err("a token without a certificate".into()),
+    }
+    Ok(())
+}
