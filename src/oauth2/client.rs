@@ -44,6 +44,8 @@ use crate::token::Token;
 #[derive(Clone)]
 pub struct Client {
     pub(crate) endpoint: TokenEndpoint,
+    /// What it is called where a browser is sent; empty if it doesn't say who it is.
+    pub(crate) id: String,
 }
 
 impl Client {
@@ -66,9 +68,10 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::confidential(id.into(), secret.into())?;
+        let id = id.into();
+        let client = ClientAuth::confidential(id.clone(), secret.into())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?))
+        Ok(Self::build(url, client, DynTransport::reqwest()?).named(id))
     }
 
     /// A public client (RFC 6749 §2.1), which has an id but no secret: an app on a user's machine.
@@ -83,9 +86,10 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::public(id.into())?;
+        let id = id.into();
+        let client = ClientAuth::public(id.clone())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?))
+        Ok(Self::build(url, client, DynTransport::reqwest()?).named(id))
     }
 
     /// A confidential client, over an HTTP client of your own.
@@ -104,9 +108,10 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::confidential(id.into(), secret.into())?;
+        let id = id.into();
+        let client = ClientAuth::confidential(id.clone(), secret.into())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)))
+        Ok(Self::build(url, client, DynTransport::new(transport)).named(id))
     }
 
     /// A public client, over an HTTP client of your own.
@@ -123,9 +128,10 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::public(id.into())?;
+        let id = id.into();
+        let client = ClientAuth::public(id.clone())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)))
+        Ok(Self::build(url, client, DynTransport::new(transport)).named(id))
     }
 
     /// A client that doesn't say who it is, over a [`reqwest`] client of its own: for grants that say
@@ -171,7 +177,12 @@ impl Client {
     fn build(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
         Self {
             endpoint: TokenEndpoint::new(url, client, transport),
+            id: String::new(),
         }
+    }
+
+    fn named(self, id: String) -> Self {
+        Self { id, ..self }
     }
 
     /// Sends id and secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)

@@ -45,19 +45,30 @@ impl TokenEndpoint {
         let Some(url) = &self.revocation else {
             return Ok(());
         };
-        let exchange = self.exchange.to(url.clone());
         let mut params = Params::default();
         params.push_secret("token", token);
         params.push("token_type_hint", hint);
-        let revoke = async {
-            // Always a form: §2.1 knows nothing else.
+        let refused = "the revocation endpoint refused to revoke a token";
+        self.ask_at(url, params, |answer, redactor| {
+            answer.done(redactor, refused)
+        })
+        .await
+    }
+
+    /// Asks another endpoint of the same server, as the same client, and reads what it answers. The
+    /// parameters are always a form: no RFC of another endpoint knows anything else.
+    pub(crate) async fn ask_at<T>(
+        &self,
+        url: &EndpointUrl,
+        params: Params<'_>,
+        read: impl FnOnce(&Answer, Redactor) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let exchange = self.exchange.to(url.clone());
+        let ask = async {
             let (answer, redactor) = self.post(&exchange, params, Format::Form).await?;
-            answer.done(
-                redactor,
-                "the revocation endpoint refused to revoke a token",
-            )
+            read(&answer, redactor)
         };
-        exchange.within(revoke).await
+        exchange.within(ask).await
     }
 
     async fn post(

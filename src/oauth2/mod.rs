@@ -14,17 +14,31 @@
 //! # }
 //! ```
 
+#[cfg(feature = "authorization-code")]
+mod authorization_code;
+#[cfg(feature = "authorization-code")]
+mod authorization_request;
+#[cfg(feature = "authorization-code")]
+mod authorization_response;
 mod client;
 mod client_auth;
 mod client_credentials;
+mod device_authorization;
+mod device_prompt;
 mod endpoint;
 pub(crate) mod exchange;
 mod extra;
+mod first_token;
 mod jwt;
+mod login;
 pub(crate) mod members;
 mod params;
+#[cfg(feature = "authorization-code")]
+mod pkce;
 pub(crate) mod places;
 pub(crate) mod redact;
+#[cfg(feature = "redirect-listener")]
+mod redirect_listener;
 #[cfg(feature = "file")]
 mod refresh_file;
 mod refresh_store;
@@ -37,8 +51,22 @@ mod scope;
 pub(crate) mod transport;
 pub(crate) mod url;
 
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub use authorization_code::AuthorizationCode;
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub use authorization_request::AuthorizationRequest;
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub use authorization_response::AuthorizationResponse;
 pub use client::Client;
 pub use client_credentials::ClientCredentials;
+pub use device_authorization::DeviceAuthorization;
+pub use device_prompt::DevicePrompt;
+#[cfg(feature = "redirect-listener")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redirect-listener")))]
+pub use redirect_listener::RedirectListener;
 #[cfg(feature = "file")]
 pub use refresh_file::RefreshTokenFile;
 pub use refresh_store::RefreshTokenStore;

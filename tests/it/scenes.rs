@@ -56,6 +56,7 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
         ),
         (500, r#"{"error":"server_error"}"#, "server_error"),
         (400, r#"{"error":"slow_down"}"#, "slow_down"),
+        (403, r#"{"error":"access_denied"}"#, "access_denied"),
     ] {
         errors.push((token_server::fetch(status, body).await.unwrap_err(), word));
     }
