@@ -1,14 +1,15 @@
 //! Catches the browser on its way back from the authorization server, on loopback (RFC 8252 §7.3).
 
 use std::convert::Infallible;
-use std::future::ready;
-use std::net::Ipv4Addr;
-use std::pin::pin;
+use std::future::{self, poll_fn};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::server::conn::http1;
@@ -32,6 +33,9 @@ const CONNECTIONS: usize = 64;
 
 /// It all happens on one machine, so whoever takes this long isn't going to ask anything.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After a connection that couldn't be had.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A code can be a JWT of a kilobyte or two; the browser adds as much of its own.
 const HEAD_LIMIT: usize = 16 * 1024;
@@ -103,7 +107,7 @@ impl RedirectListener {
             let message = "a browser can only be waited for within a Tokio runtime";
             return Err(Error::new(Kind::Runtime, message));
         }
-        let unbound = |error: std::io::Error| {
+        let unbound = |error: io::Error| {
             let message = format!("nothing can listen at port {port} of 127.0.0.1");
             Error::new(Kind::Transport, message).with_source(error)
         };
@@ -187,35 +191,39 @@ impl RedirectListener {
         answer.unwrap_or_else(nobody)
     }
 
-    /// Serves one request on each of several connections, until one has brought the answer.
+    /// Serves several connections at once, until one has brought the answer.
     async fn wait(&self, request: &AuthorizationRequest) -> Result<AuthorizationResponse, Error> {
-        let connections = stream::repeat(()).then(|()| self.next_connection());
-        let answers = connections
-            .map(|connection| self.serve(connection, request))
-            .buffer_unordered(CONNECTIONS)
-            .filter_map(ready);
-        let ended = || Err(Error::new(Kind::Transport, "nothing listens any more"));
-        pin!(answers).next().await.unwrap_or_else(ended)
-    }
-
-    async fn next_connection(&self) -> TcpStream {
-        loop {
-            match self.listener.accept().await {
-                Ok((connection, _)) => return connection,
-                // It was closed again before it got here, or the process has too many files open,
-                // which may pass.
-                Err(_) => sleep(Duration::from_millis(50)).await,
+        let mut connections = FuturesUnordered::new();
+        poll_fn(|cx| {
+            loop {
+                while let Poll::Ready(Some(served)) = connections.poll_next_unpin(cx) {
+                    if let Some(answer) = served {
+                        return Poll::Ready(answer);
+                    }
+                }
+                if connections.len() == CONNECTIONS {
+                    return Poll::Pending;
+                }
+                let accepted = ready!(self.listener.poll_accept(cx));
+                connections.push(self.serve(accepted, request));
             }
-        }
+        })
+        .await
     }
 
-    /// The answer, if this was it. It is known when the page has been sent, not before: the process
-    /// may end with it.
+    /// Serves one request, and returns the answer if that was it: when the page has been sent, and
+    /// not before, for the process may end then.
     async fn serve(
         &self,
-        connection: TcpStream,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
         request: &AuthorizationRequest,
     ) -> Option<Result<AuthorizationResponse, Error>> {
+        let Ok((connection, _)) = accepted else {
+            // It was closed again before it got here, or the process has too many files open: that
+            // may pass, and must not keep a processor busy until then.
+            sleep(PAUSE).await;
+            return None;
+        };
         let answer = Mutex::new(None);
         let keep = |outcome| *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         let page = service_fn(|asked: Request<hyper::body::Incoming>| {
@@ -223,7 +231,7 @@ impl RedirectListener {
             if let Some(outcome) = outcome {
                 keep(outcome);
             }
-            ready(Ok::<_, Infallible>(page.into_response()))
+            future::ready(Ok::<_, Infallible>(page.into_response()))
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())

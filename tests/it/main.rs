@@ -4,11 +4,14 @@
 mod abandoned;
 mod allocations;
 mod api_key;
+#[cfg(feature = "authorization-code")]
+mod authorization_code;
 mod cache;
 mod challenge;
 mod client_credentials;
 mod clients;
 mod closing;
+mod device_authorization;
 mod examples;
 mod failure;
 mod faults;
@@ -18,11 +21,14 @@ mod keep_fresh;
 mod latch;
 mod layer;
 mod log;
+mod login_server;
 mod machine;
 mod machine_model;
 mod origins;
 mod outages;
 mod readiness;
+#[cfg(feature = "redirect-listener")]
+mod redirect_listener;
 mod refresh_file;
 mod refresh_token;
 mod refusals;
