@@ -47,6 +47,8 @@
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
 //! | `file` | [`oauth2::RefreshTokenFile`] |
+//! | `authorization-code` | `oauth2::AuthorizationCode`: a person logs in with their browser |
+//! | `redirect-listener` | `oauth2::RedirectListener`, which catches that browser on its way back |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
 //! | `full` | all of them |
 

@@ -82,7 +82,7 @@ fi
 
 say "examples, against servers they start themselves"
 for example in quickstart hyper_client reqwest_client tonic_client axum_proxy \
-  api_key json_login refresh_token; do
+  api_key json_login refresh_token login_cli device_login; do
   echo "-- $example"
   cargo run --locked --quiet --all-features --example "$example"
 done

@@ -206,7 +206,6 @@ async fn a_stranger_on_the_machine_can_not_end_it() {
         assert!(page.contains("cache-control: no-store"), "{page}");
     }
     for garbage in [
-        "\r\n\r\n",
         "hello\r\n\r\n",
         "GET /callback HTTP/9.9\r\n\r\n",
         "\0\0\0\0\r\n",
