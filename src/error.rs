@@ -72,7 +72,7 @@ pub(crate) enum Kind {
     Transport,
     /// The token endpoint answered with an error.
     Denied,
-    /// The token endpoint's answer can't be understood.
+    /// The server's answer can't be understood.
     Reply,
     /// Somebody has to log in.
     LoginRequired,
@@ -81,7 +81,8 @@ pub(crate) enum Kind {
 /// What the token endpoint answered, as far as it is safe to keep.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
-    pub(crate) status: StatusCode,
+    /// `None`: it came by way of a browser, which has no status to tell.
+    pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) retry_after: Option<Duration>,
@@ -104,8 +105,14 @@ const PASSING: &[&str] = &[
     "use_dpop_nonce",
 ];
 
-/// The other codes of RFC 6749 §5.2, which say no more of what passes than the status does.
-const OTHER_CODES: &[&str] = &["invalid_request", "invalid_grant", "invalid_dpop_proof"];
+/// The other codes of RFC 6749 §5.2 and §4.1.2.1 and of RFC 9449 §5, which say no more of what passes
+/// than the status does.
+const OTHER_CODES: &[&str] = &[
+    "invalid_request",
+    "invalid_grant",
+    "access_denied",
+    "invalid_dpop_proof",
+];
 
 /// Longest text of a server's that is kept.
 const QUOTE_LIMIT: usize = 256;
@@ -290,8 +297,8 @@ impl Error {
         self.is(Kind::Denied)
     }
 
-    /// The token endpoint's answer can't be understood: not JSON, no `access_token`, too large,
-    /// a redirect.
+    /// The server's answer can't be understood: not JSON, no `access_token`, too large, a redirect.
+    /// Or what a browser brought back isn't the answer to the request that it was sent with.
     pub fn is_reply(&self) -> bool {
         self.is(Kind::Reply)
     }
@@ -319,6 +326,12 @@ impl Error {
         self.is(Kind::LoginRequired)
     }
 
+    /// The person, or the authorization server for them, has said no (`access_denied`, RFC 6749
+    /// §4.1.2.1, RFC 8628 §3.5).
+    pub fn is_access_denied(&self) -> bool {
+        self.has_code("access_denied")
+    }
+
     /// The client may not use this grant (`unauthorized_client`, RFC 6749 §5.2).
     pub fn is_unauthorized_client(&self) -> bool {
         self.has_code("unauthorized_client")
@@ -326,7 +339,7 @@ impl Error {
 
     /// The status of the token endpoint's answer, if it answered.
     pub fn status(&self) -> Option<StatusCode> {
-        self.reply().map(|reply| reply.status)
+        self.reply()?.status
     }
 
     /// The `error` code of the token endpoint's answer (RFC 6749 §5.2), such as `invalid_client`.
@@ -400,10 +413,12 @@ impl fmt::Display for Error {
         let Some(reply) = self.reply() else {
             return Ok(());
         };
-        write!(f, " (status {}", reply.status.as_u16())?;
-        if let Some(code) = &reply.code {
-            write!(f, ", error `{code}`")?;
-        }
+        let status = reply
+            .status
+            .map(|status| format!("status {}", status.as_u16()));
+        let code = reply.code.as_ref().map(|code| format!("error `{code}`"));
+        let said: Vec<String> = status.into_iter().chain(code).collect();
+        write!(f, " ({}", said.join(", "))?;
         if let Some(description) = &reply.description {
             write!(f, ": {description}")?;
         }

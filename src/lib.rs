@@ -49,6 +49,8 @@
 //! | `file` | [`oauth2::RefreshTokenFile`] |
 //! | `cookies` | [`login::Session`] |
 //! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
+//! | `authorization-code` | `oauth2::AuthorizationCode`: a person logs in with their browser |
+//! | `redirect-listener` | `oauth2::RedirectListener`, which catches that browser on its way back |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
 //! | `full` | all of them |
 

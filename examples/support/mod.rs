@@ -12,6 +12,7 @@ mod authorization_server;
 mod clock;
 mod env;
 mod jwt;
+mod login_server;
 mod report;
 
 use std::io;
@@ -25,6 +26,7 @@ pub use authorization_server::{AuthorizationServer, ClientAuth, TokenRequest};
 pub use clock::MovableClock;
 pub use env::{optional, required};
 pub use jwt::{Claims, Tokens};
+pub use login_server::LoginServer;
 pub use report::Report;
 
 pub const CLIENT_ID: &str = "notes-reader";

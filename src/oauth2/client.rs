@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
-use super::discovery::Issuer;
 #[cfg(feature = "dpop")]
 use super::dpop::Dpop;
 #[cfg(feature = "dpop")]
@@ -56,6 +55,8 @@ use crate::token::Token;
 #[derive(Clone)]
 pub struct Client {
     pub(crate) endpoint: TokenEndpoint,
+    /// What it is called where a browser is sent; empty if it doesn't say who it is.
+    pub(crate) id: String,
 }
 
 impl Client {
@@ -78,9 +79,10 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::confidential(id.into(), secret.into())?;
+        let id = id.into();
+        let client = ClientAuth::confidential(id.clone(), secret.into())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?))
+        Ok(Self::build(url, client, DynTransport::reqwest()?).named(id))
     }
 
     /// A public client (RFC 6749 §2.1), which has an id but no secret: an app on a user's machine.
@@ -95,9 +97,10 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::public(id.into())?;
+        let id = id.into();
+        let client = ClientAuth::public(id.clone())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?))
+        Ok(Self::build(url, client, DynTransport::reqwest()?).named(id))
     }
 
     /// A confidential client, over an HTTP client of your own.
@@ -116,9 +119,10 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::confidential(id.into(), secret.into())?;
+        let id = id.into();
+        let client = ClientAuth::confidential(id.clone(), secret.into())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)))
+        Ok(Self::build(url, client, DynTransport::new(transport)).named(id))
     }
 
     /// A public client, over an HTTP client of your own.
@@ -135,9 +139,10 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let client = ClientAuth::public(id.into())?;
+        let id = id.into();
+        let client = ClientAuth::public(id.clone())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)))
+        Ok(Self::build(url, client, DynTransport::new(transport)).named(id))
     }
 
     /// A client that doesn't say who it is, over a [`reqwest`] client of its own: for grants that say
@@ -183,7 +188,12 @@ impl Client {
     fn build(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
         Self {
             endpoint: TokenEndpoint::new(url, client, transport),
+            id: String::new(),
         }
+    }
+
+    fn named(self, id: String) -> Self {
+        Self { id, ..self }
     }
 
     /// Sends id and secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
@@ -338,12 +348,6 @@ impl Client {
     {
         self.endpoint.revocation = Some(url.try_into()?);
         Ok(self)
-    }
-
-    /// The issuer that the client was made from, if it was.
-    #[allow(dead_code, reason = "for the authorization code grant (RFC 9207)")]
-    pub(crate) fn issuer(&self) -> Option<&str> {
-        self.endpoint.exchange.url.issuer().map(Issuer::as_str)
     }
 
     /// Takes the access token back, if there is one and it is known where.

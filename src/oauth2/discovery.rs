@@ -33,9 +33,8 @@ struct Shared {
 pub(crate) enum Role {
     Token,
     Revocation,
-    #[allow(dead_code, reason = "for the authorization code grant")]
+    #[cfg(feature = "authorization-code")]
     Authorization,
-    #[allow(dead_code, reason = "for the device authorization grant")]
     DeviceAuthorization,
 }
 
@@ -45,6 +44,7 @@ impl Role {
         match self {
             Self::Token => "token_endpoint",
             Self::Revocation => "revocation_endpoint",
+            #[cfg(feature = "authorization-code")]
             Self::Authorization => "authorization_endpoint",
             Self::DeviceAuthorization => "device_authorization_endpoint",
         }
@@ -55,6 +55,7 @@ impl Role {
         match self {
             Self::Token => "the token endpoint",
             Self::Revocation => "the revocation endpoint",
+            #[cfg(feature = "authorization-code")]
             Self::Authorization => "the authorization endpoint",
             Self::DeviceAuthorization => "the device authorization endpoint",
         }
@@ -211,14 +212,14 @@ impl Metadata {
     }
 
     /// Whether the server says its name as it sends the browser back (RFC 9207 §3).
-    #[allow(dead_code, reason = "for the authorization code grant")]
+    #[cfg(feature = "authorization-code")]
     pub(crate) fn says_its_issuer(&self) -> bool {
         let member = "authorization_response_iss_parameter_supported";
         self.document.members.get(member) == Some(&true.into())
     }
 
     /// The methods of PKCE that the server knows (RFC 8414 §2); `None` if it doesn't say.
-    #[allow(dead_code, reason = "for the authorization code grant")]
+    #[cfg(feature = "authorization-code")]
     pub(crate) fn code_challenge_methods(&self) -> Option<Vec<&str>> {
         let methods = self
             .document

@@ -43,7 +43,7 @@ impl Document {
             }
         }
         let reply = Reply {
-            status: absent.as_ref().and_then(Error::status).unwrap_or_default(),
+            status: absent.as_ref().and_then(Error::status),
             ..Reply::default()
         };
         let error = Error::denied(nowhere(), reply);
@@ -76,7 +76,7 @@ impl Document {
         let status = answer.status;
         if status.is_client_error() || status.is_server_error() {
             let reply = Reply {
-                status,
+                status: Some(status),
                 retry_after: retry_after::parse(&answer.headers, started),
                 ..Reply::default()
             };

@@ -81,19 +81,31 @@ impl TokenEndpoint {
         let Some(url) = &self.revocation else {
             return Ok(());
         };
-        let exchange = self.exchange.to(url.clone(), Role::Revocation);
         let mut params = Params::default();
         params.push_secret("token", token);
         params.push("token_type_hint", hint);
-        let revoke = async {
-            // Always a form: §2.1 knows nothing else.
+        let refused = "the revocation endpoint refused to revoke a token";
+        self.ask_at(url, Role::Revocation, params, |answer, redactor| {
+            answer.done(redactor, refused)
+        })
+        .await
+    }
+
+    /// Asks another endpoint of the same server, as the same client, and reads what it answers. The
+    /// parameters are always a form: no RFC of another endpoint knows anything else.
+    pub(crate) async fn ask_at<T>(
+        &self,
+        url: &EndpointUrl,
+        role: Role,
+        params: Params<'_>,
+        read: impl FnOnce(&Answer, Redactor) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let exchange = self.exchange.to(url.clone(), role);
+        let ask = async {
             let (answer, redactor) = self.post(&exchange, params, Format::Form, None).await?;
-            answer.done(
-                redactor,
-                "the revocation endpoint refused to revoke a token",
-            )
+            read(&answer, redactor)
         };
-        exchange.within(revoke).await
+        exchange.within(ask).await
     }
 
     /// Whom an assertion of the client is for, wherever it is sent: the issuer if that is known, else

@@ -1,6 +1,7 @@
 //! One POST to one endpoint: timed, capped, followed nowhere.
 
 use std::future::Future;
+#[cfg(feature = "authorization-code")]
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,9 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::discovery::{Metadata, Role};
+#[cfg(feature = "authorization-code")]
+use super::discovery::Metadata;
+use super::discovery::Role;
 use super::reply::{Answer, unusable};
 use super::transport::{DynTransport, Reply};
 use super::url::{EndpointUrl, Place};
@@ -101,14 +104,14 @@ impl Exchange {
         }
     }
 
-    /// What is known of the authorization server, if the endpoint was made from its issuer.
-    #[allow(dead_code, reason = "for the authorization code grant")]
-    pub(crate) async fn metadata(&self) -> Result<Option<Arc<Metadata>>, Error> {
-        match self.url.issuer() {
-            Some(issuer) => issuer
-                .metadata(&self.transport, self.timeout)
-                .await
-                .map(Some),
+    /// What is known of the authorization server, if an endpoint of it was made from its issuer.
+    #[cfg(feature = "authorization-code")]
+    pub(crate) async fn metadata(&self, url: &EndpointUrl) -> Result<Option<Arc<Metadata>>, Error> {
+        match url.issuer() {
+            Some(issuer) => {
+                let metadata = issuer.metadata(&self.transport, self.timeout).await?;
+                Ok(Some(metadata))
+            }
             None => Ok(None),
         }
     }

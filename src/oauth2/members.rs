@@ -63,6 +63,17 @@ pub(crate) enum Malformed {
     NotAnObject,
 }
 
+impl Malformed {
+    /// What is wrong with the reply.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Empty => "has no body",
+            Self::NotJson => "is not valid JSON",
+            Self::NotAnObject => "is JSON, but not an object",
+        }
+    }
+}
+
 /// Reads the members. A byte order mark is skipped (RFC 8259 §8.1), unknown members are ignored.
 pub(crate) fn parse(body: &[u8]) -> Result<Members, Malformed> {
     let body = body

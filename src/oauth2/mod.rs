@@ -14,9 +14,17 @@
 //! # }
 //! ```
 
+#[cfg(feature = "authorization-code")]
+mod authorization_code;
+#[cfg(feature = "authorization-code")]
+mod authorization_request;
+#[cfg(feature = "authorization-code")]
+mod authorization_response;
 mod client;
 mod client_auth;
 mod client_credentials;
+mod device_authorization;
+mod device_prompt;
 pub(crate) mod discovery;
 mod document;
 #[cfg(feature = "dpop")]
@@ -26,6 +34,7 @@ mod dpop_key;
 mod endpoint;
 pub(crate) mod exchange;
 mod extra;
+mod first_token;
 #[cfg(feature = "jwt")]
 mod jwk;
 pub(crate) mod jwt;
@@ -33,13 +42,18 @@ mod jwt_bearer;
 mod kept;
 #[cfg(feature = "jwt")]
 mod key_pair;
+mod login;
 pub(crate) mod members;
 mod params;
 #[cfg(feature = "jwt")]
 mod pem;
+#[cfg(feature = "authorization-code")]
+mod pkce;
 pub(crate) mod places;
 mod protected_resource;
 pub(crate) mod redact;
+#[cfg(feature = "redirect-listener")]
+mod redirect_listener;
 #[cfg(feature = "file")]
 mod refresh_file;
 mod refresh_store;
@@ -59,8 +73,19 @@ mod token_exchange;
 pub(crate) mod transport;
 pub(crate) mod url;
 
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub use authorization_code::AuthorizationCode;
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub use authorization_request::AuthorizationRequest;
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub use authorization_response::AuthorizationResponse;
 pub use client::Client;
 pub use client_credentials::ClientCredentials;
+pub use device_authorization::DeviceAuthorization;
+pub use device_prompt::DevicePrompt;
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
 pub use dpop_key::DpopKey;
@@ -69,6 +94,9 @@ pub use jwt_bearer::JwtBearer;
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use key_pair::JwsAlgorithm;
 pub use protected_resource::{ProtectedResource, Protection};
+#[cfg(feature = "redirect-listener")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redirect-listener")))]
+pub use redirect_listener::RedirectListener;
 #[cfg(feature = "file")]
 pub use refresh_file::RefreshTokenFile;
 pub use refresh_store::RefreshTokenStore;

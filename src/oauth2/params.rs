@@ -57,6 +57,11 @@ impl<'a> Params<'a> {
         }
     }
 
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.named(name).next().is_some()
+    }
+
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &'a str> {
         let secret = self.list.iter().filter(|param| param.is_secret);
         secret.map(|param| param.value)

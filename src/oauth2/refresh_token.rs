@@ -1,6 +1,7 @@
 //! The refresh token grant (RFC 6749 §6): a person has logged in once, and the service goes on.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -8,6 +9,7 @@ use tokio::sync::Mutex;
 
 use super::client::Client;
 use super::extra::Extra;
+use super::first_token::FirstToken;
 use super::params::Params;
 use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
 use super::reply::{ASSUMED_LIFETIME, TokenReply};
@@ -54,7 +56,7 @@ const RESERVED: [(&str, &str); 3] = [
 /// ```
 pub struct RefreshToken {
     client: Client,
-    store: Box<dyn DynRefreshTokenStore>,
+    store: Arc<dyn DynRefreshTokenStore>,
     scope: String,
     extra: Extra,
     assumed_lifetime: Duration,
@@ -69,6 +71,8 @@ struct Memory {
     unsaved: Option<SecretString>,
     /// The server doesn't accept it any more.
     dead: Option<SecretString>,
+    /// What the login brought. Handed out until another is asked for.
+    first: Option<FirstToken>,
 }
 
 impl RefreshToken {
@@ -80,14 +84,39 @@ impl RefreshToken {
 
     /// A source whose token is in `store`, where whatever logs in has saved it.
     pub fn stored(client: Client, store: impl RefreshTokenStore) -> Self {
+        Self::kept_in(client, Arc::new(store))
+    }
+
+    fn kept_in(client: Client, store: Arc<dyn DynRefreshTokenStore>) -> Self {
         Self {
             client,
-            store: Box::new(store),
+            store,
             scope: String::new(),
             extra: Extra::default(),
             assumed_lifetime: ASSUMED_LIFETIME,
             memory: Mutex::default(),
         }
+    }
+
+    /// What goes on from a login that has just been: with the access token that it brought, and with
+    /// the refresh token, which is saved before anything is used. If it brought none, there is no
+    /// other to go on with: the one that the store may have is of another login.
+    pub(crate) async fn logged_in(
+        client: Client,
+        store: Option<Arc<dyn DynRefreshTokenStore>>,
+        first: FirstToken,
+        token: Option<SecretString>,
+    ) -> Result<Self, Error> {
+        let store = match (store, token) {
+            (Some(store), Some(token)) => {
+                store.save(token).await.map_err(unsaved)?;
+                store
+            }
+            (_, token) => Arc::new(InMemory::holding(token.unwrap_or_default())),
+        };
+        let mut source = Self::kept_in(client, store);
+        source.memory.get_mut().first = Some(first);
+        Ok(source)
     }
 
     /// Asks for less than the login granted (RFC 6749 §6): names separated by spaces. Default, and
@@ -180,8 +209,13 @@ impl RefreshToken {
 }
 
 impl TokenSource for RefreshToken {
-    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let mut memory = self.memory.lock().await;
+        // For any other reason the first one is refused, about to end, or not wanted any more.
+        memory.first.take_if(|_| reason != Reason::First);
+        if let Some(token) = memory.first.as_ref().and_then(FirstToken::left) {
+            return Ok(token);
+        }
         let (used, mut reply) = self.refresh(&mut memory).await?;
         memory.unsaved = reply
             .refresh_token

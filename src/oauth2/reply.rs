@@ -173,6 +173,14 @@ impl Answer {
         Err(Error::denied(refused, self.reply(&members, redactor)))
     }
 
+    /// What another endpoint of the server said no with, if it did: by its status, or with a success
+    /// that carries `error`.
+    pub(crate) fn refusal(&self, redactor: Redactor, refused: &'static str) -> Option<Error> {
+        let members = members::parse(&self.body).unwrap_or_default();
+        let is_refusal = !self.status.is_success() || !members.error.is_nothing();
+        is_refusal.then(|| Error::denied(refused, self.reply(&members, redactor)))
+    }
+
     fn denied(&self, members: &Members, redactor: Redactor) -> Error {
         let reply = self.reply(members, redactor);
         let message = match reply.code.as_deref() {
@@ -203,7 +211,7 @@ impl Answer {
         });
         let description = members.error_description.text();
         Reply {
-            status: self.status,
+            status: Some(self.status),
             description: description.map(|text| redactor.redact(text)),
             retry_after: retry_after::parse(&self.headers, self.started),
             code,
@@ -211,11 +219,7 @@ impl Answer {
     }
 
     fn malformed(&self, malformed: Malformed, redactor: &Redactor) -> Error {
-        let what = match malformed {
-            Malformed::Empty => "has no body",
-            Malformed::NotJson => "is not valid JSON",
-            Malformed::NotAnObject => "is JSON, but not an object",
-        };
+        let what = malformed.what();
         let content_type = redactor.redact(&content_type(&self.headers));
         unusable(
             REPLY,
@@ -228,7 +232,7 @@ impl Answer {
 /// An answer that can't be understood. `what` must hold no text of the body.
 pub(crate) fn unusable(answer: &str, status: StatusCode, what: &str) -> Error {
     let reply = Reply {
-        status,
+        status: Some(status),
         ..Reply::default()
     };
     Error::new(Kind::Reply, format!("{answer} {what}")).with_reply(reply)
@@ -283,17 +287,24 @@ fn issued(
 
 /// `expires_in`, which some servers send as a text or with a fraction. Below zero is zero.
 fn lifetime(expires_in: &Member) -> Result<Option<Duration>, &'static str> {
-    let seconds = match expires_in {
+    let unread = || "has an `expires_in` that is neither a number nor a numeric string";
+    seconds(expires_in).map_err(|NotSeconds| unread())
+}
+
+/// What should have been a number of seconds.
+pub(crate) struct NotSeconds;
+
+/// A number of seconds, `None` if it isn't said.
+pub(crate) fn seconds(member: &Member) -> Result<Option<Duration>, NotSeconds> {
+    let seconds = match member {
         Member::Absent | Member::Null => return Ok(None),
         Member::Number(seconds) => Some(*seconds),
         Member::Text(text) => number(text.expose_secret()),
         Member::Other => None,
     };
-    match seconds {
-        // The cast cuts the fraction and stops at both ends.
-        Some(seconds) => Ok(Some(Duration::from_secs(seconds as u64))),
-        None => Err("has an `expires_in` that is neither a number nor a numeric string"),
-    }
+    // The cast cuts the fraction and stops at both ends.
+    let seconds = seconds.ok_or(NotSeconds)? as u64;
+    Ok(Some(Duration::from_secs(seconds)))
 }
 
 fn number(text: &str) -> Option<f64> {

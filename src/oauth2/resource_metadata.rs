@@ -61,7 +61,7 @@ impl Resource {
         let refusal = Error::denied(
             "the protected resource is in trouble",
             Reply {
-                status: head.status,
+                status: Some(head.status),
                 retry_after: retry_after::parse(&head.headers, SystemTime::now()),
                 ..Reply::default()
             },

@@ -253,6 +253,72 @@ async fn mtls_has_tokens_that_are_of_no_use_to_a_thief() {
     run.leaks_nothing(&[support::CLIENT_SECRET]);
 }
 
+#[cfg(all(feature = "file", feature = "redirect-listener"))]
+#[tokio::test]
+async fn login_cli_is_silent_from_the_second_run_on_until_its_session_ends() {
+    let run = example("login_cli").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("Log in with your browser"), 2);
+    assert_eq!(run.lines_with("ready: the token is fresh"), 3);
+    let (_, second) = run.stdout.split_once("-- the second run\n").unwrap();
+    assert!(second.starts_with("ready: the token is fresh\n-- a run after"));
+    assert!(run.has("2 logins, 1 refresh"));
+    run.leaks_nothing(&["code_verifier", "access_token"]);
+}
+
+/// The browser is this test.
+#[cfg(all(feature = "file", feature = "redirect-listener"))]
+#[tokio::test]
+async fn login_cli_logs_a_person_in_and_the_next_process_finds_what_that_has_saved() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let server = support::LoginServer::start(ID).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("refresh-token");
+    let command = || {
+        example("login_cli")
+            .env("AUTHORIZE_URL", server.authorize_url())
+            .env("TOKEN_URL", server.token_url())
+            .env("CLIENT_ID", ID)
+            .arg(&file)
+    };
+    let mut first = command().command;
+    first.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut first = first.kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    let address = loop {
+        let line = lines.next_line().await.unwrap().expect("an address");
+        if line.starts_with("http://") {
+            break line;
+        }
+    };
+    let page = reqwest::get(address).await.unwrap().text().await.unwrap();
+    assert!(page.contains("You can close this window"), "{page}");
+    let mut rest = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        rest = line;
+    }
+    assert_eq!(rest, "ready: the token is fresh");
+    assert!(first.wait().await.unwrap().success());
+
+    let second = command().run().await;
+    second.succeeded();
+    assert_eq!(second.stdout, "ready: the token is fresh\n");
+    assert_eq!((server.logins(), server.refreshes()), (1, 1));
+    let saved = std::fs::read_to_string(&file).unwrap();
+    second.leaks_nothing(&[saved.trim()]);
+}
+
+#[tokio::test]
+async fn device_login_shows_a_code_and_waits_until_it_was_typed_in() {
+    let run = example("device_login").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("and type in the code "), 1);
+    let (_, after) = run.stdout.split_once("(the person types it in)").unwrap();
+    assert_eq!(after.trim(), "logged in; the token is fresh");
+    run.leaks_nothing(&["device_code", "access_token"]);
+}
+
 #[tokio::test]
 async fn print_token_prints_the_token_and_a_newline_and_nothing_else() {
     let servers = Servers::start("https://api.example.com", "read").await;
@@ -665,6 +731,10 @@ fn example(name: &str) -> Example {
         "API_URL",
         "AUDIENCE",
         "SCOPE",
+        "AUTHORIZE_URL",
+        "DEVICE_URL",
+        "ISSUER",
+        "PORT",
         "AUTH0_DOMAIN",
         "RUST_BACKTRACE",
     ] {

@@ -4,6 +4,8 @@
 mod abandoned;
 mod allocations;
 mod api_key;
+#[cfg(feature = "authorization-code")]
+mod authorization_code;
 mod cache;
 mod chained;
 mod challenge;
@@ -11,6 +13,7 @@ mod client_assertion;
 mod client_credentials;
 mod clients;
 mod closing;
+mod device_authorization;
 mod discovery;
 #[cfg(feature = "dpop")]
 mod dpop;
@@ -27,6 +30,7 @@ mod keys;
 mod latch;
 mod layer;
 mod log;
+mod login_server;
 mod machine;
 mod machine_model;
 #[cfg(feature = "reqwest")]
@@ -35,6 +39,8 @@ mod origins;
 mod outages;
 mod protected_resource;
 mod readiness;
+#[cfg(feature = "redirect-listener")]
+mod redirect_listener;
 mod refresh_file;
 mod refresh_token;
 mod refusals;

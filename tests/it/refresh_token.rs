@@ -81,15 +81,15 @@ impl Rotating {
 
 /// A store that writes down what is done with it, and fails or waits when it is told to.
 #[derive(Clone, Default)]
-struct Store {
+pub(crate) struct Store {
     token: Arc<Mutex<Option<String>>>,
     saves: Arc<Mutex<Vec<String>>>,
-    fails: Arc<Mutex<bool>>,
+    pub(crate) fails: Arc<Mutex<bool>>,
     hangs: Arc<Mutex<bool>>,
 }
 
 impl Store {
-    fn holding(token: &str) -> Self {
+    pub(crate) fn holding(token: &str) -> Self {
         let store = Self::default();
         store.put(token);
         store
@@ -99,7 +99,7 @@ impl Store {
         *self.token.lock().unwrap() = Some(token.to_owned());
     }
 
-    fn saves(&self) -> Vec<String> {
+    pub(crate) fn saves(&self) -> Vec<String> {
         self.saves.lock().unwrap().clone()
     }
 }

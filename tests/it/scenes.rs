@@ -62,6 +62,7 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
             r#"{"error":"invalid_dpop_proof"}"#,
             "invalid_dpop_proof",
         ),
+        (403, r#"{"error":"access_denied"}"#, "access_denied"),
     ] {
         errors.push((token_server::fetch(status, body).await.unwrap_err(), word));
     }

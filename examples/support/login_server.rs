@@ -1,0 +1,233 @@
+//! An authorization server that people log in at: with a browser (RFC 6749 §4.1, RFC 7636), or on
+//! another device (RFC 8628). Everybody who comes is known to it, and agrees.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::{Form, Query, State};
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+
+type Params = HashMap<String, String>;
+
+/// The server, serving for as long as the process runs.
+#[derive(Clone)]
+pub struct LoginServer {
+    url: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client_id: String,
+    known: Mutex<Known>,
+    polled: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Each is good for one exchange.
+    codes: HashMap<String, Asked>,
+    /// Each device's code, and whether the person has typed it in.
+    devices: HashMap<String, bool>,
+    /// The refresh tokens that are good: each is taken back as the next is issued.
+    refresh_tokens: HashSet<String>,
+    logins: usize,
+    refreshes: usize,
+}
+
+/// What a browser was sent with.
+struct Asked {
+    challenge: String,
+    redirect_uri: String,
+}
+
+impl LoginServer {
+    /// A server with one client, which has no secret.
+    pub async fn start(client_id: &str) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            client_id: client_id.to_owned(),
+            known: Mutex::default(),
+            polled: Notify::new(),
+        });
+        let router = Router::new()
+            .route("/authorize", get(authorize))
+            .route("/device", post(device))
+            .route("/activate", get(activate))
+            .route("/token", post(token))
+            .with_state(Arc::clone(&shared));
+        let url = super::serve(router).await?;
+        Ok(Self { url, shared })
+    }
+
+    pub fn authorize_url(&self) -> String {
+        format!("{}/authorize", self.url)
+    }
+
+    pub fn device_url(&self) -> String {
+        format!("{}/device", self.url)
+    }
+
+    pub fn token_url(&self) -> String {
+        format!("{}/token", self.url)
+    }
+
+    /// How often somebody logged in.
+    pub fn logins(&self) -> usize {
+        self.shared.known().logins
+    }
+
+    /// How often a refresh token was used.
+    pub fn refreshes(&self) -> usize {
+        self.shared.known().refreshes
+    }
+
+    /// Ends all sessions.
+    pub fn log_everybody_out(&self) {
+        self.shared.known().refresh_tokens.clear();
+    }
+
+    /// Waits until a device has asked whether its person has logged in.
+    pub async fn polled(&self) {
+        self.shared.polled.notified().await;
+    }
+}
+
+/// A person is here with their browser, and is sent back at once.
+async fn authorize(State(server): State<Arc<Shared>>, Query(params): Query<Params>) -> Response {
+    let param = |name| params.get(name).map_or("", String::as_str);
+    let is_good = param("client_id") == server.client_id
+        && param("response_type") == "code"
+        && param("code_challenge_method") == "S256"
+        && param("redirect_uri").starts_with("http://127.0.0.1:");
+    if !is_good {
+        return (
+            StatusCode::BAD_REQUEST,
+            "something is wrong with this address",
+        )
+            .into_response();
+    }
+    let code = random();
+    let asked = Asked {
+        challenge: param("code_challenge").to_owned(),
+        redirect_uri: param("redirect_uri").to_owned(),
+    };
+    let pairs = [("code", code.as_str()), ("state", param("state"))];
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish();
+    let back = format!("{}?{query}", asked.redirect_uri);
+    server.known().codes.insert(code, asked);
+    Redirect::to(&back).into_response()
+}
+
+async fn device(
+    State(server): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Form(params): Form<Params>,
+) -> Response {
+    if params.get("client_id") != Some(&server.client_id) {
+        return refuse("invalid_client");
+    }
+    let device_code = random();
+    // What the person types in is a part of it: this is for loopback only.
+    let user_code = device_code[..8].to_uppercase();
+    server.known().devices.insert(device_code.clone(), false);
+    // The address that it was asked at.
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let page = format!("http://{}/activate", host.unwrap_or("127.0.0.1"));
+    Json(json!({
+        "device_code": device_code,
+        "user_code": user_code,
+        "verification_uri": page,
+        "verification_uri_complete": format!("{page}?user_code={user_code}"),
+        "expires_in": 60,
+        "interval": 1,
+    }))
+    .into_response()
+}
+
+/// A person types in their code.
+async fn activate(State(server): State<Arc<Shared>>, Query(params): Query<Params>) -> StatusCode {
+    let typed = params.get("user_code").map_or("", String::as_str);
+    let mut known = server.known();
+    let mut devices = known.devices.iter_mut();
+    match devices.find(|(code, _)| code[..8].to_uppercase() == typed) {
+        Some((_, is_done)) => {
+            *is_done = true;
+            StatusCode::OK
+        }
+        None => StatusCode::NOT_FOUND,
+    }
+}
+
+async fn token(State(server): State<Arc<Shared>>, Form(params): Form<Params>) -> Response {
+    let param = |name| params.get(name).map_or("", String::as_str);
+    if param("client_id") != server.client_id {
+        return refuse("invalid_client");
+    }
+    let mut known = server.known();
+    match param("grant_type") {
+        "authorization_code" => {
+            let asked = known.codes.remove(param("code"));
+            let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(param("code_verifier")));
+            let is_good = asked.is_some_and(|asked| {
+                asked.challenge == challenge && asked.redirect_uri == param("redirect_uri")
+            });
+            if !is_good {
+                return refuse("invalid_grant");
+            }
+            known.logins += 1;
+        }
+        "urn:ietf:params:oauth:grant-type:device_code" => {
+            server.polled.notify_one();
+            match known.devices.get(param("device_code")) {
+                None => return refuse("expired_token"),
+                Some(false) => return refuse("authorization_pending"),
+                Some(true) => known.devices.remove(param("device_code")),
+            };
+            known.logins += 1;
+        }
+        "refresh_token" => {
+            if !known.refresh_tokens.remove(param("refresh_token")) {
+                return refuse("invalid_grant");
+            }
+            known.refreshes += 1;
+        }
+        _ => return refuse("unsupported_grant_type"),
+    }
+    let refresh_token = random();
+    known.refresh_tokens.insert(refresh_token.clone());
+    Json(json!({
+        "access_token": random(),
+        "refresh_token": refresh_token,
+        "token_type": "Bearer",
+        "expires_in": 3600,
+    }))
+    .into_response()
+}
+
+fn refuse(code: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": code }))).into_response()
+}
+
+/// Good enough for loopback.
+fn random() -> String {
+    std::iter::repeat_with(fastrand::alphanumeric)
+        .take(32)
+        .collect()
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
