@@ -429,7 +429,7 @@ impl TokenSource for Told {
     }
 
     fn challenged(&self, _: &Token, challenges: &[tower_auth::Challenge]) -> bool {
-        let schemes = challenges.iter().map(|challenge| challenge.scheme());
+        let schemes = challenges.iter().map(tower_auth::Challenge::scheme);
         self.0.lock().unwrap().extend(schemes.map(str::to_owned));
         false
     }
