@@ -34,6 +34,9 @@ mod hub_races;
 #[path = "../../../src/backoff.rs"]
 mod backoff;
 #[allow(dead_code)]
+#[path = "../../../src/challenge.rs"]
+mod challenge;
+#[allow(dead_code)]
 #[path = "../../../src/clock.rs"]
 mod clock;
 #[allow(dead_code)]
@@ -49,6 +52,9 @@ mod hub;
 #[allow(dead_code)]
 #[path = "../../../src/latch.rs"]
 mod latch;
+#[allow(dead_code)]
+#[path = "../../../src/present.rs"]
+mod present;
 #[allow(dead_code)]
 #[path = "../../../src/setback.rs"]
 mod setback;
