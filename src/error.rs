@@ -332,6 +332,11 @@ impl Error {
         self.has_code("access_denied")
     }
 
+    /// The server wants a nonce in the proof, or another (RFC 9449 §8).
+    pub(crate) fn wants_nonce(&self) -> bool {
+        self.has_code("use_dpop_nonce")
+    }
+
     /// The client may not use this grant (`unauthorized_client`, RFC 6749 §5.2).
     pub fn is_unauthorized_client(&self) -> bool {
         self.has_code("unauthorized_client")

@@ -48,6 +48,7 @@
 //! | `tonic` | `tonic::body::Body` as a request body |
 //! | `file` | [`oauth2::RefreshTokenFile`] |
 //! | `cookies` | [`login::Session`] |
+//! | `dpop` | [`oauth2::DpopKey`]: tokens that are bound to a key |
 //! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
 //! | `authorization-code` | `oauth2::AuthorizationCode`: a person logs in with their browser |
 //! | `redirect-listener` | `oauth2::RedirectListener`, which catches that browser on its way back |

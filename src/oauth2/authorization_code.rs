@@ -230,6 +230,10 @@ impl AuthorizationCode {
         self.login.add_to(&mut params);
         params.push("login_hint", &self.login_hint);
         params.push("prompt", &self.prompt);
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.login.client.endpoint.dpop {
+            params.push("dpop_jkt", dpop.thumbprint());
+        }
         self.extra.add_to(&mut params);
         let (authorize_at, issuer) = self.server().await?;
         AuthorizationRequest::new(&authorize_at, params, redirect_uri.as_ref(), issuer)

@@ -308,7 +308,8 @@ impl Client {
     ///
     /// The nonces that servers want in proofs are kept by origin, and taken from any answer. Who wants
     /// another gets one more try, besides that for a new token. A server that ignores the proof and
-    /// issues a bearer token is an error (§5).
+    /// issues a bearer token is an error (§5). The code of an authorization is bound to the key too
+    /// (`dpop_jkt`, §10).
     ///
     /// The proof names the address of the request as the layer sees it: scheme, host and path. Where
     /// that is only a path the request is an error; what rewrites it belongs outside of the layer.

@@ -52,6 +52,11 @@ impl Dpop {
         }
     }
 
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn thumbprint(&self) -> &str {
+        self.key.thumbprint()
+    }
+
     /// The proof of a token request.
     pub(crate) fn prove_to(&self, endpoint: &Uri) -> Result<HeaderValue, Error> {
         let origin = origin_of(endpoint);

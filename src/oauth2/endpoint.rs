@@ -41,13 +41,20 @@ impl TokenEndpoint {
 
     /// Asks once. `grant` holds `grant_type` and what belongs to it; the client is added here.
     pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
-        self.exchange.within(self.ask(grant)).await
+        self.exchange.within(self.ask(grant, true)).await
     }
 
-    async fn ask(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
+    /// The same with a grant that no server takes twice. One who wants a nonce with it
+    /// ([`wants_nonce`](Error::wants_nonce)) gets it by the next call, with the next grant.
+    pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
+        self.exchange.within(self.ask(grant, false)).await
+    }
+
+    #[cfg_attr(not(feature = "dpop"), expect(unused_variables))]
+    async fn ask(&self, grant: Params<'_>, may_repeat: bool) -> Result<TokenReply, Error> {
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.dpop {
-            return self.ask_bound(dpop, grant).await;
+            return self.ask_bound(dpop, grant, may_repeat).await;
         }
         let (answer, redactor) = self.post(&self.exchange, grant, self.format, None).await?;
         answer.read(TokenType::Bearer, redactor)
@@ -57,16 +64,20 @@ impl TokenEndpoint {
     /// (RFC 9449 §8): then all is made anew, an assertion of the client too, since it has seen the
     /// first.
     #[cfg(feature = "dpop")]
-    async fn ask_bound(&self, dpop: &Dpop, grant: Params<'_>) -> Result<TokenReply, Error> {
+    async fn ask_bound(
+        &self,
+        dpop: &Dpop,
+        grant: Params<'_>,
+        mut may_repeat: bool,
+    ) -> Result<TokenReply, Error> {
         let address = self.exchange.address().await?;
-        let mut was_told = false;
         loop {
             let proof = dpop.prove_to(&address)?;
             let post = self.post(&self.exchange, grant.clone(), self.format, Some(proof));
             let (answer, redactor) = post.await?;
             let has_nonce = dpop.learn_from(&address, &answer.headers);
-            if has_nonce && !was_told && answer.wants_nonce() {
-                was_told = true;
+            if has_nonce && may_repeat && answer.wants_nonce() {
+                may_repeat = false;
                 continue;
             }
             let mut reply = answer.read(TokenType::Dpop, redactor)?;

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::client::Client;
 use super::extra::Extra;
 use super::params::Params;
-use super::reply::ASSUMED_LIFETIME;
+use super::reply::{ASSUMED_LIFETIME, TokenReply};
 use super::scope;
 use crate::error::Error;
 use crate::secret::SecretSource;
@@ -112,10 +112,8 @@ impl JwtBearer {
         self.assumed_lifetime = lifetime;
         self
     }
-}
 
-impl TokenSource for JwtBearer {
-    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+    async fn ask(&self) -> Result<TokenReply, Error> {
         let assertion = self.assertion.read().await?;
         let mut params = Params::default();
         params.push("grant_type", GRANT_TYPE);
@@ -125,7 +123,17 @@ impl TokenSource for JwtBearer {
             params.push("resource", resource);
         }
         self.extra.add_to(&mut params);
-        let reply = self.client.endpoint.request(params).await?;
+        self.client.endpoint.request_once(params).await
+    }
+}
+
+impl TokenSource for JwtBearer {
+    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+        let reply = match self.ask().await {
+            // With another assertion: the server has seen the first.
+            Err(error) if error.wants_nonce() => self.ask().await?,
+            other => other?,
+        };
         let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
         reply.into_token(requested, self.assumed_lifetime)
     }

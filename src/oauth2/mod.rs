@@ -1,5 +1,19 @@
 //! Tokens from an OAuth 2.0 token endpoint (RFC 6749), one source per grant.
 //!
+//! | grant | source |
+//! | --- | --- |
+//! | client credentials (RFC 6749 §4.4) | [`ClientCredentials`] |
+//! | authorization code with PKCE (RFC 6749 §4.1, RFC 7636) | `AuthorizationCode`, which becomes a [`RefreshToken`] |
+//! | device authorization (RFC 8628) | [`DeviceAuthorization`], which becomes a [`RefreshToken`] |
+//! | refresh token (RFC 6749 §6) | [`RefreshToken`] |
+//! | JWT bearer (RFC 7523 §2.1) | [`JwtBearer`] |
+//! | token exchange (RFC 8693) | [`TokenExchange`], of the tokens of any other source |
+//!
+//! All stand on a [`Client`]: where it asks (an [`EndpointUrl`], or its issuer's metadata), as whom
+//! (a secret, a key, an assertion, a certificate), and whether tokens are bound to a key (DPoP).
+//! [`ProtectedResource`] and [`StepUp`] stand around them, and see to whom to ask and for what as an
+//! API says it.
+//!
 //! ```no_run
 //! # #[cfg(feature = "reqwest")] {
 //! use tower_auth::oauth2::ClientCredentials;

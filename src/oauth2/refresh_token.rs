@@ -40,6 +40,7 @@ const RESERVED: [(&str, &str); 3] = [
 /// | --- | --- |
 /// | [`scope`](Self::scope) | none: that of the login |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+/// | [`log_out_on_close`](Self::log_out_on_close) | no: the login outlives the process |
 ///
 /// # Example
 ///
@@ -60,6 +61,7 @@ pub struct RefreshToken {
     scope: String,
     extra: Extra,
     assumed_lifetime: Duration,
+    logs_out: bool,
     /// Held during a fetch.
     memory: Mutex<Memory>,
 }
@@ -94,6 +96,7 @@ impl RefreshToken {
             scope: String::new(),
             extra: Extra::default(),
             assumed_lifetime: ASSUMED_LIFETIME,
+            logs_out: false,
             memory: Mutex::default(),
         }
     }
@@ -148,6 +151,39 @@ impl RefreshToken {
     pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
         self.assumed_lifetime = lifetime;
         self
+    }
+
+    /// Ends the login as the cache is [closed](crate::TokenCache::close): the refresh token is revoked
+    /// where [`Client::revoke_at`] says, and with it, at most servers, whatever was issued for it
+    /// (RFC 7009 §2.1). Default: the login outlives the process.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the client doesn't know where tokens are revoked.
+    pub fn log_out_on_close(mut self) -> Result<Self, Error> {
+        if self.client.endpoint.revocation.is_none() {
+            let message = "the login can't be ended: the client doesn't know where tokens are \
+                           revoked; tell it with `revoke_at`";
+            return Err(Error::new(Kind::Config, message));
+        }
+        self.logs_out = true;
+        Ok(self)
+    }
+
+    async fn log_out(&self) -> Result<(), Error> {
+        let mut memory = self.memory.lock().await;
+        let token = match self.load(&mut memory).await {
+            Ok(token) => token,
+            // There is no login any more.
+            Err(error) if error.is_login_required() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let endpoint = &self.client.endpoint;
+        let revoked = endpoint
+            .revoke(token.expose_secret(), "refresh_token")
+            .await;
+        memory.dead = Some(token);
+        revoked
     }
 
     /// The token to use now.
@@ -226,9 +262,15 @@ impl TokenSource for RefreshToken {
         reply.into_token(requested, self.assumed_lifetime)
     }
 
-    /// The refresh token stays good: the end of a process is no logout.
+    /// The refresh token stays good, unless it was said otherwise: the end of a process is no logout.
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        self.client.revoke(last).await
+        let logged_out = if self.logs_out {
+            self.log_out().await
+        } else {
+            Ok(())
+        };
+        // Whatever came of that.
+        self.client.revoke(last).await.and(logged_out)
     }
 }
 

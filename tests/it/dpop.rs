@@ -247,6 +247,41 @@ async fn a_token_endpoint_that_wants_a_nonce_gets_it_with_a_new_proof_and_a_new_
     assert_eq!(proofs(&asked)[2].nonce.as_deref(), Some("n-1"));
 }
 
+/// It stands in the grant itself, which no retry of the request may send again.
+#[tokio::test]
+async fn a_jwt_of_a_service_account_is_signed_anew_for_the_nonce_too() {
+    let (issuer, asked) = server(|number, _| match number {
+        1 => answer(400, "dpop-nonce", "n-1", r#"{"error":"use_dpop_nonce"}"#),
+        _ => issue(number),
+    });
+    let key = SigningKey::hmac("a secret of at least thirty-two bytes").unwrap();
+    let assertion = SignedJwt::new(key).issuer(ID).audience(URL);
+    let client = Client::anonymous_with_transport(URL, issuer).unwrap();
+    let client = client.dpop(DpopKey::generate().unwrap());
+    let source = tower_auth::oauth2::JwtBearer::new(client, assertion);
+    source.fetch(Reason::First).await.unwrap();
+    let nonces: Vec<_> = proofs(&asked).into_iter().map(|p| p.nonce).collect();
+    assert_eq!(nonces, [None, Some(String::from("n-1"))]);
+    let asked = asked.lock().unwrap();
+    assert!(asked[0].1.contains("assertion=ey"));
+    assert_ne!(asked[0].1, asked[1].1);
+}
+
+#[cfg(feature = "authorization-code")]
+#[tokio::test]
+async fn a_code_is_bound_to_the_key_from_the_start() {
+    let key = DpopKey::generate().unwrap();
+    let issuer = TokenServer::issuing().transport();
+    let client = Client::public_with_transport(URL, ID, issuer).unwrap();
+    let login = tower_auth::oauth2::AuthorizationCode::new(
+        client.dpop(key.clone()),
+        "https://id.example.com/authorize",
+    );
+    let begun = login.unwrap().begin("http://127.0.0.1:1/").await.unwrap();
+    let jkt = format!("dpop_jkt={}", key.thumbprint());
+    assert!(begun.url().contains(&jkt));
+}
+
 #[tokio::test]
 async fn a_token_endpoint_that_is_never_content_with_a_nonce_is_asked_twice_an_attempt() {
     let wants = r#"{"error":"use_dpop_nonce"}"#;

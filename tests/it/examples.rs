@@ -623,6 +623,26 @@ async fn dpop_is_told_of_each_nonce_once_and_the_token_alone_is_of_no_use() {
     run.leaks_nothing(&[support::CLIENT_SECRET, "bound-to-a-key"]);
 }
 
+#[tokio::test]
+async fn step_up_asks_for_more_once_and_never_for_what_it_may_not() {
+    let run = example("step_up").run().await;
+    run.succeeded();
+    let expected = [
+        "  token endpoint: a token for `read`",
+        "read: 200 OK",
+        "  API: 403, it wants `write`",
+        "  token endpoint: a token for `read write`",
+        "write: 200 OK",
+        "read: 200 OK",
+        "write: 200 OK",
+        "  API: 403, it wants `admin`",
+        "admin: 403 Forbidden",
+        "  the token lacks `admin`, which isn't on the list of what may be asked for",
+    ];
+    assert_eq!(run.stdout.lines().collect::<Vec<_>>(), expected);
+    run.leaks_nothing(&[support::CLIENT_SECRET, "may:"]);
+}
+
 /// An authorization server that knows the planted client, and an API for one audience.
 struct Servers {
     authorization: AuthorizationServer,

@@ -90,6 +90,41 @@ async fn a_refresh_token_stays_good() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_that_is_to_end_with_the_process_is_revoked_as_it_is_by_then() {
+    let (client, asked) = client(200, "");
+    let source = RefreshToken::new(client, "planted-login");
+    let cache = paused(source.log_out_on_close().unwrap()).build();
+    cache.token().await.unwrap();
+    cache.close().await;
+    let revoked: Vec<_> = revocations(&asked)
+        .iter()
+        .map(|form| (form["token"].clone(), form["token_type_hint"].clone()))
+        .collect();
+    let expected = [
+        ("planted-refresh", "refresh_token"),
+        ("planted-access", "access_token"),
+    ];
+    let expected = expected.map(|(token, hint)| (token.to_owned(), hint.to_owned()));
+    assert_eq!(revoked, expected);
+}
+
+#[tokio::test]
+async fn a_login_that_cannot_be_ended_is_told_and_the_token_in_hand_revoked_all_the_same() {
+    let (client, asked) = client(503, "");
+    let source = RefreshToken::new(client, "planted-login");
+    let source = source.log_out_on_close().unwrap();
+    let token = source.fetch(Reason::First).await.unwrap();
+    let error = source.close(Some(token)).await.unwrap_err();
+    assert!(!all_text_of(&error).contains("planted"), "{error:?}");
+    assert_eq!(revocations(&asked).len(), 2);
+    // Whoever doesn't know where gets to know at once.
+    let issuer = crate::token_server::TokenServer::issuing();
+    let client = Client::with_transport(URL, ID, SECRET, issuer.transport()).unwrap();
+    let error = RefreshToken::new(client, "login").log_out_on_close();
+    assert!(error.unwrap_err().to_string().contains("revoke_at"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_token_there_is_nothing_to_revoke() {
     let (client, asked) = client(200, "");
     paused(ClientCredentials::with_client(client))
