@@ -31,6 +31,7 @@ mod latch;
 mod layer;
 mod log;
 mod login_server;
+mod logins_by_issuer;
 mod machine;
 mod machine_model;
 #[cfg(feature = "reqwest")]
