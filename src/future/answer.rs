@@ -1,0 +1,380 @@
+//! What is made of an answer: it is the caller's, or the request is sent again.
+//!
+//! ```text
+//!   401, gRPC 16, …  ──▶ reject that token, join the flight for another
+//!   403, 401 that wants more than the token has ──▶ the same if the source knows of a better one
+//!   401 that wants another proof ──▶ the same token, presented anew
+//! ```
+//!
+//! Each of the last two lines costs one more try, and whatever is sent again is judged anew.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use http::StatusCode;
+use tower_service::Service;
+
+use super::{Made, Refused, ResponseFuture, State, Step, Tried, release};
+use crate::acquire::Lookup;
+use crate::challenge::Challenge;
+use crate::error::BoxError;
+use crate::freshness::Held;
+use crate::http::{AuthRequest, AuthResponse};
+use crate::policy::Prepared;
+use crate::present::Lesson;
+use crate::refusal::{Judge, NotReplayed, is_from_elsewhere, target};
+use crate::stamp::Handle;
+use crate::state::{Outcome, Verdict};
+use crate::step_up::StepUpChallenge;
+use crate::token::Credential;
+
+impl<S, Req> Made<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    Req: AuthRequest,
+{
+    /// The credential learns from the answer before the answer is judged.
+    pub(super) fn answered(self, response: S::Response) -> Step<S, Req> {
+        let lesson = match self.handle.credential() {
+            // Another origin can't teach what this one wants.
+            Credential::Made(by) if !is_from_elsewhere(&self.target, &response) => {
+                by.learn(&self.target, response.status(), response.headers())
+            }
+            _ => Lesson::Nothing,
+        };
+        if lesson == Lesson::Again {
+            return self.again(response);
+        }
+        let Self {
+            handle,
+            again,
+            tried,
+            ..
+        } = self;
+        let is_refusal = handle.judge.refuses(&response);
+        let stands = is_refusal.then(|| handle.judge.stands(&response)).flatten();
+        // Whatever else it says. A refusal that doesn't stand rejects the token itself.
+        if lesson == Lesson::Over && (!is_refusal || stands.is_some()) {
+            settle(&response, &handle);
+            handle.cache.refuse(handle.token());
+            return ControlFlow::Break(match stands {
+                Some(why) => noted(response, why, &handle),
+                None => response,
+            });
+        }
+        if is_refusal {
+            return refused(response, handle, again, tried);
+        }
+        if is_forbidden(&response) {
+            return forbidden(response, handle, again, tried);
+        }
+        settle(&response, &handle);
+        ControlFlow::Break(response)
+    }
+
+    /// Sends it again with the same token, presented as the server wants it.
+    fn again(self, response: S::Response) -> Step<S, Req> {
+        let Self { handle, tried, .. } = self;
+        if tried.taught {
+            return ControlFlow::Break(noted(response, NotReplayed::Again, &handle));
+        }
+        let (inner, request) = match replayable(self.again, &handle) {
+            Ok(replay) => replay,
+            Err(why) => return ControlFlow::Break(noted(response, why, &handle)),
+        };
+        let held = Arc::clone(handle.held());
+        let refused = Box::new(Refused {
+            inner,
+            request,
+            response,
+            handle,
+            tried: Tried {
+                taught: true,
+                ..tried
+            },
+        });
+        ControlFlow::Continue(State::ReadyingAgain {
+            refused: Some(refused),
+            held,
+        })
+    }
+}
+
+/// The request again, or why there is none.
+fn replayable<S, Req>(
+    again: Option<(S, Req::Copy)>,
+    handle: &Handle,
+) -> Result<(S, Req), NotReplayed>
+where
+    Req: AuthRequest,
+{
+    if !handle.retry {
+        return Err(NotReplayed::Off);
+    }
+    let replay = again.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
+    replay.ok_or(NotReplayed::Body)
+}
+
+/// Rejects the token, and starts on a replay if there is what it takes.
+#[cold]
+pub(super) fn refused<S, Req>(
+    response: S::Response,
+    handle: Handle,
+    again: Option<(S, Req::Copy)>,
+    tried: Tried,
+) -> Step<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    Req: AuthRequest,
+{
+    if tried.renewed {
+        return ControlFlow::Break(answered_again(response, &handle));
+    }
+    let challenges = Challenge::parse(response.headers());
+    if let Some(wanted) = StepUpChallenge::of(&challenges) {
+        return insufficient(response, handle, again, tried, &challenges, wanted);
+    }
+    if let Some(why) = handle.judge.stands(&response) {
+        return ControlFlow::Break(noted(response, why, &handle));
+    }
+    // Before a token is waited for: without a body there is nothing to wait for.
+    let replay = replayable::<S, Req>(again, &handle);
+    if let Ok((_, request)) = &replay
+        && is_from_elsewhere(&target(request), &response)
+    {
+        return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
+    }
+    handle.cache.challenged(handle.token(), &challenges);
+    let verdict = handle.cache.refuse(handle.token());
+    let kept = matches!(verdict, Verdict::Latched | Verdict::Latches { .. });
+    let (inner, request) = match replay {
+        Ok(_) if kept => {
+            return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle));
+        }
+        Ok(replay) => replay,
+        Err(NotReplayed::Body) if kept => {
+            return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle));
+        }
+        Err(why) => return ControlFlow::Break(noted(response, why, &handle)),
+    };
+    let lookup = handle.cache.lookup();
+    let refused = Box::new(Refused {
+        inner,
+        request,
+        response,
+        handle,
+        tried,
+    });
+    match lookup {
+        Lookup::Now(held) => refused.renewed(Ok(held)),
+        Lookup::Never(error) => refused.renewed(Err(error)),
+        Lookup::Later(acquire) => {
+            let refused = Some(refused);
+            ControlFlow::Continue(State::Renewing { acquire, refused })
+        }
+    }
+}
+
+#[inline]
+pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
+    response.status() == StatusCode::FORBIDDEN
+}
+
+/// A 403 is no refusal of the token, but it may say what the token lacks.
+#[cold]
+pub(super) fn forbidden<S, Req>(
+    response: S::Response,
+    handle: Handle,
+    again: Option<(S, Req::Copy)>,
+    tried: Tried,
+) -> Step<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    Req: AuthRequest,
+{
+    let challenges = Challenge::parse(response.headers());
+    match StepUpChallenge::of(&challenges) {
+        Some(wanted) => insufficient(response, handle, again, tried, &challenges, wanted),
+        None => ControlFlow::Break(response),
+    }
+}
+
+/// The token is good but not enough: another is fetched only if the source knows of a better one.
+/// Who says so has accepted it, and until the other is here it is in use for the others.
+fn insufficient<S, Req>(
+    mut response: S::Response,
+    handle: Handle,
+    again: Option<(S, Req::Copy)>,
+    tried: Tried,
+    challenges: &[Challenge],
+    wanted: StepUpChallenge,
+) -> Step<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    Req: AuthRequest,
+{
+    accepted(&handle);
+    let why = NotReplayed::lacking(&wanted);
+    response.extensions_mut().insert(wanted);
+    // No scope is asked for because of what another origin said.
+    let replay = replayable::<S, Req>(again, &handle);
+    let is_elsewhere = |request: &Req| is_from_elsewhere(&target(request), &response);
+    let (inner, request) = match replay {
+        Ok((_, request)) if is_elsewhere(&request) => {
+            return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
+        }
+        Ok(replay) if !tried.renewed && handle.cache.challenged(handle.token(), challenges) => {
+            replay
+        }
+        _ => return ControlFlow::Break(noted(response, why, &handle)),
+    };
+    let newer = match handle.cache.in_hand() {
+        Some(newer) if !Arc::ptr_eq(&newer, handle.held()) => Some(newer),
+        _ => None,
+    };
+    let acquire = handle.cache.refresh_now();
+    let refused = Box::new(Refused {
+        inner,
+        request,
+        response,
+        handle,
+        tried,
+    });
+    match newer {
+        // As with any other refusal: it names the token that it is about.
+        Some(newer) => refused.renewed(Ok(newer)),
+        None => ControlFlow::Continue(State::Renewing {
+            acquire,
+            refused: Some(refused),
+        }),
+    }
+}
+
+impl<S, Req> Refused<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    Req: AuthRequest,
+{
+    pub(super) fn renewed(mut self: Box<Self>, held: Outcome) -> Step<S, Req> {
+        self.tried.renewed = true;
+        match held {
+            Err(error) => self.give_up(NotReplayed::Fetch(error)),
+            // The one that this request was refused with, whatever became of it since.
+            Ok(held) if held.token().is_same_credential(self.handle.token()) => {
+                self.give_up(NotReplayed::SameToken)
+            }
+            Ok(held) => ControlFlow::Continue(State::ReadyingAgain {
+                refused: Some(self),
+                held,
+            }),
+        }
+    }
+
+    pub(super) fn ready_again(
+        mut self: Box<Self>,
+        ready: Result<(), S::Error>,
+        held: Arc<Held>,
+    ) -> Step<S, Req>
+    where
+        S::Error: Into<BoxError>,
+    {
+        if let Err(error) = ready {
+            return self.give_up(NotReplayed::NotReady(Arc::from(error.into())));
+        }
+        if held.is_over(self.handle.cache.now()) {
+            return match self.handle.cache.lookup() {
+                Lookup::Now(newer) => self.renewed(Ok(newer)),
+                Lookup::Never(error) => self.renewed(Err(error)),
+                Lookup::Later(acquire) => {
+                    release(&mut self.inner);
+                    let refused = Some(self);
+                    ControlFlow::Continue(State::Renewing { acquire, refused })
+                }
+            };
+        }
+        let handle = Handle::Shared(Arc::clone(self.handle.policy()), held);
+        let prepared = handle.stamp_again(&mut self.request);
+        if let Prepared::Never(error) = prepared {
+            return self.give_up(NotReplayed::Fetch(error));
+        }
+        let Self {
+            mut inner,
+            request,
+            response,
+            handle: _,
+            tried,
+        } = *self;
+        // The refusal goes first: it may hold the connection that the replay needs.
+        drop(response);
+        handle.cache.events().replayed();
+        let response = inner.call(request);
+        ControlFlow::Continue(match prepared {
+            Prepared::Made(copy, target) => {
+                ResponseFuture::made(response, copy, target, handle, &inner, tried).state
+            }
+            _ => State::Resending { response, handle },
+        })
+    }
+
+    fn give_up(self, why: NotReplayed) -> Step<S, Req> {
+        ControlFlow::Break(noted(self.response, why, &self.handle))
+    }
+}
+
+/// The second answer is the caller's, whatever it is; a second refusal rejects the second token.
+pub(super) fn answered_again<R>(mut response: R, handle: &Handle) -> R
+where
+    R: AuthResponse,
+{
+    let is_refusal = handle.judge.refuses(&response);
+    if !is_refusal && !is_forbidden(&response) {
+        settle(&response, handle);
+        return response;
+    }
+    let challenges = Challenge::parse(response.headers());
+    if let Some(wanted) = StepUpChallenge::of(&challenges) {
+        accepted(handle);
+        let why = NotReplayed::lacking(&wanted);
+        response.extensions_mut().insert(wanted);
+        return noted(response, why, handle);
+    }
+    if !is_refusal {
+        return response;
+    }
+    if let Some(why) = handle.judge.stands(&response) {
+        return noted(response, why, handle);
+    }
+    handle.cache.refuse(handle.token());
+    noted(response, NotReplayed::Again, handle)
+}
+
+/// A token that is accepted for the first time is known to be of use from then on.
+#[inline]
+pub(super) fn settle(response: &impl AuthResponse, handle: &Handle) {
+    if !handle.held().is_accepted() && Judge::accepts(response) {
+        accepted(handle);
+    }
+}
+
+#[cold]
+fn accepted(handle: &Handle) {
+    handle.cache.accept(handle.token());
+    // By this request's own account too: it may not be the one in use any more. Afterwards: to the
+    // cache it would be no news otherwise.
+    handle.held().accept();
+}
+
+/// The refusal as the server sent it, with the reason why it stands.
+fn noted<R>(mut response: R, why: NotReplayed, handle: &Handle) -> R
+where
+    R: AuthResponse,
+{
+    handle.cache.events().not_replayed(why.as_str());
+    response.extensions_mut().insert(why);
+    response
+}
