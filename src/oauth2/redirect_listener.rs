@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
@@ -31,7 +31,8 @@ const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// are taken waits until one is given up, which is soon.
 const CONNECTIONS: usize = 64;
 
-/// It all happens on one machine, so whoever takes this long isn't going to ask anything.
+/// From the first byte to the last, on one machine: whoever takes this long isn't going to ask
+/// anything.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After a connection that couldn't be had.
@@ -234,14 +235,12 @@ impl RedirectListener {
             future::ready(Ok::<_, Infallible>(page.into_response()))
         });
         let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(CONNECTION_TIMEOUT)
             .max_buf_size(HEAD_LIMIT)
             // One request each, so that the end of a connection is the end of its page.
             .keep_alive(false)
             .serve_connection(TokioIo::new(connection), page);
         // A browser that doesn't read its page is no less back.
-        let _ = timeout(2 * CONNECTION_TIMEOUT, served).await;
+        let _ = timeout(CONNECTION_TIMEOUT, served).await;
         answer.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
