@@ -226,7 +226,7 @@ impl AuthorizationCode {
     ) -> Result<AuthorizationRequest, Error> {
         let mut params = Params::default();
         params.push("response_type", "code");
-        params.push("client_id", &self.login.client.id);
+        params.push("client_id", self.login.client.id().unwrap_or_default());
         self.login.add_to(&mut params);
         params.push("login_hint", &self.login_hint);
         params.push("prompt", &self.prompt);

@@ -55,8 +55,6 @@ use crate::token::Token;
 #[derive(Clone)]
 pub struct Client {
     pub(crate) endpoint: TokenEndpoint,
-    /// What it is called where a browser is sent; empty if it doesn't say who it is.
-    pub(crate) id: String,
 }
 
 impl Client {
@@ -79,10 +77,9 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let id = id.into();
-        let client = ClientAuth::confidential(id.clone(), secret.into())?;
+        let client = ClientAuth::confidential(id.into(), secret.into())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?).named(id))
+        Ok(Self::build(url, client, DynTransport::reqwest()?))
     }
 
     /// A public client (RFC 6749 §2.1), which has an id but no secret: an app on a user's machine.
@@ -97,10 +94,9 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let id = id.into();
-        let client = ClientAuth::public(id.clone())?;
+        let client = ClientAuth::public(id.into())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?).named(id))
+        Ok(Self::build(url, client, DynTransport::reqwest()?))
     }
 
     /// A confidential client, over an HTTP client of your own.
@@ -119,10 +115,9 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let id = id.into();
-        let client = ClientAuth::confidential(id.clone(), secret.into())?;
+        let client = ClientAuth::confidential(id.into(), secret.into())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)).named(id))
+        Ok(Self::build(url, client, DynTransport::new(transport)))
     }
 
     /// A public client, over an HTTP client of your own.
@@ -139,10 +134,9 @@ impl Client {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let id = id.into();
-        let client = ClientAuth::public(id.clone())?;
+        let client = ClientAuth::public(id.into())?;
         let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)).named(id))
+        Ok(Self::build(url, client, DynTransport::new(transport)))
     }
 
     /// A client that doesn't say who it is, over a [`reqwest`] client of its own: for grants that say
@@ -188,12 +182,7 @@ impl Client {
     fn build(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
         Self {
             endpoint: TokenEndpoint::new(url, client, transport),
-            id: String::new(),
         }
-    }
-
-    fn named(self, id: String) -> Self {
-        Self { id, ..self }
     }
 
     /// Sends id and secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
@@ -266,7 +255,7 @@ impl Client {
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn private_key_jwt(mut self, key: SigningKey) -> Result<Self, Error> {
-        let Some(id) = self.endpoint.client.id() else {
+        let Some(id) = self.id() else {
             let message = "an anonymous client has no id to sign for; use `Client::public`";
             return Err(Error::new(Kind::Config, message));
         };
@@ -349,6 +338,11 @@ impl Client {
     {
         self.endpoint.revocation = Some(url.try_into()?);
         Ok(self)
+    }
+
+    /// The id, of a client that has one.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.endpoint.client.id()
     }
 
     /// Takes the access token back, if there is one and it is known where.

@@ -98,7 +98,6 @@ impl ClientAuth {
     }
 
     /// The id, of a client that has one.
-    #[cfg(feature = "jwt")]
     pub(crate) fn id(&self) -> Option<&str> {
         Some(self.id.as_str()).filter(|id| !id.is_empty())
     }

@@ -26,7 +26,7 @@ pub(crate) struct Login {
 impl Login {
     /// A client has to say who it is where a person is asked whether to trust it.
     pub(crate) fn new(client: Client) -> Result<Self, Error> {
-        if client.id.is_empty() {
+        if client.id().is_none() {
             let message = "a client without an id can't have a person log in; use a constructor \
                            of `Client` that takes the id";
             return Err(Error::new(Kind::Config, message));
