@@ -22,6 +22,7 @@ mod failure;
 mod faults;
 mod form_server;
 mod hostile;
+mod hostile_servers;
 mod json_login;
 mod jwt_bearer;
 mod keep_fresh;
