@@ -1,5 +1,10 @@
 //! Keeps secrets out of what is told of a server's answer: servers do echo what they were sent.
 
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use http_body_util::Full;
 use zeroize::Zeroizing;
 
 use crate::error::clean;
@@ -20,13 +25,59 @@ impl Redactor {
             return;
         }
         let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        self.secrets.push(Zeroizing::new(clean(secret)));
-        self.secrets.push(Zeroizing::new(form));
+        self.add(clean(secret));
+        self.add(lower_escapes(&form));
+        self.add(form);
+        let percent = percent(secret);
+        self.add(lower_escapes(&percent));
+        self.add(percent);
+        self.add(clean(&html(secret)));
         if let Ok(json) = serde_json::to_string(secret).map(Zeroizing::new) {
             let unquoted = &json[1..json.len() - 1];
-            self.secrets.push(Zeroizing::new(clean(unquoted)));
+            self.add(clean(unquoted));
+            // Some escape the slash too, which RFC 8259 §7 allows.
+            self.add(clean(&unquoted.replace('/', "\\/")));
         }
         // The longest first: one that holds another is hidden whole, not around the other.
+        self.secrets
+            .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    fn add(&mut self, spelling: String) {
+        let spelling = Zeroizing::new(spelling);
+        if !self.secrets.contains(&spelling) {
+            self.secrets.push(spelling);
+        }
+    }
+
+    /// What of a request's head may be a secret: a key in the address, a credential, a proof.
+    pub(crate) fn of_request(request: &Request<Full<Bytes>>) -> Self {
+        let mut redactor = Self::default();
+        let query = request.uri().query().unwrap_or_default();
+        for (_, value) in form_urlencoded::parse(query.as_bytes()) {
+            redactor.hide(&value);
+        }
+        let headers = request.headers().values();
+        for value in headers.filter(|value| value.is_sensitive()) {
+            let value = value.to_str().unwrap_or_default();
+            redactor.hide(value.split_once(' ').map_or(value, |(_, rest)| rest));
+        }
+        redactor
+    }
+
+    /// The cookies that an answer sets.
+    pub(crate) fn hide_cookies(&mut self, headers: &HeaderMap) {
+        for line in headers.get_all(header::SET_COOKIE) {
+            let pair = line.to_str().unwrap_or_default().split(';').next();
+            let value = pair.and_then(|pair| pair.split_once('='));
+            self.hide(value.map_or("", |(_, value)| value.trim()));
+        }
+    }
+
+    pub(crate) fn hide_all_of(&mut self, other: &Self) {
+        for spelling in &other.secrets {
+            self.add(spelling.to_string());
+        }
         self.secrets
             .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
@@ -40,4 +91,55 @@ impl Redactor {
         }
         text
     }
+}
+
+/// RFC 3986 §2.1, with everything escaped that isn't unreserved.
+fn percent(text: &str) -> String {
+    let mut percent = String::with_capacity(3 * text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            percent.push(byte.into());
+        } else {
+            // Writing to a text can't fail.
+            let _ = write!(percent, "%{byte:02X}");
+        }
+    }
+    percent
+}
+
+/// Some write `%2f`.
+fn lower_escapes(escaped: &str) -> String {
+    let mut digits = 0;
+    let lower = escaped.chars().map(|c| {
+        digits = if c == '%' {
+            2
+        } else {
+            i32::max(digits - 1, -1)
+        };
+        if digits >= 0 {
+            c.to_ascii_lowercase()
+        } else {
+            c
+        }
+    });
+    // It gets no longer.
+    let mut text = String::with_capacity(escaped.len());
+    text.extend(lower);
+    text
+}
+
+/// As pages of errors have it.
+fn html(text: &str) -> String {
+    let mut html = String::with_capacity(6 * text.len());
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
+    }
+    html
 }

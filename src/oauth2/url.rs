@@ -7,7 +7,7 @@ use http::Uri;
 use http::uri::Scheme;
 
 use super::discovery::Issuer;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, quote};
 use crate::origin::is_secure;
 
 /// The address of a protocol endpoint (RFC 6749 §3), found fit to send a secret to.
@@ -242,6 +242,18 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
         return Err(bad("has a port that is no number up to 65535"));
     }
     Ok(uri)
+}
+
+/// An address that a server named, as errors quote it: without what may be a secret in it.
+pub(crate) fn quoted(address: &str) -> String {
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return quote(address);
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    quote(&format!("{scheme}://{host}{path}"))
 }
 
 fn bad(what: &str, why: impl fmt::Display) -> Error {
