@@ -244,16 +244,18 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     Ok(uri)
 }
 
-/// An address that a server named, as errors quote it: without what may be a secret in it.
+/// An address that a server named, as errors quote it: with `…` for what may be a secret in it.
 pub(crate) fn quoted(address: &str) -> String {
-    let address = address.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = address.split_once("://") else {
-        return quote(address);
-    };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    quote(&format!("{scheme}://{host}{path}"))
+    let end = address.find(['?', '#']).unwrap_or(address.len());
+    let (address, rest) = address.split_at(end);
+    let mark = rest.get(..1).unwrap_or_default();
+    let more = if mark.is_empty() { "" } else { "…" };
+    let (scheme, rest) = address.split_once("//").unwrap_or(("", address));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => quote(&format!("{scheme}//…@{host}{path}{mark}{more}")),
+        None => quote(&format!("{address}{mark}{more}")),
+    }
 }
 
 fn bad(what: &str, why: impl fmt::Display) -> Error {
