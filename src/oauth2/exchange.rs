@@ -132,7 +132,7 @@ impl Exchange {
     /// Sends a request that something may have been added to.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
         let started = SystemTime::now();
-        let sent = Redactor::of_request(&request);
+        let sent = Redactor::of_address(request.uri());
         let reply = self.transport.exchange(request).await;
         let reply = reply.map_err(|error| self.broken(error))?;
         if let Some(issuer) = self.url.issuer()

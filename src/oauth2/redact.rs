@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, header};
-use http_body_util::Full;
+use http::{HeaderMap, Uri, header};
 use zeroize::Zeroizing;
 
 use crate::error::clean;
@@ -50,17 +48,12 @@ impl Redactor {
         }
     }
 
-    /// What of a request's head may be a secret: a key in the address, a credential, a proof.
-    pub(crate) fn of_request(request: &Request<Full<Bytes>>) -> Self {
+    /// An address may have a key in its query.
+    pub(crate) fn of_address(address: &Uri) -> Self {
         let mut redactor = Self::default();
-        let query = request.uri().query().unwrap_or_default();
+        let query = address.query().unwrap_or_default();
         for (_, value) in form_urlencoded::parse(query.as_bytes()) {
             redactor.hide(&value);
-        }
-        let headers = request.headers().values();
-        for value in headers.filter(|value| value.is_sensitive()) {
-            let value = value.to_str().unwrap_or_default();
-            redactor.hide(value.split_once(' ').map_or(value, |(_, rest)| rest));
         }
         redactor
     }

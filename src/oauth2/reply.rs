@@ -118,7 +118,7 @@ pub(crate) struct Answer {
     pub(crate) body: Zeroizing<Vec<u8>>,
     /// When the request was started.
     pub(crate) started: SystemTime,
-    /// What was sent in the head of the request.
+    /// What was sent in the address.
     pub(crate) sent: Redactor,
 }
 
@@ -160,7 +160,7 @@ impl Answer {
         issued(members, wanted, now, &redactor).map_err(|what| unusable(REPLY, self.status, what))
     }
 
-    /// Hides what was issued too, and what was sent in the head.
+    /// Hides what was issued too, and what was sent in the address.
     fn hiding(&self, mut redactor: Redactor, members: Option<&Members>) -> Redactor {
         redactor.hide_all_of(&self.sent);
         redactor.hide_cookies(&self.headers);

@@ -657,7 +657,7 @@ fn every_example_is_run_by_a_test_that_looks_for_leaks() {
             let body = test.split("\n}\n").next().unwrap();
             body.contains(&quoted) && body.contains(".leaks_nothing(")
         };
-        assert!(tests.iter().any(|test| is_looked_at(test)), "{name}");
+        assert!(tests.iter().any(is_looked_at), "{name}");
     }
 }
 

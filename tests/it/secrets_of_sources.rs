@@ -39,7 +39,8 @@ where
     S: TokenSource + fmt::Debug,
 {
     let watch = Watch::start();
-    for works_for in 0..4 {
+    // A protected resource has asked four times before it has a token.
+    for works_for in 0..6 {
         let mut odd = 0;
         loop {
             let echo = Echo::new(works_for, odd);
