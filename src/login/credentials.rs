@@ -57,9 +57,18 @@ impl Credentials {
         let password = self.password.read().await?;
         let secret = password.expose_secret();
         let mut members = self.extra.clone();
+        let extra: Vec<&str> = self
+            .extra
+            .iter()
+            .flat_map(|(_, it)| json::texts(it))
+            .collect();
         members.push((self.user_field.clone(), Value::from(self.user.as_str())));
         members.push((self.password_field.clone(), Value::from(secret)));
-        question(members, &password)
+        let (question, mut redactor) = question(members, &password)?;
+        for text in extra {
+            redactor.hide(text);
+        }
+        Ok((question, redactor))
     }
 }
 

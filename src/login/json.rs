@@ -60,6 +60,16 @@ fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
     place.is_null().then(|| *place = value)
 }
 
+/// Every text of it.
+pub(super) fn texts(json: &Value) -> Vec<&str> {
+    match json {
+        Value::String(text) => vec![text],
+        Value::Array(values) => values.iter().flat_map(texts).collect(),
+        Value::Object(members) => members.values().flat_map(texts).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
+}
+
 fn length(json: &Value) -> usize {
     // Quotes, a colon and a comma; a number or a word.
     const MARKS: usize = 32;

@@ -152,7 +152,8 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Adds a member to the login that is always the same: a tenant, a device.
+    /// Adds a member to the login that is always the same: a tenant, a device. Its texts are treated
+    /// as secrets.
     ///
     /// # Errors
     ///

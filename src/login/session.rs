@@ -202,7 +202,8 @@ impl Session {
         Ok(self)
     }
 
-    /// Adds a member to the login that is always the same: a tenant, a device.
+    /// Adds a member to the login that is always the same: a tenant, a device. Its texts are treated
+    /// as secrets.
     ///
     /// # Errors
     ///

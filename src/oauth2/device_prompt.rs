@@ -70,12 +70,27 @@ impl DevicePrompt {
     }
 
     /// Reads what the device authorization endpoint answered to what it was `asked`.
-    pub(crate) fn read(answer: &Answer, redactor: Redactor, asked: Instant) -> Result<Self, Error> {
+    pub(crate) fn read(
+        answer: &Answer,
+        mut redactor: Redactor,
+        asked: Instant,
+    ) -> Result<Self, Error> {
         let refused = "the device authorization endpoint refused to begin a login";
+        let members = parse(&answer.body);
+        if let Ok(members) = &members {
+            for code in [
+                &members.device_code,
+                &members.user_code,
+                &members.verification_uri_complete,
+                &members.verification_url_complete,
+            ] {
+                redactor.hide(code.text().unwrap_or_default());
+            }
+        }
         if let Some(refusal) = answer.refusal(redactor, refused) {
             return Err(refusal);
         }
-        let prompt = parse(&answer.body).and_then(|members| Self::of(members, asked));
+        let prompt = members.and_then(|members| Self::of(members, asked));
         prompt.map_err(|what| {
             let reply = Reply {
                 status: Some(answer.status),
@@ -167,8 +182,10 @@ fn is_address(text: &str) -> bool {
 
 impl fmt::Debug for DevicePrompt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A server may have put the code in its query.
+        let address = self.verification_uri.split(['?', '#']).next();
         f.debug_struct("DevicePrompt")
-            .field("verification_uri", &self.verification_uri)
+            .field("verification_uri", &address.unwrap_or_default())
             .field("interval", &self.interval)
             .field("expires_in", &self.expires_in)
             .finish_non_exhaustive()

@@ -11,7 +11,7 @@ use super::document::Document;
 use super::kept::Kept;
 use super::transport::DynTransport;
 use super::url;
-use crate::error::{Error, Kind, quote};
+use crate::error::{Error, Kind};
 
 /// An authorization server by its name (RFC 8414 §2). Clones share what is known of it.
 #[derive(Clone)]
@@ -138,7 +138,7 @@ impl Issuer {
                 let message = format!(
                     "the metadata of the issuer `{given}` is that of `{}`; the two must be the \
                      same, to the last slash",
-                    quote(issuer)
+                    url::quoted(issuer)
                 );
                 Err(Error::new(Kind::Config, message))
             }

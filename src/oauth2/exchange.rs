@@ -14,6 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 #[cfg(feature = "authorization-code")]
 use super::discovery::Metadata;
 use super::discovery::Role;
+use super::redact::Redactor;
 use super::reply::{Answer, unusable};
 use super::transport::{DynTransport, Reply};
 use super::url::{EndpointUrl, Place};
@@ -131,6 +132,7 @@ impl Exchange {
     /// Sends a request that something may have been added to.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
         let started = SystemTime::now();
+        let sent = Redactor::of_address(request.uri());
         let reply = self.transport.exchange(request).await;
         let reply = reply.map_err(|error| self.broken(error))?;
         if let Some(issuer) = self.url.issuer()
@@ -138,7 +140,9 @@ impl Exchange {
         {
             issuer.doubt();
         }
-        read(reply, started).await.map_err(|unread| match unread {
+        let answer = read(reply, started).await;
+        let answer = answer.map(|answer| Answer { sent, ..answer });
+        answer.map_err(|unread| match unread {
             Unread::Redirect(status) => {
                 // Its target is not told: it may carry what was sent.
                 let what = "is a redirect, which is not followed, for the client secret would go \
@@ -230,6 +234,7 @@ pub(crate) async fn read(reply: Reply, started: SystemTime) -> Result<Answer, Un
         headers: head.headers,
         body,
         started,
+        sent: Redactor::default(),
     })
 }
 

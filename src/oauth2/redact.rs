@@ -1,5 +1,7 @@
 //! Keeps secrets out of what is told of a server's answer: servers do echo what they were sent.
 
+use http::{HeaderMap, Uri, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use crate::error::clean;
@@ -20,13 +22,54 @@ impl Redactor {
             return;
         }
         let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        self.secrets.push(Zeroizing::new(clean(secret)));
-        self.secrets.push(Zeroizing::new(form));
+        self.add(clean(secret));
+        self.add(lower_escapes(&form));
+        self.add(form);
+        let percent = percent(secret);
+        self.add(lower_escapes(&percent));
+        self.add(percent);
+        self.add(clean(&html(secret)));
         if let Ok(json) = serde_json::to_string(secret).map(Zeroizing::new) {
             let unquoted = &json[1..json.len() - 1];
-            self.secrets.push(Zeroizing::new(clean(unquoted)));
+            self.add(clean(unquoted));
+            // Some escape the slash too, which RFC 8259 §7 allows.
+            self.add(clean(&unquoted.replace('/', "\\/")));
         }
         // The longest first: one that holds another is hidden whole, not around the other.
+        self.secrets
+            .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    fn add(&mut self, spelling: String) {
+        let spelling = Zeroizing::new(spelling);
+        if !self.secrets.contains(&spelling) {
+            self.secrets.push(spelling);
+        }
+    }
+
+    /// An address may have a key in its query.
+    pub(crate) fn of_address(address: &Uri) -> Self {
+        let mut redactor = Self::default();
+        let query = address.query().unwrap_or_default();
+        for (_, value) in form_urlencoded::parse(query.as_bytes()) {
+            redactor.hide(&value);
+        }
+        redactor
+    }
+
+    /// The cookies that an answer sets.
+    pub(crate) fn hide_cookies(&mut self, headers: &HeaderMap) {
+        for line in headers.get_all(header::SET_COOKIE) {
+            let pair = line.to_str().unwrap_or_default().split(';').next();
+            let value = pair.and_then(|pair| pair.split_once('='));
+            self.hide(value.map_or("", |(_, value)| value.trim()));
+        }
+    }
+
+    pub(crate) fn hide_all_of(&mut self, other: &Self) {
+        for spelling in &other.secrets {
+            self.add(spelling.to_string());
+        }
         self.secrets
             .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
@@ -40,4 +83,51 @@ impl Redactor {
         }
         text
     }
+}
+
+/// RFC 3986 §2.1, with everything escaped that isn't unreserved (§2.3).
+fn percent(text: &str) -> String {
+    const RESERVED: AsciiSet = NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    utf8_percent_encode(text, &RESERVED).to_string()
+}
+
+/// Some write `%2f`.
+fn lower_escapes(escaped: &str) -> String {
+    let mut digits = 0;
+    let lower = escaped.chars().map(|c| {
+        digits = if c == '%' {
+            2
+        } else {
+            i32::max(digits - 1, -1)
+        };
+        if digits >= 0 {
+            c.to_ascii_lowercase()
+        } else {
+            c
+        }
+    });
+    // It gets no longer.
+    let mut text = String::with_capacity(escaped.len());
+    text.extend(lower);
+    text
+}
+
+/// As pages of errors have it.
+fn html(text: &str) -> String {
+    let mut html = String::with_capacity(6 * text.len());
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
+    }
+    html
 }

@@ -118,6 +118,8 @@ pub(crate) struct Answer {
     pub(crate) body: Zeroizing<Vec<u8>>,
     /// When the request was started.
     pub(crate) started: SystemTime,
+    /// What was sent in the address.
+    pub(crate) sent: Redactor,
 }
 
 impl Answer {
@@ -139,9 +141,10 @@ impl Answer {
         redactor: Redactor,
     ) -> Result<TokenReply, Error> {
         let now = self.started;
+        let redactor = self.hiding(redactor, members.as_ref().ok());
         if self.status.is_client_error() || self.status.is_server_error() {
             // A refusal is one in any shape: HTML of a proxy, nothing at all.
-            return Err(self.denied(&members.unwrap_or_default(), redactor));
+            return Err(self.denied(&members.unwrap_or_default(), &redactor));
         }
         if !self.status.is_success() {
             return Err(unusable(
@@ -152,9 +155,20 @@ impl Answer {
         }
         let members = members.map_err(|malformed| self.malformed(malformed, &redactor))?;
         if members.access_token.is_nothing() && !members.error.is_nothing() {
-            return Err(self.denied(&members, redactor));
+            return Err(self.denied(&members, &redactor));
         }
-        issued(members, wanted, now).map_err(|what| unusable(REPLY, self.status, what))
+        issued(members, wanted, now, &redactor).map_err(|what| unusable(REPLY, self.status, what))
+    }
+
+    /// Hides what was issued too, and what was sent in the address.
+    fn hiding(&self, mut redactor: Redactor, members: Option<&Members>) -> Redactor {
+        redactor.hide_all_of(&self.sent);
+        redactor.hide_cookies(&self.headers);
+        let tokens = members.map(|members| [&members.access_token, &members.refresh_token]);
+        for token in tokens.into_iter().flatten().filter_map(Member::text) {
+            redactor.hide(token);
+        }
+        redactor
     }
 
     /// Whether the server wants the same again, with a nonce in the proof (RFC 9449 §8).
@@ -170,18 +184,20 @@ impl Answer {
             return Ok(());
         }
         let members = members::parse(&self.body).unwrap_or_default();
-        Err(Error::denied(refused, self.reply(&members, redactor)))
+        let redactor = self.hiding(redactor, Some(&members));
+        Err(Error::denied(refused, self.reply(&members, &redactor)))
     }
 
     /// What another endpoint of the server said no with, if it did: by its status, or with a success
     /// that carries `error`.
     pub(crate) fn refusal(&self, redactor: Redactor, refused: &'static str) -> Option<Error> {
         let members = members::parse(&self.body).unwrap_or_default();
+        let redactor = self.hiding(redactor, Some(&members));
         let is_refusal = !self.status.is_success() || !members.error.is_nothing();
-        is_refusal.then(|| Error::denied(refused, self.reply(&members, redactor)))
+        is_refusal.then(|| Error::denied(refused, self.reply(&members, &redactor)))
     }
 
-    fn denied(&self, members: &Members, redactor: Redactor) -> Error {
+    fn denied(&self, members: &Members, redactor: &Redactor) -> Error {
         let reply = self.reply(members, redactor);
         let message = match reply.code.as_deref() {
             Some("invalid_client") => {
@@ -195,12 +211,7 @@ impl Answer {
     }
 
     /// What is kept of a refusal.
-    fn reply(&self, members: &Members, mut redactor: Redactor) -> Reply {
-        for token in [&members.access_token, &members.refresh_token] {
-            if let Some(token) = token.text() {
-                redactor.hide(token);
-            }
-        }
+    fn reply(&self, members: &Members, redactor: &Redactor) -> Reply {
         let code = members.error.text().map(|code| {
             if is_registered(code) {
                 // A published word is nobody's secret, and it is acted upon.
@@ -243,6 +254,7 @@ fn issued(
     members: Members,
     wanted: TokenType,
     now: SystemTime,
+    redactor: &Redactor,
 ) -> Result<TokenReply, &'static str> {
     if members.stands_twice {
         return Err("has a member that stands twice, and which is meant can't be told");
@@ -263,7 +275,8 @@ fn issued(
     };
     let scope = match &members.scope {
         Member::Text(scope) if !scope.expose_secret().trim().is_empty() => {
-            Scope::Granted(scope.expose_secret().to_owned())
+            // It is printed and logged.
+            Scope::Granted(redactor.redact(scope.expose_secret()))
         }
         Member::Absent | Member::Null | Member::Text(_) => Scope::AsRequested,
         Member::Number(_) | Member::Other => Scope::Unknown,

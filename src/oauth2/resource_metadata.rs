@@ -146,7 +146,7 @@ impl Resource {
             return Err(wrong("has no `resource`".into()));
         };
         if !self.is_named(resource, place) {
-            let what = format!("is that of `{}`", quote(resource));
+            let what = format!("is that of `{}`", url::quoted(resource));
             return Err(wrong(what));
         }
         let texts = |name: &str| -> Vec<String> {
@@ -222,7 +222,7 @@ impl ResourceMetadata {
         let mut servers = self.authorization_servers.iter();
         servers.find_map(find).ok_or_else(|| {
             let all = self.authorization_servers.iter();
-            let mut told: Vec<_> = all.take(TOLD).map(|it| format!("`{}`", quote(it))).collect();
+            let mut told: Vec<_> = all.take(TOLD).map(|it| format!("`{}`", url::quoted(it))).collect();
             let more = self.authorization_servers.len() - told.len();
             if more > 0 {
                 told.push(format!("{more} more"));

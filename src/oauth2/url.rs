@@ -7,7 +7,7 @@ use http::Uri;
 use http::uri::Scheme;
 
 use super::discovery::Issuer;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, quote};
 use crate::origin::is_secure;
 
 /// The address of a protocol endpoint (RFC 6749 §3), found fit to send a secret to.
@@ -242,6 +242,20 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
         return Err(bad("has a port that is no number up to 65535"));
     }
     Ok(uri)
+}
+
+/// An address that a server named, as errors quote it: with `…` for what may be a secret in it.
+pub(crate) fn quoted(address: &str) -> String {
+    let end = address.find(['?', '#']).unwrap_or(address.len());
+    let (address, rest) = address.split_at(end);
+    let mark = rest.get(..1).unwrap_or_default();
+    let more = if mark.is_empty() { "" } else { "…" };
+    let (scheme, rest) = address.split_once("//").unwrap_or(("", address));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => quote(&format!("{scheme}//…@{host}{path}{mark}{more}")),
+        None => quote(&format!("{address}{mark}{more}")),
+    }
 }
 
 fn bad(what: &str, why: impl fmt::Display) -> Error {

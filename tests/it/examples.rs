@@ -643,6 +643,44 @@ async fn step_up_asks_for_more_once_and_never_for_what_it_may_not() {
     run.leaks_nothing(&[support::CLIENT_SECRET, "may:"]);
 }
 
+#[tokio::test]
+async fn chaos_tells_of_a_short_run_and_of_no_token() {
+    let run = example("chaos")
+        .arg("--seconds")
+        .arg("10")
+        .arg("--callers")
+        .arg("20")
+        .run()
+        .await;
+    // Whether it came out well is a matter of the machine, which has other things to do here.
+    assert!(matches!(run.code, Some(0 | 1)), "{run:?}");
+    assert!(run.stdout.lines().count() > 5, "{run:?}");
+    run.leaks_nothing(&["-token-"]);
+}
+
+/// By the text of this file: a test that runs an example is to look at all that it printed.
+#[test]
+fn every_example_is_run_by_a_test_that_looks_for_leaks() {
+    let manifest = include_str!("../../Cargo.toml");
+    let examples: Vec<&str> = manifest
+        .split("[[example]]\n")
+        .skip(1)
+        .map(|entry| entry.split('"').nth(1).unwrap())
+        .collect();
+    assert!(examples.len() > 20, "{examples:?}");
+    let tests: Vec<&str> = include_str!("examples.rs")
+        .split("\n#[tokio::test]")
+        .collect();
+    for name in examples {
+        let quoted = format!("(\"{name}\")");
+        let is_looked_at = |test: &&str| {
+            let body = test.split("\n}\n").next().unwrap();
+            body.contains(&quoted) && body.contains(".leaks_nothing(")
+        };
+        assert!(tests.iter().any(is_looked_at), "{name}");
+    }
+}
+
 /// An authorization server that knows the planted client, and an API for one audience.
 struct Servers {
     authorization: AuthorizationServer,

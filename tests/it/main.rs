@@ -17,6 +17,7 @@ mod device_authorization;
 mod discovery;
 #[cfg(feature = "dpop")]
 mod dpop;
+mod echo;
 mod examples;
 mod failure;
 mod faults;
@@ -51,6 +52,7 @@ mod revocation;
 mod scenes;
 mod secret_source;
 mod secrets;
+mod secrets_of_sources;
 #[cfg(feature = "cookies")]
 mod session;
 #[cfg(feature = "cookies")]
@@ -68,6 +70,7 @@ mod token_reply;
 mod token_server;
 mod types;
 mod wakers;
+mod watch;
 mod watching_changes;
 mod watching_docs;
 mod watching_logs;

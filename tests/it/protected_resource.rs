@@ -385,10 +385,9 @@ async fn an_authorization_server_that_is_not_allowed_is_never_asked_anything() {
         for _ in 0..3 {
             let error = fetch(&source).await.unwrap_err();
             assert!(error.is_config() && error.is_permanent(), "{error}");
-            assert!(
-                error.to_string().contains(&format!("`{offered}`")),
-                "{error}"
-            );
+            // A query may hold a key.
+            let told = offered.replace("?x", "?…");
+            assert!(error.to_string().contains(&format!("`{told}`")), "{error}");
         }
         for asked in web.asked() {
             assert!(asked.line.starts_with("GET https://mcp.example.com/"));

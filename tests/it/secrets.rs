@@ -1,7 +1,5 @@
-//! Nothing that can be printed shows a secret, and nothing is logged that holds one.
-//!
-//! Each secret in here has [`PLANTED`] in it. A [`Watch`] takes in all that this crate logs and
-//! all that the test prints of it, and searches that for the word.
+//! Nothing that can be printed shows a secret, and nothing is logged that holds one: tokens, the
+//! layer, and one source for all. What each source has of its own is in `secrets_of_sources`.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,8 +7,6 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::request::Parts;
@@ -24,84 +20,9 @@ use tower_auth::{
     AuthLayer, AuthRequest, Error, NotReplayed, Origin, Reason, Token, TokenCache, TokenSource,
 };
 use tower_test::mock;
-use tracing::subscriber::DefaultGuard;
 
-use crate::log::{Log, all_text_of, listen};
 use crate::support::{Api, Fetch, call, paused, request, settle, source};
-
-/// The word that is in every secret.
-const PLANTED: &str = "planted";
-
-/// Whether the word shows, as it is, in a list of its bytes, or in base64.
-fn shows_a_secret(text: &str) -> bool {
-    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let bytes: Vec<String> = PLANTED.bytes().map(|byte| byte.to_string()).collect();
-    // At each of the three places that it can have within the groups of base64; what its
-    // neighbours have a part in is left out.
-    let in_base64 = ["", "-", "--"].map(|before| {
-        let encoded = STANDARD.encode(format!("{before}{PLANTED}"));
-        let start = [0, 2, 3][before.len()];
-        let end = (before.len() + PLANTED.len()) * 8 / 6;
-        encoded[start..end].to_owned()
-    });
-    text.to_lowercase().contains(PLANTED)
-        || text.contains(&bytes.join(","))
-        || in_base64.iter().any(|encoded| text.contains(encoded))
-}
-
-#[test]
-fn the_search_finds_a_secret_however_it_is_spelled() {
-    let secret = "a-planted-secret";
-    assert!(shows_a_secret(secret));
-    assert!(shows_a_secret(&format!("{secret:#?}")));
-    assert!(shows_a_secret(&format!("{:#?}", secret.as_bytes())));
-    assert!(shows_a_secret(&format!("{:?}", Bytes::from(secret))));
-    let value = HeaderValue::from_static(secret);
-    assert!(shows_a_secret(&format!("{value:?}")));
-    for before in ["", "i", "id", "id:", "an id:"] {
-        assert!(shows_a_secret(
-            &STANDARD.encode(format!("{before}{secret}"))
-        ));
-    }
-    assert!(!shows_a_secret(
-        "Error { kind: Panic, message: \"nothing\" }"
-    ));
-}
-
-/// Looks at what is printed while it lives, and at its end at what was logged.
-struct Watch {
-    log: Log,
-    _listening: DefaultGuard,
-}
-
-impl Watch {
-    fn start() -> Self {
-        let (log, _listening) = listen();
-        Self { log, _listening }
-    }
-
-    #[track_caller]
-    fn print(&self, what: &impl fmt::Debug) {
-        for text in [format!("{what:?}"), format!("{what:#?}")] {
-            assert!(!shows_a_secret(&text), "a secret shows: {text}");
-        }
-    }
-
-    #[track_caller]
-    fn print_error(&self, error: &Error) {
-        let text = all_text_of(error);
-        assert!(!shows_a_secret(&text), "a secret shows: {text}");
-    }
-
-    /// What was logged.
-    #[track_caller]
-    fn end(self) -> String {
-        let lines = self.log.all().into_iter();
-        let log: String = lines.map(|line| format!("{line}\n")).collect();
-        assert!(!shows_a_secret(&log), "a secret was logged: {log}");
-        log
-    }
-}
+use crate::watch::{PLANTED, Watch, shows_a_secret};
 
 #[test]
 fn a_token_does_not_show_its_secret() {
