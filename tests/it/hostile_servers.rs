@@ -59,7 +59,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(2, 8, 4, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..4).prop_map(Value::from),
-            hash_map(".{0,8}", inner, 0..4).prop_map(|map| Value::from_iter(map)),
+            hash_map(".{0,8}", inner, 0..4).prop_map(Value::from_iter),
         ]
     })
 }
