@@ -263,11 +263,7 @@ impl TokenSource for ProtectedResource {
     }
 
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
-        // One that sends the token back would have it asked for, and printed, as the name of something.
-        let has_token = |(_, value): (&str, &str)| value.contains(token.secret());
-        if !challenges.iter().any(|it| it.params().any(has_token)) {
-            self.note(challenges);
-        }
+        self.note(challenges);
         // More scope is asked for only if the source in it has been told that it may.
         let inner = lock(&self.inner).clone();
         inner.is_some_and(|inner| inner.source.challenged(token, challenges))

@@ -39,8 +39,8 @@ where
     S: TokenSource + fmt::Debug,
 {
     let watch = Watch::start();
-    // A protected resource has asked four times before it has a token.
-    for works_for in 0..6 {
+    // A protected resource has asked six times before it has a second token.
+    for works_for in 0..8 {
         let mut odd = 0;
         loop {
             let echo = Echo::new(works_for, odd);
@@ -133,7 +133,8 @@ impl Service<Request<Full<Bytes>>> for Refusing {
             0 => format!(r#"Bearer realm="{credential}", error="invalid_token""#),
             1 => format!(r#"Bearer error="insufficient_scope", scope="write {credential}""#),
             2 => {
-                format!(r#"Bearer scope="{credential}", resource_metadata="https://{credential}/""#)
+                let metadata = "https://api.example.com/.well-known/oauth-protected-resource";
+                format!(r#"Bearer scope="{credential}", resource_metadata="{metadata}""#)
             }
             _ => String::from(r#"DPoP error="use_dpop_nonce""#),
         };
