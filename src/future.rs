@@ -104,7 +104,7 @@ where
     Req: AuthRequest,
 {
     handle: Handle,
-    target: Box<Target>,
+    target: Target,
     /// What it takes to send it again.
     again: Option<(S, Req::Copy)>,
     tried: Tried,
@@ -216,17 +216,14 @@ where
                     },
                 },
             },
-            Prepared::Made(copy, target) => {
-                Self::made(response, copy, target, handle, inner, Tried::default())
-            }
+            Prepared::Made(made) => Self::made(response, *made, handle, inner, Tried::default()),
         }
     }
 
     #[cold]
     fn made(
         response: S::Future,
-        copy: Option<Req::Copy>,
-        target: Box<Target>,
+        (copy, target): (Option<Req::Copy>, Target),
         handle: Handle,
         inner: &S,
         tried: Tried,

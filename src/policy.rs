@@ -42,7 +42,7 @@ impl Policy {
     ///
     /// Takes the request by reference: handed on by value, its 250 bytes are copied each time, and
     /// that costs more than the header does.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn prepare<Req>(
         &self,
         request: &mut Req,
@@ -58,50 +58,51 @@ impl Policy {
             Ok(false) => return Prepared::Callers,
             Err(error) => return Prepared::Never(error),
         }
+        if let Credential::Made(by) = credential {
+            return self.present(request, by, keeps);
+        }
         if !keeps {
-            return match self.put(request, credential) {
-                Ok(Put::Fixed) => Prepared::Once,
-                Ok(Put::Made(target)) => Prepared::Made(None, target),
-                Ok(Put::Callers) => Prepared::Callers,
-                Err(error) => Prepared::Never(error),
-            };
+            return put(request, credential).map_or_else(Prepared::Never, |()| Prepared::Once);
         }
         // Before the credential is on it: one header less to copy.
         let copy = request.record(self.body_limit);
-        match self.put(request, credential) {
-            Ok(Put::Fixed) => copy.map_or(Prepared::Once, Prepared::Twice),
-            Ok(Put::Made(target)) => Prepared::Made(copy, target),
-            Ok(Put::Callers) => Prepared::Callers,
+        match put(request, credential) {
             Err(error) => Prepared::Never(error),
+            Ok(()) => copy.map_or(Prepared::Once, Prepared::Twice),
         }
     }
 
-    /// Puts the credential on a request in the place of any other.
-    #[inline]
-    fn put(
-        &self,
-        request: &mut impl AuthRequest,
-        credential: Credential<'_>,
-    ) -> Result<Put, Error> {
-        match credential {
-            Credential::Header(name, value) => {
-                let put = request.headers_mut().try_insert(name, value.clone());
-                put.map(|_| Put::Fixed).map_err(too_many)
-            }
-            Credential::Query(name, pair) => request.set_query(name, pair).map(|()| Put::Fixed),
-            Credential::Made(by) => self.present(request, by),
-        }
-    }
-
+    /// The same with a credential that is made for the request.
     #[cold]
-    fn present(&self, request: &mut impl AuthRequest, by: &dyn Present) -> Result<Put, Error> {
+    #[inline(never)]
+    fn present<Req>(&self, request: &mut Req, by: &dyn Present, keeps: bool) -> Prepared<Req::Copy>
+    where
+        Req: AuthRequest,
+    {
         let target = target(request);
-        Ok(
-            match by.put(&target, request.headers_mut(), self.replace_existing)? {
-                Presented::Done => Put::Made(Box::new(target)),
-                Presented::Callers => Put::Callers,
-            },
-        )
+        let copy = if keeps {
+            request.record(self.body_limit)
+        } else {
+            None
+        };
+        match by.put(&target, request.headers_mut(), self.replace_existing) {
+            Err(error) => Prepared::Never(error),
+            Ok(Presented::Callers) => Prepared::Callers,
+            Ok(Presented::Done) => Prepared::Made(Box::new((copy, target))),
+        }
+    }
+}
+
+/// Puts a credential that is always the same on a request, in the place of any other.
+#[inline(always)]
+fn put(request: &mut impl AuthRequest, credential: Credential<'_>) -> Result<(), Error> {
+    match credential {
+        Credential::Header(name, value) => {
+            let put = request.headers_mut().try_insert(name, value.clone());
+            put.map(drop).map_err(too_many)
+        }
+        Credential::Query(name, pair) => request.set_query(name, pair),
+        Credential::Made(_) => unreachable!("it is presented instead"),
     }
 }
 
@@ -114,16 +115,9 @@ pub(crate) enum Prepared<C> {
     /// It has ours, and this is what it takes to send it again.
     Twice(C),
     /// It has one that was made for it on its way there, and if it can be sent again, what it takes.
-    Made(Option<C>, Box<Target>),
+    Made(Box<(Option<C>, Target)>),
     /// It must not be sent.
     Never(Error),
-}
-
-/// How a credential was put.
-enum Put {
-    Fixed,
-    Made(Box<Target>),
-    Callers,
 }
 
 #[cold]

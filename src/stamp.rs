@@ -88,7 +88,7 @@ impl PrivateCopy {
 
 impl Handle {
     /// Puts the credential on a request that is sent for the first time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stamp<Req>(&self, request: &mut Req) -> Prepared<Req::Copy>
     where
         Req: AuthRequest,

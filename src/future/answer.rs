@@ -314,8 +314,8 @@ where
         handle.cache.events().replayed();
         let response = inner.call(request);
         ControlFlow::Continue(match prepared {
-            Prepared::Made(copy, target) => {
-                ResponseFuture::made(response, copy, target, handle, &inner, tried).state
+            Prepared::Made(made) => {
+                ResponseFuture::made(response, *made, handle, &inner, tried).state
             }
             _ => State::Resending { response, handle },
         })
