@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use self::answer::{answered_again, forbidden, is_forbidden, refused, settle};
+use self::answer::{Answered, answered_again, is_forbidden, settle};
 use crate::acquire::{Acquire, Lookup};
 use crate::error::{BoxError, Error};
 use crate::freshness::Held;
@@ -256,10 +256,10 @@ where
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
                     match sent {
                         Sent::Stamped { handle, again } if handle.judge.refuses(&response) => {
-                            refused(response, handle.clone(), again.take(), Tried::default())
+                            Answered::first(response, handle, again).refused()
                         }
                         Sent::Stamped { handle, again } if is_forbidden(&response) => {
-                            forbidden(response, handle.clone(), again.take(), Tried::default())
+                            Answered::first(response, handle, again).forbidden()
                         }
                         Sent::Stamped { handle, .. } => {
                             settle(&response, handle);

@@ -63,14 +63,21 @@ where
                 None => response,
             });
         }
+        if !is_refusal && !is_forbidden(&response) {
+            settle(&response, &handle);
+            return ControlFlow::Break(response);
+        }
+        let answered = Answered {
+            response,
+            handle,
+            again,
+            tried,
+        };
         if is_refusal {
-            return refused(response, handle, again, tried);
+            answered.refused()
+        } else {
+            answered.forbidden()
         }
-        if is_forbidden(&response) {
-            return forbidden(response, handle, again, tried);
-        }
-        settle(&response, &handle);
-        ControlFlow::Break(response)
     }
 
     /// Sends it again with the same token, presented as the server wants it.
@@ -101,6 +108,148 @@ where
     }
 }
 
+/// An answer that isn't simply the caller's, with what is known of its request.
+pub(super) struct Answered<S, Req>
+where
+    S: Service<Req>,
+    Req: AuthRequest,
+{
+    response: S::Response,
+    handle: Handle,
+    again: Option<(S, Req::Copy)>,
+    tried: Tried,
+}
+
+impl<S, Req> Answered<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    Req: AuthRequest,
+{
+    /// Of a request that was sent once.
+    pub(super) fn first(
+        response: S::Response,
+        handle: &Handle,
+        again: &mut Option<(S, Req::Copy)>,
+    ) -> Self {
+        Self {
+            response,
+            handle: handle.clone(),
+            again: again.take(),
+            tried: Tried::default(),
+        }
+    }
+
+    /// Rejects the token, and starts on a replay if there is what it takes.
+    #[cold]
+    pub(super) fn refused(self) -> Step<S, Req> {
+        if self.tried.renewed {
+            return ControlFlow::Break(answered_again(self.response, &self.handle));
+        }
+        let challenges = Challenge::parse(self.response.headers());
+        if let Some(wanted) = StepUpChallenge::of(&challenges) {
+            return self.insufficient(&challenges, wanted);
+        }
+        let Self {
+            response,
+            handle,
+            again,
+            tried,
+        } = self;
+        if let Some(why) = handle.judge.stands(&response) {
+            return ControlFlow::Break(noted(response, why, &handle));
+        }
+        // Before a token is waited for: without a body there is nothing to wait for.
+        let replay = replayable::<S, Req>(again, &handle);
+        if let Ok((_, request)) = &replay
+            && is_from_elsewhere(&target(request), &response)
+        {
+            return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
+        }
+        handle.cache.challenged(handle.token(), &challenges);
+        let verdict = handle.cache.refuse(handle.token());
+        let kept = matches!(verdict, Verdict::Latched | Verdict::Latches { .. });
+        let (inner, request) = match replay {
+            Err(NotReplayed::Off) => {
+                return ControlFlow::Break(noted(response, NotReplayed::Off, &handle));
+            }
+            _ if kept => return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle)),
+            Err(why) => return ControlFlow::Break(noted(response, why, &handle)),
+            Ok(replay) => replay,
+        };
+        let lookup = handle.cache.lookup();
+        let refused = Box::new(Refused {
+            inner,
+            request,
+            response,
+            handle,
+            tried,
+        });
+        match lookup {
+            Lookup::Now(held) => refused.renewed(Ok(held)),
+            Lookup::Never(error) => refused.renewed(Err(error)),
+            Lookup::Later(acquire) => {
+                let refused = Some(refused);
+                ControlFlow::Continue(State::Renewing { acquire, refused })
+            }
+        }
+    }
+
+    /// A 403 is no refusal of the token, but it may say what the token lacks.
+    #[cold]
+    pub(super) fn forbidden(self) -> Step<S, Req> {
+        let challenges = Challenge::parse(self.response.headers());
+        match StepUpChallenge::of(&challenges) {
+            Some(wanted) => self.insufficient(&challenges, wanted),
+            None => ControlFlow::Break(self.response),
+        }
+    }
+
+    /// The token is good but not enough: another is fetched only if the source knows of a better one.
+    /// Until that is here the token is in use for the others.
+    fn insufficient(self, challenges: &[Challenge], wanted: StepUpChallenge) -> Step<S, Req> {
+        let Self {
+            mut response,
+            handle,
+            again,
+            tried,
+        } = self;
+        let why = lacking(&mut response, wanted, &handle);
+        // No scope is asked for because of what another origin said.
+        let replay = replayable::<S, Req>(again, &handle);
+        let is_elsewhere = |request: &Req| is_from_elsewhere(&target(request), &response);
+        let (inner, request) = match replay {
+            Ok((_, request)) if is_elsewhere(&request) => {
+                return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
+            }
+            Ok(replay) if !tried.renewed && handle.cache.challenged(handle.token(), challenges) => {
+                replay
+            }
+            _ => return ControlFlow::Break(noted(response, why, &handle)),
+        };
+        let newer = match handle.cache.in_hand() {
+            Some(newer) if !Arc::ptr_eq(&newer, handle.held()) => Some(newer),
+            _ => None,
+        };
+        let acquire = handle.cache.refresh_now();
+        let refused = Box::new(Refused {
+            inner,
+            request,
+            response,
+            handle,
+            tried,
+        });
+        match newer {
+            // As with any other refusal: it names the token that it is about.
+            Some(newer) => refused.renewed(Ok(newer)),
+            None => ControlFlow::Continue(State::Renewing {
+                acquire,
+                refused: Some(refused),
+            }),
+        }
+    }
+}
+
 /// The request again, or why there is none.
 fn replayable<S, Req>(
     again: Option<(S, Req::Copy)>,
@@ -116,142 +265,21 @@ where
     replay.ok_or(NotReplayed::Body)
 }
 
-/// Rejects the token, and starts on a replay if there is what it takes.
-#[cold]
-pub(super) fn refused<S, Req>(
-    response: S::Response,
-    handle: Handle,
-    again: Option<(S, Req::Copy)>,
-    tried: Tried,
-) -> Step<S, Req>
-where
-    S: Service<Req> + Clone,
-    S::Response: AuthResponse,
-    Req: AuthRequest,
-{
-    if tried.renewed {
-        return ControlFlow::Break(answered_again(response, &handle));
-    }
-    let challenges = Challenge::parse(response.headers());
-    if let Some(wanted) = StepUpChallenge::of(&challenges) {
-        return insufficient(response, handle, again, tried, &challenges, wanted);
-    }
-    if let Some(why) = handle.judge.stands(&response) {
-        return ControlFlow::Break(noted(response, why, &handle));
-    }
-    // Before a token is waited for: without a body there is nothing to wait for.
-    let replay = replayable::<S, Req>(again, &handle);
-    if let Ok((_, request)) = &replay
-        && is_from_elsewhere(&target(request), &response)
-    {
-        return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
-    }
-    handle.cache.challenged(handle.token(), &challenges);
-    let verdict = handle.cache.refuse(handle.token());
-    let kept = matches!(verdict, Verdict::Latched | Verdict::Latches { .. });
-    let (inner, request) = match replay {
-        Ok(_) if kept => {
-            return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle));
-        }
-        Ok(replay) => replay,
-        Err(NotReplayed::Body) if kept => {
-            return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle));
-        }
-        Err(why) => return ControlFlow::Break(noted(response, why, &handle)),
-    };
-    let lookup = handle.cache.lookup();
-    let refused = Box::new(Refused {
-        inner,
-        request,
-        response,
-        handle,
-        tried,
-    });
-    match lookup {
-        Lookup::Now(held) => refused.renewed(Ok(held)),
-        Lookup::Never(error) => refused.renewed(Err(error)),
-        Lookup::Later(acquire) => {
-            let refused = Some(refused);
-            ControlFlow::Continue(State::Renewing { acquire, refused })
-        }
-    }
-}
-
 #[inline]
 pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
     response.status() == StatusCode::FORBIDDEN
 }
 
-/// A 403 is no refusal of the token, but it may say what the token lacks.
-#[cold]
-pub(super) fn forbidden<S, Req>(
-    response: S::Response,
-    handle: Handle,
-    again: Option<(S, Req::Copy)>,
-    tried: Tried,
-) -> Step<S, Req>
-where
-    S: Service<Req> + Clone,
-    S::Response: AuthResponse,
-    Req: AuthRequest,
-{
-    let challenges = Challenge::parse(response.headers());
-    match StepUpChallenge::of(&challenges) {
-        Some(wanted) => insufficient(response, handle, again, tried, &challenges, wanted),
-        None => ControlFlow::Break(response),
-    }
-}
-
-/// The token is good but not enough: another is fetched only if the source knows of a better one.
-/// Who says so has accepted it, and until the other is here it is in use for the others.
-fn insufficient<S, Req>(
-    mut response: S::Response,
-    handle: Handle,
-    again: Option<(S, Req::Copy)>,
-    tried: Tried,
-    challenges: &[Challenge],
+/// Leaves with the answer what the token lacks. Who says that it lacks something has accepted it.
+fn lacking(
+    response: &mut impl AuthResponse,
     wanted: StepUpChallenge,
-) -> Step<S, Req>
-where
-    S: Service<Req> + Clone,
-    S::Response: AuthResponse,
-    Req: AuthRequest,
-{
-    accepted(&handle);
+    handle: &Handle,
+) -> NotReplayed {
+    accepted(handle);
     let why = NotReplayed::lacking(&wanted);
     response.extensions_mut().insert(wanted);
-    // No scope is asked for because of what another origin said.
-    let replay = replayable::<S, Req>(again, &handle);
-    let is_elsewhere = |request: &Req| is_from_elsewhere(&target(request), &response);
-    let (inner, request) = match replay {
-        Ok((_, request)) if is_elsewhere(&request) => {
-            return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
-        }
-        Ok(replay) if !tried.renewed && handle.cache.challenged(handle.token(), challenges) => {
-            replay
-        }
-        _ => return ControlFlow::Break(noted(response, why, &handle)),
-    };
-    let newer = match handle.cache.in_hand() {
-        Some(newer) if !Arc::ptr_eq(&newer, handle.held()) => Some(newer),
-        _ => None,
-    };
-    let acquire = handle.cache.refresh_now();
-    let refused = Box::new(Refused {
-        inner,
-        request,
-        response,
-        handle,
-        tried,
-    });
-    match newer {
-        // As with any other refusal: it names the token that it is about.
-        Some(newer) => refused.renewed(Ok(newer)),
-        None => ControlFlow::Continue(State::Renewing {
-            acquire,
-            refused: Some(refused),
-        }),
-    }
+    why
 }
 
 impl<S, Req> Refused<S, Req>
@@ -338,9 +366,7 @@ where
     }
     let challenges = Challenge::parse(response.headers());
     if let Some(wanted) = StepUpChallenge::of(&challenges) {
-        accepted(handle);
-        let why = NotReplayed::lacking(&wanted);
-        response.extensions_mut().insert(wanted);
+        let why = lacking(&mut response, wanted, handle);
         return noted(response, why, handle);
     }
     if !is_refusal {
