@@ -23,6 +23,17 @@ pub(crate) fn text(scheme: &str, host: &str, port: Option<u16>) -> String {
     text
 }
 
+/// The origin of an absolute address.
+#[cfg(any(feature = "cookies", feature = "dpop"))]
+pub(crate) fn of(address: &http::Uri) -> String {
+    let (scheme, host) = (address.scheme_str(), address.host());
+    text(
+        scheme.unwrap_or_default(),
+        host.unwrap_or_default(),
+        address.port_u16(),
+    )
+}
+
 pub(crate) fn default_port(scheme: &str) -> Option<u16> {
     if is_encrypted(scheme) {
         Some(443)

@@ -112,7 +112,7 @@ impl Token {
     /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or holds bytes that
     /// are illegal in a header.
     pub fn bearer(secret: impl Into<SecretString>) -> Result<Self, Error> {
-        Self::prepare(AUTHORIZATION, "Bearer ", &secret.into())
+        Self::in_header(AUTHORIZATION, "Bearer ", &secret.into())
     }
 
     /// A token in a header of its own, as it stands: `X-API-Key: <secret>`.
@@ -122,7 +122,7 @@ impl Token {
     /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or holds bytes that
     /// are illegal in a header.
     pub fn header(name: HeaderName, secret: impl Into<SecretString>) -> Result<Self, Error> {
-        Self::prepare(name, "", &secret.into())
+        Self::in_header(name, "", &secret.into())
     }
 
     /// A token in the query: `?api_key=<secret>`. For APIs that want it there; a header is better,
@@ -172,17 +172,8 @@ impl Token {
         }
     }
 
-    fn prepare(header: HeaderName, scheme: &str, secret: &SecretString) -> Result<Self, Error> {
-        let secret = secret.expose_secret();
-        // Leading and trailing white space would be stripped on the way (RFC 9110 §5.5), and
-        // another credential would arrive than the one issued.
-        if secret.is_empty() || secret.trim() != secret {
-            return Err(illegal(&header));
-        }
-        let mut wire = Zeroizing::new(Vec::with_capacity(scheme.len() + secret.len()));
-        wire.extend_from_slice(scheme.as_bytes());
-        wire.extend_from_slice(secret.as_bytes());
-        let value = sensitive(wire).ok_or_else(|| illegal(&header))?;
+    fn in_header(header: HeaderName, scheme: &str, secret: &SecretString) -> Result<Self, Error> {
+        let value = prepare(&header, scheme, secret)?;
         let secret_at = scheme.len();
         Ok(Self::new(
             Place::Header(header),
@@ -300,6 +291,24 @@ impl Wire {
             _ => false,
         }
     }
+}
+
+/// The header's value: `scheme`, and the secret behind it.
+pub(crate) fn prepare(
+    header: &HeaderName,
+    scheme: &str,
+    secret: &SecretString,
+) -> Result<HeaderValue, Error> {
+    let secret = secret.expose_secret();
+    // Leading and trailing white space would be stripped on the way (RFC 9110 §5.5), and
+    // another credential would arrive than the one issued.
+    if secret.is_empty() || secret.trim() != secret {
+        return Err(illegal(header));
+    }
+    let mut wire = Zeroizing::new(Vec::with_capacity(scheme.len() + secret.len()));
+    wire.extend_from_slice(scheme.as_bytes());
+    wire.extend_from_slice(secret.as_bytes());
+    sensitive(wire).ok_or_else(|| illegal(header))
 }
 
 /// A sensitive header value over bytes that are zeroized when its last clone goes.

@@ -266,7 +266,7 @@ impl TokenSource for JsonLogin {
         if let Some(next) = reply.refresh_token.take() {
             *memory = Some(next);
         }
-        reply.into_token(None, self.assumed_lifetime)
+        reply.into_token("", self.assumed_lifetime)
     }
 }
 

@@ -127,10 +127,7 @@ impl Session {
     }
 
     fn build(login: Exchange, user: String, password: SecretSource) -> Result<Self, Error> {
-        let origin = login.url.address().and_then(|url| {
-            let (scheme, host) = url.scheme_str().zip(url.host())?;
-            Some(origin::text(scheme, host, url.port_u16()))
-        });
+        let origin = login.url.address().map(origin::of);
         Ok(Self {
             credentials: Credentials::new(user, password)?,
             origins: origin.into_iter().collect(),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -14,6 +13,7 @@ use zeroize::Zeroizing;
 use super::params::Params;
 use crate::error::{Error, Kind};
 use crate::secret::SecretSource;
+use crate::token::sensitive;
 
 /// Who the client is, and where in the request it says so.
 #[derive(Clone)]
@@ -155,9 +155,7 @@ impl Identity<'_> {
         let mut wire = Zeroizing::new(Vec::with_capacity("Basic ".len() + encoded.len()));
         wire.extend_from_slice(b"Basic ");
         wire.extend_from_slice(encoded.as_bytes());
-        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(wire)).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+        sensitive(wire)
     }
 
     /// Every spelling of the secret or the assertion that a server could echo.

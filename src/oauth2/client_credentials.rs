@@ -276,8 +276,7 @@ impl ClientCredentials {
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
         let reply = self.client.endpoint.request(self.grant()).await?;
-        let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
-        reply.into_token(requested, self.assumed_lifetime)
+        reply.into_token(&self.scope, self.assumed_lifetime)
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {

@@ -5,19 +5,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
 
 use super::dpop_key::{DpopKey, Occasion, hash};
 use super::exchange::PROOF;
 use crate::challenge::Challenge;
 use crate::error::{Error, Kind};
 use crate::origin;
+use crate::policy::too_many;
 use crate::present::{Lesson, Present, Presented, Target};
-use crate::token::{Place, Token};
+use crate::token::{Place, Token, prepare};
 
 /// Names a nonce that a server wants in the next proof (§8).
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
@@ -59,7 +58,7 @@ impl Dpop {
 
     /// The proof of a token request.
     pub(crate) fn prove_to(&self, endpoint: &Uri) -> Result<HeaderValue, Error> {
-        let origin = origin_of(endpoint);
+        let origin = origin::of(endpoint);
         let nonce = self.nonces.get(&origin);
         self.key.prove(&Occasion {
             method: &Method::POST,
@@ -71,18 +70,12 @@ impl Dpop {
 
     /// Keeps the nonce that an endpoint answered with. Whether it had one.
     pub(crate) fn learn_from(&self, endpoint: &Uri, headers: &HeaderMap) -> bool {
-        self.nonces.learn(&origin_of(endpoint), headers)
+        self.nonces.learn(&origin::of(endpoint), headers)
     }
 
     /// The token that was issued for this key.
     pub(crate) fn token(&self, secret: SecretString) -> Result<Token, Error> {
-        let bearer = Token::bearer(secret.clone())?;
-        let mut wire = Zeroizing::new(Vec::with_capacity("DPoP ".len() + bearer.secret().len()));
-        wire.extend_from_slice(b"DPoP ");
-        wire.extend_from_slice(bearer.secret().as_bytes());
-        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(wire))
-            .map_err(|error| Error::new(Kind::IllegalToken, "illegal").with_source(error))?;
-        value.set_sensitive(true);
+        let value = prepare(&AUTHORIZATION, "DPoP ", &secret)?;
         let bound = Bound {
             hash: hash(secret.expose_secret()),
             value,
@@ -118,10 +111,7 @@ impl Present for Bound {
             nonce: nonce.as_deref(),
         })?;
         for (name, value) in [(AUTHORIZATION, self.value.clone()), (PROOF, proof)] {
-            headers.try_insert(name, value).map_err(|error| {
-                let message = "the request has so many headers that no credential fits among them";
-                Error::new(Kind::Config, message).with_source(error)
-            })?;
+            headers.try_insert(name, value).map_err(too_many)?;
         }
         Ok(Presented::Done)
     }
@@ -179,15 +169,6 @@ impl Nonces {
 fn is_nonce(text: &str) -> bool {
     let is_nqchar = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     (1..=LONGEST_NONCE).contains(&text.len()) && text.bytes().all(is_nqchar)
-}
-
-fn origin_of(uri: &Uri) -> String {
-    let (scheme, host) = (uri.scheme_str(), uri.host());
-    origin::text(
-        scheme.unwrap_or_default(),
-        host.unwrap_or_default(),
-        uri.port_u16(),
-    )
 }
 
 impl fmt::Debug for Dpop {

@@ -134,8 +134,7 @@ impl TokenSource for JwtBearer {
             Err(error) if error.wants_nonce() => self.ask().await?,
             other => other?,
         };
-        let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
-        reply.into_token(requested, self.assumed_lifetime)
+        reply.into_token(&self.scope, self.assumed_lifetime)
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {

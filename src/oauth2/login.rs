@@ -65,8 +65,7 @@ impl Login {
         self.add_resources_to(&mut grant);
         let mut reply = self.client.endpoint.request(grant).await?;
         let refresh_token = reply.refresh_token.take();
-        let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
-        let token = reply.into_token(requested, self.assumed_lifetime)?;
+        let token = reply.into_token(&self.scope, self.assumed_lifetime)?;
         let first = FirstToken::new(token, asked);
         let (client, store) = (self.client.clone(), self.store.clone());
         let source = RefreshToken::logged_in(client, store, first, refresh_token).await?;

@@ -258,8 +258,7 @@ impl TokenSource for RefreshToken {
             .take()
             .filter(|next| !is_same(next, &used));
         self.save(&mut memory).await?;
-        let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
-        reply.into_token(requested, self.assumed_lifetime)
+        reply.into_token(&self.scope, self.assumed_lifetime)
     }
 
     /// The refresh token stays good, unless it was said otherwise: the end of a process is no logout.

@@ -84,13 +84,9 @@ enum Scope {
 }
 
 impl TokenReply {
-    /// The token. `requested` is the scope that was asked for, `assumed` the lifetime of a
-    /// token about which nothing is known.
-    pub(crate) fn into_token(
-        self,
-        requested: Option<&str>,
-        assumed: Duration,
-    ) -> Result<Token, Error> {
+    /// The token. `requested` is the scope that was asked for, empty if none was, `assumed` the
+    /// lifetime of a token about which nothing is known.
+    pub(crate) fn into_token(self, requested: &str, assumed: Duration) -> Result<Token, Error> {
         #[cfg(feature = "dpop")]
         let token = match self.bound_to {
             Some(dpop) => dpop.token(self.access_token)?,
@@ -105,8 +101,8 @@ impl TokenReply {
         };
         Ok(match (self.scope, requested) {
             (Scope::Granted(scope), _) => token.with_scope(scope),
-            (Scope::AsRequested, Some(scope)) => token.with_scope(scope),
-            (Scope::AsRequested, None) | (Scope::Unknown, _) => token,
+            (Scope::AsRequested, "") | (Scope::Unknown, _) => token,
+            (Scope::AsRequested, scope) => token.with_scope(scope),
         })
     }
 }

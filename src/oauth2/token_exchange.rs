@@ -282,8 +282,7 @@ impl TokenSource for TokenExchange {
         let shown = self.show(reason).await?;
         let reply = self.exchange_or_renew(shown).await?;
         self.judge(&reply)?;
-        let requested = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
-        reply.into_token(requested, self.assumed_lifetime)
+        reply.into_token(&self.scope, self.assumed_lifetime)
     }
 
     /// Subject and actor are told too, without a token: none of theirs is kept here. A
