@@ -74,7 +74,10 @@ mod replay;
 
 mod step_up;
 
-// Floor 1: where a token comes from.
+// Floor 1: where a token comes from, and where it is shared.
+#[cfg(feature = "fleet")]
+mod store;
+
 mod source;
 
 // Floor 2: the state machine, the lock around it, and what runs on tasks.
@@ -150,6 +153,8 @@ pub use settings::TokenCacheBuilder;
 pub use source::{Reason, TokenSource};
 pub use status::{Phase, Status};
 pub use step_up::StepUpChallenge;
+#[cfg(feature = "fleet")]
+pub use store::{Lease, StoreKey, TokenStore};
 pub use token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.
