@@ -4,6 +4,8 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -20,6 +22,8 @@ use crate::shared::{Shared, Task};
 use crate::source::{Reason, TokenSource};
 use crate::state::{Machine, Verdict};
 use crate::status::Status;
+#[cfg(feature = "fleet")]
+use crate::store_key::StoreKey;
 use crate::token::{Place, Token};
 
 /// One token, fetched once for everyone who needs it.
@@ -262,6 +266,16 @@ impl TokenSource for TokenCache {
         })
     }
 
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        self.shared.source.store_key()
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.shared.source.bind(to, secret)
+    }
+
     fn place(&self) -> Place {
         self.shared.place.clone()
     }
@@ -277,6 +291,8 @@ impl TokenCacheBuilder {
             shared: Arc::new(Shared {
                 place: self.source.place(),
                 source: self.source,
+                #[cfg(feature = "fleet")]
+                member: self.member,
                 clock: self.clock,
                 limits: self.limits,
                 attempts: self.attempts,

@@ -60,6 +60,16 @@ impl Moment {
         }
     }
 
+    /// As much earlier, by both clocks, as `wall` is by the wall clock; the same if it is later.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn back_to(self, wall: SystemTime) -> Self {
+        let ago = nanos(self.wall().duration_since(wall).unwrap_or_default());
+        Self {
+            monotonic: self.monotonic.saturating_sub(ago),
+            wall: self.wall.saturating_sub(ago),
+        }
+    }
+
     /// Whether either clock has reached `deadline`.
     #[inline]
     pub(crate) fn reached(self, deadline: Self) -> bool {

@@ -39,6 +39,8 @@ impl Closing {
         {
             last = Some(newer);
         }
+        // What other processes use isn't this one's to revoke.
+        let last = last.filter(|_| !self.shared.is_of_a_fleet());
         close_source(&self.shared, last, deadline).await;
         self.shared.transition(Machine::end);
     }

@@ -7,7 +7,10 @@ use std::time::Duration;
 use tracing::Span;
 
 use crate::error::Error;
+#[cfg(feature = "fleet")]
+use crate::error::{BoxError, quote};
 use crate::source::Reason;
+use crate::state::From;
 
 /// The cache's name, on whatever is told of it.
 #[derive(Clone, Debug)]
@@ -20,11 +23,47 @@ pub(crate) struct Landing<'a> {
     pub(crate) reason: Reason,
     pub(crate) duration: Duration,
     pub(crate) attempts: u32,
+    pub(crate) from: From,
     pub(crate) waiters: usize,
     /// How long the token is good, `None` for ever; or why there is none.
     pub(crate) outcome: Result<Option<Duration>, &'a Error>,
     /// For how long there is no other attempt.
     pub(crate) retry_in: Option<Duration>,
+}
+
+/// What a call of the shared store came to.
+#[cfg(feature = "fleet")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreOutcome {
+    Hit,
+    Miss,
+    Ignored,
+    Granted,
+    Taken,
+    Kept,
+    Released,
+    /// The lease was over.
+    Lost,
+    Failed,
+    Late,
+}
+
+#[cfg(all(feature = "fleet", feature = "metrics"))]
+impl StoreOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Ignored => "ignored",
+            Self::Granted => "granted",
+            Self::Taken => "taken",
+            Self::Kept => "kept",
+            Self::Released => "released",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+            Self::Late => "late",
+        }
+    }
 }
 
 impl Events {
@@ -62,6 +101,15 @@ impl Events {
 
     pub(crate) fn landed(&self, landing: &Landing<'_>) {
         match landing.outcome {
+            Ok(lifetime) if landing.from == From::Store => tracing::debug!(
+                tower_auth.cache = &*self.cache,
+                tower_auth.fetch.reason = landing.reason.as_str(),
+                tower_auth.fetch.duration = ?landing.duration,
+                tower_auth.fetch.attempts = landing.attempts,
+                tower_auth.fetch.waiters = landing.waiters,
+                tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
+                "a token was taken from the shared store",
+            ),
             Ok(lifetime) => tracing::debug!(
                 tower_auth.cache = &*self.cache,
                 tower_auth.fetch.reason = landing.reason.as_str(),
@@ -144,6 +192,73 @@ impl Events {
         );
     }
 
+    /// What a call of the shared store came to.
+    #[cfg(feature = "fleet")]
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(unused_variables, clippy::unused_self)
+    )]
+    pub(crate) fn store(&self, operation: &'static str, outcome: StoreOutcome) {
+        #[cfg(feature = "metrics")]
+        self.metrics().store(operation, outcome.as_str());
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn store_failed(&self, operation: &'static str, error: &BoxError) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.store.operation = operation,
+            error.message = %quote(&error.to_string()),
+            "the shared store failed, and this process goes on by itself",
+        );
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn store_late(&self, operation: &'static str, limit: Duration) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.store.operation = operation,
+            tower_auth.store.timeout = ?limit,
+            "the shared store gave no answer in time, and this process goes on by itself",
+        );
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn value_ignored(&self, why: &'static str, error: Option<&Error>) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.store.ignored = why,
+            error.message = error.map(tracing::field::display),
+            "what the shared store has is no token to this process, and is as if it wasn't there",
+        );
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn lease_lost(&self) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            "the lease was over before the token was fetched, and another process may have fetched \
+             one as well: see that the lease time is longer than a fetch takes",
+        );
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn waited_in_vain(&self, wait: Duration) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.store.waited = ?wait,
+            "no other process has come by a token in time, and this one goes on by itself",
+        );
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn not_shared(&self) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            "a token of this kind can't be shared, and is used by this process alone",
+        );
+    }
+
     #[cfg(feature = "metrics")]
     fn metrics(&self) -> with_metrics::Metrics<'_> {
         with_metrics::Metrics { cache: &self.cache }
@@ -157,7 +272,7 @@ mod with_metrics {
 
     use metrics::{SharedString, counter, gauge, histogram};
 
-    use super::{Error, Landing};
+    use super::{From, Landing};
 
     pub(super) struct Metrics<'a> {
         pub(super) cache: &'a Arc<str>,
@@ -176,7 +291,11 @@ mod with_metrics {
 
         pub(super) fn landed(&self, landing: &Landing<'_>) {
             let reason = landing.reason.as_str();
-            let outcome = landing.outcome.map_or_else(Error::type_name, |_| "ok");
+            let outcome = match (landing.outcome, landing.from) {
+                (Ok(_), From::Source) => "ok",
+                (Ok(_), From::Store) => "shared",
+                (Err(error), _) => error.type_name(),
+            };
             counter!("tower_auth.fetches",
                 "cache" => self.cache(), "reason" => reason, "outcome" => outcome)
             .increment(1);
@@ -195,6 +314,13 @@ mod with_metrics {
         pub(super) fn replay(&self, outcome: &'static str) {
             counter!("tower_auth.replays", "cache" => self.cache(), "outcome" => outcome)
                 .increment(1);
+        }
+
+        #[cfg(feature = "fleet")]
+        pub(super) fn store(&self, operation: &'static str, outcome: &'static str) {
+            counter!("tower_auth.store.operations",
+                "cache" => self.cache(), "operation" => operation, "outcome" => outcome)
+            .increment(1);
         }
 
         pub(super) fn latched(&self) {

@@ -13,8 +13,11 @@ use tracing::Instrument;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind};
 use crate::events::Landing;
+#[cfg(feature = "fleet")]
+use crate::fleet::Flying;
 use crate::shared::Shared;
-use crate::state::{Fetched, TakeOff};
+use crate::source::Reason;
+use crate::state::{Fetched, From, TakeOff};
 
 /// Between the attempts of one flight, while all who need the token wait: short at first, since a
 /// broken connection is mended by the next.
@@ -111,9 +114,8 @@ impl InFlight {
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, jitter);
         loop {
             *attempts += 1;
-            let requested = shared.now();
-            let error = match shared.source.fetch(take_off.reason).await {
-                Ok(token) => return Ok(Fetched { token, requested }),
+            let error = match self.ask(take_off.reason).await {
+                Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
             let pause = pauses.next().max(error.retry_after().unwrap_or_default());
@@ -126,11 +128,36 @@ impl InFlight {
         }
     }
 
+    async fn ask(&self, reason: Reason) -> Result<Fetched, Error> {
+        let shared = &self.shared;
+        #[cfg(feature = "fleet")]
+        if let Some(member) = &shared.member {
+            let flying = Flying {
+                source: &*shared.source,
+                reason,
+                clock: &shared.clock,
+                windows: &shared.limits.windows,
+                limit: shared.limits.fetch_timeout,
+                events: &shared.events,
+            };
+            return member.fetch(flying).await;
+        }
+        let requested = shared.now();
+        let token = shared.source.fetch(reason).await?;
+        Ok(Fetched {
+            token,
+            requested,
+            from: From::Source,
+        })
+    }
+
     fn land(mut self, attempted: Attempted) {
         let Some(take_off) = self.take_off.take() else {
             return;
         };
         let (shared, now) = (&self.shared, self.shared.now());
+        let from = attempted.fetched.as_ref().map(|fetched| fetched.from);
+        let from = from.unwrap_or(From::Source);
         // The state first: whoever is woken finds the new token there.
         let (outcome, retry_in) = shared.transition(|machine| {
             let outcome = machine.land(&take_off.pilot, attempted.fetched, now);
@@ -145,6 +172,7 @@ impl InFlight {
             reason: take_off.reason,
             duration: attempted.duration,
             attempts: attempted.attempts,
+            from,
             waiters,
             outcome: lifetime.as_ref().copied(),
             retry_in,

@@ -35,21 +35,26 @@ impl Windows {
         self.jitter > 0.0
     }
 
-    /// A token whose fetch was started at `requested` and that is here `now`.
+    /// A token whose fetch was started at `requested` and that is here `now`: in this process, or a
+    /// while ago in another.
     pub(crate) fn hold(&self, token: Token, requested: Moment, now: Moment) -> Held {
+        // How long it is good from some moment on, and its whole lifetime.
         let lifetime = match token.expiry() {
             Expiry::Never => None,
-            Expiry::In(lifetime) => Some((requested, lifetime)),
-            Expiry::At(end) => Some((now, end.duration_since(now.wall()).unwrap_or_default())),
+            Expiry::In(lifetime) => Some((requested, lifetime, lifetime)),
+            Expiry::At(end) => {
+                let since = |start: Moment| end.duration_since(start.wall()).unwrap_or_default();
+                Some((now, since(now), since(requested)))
+            }
         };
-        let deadlines = lifetime.map(|(from, lifetime)| {
+        let deadlines = lifetime.map(|(from, left, lifetime)| {
             let (before, margin) = (self.refresh_before(lifetime), self.margin(lifetime));
             let window = before.saturating_sub(margin);
             let before = before - window.mul_f64(self.jitter * fastrand::f64());
             Deadlines {
-                stale: from.plus(lifetime.saturating_sub(before)),
-                expired: from.plus(lifetime.saturating_sub(margin)),
-                over: from.plus(lifetime),
+                stale: from.plus(left.saturating_sub(before)),
+                expired: from.plus(left.saturating_sub(margin)),
+                over: from.plus(left),
             }
         });
         Held {

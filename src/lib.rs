@@ -74,11 +74,14 @@ mod replay;
 
 mod step_up;
 
+#[cfg(feature = "fleet")]
+mod store_key;
+
 // Floor 1: where a token comes from, and where it is shared.
+mod source;
+
 #[cfg(feature = "fleet")]
 mod store;
-
-mod source;
 
 // Floor 2: the state machine, the lock around it, and what runs on tasks.
 mod freshness;
@@ -91,6 +94,9 @@ mod state;
 mod hub;
 
 mod events;
+
+#[cfg(feature = "fleet")]
+mod fleet;
 
 mod shared;
 
@@ -139,6 +145,8 @@ pub use cache::TokenCache;
 pub use challenge::Challenge;
 pub use clock::{Clock, Moment};
 pub use error::{BoxError, Error};
+#[cfg(feature = "fleet")]
+pub use fleet::Fleet;
 pub use future::ResponseFuture;
 pub use gate::Origin;
 #[cfg(feature = "reqwest")]
@@ -154,7 +162,9 @@ pub use source::{Reason, TokenSource};
 pub use status::{Phase, Status};
 pub use step_up::StepUpChallenge;
 #[cfg(feature = "fleet")]
-pub use store::{Lease, StoreKey, TokenStore};
+pub use store::{Keyring, Lease, TokenStore};
+#[cfg(feature = "fleet")]
+pub use store_key::StoreKey;
 pub use token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.

@@ -21,6 +21,13 @@ pub(crate) trait Present: Send + Sync {
 
     /// Looks at the answer of the one who was asked. Called once for each time that it was put.
     fn learn(&self, target: &Target, status: StatusCode, headers: &HeaderMap) -> Lesson;
+
+    /// What it is bound to, if any process that has that can present it. Default: nothing, and it is
+    /// of use to this process alone.
+    #[cfg(feature = "fleet")]
+    fn bound_to(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What became of a request on which a credential was to be put.

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+#[cfg(feature = "fleet")]
+use crate::error::Error;
+#[cfg(feature = "fleet")]
+use crate::fleet::{Fleet, Member};
 use crate::freshness::Windows;
 use crate::source::{DynTokenSource, TokenSource};
 use crate::state::Limits;
@@ -25,6 +29,8 @@ use crate::state::Limits;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct TokenCacheBuilder {
     pub(crate) source: Box<dyn DynTokenSource>,
+    #[cfg(feature = "fleet")]
+    pub(crate) member: Option<Member>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) attempts: u32,
@@ -37,6 +43,8 @@ impl TokenCacheBuilder {
     pub(crate) fn new(source: impl TokenSource) -> Self {
         Self {
             source: Box::new(source),
+            #[cfg(feature = "fleet")]
+            member: None,
             clock: Clock::default(),
             limits: Limits {
                 windows: Windows {
@@ -52,6 +60,22 @@ impl TokenCacheBuilder {
             keeps_fresh: false,
             name: Arc::from("default"),
         }
+    }
+
+    /// Shares the token with other processes, and with other caches of this one; default: it is had by
+    /// this cache alone.
+    ///
+    /// As it is [closed](crate::TokenCache::close), the token is then not revoked: others use it.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it isn't known what the source's tokens depend on
+    /// ([`Fleet::key`]).
+    #[cfg(feature = "fleet")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
+    pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
+        self.member = Some(fleet.join(&*self.source)?);
+        Ok(self)
     }
 
     /// The most a fetch may take before those who wait get an error, all its

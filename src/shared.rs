@@ -8,6 +8,8 @@ use tokio::task::AbortHandle;
 
 use crate::clock::{Clock, Moment};
 use crate::events::Events;
+#[cfg(feature = "fleet")]
+use crate::fleet::Member;
 use crate::hub::Hub;
 use crate::source::DynTokenSource;
 use crate::state::{Limits, Machine};
@@ -16,6 +18,9 @@ use crate::token::Place;
 
 pub(crate) struct Shared {
     pub(crate) source: Box<dyn DynTokenSource>,
+    /// What it shares with other processes, if it does.
+    #[cfg(feature = "fleet")]
+    pub(crate) member: Option<Member>,
     pub(crate) place: Place,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -46,6 +51,14 @@ impl Shared {
     pub(crate) fn status(&self) -> Status {
         let now = self.now();
         self.hub.look(|machine| machine.status(now))
+    }
+
+    /// Whether other processes use the same token.
+    pub(crate) fn is_of_a_fleet(&self) -> bool {
+        #[cfg(feature = "fleet")]
+        return self.member.is_some();
+        #[cfg(not(feature = "fleet"))]
+        return false;
     }
 
     /// Changes the state, and tells those who watch.

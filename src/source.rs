@@ -6,9 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
 
 use crate::challenge::Challenge;
 use crate::error::Error;
+#[cfg(feature = "fleet")]
+use crate::error::{Kind, quote};
+#[cfg(feature = "fleet")]
+use crate::store_key::StoreKey;
 use crate::token::{Place, Token};
 
 /// Asks for a new token.
@@ -75,6 +81,29 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
+    /// What its tokens depend on: endpoint, client, scope and whatever else is asked with. Two sources
+    /// with the same key can use each other's tokens, in this process or another.
+    ///
+    /// Default: not known, and whoever shares its tokens says it ([`Fleet::key`](crate::Fleet::key)).
+    #[cfg(feature = "fleet")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
+    fn store_key(&self) -> Option<StoreKey> {
+        None
+    }
+
+    /// Makes a token again that another process was issued and that is bound to a key, `to`, by its
+    /// thumbprint (RFC 9449 §6.1). Default: it can't; sources that wrap others ask those.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if this source doesn't have that key.
+    #[cfg(feature = "fleet")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        drop(secret);
+        Err(unbound(to))
+    }
+
     /// Where in a request this source's tokens go; default `Authorization`. A request that already
     /// has something there is the caller's own and passes without waiting for a token.
     fn place(&self) -> Place {
@@ -108,9 +137,29 @@ where
         T::challenged(self, token, challenges)
     }
 
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        T::store_key(self)
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        T::bind(self, to, secret)
+    }
+
     fn place(&self) -> Place {
         T::place(self)
     }
+}
+
+/// A token of another process that this one can't present.
+#[cfg(feature = "fleet")]
+pub(crate) fn unbound(to: &str) -> Error {
+    let message = format!(
+        "the token is bound to the key `{}`, which this source doesn't have",
+        quote(to)
+    );
+    Error::new(Kind::Config, message)
 }
 
 /// Why a token is asked for.
@@ -154,6 +203,10 @@ pub(crate) trait DynTokenSource: Send + Sync + 'static {
     fn fetch(&self, reason: Reason) -> Fetch<'_>;
     fn close(&self, last: Option<Token>) -> Close<'_>;
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool;
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey>;
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error>;
     fn place(&self) -> Place;
 }
 
@@ -174,6 +227,16 @@ where
 
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
         TokenSource::challenged(self, token, challenges)
+    }
+
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        TokenSource::store_key(self)
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        TokenSource::bind(self, to, secret)
     }
 
     fn place(&self) -> Place {

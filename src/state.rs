@@ -116,6 +116,19 @@ pub(crate) struct TakeOff {
 pub(crate) struct Fetched {
     pub(crate) token: Token,
     pub(crate) requested: Moment,
+    pub(crate) from: From,
+}
+
+/// Who it was had from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "fleet"),
+    allow(dead_code, reason = "processes share tokens by way of a feature")
+)]
+pub(crate) enum From {
+    Source,
+    /// Another process asked the source.
+    Store,
 }
 
 /// What a refusal of a token comes to.

@@ -90,6 +90,17 @@ pub(crate) enum Credential<'a> {
     Made(&'a dyn Present),
 }
 
+/// What it takes besides the secret to make the token again in another process.
+#[cfg(feature = "fleet")]
+pub(crate) enum Form<'a> {
+    /// A header, and what stands in it before the secret.
+    Header(&'a HeaderName, &'a str),
+    /// A parameter of the query.
+    Query(&'a str),
+    /// What it is bound to.
+    Bound(&'a str),
+}
+
 /// When a token ends, as its source knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
@@ -172,6 +183,14 @@ impl Token {
         }
     }
 
+    /// A header's token that another process was issued.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn again_in_header(name: &str, scheme: &str, secret: &str) -> Result<Self, Error> {
+        let name = HeaderName::try_from(name);
+        let name = name.map_err(|_| Error::new(Kind::IllegalToken, "no name of a header"))?;
+        Self::in_header(name, scheme, &SecretString::from(secret))
+    }
+
     fn in_header(header: HeaderName, scheme: &str, secret: &SecretString) -> Result<Self, Error> {
         let value = prepare(&header, scheme, secret)?;
         let secret_at = scheme.len();
@@ -227,6 +246,20 @@ impl Token {
                 std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
             }
             Wire::Query { secret, .. } | Wire::Made { secret, .. } => secret.expose_secret(),
+        }
+    }
+
+    /// What it takes besides the secret to make it again; `None` if no other process could use it.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn form(&self) -> Option<Form<'_>> {
+        match (&self.inner.place, &self.inner.wire) {
+            (Place::Header(name), Wire::Header { value, secret_at }) => {
+                let scheme = std::str::from_utf8(&value.as_bytes()[..*secret_at]);
+                Some(Form::Header(name, scheme.ok()?))
+            }
+            (Place::Query(name), Wire::Query { .. }) => Some(Form::Query(name)),
+            (_, Wire::Made { by, .. }) => by.bound_to().map(Form::Bound),
+            _ => None,
         }
     }
 

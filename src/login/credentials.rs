@@ -11,6 +11,8 @@ use crate::oauth2::exchange::Question;
 use crate::oauth2::redact::Redactor;
 use crate::oauth2::url::EndpointUrl;
 use crate::secret::SecretSource;
+#[cfg(feature = "fleet")]
+use crate::store_key::StoreKey;
 
 pub(super) struct Credentials {
     user: String,
@@ -50,6 +52,16 @@ impl Credentials {
     pub(super) fn add_field(&mut self, pointer: String, value: Value) -> Result<(), Error> {
         self.extra.push((json::pointer(pointer)?, value));
         Ok(())
+    }
+
+    /// Adds whose they are, and all that goes along, to what a token depends on.
+    #[cfg(feature = "fleet")]
+    pub(super) fn add_to_key(&self, key: StoreKey) -> StoreKey {
+        let key = key.with("user", &self.user);
+        let fields = self.extra.iter();
+        fields.fold(key, |key, (pointer, value)| {
+            key.with(format!("field {pointer}"), value.to_string())
+        })
     }
 
     /// The login, with the password as it is now, and what hides that in the answer.

@@ -19,6 +19,8 @@ use crate::oauth2::transport::{DynTransport, Transport};
 use crate::oauth2::url::EndpointUrl;
 use crate::secret::SecretSource;
 use crate::source::{Reason, TokenSource};
+#[cfg(feature = "fleet")]
+use crate::store_key::StoreKey;
 use crate::token::Token;
 
 /// Gets tokens from an API's own login: a POST of `{"email": …, "password": …}` brings
@@ -267,6 +269,13 @@ impl TokenSource for JsonLogin {
             *memory = Some(next);
         }
         reply.into_token("", self.assumed_lifetime)
+    }
+
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        let key = self.login.url.add_to_key(StoreKey::new("json login"));
+        let key = key.with("access_token at", &self.places.access_token);
+        Some(self.credentials.add_to_key(key))
     }
 }
 

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
+
 use super::client_auth::ClientAuth;
 #[cfg(feature = "dpop")]
 use super::dpop::Dpop;
@@ -10,6 +13,8 @@ use super::dpop::Dpop;
 use super::dpop_key::DpopKey;
 use super::endpoint::TokenEndpoint;
 use super::params::Format;
+#[cfg(feature = "fleet")]
+use super::params::Params;
 #[cfg(feature = "jwt")]
 use super::signed_jwt::SignedJwt;
 #[cfg(feature = "jwt")]
@@ -20,6 +25,10 @@ use crate::error::Error;
 #[cfg(feature = "jwt")]
 use crate::error::Kind;
 use crate::secret::SecretSource;
+#[cfg(feature = "fleet")]
+use crate::source::unbound;
+#[cfg(feature = "fleet")]
+use crate::store_key::StoreKey;
 use crate::token::Token;
 
 /// A client registered at an authorization server (RFC 6749 §2): where it asks for tokens, as whom,
@@ -343,6 +352,36 @@ impl Client {
     /// The id, of a client that has one.
     pub(crate) fn id(&self) -> Option<&str> {
         self.endpoint.client.id()
+    }
+
+    /// What a token depends on that is asked for with `grant`.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn store_key(&self, grant: &Params<'_>) -> StoreKey {
+        let key = self
+            .endpoint
+            .exchange
+            .url
+            .add_to_key(StoreKey::new("oauth2"));
+        let key = key.with("client_id", self.id().unwrap_or_default());
+        #[cfg(feature = "dpop")]
+        let key = match &self.endpoint.dpop {
+            Some(dpop) => key.with("dpop", dpop.thumbprint()),
+            None => key,
+        };
+        grant.add_to_key(key)
+    }
+
+    /// A token that is bound to a key, which is to be this client's.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.endpoint.dpop
+            && dpop.thumbprint() == to
+        {
+            return dpop.token(secret);
+        }
+        drop(secret);
+        Err(unbound(to))
     }
 
     /// Takes the access token back, if there is one and it is known where.

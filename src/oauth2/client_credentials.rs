@@ -15,6 +15,8 @@ use super::url::EndpointUrl;
 use crate::error::Error;
 use crate::secret::SecretSource;
 use crate::source::{Reason, TokenSource};
+#[cfg(feature = "fleet")]
+use crate::store_key::StoreKey;
 use crate::token::Token;
 
 /// Names that [`ClientCredentials::param`] leaves to the method that sets them.
@@ -281,6 +283,16 @@ impl TokenSource for ClientCredentials {
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
         self.client.revoke(last).await
+    }
+
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        Some(self.client.store_key(&self.grant()))
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.client.bind(to, secret)
     }
 }
 

@@ -51,7 +51,7 @@ impl Dpop {
         }
     }
 
-    #[cfg(feature = "authorization-code")]
+    #[cfg(any(feature = "authorization-code", feature = "fleet"))]
     pub(crate) fn thumbprint(&self) -> &str {
         self.key.thumbprint()
     }
@@ -132,6 +132,11 @@ impl Present for Bound {
             return Lesson::Again;
         }
         Lesson::Nothing
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bound_to(&self) -> Option<&str> {
+        Some(self.dpop.key.thumbprint())
     }
 }
 

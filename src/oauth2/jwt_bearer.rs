@@ -140,6 +140,11 @@ impl TokenSource for JwtBearer {
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
         self.client.revoke(last).await
     }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.client.bind(to, secret)
+    }
 }
 
 impl fmt::Debug for JwtBearer {

@@ -4,6 +4,9 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "fleet")]
+use crate::store_key::StoreKey;
+
 /// Borrowed name-value pairs, in the order they're sent.
 #[derive(Clone, Default)]
 pub(crate) struct Params<'a> {
@@ -60,6 +63,19 @@ impl<'a> Params<'a> {
     #[cfg(feature = "authorization-code")]
     pub(crate) fn has(&self, name: &str) -> bool {
         self.named(name).next().is_some()
+    }
+
+    /// Adds them to what a token depends on. What may stand more than once is a set, and so is a scope
+    /// (RFC 6749 §3.3).
+    #[cfg(feature = "fleet")]
+    pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
+        self.list.iter().fold(key, |key, param| {
+            let name = format!("param {}", param.name);
+            match param.name {
+                "scope" => key.with_words(name, param.value),
+                _ => key.with(name, param.value),
+            }
+        })
     }
 
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &'a str> {

@@ -271,6 +271,11 @@ impl TokenSource for RefreshToken {
         // Whatever came of that.
         self.client.revoke(last).await.and(logged_out)
     }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.client.bind(to, secret)
+    }
 }
 
 fn is_same(one: &SecretString, other: &SecretString) -> bool {

@@ -14,6 +14,8 @@ use super::reply::{ASSUMED_LIFETIME, REPLY, TokenReply, unusable};
 use super::scope;
 use crate::error::Error;
 use crate::source::{DynTokenSource, Reason, TokenSource};
+#[cfg(feature = "fleet")]
+use crate::store_key::StoreKey;
 use crate::token::Token;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -195,12 +197,20 @@ impl TokenExchange {
     }
 
     async fn exchange(&self, shown: &Shown) -> Result<TokenReply, Error> {
-        let mut params = Params::default();
-        params.push("grant_type", GRANT_TYPE);
+        let mut params = self.grant();
         params.push_secret("subject_token", shown.subject.secret());
-        params.push("subject_token_type", &self.subject_token_type);
         if let Some(actor) = &shown.actor {
             params.push_secret("actor_token", actor.secret());
+        }
+        self.client.endpoint.request(params).await
+    }
+
+    /// All of it but what is shown.
+    fn grant(&self) -> Params<'_> {
+        let mut params = Params::default();
+        params.push("grant_type", GRANT_TYPE);
+        params.push("subject_token_type", &self.subject_token_type);
+        if self.actor.is_some() {
             params.push("actor_token_type", &self.actor_token_type);
         }
         params.push("requested_token_type", &self.requested_token_type);
@@ -212,7 +222,7 @@ impl TokenExchange {
         }
         params.push("scope", &self.scope);
         self.extra.add_to(&mut params);
-        self.client.endpoint.request(params).await
+        params
     }
 
     /// Exchanges what is shown, or if the server doesn't accept that, what there is instead.
@@ -295,6 +305,25 @@ impl TokenSource for TokenExchange {
             None => Ok(()),
         };
         revoked.and(subject).and(actor)
+    }
+
+    /// Known if it is known of those who are shown.
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        let subject = self.subject.store_key()?;
+        let key = self
+            .client
+            .store_key(&self.grant())
+            .with_key("subject", &subject);
+        match &self.actor {
+            Some(actor) => Some(key.with_key("actor", &actor.store_key()?)),
+            None => Some(key),
+        }
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.client.bind(to, secret)
     }
 }
 

@@ -9,6 +9,8 @@ use http::uri::Scheme;
 use super::discovery::Issuer;
 use crate::error::{Error, Kind, quote};
 use crate::origin::is_secure;
+#[cfg(feature = "fleet")]
+use crate::store_key::StoreKey;
 
 /// The address of a protocol endpoint (RFC 6749 §3), found fit to send a secret to.
 ///
@@ -100,6 +102,15 @@ impl EndpointUrl {
             issuer.prefers_mtls = true;
         }
         self
+    }
+
+    /// Adds it to what a token depends on: the address, or the name of the issuer.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
+        match &self.place {
+            Place::At(address) => key.with("endpoint", address.to_string()),
+            Place::Of(issuer) => key.with("issuer", issuer.as_str()),
+        }
     }
 
     /// An address that may be `http` to any host.

@@ -3,7 +3,8 @@
 //! A store keeps bytes by key and lets one process at a time fetch. It knows no tokens: what it keeps
 //! is sealed before it gets it, and what it gives back is doubted.
 
-mod key;
+mod keyring;
+mod saved;
 
 use std::any::Any;
 use std::fmt;
@@ -12,7 +13,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use key::StoreKey;
+pub use keyring::Keyring;
+pub(crate) use keyring::Sealing;
+pub(crate) use saved::{SavedToken, Unread, end, read, write};
 
 use crate::error::BoxError;
 

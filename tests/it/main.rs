@@ -21,6 +21,8 @@ mod echo;
 mod examples;
 mod failure;
 mod faults;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod form_server;
 mod hostile;
 mod hostile_servers;
@@ -59,6 +61,8 @@ mod session;
 mod session_cookies;
 #[cfg(feature = "cookies")]
 mod session_site;
+#[cfg(feature = "fleet")]
+mod shelf;
 #[cfg(feature = "jwt")]
 mod signed_jwt;
 #[cfg(feature = "jwt")]

@@ -1,0 +1,131 @@
+//! What is kept of a token: all that another process needs to use it as its own.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::source::DynTokenSource;
+use crate::token::{Expiry, Form, Token};
+
+/// Longer than any token that fits in a header, several times over.
+const LONGEST: usize = 64 * 1024;
+
+/// A token as it is written down, in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written<'a> {
+    #[serde(borrow)]
+    form: WrittenForm<'a>,
+    /// Borrowed from what was decrypted, so that nothing is left behind of it; unless it holds a
+    /// quotation mark or a backslash, which no token does that goes in a header as RFC 6750 has it.
+    #[serde(borrow)]
+    secret: Cow<'a, str>,
+    /// When its fetch was started, and its end: milliseconds since the Unix epoch.
+    requested: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<u64>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    scope: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WrittenForm<'a> {
+    Header {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+        #[serde(borrow)]
+        scheme: Cow<'a, str>,
+    },
+    Query {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    },
+    Bound {
+        #[serde(borrow)]
+        to: Cow<'a, str>,
+    },
+}
+
+/// A token that was read back.
+pub(crate) struct SavedToken {
+    pub(crate) token: Token,
+    pub(crate) requested: SystemTime,
+}
+
+/// The token in writing; `None` of one that no other process could use.
+pub(crate) fn write(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
+    let form = match token.form()? {
+        Form::Header(name, scheme) => WrittenForm::Header {
+            name: name.as_str().into(),
+            scheme: scheme.into(),
+        },
+        Form::Query(name) => WrittenForm::Query { name: name.into() },
+        Form::Bound(to) => WrittenForm::Bound { to: to.into() },
+    };
+    let written = Written {
+        form,
+        secret: token.secret().into(),
+        requested: millis(requested),
+        end: end(token, requested).map(millis),
+        scope: token.scope().map(Cow::from),
+    };
+    // As long as it can get: each byte takes at most six (`\u0000`). What a growing buffer leaves
+    // behind isn't zeroized.
+    let room = 6 * (token.secret().len() + token.scope().map_or(0, str::len)) + 1024;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    serde_json::to_writer(&mut *bytes, &written).ok()?;
+    (bytes.len() <= LONGEST).then_some(bytes)
+}
+
+/// When a token ends whose fetch was started then.
+pub(crate) fn end(token: &Token, requested: SystemTime) -> Option<SystemTime> {
+    match token.expiry() {
+        Expiry::Never => None,
+        Expiry::In(lifetime) => Some(requested + lifetime),
+        Expiry::At(end) => Some(end),
+    }
+}
+
+/// Why what was written is no token to this process.
+pub(crate) enum Unread {
+    /// It isn't what [`write`] writes.
+    Malformed,
+    /// It is bound to something that this process doesn't have.
+    Unbound(Error),
+}
+
+/// The token again. One that is bound is made by the source, who knows to what.
+pub(crate) fn read(written: &[u8], source: &dyn DynTokenSource) -> Result<SavedToken, Unread> {
+    let written: Written<'_> = serde_json::from_slice(written).map_err(|_| Unread::Malformed)?;
+    let requested = time(written.requested).ok_or(Unread::Malformed)?;
+    let secret = written.secret.as_ref();
+    let token = match &written.form {
+        WrittenForm::Header { name, scheme } => Token::again_in_header(name, scheme, secret),
+        WrittenForm::Query { name } => Token::query(name.as_ref(), secret),
+        WrittenForm::Bound { to } => {
+            let token = source.bind(to, secret.into()).map_err(Unread::Unbound)?;
+            Ok(token)
+        }
+    };
+    let mut token = token.map_err(|_| Unread::Malformed)?;
+    if let Some(end) = written.end {
+        token = token.expires_at(time(end).ok_or(Unread::Malformed)?);
+    }
+    if let Some(scope) = written.scope {
+        token = token.with_scope(scope.as_ref());
+    }
+    Ok(SavedToken { token, requested })
+}
+
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn time(millis: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+}

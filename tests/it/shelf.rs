@@ -1,0 +1,219 @@
+//! A store in memory that the test can look into and break, and caches as processes that share it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_auth::{
+    BoxError, Clock, Fleet, Keyring, Lease, StoreKey, TokenCache, TokenCacheBuilder, TokenSource,
+    TokenStore,
+};
+
+use crate::support::{paused, paused_clock};
+
+/// A sealing key, in base64.
+pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+pub(crate) fn keyring() -> Keyring {
+    Keyring::new("2026-11", KEY).unwrap()
+}
+
+pub(crate) fn key() -> StoreKey {
+    StoreKey::new("of a test")
+}
+
+/// How an operation goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Fails,
+    Hangs,
+}
+
+#[derive(Clone)]
+pub(crate) struct Shelf {
+    inner: Arc<Mutex<Inner>>,
+    /// The processes' clocks all show the same.
+    clock: Clock,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self {
+            inner: Arc::default(),
+            clock: paused_clock(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    values: HashMap<String, Value>,
+    leases: HashMap<String, (u64, Instant)>,
+    fence: u64,
+    faults: HashMap<&'static str, Fault>,
+    calls: Vec<&'static str>,
+}
+
+#[derive(Clone)]
+struct Value {
+    fence: u64,
+    sealed: Vec<u8>,
+    end: Instant,
+}
+
+impl Shelf {
+    /// A cache in paused time as one process of those that share this.
+    pub(crate) fn process(&self, source: impl TokenSource) -> TokenCache {
+        self.process_of(self.fleet(), source)
+    }
+
+    pub(crate) fn process_of(&self, fleet: Fleet, source: impl TokenSource) -> TokenCache {
+        self.settings(source).fleet(fleet).unwrap().build()
+    }
+
+    /// Those of a cache in paused time.
+    pub(crate) fn settings(&self, source: impl TokenSource) -> TokenCacheBuilder {
+        paused(source).clock(self.clock.clone()).name("orders")
+    }
+
+    pub(crate) fn fleet(&self) -> Fleet {
+        Fleet::new(self.clone(), keyring()).key(key())
+    }
+
+    /// From now on an operation goes wrong.
+    pub(crate) fn breaks(&self, operation: &'static str, fault: Fault) {
+        self.lock().faults.insert(operation, fault);
+    }
+
+    pub(crate) fn is_mended(&self) {
+        self.lock().faults.clear();
+    }
+
+    /// As `FLUSHALL` does it.
+    pub(crate) fn forgets_all(&self) {
+        let mut inner = self.lock();
+        inner.values.clear();
+        inner.leases.clear();
+    }
+
+    /// The operations so far; from now on they are counted anew.
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.lock().calls)
+    }
+
+    /// All that is kept, as it is kept.
+    pub(crate) fn kept(&self) -> Vec<Vec<u8>> {
+        let inner = self.lock();
+        inner
+            .values
+            .values()
+            .map(|value| value.sealed.clone())
+            .collect()
+    }
+
+    /// For how long the one value is kept.
+    pub(crate) fn ttl(&self) -> Duration {
+        let inner = self.lock();
+        let value = inner.values.values().next().unwrap();
+        value.end.saturating_duration_since(Instant::now())
+    }
+
+    /// Puts something in the place of the one value.
+    pub(crate) fn put(&self, sealed: Vec<u8>) {
+        let mut inner = self.lock();
+        inner.values.values_mut().next().unwrap().sealed = sealed;
+    }
+
+    /// Puts the one value under another key.
+    pub(crate) fn copies_to(&self, key: &StoreKey) {
+        let mut inner = self.lock();
+        let value = inner.values.values().next().unwrap().clone();
+        inner.values.insert(key.to_text(), value);
+    }
+
+    async fn call(&self, operation: &'static str) -> Result<(), BoxError> {
+        let fault = {
+            let mut inner = self.lock();
+            inner.calls.push(operation);
+            inner.faults.get(operation).copied()
+        };
+        match fault {
+            None => Ok(()),
+            Some(Fault::Fails) => Err("the shelf is broken".into()),
+            Some(Fault::Hangs) => std::future::pending().await,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+}
+
+impl TokenStore for Shelf {
+    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+        self.call("load").await?;
+        let inner = self.lock();
+        let good = inner
+            .values
+            .get(key)
+            .filter(|value| value.end > Instant::now());
+        Ok(good.map(|value| value.sealed.clone()))
+    }
+
+    async fn save(
+        &self,
+        key: &str,
+        sealed: &[u8],
+        ttl: Duration,
+        lease: &Lease,
+    ) -> Result<bool, BoxError> {
+        self.call("save").await?;
+        let mut inner = self.lock();
+        let fence = lease.fence();
+        if inner
+            .values
+            .get(key)
+            .is_some_and(|value| value.fence > fence)
+        {
+            return Ok(false);
+        }
+        let value = Value {
+            fence,
+            sealed: sealed.to_vec(),
+            end: Instant::now() + ttl,
+        };
+        inner.values.insert(key.to_owned(), value);
+        Ok(true)
+    }
+
+    async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
+        self.call("lease").await?;
+        let mut inner = self.lock();
+        if inner
+            .leases
+            .get(key)
+            .is_some_and(|(_, end)| *end > Instant::now())
+        {
+            return Ok(None);
+        }
+        inner.fence += 1;
+        let fence = inner.fence;
+        inner
+            .leases
+            .insert(key.to_owned(), (fence, Instant::now() + ttl));
+        Ok(Some(Lease::new(fence)))
+    }
+
+    async fn release(&self, key: &str, lease: Lease) -> Result<bool, BoxError> {
+        self.call("release").await?;
+        let mut inner = self.lock();
+        let (fence, now) = (lease.fence(), Instant::now());
+        let is_had = |(had, end): &(u64, Instant)| *had == fence && *end > now;
+        let is_had = inner.leases.get(key).is_some_and(is_had);
+        if is_had {
+            inner.leases.remove(key);
+        }
+        Ok(is_had)
+    }
+}
