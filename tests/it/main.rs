@@ -52,6 +52,8 @@ mod refusals;
 mod replay;
 mod revocation;
 mod scenes;
+#[cfg(feature = "fleet")]
+mod sealing;
 mod secret_source;
 mod secrets;
 mod secrets_of_sources;
