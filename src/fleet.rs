@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -182,6 +183,8 @@ struct Memory {
     latest: Option<Token>,
     /// Those that a server refused, the last one at the end.
     refused: VecDeque<Token>,
+    /// Which value was ignored last: looked at again and again, it is told once.
+    ignored: Option<u64>,
 }
 
 /// What a flight of this process brings along.
@@ -292,7 +295,9 @@ impl Member {
         };
         let ignored = |why: &'static str, error: Option<&Error>| {
             flying.events.store("load", StoreOutcome::Ignored);
-            flying.events.value_ignored(why, error);
+            if self.lock().is_news(&sealed) {
+                flying.events.value_ignored(why, error);
+            }
             Ok(None)
         };
         let opened = match self.fleet.sealing.open(&self.key, &sealed) {
@@ -391,6 +396,14 @@ impl Member {
 }
 
 impl Memory {
+    /// Whether another value was ignored the last time.
+    fn is_news(&mut self, ignored: &[u8]) -> bool {
+        let mut hasher = DefaultHasher::new();
+        ignored.hash(&mut hasher);
+        let hash = Some(hasher.finish());
+        std::mem::replace(&mut self.ignored, hash) != hash
+    }
+
     /// What this process had last is what was refused.
     fn note_refusal(&mut self) {
         let Some(token) = self.latest.take() else {

@@ -23,6 +23,10 @@ mod failure;
 mod faults;
 #[cfg(feature = "fleet")]
 mod fleet;
+#[cfg(feature = "fleet")]
+mod fleet_faults;
+#[cfg(feature = "fleet")]
+mod fleet_keys;
 mod form_server;
 mod hostile;
 mod hostile_servers;

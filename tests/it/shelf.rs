@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tower_auth::{
-    BoxError, Clock, Fleet, Keyring, Lease, StoreKey, TokenCache, TokenCacheBuilder, TokenSource,
-    TokenStore,
+    BoxError, Clock, Fleet, Keyring, Lease, StoreKey, Token, TokenCache, TokenCacheBuilder,
+    TokenSource, TokenStore,
 };
 
-use crate::support::{paused, paused_clock};
+use crate::support::{Counting, paused, paused_clock, settle};
 
 /// A sealing key, in base64.
 pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -216,4 +216,34 @@ impl TokenStore for Shelf {
         }
         Ok(is_had)
     }
+}
+
+/// A process whose fetch takes longer than its lease, and another that has fetched meanwhile.
+pub(crate) async fn lose_a_lease() {
+    let shelf = Shelf::default();
+    let held_up = shelf.process(|_| async {
+        sleep(Duration::from_secs(12)).await;
+        Token::bearer("older")
+    });
+    let asked = tokio::spawn(held_up.token());
+    settle().await;
+    let other = shelf.process(Counting::lasting(Duration::from_secs(3600)));
+    other.token().await.unwrap();
+    asked.await.unwrap().unwrap();
+}
+
+/// A process that waits for others which never come by a token.
+pub(crate) async fn wait_in_vain() {
+    let shelf = Shelf::default();
+    let holder = shelf.fleet().lease_time(Duration::from_secs(20));
+    let holder = shelf
+        .settings(|_| std::future::pending())
+        .fleet(holder)
+        .unwrap();
+    let holder = holder.fetch_timeout(Duration::from_secs(60)).build();
+    let asked = tokio::spawn(holder.token());
+    settle().await;
+    let waiting = shelf.process(Counting::default());
+    waiting.token().await.unwrap();
+    asked.abort();
 }
