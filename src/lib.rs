@@ -46,7 +46,9 @@
 //! | `hyper` | `hyper::body::Incoming` as a request body |
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
-//! | `file` | [`oauth2::RefreshTokenFile`] |
+//! | `fleet` | [`TokenStore`]: tokens that processes share, and [`MemoryStore`] |
+//! | `file` | [`FileStore`] (so `fleet` too), [`oauth2::RefreshTokenFile`] |
+//! | `redis` | [`RedisStore`] (so `fleet` too) |
 //! | `cookies` | [`login::Session`] |
 //! | `dpop` | [`oauth2::DpopKey`]: tokens that are bound to a key |
 //! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
@@ -153,8 +155,12 @@ pub use settings::TokenCacheBuilder;
 pub use source::{Reason, TokenSource};
 pub use status::{Phase, Status};
 pub use step_up::StepUpChallenge;
+#[cfg(feature = "file")]
+pub use store::FileStore;
 #[cfg(feature = "fleet")]
-pub use store::{Lease, StoreKey, TokenStore};
+pub use store::{Lease, MemoryStore, StoreKey, TokenStore};
+#[cfg(feature = "redis")]
+pub use store::{RedisConnection, RedisStore};
 pub use token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.

@@ -3,7 +3,14 @@
 //! A store keeps bytes by key and lets one process at a time fetch. It knows no tokens: what it keeps
 //! is sealed before it gets it, and what it gives back is doubted.
 
+#[cfg(feature = "file")]
+mod file;
 mod key;
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redis_connection;
 
 use std::any::Any;
 use std::fmt;
@@ -12,7 +19,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
+#[cfg(feature = "file")]
+pub use file::FileStore;
 pub use key::StoreKey;
+pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis_connection::RedisConnection;
 
 use crate::error::BoxError;
 
@@ -159,6 +173,16 @@ impl fmt::Debug for Lease {
             .field("holds", &self.guard.is_some())
             .finish()
     }
+}
+
+/// No sealed token is longer, and what somebody else put in its place shouldn't fill the memory.
+const LIMIT: usize = 256 * 1024;
+
+fn check_length(length: usize) -> Result<(), BoxError> {
+    if length <= LIMIT {
+        return Ok(());
+    }
+    Err(format!("{length} bytes are no sealed token: one has at most 256 KiB").into())
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
