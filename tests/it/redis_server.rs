@@ -32,9 +32,8 @@ impl RedisServer {
 
     /// One that isn't there yet, but whose address is.
     pub(crate) fn stopped(arguments: &[&str]) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         Self {
-            port: listener.local_addr().unwrap().port(),
+            port: free_port(),
             process: None,
             folder: tempfile::tempdir().unwrap(),
             arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
@@ -67,6 +66,12 @@ impl RedisServer {
         });
         self.process = Some(process);
         eventually(async || {
+            let process = self.process.as_mut().unwrap();
+            assert_eq!(
+                process.try_wait().unwrap(),
+                None,
+                "it ended: does it know all that it was started with?"
+            );
             // Whoever wants a password has answered too.
             match self.ask::<String>(&["PING"]).await {
                 Ok(_) => true,
@@ -117,6 +122,18 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A port that nobody listens on, nor on the one that a cluster's nodes would talk over.
+fn free_port() -> u16 {
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if port.checked_add(10_000).is_some_and(is_free) {
+            return port;
+        }
     }
 }
 
