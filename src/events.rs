@@ -9,8 +9,8 @@ use tracing::Span;
 use crate::error::Error;
 #[cfg(feature = "fleet")]
 use crate::error::{BoxError, quote};
+use crate::freshness::FetchedBy;
 use crate::source::Reason;
-use crate::state::From;
 
 /// The cache's name, on whatever is told of it.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Landing<'a> {
     pub(crate) reason: Reason,
     pub(crate) duration: Duration,
     pub(crate) attempts: u32,
-    pub(crate) from: From,
+    pub(crate) by: FetchedBy,
     pub(crate) waiters: usize,
     /// How long the token is good, `None` for ever; or why there is none.
     pub(crate) outcome: Result<Option<Duration>, &'a Error>,
@@ -101,7 +101,7 @@ impl Events {
 
     pub(crate) fn landed(&self, landing: &Landing<'_>) {
         match landing.outcome {
-            Ok(lifetime) if landing.from == From::Store => tracing::debug!(
+            Ok(lifetime) if landing.by == FetchedBy::Another => tracing::debug!(
                 tower_auth.cache = &*self.cache,
                 tower_auth.fetch.reason = landing.reason.as_str(),
                 tower_auth.fetch.duration = ?landing.duration,
@@ -272,7 +272,7 @@ mod with_metrics {
 
     use metrics::{SharedString, counter, gauge, histogram};
 
-    use super::{From, Landing};
+    use super::{FetchedBy, Landing};
 
     pub(super) struct Metrics<'a> {
         pub(super) cache: &'a Arc<str>,
@@ -291,9 +291,9 @@ mod with_metrics {
 
         pub(super) fn landed(&self, landing: &Landing<'_>) {
             let reason = landing.reason.as_str();
-            let outcome = match (landing.outcome, landing.from) {
-                (Ok(_), From::Source) => "ok",
-                (Ok(_), From::Store) => "shared",
+            let outcome = match (landing.outcome, landing.by) {
+                (Ok(_), FetchedBy::ThisProcess) => "ok",
+                (Ok(_), FetchedBy::Another) => "shared",
                 (Err(error), _) => error.type_name(),
             };
             counter!("tower_auth.fetches",

@@ -13,11 +13,12 @@ use tracing::Instrument;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind};
 use crate::events::Landing;
+use crate::freshness::{Fetched, FetchedBy};
 #[cfg(feature = "fleet")]
-use crate::fleet::Flying;
+use crate::member::Flying;
 use crate::shared::Shared;
 use crate::source::Reason;
-use crate::state::{Fetched, From, TakeOff};
+use crate::state::TakeOff;
 
 /// Between the attempts of one flight, while all who need the token wait: short at first, since a
 /// broken connection is mended by the next.
@@ -147,7 +148,7 @@ impl InFlight {
         Ok(Fetched {
             token,
             requested,
-            from: From::Source,
+            by: FetchedBy::ThisProcess,
         })
     }
 
@@ -156,8 +157,8 @@ impl InFlight {
             return;
         };
         let (shared, now) = (&self.shared, self.shared.now());
-        let from = attempted.fetched.as_ref().map(|fetched| fetched.from);
-        let from = from.unwrap_or(From::Source);
+        let by = attempted.fetched.as_ref().map(|fetched| fetched.by);
+        let by = by.unwrap_or(FetchedBy::ThisProcess);
         // The state first: whoever is woken finds the new token there.
         let (outcome, retry_in) = shared.transition(|machine| {
             let outcome = machine.land(&take_off.pilot, attempted.fetched, now);
@@ -172,7 +173,7 @@ impl InFlight {
             reason: take_off.reason,
             duration: attempted.duration,
             attempts: attempted.attempts,
-            from,
+            by,
             waiters,
             outcome: lifetime.as_ref().copied(),
             retry_in,

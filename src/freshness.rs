@@ -35,16 +35,20 @@ impl Windows {
         self.jitter > 0.0
     }
 
-    /// A token whose fetch was started at `requested` and that is here `now`: in this process, or a
-    /// while ago in another.
-    pub(crate) fn hold(&self, token: Token, requested: Moment, now: Moment) -> Held {
+    /// A token whose fetch was started at `requested` and that is here `now`.
+    pub(crate) fn hold(&self, fetched: Fetched, now: Moment) -> Held {
+        let Fetched {
+            token,
+            requested,
+            by,
+        } = fetched;
         // How long it is good from some moment on, and its whole lifetime.
         let lifetime = match token.expiry() {
             Expiry::Never => None,
             Expiry::In(lifetime) => Some((requested, lifetime, lifetime)),
             Expiry::At(end) => {
                 let since = |start: Moment| end.duration_since(start.wall()).unwrap_or_default();
-                Some((now, since(now), since(requested)))
+                Some((now, since(now), since(by.start(requested, now))))
             }
         };
         let deadlines = lifetime.map(|(from, left, lifetime)| {
@@ -89,6 +93,36 @@ impl Windows {
 
 /// How long a look at both clocks is good for at most: a kernel tick or a few.
 const JUST: Duration = Duration::from_millis(16);
+
+/// A token and when it was asked for: expiry is counted from there, since the server can't have
+/// issued it earlier.
+pub(crate) struct Fetched {
+    pub(crate) token: Token,
+    pub(crate) requested: Moment,
+    pub(crate) by: FetchedBy,
+}
+
+/// Who it was had from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "fleet"),
+    allow(dead_code, reason = "processes share tokens by way of a feature")
+)]
+pub(crate) enum FetchedBy {
+    ThisProcess,
+    /// Another process asked the source, a while ago.
+    Another,
+}
+
+impl FetchedBy {
+    /// When the lifetime of a token began of which only the end is known.
+    fn start(self, requested: Moment, now: Moment) -> Moment {
+        match self {
+            Self::ThisProcess => now,
+            Self::Another => requested,
+        }
+    }
+}
 
 /// A token in use, with its deadlines.
 #[derive(Debug)]
@@ -232,7 +266,15 @@ mod tests {
         };
         let clock = Clock::default();
         let token = Token::bearer("secret").map(|token| token.expires_in(lifetime));
-        let held = token.map(|token| windows.hold(token, clock.now(), clock.now()));
+        let held = token.map(|token| {
+            let (requested, by) = (clock.now(), FetchedBy::ThisProcess);
+            let fetched = Fetched {
+                token,
+                requested,
+                by,
+            };
+            windows.hold(fetched, clock.now())
+        });
         held.is_ok_and(|held| {
             held.serves_by(&clock);
             held.looked.load(Ordering::Relaxed) != 0

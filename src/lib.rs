@@ -46,7 +46,9 @@
 //! | `hyper` | `hyper::body::Incoming` as a request body |
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
-//! | `file` | [`oauth2::RefreshTokenFile`] |
+//! | `fleet` | [`TokenStore`]: tokens that processes share, and [`MemoryStore`] |
+//! | `file` | [`FileStore`] (so `fleet` too), [`oauth2::RefreshTokenFile`] |
+//! | `redis` | [`RedisStore`] (so `fleet` too) |
 //! | `cookies` | [`login::Session`] |
 //! | `dpop` | [`oauth2::DpopKey`]: tokens that are bound to a key |
 //! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
@@ -97,6 +99,8 @@ mod events;
 
 #[cfg(feature = "fleet")]
 mod fleet;
+#[cfg(feature = "fleet")]
+mod member;
 
 mod shared;
 
@@ -161,8 +165,12 @@ pub use settings::TokenCacheBuilder;
 pub use source::{Reason, TokenSource};
 pub use status::{Phase, Status};
 pub use step_up::StepUpChallenge;
+#[cfg(feature = "file")]
+pub use store::FileStore;
 #[cfg(feature = "fleet")]
-pub use store::{Keyring, Lease, TokenStore};
+pub use store::{Keyring, Lease, MemoryStore, TokenStore};
+#[cfg(feature = "redis")]
+pub use store::{RedisConnection, RedisStore};
 #[cfg(feature = "fleet")]
 pub use store_key::StoreKey;
 pub use token::{Place, Token};

@@ -1,4 +1,4 @@
-//! Secrets in files: small texts, of which no copy is left behind, on disks that may take their time.
+//! Secrets in files: small, of which no copy is left behind, on disks that may take their time.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,6 +6,9 @@ use std::io::{self, Read};
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use zeroize::Zeroizing;
+
+#[cfg(feature = "file")]
+pub(crate) use kept::{at, mode_of, replace};
 
 /// No secret is longer, and a path that was mistaken shouldn't fill the memory.
 const LIMIT: u64 = 64 * 1024;
@@ -27,5 +30,70 @@ where
     match Handle::try_current() {
         Ok(runtime) => runtime.spawn_blocking(work).await,
         Err(_) => Ok(work()),
+    }
+}
+
+/// Files of this crate's own making.
+#[cfg(feature = "file")]
+mod kept {
+    use std::ffi::OsStr;
+    use std::fs::{File, Metadata};
+    use std::io::{self, Write};
+    use std::path::Path;
+
+    use crate::error::BoxError;
+
+    /// Puts a file that holds these parts in the place of what was there, in one step: at any moment, a
+    /// crash included, the one or the other is there, whole. Only its owner may use it.
+    ///
+    /// `tempfile` makes files of mode 0600, and removes one that isn't put in its place.
+    pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+        let folder = folder_of(path);
+        let name = path.file_name().unwrap_or(OsStr::new("secret"));
+        let mut file = tempfile::Builder::new().prefix(name).tempfile_in(folder)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        // The name is on the disk when its folder is.
+        sync_folder(folder)
+    }
+
+    /// What others than its owner may do with it is below `0o077`. Nothing, where there are no modes.
+    pub(crate) fn mode_of(found: &Metadata) -> u32 {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            found.permissions().mode() & 0o777
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = found;
+            0
+        }
+    }
+
+    /// The error with its place.
+    pub(crate) fn at(path: &Path, error: &io::Error) -> BoxError {
+        format!("{}: {error}", path.display()).into()
+    }
+
+    fn folder_of(path: &Path) -> &Path {
+        match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+
+    #[cfg(unix)]
+    fn sync_folder(folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+
+    /// Elsewhere a folder can't be opened.
+    #[cfg(not(unix))]
+    fn sync_folder(_: &Path) -> io::Result<()> {
+        Ok(())
     }
 }

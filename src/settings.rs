@@ -8,8 +8,10 @@ use crate::clock::Clock;
 #[cfg(feature = "fleet")]
 use crate::error::Error;
 #[cfg(feature = "fleet")]
-use crate::fleet::{Fleet, Member};
+use crate::fleet::Fleet;
 use crate::freshness::Windows;
+#[cfg(feature = "fleet")]
+use crate::member::Member;
 use crate::source::{DynTokenSource, TokenSource};
 use crate::state::Limits;
 
@@ -74,7 +76,7 @@ impl TokenCacheBuilder {
     #[cfg(feature = "fleet")]
     #[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
     pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
-        self.member = Some(fleet.join(&*self.source)?);
+        self.member = Some(Member::new(fleet, &*self.source)?);
         Ok(self)
     }
 

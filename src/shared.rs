@@ -8,9 +8,9 @@ use tokio::task::AbortHandle;
 
 use crate::clock::{Clock, Moment};
 use crate::events::Events;
-#[cfg(feature = "fleet")]
-use crate::fleet::Member;
 use crate::hub::Hub;
+#[cfg(feature = "fleet")]
+use crate::member::Member;
 use crate::source::DynTokenSource;
 use crate::state::{Limits, Machine};
 use crate::status::Status;

@@ -22,12 +22,11 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::error::{Error, Kind};
 use crate::flight::{Flight, Pilot};
-use crate::freshness::{Freshness, Held, Windows};
+use crate::freshness::{Fetched, Freshness, Held, Windows};
 use crate::latch::{Latch, Strike};
 use crate::setback::Setbacks;
 use crate::source::Reason;
 use crate::status::{InHand, Phase, Status};
-use crate::token::Token;
 
 /// What one fetch comes to, for everyone who waited for it.
 pub(crate) type Outcome = Result<Arc<Held>, Error>;
@@ -109,26 +108,6 @@ pub(crate) struct TakeOff {
     /// The abandoned flight that this one replaces. To be given up outside of the lock, since
     /// that wakes those who wait for it.
     pub(crate) replaces: Option<Flight<Outcome>>,
-}
-
-/// A token and when it was asked for: expiry is counted from there, since the server can't have
-/// issued it earlier.
-pub(crate) struct Fetched {
-    pub(crate) token: Token,
-    pub(crate) requested: Moment,
-    pub(crate) from: From,
-}
-
-/// Who it was had from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "fleet"),
-    allow(dead_code, reason = "processes share tokens by way of a feature")
-)]
-pub(crate) enum From {
-    Source,
-    /// Another process asked the source.
-    Store,
 }
 
 /// What a refusal of a token comes to.
@@ -325,7 +304,7 @@ impl Machine {
         now: Moment,
     ) -> Outcome {
         let windows = &self.limits.windows;
-        let held = fetched.map(|fetched| windows.hold(fetched.token, fetched.requested, now));
+        let held = fetched.map(|fetched| windows.hold(fetched, now));
         let outcome = held.and_then(|held| match held.is_over(now) {
             true => Err(over_on_arrival()),
             false => Ok(Arc::new(held)),

@@ -1,16 +1,14 @@
 //! A refresh token in a file.
 
-use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
-use tempfile::NamedTempFile;
 
 use super::refresh_store::RefreshTokenStore;
 use crate::error::BoxError;
-use crate::secret_file::{self, off_the_runtime};
+use crate::secret_file::{self, at, mode_of, off_the_runtime};
 
 /// Keeps a refresh token in a file that only its owner may read (mode 0600), for command lines and
 /// services on one machine.
@@ -82,12 +80,9 @@ fn load(path: &Path) -> Result<Option<SecretString>, BoxError> {
     Ok((!token.is_empty()).then(|| SecretString::from(token)))
 }
 
-#[cfg(unix)]
 fn check_mode(path: &Path, file: &File) -> Result<(), BoxError> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let mode = file.metadata().map_err(|error| at(path, &error))?;
-    let mode = mode.permissions().mode() & 0o777;
+    let found = file.metadata().map_err(|error| at(path, &error))?;
+    let mode = mode_of(&found);
     if mode & 0o077 == 0 {
         return Ok(());
     }
@@ -99,49 +94,7 @@ fn check_mode(path: &Path, file: &File) -> Result<(), BoxError> {
     .into())
 }
 
-#[cfg(not(unix))]
-fn check_mode(_: &Path, _: &File) -> Result<(), BoxError> {
-    Ok(())
-}
-
-/// `tempfile` makes files of mode 0600, and removes one that isn't put in its place.
 fn save(path: &Path, token: &SecretString) -> Result<(), BoxError> {
-    let write = || {
-        let folder = folder_of(path);
-        let name = path.file_name().unwrap_or(OsStr::new("refresh-token"));
-        let mut file = tempfile::Builder::new().prefix(name).tempfile_in(folder)?;
-        write_all(&mut file, token)?;
-        file.persist(path).map_err(|error| error.error)?;
-        // The name is on the disk when its folder is.
-        sync_folder(folder)
-    };
-    write().map_err(|error: io::Error| at(path, &error))
-}
-
-fn write_all(file: &mut NamedTempFile, token: &SecretString) -> io::Result<()> {
-    file.write_all(token.expose_secret().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.as_file().sync_all()
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Elsewhere a folder can't be opened.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-fn at(path: &Path, error: &io::Error) -> BoxError {
-    format!("{}: {error}", path.display()).into()
+    let parts = [token.expose_secret().as_bytes(), b"\n"];
+    secret_file::replace(path, &parts).map_err(|error| at(path, &error))
 }

@@ -197,20 +197,19 @@ impl TokenExchange {
     }
 
     async fn exchange(&self, shown: &Shown) -> Result<TokenReply, Error> {
-        let mut params = self.grant();
-        params.push_secret("subject_token", shown.subject.secret());
-        if let Some(actor) = &shown.actor {
-            params.push_secret("actor_token", actor.secret());
-        }
-        self.client.endpoint.request(params).await
+        self.client.endpoint.request(self.grant(Some(shown))).await
     }
 
-    /// All of it but what is shown.
-    fn grant(&self) -> Params<'_> {
+    /// What is asked, with what is shown or without.
+    fn grant<'a>(&'a self, shown: Option<&'a Shown>) -> Params<'a> {
+        let subject = shown.map(|shown| shown.subject.secret());
+        let actor = shown.and_then(|shown| Some(shown.actor.as_ref()?.secret()));
         let mut params = Params::default();
         params.push("grant_type", GRANT_TYPE);
+        params.push_secret("subject_token", subject.unwrap_or_default());
         params.push("subject_token_type", &self.subject_token_type);
         if self.actor.is_some() {
+            params.push_secret("actor_token", actor.unwrap_or_default());
             params.push("actor_token_type", &self.actor_token_type);
         }
         params.push("requested_token_type", &self.requested_token_type);
@@ -313,7 +312,7 @@ impl TokenSource for TokenExchange {
         let subject = self.subject.store_key()?;
         let key = self
             .client
-            .store_key(&self.grant())
+            .store_key(&self.grant(None))
             .with_key("subject", &subject);
         match &self.actor {
             Some(actor) => Some(key.with_key("actor", &actor.store_key()?)),

@@ -3,7 +3,14 @@
 //! A store keeps bytes by key and lets one process at a time fetch. It knows no tokens: what it keeps
 //! is sealed before it gets it, and what it gives back is doubted.
 
+#[cfg(feature = "file")]
+mod file;
 mod keyring;
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redis_connection;
 mod saved;
 
 use std::any::Any;
@@ -13,15 +20,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
+#[cfg(feature = "file")]
+pub use file::FileStore;
 pub use keyring::Keyring;
 pub(crate) use keyring::Sealing;
+pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis_connection::RedisConnection;
 pub(crate) use saved::{SavedToken, Unread, end, read, write};
 
 use crate::error::BoxError;
 
 /// Keeps the tokens that processes share, and says which of them may fetch the next.
 ///
-/// What happens when it fails is the `Fleet`'s business: each call is bounded, and
+/// What happens when it fails is the [`Fleet`](crate::Fleet)'s business: each call is bounded, and
 /// after one that failed the process fetches for itself. So a store has no retry of its own and hides
 /// no failure.
 ///
@@ -83,7 +97,7 @@ pub trait TokenStore: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the store's time is over. The same
+    /// The future is dropped when the store's [time](crate::Fleet::store_timeout) is over. The same
     /// holds for all others here.
     fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send;
 
@@ -162,6 +176,16 @@ impl fmt::Debug for Lease {
             .field("holds", &self.guard.is_some())
             .finish()
     }
+}
+
+/// No sealed token is longer, and what somebody else put in its place shouldn't fill the memory.
+const LIMIT: usize = 256 * 1024;
+
+fn check_length(length: usize) -> Result<(), BoxError> {
+    if length <= LIMIT {
+        return Ok(());
+    }
+    Err(format!("{length} bytes are no sealed token: one has at most 256 KiB").into())
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;

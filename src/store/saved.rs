@@ -51,6 +51,7 @@ enum WrittenForm<'a> {
 }
 
 /// A token that was read back.
+#[derive(Clone)]
 pub(crate) struct SavedToken {
     pub(crate) token: Token,
     pub(crate) requested: SystemTime,

@@ -50,6 +50,8 @@ mod protected_resource;
 mod readiness;
 #[cfg(feature = "redirect-listener")]
 mod redirect_listener;
+#[cfg(feature = "redis")]
+mod redis_server;
 mod refresh_file;
 mod refresh_token;
 mod refusals;
@@ -74,6 +76,9 @@ mod signed_jwt;
 #[cfg(feature = "jwt")]
 mod signing_key;
 mod step_up;
+mod store_contract;
+mod store_file;
+mod store_redis;
 mod support;
 mod token_exchange;
 mod token_reply;

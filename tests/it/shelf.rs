@@ -10,7 +10,7 @@ use tower_auth::{
     TokenSource, TokenStore,
 };
 
-use crate::support::{Counting, paused, paused_clock, settle};
+use crate::support::{Answering, Counting, paused, paused_clock, settle};
 
 /// A sealing key, in base64.
 pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -246,4 +246,22 @@ pub(crate) async fn wait_in_vain() {
     let waiting = shelf.process(Counting::default());
     waiting.token().await.unwrap();
     asked.abort();
+}
+
+/// Everything that is told of a store.
+pub(crate) async fn everything() {
+    for fault in [Fault::Fails, Fault::Hangs] {
+        let shelf = Shelf::default();
+        shelf.breaks("load", fault);
+        shelf.process(Counting::default()).token().await.unwrap();
+    }
+    let shelf = Shelf::default();
+    for _ in 0..2 {
+        shelf.process(Counting::default()).token().await.unwrap();
+    }
+    shelf.put(b"foreign".to_vec());
+    let too_long = Answering::new(|_| Token::bearer("x".repeat(64 * 1024)));
+    shelf.process(too_long).token().await.unwrap();
+    lose_a_lease().await;
+    wait_in_vain().await;
 }

@@ -9,6 +9,8 @@ use tower_auth::{AuthLayer, Error, Reason, Token};
 
 use crate::log::{Line, listen};
 use crate::scenes::{Closing, errors, orders, stands};
+#[cfg(feature = "fleet")]
+use crate::shelf;
 use crate::support::{Answering, Api, Counting, request};
 
 const PAGE: &str = include_str!("../../src/docs/watching.md");
@@ -46,8 +48,12 @@ fn words<T: ToString>(words: impl IntoIterator<Item = T>) -> Words {
 /// Each event and span by what it says, with its level and its fields.
 type Told = BTreeMap<String, (String, Words)>;
 
-fn told_by_the_page() -> Told {
-    let rows = rows("Logs").into_iter().map(|row| {
+/// The sections that have events.
+const LOGS: [&str; 2] = ["Logs", "Logs of a fleet"];
+
+fn told_by_the_page(sections: &[&str]) -> Told {
+    let rows = sections.iter().flat_map(|section| rows(section));
+    let rows = rows.map(|row| {
         let [what, level, fields] = row[..] else {
             panic!("{row:?}");
         };
@@ -92,6 +98,8 @@ async fn everything() {
     api.accept("token-2");
     client.oneshot(request("")).await.unwrap();
     orders(Closing::Fails).close().await;
+    #[cfg(feature = "fleet")]
+    shelf::everything().await;
 }
 
 /// What the page has for `tower_auth.not_replayed`.
@@ -145,14 +153,15 @@ async fn what_is_logged_is_what_the_page_says() {
     everything().await;
     let mut lines = log.all();
     lines.retain(|line| line.target.starts_with("tower_auth"));
-    let page = told_by_the_page();
+    let sections = if cfg!(feature = "fleet") { 2 } else { 1 };
+    let page = told_by_the_page(&LOGS[..sections]);
     assert_eq!(told_by(&lines, &page), page);
     // And the crate has no other place that tells something.
     let macros = ["trace", "debug", "info", "warn", "error", "event"];
     let events = macros.map(|name| format!("tracing::{name}!("));
     let spans = macros.map(|name| format!("tracing::{name}_span!("));
     let all: Vec<&str> = events.iter().chain(&spans).map(String::as_str).collect();
-    assert_eq!(places(&all), page.len());
+    assert_eq!(places(&all), told_by_the_page(&LOGS).len());
     assert_eq!(places(&["#[instrument", "#[tracing::instrument"]), 0);
 }
 
@@ -183,7 +192,7 @@ async fn the_page_has_every_type_of_error() {
     assert!(kinds.is_subset(&page), "{kinds:?}");
 }
 
-#[cfg(feature = "metrics")]
+#[cfg(all(feature = "fleet", feature = "metrics"))]
 mod of_metrics {
     use super::*;
     use crate::watching_metrics::recorded;

@@ -1,0 +1,317 @@
+//! One token for many processes: what a flight does before it asks the source, and after.
+//!
+//! ```text
+//!   load ──a token that will do──▶ use it
+//!    │ none
+//!    ▼
+//!   lease ──granted──▶ load once more ──▶ ask the source ──▶ save, release
+//!    │ another process has it
+//!    ▼
+//!   wait a little, and begin anew; after a while ask the source all the same
+//! ```
+//!
+//! Whatever the store does wrong, the process asks the source by itself, as if there was no store.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::error::{BoxError, Error};
+use crate::events::{Events, StoreOutcome};
+use crate::fleet::Fleet;
+use crate::freshness::{Fetched, FetchedBy, Freshness, Windows};
+use crate::source::{DynTokenSource, Reason};
+use crate::store::{self, Lease, SavedToken, Unread};
+use crate::token::Token;
+
+/// How long one waits who waits for another process, between two looks: most tokens are issued within
+/// a second.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LONGEST_LOOK: Duration = Duration::from_millis(320);
+
+/// For how long a token is kept that doesn't say when it ends.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many refused tokens are remembered: whatever is in a store is one of the last few.
+const REFUSED: usize = 4;
+
+/// A cache as one of the processes of a fleet.
+#[derive(Debug)]
+pub(crate) struct Member {
+    fleet: Fleet,
+    key: String,
+    memory: Mutex<Memory>,
+}
+
+/// What this process knows of the tokens that it had.
+#[derive(Debug, Default)]
+struct Memory {
+    latest: Option<Token>,
+    /// Those that a server refused, the last one at the end.
+    refused: VecDeque<Token>,
+    /// Which value was ignored last: looked at again and again, it is told once.
+    ignored: Option<u64>,
+}
+
+/// What a flight of this process brings along.
+#[derive(Clone, Copy)]
+pub(crate) struct Flying<'a> {
+    pub(crate) source: &'a dyn DynTokenSource,
+    pub(crate) reason: Reason,
+    pub(crate) clock: &'a Clock,
+    pub(crate) windows: &'a Windows,
+    /// What the flight may take in all.
+    pub(crate) limit: Duration,
+    pub(crate) events: &'a Events,
+}
+
+/// The store has failed, which was told: the process goes on by itself.
+struct Alone;
+
+impl Member {
+    /// A process of the fleet, with this source.
+    pub(crate) fn new(fleet: Fleet, source: &dyn DynTokenSource) -> Result<Self, Error> {
+        Ok(Self {
+            key: fleet.key_of(source)?.to_text(),
+            fleet,
+            memory: Mutex::default(),
+        })
+    }
+
+    /// A token for this process: another's, or one that is asked for and shared.
+    pub(crate) async fn fetch(&self, flying: Flying<'_>) -> Result<Fetched, Error> {
+        if flying.reason == Reason::Refused {
+            self.lock().note_refusal();
+        }
+        let fetched = match self.share(&flying).await {
+            Ok(fetched) => fetched,
+            Err(Alone) => flying.ask().await,
+        }?;
+        self.lock().latest = Some(fetched.token.clone());
+        Ok(fetched)
+    }
+
+    async fn share(&self, flying: &Flying<'_>) -> Result<Result<Fetched, Error>, Alone> {
+        let lease_time = self.fleet.lease_time.min(flying.limit / 3);
+        let patience = lease_time.mul_f32(1.5);
+        let since = Instant::now();
+        let mut looks = Backoff::new(FIRST_LOOK, LONGEST_LOOK, flying.windows.has_jitter());
+        let seen = self.load(flying).await?;
+        // Who wants a new one wants none that was there before.
+        let unwanted = seen
+            .as_ref()
+            .filter(|_| flying.reason == Reason::Forced)
+            .map(|saved| saved.token.clone());
+        let will_do = |saved: &SavedToken| self.will_do(saved, unwanted.as_ref(), flying);
+        if let Some(saved) = seen.filter(will_do) {
+            return Ok(Ok(flying.take(saved)));
+        }
+        loop {
+            if let Some(lease) = self.lease(lease_time, flying).await? {
+                // It may have been saved between the look and the lease.
+                return match self.load(flying).await?.filter(will_do) {
+                    Some(saved) => {
+                        self.release(lease, flying).await;
+                        Ok(Ok(flying.take(saved)))
+                    }
+                    None => Ok(self.fetch_for_all(lease, flying).await),
+                };
+            }
+            let pause = looks.next();
+            if since.elapsed() + pause > patience {
+                flying.events.waited_in_vain(patience);
+                return Err(Alone);
+            }
+            tokio::time::sleep(pause).await;
+            if let Some(saved) = self.load(flying).await?.filter(will_do) {
+                return Ok(Ok(flying.take(saved)));
+            }
+        }
+    }
+
+    /// Whether a token of another process is what this one needs.
+    fn will_do(&self, saved: &SavedToken, unwanted: Option<&Token>, flying: &Flying<'_>) -> bool {
+        let now = flying.clock.now();
+        let is = |other: &Token| other.is_same_credential(&saved.token);
+        let memory = self.lock();
+        if unwanted.is_some_and(is) || memory.refused.iter().any(is) {
+            return false;
+        }
+        let held = flying.windows.hold(flying.take(saved.clone()), now);
+        match flying.reason {
+            Reason::Stale | Reason::Forced => {
+                held.freshness(now) == Freshness::Fresh && !memory.latest.as_ref().is_some_and(is)
+            }
+            Reason::First | Reason::Expired | Reason::Refused => {
+                held.freshness(now) != Freshness::Expired
+            }
+        }
+    }
+
+    /// Asks the source, with the right to do so, and shares what it issues.
+    async fn fetch_for_all(&self, lease: Lease, flying: &Flying<'_>) -> Result<Fetched, Error> {
+        let fetched = flying.ask().await;
+        let is_kept = match &fetched {
+            Ok(fetched) => self.save(fetched, &lease, flying).await,
+            Err(_) => Ok(()),
+        };
+        if is_kept.is_ok() {
+            self.release(lease, flying).await;
+        }
+        fetched
+    }
+
+    async fn load(&self, flying: &Flying<'_>) -> Result<Option<SavedToken>, Alone> {
+        let load = self.fleet.store.load(&self.key);
+        let Some(sealed) = self.call("load", load, flying).await? else {
+            flying.events.store("load", StoreOutcome::Miss);
+            return Ok(None);
+        };
+        let ignored = |why: &'static str, error: Option<&Error>| {
+            flying.events.store("load", StoreOutcome::Ignored);
+            if self.lock().is_news(&sealed) {
+                flying.events.value_ignored(why, error);
+            }
+            Ok(None)
+        };
+        let opened = match self.fleet.sealing.open(&self.key, &sealed) {
+            Ok(opened) => opened,
+            Err(unopened) => return ignored(unopened.as_str(), None),
+        };
+        match store::read(&opened, flying.source) {
+            Ok(saved) => {
+                flying.events.store("load", StoreOutcome::Hit);
+                Ok(Some(saved))
+            }
+            Err(Unread::Malformed) => ignored("corrupt", None),
+            Err(Unread::Unbound(error)) => ignored("unbound", Some(&error)),
+        }
+    }
+
+    async fn lease(&self, time: Duration, flying: &Flying<'_>) -> Result<Option<Lease>, Alone> {
+        let lease = self.fleet.store.lease(&self.key, time);
+        let lease = self.call("lease", lease, flying).await?;
+        let outcome = match &lease {
+            Some(_) => StoreOutcome::Granted,
+            None => StoreOutcome::Taken,
+        };
+        flying.events.store("lease", outcome);
+        Ok(lease)
+    }
+
+    async fn save(
+        &self,
+        fetched: &Fetched,
+        lease: &Lease,
+        flying: &Flying<'_>,
+    ) -> Result<(), Alone> {
+        let requested = fetched.requested.wall();
+        let Some(written) = store::write(&fetched.token, requested) else {
+            flying.events.not_shared();
+            return Ok(());
+        };
+        let left = store::end(&fetched.token, requested).map(|end| {
+            let now = flying.clock.now().wall();
+            end.duration_since(now).unwrap_or_default()
+        });
+        let Ok(sealed) = self.fleet.sealing.seal(&self.key, &written) else {
+            flying.events.not_shared();
+            return Ok(());
+        };
+        let store = &self.fleet.store;
+        let save = store.save(&self.key, &sealed, left.unwrap_or(KEPT), lease);
+        let is_kept = self.call("save", save, flying).await?;
+        if is_kept {
+            flying.events.store("save", StoreOutcome::Kept);
+        } else {
+            flying.events.store("save", StoreOutcome::Lost);
+            flying.events.lease_lost();
+        }
+        Ok(())
+    }
+
+    async fn release(&self, lease: Lease, flying: &Flying<'_>) {
+        let release = self.fleet.store.release(&self.key, lease);
+        match self.call("release", release, flying).await {
+            Ok(true) => flying.events.store("release", StoreOutcome::Released),
+            Ok(false) => {
+                flying.events.store("release", StoreOutcome::Lost);
+                flying.events.lease_lost();
+            }
+            // It ends by itself.
+            Err(Alone) => {}
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, BoxError>>,
+        flying: &Flying<'_>,
+    ) -> Result<T, Alone> {
+        let limit = self.fleet.store_timeout;
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => {
+                flying.events.store(operation, StoreOutcome::Failed);
+                flying.events.store_failed(operation, &error);
+            }
+            Err(_) => {
+                flying.events.store(operation, StoreOutcome::Late);
+                flying.events.store_late(operation, limit);
+            }
+        }
+        Err(Alone)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    /// Whether another value was ignored the last time.
+    fn is_news(&mut self, ignored: &[u8]) -> bool {
+        let mut hasher = DefaultHasher::new();
+        ignored.hash(&mut hasher);
+        let hash = Some(hasher.finish());
+        std::mem::replace(&mut self.ignored, hash) != hash
+    }
+
+    /// What this process had last is what was refused.
+    fn note_refusal(&mut self) {
+        let Some(token) = self.latest.take() else {
+            return;
+        };
+        if self.refused.len() == REFUSED {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(token);
+    }
+}
+
+impl Flying<'_> {
+    async fn ask(&self) -> Result<Fetched, Error> {
+        let requested = self.clock.now();
+        let token = self.source.fetch(self.reason).await?;
+        Ok(Fetched {
+            token,
+            requested,
+            by: FetchedBy::ThisProcess,
+        })
+    }
+
+    fn take(&self, saved: SavedToken) -> Fetched {
+        Fetched {
+            requested: self.clock.now().back_to(saved.requested),
+            token: saved.token,
+            by: FetchedBy::Another,
+        }
+    }
+}

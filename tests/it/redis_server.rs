@@ -1,0 +1,147 @@
+//! A Redis of its own for a test: the real `redis-server`, on loopback, gone when the test is over.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Client, FromRedisValue, RedisResult};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+pub(crate) struct RedisServer {
+    port: u16,
+    process: Option<Child>,
+    /// Where it would write, if it wrote.
+    folder: TempDir,
+    /// What it is started with beside the usual.
+    arguments: Vec<String>,
+}
+
+/// Nothing on this machine takes as long, so that who waits for longer has waited for nothing.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl RedisServer {
+    /// One that answers.
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
+        let mut server = Self::stopped(arguments);
+        server.run().await;
+        server
+    }
+
+    /// One that isn't there yet, but whose address is.
+    pub(crate) fn stopped(arguments: &[&str]) -> Self {
+        Self {
+            port: free_port(),
+            process: None,
+            folder: tempfile::tempdir().unwrap(),
+            arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
+        }
+    }
+
+    /// Starts it, and waits until it answers.
+    pub(crate) async fn run(&mut self) {
+        let process = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args([
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--daemonize",
+                "no",
+                "--dir",
+            ])
+            .arg(self.folder.path())
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let process = process.unwrap_or_else(|error| match error.kind() {
+            ErrorKind::NotFound => panic!(
+                "no redis-server: `bash tests/run.sh` installs it, as `apt-get install redis-server` does"
+            ),
+            _ => panic!("redis-server can't be started: {error}"),
+        });
+        self.process = Some(process);
+        eventually(async || {
+            let process = self.process.as_mut().unwrap();
+            assert_eq!(
+                process.try_wait().unwrap(),
+                None,
+                "it ended: does it know all that it was started with?"
+            );
+            // Whoever wants a password has answered too.
+            match self.ask::<String>(&["PING"]).await {
+                Ok(_) => true,
+                Err(error) => !error.is_io_error(),
+            }
+        })
+        .await;
+    }
+
+    /// Ends it, as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url_with("")
+    }
+
+    /// With `user:password@` before the host.
+    pub(crate) fn url_with(&self, credentials: &str) -> String {
+        format!("redis://{credentials}127.0.0.1:{}", self.port)
+    }
+
+    /// What it answers to a command.
+    pub(crate) async fn ask<T>(&self, command: &[&str]) -> RedisResult<T>
+    where
+        T: FromRedisValue,
+    {
+        let client = Client::open(self.url())?;
+        let mut connection: MultiplexedConnection =
+            client.get_multiplexed_async_connection().await?;
+        let (name, arguments) = command.split_first().unwrap();
+        redis::cmd(name)
+            .arg(arguments)
+            .query_async(&mut connection)
+            .await
+    }
+
+    /// Has it do something that it must not refuse.
+    pub(crate) async fn tell(&self, command: &[&str]) {
+        let _: redis::Value = self.ask(command).await.unwrap();
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that nobody listens on, nor on the one that a cluster's nodes would talk over.
+fn free_port() -> u16 {
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if port.checked_add(10_000).is_some_and(is_free) {
+            return port;
+        }
+    }
+}
+
+/// Asks again until it is so.
+pub(crate) async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < PATIENCE, "it never came");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
