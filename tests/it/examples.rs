@@ -109,6 +109,19 @@ async fn tonic_client_is_refused_twice_and_loses_no_message() {
     run.leaks_nothing(&[support::CLIENT_SECRET]);
 }
 
+#[cfg(feature = "file")]
+#[tokio::test]
+async fn fleet_is_eight_processes_and_one_fetch_a_phase() {
+    let run = example("fleet").run().await;
+    run.succeeded();
+    for phase in ["no token yet", "token expired", "token revoked"] {
+        let figures = run.line(phase).strip_prefix(phase).unwrap();
+        let figures: Vec<&str> = figures.split_whitespace().collect();
+        assert_eq!(figures[..3], ["8", "8000", "1"], "{figures:?}");
+    }
+    run.leaks_nothing(&[support::CLIENT_SECRET]);
+}
+
 #[tokio::test]
 async fn api_key_rotates_its_key_and_no_request_fails() {
     let run = example("api_key").run().await;
@@ -793,6 +806,7 @@ fn example(name: &str) -> Example {
         "DEVICE_URL",
         "ISSUER",
         "PORT",
+        "REDIS_URL",
         "AUTH0_DOMAIN",
         "RUST_BACKTRACE",
     ] {
@@ -834,7 +848,7 @@ impl Example {
 }
 
 /// Examples are built next to the folder that this test's own executable is in.
-fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);

@@ -27,6 +27,7 @@ mod fleet;
 mod fleet_faults;
 #[cfg(feature = "fleet")]
 mod fleet_keys;
+mod fleet_processes;
 mod form_server;
 mod hostile;
 mod hostile_servers;

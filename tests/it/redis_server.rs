@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Client, FromRedisValue, RedisResult};
+use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -87,6 +88,10 @@ impl RedisServer {
             process.kill().unwrap();
             process.wait().unwrap();
         }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(self.process.as_ref().unwrap())
     }
 
     pub(crate) fn url(&self) -> String {
