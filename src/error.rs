@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::quota::{self, Quota};
+
 /// Any error of another crate, as Tower's own layers carry it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -42,6 +44,7 @@ struct Inner {
     message: Cow<'static, str>,
     reply: Option<Reply>,
     retry_after: Option<Duration>,
+    quotas: Arc<[Quota]>,
     source: Option<BoxError>,
 }
 
@@ -155,6 +158,20 @@ impl Error {
         self.edit(|inner| inner.retry_after = Some(wait))
     }
 
+    /// Says what is left of the server's quotas, 8 at most, as [`Token::with_quotas`] does for those who
+    /// got one. No effect on an error that has clones.
+    ///
+    /// [`Token::with_quotas`]: crate::Token::with_quotas
+    #[must_use]
+    pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
+        let quotas = quota::keep(quotas);
+        self.edit(|inner| inner.quotas = quotas)
+    }
+
+    pub(crate) fn quotas(&self) -> &Arc<[Quota]> {
+        &self.inner.quotas
+    }
+
     pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -162,6 +179,7 @@ impl Error {
                 message: message.into(),
                 reply: None,
                 retry_after: None,
+                quotas: Arc::default(),
                 source: None,
             }),
         }

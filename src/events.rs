@@ -10,6 +10,9 @@ use crate::error::Error;
 #[cfg(feature = "fleet")]
 use crate::error::{BoxError, quote};
 use crate::freshness::FetchedBy;
+use crate::ledger::Dry;
+#[cfg(feature = "metrics")]
+use crate::quota::Quota;
 use crate::source::Reason;
 
 /// The cache's name, on whatever is told of it.
@@ -142,6 +145,12 @@ impl Events {
         self.metrics().token(age, remaining);
     }
 
+    /// What is left of the quotas.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn quotas(&self, quotas: &[Quota]) {
+        self.metrics().quotas(quotas);
+    }
+
     pub(crate) fn replayed(&self) {
         tracing::debug!(
             tower_auth.cache = &*self.cache,
@@ -174,6 +183,21 @@ impl Events {
         );
         #[cfg(feature = "metrics")]
         self.metrics().latched();
+    }
+
+    pub(crate) fn running_dry(&self, dry: &Dry) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.quota.bucket = dry.quota.bucket(),
+            tower_auth.quota.limit = dry.quota.limit(),
+            tower_auth.quota.remaining = dry.quota.remaining(),
+            tower_auth.quota.resets_in = dry.resets_in.map(tracing::field::debug),
+            tower_auth.quota.spent = %dry.spent,
+            "the token endpoint's quota is running dry, so refreshes are put off as long as they can be; \
+             what this cache has spent of it stands here by reason: many that are refused point to a \
+             wrong audience or to an API that takes no tokens, and if it is little, others use the same \
+             quota, and processes that share a token need one for all",
+        );
     }
 
     pub(crate) fn latch_lifted(&self) {
@@ -272,7 +296,7 @@ mod with_metrics {
 
     use metrics::{SharedString, counter, gauge, histogram};
 
-    use super::{FetchedBy, Landing};
+    use super::{FetchedBy, Landing, Quota};
 
     pub(super) struct Metrics<'a> {
         pub(super) cache: &'a Arc<str>,
@@ -309,6 +333,19 @@ mod with_metrics {
             gauge!("tower_auth.token.age", "cache" => self.cache()).set(age);
             let remaining = remaining.map_or(f64::INFINITY, |left| left.as_secs_f64());
             gauge!("tower_auth.token.remaining", "cache" => self.cache()).set(remaining);
+        }
+
+        pub(super) fn quotas(&self, quotas: &[Quota]) {
+            for quota in quotas {
+                let bucket = SharedString::from_shared(Arc::clone(quota.shared_bucket()));
+                gauge!("tower_auth.quota.remaining",
+                    "cache" => self.cache(), "bucket" => bucket.clone())
+                .set(quota.remaining() as f64);
+                if let Some(limit) = quota.limit() {
+                    gauge!("tower_auth.quota.limit", "cache" => self.cache(), "bucket" => bucket)
+                        .set(limit as f64);
+                }
+            }
         }
 
         pub(super) fn replay(&self, outcome: &'static str) {

@@ -160,9 +160,10 @@ impl InFlight {
         let by = attempted.fetched.as_ref().map(|fetched| fetched.by);
         let by = by.unwrap_or(FetchedBy::ThisProcess);
         // The state first: whoever is woken finds the new token there.
-        let (outcome, retry_in) = shared.transition(|machine| {
+        let (outcome, retry_in, dry) = shared.transition(|machine| {
+            let dry = machine.note_quotas(&attempted.fetched, take_off.reason, now);
             let outcome = machine.land(&take_off.pilot, attempted.fetched, now);
-            (outcome, machine.put_off_for(now))
+            (outcome, machine.put_off_for(now), dry)
         });
         let lifetime = match &outcome {
             Ok(held) => Ok(held.over_from().map(|end| now.until(end))),
@@ -178,6 +179,9 @@ impl InFlight {
             outcome: lifetime.as_ref().copied(),
             retry_in,
         });
+        for dry in &dry {
+            shared.events.running_dry(dry);
+        }
     }
 
     /// Ends the flight before it began. The failure isn't remembered: it says nothing of the

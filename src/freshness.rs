@@ -55,7 +55,9 @@ impl Windows {
             let (before, margin) = (self.refresh_before(lifetime), self.margin(lifetime));
             let window = before.saturating_sub(margin);
             let before = before - window.mul_f64(self.jitter * fastrand::f64());
+            let late = margin + LAST_FETCH.min(window / 2).min(before - margin);
             Deadlines {
+                late: from.plus(left.saturating_sub(late)),
                 stale: from.plus(left.saturating_sub(before)),
                 expired: from.plus(left.saturating_sub(margin)),
                 over: from.plus(left),
@@ -90,6 +92,10 @@ impl Windows {
         }
     }
 }
+
+/// What is left for the last refresh that nobody has to wait for: three times what a token endpoint may take
+/// (`oauth2::Client`), or half of the window between stale and expired if that is less.
+const LAST_FETCH: Duration = Duration::from_secs(30);
 
 /// How long a look at both clocks is good for at most: a kernel tick or a few.
 const JUST: Duration = Duration::from_millis(16);
@@ -141,6 +147,8 @@ pub(crate) struct Held {
 #[derive(Debug)]
 struct Deadlines {
     stale: Moment,
+    /// The last moment for a refresh that nobody has to wait for.
+    late: Moment,
     expired: Moment,
     /// The token's own end, behind the margin.
     over: Moment,
@@ -180,6 +188,21 @@ impl Held {
     /// From when on it is refreshed; `None` if it never expires.
     pub(crate) fn stale_from(&self) -> Option<Moment> {
         self.deadlines.as_ref().map(|ends| ends.stale)
+    }
+
+    /// Has it refreshed later, since a fetch is dear for this long: when it isn't any more, but no later than
+    /// where nobody has to wait for it. What becomes dear for a whole fleet at once does so no more at once:
+    /// they come back spread over what is left.
+    pub(crate) fn put_off(&mut self, windows: &Windows, dear_for: Duration, now: Moment) {
+        let Some(ends) = &mut self.deadlines else {
+            return;
+        };
+        let late = now.until(ends.late);
+        let left = late.saturating_sub(dear_for);
+        let until = dear_for.min(late) + left.mul_f64(windows.jitter * fastrand::f64());
+        if now.until(ends.stale) < until {
+            ends.stale = now.plus(until);
+        }
     }
 
     /// From when on it isn't served any more; `None` if it never expires.

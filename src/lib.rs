@@ -66,6 +66,7 @@ mod backoff;
 mod clock;
 mod error;
 mod present;
+mod quota;
 mod secret;
 mod secret_file;
 mod token;
@@ -88,6 +89,7 @@ mod store;
 // Floor 2: the state machine, the lock around it, and what runs on tasks.
 mod freshness;
 mod latch;
+mod ledger;
 mod setback;
 mod status;
 
@@ -157,6 +159,7 @@ pub use gate::Origin;
 pub use http::ReqwestCopy;
 pub use http::{AuthRequest, AuthResponse, RequestCopy};
 pub use layer::AuthLayer;
+pub use quota::Quota;
 pub use refusal::NotReplayed;
 pub use replay::Replay;
 pub use secret::SecretSource;

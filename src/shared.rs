@@ -92,6 +92,7 @@ impl Shared {
             None => (Duration::ZERO, Some(Duration::ZERO)),
         };
         self.events.token(age, remaining);
+        self.events.quotas(&self.hub.look(Machine::quotas));
     }
 
     #[cfg(not(feature = "metrics"))]

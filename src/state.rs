@@ -22,8 +22,11 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::error::{Error, Kind};
 use crate::flight::{Flight, Pilot};
-use crate::freshness::{Fetched, Freshness, Held, Windows};
+use crate::freshness::{Fetched, FetchedBy, Freshness, Held, Windows};
 use crate::latch::{Latch, Strike};
+use crate::ledger::{Dry, Ledger};
+#[cfg(feature = "metrics")]
+use crate::quota::Quota;
 use crate::setback::Setbacks;
 use crate::source::Reason;
 use crate::status::{InHand, Phase, Status};
@@ -53,6 +56,7 @@ pub(crate) struct Machine {
     last_take_off: Moment,
     setbacks: Setbacks,
     latch: Latch,
+    ledger: Ledger,
     /// How many changes there were.
     version: u64,
 }
@@ -149,6 +153,7 @@ impl Machine {
             last_take_off: Moment::START,
             setbacks: Setbacks::new(jitter),
             latch: Latch::new(jitter),
+            ledger: Ledger::default(),
             version: 0,
         }
     }
@@ -296,6 +301,23 @@ impl Machine {
         }
     }
 
+    /// What a flight was told of the quotas, with its token or its error, before it lands: which of them
+    /// have turned dry. What another process has fetched cost this one nothing.
+    pub(crate) fn note_quotas(
+        &mut self,
+        fetched: &Result<Fetched, Error>,
+        reason: Reason,
+        now: Moment,
+    ) -> Vec<Dry> {
+        let quotas = match fetched {
+            Ok(fetched) if fetched.by == FetchedBy::Another => return Vec::new(),
+            Ok(fetched) => fetched.token.quotas(),
+            Err(error) => error.quotas(),
+        };
+        self.ledger.spend(reason);
+        self.ledger.note(quotas, now)
+    }
+
     /// A flight has ended, and this is what came of it. One that was given up changes nothing.
     pub(crate) fn land(
         &mut self,
@@ -304,7 +326,13 @@ impl Machine {
         now: Moment,
     ) -> Outcome {
         let windows = &self.limits.windows;
-        let held = fetched.map(|fetched| windows.hold(fetched, now));
+        let held = fetched.map(|fetched| {
+            let mut held = windows.hold(fetched, now);
+            if let Some(dry_for) = self.ledger.dry_for(now) {
+                held.put_off(windows, dry_for, now);
+            }
+            held
+        });
         let outcome = held.and_then(|held| match held.is_over(now) {
             true => Err(over_on_arrival()),
             false => Ok(Arc::new(held)),
@@ -420,6 +448,11 @@ impl Machine {
         }
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn quotas(&self) -> Arc<[Quota]> {
+        Arc::clone(self.ledger.quotas())
+    }
+
     /// How many changes there were so far.
     pub(crate) fn version(&self) -> u64 {
         self.version
@@ -463,6 +496,7 @@ impl Machine {
             failures: self.setbacks.count(),
             next_attempt_at: setback.map(|setback| setback.until.wall()),
             latched_until: latched.map(Moment::wall),
+            quotas: Arc::clone(self.ledger.quotas()),
             is_over: matches!(self.state, State::Closed(End::Over)),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::Error;
+use crate::quota::Quota;
 use crate::source::Reason;
 
 /// How the token of a [`TokenCache`](crate::TokenCache) stood at one moment:
@@ -37,6 +38,7 @@ pub struct Status {
     pub(crate) failures: u32,
     pub(crate) next_attempt_at: Option<SystemTime>,
     pub(crate) latched_until: Option<SystemTime>,
+    pub(crate) quotas: Arc<[Quota]>,
     pub(crate) is_over: bool,
 }
 
@@ -159,6 +161,12 @@ impl Status {
     /// Until when the next fetch is put off after a failure.
     pub fn next_attempt_at(&self) -> Option<SystemTime> {
         self.next_attempt_at
+    }
+
+    /// What the token endpoint last said is left of its quotas, 8 buckets at most; none if it said
+    /// nothing.
+    pub fn quotas(&self) -> &[Quota] {
+        &self.quotas
     }
 
     /// Until when the token in hand is kept though it is refused: so were those before it, as soon

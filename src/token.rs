@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 use crate::present::Present;
+use crate::quota::{self, Quota};
 
 /// An issued credential: the secret in the header value it travels in, its expiry and scope.
 ///
@@ -47,6 +48,7 @@ struct Inner {
     wire: Wire,
     expiry: Expiry,
     scope: Option<Arc<str>>,
+    quotas: Arc<[Quota]>,
 }
 
 /// Where in a request a credential goes.
@@ -179,6 +181,7 @@ impl Token {
                 wire,
                 expiry: Expiry::Never,
                 scope: None,
+                quotas: Arc::default(),
             }),
         }
     }
@@ -216,6 +219,15 @@ impl Token {
     #[must_use]
     pub fn with_scope(self, scope: impl Into<Arc<str>>) -> Self {
         self.edit(|inner| inner.scope = Some(scope.into()))
+    }
+
+    /// Says what is left of the quotas that it was taken from, 8 at most. It is shown by
+    /// [`Status::quotas`](crate::Status::quotas), and heeded: where one runs dry, the refresh behind
+    /// this token is put off.
+    #[must_use]
+    pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
+        let quotas = quota::keep(quotas);
+        self.edit(|inner| inner.quotas = quotas)
     }
 
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -281,6 +293,10 @@ impl Token {
     /// The scope that was granted, if the server said it: space-separated (RFC 6749 §3.3).
     pub fn scope(&self) -> Option<&str> {
         self.inner.scope.as_deref()
+    }
+
+    pub(crate) fn quotas(&self) -> &Arc<[Quota]> {
+        &self.inner.quotas
     }
 
     pub(crate) fn shared_scope(&self) -> Option<Arc<str>> {

@@ -65,6 +65,7 @@ mod pem;
 mod pkce;
 pub(crate) mod places;
 mod protected_resource;
+pub(crate) mod quota_headers;
 pub(crate) mod redact;
 #[cfg(feature = "redirect-listener")]
 mod redirect_listener;

@@ -14,9 +14,11 @@ use super::dpop::{Dpop, USE_NONCE};
 use super::jwt;
 use super::members::{self, Malformed, Member, Members};
 use super::places::Places;
+use super::quota_headers;
 use super::redact::Redactor;
 use super::retry_after;
 use crate::error::{Error, Kind, Reply};
+use crate::quota::Quota;
 use crate::token::{Expiry, Token};
 
 /// What is assumed of a token when neither the server nor the token itself says how long it
@@ -35,6 +37,8 @@ pub(crate) struct TokenReply {
     pub(crate) refresh_token: Option<SecretString>,
     /// What an exchange came to (RFC 8693 §2.2.1).
     pub(crate) issued_token_type: Member,
+    /// What is left for the next.
+    quotas: Vec<Quota>,
     /// What it must be presented with (RFC 9449).
     #[cfg(feature = "dpop")]
     pub(crate) bound_to: Option<Dpop>,
@@ -99,6 +103,7 @@ impl TokenReply {
             Some(Expiry::At(time)) => token.expires_at(time),
             Some(Expiry::Never) | None => token.expires_in(assumed),
         };
+        let token = token.with_quotas(self.quotas);
         Ok(match (self.scope, requested) {
             (Scope::Granted(scope), _) => token.with_scope(scope),
             (Scope::AsRequested, "") | (Scope::Unknown, _) => token,
@@ -153,7 +158,10 @@ impl Answer {
         if members.access_token.is_nothing() && !members.error.is_nothing() {
             return Err(self.denied(&members, &redactor));
         }
-        issued(members, wanted, now, &redactor).map_err(|what| unusable(REPLY, self.status, what))
+        let issued = issued(members, wanted, now, &redactor);
+        let mut reply = issued.map_err(|what| unusable(REPLY, self.status, what))?;
+        reply.quotas = self.quotas(&redactor);
+        Ok(reply)
     }
 
     /// Hides what was issued too, and what was sent in the address.
@@ -203,7 +211,11 @@ impl Answer {
             _ if self.status.is_server_error() => "the token endpoint failed",
             _ => "the token endpoint refused to issue a token",
         };
-        Error::denied(message, reply)
+        Error::denied(message, reply).with_quotas(self.quotas(redactor))
+    }
+
+    fn quotas(&self, redactor: &Redactor) -> Vec<Quota> {
+        quota_headers::parse(&self.headers, redactor, self.started)
     }
 
     /// What is kept of a refusal.
@@ -289,6 +301,7 @@ fn issued(
         scope,
         refresh_token,
         issued_token_type: members.issued_token_type,
+        quotas: Vec::new(),
         #[cfg(feature = "dpop")]
         bound_to: None,
     })

@@ -48,6 +48,7 @@ mod mtls;
 mod origins;
 mod outages;
 mod protected_resource;
+mod quotas;
 mod readiness;
 #[cfg(feature = "redirect-listener")]
 mod redirect_listener;

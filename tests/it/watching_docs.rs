@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Error, Reason, Token};
+use tower_auth::{AuthLayer, Error, Quota, Reason, Token};
 
 use crate::log::{Line, listen};
 use crate::scenes::{Closing, errors, orders, stands};
@@ -98,6 +98,9 @@ async fn everything() {
     api.accept("token-2");
     client.oneshot(request("")).await.unwrap();
     orders(Closing::Fails).close().await;
+    let quota = Quota::new("client/per_day", 1).of(10);
+    let source = Answering::new(move |_| Ok(Token::bearer("token")?.with_quotas([quota.clone()])));
+    orders(source).token().await.unwrap();
     #[cfg(feature = "fleet")]
     shelf::everything().await;
 }

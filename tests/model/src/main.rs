@@ -52,9 +52,13 @@ mod hub;
 #[allow(dead_code)]
 #[path = "../../../src/latch.rs"]
 mod latch;
+#[path = "../../../src/ledger.rs"]
+mod ledger;
 #[allow(dead_code)]
 #[path = "../../../src/present.rs"]
 mod present;
+#[path = "../../../src/quota.rs"]
+mod quota;
 #[allow(dead_code)]
 #[path = "../../../src/setback.rs"]
 mod setback;

@@ -1,0 +1,115 @@
+//! What is known of the quotas that tokens cost, and what they were spent on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::clock::Moment;
+use crate::quota::Quota;
+use crate::source::Reason;
+
+/// A bucket that is full again sooner than this is a limit of the rate, not of the number: it mends
+/// itself before a refresh could be put off for it.
+const SOON: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(crate) struct Ledger {
+    quotas: Arc<[Quota]>,
+    /// The buckets that were found dry, and until when that is no news.
+    told: Vec<(Arc<str>, Option<SystemTime>)>,
+    spent: Spent,
+}
+
+/// How many fetches there were, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent([u32; REASONS.len()]);
+
+const REASONS: [Reason; 5] = [
+    Reason::First,
+    Reason::Stale,
+    Reason::Expired,
+    Reason::Refused,
+    Reason::Forced,
+];
+
+/// A bucket that has turned dry.
+#[derive(Clone, Debug)]
+pub(crate) struct Dry {
+    pub(crate) quota: Quota,
+    pub(crate) resets_in: Option<Duration>,
+    pub(crate) spent: Spent,
+}
+
+impl Ledger {
+    pub(crate) fn quotas(&self) -> &Arc<[Quota]> {
+        &self.quotas
+    }
+
+    /// The source was asked.
+    pub(crate) fn spend(&mut self, reason: Reason) {
+        let at = REASONS.iter().position(|known| *known == reason);
+        if let Some(count) = at.and_then(|at| self.spent.0.get_mut(at)) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// What an answer said of the quotas; nothing, if it said nothing. Returns those that are dry and
+    /// were not before, or were and have been refilled meanwhile.
+    pub(crate) fn note(&mut self, quotas: &Arc<[Quota]>, now: Moment) -> Vec<Dry> {
+        if quotas.is_empty() {
+            return Vec::new();
+        }
+        self.quotas = Arc::clone(quotas);
+        let now = now.wall();
+        self.told.retain(|(bucket, until)| {
+            let is_over = until.is_some_and(|until| until <= now);
+            let is_full = |quota: &Quota| *quota.bucket() == **bucket && !quota.is_running_dry();
+            !is_over && !quotas.iter().any(is_full)
+        });
+        let mut news = Vec::new();
+        for quota in quotas.iter().filter(|quota| is_dry(quota, now)) {
+            if self.told.iter().any(|(told, _)| **told == *quota.bucket()) {
+                continue;
+            }
+            let told = (Arc::clone(quota.shared_bucket()), quota.resets_at());
+            self.told.push(told);
+            news.push(Dry {
+                quota: quota.clone(),
+                resets_in: left(quota, now),
+                spent: self.spent,
+            });
+        }
+        news
+    }
+
+    /// For how long a refresh had better be put off: until what is dry is full again. `None` if nothing
+    /// is, and [`Duration::MAX`] if it isn't known until when.
+    pub(crate) fn dry_for(&self, now: Moment) -> Option<Duration> {
+        let now = now.wall();
+        let dry = self.quotas.iter().filter(|quota| is_dry(quota, now));
+        dry.map(|quota| left(quota, now).unwrap_or(Duration::MAX))
+            .max()
+    }
+}
+
+fn is_dry(quota: &Quota, now: SystemTime) -> bool {
+    quota.is_running_dry() && left(quota, now).is_none_or(|left| left > SOON)
+}
+
+/// How long it is until it is full again, if that was said.
+fn left(quota: &Quota, now: SystemTime) -> Option<Duration> {
+    let resets_at = quota.resets_at()?;
+    Some(resets_at.duration_since(now).unwrap_or_default())
+}
+
+/// `first 1, refused 12`: what there was none of is left out.
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let some = REASONS.iter().zip(self.0).filter(|(_, count)| *count > 0);
+        for (at, (reason, count)) in some.enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{reason} {count}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! What a server says is left of a quota.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::error::quote;
+
+/// What is left in one bucket of a quota, as the token endpoint said with its last answer:
+/// [`Status::quotas`](crate::Status::quotas).
+///
+/// Read from the headers of that answer, refusals included: `Auth0-Client-Quota-Limit` and
+/// `Auth0-Organization-Quota-Limit`, `RateLimit` with `RateLimit-Policy`
+/// (draft-ietf-httpapi-ratelimit-headers, also as its earlier versions had it), and `X-RateLimit-*`. A
+/// source of your own says it with [`Token::with_quotas`](crate::Token::with_quotas) and
+/// [`Error::with_quotas`](crate::Error::with_quotas).
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::Quota;
+///
+/// let quota = Quota::new("client/per_day", 20).of(300);
+/// assert!(quota.is_running_dry());
+/// assert!(!Quota::new("client/per_day", 31).of(300).is_running_dry());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    bucket: Arc<str>,
+    limit: Option<u64>,
+    remaining: u64,
+    resets_at: Option<SystemTime>,
+}
+
+/// More buckets than any server has, and no more than should be kept and shown.
+pub(crate) const MOST_BUCKETS: usize = 8;
+
+/// Longer names are cut: they are a server's text.
+const LONGEST_NAME: usize = 64;
+
+impl Quota {
+    /// A bucket by its name, in which so many requests are left. Control characters of the name are
+    /// taken out, and it is cut to 64 bytes.
+    pub fn new(bucket: impl AsRef<str>, remaining: u64) -> Self {
+        let mut name = quote(bucket.as_ref());
+        let end = (0..=LONGEST_NAME.min(name.len())).rev();
+        let end = end.into_iter().find(|end| name.is_char_boundary(*end));
+        name.truncate(end.unwrap_or(0));
+        Self {
+            bucket: Arc::from(name),
+            limit: None,
+            remaining,
+            resets_at: None,
+        }
+    }
+
+    /// Says how many requests there are in the bucket when it is full.
+    #[must_use]
+    pub fn of(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Says when it is full again.
+    #[must_use]
+    pub fn until(mut self, time: SystemTime) -> Self {
+        self.resets_at = Some(time);
+        self
+    }
+
+    /// The bucket's name: `client/per_hour` and `organization/per_day` of Auth0's, the policy's of
+    /// `RateLimit`, else `ratelimit` or `x-ratelimit`.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    pub(crate) fn shared_bucket(&self) -> &Arc<str> {
+        &self.bucket
+    }
+
+    /// How many requests there are in it when it is full, if the server said it.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// How many are left.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// When it is full again, if the server said it.
+    pub fn resets_at(&self) -> Option<SystemTime> {
+        self.resets_at
+    }
+
+    /// Whether a tenth of it is left or less; nothing, if it isn't known how many there are.
+    pub fn is_running_dry(&self) -> bool {
+        let left = u128::from(self.remaining) * 10;
+        left <= u128::from(self.limit.unwrap_or(0))
+    }
+}
+
+/// As they are kept.
+pub(crate) fn keep(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
+    quotas.into_iter().take(MOST_BUCKETS).collect()
+}
