@@ -40,6 +40,18 @@ async fn what_one_process_has_fetched_the_next_one_takes() {
     assert_eq!(source.issued(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_saved_between_the_look_and_the_lease_is_taken_and_the_lease_given_back() {
+    let shelf = Shelf::default();
+    let source = Counting::lasting(HOUR);
+    shelf.process(source.clone()).token().await.unwrap();
+    shelf.is_saved_before_the_lease();
+    shelf.calls();
+    assert_eq!(secret(&shelf.process(source.clone())).await, "token-1");
+    assert_eq!(shelf.calls(), ["load", "lease", "load", "release"]);
+    assert_eq!(source.issued(), 1);
+}
+
 /// A source that takes as long as a token endpoint does.
 fn slow(source: Counting) -> impl TokenSource + Clone {
     move |reason| {
@@ -86,6 +98,23 @@ async fn a_stale_token_is_refreshed_by_one_process_and_the_others_take_the_newer
         assert_eq!(secret(process).await, "token-2");
     }
     assert_eq!(source.issued(), 2);
+}
+
+/// From when on a token is stale is drawn by lot, and by another it might be fresh.
+#[tokio::test(start_paused = true)]
+async fn a_stale_token_is_not_taken_for_its_own_refresh() {
+    for _ in 0..20 {
+        let shelf = Shelf::default();
+        let settings = shelf.settings(Counting::lasting(HOUR)).jitter(1.0);
+        let process = settings.fleet(shelf.fleet()).unwrap().build();
+        process.token().await.unwrap();
+        let stale = process.status().refresh_at().unwrap();
+        let issued = process.status().requested_at().unwrap();
+        sleep(stale.duration_since(issued).unwrap()).await;
+        process.token().await.unwrap();
+        settle().await;
+        assert_eq!(secret(&process).await, "token-2");
+    }
 }
 
 #[tokio::test(start_paused = true)]

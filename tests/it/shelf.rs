@@ -53,6 +53,8 @@ struct Inner {
     fence: u64,
     faults: HashMap<&'static str, Fault>,
     calls: Vec<&'static str>,
+    /// What is there as soon as the next lease is granted.
+    slips_in: Option<Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -123,6 +125,13 @@ impl Shelf {
     pub(crate) fn put(&self, sealed: Vec<u8>) {
         let mut inner = self.lock();
         inner.values.values_mut().next().unwrap().sealed = sealed;
+    }
+
+    /// Takes the one value away, and puts it back just before the next lease is granted.
+    pub(crate) fn is_saved_before_the_lease(&self) {
+        let mut inner = self.lock();
+        let value = inner.values.drain().next().unwrap().1;
+        inner.slips_in = Some(value.sealed);
     }
 
     /// Puts the one value under another key.
@@ -199,6 +208,11 @@ impl TokenStore for Shelf {
         }
         inner.fence += 1;
         let fence = inner.fence;
+        if let Some(sealed) = inner.slips_in.take() {
+            let end = Instant::now() + ttl;
+            let value = Value { fence, sealed, end };
+            inner.values.insert(key.to_owned(), value);
+        }
         inner
             .leases
             .insert(key.to_owned(), (fence, Instant::now() + ttl));

@@ -1,0 +1,120 @@
+//! What the processes have to do with: a token endpoint and a store, both in virtual time, that count.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::time::{Instant, sleep};
+use tower_auth::{
+    BoxError, Clock, Error, Lease, MemoryStore, Moment, Reason, Token, TokenSource, TokenStore,
+};
+
+pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
+const FETCH: Duration = Duration::from_millis(250);
+
+/// What was counted, second by second.
+#[derive(Clone)]
+pub(crate) struct Counter {
+    start: Instant,
+    seconds: Arc<Mutex<BTreeMap<u64, u64>>>,
+}
+
+impl Counter {
+    pub(crate) fn new(start: Instant) -> Self {
+        Self {
+            start,
+            seconds: Arc::default(),
+        }
+    }
+
+    /// Counts one, and returns how many there are.
+    fn count(&self) -> u64 {
+        let mut seconds = self.lock();
+        *seconds.entry(self.start.elapsed().as_secs()).or_default() += 1;
+        seconds.values().sum()
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.lock().values().sum()
+    }
+
+    /// The most in one second.
+    pub(crate) fn peak(&self) -> u64 {
+        self.lock().values().copied().max().unwrap_or(0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.seconds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The token endpoint.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) fetches: Counter,
+}
+
+impl TokenSource for Endpoint {
+    async fn fetch(&self, _: Reason) -> Result<Token, Error> {
+        let number = self.fetches.count();
+        sleep(FETCH).await;
+        Ok(Token::bearer(format!("token-{number}"))?.expires_in(LIFETIME))
+    }
+}
+
+/// A store on another machine.
+#[derive(Clone)]
+pub(crate) struct Far {
+    store: Arc<MemoryStore>,
+    pub(crate) operations: Counter,
+}
+
+impl Far {
+    pub(crate) fn new(start: Instant) -> Self {
+        Self {
+            store: Arc::new(MemoryStore::new()),
+            operations: Counter::new(start),
+        }
+    }
+
+    async fn is_asked(&self) {
+        self.operations.count();
+        sleep(Duration::from_micros(fastrand::u64(1000..2000))).await;
+    }
+}
+
+impl TokenStore for Far {
+    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+        self.is_asked().await;
+        self.store.load(key).await
+    }
+
+    async fn save(
+        &self,
+        key: &str,
+        sealed: &[u8],
+        ttl: Duration,
+        lease: &Lease,
+    ) -> Result<bool, BoxError> {
+        self.is_asked().await;
+        self.store.save(key, sealed, ttl, lease).await
+    }
+
+    async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
+        self.is_asked().await;
+        self.store.lease(key, ttl).await
+    }
+
+    async fn release(&self, key: &str, lease: Lease) -> Result<bool, BoxError> {
+        self.is_asked().await;
+        self.store.release(key, lease).await
+    }
+}
+
+/// Virtual time, as all processes read it.
+pub(crate) fn clock(start: Instant) -> Clock {
+    Clock::custom(move || {
+        let now = Duration::from_secs(1_000_000_000) + start.elapsed();
+        Moment::new(now, UNIX_EPOCH + now)
+    })
+}
