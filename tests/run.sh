@@ -17,6 +17,15 @@ if ! command -v cc >/dev/null; then
   if command -v apt-get >/dev/null; then apt-get update -q && apt-get install -yq gcc libc6-dev
   else echo "install a C compiler, such as gcc" >&2; exit 1; fi
 fi
+# A real Redis, which the tests start and end themselves. The package would start another, for the whole
+# machine.
+if ! command -v redis-server >/dev/null; then
+  echo "no redis-server; installing one" >&2
+  if command -v apt-get >/dev/null; then
+    apt-get update -q && RUNLEVEL=1 apt-get install -yq --no-install-recommends redis-server
+    if [ -d /run/systemd/system ]; then systemctl disable --now redis-server; fi
+  else echo "install redis-server, 5 or later" >&2; exit 1; fi
+fi
 
 say "format"
 cargo fmt --all --check

@@ -173,10 +173,8 @@ fn lock(folder: &Path, path: &Path) -> Result<Option<File>, BoxError> {
     }
 }
 
+/// Makes the folder if it isn't there. What is there may not be ours.
 fn make(folder: &Path) -> Result<(), BoxError> {
-    if is_there(folder)? {
-        return Ok(());
-    }
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -185,7 +183,6 @@ fn make(folder: &Path) -> Result<(), BoxError> {
         builder.mode(0o700);
     }
     builder.create(folder).map_err(|error| at(folder, &error))?;
-    // Somebody else may have made it meanwhile, and not for us.
     is_there(folder).map(drop)
 }
 

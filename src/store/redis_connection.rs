@@ -155,6 +155,8 @@ impl ConnectionLike for RedisConnection {
             loop {
                 let mut lent = self.lend().await?;
                 let result = lent.connection.req_packed_command(cmd).await;
+                // A server's refusal comes as a value.
+                let result = result.and_then(Value::extract_error);
                 if !lent.wants_another(&result) {
                     return result;
                 }

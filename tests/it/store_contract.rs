@@ -11,6 +11,9 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Long enough to see what is there before it is over.
 const SHORT: Duration = Duration::from_millis(150);
 
+/// What is short isn't over after as many looks if it never is.
+const LOOKS: u32 = 5_000;
+
 fn key(name: &str) -> String {
     StoreKey::new(name).to_text()
 }
@@ -50,12 +53,9 @@ where
     assert_eq!(other.load(&key).await.unwrap(), Some(longest));
 
     // As long as it is good, to which no time is too long, and no longer.
-    assert!(
-        store
-            .save(&key, b"for ever", Duration::MAX, &held)
-            .await
-            .unwrap()
-    );
+    for ever in [Duration::MAX, Duration::from_millis(u64::MAX)] {
+        assert!(store.save(&key, b"for ever", ever, &held).await.unwrap());
+    }
     assert!(
         !store
             .save(&key, b"over", Duration::ZERO, &held)
@@ -67,7 +67,9 @@ where
         Some(&b"for ever"[..])
     );
     assert!(store.save(&key, b"short", SHORT, &held).await.unwrap());
+    let mut looks = 0..LOOKS;
     while store.load(&key).await.unwrap().is_some() {
+        looks.next().expect("it is never over");
         passes().await;
     }
     assert!(store.release(&key, held).await.unwrap());
@@ -101,7 +103,9 @@ where
     let key = key("fenced");
     let held = store.lease(&key, SHORT).await.unwrap();
     let late = held.expect("nobody else is there");
+    let mut looks = 0..LOOKS;
     let next = loop {
+        looks.next().expect("it is never over");
         match other.lease(&key, LONG).await.unwrap() {
             Some(next) => break next,
             None => passes().await,

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -238,6 +239,11 @@ async fn a_server_that_takes_no_writes_is_an_error_until_it_does() {
         "{error}"
     );
     assert!(store.release(KEY, held).await.is_err());
+    // Another may have taken its place and its name, so each failure makes for a new connection.
+    let before = number(&server, "stats", "total_connections_received").await;
+    assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
+    let after = number(&server, "stats", "total_connections_received").await;
+    assert_eq!(after - before, 2);
     server.tell(&["REPLICAOF", "NO", "ONE"]).await;
 
     // Full.
@@ -270,7 +276,7 @@ async fn a_server_that_is_down_at_the_start_is_found_once_it_is_there() {
 #[test]
 fn opening_a_store_takes_no_runtime() {
     let store = RedisStore::open("redis://127.0.0.1:1").unwrap();
-    let error = futures_util::FutureExt::now_or_never(store.load(KEY)).unwrap();
+    let error = store.load(KEY).now_or_never().unwrap();
     assert!(text(error).contains("runtime"));
 }
 
@@ -394,6 +400,30 @@ async fn a_connection_that_takes_longer_than_who_waits_for_it_is_made_for_the_ne
     eventually(async || *way.connections.borrow() > 0).await;
     assert_eq!(load(&store).await, None);
     assert_eq!(*way.connections.borrow(), 1);
+}
+
+/// It gets as far as to choose the database, which is only done once it is connected.
+#[tokio::test]
+async fn a_connection_is_made_though_who_wanted_it_has_left() {
+    let server = RedisServer::start(&[]).await;
+    let store = RedisStore::open(format!("{}/3", server.url())).unwrap();
+    assert!(load(&store).now_or_never().is_none());
+    eventually(async || {
+        let clients: String = server.ask(&["CLIENT", "LIST"]).await.unwrap();
+        clients.contains(" db=3 ")
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_says_anything_is_given_up_after_five_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let store = RedisStore::open(format!("redis://{}", listener.local_addr().unwrap())).unwrap();
+    for _ in 0..2 {
+        let asked = timeout(Duration::from_secs(6), store.load(KEY)).await;
+        let error = text(asked.expect("it waits for ever"));
+        assert!(error.contains("timed out"), "{error}");
+    }
 }
 
 const PASSWORD: &str = "planted-password";
