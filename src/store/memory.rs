@@ -15,7 +15,7 @@ use crate::error::BoxError;
 /// Clones are the same store.
 ///
 /// Times are Tokio's, so that a test that pauses them ends a lease by
-/// [`advance`](tokio::time::advance).
+/// `tokio::time::advance`.
 ///
 /// # Example
 ///
