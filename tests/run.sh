@@ -96,6 +96,8 @@ for example in quickstart hyper_client reqwest_client tonic_client axum_proxy \
   echo "-- $example"
   cargo run --locked --quiet --all-features --example "$example"
 done
+echo "-- fleet_sim"
+cargo run --locked --quiet --all-features --example fleet_sim -- --processes 10,1000
 echo "-- chaos"
 cargo run --locked --quiet --all-features --example chaos -- --seconds 10 --callers 500
 # These want servers from outside; `loopback` starts some and says where in the environment.

@@ -122,6 +122,45 @@ async fn fleet_is_eight_processes_and_one_fetch_a_phase() {
     run.leaks_nothing(&[support::CLIENT_SECRET]);
 }
 
+#[cfg(feature = "fleet")]
+#[tokio::test]
+async fn fleet_sim_has_a_thousand_processes_fetch_as_often_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("fleet_sim.svg");
+    let run = example("fleet_sim")
+        .arg("--processes")
+        .arg("10,1000")
+        .arg("--svg")
+        .arg(&svg)
+        .run()
+        .await;
+    run.succeeded();
+    let rows: Vec<Vec<&str>> = run
+        .stdout
+        .lines()
+        .skip(1)
+        .map(|row| row.split_whitespace().collect())
+        .collect();
+    let fetches: Vec<_> = rows.iter().map(|row| (row[0], row[1], row[2])).collect();
+    let [alone, shared, many_alone, many_shared] = fetches[..] else {
+        panic!("{run:?}");
+    };
+    assert_eq!(
+        (alone, many_alone),
+        (("10", "none", "80"), ("1000", "none", "8000"))
+    );
+    assert_eq!(
+        (shared, many_shared),
+        (("10", "shared", "8"), ("1000", "shared", "8"))
+    );
+    assert!(
+        std::fs::read_to_string(svg)
+            .unwrap()
+            .contains("Fetches an hour")
+    );
+    run.leaks_nothing(&["MDEyMzQ1"]);
+}
+
 #[tokio::test]
 async fn api_key_rotates_its_key_and_no_request_fails() {
     let run = example("api_key").run().await;

@@ -28,6 +28,8 @@ mod fleet_faults;
 #[cfg(feature = "fleet")]
 mod fleet_keys;
 mod fleet_processes;
+#[cfg(feature = "fleet")]
+mod fleet_sizing;
 mod form_server;
 mod hostile;
 mod hostile_servers;
