@@ -258,7 +258,8 @@ impl TokenSource for TokenCache {
         };
         let mut acquire = Acquire::new(Arc::clone(&self.shared), want);
         let held = poll_fn(|cx| acquire.poll_held(cx)).await?;
-        let token = held.token().clone();
+        // What is left of quotas is this cache's to tell.
+        let token = held.token().clone().with_quotas([]);
         // Its lifetime counts from when it was fetched, which is a while ago.
         Ok(match held.over_from() {
             Some(end) => token.expires_at(end.wall()),

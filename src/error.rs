@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::quota::{self, Quota};
+use crate::quote::quote;
 
 /// Any error of another crate, as Tower's own layers carry it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -116,9 +117,6 @@ const OTHER_CODES: &[&str] = &[
     "access_denied",
     "invalid_dpop_proof",
 ];
-
-/// Longest text of a server's that is kept.
-const QUOTE_LIMIT: usize = 256;
 
 impl Error {
     /// Wraps the error of a [`TokenSource`](crate::TokenSource) of your own.
@@ -405,29 +403,6 @@ impl Error {
             Kind::LoginRequired => "login_required",
         }
     }
-}
-
-/// A server's text, safe to print: one line, bounded.
-pub(crate) fn quote(text: &str) -> String {
-    let mut quote = clean(text);
-    let fits = |end: &usize| quote.is_char_boundary(*end);
-    let end = (0..=QUOTE_LIMIT.min(quote.len())).rev().find(fits);
-    quote.truncate(end.unwrap_or(0));
-    quote
-}
-
-/// The same on one line: each character that could do harm is a space.
-pub(crate) fn clean(text: &str) -> String {
-    // It may be a secret, and what a growing text leaves behind isn't zeroized. It gets no longer.
-    let mut clean = String::with_capacity(text.len());
-    let is_harmful = |c: char| c.is_control() || is_direction_override(c);
-    clean.extend(text.chars().map(|c| if is_harmful(c) { ' ' } else { c }));
-    clean
-}
-
-/// Characters that make a terminal or a log viewer show text in another order than it is in.
-fn is_direction_override(c: char) -> bool {
-    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Display for Error {

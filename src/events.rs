@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use crate::error::Error;
 #[cfg(feature = "fleet")]
-use crate::error::{BoxError, quote};
+use crate::error::BoxError;
+use crate::error::Error;
 use crate::freshness::FetchedBy;
 use crate::ledger::Dry;
 #[cfg(feature = "metrics")]
 use crate::quota::Quota;
+#[cfg(feature = "fleet")]
+use crate::quote::quote;
 use crate::source::Reason;
 
 /// The cache's name, on whatever is told of it.

@@ -161,9 +161,8 @@ impl InFlight {
         let by = by.unwrap_or(FetchedBy::ThisProcess);
         // The state first: whoever is woken finds the new token there.
         let (outcome, retry_in, dry) = shared.transition(|machine| {
-            let dry = machine.note_quotas(&attempted.fetched, take_off.reason, now);
             let outcome = machine.land(&take_off.pilot, attempted.fetched, now);
-            (outcome, machine.put_off_for(now), dry)
+            (outcome, machine.put_off_for(now), machine.turned_dry())
         });
         let lifetime = match &outcome {
             Ok(held) => Ok(held.over_from().map(|end| now.until(end))),

@@ -55,7 +55,10 @@ impl Windows {
             let (before, margin) = (self.refresh_before(lifetime), self.margin(lifetime));
             let window = before.saturating_sub(margin);
             let before = before - window.mul_f64(self.jitter * fastrand::f64());
-            let late = margin + LAST_FETCH.min(window / 2).min(before - margin);
+            let late = margin
+                + LAST_FETCH
+                    .min(window / 2)
+                    .min(before.saturating_sub(margin));
             Deadlines {
                 late: from.plus(left.saturating_sub(late)),
                 stale: from.plus(left.saturating_sub(before)),
@@ -191,18 +194,26 @@ impl Held {
     }
 
     /// Has it refreshed later, since a fetch is dear for this long: when it isn't any more, but no later than
-    /// where nobody has to wait for it. What becomes dear for a whole fleet at once does so no more at once:
-    /// they come back spread over what is left.
+    /// where nobody has to wait for it. What is dear for a whole fleet comes to its end for all at once, so
+    /// that they come back spread over what is left, or over half of it if it is dear to the end.
     pub(crate) fn put_off(&mut self, windows: &Windows, dear_for: Duration, now: Moment) {
         let Some(ends) = &mut self.deadlines else {
             return;
         };
         let late = now.until(ends.late);
-        let left = late.saturating_sub(dear_for);
+        let left = match late.checked_sub(dear_for) {
+            Some(left) => left,
+            None => now.until(ends.expired).saturating_sub(late) / 2,
+        };
         let until = dear_for.min(late) + left.mul_f64(windows.jitter * fastrand::f64());
         if now.until(ends.stale) < until {
             ends.stale = now.plus(until);
         }
+    }
+
+    /// The last moment for a refresh that nobody has to wait for; `None` if it never expires.
+    pub(crate) fn late_from(&self) -> Option<Moment> {
+        self.deadlines.as_ref().map(|ends| ends.late)
     }
 
     /// From when on it isn't served any more; `None` if it never expires.

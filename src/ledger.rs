@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Moment;
-use crate::quota::Quota;
+use crate::quota::{MOST_BUCKETS, Quota};
 use crate::source::Reason;
 
 /// A bucket that is full again sooner than this is a limit of the rate, not of the number: it mends
@@ -18,6 +18,8 @@ pub(crate) struct Ledger {
     /// The buckets that were found dry, and until when that is no news.
     told: Vec<(Arc<str>, Option<SystemTime>)>,
     spent: Spent,
+    /// Those that have turned dry, to be told.
+    dry: Vec<Dry>,
 }
 
 /// How many fetches there were, by why.
@@ -53,33 +55,45 @@ impl Ledger {
         }
     }
 
-    /// What an answer said of the quotas; nothing, if it said nothing. Returns those that are dry and
-    /// were not before, or were and have been refilled meanwhile.
-    pub(crate) fn note(&mut self, quotas: &Arc<[Quota]>, now: Moment) -> Vec<Dry> {
-        if quotas.is_empty() {
-            return Vec::new();
+    /// What another process was told, who tells it on.
+    pub(crate) fn hear(&mut self, quotas: &Arc<[Quota]>) {
+        if !quotas.is_empty() {
+            self.quotas = Arc::clone(quotas);
         }
-        self.quotas = Arc::clone(quotas);
+    }
+
+    /// What an answer said of the quotas; nothing, if it said nothing. Those that are dry and were
+    /// not before, or have been refilled meanwhile, are to be told.
+    pub(crate) fn note(&mut self, quotas: &Arc<[Quota]>, now: Moment) {
+        if quotas.is_empty() {
+            return;
+        }
+        self.hear(quotas);
         let now = now.wall();
         self.told.retain(|(bucket, until)| {
             let is_over = until.is_some_and(|until| until <= now);
             let is_full = |quota: &Quota| *quota.bucket() == **bucket && !quota.is_running_dry();
             !is_over && !quotas.iter().any(is_full)
         });
-        let mut news = Vec::new();
         for quota in quotas.iter().filter(|quota| is_dry(quota, now)) {
             if self.told.iter().any(|(told, _)| **told == *quota.bucket()) {
                 continue;
             }
+            if self.told.len() == MOST_BUCKETS {
+                self.told.remove(0);
+            }
             let told = (Arc::clone(quota.shared_bucket()), quota.resets_at());
             self.told.push(told);
-            news.push(Dry {
+            self.dry.push(Dry {
                 quota: quota.clone(),
                 resets_in: left(quota, now),
                 spent: self.spent,
             });
         }
-        news
+    }
+
+    pub(crate) fn turned_dry(&mut self) -> Vec<Dry> {
+        std::mem::take(&mut self.dry)
     }
 
     /// For how long a refresh had better be put off: until what is dry is full again. `None` if nothing

@@ -64,9 +64,12 @@ mod sync;
 
 mod backoff;
 mod clock;
+mod quote;
+
+mod quota;
+
 mod error;
 mod present;
-mod quota;
 mod secret;
 mod secret_file;
 mod token;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::error::quote;
+use crate::quote::quote;
 
 /// What is left in one bucket of a quota, as the token endpoint said with its last answer:
 /// [`Status::quotas`](crate::Status::quotas).
@@ -99,7 +99,16 @@ impl Quota {
     }
 }
 
-/// As they are kept.
+/// As they are kept: of a bucket that stands twice the first, and no more than a few.
 pub(crate) fn keep(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
-    quotas.into_iter().take(MOST_BUCKETS).collect()
+    let mut kept: Vec<Quota> = Vec::new();
+    for quota in quotas {
+        if kept.len() == MOST_BUCKETS {
+            break;
+        }
+        if kept.iter().all(|known| known.bucket != quota.bucket) {
+            kept.push(quota);
+        }
+    }
+    kept.into()
 }

@@ -12,7 +12,9 @@ use secrecy::SecretString;
 use crate::challenge::Challenge;
 use crate::error::Error;
 #[cfg(feature = "fleet")]
-use crate::error::{Kind, quote};
+use crate::error::Kind;
+#[cfg(feature = "fleet")]
+use crate::quote::quote;
 #[cfg(feature = "fleet")]
 use crate::store_key::StoreKey;
 use crate::token::{Place, Token};

@@ -301,21 +301,25 @@ impl Machine {
         }
     }
 
-    /// What a flight was told of the quotas, with its token or its error, before it lands: which of them
-    /// have turned dry. What another process has fetched cost this one nothing.
-    pub(crate) fn note_quotas(
-        &mut self,
-        fetched: &Result<Fetched, Error>,
-        reason: Reason,
-        now: Moment,
-    ) -> Vec<Dry> {
+    /// What a flight was told of the quotas, with its token or its error. What another process has
+    /// fetched cost this one nothing.
+    fn note_quotas(&mut self, fetched: &Result<Fetched, Error>, now: Moment) {
         let quotas = match fetched {
-            Ok(fetched) if fetched.by == FetchedBy::Another => return Vec::new(),
+            Ok(fetched) if fetched.by == FetchedBy::Another => {
+                return self.ledger.hear(fetched.token.quotas());
+            }
             Ok(fetched) => fetched.token.quotas(),
             Err(error) => error.quotas(),
         };
-        self.ledger.spend(reason);
-        self.ledger.note(quotas, now)
+        if let Some(reason) = self.in_air().map(|in_air| in_air.reason) {
+            self.ledger.spend(reason);
+        }
+        self.ledger.note(quotas, now);
+    }
+
+    /// The buckets that have turned dry since this was asked the last time.
+    pub(crate) fn turned_dry(&mut self) -> Vec<Dry> {
+        self.ledger.turned_dry()
     }
 
     /// A flight has ended, and this is what came of it. One that was given up changes nothing.
@@ -325,6 +329,10 @@ impl Machine {
         fetched: Result<Fetched, Error>,
         now: Moment,
     ) -> Outcome {
+        let is_in_air = self.is_in_air(pilot);
+        if is_in_air {
+            self.note_quotas(&fetched, now);
+        }
         let windows = &self.limits.windows;
         let held = fetched.map(|fetched| {
             let mut held = windows.hold(fetched, now);
@@ -337,7 +345,7 @@ impl Machine {
             true => Err(over_on_arrival()),
             false => Ok(Arc::new(held)),
         });
-        if !self.is_in_air(pilot) {
+        if !is_in_air {
             return outcome;
         }
         self.version += 1;
@@ -366,6 +374,9 @@ impl Machine {
             .map(|end| now.until(end));
         let floor = self.limits.attempt_floor;
         let wait = self.setbacks.wait_after(&error, left, floor);
+        let late = self.held().and_then(|held| held.late_from());
+        let dear = self.ledger.dry_for(now).zip(late);
+        let wait = wait.max(dear.map_or(Duration::ZERO, |(dear, late)| dear.min(now.until(late))));
         let until = now.plus(wait);
         let setback = Setback { error, until };
         match &mut self.state {

@@ -11,7 +11,8 @@ use super::members::{self, Member};
 use super::redact::Redactor;
 use super::reply::{Answer, seconds};
 use super::url::EndpointUrl;
-use crate::error::{Error, Kind, Reply, clean};
+use crate::error::{Error, Kind, Reply};
+use crate::quote::clean;
 
 /// What is waited between two polls if the server doesn't say it (RFC 8628 §3.2).
 const INTERVAL: Duration = Duration::from_secs(5);

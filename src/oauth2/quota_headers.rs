@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use super::redact::Redactor;
 use crate::quota::{MOST_BUCKETS, Quota};
+use crate::quote::clean;
 
 /// Auth0's: `b=per_hour;q=10;r=7;t=3540`, one or several, by whose quota it is.
 const AUTH0: [(&str, &str); 2] = [
@@ -39,19 +40,87 @@ const IN_MILLISECONDS: u64 = 1_000_000_000_000;
 
 /// All that the headers say, as of an answer to a request that was started at `now`.
 pub(crate) fn parse(headers: &HeaderMap, redactor: &Redactor, now: SystemTime) -> Vec<Quota> {
-    let mut found = Vec::new();
-    for (header, whose) in AUTH0 {
-        found.extend(items(headers, header).filter_map(|item| auth0(&item, whose, redactor, now)));
+    let said = Said {
+        headers,
+        redactor,
+        now,
+    };
+    let auth0 = AUTH0.into_iter().flat_map(|auth0| said.auth0(auth0));
+    let triples = TRIPLES.into_iter().filter_map(|triple| said.triple(triple));
+    let found = auth0
+        .chain(said.named())
+        .chain(said.unnamed())
+        .chain(triples);
+    found.take(2 * MOST_BUCKETS).collect()
+}
+
+struct Said<'a> {
+    headers: &'a HeaderMap,
+    redactor: &'a Redactor,
+    now: SystemTime,
+}
+
+impl<'a> Said<'a> {
+    fn auth0(&self, (header, whose): (&str, &str)) -> Vec<Quota> {
+        let quotas = self.items(header).filter_map(|item| {
+            let quota = Quota::new(format!("{whose}/{}", item.text("b")?), item.number("r")?);
+            Some(self.with(quota, item.number("q"), item.number("t")))
+        });
+        quotas.collect()
     }
-    found.extend(
-        items(headers, "ratelimit").filter_map(|item| named(headers, &item, redactor, now)),
-    );
-    found.extend(unnamed(headers, now));
-    for (bucket, names) in TRIPLES {
-        found.extend(triple(headers, bucket, names, now));
+
+    /// `"default";r=50;t=30`, and the limit in the policy of that name.
+    fn named(&self) -> impl Iterator<Item = Quota> {
+        self.items("ratelimit").filter_map(|item| {
+            let quota = Quota::new(item.name?, item.number("r")?);
+            let policy = self
+                .items("ratelimit-policy")
+                .find(|policy| policy.name == item.name);
+            let limit = policy.and_then(|policy| policy.number("q"));
+            Some(self.with(quota, limit, item.number("t")))
+        })
     }
-    found.truncate(MOST_BUCKETS);
-    found
+
+    /// `limit=100, remaining=50, reset=5`, as the header was before it had names.
+    fn unnamed(&self) -> Option<Quota> {
+        let pairs = self
+            .items("ratelimit")
+            .flat_map(|item| item.pairs)
+            .collect();
+        let item = Item { name: None, pairs };
+        let quota = Quota::new("ratelimit", item.number("remaining")?);
+        Some(self.with(quota, item.number("limit"), item.number("reset")))
+    }
+
+    fn triple(&self, (bucket, names): (&str, [&str; 3])) -> Option<Quota> {
+        // The limit may be followed by policies: `100, 100;w=60`.
+        let first = |name| self.items(name).next()?.name.and_then(number);
+        let [limit, remaining, reset] = names.map(first);
+        Some(self.with(Quota::new(bucket, remaining?), limit, reset))
+    }
+
+    fn with(&self, quota: Quota, limit: Option<u64>, reset: Option<u64>) -> Quota {
+        let quota = limit.into_iter().fold(quota, Quota::of);
+        let resets_at = reset.and_then(|reset| match reset {
+            ..A_TIME => self.now.checked_add(Duration::from_secs(reset)),
+            A_TIME..IN_MILLISECONDS => UNIX_EPOCH.checked_add(Duration::from_secs(reset)),
+            IN_MILLISECONDS.. => UNIX_EPOCH.checked_add(Duration::from_millis(reset)),
+        });
+        resets_at.into_iter().fold(quota, Quota::until)
+    }
+
+    fn items(&self, name: &str) -> impl Iterator<Item = Item<'a>> + use<'a> {
+        let redactor = self.redactor;
+        let lines = self.headers.get_all(name).into_iter().take(MOST_BUCKETS);
+        lines
+            .filter(|line| line.len() <= LONGEST)
+            .filter_map(|line| line.to_str().ok())
+            // Whole, for a secret may hold whatever a line is parted by.
+            .filter(|line| redactor.redact(line) == clean(line))
+            .flat_map(|line| line.split(','))
+            .take(2 * MOST_BUCKETS)
+            .map(Item::read)
+    }
 }
 
 /// One of several in a header: `name;key=value;key=value`, where all parts may be missing.
@@ -90,20 +159,6 @@ impl<'a> Item<'a> {
     }
 }
 
-fn items<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = Item<'a>> {
-    texts(headers, name)
-        .flat_map(|text| text.split(','))
-        .take(2 * MOST_BUCKETS)
-        .map(Item::read)
-}
-
-fn texts<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).into_iter().take(MOST_BUCKETS);
-    values
-        .filter(|value| value.len() <= LONGEST)
-        .filter_map(|value| value.to_str().ok())
-}
-
 fn bare(text: &str) -> &str {
     let text = text.trim();
     let quoted = text
@@ -117,51 +172,4 @@ fn number(text: &str) -> Option<u64> {
     let whole = text.trim().split('.').next().unwrap_or_default();
     let is_number = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| whole.parse().ok()).flatten()
-}
-
-fn auth0(item: &Item<'_>, whose: &str, redactor: &Redactor, now: SystemTime) -> Option<Quota> {
-    let bucket = redactor.redact(item.text("b")?);
-    let quota = Quota::new(format!("{whose}/{bucket}"), item.number("r")?);
-    Some(with(quota, item.number("q"), item.number("t"), now))
-}
-
-/// `"default";r=50;t=30`, and the limit in the policy of that name.
-fn named(
-    headers: &HeaderMap,
-    item: &Item<'_>,
-    redactor: &Redactor,
-    now: SystemTime,
-) -> Option<Quota> {
-    let name = item.name?;
-    let quota = Quota::new(redactor.redact(name), item.number("r")?);
-    let policy = items(headers, "ratelimit-policy").find(|policy| policy.name == Some(name));
-    let limit = policy.and_then(|policy| policy.number("q"));
-    Some(with(quota, limit, item.number("t"), now))
-}
-
-/// `limit=100, remaining=50, reset=5`, as the header was before it had names.
-fn unnamed(headers: &HeaderMap, now: SystemTime) -> Option<Quota> {
-    let pairs = items(headers, "ratelimit")
-        .flat_map(|item| item.pairs)
-        .collect();
-    let item = Item { name: None, pairs };
-    let quota = Quota::new("ratelimit", item.number("remaining")?);
-    Some(with(quota, item.number("limit"), item.number("reset"), now))
-}
-
-fn triple(headers: &HeaderMap, bucket: &str, names: [&str; 3], now: SystemTime) -> Option<Quota> {
-    // The limit may be followed by policies: `100, 100;w=60`.
-    let first = |name| items(headers, name).next()?.name.and_then(number);
-    let [limit, remaining, reset] = names.map(first);
-    Some(with(Quota::new(bucket, remaining?), limit, reset, now))
-}
-
-fn with(quota: Quota, limit: Option<u64>, reset: Option<u64>, now: SystemTime) -> Quota {
-    let quota = limit.into_iter().fold(quota, Quota::of);
-    let resets_at = reset.and_then(|reset| match reset {
-        ..A_TIME => now.checked_add(Duration::from_secs(reset)),
-        A_TIME..IN_MILLISECONDS => UNIX_EPOCH.checked_add(Duration::from_secs(reset)),
-        IN_MILLISECONDS.. => UNIX_EPOCH.checked_add(Duration::from_millis(reset)),
-    });
-    resets_at.into_iter().fold(quota, Quota::until)
 }

@@ -154,14 +154,18 @@ impl Answer {
                 "has a status that is no answer",
             ));
         }
-        let members = members.map_err(|malformed| self.malformed(malformed, &redactor))?;
+        let quotas = self.quotas(&redactor);
+        let members = match members {
+            Ok(members) => members,
+            Err(malformed) => return Err(self.malformed(malformed, &redactor).with_quotas(quotas)),
+        };
         if members.access_token.is_nothing() && !members.error.is_nothing() {
             return Err(self.denied(&members, &redactor));
         }
-        let issued = issued(members, wanted, now, &redactor);
-        let mut reply = issued.map_err(|what| unusable(REPLY, self.status, what))?;
-        reply.quotas = self.quotas(&redactor);
-        Ok(reply)
+        match issued(members, wanted, now, &redactor) {
+            Ok(reply) => Ok(TokenReply { quotas, ..reply }),
+            Err(what) => Err(unusable(REPLY, self.status, what).with_quotas(quotas)),
+        }
     }
 
     /// Hides what was issued too, and what was sent in the address.

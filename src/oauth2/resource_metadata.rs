@@ -13,8 +13,9 @@ use super::scope;
 use super::transport::DynTransport;
 use super::url;
 use crate::challenge::Challenge;
-use crate::error::{BoxError, Error, Kind, Reply, quote};
+use crate::error::{BoxError, Error, Kind, Reply};
 use crate::gate::Origin;
+use crate::quote::quote;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 

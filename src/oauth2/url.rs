@@ -7,8 +7,9 @@ use http::Uri;
 use http::uri::Scheme;
 
 use super::discovery::Issuer;
-use crate::error::{Error, Kind, quote};
+use crate::error::{Error, Kind};
 use crate::origin::is_secure;
+use crate::quote::quote;
 #[cfg(feature = "fleet")]
 use crate::store_key::StoreKey;
 

@@ -168,13 +168,15 @@ impl Sealing {
         }
         match (self, *kind) {
             (Self::Sealed(ring), SEALED) => ring.open(key, value, rest),
+            (Self::Sealed(_), PLAIN) => Err(Unopened::WrongKind),
             #[cfg(feature = "file")]
             (Self::Plain, PLAIN) => {
                 let value = rest.strip_prefix(key.as_bytes());
                 let value = value.ok_or(Unopened::Corrupt)?;
                 Ok(Zeroizing::new(value.to_vec()))
             }
-            (_, SEALED | PLAIN) => Err(Unopened::WrongKind),
+            #[cfg(feature = "file")]
+            (Self::Plain, SEALED) => Err(Unopened::WrongKind),
             _ => Err(Unopened::UnknownVersion),
         }
     }

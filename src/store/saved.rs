@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::quota::Quota;
 use crate::source::DynTokenSource;
 use crate::token::{Expiry, Form, Token};
 
@@ -29,6 +30,18 @@ struct Written<'a> {
     end: Option<u64>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     scope: Option<Cow<'a, str>>,
+    /// What was left as it was issued, which others should heed as well.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    quotas: Vec<WrittenQuota<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenQuota<'a> {
+    #[serde(borrow)]
+    bucket: Cow<'a, str>,
+    limit: Option<u64>,
+    remaining: u64,
+    resets: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,10 +86,12 @@ pub(crate) fn write(token: &Token, requested: SystemTime) -> Option<Zeroizing<Ve
         requested: millis(requested),
         end: end(token, requested).map(millis),
         scope: token.scope().map(Cow::from),
+        quotas: token.quotas().iter().map(write_quota).collect(),
     };
     // As long as it can get: each byte takes at most six (`\u0000`). What a growing buffer leaves
     // behind isn't zeroized.
-    let room = 6 * (token.secret().len() + token.scope().map_or(0, str::len)) + 1024;
+    let texts = token.secret().len() + token.scope().map_or(0, str::len);
+    let room = 6 * texts + 512 * token.quotas().len() + 1024;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *bytes, &written).ok()?;
     (bytes.len() <= LONGEST).then_some(bytes)
@@ -119,7 +134,24 @@ pub(crate) fn read(written: &[u8], source: &dyn DynTokenSource) -> Result<SavedT
     if let Some(scope) = written.scope {
         token = token.with_scope(scope.as_ref());
     }
+    let token = token.with_quotas(written.quotas.iter().map(read_quota));
     Ok(SavedToken { token, requested })
+}
+
+fn write_quota(quota: &Quota) -> WrittenQuota<'_> {
+    WrittenQuota {
+        bucket: quota.bucket().into(),
+        limit: quota.limit(),
+        remaining: quota.remaining(),
+        resets: quota.resets_at().map(millis),
+    }
+}
+
+fn read_quota(written: &WrittenQuota<'_>) -> Quota {
+    let quota = Quota::new(&written.bucket, written.remaining);
+    let quota = written.limit.into_iter().fold(quota, Quota::of);
+    let resets_at = written.resets.and_then(time);
+    resets_at.into_iter().fold(quota, Quota::until)
 }
 
 fn millis(time: SystemTime) -> u64 {

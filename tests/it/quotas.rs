@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use tower_auth::login::JsonLogin;
+use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Error, Quota, Reason, Status, Token, TokenCache, TokenSource};
 use tracing::Level;
 
 use crate::log::listen;
 use crate::support::{Answering, Fetches, Hands, paused, settle, source};
-use crate::token_server::{SECRET, TokenServer};
+use crate::token_server::{ID, TokenServer, URL};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -203,21 +204,32 @@ async fn no_more_than_eight_buckets_are_kept_and_their_names_are_cut() {
     assert_eq!(Quota::new("a\nb\u{202e}", 1).bucket(), "a b ");
 }
 
+/// Also one that has in it what parts a header.
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_a_server_gives_a_bucket_for_a_name_is_not_shown() {
-    for secret in [SECRET, "issued"] {
+    for secret in [
+        "s3cr3t/of+the client",
+        "planted;remainder",
+        "planted,remainder",
+        "planted=remainder",
+    ] {
         let server = TokenServer::issuing()
             .with_header(
                 "auth0-client-quota-limit",
                 format!("b={secret};q=10;r=0;t=3540"),
             )
-            .with_header("ratelimit", format!("\"{secret}\";r=0;t=3540"));
+            .with_header(
+                "ratelimit",
+                format!("\"{secret}\";r=0;t=3540, \"issued\";r=0"),
+            );
         let (log, _listening) = listen();
-        let cache = TokenCache::new(server.client());
+        let source = ClientCredentials::with_transport(URL, ID, secret, server.transport());
+        let cache = TokenCache::new(source.unwrap());
         cache.token().await.unwrap();
         let text = format!("{:?} {:?}", cache.status(), log.all());
-        assert!(cache.status().quotas().len() == 2, "{text}");
-        assert!(!text.contains(secret), "{text}");
+        for part in ["s3cr3t", "planted", "remainder", "issued"] {
+            assert!(!text.contains(part), "{text}");
+        }
     }
 }
 
@@ -404,6 +416,8 @@ async fn a_bucket_that_is_full_again_before_the_refresh_puts_nothing_off() {
     ];
     for quota in soon {
         let mut held = Held::with([quota]).await;
+        held.asked_at(STALE - SECOND).await;
+        held.fetches.none().await;
         held.asked_at(STALE).await;
         assert_eq!(held.fetches.next().await.reason, Reason::Stale);
     }
@@ -531,26 +545,128 @@ async fn a_bucket_that_was_refilled_and_is_dry_again_is_another_spell() {
 
 #[cfg(feature = "fleet")]
 #[tokio::test(start_paused = true)]
-async fn what_another_process_has_fetched_was_not_spent_by_this_one() {
+async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_own() {
     use crate::shelf::Shelf;
     let (log, _listening) = listen();
     let shelf = Shelf::default();
-    let source = |_| async {
-        Ok(Token::bearer("token")?
-            .expires_in(HOUR)
-            .with_quotas([dry()]))
+    let full_again = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000);
+    let quota = dry().until(full_again);
+    let source = {
+        let quota = quota.clone();
+        move |_| {
+            let token = Token::bearer("token").map(|token| token.expires_in(HOUR));
+            let quota = quota.clone();
+            async move { Ok(token?.with_quotas([quota])) }
+        }
     };
-    shelf.process(source).token().await.unwrap();
+    let first = shelf.process(source.clone());
+    first.token().await.unwrap();
     let second = shelf.process(source);
     second.token().await.unwrap();
-    assert!(second.status().quotas().is_empty());
+    assert_eq!(second.status().quotas(), [quota]);
+    assert_eq!(second.status().refresh_at(), first.status().refresh_at());
+    let told = |log: &crate::log::Log| {
+        let all = log.all().into_iter();
+        all.filter(|line| line.message.contains("running dry"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&log).len(), 1);
     drop(second.refresh_now().await);
+    let [dry] = &told(&log)[..] else {
+        panic!("it isn't told, or twice");
+    };
+    assert_eq!(dry.value("tower_auth.quota.spent"), "forced 1");
+}
+
+/// A server that counts refusals too.
+#[tokio::test]
+async fn a_dry_bucket_that_is_told_with_an_error_puts_the_next_attempt_off_as_well() {
+    let mut held = Held::with([]).await;
+    held.hands.set(STALE);
+    held.cache.token().await.unwrap();
+    let refused = Error::other("too many").with_quotas([dry()]);
+    held.fetches.next().await.answer(Err(refused));
+    settle().await;
+    held.asked_at(LATE - SECOND).await;
+    held.fetches.none().await;
+    held.asked_at(LATE).await;
+    assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+}
+
+#[tokio::test]
+async fn a_fleet_whose_bucket_stays_dry_does_not_come_all_at_the_last_moment() {
+    let mut refreshes = Vec::new();
+    for _ in 0..50 {
+        let hands = Hands::default();
+        let token = Token::bearer("token").unwrap();
+        let token = token.expires_in(HOUR).with_quotas([dry()]);
+        let source = Answering::new(move |_| Ok(token.clone()));
+        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+        cache.token().await.unwrap();
+        let start = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        refreshes.push(
+            cache
+                .status()
+                .refresh_at()
+                .unwrap()
+                .duration_since(start)
+                .unwrap(),
+        );
+    }
+    refreshes.sort_unstable();
+    // With half of the last 30 s left at least, for one fetch.
+    assert!(
+        refreshes[0] >= LATE && refreshes[49] <= EXPIRED - 15 * SECOND,
+        "{refreshes:?}"
+    );
+    assert!(refreshes[45] - refreshes[5] > 2 * SECOND, "{refreshes:?}");
+}
+
+#[tokio::test]
+async fn of_a_bucket_that_stands_twice_the_first_counts() {
+    let (log, _listening) = listen();
+    let mut held = Held::with([dry(), Quota::new("client/per_day", 10).of(10)]).await;
+    assert_eq!(held.cache.status().quotas(), [dry()]);
+    let token = held.cache.token().await.unwrap();
+    held.cache.reject(&token);
+    held.is_issued("first", [dry(), Quota::new("client/per_day", 10).of(10)])
+        .await;
     let all = log.all().into_iter();
-    let told: Vec<_> = all
-        .filter(|line| line.message.contains("running dry"))
-        .collect();
-    assert_eq!(told.len(), 2);
-    assert_eq!(told[1].value("tower_auth.quota.spent"), "forced 1");
+    assert_eq!(
+        all.filter(|line| line.message.contains("running dry"))
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_over_a_cache_tells_no_spell_a_second_time() {
+    let (log, _listening) = listen();
+    let source = Answering::new(|_| Ok(Token::bearer("token")?.with_quotas([dry()])));
+    let below = paused(source).build();
+    paused(below).build().token().await.unwrap();
+    let all = log.all().into_iter();
+    assert_eq!(
+        all.filter(|line| line.message.contains("running dry"))
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_token_says_what_is_left_all_the_same() {
+    for body in [
+        "<html>",
+        "{}",
+        r#"{"access_token":"token","token_type":"mac"}"#,
+    ] {
+        let server = TokenServer::new(200, body).with_header("x-ratelimit-remaining", "3");
+        assert_eq!(
+            shown(server).await,
+            [(String::from("x-ratelimit"), None, 3, None)],
+            "{body}"
+        );
+    }
 }
 
 #[cfg(feature = "metrics")]

@@ -271,3 +271,59 @@ async fn a_token_that_is_too_long_for_any_header_is_not_shared() {
     assert!(told);
     assert_eq!(shelf.calls(), ["load", "lease", "load", "release"]);
 }
+
+#[cfg(feature = "file")]
+mod of_files_that_are_not_sealed {
+    use std::fs;
+
+    use tower_auth::{FileStore, StoreKey, TokenCache, TokenSource};
+
+    use super::*;
+
+    fn process(folder: &std::path::Path, key: StoreKey, source: impl TokenSource) -> TokenCache {
+        let fleet = Fleet::unsealed(FileStore::new(folder)).key(key);
+        TokenCache::builder(source).fleet(fleet).unwrap().build()
+    }
+
+    #[tokio::test]
+    async fn they_hold_the_token_and_are_good_for_their_key_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("tokens");
+        let first = process(&folder, key(), Counting::lasting(HOUR));
+        first.token().await.unwrap();
+        let path = |key: &StoreKey| folder.join(format!("{}.token", key.to_text()));
+        let kept = fs::read(path(&key())).unwrap();
+        assert!(String::from_utf8_lossy(&kept).contains("token-1"));
+        let second = process(&folder, key(), Answering::new(|_| panic!("it is there")));
+        assert_eq!(second.token().await.unwrap().secret(), "token-1");
+
+        let other = key().with("audience", "elsewhere");
+        fs::copy(path(&key()), path(&other)).unwrap();
+        let other = process(&folder, other, Answering::new(|_| Token::bearer("its own")));
+        assert_eq!(other.token().await.unwrap().secret(), "its own");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_sealed_is_none_to_who_does_not_seal_and_the_other_way_round() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("tokens");
+        let sealed = Fleet::new(FileStore::new(&folder), keyring()).key(key());
+        let sealing = |source| {
+            TokenCache::builder(source)
+                .fleet(sealed.clone())
+                .unwrap()
+                .build()
+        };
+        sealing(Counting::lasting(HOUR)).token().await.unwrap();
+        let plain = process(&folder, key(), Answering::new(|_| Token::bearer("plain")));
+        assert_eq!(plain.token().await.unwrap().secret(), "plain");
+        assert_eq!(
+            sealing(Counting::lasting(HOUR))
+                .token()
+                .await
+                .unwrap()
+                .secret(),
+            "token-1"
+        );
+    }
+}

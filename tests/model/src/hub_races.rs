@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::flight::{Flight, Lost, Pilot};
 use crate::freshness::{Held, Windows};
 use crate::hub::Hub;
-use crate::state::{Answer, Fetched, Limits, Machine, Outcome, TakeOff, Verdict};
+use crate::state::{Answer, Limits, Machine, Outcome, TakeOff, Verdict};
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
 use crate::token::Token;
 

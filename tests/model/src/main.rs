@@ -60,6 +60,9 @@ mod present;
 #[path = "../../../src/quota.rs"]
 mod quota;
 #[allow(dead_code)]
+#[path = "../../../src/quote.rs"]
+mod quote;
+#[allow(dead_code)]
 #[path = "../../../src/setback.rs"]
 mod setback;
 #[allow(dead_code)]
