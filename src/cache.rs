@@ -3,6 +3,8 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
+#[cfg(feature = "tenants")]
+use std::{sync::Weak, time::Duration};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -184,6 +186,23 @@ impl TokenCache {
             }
             Err(_) => closing.skip(),
         }
+    }
+
+    /// The cache again, as long as somebody uses it: has a handle, waits for a token or fetches one.
+    #[cfg(feature = "tenants")]
+    pub(crate) fn upgrade(shared: &Weak<Shared>) -> Option<Self> {
+        shared.upgrade().map(|shared| Self { shared })
+    }
+
+    #[cfg(feature = "tenants")]
+    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.shared)
+    }
+
+    /// The most that a fetch takes.
+    #[cfg(feature = "tenants")]
+    pub(crate) fn fetch_timeout(&self) -> Duration {
+        self.shared.limits.fetch_timeout
     }
 
     #[inline]

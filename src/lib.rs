@@ -47,6 +47,7 @@
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
 //! | `file` | [`oauth2::RefreshTokenFile`] |
+//! | `tenants` | `Tenants`: a cache for each tenant, scope or origin, behind one layer |
 //! | `cookies` | [`login::Session`] |
 //! | `dpop` | [`oauth2::DpopKey`]: tokens that are bound to a key |
 //! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
@@ -120,6 +121,9 @@ mod service;
 
 mod layer;
 
+#[cfg(feature = "tenants")]
+mod tenants;
+
 // Floor 4: ready-made sources.
 pub mod oauth2;
 
@@ -150,6 +154,9 @@ pub use settings::TokenCacheBuilder;
 pub use source::{Reason, TokenSource};
 pub use status::{Phase, Status};
 pub use step_up::StepUpChallenge;
+#[cfg(feature = "tenants")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tenants")))]
+pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, TenantsLayer};
 pub use token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.
