@@ -33,7 +33,10 @@ impl Origin {
     /// Where a request goes; `None` if it doesn't say, as when its URI is only a path.
     ///
     /// As the key of `Tenants` (feature `tenants`) it gives each origin a credential of its own.
-    pub fn of(request: &impl AuthRequest) -> Option<Self> {
+    pub fn of<Req>(request: &Req) -> Option<Self>
+    where
+        Req: AuthRequest,
+    {
         let (scheme, host) = (request.scheme()?, request.host()?);
         Some(Self {
             scheme: scheme.to_ascii_lowercase(),

@@ -65,6 +65,8 @@ mod signed_jwt;
 mod signing_key;
 mod step_up;
 mod support;
+#[cfg(feature = "tenants")]
+mod tenants;
 mod token_exchange;
 mod token_reply;
 mod token_server;
