@@ -1,7 +1,7 @@
 //! What all handles to one token share.
 
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -26,7 +26,8 @@ pub(crate) struct Shared {
     pub(crate) keeps_fresh: bool,
     pub(crate) events: Events,
     pub(crate) hub: Hub,
-    pub(crate) changes: watch::Sender<Status>,
+    /// Made for whoever is the first to watch: it takes as much memory as all the rest.
+    pub(crate) changes: OnceLock<watch::Sender<Status>>,
     /// The task of the latest flight, and that of the timer.
     pub(crate) flight: Task,
     pub(crate) keeper: Task,
@@ -69,11 +70,22 @@ impl Shared {
         result
     }
 
+    /// A channel that tells of changes. It holds what it was told last, which is as old as the last time
+    /// that anybody watched.
+    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+        let changes = self
+            .changes
+            .get_or_init(|| watch::Sender::new(self.status()));
+        changes.subscribe()
+    }
+
     /// Shows the state as it is. Not under its lock: whoever watches is woken here.
     pub(crate) fn publish(&self) {
         self.gauge();
-        if self.changes.receiver_count() > 0 {
-            show(&self.changes, self.status());
+        if let Some(changes) = self.changes.get()
+            && changes.receiver_count() > 0
+        {
+            show(changes, self.status());
         }
     }
 
