@@ -9,6 +9,12 @@ pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     jitter: bool,
+    /// Made by the first failure: a cache where all goes well takes no memory for it.
+    series: Option<Box<Series>>,
+}
+
+/// The delays of failures in a row.
+struct Series {
     delays: ExponentialBackoff,
     /// The next one, if it was drawn already.
     due: Option<Duration>,
@@ -22,15 +28,16 @@ impl Backoff {
             first,
             longest,
             jitter,
-            delays: delays(first, longest, jitter),
-            due: None,
+            series: None,
         }
     }
 
     /// The delay after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
-        let drawn = self.due.take().or_else(|| self.delays.next());
-        drawn.unwrap_or(self.longest).min(self.longest)
+        let longest = self.longest;
+        let series = self.series();
+        let drawn = series.due.take().or_else(|| series.delays.next());
+        drawn.unwrap_or(longest).min(longest)
     }
 
     /// The same, if it comes to less than `limit`; else `limit`, and the next failure has the delay
@@ -40,14 +47,21 @@ impl Backoff {
         if delay < limit {
             return delay;
         }
-        self.due = Some(delay);
+        self.series().due = Some(delay);
         limit
     }
 
     /// Something went well: the next delay is the first again.
     pub(crate) fn reset(&mut self) {
-        self.delays = delays(self.first, self.longest, self.jitter);
-        self.due = None;
+        self.series = None;
+    }
+
+    fn series(&mut self) -> &mut Series {
+        let (first, longest, jitter) = (self.first, self.longest, self.jitter);
+        self.series.get_or_insert_with(|| {
+            let delays = delays(first, longest, jitter);
+            Box::new(Series { delays, due: None })
+        })
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+#[cfg(feature = "tenants")]
+use std::{sync::Weak, time::Duration};
 
 #[cfg(feature = "fleet")]
 use secrecy::SecretString;
@@ -153,9 +155,8 @@ impl TokenCache {
     /// # Ok(()) }
     /// ```
     pub fn subscribe(&self) -> watch::Receiver<Status> {
-        let mut receiver = self.shared.changes.subscribe();
-        // What it holds is as old as the last time that anybody watched. What it holds from the
-        // start is no change.
+        let mut receiver = self.shared.watch();
+        // What it holds from the start is no change.
         self.shared.publish();
         receiver.mark_unchanged();
         receiver
@@ -188,6 +189,23 @@ impl TokenCache {
             }
             Err(_) => closing.skip(),
         }
+    }
+
+    /// The cache again, as long as somebody uses it: has a handle, waits for a token or fetches one.
+    #[cfg(feature = "tenants")]
+    pub(crate) fn upgrade(shared: &Weak<Shared>) -> Option<Self> {
+        shared.upgrade().map(|shared| Self { shared })
+    }
+
+    #[cfg(feature = "tenants")]
+    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.shared)
+    }
+
+    /// The most that a fetch takes.
+    #[cfg(feature = "tenants")]
+    pub(crate) fn fetch_timeout(&self) -> Duration {
+        self.shared.limits.fetch_timeout
     }
 
     #[inline]
@@ -285,9 +303,6 @@ impl TokenSource for TokenCache {
 impl TokenCacheBuilder {
     /// The cache.
     pub fn build(self) -> TokenCache {
-        let hub = Hub::new(self.limits);
-        let now = self.clock.now();
-        let (changes, _) = watch::channel(hub.look(|machine| machine.status(now)));
         TokenCache {
             shared: Arc::new(Shared {
                 place: self.source.place(),
@@ -300,8 +315,8 @@ impl TokenCacheBuilder {
                 close_timeout: self.close_timeout,
                 keeps_fresh: self.keeps_fresh,
                 events: Events::new(self.name),
-                hub,
-                changes,
+                hub: Hub::new(self.limits),
+                changes: OnceLock::new(),
                 flight: Task::default(),
                 keeper: Task::default(),
             }),

@@ -169,6 +169,9 @@ impl InFlight {
             Err(error) => Err(error.clone()),
         };
         let waiters = take_off.pilot.land(outcome);
+        if let Some(id) = tokio::task::try_id() {
+            shared.flight.done(id);
+        }
         shared.events.landed(&Landing {
             reason: take_off.reason,
             duration: attempted.duration,

@@ -30,6 +30,21 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Where a request goes; `None` if it doesn't say, as when its URI is only a path.
+    ///
+    /// As the key of `Tenants` (feature `tenants`) it gives each origin a credential of its own.
+    pub fn of<Req>(request: &Req) -> Option<Self>
+    where
+        Req: AuthRequest,
+    {
+        let (scheme, host) = (request.scheme()?, request.host()?);
+        Some(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            host: host.to_ascii_lowercase(),
+            port: request.port().or_else(|| default_port(scheme))?,
+        })
+    }
+
     /// As a [`Target`](crate::present::Target) has it.
     #[cfg(feature = "cookies")]
     pub(crate) fn as_text(&self) -> String {

@@ -26,7 +26,7 @@ pub(crate) fn ensure(shared: &Arc<Shared>) {
     }
     if let Ok(runtime) = Handle::try_current() {
         shared.keeper.ensure(|| {
-            let keeper = keep(Arc::downgrade(shared), shared.changes.subscribe());
+            let keeper = keep(Arc::downgrade(shared), shared.watch());
             runtime.spawn(keeper).abort_handle()
         });
     }

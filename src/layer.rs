@@ -137,6 +137,12 @@ impl AuthLayer {
         self.edit(|policy| policy.judge.without_challenge = retry)
     }
 
+    /// The same settings over another cache.
+    #[cfg(feature = "tenants")]
+    pub(crate) fn over(self, cache: TokenCache) -> Self {
+        self.edit(|policy| policy.cache = cache)
+    }
+
     /// Settings are changed on a copy: services made before keep theirs.
     fn edit(mut self, change: impl FnOnce(&mut Policy)) -> Self {
         change(Arc::make_mut(&mut self.policy));

@@ -46,9 +46,10 @@
 //! | `hyper` | `hyper::body::Incoming` as a request body |
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
-//! | `fleet` | [`TokenStore`]: tokens that processes share, and [`MemoryStore`] |
+//! | `fleet` | [`Fleet`]: processes that share a token, by a [`TokenStore`]; [`MemoryStore`] |
 //! | `file` | [`FileStore`] (so `fleet` too), [`oauth2::RefreshTokenFile`] |
 //! | `redis` | [`RedisStore`] (so `fleet` too) |
+//! | `tenants` | `Tenants`: a cache for each tenant, scope or origin, behind one layer |
 //! | `cookies` | [`login::Session`] |
 //! | `dpop` | [`oauth2::DpopKey`]: tokens that are bound to a key |
 //! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
@@ -138,6 +139,9 @@ mod service;
 
 mod layer;
 
+#[cfg(feature = "tenants")]
+mod tenants;
+
 // Floor 4: ready-made sources.
 pub mod oauth2;
 
@@ -179,6 +183,9 @@ pub use store::{Keyring, Lease, MemoryStore, TokenStore};
 pub use store::{RedisConnection, RedisStore};
 #[cfg(feature = "fleet")]
 pub use store_key::StoreKey;
+#[cfg(feature = "tenants")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tenants")))]
+pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, TenantsLayer};
 pub use token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.

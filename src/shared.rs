@@ -1,10 +1,11 @@
 //! What all handles to one token share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::mem;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, Id};
 
 use crate::clock::{Clock, Moment};
 use crate::events::Events;
@@ -30,7 +31,8 @@ pub(crate) struct Shared {
     pub(crate) keeps_fresh: bool,
     pub(crate) events: Events,
     pub(crate) hub: Hub,
-    pub(crate) changes: watch::Sender<Status>,
+    /// Made for whoever is the first to watch: it takes as much memory as all the rest.
+    pub(crate) changes: OnceLock<watch::Sender<Status>>,
     /// The task of the latest flight, and that of the timer.
     pub(crate) flight: Task,
     pub(crate) keeper: Task,
@@ -39,7 +41,18 @@ pub(crate) struct Shared {
 /// A task that others may end.
 #[derive(Default)]
 pub(crate) struct Task {
-    handle: Mutex<Option<AbortHandle>>,
+    latest: Mutex<Latest>,
+}
+
+/// What is known of the latest task. A handle holds on to the memory of its task, which is more than
+/// that of a token, and a cache may be idle for hours: it is let go as soon as there is nothing to end.
+#[derive(Default)]
+enum Latest {
+    #[default]
+    None,
+    Runs(AbortHandle),
+    /// It was done before whoever started it could say so.
+    Done(Id),
 }
 
 impl Shared {
@@ -70,11 +83,22 @@ impl Shared {
         result
     }
 
+    /// A channel that tells of changes. It holds what it was told last, which is as old as the last time
+    /// that anybody watched.
+    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+        let changes = self
+            .changes
+            .get_or_init(|| watch::Sender::new(self.status()));
+        changes.subscribe()
+    }
+
     /// Shows the state as it is. Not under its lock: whoever watches is woken here.
     pub(crate) fn publish(&self) {
         self.gauge();
-        if self.changes.receiver_count() > 0 {
-            show(&self.changes, self.status());
+        if let Some(changes) = self.changes.get()
+            && changes.receiver_count() > 0
+        {
+            show(changes, self.status());
         }
     }
 
@@ -116,27 +140,48 @@ fn show(changes: &watch::Sender<Status>, mut status: Status) {
 impl Task {
     /// Remembers a task in the place of the one before, which goes on.
     pub(crate) fn set(&self, handle: AbortHandle) {
-        *self.lock() = Some(handle);
+        let mut latest = self.lock();
+        let next = match &*latest {
+            Latest::Done(id) if *id == handle.id() => Latest::None,
+            _ => Latest::Runs(handle),
+        };
+        let before = mem::replace(&mut *latest, next);
+        drop(latest);
+        drop(before);
+    }
+
+    /// Says that a task has nothing left to be ended for. One that is older than the latest says
+    /// nothing of that.
+    pub(crate) fn done(&self, id: Id) {
+        let mut latest = self.lock();
+        let before = match &*latest {
+            Latest::Runs(handle) if handle.id() != id => return,
+            Latest::Runs(_) => mem::take(&mut *latest),
+            Latest::None | Latest::Done(_) => mem::replace(&mut *latest, Latest::Done(id)),
+        };
+        drop(latest);
+        drop(before);
     }
 
     /// Starts a task unless one is running. Under the lock, so that two who see to it at once start
     /// one: a task whose end takes this lock must not be started here.
     pub(crate) fn ensure(&self, start: impl FnOnce() -> AbortHandle) {
-        let mut handle = self.lock();
-        if handle.as_ref().is_none_or(AbortHandle::is_finished) {
-            *handle = Some(start());
+        let mut latest = self.lock();
+        let runs = matches!(&*latest, Latest::Runs(handle) if !handle.is_finished());
+        if !runs {
+            *latest = Latest::Runs(start());
         }
     }
 
     pub(crate) fn abort(&self) {
-        let handle = self.lock().take();
-        if let Some(handle) = handle {
+        let latest = mem::take(&mut *self.lock());
+        if let Latest::Runs(handle) = latest {
             handle.abort();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<AbortHandle>> {
-        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,5 +214,28 @@ mod tests {
         assert!(watcher.has_changed().is_ok_and(|has_changed| has_changed));
         show(&changes, earlier);
         assert_eq!(watcher.borrow_and_update().phase(), Phase::Closed);
+    }
+    /// Whoever starts a task learns of it only when it runs, and it may be done by then.
+    #[tokio::test]
+    async fn a_task_that_is_done_is_let_go_whenever_it_says_so() {
+        let tasks = Task::default();
+        let [first, second] = [0; 2].map(|_| tokio::spawn(std::future::ready(())).abort_handle());
+        let holds = |handle: &AbortHandle| match &*tasks.lock() {
+            Latest::Runs(held) => held.id() == handle.id(),
+            Latest::None | Latest::Done(_) => false,
+        };
+        tasks.set(first.clone());
+        assert!(holds(&first));
+        tasks.done(first.id());
+        assert!(!holds(&first));
+
+        tasks.done(second.id());
+        tasks.set(second.clone());
+        assert!(!holds(&second));
+
+        // An older one that is done at last says nothing of the latest.
+        tasks.set(second.clone());
+        tasks.done(first.id());
+        assert!(holds(&second));
     }
 }

@@ -84,6 +84,8 @@ mod store_contract;
 mod store_file;
 mod store_redis;
 mod support;
+#[cfg(feature = "tenants")]
+mod tenants;
 mod token_exchange;
 mod token_reply;
 mod token_server;
