@@ -17,7 +17,7 @@ use crate::Scenario;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::flight::{Flight, Lost, Pilot};
-use crate::freshness::{Held, Windows};
+use crate::freshness::{Fetched, FetchedBy, Held, Windows};
 use crate::hub::Hub;
 use crate::state::{Answer, Limits, Machine, Outcome, TakeOff, Verdict};
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
@@ -302,6 +302,7 @@ fn land(hub: &Hub, pilot: Pilot<Outcome>, fetched: Result<Token, Error>, now: Mo
     let fetched = fetched.map(|token| Fetched {
         token,
         requested: now,
+        by: FetchedBy::ThisProcess,
     });
     let (outcome, _) = hub.transition(|machine| machine.land(&pilot, fetched, now));
     pilot.land(outcome);

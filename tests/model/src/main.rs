@@ -52,11 +52,13 @@ mod hub;
 #[allow(dead_code)]
 #[path = "../../../src/latch.rs"]
 mod latch;
+#[allow(dead_code)]
 #[path = "../../../src/ledger.rs"]
 mod ledger;
 #[allow(dead_code)]
 #[path = "../../../src/present.rs"]
 mod present;
+#[allow(dead_code)]
 #[path = "../../../src/quota.rs"]
 mod quota;
 #[allow(dead_code)]
