@@ -36,9 +36,9 @@ pub(crate) struct Hour {
 }
 
 impl Hour {
-    /// As many as one process needs: tokens are refreshed when three quarters of their time are over, a
-    /// little later by lot, and one is refused.
-    pub(crate) const NEEDED: u64 = HOUR.as_secs() / (LIFETIME.as_secs() * 3 / 4) + 2;
+    /// The most that one process needs: the first, and one whenever three quarters of a token's time are
+    /// over. The refusal comes in the place of one of those, for with it that time begins anew.
+    pub(crate) const NEEDED: u64 = 1 + HOUR.as_secs() / (LIFETIME.as_secs() * 3 / 4);
 
     /// How often each process asks the store for each token.
     pub(crate) fn operations_each(&self) -> f64 {
@@ -99,9 +99,14 @@ async fn process(cache: TokenCache, start: Instant) -> Result<(), Error> {
         cache.accept(&refused);
         cache.reject(&refused);
     }
-    drop(cache.token().await?);
+    let newer = cache.token().await?;
+    if newer.secret() == refused.secret() && is_of_before(&cache, start) {
+        return Err(Error::other(
+            "a process goes on with a token that was refused",
+        ));
+    }
     sleep_until(start + HOUR).await;
-    Ok(())
+    cache.token().await.map(drop)
 }
 
 /// Whether the token in hand was issued before the refusal: newer ones are good.

@@ -16,35 +16,43 @@ const FETCH: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub(crate) struct Counter {
     start: Instant,
-    seconds: Arc<Mutex<BTreeMap<u64, u64>>>,
+    counted: Arc<Mutex<Counted>>,
+}
+
+#[derive(Default)]
+struct Counted {
+    total: u64,
+    by_second: BTreeMap<u64, u64>,
 }
 
 impl Counter {
     pub(crate) fn new(start: Instant) -> Self {
         Self {
             start,
-            seconds: Arc::default(),
+            counted: Arc::default(),
         }
     }
 
     /// Counts one, and returns how many there are.
     fn count(&self) -> u64 {
-        let mut seconds = self.lock();
-        *seconds.entry(self.start.elapsed().as_secs()).or_default() += 1;
-        seconds.values().sum()
+        let mut counted = self.lock();
+        counted.total += 1;
+        let second = self.start.elapsed().as_secs();
+        *counted.by_second.entry(second).or_default() += 1;
+        counted.total
     }
 
     pub(crate) fn total(&self) -> u64 {
-        self.lock().values().sum()
+        self.lock().total
     }
 
     /// The most in one second.
     pub(crate) fn peak(&self) -> u64 {
-        self.lock().values().copied().max().unwrap_or(0)
+        self.lock().by_second.values().copied().max().unwrap_or(0)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
-        self.seconds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
