@@ -189,6 +189,6 @@ pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, 
 pub use token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.
-#[cfg(all(doctest, feature = "reqwest"))]
+#[cfg(all(doctest, feature = "reqwest", feature = "tenants"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -92,7 +92,7 @@ fi
 say "examples, against servers they start themselves"
 for example in quickstart hyper_client reqwest_client tonic_client axum_proxy \
   api_key json_login refresh_token session dpop discovery protected_resource \
-  service_account private_key_jwt token_exchange mtls login_cli device_login step_up fleet; do
+  service_account private_key_jwt token_exchange mtls login_cli device_login step_up fleet tenants; do
   echo "-- $example"
   cargo run --locked --quiet --all-features --example "$example"
 done

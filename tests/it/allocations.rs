@@ -261,3 +261,29 @@ fn memory_of_a_waiting_caller() {
         fetches.none().await;
     });
 }
+
+/// Of this the half is the cache itself. A landed fetch that held on to its task would be as much again.
+#[cfg(feature = "tenants")]
+#[test]
+#[allow(clippy::print_stdout, reason = "a figure to look at")]
+fn memory_of_an_idle_tenant_with_a_token_in_hand() {
+    const TENANTS: usize = 2_000;
+    const MOST: i64 = 1_400;
+
+    let tenants = tower_auth::Tenants::new(|_: &usize| {
+        Ok(AuthLayer::new(|_| ready(Token::bearer("secret"))))
+    });
+    let runtime = crate::support::runtime();
+    let info = measure(|| {
+        runtime.block_on(async {
+            for tenant in 0..TENANTS {
+                let tenant = tenants.get(&tenant).unwrap();
+                tenant.cache().token().await.unwrap();
+            }
+        });
+    });
+    assert_eq!(tenants.len(), TENANTS);
+    let each = info.bytes_current / i64::try_from(TENANTS).unwrap();
+    println!("{each} bytes for each idle tenant");
+    assert!((1..=MOST).contains(&each), "{each} bytes");
+}

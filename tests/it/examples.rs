@@ -184,6 +184,20 @@ async fn json_login_logs_in_once_and_refreshes_twice() {
     run.leaks_nothing(&["for-loopback-only", "access-"]);
 }
 
+#[cfg(feature = "tenants")]
+#[tokio::test]
+async fn tenants_are_in_nobodys_way_and_take_little_memory() {
+    let run = example("tenants").run().await;
+    run.succeeded();
+    assert!(run.line("tenant-1").contains("100 requests served"));
+    assert!(run.line("refuses:").contains("`invalid_client`"));
+    assert!(run.line("hangs:").ends_with("still waits, alone"));
+    let line = run.line("100000 idle tenants");
+    let bytes = line.split(' ').rev().nth(2).unwrap();
+    assert!(bytes.parse::<usize>().unwrap() < 1_400, "{line}");
+    run.leaks_nothing(&[support::CLIENT_SECRET, "issued to"]);
+}
+
 #[cfg(feature = "file")]
 #[tokio::test]
 async fn refresh_token_goes_on_where_the_last_run_ended_until_a_login_is_needed() {
