@@ -14,10 +14,16 @@ const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(crate) struct Ledger {
+    spent: Spent,
+    /// Boxed, for most servers say nothing of quotas, and there may be a great many caches.
+    known: Option<Box<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
     quotas: Arc<[Quota]>,
     /// The buckets that were found dry, and until when that is no news.
     told: Vec<(Arc<str>, Option<SystemTime>)>,
-    spent: Spent,
     /// Those that have turned dry, to be told.
     dry: Vec<Dry>,
 }
@@ -43,8 +49,9 @@ pub(crate) struct Dry {
 }
 
 impl Ledger {
-    pub(crate) fn quotas(&self) -> &Arc<[Quota]> {
-        &self.quotas
+    pub(crate) fn quotas(&self) -> Arc<[Quota]> {
+        let known = self.known.as_ref();
+        known.map_or_else(Arc::default, |known| Arc::clone(&known.quotas))
     }
 
     /// The source was asked.
@@ -58,18 +65,38 @@ impl Ledger {
     /// What another process was told, who tells it on.
     pub(crate) fn hear(&mut self, quotas: &Arc<[Quota]>) {
         if !quotas.is_empty() {
-            self.quotas = Arc::clone(quotas);
+            self.known.get_or_insert_default().quotas = Arc::clone(quotas);
         }
     }
 
     /// What an answer said of the quotas; nothing, if it said nothing. Those that are dry and were
     /// not before, or have been refilled meanwhile, are to be told.
     pub(crate) fn note(&mut self, quotas: &Arc<[Quota]>, now: Moment) {
-        if quotas.is_empty() {
-            return;
+        if !quotas.is_empty() {
+            let known = self.known.get_or_insert_default();
+            known.note(quotas, self.spent, now.wall());
         }
-        self.hear(quotas);
+    }
+
+    pub(crate) fn turned_dry(&mut self) -> Vec<Dry> {
+        let known = self.known.as_mut();
+        known.map_or_else(Vec::new, |known| std::mem::take(&mut known.dry))
+    }
+
+    /// For how long a refresh had better be put off: until what is dry is full again. `None` if nothing
+    /// is, and [`Duration::MAX`] if it isn't known until when.
+    pub(crate) fn dry_for(&self, now: Moment) -> Option<Duration> {
         let now = now.wall();
+        let quotas = self.known.as_ref()?.quotas.iter();
+        let dry = quotas.filter(|quota| is_dry(quota, now));
+        dry.map(|quota| left(quota, now).unwrap_or(Duration::MAX))
+            .max()
+    }
+}
+
+impl Known {
+    fn note(&mut self, quotas: &Arc<[Quota]>, spent: Spent, now: SystemTime) {
+        self.quotas = Arc::clone(quotas);
         self.told.retain(|(bucket, until)| {
             let is_over = until.is_some_and(|until| until <= now);
             let is_full = |quota: &Quota| *quota.bucket() == **bucket && !quota.is_running_dry();
@@ -87,22 +114,9 @@ impl Ledger {
             self.dry.push(Dry {
                 quota: quota.clone(),
                 resets_in: left(quota, now),
-                spent: self.spent,
+                spent,
             });
         }
-    }
-
-    pub(crate) fn turned_dry(&mut self) -> Vec<Dry> {
-        std::mem::take(&mut self.dry)
-    }
-
-    /// For how long a refresh had better be put off: until what is dry is full again. `None` if nothing
-    /// is, and [`Duration::MAX`] if it isn't known until when.
-    pub(crate) fn dry_for(&self, now: Moment) -> Option<Duration> {
-        let now = now.wall();
-        let dry = self.quotas.iter().filter(|quota| is_dry(quota, now));
-        dry.map(|quota| left(quota, now).unwrap_or(Duration::MAX))
-            .max()
     }
 }
 

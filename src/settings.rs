@@ -32,7 +32,7 @@ use crate::state::Limits;
 pub struct TokenCacheBuilder {
     pub(crate) source: Box<dyn DynTokenSource>,
     #[cfg(feature = "fleet")]
-    pub(crate) member: Option<Member>,
+    pub(crate) member: Option<Box<Member>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) attempts: u32,
@@ -76,7 +76,7 @@ impl TokenCacheBuilder {
     #[cfg(feature = "fleet")]
     #[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
     pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
-        self.member = Some(Member::new(fleet, &*self.source)?);
+        self.member = Some(Box::new(Member::new(fleet, &*self.source)?));
         Ok(self)
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     pub(crate) source: Box<dyn DynTokenSource>,
     /// What it shares with other processes, if it does.
     #[cfg(feature = "fleet")]
-    pub(crate) member: Option<Member>,
+    pub(crate) member: Option<Box<Member>>,
     pub(crate) place: Place,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,

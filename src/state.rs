@@ -461,7 +461,7 @@ impl Machine {
 
     #[cfg(feature = "metrics")]
     pub(crate) fn quotas(&self) -> Arc<[Quota]> {
-        Arc::clone(self.ledger.quotas())
+        self.ledger.quotas()
     }
 
     /// How many changes there were so far.
@@ -507,7 +507,7 @@ impl Machine {
             failures: self.setbacks.count(),
             next_attempt_at: setback.map(|setback| setback.until.wall()),
             latched_until: latched.map(Moment::wall),
-            quotas: Arc::clone(self.ledger.quotas()),
+            quotas: self.ledger.quotas(),
             is_over: matches!(self.state, State::Closed(End::Over)),
         }
     }
