@@ -475,6 +475,7 @@ async fn a_tenant_who_went_and_was_closed_by_hand_is_not_found_again() {
     put_out(&tenants).await;
     handle.close().await;
     let again = kept(&tenants, "slow");
+    assert_eq!(again.status().phase(), Phase::Empty);
     fetches
         .issued(&again, "token", Duration::from_secs(3600))
         .await;
