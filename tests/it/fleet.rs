@@ -100,6 +100,23 @@ async fn a_stale_token_is_refreshed_by_one_process_and_the_others_take_the_newer
     assert_eq!(source.issued(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_process_that_is_stale_itself_is_no_refresh() {
+    let shelf = Shelf::default();
+    let source = Answering::new(|attempt| {
+        let lifetime = if attempt == 2 { 27 * MINUTE } else { HOUR };
+        Ok(Token::bearer(format!("token-{attempt}"))?.expires_in(lifetime))
+    });
+    let processes = [(); 2].map(|()| shelf.process(source.clone()));
+    all_ask(&processes, 1).await;
+    sleep(30 * MINUTE).await;
+    processes[1].refresh_now().await.unwrap();
+    sleep(26 * MINUTE).await;
+    processes[0].token().await.unwrap();
+    settle().await;
+    assert_eq!(secret(&processes[0]).await, "token-3");
+}
+
 /// From when on a token is stale is drawn by lot, and by another it might be fresh.
 #[tokio::test(start_paused = true)]
 async fn a_stale_token_is_not_taken_for_its_own_refresh() {
