@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 /// (SHA-256) and no value. Whoever sees the key can try what it may have been made of, so a value
 /// that is secret should be one that can't be guessed.
 ///
-/// Sources that know it make their own ;
+/// Sources that know it make their own ([`TokenSource::store_key`](crate::TokenSource::store_key));
 /// for a closure it is made by hand.
 ///
 /// # Example

@@ -11,7 +11,7 @@ use tower_auth::oauth2::{
 use tower_auth::{StoreKey, TokenCache, TokenSource};
 
 use crate::support::Counting;
-use crate::token_server::TokenServer;
+use crate::token_server::{ID, SECRET, TokenServer, URL};
 
 /// All that a token of the client credentials grant depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,18 +195,12 @@ fn what_the_client_proves_itself_with_and_how_it_asks_is_no_part_of_the_key() {
     assert_eq!(plain.store_key(), other.store_key());
 }
 
+fn client() -> Client {
+    Client::with_transport(URL, ID, SECRET, TokenServer::issuing().transport()).unwrap()
+}
+
 #[test]
 fn an_exchange_depends_on_those_who_are_shown() {
-    let server = TokenServer::issuing();
-    let client = || {
-        Client::with_transport(
-            "https://id.example.com/token",
-            "id",
-            "secret",
-            server.transport(),
-        )
-        .unwrap()
-    };
     let of = |audience: &str| ClientCredentials::with_client(client()).audience(audience);
     let subject = |audience: &str| {
         TokenExchange::new(client(), of(audience))
@@ -278,16 +272,6 @@ fn a_login_depends_on_whose_it_is_and_on_what_goes_along() {
 
 #[test]
 fn sources_that_do_not_know_whose_token_it_is_have_no_key() {
-    let server = TokenServer::issuing();
-    let client = || {
-        Client::with_transport(
-            "https://id.example.com/token",
-            "id",
-            "secret",
-            server.transport(),
-        )
-        .unwrap()
-    };
     assert_eq!(RefreshToken::new(client(), "refresh").store_key(), None);
     assert_eq!(JwtBearer::new(client(), "assertion").store_key(), None);
     assert_eq!(
