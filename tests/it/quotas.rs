@@ -523,6 +523,19 @@ async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
 }
 
 #[tokio::test]
+async fn a_limit_of_the_rate_is_no_quota_that_runs_dry() {
+    let (log, _listening) = listen();
+    let held = Held::with([]).await;
+    for (seconds, told) in [(60, 0), (61, 1)] {
+        let quota = dry().until(held.in_(Duration::from_secs(seconds)));
+        Held::with([quota]).await;
+        let all = log.all().into_iter();
+        let all = all.filter(|line| line.message.contains("running dry"));
+        assert_eq!(all.count(), told, "{seconds} s");
+    }
+}
+
+#[tokio::test]
 async fn a_bucket_that_was_refilled_and_is_dry_again_is_another_spell() {
     let (log, _listening) = listen();
     let mut held = Held::with([]).await;
