@@ -98,9 +98,19 @@ impl TokenStore for FileStore {
     }
 
     async fn release(&self, _key: &str, lease: Lease) -> Result<bool, BoxError> {
-        // Closing the file is what frees it.
-        let is_ours = lease.guard.is_some_and(|guard| guard.is::<File>());
+        // Dropping it is what frees it.
+        let is_ours = lease.guard.is_some_and(|guard| guard.is::<Locked>());
         Ok(is_ours)
+    }
+}
+
+/// A file that this process has locked. It is unlocked and not just closed: a child that is being started at
+/// that moment has the same file open until it becomes another program, and with it the lock.
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        drop(self.0.unlock());
     }
 }
 
@@ -155,7 +165,7 @@ fn save(folder: &Path, path: &Path, sealed: &[u8], ttl: Duration) -> Result<bool
 
 /// The file that says who fetches, locked; `None` if somebody else has locked it. It stays when it is freed:
 /// who removes it takes it from the next one, who has opened it by then.
-fn lock(folder: &Path, path: &Path) -> Result<Option<File>, BoxError> {
+fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
     make(folder)?;
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
@@ -167,7 +177,7 @@ fn lock(folder: &Path, path: &Path) -> Result<Option<File>, BoxError> {
     let file = options.open(path).map_err(|error| at(path, &error))?;
     check(path, &file)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Locked(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(at(path, &error)),
     }

@@ -309,3 +309,29 @@ async fn a_process_that_is_killed_frees_its_lease() {
     assert!(leased.is_some() && !is_free);
     assert!(store.lease(KEY, LONG).await.unwrap().is_some());
 }
+
+/// One that is being started has all files open that this process has, until it becomes another program.
+#[cfg(unix)]
+#[test]
+fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
+    let (_folder, store) = store();
+    let (stop, starting) = (
+        std::sync::atomic::AtomicBool::new(false),
+        std::sync::Barrier::new(2),
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            starting.wait();
+            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                drop(std::process::Command::new("true").status());
+            }
+        });
+        starting.wait();
+        let runtime = crate::support::runtime();
+        // The second is dropped as well before the next round.
+        let is_free = |_| runtime.block_on(store.lease(KEY, LONG)).unwrap().is_some();
+        let all_free = (0..600).all(is_free);
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(all_free);
+    });
+}
