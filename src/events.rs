@@ -237,6 +237,7 @@ impl Events {
             error.message = %quote(&error.to_string()),
             "the shared store failed, and this process goes on by itself",
         );
+        self.store(operation, StoreOutcome::Failed);
     }
 
     #[cfg(feature = "fleet")]
@@ -247,6 +248,7 @@ impl Events {
             tower_auth.store.timeout = ?limit,
             "the shared store gave no answer in time, and this process goes on by itself",
         );
+        self.store(operation, StoreOutcome::Late);
     }
 
     #[cfg(feature = "fleet")]
@@ -260,12 +262,13 @@ impl Events {
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn lease_lost(&self) {
+    pub(crate) fn lease_lost(&self, operation: &'static str) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             "the lease was over before the token was fetched, and another process may have fetched \
              one as well: see that the lease time is longer than a fetch takes",
         );
+        self.store(operation, StoreOutcome::Lost);
     }
 
     #[cfg(feature = "fleet")]

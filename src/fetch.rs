@@ -143,13 +143,7 @@ impl InFlight {
             };
             return member.fetch(flying).await;
         }
-        let requested = shared.now();
-        let token = shared.source.fetch(reason).await?;
-        Ok(Fetched {
-            token,
-            requested,
-            by: FetchedBy::ThisProcess,
-        })
+        Fetched::by_asking(&*shared.source, reason, &shared.clock).await
     }
 
     fn land(mut self, attempted: Attempted) {

@@ -8,6 +8,8 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
+use crate::error::Error;
+use crate::source::{DynTokenSource, Reason};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::token::{Expiry, Token};
 
@@ -109,6 +111,23 @@ pub(crate) struct Fetched {
     pub(crate) token: Token,
     pub(crate) requested: Moment,
     pub(crate) by: FetchedBy,
+}
+
+impl Fetched {
+    /// What the source issues, asked once.
+    pub(crate) async fn by_asking(
+        source: &dyn DynTokenSource,
+        reason: Reason,
+        clock: &Clock,
+    ) -> Result<Self, Error> {
+        let requested = clock.now();
+        let token = source.fetch(reason).await?;
+        Ok(Self {
+            token,
+            requested,
+            by: FetchedBy::ThisProcess,
+        })
+    }
 }
 
 /// Who it was had from.

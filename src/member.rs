@@ -212,7 +212,9 @@ impl Member {
         flying: &Flying<'_>,
     ) -> Result<(), Alone> {
         let requested = fetched.requested.wall();
-        let Some(written) = store::write(&fetched.token, requested) else {
+        let written = store::write(&fetched.token, requested);
+        let sealed = written.and_then(|written| self.fleet.sealing.seal(&self.key, &written));
+        let Some(sealed) = sealed else {
             flying.events.not_shared();
             return Ok(());
         };
@@ -220,18 +222,13 @@ impl Member {
             let now = flying.clock.now().wall();
             end.duration_since(now).unwrap_or_default()
         });
-        let Ok(sealed) = self.fleet.sealing.seal(&self.key, &written) else {
-            flying.events.not_shared();
-            return Ok(());
-        };
         let store = &self.fleet.store;
         let save = store.save(&self.key, &sealed, left.unwrap_or(KEPT), lease);
         let is_kept = self.call("save", save, flying).await?;
         if is_kept {
             flying.events.store("save", StoreOutcome::Kept);
         } else {
-            flying.events.store("save", StoreOutcome::Lost);
-            flying.events.lease_lost();
+            flying.events.lease_lost("save");
         }
         Ok(())
     }
@@ -240,10 +237,7 @@ impl Member {
         let release = self.fleet.store.release(&self.key, lease);
         match self.call("release", release, flying).await {
             Ok(true) => flying.events.store("release", StoreOutcome::Released),
-            Ok(false) => {
-                flying.events.store("release", StoreOutcome::Lost);
-                flying.events.lease_lost();
-            }
+            Ok(false) => flying.events.lease_lost("release"),
             // It ends by itself.
             Err(Alone) => {}
         }
@@ -258,14 +252,8 @@ impl Member {
         let limit = self.fleet.store_timeout;
         match tokio::time::timeout(limit, call).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => {
-                flying.events.store(operation, StoreOutcome::Failed);
-                flying.events.store_failed(operation, &error);
-            }
-            Err(_) => {
-                flying.events.store(operation, StoreOutcome::Late);
-                flying.events.store_late(operation, limit);
-            }
+            Ok(Err(error)) => flying.events.store_failed(operation, &error),
+            Err(_) => flying.events.store_late(operation, limit),
         }
         Err(Alone)
     }
@@ -298,13 +286,7 @@ impl Memory {
 
 impl Flying<'_> {
     async fn ask(&self) -> Result<Fetched, Error> {
-        let requested = self.clock.now();
-        let token = self.source.fetch(self.reason).await?;
-        Ok(Fetched {
-            token,
-            requested,
-            by: FetchedBy::ThisProcess,
-        })
+        Fetched::by_asking(self.source, self.reason, self.clock).await
     }
 
     fn take(&self, saved: SavedToken) -> Fetched {

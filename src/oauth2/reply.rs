@@ -141,11 +141,23 @@ impl Answer {
         wanted: TokenType,
         redactor: Redactor,
     ) -> Result<TokenReply, Error> {
-        let now = self.started;
         let redactor = self.hiding(redactor, members.as_ref().ok());
+        let quotas = quota_headers::parse(&self.headers, &redactor, self.started);
+        match self.issue(members, wanted, &redactor) {
+            Ok(reply) => Ok(TokenReply { quotas, ..reply }),
+            Err(error) => Err(error.with_quotas(quotas)),
+        }
+    }
+
+    fn issue(
+        &self,
+        members: Result<Members, Malformed>,
+        wanted: TokenType,
+        redactor: &Redactor,
+    ) -> Result<TokenReply, Error> {
         if self.status.is_client_error() || self.status.is_server_error() {
             // A refusal is one in any shape: HTML of a proxy, nothing at all.
-            return Err(self.denied(&members.unwrap_or_default(), &redactor));
+            return Err(self.denied(&members.unwrap_or_default(), redactor));
         }
         if !self.status.is_success() {
             return Err(unusable(
@@ -154,18 +166,12 @@ impl Answer {
                 "has a status that is no answer",
             ));
         }
-        let quotas = self.quotas(&redactor);
-        let members = match members {
-            Ok(members) => members,
-            Err(malformed) => return Err(self.malformed(malformed, &redactor).with_quotas(quotas)),
-        };
+        let members = members.map_err(|malformed| self.malformed(malformed, redactor))?;
         if members.access_token.is_nothing() && !members.error.is_nothing() {
-            return Err(self.denied(&members, &redactor));
+            return Err(self.denied(&members, redactor));
         }
-        match issued(members, wanted, now, &redactor) {
-            Ok(reply) => Ok(TokenReply { quotas, ..reply }),
-            Err(what) => Err(unusable(REPLY, self.status, what).with_quotas(quotas)),
-        }
+        issued(members, wanted, self.started, redactor)
+            .map_err(|what| unusable(REPLY, self.status, what))
     }
 
     /// Hides what was issued too, and what was sent in the address.
@@ -215,11 +221,7 @@ impl Answer {
             _ if self.status.is_server_error() => "the token endpoint failed",
             _ => "the token endpoint refused to issue a token",
         };
-        Error::denied(message, reply).with_quotas(self.quotas(redactor))
-    }
-
-    fn quotas(&self, redactor: &Redactor) -> Vec<Quota> {
-        quota_headers::parse(&self.headers, redactor, self.started)
+        Error::denied(message, reply)
     }
 
     /// What is kept of a refusal.

@@ -145,15 +145,12 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
 }
 
 impl Sealing {
-    /// Closes a value that is to be kept under `key`.
-    pub(crate) fn seal(&self, key: &str, value: &[u8]) -> Result<Vec<u8>, Error> {
+    /// Closes a value that is to be kept under `key`. `None` only if the system has no random bytes.
+    pub(crate) fn seal(&self, key: &str, value: &[u8]) -> Option<Vec<u8>> {
         match self {
-            Self::Sealed(ring) => {
-                let first = ring.keys.first().ok_or_else(unsealable)?;
-                first.seal(key, value).ok_or_else(unsealable)
-            }
+            Self::Sealed(ring) => ring.keys.first()?.seal(key, value),
             #[cfg(feature = "file")]
-            Self::Plain => Ok([MAGIC, &[VERSION, PLAIN], key.as_bytes(), value].concat()),
+            Self::Plain => Some([MAGIC, &[VERSION, PLAIN], key.as_bytes(), value].concat()),
         }
     }
 
@@ -202,7 +199,6 @@ impl Keyring {
 }
 
 impl Key {
-    /// `None` only if the system has no random bytes.
     fn seal(&self, key: &str, value: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LENGTH];
         getrandom::fill(&mut nonce).ok()?;
@@ -229,11 +225,6 @@ impl Unopened {
             Self::WrongKind => "wrong_kind",
         }
     }
-}
-
-fn unsealable() -> Error {
-    let message = "a token can't be sealed: the system has no random bytes";
-    Error::new(Kind::Config, message)
 }
 
 impl fmt::Debug for Keyring {
