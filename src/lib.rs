@@ -208,7 +208,6 @@ pub use store::{RedisConnection, RedisStore};
 #[cfg(feature = "fleet")]
 pub use store_key::StoreKey;
 #[cfg(feature = "tenants")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tenants")))]
 pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, TenantsLayer};
 pub use token::{Place, Token};
 

@@ -15,6 +15,10 @@ mod clients;
 mod closing;
 mod device_authorization;
 mod discovery;
+mod docs_page;
+mod docs_pages;
+mod docs_public;
+mod docs_readme;
 #[cfg(feature = "dpop")]
 mod dpop;
 mod echo;
