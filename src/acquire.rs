@@ -60,7 +60,25 @@ fn answer(shared: &Arc<Shared>, asked: (Answer, Option<TakeOff>), want: Want) ->
 }
 
 /// A future of a token: [`TokenCache::token`](crate::TokenCache::token) and
-/// [`TokenCache::refresh_now`](crate::TokenCache::refresh_now).
+/// [`TokenCache::refresh_now`](crate::TokenCache::refresh_now). It has a name so that a struct of your own can
+/// hold it without a box.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::{Acquire, Token, TokenCache};
+///
+/// /// A connection that is being made, and what it waits for first.
+/// struct Connecting {
+///     token: Acquire,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let cache = TokenCache::new(|_| async { Token::bearer("secret") });
+/// let connecting = Connecting { token: cache.token() };
+/// assert_eq!(connecting.token.await?.secret(), "secret");
+/// # Ok(()) }
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
     shared: Arc<Shared>,

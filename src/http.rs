@@ -12,6 +12,22 @@ use crate::replay::Replay;
 
 /// A request that a credential can be put on: `http::Request` with any body that is
 /// [`Replay`], and `reqwest::Request`.
+///
+/// # Example
+///
+/// ```
+/// use http::Request;
+/// use tower_auth::AuthRequest;
+///
+/// /// Whose credential it is to have: what `Tenants::by` takes.
+/// fn host_of(request: &impl AuthRequest) -> Option<String> {
+///     request.host().map(str::to_owned)
+/// }
+///
+/// let request = Request::get("https://api.example.com/v1").body(String::new())?;
+/// assert_eq!(host_of(&request).as_deref(), Some("api.example.com"));
+/// # Ok::<(), http::Error>(())
+/// ```
 pub trait AuthRequest: Sized {
     /// What is kept of the request while it is sent for the first time.
     type Copy;
@@ -73,6 +89,18 @@ pub trait AuthRequest: Sized {
 
 /// A response that can refuse a credential: `http::Response` with any body, and
 /// `reqwest::Response`.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::{AuthResponse, NotReplayed};
+///
+/// /// The same of whatever client's responses.
+/// fn why_refused(response: &mut impl AuthResponse) -> Option<String> {
+///     let reason = response.extensions_mut().get::<NotReplayed>();
+///     reason.map(ToString::to_string)
+/// }
+/// ```
 pub trait AuthResponse {
     /// The status code.
     fn status(&self) -> StatusCode;

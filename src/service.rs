@@ -24,6 +24,28 @@ use crate::stamp::{Handle, Stamp};
 /// be had, or it was not to go where the request goes. Both come boxed, as is the custom of Tower's
 /// layers; `downcast_ref` tells them apart. A refusal is no error: it is the server's response,
 /// with a [`NotReplayed`](crate::NotReplayed) in its extensions.
+///
+/// # Example
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_auth::{AuthLayer, Error, Token};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let client = service_fn(|_: Request<String>| async {
+///     Ok::<_, std::io::Error>(Response::new(String::from("hello")))
+/// });
+/// let down = AuthLayer::new(|_| async { Err::<Token, _>(Error::other("the vault is sealed")) });
+///
+/// let request = Request::get("https://api.example.com/v1").body(String::new()).unwrap();
+/// let error = down.layer(client).oneshot(request).await.unwrap_err();
+/// match error.downcast_ref::<Error>() {
+///     Some(error) => assert!(error.is_source(), "no token: {error}"),
+///     None => unreachable!("the client's own: {error}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Auth<S> {
     inner: S,

@@ -163,6 +163,18 @@ pub(crate) fn unbound(to: &str) -> Error {
 }
 
 /// Why a token is asked for.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::{AuthLayer, Reason, Token};
+///
+/// let layer = AuthLayer::new(|reason: Reason| async move {
+///     // What an agent keeps may be the very token that was refused.
+///     let cached = reason != Reason::Refused;
+///     Token::bearer(if cached { "from-the-agent" } else { "from-the-vault" })
+/// });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {

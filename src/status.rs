@@ -53,6 +53,8 @@ pub(crate) struct InHand {
 }
 
 /// What a cache has, in one word.
+///
+/// What leads from one to another is in [`docs::how_it_works`](crate::docs::how_it_works).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {

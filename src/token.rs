@@ -52,6 +52,16 @@ struct Inner {
 }
 
 /// Where in a request a credential goes.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::{ApiKey, Place, TokenSource};
+///
+/// let key = ApiKey::new("secret").query("api_key")?;
+/// assert_eq!(key.place(), Place::Query("api_key".into()));
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Place {

@@ -44,6 +44,11 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// What kept it from being read. Tried again with the next fetch.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the [fetch timeout](crate::TokenCacheBuilder::fetch_timeout) is over.
+    /// The same holds for `save`, which the next fetch then calls again.
     fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send;
 
     /// Keeps `token` in the place of the one before: whole or not at all.
