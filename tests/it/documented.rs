@@ -1,0 +1,4 @@
+//! What the documentation says is so, and its examples run.
+
+pub(crate) mod examples;
+mod faults;
