@@ -9,8 +9,8 @@ use http::StatusCode;
 use tower::{Layer, ServiceExt};
 use tower_auth::{ApiKey, AuthLayer, Place, Reason, SecretSource, TokenCache, TokenSource};
 
+use crate::support::token_server::expiry;
 use crate::support::{Answering, Api, Counting, Hands, paused, request, settle, source};
-use crate::token_server::expiry;
 
 #[tokio::test]
 async fn a_cache_is_the_source_of_its_token_and_of_a_newer_one_if_that_was_refused() {

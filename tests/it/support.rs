@@ -19,6 +19,24 @@ use tokio::sync::{mpsc, oneshot};
 use tower_auth::{Clock, Error, Moment, Reason, Token, TokenCache, TokenCacheBuilder, TokenSource};
 use tower_service::Service;
 
+pub(crate) mod echo;
+pub(crate) mod form_server;
+#[cfg(feature = "jwt")]
+pub(crate) mod keys;
+pub(crate) mod log;
+pub(crate) mod login_server;
+pub(crate) mod page;
+#[cfg(feature = "redis")]
+pub(crate) mod redis_server;
+pub(crate) mod scenes;
+#[cfg(feature = "cookies")]
+pub(crate) mod session_site;
+#[cfg(feature = "fleet")]
+pub(crate) mod shelf;
+pub(crate) mod token_server;
+pub(crate) mod watch;
+pub(crate) mod web;
+
 /// A source that hands each of its fetches to the test. A fetch that the test drops hangs.
 pub(crate) fn source() -> (impl TokenSource, Fetches) {
     let (sender, receiver) = mpsc::unbounded_channel();

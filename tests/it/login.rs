@@ -1,0 +1,7 @@
+//! Logins of an API's own.
+
+mod json_login;
+#[cfg(feature = "cookies")]
+mod session;
+#[cfg(feature = "cookies")]
+mod session_cookies;

@@ -1,0 +1,11 @@
+//! The life of one request: stamped, sent, refused, sent once more.
+
+mod allocations;
+mod challenge;
+mod layer;
+mod origins;
+mod readiness;
+mod refusals;
+mod replay;
+mod step_up;
+mod types;

@@ -1,0 +1,347 @@
+//! A server in memory that works for a while, and then gives back what it was sent: in every place
+//! that an answer has, as it came, taken apart, and spelled anew.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tower_auth::BoxError;
+use tower_service::Service;
+
+use crate::support::watch::shows_a_secret;
+
+/// One, for all that a source asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Echo {
+    /// How many requests are answered as they should be.
+    works_for: usize,
+    /// Which of the odd answers comes after that.
+    odd: usize,
+    seen: Arc<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    asked: AtomicUsize,
+    /// How many odd answers there are to what was asked.
+    odd: AtomicUsize,
+    verifiers: Mutex<Vec<String>>,
+}
+
+/// `None`: the connection breaks.
+type Answer = Option<Response<Full<Bytes>>>;
+
+const FIRST: &str = "planted-access-0";
+const REFRESH: &str = "planted-refresh";
+const DEVICE_CODE: &str = "planted-device";
+const COOKIE: &str = "planted-cookie";
+
+impl Echo {
+    pub(crate) fn new(works_for: usize, odd: usize) -> Self {
+        Self {
+            works_for,
+            odd,
+            seen: Arc::default(),
+        }
+    }
+
+    /// How many odd answers there are to what was asked; 0 if it wasn't asked so often.
+    pub(crate) fn odd_answers(&self) -> usize {
+        self.seen.odd.load(Ordering::SeqCst)
+    }
+
+    /// The verifiers that it was sent, which are random (RFC 7636 §4.1).
+    pub(crate) fn verifiers(&self) -> Vec<String> {
+        self.seen.verifiers.lock().unwrap().clone()
+    }
+
+    fn answer(&self, parts: &Parts, body: &str) -> Answer {
+        let sent = Sent { parts, body };
+        let verifier = sent.param("code_verifier");
+        self.seen.verifiers.lock().unwrap().extend(verifier);
+        let number = self.seen.asked.fetch_add(1, Ordering::SeqCst);
+        if number < self.works_for {
+            return Some(working(parts, number));
+        }
+        // Once is enough for those that differ in nothing but the spelling.
+        let mut answers = odd_answers(&sent, self.works_for < 2);
+        self.seen.odd.fetch_max(answers.len(), Ordering::SeqCst);
+        let odd = self.odd % answers.len();
+        answers.swap_remove(odd)
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Echo {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let echo = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let answer = echo.answer(&parts, std::str::from_utf8(&body)?);
+            answer.ok_or_else(|| std::io::Error::other("the line is cut").into())
+        })
+    }
+}
+
+struct Sent<'a> {
+    parts: &'a Parts,
+    body: &'a str,
+}
+
+impl Sent<'_> {
+    /// All that was sent in which there is a secret, whole and in parts.
+    fn texts(&self) -> BTreeSet<String> {
+        let mut texts = BTreeSet::from([self.body.to_owned(), self.parts.uri.to_string()]);
+        let query = self.parts.uri.query().unwrap_or_default();
+        let body = Some(self.body).filter(|body| !body.starts_with('{'));
+        for form in [query, body.unwrap_or_default()] {
+            for (name, value) in form_urlencoded::parse(form.as_bytes()) {
+                texts.extend([name.into_owned(), value.into_owned()]);
+            }
+        }
+        leaves(
+            &serde_json::from_str(self.body).unwrap_or_default(),
+            &mut texts,
+        );
+        for value in self.parts.headers.values() {
+            let value = value.to_str().unwrap();
+            texts.insert(value.to_owned());
+            texts.extend(value.split([' ', ';', '=']).map(str::to_owned));
+            if let Some(pair) = value.strip_prefix("Basic ") {
+                let pair = String::from_utf8(STANDARD.decode(pair).unwrap()).unwrap();
+                texts.extend(form_urlencoded::parse(pair.as_bytes()).map(|it| it.0.into()));
+                texts.extend(pair.split(':').map(str::to_owned));
+            }
+        }
+        texts.retain(|text| shows_a_secret(text));
+        texts.extend(self.param("code_verifier"));
+        texts
+    }
+
+    fn param(&self, name: &str) -> Option<String> {
+        let mut pairs = form_urlencoded::parse(self.body.as_bytes());
+        let found = pairs.find(|(sent, _)| sent == name);
+        found.map(|(_, value)| value.into_owned())
+    }
+}
+
+fn leaves(json: &Value, texts: &mut BTreeSet<String>) {
+    match json {
+        Value::String(text) => drop(texts.insert(text.clone())),
+        Value::Array(values) => values.iter().for_each(|value| leaves(value, texts)),
+        Value::Object(members) => members.values().for_each(|value| leaves(value, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// As other programs spell it.
+fn spellings(text: &str) -> Vec<String> {
+    let each = |spell: &dyn Fn(char) -> String| -> String {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+        let one = |c: char| if is_plain(c) { c.into() } else { spell(c) };
+        text.chars().map(one).collect()
+    };
+    let percent = |c: char| {
+        let bytes = c.to_string().into_bytes();
+        bytes
+            .iter()
+            .map(|b| format!("%{b:02X}"))
+            .collect::<String>()
+    };
+    let form: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    let json = Value::from(text).to_string();
+    vec![
+        text.to_owned(),
+        form.clone(),
+        form.to_lowercase(),
+        each(&percent),
+        each(&|c| percent(c).to_lowercase()),
+        json.clone(),
+        json.replace('/', "\\/"),
+        each(&|c| match c {
+            '&' => "&amp;".into(),
+            '<' => "&lt;".into(),
+            '>' => "&gt;".into(),
+            '"' => "&quot;".into(),
+            '\'' => "&#39;".into(),
+            c => c.into(),
+        }),
+    ]
+}
+
+fn odd_answers(sent: &Sent<'_>, all_spellings: bool) -> Vec<Answer> {
+    // Where it sends nothing but a question, it still can be cut off.
+    let mut answers = vec![
+        None,
+        text(200, "{\"access_token\":\"planted"),
+        text(200, "<html>planted</html>"),
+    ];
+    for sent in sent.texts() {
+        // A value, not all of them at once: that is spelled in one of these ways already.
+        let is_value = all_spellings
+            && !sent.contains('%')
+            && !sent.contains("client_id=")
+            && !sent.starts_with(['{', 'h']);
+        for spelled in spellings(&sent).into_iter().filter(|_| is_value) {
+            let refusal = json!({ "error": spelled, "error_description": spelled });
+            answers.push(json(400, &refusal));
+        }
+        answers.extend(around(&sent));
+    }
+    // Something is issued and refused in one, and what is issued is told.
+    let told = match sent.parts.uri.path() {
+        "/device" => vec![DEVICE_CODE],
+        _ => vec![FIRST, REFRESH, COOKIE],
+    };
+    for issued in told {
+        for status in [200, 400] {
+            let mut both = issue(0);
+            both["error"] = Value::from("invalid_request");
+            both["error_description"] = Value::from(format!("this is it: {issued}"));
+            let cookie = format!("sid={COOKIE}; Path=/");
+            answers.push(with(json(status, &both), SET_COOKIE, &cookie));
+        }
+    }
+    answers
+}
+
+/// Every place that an answer has.
+fn around(sent: &str) -> Vec<Answer> {
+    let issued = |name: &str, value: Value| {
+        let mut issued = issue(0);
+        issued[name] = value;
+        json(200, &issued)
+    };
+    let said = |code: &str| json!({ "error": code, "error_description": sent });
+    vec![
+        json(401, &said("invalid_client")),
+        json(400, &said("invalid_grant")),
+        json(400, &said("use_dpop_nonce")),
+        json(200, &said("invalid_request")),
+        json(
+            500,
+            &json!({ "error": { "message": sent }, "message": sent }),
+        ),
+        json(200, &json!({ sent: sent })),
+        json(200, &json!([sent])),
+        text(200, sent),
+        with(text(200, sent), CONTENT_TYPE, sent),
+        with(
+            text(403, &format!("<html>{sent}")),
+            CONTENT_TYPE,
+            "text/html",
+        ),
+        with(text(302, sent), LOCATION, sent),
+        with(text(429, sent), RETRY_AFTER, sent),
+        with(json(401, &said(sent)), WWW_AUTHENTICATE, sent),
+        with(json(200, &issue(0)), SET_COOKIE, sent),
+        issued("token_type", sent.into()),
+        issued("issued_token_type", sent.into()),
+        issued("expires_in", sent.into()),
+        issued("interval", sent.into()),
+        issued("scope", sent.into()),
+        issued("scope", [sent].into_iter().collect()),
+        issued("access_token", format!("planted\n{sent}").into()),
+        issued("refresh_token", [sent].into_iter().collect()),
+        issued("user_code", format!("{sent}\n").into()),
+        issued("verification_uri", sent.into()),
+        issued(
+            "verification_uri",
+            format!("https://{sent}@example.com/").into(),
+        ),
+        issued(
+            "verification_uri",
+            "https://id.example.com/?code=planted".into(),
+        ),
+    ]
+}
+
+/// As it should be, whatever was asked.
+fn working(parts: &Parts, number: usize) -> Response<Full<Bytes>> {
+    let path = parts.uri.path();
+    let answer = if path.contains("oauth-protected-resource") {
+        json(
+            200,
+            &json!({
+                "resource": "https://api.example.com",
+                "authorization_servers": ["https://id.example.com"],
+            }),
+        )
+    } else if path.contains("/.well-known/") {
+        json(
+            200,
+            &json!({
+                "issuer": "https://id.example.com",
+                "token_endpoint": "https://id.example.com/token?key=planted-key",
+                "revocation_endpoint": "https://id.example.com/revoke?key=planted-key",
+                "registration_access_token": "planted-registration",
+            }),
+        )
+    } else if parts.method == Method::GET {
+        text(401, "planted")
+    } else {
+        let mut issued = issue(number);
+        if parts.headers.contains_key("dpop") {
+            issued["token_type"] = Value::from("DPoP");
+        }
+        let nonce = HeaderName::from_static("dpop-nonce");
+        let answer = with(json(200, &issued), nonce, "planted-nonce");
+        with(answer, SET_COOKIE, &format!("sid={COOKIE}; Path=/"))
+    };
+    answer.unwrap()
+}
+
+fn issue(number: usize) -> Value {
+    json!({
+        "access_token": format!("planted-access-{number}"),
+        "token_type": "Bearer",
+        "expires_in": 3600,
+        "refresh_token": REFRESH,
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "device_code": DEVICE_CODE,
+        "user_code": "WDJB-MJHT",
+        "verification_uri": "https://id.example.com/device",
+        "verification_uri_complete": "https://id.example.com/?c=planted-complete",
+        "interval": 1,
+    })
+}
+
+fn json(status: u16, value: &Value) -> Answer {
+    with(
+        text(status, &value.to_string()),
+        CONTENT_TYPE,
+        "application/json",
+    )
+}
+
+fn text(status: u16, text: &str) -> Answer {
+    let mut response = Response::new(Full::from(text.to_owned()));
+    *response.status_mut() = status.try_into().unwrap();
+    Some(response)
+}
+
+/// As it is without, if no header can hold that.
+fn with(mut answer: Answer, name: HeaderName, value: &str) -> Answer {
+    if let (Some(response), Ok(value)) = (&mut answer, HeaderValue::try_from(value)) {
+        response.headers_mut().insert(name, value);
+    }
+    answer
+}

@@ -1,0 +1,119 @@
+//! A token endpoint in memory that answers each form as the test says, and keeps them all.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tower_auth::oauth2::{Client, Transport};
+
+use crate::support::token_server::{ID, SECRET, URL};
+
+/// The parameters of one request, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) path: String,
+    pub(crate) pairs: Vec<(String, String)>,
+}
+
+impl Form {
+    /// The one parameter of this name.
+    #[track_caller]
+    pub(crate) fn get(&self, name: &str) -> &str {
+        let [value] = self.all(name)[..] else {
+            panic!("not one `{name}`: {self:?}");
+        };
+        value
+    }
+
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let same = self.pairs.iter().filter(|(other, _)| other == name);
+        same.map(|(_, value)| value.as_str()).collect()
+    }
+
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.pairs.iter().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+type Answer = dyn Fn(usize, &Form) -> (u16, String) + Send + Sync;
+
+#[derive(Clone)]
+pub(crate) struct FormServer {
+    answer: Arc<Answer>,
+    asked: Arc<Mutex<Vec<Form>>>,
+}
+
+impl FormServer {
+    /// Answers the nth form, counted from 1, with a status and a body.
+    pub(crate) fn new(
+        answer: impl Fn(usize, &Form) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            answer: Arc::new(answer),
+            asked: Arc::default(),
+        }
+    }
+
+    /// Issues `issued-1`, `issued-2`, ….
+    pub(crate) fn issuing() -> Self {
+        Self::new(|number, _| (200, issued(number)))
+    }
+
+    pub(crate) fn transport(&self) -> impl Transport + use<> {
+        let server = self.clone();
+        tower::service_fn(move |request| server.clone().answer(request))
+    }
+
+    async fn answer(
+        self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collect().await?.to_bytes();
+        let pairs = form_urlencoded::parse(&body).into_owned().collect();
+        let form = Form { path, pairs };
+        let number = {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push(form.clone());
+            asked.len()
+        };
+        let (status, body) = (self.answer)(number, &form);
+        let mut response = Response::new(Full::from(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        Ok(response)
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::with_transport(URL, ID, SECRET, self.transport()).unwrap()
+    }
+
+    pub(crate) fn public(&self) -> Client {
+        Client::public_with_transport(URL, ID, self.transport()).unwrap()
+    }
+
+    pub(crate) fn anonymous(&self) -> Client {
+        Client::anonymous_with_transport(URL, self.transport()).unwrap()
+    }
+
+    pub(crate) fn forms(&self) -> Vec<Form> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// What it was asked, once.
+    #[track_caller]
+    pub(crate) fn form(&self) -> Form {
+        let forms = self.forms();
+        assert_eq!(forms.len(), 1, "{forms:?}");
+        forms[0].clone()
+    }
+}
+
+pub(crate) fn issued(number: usize) -> String {
+    format!(r#"{{"access_token":"issued-{number}","token_type":"Bearer","expires_in":3600}}"#)
+}
+
+pub(crate) fn refusal(code: &str) -> (u16, String) {
+    (400, format!(r#"{{"error":"{code}"}}"#))
+}

@@ -1,0 +1,122 @@
+//! An authorization server in memory that people log in at: it answers as it is told, in turn, and
+//! keeps what it was asked and when.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tokio::time::Instant;
+use tower_auth::BoxError;
+use tower_auth::oauth2::{Client, Transport};
+
+use crate::support::token_server::{ID, URL};
+
+pub(crate) type Form = Vec<(String, String)>;
+
+/// What is answered: a status and a body.
+pub(crate) type Answer = (u16, &'static str);
+
+/// Both tokens.
+pub(crate) const ISSUED: Answer = (
+    200,
+    r#"{"access_token":"first","refresh_token":"refresh","token_type":"Bearer","expires_in":3600}"#,
+);
+
+/// What a refresh brings after that.
+pub(crate) const REFRESHED: Answer = (
+    200,
+    r#"{"access_token":"second","token_type":"Bearer","expires_in":3600}"#,
+);
+
+/// The line is cut before an answer.
+pub(crate) const BROKEN: Answer = (0, "");
+
+#[derive(Clone, Default)]
+pub(crate) struct LoginServer {
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    asked: Arc<Mutex<Vec<(String, Form, Instant)>>>,
+    takes: Duration,
+}
+
+impl LoginServer {
+    pub(crate) fn answering<const N: usize>(answers: [Answer; N]) -> Self {
+        Self {
+            answers: Arc::new(Mutex::new(answers.into())),
+            ..Self::default()
+        }
+    }
+
+    /// It answers after so long.
+    pub(crate) fn taking(self, takes: Duration) -> Self {
+        Self { takes, ..self }
+    }
+
+    /// A public client of this server.
+    pub(crate) fn client(&self) -> Client {
+        Client::public_with_transport(URL, ID, self.transport()).unwrap()
+    }
+
+    pub(crate) fn transport(&self) -> impl Transport + use<> {
+        let server = self.clone();
+        tower::service_fn(move |request| server.clone().answer(request))
+    }
+
+    async fn answer(
+        self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Full<Bytes>>, BoxError> {
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collect().await?.to_bytes();
+        let form = form_urlencoded::parse(&body).into_owned().collect();
+        self.asked
+            .lock()
+            .unwrap()
+            .push((path, form, Instant::now()));
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
+        }
+        let answer = self.answers.lock().unwrap().pop_front();
+        let (status, body) = answer.expect("it was asked too often");
+        if status == 0 {
+            return Err("the line is cut".into());
+        }
+        let mut response = Response::new(Full::from(body));
+        *response.status_mut() = StatusCode::from_u16(status)?;
+        Ok(response)
+    }
+
+    pub(crate) fn times_asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    /// The paths that were asked, and the parameters.
+    pub(crate) fn asked(&self) -> Vec<(String, Form)> {
+        let asked = self.asked.lock().unwrap();
+        let asked = asked
+            .iter()
+            .map(|(path, form, _)| (path.clone(), form.clone()));
+        asked.collect()
+    }
+
+    /// The seconds from `start` to each time that it was asked.
+    pub(crate) fn seconds_since(&self, start: Instant) -> Vec<u64> {
+        let asked = self.asked.lock().unwrap();
+        asked
+            .iter()
+            .map(|(_, _, at)| (*at - start).as_secs())
+            .collect()
+    }
+
+    /// Whatever it was told to answer, it was asked for.
+    pub(crate) fn is_done(&self) -> bool {
+        self.answers.lock().unwrap().is_empty()
+    }
+}
+
+pub(crate) fn form<const N: usize>(params: [(&str, &str); N]) -> Form {
+    let owned = params.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    owned.into()
+}
