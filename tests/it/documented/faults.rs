@@ -1,13 +1,14 @@
-//! The tables of faults and of threats in the documentation name a test for each: they are all there.
+//! The tables of faults, of threats and of states in the documentation name a test for each: they are all there.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::support::page::rows;
+use crate::support::page::{rows, section};
 
 const FAULTS: &str = include_str!("../../../src/docs/faults.md");
 const THREATS: &str = include_str!("../../../src/docs/security.md");
+const LIFE: &str = include_str!("../../../src/docs/how_it_works.md");
 
 /// The tests in a folder and those below it, named as the test binary names them:
 /// `folder::room::sentence`.
@@ -67,5 +68,14 @@ fn every_fault_in_the_documentation_has_the_test_that_it_names() {
 fn every_threat_in_the_documentation_has_the_test_that_it_names() {
     let named = named(THREATS);
     assert!(named.len() > 25, "{named:?}");
+    are_there(&named);
+}
+
+#[test]
+fn every_step_from_state_to_state_in_the_documentation_has_the_test_that_it_names() {
+    let states = section(LIFE, "# The states of a token");
+    let named = named(states);
+    assert_eq!(named.len(), rows(states).len(), "a step without a test");
+    assert!(named.len() > 10, "{named:?}");
     are_there(&named);
 }
