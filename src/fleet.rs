@@ -39,7 +39,6 @@ use crate::store_key::StoreKey;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-#[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
 pub struct Fleet {
     pub(crate) store: Arc<dyn DynTokenStore>,
     pub(crate) sealing: Sealing,
@@ -64,7 +63,6 @@ impl Fleet {
     /// The same with files that only their owner can read, and that are not sealed: for a command
     /// line whose keys would stand in a file beside them.
     #[cfg(feature = "file")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
     pub fn unsealed(store: crate::FileStore) -> Self {
         Self::of(store, Sealing::Plain)
     }

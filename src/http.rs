@@ -229,7 +229,6 @@ mod with_reqwest {
         body: Option<<reqwest::Body as Replay>::Copy>,
     }
 
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     impl AuthRequest for reqwest::Request {
         type Copy = ReqwestCopy;
 
@@ -301,7 +300,6 @@ mod with_reqwest {
         }
     }
 
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     impl AuthResponse for reqwest::Response {
         fn status(&self) -> StatusCode {
             self.status()

@@ -1,28 +1,45 @@
-//! A [Tower](tower) layer that authenticates outgoing HTTP requests: [`AuthLayer`] in front of the
-//! client you have attaches a token, fetches it once for all concurrent requests, refreshes it
-//! before anyone waits, and sends a refused request once more with a new one.
+//! A [Tower](tower) layer that authenticates outgoing HTTP requests.
+//!
+//! ```text
+//! AuthLayer::new(impl TokenSource) : S ─▶ Auth<S>     both of them Service<Request, Response = Response> + Clone
+//! ```
+//!
+//! It takes what the client below takes and returns what that returns. It attaches a token, fetches it
+//! once for all concurrent requests, refreshes it before anyone waits, and sends a refused request
+//! once more with a new one.
 //!
 //! ```no_run
-//! # #[cfg(feature = "reqwest")] {
+//! # #[cfg(feature = "reqwest")] mod example {
 //! use tower::{ServiceBuilder, ServiceExt};
-//! use tower_auth::{AuthLayer, oauth2::ClientCredentials};
+//! use tower_auth::{AuthLayer, BoxError, oauth2::ClientCredentials};
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
-//! # let (id, secret) = (String::from("id"), String::from("secret"));
-//! let source = ClientCredentials::new("https://example.auth0.com/oauth/token", id, secret)?
-//!     .audience("https://api.example.com");
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let source = ClientCredentials::new("https://example.auth0.com/oauth/token", "id", "secret")?
+//!         .audience("https://api.example.com");
+//!     let http = reqwest::Client::new();
+//!     let client = ServiceBuilder::new().layer(AuthLayer::new(source)).service(http.clone());
 //!
-//! let client = ServiceBuilder::new()
-//!     .layer(AuthLayer::new(source))
-//!     .service(reqwest::Client::new());
-//!
-//! let url = "https://api.example.com/v1/things".parse()?;
-//! let response = client.oneshot(reqwest::Request::new(reqwest::Method::GET, url)).await?;
-//! # Ok(()) }
+//!     let request = http.get("https://api.example.com/v1/things").build()?;
+//!     println!("{}", client.oneshot(request).await?.text().await?);
+//!     Ok(())
+//! }
 //! # }
 //! ```
 //!
-//! # How it works
+//! # The guide
+//!
+//! | you ask | see |
+//! | --- | --- |
+//! | what happens to a token, and with which defaults | [`docs::how_it_works`] |
+//! | which source brings what my API asks for | [`docs::choosing`] |
+//! | how I get here from code by hand, `reqwest-middleware` or `oauth2` | [`docs::migrating`] |
+//! | what callers see when something goes wrong | [`docs::faults`] |
+//! | what is done about which threat, and what stays with me | [`docs::security`] |
+//! | how many processes get by on one token | [`docs::fleet`] |
+//! | what there is for health checks, logs and metrics | [`docs::watching`] |
+//!
+//! # The map
 //!
 //! ```text
 //!   request ─▶ Auth<S> ── TokenCache ──(fresh: no wait, no lock)──▶ inner service ─▶ response
@@ -32,13 +49,18 @@
 //!                                                             replay the request once
 //! ```
 //!
-//! - [`TokenSource`] asks for a token: [`oauth2::ClientCredentials`], a closure, or one of your own.
-//! - [`TokenCache`] holds the token and sees to the next. It works without Tower too.
+//! - [`TokenSource`] asks for a token. Those of OAuth 2 are in [`oauth2`], those of an API's own login
+//!   in [`login`]; [`ApiKey`], [`SecretSource`] and any closure that returns a [`Token`] are others.
+//! - [`TokenCache`] holds the token and sees to the next: `cache.token().await`. It works without
+//!   Tower too. [`Status`] says how it stands, [`Error`] what went wrong.
 //! - [`AuthLayer`], [`Auth`] and [`ResponseFuture`] put it on requests. [`NotReplayed`] says why a
-//!   refused one wasn't sent again, [`Challenge`] what the refusal says.
-//! - [`Replay`] is what a body must be to be sent again.
+//!   refused one wasn't sent again, [`Challenge`] what the refusal says. [`Replay`] is what a body must
+//!   be to be sent again.
+//! - [`Tenants`] is a cache for each tenant; a [`Fleet`] shares a token with other processes.
 //!
 //! # Features
+//!
+//! Each adds, and takes nothing away. What one adds says so on its page.
 //!
 //! | feature | adds |
 //! | --- | --- |
@@ -49,14 +71,16 @@
 //! | `fleet` | [`Fleet`]: processes that share a token, by a [`TokenStore`]; [`MemoryStore`] |
 //! | `file` | [`FileStore`] (so `fleet` too), [`oauth2::RefreshTokenFile`] |
 //! | `redis` | [`RedisStore`] (so `fleet` too) |
-//! | `tenants` | `Tenants`: a cache for each tenant, scope or origin, behind one layer |
+//! | `tenants` | [`Tenants`]: a cache for each tenant, scope or origin, behind one layer |
 //! | `cookies` | [`login::Session`] |
-//! | `dpop` | [`oauth2::DpopKey`]: tokens that are bound to a key |
+//! | `dpop` | [`oauth2::DpopKey`] (so `jwt` too): tokens that are bound to a key |
 //! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
-//! | `authorization-code` | `oauth2::AuthorizationCode`: a person logs in with their browser |
-//! | `redirect-listener` | `oauth2::RedirectListener`, which catches that browser on its way back |
+//! | `authorization-code` | [`oauth2::AuthorizationCode`]: a person logs in with their browser |
+//! | `redirect-listener` | [`oauth2::RedirectListener`] (so `authorization-code` too), which catches that browser on its way back |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
 //! | `full` | all of them |
+//!
+//! Whatever is switched on, it runs on Tokio, and `unsafe` is forbidden. The minimum Rust version is 1.89.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -184,7 +208,6 @@ pub use store::{RedisConnection, RedisStore};
 #[cfg(feature = "fleet")]
 pub use store_key::StoreKey;
 #[cfg(feature = "tenants")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tenants")))]
 pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, TenantsLayer};
 pub use token::{Place, Token};
 

@@ -74,7 +74,6 @@ impl TokenCacheBuilder {
     /// [`is_config`](Error::is_config) if it isn't known what the source's tokens depend on
     /// ([`Fleet::key`]).
     #[cfg(feature = "fleet")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
     pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
         self.member = Some(Box::new(Member::new(fleet, &*self.source)?));
         Ok(self)

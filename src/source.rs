@@ -88,7 +88,6 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// Default: not known, and whoever shares its tokens says it ([`Fleet::key`](crate::Fleet::key)).
     #[cfg(feature = "fleet")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
     fn store_key(&self) -> Option<StoreKey> {
         None
     }
@@ -100,7 +99,6 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// [`is_config`](Error::is_config) if this source doesn't have that key.
     #[cfg(feature = "fleet")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
     fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
         drop(secret);
         Err(unbound(to))

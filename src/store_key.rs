@@ -28,7 +28,6 @@ use sha2::{Digest, Sha256};
 /// assert_ne!(key, same.with("tenant", "acme"));
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-#[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
 pub struct StoreKey {
     parts: BTreeSet<[u8; 32]>,
 }

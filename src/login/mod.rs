@@ -10,5 +10,4 @@ mod session;
 
 pub use json_login::JsonLogin;
 #[cfg(feature = "cookies")]
-#[cfg_attr(docsrs, doc(cfg(feature = "cookies")))]
 pub use session::Session;

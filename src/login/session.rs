@@ -92,7 +92,6 @@ impl Session {
     /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, if the user or
     /// the password is empty, or if no HTTP client can be made.
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn new<U>(
         url: U,
         user: impl Into<String>,

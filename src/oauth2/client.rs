@@ -76,7 +76,6 @@ impl Client {
     /// the secret is empty, or if no HTTP client can be made, for want of root certificates for
     /// one.
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn new<U>(
         url: U,
         id: impl Into<String>,
@@ -97,7 +96,6 @@ impl Client {
     ///
     /// As [`new`](Self::new).
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,
@@ -156,7 +154,6 @@ impl Client {
     /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if no HTTP
     /// client can be made.
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn anonymous<U>(url: U) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,
@@ -262,7 +259,6 @@ impl Client {
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "jwt")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn private_key_jwt(mut self, key: SigningKey) -> Result<Self, Error> {
         let Some(id) = self.id() else {
             let message = "an anonymous client has no id to sign for; use `Client::public`";
@@ -282,7 +278,6 @@ impl Client {
     /// [`is_config`](Error::is_config) of a client that has no secret, or a fixed one of fewer than
     /// 32 bytes (RFC 7518 §3.2).
     #[cfg(feature = "jwt")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn secret_jwt(self) -> Result<Self, Error> {
         let Some(secret) = self.endpoint.client.secret() else {
             let message = "a client without a secret can't sign with it; use `Client::new`";
@@ -327,7 +322,6 @@ impl Client {
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "dpop")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     #[must_use]
     pub fn dpop(mut self, key: DpopKey) -> Self {
         self.endpoint.dpop = Some(Dpop::new(key));

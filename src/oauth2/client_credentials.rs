@@ -79,7 +79,6 @@ impl ClientCredentials {
     /// the secret is empty, or if no HTTP client can be made, for want of root certificates for
     /// one.
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn new<U>(
         url: U,
         id: impl Into<String>,
@@ -101,7 +100,6 @@ impl ClientCredentials {
     ///
     /// As [`new`](Self::new).
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,

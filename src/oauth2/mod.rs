@@ -89,41 +89,32 @@ pub(crate) mod transport;
 pub(crate) mod url;
 
 #[cfg(feature = "authorization-code")]
-#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
 pub use authorization_code::AuthorizationCode;
 #[cfg(feature = "authorization-code")]
-#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
 pub use authorization_request::AuthorizationRequest;
 #[cfg(feature = "authorization-code")]
-#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
 pub use authorization_response::AuthorizationResponse;
 pub use client::Client;
 pub use client_credentials::ClientCredentials;
 pub use device_authorization::DeviceAuthorization;
 pub use device_prompt::DevicePrompt;
 #[cfg(feature = "dpop")]
-#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
 pub use dpop_key::DpopKey;
 pub use jwt_bearer::JwtBearer;
 #[cfg(feature = "jwt")]
-#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use key_pair::JwsAlgorithm;
 pub use protected_resource::{ProtectedResource, Protection};
 #[cfg(feature = "redirect-listener")]
-#[cfg_attr(docsrs, doc(cfg(feature = "redirect-listener")))]
 pub use redirect_listener::RedirectListener;
 #[cfg(feature = "file")]
 pub use refresh_file::RefreshTokenFile;
 pub use refresh_store::RefreshTokenStore;
 pub use refresh_token::RefreshToken;
 #[cfg(feature = "reqwest")]
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use reqwest_transport::ReqwestTransport;
 #[cfg(feature = "jwt")]
-#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use signed_jwt::SignedJwt;
 #[cfg(feature = "jwt")]
-#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use signing_key::SigningKey;
 pub use step_up::{StepUp, StepUpRequest};
 pub use token_exchange::TokenExchange;

@@ -127,7 +127,6 @@ impl ProtectedResource {
     /// [`is_config`](Error::is_config) if the address or an issuer can't be used or is cleartext, if
     /// there is no issuer, or if no HTTP client can be made.
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn new<I, F, T>(resource: impl AsRef<str>, allowed: I, build: F) -> Result<Self, Error>
     where
         I: IntoIterator,

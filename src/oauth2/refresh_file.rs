@@ -35,7 +35,6 @@ use crate::secret_file::{self, at, mode_of, off_the_runtime};
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-#[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub struct RefreshTokenFile {
     path: PathBuf,
 }

@@ -146,7 +146,6 @@ impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
 }
 
 #[cfg(feature = "axum")]
-#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 impl Replay for axum_core::body::Body {
     type Copy = Taped<Self>;
 
@@ -164,7 +163,6 @@ impl Replay for axum_core::body::Body {
 }
 
 #[cfg(feature = "tonic")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
 impl Replay for tonic::body::Body {
     type Copy = Taped<Self>;
 
@@ -182,7 +180,6 @@ impl Replay for tonic::body::Body {
 /// Never replayed: it comes from a connection and can't be made again, nor can a tee be put into
 /// it. Box it ([`BodyExt::boxed`](http_body_util::BodyExt::boxed)) to have it replayed.
 #[cfg(feature = "hyper")]
-#[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
 impl Replay for hyper::body::Incoming {
     type Copy = std::convert::Infallible;
 

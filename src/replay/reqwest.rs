@@ -16,7 +16,6 @@ use crate::error::BoxError;
 
 /// A body in memory stays in memory in both tries, so that reqwest can still send it again of its
 /// own accord: after a 307 or 308, or when the connection turned out to be closed.
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 impl Replay for Body {
     type Copy = Copy;
 

@@ -34,7 +34,6 @@ use crate::secret_file::{self, at, mode_of, off_the_runtime};
 /// let store = FileStore::new(format!("{home}/.cache/my-app/tokens"));
 /// ```
 #[derive(Clone, Debug)]
-#[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub struct FileStore {
     folder: PathBuf,
 }

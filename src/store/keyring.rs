@@ -39,7 +39,6 @@ use crate::error::{Error, Kind};
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-#[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
 pub struct Keyring {
     /// The first one seals. Behind a pointer: a cipher's key is wiped when it is dropped, and not
     /// where it was moved from.

@@ -34,7 +34,6 @@ use crate::error::BoxError;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Default)]
-#[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
 pub struct MemoryStore {
     kept: Arc<Mutex<Kept>>,
 }

@@ -87,7 +87,6 @@ use crate::error::BoxError;
 ///     }
 /// }
 /// ```
-#[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
 pub trait TokenStore: Send + Sync + 'static {
     /// What was saved last for `key`; `None` if there is nothing, or its time is over.
     ///
@@ -143,7 +142,6 @@ pub trait TokenStore: Send + Sync + 'static {
 }
 
 /// The right to fetch a token for all, as a [`TokenStore`] grants it.
-#[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
 pub struct Lease {
     fence: u64,
     guard: Option<Box<dyn Any + Send + Sync>>,

@@ -37,7 +37,6 @@ use crate::error::{BoxError, Error, Kind};
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub struct RedisStore<C = RedisConnection> {
     connection: C,
     prefix: Arc<str>,

@@ -26,7 +26,6 @@ use tokio::runtime::Handle;
 /// password for good, keeps a connection that nothing comes from any more, and notices one that was
 /// closed while idle, as it is between two tokens, only by failing a command.
 #[derive(Clone)]
-#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub struct RedisConnection {
     shared: Arc<Redis>,
 }

@@ -2,3 +2,7 @@
 
 pub(crate) mod examples;
 mod faults;
+pub(crate) mod page;
+mod pages;
+mod public;
+mod readme;

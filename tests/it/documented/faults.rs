@@ -1,10 +1,13 @@
-//! The table of faults in the documentation names a test for each: they are all there.
+//! The tables of faults and of threats in the documentation name a test for each: they are all there.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const TABLE: &str = include_str!("../../../src/docs/faults.md");
+use super::page::rows;
+
+const FAULTS: &str = include_str!("../../../src/docs/faults.md");
+const THREATS: &str = include_str!("../../../src/docs/security.md");
 
 /// The tests in a folder and those below it, named as the test binary names them:
 /// `folder::room::sentence`.
@@ -34,25 +37,35 @@ fn tests_of(text: &str, room: &str, tests: &mut BTreeSet<String>) {
     }
 }
 
-/// The last cell of each row of a table.
-fn named() -> Vec<&'static str> {
-    let rows = TABLE.lines().filter(|line| line.starts_with("| "));
-    let last = rows.filter_map(|row| row.trim_end_matches(['|', ' ']).rsplit("| ").next());
-    last.filter(|cell| !cell.starts_with("---") && *cell != "test")
-        .map(|cell| cell.trim_matches('`'))
-        .collect()
+/// The last cells of the tables' rows, if there is something in them.
+fn named(page: &'static str) -> Vec<&'static str> {
+    let cells = rows(page).into_iter().filter_map(|mut row| row.pop());
+    let cells = cells.filter(|cell| !cell.is_empty());
+    cells.map(|cell| cell.trim_matches('`')).collect()
 }
 
-#[test]
-fn every_fault_in_the_documentation_has_the_test_that_it_names() {
+fn are_there(named: &[&str]) {
     let mut tests = BTreeSet::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
     tests_in(&folder, "", &mut tests);
-    let named = named();
-    assert!(named.len() > 40, "{named:?}");
     let missing: Vec<_> = named
         .iter()
         .filter(|name| !tests.contains(**name))
         .collect();
     assert!(missing.is_empty(), "no such tests: {missing:#?}");
+}
+
+#[test]
+fn every_fault_in_the_documentation_has_the_test_that_it_names() {
+    let named = named(FAULTS);
+    assert!(named.len() > 40, "{named:?}");
+    assert_eq!(named.len(), rows(FAULTS).len(), "a fault without a test");
+    are_there(&named);
+}
+
+#[test]
+fn every_threat_in_the_documentation_has_the_test_that_it_names() {
+    let named = named(THREATS);
+    assert!(named.len() > 25, "{named:?}");
+    are_there(&named);
 }

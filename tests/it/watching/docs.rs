@@ -1,12 +1,13 @@
 //! The tables of `docs::watching` say what is told, no less and no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, Quota, Reason, Token};
 
+use crate::documented::page::{self, Words, quoted};
 use crate::support::log::{Line, listen};
 use crate::support::scenes::{Closing, errors, orders, stands};
 #[cfg(feature = "fleet")]
@@ -15,22 +16,9 @@ use crate::support::{Answering, Api, Counting, request};
 
 const PAGE: &str = include_str!("../../../src/docs/watching.md");
 
-type Words = BTreeSet<String>;
-
 /// The cells of each row of the table in a section of the page.
 fn rows(section: &str) -> Vec<Vec<&'static str>> {
-    let (_, rest) = PAGE.split_once(&format!("\n# {section}\n")).unwrap();
-    let section = rest.split("\n# ").next().unwrap();
-    let lines = section.lines().filter(|line| line.starts_with('|'));
-    // The head and the rule below it are no rows.
-    let rows = lines.skip(2).map(|row| row.trim_matches('|').split('|'));
-    rows.map(|cells| cells.map(str::trim).collect()).collect()
-}
-
-/// What stands in backticks, and nothing of links.
-fn quoted(text: &str) -> Vec<String> {
-    let quoted = text.split('`').skip(1).step_by(2);
-    quoted.map(str::to_owned).collect()
+    page::rows(page::section(PAGE, &format!("# {section}")))
 }
 
 /// The words of the paragraph that begins so, without what it is about.

@@ -1,0 +1,105 @@
+//! A page in Markdown, as the tests of the documentation read it: its sections, its tables, what is quoted, where it
+//! leads.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub(crate) type Words = BTreeSet<String>;
+
+/// A file of this package.
+pub(crate) fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+pub(crate) fn text(path: &str) -> String {
+    let file = file(path);
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// What stands in a folder: names without their endings.
+pub(crate) fn names_in(folder: &str, ending: &str) -> Words {
+    let entries = fs::read_dir(file(folder)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter_map(|name| Some(name.strip_suffix(ending)?.to_owned()))
+        .collect()
+}
+
+/// What a section says, its subsections included.
+pub(crate) fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let start = format!("\n{heading}\n");
+    let (_, rest) = page
+        .split_once(&start)
+        .unwrap_or_else(|| panic!("no `{heading}`"));
+    let marks = heading.split(' ').next().unwrap();
+    rest.split(&format!("\n{marks} ")).next().unwrap()
+}
+
+/// The cells of each row of its tables.
+pub(crate) fn rows(text: &str) -> Vec<Vec<&str>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_row = |line: &&str| line.starts_with('|');
+    // The head and the rule below it are no rows.
+    let is_rule = |line: &str| line.starts_with("| ---");
+    let rows = lines.iter().enumerate().filter(|(at, line)| {
+        is_row(line) && !is_rule(line) && !lines.get(at + 1).is_some_and(|next| is_rule(next))
+    });
+    rows.map(|(_, row)| {
+        let row = row.strip_prefix('|').unwrap();
+        let cells = row.strip_suffix('|').unwrap_or(row).split('|');
+        cells.map(str::trim).collect()
+    })
+    .collect()
+}
+
+/// What stands in backticks.
+pub(crate) fn quoted(text: &str) -> Vec<String> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.map(str::to_owned).collect()
+}
+
+/// The blocks of code of one kind, by the beginning of what stands behind the fence.
+pub(crate) fn code<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
+    let blocks = page.split("```").skip(1).step_by(2);
+    blocks
+        .filter_map(|block| {
+            let (head, code) = block.split_once('\n')?;
+            head.starts_with(kind).then_some(code)
+        })
+        .collect()
+}
+
+/// Where its links lead.
+pub(crate) fn links(page: &str) -> Vec<&str> {
+    let links = page
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
+    links.collect()
+}
+
+/// What a link to one of its headings ends in.
+pub(crate) fn anchors(page: &str) -> Words {
+    let mut is_code = false;
+    let mut anchors = Words::new();
+    for line in page.lines() {
+        is_code ^= line.starts_with("```");
+        let Some(heading) = line.strip_prefix('#').filter(|_| !is_code) else {
+            continue;
+        };
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        anchors.insert(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
+    }
+    anchors
+}
+
+/// The documentation at the top of a file of code.
+pub(crate) fn opening(code: &str) -> String {
+    let lines = code.lines().map_while(|line| line.strip_prefix("//!"));
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+    lines.map(|line| format!("{line}\n")).collect()
+}

@@ -1,0 +1,199 @@
+//! What the guide says is so: its figures are the code's, its links lead somewhere, its pages are all told of.
+
+use super::page::{Words, anchors, links, names_in, opening, quoted, rows, section, text};
+
+/// The first words of each row of the table of defaults, and where the code has the figure.
+const FIGURES: [(&str, &str, &str); 26] = [
+    (
+        "a token is refreshed before",
+        "freshness.rs",
+        "REFRESH_BEFORE",
+    ),
+    (
+        "… if it lives for less than this",
+        "freshness.rs",
+        "LONG_LIFETIME",
+    ),
+    (
+        "it is no longer sent before",
+        "freshness.rs",
+        "EXPIRY_MARGIN",
+    ),
+    ("up to which share of the time", "settings.rs", "jitter"),
+    ("a fetch, with all", "settings.rs", "fetch_timeout"),
+    ("attempts of a fetch", "settings.rs", "attempts"),
+    ("the first pause between them", "fetch.rs", "FIRST_PAUSE"),
+    ("the longest", "fetch.rs", "LONGEST_PAUSE"),
+    (
+        "one exchange with a token endpoint",
+        "oauth2/exchange.rs",
+        "TIMEOUT",
+    ),
+    (
+        "the longest answer that is read of it",
+        "oauth2/exchange.rs",
+        "REPLY_LIMIT",
+    ),
+    (
+        "the lifetime, if neither",
+        "oauth2/reply.rs",
+        "ASSUMED_LIFETIME",
+    ),
+    ("after a fetch that failed", "setback.rs", "FIRST"),
+    ("the longest of those", "setback.rs", "LONGEST"),
+    ("after one that failed", "setback.rs", "PERMANENT"),
+    (
+        "the longest `Retry-After`",
+        "setback.rs",
+        "RETRY_AFTER_LIMIT",
+    ),
+    ("the least from the fetch", "settings.rs", "attempt_floor"),
+    ("the latch's first wait", "latch.rs", "FIRST"),
+    ("its longest", "latch.rs", "LONGEST"),
+    ("of a body that is kept", "layer.rs", "BODY_LIMIT"),
+    ("closing", "settings.rs", "close_timeout"),
+    (
+        "a secret in a file or a variable",
+        "api_key.rs",
+        "REREAD_EVERY",
+    ),
+    ("metadata is kept for", "oauth2/document.rs", "LIFETIME"),
+    (
+        "a [`Fleet`](crate::Fleet)'s lease",
+        "fleet.rs",
+        "LEASE_TIME",
+    ),
+    ("its store's time to answer", "fleet.rs", "STORE_TIMEOUT"),
+    (
+        "[`Tenants`](crate::Tenants) that are kept",
+        "tenants.rs",
+        "CAPACITY",
+    ),
+    ("… after their last request", "tenants.rs", "IDLE"),
+];
+
+/// A time, or what is counted.
+#[derive(Debug, PartialEq)]
+enum Figure {
+    Milliseconds(f64),
+    Count(f64),
+}
+
+/// As people write it: `5 min`, `64 KiB`, `10,000`.
+fn told(figure: &str) -> Figure {
+    let (number, unit) = figure.split_once(' ').unwrap_or((figure, ""));
+    let number: f64 = number.replace(',', "").parse().unwrap();
+    match unit {
+        "ms" => Figure::Milliseconds(number),
+        "s" => Figure::Milliseconds(number * 1e3),
+        "min" => Figure::Milliseconds(number * 6e4),
+        "h" => Figure::Milliseconds(number * 3.6e6),
+        "KiB" => Figure::Count(number * 1024.0),
+        "" => Figure::Count(number),
+        other => panic!("what is a {other}?"),
+    }
+}
+
+/// As the code has it: `Duration::from_secs(5 * 60)`, `64 * 1024`.
+fn written(value: &str) -> Figure {
+    let product = |factors: &str| -> f64 {
+        let factors = factors
+            .split('*')
+            .map(|factor| factor.trim().replace('_', ""));
+        factors
+            .map(|factor| factor.parse::<f64>().unwrap())
+            .product()
+    };
+    let inner = |from: &str| value.strip_prefix(from)?.strip_suffix(')').map(product);
+    match (
+        inner("Duration::from_secs("),
+        inner("Duration::from_millis("),
+    ) {
+        (Some(seconds), _) => Figure::Milliseconds(seconds * 1e3),
+        (_, Some(milliseconds)) => Figure::Milliseconds(milliseconds),
+        _ => Figure::Count(product(value)),
+    }
+}
+
+/// What a constant is, or a field is set to.
+fn value(file: &str, name: &str) -> Figure {
+    let code = text(&format!("src/{file}"));
+    let values = code.lines().filter_map(|line| {
+        let (_, value) = line.split_once(&format!("{name}: "))?;
+        let is_whole =
+            line.trim_start().starts_with(name) || line.contains(&format!("const {name}: "));
+        let value = value.split_once(" = ").map_or(value, |(_, value)| value);
+        let value = value.trim_end_matches([',', ';']);
+        let is_value =
+            value.starts_with("Duration::from_") || value.starts_with(|c: char| c.is_ascii_digit());
+        (is_whole && is_value).then_some(value)
+    });
+    let values: Vec<&str> = values.collect();
+    assert_eq!(values.len(), 1, "{name} in {file}: {values:?}");
+    written(values[0])
+}
+
+#[test]
+fn each_default_in_the_guide_is_the_codes() {
+    let page = text("src/docs/how_it_works.md");
+    let rows = rows(section(&page, "# Defaults"));
+    assert_eq!(rows.len(), FIGURES.len());
+    for (row, (what, file, name)) in rows.iter().zip(FIGURES) {
+        assert!(row[0].starts_with(what), "{row:?} is where `{what}` was");
+        assert_eq!(told(row[1]), value(file, name), "{row:?}: {name} in {file}");
+    }
+}
+
+fn pages() -> Words {
+    names_in("src/docs", ".md")
+}
+
+fn page(name: &str) -> String {
+    text(&format!("src/docs/{name}.md"))
+}
+
+#[test]
+fn the_guide_and_the_crate_tell_of_each_page() {
+    let module = text("src/docs/mod.rs");
+    let docs = opening(&text("src/lib.rs"));
+    let in_crate = rows(section(&docs, "# The guide")).into_iter();
+    let in_crate: Words = in_crate
+        .flat_map(|row| quoted(row[1]))
+        .map(|name| name.replace("docs::", ""))
+        .collect();
+    assert_eq!(in_crate, pages());
+    let guide = opening(&module);
+    let first_cells = rows(&guide);
+    let in_guide: Words = first_cells.iter().flat_map(|row| quoted(row[0])).collect();
+    assert_eq!(in_guide, pages());
+    let modules = module
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod "));
+    let modules: Words = modules
+        .map(|rest| rest.trim_end_matches(" {}").to_owned())
+        .collect();
+    assert_eq!(modules, pages());
+}
+
+#[test]
+fn each_link_to_a_section_of_the_guide_leads_there() {
+    let mut seen = 0;
+    for name in pages() {
+        let here = page(&name);
+        for link in links(&here) {
+            let Some((to, anchor)) = link.split_once('#') else {
+                continue;
+            };
+            if to.contains("://") {
+                continue;
+            }
+            let there = match to.strip_prefix("crate::docs::") {
+                Some(other) => page(other),
+                None => here.clone(),
+            };
+            assert!(anchors(&there).contains(anchor), "{name}: {link}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 15, "{seen}");
+}

@@ -1,0 +1,307 @@
+//! The public API as rustdoc sees it: which types of other crates stand in it, and whether each item that a feature adds
+//! says so on its page.
+//!
+//! `tests/supply.sh` has rustdoc write all that down, and runs these; it takes too long for each `cargo test`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::page::{Words, text};
+
+/// What rustdoc wrote of the crate with all features or with none, as JSON.
+struct Api {
+    json: Value,
+}
+
+fn written() -> PathBuf {
+    let folder = env::var_os("PUBLIC_API").expect("`PUBLIC_API` isn't set: run tests/supply.sh");
+    PathBuf::from(folder)
+}
+
+impl Api {
+    fn of(features: &str) -> Self {
+        let json = fs::read(written().join(format!("{features}.json"))).unwrap();
+        let json = serde_json::from_slice(&json).unwrap();
+        Self { json }
+    }
+
+    fn item(&self, id: &Value) -> Option<&Value> {
+        self.json["index"].get(id.to_string())
+    }
+
+    fn own(&self) -> &Value {
+        &self.item(&self.json["root"]).unwrap()["crate_id"]
+    }
+
+    /// Where an item of any crate was defined: its crate, and its name.
+    fn defined(&self, id: &Value) -> Option<(&str, &str)> {
+        let path = self.json["paths"].get(id.to_string())?;
+        if path["crate_id"] == *self.own() {
+            return None;
+        }
+        let name = path["path"].as_array()?.last()?.as_str()?;
+        let of = &self.json["external_crates"][path["crate_id"].to_string()];
+        Some((of["name"].as_str()?, name))
+    }
+
+    /// The types and traits of other crates that signatures name, by their crates.
+    fn foreign(&self) -> BTreeMap<String, Words> {
+        let mut found = BTreeMap::new();
+        for item in self.json["index"].as_object().unwrap().values() {
+            let kind = &item["inner"];
+            // What is the same of every type says nothing of ours.
+            let by_compiler = ["blanket_impl", "is_synthetic"];
+            let is_general = by_compiler
+                .iter()
+                .any(|flag| !matches!(kind["impl"][flag], Value::Null | Value::Bool(false)));
+            let names_nothing = ["module", "use", "extern_crate"]
+                .iter()
+                .any(|other| !kind[other].is_null());
+            if item["crate_id"] == *self.own() && !is_general && !names_nothing {
+                self.look_through(kind, &mut found);
+            }
+        }
+        for standard in ["std", "core", "alloc"] {
+            found.remove(standard);
+        }
+        found
+    }
+
+    /// A type or a trait has both a path, as it was written, and an id.
+    fn look_through(&self, json: &Value, found: &mut BTreeMap<String, Words>) {
+        match json {
+            Value::Object(members) => {
+                if let (Some(Value::String(_)), Some(id)) = (members.get("path"), members.get("id"))
+                    && let Some((of, name)) = self.defined(id)
+                {
+                    let names: &mut Words = found.entry(of.to_owned()).or_default();
+                    names.insert(name.to_owned());
+                }
+                members
+                    .values()
+                    .for_each(|inner| self.look_through(inner, found));
+            }
+            Value::Array(all) => all.iter().for_each(|inner| self.look_through(inner, found)),
+            _ => {}
+        }
+    }
+
+    /// All that has a badge of its own: pages, methods, and implementations for types of others.
+    fn public(&self) -> BTreeSet<Public> {
+        let mut all = BTreeSet::new();
+        self.walk(&self.json["root"], &mut Vec::new(), &mut all);
+        all
+    }
+
+    fn walk(&self, module: &Value, path: &mut Vec<String>, all: &mut BTreeSet<Public>) {
+        let items = &self.item(module).unwrap()["inner"]["module"]["items"];
+        for id in items.as_array().unwrap() {
+            let Some(mut item) = self.item(id) else {
+                continue;
+            };
+            if let Some(exported) = self.item(&item["inner"]["use"]["id"]) {
+                item = exported;
+            }
+            let kinds = item["inner"].as_object().unwrap();
+            let (kind, inner) = kinds.iter().next().unwrap();
+            let name = item["name"].as_str().unwrap();
+            let page = match kind.as_str() {
+                "module" => format!("{}{name}/index.html", joined(path)),
+                "struct" | "enum" | "trait" => format!("{}{kind}.{name}.html", joined(path)),
+                _ => continue,
+            };
+            all.insert(Public::page(&page));
+            match kind.as_str() {
+                "module" => {
+                    path.push(name.to_owned());
+                    self.walk(&item["id"], path, all);
+                    path.pop();
+                }
+                "trait" => {
+                    all.extend(self.methods(&inner["items"], &page));
+                    all.extend(self.implementations(&inner["implementations"], name, &page));
+                }
+                _ => {
+                    let impls = inner["impls"].as_array().unwrap().iter();
+                    let impls = impls.filter_map(|id| self.item(id));
+                    for own in impls.filter(|own| own["inner"]["impl"]["trait"].is_null()) {
+                        all.extend(self.methods(&own["inner"]["impl"]["items"], &page));
+                    }
+                }
+            }
+        }
+    }
+
+    fn methods(&self, ids: &Value, page: &str) -> Vec<Public> {
+        let items = ids
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|id| self.item(id));
+        let methods = items.filter(|item| !item["inner"]["function"].is_null());
+        let names = methods.map(|method| method["name"].as_str().unwrap());
+        names
+            .map(|name| Public::on(page, format!("method.{name}")))
+            .collect()
+    }
+
+    /// Of a trait, for types of other crates.
+    fn implementations(&self, ids: &Value, name: &str, page: &str) -> Vec<Public> {
+        let impls = ids
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|id| self.item(id));
+        let types = impls.filter_map(|item| {
+            let (_, of) = self.defined(&item["inner"]["impl"]["for"]["resolved_path"]["id"])?;
+            let written = item["span"].to_string();
+            Some((format!("impl-{name}-for-{of}"), written))
+        });
+        types
+            .map(|(place, written)| Public {
+                page: page.to_owned(),
+                place,
+                written,
+            })
+            .collect()
+    }
+}
+
+fn joined(path: &[String]) -> String {
+    path.iter().map(|module| format!("{module}/")).collect()
+}
+
+/// Something on a page of the documentation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Public {
+    page: String,
+    /// Its anchor there; none if it is the page itself.
+    place: String,
+    /// Where in the code it stands, where the anchor leaves that open.
+    written: String,
+}
+
+impl Public {
+    fn page(page: &str) -> Self {
+        Self::on(page, String::new())
+    }
+
+    fn on(page: &str, place: String) -> Self {
+        Self {
+            page: page.to_owned(),
+            place,
+            written: String::new(),
+        }
+    }
+
+    /// Whether a feature's name stands beside it. Of several with one anchor, any may have it: they are counted.
+    fn badges(&self) -> usize {
+        let html = fs::read_to_string(written().join("html").join(&self.page)).unwrap();
+        const BADGE: &str = "stab portability";
+        if self.place.is_empty() {
+            let head = html.split("class=\"docblock").next().unwrap();
+            return head.matches(BADGE).count();
+        }
+        let places = [
+            self.place.clone(),
+            self.place.replace("method.", "tymethod."),
+        ];
+        let sections = html.split("<section id=\"").skip(1);
+        let own = sections.filter(|section| {
+            let id = section.split('"').next().unwrap();
+            places.iter().any(|place| {
+                let rest = id.strip_prefix(place.as_str());
+                let is_numbered =
+                    |rest: &str| rest.starts_with('-') && !self.place.starts_with('m');
+                rest.is_some_and(|rest| rest.is_empty() || is_numbered(rest))
+            })
+        });
+        own.filter(|section| section.contains(BADGE)).count()
+    }
+}
+
+#[test]
+#[ignore = "tests/supply.sh makes what it reads"]
+fn what_a_feature_adds_says_so_on_its_page() {
+    let always = Api::of("none").public();
+    let all = Api::of("all").public();
+    let gated_pages: Words = all
+        .iter()
+        .filter(|item| item.place.is_empty() && !always.contains(item))
+        .map(|item| item.page.clone())
+        .collect();
+    assert!(gated_pages.len() > 20, "{gated_pages:?}");
+    let mut wanted: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut shown = BTreeMap::new();
+    for item in all.difference(&always) {
+        // A page's badge is for all that stands on it.
+        if item.place.is_empty() || !gated_pages.contains(&item.page) {
+            let key = (item.page.clone(), item.place.clone());
+            *wanted.entry(key.clone()).or_default() += 1;
+            shown.insert(key, item.badges());
+        }
+    }
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|(item, count)| shown[*item] < **count)
+        .collect();
+    assert!(missing.is_empty(), "without a badge: {missing:#?}");
+}
+
+/// The list: a line for each crate, with the feature that brings its types into the API and the types.
+fn listed(is_always: bool) -> BTreeMap<String, Words> {
+    let list = text("tests/it/documented/public_types.txt");
+    let mut all: BTreeMap<String, Words> = BTreeMap::new();
+    for line in list
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let (of, feature) = (words.next().unwrap(), words.next().unwrap());
+        if (feature == "always") == is_always {
+            all.entry(of).or_default().extend(words);
+        }
+    }
+    all
+}
+
+#[test]
+#[ignore = "tests/supply.sh makes what it reads"]
+fn types_of_other_crates_in_the_api_are_those_on_the_list() {
+    let always = Api::of("none").foreign();
+    let mut by_feature = Api::of("all").foreign();
+    for (of, names) in &always {
+        let all = by_feature.get_mut(of).expect("features only add");
+        all.retain(|name| !names.contains(name));
+    }
+    by_feature.retain(|_, names| !names.is_empty());
+    assert_eq!(always, listed(true), "without features");
+    assert_eq!(by_feature, listed(false), "with all of them");
+}
+
+#[test]
+fn the_list_of_types_of_other_crates_names_the_features_that_bring_them() {
+    let manifest = text("Cargo.toml");
+    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let list = text("tests/it/documented/public_types.txt");
+    let lines = list
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
+    for line in lines {
+        let mut words = line.split_whitespace();
+        let (of, feature) = (words.next().unwrap(), words.next().unwrap());
+        let of = of.replace('_', "-");
+        let dependency = dependencies
+            .lines()
+            .find(|line| line.starts_with(&format!("{of} = ")));
+        let is_optional = dependency.is_some_and(|line| line.contains("optional = true"));
+        let brings = manifest.lines().any(|line| {
+            line.starts_with(&format!("{feature} = [")) && line.contains(&format!("\"dep:{of}\""))
+        });
+        assert_eq!(is_optional, brings, "{line}");
+    }
+}
