@@ -2,6 +2,7 @@
 
 pub(crate) mod examples;
 mod faults;
-mod guide;
-mod public_api;
+pub(crate) mod page;
+mod pages;
+mod public;
 mod readme;

@@ -25,7 +25,6 @@ pub(crate) mod form_server;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod login_server;
-pub(crate) mod page;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_server;
 pub(crate) mod scenes;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::support::page::{rows, section};
+use super::page::{rows, section};
 
 const FAULTS: &str = include_str!("../../../src/docs/faults.md");
 const THREATS: &str = include_str!("../../../src/docs/security.md");

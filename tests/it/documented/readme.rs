@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::page::{
+use super::page::{
     Words, anchors, code, file, links, names_in, opening, quoted, rows, section, text,
 };
 

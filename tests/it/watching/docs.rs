@@ -7,8 +7,8 @@ use std::path::Path;
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, Quota, Reason, Token};
 
+use crate::documented::page::{self, Words, quoted};
 use crate::support::log::{Line, listen};
-use crate::support::page::{self, Words, quoted};
 use crate::support::scenes::{Closing, errors, orders, stands};
 #[cfg(feature = "fleet")]
 use crate::support::shelf;

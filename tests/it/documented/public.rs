@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::support::page::{Words, text};
+use super::page::{Words, text};
 
 /// What rustdoc wrote of the crate with all features or with none, as JSON.
 struct Api {
