@@ -1,15 +1,12 @@
 //! hyper-util's legacy client, over HTTP/1 and HTTP/2.
 
-use bytes::Bytes;
-use http::header::AUTHORIZATION;
 use http::{Request, StatusCode, Version};
 use http_body::Body;
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use tower::{Layer, ServiceExt};
 
-use super::{Api, Scene, boxed, chunks, large, small, streamed, whole};
+use super::{Scene, boxed, chunks, large, small, streamed, whole};
 
 fn http1<B>() -> Client<hyper_util::client::legacy::connect::HttpConnector, B>
 where
@@ -180,6 +177,12 @@ async fn axums_body_that_was_refused_unread_goes_on_where_it_was_over_http2() {
 #[cfg(feature = "hyper")]
 #[tokio::test]
 async fn a_body_that_comes_from_a_connection_is_passed_on_once_and_never_sent_again() {
+    use bytes::Bytes;
+    use http::header::AUTHORIZATION;
+    use tower::{Layer, ServiceExt};
+
+    use super::Api;
+
     let scene = Scene::new().await;
     let upstream = Api::new();
     upstream.accept_only("upstream");

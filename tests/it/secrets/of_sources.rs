@@ -158,11 +158,3 @@ fn client(echo: Echo) -> Client {
     let client = Client::with_transport(URL, "client", SECRET, echo).unwrap();
     client.revoke_at(REVOKE).unwrap()
 }
-
-#[cfg(feature = "authorization-code")]
-fn param(url: &str, name: &str) -> String {
-    let (_, query) = url.split_once('?').unwrap();
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
-    let found = pairs.find(|(of, _)| of == name);
-    found.unwrap().1.into_owned()
-}

@@ -1,6 +1,6 @@
 //! What the log and the metrics say of a quota.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tower_auth::{Quota, Token};
 use tracing::Level;
@@ -91,7 +91,10 @@ async fn a_bucket_that_was_refilled_and_is_dry_again_is_another_spell() {
 #[cfg(feature = "fleet")]
 #[tokio::test(start_paused = true)]
 async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_own() {
+    use std::time::SystemTime;
+
     use crate::support::shelf::Shelf;
+
     let (log, _listening) = listen();
     let shelf = Shelf::default();
     let full_again = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000);

@@ -1,6 +1,5 @@
 //! What is kept of a body, up to which limit, and of which bodies nothing is.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -202,8 +201,10 @@ fn a_body_in_memory_is_cloned_and_copied_only_if_it_fits() {
 #[cfg(feature = "axum")]
 #[test]
 fn an_axum_body_fails_with_its_own_error_and_no_other_around_it() {
-    use axum::body::Body;
     use std::error::Error;
+    use std::io;
+
+    use axum::body::Body;
 
     let (first, copy) = recorded::<Body>(script([Step::Error]), 64);
     drop(first);

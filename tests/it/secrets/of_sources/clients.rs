@@ -1,12 +1,13 @@
 //! Clients, by whatever they prove themselves with.
 
-use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl, JwtBearer, ProtectedResource};
-use tower_auth::{Error, Reason, SecretSource, Token, TokenSource};
+use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl, ProtectedResource};
+use tower_auth::{Reason, SecretSource, Token, TokenSource};
 
 use super::{REVOKE, SECRET, TOKEN, URL, client, drive};
 use crate::support::echo::Echo;
 use crate::support::watch::Watch;
 
+#[cfg(feature = "jwt")]
 fn public(echo: Echo) -> Client {
     let client = Client::public_with_transport(URL, "client", echo).unwrap();
     client.revoke_at(REVOKE).unwrap()
@@ -33,7 +34,8 @@ async fn client_credentials_show_no_secret_however_they_prove_themselves() {
 #[cfg(feature = "jwt")]
 #[tokio::test]
 async fn a_client_that_signs_shows_neither_its_key_nor_what_it_signed() {
-    use tower_auth::oauth2::{JwsAlgorithm, SignedJwt, SigningKey};
+    use tower_auth::Error;
+    use tower_auth::oauth2::{JwsAlgorithm, JwtBearer, SignedJwt, SigningKey};
 
     // What is around a key is passed over, so that the word can be there.
     let pem = || format!("planted\n{}", crate::support::keys::EC_PKCS8);

@@ -6,7 +6,7 @@ use tower_auth::oauth2::{
     StepUp, TokenExchange,
 };
 
-use super::{SECRET, TOKEN, client, drive, param};
+use super::{SECRET, TOKEN, client, drive};
 
 #[tokio::test]
 async fn a_refresh_token_does_not_show() {
@@ -93,6 +93,14 @@ async fn a_login_with_a_browser_shows_no_code_no_state_and_no_verifier() {
         finished
     })
     .await;
+}
+
+#[cfg(feature = "authorization-code")]
+fn param(url: &str, name: &str) -> String {
+    let (_, query) = url.split_once('?').unwrap();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let found = pairs.find(|(of, _)| of == name);
+    found.unwrap().1.into_owned()
 }
 
 #[cfg(feature = "authorization-code")]

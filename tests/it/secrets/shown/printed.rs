@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::AUTHORIZATION;
 use http::{HeaderName, Request, Response};
 use http_body_util::Full;
 use tokio_test::{assert_pending, assert_ready_ok, task};
@@ -219,7 +219,7 @@ fn what_is_kept_of_a_request_shows_nothing_of_it() {
     ] {
         let url = "https://api.example.com/?key=planted".parse().unwrap();
         let mut request = reqwest::Request::new(http::Method::POST, url);
-        let own = HeaderValue::from_static("planted");
+        let own = http::HeaderValue::from_static("planted");
         request.headers_mut().insert(AUTHORIZATION, own);
         *request.body_mut() = Some(body);
         watch.print(&request.record(64 * 1024).unwrap());
