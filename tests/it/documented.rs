@@ -1,4 +1,5 @@
 //! What the documentation says is so, and its examples run.
 
-pub(crate) mod examples;
+mod examples;
 mod faults;
+mod floors;

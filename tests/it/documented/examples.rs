@@ -4,13 +4,14 @@
 #![cfg(feature = "reqwest")]
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use support::{Api, AuthorizationServer, TokenRequest, Tokens};
 use tokio::process::Command;
 use tower_auth::Clock;
+
+use crate::support::tree::binary;
 
 mod clients;
 mod many;
@@ -174,17 +175,4 @@ impl Example {
             stderr: String::from_utf8(stderr).unwrap(),
         }
     }
-}
-
-/// Examples are built next to the folder that this test's own executable is in.
-pub(crate) fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-    let binary = profile.join("examples").join(file);
-    assert!(
-        binary.exists(),
-        "no example {name}: run `cargo build --examples --all-features`"
-    );
-    binary
 }

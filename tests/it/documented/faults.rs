@@ -1,37 +1,29 @@
 //! The table of faults in the documentation names a test for each: they are all there.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+
+use crate::support::tree::rust_files;
 
 const TABLE: &str = include_str!("../../../src/docs/faults.md");
 
-/// The tests in a folder and those below it, named as the test binary names them:
-/// `folder::room::sentence`.
-fn tests_in(folder: &Path, name: &str, tests: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = format!("{name}{}::", path.file_stem().unwrap().to_str().unwrap());
-        if path.is_dir() {
-            tests_in(&path, &name, tests);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            tests_of(&fs::read_to_string(&path).unwrap(), &name, tests);
-        }
-    }
-}
-
-fn tests_of(text: &str, room: &str, tests: &mut BTreeSet<String>) {
-    let mut is_test = false;
-    for line in text.lines().map(str::trim_start) {
-        is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-        let rest = line.strip_prefix("async ").unwrap_or(line);
-        if let Some(rest) = rest.strip_prefix("fn ") {
-            let sentence = rest.split(['(', '<']).next().unwrap();
-            if std::mem::take(&mut is_test) {
-                tests.insert(format!("{room}{sentence}"));
+/// Every test, as the test binary names it: `folder::room::sentence`.
+fn tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for (file, text) in rust_files("tests/it") {
+        let room = file.trim_end_matches(".rs").replace('/', "::");
+        let mut is_test = false;
+        for line in text.lines().map(str::trim_start) {
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            let rest = line.strip_prefix("async ").unwrap_or(line);
+            if let Some(rest) = rest.strip_prefix("fn ") {
+                let sentence = rest.split(['(', '<']).next().unwrap();
+                if std::mem::take(&mut is_test) {
+                    tests.insert(format!("{room}::{sentence}"));
+                }
             }
         }
     }
+    tests
 }
 
 /// The last cell of each row of a table.
@@ -45,9 +37,7 @@ fn named() -> Vec<&'static str> {
 
 #[test]
 fn every_fault_in_the_documentation_has_the_test_that_it_names() {
-    let mut tests = BTreeSet::new();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    tests_in(&folder, "", &mut tests);
+    let tests = tests();
     let named = named();
     assert!(named.len() > 40, "{named:?}");
     let missing: Vec<_> = named

@@ -1,19 +1,20 @@
 //! DPoP (RFC 9449): a proof for each request, and the nonces that servers want in it.
 
-use std::convert::Infallible;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use jsonwebtoken::jwk::ThumbprintHash;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
-use tower::{Service, service_fn};
-use tower_auth::AuthLayer;
+use tower::Service;
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
+use tower_auth::{AuthLayer, BoxError};
 
+use crate::support::serving::{Answer, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 
 mod keys;
@@ -62,13 +63,11 @@ fn proof(headers: &HeaderMap) -> Proof {
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
-type Answer = Response<Full<Bytes>>;
-
 /// A server that sees heads and bodies, and answers as it is told.
 fn server(
     answer: impl Fn(usize, &HeaderMap) -> Answer + Clone + Send + Sync + 'static,
 ) -> (
-    impl Service<Request<Full<Bytes>>, Response = Answer, Error = Infallible, Future: Send>
+    impl Service<Request<Full<Bytes>>, Response = Answer, Error = BoxError, Future: Send>
     + Clone
     + Send
     + Sync
@@ -77,19 +76,14 @@ fn server(
 ) {
     let seen = Seen::default();
     let log = Arc::clone(&seen);
-    let service = service_fn(move |request: Request<Full<Bytes>>| {
-        let (answer, log) = (answer.clone(), Arc::clone(&log));
-        async move {
-            let (head, body) = request.into_parts();
-            let body = body.collect().await?.to_bytes();
-            let body = String::from_utf8(body.to_vec()).unwrap();
-            let number = {
-                let mut log = log.lock().unwrap();
-                log.push((head.headers.clone(), body));
-                log.len()
-            };
-            Ok::<_, Infallible>(answer(number, &head.headers))
-        }
+    let service = serving(move |head, body| {
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        let number = {
+            let mut log = log.lock().unwrap();
+            log.push((head.headers.clone(), body));
+            log.len()
+        };
+        ready(Ok(answer(number, &head.headers)))
     });
     (service, seen)
 }

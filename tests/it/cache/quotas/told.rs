@@ -143,7 +143,7 @@ async fn a_cache_over_a_cache_tells_no_spell_a_second_time() {
 #[cfg(feature = "metrics")]
 #[test]
 fn what_is_left_is_a_gauge_for_each_bucket() {
-    crate::watching::metrics::recorded(|metrics| async move {
+    crate::support::recorder::recorded(|metrics| async move {
         let source = Answering::new(|_| {
             let quotas = [
                 Quota::new("client/per_day", 7).of(10),

@@ -7,6 +7,7 @@ use tower_auth::{Reason, TokenSource};
 
 use super::support::ClientAuth;
 use super::{ID, SECRET, Servers};
+use crate::support::tree::{place, rust_files, text};
 
 #[tokio::test]
 async fn the_authorization_server_takes_a_secret_in_each_of_three_ways() {
@@ -62,7 +63,7 @@ async fn the_authorization_server_refuses_as_rfc_6749_has_it() {
 /// To renew it: `UPDATE=1 cargo test --all-features --test it the_generated_client`.
 #[test]
 fn the_generated_client_and_server_are_those_of_the_proto() {
-    let support = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/support");
+    let support = place("examples/support");
     let files = protox::compile(["notes.proto"], [&support]).unwrap();
     let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
     tonic_prost_build::configure()
@@ -86,18 +87,15 @@ fn the_generated_client_and_server_are_those_of_the_proto() {
 /// By the text of these rooms: a test that runs an example is to look at all that it printed.
 #[test]
 fn every_example_is_run_by_a_test_that_looks_for_leaks() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let manifest = text("Cargo.toml");
     let examples: Vec<&str> = manifest
         .split("[[example]]\n")
         .skip(1)
         .map(|entry| entry.split('"').nth(1).unwrap())
         .collect();
     assert!(examples.len() > 20, "{examples:?}");
-    let rooms = std::fs::read_dir(root.join("tests/it/documented/examples")).unwrap();
-    let rooms: String = rooms
-        .map(|room| std::fs::read_to_string(room.unwrap().path()).unwrap())
-        .collect();
+    let rooms = rust_files("tests/it/documented/examples");
+    let rooms: String = rooms.into_values().collect();
     let tests: Vec<&str> = rooms.split("\n#[tokio::test]").collect();
     for name in examples {
         let quoted = format!("(\"{name}\")");

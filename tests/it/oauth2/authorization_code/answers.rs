@@ -1,8 +1,8 @@
 //! What the browser comes back with, and whether it is the answer to what was asked.
 
 use super::{CALLBACK, begin, logged_in, login, query, read};
-use crate::oauth2::refresh_token::Store;
 use crate::support::login_server::{Answer, BROKEN, LoginServer};
+use crate::support::refresh_store::Store;
 use crate::support::token_server::all_text_of;
 
 const ISSUER: &str = "https://id.example.com";

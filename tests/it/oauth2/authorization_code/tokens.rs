@@ -11,8 +11,8 @@ use tower_auth::oauth2::{AuthorizationCode, Client, RefreshToken};
 use tower_auth::{AuthLayer, Reason, TokenSource};
 
 use super::{AUTHORIZE, CALLBACK, logged_in, login, query, read};
-use crate::oauth2::refresh_token::Store;
 use crate::support::login_server::{BROKEN, ISSUED, LoginServer, REFRESHED, form};
+use crate::support::refresh_store::Store;
 use crate::support::token_server::{ID, SECRET, URL, all_text_of, expiry};
 use crate::support::{Api, request};
 

@@ -1,7 +1,7 @@
 //! A token endpoint that gives back what it was sent, or that is not reached.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use serde_json::json;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{AuthLayer, Reason, TokenCache, TokenSource};
 
+use crate::support::serving::serving;
 use crate::support::watch::Watch;
 use crate::support::{Api, request};
 
@@ -97,15 +98,10 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
         loop {
             let left = Arc::new(Mutex::new(None));
             let answered = Arc::clone(&left);
-            let server = service_fn(move |request: Request<Full<Bytes>>| {
-                let answered = Arc::clone(&answered);
-                async move {
-                    let (parts, body) = request.into_parts();
-                    let body = body.collect().await?.to_bytes();
-                    let mut answers = echo(&parts, std::str::from_utf8(&body).unwrap());
-                    *answered.lock().unwrap() = Some(answers.len());
-                    Ok::<_, Infallible>(answers.swap_remove(next))
-                }
+            let server = serving(move |head, body| {
+                let mut answers = echo(&head, std::str::from_utf8(&body).unwrap());
+                *answered.lock().unwrap() = Some(answers.len());
+                ready(Ok(answers.swap_remove(next)))
             });
             let url = "https://id.example.com/token?key=planted";
             let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, server);
