@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind};
 use crate::source::DynTokenSource;
+#[cfg(feature = "file")]
+use crate::store::FileStore;
 use crate::store::{DynTokenStore, Keyring, Sealing, TokenStore};
 use crate::store_key::StoreKey;
 
@@ -63,7 +65,7 @@ impl Fleet {
     /// The same with files that only their owner can read, and that are not sealed: for a command
     /// line whose keys would stand in a file beside them.
     #[cfg(feature = "file")]
-    pub fn unsealed(store: crate::FileStore) -> Self {
+    pub fn unsealed(store: FileStore) -> Self {
         Self::of(store, Sealing::Plain)
     }
 

@@ -95,8 +95,9 @@ mod quota;
 
 mod error;
 mod present;
-mod secret;
 mod secret_file;
+
+mod secret;
 mod token;
 
 mod challenge;

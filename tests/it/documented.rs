@@ -1,7 +1,8 @@
 //! What the documentation says is so, and its examples run.
 
-pub(crate) mod examples;
+mod examples;
 mod faults;
+mod floors;
 pub(crate) mod page;
 mod pages;
 mod public;

@@ -9,7 +9,7 @@ mod jwt_bearer;
 #[cfg(feature = "redirect-listener")]
 mod redirect_listener;
 mod refresh_file;
-pub(crate) mod refresh_token;
+mod refresh_token;
 mod token_exchange;
 
 // Clients.
@@ -21,7 +21,7 @@ mod mtls;
 #[cfg(feature = "jwt")]
 mod signed_jwt;
 #[cfg(feature = "jwt")]
-pub(crate) mod signing_key;
+mod signing_key;
 
 // Servers.
 mod discovery;

@@ -19,20 +19,27 @@ use tokio::sync::{mpsc, oneshot};
 use tower_auth::{Clock, Error, Moment, Reason, Token, TokenCache, TokenCacheBuilder, TokenSource};
 use tower_service::Service;
 
+#[cfg(feature = "file")]
+pub(crate) mod doomed;
 pub(crate) mod echo;
 pub(crate) mod form_server;
 #[cfg(feature = "jwt")]
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod login_server;
+#[cfg(feature = "metrics")]
+pub(crate) mod recorder;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_server;
+pub(crate) mod refresh_store;
 pub(crate) mod scenes;
+pub(crate) mod serving;
 #[cfg(feature = "cookies")]
 pub(crate) mod session_site;
 #[cfg(feature = "fleet")]
 pub(crate) mod shelf;
 pub(crate) mod token_server;
+pub(crate) mod tree;
 pub(crate) mod watch;
 pub(crate) mod web;
 

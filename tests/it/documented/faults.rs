@@ -1,41 +1,32 @@
 //! The tables of faults, of threats and of states in the documentation name a test for each: they are all there.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 use super::page::{rows, section};
+use crate::support::tree::rust_files;
 
 const FAULTS: &str = include_str!("../../../src/docs/faults.md");
 const THREATS: &str = include_str!("../../../src/docs/security.md");
 const LIFE: &str = include_str!("../../../src/docs/how_it_works.md");
 
-/// The tests in a folder and those below it, named as the test binary names them:
-/// `folder::room::sentence`.
-fn tests_in(folder: &Path, name: &str, tests: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = format!("{name}{}::", path.file_stem().unwrap().to_str().unwrap());
-        if path.is_dir() {
-            tests_in(&path, &name, tests);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            tests_of(&fs::read_to_string(&path).unwrap(), &name, tests);
-        }
-    }
-}
-
-fn tests_of(text: &str, room: &str, tests: &mut BTreeSet<String>) {
-    let mut is_test = false;
-    for line in text.lines().map(str::trim_start) {
-        is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-        let rest = line.strip_prefix("async ").unwrap_or(line);
-        if let Some(rest) = rest.strip_prefix("fn ") {
-            let sentence = rest.split(['(', '<']).next().unwrap();
-            if std::mem::take(&mut is_test) {
-                tests.insert(format!("{room}{sentence}"));
+/// Every test, as the test binary names it: `folder::room::sentence`.
+fn tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for (file, text) in rust_files("tests/it") {
+        let room = file.trim_end_matches(".rs").replace('/', "::");
+        let mut is_test = false;
+        for line in text.lines().map(str::trim_start) {
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            let rest = line.strip_prefix("async ").unwrap_or(line);
+            if let Some(rest) = rest.strip_prefix("fn ") {
+                let sentence = rest.split(['(', '<']).next().unwrap();
+                if std::mem::take(&mut is_test) {
+                    tests.insert(format!("{room}::{sentence}"));
+                }
             }
         }
     }
+    tests
 }
 
 /// The last cells of the tables' rows, if there is something in them.
@@ -46,9 +37,7 @@ fn named(page: &'static str) -> Vec<&'static str> {
 }
 
 fn are_there(named: &[&str]) {
-    let mut tests = BTreeSet::new();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    tests_in(&folder, "", &mut tests);
+    let tests = tests();
     let missing: Vec<_> = named
         .iter()
         .filter(|name| !tests.contains(**name))

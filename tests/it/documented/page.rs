@@ -3,23 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use crate::support::tree::place;
 
 pub(crate) type Words = BTreeSet<String>;
 
-/// A file of this package.
-pub(crate) fn file(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-pub(crate) fn text(path: &str) -> String {
-    let file = file(path);
-    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
-}
-
 /// What stands in a folder: names without their endings.
 pub(crate) fn names_in(folder: &str, ending: &str) -> Words {
-    let entries = fs::read_dir(file(folder)).unwrap();
+    let entries = fs::read_dir(place(folder)).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names
         .filter_map(|name| Some(name.strip_suffix(ending)?.to_owned()))

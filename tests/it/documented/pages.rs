@@ -1,6 +1,7 @@
 //! What the guide says is so: its figures are the code's, its links lead somewhere, its pages are all told of.
 
-use super::page::{Words, anchors, links, names_in, opening, quoted, rows, section, text};
+use super::page::{Words, anchors, links, names_in, opening, quoted, rows, section};
+use crate::support::tree::text;
 
 /// The first words of each row of the table of defaults, and where the code has the figure.
 const FIGURES: [(&str, &str, &str); 26] = [

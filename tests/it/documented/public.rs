@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::page::{Words, text};
+use super::page::Words;
+use crate::support::tree::text;
 
 /// What rustdoc wrote of the crate with all features or with none, as JSON.
 struct Api {

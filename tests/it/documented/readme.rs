@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::page::{
-    Words, anchors, code, file, links, names_in, opening, quoted, rows, section, text,
-};
+use super::page::{Words, anchors, code, links, names_in, opening, quoted, rows, section};
+use crate::support::tree::{place, text};
 
 /// Of `Cargo.toml`, as far as it takes to read it here.
 struct Manifest {
@@ -149,7 +148,7 @@ fn the_readme_has_each_example_and_no_other() {
     let told: Words = told.flat_map(|row| quoted(row[0])).collect();
     let mut there = names_in("examples", ".rs");
     let folders = names_in("examples", "").into_iter();
-    there.extend(folders.filter(|name| file(&format!("examples/{name}/main.rs")).is_file()));
+    there.extend(folders.filter(|name| place(&format!("examples/{name}/main.rs")).is_file()));
     assert_eq!(told, there);
     let in_manifest: Words = Manifest::read().examples().into_keys().collect();
     assert_eq!(in_manifest, there);
@@ -213,7 +212,7 @@ fn each_command_that_is_shown_runs_something_that_is_there() {
         for command in commands(&page) {
             let shown = command.join(" ");
             if command[0] == "bash" {
-                assert!(file(command[1]).is_file(), "{shown}");
+                assert!(place(command[1]).is_file(), "{shown}");
             }
             let mut features: Words = after(&command, "--features")
                 .into_iter()
@@ -234,7 +233,7 @@ fn each_command_that_is_shown_runs_something_that_is_there() {
                 assert!(wanted.is_subset(&features), "{shown}: it wants {wanted:?}");
             }
             if let Some(bench) = after(&command, "--bench") {
-                assert!(file(&format!("benches/{bench}.rs")).is_file(), "{shown}");
+                assert!(place(&format!("benches/{bench}.rs")).is_file(), "{shown}");
             }
             seen += 1;
         }
@@ -260,7 +259,7 @@ fn each_link_to_a_file_a_page_or_a_section_leads_there() {
                 assert!(anchors(&here).contains(anchor), "{page}: {link}");
             } else if !link.contains("://") {
                 let path = link.split('#').next().unwrap();
-                assert!(file(path).exists(), "{page}: {link}");
+                assert!(place(path).exists(), "{page}: {link}");
             }
             seen += 1;
         }

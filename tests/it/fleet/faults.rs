@@ -239,7 +239,7 @@ async fn a_token_that_is_of_use_to_one_process_alone_is_not_shared() {
 #[cfg(feature = "metrics")]
 #[test]
 fn what_the_store_does_is_counted() {
-    crate::watching::metrics::recorded(|metrics| async move {
+    crate::support::recorder::recorded(|metrics| async move {
         let shelf = Shelf::default();
         let processes = [(); 2].map(|()| shelf.process(Counting::lasting(HOUR)));
         for process in &processes {

@@ -81,7 +81,7 @@ enum By<'a> {
 
 impl Process {
     fn start(issuer: &Issuer, by: By<'_>) -> Self {
-        let mut command = Command::new(crate::documented::examples::binary("fleet"));
+        let mut command = Command::new(crate::support::tree::binary("fleet"));
         command
             .arg("member")
             .env("TOKEN_URL", &issuer.url)

@@ -2,13 +2,13 @@
 #![cfg(feature = "file")]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tower_auth::{FileStore, Lease, TokenStore};
+
+use crate::support::doomed::{self, Doomed};
 
 const KEY: &str = "a-key_of-43-letters";
 const LONG: Duration = Duration::from_secs(3600);
@@ -273,13 +273,11 @@ async fn of_many_who_ask_at_once_one_has_the_lease() {
     assert_eq!(held.len(), 1);
 }
 
-const CHILD: &str = "TOWER_AUTH_TEST_LEASES_IN";
-
 /// Not a test of its own: the process that is killed below.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn holds_the_lease_until_it_is_killed() {
-    let Ok(folder) = std::env::var(CHILD) else {
+    let Some(folder) = doomed::place() else {
         return;
     };
     let lease = FileStore::new(folder).lease(KEY, LONG).await.unwrap();
@@ -290,22 +288,11 @@ async fn holds_the_lease_until_it_is_killed() {
 #[tokio::test]
 async fn a_process_that_is_killed_frees_its_lease() {
     let (_folder, store) = store();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "store_file::holds_the_lease_until_it_is_killed",
-            "--nocapture",
-        ])
-        .env(CHILD, store.folder())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let leased = lines.find(|line| line.as_ref().unwrap().ends_with("leased true"));
+    let child = "holds_the_lease_until_it_is_killed";
+    let mut holding = Doomed::start(module_path!(), child, store.folder());
+    let leased = holding.lines().find(|line| line.ends_with("leased true"));
     let is_free = store.lease(KEY, LONG).await.unwrap().is_some();
-    child.kill().unwrap();
-    child.wait().unwrap();
+    holding.kill();
     assert!(leased.is_some() && !is_free);
     assert!(store.lease(KEY, LONG).await.unwrap().is_some());
 }

@@ -1,17 +1,20 @@
 //! An API's own login, in JSON.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::Full;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tower_auth::login::JsonLogin;
 use tower_auth::{Error, Reason, SecretSource, Token, TokenSource};
 
+use crate::support::serving::{Answer, answer, serving};
 use crate::support::token_server::{all_text_of, expiry};
 
 const LOGIN: &str = "https://api.example.com/v1/auth/login";
@@ -38,27 +41,18 @@ impl LoginApi {
 
     fn login_with(&self, password: impl Into<SecretSource>) -> JsonLogin {
         let api = self.clone();
-        let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
-            let api = api.clone();
-            async move { api.answer(request).await }
-        });
+        let transport = serving(move |head, body| ready(Ok(api.answer(&head, &body))));
         JsonLogin::with_transport(LOGIN, "me@example.com", password, transport).unwrap()
     }
 
-    async fn answer(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        assert_eq!(request.method(), "POST");
-        assert_eq!(request.headers()["content-type"], "application/json");
-        let path = request.uri().path().to_owned();
-        let body = request.into_body().collect().await?.to_bytes();
-        let body = serde_json::from_slice(&body).unwrap();
+    fn answer(&self, head: &Parts, body: &[u8]) -> Answer {
+        assert_eq!(head.method, "POST");
+        assert_eq!(head.headers["content-type"], "application/json");
+        let path = head.uri.path().to_owned();
+        let body = serde_json::from_slice(body).unwrap();
         self.asked.lock().unwrap().push((path, body));
         let (status, body) = self.answers.lock().unwrap().pop().expect("asked too often");
-        let mut response = Response::new(Full::from(body.to_string()));
-        *response.status_mut() = StatusCode::from_u16(status).unwrap();
-        Ok(response)
+        answer(status, body.to_string())
     }
 
     fn asked(&self) -> Vec<(String, Value)> {

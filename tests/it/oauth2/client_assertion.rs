@@ -198,9 +198,9 @@ mod signed {
     use tower_auth::oauth2::{JwsAlgorithm, SignedJwt, SigningKey};
 
     use super::*;
-    use crate::oauth2::signing_key::{HMAC_SECRET, verified};
     use crate::support::form_server::{Form, issued};
     use crate::support::keys::EC_PKCS8;
+    use crate::support::keys::{HMAC_SECRET, verified};
 
     fn key() -> SigningKey {
         SigningKey::pem(JwsAlgorithm::ES256, EC_PKCS8)

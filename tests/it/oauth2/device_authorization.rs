@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use tower_auth::oauth2::{Client, DeviceAuthorization, DevicePrompt, RefreshToken};
 use tower_auth::{Error, Reason, TokenSource};
 
-use crate::oauth2::refresh_token::Store;
 use crate::support::login_server::{Answer, BROKEN, ISSUED, LoginServer, REFRESHED, form};
+use crate::support::refresh_store::Store;
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of, expiry};
 
 const DEVICE: &str = "https://id.example.com/device";

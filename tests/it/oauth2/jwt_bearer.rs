@@ -142,9 +142,9 @@ async fn a_signed_one_is_signed_anew_for_each_attempt_of_a_flight() {
     use jsonwebtoken::Algorithm;
     use tower_auth::oauth2::{SignedJwt, SigningKey};
 
-    use crate::oauth2::signing_key::verified;
     use crate::support::form_server::issued;
     use crate::support::keys::RSA_JWK;
+    use crate::support::keys::verified;
     use crate::support::token_server::URL;
 
     let server = FormServer::new(|number, _| match number {

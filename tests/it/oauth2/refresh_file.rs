@@ -2,12 +2,12 @@
 #![cfg(feature = "file")]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use secrecy::{ExposeSecret, SecretString};
 use tower_auth::oauth2::{RefreshTokenFile, RefreshTokenStore};
+
+use crate::support::doomed::{self, Doomed};
 
 /// A folder that is gone when the test is over.
 fn folder() -> tempfile::TempDir {
@@ -101,14 +101,12 @@ async fn what_is_too_long_or_no_text_is_refused() {
     assert!(!error.contains("planted"), "{error}");
 }
 
-const CHILD: &str = "TOWER_AUTH_TEST_SAVES_IN";
-
 /// Not a test of its own: the process that is killed below. It saves one token after the other, and
 /// says of each when it is saved.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn saves_until_it_is_killed() {
-    let Ok(path) = std::env::var(CHILD) else {
+    let Some(path) = doomed::place() else {
         return;
     };
     let file = RefreshTokenFile::new(path);
@@ -128,30 +126,16 @@ async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next()
     for round in 0..100_u32 {
         let folder = folder();
         let file = RefreshTokenFile::new(folder.path().join("token"));
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "refresh_file::saves_until_it_is_killed",
-                "--nocapture",
-            ])
-            .env(CHILD, file.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let numbers = |line: std::io::Result<String>| {
-            let line = line.ok()?;
-            line.strip_prefix("saved ")?.parse::<u64>().ok()
-        };
-        let first = lines.by_ref().find_map(numbers);
+        let mut saving = Doomed::start(module_path!(), "saves_until_it_is_killed", file.path());
+        let numbers = |line: String| line.strip_prefix("saved ")?.parse::<u64>().ok();
+        let first = saving.lines().find_map(numbers);
         // A bit further into what follows each time.
         for _ in 0..round * 2_000 {
             std::hint::spin_loop();
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let said = lines.filter_map(numbers).last().or(first).unwrap();
+        saving.kill();
+        let said = saving.lines().filter_map(numbers).last().or(first);
+        let said = said.unwrap();
 
         let token = load(&file).await.unwrap();
         let (number, rest) = token.split_once(':').unwrap();

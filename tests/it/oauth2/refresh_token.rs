@@ -1,19 +1,18 @@
 //! The refresh token grant, against a server that rotates its tokens or doesn't.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use secrecy::{ExposeSecret, SecretString};
+use http::StatusCode;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
-use tower_auth::oauth2::{Client, RefreshToken, RefreshTokenStore};
-use tower_auth::{AuthLayer, BoxError, Reason, TokenSource};
+use tower_auth::oauth2::{Client, RefreshToken};
+use tower_auth::{AuthLayer, Reason, TokenSource};
 
+use crate::support::refresh_store::Store;
+use crate::support::serving::{Answer, answer, params, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 use crate::support::{Api, paused, request, settle};
 
@@ -33,33 +32,24 @@ struct Rotation {
 impl Rotating {
     fn client(&self) -> Client {
         let server = self.clone();
-        let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
-            let server = server.clone();
-            async move { server.answer(request).await }
-        });
+        let transport = serving(move |_, body| ready(Ok(server.answer(&body))));
         Client::with_transport(URL, ID, SECRET, transport).unwrap()
     }
 
-    async fn answer(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let body = request.into_body().collect().await?.to_bytes();
-        let form: HashMap<_, _> = form_urlencoded::parse(&body).into_owned().collect();
+    fn answer(&self, body: &[u8]) -> Answer {
+        let form: HashMap<_, _> = params(body);
         let mut server = self.inner.lock().unwrap();
         let is_good = form["refresh_token"] == format!("refresh-{}", server.issued);
         server.asked.push(form);
         if !is_good {
-            let body = Full::from(r#"{"error":"invalid_grant"}"#);
-            let mut response = Response::new(body);
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            return Ok(response);
+            return answer(400, r#"{"error":"invalid_grant"}"#);
         }
         server.issued += 1;
         let number = server.issued;
-        Ok(Response::new(Full::from(format!(
+        let tokens = format!(
             r#"{{"access_token":"access-{number}","refresh_token":"refresh-{number}","expires_in":3600}}"#
-        ))))
+        );
+        answer(200, tokens)
     }
 
     fn sent(&self) -> Vec<String> {
@@ -76,52 +66,6 @@ impl Rotating {
         let mut server = self.inner.lock().unwrap();
         server.issued += 1;
         format!("refresh-{}", server.issued)
-    }
-}
-
-/// A store that writes down what is done with it, and fails or waits when it is told to.
-#[derive(Clone, Default)]
-pub(crate) struct Store {
-    token: Arc<Mutex<Option<String>>>,
-    saves: Arc<Mutex<Vec<String>>>,
-    pub(crate) fails: Arc<Mutex<bool>>,
-    hangs: Arc<Mutex<bool>>,
-}
-
-impl Store {
-    pub(crate) fn holding(token: &str) -> Self {
-        let store = Self::default();
-        store.put(token);
-        store
-    }
-
-    fn put(&self, token: &str) {
-        *self.token.lock().unwrap() = Some(token.to_owned());
-    }
-
-    pub(crate) fn saves(&self) -> Vec<String> {
-        self.saves.lock().unwrap().clone()
-    }
-}
-
-impl RefreshTokenStore for Store {
-    async fn load(&self) -> Result<Option<SecretString>, BoxError> {
-        Ok(self.token.lock().unwrap().clone().map(SecretString::from))
-    }
-
-    async fn save(&self, token: SecretString) -> Result<(), BoxError> {
-        if *self.fails.lock().unwrap() {
-            return Err("the disk is full".into());
-        }
-        if *self.hangs.lock().unwrap() {
-            std::future::pending::<()>().await;
-        }
-        self.saves
-            .lock()
-            .unwrap()
-            .push(token.expose_secret().into());
-        self.put(token.expose_secret());
-        Ok(())
     }
 }
 
@@ -293,22 +237,14 @@ async fn without_one_somebody_has_to_log_in_and_nothing_is_sent() {
 async fn one_that_another_process_has_used_up_is_replaced_by_what_that_has_saved() {
     let server = Rotating::default();
     let store = Store::holding("refresh-0");
-    let beside = (server.clone(), store.clone());
-    let asked = server.client();
+    let (beside, saved) = (server.clone(), store.clone());
     // The first answer is a refusal, for the other process was quicker.
-    let transport = {
-        let inner = Arc::new(asked);
-        drop(inner);
-        tower::service_fn(move |request: Request<Full<Bytes>>| {
-            let (server, store) = beside.clone();
-            async move {
-                if server.sent().is_empty() {
-                    store.put(&server.rotate());
-                }
-                server.answer(request).await
-            }
-        })
-    };
+    let transport = serving(move |_, body| {
+        if beside.sent().is_empty() {
+            saved.put(&beside.rotate());
+        }
+        ready(Ok(beside.answer(&body)))
+    });
     let client = Client::with_transport(URL, ID, SECRET, transport).unwrap();
     let source = RefreshToken::stored(client, store.clone());
     assert_eq!(fetch(&source).await.unwrap(), "access-2");

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::{Request, Response};
+use http_body_util::Full;
 use tower_auth::oauth2::{Client, ClientCredentials, RefreshToken};
 use tower_auth::{Error, Reason, Token, TokenSource};
 
 use crate::support::paused;
+use crate::support::serving::{answer, params, serving};
 use crate::support::token_server::{ID, SECRET, URL, all_text_of};
 
 const REVOKE: &str = "https://id.example.com/oauth/revoke";
@@ -22,32 +24,22 @@ type Asked = Arc<Mutex<Vec<(String, HashMap<String, String>)>>>;
 fn client(status: u16, body: &'static str) -> (Client, Asked) {
     let asked = Asked::default();
     let write = Arc::clone(&asked);
-    let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
-        let asked = Arc::clone(&write);
-        async move {
-            let path = request.uri().path().to_owned();
-            assert_eq!(
-                request.headers()["content-type"],
-                if path.ends_with("token") {
-                    "application/json"
-                } else {
-                    "application/x-www-form-urlencoded"
-                }
-            );
-            let bytes = request.into_body().collect().await?.to_bytes();
-            let form = form_urlencoded::parse(&bytes).into_owned().collect();
-            let is_revocation = path == "/oauth/revoke";
-            asked.lock().unwrap().push((path, form));
-            let mut response = Response::new(Full::<Bytes>::from(if is_revocation {
-                body
-            } else {
-                r#"{"access_token":"planted-access","refresh_token":"planted-refresh","expires_in":3600}"#
-            }));
-            if is_revocation {
-                *response.status_mut() = StatusCode::from_u16(status).unwrap();
-            }
-            Ok::<_, Infallible>(response)
-        }
+    let transport = serving(move |head, form| {
+        let path = head.uri.path().to_owned();
+        let is_revocation = path == "/oauth/revoke";
+        let content_type = match is_revocation {
+            true => "application/x-www-form-urlencoded",
+            false => "application/json",
+        };
+        assert_eq!(head.headers["content-type"], content_type);
+        write.lock().unwrap().push((path, params(&form)));
+        ready(Ok(match is_revocation {
+            true => answer(status, body),
+            false => answer(
+                200,
+                r#"{"access_token":"planted-access","refresh_token":"planted-refresh","expires_in":3600}"#,
+            ),
+        }))
     });
     let client = Client::with_transport(URL, ID, SECRET, transport).unwrap();
     (client.json().revoke_at(REVOKE).unwrap(), asked)

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use tower_auth::SecretSource;
 use tower_auth::oauth2::{SignedJwt, SigningKey};
 
-use crate::oauth2::signing_key::verified;
-use crate::support::keys::EC_JWK;
+use crate::support::keys::{EC_JWK, verified};
 
 fn jwt() -> SignedJwt {
     SignedJwt::new(SigningKey::jwk(EC_JWK).unwrap())

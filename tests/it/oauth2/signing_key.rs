@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode};
+use jsonwebtoken::Algorithm;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tower_auth::oauth2::{JwsAlgorithm, SignedJwt, SigningKey};
@@ -10,29 +10,15 @@ use tower_auth::{Error, SecretSource};
 
 use crate::support::keys::{
     EC_CERTIFICATE, EC_ENCRYPTED, EC_ENCRYPTED_TRADITIONAL, EC_JWK, EC_P384, EC_PKCS8, EC_PUBLIC,
-    EC_SEC1, ED_JWK, ED_PKCS8, ED_PUBLIC, RSA_JWK, RSA_PKCS1, RSA_PKCS8, RSA_PUBLIC, RSA_WEAK,
+    EC_SEC1, ED_JWK, ED_PKCS8, ED_PUBLIC, HMAC_SECRET, RSA_JWK, RSA_PKCS1, RSA_PKCS8, RSA_PUBLIC,
+    RSA_WEAK, verified,
 };
 use crate::support::token_server::all_text_of;
-
-pub(crate) const HMAC_SECRET: &str = "a secret of at least thirty-two bytes";
 
 async fn sign(key: SigningKey) -> Result<String, Error> {
     let jwt = SignedJwt::new(key).issuer("me").audience("you");
     let jwt = SecretSource::from(jwt).read().await?;
     Ok(jwt.expose_secret().to_owned())
-}
-
-/// What a JWT says, by the public key that it must be signed for.
-pub(crate) fn verified(jwt: &str, algorithm: Algorithm, audience: &str) -> TokenData<Value> {
-    let key = match algorithm {
-        Algorithm::RS256 | Algorithm::PS256 => DecodingKey::from_rsa_pem(RSA_PUBLIC.as_bytes()),
-        Algorithm::ES256 => DecodingKey::from_ec_pem(EC_PUBLIC.as_bytes()),
-        Algorithm::EdDSA => DecodingKey::from_ed_pem(ED_PUBLIC.as_bytes()),
-        _ => Ok(DecodingKey::from_secret(HMAC_SECRET.as_bytes())),
-    };
-    let mut validation = Validation::new(algorithm);
-    validation.set_audience(&[audience]);
-    decode(jwt, &key.unwrap(), &validation).unwrap()
 }
 
 #[tokio::test]

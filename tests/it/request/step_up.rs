@@ -17,6 +17,7 @@ use tower_auth::{
     TokenSource,
 };
 
+use crate::support::serving::{Answer, answer, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 use crate::support::{Counting, call, paused, request, settle};
 
@@ -33,15 +34,11 @@ struct Server {
 impl Server {
     fn client(&self) -> Client {
         let server = self.clone();
-        let transport = service_fn(move |request| server.clone().answer(request));
+        let transport = serving(move |_, body| server.clone().answer(body));
         Client::with_transport(URL, ID, SECRET, transport).unwrap()
     }
 
-    async fn answer(
-        self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let body = request.into_body().collect().await?.to_bytes();
+    async fn answer(self, body: Bytes) -> Result<Answer, BoxError> {
         let param = |name: &str| {
             let mut pairs = form_urlencoded::parse(&body);
             let found = pairs.find(|(of, _)| of == name);
@@ -54,20 +51,12 @@ impl Server {
             gate.notified().await;
         }
         let withheld = *self.withholds.lock().unwrap();
-        let (status, reply) = match withheld {
-            Some(scope) if asked.contains(scope) => {
-                (400, String::from(r#"{"error":"invalid_scope"}"#))
-            }
-            _ => {
-                let number = self.asked.lock().unwrap().len();
-                (
-                    200,
-                    format!(r#"{{"access_token":"{number}:{asked}","expires_in":3600}}"#),
-                )
-            }
-        };
-        let response = Response::builder().status(status);
-        Ok(response.body(Full::from(reply)).unwrap())
+        if withheld.is_some_and(|scope| asked.contains(scope)) {
+            return Ok(answer(400, r#"{"error":"invalid_scope"}"#));
+        }
+        let number = self.asked.lock().unwrap().len();
+        let token = format!(r#"{{"access_token":"{number}:{asked}","expires_in":3600}}"#);
+        Ok(answer(200, token))
     }
 
     fn asked(&self) -> Vec<String> {

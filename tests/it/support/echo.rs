@@ -61,6 +61,7 @@ impl Echo {
     }
 
     /// The verifiers that it was sent, which are random (RFC 7636 §4.1).
+    #[cfg(feature = "authorization-code")]
     pub(crate) fn verifiers(&self) -> Vec<String> {
         self.seen.verifiers.lock().unwrap().clone()
     }

@@ -1,13 +1,11 @@
 //! A token endpoint in memory that answers each form as the test says, and keeps them all.
 
-use std::convert::Infallible;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
 use tower_auth::oauth2::{Client, Transport};
 
+use crate::support::serving::{answer, params, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 
 /// The parameters of one request, in order.
@@ -63,26 +61,19 @@ impl FormServer {
 
     pub(crate) fn transport(&self) -> impl Transport + use<> {
         let server = self.clone();
-        tower::service_fn(move |request| server.clone().answer(request))
-    }
-
-    async fn answer(
-        self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let path = request.uri().path().to_owned();
-        let body = request.into_body().collect().await?.to_bytes();
-        let pairs = form_urlencoded::parse(&body).into_owned().collect();
-        let form = Form { path, pairs };
-        let number = {
-            let mut asked = self.asked.lock().unwrap();
-            asked.push(form.clone());
-            asked.len()
-        };
-        let (status, body) = (self.answer)(number, &form);
-        let mut response = Response::new(Full::from(body));
-        *response.status_mut() = StatusCode::from_u16(status).unwrap();
-        Ok(response)
+        serving(move |head, body| {
+            let form = Form {
+                path: head.uri.path().to_owned(),
+                pairs: params(&body),
+            };
+            let number = {
+                let mut asked = server.asked.lock().unwrap();
+                asked.push(form.clone());
+                asked.len()
+            };
+            let (status, body) = (server.answer)(number, &form);
+            ready(Ok(answer(status, body)))
+        })
     }
 
     pub(crate) fn client(&self) -> Client {

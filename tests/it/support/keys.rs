@@ -3,6 +3,24 @@
 //! All RSA is one key, and so is all of P-256 and all of Ed25519; the weak one, and that of P-384, are
 //! good for nothing.
 
+use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode};
+use serde_json::Value;
+
+/// What a JWT says, by the public key that it must be signed for.
+pub(crate) fn verified(jwt: &str, algorithm: Algorithm, audience: &str) -> TokenData<Value> {
+    let key = match algorithm {
+        Algorithm::RS256 | Algorithm::PS256 => DecodingKey::from_rsa_pem(RSA_PUBLIC.as_bytes()),
+        Algorithm::ES256 => DecodingKey::from_ec_pem(EC_PUBLIC.as_bytes()),
+        Algorithm::EdDSA => DecodingKey::from_ed_pem(ED_PUBLIC.as_bytes()),
+        _ => Ok(DecodingKey::from_secret(HMAC_SECRET.as_bytes())),
+    };
+    let mut validation = Validation::new(algorithm);
+    validation.set_audience(&[audience]);
+    decode(jwt, &key.unwrap(), &validation).unwrap()
+}
+
+pub(crate) const HMAC_SECRET: &str = "a secret of at least thirty-two bytes";
+
 pub(crate) const RSA_PKCS8: &str = r#"-----BEGIN PRIVATE KEY-----
 MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQClnEvVCxxUZPFp
 1m4d9+SB5ptH8uoJlIzMKfRFNEjebb77IWw7r/xV5Q2wMW7eLK9bs7U2qanzakCt

@@ -5,13 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 use tower_auth::BoxError;
 use tower_auth::oauth2::{Client, Transport};
 
+use crate::support::serving::{self, params, serving};
 use crate::support::token_server::{ID, URL};
 
 pub(crate) type Form = Vec<(String, String)>;
@@ -61,31 +59,22 @@ impl LoginServer {
 
     pub(crate) fn transport(&self) -> impl Transport + use<> {
         let server = self.clone();
-        tower::service_fn(move |request| server.clone().answer(request))
+        serving(move |head, body| {
+            let asked = (head.uri.path().to_owned(), params(&body), Instant::now());
+            server.asked.lock().unwrap().push(asked);
+            server.clone().answer()
+        })
     }
 
-    async fn answer(
-        self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, BoxError> {
-        let path = request.uri().path().to_owned();
-        let body = request.into_body().collect().await?.to_bytes();
-        let form = form_urlencoded::parse(&body).into_owned().collect();
-        self.asked
-            .lock()
-            .unwrap()
-            .push((path, form, Instant::now()));
+    async fn answer(self) -> Result<serving::Answer, BoxError> {
         if !self.takes.is_zero() {
             tokio::time::sleep(self.takes).await;
         }
-        let answer = self.answers.lock().unwrap().pop_front();
-        let (status, body) = answer.expect("it was asked too often");
-        if status == 0 {
-            return Err("the line is cut".into());
+        let next = self.answers.lock().unwrap().pop_front();
+        match next.expect("it was asked too often") {
+            BROKEN => Err("the line is cut".into()),
+            (status, body) => Ok(serving::answer(status, body)),
         }
-        let mut response = Response::new(Full::from(body));
-        *response.status_mut() = StatusCode::from_u16(status)?;
-        Ok(response)
     }
 
     pub(crate) fn times_asked(&self) -> usize {

@@ -1,16 +1,17 @@
 //! A token endpoint in memory: it gives the answer it was made with, and keeps what it was asked.
 
-use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tower_auth::oauth2::{ClientCredentials, Transport};
 use tower_auth::{Error, Reason, Token, TokenSource};
+
+use crate::support::serving::{answer, params, serving};
 
 pub(crate) const URL: &str = "https://id.example.com/oauth/token";
 pub(crate) const ID: &str = "the-client";
@@ -18,7 +19,7 @@ pub(crate) const SECRET: &str = "s3cr3t/of+the client";
 
 #[derive(Clone)]
 pub(crate) struct TokenServer {
-    status: StatusCode,
+    status: u16,
     headers: HeaderMap,
     body: Bytes,
     asked: Arc<Mutex<Vec<(Parts, Bytes)>>>,
@@ -31,7 +32,7 @@ impl TokenServer {
             HeaderValue::from_static("application/json"),
         )]);
         Self {
-            status: StatusCode::from_u16(status).unwrap(),
+            status,
             headers,
             body: body.into(),
             asked: Arc::default(),
@@ -53,20 +54,12 @@ impl TokenServer {
 
     pub(crate) fn transport(&self) -> impl Transport + use<> {
         let server = self.clone();
-        tower::service_fn(move |request| server.clone().answer(request))
-    }
-
-    async fn answer(
-        self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let (parts, body) = request.into_parts();
-        let body = body.collect().await?.to_bytes();
-        self.asked.lock().unwrap().push((parts, body));
-        let mut response = Response::new(Full::new(self.body));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
-        Ok(response)
+        serving(move |head, body| {
+            server.asked.lock().unwrap().push((head, body));
+            let mut response = answer(server.status, server.body.clone());
+            *response.headers_mut() = server.headers.clone();
+            ready(Ok(response))
+        })
     }
 
     /// A client of this server.
@@ -91,10 +84,7 @@ impl TokenServer {
 
     /// The parameters of the one request, which sent a form.
     pub(crate) fn form(&self) -> Vec<(String, String)> {
-        let (_, body) = self.request();
-        form_urlencoded::parse(body.as_bytes())
-            .into_owned()
-            .collect()
+        params(self.request().1.as_bytes())
     }
 }
 

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tower_auth::BoxError;
 use tower_auth::oauth2::Transport;
+
+use crate::support::serving::{self, serving};
 
 /// Where no page is put there is a 404.
 #[derive(Clone, Default)]
@@ -35,7 +37,7 @@ pub(crate) struct Asked {
 #[derive(Clone)]
 pub(crate) struct Page {
     /// `None`: the connection breaks.
-    status: Option<StatusCode>,
+    status: Option<u16>,
     headers: HeaderMap,
     body: Bytes,
     hangs: bool,
@@ -44,7 +46,7 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) fn new(status: u16, body: impl Into<Bytes>) -> Self {
         Self {
-            status: Some(StatusCode::from_u16(status).unwrap()),
+            status: Some(status),
             headers: HeaderMap::new(),
             body: body.into(),
             hangs: false,
@@ -84,23 +86,18 @@ impl Web {
 
     pub(crate) fn transport(&self) -> impl Transport + Clone + use<> {
         let web = self.clone();
-        tower::service_fn(move |request| web.clone().answer(request))
+        serving(move |head, body| web.clone().answer(head, body))
     }
 
-    async fn answer(
-        self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, BoxError> {
-        let (parts, body) = request.into_parts();
-        let body = body.collect().await?.to_bytes();
+    async fn answer(self, head: Parts, body: Bytes) -> Result<serving::Answer, BoxError> {
         // Whoever else asks has come that far too.
         tokio::task::yield_now().await;
-        let url = parts.uri.to_string();
+        let url = head.uri.to_string();
         let page = {
             let mut web = self.inner.lock().unwrap();
             web.asked.push(Asked {
-                line: format!("{} {url}", parts.method),
-                headers: parts.headers,
+                line: format!("{} {url}", head.method),
+                headers: head.headers,
                 body: String::from_utf8(body.to_vec()).unwrap(),
             });
             web.pages.get(&url).cloned()
@@ -109,8 +106,7 @@ impl Web {
         if page.hangs {
             pending::<()>().await;
         }
-        let mut response = Response::new(Full::new(page.body));
-        *response.status_mut() = page.status.ok_or("connection reset")?;
+        let mut response = serving::answer(page.status.ok_or("connection reset")?, page.body);
         *response.headers_mut() = page.headers;
         Ok(response)
     }

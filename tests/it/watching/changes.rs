@@ -8,8 +8,8 @@ use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Phase, Reason, Status, Token};
 
+use super::{EMPTY, FRESH, Said, now, said, set_up};
 use crate::support::{Api, Counting, Hands, call, paused, request, settle, source};
-use crate::watching::status::{EMPTY, FRESH, Said, now, said, set_up};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -1,8 +1,6 @@
 //! The tables of `docs::watching` say what is told, no less and no more.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, Quota, Reason, Token};
@@ -12,6 +10,7 @@ use crate::support::log::{Line, listen};
 use crate::support::scenes::{Closing, errors, orders, stands};
 #[cfg(feature = "fleet")]
 use crate::support::shelf;
+use crate::support::tree::{code, rust_files, text};
 use crate::support::{Answering, Api, Counting, request};
 
 const PAGE: &str = include_str!("../../../src/docs/watching.md");
@@ -100,32 +99,22 @@ fn words_of_refusals() -> Words {
     words(quoted(row.unwrap()[2]).into_iter().skip(1))
 }
 
-/// The lines of a file of the crate that aren't comments.
-fn code(file: &Path) -> String {
-    let text = fs::read_to_string(file).unwrap();
-    let code = text.lines().filter(|line| !line.trim().starts_with("//"));
-    code.map(|line| format!("{line}\n")).collect()
-}
-
+/// The code of a file of the crate.
 fn source_file(name: &str) -> String {
-    code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name))
+    code(&text(&format!("src/{name}")))
 }
 
 /// How often the crate's code has one of these.
 fn places(macros: &[&str]) -> usize {
-    let mut left = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-    let mut count = 0;
-    while let Some(path) = left.pop() {
-        if path.is_dir() {
-            let inside = fs::read_dir(path).unwrap();
-            left.extend(inside.map(|entry| entry.unwrap().path()));
-        } else if path.extension().is_some_and(|kind| kind == "rs") {
-            let code = code(&path);
-            let found = macros.iter().map(|name| code.matches(name).count());
-            count += found.sum::<usize>();
-        }
-    }
-    count
+    let files = rust_files("src");
+    let code = files.values().map(|text| code(text));
+    code.map(|code| {
+        macros
+            .iter()
+            .map(|name| code.matches(name).count())
+            .sum::<usize>()
+    })
+    .sum()
 }
 
 /// The words that an enum of the crate is told as: `Self::Off => "off"`.
@@ -186,7 +175,7 @@ async fn the_page_has_every_type_of_error() {
 #[cfg(all(feature = "fleet", feature = "metrics"))]
 mod of_metrics {
     use super::*;
-    use crate::watching::metrics::recorded;
+    use crate::support::recorder::recorded;
 
     /// Each metric by its name, with its labels.
     fn named_by_the_page() -> BTreeMap<String, Words> {

@@ -1,90 +1,15 @@
 //! What `status` says of a cache, in every phase of it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio_test::{assert_pending, task};
-use tower_auth::{Error, Phase, Reason, Status, Token, TokenCache};
+use tower_auth::{Phase, Reason, Token};
 
-use crate::support::token_server;
-use crate::support::{Answering, Fetches, Hands, settle, source};
+use super::{EMPTY, FRESH, Said, now, set_up};
+use crate::support::{Answering, Hands, settle, token_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
-
-pub(crate) fn set_up() -> (TokenCache, Fetches, Hands) {
-    let (source, fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).build();
-    (cache, fetches, hands)
-}
-
-/// All that a status says; times in seconds since the start of the test.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Said {
-    pub(crate) phase: Phase,
-    pub(crate) is_ready: bool,
-    pub(crate) fetching: Option<Reason>,
-    pub(crate) waiting: usize,
-    pub(crate) requested_at: Option<u64>,
-    pub(crate) refresh_at: Option<u64>,
-    pub(crate) expires_at: Option<u64>,
-    pub(crate) scope: Option<String>,
-    pub(crate) is_accepted: bool,
-    pub(crate) last_error: Option<String>,
-    pub(crate) failures: u32,
-    pub(crate) next_attempt_at: Option<u64>,
-    pub(crate) latched_until: Option<u64>,
-}
-
-pub(crate) const EMPTY: Said = Said {
-    phase: Phase::Empty,
-    is_ready: false,
-    fetching: None,
-    waiting: 0,
-    requested_at: None,
-    refresh_at: None,
-    expires_at: None,
-    scope: None,
-    is_accepted: false,
-    last_error: None,
-    failures: 0,
-    next_attempt_at: None,
-    latched_until: None,
-};
-
-/// A token of an hour that was fetched at the start.
-pub(crate) const FRESH: Said = Said {
-    phase: Phase::Fresh,
-    is_ready: true,
-    requested_at: Some(0),
-    refresh_at: Some(3300),
-    expires_at: Some(3600),
-    ..EMPTY
-};
-
-pub(crate) fn said(status: &Status) -> Said {
-    let start = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let since = |time: SystemTime| time.duration_since(start).unwrap().as_secs();
-    Said {
-        phase: status.phase(),
-        is_ready: status.is_ready(),
-        fetching: status.fetching(),
-        waiting: status.waiting(),
-        requested_at: status.requested_at().map(since),
-        refresh_at: status.refresh_at().map(since),
-        expires_at: status.expires_at().map(since),
-        scope: status.scope().map(str::to_owned),
-        is_accepted: status.is_accepted(),
-        last_error: status.last_error().map(Error::to_string),
-        failures: status.failures(),
-        next_attempt_at: status.next_attempt_at().map(since),
-        latched_until: status.latched_until().map(since),
-    }
-}
-
-pub(crate) fn now(cache: &TokenCache) -> Said {
-    said(&cache.status())
-}
 
 #[tokio::test]
 async fn before_anybody_asked_there_is_nothing() {

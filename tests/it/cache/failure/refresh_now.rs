@@ -1,0 +1,95 @@
+//! A refresh that somebody asks for, or that a refusal wants, passes the wait by.
+
+use tower_auth::{Error, Reason};
+
+use super::{HOUR, SECOND, denied, fails, set_up};
+use crate::support::settle;
+
+#[tokio::test]
+async fn a_refresh_that_is_asked_for_passes_the_wait_by() {
+    let (cache, mut fetches, _hands) = set_up();
+    let permanent = denied(401, "invalid_client").await;
+    fails(&cache, &mut fetches, permanent).await;
+    cache.token().await.unwrap_err();
+
+    let forced = tokio::spawn(cache.refresh_now());
+    let fetch = fetches.next().await;
+    assert_eq!(fetch.reason, Reason::Forced);
+    fetch.issue("mended");
+    assert_eq!(forced.await.unwrap().unwrap().secret(), "mended");
+    assert_eq!(cache.token().await.unwrap().secret(), "mended");
+}
+
+#[tokio::test]
+async fn a_refresh_that_is_asked_for_replaces_a_token_that_is_fresh_and_serves_it_until_then() {
+    let (cache, mut fetches, _hands) = set_up();
+    fetches.issued(&cache, "old", HOUR).await;
+    let forced = [cache.refresh_now(), cache.refresh_now()].map(tokio::spawn);
+    let fetch = fetches.next().await;
+    assert_eq!(cache.token().await.unwrap().secret(), "old");
+    fetches.none().await;
+    fetch.issue("new");
+    for forced in forced {
+        assert_eq!(forced.await.unwrap().unwrap().secret(), "new");
+    }
+    assert_eq!(cache.token().await.unwrap().secret(), "new");
+}
+
+#[tokio::test]
+async fn a_refresh_that_is_asked_for_joins_the_one_in_the_air() {
+    let (cache, mut fetches, hands) = set_up();
+    fetches.issued(&cache, "old", HOUR).await;
+    hands.set(HOUR - 300 * SECOND);
+    cache.token().await.unwrap();
+    let refresh = fetches.next().await;
+    let forced = tokio::spawn(cache.refresh_now());
+    fetches.none().await;
+    refresh.issue("new");
+    assert_eq!(forced.await.unwrap().unwrap().secret(), "new");
+}
+
+#[tokio::test]
+async fn a_refresh_that_is_asked_for_and_fails_displaces_no_token() {
+    let (cache, mut fetches, _hands) = set_up();
+    fetches.issued(&cache, "valid", HOUR).await;
+    let forced = tokio::spawn(cache.refresh_now());
+    fetches.next().await.fail("down");
+    assert!(forced.await.unwrap().unwrap_err().is_source());
+    assert_eq!(cache.token().await.unwrap().secret(), "valid");
+}
+
+/// One who waits for a refresh behind a token that is good waits for it alone: it has to be told
+/// when that is given up.
+#[tokio::test]
+async fn a_refresh_that_is_asked_for_outlives_the_flight_it_waited_for() {
+    let (cache, mut fetches, hands) = set_up();
+    fetches.issued(&cache, "valid", HOUR).await;
+    let forced = tokio::spawn(cache.refresh_now());
+    let _abandoned = fetches.next().await;
+    hands.pass(35 * SECOND);
+    let second = tokio::spawn(cache.refresh_now());
+    fetches.next().await.issue("new");
+    for forced in [forced, second] {
+        assert_eq!(forced.await.unwrap().unwrap().secret(), "new");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_beats_the_backoff_that_protects_a_valid_token() {
+    let (cache, mut fetches, hands) = set_up();
+    fetches.issued(&cache, "revoked", HOUR).await;
+    let token = cache.token().await.unwrap();
+    cache.accept(&token);
+    hands.set(HOUR - 300 * SECOND);
+    cache.token().await.unwrap();
+    let busy = Error::other("busy").with_retry_after(100 * SECOND);
+    fetches.next().await.answer(Err(busy));
+    settle().await;
+
+    cache.reject(&token);
+    let caller = tokio::spawn(cache.token());
+    let fetch = fetches.next().await;
+    assert_eq!(fetch.reason, Reason::Refused);
+    fetch.issue("new");
+    assert_eq!(caller.await.unwrap().unwrap().secret(), "new");
+}

@@ -1,0 +1,186 @@
+//! As a bucket runs dry refreshes wait, and nobody waits for them.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use tower_auth::{Error, Quota, Reason, Token, TokenCache};
+
+use super::{HOUR, Held, dry};
+use crate::support::{Answering, Hands, settle, source};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A token of an hour is refreshed from here on, and not served any more from there.
+const STALE: Duration = Duration::from_secs(55 * 60);
+const LATE: Duration = Duration::from_secs(59 * 60);
+const EXPIRED: Duration = Duration::from_secs(59 * 60 + 30);
+
+#[tokio::test]
+async fn a_refresh_waits_for_the_last_safe_moment_as_a_bucket_runs_dry() {
+    let mut held = Held::with([dry()]).await;
+    held.asked_at(STALE).await;
+    held.asked_at(LATE - SECOND).await;
+    held.fetches.none().await;
+    held.asked_at(LATE).await;
+    assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+    held.fetches.none().await;
+}
+
+#[tokio::test]
+async fn with_enough_left_or_nothing_said_no_refresh_waits() {
+    for quotas in [
+        vec![],
+        vec![Quota::new("client/per_day", 2).of(10)],
+        vec![Quota::new("x", 1)],
+    ] {
+        let mut held = Held::with(quotas).await;
+        held.asked_at(STALE).await;
+        assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+    }
+}
+
+#[tokio::test]
+async fn one_dry_bucket_of_several_is_enough() {
+    let mut held = Held::with([Quota::new("client/per_hour", 10).of(10), dry()]).await;
+    held.asked_at(LATE - SECOND).await;
+    held.fetches.none().await;
+}
+
+#[tokio::test]
+async fn the_tokens_own_end_still_rules() {
+    let mut held = Held::with([dry()]).await;
+    held.hands.set(EXPIRED);
+    let caller = tokio::spawn(held.cache.token());
+    let fetch = held.fetches.next().await;
+    assert_eq!(fetch.reason, Reason::Expired);
+    fetch.issue("second");
+    assert_eq!(caller.await.unwrap().unwrap().secret(), "second");
+}
+
+#[tokio::test]
+async fn a_refresh_waits_no_longer_than_until_the_bucket_is_full_again() {
+    let reset = STALE + 2 * MINUTE;
+    let mut held = Held::with([]).await;
+    let quota = dry().until(held.in_(HOUR + reset));
+    held.hands.set(HOUR);
+    held.is_issued("first", [quota]).await;
+    held.asked_at(HOUR + STALE).await;
+    held.asked_at(HOUR + reset - SECOND).await;
+    held.fetches.none().await;
+    held.asked_at(HOUR + reset).await;
+    assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_full_again_before_the_refresh_puts_nothing_off() {
+    let held = Held::with([]).await;
+    let soon = [
+        dry().until(held.in_(STALE - MINUTE)),
+        dry().until(held.in_(30 * SECOND)),
+    ];
+    for quota in soon {
+        let mut held = Held::with([quota]).await;
+        held.asked_at(STALE - SECOND).await;
+        held.fetches.none().await;
+        held.asked_at(STALE).await;
+        assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+    }
+}
+
+#[tokio::test]
+async fn refusals_and_those_who_ask_for_a_new_one_do_not_wait() {
+    let mut held = Held::with([dry()]).await;
+    let token = held.cache.token().await.unwrap();
+    held.cache.reject(&token);
+    held.is_issued("first", [dry()]).await;
+    let forced = tokio::spawn(held.cache.refresh_now());
+    assert_eq!(held.fetches.next().await.reason, Reason::Forced);
+    forced.abort();
+}
+
+#[tokio::test]
+async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
+    let hands = Hands::default();
+    let (source, mut fetches) = source();
+    let cache = hands.cache(source).build();
+    let token = Token::bearer("token")
+        .unwrap()
+        .expires_in(20 * SECOND)
+        .with_quotas([dry()]);
+    let caller = tokio::spawn(cache.token());
+    fetches.next().await.answer(Ok(token));
+    caller.await.unwrap().unwrap();
+    let status = cache.status();
+    let (refresh, end) = (status.refresh_at().unwrap(), status.expires_at().unwrap());
+    // A margin of 5 s, and half of the 5 s before it.
+    assert_eq!(
+        end.duration_since(refresh).unwrap(),
+        Duration::from_millis(7500)
+    );
+}
+
+#[tokio::test]
+async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_again() {
+    let mut refreshes = Vec::new();
+    for _ in 0..50 {
+        let hands = Hands::default();
+        let reset = UNIX_EPOCH + Duration::from_secs(1_000_000_000) + STALE + 2 * MINUTE;
+        let token = Token::bearer("token")
+            .unwrap()
+            .expires_in(HOUR)
+            .with_quotas([dry().until(reset)]);
+        let source = Answering::new(move |_| Ok(token.clone()));
+        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+        cache.token().await.unwrap();
+        let at = cache.status().refresh_at().unwrap();
+        let after = at.duration_since(reset).unwrap();
+        assert!(after <= MINUTE, "{after:?}");
+        refreshes.push(after);
+    }
+    refreshes.sort_unstable();
+    assert!(refreshes[45] - refreshes[5] > 10 * SECOND, "{refreshes:?}");
+}
+
+/// A server that counts refusals too.
+#[tokio::test]
+async fn a_dry_bucket_that_is_told_with_an_error_puts_the_next_attempt_off_as_well() {
+    let mut held = Held::with([]).await;
+    held.hands.set(STALE);
+    held.cache.token().await.unwrap();
+    let refused = Error::other("too many").with_quotas([dry()]);
+    held.fetches.next().await.answer(Err(refused));
+    settle().await;
+    held.asked_at(LATE - SECOND).await;
+    held.fetches.none().await;
+    held.asked_at(LATE).await;
+    assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+}
+
+#[tokio::test]
+async fn a_fleet_whose_bucket_stays_dry_does_not_come_all_at_the_last_moment() {
+    let mut refreshes = Vec::new();
+    for _ in 0..50 {
+        let hands = Hands::default();
+        let token = Token::bearer("token").unwrap();
+        let token = token.expires_in(HOUR).with_quotas([dry()]);
+        let source = Answering::new(move |_| Ok(token.clone()));
+        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+        cache.token().await.unwrap();
+        let start = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        refreshes.push(
+            cache
+                .status()
+                .refresh_at()
+                .unwrap()
+                .duration_since(start)
+                .unwrap(),
+        );
+    }
+    refreshes.sort_unstable();
+    // With half of the last 30 s left at least, for one fetch.
+    assert!(
+        refreshes[0] >= LATE && refreshes[49] <= EXPIRED - 15 * SECOND,
+        "{refreshes:?}"
+    );
+    assert!(refreshes[45] - refreshes[5] > 2 * SECOND, "{refreshes:?}");
+}

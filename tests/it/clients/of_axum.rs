@@ -1,0 +1,57 @@
+//! axum's router, in process.
+
+use http::{Request, StatusCode, Version};
+
+use super::{Scene, chunks, large, small, streamed, whole};
+
+fn request(path: &str, body: axum::body::Body) -> Request<axum::body::Body> {
+    Request::post(path).body(body).unwrap()
+}
+
+#[tokio::test]
+async fn a_router_in_process_gets_a_stream_again() {
+    let scene = Scene::new().await;
+    let request = || {
+        let body = axum::body::Body::from_stream(streamed(small()));
+        request("/things", body)
+    };
+    let router = scene.api.router();
+    scene
+        .a_revoked_token_goes_unnoticed(router, Version::HTTP_11, request, &small())
+        .await;
+}
+
+#[tokio::test]
+async fn a_router_in_process_gets_a_body_in_memory_and_none_again() {
+    let scene = Scene::new().await;
+    for body in [small(), Vec::new()] {
+        let request = || request("/things", whole(&body).into());
+        let router = scene.api.router();
+        scene
+            .a_revoked_token_goes_unnoticed(router, Version::HTTP_11, request, &body)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_over_the_limit_gets_the_refusal() {
+    let scene = Scene::new().await;
+    let body = axum::body::Body::from_stream(streamed(large()));
+    let router = scene.api.router();
+    scene
+        .the_refusal_comes_back(router, request("/things", body), &large())
+        .await;
+}
+
+/// Nothing of it was read and so nothing is kept: all of it, far over the limit, is replayed.
+#[tokio::test]
+async fn a_stream_that_was_refused_unread_is_sent_again_whole() {
+    let scene = Scene::new().await;
+    let chunks = chunks(128);
+    let body = axum::body::Body::from_stream(streamed(chunks.clone()));
+    let router = scene.api.router();
+    let status = scene
+        .a_refusal_of_an_unread_body(router, request("/unread", body), &chunks)
+        .await;
+    assert_eq!(status, StatusCode::OK);
+}

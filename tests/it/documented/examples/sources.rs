@@ -1,0 +1,248 @@
+//! Each source, against the server that it starts.
+
+use std::process::Stdio;
+
+use super::{ID, example, support};
+
+#[tokio::test]
+async fn api_key_rotates_its_key_and_no_request_fails() {
+    let run = example("api_key").run().await;
+    run.succeeded();
+    for when in [
+        "with the old key",
+        "with a new one",
+        "with both",
+        "with the old one taken",
+    ] {
+        assert!(run.line(when).ends_with("200 OK"), "{when}");
+    }
+    run.leaks_nothing(&["the-old-key", "the-new-key"]);
+}
+
+#[tokio::test]
+async fn json_login_logs_in_once_and_refreshes_twice() {
+    let run = example("json_login").run().await;
+    run.succeeded();
+    assert_eq!(run.line("1 login"), "1 login, 2 refreshes");
+    run.leaks_nothing(&["for-loopback-only", "access-"]);
+}
+
+#[cfg(feature = "file")]
+#[tokio::test]
+async fn refresh_token_goes_on_where_the_last_run_ended_until_a_login_is_needed() {
+    let run = example("refresh_token").run().await;
+    run.succeeded();
+    for (number, issued) in [(1, 2), (2, 4), (3, 6)] {
+        let line = format!("run {number}: {issued} tokens issued so far");
+        assert_eq!(run.line(&format!("run {number}")), line);
+    }
+    assert!(
+        run.line("the authorization server")
+            .ends_with("log in again")
+    );
+    run.leaks_nothing(&["refresh-0", "refresh-6", "access-"]);
+}
+
+#[cfg(feature = "cookies")]
+#[tokio::test]
+async fn session_logs_in_twice_and_out_once() {
+    let run = example("session").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("200 OK"), 4);
+    assert!(run.line("not sent").contains("path"));
+    assert_eq!(run.line("2 logins"), "2 logins, 1 logout");
+    run.leaks_nothing(&["for-loopback-only", "session-1", "session-5"]);
+}
+
+#[tokio::test]
+async fn discovery_looks_for_the_metadata_once_and_knows_where_to_revoke() {
+    let run = example("discovery").run().await;
+    run.succeeded();
+    let expected = [
+        "GET /.well-known/oauth-authorization-server/acme: 404",
+        "GET /acme/.well-known/openid-configuration: 200",
+        "POST /acme/token: 200",
+        "POST /acme/token: 200",
+        "POST /acme/revoke: 200",
+    ];
+    assert_eq!(run.stdout.lines().collect::<Vec<_>>(), expected);
+    run.leaks_nothing(&[support::CLIENT_SECRET, "a-token"]);
+}
+
+#[tokio::test]
+async fn protected_resource_goes_from_the_refusal_to_the_answer_once() {
+    let run = example("protected_resource").run().await;
+    run.succeeded();
+    let expected = [
+        "request 1",
+        "API: GET /mcp: 401",
+        "API: GET /.well-known/oauth-protected-resource/mcp: 200",
+        "authorization server: GET /.well-known/oauth-authorization-server: 200",
+        "authorization server: POST /token: 200",
+        "API: GET /mcp: 200",
+        "  notes",
+        "request 2",
+        "API: GET /mcp: 200",
+        "  notes",
+        "another list",
+        "API: GET /mcp: 401",
+        "API: GET /.well-known/oauth-protected-resource/mcp: 200",
+    ];
+    let lines: Vec<_> = run.stdout.lines().collect();
+    assert_eq!(lines[..expected.len()], expected);
+    assert!(
+        lines[expected.len()].contains("has none of them"),
+        "{run:?}"
+    );
+    assert_eq!(lines.len(), expected.len() + 1);
+    run.leaks_nothing(&[support::CLIENT_SECRET, "for-notes"]);
+}
+
+#[cfg(feature = "jwt")]
+#[tokio::test]
+async fn service_account_signs_a_jwt_for_each_token() {
+    let run = example("service_account").run().await;
+    run.succeeded();
+    assert!(run.has("two tokens for two JWTs"));
+    assert!(run.has("the JWT was used before"));
+    run.leaks_nothing(&["for-loopback-only"]);
+}
+
+#[cfg(feature = "jwt")]
+#[tokio::test]
+async fn private_key_jwt_signs_or_shows_what_its_platform_has_signed() {
+    let run = example("private_key_jwt").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("two tokens"), 2);
+    assert!(
+        run.line("signed with a strange key")
+            .contains("invalid_client")
+    );
+    run.leaks_nothing(&["for-loopback-only"]);
+}
+
+#[tokio::test]
+async fn token_exchange_fetches_its_own_token_once_and_exchanges_it_for_each_service() {
+    let run = example("token_exchange").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("200 OK"), 2);
+    assert_eq!(
+        run.line("own tokens"),
+        "own tokens and exchanged ones: (1, 2)"
+    );
+    assert_eq!(run.line("after a"), "after a revocation: (1, 3)");
+    run.leaks_nothing(&[support::CLIENT_SECRET, "token-1"]);
+}
+
+#[tokio::test]
+async fn mtls_has_tokens_that_are_of_no_use_to_a_thief() {
+    let run = example("mtls").run().await;
+    run.succeeded();
+    assert!(run.line("with its certificate").ends_with("200 OK"));
+    assert!(run.line("its token").ends_with("401 Unauthorized"));
+    assert!(
+        run.line("the token endpoint was")
+            .contains(r#"("client_id", "reports")"#)
+    );
+    assert!(run.has("CertificateRequired"));
+    run.leaks_nothing(&[support::CLIENT_SECRET]);
+}
+
+#[cfg(all(feature = "file", feature = "redirect-listener"))]
+#[tokio::test]
+async fn login_cli_is_silent_from_the_second_run_on_until_its_session_ends() {
+    let run = example("login_cli").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("Log in with your browser"), 2);
+    assert_eq!(run.lines_with("ready: the token is fresh"), 3);
+    let (_, second) = run.stdout.split_once("-- the second run\n").unwrap();
+    assert!(second.starts_with("ready: the token is fresh\n-- a run after"));
+    assert!(run.has("2 logins, 1 refresh"));
+    run.leaks_nothing(&["code_verifier", "access_token"]);
+}
+
+/// The browser is this test.
+#[cfg(all(feature = "file", feature = "redirect-listener"))]
+#[tokio::test]
+async fn login_cli_logs_a_person_in_and_the_next_process_finds_what_that_has_saved() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let server = support::LoginServer::start(ID).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("refresh-token");
+    let command = || {
+        example("login_cli")
+            .env("AUTHORIZE_URL", server.authorize_url())
+            .env("TOKEN_URL", server.token_url())
+            .env("CLIENT_ID", ID)
+            .arg(&file)
+    };
+    let mut first = command().command;
+    first.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut first = first.kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    let address = loop {
+        let line = lines.next_line().await.unwrap().expect("an address");
+        if line.starts_with("http://") {
+            break line;
+        }
+    };
+    let page = reqwest::get(address).await.unwrap().text().await.unwrap();
+    assert!(page.contains("You can close this window"), "{page}");
+    let mut rest = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        rest = line;
+    }
+    assert_eq!(rest, "ready: the token is fresh");
+    assert!(first.wait().await.unwrap().success());
+
+    let second = command().run().await;
+    second.succeeded();
+    assert_eq!(second.stdout, "ready: the token is fresh\n");
+    assert_eq!((server.logins(), server.refreshes()), (1, 1));
+    let saved = std::fs::read_to_string(&file).unwrap();
+    second.leaks_nothing(&[saved.trim()]);
+}
+
+#[tokio::test]
+async fn device_login_shows_a_code_and_waits_until_it_was_typed_in() {
+    let run = example("device_login").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("and type in the code "), 1);
+    let (_, after) = run.stdout.split_once("(the person types it in)").unwrap();
+    assert_eq!(after.trim(), "logged in; the token is fresh");
+    run.leaks_nothing(&["device_code", "access_token"]);
+}
+
+#[tokio::test]
+async fn dpop_is_told_of_each_nonce_once_and_the_token_alone_is_of_no_use() {
+    let run = example("dpop").run().await;
+    run.succeeded();
+    assert_eq!(run.lines_with("200 OK"), 3);
+    assert_eq!(run.lines_with("token endpoint: use_dpop_nonce"), 1);
+    assert_eq!(run.lines_with("token endpoint: the proof is good"), 1);
+    // The API shares the nonce with the token endpoint here, being of one origin.
+    assert_eq!(run.lines_with("api: use_dpop_nonce"), 1);
+    assert!(run.has("a thief: 401"));
+    run.leaks_nothing(&[support::CLIENT_SECRET, "bound-to-a-key"]);
+}
+
+#[tokio::test]
+async fn step_up_asks_for_more_once_and_never_for_what_it_may_not() {
+    let run = example("step_up").run().await;
+    run.succeeded();
+    let expected = [
+        "  token endpoint: a token for `read`",
+        "read: 200 OK",
+        "  API: 403, it wants `write`",
+        "  token endpoint: a token for `read write`",
+        "write: 200 OK",
+        "read: 200 OK",
+        "write: 200 OK",
+        "  API: 403, it wants `admin`",
+        "admin: 403 Forbidden",
+        "  the token lacks `admin`, which isn't on the list of what may be asked for",
+    ];
+    assert_eq!(run.stdout.lines().collect::<Vec<_>>(), expected);
+    run.leaks_nothing(&[support::CLIENT_SECRET, "may:"]);
+}

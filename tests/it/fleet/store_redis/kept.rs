@@ -1,0 +1,129 @@
+//! What is kept, under which keys and for how long.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tower_auth::{Lease, TokenStore};
+
+use super::{KEY, LEASE, LONG, TOKEN, lease, load, number, store, text};
+use crate::support::redis_server::RedisServer;
+
+/// Microseconds since 1970, as this machine has them, which is Redis' too.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_micros()).unwrap()
+}
+
+#[tokio::test]
+async fn both_keys_of_a_token_end_by_themselves() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server).prefix("reports");
+    let held = lease(&store).await;
+    assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
+    let mut keys: Vec<String> = server.ask(&["KEYS", "*"]).await.unwrap();
+    keys.sort();
+    assert_eq!(
+        keys,
+        [TOKEN, LEASE]
+            .map(|key| key.replace("tower-auth", "reports"))
+            .into_iter()
+            .rev()
+            .collect::<Vec<_>>()
+    );
+    for key in keys {
+        let left: i64 = server.ask(&["TTL", &key]).await.unwrap();
+        assert!((3_590..=3_600).contains(&left), "{key}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn a_fencing_token_is_the_time_and_comes_after_that_of_what_is_kept() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    let start = now();
+    let held = lease(&store).await;
+    assert!((start..=now()).contains(&held.fence()));
+    assert!(store.release(KEY, held).await.unwrap());
+
+    // As after a clock that was set back by an hour.
+    let ahead = now() + 3_600_000_000;
+    server
+        .tell(&["SET", TOKEN, &format!("{ahead}sealed")])
+        .await;
+    let held = lease(&store).await;
+    assert_eq!(held.fence(), ahead + 1);
+    assert!(store.save(KEY, b"next", LONG, &held).await.unwrap());
+    assert!(
+        !store
+            .save(KEY, b"late", LONG, &Lease::new(ahead))
+            .await
+            .unwrap()
+    );
+    assert_eq!(load(&store).await.as_deref(), Some(&b"next"[..]));
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_put_there_is_handed_on_and_overwritten() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    for foreign in ["", "short", "no-fence-at-the-beginning", "000000000000000x"] {
+        server.tell(&["SET", TOKEN, foreign]).await;
+        assert_eq!(load(&store).await.as_deref(), Some(foreign.as_bytes()));
+        let start = now();
+        let held = lease(&store).await;
+        assert!((start..=now()).contains(&held.fence()));
+        assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
+        assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
+        assert!(store.release(KEY, held).await.unwrap());
+    }
+    // Beyond what scripts can count: it would be kept for ever.
+    for foreign in ["9999999999999999", "9007199254740991"] {
+        server.tell(&["SET", TOKEN, foreign]).await;
+        let start = now();
+        let held = lease(&store).await;
+        assert!((start..=now()).contains(&held.fence()));
+        assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
+        assert!(store.release(KEY, held).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_lease_without_an_end_is_nobodys() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    server
+        .tell(&["SET", LEASE, "restored from somewhere"])
+        .await;
+    let held = lease(&store).await;
+    assert!(store.release(KEY, held).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_lease_of_another_store_saves_nothing() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    let saved = store
+        .save(KEY, b"sealed", LONG, &Lease::new(u64::MAX))
+        .await;
+    assert!(text(saved).contains("another store"));
+    assert_eq!(load(&store).await, None);
+    assert!(!store.release(KEY, Lease::new(u64::MAX)).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_too_long_stays_where_it_is() {
+    let server = RedisServer::start(&[]).await;
+    server.tell(&["SETRANGE", TOKEN, "262160", "!"]).await;
+    let before = sent(&server).await;
+    let error = text(store(&server).load(KEY).await);
+    assert!(
+        error.contains("256 KiB") && error.contains(TOKEN),
+        "{error}"
+    );
+    let bytes = sent(&server).await - before;
+    assert!(bytes < 100_000, "{bytes}");
+}
+
+/// How many bytes the server has sent.
+async fn sent(server: &RedisServer) -> u64 {
+    number(server, "stats", "total_net_output_bytes").await
+}

@@ -1,0 +1,119 @@
+//! A server that is flushed, full, down or restarted.
+
+use futures_util::FutureExt;
+use tower_auth::{RedisStore, TokenStore};
+
+use super::{KEY, LEASE, LONG, TOKEN, lease, load, number, store, text};
+use crate::support::redis_server::RedisServer;
+
+#[tokio::test]
+async fn a_flush_between_lease_and_save_costs_nobody_anything() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    let held = lease(&store).await;
+    server.tell(&["FLUSHALL"]).await;
+    server.tell(&["SCRIPT", "FLUSH"]).await;
+    assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
+    assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
+
+    server.tell(&["FLUSHALL"]).await;
+    let next = lease(&store).await;
+    assert!(next.fence() > held.fence());
+    // The first one gives back what it has no more.
+    assert!(!store.release(KEY, held).await.unwrap());
+    assert!(store.lease(KEY, LONG).await.unwrap().is_none());
+    assert!(store.release(KEY, next).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_an_error() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    let held = lease(&store).await;
+    for key in [TOKEN, LEASE] {
+        server.tell(&["DEL", key]).await;
+        server.tell(&["RPUSH", key, "somebody's list"]).await;
+    }
+    let errors = [
+        text(store.load(KEY).await),
+        text(store.save(KEY, b"sealed", LONG, &held).await),
+        text(store.release(KEY, held).await),
+        text(store.lease(KEY, LONG).await),
+    ];
+    for error in errors {
+        assert!(error.contains("WRONGTYPE"), "{error}");
+    }
+    server.tell(&["DEL", TOKEN]).await;
+    assert!(text(store.lease(KEY, LONG).await).contains("WRONGTYPE"));
+    assert_eq!(server.ask::<u64>(&["LLEN", LEASE]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_an_error_until_it_does() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    let held = lease(&store).await;
+    assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
+
+    // A replica of nobody.
+    server.tell(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
+    let error = text(store.save(KEY, b"next", LONG, &held).await);
+    assert!(
+        error.contains("READONLY") || error.contains("read only"),
+        "{error}"
+    );
+    assert!(store.release(KEY, held).await.is_err());
+    // Another may have taken its place and its name, so each failure makes for a new connection.
+    let before = number(&server, "stats", "total_connections_received").await;
+    assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
+    let after = number(&server, "stats", "total_connections_received").await;
+    assert_eq!(after - before, 2);
+    server.tell(&["REPLICAOF", "NO", "ONE"]).await;
+
+    // Full.
+    let held = store.lease(KEY, LONG).await.unwrap();
+    assert!(held.is_none());
+    server.tell(&["DEL", LEASE]).await;
+    let held = lease(&store).await;
+    server.tell(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
+    let error = text(store.save(KEY, b"next", LONG, &held).await);
+    assert!(error.contains("OOM"), "{error}");
+    assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
+    server.tell(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert!(store.save(KEY, b"next", LONG, &held).await.unwrap());
+    assert!(store.release(KEY, held).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_at_the_start_is_found_once_it_is_there() {
+    let mut server = RedisServer::stopped(&[]);
+    let store = store(&server);
+    for _ in 0..2 {
+        let error = text(store.load(KEY).await);
+        assert!(error.contains("refused"), "{error}");
+    }
+    server.run().await;
+    assert_eq!(load(&store).await, None);
+}
+
+#[test]
+fn opening_a_store_takes_no_runtime() {
+    let store = RedisStore::open("redis://127.0.0.1:1").unwrap();
+    let error = store.load(KEY).now_or_never().unwrap();
+    assert!(text(error).contains("runtime"));
+}
+
+/// As a server does that closes what is idle: between two tokens there may be a day.
+#[tokio::test]
+async fn a_server_that_was_restarted_while_nobody_asked_costs_nobody_anything() {
+    let mut server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    assert_eq!(load(&store).await, None);
+    server.kill();
+    server.run().await;
+    assert_eq!(load(&store).await, None);
+    server.tell(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    assert_eq!(load(&store).await, None);
+}

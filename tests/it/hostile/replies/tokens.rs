@@ -1,0 +1,345 @@
+//! Whatever a token endpoint sends, and whatever a source calls a token: no token is made of what is none.
+
+use http::HeaderName;
+use proptest::collection::{hash_map, vec};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::{Value, json};
+use tower_auth::{Error, Token};
+
+use super::{SECRET, any_header, any_status, outcome};
+use crate::support::token_server::{TokenServer, all_text_of};
+
+const TOKEN: &str = "planted-access-token";
+
+const MEMBERS: [&str; 6] = [
+    "access_token",
+    "token_type",
+    "expires_in",
+    "scope",
+    "error",
+    "error_description",
+];
+
+/// Whether it arrives as it was sent, in a header (RFC 9110 §5.5).
+fn is_legal(token: &str) -> bool {
+    let is_field_char = |byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+    !token.is_empty() && token.trim() == token && token.bytes().all(is_field_char)
+}
+
+/// Fails if there is a token and `body` doesn't hold that very one, or if it came with a status
+/// that is no success.
+fn no_token_is_made_up(
+    result: &Result<Token, Error>,
+    status: u16,
+    body: &[u8],
+) -> Result<(), TestCaseError> {
+    let Ok(token) = result else { return Ok(()) };
+    prop_assert!((200..300).contains(&status), "{}", status);
+    // In a member that isn't read, there may be anything between the quotes.
+    let text = String::from_utf8_lossy(body);
+    let reply: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap();
+    prop_assert_eq!(&reply["access_token"], token.secret());
+    prop_assert!(is_legal(token.secret()), "{:?}", token.secret());
+    Ok(())
+}
+
+/// Fails if the error says one of them, in any way of asking it, or if its text could do harm.
+fn nothing_is_told(result: &Result<Token, Error>, secrets: &[&str]) -> Result<(), TestCaseError> {
+    let Err(error) = result else { return Ok(()) };
+    let text = all_text_of(error);
+    for secret in secrets {
+        prop_assert!(!text.contains(secret), "{} in {}", secret, text);
+    }
+    for quoted in [error.code(), error.description()].into_iter().flatten() {
+        prop_assert!(
+            quoted.len() <= 256 && !quoted.contains(char::is_control),
+            "{:?}",
+            quoted
+        );
+        prop_assert!(text.contains(quoted), "{:?} isn't in {}", quoted, text);
+    }
+    Ok(())
+}
+
+/// Any value, with the secrets planted in many of them.
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any_text().prop_map(Value::from),
+        "[+-]?[0-9]{0,22}([.][0-9]{1,3})?(e[0-9]{1,3})?".prop_map(Value::from),
+        Just(json!("Bearer")),
+        Just(json!(TOKEN)),
+        Just(json!(SECRET)),
+        echo().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::from),
+            hash_map(".{0,8}", inner, 0..4).prop_map(Value::from_iter),
+        ]
+    })
+}
+
+/// Any text, control characters and white space of all kinds included.
+fn any_text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => "[ -~]{1,8}",
+        2 => any::<char>().prop_map(String::from),
+        1 => "[ \t\r\n\u{0}\u{b}\u{7f}\u{85}\u{a0}\u{2028}\u{3000}]{1,2}",
+        1 => Just(String::from(TOKEN)),
+    ];
+    vec(piece, 0..4).prop_map(|pieces| pieces.concat())
+}
+
+/// Both secrets among other text, spelled as they are or with what cleaning makes of it.
+fn echo() -> impl Strategy<Value = String> {
+    let spelled = |secret: &'static str| {
+        prop_oneof![
+            3 => Just(secret.to_owned()),
+            1 => select(vec!["\n", "\u{7}", "\u{85}", "\u{202e}", "\u{2028}"])
+                .prop_map(|space| secret.replace(' ', space)),
+            1 => Just(form_urlencoded::byte_serialize(secret.as_bytes()).collect()),
+        ]
+    };
+    let text = || prop_oneof![3 => ".{0,12}", 1 => ".{0,300}"];
+    (text(), spelled(SECRET), text(), spelled(TOKEN), text())
+        .prop_map(|(a, secret, b, token, c)| [a, secret, b, token, c].concat())
+}
+
+/// The members of any reply, mostly those that are read. Its `access_token` is the planted one or
+/// anything at all.
+fn any_members() -> impl Strategy<Value = serde_json::Map<String, Value>> {
+    let name = prop_oneof![
+        5 => select(MEMBERS.to_vec()).prop_map(String::from),
+        1 => ".{0,8}",
+    ];
+    let access_token = prop_oneof![
+        2 => Just(json!(TOKEN)),
+        1 => any_text().prop_map(Value::from),
+        1 => any_value(),
+    ];
+    let echoes = hash_map(select(vec!["error", "error_description"]), echo(), 0..3);
+    let others = hash_map(name, any_value(), 0..6);
+    (others, echoes, access_token).prop_map(|(mut members, echoes, access_token)| {
+        for (name, text) in echoes {
+            members.insert(name.to_owned(), text.into());
+        }
+        members.insert("access_token".to_owned(), access_token);
+        members.into_iter().collect()
+    })
+}
+
+/// What happens to a reply on its way.
+#[derive(Clone, Debug)]
+enum Damage {
+    Truncated(Index),
+    Flipped {
+        at: Index,
+        bit: u8,
+    },
+    /// Written again, at the front or at the end, perhaps with an escape in its name.
+    Twice {
+        member: &'static str,
+        value: Value,
+        is_first: bool,
+        is_escaped: bool,
+    },
+}
+
+fn any_damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        any::<Index>().prop_map(Damage::Truncated),
+        (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Damage::Flipped { at, bit }),
+        (
+            select(MEMBERS.to_vec()),
+            any_value(),
+            any::<bool>(),
+            any::<bool>()
+        )
+            .prop_map(|(member, value, is_first, is_escaped)| Damage::Twice {
+                member,
+                value,
+                is_first,
+                is_escaped,
+            }),
+    ]
+}
+
+impl Damage {
+    /// `body` is an object that isn't empty, without white space around it.
+    fn done_to(&self, body: &str) -> Vec<u8> {
+        let mut bytes = body.as_bytes().to_vec();
+        match self {
+            Self::Truncated(at) => bytes.truncate(at.index(bytes.len())),
+            Self::Flipped { at, bit } => bytes[at.index(body.len())] ^= 1 << bit,
+            Self::Twice {
+                member,
+                value,
+                is_first,
+                is_escaped,
+            } => {
+                let name = if *is_escaped {
+                    member.replacen('e', "\\u0065", 1)
+                } else {
+                    (*member).to_owned()
+                };
+                let inside = &body[1..body.len() - 1];
+                bytes = if *is_first {
+                    format!("{{\"{name}\":{value},{inside}}}")
+                } else {
+                    format!("{{{inside},\"{name}\":{value}}}")
+                }
+                .into();
+            }
+        }
+        bytes
+    }
+
+    /// Whether what is left can be no token's reply. One byte may well be flipped to another that
+    /// means as much.
+    fn is_fatal(&self) -> bool {
+        !matches!(self, Self::Flipped { .. })
+    }
+}
+
+/// A reply with a token in it, and all members that are read.
+fn valid_reply() -> impl Strategy<Value = Value> {
+    (
+        select(vec![json!(60), json!("3600"), json!(null)]),
+        ".{0,8}",
+    )
+        .prop_map(|(expires_in, text)| {
+            json!({
+                "access_token": TOKEN,
+                "token_type": "Bearer",
+                "expires_in": expires_in,
+                "scope": "read write",
+                "error": null,
+                "error_description": format!("{text}{SECRET}{text}"),
+                "refresh_token": "planted-refresh-token",
+                text: "planted in a member that is not read",
+            })
+        })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_an_error_or_the_token_that_they_hold(
+        status in any_status(),
+        around in [vec(any::<u8>(), 0..200), vec(any::<u8>(), 0..200)],
+        is_planted: bool,
+        retry_after in any_header(),
+        content_type in any_header(),
+    ) {
+        let planted = format!("{SECRET}{TOKEN}");
+        let [before, after] = around;
+        let body = if is_planted { [&before, planted.as_bytes(), &after].concat() } else { before };
+        let server = TokenServer::new(status, body.clone())
+            .with_header("retry-after", retry_after)
+            .with_header("content-type", content_type);
+        let result = outcome(&server);
+        no_token_is_made_up(&result, status, &body)?;
+        nothing_is_told(&result, &[SECRET, TOKEN])?;
+    }
+
+    #[test]
+    fn any_members_are_an_error_or_the_token_that_they_hold(
+        status in any_status(),
+        members in any_members(),
+        content_type in any_header(),
+    ) {
+        let body = Value::from(members.clone()).to_string();
+        let server = TokenServer::new(status, body.clone())
+            .with_header("content-type", content_type)
+            .with_header("location", format!("https://evil.example.com/?{SECRET}"));
+        let result = outcome(&server);
+        no_token_is_made_up(&result, status, body.as_bytes())?;
+        // What is planted where no token is expected is told by nobody but `error_description`,
+        // and there only the token that was issued is known to be one.
+        let access_token = members["access_token"].as_str();
+        let secrets = [SECRET, TOKEN];
+        let is_known = access_token == Some(TOKEN);
+        nothing_is_told(&result, if is_known { &secrets } else { &secrets[..1] })?;
+
+        // And what is a token is not refused.
+        let is_nothing = |name| members.get(name).is_none_or(Value::is_null);
+        let kind = members.get("token_type").and_then(Value::as_str);
+        let is_bearer = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
+        let is_plain = (is_nothing("token_type") || is_bearer)
+            && (is_nothing("expires_in") || members["expires_in"].is_number());
+        if (200..300).contains(&status) && access_token.is_some_and(is_legal) && is_plain {
+            prop_assert!(result.is_ok(), "{:?}", result);
+        }
+        if result.is_ok() {
+            prop_assert!(is_nothing("token_type") || is_bearer);
+        }
+    }
+
+    #[test]
+    fn a_reply_that_was_damaged_is_an_error_or_the_token_that_it_holds(
+        status in any_status(),
+        reply in valid_reply(),
+        damage in any_damage(),
+    ) {
+        let reply = reply.to_string();
+        let body = damage.done_to(&reply);
+        let result = outcome(&TokenServer::new(status, body.clone()));
+        no_token_is_made_up(&result, status, &body)?;
+        nothing_is_told(&result, &[SECRET, "planted-refresh-token", "planted in a member"])?;
+        if damage.is_fatal() {
+            prop_assert!(result.is_err(), "{}", String::from_utf8_lossy(&body));
+        }
+        let whole = outcome(&TokenServer::new(200, reply)).unwrap();
+        prop_assert_eq!(whole.secret(), TOKEN);
+    }
+
+    #[test]
+    fn a_token_is_what_it_was_made_of_or_is_refused(text in any_text()) {
+        let name = HeaderName::from_static("x-api-key");
+        for (made, scheme) in [
+            (Token::bearer(text.clone()), "Bearer "),
+            (Token::header(name, text.clone()), ""),
+        ] {
+            prop_assert_eq!(made.is_ok(), is_legal(&text), "{:?}: {:?}", text, made);
+            match made {
+                Ok(token) => {
+                    prop_assert_eq!(token.secret(), &text);
+                    let sent = token.header_value().unwrap();
+                    let expected = format!("{scheme}{text}");
+                    prop_assert_eq!(sent.as_bytes(), expected.as_bytes());
+                    prop_assert!(sent.is_sensitive());
+                    let shown = format!("{token:?}");
+                    prop_assert!(!shown.contains(TOKEN), "{}", shown);
+                }
+                Err(error) => {
+                    prop_assert!(error.is_illegal_token(), "{}", error);
+                    nothing_is_told(&Err(error), &[TOKEN])?;
+                }
+            }
+        }
+    }
+}
+
+/// Reading one level on the stack for each of its own would overflow it.
+#[test]
+fn a_member_that_is_not_read_may_be_nested_as_deep_as_a_reply_is_long() {
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let depth = 63 * 1024 / (open.len() + close.len());
+        let value = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        for name in ["scope", "error", "error_description", "another"] {
+            let body = format!("{{\"access_token\":\"{TOKEN}\",\"{name}\":{value}}}");
+            let token = outcome(&TokenServer::new(200, body)).unwrap();
+            assert_eq!((token.secret(), token.scope()), (TOKEN, None));
+        }
+        let body = format!("{{\"access_token\":{value}}}");
+        assert!(
+            outcome(&TokenServer::new(200, body))
+                .unwrap_err()
+                .is_reply()
+        );
+    }
+}

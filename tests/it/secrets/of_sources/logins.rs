@@ -1,0 +1,66 @@
+//! Logins of an API's own, and API keys.
+
+use secrecy::SecretString;
+use tower_auth::login::JsonLogin;
+use tower_auth::{ApiKey, SecretSource};
+
+use super::{SECRET, TOKEN, drive};
+
+#[tokio::test]
+async fn a_login_in_json_shows_no_password_and_no_field() {
+    drive(async |_, echo| {
+        let url = "https://api.example.com/login?key=planted-key";
+        let login = JsonLogin::with_transport(url, "me", SECRET, echo)?;
+        let login = login.refresh_at("https://api.example.com/refresh?key=planted-key")?;
+        login.field("/device/pin", "planted \"pin\"")
+    })
+    .await;
+}
+
+#[cfg(feature = "cookies")]
+#[tokio::test]
+async fn a_session_shows_no_password_and_no_cookie() {
+    use tower_auth::login::Session;
+
+    drive(async |_, echo| {
+        let url = "https://api.example.com/login?key=planted-key";
+        let session = Session::with_transport(url, "me", SECRET, echo)?;
+        let session = session.log_out_at("https://api.example.com/logout?key=planted-key")?;
+        session.field("/pin", "planted \"pin\"")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_api_key_does_not_show() {
+    use std::io::Write as _;
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"planted-in-a-file\n").unwrap();
+    let path = file.path().to_owned();
+    let sources: [&dyn Fn() -> SecretSource; 5] = [
+        &|| SecretSource::from(TOKEN),
+        &|| SecretSource::from("planted\nline"),
+        &|| SecretSource::file(&path),
+        &|| SecretSource::from_fn(|| async { Ok(SecretString::from(TOKEN)) }),
+        &|| SecretSource::from_fn(|| async { Ok(SecretString::from("planted\0")) }),
+    ];
+    for source in sources {
+        drive(async |watch, _| {
+            watch.print(&source());
+            watch.text(&source().to_string());
+            Ok(source())
+        })
+        .await;
+        drive(async |_, _| Ok(ApiKey::new(source()))).await;
+        drive(async |_, _| ApiKey::new(source()).header("x-other-key")).await;
+        drive(async |_, _| ApiKey::new(source()).query("key")).await;
+    }
+    drive(async |watch, _| {
+        let (source, rotation) = ApiKey::rotating(TOKEN);
+        rotation.offer("planted-next");
+        watch.print(&rotation);
+        Ok(source)
+    })
+    .await;
+}

@@ -1,0 +1,172 @@
+//! A token endpoint that gives back what it was sent, or that is not reached.
+
+use std::convert::Infallible;
+use std::future::{pending, ready};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::Full;
+use serde_json::json;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_auth::oauth2::ClientCredentials;
+use tower_auth::{AuthLayer, Reason, TokenCache, TokenSource};
+
+use crate::support::serving::serving;
+use crate::support::watch::Watch;
+use crate::support::{Api, request};
+
+/// With characters in it that each way of writing a request spells differently.
+const CLIENT_SECRET: &str = "planted+client/secret: \"of\" the\\planted client";
+
+/// A token endpoint that gives back what it was sent, in every place that an answer has.
+fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
+    let json = |status: u16, value: &serde_json::Value| {
+        Response::builder()
+            .status(status)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(value.to_string()))
+            .unwrap()
+    };
+    let authorization = parts.headers.get(AUTHORIZATION);
+    let authorization = authorization.map_or("", |value| value.to_str().unwrap());
+    let mut answers = Vec::new();
+    for sent in [body, authorization, CLIENT_SECRET] {
+        for status in [200, 400, 401, 500] {
+            let answer = json!({
+                "error": sent, "error_description": sent, "error_uri": sent,
+            });
+            answers.push(json(status, &answer));
+            let answer = json!({ "error": "invalid_client", "error_description": sent });
+            answers.push(json(status, &answer));
+            let nested = json!({ "error": { "message": sent }, "message": sent });
+            answers.push(json(status, &nested));
+            answers.push(json(status, &json!(sent)));
+            answers.push(json(status, &json!([sent])));
+            answers.push(json(status, &json!({ sent: sent })));
+            let mut text = Response::new(Full::from(sent.to_owned()));
+            *text.status_mut() = status.try_into().unwrap();
+            answers.push(text);
+        }
+        for answer in [
+            json!({ "access_token": format!("planted\n{sent}") }),
+            json!({ "access_token": { sent: sent } }),
+            json!({ "access_token": [sent] }),
+            json!({ "access_token": "planted", "token_type": sent }),
+            json!({ "access_token": "planted", "token_type": [sent] }),
+            json!({ "access_token": "planted", "expires_in": sent }),
+            json!({ "access_token": "planted", "expires_in": { sent: sent } }),
+            json!({ "access_token": "planted", "token_type": "mac", "error": sent }),
+        ] {
+            answers.push(json(200, &answer));
+        }
+        let Ok(header) = HeaderValue::try_from(sent) else {
+            continue;
+        };
+        let mut odd_type = Response::new(Full::from("<html>planted</html>"));
+        odd_type.headers_mut().insert(CONTENT_TYPE, header.clone());
+        answers.push(odd_type);
+        for status in [302, 307, 308] {
+            let mut redirect = Response::new(Full::from(sent.to_owned()));
+            *redirect.status_mut() = status.try_into().unwrap();
+            redirect.headers_mut().insert(LOCATION, header.clone());
+            answers.push(redirect);
+        }
+    }
+    // Cut in the middle of a text.
+    answers.push(Response::new(Full::from("{\"access_token\":\"planted")));
+    answers.push(Response::new(Full::from(
+        "{\"access_token\":\"planted\",\"access_token\":\"planted\"}",
+    )));
+    answers
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_error() {
+    let watch = Watch::start();
+    // In the body, in the header, and in JSON.
+    let ways: [fn(ClientCredentials) -> ClientCredentials; 3] = [
+        |source| source,
+        ClientCredentials::basic_auth,
+        ClientCredentials::json,
+    ];
+    for way in ways {
+        let mut next = 0;
+        loop {
+            let left = Arc::new(Mutex::new(None));
+            let answered = Arc::clone(&left);
+            let server = serving(move |head, body| {
+                let mut answers = echo(&head, std::str::from_utf8(&body).unwrap());
+                *answered.lock().unwrap() = Some(answers.len());
+                ready(Ok(answers.swap_remove(next)))
+            });
+            let url = "https://id.example.com/token?key=planted";
+            let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, server);
+            let source = source.unwrap().param("key", "planted-param").unwrap();
+            let source = way(source);
+            watch.print(&source);
+
+            // By itself, and below a layer, which logs.
+            match source.fetch(Reason::First).await {
+                Ok(token) => watch.print(&token),
+                Err(error) => {
+                    watch.print_error(&error);
+                    let code = (error.code(), error.description());
+                    watch.print(&code);
+                }
+            }
+            // One attempt says all: between two there is a pause.
+            let cache = TokenCache::builder(source).fetch_attempts(1).build();
+            let layer = AuthLayer::from(cache);
+            let client = layer.layer(Api::default());
+            match client.oneshot(request("")).await {
+                Ok(response) => watch.print(&response),
+                Err(error) => watch.print_error(error.downcast_ref().unwrap()),
+            }
+            watch.print(&layer);
+            next += 1;
+            if left.lock().unwrap().unwrap() == next {
+                break;
+            }
+        }
+    }
+    watch.end();
+}
+
+#[tokio::test]
+async fn a_transport_that_fails_or_hangs_gets_no_secret_into_an_error() {
+    let watch = Watch::start();
+    let url = "https://id.example.com/token?key=planted";
+    let broken = service_fn(|_: Request<Full<Bytes>>| async {
+        Err::<Response<Full<Bytes>>, _>(std::io::Error::other("the line is cut"))
+    });
+    let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, broken);
+    let error = source.unwrap().fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_transport());
+    watch.print_error(&error);
+
+    let hanging = service_fn(|_: Request<Full<Bytes>>| {
+        pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    });
+    let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, hanging);
+    let source = source.unwrap().timeout(Duration::ZERO);
+    let error = source.fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_timeout());
+    watch.print_error(&error);
+
+    #[cfg(feature = "reqwest")]
+    {
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
+        let url = format!("http://{address}/planted?key=planted");
+        let source = ClientCredentials::new(url, "client", CLIENT_SECRET).unwrap();
+        let error = source.fetch(Reason::First).await.unwrap_err();
+        assert!(error.is_transport());
+        watch.print_error(&error);
+    }
+    watch.end();
+}

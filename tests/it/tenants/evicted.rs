@@ -1,0 +1,184 @@
+//! Who is idle or one too many goes, and what is in the air is found again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio_test::{assert_pending, task};
+use tower::{Layer, ServiceExt};
+use tower_auth::{AuthLayer, Phase, Tenants, Token};
+
+use super::{Servers, Tenant, kept, of, one_place, put_out};
+use crate::support::{Api, source};
+
+#[tokio::test]
+async fn who_was_asked_for_longest_ago_goes_and_a_newcomer_is_kept() {
+    let servers = Servers::default();
+    let tenants = servers.tenants().capacity(2).build();
+    for _ in 0..50 {
+        for name in ["acme", "globex"] {
+            kept(&tenants, name).token().await.unwrap();
+        }
+    }
+    assert_eq!(tenants.len(), 2);
+    kept(&tenants, "acme");
+    tenants.len();
+    kept(&tenants, "new");
+    assert_eq!(tenants.len(), 2);
+    assert_eq!(servers.made(), 3);
+    for name in ["new", "acme"] {
+        kept(&tenants, name);
+    }
+    assert_eq!((tenants.len(), servers.made()), (2, 3));
+    kept(&tenants, "globex");
+    assert_eq!(servers.made(), 4);
+}
+
+#[tokio::test]
+async fn there_is_always_place_for_one() {
+    let servers = Servers::default();
+    let tenants = servers.tenants().capacity(0).build();
+    for _ in 0..3 {
+        kept(&tenants, "acme").token().await.unwrap();
+    }
+    assert_eq!((servers.made(), servers.issued("acme")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_fetch_in_the_air_outlives_the_eviction_of_its_tenant_and_the_next_request_joins_it() {
+    let (tenants, _, mut fetches) = one_place(false);
+    let api = Api::accepting(["token"]);
+    let client = tenants.by_extension().layer(api.clone());
+    let mut first = task::spawn(client.clone().oneshot(of("slow")));
+    assert_pending!(first.poll());
+    let fetch = fetches.next().await;
+    // Whoever began it leaves, and so does the tenant: only the fetch is left.
+    drop(first);
+    put_out(&tenants).await;
+
+    let mut second = task::spawn(client.clone().oneshot(of("slow")));
+    assert_pending!(second.poll());
+    fetches.none().await;
+    fetch.issue("token");
+    assert_eq!(second.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(api.credentials(), ["Bearer token"]);
+    fetches.none().await;
+}
+
+#[tokio::test]
+async fn a_fetch_in_the_air_outlives_one_eviction_after_the_other() {
+    let (tenants, _, mut fetches) = one_place(false);
+    let first = kept(&tenants, "slow");
+    let mut waiting = task::spawn(first.token());
+    assert_pending!(waiting.poll());
+    let fetch = fetches.next().await;
+    drop((waiting, first));
+    let mut joined = Vec::new();
+    for _ in 0..5 {
+        put_out(&tenants).await;
+        let mut waiting = task::spawn(kept(&tenants, "slow").token());
+        assert_pending!(waiting.poll());
+        joined.push(waiting);
+    }
+    fetches.none().await;
+    fetch.issue("token");
+    for waiting in joined {
+        assert_eq!(waiting.await.unwrap().secret(), "token");
+    }
+    fetches.none().await;
+}
+
+/// With no time at all, each tenant's time is over as soon as it was asked for.
+#[tokio::test]
+async fn a_fetch_in_the_air_outlives_the_idle_time_of_its_tenant() {
+    let (source, mut fetches) = source();
+    let (source, made) = (Arc::new(source), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&made);
+    let tenants = Tenants::builder(move |_: &Tenant| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(AuthLayer::new(Arc::clone(&source)))
+    });
+    let tenants = tenants.idle(Duration::ZERO).build();
+    let mut callers = Vec::new();
+    for _ in 0..3 {
+        let mut waiting = task::spawn(kept(&tenants, "acme").token());
+        assert_pending!(waiting.poll());
+        callers.push(waiting);
+        assert!(tenants.is_empty());
+    }
+    // Not even housekept in between.
+    let mut waiting = task::spawn(kept(&tenants, "acme").token());
+    assert_pending!(waiting.poll());
+    callers.push(waiting);
+    let mut waiting = task::spawn(kept(&tenants, "acme").token());
+    assert_pending!(waiting.poll());
+    callers.push(waiting);
+    assert_eq!(made.load(Ordering::SeqCst), 5);
+
+    fetches.next().await.issue("token");
+    for waiting in callers {
+        assert_eq!(waiting.await.unwrap().secret(), "token");
+    }
+    fetches.none().await;
+}
+
+#[tokio::test]
+async fn a_tenant_who_went_and_of_whom_somebody_has_a_handle_has_no_second_cache() {
+    let (tenants, _, mut fetches) = one_place(false);
+    let handle = kept(&tenants, "slow");
+    fetches
+        .issued(&handle, "token", Duration::from_secs(3600))
+        .await;
+    put_out(&tenants).await;
+    let again = kept(&tenants, "slow");
+    assert_eq!(again.token().await.unwrap().secret(), "token");
+    // What is known of the one is known of the other: they are the same.
+    again.reject(&again.token().await.unwrap());
+    assert_eq!(handle.status().phase(), Phase::Empty);
+    fetches.none().await;
+}
+
+#[tokio::test]
+async fn a_tenant_who_went_and_was_closed_by_hand_is_not_found_again() {
+    let (tenants, _, mut fetches) = one_place(false);
+    let handle = kept(&tenants, "slow");
+    put_out(&tenants).await;
+    handle.close().await;
+    let again = kept(&tenants, "slow");
+    assert_eq!(again.status().phase(), Phase::Empty);
+    fetches
+        .issued(&again, "token", Duration::from_secs(3600))
+        .await;
+}
+
+#[tokio::test]
+async fn nobody_holds_on_to_a_tenant_who_went() {
+    let alive = Arc::new(Mutex::new(Vec::<Weak<()>>::new()));
+    let made = Arc::clone(&alive);
+    let tenants = Tenants::builder(move |_: &usize| {
+        let life = Arc::new(());
+        made.lock().unwrap().push(Arc::downgrade(&life));
+        Ok(AuthLayer::new(move |_| {
+            let _held = &life;
+            std::future::ready(Token::bearer("secret"))
+        }))
+    });
+    let tenants = tenants.capacity(1).build();
+    let alive = || {
+        let alive = alive.lock().unwrap();
+        alive.iter().filter(|life| life.strong_count() > 0).count()
+    };
+    for number in 0..100 {
+        tenants.get(&number).unwrap().cache().token().await.unwrap();
+    }
+    // moka lets go of them a little later than it says so.
+    for _ in 0..1_000_000 {
+        tenants.len();
+        drop(tenants.get(&99));
+        if alive() == 1 {
+            break;
+        }
+    }
+    assert_eq!(alive(), 1);
+}
