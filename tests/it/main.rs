@@ -31,6 +31,8 @@ mod fleet_processes;
 #[cfg(feature = "fleet")]
 mod fleet_sizing;
 mod form_server;
+#[cfg(feature = "redis")]
+mod free_port;
 mod hostile;
 mod hostile_servers;
 mod json_login;
