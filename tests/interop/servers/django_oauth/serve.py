@@ -12,7 +12,9 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
 server = ThreadedWSGIServer(("127.0.0.1", 0), WSGIRequestHandler)
 port = server.server_address[1]
 # The issuer has a path, which most have that aren't alone on their host.
-settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"] = f"http://127.0.0.1:{port}/o"
+issuer = f"http://127.0.0.1:{port}/o"
+settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"] = issuer
+settings.OAUTH2_PROVIDER["OAUTH_DEVICE_VERIFICATION_URI"] = f"{issuer}/device/"
 django.setup()
 call_command("migrate", verbosity=0)
 

@@ -32,6 +32,13 @@ DATABASES = {
 # The slow hashes that passwords deserve would be most of the tests' time.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LOGIN_PAGE = "<form method='post'>{% csrf_token %}{{ form }}<input type='submit'></form>"
+# What goes wrong in here is shown with the test that fails of it.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+    "loggers": {"django.request": {"handlers": ["stderr"]}},
+}
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -70,5 +77,4 @@ OAUTH2_PROVIDER = {
     "OIDC_ENABLED": True,
     "OIDC_RSA_PRIVATE_KEY": private_key(),
     "DEVICE_FLOW_INTERVAL": 1,
-    "OAUTH_DEVICE_VERIFICATION_URI": "/o/device",
 }

@@ -4,22 +4,21 @@ import json
 from collections import Counter
 
 from django.contrib.auth.views import LoginView
+from django.db.models.signals import post_save
+from django.dispatch import receiver
 from django.http import HttpResponse, JsonResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 from oauth2_provider.models import AccessToken, Application
-from oauth2_provider.signals import app_authorized
 from oauth2_provider.urls import metadata_urlpatterns
 
 #: How many tokens each client was issued.
 issued = Counter()
 
 
-def count(sender, request, token, **_):
-    issued[token.application.client_id] += 1
-
-
-app_authorized.connect(count, weak=False)
+@receiver(post_save, sender=AccessToken)
+def count(instance, created, **_):
+    issued[instance.application.client_id] += created
 
 
 @csrf_exempt
