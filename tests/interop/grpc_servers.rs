@@ -47,7 +47,7 @@ impl GrpcServer {
         let (origin, process) = match by {
             By::Tonic => (serve(folder.path()), None),
             By::Grpcio => {
-                let program = Program::python("grpcio/server.py").argument(folder.path());
+                let program = Program::python("grpcio/serve.py").argument(folder.path());
                 let server = Server::start(program);
                 let origin = match authority {
                     Some(_) => format!("https://localhost:{}", server.port()),
@@ -86,7 +86,7 @@ impl GrpcServer {
     }
 }
 
-/// Serves the same as `servers/grpcio/server.py`, by tonic.
+/// Serves the same as `servers/grpcio/serve.py`, by tonic.
 fn serve(folder: &Path) -> String {
     let words = Words {
         folder: folder.to_owned(),

@@ -24,7 +24,7 @@ pub(crate) struct Seen {
 
 impl Django {
     pub(crate) fn start() -> Self {
-        let program = Program::python("django_login/server.py").variable("PASSWORD", PASSWORD);
+        let program = Program::python("django_login/serve.py").variable("PASSWORD", PASSWORD);
         Self {
             server: Server::start(program),
             http: reqwest::Client::new(),

@@ -1,0 +1,58 @@
+//! The authorization servers, each started once, by whoever needs it first. A test has clients of its own there.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use crate::process::{Program, Server};
+
+/// django-oauth-toolkit. Its issuer has a path, its tokens are opaque, and Ada has an account.
+pub(crate) static DJANGO: LazyLock<Server> =
+    LazyLock::new(|| Server::start(Program::python("django_oauth/serve.py")));
+
+/// oidc-provider, without TLS. Its tokens are JWTs, for any resource; without one they are for [`AUDIENCE`].
+pub(crate) static OIDC: LazyLock<Server> =
+    LazyLock::new(|| Server::start(Program::node("oidc_provider/serve.mjs")));
+
+/// Authlib. Its tokens are JWTs for [`AUDIENCE`], unless another is asked for.
+pub(crate) static AUTHLIB: LazyLock<Server> =
+    LazyLock::new(|| Server::start(Program::python("authlib_server/serve.py")));
+
+/// What tokens are for where nothing else is said.
+pub(crate) const AUDIENCE: &str = "https://api.example.com";
+
+/// What a server knows a client by.
+pub(crate) struct Registered {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+/// Registers a client as `description` has it, at `path`.
+pub(crate) async fn register(server: &Server, path: &str, description: &Value) -> Registered {
+    let request = reqwest::Client::new()
+        .post(server.url(path))
+        .header("content-type", "application/json")
+        .body(description.to_string());
+    let answer = text(request).await;
+    let client: Value = serde_json::from_str(&answer).unwrap();
+    let member = |name: &str| client[name].as_str().unwrap_or_default().to_owned();
+    Registered {
+        id: member("client_id"),
+        secret: member("client_secret"),
+    }
+}
+
+/// How many access tokens a client was issued, of whatever kind.
+pub(crate) async fn issued(server: &Server, client: &str) -> u32 {
+    let url = server.url(&format!("/interop/issued/{client}"));
+    text(reqwest::Client::new().get(url)).await.parse().unwrap()
+}
+
+/// The answer to a request that has to succeed.
+pub(crate) async fn text(request: reqwest::RequestBuilder) -> String {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert!(status.is_success(), "{status}: {text}");
+    text
+}
