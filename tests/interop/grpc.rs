@@ -11,7 +11,9 @@ use tower::ServiceBuilder;
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Auth, AuthLayer};
 
+use crate::free_port::free_port;
 use crate::grpc_servers::{By, GrpcServer};
+use crate::nginx::Nginx;
 use crate::nginx_clients::http2_connector;
 use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, Servers};
 use crate::tls::Authority;
@@ -27,10 +29,15 @@ struct Scene {
 impl Scene {
     async fn new(by: By, authority: Option<&Authority>) -> Self {
         let server = GrpcServer::start(by, authority);
+        let origin = server.origin();
+        Self::through(origin, server, authority).await
+    }
+
+    /// Calls go to this origin, and come to the server.
+    async fn through(origin: String, server: GrpcServer, authority: Option<&Authority>) -> Self {
         let servers = Servers::start().await.unwrap();
         let url = servers.authorization.token_url();
         let source = ClientCredentials::new(url, CLIENT_ID, CLIENT_SECRET).unwrap();
-        let origin = server.origin();
         let endpoint = Channel::from_shared(origin.clone()).unwrap();
         let channel = match authority {
             Some(authority) => endpoint.connect_with_connector_lazy(http2_connector(authority)),
@@ -163,6 +170,45 @@ async fn calls_to_grpcio_over_tls_with_a_private_authority_are_sent_again() {
     let scene = Scene::new(By::Grpcio, Some(&authority)).await;
     assert_eq!(scene.origin.scheme_str(), Some("https"));
     scene.each_kind_of_call_is_sent_again().await;
+}
+
+#[tokio::test]
+async fn calls_through_nginx_are_sent_again_be_it_nginx_that_refuses_them_or_the_server_behind_it()
+{
+    let authority = Authority::new().unwrap();
+    let server = GrpcServer::start(By::Grpcio, None);
+    let (port, upstream) = (free_port(), server.origin().replace("http:", "grpc:"));
+    let front = format!(
+        "map_hash_bucket_size 1024;
+        map $http_authorization $is_revoked {{ default 0; include revoked; }}
+        server {{
+            listen 127.0.0.1:{port} ssl http2;
+            ssl_certificate server.pem;
+            ssl_certificate_key server.pem;
+            location / {{ if ($is_revoked) {{ return 401; }} grpc_pass {upstream}; }}
+        }}"
+    );
+    let certificate = authority.issue("localhost").unwrap();
+    let nginx = Nginx::start(&front, &[("server.pem", &certificate), ("revoked", "")]);
+    let origin = format!("https://localhost:{port}");
+    let scene = Scene::through(origin, server, Some(&authority)).await;
+    // That one refuses with a gRPC status.
+    scene.each_kind_of_call_is_sent_again().await;
+    let before = nginx.lines().await.len();
+    let issued = scene.issued();
+
+    // And nginx in HTTP.
+    let revoked = format!("\"Bearer {}\" 1;", issued.last().unwrap());
+    nginx.replace("revoked", &revoked).await;
+    assert_eq!(
+        scene.unary("/test.Words/Say", "hello").await.unwrap(),
+        "HELLO"
+    );
+    let lines = nginx.lines().await;
+    let [refused, ok] = ["POST /test.Words/Say 401", "POST /test.Words/Say 200"];
+    assert_eq!(lines[before..], [refused, ok]);
+    scene.saw(&["/test.Words/Say OK"]);
+    assert_eq!(scene.issued().len(), issued.len() + 1);
 }
 
 #[tokio::test]
