@@ -5,7 +5,13 @@ mod api;
 mod django_oauth;
 #[path = "../it/free_port.rs"]
 mod free_port;
+mod key;
+mod oidc_logins;
+mod oidc_provider;
 mod person;
 mod process;
 mod process_ends;
 mod servers;
+#[allow(dead_code, reason = "its servers are those of an example")]
+#[path = "../../examples/support/tls.rs"]
+mod tls;

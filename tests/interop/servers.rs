@@ -1,18 +1,29 @@
 //! The authorization servers, each started once, by whoever needs it first. A test has clients of its own there.
 
+use std::fs;
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
 use crate::process::{Program, Server};
+use crate::tls::Authority;
 
 /// django-oauth-toolkit. Its issuer has a path, its tokens are opaque, and Ada has an account.
 pub(crate) static DJANGO: LazyLock<Server> =
     LazyLock::new(|| Server::start(Program::python("django_oauth/serve.py")));
 
-/// oidc-provider, without TLS. Its tokens are JWTs, for any resource; without one they are for [`AUDIENCE`].
-pub(crate) static OIDC: LazyLock<Server> =
-    LazyLock::new(|| Server::start(Program::node("oidc_provider/serve.mjs")));
+/// oidc-provider, and the same over TLS for clients with a certificate of [`AUTHORITY`]. Its tokens are JWTs for any
+/// resource, and for [`AUDIENCE`] without one; those of a login with `openid` are opaque, and for its own userinfo.
+pub(crate) static OIDC: LazyLock<Server> = LazyLock::new(|| {
+    let program = Program::node("oidc_provider/serve.mjs");
+    let write = |name, text| fs::write(program.folder().join(name), text).unwrap();
+    write("root.pem", AUTHORITY.root());
+    write("server.pem", AUTHORITY.issue("localhost").unwrap());
+    Server::start(program)
+});
+
+/// Who vouches for the servers' certificates and the clients'.
+pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new().unwrap());
 
 /// Authlib. Its tokens are JWTs for [`AUDIENCE`], unless another is asked for.
 pub(crate) static AUTHLIB: LazyLock<Server> =
