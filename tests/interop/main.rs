@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;
+mod authlib;
 mod django_oauth;
+mod driven_by_apis;
 #[path = "../it/free_port.rs"]
 mod free_port;
 mod key;

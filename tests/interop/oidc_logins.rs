@@ -21,7 +21,7 @@ use tower_auth::{AuthLayer, Error, Reason, TokenCache, TokenSource};
 use crate::api::{call, crowd};
 use crate::oidc_provider::{api, issuer, service};
 use crate::person::Person;
-use crate::servers::{AUDIENCE, AUTHORITY, OIDC, Registered, issued, register};
+use crate::servers::{AUDIENCE, AUTHORITY, HTTP, OIDC, Registered, issued, register, text};
 
 const CALLBACK: &str = "http://127.0.0.1/callback";
 
@@ -91,7 +91,7 @@ async fn a_token_that_is_bound_to_a_key_is_of_use_with_its_proofs_alone() {
     assert_eq!(issued(&OIDC, &app.id).await, 2);
 
     let stolen = cache.token().await.unwrap();
-    let thief = reqwest::Client::new().get(OIDC.url("/me"));
+    let thief = HTTP.get(OIDC.url("/me"));
     let refused = thief.bearer_auth(stolen.secret()).send().await.unwrap();
     assert_eq!(refused.status(), 401);
 
@@ -166,11 +166,9 @@ async fn a_token_that_is_bound_to_a_certificate_is_of_use_with_it_alone() {
     let transport = ReqwestTransport::new(own.clone());
     let client = Client::public_with_transport(issuer().mtls(), &app.id, transport).unwrap();
     let cache = TokenCache::new(log_in(client, |login| login).await.unwrap());
-    let aliases: Value = {
-        let metadata = reqwest::get(OIDC.url("/.well-known/openid-configuration")).await;
-        serde_json::from_str(&metadata.unwrap().text().await.unwrap()).unwrap()
-    };
-    let token_url = aliases["mtls_endpoint_aliases"]["token_endpoint"]
+    let metadata = text(HTTP.get(OIDC.url("/.well-known/openid-configuration"))).await;
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let token_url = metadata["mtls_endpoint_aliases"]["token_endpoint"]
         .as_str()
         .unwrap();
     let userinfo = token_url.replace("/token", "/me");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::LazyLock;
 
+use reqwest::redirect::Policy;
 use serde_json::Value;
 
 use crate::process::{Program, Server};
@@ -32,6 +33,13 @@ pub(crate) static AUTHLIB: LazyLock<Server> =
 /// What tokens are for where nothing else is said.
 pub(crate) const AUDIENCE: &str = "https://api.example.com";
 
+/// To whom and for whom requests are sent by the tests themselves. Making one takes as long as a hundred requests. It
+/// keeps no connections, since each test has a runtime of its own.
+pub(crate) static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let client = reqwest::Client::builder().pool_max_idle_per_host(0);
+    client.redirect(Policy::none()).build().unwrap()
+});
+
 /// What a server knows a client by.
 pub(crate) struct Registered {
     pub(crate) id: String,
@@ -40,7 +48,7 @@ pub(crate) struct Registered {
 
 /// Registers a client as `description` has it, at `path`.
 pub(crate) async fn register(server: &Server, path: &str, description: &Value) -> Registered {
-    let request = reqwest::Client::new()
+    let request = HTTP
         .post(server.url(path))
         .header("content-type", "application/json")
         .body(description.to_string());
@@ -56,7 +64,23 @@ pub(crate) async fn register(server: &Server, path: &str, description: &Value) -
 /// How many access tokens a client was issued, of whatever kind.
 pub(crate) async fn issued(server: &Server, client: &str) -> u32 {
     let url = server.url(&format!("/interop/issued/{client}"));
-    text(reqwest::Client::new().get(url)).await.parse().unwrap()
+    text(HTTP.get(url)).await.parse().unwrap()
+}
+
+/// A token that is got without this crate, of a client with a secret.
+pub(crate) async fn token(url: &str, client: &Registered, more: &[(&str, &str)]) -> String {
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("grant_type", "client_credentials")
+        .append_pair("client_id", &client.id)
+        .append_pair("client_secret", &client.secret)
+        .extend_pairs(more)
+        .finish();
+    let request = HTTP
+        .post(url)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form);
+    let reply: Value = serde_json::from_str(&text(request).await).unwrap();
+    reply["access_token"].as_str().unwrap().to_owned()
 }
 
 /// The answer to a request that has to succeed.
