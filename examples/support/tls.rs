@@ -42,8 +42,8 @@ impl Authority {
     pub fn new() -> Result<Self, BoxError> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // A name of its own: OpenSSL takes what it issues for self-signed if they have the same.
-        let name = "An authority for loopback only";
+        // Not the name that those have whom it issues certificates: OpenSSL takes such for self-signed.
+        let name = "an authority for as long as this runs";
         params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         Ok(Self { issuer })
