@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, BoxError, TokenCache};
 
-use crate::servers::{Registered, text};
+use crate::servers::{HTTP, Registered, text};
 
 /// `GET /read` wants the scope `read`, and so on.
 pub(crate) struct Api {
@@ -162,7 +162,7 @@ async fn verify(token: &str, issuer: &str, jwks: &str, audience: &str) -> Option
         return None;
     }
     // They are fetched each time, since they may have been rotated.
-    let keys: JwkSet = serde_json::from_str(&text(reqwest::Client::new().get(jwks)).await).unwrap();
+    let keys: JwkSet = serde_json::from_str(&text(HTTP.get(jwks)).await).unwrap();
     let key = DecodingKey::from_jwk(keys.find(&header.kid?)?).ok()?;
     let mut validation = Validation::new(header.alg);
     validation.set_required_spec_claims(&["exp", "iss", "aud"]);
@@ -176,7 +176,7 @@ async fn introspect(token: &str, endpoint: &str, client: &Registered) -> Option<
     let form = form_urlencoded::Serializer::new(String::new())
         .append_pair("token", token)
         .finish();
-    let request = reqwest::Client::new()
+    let request = HTTP
         .post(endpoint)
         .basic_auth(&client.id, Some(&client.secret))
         .header("content-type", "application/x-www-form-urlencoded")
@@ -195,8 +195,8 @@ pub(crate) async fn try_to_call(
     cache: &TokenCache,
     url: &str,
 ) -> Result<reqwest::Response, BoxError> {
-    let client = AuthLayer::from(cache.clone()).layer(reqwest::Client::new());
-    let request = reqwest::Client::new().get(url).build()?;
+    let client = AuthLayer::from(cache.clone()).layer(HTTP.clone());
+    let request = HTTP.get(url).build()?;
     client.oneshot(request).await
 }
 

@@ -5,11 +5,11 @@ use tower_auth::oauth2::{
     AuthorizationCode, Client, ClientCredentials, DeviceAuthorization, EndpointUrl,
     RedirectListener, RefreshToken, RefreshTokenFile,
 };
-use tower_auth::{Error, Reason, TokenCache, TokenSource};
+use tower_auth::{Error, NotReplayed, Reason, SecretSource, TokenCache, TokenSource};
 
 use crate::api::{Api, Check, call, crowd};
 use crate::person::Person;
-use crate::servers::{self, DJANGO, Registered, issued, text};
+use crate::servers::{self, DJANGO, HTTP, Registered, issued, text, token};
 
 async fn register(description: &serde_json::Value) -> Registered {
     servers::register(&DJANGO, "/interop/clients", description).await
@@ -55,6 +55,12 @@ async fn api() -> Api {
         client,
     })
     .await
+}
+
+/// What an administrator does who ends all sessions of a client. Returns how many there were.
+async fn revoke_all(client: &str) -> String {
+    let path = format!("/interop/revoke-all/{client}");
+    text(HTTP.post(DJANGO.url(&path))).await
 }
 
 async fn error_of(source: &impl TokenSource) -> Error {
@@ -108,11 +114,35 @@ async fn a_token_that_the_server_revokes_is_replaced_once_for_all_callers() {
     let url = format!("{}/read", api.url);
     assert_eq!(call(&cache, &url).await.status(), 200);
 
-    let revoke = DJANGO.url(&format!("/interop/revoke-all/{}", client.id));
-    assert_eq!(text(reqwest::Client::new().post(revoke)).await, "1");
+    assert_eq!(revoke_all(&client.id).await, "1");
     assert_eq!(crowd(&cache, &url, 50).await, [200]);
     assert_eq!(issued(&DJANGO, &client.id).await, 2);
     assert!(api.statuses().contains(&401));
+}
+
+#[tokio::test]
+async fn a_token_that_somebody_else_rotates_in_a_file_is_read_anew_once_it_is_refused() {
+    let (api, client) = (api().await, service().await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let rotate = async || {
+        let token = token(&token_url(), &client, &[("scope", "read")]).await;
+        std::fs::write(&file, token).unwrap();
+    };
+    rotate().await;
+    let cache = TokenCache::new(SecretSource::file(&file));
+    let url = format!("{}/read", api.url);
+    assert_eq!(crowd(&cache, &url, 10).await, [200]);
+
+    revoke_all(&client.id).await;
+    let response = call(&cache, &url).await;
+    assert_eq!(response.status(), 401);
+    let reason = response.extensions().get::<NotReplayed>();
+    assert!(matches!(reason, Some(NotReplayed::SameToken)), "{reason:?}");
+
+    rotate().await;
+    assert_eq!(crowd(&cache, &url, 10).await, [200]);
+    assert_eq!(issued(&DJANGO, &client.id).await, 2);
 }
 
 #[tokio::test]

@@ -3,11 +3,14 @@
 
 mod api;
 mod api_key;
+mod authlib;
 mod django_oauth;
+mod driven_by_apis;
 #[path = "../it/free_port.rs"]
 mod free_port;
 mod grpc;
 mod grpc_servers;
+mod key;
 mod login;
 mod login_server;
 mod nginx;
@@ -17,6 +20,8 @@ mod nginx_mtls;
 mod nginx_rate;
 mod nginx_tenants;
 mod nginx_tls;
+mod oidc_logins;
+mod oidc_provider;
 mod person;
 mod process;
 mod process_ends;
@@ -28,6 +33,6 @@ mod servers;
 mod session;
 #[path = "../../examples/support/mod.rs"]
 mod support;
-#[allow(dead_code, reason = "its servers are for those who have no nginx")]
+#[allow(dead_code, reason = "its servers are those of an example")]
 #[path = "../../examples/support/tls.rs"]
 mod tls;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use cookie_store::CookieStore;
 use form_urlencoded::Serializer;
 use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
-use reqwest::redirect::Policy;
 use url::Url;
 
+use crate::servers::HTTP;
+
 pub(crate) struct Person {
-    http: reqwest::Client,
     cookies: CookieStore,
     /// What goes into a field of this name. Buttons are fields too.
     answers: BTreeMap<&'static str, String>,
@@ -30,10 +30,6 @@ impl Person {
             ("action", "accept"),
         ];
         Self {
-            http: reqwest::Client::builder()
-                .redirect(Policy::none())
-                .build()
-                .unwrap(),
             cookies: CookieStore::default(),
             answers: answers.map(|(name, value)| (name, value.to_owned())).into(),
         }
@@ -81,12 +77,11 @@ impl Person {
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect();
             let request = match form.take() {
-                Some(form) => self
-                    .http
+                Some(form) => HTTP
                     .post(url.clone())
                     .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                     .body(form),
-                None => self.http.get(url.clone()),
+                None => HTTP.get(url.clone()),
             };
             let response = request
                 .header(COOKIE, cookies.join("; "))

@@ -126,4 +126,5 @@ const serve = async (request, response) => {
 };
 http.on('request', serve);
 https?.on('request', serve);
+https?.on('tlsClientError', (error) => console.log('tlsClientError', error.message));
 console.log(`listening on ${port}`);
