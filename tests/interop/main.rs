@@ -29,10 +29,13 @@ mod redis_fleet;
 #[allow(dead_code, reason = "the tests of the store use the rest")]
 #[path = "../it/redis_server.rs"]
 mod redis_server;
+mod rows;
 mod servers;
 mod session;
 #[path = "../../examples/support/mod.rs"]
 mod support;
+#[path = "../it/test_names.rs"]
+mod test_names;
 #[allow(dead_code, reason = "its servers are those of an example")]
 #[path = "../../examples/support/tls.rs"]
 mod tls;

@@ -88,6 +88,7 @@ mod store_redis;
 mod support;
 #[cfg(feature = "tenants")]
 mod tenants;
+mod test_names;
 mod token_exchange;
 mod token_reply;
 mod token_server;
