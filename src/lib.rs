@@ -126,6 +126,8 @@ mod query;
 
 mod http;
 
+mod redirects;
+
 mod gate;
 mod refusal;
 
