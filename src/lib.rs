@@ -56,6 +56,7 @@
 //! | `authorization-code` | `oauth2::AuthorizationCode`: a person logs in with their browser |
 //! | `redirect-listener` | `oauth2::RedirectListener`, which catches that browser on its way back |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
+//! | `reqwest-middleware` | `AuthMiddleware`: the layer in a chain of that crate's middlewares |
 //! | `full` | all of them |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -141,6 +142,8 @@ mod service;
 
 mod layer;
 
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
 #[cfg(feature = "tenants")]
 mod tenants;
 
@@ -154,6 +157,9 @@ mod bearer;
 
 pub mod docs;
 
+#[cfg(feature = "reqwest-middleware")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
+pub use crate::reqwest_middleware::AuthMiddleware;
 pub use acquire::Acquire;
 pub use api_key::{ApiKey, ApiKeyRotation};
 pub use cache::TokenCache;
