@@ -1,5 +1,8 @@
 //! Pages that go further than one item's documentation.
 
+#[doc = include_str!("composing.md")]
+pub mod composing {}
+
 #[doc = include_str!("faults.md")]
 pub mod faults {}
 
