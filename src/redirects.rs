@@ -137,10 +137,10 @@ impl Led {
 }
 
 fn insert(marks: &mut Vec<Mark>, mark: Mark) {
-    if let Err(place) = marks.binary_search(&mark) {
-        if marks.len() < MOST {
-            marks.insert(place, mark);
-        }
+    if let Err(place) = marks.binary_search(&mark)
+        && marks.len() < MOST
+    {
+        marks.insert(place, mark);
     }
 }
 
@@ -225,12 +225,8 @@ fn is_plain_number(port: u16, authority: &str) -> bool {
 
 /// A name of plain letters, or an address in four numbers: nobody reads it as another.
 fn is_plain(host: &str) -> bool {
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_letter);
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or(name);
     // A last label that begins as a number does makes an address of it: `0x7f.1` is `127.0.0.1`.

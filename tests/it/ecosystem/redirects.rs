@@ -208,6 +208,27 @@ async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() 
     }
 }
 
+/// What is presented anew for each request is no exception.
+#[cfg(feature = "dpop")]
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {
+    use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
+
+    use crate::support::web::{Page, Web};
+
+    const TOKEN: &str = "https://id.example/token";
+    let web = Web::default();
+    let token =
+        serde_json::json!({"access_token": "bound", "token_type": "DPoP", "expires_in": 60});
+    web.put(TOKEN, Page::json(&token));
+    let client = Client::with_transport(TOKEN, "id", "secret", web.transport()).unwrap();
+    let client = client.dpop(DpopKey::generate().unwrap());
+    let layer = AuthLayer::new(ClientCredentials::with_client(client));
+    let net = Net::moving(API, "https://evil.example");
+    is_of_its_origin(&outside(&layer, &net).oneshot(get(API)).await.unwrap_err());
+    assert_eq!(net.seen(), [format!("{API}: DPoP bound")]);
+}
+
 #[tokio::test]
 async fn behind_a_buffer_it_is_the_same() {
     let net = Net::moving(API, "https://evil.example");
