@@ -27,6 +27,7 @@ use crate::freshness::Held;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::{Policy, Prepared};
 use crate::present::Target;
+use crate::redirects::Mark;
 use crate::stamp::Handle;
 
 pin_project! {
@@ -44,6 +45,8 @@ pin_project! {
     {
         #[pin]
         state: State<S, Req>,
+        // Where the request goes, in case that it is redirected.
+        from: Mark,
     }
 }
 
@@ -85,8 +88,9 @@ enum Sent<S, Req>
 where
     Req: AuthRequest,
 {
-    /// It carried the caller's own credential: the response is none of our business.
-    Untouched,
+    /// It carried the caller's own credential: the response is none of our business, but for where
+    /// it leads. Whoever follows it drops that credential, and ours would be put in its place.
+    Untouched(Arc<Policy>),
     /// It carried the token of this handle.
     Stamped {
         handle: Handle,
@@ -95,6 +99,21 @@ where
     },
     /// It carried a credential that was made for it.
     Made(Option<Box<Made<S, Req>>>),
+}
+
+impl<S, Req> Sent<S, Req>
+where
+    Req: AuthRequest,
+{
+    #[cold]
+    fn policy(&self) -> &Policy {
+        match self {
+            Self::Untouched(policy) => policy,
+            Self::Stamped { handle, .. } => handle,
+            Self::Made(Some(made)) => &made.handle,
+            Self::Made(None) => unreachable!("polled after it was ready"),
+        }
+    }
 }
 
 /// What is kept of a request whose credential was made for it. Boxed, for the future of every other
@@ -141,7 +160,13 @@ where
     S: Service<Req>,
     Req: AuthRequest,
 {
-    pub(crate) fn acquiring(acquire: Acquire, inner: S, request: Req, policy: Arc<Policy>) -> Self {
+    pub(crate) fn acquiring(
+        acquire: Acquire,
+        inner: S,
+        request: Req,
+        policy: Arc<Policy>,
+        from: Mark,
+    ) -> Self {
         let unsent = Some(Unsent {
             inner,
             request,
@@ -149,18 +174,16 @@ where
         });
         Self {
             state: State::Acquiring { acquire, unsent },
+            from,
         }
     }
 
     /// A request that passes as it is.
-    pub(crate) fn passing(response: S::Future) -> Self {
-        Self::sending(response, Sent::Untouched)
-    }
-
-    #[inline]
-    fn sending(response: S::Future, sent: Sent<S, Req>) -> Self {
+    pub(crate) fn passing(response: S::Future, policy: Arc<Policy>, from: Mark) -> Self {
+        let sent = Sent::Untouched(policy);
         Self {
             state: State::Sending { response, sent },
+            from,
         }
     }
 
@@ -168,6 +191,7 @@ where
     pub(crate) fn failed(error: Error) -> Self {
         Self {
             state: State::Failed { error: Some(error) },
+            from: Mark::UNKNOWN,
         }
     }
 }
@@ -193,11 +217,12 @@ where
         prepared: Prepared<Req::Copy>,
         handle: Handle,
         inner: &S,
+        from: Mark,
     ) -> Self {
         // A whole state for each, because a copy is large: where there is none, none is moved.
         match prepared {
             Prepared::Never(error) => Self::failed(error),
-            Prepared::Callers => Self::passing(response),
+            Prepared::Callers => Self::passing(response, Arc::clone(handle.policy()), from),
             Prepared::Once => Self {
                 state: State::Sending {
                     response,
@@ -206,6 +231,7 @@ where
                         again: None,
                     },
                 },
+                from,
             },
             Prepared::Twice(copy) => Self {
                 state: State::Sending {
@@ -215,11 +241,21 @@ where
                         again: Some((inner.clone(), copy)),
                     },
                 },
+                from,
             },
-            Prepared::Made(made) => Self::made(response, *made, handle, inner, Tried::default()),
+            Prepared::Made(made) => Self {
+                state: State::made(response, *made, handle, inner, Tried::default()),
+                from,
+            },
         }
     }
+}
 
+impl<S, Req> State<S, Req>
+where
+    S: Service<Req> + Clone,
+    Req: AuthRequest,
+{
     #[cold]
     fn made(
         response: S::Future,
@@ -234,7 +270,8 @@ where
             again: copy.map(|copy| (inner.clone(), copy)),
             tried,
         };
-        Self::sending(response, Sent::Made(Some(Box::new(made))))
+        let sent = Sent::Made(Some(Box::new(made)));
+        Self::Sending { response, sent }
     }
 }
 
@@ -249,11 +286,15 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let this = self.project();
+        let (mut state, from) = (this.state, *this.from);
         loop {
             let step = match state.as_mut().project() {
                 StateProj::Sending { response, sent } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
+                    if response.status().is_redirection() {
+                        sent.policy().gate.redirected(from, &response);
+                    }
                     match sent {
                         Sent::Stamped { handle, again } if handle.judge.refuses(&response) => {
                             Answered::first(response, handle, again).refused()
@@ -266,7 +307,7 @@ where
                             return Poll::Ready(Ok(response));
                         }
                         Sent::Made(made) => take(made).answered(response),
-                        Sent::Untouched => return Poll::Ready(Ok(response)),
+                        Sent::Untouched(_) => return Poll::Ready(Ok(response)),
                     }
                 }
                 StateProj::Acquiring { acquire, unsent } => {
@@ -293,6 +334,9 @@ where
                 }
                 StateProj::Resending { response, handle } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
+                    if response.status().is_redirection() {
+                        handle.gate.redirected(from, &response);
+                    }
                     ControlFlow::Break(answered_again(response, handle))
                 }
                 StateProj::Failed { error } => return Poll::Ready(Err(take(error).into())),
@@ -328,7 +372,7 @@ where
             return State::Failed { error: Some(error) };
         }
         let response = self.inner.call(self.request);
-        ResponseFuture::sent(response, prepared, handle, &self.inner).state
+        ResponseFuture::sent(response, prepared, handle, &self.inner, Mark::UNKNOWN).state
     }
 }
 

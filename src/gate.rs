@@ -7,8 +7,9 @@ use http::Uri;
 use http::uri::Authority;
 
 use crate::error::{Error, Kind};
-use crate::http::AuthRequest;
+use crate::http::{AuthRequest, AuthResponse};
 use crate::origin::{default_port, is_secure};
+use crate::redirects::{Mark, Redirects};
 
 /// An origin (RFC 6454 §4): scheme, host and port.
 ///
@@ -106,14 +107,16 @@ impl fmt::Display for Origin {
 /// Lets a credential through, or says why not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
-    /// `None`: any origin, over a secure channel.
+    /// `None`: any origin, over a secure channel, to which no redirect led.
     only: Option<Vec<Origin>>,
+    redirects: Redirects,
 }
 
 impl Gate {
     pub(crate) fn only_to(origins: Vec<Origin>) -> Self {
         Self {
             only: Some(origins),
+            redirects: Redirects::default(),
         }
     }
 
@@ -122,15 +125,32 @@ impl Gate {
     #[inline]
     pub(crate) fn check(&self, request: &impl AuthRequest) -> Result<(), Error> {
         let open = match &self.only {
-            None if request.is_https() => true,
+            None if request.is_https() => self.redirects.leave(request),
             _ if request.scheme().is_none() && request.host().is_none() => true,
-            None => is_secure(request.scheme(), request.host()),
+            None => is_secure(request.scheme(), request.host()) && self.redirects.leave(request),
             Some(origins) => origins.iter().any(|origin| origin.is_of(request)),
         };
         if open {
             Ok(())
         } else {
             Err(self.closed(request))
+        }
+    }
+
+    /// Where the request goes, for [`redirected`](Self::redirected).
+    #[inline]
+    pub(crate) fn mark(&self, request: &impl AuthRequest) -> Mark {
+        match self.only {
+            None => Mark::of(request),
+            Some(_) => Mark::UNKNOWN,
+        }
+    }
+
+    /// Closes itself to the origin that a redirect leads to, if that is another and no user named it.
+    #[cold]
+    pub(crate) fn redirected(&self, from: Mark, response: &impl AuthResponse) {
+        if self.only.is_none() {
+            self.redirects.take(from, response);
         }
     }
 
@@ -143,6 +163,10 @@ impl Gate {
             .map(|port| format!(":{port}"))
             .unwrap_or_default();
         let why = match self.only {
+            None if is_secure(request.scheme(), request.host()) => {
+                "a redirect of another origin may have led there; \
+                 name both origins with `AuthLayer::only_to` to allow it"
+            }
             None => {
                 "a credential goes over https or to loopback; \
                  name the origin with `AuthLayer::only_to` to allow it"

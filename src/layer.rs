@@ -92,7 +92,7 @@ impl AuthLayer {
     /// is. Clients that tonic generates send such; give them an origin (`with_origin`) to have it
     /// checked here.
     ///
-    /// Default: any origin, over `https` or to loopback.
+    /// Default: any origin, over `https` or to loopback, except those that a redirect of another led to.
     ///
     /// # Errors
     ///

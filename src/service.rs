@@ -108,12 +108,13 @@ where
         let Some(handle) = self.stamp.in_hand(&self.policy) else {
             return self.call_asking(request);
         };
+        let from = self.policy.gate.mark(&request);
         let prepared = handle.stamp(&mut request);
         if let Prepared::Never(error) = prepared {
             return self.fail(error);
         }
         let response = self.inner.call(request);
-        ResponseFuture::sent(response, prepared, handle, &self.inner)
+        ResponseFuture::sent(response, prepared, handle, &self.inner, from)
     }
 }
 
@@ -125,10 +126,14 @@ impl<S> Auth<S> {
         S: Service<Req> + Clone,
         Req: AuthRequest,
     {
+        let from = self.policy.gate.mark(&request);
         // Before a token is waited for, or even fetched.
         match self.policy.admits(&request, self.policy.cache.place()) {
             Ok(true) => {}
-            Ok(false) => return ResponseFuture::passing(self.inner.call(request)),
+            Ok(false) => {
+                let policy = Arc::clone(&self.policy);
+                return ResponseFuture::passing(self.inner.call(request), policy, from);
+            }
             Err(error) => return self.fail(error),
         }
         match self.policy.cache.lookup() {
@@ -136,7 +141,7 @@ impl<S> Auth<S> {
             Lookup::Later(acquire) => {
                 release(&mut self.inner);
                 let (inner, policy) = (self.inner.clone(), Arc::clone(&self.policy));
-                ResponseFuture::acquiring(acquire, inner, request, policy)
+                ResponseFuture::acquiring(acquire, inner, request, policy, from)
             }
             Lookup::Now(held) => {
                 let handle = Handle::Shared(Arc::clone(&self.policy), held);
@@ -145,7 +150,7 @@ impl<S> Auth<S> {
                     return self.fail(error);
                 }
                 let response = self.inner.call(request);
-                ResponseFuture::sent(response, prepared, handle, &self.inner)
+                ResponseFuture::sent(response, prepared, handle, &self.inner, from)
             }
         }
     }

@@ -19,6 +19,9 @@ pub mod choosing {}
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 
+#[doc = include_str!("composing.md")]
+pub mod composing {}
+
 #[doc = include_str!("faults.md")]
 pub mod faults {}
 

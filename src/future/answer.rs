@@ -14,7 +14,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use tower_service::Service;
 
-use super::{Made, Refused, ResponseFuture, State, Step, Tried, release};
+use super::{Made, Refused, State, Step, Tried, release};
 use crate::acquire::Lookup;
 use crate::challenge::Challenge;
 use crate::error::BoxError;
@@ -342,9 +342,7 @@ where
         handle.cache.events().replayed();
         let response = inner.call(request);
         ControlFlow::Continue(match prepared {
-            Prepared::Made(made) => {
-                ResponseFuture::made(response, *made, handle, &inner, tried).state
-            }
+            Prepared::Made(made) => State::made(response, *made, handle, &inner, tried),
             _ => State::Resending { response, handle },
         })
     }

@@ -6,6 +6,7 @@ mod cache;
 
 // The life of one request, and the clients that it is sent with.
 mod clients;
+mod ecosystem;
 mod request;
 
 // Where tokens come from.

@@ -1,0 +1,333 @@
+//! Where redirects led: no credential follows one to another origin.
+//!
+//! A layer outside that follows redirects makes each hop a request of its own, and nothing on that says
+//! so. But the answer that sends it there comes through here. So the origin that it names is
+//! remembered, and from then on has no credential put on its requests, unless the user names it.
+//!
+//! Origins are told apart by a keyed digest: a request's has to be known when its answer comes, and
+//! must not cost an allocation.
+
+use std::hash::BuildHasher;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, LazyLock};
+
+use http::header::LOCATION;
+
+use crate::http::{AuthRequest, AuthResponse};
+use crate::origin::default_port;
+use crate::sync::ArcSwapOption;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// The origins that redirects led to.
+#[derive(Debug, Default)]
+pub(crate) struct Redirects {
+    /// Whether there was any redirect to another origin: for most clients, never.
+    any: AtomicBool,
+    led: ArcSwapOption<Led>,
+}
+
+/// In order, both.
+#[derive(Clone, Debug, Default)]
+struct Led {
+    to: Vec<Mark>,
+    /// Whence redirects led to an origin that couldn't be told, or to one too many. While there is any,
+    /// these alone are sure to be no other origin.
+    astray: Vec<Mark>,
+}
+
+/// How many origins are remembered.
+const MOST: usize = 1000;
+
+/// Which origin a request goes to. Two are the same if their origins are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Mark(u64);
+
+impl Mark {
+    /// Of a request that doesn't say where it goes: the client below decides.
+    pub(crate) const UNKNOWN: Self = Self(0);
+
+    #[inline]
+    pub(crate) fn of(request: &impl AuthRequest) -> Self {
+        match (request.scheme(), request.host()) {
+            (Some(scheme), Some(host)) => Self::new(scheme, host, request.port()),
+            _ => Self::UNKNOWN,
+        }
+    }
+
+    #[inline]
+    fn new(scheme: &str, host: &str, port: Option<u16>) -> Self {
+        let [first, second] = *KEYS;
+        let port = port.or_else(|| default_port(scheme)).unwrap_or_default();
+        let mut digest = first ^ u64::from(port) ^ ((host.len() as u64) << 16);
+        for text in [scheme, host] {
+            for chunk in text.as_bytes().chunks(8) {
+                let mut word = [0; 8];
+                word[..chunk.len()].copy_from_slice(chunk);
+                // In lower case: of what stands in schemes and hosts, letters alone don't have this bit.
+                let word = u64::from_le_bytes(word) | 0x2020_2020_2020_2020;
+                let wide = u128::from(digest ^ word) * u128::from(second);
+                digest = (wide as u64) ^ ((wide >> 64) as u64);
+            }
+        }
+        Self(digest.max(1))
+    }
+}
+
+/// Drawn anew in each process, so that nobody can find two origins of one mark.
+static KEYS: LazyLock<[u64; 2]> = LazyLock::new(|| {
+    let random = std::hash::RandomState::new();
+    [random.hash_one(0), random.hash_one(1) | 1]
+});
+
+impl Redirects {
+    /// Whether no redirect led to where the request goes.
+    #[inline]
+    pub(crate) fn leave(&self, request: &impl AuthRequest) -> bool {
+        !self.any.load(Ordering::Acquire) || self.leave_one_of_many(request)
+    }
+
+    #[cold]
+    fn leave_one_of_many(&self, request: &impl AuthRequest) -> bool {
+        let mark = Mark::of(request);
+        self.led.load().as_ref().is_none_or(|led| led.leaves(mark))
+    }
+
+    /// Takes in a redirect that answered a request to `from`.
+    #[cold]
+    pub(crate) fn take(&self, from: Mark, response: &impl AuthResponse) {
+        // Of a client that follows redirects itself it is the last one's.
+        let from = response
+            .answered_by()
+            .map_or(from, |(scheme, host, port)| Mark::new(scheme, host, port));
+        for location in response.headers().get_all(LOCATION) {
+            let target = Target::of(location.as_bytes());
+            if target.is_of(from) {
+                continue;
+            }
+            self.led.rcu(|led| {
+                let mut led = led.as_deref().cloned().unwrap_or_default();
+                led.note(&target, from);
+                Some(Arc::new(led))
+            });
+            self.any.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Led {
+    fn leaves(&self, mark: Mark) -> bool {
+        let is_in = |marks: &[Mark]| marks.binary_search(&mark).is_ok();
+        !is_in(&self.to) && (self.astray.is_empty() || is_in(&self.astray))
+    }
+
+    fn note(&mut self, target: &Target, from: Mark) {
+        let marks = match target {
+            Target::Within => return,
+            Target::At(marks) => &marks[..],
+            Target::Unclear => return insert(&mut self.astray, from),
+        };
+        for mark in marks.iter().filter(|mark| **mark != from) {
+            if self.to.len() < MOST {
+                insert(&mut self.to, *mark);
+            } else {
+                insert(&mut self.astray, from);
+            }
+        }
+    }
+}
+
+fn insert(marks: &mut Vec<Mark>, mark: Mark) {
+    if let Err(place) = marks.binary_search(&mark)
+        && marks.len() < MOST
+    {
+        marks.insert(place, mark);
+    }
+}
+
+/// Settings that are changed are another layer's, and it has seen no redirect.
+impl Clone for Redirects {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// Where a `Location` leads, whoever reads it: clients read addresses that are oddly written in more
+/// than one way, so what isn't plain is unclear.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    /// To the same origin, or to no server at all.
+    Within,
+    /// To this one; without a scheme of its own, by either.
+    At(Vec<Mark>),
+    Unclear,
+}
+
+impl Target {
+    /// Whether it is the origin that redirects there, and no other.
+    fn is_of(&self, from: Mark) -> bool {
+        match self {
+            Self::Within => true,
+            Self::At(marks) => marks.iter().all(|mark| *mark == from),
+            Self::Unclear => false,
+        }
+    }
+
+    fn of(location: &[u8]) -> Self {
+        let Ok(text) = std::str::from_utf8(location) else {
+            return Self::Unclear;
+        };
+        let text = text.trim_matches(' ');
+        // Some readers drop tabs wherever they stand, and take a backslash for a slash.
+        let head = text.split(['?', '#']).next().unwrap_or(text);
+        if head.contains(|c: char| c.is_ascii_control() || c == '\\') {
+            return Self::Unclear;
+        }
+        if let Some(rest) = head.strip_prefix("//") {
+            return Self::at(&["https", "http"], rest);
+        }
+        match head.split_once(':') {
+            Some((scheme, rest)) if is_of_a_server(scheme) => match rest.strip_prefix("//") {
+                Some(rest) => Self::at(&[scheme], rest),
+                None => Self::Unclear,
+            },
+            _ => Self::Within,
+        }
+    }
+
+    fn at(schemes: &[&str], rest: &str) -> Self {
+        let authority = rest.split('/').next().unwrap_or(rest);
+        let (host, port) = match authority.split_once(':') {
+            None => (authority, None),
+            Some((host, port)) => match port.parse::<u16>() {
+                Ok(port) if is_plain_number(port, authority) => (host, Some(port)),
+                _ => return Self::Unclear,
+            },
+        };
+        if !is_plain(host) {
+            return Self::Unclear;
+        }
+        let marks = schemes.iter().map(|scheme| Mark::new(scheme, host, port));
+        Self::At(marks.collect())
+    }
+}
+
+fn is_of_a_server(scheme: &str) -> bool {
+    let schemes = ["https", "http", "wss", "ws", "ftp"];
+    schemes
+        .iter()
+        .any(|server| scheme.eq_ignore_ascii_case(server))
+}
+
+/// A port that is written in no other way than this.
+fn is_plain_number(port: u16, authority: &str) -> bool {
+    authority.ends_with(&format!(":{port}"))
+}
+
+/// A name of plain letters, or an address in four numbers: nobody reads it as another.
+fn is_plain(host: &str) -> bool {
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_letter);
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    // A last label that begins as a number does makes an address of it: `0x7f.1` is `127.0.0.1`.
+    if last.starts_with(|c: char| c.is_ascii_digit()) {
+        return host
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|ip| ip.to_string() == host);
+    }
+    name.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mark, Target};
+
+    fn at(scheme: &str, host: &str, port: u16) -> Target {
+        Target::At(vec![Mark::new(scheme, host, Some(port))])
+    }
+
+    #[test]
+    fn a_location_without_an_authority_is_of_the_same_origin() {
+        for location in [
+            "/x",
+            "x/y",
+            "",
+            "?q=//evil.example",
+            "#a",
+            "../x",
+            "/a:b",
+            "a:b",
+            "app://b",
+            "/?\\\\evil",
+        ] {
+            assert_eq!(
+                Target::of(location.as_bytes()),
+                Target::Within,
+                "{location}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_origin_is_the_same_however_its_case_and_its_port_are_written() {
+        let secure = at("https", "a.example", 443);
+        for location in [
+            "https://a.example",
+            "HTTPS://A.Example/x",
+            "https://a.example:443?q",
+        ] {
+            assert_eq!(Target::of(location.as_bytes()), secure, "{location}");
+        }
+        assert_eq!(
+            Target::of(b"http://127.0.0.1:80/"),
+            at("http", "127.0.0.1", 80)
+        );
+        for other in [
+            "https://a.example:8443",
+            "http://a.example:443",
+            "https://b.example",
+            "https://a.example.",
+        ] {
+            assert_ne!(Target::of(other.as_bytes()), secure, "{other}");
+        }
+    }
+
+    #[test]
+    fn without_a_scheme_it_is_by_either() {
+        let either = ["https", "http"].map(|scheme| Mark::new(scheme, "a.example", None));
+        assert_eq!(Target::of(b"//a.example/x"), Target::At(either.to_vec()));
+    }
+
+    /// Each of these is another host to some reader of addresses.
+    #[test]
+    fn what_is_oddly_written_is_unclear() {
+        for location in [
+            "/\\evil.example",
+            "\\\\evil.example",
+            "/\t/evil.example",
+            "https:\\\\evil.example",
+            "https:/evil.example",
+            "https:evil.example",
+            "https://user@evil.example",
+            "https://ex%61mple.com",
+            "https://0x7f.1",
+            "https://2130706433",
+            "https://127.0.0.01",
+            "https://a.example:0443",
+            "https://a.example:",
+            "https://\u{e9}.example",
+            "https://[::1]/",
+            "https://",
+            "///evil.example",
+            "https:///evil.example",
+            "https://a_b.example\u{0}",
+        ] {
+            assert_eq!(
+                Target::of(location.as_bytes()),
+                Target::Unclear,
+                "{location}"
+            );
+        }
+        assert_eq!(Target::of(b"/\xff"), Target::Unclear);
+    }
+}

@@ -1,0 +1,83 @@
+//! The layer among others: what each combination could get wrong, in both orders where both make sense.
+//!
+//! `docs::composing` tells what the orders mean.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::net::TcpListener;
+use tower_service::Service;
+
+use crate::support::Api;
+
+mod connections;
+mod decompression;
+#[cfg(feature = "tonic")]
+mod grpc;
+mod limits;
+mod redirects;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
+mod retry;
+mod set_header;
+mod timeout;
+mod trace;
+
+/// An API that answers with one status after the other, whatever it is sent, and with 200 from then on.
+#[derive(Clone)]
+struct Script {
+    answers: Arc<Mutex<VecDeque<u16>>>,
+    /// All values of `Authorization`, of each request.
+    seen: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+impl Script {
+    fn new(answers: impl IntoIterator<Item = u16>) -> Self {
+        Self {
+            answers: Arc::new(Mutex::new(answers.into_iter().collect())),
+            seen: Arc::default(),
+        }
+    }
+
+    fn seen(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|values| values.join(" and ")).collect()
+    }
+}
+
+impl<B> Service<Request<B>> for Script {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let values = request.headers().get_all(AUTHORIZATION).iter();
+        let values = values.map(|value| value.to_str().unwrap().to_owned());
+        self.seen.lock().unwrap().push(values.collect());
+        let status = self.answers.lock().unwrap().pop_front().unwrap_or(200);
+        let response = Response::builder().status(status);
+        ready(Ok(response.body(Full::from("done")).unwrap()))
+    }
+}
+
+/// Serves an API on loopback, HTTP/1 and HTTP/2, until the runtime of the test ends.
+async fn serve(api: &Api) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = axum::serve(listener, Router::new().fallback_service(api.clone()));
+    tokio::spawn(async move { server.await.unwrap() });
+    address
+}

@@ -1,0 +1,83 @@
+//! `tower_http::trace`: outside it sees one request, inside each try, and the credential nowhere.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::{ApiKey, AuthLayer};
+use tower_http::classify::{ServerErrorsAsFailures, SharedClassifier};
+use tower_http::trace::{DefaultOnRequest, TraceLayer};
+use tracing::{Span, info, info_span};
+
+use super::Script;
+use crate::support::log::{Line, listen};
+use crate::support::{Counting, request};
+
+type Opens = fn(&Request<Full<Bytes>>) -> Span;
+type Tells = fn(&Response<Full<Bytes>>, Duration, &Span);
+
+/// Tells all there is of a request and of its answer.
+fn trace() -> TraceLayer<SharedClassifier<ServerErrorsAsFailures>, Opens, DefaultOnRequest, Tells> {
+    let opens: Opens = |request| info_span!("request", ?request);
+    let tells: Tells = |response, _, _| info!(status = response.status().as_u16(), "answered");
+    TraceLayer::new_for_http()
+        .make_span_with(opens)
+        .on_response(tells)
+}
+
+/// How many spans there were, and the statuses of the answers; that no secret was in either.
+fn traced(lines: &[Line], secret: &str) -> (usize, Vec<String>) {
+    for line in lines {
+        assert!(!line.to_string().contains(secret), "{line}");
+    }
+    let spans = lines
+        .iter()
+        .filter(|line| line.is_span && line.message == "request");
+    let answers = lines.iter().filter(|line| line.message == "answered");
+    let statuses = answers.map(|line| line.value("status").to_owned());
+    (spans.count(), statuses.collect())
+}
+
+#[tokio::test]
+async fn outside_it_sees_one_request_and_the_answer_to_the_replay() {
+    let (log, _guard) = listen();
+    let client = ServiceBuilder::new()
+        .layer(trace())
+        .layer(AuthLayer::new(Counting::default()))
+        .service(Script::new([401]));
+    let response = client.oneshot(request("")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(traced(&log.all(), "token-"), (1, vec![String::from("200")]));
+}
+
+#[tokio::test]
+async fn inside_it_sees_each_try_with_a_header_that_it_does_not_show() {
+    let (log, _guard) = listen();
+    let client = ServiceBuilder::new()
+        .layer(AuthLayer::new(Counting::default()))
+        .layer(trace())
+        .service(Script::new([401]));
+    let response = client.oneshot(request("")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let lines = log.all();
+    let headers = lines.iter().filter(|line| line.is_span);
+    let shown = headers.filter(|line| line.to_string().contains("\"authorization\": Sensitive"));
+    assert_eq!(shown.count(), 2, "{lines:#?}");
+    let statuses = ["401", "200"].map(String::from).to_vec();
+    assert_eq!(traced(&lines, "token-"), (2, statuses));
+}
+
+/// A span has the address in it, query and all: with a key there, tracing goes outside.
+#[tokio::test]
+async fn outside_it_does_not_see_a_key_in_the_query_either() {
+    let (log, _guard) = listen();
+    let key = ApiKey::new("k3y").query("key").unwrap();
+    let client = ServiceBuilder::new()
+        .layer(trace())
+        .layer(AuthLayer::new(key))
+        .service(Script::new([]));
+    client.oneshot(request("")).await.unwrap();
+    assert_eq!(traced(&log.all(), "k3y").0, 1);
+}
