@@ -1,7 +1,7 @@
 //! What the layer needs of a request and of a response, so that it fits every client.
 
 use http::header::HeaderMap;
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
 use http::{Extensions, Method, StatusCode, Uri, Version};
 
 use zeroize::Zeroizing;
@@ -60,6 +60,10 @@ pub trait AuthRequest: Sized {
 
     /// The port, if the URI names one.
     fn port(&self) -> Option<u16>;
+
+    /// The authority of the request's URI as it stands there: `[user@]host[:port]` (RFC 3986 §3.2).
+    /// `None` where the URI is only a path. Asked of every request, in the place of host and port.
+    fn authority(&self) -> Option<&str>;
 
     /// Whether the query has a parameter of this name. Default: no, as with requests that have no
     /// query to put a credential in.
@@ -178,6 +182,11 @@ where
         self.uri().port_u16()
     }
 
+    #[inline]
+    fn authority(&self) -> Option<&str> {
+        self.uri().authority().map(Authority::as_str)
+    }
+
     fn has_query(&self, name: &str) -> bool {
         query::contains(self.uri().query(), name)
     }
@@ -286,6 +295,10 @@ mod with_reqwest {
 
         fn port(&self) -> Option<u16> {
             self.url().port()
+        }
+
+        fn authority(&self) -> Option<&str> {
+            self.url().has_host().then(|| self.url().authority())
         }
 
         fn has_query(&self, name: &str) -> bool {

@@ -46,30 +46,89 @@ impl Mark {
     /// Of a request that doesn't say where it goes: the client below decides.
     pub(crate) const UNKNOWN: Self = Self(0);
 
+    /// Nothing is parsed here that can be had as it stands: this is asked of most requests.
     #[inline]
     pub(crate) fn of(request: &impl AuthRequest) -> Self {
-        match (request.scheme(), request.host()) {
-            (Some(scheme), Some(host)) => Self::new(scheme, host, request.port()),
+        match (request.scheme(), request.authority()) {
+            (Some(scheme), Some(authority)) => Self::digest(scheme, authority),
             _ => Self::UNKNOWN,
         }
     }
 
-    #[inline]
+    #[cold]
     fn new(scheme: &str, host: &str, port: Option<u16>) -> Self {
-        let [first, second] = *KEYS;
-        let port = port.or_else(|| default_port(scheme)).unwrap_or_default();
-        let mut digest = first ^ u64::from(port) ^ ((host.len() as u64) << 16);
-        for text in [scheme, host] {
-            for chunk in text.as_bytes().chunks(8) {
-                let mut word = [0; 8];
-                word[..chunk.len()].copy_from_slice(chunk);
-                // In lower case: of what stands in schemes and hosts, letters alone don't have this bit.
-                let word = u64::from_le_bytes(word) | 0x2020_2020_2020_2020;
-                let wide = u128::from(digest ^ word) * u128::from(second);
-                digest = (wide as u64) ^ ((wide >> 64) as u64);
-            }
+        match port.filter(|port| default_port(scheme) != Some(*port)) {
+            Some(port) => Self::digest(scheme, &format!("{host}:{port}")),
+            None => Self::digest(scheme, host),
+        }
+    }
+
+    /// Of an authority with or without a user's name and the scheme's own port, which say nothing of an
+    /// origin.
+    #[inline]
+    fn digest(scheme: &str, authority: &str) -> Self {
+        let host = authority.rsplit('@').next().unwrap_or(authority);
+        let own = match default_port(scheme) {
+            Some(443) => host.strip_suffix(":443"),
+            Some(80) => host.strip_suffix(":80"),
+            _ => None,
+        };
+        let host = own.unwrap_or(host).as_bytes();
+        let [start, factor] = *KEYS;
+        let mix = |digest: u64, word: u64| {
+            // In lower case: of what stands in schemes and hosts, letters alone don't have this bit.
+            let word = word | 0x2020_2020_2020_2020;
+            let wide = u128::from(digest ^ word) * u128::from(factor);
+            (wide as u64) ^ ((wide >> 64) as u64)
+        };
+        let lengths = (scheme.len() as u64) << 32 | host.len() as u64;
+        let mut digest = mix(start ^ lengths, last_word(scheme.as_bytes()));
+        let (words, rest) = host.as_chunks::<8>();
+        for word in words {
+            digest = mix(digest, u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            digest = mix(digest, last_word(host));
         }
         Self(digest.max(1))
+    }
+}
+
+/// The last eight bytes, or all if there are less.
+#[inline]
+fn last_word(text: &[u8]) -> u64 {
+    if let Some(last) = text.last_chunk::<8>() {
+        return u64::from_le_bytes(*last);
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        return u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
+    }
+    text.iter()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// Where a service's requests go as a rule, so that it needn't be digested from each of them.
+#[derive(Debug)]
+pub(crate) struct Usual {
+    /// Of a request over `https`, as it is written there.
+    authority: Box<str>,
+    mark: Mark,
+}
+
+impl Usual {
+    pub(crate) fn of(request: &impl AuthRequest) -> Option<Self> {
+        let authority = request.authority().filter(|_| request.is_https())?;
+        Some(Self {
+            authority: authority.into(),
+            mark: Mark::of(request),
+        })
+    }
+
+    /// The mark of a request that goes there.
+    #[inline]
+    pub(crate) fn mark(&self, request: &impl AuthRequest) -> Option<Mark> {
+        let is_there = request.is_https() && request.authority() == Some(&*self.authority);
+        is_there.then_some(self.mark)
     }
 }
 

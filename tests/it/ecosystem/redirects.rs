@@ -178,6 +178,41 @@ async fn followed_outside_a_redirect_to_the_same_origin_carries_the_credential()
 }
 
 /// With replay on and off, over a copy of the service for each request and over the same.
+/// A service that is used again knows where it goes as a rule.
+#[tokio::test]
+async fn whence_a_redirect_comes_is_known_however_often_the_service_was_used_and_for_what() {
+    let net = Net::moving("https://other.example/x", "https://other.example/y")
+        .and("https://user@API.example:443/x", "https://api.example/y")
+        .and("https://other.example/z", "https://api.example/y");
+    let mut client = bearer().layer(net);
+    for address in [
+        API,
+        API,
+        API,
+        "https://other.example/x",
+        "https://user@API.example:443/x",
+    ] {
+        call(&mut client, get(address)).await.unwrap();
+        call(&mut client, get("https://other.example/y"))
+            .await
+            .unwrap();
+        call(&mut client, get("https://api.example/y"))
+            .await
+            .unwrap();
+    }
+    call(&mut client, get("https://other.example/z"))
+        .await
+        .unwrap();
+    let error = call(&mut client, get(API)).await.unwrap_err();
+    is_of_its_origin(&error);
+    // However it is written.
+    let error = call(&mut client, get("https://user@API.example:443/x")).await;
+    is_of_its_origin(&error.unwrap_err());
+    call(&mut client, get("https://other.example/y"))
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_redirect_that_the_replay_gets_is_no_way_out_either() {
     let net = Net::moving(API, "https://evil.example").refusing("Bearer token-1");
