@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example tenants --features tenants
+//! cargo run --release --example tenants --features tenants -- 10000
 //! ```
 #![allow(clippy::print_stdout)]
 
@@ -107,22 +108,25 @@ async fn main() -> Result<(), Report> {
     println!("{} tenants are kept", tenants.len());
     hanging.abort();
 
-    let each = tokio::task::spawn_blocking(memory).await??;
-    println!("{MANY} idle tenants, each with a token in hand: {each} bytes each");
+    let many = std::env::args()
+        .nth(1)
+        .map_or(Ok(MANY), |many| many.parse())?;
+    let each = tokio::task::spawn_blocking(move || memory(many)).await??;
+    println!("{many} idle tenants, each with a token in hand: {each} bytes each");
     Ok(())
 }
 
 /// What a tenant takes: its place among the tenants, its layer, its cache and a short token, with a source
 /// and a key that take nothing themselves. By what is allocated, on this thread, and not freed.
-fn memory() -> Result<usize, BoxError> {
+fn memory(many: usize) -> Result<usize, BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let tenants =
         Tenants::builder(|_: &usize| Ok(AuthLayer::new(|_| ready(Token::bearer("secret")))));
-    let tenants = tenants.capacity(MANY as u64).build();
+    let tenants = tenants.capacity(many as u64).build();
     let fetch_all = async || {
-        for number in 0..MANY {
+        for number in 0..many {
             tenants.get(&number)?.cache().token().await?;
         }
         Ok::<_, Error>(())

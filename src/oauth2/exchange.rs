@@ -24,6 +24,9 @@ use crate::error::{BoxError, Error, Kind};
 /// so a token, a refresh token and an ID token fit several times over.
 pub(crate) const REPLY_LIMIT: usize = 64 * 1024;
 
+/// Most replies are shorter.
+const ROOM: usize = 4 * 1024;
+
 /// Issuing a token takes milliseconds; in ten seconds a connection has been retried by TCP thrice.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -243,10 +246,7 @@ async fn collect<B>(status: StatusCode, body: B) -> Result<Zeroizing<Vec<u8>>, U
 where
     B: Body<Data = Bytes, Error = BoxError>,
 {
-    // As long as it says it is, or can get, for what a growing buffer leaves behind isn't zeroized.
-    let said = body.size_hint().upper().unwrap_or(u64::MAX);
-    let room = usize::try_from(said).map_or(REPLY_LIMIT, |said| said.min(REPLY_LIMIT));
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
     let mut body = std::pin::pin!(body);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(Unread::Broken)?.into_data() else {
@@ -255,9 +255,10 @@ where
         if data.remaining() > REPLY_LIMIT - bytes.len() {
             return Err(Unread::TooLong(status));
         }
-        if data.remaining() > bytes.capacity() - bytes.len() {
-            // It said less. The buffer that it has outgrown is zeroized here.
-            let mut larger = Zeroizing::new(Vec::with_capacity(REPLY_LIMIT));
+        let length = bytes.len() + data.remaining();
+        if length > bytes.capacity() {
+            // By hand, for what a buffer leaves behind that grows by itself isn't zeroized.
+            let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
             larger.extend_from_slice(&bytes);
             bytes = larger;
         }

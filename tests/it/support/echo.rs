@@ -1,7 +1,8 @@
 //! A server in memory that works for a while, and then gives back what it was sent: in every place
 //! that an answer has, as it came, taken apart, and spelled anew.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -41,6 +42,11 @@ struct Seen {
 /// `None`: the connection breaks.
 type Answer = Option<Response<Full<Bytes>>>;
 
+thread_local! {
+    /// Those to what was sent before: most of it is sent again in each round, and there are hundreds.
+    static ODD_ANSWERS: RefCell<HashMap<(String, bool), Vec<Answer>>> = RefCell::default();
+}
+
 const FIRST: &str = "planted-access-0";
 const REFRESH: &str = "planted-refresh";
 const DEVICE_CODE: &str = "planted-device";
@@ -75,10 +81,18 @@ impl Echo {
             return Some(working(parts, number));
         }
         // Once is enough for those that differ in nothing but the spelling.
-        let mut answers = odd_answers(&sent, self.works_for < 2);
-        self.seen.odd.fetch_max(answers.len(), Ordering::SeqCst);
-        let odd = self.odd % answers.len();
-        answers.swap_remove(odd)
+        let all_spellings = self.works_for < 2;
+        ODD_ANSWERS.with_borrow_mut(|known| {
+            // What is random comes only once.
+            if known.len() == 16 {
+                known.clear();
+            }
+            let answers = known
+                .entry((sent.key(), all_spellings))
+                .or_insert_with(|| odd_answers(&sent, all_spellings));
+            self.seen.odd.fetch_max(answers.len(), Ordering::SeqCst);
+            answers[self.odd % answers.len()].clone()
+        })
     }
 }
 
@@ -108,6 +122,15 @@ struct Sent<'a> {
 }
 
 impl Sent<'_> {
+    /// All of it. (`Debug` of the headers would leave the secrets out.)
+    fn key(&self) -> String {
+        let headers = self.parts.headers.iter();
+        let headers: Vec<_> = headers
+            .map(|(name, value)| (name, value.as_bytes()))
+            .collect();
+        format!("{} {headers:?} {}", self.parts.uri, self.body)
+    }
+
     /// All that was sent in which there is a secret, whole and in parts.
     fn texts(&self) -> BTreeSet<String> {
         let mut texts = BTreeSet::from([self.body.to_owned(), self.parts.uri.to_string()]);

@@ -41,6 +41,7 @@ pub(crate) fn code(text: &str) -> String {
 }
 
 /// An example. They are built next to the folder that this test's own executable is in.
+#[cfg(feature = "reqwest")]
 pub(crate) fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();

@@ -3,7 +3,10 @@
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl, ProtectedResource};
 use tower_auth::{Reason, SecretSource, Token, TokenSource};
 
-use super::{REVOKE, SECRET, TOKEN, URL, client, drive};
+#[cfg(feature = "jwt")]
+use super::{REVOKE, URL};
+use super::{SECRET, TOKEN, client, drive};
+#[cfg(feature = "jwt")]
 use crate::support::echo::Echo;
 use crate::support::watch::Watch;
 
