@@ -11,11 +11,11 @@ use tower_auth::{ApiKey, Auth, AuthLayer, NotReplayed, SecretSource};
 
 use crate::free_port::free_port;
 use crate::nginx::Nginx;
+use crate::servers::HTTP;
 
 struct Api {
     nginx: Nginx,
     url: String,
-    http: Client,
 }
 
 impl Api {
@@ -34,7 +34,6 @@ impl Api {
         Self {
             nginx: Nginx::start(&api, &[("keys", &known(keys))]),
             url: format!("http://127.0.0.1:{port}"),
-            http: Client::new(),
         }
     }
 
@@ -45,11 +44,11 @@ impl Api {
     fn client(&self, key: ApiKey) -> Auth<Client> {
         ServiceBuilder::new()
             .layer(AuthLayer::new(key))
-            .service(self.http.clone())
+            .service(HTTP.clone())
     }
 
     async fn get(&self, client: &Auth<Client>, path: &str) -> Response {
-        let request = self.http.get(format!("{}{path}", self.url));
+        let request = HTTP.get(format!("{}{path}", self.url));
         let request = request.build().unwrap();
         client.clone().oneshot(request).await.unwrap()
     }

@@ -16,7 +16,7 @@ async fn register(description: &serde_json::Value) -> Registered {
 }
 
 /// A client with a secret.
-async fn service() -> Registered {
+pub(crate) async fn service() -> Registered {
     let kind =
         json!({"client_type": "confidential", "authorization_grant_type": "client-credentials"});
     register(&kind).await
@@ -47,7 +47,7 @@ fn token_url() -> String {
     DJANGO.url("/o/token/")
 }
 
-async fn api() -> Api {
+pub(crate) async fn api() -> Api {
     let client = service().await;
     Api::start(|_| Check::Introspection {
         issuer: DJANGO.url("/o"),
@@ -58,7 +58,7 @@ async fn api() -> Api {
 }
 
 /// What an administrator does who ends all sessions of a client. Returns how many there were.
-async fn revoke_all(client: &str) -> String {
+pub(crate) async fn revoke_all(client: &str) -> String {
     let path = format!("/interop/revoke-all/{client}");
     text(HTTP.post(DJANGO.url(&path))).await
 }

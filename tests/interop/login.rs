@@ -11,6 +11,7 @@ use tower_auth::login::JsonLogin;
 use tower_auth::{Auth, AuthLayer, Reason, TokenCache, TokenSource};
 
 use crate::login_server::{Django, PASSWORD, USER};
+use crate::servers::HTTP;
 use crate::support::MovableClock;
 
 const LOGIN: &str = "POST /api/token/ 200";
@@ -32,11 +33,11 @@ fn login(django: &Django, password: &str) -> JsonLogin {
 fn client(cache: TokenCache) -> Auth<Client> {
     ServiceBuilder::new()
         .layer(AuthLayer::from(cache))
-        .service(Client::new())
+        .service(HTTP.clone())
 }
 
 async fn ask(django: &Django, client: &Auth<Client>) -> Response {
-    let request = Client::new().post(django.url("/api/notes/"));
+    let request = HTTP.post(django.url("/api/notes/"));
     let request = request.header("content-type", "application/json");
     let request = request.body(r#"{"text": "buy milk"}"#).build().unwrap();
     client.clone().oneshot(request).await.unwrap()
@@ -107,7 +108,7 @@ async fn a_wrong_password_is_permanent_and_the_error_has_the_servers_words_and_n
     let django = Django::start();
     let source = login(&django, "not the p4ssword");
     let error = source.fetch(Reason::First).await.unwrap_err();
-    assert!(error.is_permanent() && !error.is_transient(), "{error:?}");
+    assert!(error.is_denied() && error.is_permanent(), "{error:?}");
     assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED));
     let said = error.description().unwrap_or_default();
     assert!(said.starts_with("No active account"), "{error:?}");

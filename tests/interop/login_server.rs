@@ -4,13 +4,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::process::{Program, Server};
+use crate::servers::{HTTP, text};
 
 pub(crate) const USER: &str = "me@example.com";
 pub(crate) const PASSWORD: &str = "p4ssword of the test";
 
 pub(crate) struct Django {
     server: Server,
-    http: reqwest::Client,
 }
 
 /// A request as it was answered.
@@ -27,7 +27,6 @@ impl Django {
         let program = Program::python("django_login/serve.py").variable("PASSWORD", PASSWORD);
         Self {
             server: Server::start(program),
-            http: reqwest::Client::new(),
         }
     }
 
@@ -52,12 +51,10 @@ impl Django {
 
     /// Has it forget something.
     pub(crate) async fn tell(&self, what: &str) {
-        let response = self.http.post(self.url(&format!("/-/{what}"))).send().await;
-        response.unwrap().error_for_status().unwrap();
+        text(HTTP.post(self.url(&format!("/-/{what}")))).await;
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> T {
-        let text = self.http.get(self.url(path)).send().await.unwrap().text();
-        serde_json::from_str(&text.await.unwrap()).unwrap()
+        serde_json::from_str(&text(HTTP.get(self.url(path))).await).unwrap()
     }
 }

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::free_port::free_port;
 use crate::process::{Program, Server};
 use crate::redis_server::eventually;
+use crate::servers::HTTP;
 
 pub(crate) struct Nginx {
     server: Server,
@@ -67,8 +68,6 @@ impl Nginx {
             fs::write(folder.join(name), text).unwrap();
         }
         let program = program
-            .argument("-e")
-            .argument("stderr")
             .argument("-p")
             .argument(&folder)
             .argument("-c")
@@ -95,7 +94,7 @@ impl Nginx {
     pub(crate) async fn seen(&self) -> Vec<Seen> {
         // Logged in turn, so that what comes before this is there when this is.
         let mark = format!("/mark-{}", fastrand::u64(..));
-        reqwest::get(self.server.url(&mark)).await.unwrap();
+        HTTP.get(self.server.url(&mark)).send().await.unwrap();
         let mut log = String::new();
         eventually(async || {
             log = fs::read_to_string(self.folder.join("seen.log")).unwrap();

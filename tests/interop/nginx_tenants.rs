@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use http::StatusCode;
-use reqwest::Client;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{AuthLayer, Origin, Tenants};
 
 use crate::free_port::free_port;
 use crate::nginx::{Nginx, Seen};
+use crate::servers::HTTP;
 use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, SCOPE, Servers};
 
 struct Tenant {
@@ -67,16 +67,15 @@ async fn each_tenant_sees_its_own_tokens_alone_and_a_revocation_at_one_costs_the
             ClientCredentials::new(format!("{origin}/oauth/token"), CLIENT_ID, CLIENT_SECRET)?;
         AuthLayer::new(source.audience(AUDIENCE).scope(SCOPE)).only_to([origin.to_string()])
     });
-    let http = Client::new();
     let client = ServiceBuilder::new()
         .layer(tenants.by(Origin::of))
-        .service(http.clone());
+        .service(HTTP.clone());
     for revoked in [false, false, true] {
         if revoked {
             one.servers.revoke_all_tokens();
         }
         for tenant in [&one, &other] {
-            let request = http.get(format!("{}/notes", tenant.origin()));
+            let request = HTTP.get(format!("{}/notes", tenant.origin()));
             let request = request.build().unwrap();
             let response = client.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);

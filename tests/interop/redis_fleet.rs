@@ -1,5 +1,5 @@
-//! A fleet that shares a token by a real Redis, which knows its members by name and password and lets them do no more
-//! than they have to. What nginx sees of it at the token endpoint and in front of the API.
+//! A fleet that shares a token of django-oauth-toolkit's by a real Redis, which knows its members by a password, or by
+//! name and lets them do no more than they have to. All that they ask goes through nginx, which counts.
 
 use std::time::Duration;
 
@@ -10,24 +10,28 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Auth, AuthLayer, Fleet, Keyring, RedisStore, TokenCache};
 
+use crate::api::Api;
+use crate::django_oauth::{api, revoke_all, service};
 use crate::free_port::free_port;
 use crate::nginx::Nginx;
 use crate::redis_server::RedisServer;
-use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, MovableClock, SCOPE, Servers};
+use crate::servers::{DJANGO, HTTP, Registered, issued};
+use crate::support::MovableClock;
 
 const MEMBERS: usize = 8;
-const CALLERS: usize = 25;
+const CALLERS: usize = 3;
 const PASSWORD: &str = "p4ssword of the fleet";
 /// Who may do with keys of the fleet's what members have to do, and nothing else.
 const MEMBER: &str = "member on >secret-of-members ~tower-auth:* -@all \
-    +eval +evalsha +script|load +get +getrange +strlen +set +del +pttl +time";
+    +evalsha +script|load +get +getrange +strlen +set +del +pttl +time";
 /// As `openssl rand -base64 32` makes them.
 const SEALING_KEY: &str = "c2VhbGluZyBrZXkgb2YgdGhlIGZsZWV0IG9mIHRlc3Q=";
 
 struct Scene {
     redis: RedisServer,
     nginx: Nginx,
-    servers: Servers,
+    api: Api,
+    client: Registered,
     url: String,
 }
 
@@ -36,40 +40,42 @@ impl Scene {
         let mut arguments = vec!["--requirepass", PASSWORD, "--user"];
         arguments.extend(MEMBER.split_ascii_whitespace());
         let redis = RedisServer::start(&arguments).await;
-        let servers = Servers::start().await.unwrap();
-        let (token_endpoint, api) = (servers.authorization.token_url(), servers.api.url());
+        let (api, client) = (api().await, service().await);
         let port = free_port();
         let front = format!(
             "server {{
                 listen 127.0.0.1:{port};
-                location = /oauth/token {{ proxy_pass {token_endpoint}; }}
-                location / {{ proxy_pass {api}; }}
-            }}"
+                location = /o/token/ {{ proxy_pass {}; }}
+                location / {{ proxy_pass {}; }}
+            }}",
+            DJANGO.url(""),
+            api.url
         );
         Self {
             nginx: Nginx::start(&front, &[]),
             redis,
-            servers,
+            api,
+            client,
             url: format!("http://127.0.0.1:{port}"),
         }
     }
 
     fn member(&self, credentials: &str, time: &MovableClock) -> Auth<Client> {
-        let url = format!("{}/oauth/token", self.url);
-        let source = ClientCredentials::new(url, CLIENT_ID, CLIENT_SECRET).unwrap();
-        let source = source.audience(AUDIENCE).scope(SCOPE);
+        let Registered { id, secret } = &self.client;
+        let url = format!("{}/o/token/", self.url);
+        let source = ClientCredentials::new(url, id, secret.clone()).unwrap();
+        let source = source.scope("read");
         let store = RedisStore::open(self.redis.url_with(credentials)).unwrap();
         let fleet = Fleet::new(store, Keyring::new("test", SEALING_KEY).unwrap());
         let cache = TokenCache::builder(source).clock(time.clock()).fleet(fleet);
         ServiceBuilder::new()
             .layer(AuthLayer::from(cache.unwrap().build()))
-            .service(Client::new())
+            .service(HTTP.clone())
     }
 
     async fn all_are_answered(&self, members: &[Auth<Client>]) {
-        let http = Client::new();
         let ask = async |member: &Auth<Client>| {
-            let request = http.get(format!("{}/notes", self.url)).build().unwrap();
+            let request = HTTP.get(format!("{}/read", self.url)).build().unwrap();
             let response = member.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
         };
@@ -101,22 +107,25 @@ async fn one_fetch_whatever_happens(credentials: &str) {
     for (fetches, event) in [(1, "none"), (2, "expiry"), (3, "revocation")] {
         match event {
             "expiry" => time.advance(Duration::from_secs(3600)),
-            "revocation" => scene.servers.revoke_all_tokens(),
+            // The one that expired for the fleet is good at the server still.
+            "revocation" => assert_eq!(revoke_all(&scene.client.id).await, "2"),
             _ => {}
         }
         scene.all_are_answered(&members).await;
-        assert_eq!(scene.servers.authorization.fetches(), fetches, "{event}");
+        let issued = issued(&DJANGO, &scene.client.id).await;
+        assert_eq!(issued as usize, fetches, "{event}");
+        assert_eq!(scene.count("POST /o/token/ 200").await, fetches, "{event}");
         assert_eq!(
-            scene.count("POST /oauth/token 200").await,
-            fetches,
-            "{event}"
-        );
-        assert_eq!(
-            scene.count("GET /notes 200").await,
+            scene.count("GET /read 200").await,
             fetches * MEMBERS * CALLERS
         );
     }
-    let refused = scene.count("GET /notes 401").await;
+    let refused = scene.count("GET /read 401").await;
+    let statuses = scene.api.statuses();
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 401).count(),
+        refused
+    );
     assert!(
         (MEMBERS..=MEMBERS * CALLERS).contains(&refused),
         "{refused}"
@@ -132,6 +141,6 @@ async fn a_redis_that_refuses_a_member_makes_it_fetch_for_itself_and_fails_nobod
         scene.member(":wrong@", &time),
     ];
     scene.all_are_answered(&members).await;
-    assert_eq!(scene.count("POST /oauth/token 200").await, 2);
-    assert_eq!(scene.count("GET /notes 200").await, 2 * CALLERS);
+    assert_eq!(scene.count("POST /o/token/ 200").await, 2);
+    assert_eq!(scene.count("GET /read 200").await, 2 * CALLERS);
 }

@@ -10,6 +10,7 @@ use tower_auth::login::Session;
 use tower_auth::{Auth, AuthLayer, NotReplayed, Reason, TokenCache, TokenSource};
 
 use crate::login_server::{Django, PASSWORD, USER};
+use crate::servers::HTTP;
 
 const LOGIN: &str = "POST /session/login 200";
 const PROFILE: &str = "GET /session/profile 200";
@@ -26,11 +27,11 @@ fn session(django: &Django, password: &str) -> Session {
 fn client(cache: &TokenCache) -> Auth<Client> {
     ServiceBuilder::new()
         .layer(AuthLayer::from(cache.clone()))
-        .service(Client::new())
+        .service(HTTP.clone())
 }
 
 async fn ask(django: &Django, client: &Auth<Client>) -> reqwest::Response {
-    let request = Client::new().get(django.url("/session/profile"));
+    let request = HTTP.get(django.url("/session/profile"));
     let request = request.build().unwrap();
     client.clone().oneshot(request).await.unwrap()
 }
@@ -89,7 +90,7 @@ async fn a_wrong_password_is_permanent_and_a_user_who_is_locked_out_sees_the_ser
     let django = Django::start();
     let wrong = session(&django, "not the p4ssword");
     let error = wrong.fetch(Reason::First).await.unwrap_err();
-    assert!(error.is_permanent() && !error.is_transient(), "{error:?}");
+    assert!(error.is_denied() && error.is_permanent(), "{error:?}");
     assert_eq!(error.description(), Some("Wrong name or password"));
     assert!(!format!("{error} {error:?}").contains("p4ssword"));
 
