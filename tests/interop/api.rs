@@ -21,7 +21,7 @@ use tower_auth::{AuthLayer, BoxError, TokenCache};
 
 use crate::servers::{HTTP, Registered, text};
 
-/// `GET /read` wants the scope `read`, and so on.
+/// `GET /read` wants the scope `read`, and so on. `GET /since-4711` wants a login later than that (RFC 9470).
 pub(crate) struct Api {
     pub(crate) url: String,
     inner: Arc<Inner>,
@@ -56,6 +56,7 @@ pub(crate) struct Claims {
     pub(crate) sub: String,
     #[serde(default)]
     pub(crate) scope: String,
+    pub(crate) auth_time: Option<u64>,
     pub(crate) cnf: Option<Value>,
     pub(crate) act: Option<Value>,
 }
@@ -115,10 +116,16 @@ async fn answer(
         None => (StatusCode::UNAUTHORIZED, ""),
         Some(token) => match api.check(token).await {
             None => (StatusCode::UNAUTHORIZED, r#"error="invalid_token", "#),
-            Some(claims) if !claims.scope.split(' ').any(|scope| scope == wanted) => {
-                (StatusCode::FORBIDDEN, r#"error="insufficient_scope", "#)
-            }
-            Some(_) => (StatusCode::OK, ""),
+            Some(claims) => match wanted.strip_prefix("since-") {
+                Some(time) if claims.auth_time <= time.parse().ok() => (
+                    StatusCode::UNAUTHORIZED,
+                    r#"error="insufficient_user_authentication", max_age="0", "#,
+                ),
+                None if !claims.scope.split(' ').any(|scope| scope == wanted) => {
+                    (StatusCode::FORBIDDEN, r#"error="insufficient_scope", "#)
+                }
+                _ => (StatusCode::OK, ""),
+            },
         },
     };
     let credential = credential.unwrap_or_default().to_owned();

@@ -170,10 +170,8 @@ async fn log_in(store: &RefreshTokenFile) -> (Registered, Client, RefreshToken) 
         .require_issuer(DJANGO.url("/o"))
         .store(store.clone());
     let request = login.begin(listener.redirect_uri()).await.unwrap();
-    let (response, _) = tokio::join!(
-        listener.accept(&request),
-        Person::ada().visits(request.url())
-    );
+    let mut browser = Person::ada();
+    let (response, _) = tokio::join!(listener.accept(&request), browser.visits(request.url()));
     let source = login.finish(request, response.unwrap()).await.unwrap();
     (app, client, source)
 }
@@ -244,7 +242,7 @@ async fn a_person_logs_in_on_another_device() {
     let (api, device) = (api().await, device().await);
     let login = device_login(&device);
     let prompt = login.begin().await.unwrap();
-    let person = Person::ada().sees(prompt.user_code());
+    let mut person = Person::ada().sees(prompt.user_code());
     let page = prompt.verification_uri().to_owned();
     // The program asks from the start, and in vain at first.
     let (source, _) = tokio::join!(login.finish(prompt), person.visits(&page));
@@ -264,7 +262,7 @@ async fn a_person_who_says_no_on_the_other_device_denies_access() {
     let device = device().await;
     let login = device_login(&device);
     let prompt = login.begin().await.unwrap();
-    let person = Person::ada().sees(prompt.user_code()).says_no();
+    let mut person = Person::ada().sees(prompt.user_code()).says_no();
     person.visits(prompt.verification_uri()).await;
     let error = login.finish(prompt).await.unwrap_err();
     assert!(error.is_access_denied(), "{error}");

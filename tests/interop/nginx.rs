@@ -68,8 +68,6 @@ impl Nginx {
             fs::write(folder.join(name), text).unwrap();
         }
         let program = program
-            .argument("-e")
-            .argument("stderr")
             .argument("-p")
             .argument(&folder)
             .argument("-c")

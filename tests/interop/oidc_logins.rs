@@ -1,7 +1,7 @@
 //! Logins at oidc-provider, whose tokens are bound to a key or to a certificate. The API is its own userinfo, which
 //! checks both.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +16,7 @@ use tower_auth::oauth2::{
     AuthorizationCode, Client, ClientCredentials, DpopKey, RedirectListener, RefreshToken,
     ReqwestTransport,
 };
-use tower_auth::{AuthLayer, Error, Reason, TokenCache, TokenSource};
+use tower_auth::{AuthLayer, Error, NotReplayed, Reason, StepUpChallenge, TokenCache, TokenSource};
 
 use crate::api::{call, crowd};
 use crate::oidc_provider::{api, issuer, service};
@@ -43,14 +43,20 @@ async fn log_in(
     client: Client,
     settle: impl FnOnce(AuthorizationCode) -> AuthorizationCode,
 ) -> Result<RefreshToken, Error> {
+    let settle =
+        |login: AuthorizationCode| settle(login.scope("openid offline_access").prompt("consent"));
+    log_in_with(&mut Person::ada(), client, settle).await
+}
+
+async fn log_in_with(
+    browser: &mut Person,
+    client: Client,
+    settle: impl FnOnce(AuthorizationCode) -> AuthorizationCode,
+) -> Result<RefreshToken, Error> {
     let listener = RedirectListener::bind().await?;
-    let login = AuthorizationCode::new(client, issuer())?;
-    let login = settle(login.scope("openid offline_access").prompt("consent"));
+    let login = settle(AuthorizationCode::new(client, issuer())?);
     let request = login.begin(listener.redirect_uri()).await?;
-    let (response, _) = tokio::join!(
-        listener.accept(&request),
-        Person::ada().visits(request.url())
-    );
+    let (response, _) = tokio::join!(listener.accept(&request), browser.visits(request.url()));
     login.finish(request, response?).await
 }
 
@@ -75,6 +81,52 @@ async fn the_answer_of_a_server_that_was_not_asked_is_refused() {
     let error = log_in(client, settle).await.unwrap_err();
     assert!(error.is_reply(), "{error:?}");
     assert_eq!(issued(&OIDC, &app.id).await, 0);
+}
+
+#[tokio::test]
+async fn an_api_that_wants_a_fresher_login_is_satisfied_by_one_and_by_no_new_token() {
+    let (api, app) = (api(AUDIENCE).await, app(json!({})).await);
+    let client = Client::public(issuer(), &app.id).unwrap();
+    let plain = |login: AuthorizationCode| login.scope("openid read").resource(AUDIENCE);
+    let mut browser = Person::ada();
+    let source = log_in_with(&mut browser, client.clone(), plain).await;
+    let cache = TokenCache::new(source.unwrap());
+    let token = cache.token().await.unwrap();
+    let since = api.claims(token.secret()).await.unwrap().auth_time.unwrap();
+    let url = format!("{}/since-{since}", api.url);
+    let response = call(&cache, &url).await;
+    assert_eq!(response.status(), 401);
+    let wanted = response.extensions().get::<StepUpChallenge>().unwrap();
+    assert!(wanted.is_insufficient_user_authentication());
+    let max_age = wanted.max_age().unwrap();
+    assert_eq!(max_age, Duration::ZERO);
+    let reason = response.extensions().get::<NotReplayed>();
+    let fresher_login = NotReplayed::InsufficientUserAuthentication;
+    assert_eq!(reason.unwrap().to_string(), fresher_login.to_string());
+    assert_eq!(issued(&OIDC, &app.id).await, 1);
+
+    // The browser's session would do for another token, with the same old login behind it.
+    let source = log_in_with(&mut browser, client.clone(), plain).await;
+    let cache = TokenCache::new(source.unwrap());
+    assert_eq!(call(&cache, &url).await.status(), 401);
+    assert_eq!(issued(&OIDC, &app.id).await, 2);
+
+    // The server counts in seconds: the first tries may be within that of the first login.
+    let max_age = max_age.as_secs().to_string();
+    let start = Instant::now();
+    loop {
+        let settle =
+            |login: AuthorizationCode| plain(login).param("max_age", max_age.clone()).unwrap();
+        let source = log_in_with(&mut browser, client.clone(), settle).await;
+        let cache = TokenCache::new(source.unwrap());
+        if call(&cache, &url).await.status() == 200 {
+            break;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "never fresh enough"
+        );
+    }
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ impl Person {
 
     /// Opens an address and fills in whatever forms there are on the way. Returns the page without one at which
     /// that ends.
-    pub(crate) async fn visits(mut self, url: &str) -> String {
+    pub(crate) async fn visits(&mut self, url: &str) -> String {
         const MOST: usize = 8;
         let mut page = self.opens(Url::parse(url).unwrap(), None).await;
         for _ in 0..MOST {

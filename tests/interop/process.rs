@@ -1,6 +1,6 @@
 //! A real server for the tests: a process of its own, on loopback, that ends with them.
 //!
-//! A shell stands between the tests and the server. It ends the server, and whoever that has started, once its own
+//! A shell stands between the tests and the server. It ends the server, and whatever that has started, once its own
 //! standard input ends, which it does with the tests' process however that ends. So a server may live in a `static`
 //! and be shared by all tests, though nobody drops a `static`.
 
@@ -42,15 +42,16 @@ const LISTENING: &str = "listening on ";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// `$0` is the server's folder, the rest is its command. `cat` waits for the end of the input. The shell closes its
-/// own outputs, so that they end with the server.
+/// own outputs, so that they end with the server. All are one process group, and nothing that they could still do is
+/// worth waiting for.
 const SHELL: &str = r#"
 "$@" </dev/null &
 exec >/dev/null 2>&1
 cat
-trap "" TERM
-kill -TERM 0
+kill -KILL $!
 wait
 rm -rf -- "$0"
+kill -KILL 0
 "#;
 
 impl Server {

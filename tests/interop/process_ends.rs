@@ -13,11 +13,11 @@ use crate::process::{Program, Server};
 /// Where a test finds that it was started by another, as the process that is to be killed.
 const VICTIM: &str = "INTEROP_VICTIM";
 
-/// A server that has started another process, both of which would go on for longer than a test runs.
+/// A server that has started another process, which won't be asked to end. Both would go on for longer than a test.
 fn server() -> (Server, Vec<String>) {
-    let program = Program::named("sh")
-        .argument("-c")
-        .argument("sleep 600 & echo $! >pids; echo $$ >>pids; echo listening on 1; sleep 600");
+    let script = "(trap '' TERM; exec sleep 600) & echo $! >pids; echo $$ >>pids; \
+        echo listening on 1; sleep 600";
+    let program = Program::named("sh").argument("-c").argument(script);
     let folder = program.folder().to_owned();
     let server = Server::start(program);
     let pids = fs::read_to_string(folder.join("pids")).unwrap();

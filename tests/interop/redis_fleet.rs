@@ -23,7 +23,7 @@ const CALLERS: usize = 3;
 const PASSWORD: &str = "p4ssword of the fleet";
 /// Who may do with keys of the fleet's what members have to do, and nothing else.
 const MEMBER: &str = "member on >secret-of-members ~tower-auth:* -@all \
-    +eval +evalsha +script|load +get +getrange +strlen +set +del +pttl +time";
+    +evalsha +script|load +get +getrange +strlen +set +del +pttl +time";
 /// As `openssl rand -base64 32` makes them.
 const SEALING_KEY: &str = "c2VhbGluZyBrZXkgb2YgdGhlIGZsZWV0IG9mIHRlc3Q=";
 

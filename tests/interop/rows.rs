@@ -87,6 +87,7 @@ const ROWS: &[(&str, &[&str])] = &[
         &[
             "driven_by_apis::a_token_gets_the_scope_that_the_api_lacks_if_it_may",
             "driven_by_apis::without_a_step_up_the_refusal_is_the_callers_to_see",
+            "oidc_logins::an_api_that_wants_a_fresher_login_is_satisfied_by_one_and_by_no_new_token",
         ],
     ),
     (

@@ -41,6 +41,11 @@ const key = (type, options, more) => {
 
 const API = 'https://api.example.com';
 const provider = new Provider(issuer, {
+  // When the person logged in, for APIs that care (RFC 9470 §5).
+  extraTokenClaims: ({ oidc: { entities } }) => {
+    const { authTime } = entities.AuthorizationCode ?? entities.RefreshToken ?? {};
+    return authTime && { auth_time: authTime };
+  },
   scopes: ['openid', 'offline_access', 'read', 'write'],
   jwks: {
     keys: [
