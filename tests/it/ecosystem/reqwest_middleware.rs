@@ -108,6 +108,14 @@ async fn an_error_of_the_layer_is_found_in_the_chains_and_one_from_below_is_as_i
     assert!(inner.downcast_ref::<Error>().is_some(), "{inner:?}");
     assert_eq!(api.requests(), 0);
 
+    let cleartext = client(Counting::default()).get("http://api.example.com/");
+    let error = cleartext.send().await.unwrap_err();
+    let ChainError::Middleware(inner) = &error else {
+        panic!("{error:?}");
+    };
+    let error = inner.downcast_ref::<Error>();
+    assert!(error.is_some_and(Error::is_origin), "{inner:?}");
+
     // Nobody listens there any more.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
