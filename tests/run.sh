@@ -27,6 +27,21 @@ if ! command -v redis-server >/dev/null; then
   else echo "install redis-server, 5 or later" >&2; exit 1; fi
 fi
 
+# The real servers of tests/interop, or what those are installed with. Debian keeps nginx where only root looks.
+missing=()
+PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || missing+=(nginx)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+if [ ${#missing[@]} != 0 ]; then
+  echo "no ${missing[*]}; installing" >&2
+  if command -v apt-get >/dev/null; then
+    apt-get update -q && RUNLEVEL=1 apt-get install -yq --no-install-recommends "${missing[@]}"
+    if [ -d /run/systemd/system ] && [[ " ${missing[*]} " = *" nginx "* ]]; then systemctl disable --now nginx; fi
+  else echo "install nginx, Node.js 18 or later with npm, and Python 3.10 or later with venv" >&2; exit 1; fi
+fi
+bash tests/interop/install.sh
+
 say "format"
 cargo fmt --all --check
 

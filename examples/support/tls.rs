@@ -17,7 +17,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -41,6 +42,9 @@ impl Authority {
     pub fn new() -> Result<Self, BoxError> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Not the name that those have whom it issues certificates: OpenSSL takes such for self-signed.
+        let name = "an authority for as long as this runs";
+        params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         Ok(Self { issuer })
     }

@@ -243,8 +243,10 @@ async fn collect<B>(status: StatusCode, body: B) -> Result<Zeroizing<Vec<u8>>, U
 where
     B: Body<Data = Bytes, Error = BoxError>,
 {
-    // As long as it can get, for what a growing buffer leaves behind isn't zeroized.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(REPLY_LIMIT));
+    // As long as it says it is, or can get, for what a growing buffer leaves behind isn't zeroized.
+    let said = body.size_hint().upper().unwrap_or(u64::MAX);
+    let room = usize::try_from(said).map_or(REPLY_LIMIT, |said| said.min(REPLY_LIMIT));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     let mut body = std::pin::pin!(body);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(Unread::Broken)?.into_data() else {
@@ -252,6 +254,12 @@ where
         };
         if data.remaining() > REPLY_LIMIT - bytes.len() {
             return Err(Unread::TooLong(status));
+        }
+        if data.remaining() > bytes.capacity() - bytes.len() {
+            // It said less. The buffer that it has outgrown is zeroized here.
+            let mut larger = Zeroizing::new(Vec::with_capacity(REPLY_LIMIT));
+            larger.extend_from_slice(&bytes);
+            bytes = larger;
         }
         bytes.extend_from_slice(&data);
         // The transport's own copy, if nobody shares it.

@@ -23,6 +23,8 @@ use tower_service::Service;
 pub(crate) mod doomed;
 pub(crate) mod echo;
 pub(crate) mod form_server;
+#[cfg(feature = "redis")]
+mod free_port;
 #[cfg(feature = "jwt")]
 pub(crate) mod keys;
 pub(crate) mod log;
@@ -38,6 +40,7 @@ pub(crate) mod serving;
 pub(crate) mod session_site;
 #[cfg(feature = "fleet")]
 pub(crate) mod shelf;
+pub(crate) mod test_names;
 pub(crate) mod token_server;
 pub(crate) mod tree;
 pub(crate) mod watch;

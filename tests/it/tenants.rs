@@ -65,6 +65,11 @@ impl Servers {
         self.made.load(Ordering::SeqCst)
     }
 
+    fn close(&self, last: Option<Token>) {
+        let last = last.map_or("nothing".into(), |last| last.secret().to_owned());
+        self.closed_with.lock().unwrap().push(last);
+    }
+
     fn closed_with(&self) -> Vec<String> {
         self.closed_with.lock().unwrap().clone()
     }
@@ -79,8 +84,7 @@ impl TokenSource for Server {
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        let last = last.map_or("nothing".into(), |last| last.secret().to_owned());
-        self.servers.closed_with.lock().unwrap().push(last);
+        self.servers.close(last);
         Ok(())
     }
 }
@@ -113,8 +117,7 @@ where
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        let last = last.map_or("nothing".into(), |last| last.secret().to_owned());
-        self.1.closed_with.lock().unwrap().push(last);
+        self.1.close(last);
         Ok(())
     }
 }

@@ -1,33 +1,11 @@
 //! The tables of faults, of threats and of states in the documentation name a test for each: they are all there.
 
-use std::collections::BTreeSet;
-
 use super::page::{rows, section};
-use crate::support::tree::rust_files;
+use crate::support::test_names::tests_in;
 
 const FAULTS: &str = include_str!("../../../src/docs/faults.md");
 const THREATS: &str = include_str!("../../../src/docs/security.md");
 const LIFE: &str = include_str!("../../../src/docs/how_it_works.md");
-
-/// Every test, as the test binary names it: `folder::room::sentence`.
-fn tests() -> BTreeSet<String> {
-    let mut tests = BTreeSet::new();
-    for (file, text) in rust_files("tests/it") {
-        let room = file.trim_end_matches(".rs").replace('/', "::");
-        let mut is_test = false;
-        for line in text.lines().map(str::trim_start) {
-            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-            let rest = line.strip_prefix("async ").unwrap_or(line);
-            if let Some(rest) = rest.strip_prefix("fn ") {
-                let sentence = rest.split(['(', '<']).next().unwrap();
-                if std::mem::take(&mut is_test) {
-                    tests.insert(format!("{room}::{sentence}"));
-                }
-            }
-        }
-    }
-    tests
-}
 
 /// The last cells of the tables' rows, if there is something in them.
 fn named(page: &'static str) -> Vec<&'static str> {
@@ -37,7 +15,7 @@ fn named(page: &'static str) -> Vec<&'static str> {
 }
 
 fn are_there(named: &[&str]) {
-    let tests = tests();
+    let tests = tests_in("tests/it");
     let missing: Vec<_> = named
         .iter()
         .filter(|name| !tests.contains(**name))

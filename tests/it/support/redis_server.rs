@@ -1,9 +1,7 @@
 //! A Redis of its own for a test: the real `redis-server`, on loopback, gone when the test is over.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -11,6 +9,8 @@ use redis::{Client, FromRedisValue, RedisResult};
 use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+
+use super::free_port::free_port;
 
 pub(crate) struct RedisServer {
     port: u16,
@@ -128,24 +128,6 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// A port that nobody listens on, nor on the one that a cluster's nodes would talk over. Below those that the
-/// system gives to whoever wants any, for one of those could be given away before the server has it.
-fn free_port() -> u16 {
-    const FIRST: u32 = 10_000;
-    const COUNT: u32 = 10_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    // Other processes with such tests begin elsewhere.
-    let start = std::process::id().wrapping_mul(97);
-    loop {
-        let at = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-        let port = u16::try_from(FIRST + at).unwrap();
-        if is_free(port) && is_free(port + 10_000) {
-            return port;
-        }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::support::ClientAuth;
-use super::{ID, SECRET, Servers, binary, example, support};
+use super::{Example, ID, Run, SECRET, Servers, example, support};
+use crate::support::tree::binary;
 
 #[tokio::test]
 async fn print_token_prints_the_token_and_a_newline_and_nothing_else() {
@@ -94,32 +95,25 @@ async fn loopback_gives_a_command_its_servers_and_passes_its_exit_code_on() {
 
 #[tokio::test]
 async fn metafold_asks_for_its_audience_and_prints_the_usage() {
-    let servers = Servers::start("https://api.metafold3d.com", "").await;
-    let run = servers.lead(example("metafold"), "METAFOLD").run().await;
-    run.succeeded();
+    let audience = "https://api.metafold3d.com";
+    let (servers, run) = in_a_form(example("metafold"), "METAFOLD", audience).await;
     assert!(run.has("GET /user/usage"));
-    let asked = servers.asked_once();
-    assert_eq!(asked.client_auth, ClientAuth::Form);
-    assert_eq!(
-        asked.params,
-        params([
-            ("grant_type", "client_credentials"),
-            ("client_id", ID),
-            ("audience", "https://api.metafold3d.com"),
-        ])
-    );
     run.leaks_nothing(&servers.secrets());
 }
 
 #[tokio::test]
 async fn netfoundry_asks_for_its_audience_slash_and_all_and_prints_the_networks() {
-    let servers = Servers::start("https://gateway.production.netfoundry.io/", "").await;
-    let run = servers
-        .lead(example("netfoundry"), "NETFOUNDRY")
-        .run()
-        .await;
-    run.succeeded();
+    let audience = "https://gateway.production.netfoundry.io/";
+    let (servers, run) = in_a_form(example("netfoundry"), "NETFOUNDRY", audience).await;
     assert!(run.has("GET /rest/v1/networks"));
+    run.leaks_nothing(&servers.secrets());
+}
+
+/// Runs the example of a service that is asked for a token of this audience, in a form.
+async fn in_a_form(example: Example, prefix: &str, audience: &str) -> (Servers, Run) {
+    let servers = Servers::start(audience, "").await;
+    let run = servers.lead(example, prefix).run().await;
+    run.succeeded();
     let asked = servers.asked_once();
     assert_eq!(asked.client_auth, ClientAuth::Form);
     assert_eq!(
@@ -127,10 +121,10 @@ async fn netfoundry_asks_for_its_audience_slash_and_all_and_prints_the_networks(
         params([
             ("grant_type", "client_credentials"),
             ("client_id", ID),
-            ("audience", "https://gateway.production.netfoundry.io/"),
+            ("audience", audience),
         ])
     );
-    run.leaks_nothing(&servers.secrets());
+    (servers, run)
 }
 
 #[tokio::test]

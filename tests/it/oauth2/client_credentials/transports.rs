@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use tower::Service;
 use tower_auth::oauth2::ClientCredentials;
@@ -110,6 +111,55 @@ async fn an_answer_of_exactly_64_kib_is_read() {
             .unwrap_err()
             .is_reply()
     );
+}
+
+/// All of which is zeroized: that takes its time too.
+#[tokio::test]
+async fn an_answer_takes_no_more_memory_than_it_says_it_will() {
+    let source = TokenServer::issuing().client();
+    let fetch = || source.fetch(Reason::First).now_or_never().unwrap().unwrap();
+    let memory = allocation_counter::measure(|| drop(fetch()));
+    assert!(memory.bytes_max < 16 * 1024, "{memory:?}");
+}
+
+/// Says that it is one byte long.
+struct Modest(Full<Bytes>);
+
+impl http_body::Body for Modest {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(1)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_longer_than_it_says_is_read_whole() {
+    for length in [100, 64 * 1024] {
+        let transport = tower::service_fn(move |_: Request<Full<Bytes>>| {
+            let token = format!(
+                "{{\"access_token\":\"issued\"{:length$}",
+                "}",
+                length = length - 24
+            );
+            ready(Ok::<_, Infallible>(Response::new(Modest(Full::from(
+                token,
+            )))))
+        });
+        let source = ClientCredentials::with_transport(URL, ID, SECRET, transport).unwrap();
+        assert_eq!(
+            source.fetch(Reason::First).await.unwrap().secret(),
+            "issued"
+        );
+    }
 }
 
 #[tokio::test]

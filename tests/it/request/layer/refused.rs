@@ -1,6 +1,7 @@
 //! A refused request is sent once more with a new token, or its refusal returned.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +13,6 @@ use http_body_util::{BodyExt, Full};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::{AuthLayer, NotReplayed, Token};
-use tower_service::Service;
 
 use super::Clones;
 use crate::support::{Api, Counting, Hands, call, request, settle, source};
@@ -206,31 +206,18 @@ async fn when_no_new_token_can_be_had_the_caller_gets_the_servers_own_refusal() 
 
 #[tokio::test]
 async fn with_retry_off_nothing_is_cloned_and_a_refusal_still_rejects_the_token() {
-    #[derive(Clone)]
-    struct Counted(#[allow(dead_code, reason = "counts")] Clones);
-    impl Service<Request<Clones>> for Counted {
-        type Response = Response<()>;
-        type Error = Infallible;
-        type Future = std::future::Ready<Result<Response<()>, Infallible>>;
-
-        fn poll_ready(
-            &mut self,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), Infallible>> {
-            std::task::Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: Request<Clones>) -> Self::Future {
-            let accepted = request.headers()[AUTHORIZATION] == "Bearer token-2";
-            let status = if accepted { 200 } else { 401 };
-            std::future::ready(Ok(Response::builder().status(status).body(()).unwrap()))
-        }
-    }
     for retry in [false, true] {
         let (services, bodies) = (Clones::default(), Clones::default());
         let layer = AuthLayer::new(Counting::default()).retry(retry);
         layer.cache().token().await.unwrap();
-        let mut client = layer.layer(Counted(Clones(Arc::clone(&services.0))));
+        let counted = Clones(Arc::clone(&services.0));
+        let mut client = layer.layer(service_fn(move |request: Request<Clones>| {
+            let _ = &counted;
+            let accepted = request.headers()[AUTHORIZATION] == "Bearer token-2";
+            let status = if accepted { 200 } else { 401 };
+            let response = Response::builder().status(status).body(()).unwrap();
+            ready(Ok::<_, Infallible>(response))
+        }));
         let mut call_once = async || {
             let body = Clones(Arc::clone(&bodies.0));
             let request = Request::get("https://api.example.com").body(body).unwrap();

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs the servers of tests/interop that come from PyPI and npm, in the versions pinned here, below the target
+# folder. Does nothing where that was done before, with the same list, the same program and the same folder.
+set -euo pipefail
+cd "$(dirname "$0")"
+place=$(cd ../.. && mkdir -p "${CARGO_TARGET_DIR:-target}/interop" && cd "${CARGO_TARGET_DIR:-target}/interop" && pwd)
+
+# Does the rest unless it was done. A virtual environment knows its own path and the Python that made it.
+once() {
+  local list=$1 program=$2 stamp wanted
+  stamp=$place/$list.stamp
+  wanted=$(cat "$list" && "$program" --version && echo "$place")
+  [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
+  echo "installing what $list lists" >&2
+  "${@:3}"
+  echo "$wanted" >"$stamp"
+}
+
+python() {
+  rm -rf "$place/venv"
+  python3 -m venv "$place/venv"
+  "$place/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement requirements.txt
+}
+
+node() {
+  mkdir -p "$place/node"
+  cp package.json package-lock.json "$place/node"
+  npm ci --prefix "$place/node" --silent --no-audit --no-fund --ignore-scripts
+}
+
+once requirements.txt python3 python
+once package-lock.json npm node

@@ -1,0 +1,44 @@
+//! The crate against servers that others wrote. `bash tests/run.sh` installs them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod api;
+mod api_key;
+mod authlib;
+mod django_oauth;
+mod driven_by_apis;
+#[path = "../it/support/free_port.rs"]
+mod free_port;
+mod grpc;
+mod grpc_servers;
+mod key;
+mod login;
+mod login_server;
+mod nginx;
+mod nginx_auth_request;
+mod nginx_clients;
+mod nginx_mtls;
+mod nginx_rate;
+mod nginx_tenants;
+mod nginx_tls;
+mod oidc_logins;
+mod oidc_provider;
+mod person;
+mod process;
+mod process_ends;
+mod redis_fleet;
+#[allow(dead_code, reason = "the tests of the store use the rest")]
+#[path = "../it/support/redis_server.rs"]
+mod redis_server;
+mod rows;
+mod servers;
+mod session;
+#[path = "../../examples/support/mod.rs"]
+mod support;
+#[path = "../it/support/test_names.rs"]
+mod test_names;
+#[allow(dead_code, reason = "its servers are those of an example")]
+#[path = "../../examples/support/tls.rs"]
+mod tls;
+#[allow(dead_code, reason = "the tests of the documentation use the rest")]
+#[path = "../it/support/tree.rs"]
+mod tree;

@@ -1,0 +1,185 @@
+//! Logins at oidc-provider, whose tokens are bound to a key or to a certificate. The API is its own userinfo, which
+//! checks both.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Identity};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tower::{Layer, ServiceExt};
+use tower_auth::oauth2::{
+    AuthorizationCode, Client, ClientCredentials, DpopKey, RedirectListener, RefreshToken,
+    ReqwestTransport,
+};
+use tower_auth::{AuthLayer, Error, Reason, TokenCache, TokenSource};
+
+use crate::api::{call, crowd};
+use crate::oidc_provider::{api, issuer, service};
+use crate::person::Person;
+use crate::servers::{AUDIENCE, AUTHORITY, HTTP, OIDC, Registered, issued, register, text};
+
+const CALLBACK: &str = "http://127.0.0.1/callback";
+
+/// An app on somebody's machine, which comes back to whatever port is free (RFC 8252 §7.3).
+async fn app(more: Value) -> Registered {
+    let mut description = json!({
+        "application_type": "native",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "redirect_uris": [CALLBACK],
+        "token_endpoint_auth_method": "none",
+    });
+    let all = description.as_object_mut().unwrap();
+    all.extend(more.as_object().unwrap().clone());
+    register(&OIDC, "/reg", &description).await
+}
+
+async fn log_in(
+    client: Client,
+    settle: impl FnOnce(AuthorizationCode) -> AuthorizationCode,
+) -> Result<RefreshToken, Error> {
+    let listener = RedirectListener::bind().await?;
+    let login = AuthorizationCode::new(client, issuer())?;
+    let login = settle(login.scope("openid offline_access").prompt("consent"));
+    let request = login.begin(listener.redirect_uri()).await?;
+    let (response, _) = tokio::join!(
+        listener.accept(&request),
+        Person::ada().visits(request.url())
+    );
+    login.finish(request, response?).await
+}
+
+#[tokio::test]
+async fn a_person_logs_in_and_the_program_goes_on_without_them() {
+    let app = app(json!({})).await;
+    let client = Client::public(issuer(), &app.id).unwrap();
+    let source = log_in(client, |login| login).await.unwrap();
+    let cache = TokenCache::new(source);
+    for round in 1..=3 {
+        assert_eq!(crowd(&cache, &OIDC.url("/me"), 10).await, [200]);
+        assert_eq!(issued(&OIDC, &app.id).await, round);
+        cache.refresh_now().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_answer_of_a_server_that_was_not_asked_is_refused() {
+    let app = app(json!({})).await;
+    let client = Client::public(issuer(), &app.id).unwrap();
+    let settle = |login: AuthorizationCode| login.issuer("https://other.example.com");
+    let error = log_in(client, settle).await.unwrap_err();
+    assert!(error.is_reply(), "{error:?}");
+    assert_eq!(issued(&OIDC, &app.id).await, 0);
+}
+
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_key_is_of_use_with_its_proofs_alone() {
+    let app = app(json!({"dpop_bound_access_tokens": true})).await;
+    let client = Client::public(issuer(), &app.id).unwrap();
+    // Both the token endpoint and the API want a nonce, which nobody has before they were refused.
+    let client = client.dpop(DpopKey::generate().unwrap());
+    let cache = TokenCache::new(log_in(client, |login| login).await.unwrap());
+    assert_eq!(crowd(&cache, &OIDC.url("/me"), 30).await, [200]);
+    assert_eq!(issued(&OIDC, &app.id).await, 1);
+    cache.refresh_now().await.unwrap();
+    assert_eq!(call(&cache, &OIDC.url("/me")).await.status(), 200);
+    assert_eq!(issued(&OIDC, &app.id).await, 2);
+
+    let stolen = cache.token().await.unwrap();
+    let thief = HTTP.get(OIDC.url("/me"));
+    let refused = thief.bearer_auth(stolen.secret()).send().await.unwrap();
+    assert_eq!(refused.status(), 401);
+
+    let without = Client::public(issuer(), &app.id).unwrap();
+    let error = log_in(without, |login| login).await.unwrap_err();
+    assert!(error.is_denied(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_service_has_its_tokens_bound_to_its_key() {
+    let client = service(
+        "client_secret_basic",
+        json!({"dpop_bound_access_tokens": true}),
+    )
+    .await;
+    let key = DpopKey::generate().unwrap();
+    let thumbprint = key.thumbprint().to_owned();
+    let oauth = Client::new(issuer(), &client.id, client.secret).unwrap();
+    let source = ClientCredentials::with_client(oauth.basic_auth().dpop(key));
+    let token = source.fetch(Reason::First).await.unwrap();
+    let claims = api(AUDIENCE).await.claims(token.secret()).await.unwrap();
+    assert_eq!(claims.cnf.unwrap(), json!({"jkt": thumbprint}));
+    assert_eq!(issued(&OIDC, &client.id).await, 1);
+}
+
+/// A client with a certificate for this name, and what a token is bound to that it gets.
+fn http(name: &str) -> (reqwest::Client, String) {
+    let own = AUTHORITY.issue(name).unwrap();
+    let certificate = CertificateDer::from_pem_slice(own.as_bytes()).unwrap();
+    let client = reqwest::Client::builder()
+        .tls_certs_only([Certificate::from_pem(AUTHORITY.root().as_bytes()).unwrap()])
+        .identity(Identity::from_pem(own.as_bytes()).unwrap())
+        .redirect(Policy::none())
+        .timeout(Duration::from_secs(20));
+    let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&certificate));
+    (client.build().unwrap(), thumbprint)
+}
+
+/// The method by which the server knows a client by its certificate (RFC 8705 §2.1.2).
+fn known_by(name: &str) -> Value {
+    json!({
+        "token_endpoint_auth_method": "tls_client_auth",
+        "tls_client_auth_san_dns": name,
+        "tls_client_certificate_bound_access_tokens": true,
+    })
+}
+
+#[tokio::test]
+async fn a_service_is_known_by_its_certificate() {
+    const NAME: &str = "reports.clients.example.com";
+    let client = service("tls_client_auth", known_by(NAME)).await;
+    let source = |http: reqwest::Client| {
+        let transport = ReqwestTransport::new(http);
+        ClientCredentials::public_with_transport(issuer().mtls(), &client.id, transport).unwrap()
+    };
+    let (own, thumbprint) = http(NAME);
+    let token = source(own).fetch(Reason::First).await.unwrap();
+    let claims = api(AUDIENCE).await.claims(token.secret()).await.unwrap();
+    assert_eq!(claims.cnf.unwrap(), json!({"x5t#S256": thumbprint}));
+
+    let (other, _) = http("others.clients.example.com");
+    let error = source(other).fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_invalid_client(), "{error}");
+    assert_eq!(issued(&OIDC, &client.id).await, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_certificate_is_of_use_with_it_alone() {
+    const NAME: &str = "app.clients.example.com";
+    let app = app(known_by(NAME)).await;
+    let (own, _) = http(NAME);
+    let transport = ReqwestTransport::new(own.clone());
+    let client = Client::public_with_transport(issuer().mtls(), &app.id, transport).unwrap();
+    let cache = TokenCache::new(log_in(client, |login| login).await.unwrap());
+    let metadata = text(HTTP.get(OIDC.url("/.well-known/openid-configuration"))).await;
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let token_url = metadata["mtls_endpoint_aliases"]["token_endpoint"]
+        .as_str()
+        .unwrap();
+    let userinfo = token_url.replace("/token", "/me");
+
+    let (thief, _) = http("others.clients.example.com");
+    for (http, status) in [(own, 200), (thief, 401)] {
+        let request = http.get(&userinfo).build().unwrap();
+        // A new token would be of as little use to the thief, and isn't theirs to ask for.
+        let layer = AuthLayer::from(cache.clone()).retry(false);
+        let response = layer.layer(http).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status);
+    }
+    assert_eq!(issued(&OIDC, &app.id).await, 1);
+}

@@ -1,0 +1,262 @@
+//! A real server for the tests: a process of its own, on loopback, that ends with them.
+//!
+//! A shell stands between the tests and the server. It ends the server, and whoever that has started, once its own
+//! standard input ends, which it does with the tests' process however that ends. So a server may live in a `static`
+//! and be shared by all tests, though nobody drops a `static`.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Mutex, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// What a server writes, also to its standard error, is shown with the failure of a test.
+pub(crate) struct Server {
+    port: u16,
+    shell: Child,
+    log: Arc<Log>,
+}
+
+/// What to start, and with what.
+pub(crate) struct Program {
+    name: String,
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    variables: Vec<(String, OsString)>,
+    folder: TempDir,
+}
+
+/// What the line says in which a server tells its port.
+const LISTENING: &str = "listening on ";
+
+/// Nothing on this machine takes as long, so that who waits for longer has waited for nothing.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// `$0` is the server's folder, the rest is its command. `cat` waits for the end of the input. The shell closes its
+/// own outputs, so that they end with the server.
+const SHELL: &str = r#"
+"$@" </dev/null &
+exec >/dev/null 2>&1
+cat
+trap "" TERM
+kill -TERM 0
+wait
+rm -rf -- "$0"
+"#;
+
+impl Server {
+    /// Starts a program that finds a port for itself and says so, in a line of its own: `listening on 4711`.
+    pub(crate) fn start(program: Program) -> Self {
+        let (shell, log, ports) = program.spawn();
+        let port = match ports.recv_timeout(PATIENCE) {
+            Ok(port) => port,
+            Err(RecvTimeoutError::Disconnected) => panic!("{} ended", log.name),
+            Err(RecvTimeoutError::Timeout) => panic!("{} never said where it listens", log.name),
+        };
+        Self { port, shell, log }
+    }
+
+    /// Starts a program that was told its port (see `free_port`), and waits until it takes connections.
+    pub(crate) fn start_on(port: u16, program: Program) -> Self {
+        let (shell, log, ports) = program.spawn();
+        let start = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert_ne!(
+                ports.try_recv(),
+                Err(TryRecvError::Disconnected),
+                "{} ended",
+                log.name
+            );
+            assert!(start.elapsed() < PATIENCE, "{} never answered", log.name);
+            thread::sleep(Duration::from_millis(5));
+        }
+        Self { port, shell, log }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `http://127.0.0.1:4711/path`
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+        RUNNING
+            .lock()
+            .unwrap()
+            .retain(|log| !Arc::ptr_eq(log, &self.log));
+    }
+}
+
+impl Program {
+    /// A Python program in `tests/interop/servers`, which finds the packages of `requirements.txt`.
+    pub(crate) fn python(script: &str) -> Self {
+        Self::at(script, installed("venv/bin/python"))
+            .argument(servers().join(script))
+            // Nothing is written beside the sources, and a line is there as soon as it is written.
+            .variable("PYTHONDONTWRITEBYTECODE", "1")
+            .variable("PYTHONUNBUFFERED", "1")
+    }
+
+    /// A JavaScript program in `tests/interop/servers`. It finds the packages of `package.json` below the folder
+    /// that the environment names in `NODE_MODULES`.
+    pub(crate) fn node(script: &str) -> Self {
+        Self::named("node")
+            .argument(servers().join(script))
+            .variable("NODE_MODULES", installed("node/node_modules"))
+            .called(script)
+    }
+
+    /// A program that the system has.
+    pub(crate) fn named(name: &str) -> Self {
+        let path = env::var_os("PATH").unwrap_or_default();
+        // Debian has nginx there, and no ordinary user's path leads there.
+        let folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
+        let found = folders
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file());
+        Self::at(name, found.unwrap_or_else(|| missing(name)))
+    }
+
+    fn at(name: &str, path: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            path,
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn called(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    pub(crate) fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// A folder of the server's own, in which it is started, and which goes when it goes.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn spawn(self) -> (Child, Arc<Log>, Receiver<u16>) {
+        show_logs_of_failures();
+        // From here on it is the shell that removes it.
+        let folder = self.folder.keep();
+        let mut shell = Command::new("sh")
+            .args(["-c", SHELL])
+            .arg(&folder)
+            .arg(self.path)
+            .args(self.arguments)
+            .envs(self.variables)
+            .current_dir(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Signals from the terminal are for the tests; the shell notices when they are gone.
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Log {
+            name: self.name,
+            lines: Mutex::default(),
+        });
+        RUNNING.lock().unwrap().push(Arc::clone(&log));
+        let (announce, ports) = mpsc::channel();
+        follow(shell.stderr.take().unwrap(), Arc::clone(&log), |_| ());
+        follow(
+            shell.stdout.take().unwrap(),
+            Arc::clone(&log),
+            move |line| {
+                if let Some(port) = line.strip_prefix(LISTENING) {
+                    let _ = announce.send(port.trim().parse().unwrap());
+                }
+            },
+        );
+        (shell, log, ports)
+    }
+}
+
+/// Below what `tests/run.sh` installs.
+fn installed(path: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let path = target.join("interop").join(path);
+    if path.exists() {
+        path
+    } else {
+        missing(&path.display().to_string())
+    }
+}
+
+fn missing(name: &str) -> PathBuf {
+    panic!("no {name}: `bash tests/run.sh` installs it")
+}
+
+fn servers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/servers")
+}
+
+struct Log {
+    name: String,
+    lines: Mutex<Vec<String>>,
+}
+
+static RUNNING: Mutex<Vec<Arc<Log>>> = Mutex::new(Vec::new());
+
+/// Keeps each line, until there are no more: the server has ended then.
+fn follow(pipe: impl Read + Send + 'static, log: Arc<Log>, see: impl Fn(&str) + Send + 'static) {
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            see(&line);
+            log.lines.lock().unwrap().push(line);
+        }
+    });
+}
+
+/// A panic tells what the servers have said last. That goes where the panic's own message goes: to the output of
+/// the test, which is shown if it fails.
+fn show_logs_of_failures() {
+    const LAST: usize = 40;
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            usual(panic);
+            let mut text = String::new();
+            for log in RUNNING.try_lock().iter().flat_map(|logs| logs.iter()) {
+                let Ok(lines) = log.lines.try_lock() else {
+                    continue;
+                };
+                let _ = writeln!(text, "-- the last lines of {}", log.name);
+                for line in &lines[lines.len().saturating_sub(LAST)..] {
+                    let _ = writeln!(text, "{line}");
+                }
+            }
+            eprint!("{text}");
+        }));
+    });
+}

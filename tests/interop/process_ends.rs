@@ -1,0 +1,78 @@
+//! Servers end with the tests, and so does all that they have started and written.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::process::{Program, Server};
+
+/// Where a test finds that it was started by another, as the process that is to be killed.
+const VICTIM: &str = "INTEROP_VICTIM";
+
+/// A server that has started another process, both of which would go on for longer than a test runs.
+fn server() -> (Server, Vec<String>) {
+    let program = Program::named("sh")
+        .argument("-c")
+        .argument("sleep 600 & echo $! >pids; echo $$ >>pids; echo listening on 1; sleep 600");
+    let folder = program.folder().to_owned();
+    let server = Server::start(program);
+    let pids = fs::read_to_string(folder.join("pids")).unwrap();
+    let mut traces: Vec<_> = pids.lines().map(|pid| format!("/proc/{pid}/fd")).collect();
+    assert_eq!(traces.len(), 2);
+    traces.push(folder.to_str().unwrap().to_owned());
+    (server, traces)
+}
+
+fn is_there(trace: &String) -> bool {
+    Path::new(trace).exists()
+}
+
+/// What nobody waits for takes the system a moment to clear away.
+fn end_soon(traces: &[String]) {
+    let start = Instant::now();
+    while let Some(trace) = traces.iter().find(|trace| is_there(trace)) {
+        assert!(start.elapsed() < Duration::from_secs(20), "{trace} stays");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_server_that_is_dropped_ends_with_all_that_it_started() {
+    let (server, traces) = server();
+    assert!(traces.iter().all(is_there));
+    drop(server);
+    end_soon(&traces);
+}
+
+#[test]
+fn a_server_ends_when_the_tests_are_killed() {
+    if env::var_os(VICTIM).is_some() {
+        let (_server, traces) = server();
+        eprintln!("{}", traces.join(","));
+        thread::sleep(Duration::from_secs(600));
+    }
+    let mut victim = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "process_ends::a_server_ends_when_the_tests_are_killed",
+        ])
+        .arg("--nocapture")
+        .env(VICTIM, "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(victim.stderr.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let traces: Vec<_> = line.trim().split(',').map(str::to_owned).collect();
+    assert!(traces.iter().all(is_there), "{line}");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    end_soon(&traces);
+}

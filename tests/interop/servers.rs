@@ -1,0 +1,93 @@
+//! The authorization servers, each started once, by whoever needs it first. A test has clients of its own there.
+
+use std::fs;
+use std::sync::LazyLock;
+
+use reqwest::redirect::Policy;
+use serde_json::Value;
+
+use crate::process::{Program, Server};
+use crate::tls::Authority;
+
+/// django-oauth-toolkit. Its issuer has a path, its tokens are opaque, and Ada has an account.
+pub(crate) static DJANGO: LazyLock<Server> =
+    LazyLock::new(|| Server::start(Program::python("django_oauth/serve.py")));
+
+/// oidc-provider, and the same over TLS for clients with a certificate of [`AUTHORITY`]. Its tokens are JWTs for any
+/// resource, and for [`AUDIENCE`] without one; those of a login with `openid` are opaque, and for its own userinfo.
+pub(crate) static OIDC: LazyLock<Server> = LazyLock::new(|| {
+    let program = Program::node("oidc_provider/serve.mjs");
+    let write = |name, text| fs::write(program.folder().join(name), text).unwrap();
+    write("root.pem", AUTHORITY.root());
+    write("server.pem", AUTHORITY.issue("localhost").unwrap());
+    Server::start(program)
+});
+
+/// Who vouches for the servers' certificates and the clients'.
+pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new().unwrap());
+
+/// Authlib. Its tokens are JWTs for [`AUDIENCE`], unless another is asked for.
+pub(crate) static AUTHLIB: LazyLock<Server> =
+    LazyLock::new(|| Server::start(Program::python("authlib_server/serve.py")));
+
+/// What tokens are for where nothing else is said.
+pub(crate) const AUDIENCE: &str = "https://api.example.com";
+
+/// To whom and for whom requests are sent by the tests themselves. Making one takes as long as a hundred requests. It
+/// keeps no connections, since each test has a runtime of its own.
+pub(crate) static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let client = reqwest::Client::builder().pool_max_idle_per_host(0);
+    client.redirect(Policy::none()).build().unwrap()
+});
+
+/// What a server knows a client by.
+pub(crate) struct Registered {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+/// Registers a client as `description` has it, at `path`.
+pub(crate) async fn register(server: &Server, path: &str, description: &Value) -> Registered {
+    let request = HTTP
+        .post(server.url(path))
+        .header("content-type", "application/json")
+        .body(description.to_string());
+    let answer = text(request).await;
+    let client: Value = serde_json::from_str(&answer).unwrap();
+    let member = |name: &str| client[name].as_str().unwrap_or_default().to_owned();
+    Registered {
+        id: member("client_id"),
+        secret: member("client_secret"),
+    }
+}
+
+/// How many access tokens a client was issued, of whatever kind.
+pub(crate) async fn issued(server: &Server, client: &str) -> u32 {
+    let url = server.url(&format!("/interop/issued/{client}"));
+    text(HTTP.get(url)).await.parse().unwrap()
+}
+
+/// A token that is got without this crate, of a client with a secret.
+pub(crate) async fn token(url: &str, client: &Registered, more: &[(&str, &str)]) -> String {
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("grant_type", "client_credentials")
+        .append_pair("client_id", &client.id)
+        .append_pair("client_secret", &client.secret)
+        .extend_pairs(more)
+        .finish();
+    let request = HTTP
+        .post(url)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form);
+    let reply: Value = serde_json::from_str(&text(request).await).unwrap();
+    reply["access_token"].as_str().unwrap().to_owned()
+}
+
+/// The answer to a request that has to succeed.
+pub(crate) async fn text(request: reqwest::RequestBuilder) -> String {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert!(status.is_success(), "{status}: {text}");
+    text
+}

@@ -1,0 +1,130 @@
+// `oidc-provider` as it comes, with clients that register themselves (RFC 7591), access tokens that are JWTs for
+// whatever resource they are asked for, DPoP proofs that need a nonce, and certificates on a port of their own.
+// The person's pages are its own: any login with any password will do.
+
+import { once } from 'node:events';
+import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+const library = join(process.env.NODE_MODULES, 'oidc-provider/lib/index.js');
+const { default: Provider, errors } = await import(pathToFileURL(library));
+
+const http = createServer();
+await once(http.listen(0, '127.0.0.1'), 'listening');
+const { port } = http.address();
+const issuer = `http://127.0.0.1:${port}`;
+
+// The tests put the certificates there, if they want any.
+let https;
+if (existsSync('server.pem')) {
+  const own = readFileSync('server.pem');
+  https = createTlsServer({
+    cert: own, key: own, ca: readFileSync('root.pem'), requestCert: true, rejectUnauthorized: true,
+  });
+  await once(https.listen(0, '127.0.0.1'), 'listening');
+}
+const tls = https && `https://localhost:${https.address().port}`;
+
+const certificate = (ctx) => {
+  const shown = ctx.socket.getPeerCertificate?.();
+  return shown?.raw && new X509Certificate(shown.raw);
+};
+
+const key = (type, options, more) => {
+  const { privateKey } = generateKeyPairSync(type, options);
+  return { ...privateKey.export({ format: 'jwk' }), ...more, use: 'sig' };
+};
+
+const API = 'https://api.example.com';
+const provider = new Provider(issuer, {
+  scopes: ['openid', 'offline_access', 'read', 'write'],
+  jwks: {
+    keys: [
+      key('rsa', { modulusLength: 2048 }, { kid: 'rsa', alg: 'RS256' }),
+      key('ec', { namedCurve: 'P-256' }, { kid: 'ec', alg: 'ES256' }),
+    ],
+  },
+  clientAuthMethods: [
+    'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none',
+    ...(tls ? ['tls_client_auth'] : []),
+  ],
+  cookies: { keys: ['known to everyone, trusted by no one'] },
+  discovery: tls ? { mtls_endpoint_aliases: { token_endpoint: `${tls}/token` } } : {},
+  ttl: {
+    AccessToken: 3600, ClientCredentials: 3600, DeviceCode: 600, Grant: 3600, Interaction: 600, Session: 3600,
+    IdToken: 3600, RefreshToken: 3600,
+  },
+  features: {
+    clientCredentials: { enabled: true },
+    deviceFlow: { enabled: true },
+    introspection: { enabled: true },
+    revocation: { enabled: true },
+    registration: { enabled: true },
+    dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
+    mTLS: {
+      enabled: Boolean(tls),
+      certificateBoundAccessTokens: Boolean(tls),
+      tlsClientAuth: Boolean(tls),
+      getCertificate: certificate,
+      certificateAuthorized: (ctx) => Boolean(ctx.socket.authorized),
+      certificateSubjectMatches: (ctx, property, expected) =>
+        property === 'tls_client_auth_san_dns' && certificate(ctx).checkHost(expected) === expected,
+    },
+    resourceIndicators: {
+      enabled: true,
+      defaultResource: (ctx, client, oneOf) => oneOf ?? (ctx.oidc.params?.scope?.includes('openid') ? undefined : API),
+      useGrantedResource: () => true,
+      getResourceServerInfo: (ctx, resource) => {
+        if (resource.startsWith('https://unknown.')) throw new errors.InvalidTarget();
+        return {
+          scope: 'read write',
+          audience: resource,
+          accessTokenFormat: 'jwt',
+          // One API of each kind.
+          jwt: { sign: { alg: resource.endsWith('/ec') ? 'ES256' : 'RS256' } },
+        };
+      },
+    },
+  },
+});
+
+// How many tokens each client was issued: JWTs are `issued`, the others `saved`.
+const issued = new Map();
+for (const token of ['client_credentials', 'access_token']) {
+  for (const event of ['issued', 'saved']) {
+    provider.on(`${token}.${event}`, ({ clientId }) => issued.set(clientId, (issued.get(clientId) ?? 0) + 1));
+  }
+}
+provider.on('grant.error', (ctx, error) => console.log('grant.error', error.error, error.error_detail ?? ''));
+provider.on('server_error', (ctx, error) => console.log('server_error', error));
+
+// Auth0 takes JSON too, and `audience` in the place of `resource`. The rest is as ever.
+async function asAuth0(request) {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  const text = Buffer.concat(chunks).toString();
+  const isJson = request.headers['content-type'].startsWith('application/json');
+  const { audience, ...others } = isJson ? JSON.parse(text) : Object.fromEntries(new URLSearchParams(text));
+  request.body = new URLSearchParams({ ...others, resource: audience }).toString();
+  request.headers['content-type'] = 'application/x-www-form-urlencoded';
+  request.url = '/token';
+}
+
+const answer = provider.callback();
+const serve = async (request, response) => {
+  const count = request.url.match(/^\/interop\/issued\/(.*)$/);
+  if (count) {
+    response.end(String(issued.get(count[1]) ?? 0));
+    return;
+  }
+  if (request.url === '/oauth/token') await asAuth0(request);
+  answer(request, response);
+};
+http.on('request', serve);
+https?.on('request', serve);
+https?.on('tlsClientError', (error) => console.log('tlsClientError', error.message));
+console.log(`listening on ${port}`);
