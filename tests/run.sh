@@ -104,6 +104,17 @@ else
     "rustup component add --toolchain nightly miri rust-src"
 fi
 
+say "a client of the Model Context Protocol"
+# A package of its own: the protocol's SDK takes long to compile.
+mcp() { CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/mcp" "$@"; }
+manifest=tests/mcp/Cargo.toml
+cargo fmt --manifest-path "$manifest" --check
+mcp cargo clippy --locked --manifest-path "$manifest" --all-targets -- -D warnings
+mcp cargo test --locked --manifest-path "$manifest"
+
+say "the package, looked at from outside"
+bash tests/supply.sh
+
 say "examples, against servers they start themselves"
 for example in quickstart hyper_client reqwest_client tonic_client axum_proxy \
   api_key json_login refresh_token session dpop discovery protected_resource \

@@ -5,6 +5,7 @@
 //! | [`how_it_works`] | what happens to a token and to a request, and with which defaults |
 //! | [`choosing`] | which source brings what their API asks for |
 //! | [`migrating`] | how to get here from code by hand, `reqwest-middleware` or `oauth2` |
+//! | [`composing`] | in which order to put the layer among others |
 //! | [`faults`] | what callers see when something goes wrong |
 //! | [`security`] | what is done about which threat, and what stays with them |
 //! | [`fleet`] | how many processes get by on one token |
