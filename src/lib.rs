@@ -34,6 +34,7 @@
 //! | what happens to a token, and with which defaults | [`docs::how_it_works`] |
 //! | which source brings what my API asks for | [`docs::choosing`] |
 //! | how I get here from code by hand, `reqwest-middleware` or `oauth2` | [`docs::migrating`] |
+//! | in which order to put it among other layers | [`docs::composing`] |
 //! | what callers see when something goes wrong | [`docs::faults`] |
 //! | what is done about which threat, and what stays with me | [`docs::security`] |
 //! | how many processes get by on one token | [`docs::fleet`] |
