@@ -4,6 +4,8 @@
 //! - `-- --quick`: a run of half a minute, whose figures say nothing; no picture
 //! - `-- --results`: the tables go into `benches/peers/results.md` too
 //! - `-- --readme`: they go into the README, between its markers
+//!
+//! To be believed, it wants a machine that does nothing else: what it found there is told with the figures.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
 
+    let load = report::load();
     let effort = Effort {
         quick: has("--quick"),
     };
@@ -46,18 +49,19 @@ fn main() -> ExitCode {
         columns.extend((question.ask)(effort));
         eprintln!("{}: {:.1?}", question.name, start.elapsed());
     }
-    println!("{}", report::markdown(&columns, None));
+    println!("{}", report::markdown(&columns, None, load));
 
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     if is_whole {
         picture::draw(&columns, &here.join("peers.svg")).expect("the picture can be drawn");
     }
     if has("--results") {
-        let results = report::markdown(&columns, Some("peers.svg"));
+        let results = report::markdown(&columns, Some("peers.svg"), load);
         std::fs::write(here.join("results.md"), results).expect("the results can be written");
     }
     if has("--readme") {
-        report::put_into_readme(&report::markdown(&columns, Some("benches/peers/peers.svg")));
+        let results = report::markdown(&columns, Some("benches/peers/peers.svg"), load);
+        report::put_into_readme(&results);
     }
     ExitCode::SUCCESS
 }

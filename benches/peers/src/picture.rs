@@ -1,5 +1,5 @@
-//! The columns that are worth a look, as bars: a panel each, on logarithmic axes, since some are
-//! thousands of times as long as others.
+//! The columns that are worth a look, as bars: a panel each, on a logarithmic axis where some are
+//! hundreds of times as long as others.
 
 use std::error::Error;
 use std::path::Path;
@@ -17,6 +17,9 @@ const TITLE: i32 = 44;
 /// Where bars begin, and where the longest ends.
 const FROM: i32 = 190;
 const TO: i32 = 390;
+
+/// What is less is drawn as this much.
+const LEAST: f64 = 1e-3;
 
 const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb2);
 const OTHERS: RGBColor = RGBColor(0xb4, 0xbc, 0xc4);
@@ -48,7 +51,7 @@ pub fn draw(columns: &[Column], path: &Path) -> Result<(), Box<dyn Error>> {
         }
         top += height;
     }
-    let below = "shorter is better; the axes are logarithmic";
+    let below = "shorter is better";
     root.draw(&Text::new(
         below,
         (20, top + 8),
@@ -64,22 +67,27 @@ fn panel(
     title: &str,
     cells: &[(&str, Cell)],
 ) -> Result<(), Box<dyn Error>> {
-    let bold = font(14, &INK, HPos::Left);
-    root.draw(&Text::new(title.to_owned(), (left, top + 28), bold))?;
     let most = cells
         .iter()
         .map(|(_, cell)| cell.value)
-        .fold(1e-3, f64::max);
-    let least = cells
-        .iter()
-        .map(|(_, cell)| cell.value.max(1e-3))
-        .fold(most, f64::min);
-    // The shortest bar is seen, too.
-    let base = (least / 2.0).log10();
+        .fold(LEAST, f64::max);
+    let least = cells.iter().map(|(_, cell)| cell.value.max(LEAST));
+    let least = least.fold(most, f64::min);
+    let is_logarithmic = most / least > 30.0;
+    let title = match is_logarithmic {
+        true => format!("{title} (logarithmic)"),
+        false => title.into(),
+    };
+    let bold = font(14, &INK, HPos::Left);
+    root.draw(&Text::new(title, (left, top + 28), bold))?;
+    let share = |value: f64| match is_logarithmic {
+        // The shortest bar is seen, too.
+        true => (2.0 * value.max(LEAST) / least).ln() / (2.0 * most / least).ln(),
+        false => value / most,
+    };
     for (at, (name, cell)) in cells.iter().enumerate() {
         let middle = top + TITLE + ROW * i32::try_from(at)? + ROW / 2;
-        let share = (cell.value.max(1e-3).log10() - base) / (most.log10() - base).max(1e-9);
-        let end = left + FROM + (share * f64::from(TO - FROM)) as i32;
+        let end = left + FROM + (share(cell.value) * f64::from(TO - FROM)) as i32;
         let (fill, ink) = match is_ours(name) {
             true => (OURS, &OURS),
             false => (OTHERS, &INK),

@@ -43,7 +43,7 @@ impl Part {
 }
 
 /// Everything that goes between the markers of the README.
-pub fn markdown(columns: &[Column], picture: Option<&str>) -> String {
+pub fn markdown(columns: &[Column], picture: Option<&str>, load: f64) -> String {
     let mut people = People(Vec::new());
     all(&mut people);
     let mut text = String::new();
@@ -60,7 +60,7 @@ pub fn markdown(columns: &[Column], picture: Option<&str>) -> String {
         }
     }
     notes(&mut text, &people.0);
-    let _ = writeln!(text, "\n{}", circumstances(&people.0));
+    let _ = writeln!(text, "\n{}", circumstances(&people.0, load));
     text
 }
 
@@ -94,13 +94,13 @@ fn table(text: &mut String, part: Part, columns: &[&Column], people: &[Person]) 
 fn notes(text: &mut String, people: &[Person]) {
     for person in people {
         if let Some(note) = person.note {
-            let _ = writeln!(text, "{} {note}.  ", person.mark(people));
+            let _ = writeln!(text, "{}. {note}", number(person, people));
         }
     }
 }
 
 /// Versions, compiler and machine.
-fn circumstances(people: &[Person]) -> String {
+fn circumstances(people: &[Person], load: f64) -> String {
     let mut versions: Vec<String> = Vec::new();
     for person in people {
         let version = format!("{} {}", person.package, version(person.package));
@@ -119,11 +119,25 @@ fn circumstances(people: &[Person]) -> String {
         .trim()
         .to_owned();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let busy = match load > QUIET {
+        true => format!(" **The machine was busy (load {load:.1}): a trial.**"),
+        false => String::new(),
+    };
     format!(
-        "One run of {}; {rustc}; {cores} cores of {}.",
+        "One run of {}; {rustc}; {cores} cores of {}.{busy}",
         versions.join(", "),
         processor(),
     )
+}
+
+/// Above this load, threads that should run at once take turns, and who is measured waits for others.
+const QUIET: f64 = 0.7;
+
+/// The mean number of those who wanted to run in the last minute.
+pub fn load() -> f64 {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    load.parse().unwrap_or(0.0)
 }
 
 fn processor() -> String {
@@ -172,15 +186,19 @@ struct Person {
 }
 
 impl Person {
-    /// The number of its footnote, if it has one.
+    /// The mark of its footnote, if it has one.
     fn mark(&self, people: &[Person]) -> String {
-        if self.note.is_none() {
-            return String::new();
+        match self.note {
+            Some(_) => format!("<sup>{}</sup>", number(self, people)),
+            None => String::new(),
         }
-        let before = people.iter().take_while(|person| person.name != self.name);
-        let number = 1 + before.filter(|person| person.note.is_some()).count();
-        format!("<sup>{number}</sup>")
     }
+}
+
+/// Which footnote is this one's.
+fn number(of: &Person, people: &[Person]) -> usize {
+    let before = people.iter().take_while(|person| person.name != of.name);
+    1 + before.filter(|person| person.note.is_some()).count()
 }
 
 impl Visitor for People {

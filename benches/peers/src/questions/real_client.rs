@@ -27,7 +27,7 @@ use crate::issuer::{Issuer, Terms};
 use crate::report::{Cell, Column, Part};
 
 pub fn ask(effort: Effort) -> Vec<Column> {
-    let rounds = effort.of(150, 5);
+    let rounds = effort.of(400, 5);
     let server = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
