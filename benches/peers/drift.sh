@@ -5,9 +5,9 @@
 #   bash benches/peers/drift.sh            measures and compares; ends with 1 if a row is off by more than 3 %
 #   bash benches/peers/drift.sh --accept   what was measured is the baseline from now on
 #
-# Why 3 %: the same program counts the same each time, to the instruction, but a change elsewhere in the crate can have
-# the compiler inline this and not that, which is worth some instructions; 3 % of the cheapest row that matters, ours
-# without replay, are about ten instructions, and whoever adds as many has added something.
+# Why 3 %: the same program counts the same each time, to a fraction of an instruction, but a change elsewhere in the
+# crate can have the compiler inline this and not that, which is worth some instructions. 3 % of this layer without replay
+# are 25 of them: less than one look into a header map, so whoever adds as many has added something.
 #
 # Needs valgrind, on x86_64 Linux. The C library copies and allocates, so another one moves the rows, too.
 set -euo pipefail
