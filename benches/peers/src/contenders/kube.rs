@@ -1,0 +1,119 @@
+//! kube's auth layer with an exec plugin, the one of its refreshable kinds that takes a source of one's
+//! own: a fetch is a process, here this program once more, which asks a server on loopback. (Its token files
+//! are read once a minute, whatever is in them.)
+//!
+//! The layer refreshes 60 s before the end that the plugin names, which can't be set, so the plugin
+//! names an end that much later, less the margin that the others have.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_client::Config;
+use kube_client::client::ConfigExt;
+use kube_client::client::middleware::AuthLayer;
+use kube_client::config::{ExecConfig, ExecInteractiveMode};
+use tower::Layer;
+
+use super::Contender;
+use crate::client::{Call, Inner, Sending};
+use crate::issuer::Issuer;
+use crate::token_server::{Form, Reply, TokenServer};
+
+pub struct Kube {
+    layer: AuthLayer,
+    server: Arc<TokenServer>,
+}
+
+const MARGIN: Duration = Duration::from_millis(10);
+
+/// What this program is told to be the plugin.
+const PLUGIN: &str = "exec-plugin";
+
+impl Contender for Kube {
+    const NAME: &str = "kube-client, exec plugin";
+    const PACKAGE: &str = "kube-client";
+    const NOTE: Option<&str> = Some(
+        "a fetch is a process, as with any exec plugin, and the one that it makes as it is set up isn't counted; \
+         refreshes 60 s before the end, which can't be set, so that its tokens are said to live that much longer",
+    );
+
+    async fn new(issuer: &Issuer) -> Self {
+        let reply = Reply {
+            beyond: Duration::from_secs(60) - MARGIN,
+            form: Form::Kube {
+                is_set_up: false.into(),
+            },
+        };
+        let server = TokenServer::start(issuer.clone(), reply);
+        let mut config = Config::new(http::Uri::from_static("https://api.example.com"));
+        config.auth_info.exec = Some(ExecConfig {
+            api_version: Some("client.authentication.k8s.io/v1".into()),
+            command: Some(
+                std::env::current_exe()
+                    .expect("this program")
+                    .display()
+                    .to_string(),
+            ),
+            args: Some(vec![PLUGIN.into(), server.address.to_string()]),
+            env: None,
+            drop_env: None,
+            install_hint: None,
+            interactive_mode: Some(ExecInteractiveMode::Never),
+            provide_cluster_info: false,
+            cluster: None,
+            other: Default::default(),
+        });
+        let layer = config.auth_layer().expect("the plugin answers");
+        Self {
+            layer: layer.expect("a plugin is a credential"),
+            server: Arc::new(server),
+        }
+    }
+
+    fn over<S: Inner>(&self, inner: S) -> impl Call + use<S> {
+        Holding(Sending(self.layer.layer(inner)), Arc::clone(&self.server))
+    }
+}
+
+/// The server stays for as long as there are requests.
+#[derive(Clone)]
+struct Holding<T>(T, #[expect(dead_code, reason = "held")] Arc<TokenServer>);
+
+impl<T: Call> Call for Holding<T> {
+    async fn call(&mut self) -> Result<(), tower::BoxError> {
+        self.0.call().await
+    }
+}
+
+/// To be called before anything else: is this program the plugin, this is all that it does.
+pub fn be_the_plugin() -> Option<ExitCode> {
+    let mut args = std::env::args().skip(1);
+    let (PLUGIN, address) = (args.next()?.as_str(), args.next()?) else {
+        return None;
+    };
+    Some(match ask(&address) {
+        Ok(credential) => {
+            print!("{credential}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn ask(address: &str) -> Result<String, tower::BoxError> {
+    let mut server = TcpStream::connect(address)?;
+    server.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    server.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(body.into()),
+        _ => Err("no token".into()),
+    }
+}

@@ -1,0 +1,52 @@
+//! This crate's layer: over a closure, without replay and with it. With replay it keeps a copy of each
+//! request.
+
+use std::time::Duration;
+
+use tower::Layer;
+use tower_auth::{AuthLayer, Error, Token, TokenCache};
+
+use super::Contender;
+use crate::client::{Call, Inner, Sending};
+use crate::issuer::Issuer;
+
+pub struct Ours<const REPLAY: bool>(AuthLayer);
+
+impl<const REPLAY: bool> Contender for Ours<REPLAY> {
+    const NAME: &str = match REPLAY {
+        true => "tower-auth, replay on",
+        false => "tower-auth, replay off",
+    };
+    const PACKAGE: &str = "tower-auth";
+    const NOTE: Option<&str> = match REPLAY {
+        true => Some("keeps a copy of each request to send it again on a 401"),
+        false => None,
+    };
+
+    async fn new(issuer: &Issuer) -> Self {
+        let lives = issuer.terms().lives;
+        let issuer = issuer.clone();
+        let source = move |_| {
+            let issuer = issuer.clone();
+            async move {
+                let issued = issuer.fetch().await.map_err(Error::other)?;
+                Ok(Token::bearer(issued.secret)?.expires_in(issued.lives))
+            }
+        };
+        let mut cache = TokenCache::builder(source);
+        // The defaults suit lifetimes from some seconds on. For those of 200 ms: no second between two
+        // fetches, and the refresh begins a fetch's time and as much again before the end.
+        if lives < Duration::from_secs(1) {
+            cache = cache
+                .attempt_floor(Duration::from_millis(10))
+                .refresh_before(Duration::from_millis(100))
+                .expiry_margin(Duration::from_millis(10))
+                .jitter(0.0);
+        }
+        Self(AuthLayer::from(cache.build()).retry(REPLAY))
+    }
+
+    fn over<S: Inner>(&self, inner: S) -> impl Call + use<S, REPLAY> {
+        Sending(self.0.layer(inner))
+    }
+}

@@ -1,0 +1,31 @@
+//! For those that know nothing of Tower: the header, and one who puts it on.
+
+use std::future::Future;
+use std::hint::black_box;
+
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use tower::BoxError;
+
+use crate::client::{Call, Inner, ready, request};
+
+/// Something that has the header.
+pub trait Credential: Clone + Send + Sync + 'static {
+    fn header(&self) -> impl Future<Output = Result<HeaderValue, BoxError>> + Send;
+}
+
+/// Such a one in front of a client, as one would write it, and without a box around its future.
+#[derive(Clone)]
+pub struct Stamping<C, S>(pub C, pub S);
+
+impl<C: Credential, S: Inner> Call for Stamping<C, S> {
+    #[inline]
+    async fn call(&mut self) -> Result<(), BoxError> {
+        let mut request = request();
+        let header = self.0.header().await?;
+        ready(&mut self.1).await?;
+        request.headers_mut().insert(AUTHORIZATION, header);
+        black_box(self.1.call(request).await?);
+        Ok(())
+    }
+}

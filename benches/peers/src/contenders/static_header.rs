@@ -1,0 +1,147 @@
+//! tower-http's header layer, which can't refresh anything: the limit. With a look at the answer around it, which
+//! is the least that any layer does that has to notice a refusal. And with `tower::retry` and a
+//! cloning policy around it, which is what teams write who want one more try after a 401.
+
+use std::future::{Future, Ready, ready};
+use std::hint::black_box;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use tower::retry::{Policy, Retry};
+use tower::{BoxError, Layer, Service};
+use tower_http::set_header::SetRequestHeaderLayer;
+
+use super::Contender;
+use crate::client::{Body, Call, Inner, Sending};
+use crate::issuer::{Issuer, Terms};
+
+pub struct StaticHeader(SetRequestHeaderLayer<HeaderValue>);
+
+impl Contender for StaticHeader {
+    const NAME: &str = "static header (tower-http)";
+    const PACKAGE: &str = "tower-http";
+    const FETCHES: bool = false;
+    const NOTE: Option<&str> = Some("the limit: it can't refresh anything");
+
+    async fn new(_: &Issuer) -> Self {
+        let header = Issuer::new(Terms::DAY).issue().header();
+        Self(SetRequestHeaderLayer::overriding(AUTHORIZATION, header))
+    }
+
+    fn over<S: Inner>(&self, inner: S) -> impl Call + use<S> {
+        Sending(self.0.layer(inner))
+    }
+}
+
+pub struct WithLook(StaticHeader);
+
+impl Contender for WithLook {
+    const NAME: &str = "static header + a look for 401";
+    const PACKAGE: &str = "tower-http";
+    const FETCHES: bool = false;
+    const NOTE: Option<&str> =
+        Some("the least that notices a refusal, and it can't refresh anything");
+
+    async fn new(issuer: &Issuer) -> Self {
+        Self(StaticHeader::new(issuer).await)
+    }
+
+    fn over<S: Inner>(&self, inner: S) -> impl Call + use<S> {
+        Sending(LookFor401(self.0.0.layer(inner)))
+    }
+}
+
+#[derive(Clone)]
+struct LookFor401<S>(S);
+
+impl<S, B> Service<Request<B>> for LookFor401<S>
+where
+    S: Service<Request<B>, Response = Response<()>, Error: Into<BoxError>>,
+{
+    type Response = Response<()>;
+    type Error = BoxError;
+    type Future = Looking<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        Looking {
+            answer: self.0.call(request),
+            sent_with: 1,
+        }
+    }
+}
+
+pin_project! {
+    struct Looking<F> {
+        #[pin]
+        answer: F,
+        // Which token was sent, that it may be rejected.
+        sent_with: u64,
+    }
+}
+
+impl<F, E> Future for Looking<F>
+where
+    F: Future<Output = Result<Response<()>, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<()>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = std::task::ready!(this.answer.poll(cx)).map_err(Into::into)?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            refused(*this.sent_with);
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+#[cold]
+fn refused(sent_with: u64) {
+    black_box(sent_with);
+}
+
+pub struct WithRetry(StaticHeader);
+
+impl Contender for WithRetry {
+    const NAME: &str = "static header + tower::retry";
+    const PACKAGE: &str = "tower";
+    const FETCHES: bool = false;
+    const NOTE: Option<&str> =
+        Some("keeps a copy of each request, as replay does, and can't refresh anything");
+
+    async fn new(issuer: &Issuer) -> Self {
+        Self(StaticHeader::new(issuer).await)
+    }
+
+    fn over<S: Inner>(&self, inner: S) -> impl Call + use<S> {
+        Sending(Retry::new(OnceOn401, self.0.0.layer(inner)))
+    }
+}
+
+#[derive(Clone)]
+struct OnceOn401;
+
+impl<E> Policy<Request<Body>, Response<()>, E> for OnceOn401 {
+    type Future = Ready<()>;
+
+    fn retry(
+        &mut self,
+        _: &mut Request<Body>,
+        result: &mut Result<Response<()>, E>,
+    ) -> Option<Ready<()>> {
+        let refused = matches!(result, Ok(r) if r.status() == StatusCode::UNAUTHORIZED);
+        refused.then(|| ready(()))
+    }
+
+    fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+        Some(request.clone())
+    }
+}

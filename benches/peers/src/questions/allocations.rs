@@ -1,0 +1,106 @@
+//! What each takes of the heap: for a request with a token in hand, net, and for each of 10,000 that
+//! wait for one.
+//!
+//! Counted by `src/bin/allocations.rs` in a process of its own, since the allocator that counts makes each
+//! allocation dearer.
+
+use std::process::Command;
+
+use super::{Effort, figure};
+use crate::contenders::{Contender, Visitor, all};
+use crate::report::{Cell, Column, Part};
+
+/// What the other program prints of one, on a line, with tabs between.
+pub struct Counted {
+    pub name: String,
+    pub allocations: f64,
+    pub bytes: f64,
+    pub bytes_waiting: Option<f64>,
+}
+
+impl Counted {
+    pub fn to_line(&self) -> String {
+        let waiting = self.bytes_waiting.map(|bytes| bytes.to_string());
+        let waiting = waiting.unwrap_or_default();
+        format!(
+            "{}\t{}\t{}\t{waiting}",
+            self.name, self.allocations, self.bytes
+        )
+    }
+
+    fn from_line(line: &str) -> Option<Self> {
+        let mut fields = line.split('\t');
+        Some(Self {
+            name: fields.next()?.into(),
+            allocations: fields.next()?.parse().ok()?,
+            bytes: fields.next()?.parse().ok()?,
+            bytes_waiting: fields.next()?.parse().ok(),
+        })
+    }
+}
+
+pub fn ask(_: Effort) -> Vec<Column> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let mut command = Command::new(cargo);
+    command.args(["run", "--release", "--quiet", "--manifest-path", manifest]);
+    let output = command
+        .args(["--bin", "allocations"])
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).expect("text");
+    let counted: Vec<_> = text.lines().filter_map(Counted::from_line).collect();
+
+    let mut names = Names(Vec::new());
+    all(&mut names);
+    let cells = |cell: &dyn Fn(&Counted) -> Option<Cell>| {
+        let of = |name: &str| {
+            counted
+                .iter()
+                .find(|counted| counted.name == name)
+                .and_then(cell)
+        };
+        names
+            .0
+            .iter()
+            .filter_map(|name| Some((*name, of(name)?)))
+            .collect()
+    };
+    vec![
+        Column {
+            part: Part::InHand,
+            head: "allocations".into(),
+            bars: None,
+            cells: cells(&|of| {
+                // What one in hundreds takes is Tokio's, now and then.
+                let text = match of.allocations.round() {
+                    0.0 => "0".into(),
+                    count => format!("{}, {}", figure(count, ""), figure(of.bytes, " B")),
+                };
+                Some(Cell::new(text, of.allocations))
+            }),
+        },
+        Column {
+            part: Part::Fetching,
+            head: "heap a waiter".into(),
+            bars: Some("10,000 wait for a token: heap each"),
+            cells: cells(&|of| {
+                let bytes = of.bytes_waiting?;
+                Some(Cell::new(figure(bytes, " B"), bytes))
+            }),
+        },
+    ]
+}
+
+struct Names(Vec<&'static str>);
+
+impl Visitor for Names {
+    fn visit<C: Contender>(&mut self) {
+        self.0.push(C::NAME);
+    }
+}

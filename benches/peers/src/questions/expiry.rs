@@ -1,0 +1,137 @@
+//! Tokens that live for 200 ms, a fetch of 50 ms, and 1,000 tasks on two threads that send a request,
+//! pause for about 20 ms, and send the next: how long the request itself takes, to a client that answers at
+//! once.
+//!
+//! The static header, which never expires, shows what of it the harness and the machine do. Requests that carry a
+//! token past its end are counted, so that nobody is quick by sending old ones.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use tokio::runtime::Builder;
+use tower::{BoxError, Service};
+
+use super::{Effort, figure, milliseconds};
+use crate::client::{Body, Call};
+use crate::contenders::{Contender, Visitor, all};
+use crate::issuer::{Issuer, past_its_end};
+use crate::report::{Cell, Column, Part};
+
+pub fn ask(effort: Effort) -> Vec<Column> {
+    let mut loads = Loads {
+        lasts: effort.of(Duration::from_secs(10), Duration::from_secs(1)),
+        p99: Vec::new(),
+        max: Vec::new(),
+        past: Vec::new(),
+    };
+    all(&mut loads);
+    let column = |head: &str, bars, cells| Column {
+        part: Part::Fetching,
+        head: head.into(),
+        bars,
+        cells,
+    };
+    vec![
+        column("tokens of 200 ms under load: p99", None, loads.p99),
+        column(
+            "max",
+            Some("Tokens of 200 ms under load: the longest wait"),
+            loads.max,
+        ),
+        column("sent past the end", None, loads.past),
+    ]
+}
+
+const CALLERS: usize = 1_000;
+
+struct Loads {
+    lasts: Duration,
+    p99: Vec<(&'static str, Cell)>,
+    max: Vec<(&'static str, Cell)>,
+    past: Vec<(&'static str, Cell)>,
+}
+
+impl Visitor for Loads {
+    fn visit<C: Contender>(&mut self) {
+        let lasts = self.lasts;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        let runtime = runtime.expect("a runtime");
+        let past = Arc::<AtomicU64>::default();
+        let checking = Checking(Arc::clone(&past));
+        let load = runtime.spawn(async move {
+            let contender = C::new(&Issuer::new(C::short_lived())).await;
+            let call = contender.over(checking);
+            // The burst that there is at first is another question.
+            call.clone().call().await.expect("an answer");
+            let end = Instant::now() + lasts;
+            let callers: Vec<_> = (0..CALLERS)
+                .map(|_| tokio::spawn(caller(call.clone(), end)))
+                .collect();
+            let mut waits = Vec::new();
+            for caller in callers {
+                waits.extend(caller.await.expect("no panic"));
+            }
+            waits
+        });
+        let mut waits = runtime.block_on(load).expect("no panic");
+        waits.sort();
+        let ms = |wait: Duration| wait.as_secs_f64() * 1e3;
+        let (p99, max) = (
+            ms(waits[waits.len() * 99 / 100]),
+            ms(waits[waits.len() - 1]),
+        );
+        self.p99.push((C::NAME, Cell::new(milliseconds(p99), p99)));
+        self.max.push((C::NAME, Cell::new(milliseconds(max), max)));
+        if C::FETCHES {
+            let past = past.load(Ordering::Relaxed) as f64;
+            self.past.push((C::NAME, Cell::new(figure(past, ""), past)));
+        }
+    }
+}
+
+/// How long each of its requests took.
+async fn caller(mut call: impl Call, end: Instant) -> Vec<Duration> {
+    let mut waits = Vec::with_capacity(1_000);
+    // Not all at the same moment.
+    tokio::time::sleep(pause()).await;
+    while Instant::now() < end {
+        let start = Instant::now();
+        call.call().await.expect("an answer");
+        waits.push(start.elapsed());
+        tokio::time::sleep(pause()).await;
+    }
+    waits
+}
+
+fn pause() -> Duration {
+    Duration::from_micros(fastrand::u64(10_000..30_000))
+}
+
+/// Answers at once, and has a look at the token.
+#[derive(Clone)]
+struct Checking(Arc<AtomicU64>);
+
+impl Service<Request<Body>> for Checking {
+    type Response = Response<()>;
+    type Error = BoxError;
+    type Future = Ready<Result<Response<()>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if !past_its_end(&request.headers()[AUTHORIZATION]).is_zero() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        ready(Ok(Response::new(())))
+    }
+}

@@ -1,0 +1,80 @@
+//! No token, a source that fails after 10 ms, and 1,000 tasks on two threads that want to send a
+//! request: how many fetches, and how long until the last has its error.
+
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+
+use super::{Effort, figure, milliseconds};
+use crate::client::Call;
+use crate::contenders::{Contender, Visitor, all};
+use crate::issuer::{Issuer, Terms};
+use crate::report::{Cell, Column, Part};
+
+pub fn ask(effort: Effort) -> Vec<Column> {
+    let mut failures = Failures {
+        callers: effort.of(1_000, 100),
+        fetches: Vec::new(),
+        walls: Vec::new(),
+    };
+    all(&mut failures);
+    vec![
+        Column {
+            part: Part::Fetching,
+            head: "1,000 meet a failing source: fetches".into(),
+            bars: Some("1,000 meet a failing source: fetches"),
+            cells: failures.fetches,
+        },
+        Column {
+            part: Part::Fetching,
+            head: "the last error after".into(),
+            bars: Some("… and the last has its error after"),
+            cells: failures.walls,
+        },
+    ]
+}
+
+struct Failures {
+    callers: usize,
+    fetches: Vec<(&'static str, Cell)>,
+    walls: Vec<(&'static str, Cell)>,
+}
+
+impl Visitor for Failures {
+    fn visit<C: Contender>(&mut self) {
+        if !C::FETCHES {
+            return;
+        }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        let runtime = runtime.expect("a runtime");
+        let issuer = Issuer::new(Terms {
+            takes: Duration::from_millis(10),
+            fails: true,
+            ..Terms::DAY
+        });
+        let (asked, callers) = (issuer.clone(), self.callers);
+        let all = runtime.spawn(async move {
+            let call = C::new(&asked).await.lean();
+            let start = Instant::now();
+            let mut tasks = Vec::with_capacity(callers);
+            for _ in 0..callers {
+                let mut call = call.clone();
+                tasks.push(tokio::spawn(async move { call.call().await }));
+            }
+            for task in tasks {
+                let answer = task.await.expect("no panic");
+                assert!(answer.is_err(), "{} has a token from nowhere", C::NAME);
+            }
+            start.elapsed()
+        });
+        let wall = runtime.block_on(all).expect("no panic").as_secs_f64() * 1e3;
+        let fetches = issuer.fetches() as f64;
+        self.fetches
+            .push((C::NAME, Cell::new(figure(fetches, ""), fetches)));
+        self.walls
+            .push((C::NAME, Cell::new(milliseconds(wall), wall)));
+    }
+}

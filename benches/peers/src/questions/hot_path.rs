@@ -1,0 +1,143 @@
+//! What a request costs with a token in hand.
+//!
+//! Net: the same requests are made and sent to the same client below, with the credential and without,
+//! in turns of a thousand each. All contenders have their turns in one round, and what counts is
+//! the median of many rounds, so that a noisy spell of the machine is one of all.
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::task::unconstrained;
+
+use super::{Effort, figure, median};
+use crate::client::Call;
+use crate::contenders::{Contender, Visitor, all};
+use crate::issuer::{Issuer, Terms};
+use crate::report::{Cell, Column, Part};
+
+pub fn ask(effort: Effort) -> Vec<Column> {
+    let times = side_by_side(1, effort.of(1_000, 20));
+    let limit = times[0].1;
+    let cell = |(name, time): (_, f64)| {
+        let text = format!("{}, {:.1} ×", figure(time, " ns"), time / limit);
+        (name, Cell::new(text, time))
+    };
+    vec![Column {
+        part: Part::InHand,
+        head: "1 thread".into(),
+        bars: Some("With a token in hand, a request, net"),
+        cells: times.into_iter().map(cell).collect(),
+    }]
+}
+
+/// Requests in a turn.
+const TURN: u32 = 2_000;
+
+/// Has a turn, and says how many nanoseconds a request took, net.
+type Turn = Box<dyn FnMut(&Meeting) -> f64>;
+
+/// Nanoseconds a request for each, on so many threads with a clone each.
+pub fn side_by_side(threads: usize, rounds: usize) -> Vec<(&'static str, f64)> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    let mut racers = Racers(runtime.handle().clone(), Vec::new());
+    all(&mut racers);
+    let Racers(_, racers) = racers;
+    let meeting = Meeting::of(threads);
+    let one_thread = || {
+        let mut turns: Vec<Turn> = racers.iter().map(|racer| (racer.turn)()).collect();
+        let mut round = || {
+            turns
+                .iter_mut()
+                .map(|turn| turn(&meeting))
+                .collect::<Vec<_>>()
+        };
+        round();
+        (0..rounds).map(|_| round()).collect::<Vec<_>>()
+    };
+    let rounds: Vec<Vec<f64>> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(one_thread)).collect();
+        let ended = running
+            .into_iter()
+            .map(|thread| thread.join().expect("a thread"));
+        ended.flatten().collect()
+    });
+    let of = |at: usize| median(rounds.iter().map(|round| round[at]).collect());
+    racers
+        .iter()
+        .enumerate()
+        .map(|(at, racer)| (racer.name, of(at)))
+        .collect()
+}
+
+struct Racer {
+    name: &'static str,
+    turn: Box<dyn Fn() -> Turn + Sync>,
+}
+
+struct Racers(Handle, Vec<Racer>);
+
+impl Visitor for Racers {
+    fn visit<C: Contender>(&mut self) {
+        let Self(runtime, racers) = self;
+        let handle = runtime.clone();
+        let (credential, below) = runtime.block_on(async {
+            let contender = C::new(&Issuer::new(Terms::DAY)).await;
+            contender.lean().call().await.expect("a token in hand");
+            (contender, C::lean_below())
+        });
+        let turn = move || {
+            let (mut below, mut over) = (below.clone(), credential.lean());
+            let handle = handle.clone();
+            let turn = move |meeting: &Meeting| {
+                let bare = time(&handle, meeting, &mut below);
+                time(&handle, meeting, &mut over) - bare
+            };
+            Box::new(turn) as Turn
+        };
+        racers.push(Racer {
+            name: C::NAME,
+            turn: Box::new(turn),
+        });
+    }
+}
+
+fn time(handle: &Handle, meeting: &Meeting, call: &mut impl Call) -> f64 {
+    meeting.wait();
+    // Tokio would have each thread pause now and then, for tasks that aren't there.
+    let start = Instant::now();
+    handle.block_on(unconstrained(async {
+        for _ in 0..TURN {
+            call.call().await.expect("a token in hand");
+        }
+    }));
+    start.elapsed().as_secs_f64() * 1e9 / f64::from(TURN)
+}
+
+/// Where threads wait for each other. They spin, for a thread that has to be woken comes too late to
+/// meet anybody in a turn that takes a tenth of a millisecond.
+struct Meeting {
+    threads: usize,
+    arrived: AtomicUsize,
+}
+
+impl Meeting {
+    fn of(threads: usize) -> Self {
+        let arrived = AtomicUsize::new(0);
+        Self { threads, arrived }
+    }
+
+    fn wait(&self) {
+        let mine = self.arrived.fetch_add(1, Ordering::AcqRel);
+        // Nobody comes to the next meeting before this one is over.
+        let all = (mine / self.threads + 1) * self.threads;
+        while self.arrived.load(Ordering::Acquire) < all {
+            spin_loop();
+        }
+    }
+}
