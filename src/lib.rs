@@ -79,7 +79,7 @@
 //! | `authorization-code` | [`oauth2::AuthorizationCode`]: a person logs in with their browser |
 //! | `redirect-listener` | [`oauth2::RedirectListener`] (so `authorization-code` too), which catches that browser on its way back |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
-//! | `reqwest-middleware` | `AuthMiddleware`: the layer in a chain of that crate's middlewares |
+//! | `reqwest-middleware` | [`AuthMiddleware`] (so `reqwest` too): the layer in a chain of that crate's middlewares |
 //! | `full` | all of them |
 //!
 //! Whatever is switched on, it runs on Tokio, and `unsafe` is forbidden. The minimum Rust version is 1.89.
@@ -184,7 +184,6 @@ mod bearer;
 pub mod docs;
 
 #[cfg(feature = "reqwest-middleware")]
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
 pub use crate::reqwest_middleware::AuthMiddleware;
 pub use acquire::Acquire;
 pub use api_key::{ApiKey, ApiKeyRotation};

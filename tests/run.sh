@@ -112,6 +112,11 @@ cargo fmt --manifest-path "$manifest" --check
 mcp cargo clippy --locked --manifest-path "$manifest" --all-targets -- -D warnings
 mcp cargo test --locked --manifest-path "$manifest"
 
+say "the bench beside others, without what they stand on"
+peers=benches/peers/Cargo.toml
+cargo fmt --manifest-path "$peers" --check
+cargo clippy --locked --release --manifest-path "$peers" --no-default-features --all-targets -- -D warnings
+
 say "the package, looked at from outside"
 bash tests/supply.sh
 
