@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
 
@@ -44,9 +46,7 @@ where
     let gate = Arc::new(Semaphore::new(0));
     let cache = TokenCache::new(Gated(Arc::clone(&gate)));
     runtime().block_on(async {
-        let tasks: Vec<_> = (0..callers).map(|_| tokio::spawn(task(&cache))).collect();
-        tokio::task::yield_now().await;
-        tokio::task::yield_now().await;
+        let tasks = waiting(callers, || task(&cache)).await;
         gate.add_permits(1);
         let start = Instant::now();
         for task in tasks {
@@ -54,6 +54,24 @@ where
         }
         start.elapsed()
     })
+}
+
+/// Tasks that wait. A turn of the runtime is some sixty, so that it takes many until each has begun.
+async fn waiting<F>(callers: usize, task: impl Fn() -> F) -> Vec<JoinHandle<()>>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
+    BEGUN.store(0, Ordering::Relaxed);
+    let begin = |task: F| async {
+        BEGUN.fetch_add(1, Ordering::Relaxed);
+        task.await;
+    };
+    let tasks = (0..callers).map(|_| tokio::spawn(begin(task()))).collect();
+    while BEGUN.load(Ordering::Relaxed) < callers {
+        tokio::task::yield_now().await;
+    }
+    tasks
 }
 
 /// A task that waits for the token itself.
@@ -104,18 +122,14 @@ fn memory(_: &mut Criterion) {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        const CALLERS: u64 = 10_000;
+        const CALLERS: usize = 10_000;
         let cache = TokenCache::new(Gated(Arc::new(Semaphore::new(0))));
         let runtime = runtime();
         // The handles aren't kept: only the tasks are weighed.
-        let waiting = allocation_counter::measure(|| {
-            runtime.block_on(async {
-                (0..CALLERS).for_each(|_| drop(tokio::spawn(task(&cache))));
-                tokio::task::yield_now().await;
-                tokio::task::yield_now().await;
-            });
+        let weighed = allocation_counter::measure(|| {
+            runtime.block_on(async { drop(waiting(CALLERS, || task(&cache)).await) });
         });
-        waiting.bytes_current.unsigned_abs() / CALLERS
+        weighed.bytes_current.unsigned_abs() / CALLERS as u64
     }
     println!(
         "\nheap per waiting caller: {} B for a token, {} B for a request\n",

@@ -9,7 +9,7 @@ use http::uri::Authority;
 use crate::error::{Error, Kind};
 use crate::http::{AuthRequest, AuthResponse};
 use crate::origin::{default_port, is_secure};
-use crate::redirects::{Mark, Redirects, Usual};
+use crate::redirects::{Mark, Redirects};
 
 /// An origin (RFC 6454 §4): scheme, host and port.
 ///
@@ -139,12 +139,11 @@ impl Gate {
 
     /// Where the request goes, for [`redirected`](Self::redirected).
     #[inline]
-    pub(crate) fn mark(&self, request: &impl AuthRequest, usual: Option<&Usual>) -> Mark {
-        if self.only.is_some() {
-            return Mark::UNKNOWN;
+    pub(crate) fn mark(&self, request: &impl AuthRequest) -> Mark {
+        match self.only {
+            None => self.redirects.mark(request),
+            Some(_) => Mark::UNKNOWN,
         }
-        let usual = usual.and_then(|usual| usual.mark(request));
-        usual.unwrap_or_else(|| Mark::of(request))
     }
 
     /// Closes itself to the origin that a redirect leads to, if that is another and no user named it.

@@ -9,7 +9,7 @@
 
 use std::hash::BuildHasher;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use http::header::LOCATION;
 
@@ -21,9 +21,20 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// The origins that redirects led to.
 #[derive(Debug, Default)]
 pub(crate) struct Redirects {
+    home: OnceLock<Home>,
     /// Whether there was any redirect to another origin: for most clients, never.
     any: AtomicBool,
     led: ArcSwapOption<Led>,
+}
+
+/// Where the first request went, and most go: its authority as it was written, and its mark, which is dearer
+/// to make than to know.
+#[derive(Debug)]
+struct Home {
+    scheme: Box<str>,
+    is_https: bool,
+    authority: Box<str>,
+    mark: Mark,
 }
 
 /// In order, both.
@@ -107,31 +118,6 @@ fn last_word(text: &[u8]) -> u64 {
         .fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// Where a service's requests go as a rule, so that it needn't be digested from each of them.
-#[derive(Debug)]
-pub(crate) struct Usual {
-    /// Of a request over `https`, as it is written there.
-    authority: Box<str>,
-    mark: Mark,
-}
-
-impl Usual {
-    pub(crate) fn of(request: &impl AuthRequest) -> Option<Self> {
-        let authority = request.authority().filter(|_| request.is_https())?;
-        Some(Self {
-            authority: authority.into(),
-            mark: Mark::of(request),
-        })
-    }
-
-    /// The mark of a request that goes there.
-    #[inline]
-    pub(crate) fn mark(&self, request: &impl AuthRequest) -> Option<Mark> {
-        let is_there = request.is_https() && request.authority() == Some(&*self.authority);
-        is_there.then_some(self.mark)
-    }
-}
-
 /// Drawn anew in each process, so that nobody can find two origins of one mark.
 static KEYS: LazyLock<[u64; 2]> = LazyLock::new(|| {
     let random = std::hash::RandomState::new();
@@ -139,6 +125,32 @@ static KEYS: LazyLock<[u64; 2]> = LazyLock::new(|| {
 });
 
 impl Redirects {
+    /// Where a request goes.
+    #[inline]
+    pub(crate) fn mark(&self, request: &impl AuthRequest) -> Mark {
+        match self.home.get() {
+            Some(home) if home.is_of(request) => home.mark,
+            Some(_) => Mark::of(request),
+            None => self.first(request),
+        }
+    }
+
+    #[cold]
+    fn first(&self, request: &impl AuthRequest) -> Mark {
+        let mark = Mark::of(request);
+        if let (Some(scheme), Some(authority)) = (request.scheme(), request.authority()) {
+            let home = Home {
+                scheme: scheme.into(),
+                is_https: request.is_https(),
+                authority: authority.into(),
+                mark,
+            };
+            // Another may have come first.
+            drop(self.home.set(home));
+        }
+        mark
+    }
+
     /// Whether no redirect led to where the request goes.
     #[inline]
     pub(crate) fn leave(&self, request: &impl AuthRequest) -> bool {
@@ -170,6 +182,15 @@ impl Redirects {
             });
             self.any.store(true, Ordering::Release);
         }
+    }
+}
+
+impl Home {
+    #[inline]
+    fn is_of(&self, request: &impl AuthRequest) -> bool {
+        self.is_https == request.is_https()
+            && request.authority() == Some(&*self.authority)
+            && (self.is_https || request.scheme() == Some(&*self.scheme))
     }
 }
 

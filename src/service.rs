@@ -105,10 +105,10 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let Some(handle) = self.stamp.in_hand(&self.policy, &request) else {
+        let Some(handle) = self.stamp.in_hand(&self.policy) else {
             return self.call_asking(request);
         };
-        let from = handle.mark(&request);
+        let from = self.policy.gate.mark(&request);
         let prepared = handle.stamp(&mut request);
         if let Prepared::Never(error) = prepared {
             return self.fail(error);
@@ -126,7 +126,7 @@ impl<S> Auth<S> {
         S: Service<Req> + Clone,
         Req: AuthRequest,
     {
-        let from = self.policy.gate.mark(&request, None);
+        let from = self.policy.gate.mark(&request);
         // Before a token is waited for, or even fetched.
         match self.policy.admits(&request, self.policy.cache.place()) {
             Ok(true) => {}

@@ -14,7 +14,6 @@ use http::header::HeaderValue;
 use crate::freshness::Held;
 use crate::http::AuthRequest;
 use crate::policy::{Policy, Prepared};
-use crate::redirects::{Mark, Usual};
 use crate::token::{Credential, Token};
 
 /// What a service clone knows of the token in use.
@@ -36,7 +35,6 @@ pub(crate) struct PrivateCopy {
     held: Arc<Held>,
     /// `None` of a token that doesn't go in a header.
     value: Option<HeaderValue>,
-    usual: Option<Usual>,
 }
 
 /// What a request was stamped with, and by what policy: by way of whatever is cheapest to share.
@@ -50,11 +48,7 @@ impl Stamp {
     /// The token in hand, if it can be served with nothing else to do; by the private copy if
     /// that is of it. Takes no lock.
     #[inline]
-    pub(crate) fn in_hand(
-        &mut self,
-        policy: &Arc<Policy>,
-        request: &impl AuthRequest,
-    ) -> Option<Handle> {
+    pub(crate) fn in_hand(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
         match self {
             Self::Private(copy)
                 // Not by the generation: the same token may have been issued again, for less.
@@ -63,11 +57,11 @@ impl Stamp {
             {
                 Some(Handle::Private(Arc::clone(copy)))
             }
-            Self::Private(_) | Self::Used | Self::Unused => self.renew(policy, request),
+            Self::Private(_) | Self::Used | Self::Unused => self.renew(policy),
         }
     }
 
-    fn renew(&mut self, policy: &Arc<Policy>, request: &impl AuthRequest) -> Option<Handle> {
+    fn renew(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
         let held = policy.cache.in_hand()?;
         let policy = Arc::clone(policy);
         if let Self::Unused = self {
@@ -79,7 +73,6 @@ impl Stamp {
             policy,
             held,
             value,
-            usual: Usual::of(request),
         });
         *self = Self::Private(Arc::clone(&copy));
         Some(Handle::Private(copy))
@@ -94,16 +87,6 @@ impl PrivateCopy {
 }
 
 impl Handle {
-    /// Where the request goes.
-    #[inline]
-    pub(crate) fn mark(&self, request: &impl AuthRequest) -> Mark {
-        let usual = match self {
-            Self::Shared(..) => None,
-            Self::Private(copy) => copy.usual.as_ref(),
-        };
-        self.gate.mark(request, usual)
-    }
-
     /// Puts the credential on a request that is sent for the first time.
     #[inline(always)]
     pub(crate) fn stamp<Req>(&self, request: &mut Req) -> Prepared<Req::Copy>
