@@ -7,11 +7,15 @@
 //! `cargo bench --bench hot_path`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+#[path = "support/look_for_401.rs"]
+mod look_for_401;
+#[path = "support/meeting.rs"]
+mod meeting;
+
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
-use std::hint::{black_box, spin_loop};
+use std::hint::black_box;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -20,12 +24,14 @@ use criterion::{BenchmarkId, Criterion};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
-use pin_project_lite::pin_project;
+use tower::Layer;
 use tower::retry::{Policy, Retry};
-use tower::{BoxError, Layer};
 use tower_auth::{AuthLayer, Token};
 use tower_http::set_header::{SetRequestHeader, SetRequestHeaderLayer};
 use tower_service::Service;
+
+use look_for_401::LookFor401;
+use meeting::Meeting;
 
 type Body = Full<Bytes>;
 
@@ -57,62 +63,6 @@ impl Service<Request<Body>> for Bare {
         drop(black_box(request));
         Answer
     }
-}
-
-/// The least that any layer does which has to notice a refusal: it looks at the response, and
-/// carries with the future what it would act upon. This is the floor for all of them.
-#[derive(Clone)]
-struct LookFor401<S>(S);
-
-impl<S, B> Service<Request<B>> for LookFor401<S>
-where
-    S: Service<Request<B>, Response = Response<()>, Error: Into<BoxError>>,
-{
-    type Response = Response<()>;
-    type Error = BoxError;
-    type Future = Looking<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        Looking {
-            answer: self.0.call(request),
-            sent_with: 1,
-        }
-    }
-}
-
-pin_project! {
-    struct Looking<F> {
-        #[pin]
-        answer: F,
-        // Which token was sent, that it may be rejected.
-        sent_with: u64,
-    }
-}
-
-impl<F, E> Future for Looking<F>
-where
-    F: Future<Output = Result<Response<()>, E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<Response<()>, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = std::task::ready!(this.answer.poll(cx)).map_err(Into::into)?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            refused(*this.sent_with);
-        }
-        Poll::Ready(Ok(response))
-    }
-}
-
-#[cold]
-fn refused(sent_with: u64) {
-    black_box(sent_with);
 }
 
 /// What a team writes by hand to try again on a 401.
@@ -224,29 +174,6 @@ where
         }
     }
     start.elapsed()
-}
-
-/// Where threads wait for each other. They spin: one that has to be woken comes too late for a turn of a
-/// tenth of a millisecond.
-struct Meeting {
-    threads: usize,
-    arrived: AtomicUsize,
-}
-
-impl Meeting {
-    fn of(threads: usize) -> Self {
-        let arrived = AtomicUsize::new(0);
-        Self { threads, arrived }
-    }
-
-    fn wait(&self) {
-        let mine = self.arrived.fetch_add(1, Ordering::AcqRel);
-        // Nobody comes to the next meeting before this one is over.
-        let all = (mine / self.threads + 1) * self.threads;
-        while self.arrived.load(Ordering::Acquire) < all {
-            spin_loop();
-        }
-    }
 }
 
 const TURN: u64 = 1_000;

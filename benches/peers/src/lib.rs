@@ -8,6 +8,11 @@
 pub mod client;
 pub mod contenders;
 pub mod issuer;
+#[path = "../../support/look_for_401.rs"]
+mod look_for_401;
+#[cfg(feature = "peers")]
+#[path = "../../support/meeting.rs"]
+mod meeting;
 
 #[cfg(feature = "peers")]
 pub mod picture;

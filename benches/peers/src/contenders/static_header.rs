@@ -2,21 +2,18 @@
 //! is the least that any layer does that has to notice a refusal. And with `tower::retry` and a
 //! cloning policy around it, which is what teams write who want one more try after a 401.
 
-use std::future::{Future, Ready, ready};
-use std::hint::black_box;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::{Ready, ready};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response, StatusCode};
-use pin_project_lite::pin_project;
 use tower::retry::{Policy, Retry};
-use tower::{BoxError, Layer, Service};
+use tower::Layer;
 use tower_http::set_header::SetRequestHeaderLayer;
 
 use super::Contender;
 use crate::client::{Body, Call, Inner, Sending};
 use crate::issuer::{Issuer, Terms};
+use crate::look_for_401::LookFor401;
 
 pub struct StaticHeader(SetRequestHeaderLayer<HeaderValue>);
 
@@ -52,60 +49,6 @@ impl Contender for WithLook {
     fn over<S: Inner>(&self, inner: S) -> impl Call + use<S> {
         Sending(LookFor401(self.0.0.layer(inner)))
     }
-}
-
-#[derive(Clone)]
-struct LookFor401<S>(S);
-
-impl<S, B> Service<Request<B>> for LookFor401<S>
-where
-    S: Service<Request<B>, Response = Response<()>, Error: Into<BoxError>>,
-{
-    type Response = Response<()>;
-    type Error = BoxError;
-    type Future = Looking<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        Looking {
-            answer: self.0.call(request),
-            sent_with: 1,
-        }
-    }
-}
-
-pin_project! {
-    struct Looking<F> {
-        #[pin]
-        answer: F,
-        // Which token was sent, that it may be rejected.
-        sent_with: u64,
-    }
-}
-
-impl<F, E> Future for Looking<F>
-where
-    F: Future<Output = Result<Response<()>, E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<Response<()>, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = std::task::ready!(this.answer.poll(cx)).map_err(Into::into)?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            refused(*this.sent_with);
-        }
-        Poll::Ready(Ok(response))
-    }
-}
-
-#[cold]
-fn refused(sent_with: u64) {
-    black_box(sent_with);
 }
 
 pub struct WithRetry(StaticHeader);

@@ -4,8 +4,6 @@
 //! in turns of a thousand each. All contenders have their turns in one round, and what counts is
 //! the median of many rounds, so that a noisy spell of the machine is one of all.
 
-use std::hint::spin_loop;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::runtime::{Builder, Handle};
@@ -15,6 +13,7 @@ use super::{Effort, figure, median};
 use crate::client::Call;
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, Terms};
+use crate::meeting::Meeting;
 use crate::report::{Cell, Column, Part};
 
 pub fn ask(effort: Effort) -> Vec<Column> {
@@ -117,27 +116,4 @@ fn time(handle: &Handle, meeting: &Meeting, call: &mut impl Call) -> f64 {
         }
     }));
     start.elapsed().as_secs_f64() * 1e9 / f64::from(TURN)
-}
-
-/// Where threads wait for each other. They spin, for a thread that has to be woken comes too late to
-/// meet anybody in a turn that takes a tenth of a millisecond.
-struct Meeting {
-    threads: usize,
-    arrived: AtomicUsize,
-}
-
-impl Meeting {
-    fn of(threads: usize) -> Self {
-        let arrived = AtomicUsize::new(0);
-        Self { threads, arrived }
-    }
-
-    fn wait(&self) {
-        let mine = self.arrived.fetch_add(1, Ordering::AcqRel);
-        // Nobody comes to the next meeting before this one is over.
-        let all = (mine / self.threads + 1) * self.threads;
-        while self.arrived.load(Ordering::Acquire) < all {
-            spin_loop();
-        }
-    }
 }
