@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream};
 use http::Uri;
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
-use tonic::transport::Channel;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::ServiceBuilder;
@@ -14,7 +14,6 @@ use tower_auth::{Auth, AuthLayer};
 use crate::free_port::free_port;
 use crate::grpc_servers::{By, GrpcServer};
 use crate::nginx::Nginx;
-use crate::nginx_clients::http2_connector;
 use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, Servers};
 use crate::tls::Authority;
 
@@ -39,10 +38,15 @@ impl Scene {
         let url = servers.authorization.token_url();
         let source = ClientCredentials::new(url, CLIENT_ID, CLIENT_SECRET).unwrap();
         let endpoint = Channel::from_shared(origin.clone()).unwrap();
-        let channel = match authority {
-            Some(authority) => endpoint.connect_with_connector_lazy(http2_connector(authority)),
-            None => endpoint.connect_lazy(),
+        let endpoint = match authority {
+            Some(authority) => {
+                let root = Certificate::from_pem(authority.root());
+                let tls = ClientTlsConfig::new().ca_certificate(root);
+                endpoint.tls_config(tls).unwrap()
+            }
+            None => endpoint,
         };
+        let channel = endpoint.connect_lazy();
         let layer = AuthLayer::new(source.audience(AUDIENCE));
         Self {
             server,

@@ -35,15 +35,6 @@ pub(crate) fn of_hyper(
     Client::builder(TokioExecutor::new()).build(connector)
 }
 
-/// For a client that knows HTTP/2 alone.
-pub(crate) fn http2_connector(authority: &Authority) -> HttpsConnector<HttpConnector> {
-    HttpsConnectorBuilder::new()
-        .with_tls_config(config(authority))
-        .https_only()
-        .enable_http2()
-        .build()
-}
-
 fn config(authority: &Authority) -> ClientConfig {
     // Named, for a process may have several and then none by default.
     let provider = rustls::crypto::aws_lc_rs::default_provider();
