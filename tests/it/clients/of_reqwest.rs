@@ -1,11 +1,19 @@
 //! reqwest, with its own requests and bodies.
 
+use std::future::IntoFuture;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
 use futures_util::stream;
-use http::{Response, StatusCode, Version};
+use http::{HeaderMap, Response, StatusCode, Uri, Version};
 use http_body::Frame;
 use http_body_util::StreamBody;
+use reqwest::redirect::Policy;
+use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
-use tower_auth::{BoxError, NotReplayed};
+use tower_auth::{ApiKey, AuthLayer, BoxError, NotReplayed};
 use tower_service::Service;
 
 use super::{Api, Scene, chunks, large, small, streamed, whole};
@@ -199,6 +207,57 @@ async fn a_redirect_to_another_origin_is_followed_without_the_credential() {
             ("-", &b"hello"[..])
         );
     }
+}
+
+/// Which reqwest doesn't know as a credential. The policy is that of `docs::composing`.
+#[tokio::test]
+async fn a_key_in_a_header_of_its_own_stays_with_its_origin_under_a_policy_that_does() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let serve = async |moved: String| {
+        let seen = Arc::clone(&seen);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new()
+            .route("/near", get(|| async { Redirect::temporary("/things") }))
+            .route("/far", get(|| async move { Redirect::temporary(&moved) }))
+            .fallback(move |headers: HeaderMap, uri: Uri| async move {
+                let key = headers
+                    .get("x-api-key")
+                    .map(|key| key.to_str().unwrap().to_owned());
+                seen.lock()
+                    .unwrap()
+                    .push((address, uri.path().to_owned(), key));
+            });
+        tokio::spawn(axum::serve(listener, router).into_future());
+        address
+    };
+    let other = serve(String::new()).await;
+    let own = serve(format!("http://{other}/things")).await;
+    let within_its_origin = Policy::custom(|hop| {
+        let from = hop.previous().last().map(|url| url.origin());
+        match from == Some(hop.url().origin()) {
+            true => Policy::default().redirect(hop),
+            false => hop.stop(),
+        }
+    });
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(within_its_origin);
+    let key = ApiKey::new("k3y").header("x-api-key").unwrap();
+    let client = AuthLayer::new(key).layer(http.build().unwrap());
+    for (path, status) in [
+        ("near", StatusCode::OK),
+        ("far", StatusCode::TEMPORARY_REDIRECT),
+    ] {
+        let request = http1().get(format!("http://{own}/{path}")).build().unwrap();
+        let response = client.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status);
+    }
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    assert_eq!(
+        seen,
+        [(own, String::from("/things"), Some(String::from("k3y")))]
+    );
 }
 
 #[tokio::test]
