@@ -6,8 +6,8 @@ use std::future::{Ready, ready};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response, StatusCode};
-use tower::retry::{Policy, Retry};
 use tower::Layer;
+use tower::retry::{Policy, Retry};
 use tower_http::set_header::SetRequestHeaderLayer;
 
 use super::Contender;
