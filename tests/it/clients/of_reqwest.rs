@@ -234,7 +234,7 @@ async fn a_key_in_a_header_of_its_own_stays_with_its_origin_under_a_policy_that_
     let other = serve(String::new()).await;
     let own = serve(format!("http://{other}/things")).await;
     let within_its_origin = Policy::custom(|hop| {
-        let from = hop.previous().last().map(|url| url.origin());
+        let from = hop.previous().last().map(reqwest::Url::origin);
         match from == Some(hop.url().origin()) {
             true => Policy::default().redirect(hop),
             false => hop.stop(),
