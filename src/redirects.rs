@@ -87,7 +87,7 @@ impl Mark {
         let host = own.unwrap_or(host).as_bytes();
         let [start, factor] = *KEYS;
         let mix = |digest: u64, word: u64| {
-            // In lower case: of what stands in schemes and hosts, letters alone don't have this bit.
+            // In lower case. Of what stands in schemes and hosts, nothing else becomes the same by this bit.
             let word = word | 0x2020_2020_2020_2020;
             let wide = u128::from(digest ^ word) * u128::from(factor);
             (wide as u64) ^ ((wide >> 64) as u64)
