@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Builder;
-
-use super::{Effort, figure, median, milliseconds};
+use super::{Effort, figure, median, milliseconds, runtime};
 use crate::client::Call;
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, Terms};
@@ -54,11 +52,7 @@ impl Visitor for Bursts {
 
 /// Fetches, and milliseconds.
 fn burst<C: Contender>() -> (f64, f64) {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = runtime(2);
     let issuer = Issuer::new(Terms {
         takes: Duration::from_millis(50),
         ..Terms::DAY

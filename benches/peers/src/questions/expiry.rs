@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
-use tokio::runtime::Builder;
 use tower::{BoxError, Service};
 
-use super::{Effort, figure, milliseconds};
+use super::{Effort, figure, milliseconds, runtime};
 use crate::client::{Body, Call};
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, past_its_end};
@@ -59,11 +58,7 @@ struct Loads {
 impl Visitor for Loads {
     fn visit<C: Contender>(&mut self) {
         let lasts = self.lasts;
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
-        let runtime = runtime.expect("a runtime");
+        let runtime = runtime(2);
         let past = Arc::<AtomicU64>::default();
         let checking = Checking(Arc::clone(&past));
         let load = runtime.spawn(async move {

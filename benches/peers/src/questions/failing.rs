@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Builder;
-
-use super::{Effort, figure, milliseconds};
+use super::{Effort, figure, milliseconds, runtime};
 use crate::client::Call;
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, Terms};
@@ -45,11 +43,7 @@ impl Visitor for Failures {
         if !C::FETCHES {
             return;
         }
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
-        let runtime = runtime.expect("a runtime");
+        let runtime = runtime(2);
         let issuer = Issuer::new(Terms {
             takes: Duration::from_millis(10),
             fails: true,

@@ -6,10 +6,10 @@
 
 use std::time::Instant;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Handle;
 use tokio::task::unconstrained;
 
-use super::{Effort, figure, median};
+use super::{Effort, figure, median, runtime};
 use crate::client::Call;
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, Terms};
@@ -39,11 +39,7 @@ type Turn = Box<dyn FnMut(&Meeting) -> f64>;
 
 /// Nanoseconds a request for each, on so many threads with a clone each.
 pub fn side_by_side(threads: usize, rounds: usize) -> Vec<(&'static str, f64)> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = runtime(1);
     let mut racers = Racers(runtime.handle().clone(), Vec::new());
     all(&mut racers);
     let Racers(_, racers) = racers;

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use tokio::runtime::{Builder, Runtime};
+
 use crate::report::Column;
 
 pub mod allocations;
@@ -65,6 +67,15 @@ pub const ALL: [Question; 7] = [
         ask: expiry::ask,
     },
 ];
+
+/// With as many threads of its own.
+fn runtime(threads: usize) -> Runtime {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build();
+    runtime.expect("a runtime")
+}
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

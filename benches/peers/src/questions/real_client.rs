@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tower::{BoxError, Service};
 
-use super::{Effort, figure, median};
+use super::{Effort, figure, median, runtime};
 use crate::client::{Body, Call};
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, Terms};
@@ -28,11 +28,7 @@ use crate::report::{Cell, Column, Part};
 
 pub fn ask(effort: Effort) -> Vec<Column> {
     let rounds = effort.of(400, 5);
-    let server = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build();
-    let server = server.expect("a runtime");
+    let server = runtime(1);
     let to = server.block_on(listen());
     let client = Builder::new_current_thread().enable_all().build();
     let mut racers = Racers {
