@@ -67,7 +67,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Plain letters only: what one URL parser takes for part of a name may end it for another.
-fn is_label(label: &str) -> bool {
+pub(crate) fn is_label(label: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     !label.is_empty() && label.bytes().all(is_plain)
 }

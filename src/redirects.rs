@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use http::header::LOCATION;
 
 use crate::http::{AuthRequest, AuthResponse};
-use crate::origin::default_port;
+use crate::origin::{default_port, is_label};
 use crate::sync::ArcSwapOption;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,12 +27,11 @@ pub(crate) struct Redirects {
     led: ArcSwapOption<Led>,
 }
 
-/// Where the first request went, and most go: its authority as it was written, and its mark, which is dearer
-/// to make than to know.
+/// Where the first request went, and most go: as it was written, and its mark, which is dearer to make than
+/// to know.
 #[derive(Debug)]
 struct Home {
     scheme: Box<str>,
-    is_https: bool,
     authority: Box<str>,
     mark: Mark,
 }
@@ -141,7 +140,6 @@ impl Redirects {
         if let (Some(scheme), Some(authority)) = (request.scheme(), request.authority()) {
             let home = Home {
                 scheme: scheme.into(),
-                is_https: request.is_https(),
                 authority: authority.into(),
                 mark,
             };
@@ -171,13 +169,13 @@ impl Redirects {
             .answered_by()
             .map_or(from, |(scheme, host, port)| Mark::new(scheme, host, port));
         for location in response.headers().get_all(LOCATION) {
-            let target = Target::of(location.as_bytes());
-            if target.is_of(from) {
+            let lead = Lead::of(location.as_bytes()).beyond(from);
+            if lead == Lead::Within {
                 continue;
             }
             self.led.rcu(|led| {
                 let mut led = led.as_deref().cloned().unwrap_or_default();
-                led.note(&target, from);
+                led.note(&lead, from);
                 Some(Arc::new(led))
             });
             self.any.store(true, Ordering::Release);
@@ -188,9 +186,7 @@ impl Redirects {
 impl Home {
     #[inline]
     fn is_of(&self, request: &impl AuthRequest) -> bool {
-        self.is_https == request.is_https()
-            && request.authority() == Some(&*self.authority)
-            && (self.is_https || request.scheme() == Some(&*self.scheme))
+        request.scheme() == Some(&*self.scheme) && request.authority() == Some(&*self.authority)
     }
 }
 
@@ -200,13 +196,13 @@ impl Led {
         !is_in(&self.to) && (self.astray.is_empty() || is_in(&self.astray))
     }
 
-    fn note(&mut self, target: &Target, from: Mark) {
-        let marks = match target {
-            Target::Within => return,
-            Target::At(marks) => &marks[..],
-            Target::Unclear => return insert(&mut self.astray, from),
+    fn note(&mut self, lead: &Lead, from: Mark) {
+        let marks = match lead {
+            Lead::Within => return,
+            Lead::At(marks) => &marks[..],
+            Lead::Unclear => return insert(&mut self.astray, from),
         };
-        for mark in marks.iter().filter(|mark| **mark != from) {
+        for mark in marks {
             if self.to.len() < MOST {
                 insert(&mut self.to, *mark);
             } else {
@@ -234,7 +230,7 @@ impl Clone for Redirects {
 /// Where a `Location` leads, whoever reads it: clients read addresses that are oddly written in more
 /// than one way, so what isn't plain is unclear.
 #[derive(Debug, PartialEq, Eq)]
-enum Target {
+enum Lead {
     /// To the same origin, or to no server at all.
     Within,
     /// To this one; without a scheme of its own, by either.
@@ -242,16 +238,7 @@ enum Target {
     Unclear,
 }
 
-impl Target {
-    /// Whether it is the origin that redirects there, and no other.
-    fn is_of(&self, from: Mark) -> bool {
-        match self {
-            Self::Within => true,
-            Self::At(marks) => marks.iter().all(|mark| *mark == from),
-            Self::Unclear => false,
-        }
-    }
-
+impl Lead {
     fn of(location: &[u8]) -> Self {
         let Ok(text) = std::str::from_utf8(location) else {
             return Self::Unclear;
@@ -271,6 +258,19 @@ impl Target {
                 None => Self::Unclear,
             },
             _ => Self::Within,
+        }
+    }
+
+    /// What of it is another origin than the one that redirects there.
+    fn beyond(self, from: Mark) -> Self {
+        let Self::At(mut marks) = self else {
+            return self;
+        };
+        marks.retain(|mark| *mark != from);
+        if marks.is_empty() {
+            Self::Within
+        } else {
+            Self::At(marks)
         }
     }
 
@@ -305,8 +305,6 @@ fn is_plain_number(port: u16, authority: &str) -> bool {
 
 /// A name of plain letters, or an address in four numbers: nobody reads it as another.
 fn is_plain(host: &str) -> bool {
-    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_letter);
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or(name);
     // A last label that begins as a number does makes an address of it: `0x7f.1` is `127.0.0.1`.
@@ -320,10 +318,10 @@ fn is_plain(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Mark, Target};
+    use super::{Lead, Mark};
 
-    fn at(scheme: &str, host: &str, port: u16) -> Target {
-        Target::At(vec![Mark::new(scheme, host, Some(port))])
+    fn at(scheme: &str, host: &str, port: u16) -> Lead {
+        Lead::At(vec![Mark::new(scheme, host, Some(port))])
     }
 
     #[test]
@@ -340,11 +338,7 @@ mod tests {
             "app://b",
             "/?\\\\evil",
         ] {
-            assert_eq!(
-                Target::of(location.as_bytes()),
-                Target::Within,
-                "{location}"
-            );
+            assert_eq!(Lead::of(location.as_bytes()), Lead::Within, "{location}");
         }
     }
 
@@ -356,10 +350,10 @@ mod tests {
             "HTTPS://A.Example/x",
             "https://a.example:443?q",
         ] {
-            assert_eq!(Target::of(location.as_bytes()), secure, "{location}");
+            assert_eq!(Lead::of(location.as_bytes()), secure, "{location}");
         }
         assert_eq!(
-            Target::of(b"http://127.0.0.1:80/"),
+            Lead::of(b"http://127.0.0.1:80/"),
             at("http", "127.0.0.1", 80)
         );
         for other in [
@@ -368,14 +362,14 @@ mod tests {
             "https://b.example",
             "https://a.example.",
         ] {
-            assert_ne!(Target::of(other.as_bytes()), secure, "{other}");
+            assert_ne!(Lead::of(other.as_bytes()), secure, "{other}");
         }
     }
 
     #[test]
     fn without_a_scheme_it_is_by_either() {
         let either = ["https", "http"].map(|scheme| Mark::new(scheme, "a.example", None));
-        assert_eq!(Target::of(b"//a.example/x"), Target::At(either.to_vec()));
+        assert_eq!(Lead::of(b"//a.example/x"), Lead::At(either.to_vec()));
     }
 
     /// Each of these is another host to some reader of addresses.
@@ -402,12 +396,8 @@ mod tests {
             "https:///evil.example",
             "https://a_b.example\u{0}",
         ] {
-            assert_eq!(
-                Target::of(location.as_bytes()),
-                Target::Unclear,
-                "{location}"
-            );
+            assert_eq!(Lead::of(location.as_bytes()), Lead::Unclear, "{location}");
         }
-        assert_eq!(Target::of(b"/\xff"), Target::Unclear);
+        assert_eq!(Lead::of(b"/\xff"), Lead::Unclear);
     }
 }
