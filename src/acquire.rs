@@ -13,7 +13,7 @@ use crate::freshness::Held;
 use crate::keeper;
 use crate::shared::Shared;
 use crate::state::{Answer, Outcome, TakeOff};
-use crate::token::Token;
+use crate::token::issued_token::Token;
 
 /// What there is for one who asks.
 pub(crate) enum Lookup {

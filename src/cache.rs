@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::acquire::{Acquire, Lookup, Want, lookup};
-use crate::challenge::Challenge;
+use crate::challenge::www_authenticate::Challenge;
 use crate::clock::{Clock, Moment};
 use crate::closing::Closing;
 use crate::error::Error;
@@ -21,12 +21,12 @@ use crate::freshness::Held;
 use crate::hub::Hub;
 use crate::settings::TokenCacheBuilder;
 use crate::shared::{Shared, Task};
-use crate::source::{Reason, TokenSource};
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::{Reason, TokenSource};
 use crate::state::{Machine, Verdict};
 use crate::status::Status;
-#[cfg(feature = "fleet")]
-use crate::store_key::StoreKey;
-use crate::token::{Place, Token};
+use crate::token::issued_token::{Place, Token};
 
 /// One token, fetched once for everyone who needs it.
 ///

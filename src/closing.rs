@@ -11,7 +11,7 @@ use crate::error::{Error, Kind};
 use crate::flight::Flight;
 use crate::shared::Shared;
 use crate::state::{LeftBehind, Machine, Outcome};
-use crate::token::Token;
+use crate::token::issued_token::Token;
 
 /// What is left to do once the state says `Closed`.
 pub(crate) struct Closing {

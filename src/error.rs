@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::quota::{self, Quota};
-use crate::quote::quote;
+use crate::sanitize::quote;
 
 /// Any error of another crate, as Tower's own layers carry it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;

@@ -14,8 +14,8 @@ use crate::ledger::Dry;
 #[cfg(feature = "metrics")]
 use crate::quota::Quota;
 #[cfg(feature = "fleet")]
-use crate::quote::quote;
-use crate::source::Reason;
+use crate::sanitize::quote;
+use crate::source::token_source::Reason;
 
 /// The cache's name, on whatever is told of it.
 #[derive(Clone, Debug)]

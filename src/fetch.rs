@@ -17,7 +17,7 @@ use crate::freshness::{Fetched, FetchedBy};
 #[cfg(feature = "fleet")]
 use crate::member::Flying;
 use crate::shared::Shared;
-use crate::source::Reason;
+use crate::source::token_source::Reason;
 use crate::state::TakeOff;
 
 /// Between the attempts of one flight, while all who need the token wait: short at first, since a

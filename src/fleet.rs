@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Kind};
-use crate::source::DynTokenSource;
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::DynTokenSource;
 #[cfg(feature = "file")]
 use crate::store::FileStore;
 use crate::store::{DynTokenStore, Keyring, Sealing, TokenStore};
-use crate::store_key::StoreKey;
 
 /// What processes share their tokens by: a store, and the keys that tokens are sealed with.
 ///

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
-use crate::source::{DynTokenSource, Reason};
+use crate::source::token_source::{DynTokenSource, Reason};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::token::{Expiry, Token};
+use crate::token::issued_token::{Expiry, Token};
 
 /// From when a token is refreshed, and from when it isn't used any more.
 #[derive(Clone, Copy, Debug)]

@@ -26,9 +26,9 @@ use crate::error::{BoxError, Error};
 use crate::freshness::Held;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::{Policy, Prepared};
-use crate::present::Target;
 use crate::redirects::Mark;
 use crate::stamp::Handle;
+use crate::token::per_request::Target;
 
 pin_project! {
     /// The future of a response: what [`Auth`](crate::Auth) returns.

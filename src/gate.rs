@@ -46,7 +46,7 @@ impl Origin {
         })
     }
 
-    /// As a [`Target`](crate::present::Target) has it.
+    /// As a [`Target`](crate::token::per_request::Target) has it.
     #[cfg(feature = "cookies")]
     pub(crate) fn as_text(&self) -> String {
         crate::origin::text(&self.scheme, &self.host, Some(self.port))

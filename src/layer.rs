@@ -12,7 +12,7 @@ use crate::gate::{Gate, Origin};
 use crate::policy::Policy;
 use crate::refusal::Judge;
 use crate::service::Auth;
-use crate::source::TokenSource;
+use crate::source::token_source::TokenSource;
 
 /// Authenticates the requests of any HTTP client: attaches the token, keeps it fresh, and sends a
 /// refused request once more with a new one.

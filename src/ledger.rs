@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::Moment;
 use crate::quota::{MOST_BUCKETS, Quota};
-use crate::source::Reason;
+use crate::source::token_source::Reason;
 
 /// A bucket that is full again sooner than this is a limit of the rate, not of the number: it mends
 /// itself before a refresh could be put off for it.

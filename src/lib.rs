@@ -86,32 +86,23 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// Floor 0: the words.
+// Small words that every part uses.
 mod sync;
 
 mod backoff;
 mod clock;
-mod quote;
+mod sanitize;
 
 mod quota;
 
 mod error;
-mod present;
-mod secret_file;
-
-mod secret;
-mod token;
 
 mod challenge;
 mod flight;
 mod replay;
+mod token;
 
-mod step_up;
-
-#[cfg(feature = "fleet")]
-mod store_key;
-
-// Floor 1: where a token comes from, and where it is shared.
+// Where a token comes from, and where it is shared.
 mod source;
 
 #[cfg(feature = "fleet")]
@@ -178,17 +169,14 @@ pub mod oauth2;
 
 pub mod login;
 
-mod api_key;
-mod bearer;
-
 pub mod docs;
 
 #[cfg(feature = "reqwest-middleware")]
 pub use crate::reqwest_middleware::AuthMiddleware;
 pub use acquire::Acquire;
-pub use api_key::{ApiKey, ApiKeyRotation};
 pub use cache::TokenCache;
-pub use challenge::Challenge;
+pub use challenge::step_up::StepUpChallenge;
+pub use challenge::www_authenticate::Challenge;
 pub use clock::{Clock, Moment};
 pub use error::{BoxError, Error};
 #[cfg(feature = "fleet")]
@@ -202,23 +190,23 @@ pub use layer::AuthLayer;
 pub use quota::Quota;
 pub use refusal::NotReplayed;
 pub use replay::Replay;
-pub use secret::SecretSource;
 pub use service::Auth;
 pub use settings::TokenCacheBuilder;
-pub use source::{Reason, TokenSource};
+pub use source::api_key::{ApiKey, ApiKeyRotation};
+pub use source::secret_source::SecretSource;
+#[cfg(feature = "fleet")]
+pub use source::store_key::StoreKey;
+pub use source::token_source::{Reason, TokenSource};
 pub use status::{Phase, Status};
-pub use step_up::StepUpChallenge;
 #[cfg(feature = "file")]
 pub use store::FileStore;
 #[cfg(feature = "fleet")]
 pub use store::{Keyring, Lease, MemoryStore, TokenStore};
 #[cfg(feature = "redis")]
 pub use store::{RedisConnection, RedisStore};
-#[cfg(feature = "fleet")]
-pub use store_key::StoreKey;
 #[cfg(feature = "tenants")]
 pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, TenantsLayer};
-pub use token::{Place, Token};
+pub use token::issued_token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.
 #[cfg(all(doctest, feature = "reqwest", feature = "tenants"))]

@@ -26,9 +26,9 @@ use crate::error::{BoxError, Error};
 use crate::events::{Events, StoreOutcome};
 use crate::fleet::Fleet;
 use crate::freshness::{Fetched, FetchedBy, Freshness, Windows};
-use crate::source::{DynTokenSource, Reason};
+use crate::source::token_source::{DynTokenSource, Reason};
 use crate::store::{self, Lease, SavedToken, Unread};
-use crate::token::Token;
+use crate::token::issued_token::Token;
 
 /// How long one waits who waits for another process, between two looks: most tokens are issued within
 /// a second.

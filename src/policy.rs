@@ -6,9 +6,9 @@ use crate::cache::TokenCache;
 use crate::error::{Error, Kind};
 use crate::gate::Gate;
 use crate::http::AuthRequest;
-use crate::present::{Present, Presented, Target};
 use crate::refusal::{Judge, target};
-use crate::token::{Credential, Place};
+use crate::token::issued_token::{Credential, Place};
+use crate::token::per_request::{Present, Presented, Target};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::quote::quote;
+use crate::sanitize::quote;
 
 /// What is left in one bucket of a quota, as the token endpoint said with its last answer:
 /// [`Status::quotas`](crate::Status::quotas).

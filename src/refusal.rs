@@ -7,11 +7,11 @@ use std::sync::Arc;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 
+use crate::challenge::step_up::StepUpChallenge;
 use crate::error::Error;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::origin;
-use crate::present::Target;
-use crate::step_up::StepUpChallenge;
+use crate::token::per_request::Target;
 
 /// Why a refused request wasn't sent again. The layer leaves it in the extensions of the
 /// refusal, which the caller gets as the server sent it.

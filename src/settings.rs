@@ -12,7 +12,7 @@ use crate::fleet::Fleet;
 use crate::freshness::Windows;
 #[cfg(feature = "fleet")]
 use crate::member::Member;
-use crate::source::{DynTokenSource, TokenSource};
+use crate::source::token_source::{DynTokenSource, TokenSource};
 use crate::state::Limits;
 
 /// Settings of a [`TokenCache`](crate::TokenCache).

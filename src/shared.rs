@@ -12,10 +12,10 @@ use crate::events::Events;
 use crate::hub::Hub;
 #[cfg(feature = "fleet")]
 use crate::member::Member;
-use crate::source::DynTokenSource;
+use crate::source::token_source::DynTokenSource;
 use crate::state::{Limits, Machine};
 use crate::status::Status;
-use crate::token::Place;
+use crate::token::issued_token::Place;
 
 pub(crate) struct Shared {
     pub(crate) source: Box<dyn DynTokenSource>,

@@ -14,7 +14,7 @@ use http::header::HeaderValue;
 use crate::freshness::Held;
 use crate::http::AuthRequest;
 use crate::policy::{Policy, Prepared};
-use crate::token::{Credential, Token};
+use crate::token::issued_token::{Credential, Token};
 
 /// What a service clone knows of the token in use.
 #[derive(Debug, Default)]

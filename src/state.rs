@@ -28,7 +28,7 @@ use crate::ledger::{Dry, Ledger};
 #[cfg(feature = "metrics")]
 use crate::quota::Quota;
 use crate::setback::Setbacks;
-use crate::source::Reason;
+use crate::source::token_source::Reason;
 use crate::status::{InHand, Phase, Status};
 
 /// What one fetch comes to, for everyone who waited for it.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::quota::Quota;
-use crate::source::Reason;
+use crate::source::token_source::Reason;
 
 /// How the token of a [`TokenCache`](crate::TokenCache) stood at one moment:
 /// [`TokenCache::status`](crate::TokenCache::status) and

@@ -16,17 +16,17 @@ use tower_service::Service;
 
 use super::{Made, Refused, State, Step, Tried, release};
 use crate::acquire::Lookup;
-use crate::challenge::Challenge;
+use crate::challenge::step_up::StepUpChallenge;
+use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
 use crate::freshness::Held;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::Prepared;
-use crate::present::Lesson;
 use crate::refusal::{Judge, NotReplayed, is_from_elsewhere, target};
 use crate::stamp::Handle;
 use crate::state::{Outcome, Verdict};
-use crate::step_up::StepUpChallenge;
-use crate::token::Credential;
+use crate::token::issued_token::Credential;
+use crate::token::per_request::Lesson;
 
 impl<S, Req> Made<S, Req>
 where

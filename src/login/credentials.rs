@@ -10,9 +10,9 @@ use crate::error::{Error, Kind};
 use crate::oauth2::exchange::Question;
 use crate::oauth2::redact::Redactor;
 use crate::oauth2::url::EndpointUrl;
-use crate::secret::SecretSource;
+use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
-use crate::store_key::StoreKey;
+use crate::source::store_key::StoreKey;
 
 pub(super) struct Credentials {
     user: String,

@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Kind};
 use crate::origin;
 use crate::policy::too_many;
-use crate::present::{Lesson, Present, Presented, Target};
-use crate::token;
+use crate::token::issued_token::sensitive;
+use crate::token::per_request::{Lesson, Present, Presented, Target};
 
 /// What RFC 6265 §6.1 asks of every client at least, and what no server may exceed here: the bytes
 /// of a cookie with its attributes, and the cookies of a host.
@@ -164,7 +164,7 @@ impl Present for Jar {
         let mut header = Zeroizing::new(callers.join(&b"; "[..]));
         append(&mut header, ours.into_iter());
         drop(cookies);
-        let value = token::sensitive(header).ok_or_else(illegal)?;
+        let value = sensitive(header).ok_or_else(illegal)?;
         headers.try_insert(COOKIE, value).map_err(too_many)?;
         Ok(Presented::Done)
     }

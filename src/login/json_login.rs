@@ -17,11 +17,11 @@ use crate::oauth2::redact::Redactor;
 use crate::oauth2::reply::{ASSUMED_LIFETIME, TokenReply};
 use crate::oauth2::transport::{DynTransport, Transport};
 use crate::oauth2::url::EndpointUrl;
-use crate::secret::SecretSource;
-use crate::source::{Reason, TokenSource};
+use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
-use crate::store_key::StoreKey;
-use crate::token::Token;
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
 
 /// Gets tokens from an API's own login: a POST of `{"email": …, "password": …}` brings
 /// `{"access_token": …, "refresh_token": …, "token_type": …, "expires_in": …}`, and a POST of

@@ -21,9 +21,9 @@ use crate::oauth2::transport::{DynTransport, Transport};
 use crate::oauth2::url::EndpointUrl;
 use crate::origin;
 use crate::refusal::target;
-use crate::secret::SecretSource;
-use crate::source::{Reason, TokenSource};
-use crate::token::{Credential, Place, Token};
+use crate::source::secret_source::SecretSource;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::{Credential, Place, Token};
 
 /// Gets session cookies from an API's own login: a POST of `{"email": …, "password": …}` is answered
 /// with `Set-Cookie`, and each request has the `Cookie` that RFC 6265 says, beside the caller's own

@@ -8,18 +8,18 @@ use std::time::Duration;
 use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::authorization_request::{AuthorizationRequest, Issuer};
-use super::authorization_response::AuthorizationResponse;
-use super::client::Client;
-use super::discovery::Role;
-use super::extra::Extra;
-use super::login::Login;
-use super::params::Params;
-use super::refresh_store::RefreshTokenStore;
-use super::refresh_token::RefreshToken;
-use super::scope;
-use super::url::EndpointUrl;
 use crate::error::{Error, Kind};
+use crate::oauth2::authorization_request::{AuthorizationRequest, Issuer};
+use crate::oauth2::authorization_response::AuthorizationResponse;
+use crate::oauth2::client::Client;
+use crate::oauth2::discovery::Role;
+use crate::oauth2::extra::Extra;
+use crate::oauth2::login::Login;
+use crate::oauth2::params::Params;
+use crate::oauth2::refresh_store::RefreshTokenStore;
+use crate::oauth2::refresh_token::RefreshToken;
+use crate::oauth2::scope;
+use crate::oauth2::url::EndpointUrl;
 
 /// Names that [`AuthorizationCode::param`] leaves to whoever sets them.
 const RESERVED: [(&str, &str); 15] = [

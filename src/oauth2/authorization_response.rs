@@ -4,9 +4,9 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::authorization_request::Issuer;
-use super::redact::Redactor;
 use crate::error::{Error, Kind, Reply};
+use crate::oauth2::authorization_request::Issuer;
+use crate::oauth2::redact::Redactor;
 
 /// The answer to an [`AuthorizationRequest`](super::AuthorizationRequest): a code that tokens are
 /// issued for, found to be meant for this request and no other.

@@ -6,30 +6,30 @@ use std::time::Duration;
 #[cfg(feature = "fleet")]
 use secrecy::SecretString;
 
-use super::client_auth::ClientAuth;
-#[cfg(feature = "dpop")]
-use super::dpop::Dpop;
-#[cfg(feature = "dpop")]
-use super::dpop_key::DpopKey;
-use super::endpoint::TokenEndpoint;
-use super::params::Format;
-#[cfg(feature = "fleet")]
-use super::params::Params;
-#[cfg(feature = "jwt")]
-use super::signed_jwt::SignedJwt;
-#[cfg(feature = "jwt")]
-use super::signing_key::SigningKey;
-use super::transport::{DynTransport, Transport};
-use super::url::EndpointUrl;
 use crate::error::Error;
 #[cfg(feature = "jwt")]
 use crate::error::Kind;
-use crate::secret::SecretSource;
+use crate::oauth2::client_auth::ClientAuth;
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop::Dpop;
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop_key::DpopKey;
+use crate::oauth2::endpoint::TokenEndpoint;
+use crate::oauth2::params::Format;
 #[cfg(feature = "fleet")]
-use crate::source::unbound;
+use crate::oauth2::params::Params;
+#[cfg(feature = "jwt")]
+use crate::oauth2::signed_jwt::SignedJwt;
+#[cfg(feature = "jwt")]
+use crate::oauth2::signing_key::SigningKey;
+use crate::oauth2::transport::{DynTransport, Transport};
+use crate::oauth2::url::EndpointUrl;
+use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
-use crate::store_key::StoreKey;
-use crate::token::Token;
+use crate::source::store_key::StoreKey;
+#[cfg(feature = "fleet")]
+use crate::source::token_source::unbound;
+use crate::token::issued_token::Token;
 
 /// A client registered at an authorization server (RFC 6749 §2): where it asks for tokens, as whom,
 /// and how.

@@ -10,10 +10,10 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::params::Params;
 use crate::error::{Error, Kind};
-use crate::secret::SecretSource;
-use crate::token::sensitive;
+use crate::oauth2::params::Params;
+use crate::source::secret_source::SecretSource;
+use crate::token::issued_token::sensitive;
 
 /// Who the client is, and where in the request it says so.
 #[derive(Clone)]

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::client::Client;
-use super::extra::Extra;
-use super::params::Params;
-use super::reply::ASSUMED_LIFETIME;
-use super::scope;
-use super::transport::Transport;
-use super::url::EndpointUrl;
 use crate::error::Error;
-use crate::secret::SecretSource;
-use crate::source::{Reason, TokenSource};
+use crate::oauth2::client::Client;
+use crate::oauth2::extra::Extra;
+use crate::oauth2::params::Params;
+use crate::oauth2::reply::ASSUMED_LIFETIME;
+use crate::oauth2::scope;
+use crate::oauth2::transport::Transport;
+use crate::oauth2::url::EndpointUrl;
+use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
-use crate::store_key::StoreKey;
-use crate::token::Token;
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
 
 /// Names that [`ClientCredentials::param`] leaves to the method that sets them.
 const RESERVED: [(&str, &str); 4] = [

@@ -8,17 +8,17 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until};
 
-use super::client::Client;
-use super::device_prompt::{DevicePrompt, LONGEST_INTERVAL};
-use super::discovery::Role;
-use super::extra::Extra;
-use super::login::Login;
-use super::params::Params;
-use super::refresh_store::RefreshTokenStore;
-use super::refresh_token::RefreshToken;
-use super::scope;
-use super::url::EndpointUrl;
 use crate::error::{Error, Kind};
+use crate::oauth2::client::Client;
+use crate::oauth2::device_prompt::{DevicePrompt, LONGEST_INTERVAL};
+use crate::oauth2::discovery::Role;
+use crate::oauth2::extra::Extra;
+use crate::oauth2::login::Login;
+use crate::oauth2::params::Params;
+use crate::oauth2::refresh_store::RefreshTokenStore;
+use crate::oauth2::refresh_token::RefreshToken;
+use crate::oauth2::scope;
+use crate::oauth2::url::EndpointUrl;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 

@@ -7,12 +7,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::members::{self, Member};
-use super::redact::Redactor;
-use super::reply::{Answer, seconds};
-use super::url::EndpointUrl;
 use crate::error::{Error, Kind, Reply};
-use crate::quote::clean;
+use crate::oauth2::members::{self, Member};
+use crate::oauth2::redact::Redactor;
+use crate::oauth2::reply::{Answer, seconds};
+use crate::oauth2::url::EndpointUrl;
+use crate::sanitize::clean;
 
 /// What is waited between two polls if the server doesn't say it (RFC 8628 §3.2).
 const INTERVAL: Duration = Duration::from_secs(5);

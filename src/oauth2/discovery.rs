@@ -7,11 +7,11 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::Scheme;
 
-use super::document::Document;
-use super::kept::Kept;
-use super::transport::DynTransport;
-use super::url;
 use crate::error::{Error, Kind};
+use crate::oauth2::document::Document;
+use crate::oauth2::kept::Kept;
+use crate::oauth2::transport::DynTransport;
+use crate::oauth2::url;
 
 /// An authorization server by its name (RFC 8414 §2). Clones share what is known of it.
 #[derive(Clone)]

@@ -8,11 +8,11 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use serde_json::{Map, Value};
 
-use super::exchange::{REPLY_LIMIT, Unread, read};
-use super::reply::unusable;
-use super::retry_after;
-use super::transport::DynTransport;
 use crate::error::{Error, Kind, Reply};
+use crate::oauth2::exchange::{REPLY_LIMIT, Unread, read};
+use crate::oauth2::reply::unusable;
+use crate::oauth2::retry_after;
+use crate::oauth2::transport::DynTransport;
 
 /// How long a document is good about which the server says nothing.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);

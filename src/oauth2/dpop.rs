@@ -9,14 +9,14 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::dpop_key::{DpopKey, Occasion, hash};
-use super::exchange::PROOF;
-use crate::challenge::Challenge;
+use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
+use crate::oauth2::dpop_key::{DpopKey, Occasion, hash};
+use crate::oauth2::exchange::PROOF;
 use crate::origin;
 use crate::policy::too_many;
-use crate::present::{Lesson, Present, Presented, Target};
-use crate::token::{Place, Token, prepare};
+use crate::token::issued_token::{Place, Token, prepare};
+use crate::token::per_request::{Lesson, Present, Presented, Target};
 
 /// Names a nonce that a server wants in the next proof (§8).
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");

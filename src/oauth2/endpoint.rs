@@ -2,17 +2,17 @@
 
 use http::HeaderValue;
 
-use super::client_auth::{ClientAuth, Identity};
-use super::discovery::Role;
-#[cfg(feature = "dpop")]
-use super::dpop::Dpop;
-use super::exchange::{Exchange, Question};
-use super::params::{Format, Params};
-use super::redact::Redactor;
-use super::reply::{Answer, TokenReply, TokenType};
-use super::transport::DynTransport;
-use super::url::{EndpointUrl, Place};
 use crate::error::{Error, Kind};
+use crate::oauth2::client_auth::{ClientAuth, Identity};
+use crate::oauth2::discovery::Role;
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop::Dpop;
+use crate::oauth2::exchange::{Exchange, Question};
+use crate::oauth2::params::{Format, Params};
+use crate::oauth2::redact::Redactor;
+use crate::oauth2::reply::{Answer, TokenReply, TokenType};
+use crate::oauth2::transport::DynTransport;
+use crate::oauth2::url::{EndpointUrl, Place};
 
 /// Where tokens are issued, and as whom they're asked for.
 #[derive(Clone, Debug)]

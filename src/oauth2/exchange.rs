@@ -11,14 +11,14 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use zeroize::{Zeroize, Zeroizing};
 
-#[cfg(feature = "authorization-code")]
-use super::discovery::Metadata;
-use super::discovery::Role;
-use super::redact::Redactor;
-use super::reply::{Answer, unusable};
-use super::transport::{DynTransport, Reply};
-use super::url::{EndpointUrl, Place};
 use crate::error::{BoxError, Error, Kind};
+#[cfg(feature = "authorization-code")]
+use crate::oauth2::discovery::Metadata;
+use crate::oauth2::discovery::Role;
+use crate::oauth2::redact::Redactor;
+use crate::oauth2::reply::{Answer, unusable};
+use crate::oauth2::transport::{DynTransport, Reply};
+use crate::oauth2::url::{EndpointUrl, Place};
 
 /// The most of an answer that is read. Tokens travel in headers, which servers cap at 8 to 16 KiB,
 /// so a token, a refresh token and an ID token fit several times over.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::params::Params;
 use crate::error::{Error, Kind};
+use crate::oauth2::params::Params;
 
 /// Names and values; a value may be a secret, for what a server wants on top may be one.
 #[derive(Default)]

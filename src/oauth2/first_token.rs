@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::token::{Expiry, Token};
+use crate::token::issued_token::{Expiry, Token};
 
 /// A token, and when it was asked for. That was before the token was issued, while whoever fetches
 /// it may come much later.

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD_INDIFFERENT;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::key_pair::{KeyPair, Padding};
-use super::members::wipe;
+use crate::oauth2::key_pair::{KeyPair, Padding};
+use crate::oauth2::members::wipe;
 
 /// The key, and its `kid`.
 pub(crate) fn read(text: &str) -> Result<(KeyPair, Option<String>), String> {

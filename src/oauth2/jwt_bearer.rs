@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::client::Client;
-use super::extra::Extra;
-use super::params::Params;
-use super::reply::{ASSUMED_LIFETIME, TokenReply};
-use super::scope;
 use crate::error::Error;
-use crate::secret::SecretSource;
-use crate::source::{Reason, TokenSource};
-use crate::token::Token;
+use crate::oauth2::client::Client;
+use crate::oauth2::extra::Extra;
+use crate::oauth2::params::Params;
+use crate::oauth2::reply::{ASSUMED_LIFETIME, TokenReply};
+use crate::oauth2::scope;
+use crate::source::secret_source::SecretSource;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 

@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::Client;
-use super::first_token::{Asked, FirstToken};
-use super::params::Params;
-use super::refresh_store::DynRefreshTokenStore;
-use super::refresh_token::RefreshToken;
-use super::reply::ASSUMED_LIFETIME;
 use crate::error::{Error, Kind};
+use crate::oauth2::client::Client;
+use crate::oauth2::first_token::{Asked, FirstToken};
+use crate::oauth2::params::Params;
+use crate::oauth2::refresh_store::DynRefreshTokenStore;
+use crate::oauth2::refresh_token::RefreshToken;
+use crate::oauth2::reply::ASSUMED_LIFETIME;
 
 /// What the grants have in common that a person takes part in.
 pub(crate) struct Login {

@@ -51,7 +51,6 @@ mod extra;
 mod first_token;
 #[cfg(feature = "jwt")]
 mod jwk;
-pub(crate) mod jwt;
 mod jwt_bearer;
 mod kept;
 #[cfg(feature = "jwt")]

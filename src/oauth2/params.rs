@@ -5,7 +5,7 @@ use serde::ser::{SerializeMap, Serializer};
 use zeroize::Zeroizing;
 
 #[cfg(feature = "fleet")]
-use crate::store_key::StoreKey;
+use crate::source::store_key::StoreKey;
 
 /// Borrowed name-value pairs, in the order they're sent.
 #[derive(Clone, Default)]

@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::exchange::{TIMEOUT, within};
-use super::kept::Kept;
-use super::resource_metadata::{Hint, Resource};
-use super::transport::{DynTransport, Transport};
-use super::url::EndpointUrl;
-use crate::challenge::Challenge;
+use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
-use crate::source::{DynTokenSource, Reason, TokenSource};
+use crate::oauth2::exchange::{TIMEOUT, within};
+use crate::oauth2::kept::Kept;
+use crate::oauth2::resource_metadata::{Hint, Resource};
+use crate::oauth2::transport::{DynTransport, Transport};
+use crate::oauth2::url::EndpointUrl;
+use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use crate::token::Token;
+use crate::token::issued_token::Token;
 
 /// Gets tokens from whichever authorization server an API names in its metadata (RFC 9728), as the
 /// servers of the Model Context Protocol do; as long as it is one that you allow.

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 
-use super::redact::Redactor;
+use crate::oauth2::redact::Redactor;
 use crate::quota::{MOST_BUCKETS, Quota};
-use crate::quote::clean;
+use crate::sanitize::clean;
 
 /// Auth0's: `b=per_hour;q=10;r=7;t=3540`, one or several, by whose quota it is.
 const AUTH0: [(&str, &str); 2] = [

@@ -4,7 +4,7 @@ use http::{HeaderMap, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use crate::quote::clean;
+use crate::sanitize::clean;
 
 /// Shorter texts are no secret, and hiding them would riddle what the server said with holes.
 const SHORTEST: usize = 4;

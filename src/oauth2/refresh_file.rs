@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::refresh_store::RefreshTokenStore;
 use crate::error::BoxError;
-use crate::secret_file::{self, at, mode_of, off_the_runtime};
+use crate::oauth2::refresh_store::RefreshTokenStore;
+use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 
 /// Keeps a refresh token in a file that only its owner may read (mode 0600), for command lines and
 /// services on one machine.

@@ -7,16 +7,16 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::client::Client;
-use super::extra::Extra;
-use super::first_token::FirstToken;
-use super::params::Params;
-use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
-use super::reply::{ASSUMED_LIFETIME, TokenReply};
-use super::scope;
 use crate::error::{BoxError, Error, Kind};
-use crate::source::{Reason, TokenSource};
-use crate::token::Token;
+use crate::oauth2::client::Client;
+use crate::oauth2::extra::Extra;
+use crate::oauth2::first_token::FirstToken;
+use crate::oauth2::params::Params;
+use crate::oauth2::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
+use crate::oauth2::reply::{ASSUMED_LIFETIME, TokenReply};
+use crate::oauth2::scope;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
 
 /// Names that [`RefreshToken::param`] leaves to whoever sets them.
 const RESERVED: [(&str, &str); 3] = [

@@ -9,17 +9,17 @@ use http::{HeaderMap, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-#[cfg(feature = "dpop")]
-use super::dpop::{Dpop, USE_NONCE};
-use super::jwt;
-use super::members::{self, Malformed, Member, Members};
-use super::places::Places;
-use super::quota_headers;
-use super::redact::Redactor;
-use super::retry_after;
 use crate::error::{Error, Kind, Reply};
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop::{Dpop, USE_NONCE};
+use crate::oauth2::members::{self, Malformed, Member, Members};
+use crate::oauth2::places::Places;
+use crate::oauth2::quota_headers;
+use crate::oauth2::redact::Redactor;
+use crate::oauth2::retry_after;
 use crate::quota::Quota;
-use crate::token::{Expiry, Token};
+use crate::token::issued_token::{Expiry, Token};
+use crate::token::jwt;
 
 /// What is assumed of a token when neither the server nor the token itself says how long it
 /// lasts: the lifetime in RFC 6749's own examples (§5.1), and what most servers issue.

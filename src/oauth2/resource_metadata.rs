@@ -7,15 +7,15 @@ use std::time::{Duration, SystemTime};
 use http::Uri;
 use serde_json::Value;
 
-use super::document::{Document, question};
-use super::retry_after;
-use super::scope;
-use super::transport::DynTransport;
-use super::url;
-use crate::challenge::Challenge;
+use crate::challenge::www_authenticate::Challenge;
 use crate::error::{BoxError, Error, Kind, Reply};
 use crate::gate::Origin;
-use crate::quote::quote;
+use crate::oauth2::document::{Document, question};
+use crate::oauth2::retry_after;
+use crate::oauth2::scope;
+use crate::oauth2::transport::DynTransport;
+use crate::oauth2::url;
+use crate::sanitize::quote;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scope;
-use crate::challenge::Challenge;
+use crate::challenge::step_up::StepUpChallenge;
+use crate::challenge::www_authenticate::Challenge;
 use crate::error::Error;
-use crate::source::{DynTokenSource, Reason, TokenSource};
-use crate::step_up::StepUpChallenge;
-use crate::token::Token;
+use crate::oauth2::scope;
+use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
+use crate::token::issued_token::Token;
 
 /// Asks for more as servers want more: starts with little scope, and adds what an
 /// `insufficient_scope` (RFC 6750 §3.1) names, or logs in as an

@@ -6,17 +6,17 @@ use std::time::Duration;
 use http::StatusCode;
 use secrecy::SecretString;
 
-use super::client::Client;
-use super::extra::Extra;
-use super::members::Member;
-use super::params::Params;
-use super::reply::{ASSUMED_LIFETIME, REPLY, TokenReply, unusable};
-use super::scope;
 use crate::error::Error;
-use crate::source::{DynTokenSource, Reason, TokenSource};
+use crate::oauth2::client::Client;
+use crate::oauth2::extra::Extra;
+use crate::oauth2::members::Member;
+use crate::oauth2::params::Params;
+use crate::oauth2::reply::{ASSUMED_LIFETIME, REPLY, TokenReply, unusable};
+use crate::oauth2::scope;
 #[cfg(feature = "fleet")]
-use crate::store_key::StoreKey;
-use crate::token::Token;
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
+use crate::token::issued_token::Token;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 

@@ -6,12 +6,12 @@ use std::fmt;
 use http::Uri;
 use http::uri::Scheme;
 
-use super::discovery::Issuer;
 use crate::error::{Error, Kind};
+use crate::oauth2::discovery::Issuer;
 use crate::origin::is_secure;
-use crate::quote::quote;
+use crate::sanitize::quote;
 #[cfg(feature = "fleet")]
-use crate::store_key::StoreKey;
+use crate::source::store_key::StoreKey;
 
 /// The address of a protocol endpoint (RFC 6749 §3), found fit to send a secret to.
 ///

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{LIMIT, Lease, TokenStore, check_length};
 use crate::error::BoxError;
-use crate::secret_file::{self, at, mode_of, off_the_runtime};
+use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 
 /// Shares tokens between the processes of one user on one machine: command lines, jobs of a timer.
 ///

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::quota::Quota;
-use crate::source::DynTokenSource;
-use crate::token::{Expiry, Form, Token};
+use crate::source::token_source::DynTokenSource;
+use crate::token::issued_token::{Expiry, Form, Token};
 
 /// Longer than any token that fits in a header, several times over.
 const LONGEST: usize = 64 * 1024;

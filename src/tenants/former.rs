@@ -113,7 +113,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::Token;
+    use crate::token::issued_token::Token;
 
     fn cache() -> TokenCache {
         TokenCache::new(|_| async { Token::bearer("secret") })

@@ -21,7 +21,7 @@ use crate::freshness::{Fetched, FetchedBy, Held, Windows};
 use crate::hub::Hub;
 use crate::state::{Answer, Limits, Machine, Outcome, TakeOff, Verdict};
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
-use crate::token::Token;
+use crate::token::issued_token::Token;
 
 pub(crate) const ALL: &[Scenario] = crate::scenarios![
     two_who_ask_at_once_share_one_flight,

@@ -31,22 +31,22 @@ mod flight_races;
 mod hub_races;
 
 // Under test: what `hub` stands on. The scenarios use a part of it.
+#[allow(dead_code)]
 #[path = "../../../src/backoff.rs"]
 mod backoff;
-#[allow(dead_code)]
-#[path = "../../../src/challenge.rs"]
-mod challenge;
 #[allow(dead_code)]
 #[path = "../../../src/clock.rs"]
 mod clock;
 #[allow(dead_code)]
 #[path = "../../../src/error.rs"]
 mod error;
+#[allow(dead_code)]
 #[path = "../../../src/flight.rs"]
 mod flight;
 #[allow(dead_code)]
 #[path = "../../../src/freshness.rs"]
 mod freshness;
+#[allow(dead_code)]
 #[path = "../../../src/hub.rs"]
 mod hub;
 #[allow(dead_code)]
@@ -56,29 +56,39 @@ mod latch;
 #[path = "../../../src/ledger.rs"]
 mod ledger;
 #[allow(dead_code)]
-#[path = "../../../src/present.rs"]
-mod present;
-#[allow(dead_code)]
 #[path = "../../../src/quota.rs"]
 mod quota;
 #[allow(dead_code)]
-#[path = "../../../src/quote.rs"]
-mod quote;
+#[path = "../../../src/sanitize.rs"]
+mod sanitize;
 #[allow(dead_code)]
 #[path = "../../../src/setback.rs"]
 mod setback;
-#[allow(dead_code)]
-#[path = "../../../src/source.rs"]
-mod source;
 #[allow(dead_code)]
 #[path = "../../../src/state.rs"]
 mod state;
 #[allow(dead_code)]
 #[path = "../../../src/status.rs"]
 mod status;
+
 #[allow(dead_code)]
-#[path = "../../../src/token.rs"]
-mod token;
+#[path = "../../../src/challenge"]
+mod challenge {
+    pub(crate) mod www_authenticate;
+}
+
+#[allow(dead_code)]
+#[path = "../../../src/source"]
+mod source {
+    pub(crate) mod token_source;
+}
+
+#[allow(dead_code)]
+#[path = "../../../src/token"]
+mod token {
+    pub(crate) mod issued_token;
+    pub(crate) mod per_request;
+}
 
 /// A name, which is the sentence that it proves, and what runs it.
 type Scenario = (&'static str, fn());

@@ -2,12 +2,12 @@
 
 use secrecy::ExposeSecret;
 
-use crate::api_key::REREAD_EVERY;
 use crate::error::Error;
-use crate::oauth2::jwt;
-use crate::secret::SecretSource;
-use crate::source::{Reason, TokenSource};
-use crate::token::Token;
+use crate::source::api_key::REREAD_EVERY;
+use crate::source::secret_source::SecretSource;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
+use crate::token::jwt;
 
 /// A [bearer token](Token::bearer) that is read for each fetch: one that an agent rotates in a file
 /// (a Kubernetes service account token), or a person has put in a variable.

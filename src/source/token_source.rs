@@ -9,15 +9,15 @@ use http::header::AUTHORIZATION;
 #[cfg(feature = "fleet")]
 use secrecy::SecretString;
 
-use crate::challenge::Challenge;
+use crate::challenge::www_authenticate::Challenge;
 use crate::error::Error;
 #[cfg(feature = "fleet")]
 use crate::error::Kind;
 #[cfg(feature = "fleet")]
-use crate::quote::quote;
+use crate::sanitize::quote;
 #[cfg(feature = "fleet")]
-use crate::store_key::StoreKey;
-use crate::token::{Place, Token};
+use crate::source::store_key::StoreKey;
+use crate::token::issued_token::{Place, Token};
 
 /// Asks for a new token.
 ///

@@ -11,8 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
-use crate::present::Present;
 use crate::quota::{self, Quota};
+use crate::token::per_request::Present;
 
 /// An issued credential: the secret in the header value it travels in, its expiry and scope.
 ///

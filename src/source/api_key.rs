@@ -8,9 +8,9 @@ use http::header::HeaderName;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{Error, Kind};
-use crate::secret::SecretSource;
-use crate::source::{Reason, TokenSource};
-use crate::token::{Place, Token};
+use crate::source::secret_source::SecretSource;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::{Place, Token};
 
 /// An API key: in a header, or in the query.
 ///
