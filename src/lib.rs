@@ -106,7 +106,7 @@ mod token;
 mod source;
 
 #[cfg(feature = "fleet")]
-mod store;
+mod fleet;
 
 // Floor 2: the state machine, the lock around it, and what runs on tasks.
 mod freshness;
@@ -121,8 +121,6 @@ mod hub;
 
 mod events;
 
-#[cfg(feature = "fleet")]
-mod fleet;
 #[cfg(feature = "fleet")]
 mod member;
 
@@ -180,7 +178,19 @@ pub use challenge::www_authenticate::Challenge;
 pub use clock::{Clock, Moment};
 pub use error::{BoxError, Error};
 #[cfg(feature = "fleet")]
-pub use fleet::Fleet;
+pub use fleet::keyring::Keyring;
+#[cfg(feature = "fleet")]
+pub use fleet::sharing::Fleet;
+#[cfg(feature = "file")]
+pub use fleet::store::file::FileStore;
+#[cfg(feature = "fleet")]
+pub use fleet::store::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use fleet::store::redis::RedisStore;
+#[cfg(feature = "redis")]
+pub use fleet::store::redis_connection::RedisConnection;
+#[cfg(feature = "fleet")]
+pub use fleet::store::token_store::{Lease, TokenStore};
 pub use future::ResponseFuture;
 pub use gate::Origin;
 #[cfg(feature = "reqwest")]
@@ -198,12 +208,6 @@ pub use source::secret_source::SecretSource;
 pub use source::store_key::StoreKey;
 pub use source::token_source::{Reason, TokenSource};
 pub use status::{Phase, Status};
-#[cfg(feature = "file")]
-pub use store::FileStore;
-#[cfg(feature = "fleet")]
-pub use store::{Keyring, Lease, MemoryStore, TokenStore};
-#[cfg(feature = "redis")]
-pub use store::{RedisConnection, RedisStore};
 #[cfg(feature = "tenants")]
 pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, TenantsLayer};
 pub use token::issued_token::{Place, Token};

@@ -24,10 +24,11 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{BoxError, Error};
 use crate::events::{Events, StoreOutcome};
-use crate::fleet::Fleet;
+use crate::fleet::codec::{self, SavedToken, Unread};
+use crate::fleet::sharing::Fleet;
+use crate::fleet::store::token_store::Lease;
 use crate::freshness::{Fetched, FetchedBy, Freshness, Windows};
 use crate::source::token_source::{DynTokenSource, Reason};
-use crate::store::{self, Lease, SavedToken, Unread};
 use crate::token::issued_token::Token;
 
 /// How long one waits who waits for another process, between two looks: most tokens are issued within
@@ -184,7 +185,7 @@ impl Member {
             Ok(opened) => opened,
             Err(unopened) => return ignored(unopened.as_str(), None),
         };
-        match store::read(&opened, flying.source) {
+        match codec::read(&opened, flying.source) {
             Ok(saved) => {
                 flying.events.store("load", StoreOutcome::Hit);
                 Ok(Some(saved))
@@ -212,13 +213,13 @@ impl Member {
         flying: &Flying<'_>,
     ) -> Result<(), Alone> {
         let requested = fetched.requested.wall();
-        let written = store::write(&fetched.token, requested);
+        let written = codec::write(&fetched.token, requested);
         let sealed = written.and_then(|written| self.fleet.sealing.seal(&self.key, &written));
         let Some(sealed) = sealed else {
             flying.events.not_shared();
             return Ok(());
         };
-        let left = store::end(&fetched.token, requested).map(|end| {
+        let left = codec::end(&fetched.token, requested).map(|end| {
             let now = flying.clock.now().wall();
             end.duration_since(now).unwrap_or_default()
         });

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 #[cfg(feature = "fleet")]
 use crate::error::Error;
 #[cfg(feature = "fleet")]
-use crate::fleet::Fleet;
+use crate::fleet::sharing::Fleet;
 use crate::freshness::Windows;
 #[cfg(feature = "fleet")]
 use crate::member::Member;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use redis::{Client, Script, Value};
 
-use super::{Lease, RedisConnection, TokenStore, check_length};
+use super::redis_connection::RedisConnection;
+use super::token_store::{LIMIT, Lease, TokenStore, check_length};
 use crate::error::{BoxError, Error, Kind};
 
 /// Shares tokens through Redis (5 or later), Valkey, or what speaks like them.
@@ -166,9 +167,7 @@ where
     async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
         let mut connection = self.connection.clone();
         let mut script = LOAD.prepare_invoke();
-        script
-            .key(self.name(key, "token"))
-            .arg(DIGITS + super::LIMIT);
+        script.key(self.name(key, "token")).arg(DIGITS + LIMIT);
         match script.invoke_async(&mut connection).await? {
             Value::Nil => Ok(None),
             Value::BulkString(value) => Ok(Some(without_fence(value))),

@@ -1,17 +1,4 @@
-//! Where processes share their tokens.
-//!
-//! A store keeps bytes by key and lets one process at a time fetch. It knows no tokens: what it keeps
-//! is sealed before it gets it, and what it gives back is doubted.
-
-#[cfg(feature = "file")]
-mod file;
-mod keyring;
-mod memory;
-#[cfg(feature = "redis")]
-mod redis;
-#[cfg(feature = "redis")]
-mod redis_connection;
-mod saved;
+//! What a store of shared tokens has to do.
 
 use std::any::Any;
 use std::fmt;
@@ -19,17 +6,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-
-#[cfg(feature = "redis")]
-pub use self::redis::RedisStore;
-#[cfg(feature = "file")]
-pub use file::FileStore;
-pub use keyring::Keyring;
-pub(crate) use keyring::Sealing;
-pub use memory::MemoryStore;
-#[cfg(feature = "redis")]
-pub use redis_connection::RedisConnection;
-pub(crate) use saved::{SavedToken, Unread, end, read, write};
 
 use crate::error::BoxError;
 
@@ -144,7 +120,7 @@ pub trait TokenStore: Send + Sync + 'static {
 /// The right to fetch a token for all, as a [`TokenStore`] grants it.
 pub struct Lease {
     fence: u64,
-    guard: Option<Box<dyn Any + Send + Sync>>,
+    pub(super) guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Lease {
@@ -177,9 +153,9 @@ impl fmt::Debug for Lease {
 }
 
 /// No sealed token is longer, and what somebody else put in its place shouldn't fill the memory.
-const LIMIT: usize = 256 * 1024;
+pub(crate) const LIMIT: usize = 256 * 1024;
 
-fn check_length(length: usize) -> Result<(), BoxError> {
+pub(crate) fn check_length(length: usize) -> Result<(), BoxError> {
     if length <= LIMIT {
         return Ok(());
     }

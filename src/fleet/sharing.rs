@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Kind};
+use crate::fleet::keyring::{Keyring, Sealing};
+#[cfg(feature = "file")]
+use crate::fleet::store::file::FileStore;
+use crate::fleet::store::token_store::{DynTokenStore, TokenStore};
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::DynTokenSource;
-#[cfg(feature = "file")]
-use crate::store::FileStore;
-use crate::store::{DynTokenStore, Keyring, Sealing, TokenStore};
 
 /// What processes share their tokens by: a store, and the keys that tokens are sealed with.
 ///

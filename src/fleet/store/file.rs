@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
-use super::{LIMIT, Lease, TokenStore, check_length};
+use super::token_store::{LIMIT, Lease, TokenStore, check_length};
 use crate::error::BoxError;
 use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 

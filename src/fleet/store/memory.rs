@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{Lease, TokenStore, check_length};
+use super::token_store::{Lease, TokenStore, check_length};
 use crate::error::BoxError;
 
 /// Shares tokens between the caches of one process, and stands in for any other store in tests.
