@@ -21,9 +21,9 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use self::answer::{Answered, answered_again, is_forbidden, settle};
-use crate::acquire::{Acquire, Lookup};
+use crate::cache::acquire::{Acquire, Lookup};
+use crate::cache::expiry::Held;
 use crate::error::{BoxError, Error};
-use crate::freshness::Held;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::{Policy, Prepared};
 use crate::redirects::Mark;

@@ -6,7 +6,7 @@ use http::StatusCode;
 use http::header::HeaderMap;
 use tower_layer::Layer;
 
-use crate::cache::TokenCache;
+use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
 use crate::gate::{Gate, Origin};
 use crate::policy::Policy;

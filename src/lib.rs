@@ -98,7 +98,6 @@ mod quota;
 mod error;
 
 mod challenge;
-mod flight;
 mod replay;
 mod token;
 
@@ -108,32 +107,7 @@ mod source;
 #[cfg(feature = "fleet")]
 mod fleet;
 
-// Floor 2: the state machine, the lock around it, and what runs on tasks.
-mod freshness;
-mod latch;
-mod ledger;
-mod setback;
-mod status;
-
-mod state;
-
-mod hub;
-
-mod events;
-
-#[cfg(feature = "fleet")]
-mod member;
-
-mod shared;
-
-mod fetch;
-
-mod closing;
-mod keeper;
-
-mod acquire;
-mod settings;
-
+// Which token is good, and who fetches the next.
 mod cache;
 
 // Floor 3: the life of one request.
@@ -171,8 +145,10 @@ pub mod docs;
 
 #[cfg(feature = "reqwest-middleware")]
 pub use crate::reqwest_middleware::AuthMiddleware;
-pub use acquire::Acquire;
-pub use cache::TokenCache;
+pub use cache::acquire::Acquire;
+pub use cache::builder::TokenCacheBuilder;
+pub use cache::status::{Phase, Status};
+pub use cache::token_cache::TokenCache;
 pub use challenge::step_up::StepUpChallenge;
 pub use challenge::www_authenticate::Challenge;
 pub use clock::{Clock, Moment};
@@ -201,13 +177,11 @@ pub use quota::Quota;
 pub use refusal::NotReplayed;
 pub use replay::Replay;
 pub use service::Auth;
-pub use settings::TokenCacheBuilder;
 pub use source::api_key::{ApiKey, ApiKeyRotation};
 pub use source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 pub use source::store_key::StoreKey;
 pub use source::token_source::{Reason, TokenSource};
-pub use status::{Phase, Status};
 #[cfg(feature = "tenants")]
 pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, TenantsLayer};
 pub use token::issued_token::{Place, Token};

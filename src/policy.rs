@@ -2,7 +2,7 @@
 
 use http::header::MaxSizeReached;
 
-use crate::cache::TokenCache;
+use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
 use crate::gate::Gate;
 use crate::http::AuthRequest;

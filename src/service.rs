@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use crate::acquire::Lookup;
+use crate::cache::acquire::Lookup;
 use crate::error::{BoxError, Error};
 use crate::future::{ResponseFuture, release};
 use crate::http::{AuthRequest, AuthResponse};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use http::header::HeaderValue;
 
-use crate::freshness::Held;
+use crate::cache::expiry::Held;
 use crate::http::AuthRequest;
 use crate::policy::{Policy, Prepared};
 use crate::token::issued_token::{Credential, Token};

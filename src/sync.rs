@@ -1,7 +1,7 @@
 //! The primitives that an interleaving of threads can be seen through, named in one place.
 //!
-//! A model checker replaces this file by one of its own, and runs [`flight`](crate::flight) and
-//! the [state machine](crate::state) through every order in which threads can meet there:
+//! A model checker replaces this file by one of its own, and runs [`flight`](crate::cache::single_flight) and
+//! the [state machine](crate::cache::state_machine) through every order in which threads can meet there:
 //! `tests/model`.
 
 pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};

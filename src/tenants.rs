@@ -16,10 +16,10 @@ use tokio::runtime::Handle;
 
 use self::former::{Evicted, Former};
 pub use self::service::{ByExtension, TenantKey, TenantsAuth, TenantsLayer};
-use crate::cache::TokenCache;
+use crate::cache::status::Status;
+use crate::cache::token_cache::TokenCache;
 use crate::error::Error;
 use crate::layer::AuthLayer;
-use crate::status::Status;
 
 /// A family of caches: one for each tenant, or for whatever else a credential depends on, such as an
 /// audience, a set of scopes or an origin.

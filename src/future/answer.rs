@@ -15,16 +15,16 @@ use http::StatusCode;
 use tower_service::Service;
 
 use super::{Made, Refused, State, Step, Tried, release};
-use crate::acquire::Lookup;
+use crate::cache::acquire::Lookup;
+use crate::cache::expiry::Held;
+use crate::cache::state_machine::{Outcome, Verdict};
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
-use crate::freshness::Held;
 use crate::http::{AuthRequest, AuthResponse};
 use crate::policy::Prepared;
 use crate::refusal::{Judge, NotReplayed, is_from_elsewhere, target};
 use crate::stamp::Handle;
-use crate::state::{Outcome, Verdict};
 use crate::token::issued_token::Credential;
 use crate::token::per_request::Lesson;
 

@@ -9,9 +9,9 @@ use std::hash::Hash;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::cache::TokenCache;
-use crate::shared::Shared;
-use crate::status::Phase;
+use crate::cache::cache_inner::Shared;
+use crate::cache::status::Phase;
+use crate::cache::token_cache::TokenCache;
 
 pub(super) struct Former<K> {
     caches: Mutex<Caches<K>>,

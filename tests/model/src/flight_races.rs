@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::Scenario;
-use crate::flight::{Flight, Lost, Wait};
+use crate::cache::single_flight::{Flight, Lost, Wait};
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
 
 pub(crate) const ALL: &[Scenario] = crate::scenarios![

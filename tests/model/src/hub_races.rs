@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Scenario;
+use crate::cache::expiry::{Fetched, FetchedBy, Held, Windows};
+use crate::cache::published_state::Hub;
+use crate::cache::single_flight::{Flight, Lost, Pilot};
+use crate::cache::state_machine::{Answer, Limits, Machine, Outcome, TakeOff, Verdict};
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
-use crate::flight::{Flight, Lost, Pilot};
-use crate::freshness::{Fetched, FetchedBy, Held, Windows};
-use crate::hub::Hub;
-use crate::state::{Answer, Limits, Machine, Outcome, TakeOff, Verdict};
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
 use crate::token::issued_token::Token;
 

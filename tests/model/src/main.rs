@@ -30,7 +30,7 @@ mod threads;
 mod flight_races;
 mod hub_races;
 
-// Under test: what `hub` stands on. The scenarios use a part of it.
+// Under test: what the published state is built on. The scenarios use a part of it.
 #[allow(dead_code)]
 #[path = "../../../src/backoff.rs"]
 mod backoff;
@@ -41,35 +41,24 @@ mod clock;
 #[path = "../../../src/error.rs"]
 mod error;
 #[allow(dead_code)]
-#[path = "../../../src/flight.rs"]
-mod flight;
-#[allow(dead_code)]
-#[path = "../../../src/freshness.rs"]
-mod freshness;
-#[allow(dead_code)]
-#[path = "../../../src/hub.rs"]
-mod hub;
-#[allow(dead_code)]
-#[path = "../../../src/latch.rs"]
-mod latch;
-#[allow(dead_code)]
-#[path = "../../../src/ledger.rs"]
-mod ledger;
-#[allow(dead_code)]
 #[path = "../../../src/quota.rs"]
 mod quota;
 #[allow(dead_code)]
 #[path = "../../../src/sanitize.rs"]
 mod sanitize;
+
 #[allow(dead_code)]
-#[path = "../../../src/setback.rs"]
-mod setback;
-#[allow(dead_code)]
-#[path = "../../../src/state.rs"]
-mod state;
-#[allow(dead_code)]
-#[path = "../../../src/status.rs"]
-mod status;
+#[path = "../../../src/cache"]
+mod cache {
+    pub(crate) mod expiry;
+    pub(crate) mod failure_backoff;
+    pub(crate) mod published_state;
+    pub(crate) mod quota_tracker;
+    pub(crate) mod refusal_budget;
+    pub(crate) mod single_flight;
+    pub(crate) mod state_machine;
+    pub(crate) mod status;
+}
 
 #[allow(dead_code)]
 #[path = "../../../src/challenge"]

@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use crate::cache::cache_inner::Shared;
+use crate::cache::single_flight::Flight;
+use crate::cache::state_machine::{LeftBehind, Machine, Outcome};
 use crate::error::{Error, Kind};
-use crate::flight::Flight;
-use crate::shared::Shared;
-use crate::state::{LeftBehind, Machine, Outcome};
 use crate::token::issued_token::Token;
 
 /// What is left to do once the state says `Closed`.

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind};
-use crate::events::Landing;
-use crate::freshness::{Fetched, FetchedBy};
+use crate::cache::cache_inner::Shared;
 #[cfg(feature = "fleet")]
-use crate::member::Flying;
-use crate::shared::Shared;
+use crate::cache::coordinator::Flying;
+use crate::cache::expiry::{Fetched, FetchedBy};
+use crate::cache::state_machine::TakeOff;
+use crate::cache::telemetry::Landing;
+use crate::error::{Error, Kind};
 use crate::source::token_source::Reason;
-use crate::state::TakeOff;
 
 /// Between the attempts of one flight, while all who need the token wait: short at first, since a
 /// broken connection is mended by the next.

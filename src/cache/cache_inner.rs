@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id};
 
-use crate::clock::{Clock, Moment};
-use crate::events::Events;
-use crate::hub::Hub;
 #[cfg(feature = "fleet")]
-use crate::member::Member;
+use crate::cache::coordinator::Member;
+use crate::cache::published_state::Hub;
+use crate::cache::state_machine::{Limits, Machine};
+use crate::cache::status::Status;
+use crate::cache::telemetry::Events;
+use crate::clock::{Clock, Moment};
 use crate::source::token_source::DynTokenSource;
-use crate::state::{Limits, Machine};
-use crate::status::Status;
 use crate::token::issued_token::Place;
 
 pub(crate) struct Shared {
@@ -189,8 +189,8 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::freshness::Windows;
-    use crate::status::Phase;
+    use crate::cache::expiry::Windows;
+    use crate::cache::status::Phase;
 
     #[test]
     fn of_two_changes_at_once_the_later_state_stays() {

@@ -21,13 +21,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
+use crate::cache::expiry::{Fetched, FetchedBy, Freshness, Windows};
+use crate::cache::telemetry::{Events, StoreOutcome};
 use crate::clock::Clock;
 use crate::error::{BoxError, Error};
-use crate::events::{Events, StoreOutcome};
 use crate::fleet::codec::{self, SavedToken, Unread};
 use crate::fleet::sharing::Fleet;
 use crate::fleet::store::token_store::Lease;
-use crate::freshness::{Fetched, FetchedBy, Freshness, Windows};
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::token::issued_token::Token;
 

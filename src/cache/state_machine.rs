@@ -1,6 +1,6 @@
 //! The state machine of one token: what is in hand, what is in the air, what failed.
 //!
-//! Pure: it is told the time and what happened, and answers what to do. The [`hub`](crate::hub)
+//! Pure: it is told the time and what happened, and answers what to do. The [`hub`](crate::cache::published_state)
 //! puts a lock around it.
 //!
 //! ```text
@@ -19,17 +19,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::expiry::{Fetched, FetchedBy, Freshness, Held, Windows};
+use crate::cache::failure_backoff::Setbacks;
+use crate::cache::quota_tracker::{Dry, Ledger};
+use crate::cache::refusal_budget::{Latch, Strike};
+use crate::cache::single_flight::{Flight, Pilot};
+use crate::cache::status::{InHand, Phase, Status};
 use crate::clock::Moment;
 use crate::error::{Error, Kind};
-use crate::flight::{Flight, Pilot};
-use crate::freshness::{Fetched, FetchedBy, Freshness, Held, Windows};
-use crate::latch::{Latch, Strike};
-use crate::ledger::{Dry, Ledger};
 #[cfg(feature = "metrics")]
 use crate::quota::Quota;
-use crate::setback::Setbacks;
 use crate::source::token_source::Reason;
-use crate::status::{InHand, Phase, Status};
 
 /// What one fetch comes to, for everyone who waited for it.
 pub(crate) type Outcome = Result<Arc<Held>, Error>;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use crate::cache::expiry::FetchedBy;
+use crate::cache::quota_tracker::Dry;
 #[cfg(feature = "fleet")]
 use crate::error::BoxError;
 use crate::error::Error;
-use crate::freshness::FetchedBy;
-use crate::ledger::Dry;
 #[cfg(feature = "metrics")]
 use crate::quota::Quota;
 #[cfg(feature = "fleet")]

@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "fleet")]
+use crate::cache::coordinator::Member;
+use crate::cache::expiry::Windows;
+use crate::cache::state_machine::Limits;
 use crate::clock::Clock;
 #[cfg(feature = "fleet")]
 use crate::error::Error;
 #[cfg(feature = "fleet")]
 use crate::fleet::sharing::Fleet;
-use crate::freshness::Windows;
-#[cfg(feature = "fleet")]
-use crate::member::Member;
 use crate::source::token_source::{DynTokenSource, TokenSource};
-use crate::state::Limits;
 
 /// Settings of a [`TokenCache`](crate::TokenCache).
 ///

@@ -10,10 +10,10 @@ use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::fetch::{has_timer, launch};
-use crate::shared::Shared;
-use crate::state::Due;
-use crate::status::Status;
+use crate::cache::cache_inner::Shared;
+use crate::cache::fetch_task::{has_timer, launch};
+use crate::cache::state_machine::Due;
+use crate::cache::status::Status;
 
 /// The longest sleep. The timer of a suspended machine stands still with it, and when that wakes up
 /// the token may be long over.

@@ -1,11 +1,11 @@
-//! The [state machine](crate::state) behind a lock, and the token in hand in front of it, for
+//! The [state machine](crate::cache::state_machine) behind a lock, and the token in hand in front of it, for
 //! those who only read.
 
 use std::sync::Arc;
 
+use crate::cache::expiry::Held;
+use crate::cache::state_machine::{Limits, Machine};
 use crate::clock::Clock;
-use crate::freshness::Held;
-use crate::state::{Limits, Machine};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{ArcSwapOption, Mutex, MutexGuard, PoisonError};
 

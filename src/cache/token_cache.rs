@@ -11,21 +11,21 @@ use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::acquire::{Acquire, Lookup, Want, lookup};
+use crate::cache::acquire::{Acquire, Lookup, Want, lookup};
+use crate::cache::builder::TokenCacheBuilder;
+use crate::cache::cache_inner::{Shared, Task};
+use crate::cache::expiry::Held;
+use crate::cache::published_state::Hub;
+use crate::cache::shutdown::Closing;
+use crate::cache::state_machine::{Machine, Verdict};
+use crate::cache::status::Status;
+use crate::cache::telemetry::Events;
 use crate::challenge::www_authenticate::Challenge;
 use crate::clock::{Clock, Moment};
-use crate::closing::Closing;
 use crate::error::Error;
-use crate::events::Events;
-use crate::freshness::Held;
-use crate::hub::Hub;
-use crate::settings::TokenCacheBuilder;
-use crate::shared::{Shared, Task};
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
-use crate::state::{Machine, Verdict};
-use crate::status::Status;
 use crate::token::issued_token::{Place, Token};
 
 /// One token, fetched once for everyone who needs it.

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crate::cache::background_refresh;
+use crate::cache::cache_inner::Shared;
+use crate::cache::expiry::Held;
+use crate::cache::fetch_task::launch;
+use crate::cache::single_flight::{Lost, Wait};
+use crate::cache::state_machine::{Answer, Outcome, TakeOff};
 use crate::error::{Error, Kind};
-use crate::fetch::launch;
-use crate::flight::{Lost, Wait};
-use crate::freshness::Held;
-use crate::keeper;
-use crate::shared::Shared;
-use crate::state::{Answer, Outcome, TakeOff};
 use crate::token::issued_token::Token;
 
 /// What there is for one who asks.
@@ -43,7 +43,7 @@ fn answer(shared: &Arc<Shared>, asked: (Answer, Option<TakeOff>), want: Want) ->
     let (answer, take_off) = asked;
     if let Some(take_off) = take_off {
         launch(shared, take_off);
-        keeper::ensure(shared);
+        background_refresh::ensure(shared);
     }
     match answer {
         Answer::Serve(held) => Lookup::Now(held),
