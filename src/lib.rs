@@ -91,6 +91,7 @@ mod sync;
 
 mod backoff;
 mod clock;
+mod origin;
 mod sanitize;
 
 mod quota;
@@ -98,7 +99,6 @@ mod quota;
 mod error;
 
 mod challenge;
-mod replay;
 mod token;
 
 // Where a token comes from, and where it is shared.
@@ -110,29 +110,9 @@ mod fleet;
 // Which token is good, and who fetches the next.
 mod cache;
 
-// Floor 3: the life of one request.
-mod origin;
-mod query;
-
-mod http;
-
-mod redirects;
-
-mod gate;
-mod refusal;
-
-mod policy;
-
-mod stamp;
-
-mod future;
-
-mod service;
-
+// The life of one request.
 mod layer;
 
-#[cfg(feature = "reqwest-middleware")]
-mod reqwest_middleware;
 #[cfg(feature = "tenants")]
 mod tenants;
 
@@ -143,8 +123,6 @@ pub mod login;
 
 pub mod docs;
 
-#[cfg(feature = "reqwest-middleware")]
-pub use crate::reqwest_middleware::AuthMiddleware;
 pub use cache::acquire::Acquire;
 pub use cache::builder::TokenCacheBuilder;
 pub use cache::status::{Phase, Status};
@@ -167,16 +145,18 @@ pub use fleet::store::redis::RedisStore;
 pub use fleet::store::redis_connection::RedisConnection;
 #[cfg(feature = "fleet")]
 pub use fleet::store::token_store::{Lease, TokenStore};
-pub use future::ResponseFuture;
-pub use gate::Origin;
+pub use layer::allowed_origins::Origin;
+pub use layer::auth_layer::AuthLayer;
 #[cfg(feature = "reqwest")]
-pub use http::ReqwestCopy;
-pub use http::{AuthRequest, AuthResponse, RequestCopy};
-pub use layer::AuthLayer;
+pub use layer::auth_request::ReqwestCopy;
+pub use layer::auth_request::{AuthRequest, AuthResponse, RequestCopy};
+pub use layer::body::replay::Replay;
+pub use layer::future::ResponseFuture;
+pub use layer::refusal::NotReplayed;
+#[cfg(feature = "reqwest-middleware")]
+pub use layer::reqwest_middleware::AuthMiddleware;
+pub use layer::service::Auth;
 pub use quota::Quota;
-pub use refusal::NotReplayed;
-pub use replay::Replay;
-pub use service::Auth;
 pub use source::api_key::{ApiKey, ApiKeyRotation};
 pub use source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]

@@ -19,7 +19,7 @@ pub use self::service::{ByExtension, TenantKey, TenantsAuth, TenantsLayer};
 use crate::cache::status::Status;
 use crate::cache::token_cache::TokenCache;
 use crate::error::Error;
-use crate::layer::AuthLayer;
+use crate::layer::auth_layer::AuthLayer;
 
 /// A family of caches: one for each tenant, or for whatever else a credential depends on, such as an
 /// audience, a set of scopes or an origin.

@@ -16,8 +16,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
+use crate::layer::settings::too_many;
 use crate::origin;
-use crate::policy::too_many;
 use crate::token::issued_token::sensitive;
 use crate::token::per_request::{Lesson, Present, Presented, Target};
 

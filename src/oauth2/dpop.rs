@@ -11,10 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
+use crate::layer::settings::too_many;
 use crate::oauth2::dpop_key::{DpopKey, Occasion, hash};
 use crate::oauth2::exchange::PROOF;
 use crate::origin;
-use crate::policy::too_many;
 use crate::token::issued_token::{Place, Token, prepare};
 use crate::token::per_request::{Lesson, Present, Presented, Target};
 

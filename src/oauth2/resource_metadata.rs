@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{BoxError, Error, Kind, Reply};
-use crate::gate::Origin;
+use crate::layer::allowed_origins::Origin;
 use crate::oauth2::document::{Document, question};
 use crate::oauth2::retry_after;
 use crate::oauth2::scope;

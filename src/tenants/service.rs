@@ -13,8 +13,8 @@ use tower_service::Service;
 
 use super::Tenants;
 use crate::error::{BoxError, Error, Kind};
-use crate::future::{ResponseFuture, release};
-use crate::http::{AuthRequest, AuthResponse};
+use crate::layer::auth_request::{AuthRequest, AuthResponse};
+use crate::layer::future::{ResponseFuture, release};
 
 /// Says whose a request is. A closure from a request to the key does.
 pub trait TenantKey<Req> {

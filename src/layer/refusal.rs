@@ -9,7 +9,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 
 use crate::challenge::step_up::StepUpChallenge;
 use crate::error::Error;
-use crate::http::{AuthRequest, AuthResponse};
+use crate::layer::auth_request::{AuthRequest, AuthResponse};
 use crate::origin;
 use crate::token::per_request::Target;
 

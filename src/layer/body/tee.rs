@@ -29,7 +29,7 @@ use std::vec;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::kept::{Kept, Part};
+use crate::layer::body::recorded::{Kept, Part};
 
 /// What a body's poll says.
 type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;

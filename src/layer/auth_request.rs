@@ -7,8 +7,8 @@ use http::{Extensions, Method, StatusCode, Uri, Version};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
-use crate::query;
-use crate::replay::Replay;
+use crate::layer::body::replay::Replay;
+use crate::layer::query;
 
 /// A request that a credential can be put on: `http::Request` with any body that is
 /// [`Replay`], and `reqwest::Request`.

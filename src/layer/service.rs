@@ -7,10 +7,10 @@ use tower_service::Service;
 
 use crate::cache::acquire::Lookup;
 use crate::error::{BoxError, Error};
-use crate::future::{ResponseFuture, release};
-use crate::http::{AuthRequest, AuthResponse};
-use crate::policy::{Policy, Prepared};
-use crate::stamp::{Handle, Stamp};
+use crate::layer::attach::{Handle, Stamp};
+use crate::layer::auth_request::{AuthRequest, AuthResponse};
+use crate::layer::future::{ResponseFuture, release};
+use crate::layer::settings::{Policy, Prepared};
 
 /// A service that puts a credential on every request: what [`AuthLayer`](crate::AuthLayer) makes
 /// of the client below it.

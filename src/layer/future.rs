@@ -20,14 +20,14 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use self::answer::{Answered, answered_again, is_forbidden, settle};
 use crate::cache::acquire::{Acquire, Lookup};
 use crate::cache::expiry::Held;
 use crate::error::{BoxError, Error};
-use crate::http::{AuthRequest, AuthResponse};
-use crate::policy::{Policy, Prepared};
-use crate::redirects::Mark;
-use crate::stamp::Handle;
+use crate::layer::attach::Handle;
+use crate::layer::auth_request::{AuthRequest, AuthResponse};
+use crate::layer::future::answer::{Answered, answered_again, is_forbidden, settle};
+use crate::layer::redirects::Mark;
+use crate::layer::settings::{Policy, Prepared};
 use crate::token::per_request::Target;
 
 pin_project! {

@@ -1,17 +1,4 @@
 //! Whether a body can be sent twice.
-//!
-//! A request that is refused is sent once more, and its body with it. Three kinds of bodies:
-//!
-//! - One that is in memory is cloned ([`bodies`]).
-//! - One that is a stream is teed ([`tee`]): what the first try read of it is kept ([`kept`]), up
-//!   to a limit, and what it didn't read is still there to be read.
-//! - One that is neither is sent once.
-
-mod bodies;
-mod kept;
-#[cfg(feature = "reqwest")]
-mod reqwest;
-mod tee;
 
 /// A body that can be sent again, or says that it can't.
 ///

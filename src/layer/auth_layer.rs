@@ -8,10 +8,10 @@ use tower_layer::Layer;
 
 use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
-use crate::gate::{Gate, Origin};
-use crate::policy::Policy;
-use crate::refusal::Judge;
-use crate::service::Auth;
+use crate::layer::allowed_origins::{Gate, Origin};
+use crate::layer::refusal::Judge;
+use crate::layer::service::Auth;
+use crate::layer::settings::Policy;
 use crate::source::token_source::TokenSource;
 
 /// Authenticates the requests of any HTTP client: attaches the token, keeps it fresh, and sends a

@@ -7,9 +7,9 @@ use http::Uri;
 use http::uri::Authority;
 
 use crate::error::{Error, Kind};
-use crate::http::{AuthRequest, AuthResponse};
+use crate::layer::auth_request::{AuthRequest, AuthResponse};
+use crate::layer::redirects::{Mark, Redirects};
 use crate::origin::{default_port, is_secure};
-use crate::redirects::{Mark, Redirects};
 
 /// An origin (RFC 6454 §4): scheme, host and port.
 ///

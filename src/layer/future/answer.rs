@@ -14,17 +14,17 @@ use std::sync::Arc;
 use http::StatusCode;
 use tower_service::Service;
 
-use super::{Made, Refused, State, Step, Tried, release};
 use crate::cache::acquire::Lookup;
 use crate::cache::expiry::Held;
 use crate::cache::state_machine::{Outcome, Verdict};
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
-use crate::http::{AuthRequest, AuthResponse};
-use crate::policy::Prepared;
-use crate::refusal::{Judge, NotReplayed, is_from_elsewhere, target};
-use crate::stamp::Handle;
+use crate::layer::attach::Handle;
+use crate::layer::auth_request::{AuthRequest, AuthResponse};
+use crate::layer::future::{Made, Refused, State, Step, Tried, release};
+use crate::layer::refusal::{Judge, NotReplayed, is_from_elsewhere, target};
+use crate::layer::settings::Prepared;
 use crate::token::issued_token::Credential;
 use crate::token::per_request::Lesson;
 

@@ -4,9 +4,9 @@ use http::header::MaxSizeReached;
 
 use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
-use crate::gate::Gate;
-use crate::http::AuthRequest;
-use crate::refusal::{Judge, target};
+use crate::layer::allowed_origins::Gate;
+use crate::layer::auth_request::AuthRequest;
+use crate::layer::refusal::{Judge, target};
 use crate::token::issued_token::{Credential, Place};
 use crate::token::per_request::{Present, Presented, Target};
 

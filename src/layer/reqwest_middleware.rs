@@ -14,7 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::error::{BoxError, Error};
-use crate::layer::AuthLayer;
+use crate::layer::auth_layer::AuthLayer;
 
 /// An [`AuthLayer`] for the clients of [`reqwest_middleware`].
 ///

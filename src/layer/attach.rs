@@ -12,8 +12,8 @@ use std::sync::Arc;
 use http::header::HeaderValue;
 
 use crate::cache::expiry::Held;
-use crate::http::AuthRequest;
-use crate::policy::{Policy, Prepared};
+use crate::layer::auth_request::AuthRequest;
+use crate::layer::settings::{Policy, Prepared};
 use crate::token::issued_token::{Credential, Token};
 
 /// What a service clone knows of the token in use.
