@@ -163,7 +163,9 @@ pub use source::secret_source::SecretSource;
 pub use source::store_key::StoreKey;
 pub use source::token_source::{Reason, TokenSource};
 #[cfg(feature = "tenants")]
-pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, TenantsLayer};
+pub use tenants::registry::{Tenants, TenantsBuilder};
+#[cfg(feature = "tenants")]
+pub use tenants::service::{ByExtension, TenantKey, TenantsAuth, TenantsLayer};
 pub use token::issued_token::{Place, Token};
 
 /// The README's examples are compiled with the documentation's.
