@@ -116,7 +116,10 @@ mod layer;
 #[cfg(feature = "tenants")]
 mod tenants;
 
-// Floor 4: ready-made sources.
+// How this crate itself talks HTTP.
+mod http_client;
+
+// Ready-made sources.
 pub mod oauth2;
 
 pub mod login;

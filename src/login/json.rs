@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
-use crate::oauth2::members::wipe;
+use crate::http_client::response_fields::wipe;
 
 /// A JSON pointer that names a member: an array's element can't be made out of nothing.
 pub(super) fn pointer(pointer: String) -> Result<String, Error> {

@@ -7,16 +7,16 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::credentials::{Credentials, address, question};
-use super::json;
 use crate::error::Error;
-use crate::oauth2::discovery::Role;
-use crate::oauth2::exchange::{Exchange, Question};
-use crate::oauth2::places::Places;
-use crate::oauth2::redact::Redactor;
-use crate::oauth2::reply::{ASSUMED_LIFETIME, TokenReply};
-use crate::oauth2::transport::{DynTransport, Transport};
-use crate::oauth2::url::EndpointUrl;
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::exchange::{Exchange, Question};
+use crate::http_client::redact::Redactor;
+use crate::http_client::response_paths::Places;
+use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenReply};
+use crate::http_client::transport::{DynTransport, Transport};
+use crate::login::credentials::{Credentials, address, question};
+use crate::login::json;
+use crate::oauth2::discovery::issuer::Role;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;

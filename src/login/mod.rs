@@ -1,8 +1,8 @@
 //! Tokens and sessions from an API's own login, for which there is no RFC.
 
-mod credentials;
 #[cfg(feature = "cookies")]
-mod jar;
+mod cookie_jar;
+mod credentials;
 mod json;
 mod json_login;
 #[cfg(feature = "cookies")]

@@ -1,0 +1,92 @@
+//! reqwest as the transport: one that a source makes for itself, or one of the user's own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use reqwest::Client;
+use reqwest::redirect::Policy;
+
+use crate::error::{BoxError, Error, Kind};
+use crate::http_client::transport::{DynTransport, Exchange, ReplyFuture, erase};
+
+/// Well below the ten seconds of the whole exchange: an address where nobody answers is reported
+/// as that, not as a slow server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
+
+/// A [`reqwest::Client`] of your own as the [`Transport`](crate::oauth2::Transport): with a private root
+/// certificate, a proxy, or a client certificate (mutual TLS, RFC 8705).
+///
+/// Build it with `redirect(reqwest::redirect::Policy::none())`: the secret would go where a redirect
+/// points.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::{ClientCredentials, ReqwestTransport};
+///
+/// # fn example(id: String, secret: String) -> Result<(), tower_auth::BoxError> {
+/// let http = reqwest::Client::builder()
+///     .redirect(reqwest::redirect::Policy::none())
+///     .build()?;
+/// let url = "https://id.example.com/token";
+/// let source = ClientCredentials::with_transport(url, id, secret, ReqwestTransport::new(http))?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ReqwestTransport {
+    client: Client,
+}
+
+impl ReqwestTransport {
+    /// A transport over this client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+impl Exchange for ReqwestTransport {
+    fn exchange(&self, request: Request<Full<Bytes>>) -> ReplyFuture {
+        let client = self.client.clone();
+        Box::pin(async move { Ok(post(client, request).await?.map(erase)) })
+    }
+}
+
+impl DynTransport {
+    /// A client that goes nowhere but to the address it is given, and tells nobody about it.
+    pub(crate) fn reqwest() -> Result<Self, Error> {
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(USER_AGENT)
+            .build()
+            .map_err(|error| {
+                let message = "no HTTP client can be made for the token endpoint";
+                Error::new(Kind::Config, message).with_source(error.without_url())
+            })?;
+        Ok(Self::new(ReqwestTransport { client }))
+    }
+}
+
+/// An address can hold a key in its query: reqwest's errors would print it.
+async fn post(
+    client: Client,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<impl Body<Data = Bytes, Error = reqwest::Error>>, BoxError> {
+    let (parts, body) = request.into_parts();
+    // As bytes rather than as a stream, so that it can be sent again if the pooled connection was
+    // closed under it.
+    let body = body.collect().await?.to_bytes();
+    let request = reqwest::Request::try_from(Request::from_parts(parts, body))
+        .map_err(reqwest::Error::without_url)?;
+    let response = client
+        .execute(request)
+        .await
+        .map_err(reqwest::Error::without_url)?;
+    Ok(Response::from(response).map(|body| body.map_err(reqwest::Error::without_url)))
+}

@@ -1,0 +1,162 @@
+//! The token endpoint (RFC 6749 §3.2): every grant is a set of parameters that it is asked with.
+
+use http::HeaderValue;
+
+use crate::error::{Error, Kind};
+use crate::http_client::endpoint_url::{EndpointUrl, Place};
+use crate::http_client::exchange::{Exchange, Question};
+use crate::http_client::redact::Redactor;
+use crate::http_client::token_response::{Answer, TokenReply, TokenType};
+use crate::http_client::transport::DynTransport;
+use crate::oauth2::client::client_auth::{ClientAuth, Identity};
+use crate::oauth2::client::params::{Format, Params};
+use crate::oauth2::discovery::issuer::Role;
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop::proof::Dpop;
+
+/// Where tokens are issued, and as whom they're asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenEndpoint {
+    pub(crate) exchange: Exchange,
+    pub(crate) client: ClientAuth,
+    pub(crate) format: Format,
+    /// Where tokens are revoked.
+    pub(crate) revocation: Option<EndpointUrl>,
+    /// What tokens are bound to.
+    #[cfg(feature = "dpop")]
+    pub(crate) dpop: Option<Dpop>,
+}
+
+impl TokenEndpoint {
+    pub(crate) fn new(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
+        Self {
+            exchange: Exchange::new(url, transport),
+            client,
+            format: Format::default(),
+            revocation: None,
+            #[cfg(feature = "dpop")]
+            dpop: None,
+        }
+    }
+
+    /// Asks once. `grant` holds `grant_type` and what belongs to it; the client is added here.
+    pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
+        self.exchange.within(self.ask(grant, true)).await
+    }
+
+    /// The same with a grant that no server takes twice. One who wants a nonce with it
+    /// ([`wants_nonce`](Error::wants_nonce)) gets it by the next call, with the next grant.
+    pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
+        self.exchange.within(self.ask(grant, false)).await
+    }
+
+    #[cfg_attr(not(feature = "dpop"), expect(unused_variables))]
+    async fn ask(&self, grant: Params<'_>, may_repeat: bool) -> Result<TokenReply, Error> {
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.dpop {
+            return self.ask_bound(dpop, grant, may_repeat).await;
+        }
+        let (answer, redactor) = self.post(&self.exchange, grant, self.format, None).await?;
+        answer.read(TokenType::Bearer, redactor)
+    }
+
+    /// Asks for a token that is bound to a key. A server that wants a nonce in the proof says so once
+    /// (RFC 9449 §8): then all is made anew, an assertion of the client too, since it has seen the
+    /// first.
+    #[cfg(feature = "dpop")]
+    async fn ask_bound(
+        &self,
+        dpop: &Dpop,
+        grant: Params<'_>,
+        mut may_repeat: bool,
+    ) -> Result<TokenReply, Error> {
+        let address = self.exchange.address().await?;
+        loop {
+            let proof = dpop.prove_to(&address)?;
+            let post = self.post(&self.exchange, grant.clone(), self.format, Some(proof));
+            let (answer, redactor) = post.await?;
+            let has_nonce = dpop.learn_from(&address, &answer.headers);
+            if has_nonce && may_repeat && answer.wants_nonce() {
+                may_repeat = false;
+                continue;
+            }
+            let mut reply = answer.read(TokenType::Dpop, redactor)?;
+            reply.bound_to = Some(dpop.clone());
+            return Ok(reply);
+        }
+    }
+
+    /// Takes a token back (RFC 7009 §2.1), if it is known where. One that isn't good any more is
+    /// none to the server, and no error (§2.2).
+    pub(crate) async fn revoke(&self, token: &str, hint: &str) -> Result<(), Error> {
+        let Some(url) = &self.revocation else {
+            return Ok(());
+        };
+        let mut params = Params::default();
+        params.push_secret("token", token);
+        params.push("token_type_hint", hint);
+        let refused = "the revocation endpoint refused to revoke a token";
+        self.ask_at(url, Role::Revocation, params, |answer, redactor| {
+            answer.done(redactor, refused)
+        })
+        .await
+    }
+
+    /// Asks another endpoint of the same server, as the same client, and reads what it answers. The
+    /// parameters are always a form: no RFC of another endpoint knows anything else.
+    pub(crate) async fn ask_at<T>(
+        &self,
+        url: &EndpointUrl,
+        role: Role,
+        params: Params<'_>,
+        read: impl FnOnce(&Answer, Redactor) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let exchange = self.exchange.to(url.clone(), role);
+        let ask = async {
+            let (answer, redactor) = self.post(&exchange, params, Format::Form, None).await?;
+            read(&answer, redactor)
+        };
+        exchange.within(ask).await
+    }
+
+    /// Whom an assertion of the client is for, wherever it is sent: the issuer if that is known, else
+    /// the token endpoint (RFC 7523 §3).
+    fn audience(&self) -> String {
+        match self.exchange.url.place() {
+            Place::Of(issuer) => issuer.as_str().to_owned(),
+            Place::At(address) => address.to_string(),
+        }
+    }
+
+    async fn post(
+        &self,
+        exchange: &Exchange,
+        mut params: Params<'_>,
+        format: Format,
+        proof: Option<HeaderValue>,
+    ) -> Result<(Answer, Redactor), Error> {
+        let client = self.client.identify(&self.audience()).await?;
+        client.add_to(&mut params);
+        let unwritable = || Error::new(Kind::Config, "the token request can't be written");
+        let question = Question {
+            body: params.encode(format).ok_or_else(unwritable)?,
+            content_type: format.content_type(),
+            authorization: client.header(),
+            proof,
+        };
+        let answer = exchange.post(question).await?;
+        let redactor = redactor(&params, &client);
+        Ok((answer, redactor))
+    }
+}
+
+fn redactor(params: &Params<'_>, client: &Identity<'_>) -> Redactor {
+    let mut redactor = Redactor::default();
+    for secret in client.secrets() {
+        redactor.hide(&secret);
+    }
+    for secret in params.secrets() {
+        redactor.hide(secret);
+    }
+    redactor
+}

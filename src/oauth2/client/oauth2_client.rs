@@ -1,0 +1,403 @@
+//! The client as the authorization server knows it (RFC 6749 §2): what every grant is asked for with.
+
+use std::fmt;
+use std::time::Duration;
+
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
+
+use crate::error::Error;
+#[cfg(feature = "jwt")]
+use crate::error::Kind;
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::transport::{DynTransport, Transport};
+use crate::oauth2::client::client_auth::ClientAuth;
+use crate::oauth2::client::endpoint::TokenEndpoint;
+use crate::oauth2::client::params::Format;
+#[cfg(feature = "fleet")]
+use crate::oauth2::client::params::Params;
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop::dpop_key::DpopKey;
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop::proof::Dpop;
+#[cfg(feature = "jwt")]
+use crate::oauth2::jose::signed_jwt::SignedJwt;
+#[cfg(feature = "jwt")]
+use crate::oauth2::jose::signing_key::SigningKey;
+use crate::source::secret_source::SecretSource;
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+#[cfg(feature = "fleet")]
+use crate::source::token_source::unbound;
+use crate::token::issued_token::Token;
+
+/// A client registered at an authorization server (RFC 6749 §2): where it asks for tokens, as whom,
+/// and how.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth), [`client_assertion`](Self::client_assertion), `private_key_jwt` and `secret_jwt` (feature `jwt`); the last one counts |
+/// | body | a form; [`json`](Self::json) |
+/// | [`timeout`](Self::timeout) of the whole exchange | 10 s |
+/// | [`revoke_at`](Self::revoke_at) | nowhere |
+///
+/// The address is `https`, or `http` to loopback, which is checked at once; [`EndpointUrl`] has the
+/// way around it. Redirects are not followed, and an answer longer than 64 KiB is refused. Each
+/// fetch is one request: there is no retry here, and no cache.
+///
+/// The url is a `&str`, a `String` or a [`EndpointUrl`], and with [`EndpointUrl::from_issuer`] the
+/// addresses are found by the name of the issuer; the secret is a text, or a [`SecretSource`] that is
+/// read for each fetch.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::{Client, RefreshToken};
+///
+/// # fn example(id: String, secret: String, token: String) -> Result<(), tower_auth::Error> {
+/// # #[cfg(feature = "reqwest")] {
+/// let client = Client::new("https://id.example.com/oauth/token", id, secret)?.basic_auth();
+/// let source = RefreshToken::new(client, token);
+/// # }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) endpoint: TokenEndpoint,
+}
+
+impl Client {
+    /// A confidential client, over a [`reqwest`] client of its own: over rustls, without redirects,
+    /// and through the proxy that the environment names.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, if the id or
+    /// the secret is empty, or if no HTTP client can be made, for want of root certificates for
+    /// one.
+    #[cfg(feature = "reqwest")]
+    pub fn new<U>(
+        url: U,
+        id: impl Into<String>,
+        secret: impl Into<SecretSource>,
+    ) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let client = ClientAuth::confidential(id.into(), secret.into())?;
+        let url = url.try_into()?;
+        Ok(Self::build(url, client, DynTransport::reqwest()?))
+    }
+
+    /// A public client (RFC 6749 §2.1), which has an id but no secret: an app on a user's machine.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    #[cfg(feature = "reqwest")]
+    pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let client = ClientAuth::public(id.into())?;
+        let url = url.try_into()?;
+        Ok(Self::build(url, client, DynTransport::reqwest()?))
+    }
+
+    /// A confidential client, over an HTTP client of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
+    /// or the secret is empty.
+    pub fn with_transport<U>(
+        url: U,
+        id: impl Into<String>,
+        secret: impl Into<SecretSource>,
+        transport: impl Transport,
+    ) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let client = ClientAuth::confidential(id.into(), secret.into())?;
+        let url = url.try_into()?;
+        Ok(Self::build(url, client, DynTransport::new(transport)))
+    }
+
+    /// A public client, over an HTTP client of your own.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_transport`](Self::with_transport).
+    pub fn public_with_transport<U>(
+        url: U,
+        id: impl Into<String>,
+        transport: impl Transport,
+    ) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let client = ClientAuth::public(id.into())?;
+        let url = url.try_into()?;
+        Ok(Self::build(url, client, DynTransport::new(transport)))
+    }
+
+    /// A client that doesn't say who it is, over a [`reqwest`] client of its own: for grants that say
+    /// it all, such as the assertion of a service account (RFC 7521 §4.1).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if no HTTP
+    /// client can be made.
+    #[cfg(feature = "reqwest")]
+    pub fn anonymous<U>(url: U) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let url = url.try_into()?;
+        Ok(Self::build(
+            url,
+            ClientAuth::anonymous(),
+            DynTransport::reqwest()?,
+        ))
+    }
+
+    /// A client that doesn't say who it is, over an HTTP client of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    pub fn anonymous_with_transport<U>(url: U, transport: impl Transport) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let url = url.try_into()?;
+        Ok(Self::build(
+            url,
+            ClientAuth::anonymous(),
+            DynTransport::new(transport),
+        ))
+    }
+
+    fn build(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
+        Self {
+            endpoint: TokenEndpoint::new(url, client, transport),
+        }
+    }
+
+    /// Sends id and secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
+    /// instead of in the body. A public client has an empty password.
+    ///
+    /// Every server must support this, yet many allow a client only the one method it was
+    /// registered for. Auth0 registers for the body unless told otherwise, so that is the default.
+    #[must_use]
+    pub fn basic_auth(mut self) -> Self {
+        self.endpoint.client.use_basic();
+        self
+    }
+
+    /// Sends an assertion in the place of a secret (RFC 7521 §4.2, RFC 7523 §2.2): a JWT that
+    /// somebody has issued who the authorization server trusts. It is read for each request, so that
+    /// a file may rotate: a Kubernetes pod has one (a projected service account token), and is known
+    /// by it without any secret of its own.
+    ///
+    /// Start from a public client: a secret isn't sent. A `SignedJwt` (feature `jwt`) is an
+    /// assertion too, with an audience of your choice.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{Client, ClientCredentials};
+    ///
+    /// # fn example() -> Result<(), tower_auth::Error> {
+    /// # #[cfg(feature = "reqwest")] {
+    /// let token = SecretSource::file("/var/run/secrets/tokens/id");
+    /// let client = Client::public("https://id.example.com/token", "job")?.client_assertion(token);
+    /// let source = ClientCredentials::with_client(client).scope("read");
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn client_assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
+        let assertion = assertion.into();
+        let assert = move |_audience: &str| assertion.clone();
+        self.endpoint.client.use_assertion(assert);
+        self
+    }
+
+    /// Proves who the client is with a key of its own (`private_key_jwt`, RFC 7523 §2.2, OpenID
+    /// Connect Core §9): each request has a JWT of its own, whose `iss` and `sub` are the client id
+    /// and whose `aud` is the issuer, if the client was made from one, or else the token endpoint's
+    /// address, good for a minute.
+    ///
+    /// Start from a public client: a secret isn't sent. A server that wants another audience, such
+    /// as its issuer, gets
+    /// `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(issuer))`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) of an anonymous client, which has no id.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{Client, JwsAlgorithm, SigningKey};
+    ///
+    /// # fn example() -> Result<(), tower_auth::Error> {
+    /// # #[cfg(feature = "reqwest")] {
+    /// let key = SigningKey::pem(JwsAlgorithm::ES256, SecretSource::file("/run/secrets/key.pem"))?;
+    /// let client = Client::public("https://id.example.com/token", "job")?.private_key_jwt(key)?;
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "jwt")]
+    pub fn private_key_jwt(mut self, key: SigningKey) -> Result<Self, Error> {
+        let Some(id) = self.id() else {
+            let message = "an anonymous client has no id to sign for; use `Client::public`";
+            return Err(Error::new(Kind::Config, message));
+        };
+        let jwt = SignedJwt::new(key).issuer(id).subject(id);
+        let assert = move |audience: &str| jwt.clone().audience(audience).into();
+        self.endpoint.client.use_assertion(assert);
+        Ok(self)
+    }
+
+    /// Proves that the client knows its secret without sending it (`client_secret_jwt`, RFC 7523
+    /// §2.2, OpenID Connect Core §9): as `private_key_jwt`, signed with the secret (HS256).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) of a client that has no secret, or a fixed one of fewer than
+    /// 32 bytes (RFC 7518 §3.2).
+    #[cfg(feature = "jwt")]
+    pub fn secret_jwt(self) -> Result<Self, Error> {
+        let Some(secret) = self.endpoint.client.secret() else {
+            let message = "a client without a secret can't sign with it; use `Client::new`";
+            return Err(Error::new(Kind::Config, message));
+        };
+        let key = SigningKey::hmac(secret.clone())?;
+        self.private_key_jwt(key)
+    }
+
+    /// Sends the parameters as a JSON object instead of a form, for servers such as Auth0 that
+    /// take it. No RFC has this.
+    #[must_use]
+    pub fn json(mut self) -> Self {
+        self.endpoint.format = Format::Json;
+        self
+    }
+
+    /// Binds tokens to a key (DPoP, RFC 9449): who steals one can't use it. Each token request, and
+    /// each request that the token goes on, has a proof of its own that its sender has the key, also
+    /// when it is sent again. Default: tokens are bearer tokens.
+    ///
+    /// The nonces that servers want in proofs are kept by origin, and taken from any answer. Who wants
+    /// another gets one more try, besides that for a new token. A server that ignores the proof and
+    /// issues a bearer token is an error (§5). The code of an authorization is bound to the key too
+    /// (`dpop_jkt`, §10).
+    ///
+    /// The proof names the address of the request as the layer sees it: scheme, host and path. Where
+    /// that is only a path the request is an error; what rewrites it belongs outside of the layer.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::AuthLayer;
+    /// use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
+    ///
+    /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
+    /// # #[cfg(feature = "reqwest")] {
+    /// let client = Client::new("https://id.example.com/token", id, secret)?
+    ///     .dpop(DpopKey::generate()?);
+    /// let layer = AuthLayer::new(ClientCredentials::with_client(client));
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "dpop")]
+    #[must_use]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.endpoint.dpop = Some(Dpop::new(key));
+        self
+    }
+
+    /// Where tokens are revoked (RFC 7009 §2). When the cache is
+    /// [closed](crate::TokenCache::close), the access token in hand is; default: none is.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    pub fn revoke_at<U>(mut self, url: U) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        self.endpoint.revocation = Some(url.try_into()?);
+        Ok(self)
+    }
+
+    /// The id, of a client that has one.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.endpoint.client.id()
+    }
+
+    /// What a token depends on that is asked for with `grant`.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn store_key(&self, grant: &Params<'_>) -> StoreKey {
+        let key = self
+            .endpoint
+            .exchange
+            .url
+            .add_to_key(StoreKey::new("oauth2"));
+        let key = key.with("client_id", self.id().unwrap_or_default());
+        #[cfg(feature = "dpop")]
+        let key = match &self.endpoint.dpop {
+            Some(dpop) => key.with("dpop", dpop.thumbprint()),
+            None => key,
+        };
+        grant.add_to_key(key)
+    }
+
+    /// A token that is bound to a key, which is to be this client's.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.endpoint.dpop
+            && dpop.thumbprint() == to
+        {
+            return dpop.token(secret);
+        }
+        drop(secret);
+        Err(unbound(to))
+    }
+
+    /// Takes the access token back, if there is one and it is known where.
+    pub(crate) async fn revoke(&self, token: Option<Token>) -> Result<(), Error> {
+        match token {
+            Some(token) => self.endpoint.revoke(token.secret(), "access_token").await,
+            None => Ok(()),
+        }
+    }
+
+    /// Bounds the whole exchange, from connecting to the last byte of the answer; default 10 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.endpoint.exchange.timeout = timeout;
+        self
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("endpoint", &self.endpoint)
+            .finish()
+    }
+}

@@ -1,0 +1,183 @@
+//! DPoP (RFC 9449): tokens that are of no use without a proof, made for each request, that whoever
+//! sends them has the key they are bound to.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use http::{HeaderValue, Method, StatusCode, Uri};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::challenge::www_authenticate::Challenge;
+use crate::error::{Error, Kind};
+use crate::http_client::exchange::PROOF;
+use crate::layer::settings::too_many;
+use crate::oauth2::dpop::dpop_key::{DpopKey, Occasion, hash};
+use crate::origin;
+use crate::token::issued_token::{Place, Token, prepare};
+use crate::token::per_request::{Lesson, Present, Presented, Target};
+
+/// Names a nonce that a server wants in the next proof (§8).
+const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// The error of one who wants a nonce, or another (§8, §9).
+pub(crate) const USE_NONCE: &str = "use_dpop_nonce";
+
+/// A key, and the nonces that servers want in the proofs made with it. A clone shares both.
+#[derive(Clone)]
+pub(crate) struct Dpop {
+    key: DpopKey,
+    nonces: Arc<Nonces>,
+}
+
+/// The latest nonce of each origin.
+#[derive(Default)]
+struct Nonces {
+    of: Mutex<HashMap<String, String>>,
+}
+
+/// More origins than one client has ever to do with.
+const MOST_ORIGINS: usize = 64;
+
+/// Longer ones are ignored: they'd be sent back with every request.
+const LONGEST_NONCE: usize = 1024;
+
+impl Dpop {
+    pub(crate) fn new(key: DpopKey) -> Self {
+        Self {
+            key,
+            nonces: Arc::default(),
+        }
+    }
+
+    #[cfg(any(feature = "authorization-code", feature = "fleet"))]
+    pub(crate) fn thumbprint(&self) -> &str {
+        self.key.thumbprint()
+    }
+
+    /// The proof of a token request.
+    pub(crate) fn prove_to(&self, endpoint: &Uri) -> Result<HeaderValue, Error> {
+        let origin = origin::of(endpoint);
+        let nonce = self.nonces.get(&origin);
+        self.key.prove(&Occasion {
+            method: &Method::POST,
+            url: &format!("{origin}{}", endpoint.path()),
+            token: None,
+            nonce: nonce.as_deref(),
+        })
+    }
+
+    /// Keeps the nonce that an endpoint answered with. Whether it had one.
+    pub(crate) fn learn_from(&self, endpoint: &Uri, headers: &HeaderMap) -> bool {
+        self.nonces.learn(&origin::of(endpoint), headers)
+    }
+
+    /// The token that was issued for this key.
+    pub(crate) fn token(&self, secret: SecretString) -> Result<Token, Error> {
+        let value = prepare(&AUTHORIZATION, "DPoP ", &secret)?;
+        let bound = Bound {
+            hash: hash(secret.expose_secret()),
+            value,
+            dpop: self.clone(),
+        };
+        Ok(Token::made(
+            Place::Header(AUTHORIZATION),
+            secret,
+            Arc::new(bound),
+        ))
+    }
+}
+
+/// A token as it is presented (§7.1).
+struct Bound {
+    value: HeaderValue,
+    hash: String,
+    dpop: Dpop,
+}
+
+impl Present for Bound {
+    fn put(&self, target: &Target, headers: &mut HeaderMap, _: bool) -> Result<Presented, Error> {
+        let Some(origin) = &target.origin else {
+            let message = "a DPoP proof names the whole address of a request, and this one has only \
+                           a path; give the client its origin (`with_origin`, for tonic)";
+            return Err(Error::new(Kind::Config, message));
+        };
+        let nonce = self.dpop.nonces.get(origin);
+        let proof = self.dpop.key.prove(&Occasion {
+            method: &target.method,
+            url: &format!("{origin}{}", target.path),
+            token: Some(&self.hash),
+            nonce: nonce.as_deref(),
+        })?;
+        for (name, value) in [(AUTHORIZATION, self.value.clone()), (PROOF, proof)] {
+            headers.try_insert(name, value).map_err(too_many)?;
+        }
+        Ok(Presented::Done)
+    }
+
+    fn learn(&self, target: &Target, status: StatusCode, headers: &HeaderMap) -> Lesson {
+        let Some(origin) = &target.origin else {
+            return Lesson::Nothing;
+        };
+        // Also from a success: the next nonce may come with it (§8.2).
+        let has_nonce = self.dpop.nonces.learn(origin, headers);
+        let wants_nonce = |challenge: &Challenge| {
+            challenge.is_scheme("DPoP") && challenge.error() == Some(USE_NONCE)
+        };
+        if has_nonce
+            && status == StatusCode::UNAUTHORIZED
+            && Challenge::parse(headers).iter().any(wants_nonce)
+        {
+            return Lesson::Again;
+        }
+        Lesson::Nothing
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bound_to(&self) -> Option<&str> {
+        Some(self.dpop.key.thumbprint())
+    }
+}
+
+impl Nonces {
+    fn get(&self, origin: &str) -> Option<String> {
+        let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        of.get(origin).cloned()
+    }
+
+    fn learn(&self, origin: &str, headers: &HeaderMap) -> bool {
+        let mut sent = headers.get_all(NONCE).iter();
+        // Of two it can't be told which is meant (§8.1 has one).
+        let (Some(nonce), None) = (sent.next(), sent.next()) else {
+            return false;
+        };
+        let Some(nonce) = nonce.to_str().ok().filter(|nonce| is_nonce(nonce)) else {
+            return false;
+        };
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        match of.get_mut(origin) {
+            Some(known) if known == nonce => {}
+            Some(known) => nonce.clone_into(known),
+            None => {
+                if of.len() >= MOST_ORIGINS {
+                    of.clear();
+                }
+                of.insert(origin.to_owned(), nonce.to_owned());
+            }
+        }
+        true
+    }
+}
+
+/// `1*NQCHAR` (§8.1).
+fn is_nonce(text: &str) -> bool {
+    let is_nqchar = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    (1..=LONGEST_NONCE).contains(&text.len()) && text.bytes().all(is_nqchar)
+}
+
+impl fmt::Debug for Dpop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.key, f)
+    }
+}

@@ -1,0 +1,314 @@
+//! The authorization code grant (RFC 6749 §4.1) with PKCE (RFC 7636): a person logs in with their
+//! browser, and this program gets tokens for them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Error, Kind};
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::oauth2::client::oauth2_client::Client;
+use crate::oauth2::client::params::Params;
+use crate::oauth2::discovery::issuer::Role;
+use crate::oauth2::grants::authorization_request::{AuthorizationRequest, Issuer};
+use crate::oauth2::grants::authorization_response::AuthorizationResponse;
+use crate::oauth2::grants::extra_params::Extra;
+use crate::oauth2::grants::refresh_store::RefreshTokenStore;
+use crate::oauth2::grants::refresh_token::RefreshToken;
+use crate::oauth2::grants::user_login::Login;
+use crate::oauth2::scope;
+
+/// Names that [`AuthorizationCode::param`] leaves to whoever sets them.
+const RESERVED: [(&str, &str); 15] = [
+    ("response_type", "it is always `code`"),
+    ("response_mode", "the response is read from the query"),
+    ("client_id", "the client has it"),
+    ("client_secret", "it never goes through a browser"),
+    ("client_assertion", "it never goes through a browser"),
+    ("redirect_uri", "`.begin(…)` takes it"),
+    ("state", "it is made anew for each request"),
+    ("code_challenge", "it is made anew for each request"),
+    ("code_challenge_method", "it is always `S256`"),
+    ("code_verifier", "it never goes through a browser"),
+    ("scope", "use `.scope(…)`"),
+    ("audience", "use `.audience(…)`"),
+    ("resource", "use `.resource(…)`"),
+    ("login_hint", "use `.login_hint(…)`"),
+    ("prompt", "use `.prompt(…)`"),
+];
+
+/// Has a person log in with their browser (RFC 6749 §4.1, RFC 7636, RFC 8252), and becomes a
+/// [`RefreshToken`] source.
+///
+/// 1. [`begin`](Self::begin) makes an [`AuthorizationRequest`]: show its
+///    [`url`](AuthorizationRequest::url) to the person, or open it in their browser.
+/// 2. The browser comes back with the answer. `RedirectListener` (feature `redirect-listener`) waits
+///    for it on loopback; a server of your own hands what it got to
+///    [`AuthorizationRequest::read`].
+/// 3. [`finish`](Self::finish) exchanges the code for tokens and saves the refresh token.
+///
+/// The next run of the program needs no login: [`RefreshToken::stored`] over the same store.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`scope`](Self::scope), [`audience`](Self::audience), [`resource`](Self::resource) | none: the server decides |
+/// | [`login_hint`](Self::login_hint), [`prompt`](Self::prompt) | none |
+/// | [`issuer`](Self::issuer) | not known: an `iss` that comes back is ignored |
+/// | [`store`](Self::store) of the refresh token | memory: after a restart there is a login |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+///
+/// `state` and the verifier are made for each request, 256 bits each; the challenge is always
+/// `S256`. Many servers issue a refresh token only if they are asked to: with the scope
+/// `offline_access`, or a parameter of their own.
+///
+/// # Example
+///
+/// ```no_run
+/// use tower_auth::AuthLayer;
+/// use tower_auth::oauth2::{AuthorizationCode, Client};
+///
+/// # async fn example() -> Result<(), tower_auth::Error> {
+/// # #[cfg(all(feature = "reqwest", feature = "redirect-listener"))] {
+/// use tower_auth::oauth2::RedirectListener;
+///
+/// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
+/// let login = AuthorizationCode::new(client, "https://id.example.com/authorize")?
+///     .scope("offline_access read:things")
+///     .issuer("https://id.example.com");
+///
+/// let listener = RedirectListener::bind().await?;
+/// let request = login.begin(listener.redirect_uri()).await?;
+/// println!("Log in at {}", request.url());
+/// let response = listener.accept(&request).await?;
+/// let layer = AuthLayer::new(login.finish(request, response).await?);
+/// # }
+/// # Ok(()) }
+/// ```
+pub struct AuthorizationCode {
+    login: Login,
+    authorize_at: EndpointUrl,
+    login_hint: String,
+    prompt: String,
+    extra: Extra,
+    issuer: Issuer,
+}
+
+impl AuthorizationCode {
+    /// A login of `client` at the server's authorization endpoint (RFC 6749 §3.1).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the
+    /// client has no id.
+    pub fn new<U>(client: Client, authorize_at: U) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        Ok(Self {
+            login: Login::new(client)?,
+            authorize_at: authorize_at.try_into()?,
+            login_hint: String::new(),
+            prompt: String::new(),
+            extra: Extra::default(),
+            issuer: Issuer::Unknown,
+        })
+    }
+
+    /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Default, and if empty: none, and
+    /// the server decides.
+    #[must_use]
+    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        self.login.scope = scope::join([scope]);
+        self
+    }
+
+    /// Names the API that the tokens are for, as Auth0 wants it. Default, and if empty: none.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.login.audience = audience.into();
+        self
+    }
+
+    /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a fragment.
+    /// Can be called for several.
+    #[must_use]
+    pub fn resource(mut self, resource: impl Into<String>) -> Self {
+        self.login.resources.push(resource.into());
+        self
+    }
+
+    /// Says who is about to log in, where that is known: an address, a user name (OpenID Connect
+    /// Core §3.1.2.1). Default, and if empty: nobody.
+    #[must_use]
+    pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
+        self.login_hint = hint.into();
+        self
+    }
+
+    /// Says whether the person is to be asked (OpenID Connect Core §3.1.2.1): `login`, `consent`,
+    /// `select_account`. Default, and if empty: the server decides.
+    #[must_use]
+    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.prompt = prompt.into();
+        self
+    }
+
+    /// Adds any other parameter to the address that the browser is sent to. Whoever sees that sees
+    /// it: it is no place for a secret.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
+    /// client, `begin` or another method sets.
+    pub fn param(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Result<Self, Error> {
+        let value = SecretString::from(value.into());
+        self.extra.add(name.into(), value, &RESERVED)?;
+        Ok(self)
+    }
+
+    /// Says who the server is, as its metadata does (RFC 8414 §2). An `iss` that comes back must be
+    /// exactly this: the answer of another server is refused (RFC 9207 §2.4). If none comes back, the
+    /// server may not know of that; [`require_issuer`](Self::require_issuer) if it does.
+    /// Default: what the metadata says of an endpoint [from its issuer](EndpointUrl::from_issuer), else
+    /// it isn't known.
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Issuer::Known(issuer.into());
+        self
+    }
+
+    /// Says who the server is, and that it always says so itself: an answer without `iss` is refused
+    /// too. For servers whose metadata has `authorization_response_iss_parameter_supported`.
+    #[must_use]
+    pub fn require_issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Issuer::Required(issuer.into());
+        self
+    }
+
+    /// Where the refresh token is kept, so that the next run needs no login. Default: in memory.
+    #[must_use]
+    pub fn store(mut self, store: impl RefreshTokenStore) -> Self {
+        self.login.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
+    /// says it; default 1 h.
+    #[must_use]
+    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
+        self.login.assumed_lifetime = lifetime;
+        self
+    }
+
+    /// Begins a login. The browser is to come back to `redirect_uri`, which the server must know:
+    /// `https`, `http` to loopback (RFC 8252 §7.3), or a private-use scheme such as
+    /// `com.example.app:/callback` (§7.1).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the redirect URI is none of these, or if the query of the
+    /// authorization endpoint's address has a parameter that is set here.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn begin(
+        &self,
+        redirect_uri: impl AsRef<str>,
+    ) -> Result<AuthorizationRequest, Error> {
+        let mut params = Params::default();
+        params.push("response_type", "code");
+        params.push("client_id", self.login.client.id().unwrap_or_default());
+        self.login.add_to(&mut params);
+        params.push("login_hint", &self.login_hint);
+        params.push("prompt", &self.prompt);
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.login.client.endpoint.dpop {
+            params.push("dpop_jkt", dpop.thumbprint());
+        }
+        self.extra.add_to(&mut params);
+        let (authorize_at, issuer) = self.server().await?;
+        AuthorizationRequest::new(&authorize_at, params, redirect_uri.as_ref(), issuer)
+    }
+
+    /// Where the browser goes, and who is to have sent it back.
+    async fn server(&self) -> Result<(Uri, Issuer), Error> {
+        let (url, exchange) = (&self.authorize_at, &self.login.client.endpoint.exchange);
+        let look = async {
+            let address = exchange.resolve(url, Role::Authorization).await?;
+            Ok((address, exchange.metadata(url).await?))
+        };
+        let (address, metadata) = exchange.within(look).await?;
+        let Some((metadata, issuer)) = metadata.zip(url.issuer()) else {
+            return Ok((address, self.issuer.clone()));
+        };
+        let methods = metadata.code_challenge_methods();
+        if methods.is_some_and(|methods| !methods.contains(&"S256")) {
+            let message = "the authorization server's metadata has no `S256` among its \
+                           `code_challenge_methods_supported`, and no login is begun without (PKCE)";
+            return Err(Error::new(Kind::Config, message));
+        }
+        let name = issuer.as_str().to_owned();
+        let issuer = match &self.issuer {
+            Issuer::Unknown if metadata.says_its_issuer() => Issuer::Required(name),
+            Issuer::Unknown => Issuer::Known(name),
+            known => known.clone(),
+        };
+        Ok((address, issuer))
+    }
+
+    /// Exchanges the code for tokens (RFC 6749 §4.1.3): a source that first hands out the access
+    /// token just issued, and then refreshes. The refresh token is saved before this returns.
+    ///
+    /// If the server issued no refresh token, the access token is used until its end, and then
+    /// [a login is required](Error::is_login_required); what the store holds is left alone.
+    ///
+    /// A code is good for one try, so there is no second: after an error, begin anew.
+    ///
+    /// # Errors
+    ///
+    /// [`is_reply`](Error::is_reply) if the response isn't that of this request.
+    /// [`is_invalid_grant`](Error::is_invalid_grant) if the code is over or was used before, any
+    /// other that the token endpoint may bring, and [`is_source`](Error::is_source) if the refresh
+    /// token can't be saved.
+    ///
+    /// # Cancel safety
+    ///
+    /// The code may be used up, and what came for it lost: begin anew.
+    pub async fn finish(
+        &self,
+        request: AuthorizationRequest,
+        response: AuthorizationResponse,
+    ) -> Result<RefreshToken, Error> {
+        if !request.is_answered_by(&response) {
+            let message = "the authorization response is that of another request; begin anew";
+            return Err(Error::new(Kind::Reply, message));
+        }
+        let mut grant = Params::default();
+        grant.push("grant_type", "authorization_code");
+        grant.push_secret("code", response.code().expose_secret());
+        grant.push("redirect_uri", request.redirect_uri());
+        grant.push_secret("code_verifier", request.verifier().expose_secret());
+        self.login.exchange(grant).await
+    }
+}
+
+impl fmt::Debug for AuthorizationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationCode")
+            .field("login", &self.login)
+            .field("authorize_at", &self.authorize_at)
+            .field("prompt", &self.prompt)
+            .field("extra", &self.extra)
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
