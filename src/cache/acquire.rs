@@ -6,49 +6,49 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::cache::background_refresh;
-use crate::cache::cache_inner::Shared;
-use crate::cache::expiry::Held;
-use crate::cache::fetch_task::launch;
-use crate::cache::single_flight::{Lost, Wait};
-use crate::cache::state_machine::{Answer, Outcome, TakeOff};
+use super::background_refresh;
+use super::cache_inner::CacheInner;
+use super::expiry::CachedToken;
+use super::fetch_task::launch;
+use super::single_flight::{Abandoned, Wait};
+use super::state_machine::{Decision, FetchStart, Outcome};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 
 /// What there is for one who asks.
 pub(crate) enum Lookup {
-    Now(Arc<Held>),
+    Now(Arc<CachedToken>),
     Later(Acquire),
     Never(Error),
 }
 
 /// What there is: the token in hand, or what the state machine says.
-pub(crate) fn lookup(shared: &Arc<Shared>) -> Lookup {
-    if let Some(held) = shared.hub.in_hand(&shared.clock) {
-        return Lookup::Now(held);
+pub(crate) fn lookup(shared: &Arc<CacheInner>) -> Lookup {
+    if let Some(cached) = shared.state.servable(&shared.clock) {
+        return Lookup::Now(cached);
     }
     let now = shared.now();
-    let asked = shared.transition(|machine| machine.ask(now));
+    let asked = shared.transition(|machine| machine.request(now));
     answer(shared, asked, Want::Any)
 }
 
 /// What there is for one who wants a token that is newer than any in hand.
-fn force(shared: &Arc<Shared>) -> Lookup {
+fn force(shared: &Arc<CacheInner>) -> Lookup {
     let now = shared.now();
-    let forced = shared.transition(|machine| machine.force(now));
+    let forced = shared.transition(|machine| machine.force_refresh(now));
     answer(shared, forced, Want::Newer)
 }
 
-fn answer(shared: &Arc<Shared>, asked: (Answer, Option<TakeOff>), want: Want) -> Lookup {
-    let (answer, take_off) = asked;
-    if let Some(take_off) = take_off {
-        launch(shared, take_off);
+fn answer(shared: &Arc<CacheInner>, asked: (Decision, Option<FetchStart>), want: Want) -> Lookup {
+    let (answer, start) = asked;
+    if let Some(start) = start {
+        launch(shared, start);
         background_refresh::ensure(shared);
     }
     match answer {
-        Answer::Serve(held) => Lookup::Now(held),
-        Answer::Fail(error) => Lookup::Never(error),
-        Answer::Join(flight) => Lookup::Later(Acquire {
+        Decision::Serve(cached) => Lookup::Now(cached),
+        Decision::Fail(error) => Lookup::Never(error),
+        Decision::Join(flight) => Lookup::Later(Acquire {
             shared: Arc::clone(shared),
             want,
             stage: Stage::Waiting {
@@ -81,7 +81,7 @@ fn answer(shared: &Arc<Shared>, asked: (Answer, Option<TakeOff>), want: Want) ->
 /// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
-    shared: Arc<Shared>,
+    shared: Arc<CacheInner>,
     want: Want,
     stage: Stage,
     /// How many flights were lost under this one.
@@ -106,7 +106,7 @@ enum Stage {
 const MOST_LOSSES: u8 = 3;
 
 impl Acquire {
-    pub(crate) fn new(shared: Arc<Shared>, want: Want) -> Self {
+    pub(crate) fn new(shared: Arc<CacheInner>, want: Want) -> Self {
         Self {
             shared,
             want,
@@ -115,23 +115,25 @@ impl Acquire {
         }
     }
 
-    pub(crate) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    pub(crate) fn poll_cached(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             match &mut self.stage {
                 Stage::Asking => match self.ask() {
-                    Lookup::Now(held) => return Poll::Ready(Ok(held)),
+                    Lookup::Now(cached) => return Poll::Ready(Ok(cached)),
                     Lookup::Never(error) => return Poll::Ready(Err(error)),
                     Lookup::Later(later) => self.stage = later.stage,
                 },
                 Stage::Waiting { wait } => match ready!(Pin::new(wait).poll(cx)) {
-                    // Polled long after the landing.
-                    Ok(Ok(held)) if held.is_over(self.shared.now()) => self.stage = Stage::Asking,
+                    // Polled long after the summary.
+                    Ok(Ok(cached)) if cached.has_expired(self.shared.now()) => {
+                        self.stage = Stage::Asking
+                    }
                     Ok(outcome) => return Poll::Ready(outcome),
-                    Err(Lost) if self.losses == MOST_LOSSES => {
+                    Err(Abandoned) if self.losses == MOST_LOSSES => {
                         let message = "the runtime shut down while the token was fetched";
                         return Poll::Ready(Err(Error::new(Kind::Runtime, message)));
                     }
-                    Err(Lost) => {
+                    Err(Abandoned) => {
                         self.losses += 1;
                         self.stage = Stage::Asking;
                     }
@@ -152,8 +154,8 @@ impl Future for Acquire {
     type Output = Result<Token, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(self.poll_held(cx));
-        Poll::Ready(outcome.map(|held| held.token().clone()))
+        let outcome = ready!(self.poll_cached(cx));
+        Poll::Ready(outcome.map(|cached| cached.token().clone()))
     }
 }
 

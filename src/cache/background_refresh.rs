@@ -10,17 +10,17 @@ use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::cache::cache_inner::Shared;
-use crate::cache::fetch_task::{has_timer, launch};
-use crate::cache::state_machine::Due;
-use crate::cache::status::Status;
+use super::cache_inner::CacheInner;
+use super::fetch_task::{has_timer, launch};
+use super::state_machine::Due;
+use super::status::Status;
 
 /// The longest sleep. The timer of a suspended machine stands still with it, and when that wakes up
 /// the token may be long over.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// Starts the timer, unless it runs or isn't wanted.
-pub(crate) fn ensure(shared: &Arc<Shared>) {
+pub(crate) fn ensure(shared: &Arc<CacheInner>) {
     if !shared.keeps_fresh {
         return;
     }
@@ -32,7 +32,7 @@ pub(crate) fn ensure(shared: &Arc<Shared>) {
     }
 }
 
-async fn keep(shared: Weak<Shared>, mut changes: watch::Receiver<Status>) {
+async fn keep(shared: Weak<CacheInner>, mut changes: watch::Receiver<Status>) {
     // The flight that started this one says so to whoever waits.
     if !has_timer() {
         return;
@@ -59,19 +59,19 @@ async fn keep(shared: Weak<Shared>, mut changes: watch::Receiver<Status>) {
     }
 }
 
-fn due(shared: &Shared) -> Due {
+fn due(shared: &CacheInner) -> Due {
     let now = shared.now();
-    shared.hub.look(|machine| machine.due(now))
+    shared.state.look(|machine| machine.due(now))
 }
 
 /// Asks for a token if it is time to, as a caller would.
-fn look_after(shared: &Arc<Shared>) {
+fn look_after(shared: &Arc<CacheInner>) {
     if due(shared) != Due::In(Duration::ZERO) {
         return;
     }
     let now = shared.now();
-    let (_, take_off) = shared.transition(|machine| machine.ask(now));
-    if let Some(take_off) = take_off {
-        launch(shared, take_off);
+    let (_, start) = shared.transition(|machine| machine.request(now));
+    if let Some(start) = start {
+        launch(shared, start);
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "fleet")]
-use crate::cache::coordinator::Member;
-use crate::cache::expiry::Windows;
-use crate::cache::state_machine::Limits;
+use super::coordinator::Coordinator;
+use super::expiry::ExpiryPolicy;
+use super::state_machine::Limits;
 use crate::clock::Clock;
 #[cfg(feature = "fleet")]
 use crate::error::Error;
@@ -32,7 +32,7 @@ use crate::source::token_source::{DynTokenSource, TokenSource};
 pub struct TokenCacheBuilder {
     pub(crate) source: Box<dyn DynTokenSource>,
     #[cfg(feature = "fleet")]
-    pub(crate) member: Option<Box<Member>>,
+    pub(crate) coordinator: Option<Box<Coordinator>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) attempts: u32,
@@ -46,10 +46,10 @@ impl TokenCacheBuilder {
         Self {
             source: Box::new(source),
             #[cfg(feature = "fleet")]
-            member: None,
+            coordinator: None,
             clock: Clock::default(),
             limits: Limits {
-                windows: Windows {
+                expiry_policy: ExpiryPolicy {
                     refresh_before: None,
                     expiry_margin: None,
                     jitter: 0.5,
@@ -75,7 +75,7 @@ impl TokenCacheBuilder {
     /// ([`Fleet::key`]).
     #[cfg(feature = "fleet")]
     pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
-        self.member = Some(Box::new(Member::new(fleet, &*self.source)?));
+        self.coordinator = Some(Box::new(Coordinator::new(fleet, &*self.source)?));
         Ok(self)
     }
 
@@ -100,14 +100,14 @@ impl TokenCacheBuilder {
     /// 5 min for lifetimes of 20 min and more, else a quarter of the lifetime. Never more than
     /// half of the lifetime, and at least twice the [expiry margin](Self::expiry_margin).
     pub fn refresh_before(mut self, window: Duration) -> Self {
-        self.limits.windows.refresh_before = Some(window);
+        self.limits.expiry_policy.refresh_before = Some(window);
         self
     }
 
     /// How long before a token expires it is no longer sent; default 30 s, or a quarter of the
     /// lifetime if that is less. Never more than half of the lifetime.
     pub fn expiry_margin(mut self, margin: Duration) -> Self {
-        self.limits.windows.expiry_margin = Some(margin);
+        self.limits.expiry_policy.expiry_margin = Some(margin);
         self
     }
 
@@ -119,7 +119,7 @@ impl TokenCacheBuilder {
     /// otherwise.
     pub fn jitter(mut self, share: f64) -> Self {
         let is_number = !share.is_nan();
-        self.limits.windows.jitter = if is_number {
+        self.limits.expiry_policy.jitter = if is_number {
             share.clamp(0.0, 1.0)
         } else {
             0.0

@@ -8,20 +8,20 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id};
 
 #[cfg(feature = "fleet")]
-use crate::cache::coordinator::Member;
-use crate::cache::published_state::Hub;
-use crate::cache::state_machine::{Limits, Machine};
-use crate::cache::status::Status;
-use crate::cache::telemetry::Events;
+use super::coordinator::Coordinator;
+use super::published_state::PublishedState;
+use super::state_machine::{Limits, StateMachine};
+use super::status::Status;
+use super::telemetry::Telemetry;
 use crate::clock::{Clock, Moment};
 use crate::source::token_source::DynTokenSource;
 use crate::token::issued_token::Place;
 
-pub(crate) struct Shared {
+pub(crate) struct CacheInner {
     pub(crate) source: Box<dyn DynTokenSource>,
     /// What it shares with other processes, if it does.
     #[cfg(feature = "fleet")]
-    pub(crate) member: Option<Box<Member>>,
+    pub(crate) coordinator: Option<Box<Coordinator>>,
     pub(crate) place: Place,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -29,33 +29,33 @@ pub(crate) struct Shared {
     pub(crate) attempts: u32,
     pub(crate) close_timeout: Duration,
     pub(crate) keeps_fresh: bool,
-    pub(crate) events: Events,
-    pub(crate) hub: Hub,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) state: PublishedState,
     /// Made for whoever is the first to watch: it takes as much memory as all the rest.
     pub(crate) changes: OnceLock<watch::Sender<Status>>,
     /// The task of the latest flight, and that of the timer.
-    pub(crate) flight: Task,
-    pub(crate) keeper: Task,
+    pub(crate) flight: TaskSlot,
+    pub(crate) keeper: TaskSlot,
 }
 
 /// A task that others may end.
 #[derive(Default)]
-pub(crate) struct Task {
-    latest: Mutex<Latest>,
+pub(crate) struct TaskSlot {
+    latest: Mutex<SlotState>,
 }
 
 /// What is known of the latest task. A handle holds on to the memory of its task, which is more than
 /// that of a token, and a cache may be idle for hours: it is let go as soon as there is nothing to end.
 #[derive(Default)]
-enum Latest {
+enum SlotState {
     #[default]
-    None,
-    Runs(AbortHandle),
+    Empty,
+    Running(AbortHandle),
     /// It was done before whoever started it could say so.
     Done(Id),
 }
 
-impl Shared {
+impl CacheInner {
     #[inline]
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
@@ -63,20 +63,20 @@ impl Shared {
 
     pub(crate) fn status(&self) -> Status {
         let now = self.now();
-        self.hub.look(|machine| machine.status(now))
+        self.state.look(|machine| machine.status(now))
     }
 
     /// Whether other processes use the same token.
     pub(crate) fn is_of_a_fleet(&self) -> bool {
         #[cfg(feature = "fleet")]
-        return self.member.is_some();
+        return self.coordinator.is_some();
         #[cfg(not(feature = "fleet"))]
         return false;
     }
 
     /// Changes the state, and tells those who watch.
-    pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut Machine) -> R) -> R {
-        let (result, has_changed) = self.hub.transition(change);
+    pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> R {
+        let (result, has_changed) = self.state.transition(change);
         if has_changed {
             self.publish();
         }
@@ -107,16 +107,17 @@ impl Shared {
     #[cfg(feature = "metrics")]
     pub(crate) fn gauge(&self) {
         let now = self.now();
-        let (age, remaining) = match self.hub.current() {
-            Some(held) => {
-                let age = now.ticks().saturating_sub(held.requested().ticks());
-                let remaining = held.over_from().map(|end| now.until(end));
+        let (age, remaining) = match self.state.current() {
+            Some(cached) => {
+                let age = now.ticks().saturating_sub(cached.requested().ticks());
+                let remaining = cached.expires_at().map(|end| now.until(end));
                 (Duration::from_nanos(age), remaining)
             }
             None => (Duration::ZERO, Some(Duration::ZERO)),
         };
-        self.events.token(age, remaining);
-        self.events.quotas(&self.hub.look(Machine::quotas));
+        self.telemetry.token(age, remaining);
+        self.telemetry
+            .quotas(&self.state.look(StateMachine::quotas));
     }
 
     #[cfg(not(feature = "metrics"))]
@@ -137,13 +138,13 @@ fn show(changes: &watch::Sender<Status>, mut status: Status) {
     drop(status);
 }
 
-impl Task {
+impl TaskSlot {
     /// Remembers a task in the place of the one before, which goes on.
     pub(crate) fn set(&self, handle: AbortHandle) {
         let mut latest = self.lock();
         let next = match &*latest {
-            Latest::Done(id) if *id == handle.id() => Latest::None,
-            _ => Latest::Runs(handle),
+            SlotState::Done(id) if *id == handle.id() => SlotState::Empty,
+            _ => SlotState::Running(handle),
         };
         let before = mem::replace(&mut *latest, next);
         drop(latest);
@@ -155,9 +156,11 @@ impl Task {
     pub(crate) fn done(&self, id: Id) {
         let mut latest = self.lock();
         let before = match &*latest {
-            Latest::Runs(handle) if handle.id() != id => return,
-            Latest::Runs(_) => mem::take(&mut *latest),
-            Latest::None | Latest::Done(_) => mem::replace(&mut *latest, Latest::Done(id)),
+            SlotState::Running(handle) if handle.id() != id => return,
+            SlotState::Running(_) => mem::take(&mut *latest),
+            SlotState::Empty | SlotState::Done(_) => {
+                mem::replace(&mut *latest, SlotState::Done(id))
+            }
         };
         drop(latest);
         drop(before);
@@ -167,20 +170,20 @@ impl Task {
     /// one: a task whose end takes this lock must not be started here.
     pub(crate) fn ensure(&self, start: impl FnOnce() -> AbortHandle) {
         let mut latest = self.lock();
-        let runs = matches!(&*latest, Latest::Runs(handle) if !handle.is_finished());
+        let runs = matches!(&*latest, SlotState::Running(handle) if !handle.is_finished());
         if !runs {
-            *latest = Latest::Runs(start());
+            *latest = SlotState::Running(start());
         }
     }
 
     pub(crate) fn abort(&self) {
         let latest = mem::take(&mut *self.lock());
-        if let Latest::Runs(handle) = latest {
+        if let SlotState::Running(handle) = latest {
             handle.abort();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Latest> {
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -189,13 +192,13 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::expiry::Windows;
+    use crate::cache::expiry::ExpiryPolicy;
     use crate::cache::status::Phase;
 
     #[test]
     fn of_two_changes_at_once_the_later_state_stays() {
-        let mut machine = Machine::new(Limits {
-            windows: Windows {
+        let mut machine = StateMachine::new(Limits {
+            expiry_policy: ExpiryPolicy {
                 refresh_before: None,
                 expiry_margin: None,
                 jitter: 0.0,
@@ -204,7 +207,7 @@ mod tests {
             attempt_floor: Duration::ZERO,
         });
         let first = machine.status(Moment::START);
-        drop(machine.ask(Moment::START));
+        drop(machine.request(Moment::START));
         let earlier = machine.status(Moment::START);
         machine.close();
         let later = machine.status(Moment::START);
@@ -218,11 +221,11 @@ mod tests {
     /// Whoever starts a task learns of it only when it runs, and it may be done by then.
     #[tokio::test]
     async fn a_task_that_is_done_is_let_go_whenever_it_says_so() {
-        let tasks = Task::default();
+        let tasks = TaskSlot::default();
         let [first, second] = [0; 2].map(|_| tokio::spawn(std::future::ready(())).abort_handle());
         let holds = |handle: &AbortHandle| match &*tasks.lock() {
-            Latest::Runs(held) => held.id() == handle.id(),
-            Latest::None | Latest::Done(_) => false,
+            SlotState::Running(cached) => cached.id() == handle.id(),
+            SlotState::Empty | SlotState::Done(_) => false,
         };
         tasks.set(first.clone());
         assert!(holds(&first));

@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::expiry::{ExpiryPolicy, FetchedBy, FetchedToken, Freshness};
+use super::telemetry::{StoreOutcome, Telemetry};
 use crate::backoff::Backoff;
-use crate::cache::expiry::{Fetched, FetchedBy, Freshness, Windows};
-use crate::cache::telemetry::{Events, StoreOutcome};
 use crate::clock::Clock;
 use crate::error::{BoxError, Error};
 use crate::fleet::codec::{self, SavedToken, Unread};
@@ -44,7 +44,7 @@ const REFUSED: usize = 4;
 
 /// A cache as one of the processes of a fleet.
 #[derive(Debug)]
-pub(crate) struct Member {
+pub(crate) struct Coordinator {
     fleet: Fleet,
     key: String,
     memory: Mutex<Memory>,
@@ -62,20 +62,20 @@ struct Memory {
 
 /// What a flight of this process brings along.
 #[derive(Clone, Copy)]
-pub(crate) struct Flying<'a> {
+pub(crate) struct FetchContext<'a> {
     pub(crate) source: &'a dyn DynTokenSource,
     pub(crate) reason: Reason,
     pub(crate) clock: &'a Clock,
-    pub(crate) windows: &'a Windows,
+    pub(crate) expiry_policy: &'a ExpiryPolicy,
     /// What the flight may take in all.
     pub(crate) limit: Duration,
-    pub(crate) events: &'a Events,
+    pub(crate) telemetry: &'a Telemetry,
 }
 
 /// The store has failed, which was told: the process goes on by itself.
-struct Alone;
+struct StoreUnavailable;
 
-impl Member {
+impl Coordinator {
     /// A process of the fleet, with this source.
     pub(crate) fn new(fleet: Fleet, source: &dyn DynTokenSource) -> Result<Self, Error> {
         Ok(Self {
@@ -86,98 +86,115 @@ impl Member {
     }
 
     /// A token for this process: another's, or one that is asked for and shared.
-    pub(crate) async fn fetch(&self, flying: Flying<'_>) -> Result<Fetched, Error> {
-        if flying.reason == Reason::Refused {
+    pub(crate) async fn fetch(&self, context: FetchContext<'_>) -> Result<FetchedToken, Error> {
+        if context.reason == Reason::Refused {
             self.lock().note_refusal();
         }
-        let fetched = match self.share(&flying).await {
+        let fetched = match self.share(&context).await {
             Ok(fetched) => fetched,
-            Err(Alone) => flying.ask().await,
+            Err(StoreUnavailable) => context.ask().await,
         }?;
         self.lock().latest = Some(fetched.token.clone());
         Ok(fetched)
     }
 
-    async fn share(&self, flying: &Flying<'_>) -> Result<Result<Fetched, Error>, Alone> {
-        let lease_time = self.fleet.lease_time.min(flying.limit / 3);
+    async fn share(
+        &self,
+        context: &FetchContext<'_>,
+    ) -> Result<Result<FetchedToken, Error>, StoreUnavailable> {
+        let lease_time = self.fleet.lease_time.min(context.limit / 3);
         let patience = lease_time.mul_f32(1.5);
         let since = Instant::now();
-        let mut looks = Backoff::new(FIRST_LOOK, LONGEST_LOOK, flying.windows.has_jitter());
-        let seen = self.load(flying).await?;
+        let mut looks = Backoff::new(FIRST_LOOK, LONGEST_LOOK, context.expiry_policy.has_jitter());
+        let seen = self.load(context).await?;
         // Who wants a new one wants none that was there before.
         let unwanted = seen
             .as_ref()
-            .filter(|_| flying.reason == Reason::Forced)
+            .filter(|_| context.reason == Reason::Forced)
             .map(|saved| saved.token.clone());
-        let will_do = |saved: &SavedToken| self.will_do(saved, unwanted.as_ref(), flying);
+        let will_do = |saved: &SavedToken| self.will_do(saved, unwanted.as_ref(), context);
         if let Some(saved) = seen.filter(will_do) {
-            return Ok(Ok(flying.take(saved)));
+            return Ok(Ok(context.take(saved)));
         }
         loop {
-            if let Some(lease) = self.lease(lease_time, flying).await? {
+            if let Some(lease) = self.lease(lease_time, context).await? {
                 // It may have been saved between the look and the lease.
-                return match self.load(flying).await?.filter(will_do) {
+                return match self.load(context).await?.filter(will_do) {
                     Some(saved) => {
-                        self.release(lease, flying).await;
-                        Ok(Ok(flying.take(saved)))
+                        self.release(lease, context).await;
+                        Ok(Ok(context.take(saved)))
                     }
-                    None => Ok(self.fetch_for_all(lease, flying).await),
+                    None => Ok(self.fetch_for_all(lease, context).await),
                 };
             }
             let pause = looks.next();
             if since.elapsed() + pause > patience {
-                flying.events.waited_in_vain(patience);
-                return Err(Alone);
+                context.telemetry.gave_up_waiting(patience);
+                return Err(StoreUnavailable);
             }
             tokio::time::sleep(pause).await;
-            if let Some(saved) = self.load(flying).await?.filter(will_do) {
-                return Ok(Ok(flying.take(saved)));
+            if let Some(saved) = self.load(context).await?.filter(will_do) {
+                return Ok(Ok(context.take(saved)));
             }
         }
     }
 
     /// Whether a token of another process is what this one needs.
-    fn will_do(&self, saved: &SavedToken, unwanted: Option<&Token>, flying: &Flying<'_>) -> bool {
-        let now = flying.clock.now();
+    fn will_do(
+        &self,
+        saved: &SavedToken,
+        unwanted: Option<&Token>,
+        context: &FetchContext<'_>,
+    ) -> bool {
+        let now = context.clock.now();
         let is = |other: &Token| other.is_same_credential(&saved.token);
         let memory = self.lock();
         if unwanted.is_some_and(is) || memory.refused.iter().any(is) {
             return false;
         }
-        let held = flying.windows.hold(flying.take(saved.clone()), now);
-        match flying.reason {
+        let cached = context
+            .expiry_policy
+            .cache(context.take(saved.clone()), now);
+        match context.reason {
             Reason::Stale | Reason::Forced => {
-                held.freshness(now) == Freshness::Fresh && !memory.latest.as_ref().is_some_and(is)
+                cached.freshness(now) == Freshness::Fresh && !memory.latest.as_ref().is_some_and(is)
             }
             Reason::First | Reason::Expired | Reason::Refused => {
-                held.freshness(now) != Freshness::Expired
+                cached.freshness(now) != Freshness::Expired
             }
         }
     }
 
     /// Asks the source, with the right to do so, and shares what it issues.
-    async fn fetch_for_all(&self, lease: Lease, flying: &Flying<'_>) -> Result<Fetched, Error> {
-        let fetched = flying.ask().await;
+    async fn fetch_for_all(
+        &self,
+        lease: Lease,
+        context: &FetchContext<'_>,
+    ) -> Result<FetchedToken, Error> {
+        let fetched = context.ask().await;
         let is_kept = match &fetched {
-            Ok(fetched) => self.save(fetched, &lease, flying).await,
+            Ok(fetched) => self.save(fetched, &lease, context).await,
             Err(_) => Ok(()),
         };
         if is_kept.is_ok() {
-            self.release(lease, flying).await;
+            self.release(lease, context).await;
         }
         fetched
     }
 
-    async fn load(&self, flying: &Flying<'_>) -> Result<Option<SavedToken>, Alone> {
+    async fn load(
+        &self,
+        context: &FetchContext<'_>,
+    ) -> Result<Option<SavedToken>, StoreUnavailable> {
         let load = self.fleet.store.load(&self.key);
-        let Some(sealed) = self.call("load", load, flying).await? else {
-            flying.events.store("load", StoreOutcome::Miss);
+        let Some(sealed) = self.call("load", load, context).await? else {
+            context.telemetry.store("load", StoreOutcome::Miss);
             return Ok(None);
         };
         let ignored = |why: &'static str, error: Option<&Error>| {
-            flying.events.store("load", StoreOutcome::Ignored);
+            context.telemetry.store("load", StoreOutcome::Ignored);
             if self.lock().is_news(&sealed) {
-                flying.events.value_ignored(why, error);
+                context.telemetry.value_ignored(why, error);
             }
             Ok(None)
         };
@@ -185,9 +202,9 @@ impl Member {
             Ok(opened) => opened,
             Err(unopened) => return ignored(unopened.as_str(), None),
         };
-        match codec::read(&opened, flying.source) {
+        match codec::read(&opened, context.source) {
             Ok(saved) => {
-                flying.events.store("load", StoreOutcome::Hit);
+                context.telemetry.store("load", StoreOutcome::Hit);
                 Ok(Some(saved))
             }
             Err(Unread::Malformed) => ignored("corrupt", None),
@@ -195,52 +212,56 @@ impl Member {
         }
     }
 
-    async fn lease(&self, time: Duration, flying: &Flying<'_>) -> Result<Option<Lease>, Alone> {
+    async fn lease(
+        &self,
+        time: Duration,
+        context: &FetchContext<'_>,
+    ) -> Result<Option<Lease>, StoreUnavailable> {
         let lease = self.fleet.store.lease(&self.key, time);
-        let lease = self.call("lease", lease, flying).await?;
+        let lease = self.call("lease", lease, context).await?;
         let outcome = match &lease {
             Some(_) => StoreOutcome::Granted,
             None => StoreOutcome::Taken,
         };
-        flying.events.store("lease", outcome);
+        context.telemetry.store("lease", outcome);
         Ok(lease)
     }
 
     async fn save(
         &self,
-        fetched: &Fetched,
+        fetched: &FetchedToken,
         lease: &Lease,
-        flying: &Flying<'_>,
-    ) -> Result<(), Alone> {
+        context: &FetchContext<'_>,
+    ) -> Result<(), StoreUnavailable> {
         let requested = fetched.requested.wall();
         let written = codec::write(&fetched.token, requested);
         let sealed = written.and_then(|written| self.fleet.sealing.seal(&self.key, &written));
         let Some(sealed) = sealed else {
-            flying.events.not_shared();
+            context.telemetry.not_shared();
             return Ok(());
         };
         let left = codec::end(&fetched.token, requested).map(|end| {
-            let now = flying.clock.now().wall();
+            let now = context.clock.now().wall();
             end.duration_since(now).unwrap_or_default()
         });
         let store = &self.fleet.store;
         let save = store.save(&self.key, &sealed, left.unwrap_or(KEPT), lease);
-        let is_kept = self.call("save", save, flying).await?;
+        let is_kept = self.call("save", save, context).await?;
         if is_kept {
-            flying.events.store("save", StoreOutcome::Kept);
+            context.telemetry.store("save", StoreOutcome::Kept);
         } else {
-            flying.events.lease_lost("save");
+            context.telemetry.lease_lost("save");
         }
         Ok(())
     }
 
-    async fn release(&self, lease: Lease, flying: &Flying<'_>) {
+    async fn release(&self, lease: Lease, context: &FetchContext<'_>) {
         let release = self.fleet.store.release(&self.key, lease);
-        match self.call("release", release, flying).await {
-            Ok(true) => flying.events.store("release", StoreOutcome::Released),
-            Ok(false) => flying.events.lease_lost("release"),
+        match self.call("release", release, context).await {
+            Ok(true) => context.telemetry.store("release", StoreOutcome::Released),
+            Ok(false) => context.telemetry.lease_lost("release"),
             // It ends by itself.
-            Err(Alone) => {}
+            Err(StoreUnavailable) => {}
         }
     }
 
@@ -248,15 +269,15 @@ impl Member {
         &self,
         operation: &'static str,
         call: impl Future<Output = Result<T, BoxError>>,
-        flying: &Flying<'_>,
-    ) -> Result<T, Alone> {
+        context: &FetchContext<'_>,
+    ) -> Result<T, StoreUnavailable> {
         let limit = self.fleet.store_timeout;
         match tokio::time::timeout(limit, call).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => flying.events.store_failed(operation, &error),
-            Err(_) => flying.events.store_late(operation, limit),
+            Ok(Err(error)) => context.telemetry.store_failed(operation, &error),
+            Err(_) => context.telemetry.store_late(operation, limit),
         }
-        Err(Alone)
+        Err(StoreUnavailable)
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
@@ -285,16 +306,16 @@ impl Memory {
     }
 }
 
-impl Flying<'_> {
-    async fn ask(&self) -> Result<Fetched, Error> {
-        Fetched::by_asking(self.source, self.reason, self.clock).await
+impl FetchContext<'_> {
+    async fn ask(&self) -> Result<FetchedToken, Error> {
+        FetchedToken::by_asking(self.source, self.reason, self.clock).await
     }
 
-    fn take(&self, saved: SavedToken) -> Fetched {
-        Fetched {
+    fn take(&self, saved: SavedToken) -> FetchedToken {
+        FetchedToken {
             requested: self.clock.now().back_to(saved.requested),
             token: saved.token,
-            by: FetchedBy::Another,
+            by: FetchedBy::AnotherProcess,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::token::issued_token::{Expiry, Token};
 
 /// From when a token is refreshed, and from when it isn't used any more.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Windows {
+pub(crate) struct ExpiryPolicy {
     pub(crate) refresh_before: Option<Duration>,
     pub(crate) expiry_margin: Option<Duration>,
     /// Up to which share of the window, from 0 to 1, a refresh is put off at random.
@@ -31,15 +31,15 @@ const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
 /// server's clock may be ahead.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
-impl Windows {
+impl ExpiryPolicy {
     /// Whether anything is left to chance.
     pub(crate) fn has_jitter(&self) -> bool {
         self.jitter > 0.0
     }
 
     /// A token whose fetch was started at `requested` and that is here `now`.
-    pub(crate) fn hold(&self, fetched: Fetched, now: Moment) -> Held {
-        let Fetched {
+    pub(crate) fn cache(&self, fetched: FetchedToken, now: Moment) -> CachedToken {
+        let FetchedToken {
             token,
             requested,
             by,
@@ -57,23 +57,23 @@ impl Windows {
             let (before, margin) = (self.refresh_before(lifetime), self.margin(lifetime));
             let window = before.saturating_sub(margin);
             let before = before - window.mul_f64(self.jitter * fastrand::f64());
-            let late = margin
+            let lead = margin
                 + LAST_FETCH
                     .min(window / 2)
                     .min(before.saturating_sub(margin));
             Deadlines {
-                late: from.plus(left.saturating_sub(late)),
-                stale: from.plus(left.saturating_sub(before)),
-                expired: from.plus(left.saturating_sub(margin)),
-                over: from.plus(left),
+                latest_refresh_at: from.plus(left.saturating_sub(lead)),
+                refresh_at: from.plus(left.saturating_sub(before)),
+                serve_until: from.plus(left.saturating_sub(margin)),
+                expires_at: from.plus(left),
             }
         });
-        Held {
+        CachedToken {
             token,
             requested,
             deadlines,
-            looked: AtomicU64::new(0),
-            hold_off: AtomicU64::new(0),
+            checked_at: AtomicU64::new(0),
+            no_refresh_before: AtomicU64::new(0),
             accepted: AtomicBool::new(false),
         }
     }
@@ -107,13 +107,13 @@ const JUST: Duration = Duration::from_millis(16);
 
 /// A token and when it was asked for: expiry is counted from there, since the server can't have
 /// issued it earlier.
-pub(crate) struct Fetched {
+pub(crate) struct FetchedToken {
     pub(crate) token: Token,
     pub(crate) requested: Moment,
     pub(crate) by: FetchedBy,
 }
 
-impl Fetched {
+impl FetchedToken {
     /// What the source issues, asked once.
     pub(crate) async fn by_asking(
         source: &dyn DynTokenSource,
@@ -139,7 +139,7 @@ impl Fetched {
 pub(crate) enum FetchedBy {
     ThisProcess,
     /// Another process asked the source, a while ago.
-    Another,
+    AnotherProcess,
 }
 
 impl FetchedBy {
@@ -147,33 +147,33 @@ impl FetchedBy {
     fn start(self, requested: Moment, now: Moment) -> Moment {
         match self {
             Self::ThisProcess => now,
-            Self::Another => requested,
+            Self::AnotherProcess => requested,
         }
     }
 }
 
 /// A token in use, with its deadlines.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct CachedToken {
     token: Token,
     requested: Moment,
     deadlines: Option<Deadlines>,
     /// What a glance at the clock saw when it was last found fit to be served.
-    looked: AtomicU64,
+    checked_at: AtomicU64,
     /// No refresh is started before this tick: one is in the air, or the last one failed.
-    hold_off: AtomicU64,
+    no_refresh_before: AtomicU64,
     /// Whether a server has accepted it.
     accepted: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Deadlines {
-    stale: Moment,
+    refresh_at: Moment,
     /// The last moment for a refresh that nobody has to wait for.
-    late: Moment,
-    expired: Moment,
+    latest_refresh_at: Moment,
+    serve_until: Moment,
     /// The token's own end, behind the margin.
-    over: Moment,
+    expires_at: Moment,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ pub(crate) enum Freshness {
     Expired,
 }
 
-impl Held {
+impl CachedToken {
     #[inline]
     pub(crate) fn token(&self) -> &Token {
         &self.token
@@ -196,8 +196,8 @@ impl Held {
     pub(crate) fn freshness(&self, now: Moment) -> Freshness {
         match &self.deadlines {
             None => Freshness::Fresh,
-            Some(ends) if now.reached(ends.expired) => Freshness::Expired,
-            Some(ends) if now.reached(ends.stale) => Freshness::Stale,
+            Some(ends) if now.reached(ends.serve_until) => Freshness::Expired,
+            Some(ends) if now.reached(ends.refresh_at) => Freshness::Stale,
             Some(_) => Freshness::Fresh,
         }
     }
@@ -208,91 +208,98 @@ impl Held {
     }
 
     /// From when on it is refreshed; `None` if it never expires.
-    pub(crate) fn stale_from(&self) -> Option<Moment> {
-        self.deadlines.as_ref().map(|ends| ends.stale)
+    pub(crate) fn refresh_at(&self) -> Option<Moment> {
+        self.deadlines.as_ref().map(|ends| ends.refresh_at)
     }
 
     /// Has it refreshed later, since a fetch is dear for this long: when it isn't any more, but no later than
     /// where nobody has to wait for it. What is dear for a whole fleet comes to its end for all at once, so
     /// that they come back spread over what is left, or over half of it if it is dear to the end.
-    pub(crate) fn put_off(&mut self, windows: &Windows, dear_for: Duration, now: Moment) {
+    pub(crate) fn postpone_refresh(
+        &mut self,
+        expiry_policy: &ExpiryPolicy,
+        dear_for: Duration,
+        now: Moment,
+    ) {
         let Some(ends) = &mut self.deadlines else {
             return;
         };
-        let late = now.until(ends.late);
-        let left = match late.checked_sub(dear_for) {
+        let latest = now.until(ends.latest_refresh_at);
+        let left = match latest.checked_sub(dear_for) {
             Some(left) => left,
-            None => now.until(ends.expired).saturating_sub(late) / 2,
+            None => now.until(ends.serve_until).saturating_sub(latest) / 2,
         };
-        let until = dear_for.min(late) + left.mul_f64(windows.jitter * fastrand::f64());
-        if now.until(ends.stale) < until {
-            ends.stale = now.plus(until);
+        let until = dear_for.min(latest) + left.mul_f64(expiry_policy.jitter * fastrand::f64());
+        if now.until(ends.refresh_at) < until {
+            ends.refresh_at = now.plus(until);
         }
     }
 
     /// The last moment for a refresh that nobody has to wait for; `None` if it never expires.
-    pub(crate) fn late_from(&self) -> Option<Moment> {
-        self.deadlines.as_ref().map(|ends| ends.late)
+    pub(crate) fn latest_refresh_at(&self) -> Option<Moment> {
+        self.deadlines.as_ref().map(|ends| ends.latest_refresh_at)
     }
 
     /// From when on it isn't served any more; `None` if it never expires.
-    pub(crate) fn expired_from(&self) -> Option<Moment> {
-        self.deadlines.as_ref().map(|ends| ends.expired)
+    pub(crate) fn serve_until(&self) -> Option<Moment> {
+        self.deadlines.as_ref().map(|ends| ends.serve_until)
     }
 
     /// Its own end; `None` if it never expires.
-    pub(crate) fn over_from(&self) -> Option<Moment> {
-        self.deadlines.as_ref().map(|ends| ends.over)
+    pub(crate) fn expires_at(&self) -> Option<Moment> {
+        self.deadlines.as_ref().map(|ends| ends.expires_at)
     }
 
     /// Whether it is past its own end, where not even those who waited for it may send it.
-    pub(crate) fn is_over(&self, now: Moment) -> bool {
+    pub(crate) fn has_expired(&self, now: Moment) -> bool {
         let ends = self.deadlines.as_ref();
-        ends.is_some_and(|ends| now.reached(ends.over))
+        ends.is_some_and(|ends| now.reached(ends.expires_at))
     }
 
     /// Whether it can be served with nothing else to do.
     #[inline]
-    pub(crate) fn serves(&self, now: Moment) -> bool {
+    pub(crate) fn is_servable(&self, now: Moment) -> bool {
         match self.freshness(now) {
             Freshness::Fresh => true,
-            Freshness::Stale => now.ticks() < self.hold_off.load(Ordering::Relaxed),
+            Freshness::Stale => now.ticks() < self.no_refresh_before.load(Ordering::Relaxed),
             Freshness::Expired => false,
         }
     }
 
-    /// The same, by a glance at the clock if both have been looked at just now. A clock that was
+    /// The same, by a glance at the clock if both have been checked_at at just now. A clock that was
     /// set back since then is not just after, but before.
     #[inline]
-    pub(crate) fn serves_by(&self, clock: &Clock) -> bool {
-        let looked = self.looked.load(Ordering::Relaxed);
-        let is_just_after = |glance: u64| u128::from(glance.wrapping_sub(looked)) < JUST.as_nanos();
+    pub(crate) fn is_servable_by(&self, clock: &Clock) -> bool {
+        let checked_at = self.checked_at.load(Ordering::Relaxed);
+        let is_just_after =
+            |glance: u64| u128::from(glance.wrapping_sub(checked_at)) < JUST.as_nanos();
         if clock.glance().is_some_and(is_just_after) {
             return true;
         }
         let now = clock.now();
         // A token may have less than that left, if its margin is narrower.
-        if self.serves(now.plus(JUST)) {
-            self.looked.store(now.glance(), Ordering::Relaxed);
+        if self.is_servable(now.plus(JUST)) {
+            self.checked_at.store(now.glance(), Ordering::Relaxed);
         }
-        self.serves(now)
+        self.is_servable(now)
     }
 
-    pub(crate) fn hold_off_until(&self, until: Moment) {
-        self.hold_off.store(until.ticks(), Ordering::Relaxed);
+    pub(crate) fn delay_refresh_until(&self, until: Moment) {
+        self.no_refresh_before
+            .store(until.ticks(), Ordering::Relaxed);
     }
 
-    pub(crate) fn refresh_at_once(&self) {
-        self.hold_off.store(0, Ordering::Relaxed);
+    pub(crate) fn allow_refresh(&self) {
+        self.no_refresh_before.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn may_refresh(&self, now: Moment) -> bool {
-        now.ticks() >= self.hold_off.load(Ordering::Relaxed)
+        now.ticks() >= self.no_refresh_before.load(Ordering::Relaxed)
     }
 
     /// How long it is until a refresh may be started.
-    pub(crate) fn held_off_for(&self, now: Moment) -> Duration {
-        let until = self.hold_off.load(Ordering::Relaxed);
+    pub(crate) fn refresh_delayed_for(&self, now: Moment) -> Duration {
+        let until = self.no_refresh_before.load(Ordering::Relaxed);
         Duration::from_nanos(until.saturating_sub(now.ticks()))
     }
 
@@ -312,25 +319,25 @@ mod tests {
     use super::*;
 
     fn looked_at(lifetime: Duration) -> bool {
-        let windows = Windows {
+        let expiry_policy = ExpiryPolicy {
             refresh_before: Some(Duration::ZERO),
             expiry_margin: Some(Duration::ZERO),
             jitter: 0.0,
         };
         let clock = Clock::default();
         let token = Token::bearer("secret").map(|token| token.expires_in(lifetime));
-        let held = token.map(|token| {
+        let cached = token.map(|token| {
             let (requested, by) = (clock.now(), FetchedBy::ThisProcess);
-            let fetched = Fetched {
+            let fetched = FetchedToken {
                 token,
                 requested,
                 by,
             };
-            windows.hold(fetched, clock.now())
+            expiry_policy.cache(fetched, clock.now())
         });
-        held.is_ok_and(|held| {
-            held.serves_by(&clock);
-            held.looked.load(Ordering::Relaxed) != 0
+        cached.is_ok_and(|cached| {
+            cached.is_servable_by(&clock);
+            cached.checked_at.load(Ordering::Relaxed) != 0
         })
     }
 

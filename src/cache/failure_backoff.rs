@@ -15,7 +15,7 @@ const PERMANENT: Duration = Duration::from_secs(60);
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// The failures since the last success.
-pub(crate) struct Setbacks {
+pub(crate) struct FailureBackoff {
     count: u32,
     backoff: Backoff,
     jitter: bool,
@@ -24,7 +24,7 @@ pub(crate) struct Setbacks {
 /// What is told to a whole fleet, or dawns on it at once, is spread over a tenth of itself.
 const SPREAD: f64 = 0.1;
 
-impl Setbacks {
+impl FailureBackoff {
     pub(crate) fn new(jitter: bool) -> Self {
         Self {
             count: 0,

@@ -10,13 +10,13 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::backoff::Backoff;
-use crate::cache::cache_inner::Shared;
+use super::cache_inner::CacheInner;
 #[cfg(feature = "fleet")]
-use crate::cache::coordinator::Flying;
-use crate::cache::expiry::{Fetched, FetchedBy};
-use crate::cache::state_machine::TakeOff;
-use crate::cache::telemetry::Landing;
+use super::coordinator::FetchContext;
+use super::expiry::{FetchedBy, FetchedToken};
+use super::state_machine::FetchStart;
+use super::telemetry::FetchSummary;
+use crate::backoff::Backoff;
 use crate::error::{Error, Kind};
 use crate::source::token_source::Reason;
 
@@ -26,22 +26,22 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Puts a flight on a task of its own. Not to be called under the lock: a runtime that is shutting
-/// down drops the task, and with it the pilot, before `spawn` returns.
-pub(crate) fn launch(shared: &Arc<Shared>, mut take_off: TakeOff) {
-    if let Some(abandoned) = take_off.replaces.take() {
-        abandoned.give_up();
+/// down drops the task, and with it the completer, before `spawn` returns.
+pub(crate) fn launch(shared: &Arc<CacheInner>, mut start: FetchStart) {
+    if let Some(abandoned) = start.replaces.take() {
+        abandoned.abandon();
     }
-    let span = shared.events.fetch(take_off.reason);
-    let flight = InFlight {
+    let span = shared.telemetry.fetch(start.reason);
+    let task = FetchTask {
         shared: Arc::clone(shared),
-        take_off: Some(take_off),
+        start: Some(start),
     };
     match Handle::try_current() {
         Ok(runtime) => {
-            let task = runtime.spawn(flight.fly().instrument(span));
+            let task = runtime.spawn(task.run().instrument(span));
             shared.flight.set(task.abort_handle());
         }
-        Err(error) => flight.abort(
+        Err(error) => task.abort(
             Error::new(
                 Kind::Runtime,
                 "a token can only be fetched on a Tokio runtime",
@@ -57,21 +57,21 @@ pub(crate) fn has_timer() -> bool {
 }
 
 /// A flight's task. Dropped before its end, it tells the machine that the flight is lost.
-struct InFlight {
-    shared: Arc<Shared>,
-    take_off: Option<TakeOff>,
+struct FetchTask {
+    shared: Arc<CacheInner>,
+    start: Option<FetchStart>,
 }
 
 /// What all attempts of a flight came to.
 struct Attempted {
-    fetched: Result<Fetched, Error>,
+    fetched: Result<FetchedToken, Error>,
     attempts: u32,
     duration: Duration,
 }
 
-impl InFlight {
-    async fn fly(self) {
-        let Some(take_off) = &self.take_off else {
+impl FetchTask {
+    async fn run(self) {
+        let Some(start) = &self.start else {
             return;
         };
         if !has_timer() {
@@ -79,18 +79,18 @@ impl InFlight {
                            build it with `enable_time` or `enable_all`";
             return self.abort(Error::new(Kind::Runtime, message));
         }
-        if !take_off.delay.is_zero() {
-            tokio::time::sleep(take_off.delay).await;
+        if !start.delay.is_zero() {
+            tokio::time::sleep(start.delay).await;
         }
-        let attempted = self.fetch(take_off).await;
-        self.land(attempted);
+        let attempted = self.fetch(start).await;
+        self.complete(attempted);
     }
 
-    async fn fetch(&self, take_off: &TakeOff) -> Attempted {
+    async fn fetch(&self, start: &FetchStart) -> Attempted {
         let limit = self.shared.limits.fetch_timeout;
-        let start = Instant::now();
+        let began = Instant::now();
         let mut attempts = 0;
-        let all = self.attempt(take_off, start + limit, &mut attempts);
+        let all = self.attempt(start, began + limit, &mut attempts);
         let fetched = AssertUnwindSafe(within(limit, all))
             .catch_unwind()
             .await
@@ -99,23 +99,23 @@ impl InFlight {
         Attempted {
             fetched,
             attempts,
-            duration: start.elapsed(),
+            duration: began.elapsed(),
         }
     }
 
     /// Asks until there is a token, or an error that no further attempt will change.
     async fn attempt(
         &self,
-        take_off: &TakeOff,
+        start: &FetchStart,
         deadline: Instant,
         attempts: &mut u32,
-    ) -> Result<Fetched, Error> {
+    ) -> Result<FetchedToken, Error> {
         let shared = &self.shared;
-        let jitter = shared.limits.windows.has_jitter();
+        let jitter = shared.limits.expiry_policy.has_jitter();
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, jitter);
         loop {
             *attempts += 1;
-            let error = match self.ask(take_off.reason).await {
+            let error = match self.ask(start.reason).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
@@ -124,30 +124,30 @@ impl InFlight {
             if *attempts >= shared.attempts || !error.is_transient() || !in_time {
                 return Err(error);
             }
-            shared.events.attempt_failed(take_off.reason, &error, pause);
+            shared.telemetry.attempt_failed(start.reason, &error, pause);
             tokio::time::sleep(pause).await;
         }
     }
 
-    async fn ask(&self, reason: Reason) -> Result<Fetched, Error> {
+    async fn ask(&self, reason: Reason) -> Result<FetchedToken, Error> {
         let shared = &self.shared;
         #[cfg(feature = "fleet")]
-        if let Some(member) = &shared.member {
-            let flying = Flying {
+        if let Some(coordinator) = &shared.coordinator {
+            let context = FetchContext {
                 source: &*shared.source,
                 reason,
                 clock: &shared.clock,
-                windows: &shared.limits.windows,
+                expiry_policy: &shared.limits.expiry_policy,
                 limit: shared.limits.fetch_timeout,
-                events: &shared.events,
+                telemetry: &shared.telemetry,
             };
-            return member.fetch(flying).await;
+            return coordinator.fetch(context).await;
         }
-        Fetched::by_asking(&*shared.source, reason, &shared.clock).await
+        FetchedToken::by_asking(&*shared.source, reason, &shared.clock).await
     }
 
-    fn land(mut self, attempted: Attempted) {
-        let Some(take_off) = self.take_off.take() else {
+    fn complete(mut self, attempted: Attempted) {
+        let Some(start) = self.start.take() else {
             return;
         };
         let (shared, now) = (&self.shared, self.shared.now());
@@ -155,19 +155,19 @@ impl InFlight {
         let by = by.unwrap_or(FetchedBy::ThisProcess);
         // The state first: whoever is woken finds the new token there.
         let (outcome, retry_in, dry) = shared.transition(|machine| {
-            let outcome = machine.land(&take_off.pilot, attempted.fetched, now);
-            (outcome, machine.put_off_for(now), machine.turned_dry())
+            let outcome = machine.complete(&start.completer, attempted.fetched, now);
+            (outcome, machine.retry_in(now), machine.take_newly_low())
         });
         let lifetime = match &outcome {
-            Ok(held) => Ok(held.over_from().map(|end| now.until(end))),
+            Ok(cached) => Ok(cached.expires_at().map(|end| now.until(end))),
             Err(error) => Err(error.clone()),
         };
-        let waiters = take_off.pilot.land(outcome);
+        let waiters = start.completer.complete(outcome);
         if let Some(id) = tokio::task::try_id() {
             shared.flight.done(id);
         }
-        shared.events.landed(&Landing {
-            reason: take_off.reason,
+        shared.telemetry.fetch_completed(&FetchSummary {
+            reason: start.reason,
             duration: attempted.duration,
             attempts: attempted.attempts,
             by,
@@ -176,30 +176,30 @@ impl InFlight {
             retry_in,
         });
         for dry in &dry {
-            shared.events.running_dry(dry);
+            shared.telemetry.quota_low(dry);
         }
     }
 
     /// Ends the flight before it began. The failure isn't remembered: it says nothing of the
     /// source.
     fn abort(mut self, error: Error) {
-        let Some(take_off) = self.take_off.take() else {
+        let Some(start) = self.start.take() else {
             return;
         };
-        self.lose(&take_off);
-        take_off.pilot.land(Err(error));
+        self.abandon(&start);
+        start.completer.complete(Err(error));
     }
 
-    fn lose(&self, take_off: &TakeOff) {
+    fn abandon(&self, start: &FetchStart) {
         self.shared
-            .transition(|machine| machine.lose(&take_off.pilot));
+            .transition(|machine| machine.abort(&start.completer));
     }
 }
 
-impl Drop for InFlight {
+impl Drop for FetchTask {
     fn drop(&mut self) {
-        if let Some(take_off) = self.take_off.take() {
-            self.lose(&take_off);
+        if let Some(start) = self.start.take() {
+            self.abandon(&start);
         }
     }
 }

@@ -3,24 +3,24 @@
 
 use std::sync::Arc;
 
-use crate::cache::expiry::Held;
-use crate::cache::state_machine::{Limits, Machine};
+use super::expiry::CachedToken;
+use super::state_machine::{Limits, StateMachine};
 use crate::clock::Clock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{ArcSwapOption, Mutex, MutexGuard, PoisonError};
 
-pub(crate) struct Hub {
-    machine: Mutex<Machine>,
+pub(crate) struct PublishedState {
+    machine: Mutex<StateMachine>,
     /// The token that `machine` holds. Written under its lock.
-    current: ArcSwapOption<Held>,
+    current: ArcSwapOption<CachedToken>,
     /// Where `current` is, 0 for none: what a private copy is compared with.
     address: AtomicU64,
 }
 
-impl Hub {
+impl PublishedState {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            machine: Mutex::new(Machine::new(limits)),
+            machine: Mutex::new(StateMachine::new(limits)),
             current: ArcSwapOption::empty(),
             address: AtomicU64::new(0),
         }
@@ -29,40 +29,40 @@ impl Hub {
     /// Whether `held` is the token in hand, by a look at one number. As long as there is a `held`
     /// to ask with, nothing else is where it is.
     #[inline]
-    pub(crate) fn is_in_hand(&self, held: &Arc<Held>) -> bool {
-        self.address.load(Ordering::Acquire) == address(held)
+    pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
+        self.address.load(Ordering::Acquire) == address(cached)
     }
 
     /// The token in hand, if it can be served with nothing else to do. Takes no lock.
     #[inline]
-    pub(crate) fn in_hand(&self, clock: &Clock) -> Option<Arc<Held>> {
+    pub(crate) fn servable(&self, clock: &Clock) -> Option<Arc<CachedToken>> {
         let current = self.current.load();
-        let held = current.as_ref()?;
-        held.serves_by(clock).then(|| Arc::clone(held))
+        let cached = current.as_ref()?;
+        cached.is_servable_by(clock).then(|| Arc::clone(cached))
     }
 
     /// The token in hand, whatever it is good for.
-    pub(crate) fn current(&self) -> Option<Arc<Held>> {
+    pub(crate) fn current(&self) -> Option<Arc<CachedToken>> {
         self.current.load().as_ref().map(Arc::clone)
     }
 
     /// Looks at the state.
-    pub(crate) fn look<R>(&self, look: impl FnOnce(&Machine) -> R) -> R {
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&StateMachine) -> R) -> R {
         look(&self.lock())
     }
 
     /// Changes the state, and shows the token it leaves in hand to those who only read. Says
     /// whether anything did change.
-    pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut Machine) -> R) -> (R, bool) {
+    pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> (R, bool) {
         let mut machine = self.lock();
         let (failure, version) = (machine.failure(), machine.version());
         let result = change(&mut machine);
-        let held = machine.held();
+        let cached = machine.cached();
         // Not by the generation: a source that keeps its token issues the same one for longer.
-        if !is_same(self.current.load().as_ref(), held) {
-            self.current.store(held.cloned());
+        if !is_same(self.current.load().as_ref(), cached) {
+            self.current.store(cached.cloned());
             self.address
-                .store(held.map_or(0, address), Ordering::Release);
+                .store(cached.map_or(0, address), Ordering::Release);
         }
         let has_changed = machine.version() != version;
         drop(machine);
@@ -70,16 +70,16 @@ impl Hub {
         (result, has_changed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Machine> {
+    fn lock(&self) -> MutexGuard<'_, StateMachine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn address(held: &Arc<Held>) -> u64 {
-    Arc::as_ptr(held).addr() as u64
+fn address(cached: &Arc<CachedToken>) -> u64 {
+    Arc::as_ptr(cached).addr() as u64
 }
 
-fn is_same(one: Option<&Arc<Held>>, other: Option<&Arc<Held>>) -> bool {
+fn is_same(one: Option<&Arc<CachedToken>>, other: Option<&Arc<CachedToken>>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => Arc::ptr_eq(one, other),
         (None, None) => true,

@@ -1,4 +1,4 @@
-//! What is known of the quotas that tokens cost, and what they were spent on.
+//! What is known of the quotas that tokens cost, and what they were fetches on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::source::token_source::Reason;
 const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
-pub(crate) struct Ledger {
-    spent: Spent,
+pub(crate) struct QuotaTracker {
+    fetches: FetchCounts,
     /// Boxed, for most servers say nothing of quotas, and there may be a great many caches.
     known: Option<Box<Known>>,
 }
@@ -22,15 +22,15 @@ pub(crate) struct Ledger {
 #[derive(Default)]
 struct Known {
     quotas: Arc<[Quota]>,
-    /// The buckets that were found dry, and until when that is no news.
-    told: Vec<(Arc<str>, Option<SystemTime>)>,
-    /// Those that have turned dry, to be told.
-    dry: Vec<Dry>,
+    /// The buckets that were found low, and until when that is no news.
+    reported: Vec<(Arc<str>, Option<SystemTime>)>,
+    /// Those that have turned low, to be reported.
+    low: Vec<LowQuota>,
 }
 
 /// How many fetches there were, by why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Spent([u32; REASONS.len()]);
+pub(crate) struct FetchCounts([u32; REASONS.len()]);
 
 const REASONS: [Reason; 5] = [
     Reason::First,
@@ -40,87 +40,91 @@ const REASONS: [Reason; 5] = [
     Reason::Forced,
 ];
 
-/// A bucket that has turned dry.
+/// A bucket that has turned low.
 #[derive(Clone, Debug)]
-pub(crate) struct Dry {
+pub(crate) struct LowQuota {
     pub(crate) quota: Quota,
     pub(crate) resets_in: Option<Duration>,
-    pub(crate) spent: Spent,
+    pub(crate) fetches: FetchCounts,
 }
 
-impl Ledger {
+impl QuotaTracker {
     pub(crate) fn quotas(&self) -> Arc<[Quota]> {
         let known = self.known.as_ref();
         known.map_or_else(Arc::default, |known| Arc::clone(&known.quotas))
     }
 
     /// The source was asked.
-    pub(crate) fn spend(&mut self, reason: Reason) {
+    pub(crate) fn count_fetch(&mut self, reason: Reason) {
         let at = REASONS.iter().position(|known| *known == reason);
-        if let Some(count) = at.and_then(|at| self.spent.0.get_mut(at)) {
+        if let Some(count) = at.and_then(|at| self.fetches.0.get_mut(at)) {
             *count = count.saturating_add(1);
         }
     }
 
-    /// What another process was told, who tells it on.
-    pub(crate) fn hear(&mut self, quotas: &Arc<[Quota]>) {
+    /// What another process was reported, who tells it on.
+    pub(crate) fn learn_from_other(&mut self, quotas: &Arc<[Quota]>) {
         if !quotas.is_empty() {
             self.known.get_or_insert_default().quotas = Arc::clone(quotas);
         }
     }
 
-    /// What an answer said of the quotas; nothing, if it said nothing. Those that are dry and were
-    /// not before, or have been refilled meanwhile, are to be told.
-    pub(crate) fn note(&mut self, quotas: &Arc<[Quota]>, now: Moment) {
+    /// What an answer said of the quotas; nothing, if it said nothing. Those that are low and were
+    /// not before, or have been refilled meanwhile, are to be reported.
+    pub(crate) fn record(&mut self, quotas: &Arc<[Quota]>, now: Moment) {
         if !quotas.is_empty() {
             let known = self.known.get_or_insert_default();
-            known.note(quotas, self.spent, now.wall());
+            known.record(quotas, self.fetches, now.wall());
         }
     }
 
-    pub(crate) fn turned_dry(&mut self) -> Vec<Dry> {
+    pub(crate) fn take_newly_low(&mut self) -> Vec<LowQuota> {
         let known = self.known.as_mut();
-        known.map_or_else(Vec::new, |known| std::mem::take(&mut known.dry))
+        known.map_or_else(Vec::new, |known| std::mem::take(&mut known.low))
     }
 
-    /// For how long a refresh had better be put off: until what is dry is full again. `None` if nothing
+    /// For how long a refresh had better be put off: until what is low is full again. `None` if nothing
     /// is, and [`Duration::MAX`] if it isn't known until when.
-    pub(crate) fn dry_for(&self, now: Moment) -> Option<Duration> {
+    pub(crate) fn low_for(&self, now: Moment) -> Option<Duration> {
         let now = now.wall();
         let quotas = self.known.as_ref()?.quotas.iter();
-        let dry = quotas.filter(|quota| is_dry(quota, now));
-        dry.map(|quota| left(quota, now).unwrap_or(Duration::MAX))
+        let low = quotas.filter(|quota| is_low(quota, now));
+        low.map(|quota| left(quota, now).unwrap_or(Duration::MAX))
             .max()
     }
 }
 
 impl Known {
-    fn note(&mut self, quotas: &Arc<[Quota]>, spent: Spent, now: SystemTime) {
+    fn record(&mut self, quotas: &Arc<[Quota]>, fetches: FetchCounts, now: SystemTime) {
         self.quotas = Arc::clone(quotas);
-        self.told.retain(|(bucket, until)| {
+        self.reported.retain(|(bucket, until)| {
             let is_over = until.is_some_and(|until| until <= now);
             let is_full = |quota: &Quota| *quota.bucket() == **bucket && !quota.is_running_dry();
             !is_over && !quotas.iter().any(is_full)
         });
-        for quota in quotas.iter().filter(|quota| is_dry(quota, now)) {
-            if self.told.iter().any(|(told, _)| **told == *quota.bucket()) {
+        for quota in quotas.iter().filter(|quota| is_low(quota, now)) {
+            if self
+                .reported
+                .iter()
+                .any(|(reported, _)| **reported == *quota.bucket())
+            {
                 continue;
             }
-            if self.told.len() == MOST_BUCKETS {
-                self.told.remove(0);
+            if self.reported.len() == MOST_BUCKETS {
+                self.reported.remove(0);
             }
-            let told = (Arc::clone(quota.shared_bucket()), quota.resets_at());
-            self.told.push(told);
-            self.dry.push(Dry {
+            let reported = (Arc::clone(quota.shared_bucket()), quota.resets_at());
+            self.reported.push(reported);
+            self.low.push(LowQuota {
                 quota: quota.clone(),
                 resets_in: left(quota, now),
-                spent,
+                fetches,
             });
         }
     }
 }
 
-fn is_dry(quota: &Quota, now: SystemTime) -> bool {
+fn is_low(quota: &Quota, now: SystemTime) -> bool {
     quota.is_running_dry() && left(quota, now).is_none_or(|left| left > SOON)
 }
 
@@ -131,7 +135,7 @@ fn left(quota: &Quota, now: SystemTime) -> Option<Duration> {
 }
 
 /// `first 1, refused 12`: what there was none of is left out.
-impl fmt::Display for Spent {
+impl fmt::Display for FetchCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let some = REASONS.iter().zip(self.0).filter(|(_, count)| *count > 0);
         for (at, (reason, count)) in some.enumerate() {

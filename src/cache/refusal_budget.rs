@@ -16,71 +16,71 @@ use crate::clock::Moment;
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
-pub(crate) struct Latch {
+pub(crate) struct RefusalBudget {
     /// How many tokens in a row were refused and never accepted.
-    strikes: u32,
+    refused: u32,
     /// The generation of the last of them, if it is still in hand.
-    struck: Option<u64>,
+    limited_generation: Option<u64>,
     until: Moment,
     backoff: Backoff,
 }
 
 /// What the refusal of a token that nobody ever accepted comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Strike {
+pub(crate) enum BudgetDecision {
     /// Another one may be fetched.
-    Passes,
+    Fetch,
     /// It is kept: with this refusal the latch fell.
-    Latches { strikes: u32, wait: Duration },
+    NowLimited { refused: u32, wait: Duration },
     /// It is kept: the latch fell before.
-    Latched,
+    Limited,
 }
 
-impl Latch {
+impl RefusalBudget {
     pub(crate) fn new(jitter: bool) -> Self {
         Self {
-            strikes: 0,
-            struck: None,
+            refused: 0,
+            limited_generation: None,
             until: Moment::START,
             backoff: Backoff::new(FIRST, LONGEST, jitter),
         }
     }
 
     /// A token was refused that was never accepted.
-    pub(crate) fn strike(&mut self, generation: u64, now: Moment) -> Strike {
-        if self.struck == Some(generation) {
+    pub(crate) fn record_refusal(&mut self, generation: u64, now: Moment) -> BudgetDecision {
+        if self.limited_generation == Some(generation) {
             if !now.reached(self.until) {
-                return Strike::Latched;
+                return BudgetDecision::Limited;
             }
             // Its successor may well be the same one again, and counts as another.
-            self.struck = None;
-            return Strike::Passes;
+            self.limited_generation = None;
+            return BudgetDecision::Fetch;
         }
-        self.strikes = self.strikes.saturating_add(1);
-        if self.strikes == 1 {
-            return Strike::Passes;
+        self.refused = self.refused.saturating_add(1);
+        if self.refused == 1 {
+            return BudgetDecision::Fetch;
         }
         let wait = self.backoff.next();
-        self.struck = Some(generation);
+        self.limited_generation = Some(generation);
         self.until = now.plus(wait);
-        Strike::Latches {
-            strikes: self.strikes,
+        BudgetDecision::NowLimited {
+            refused: self.refused,
             wait,
         }
     }
 
     /// A token was accepted: all is forgotten. Whether there was a latch to lift.
-    pub(crate) fn lift(&mut self) -> bool {
-        let was_latched = self.strikes > 1;
-        self.strikes = 0;
-        self.struck = None;
+    pub(crate) fn reset(&mut self) -> bool {
+        let was_latched = self.refused > 1;
+        self.refused = 0;
+        self.limited_generation = None;
         self.backoff.reset();
         was_latched
     }
 
     /// Until when the token of this generation is kept though it was refused.
-    pub(crate) fn holds(&self, generation: u64, now: Moment) -> Option<Moment> {
-        let is_held = self.struck == Some(generation) && !now.reached(self.until);
+    pub(crate) fn limited_until(&self, generation: u64, now: Moment) -> Option<Moment> {
+        let is_held = self.limited_generation == Some(generation) && !now.reached(self.until);
         is_held.then_some(self.until)
     }
 }

@@ -1,15 +1,15 @@
 //! One fetch in the air, awaited by all who need it.
 //!
-//! A [`Flight`] takes off with one [`Pilot`] and any number of [`Wait`]s. The pilot lands it with
+//! A [`Flight`] takes off with one [`Pilot`] and any number of [`Wait`]s. The completer lands it with
 //! one value, and every wait gets a clone of that value: there is no second attempt that a late
-//! waiter would have to sit through. A pilot that is dropped before it landed leaves the flight
+//! waiter would have to sit through. A completer that is dropped before it landed leaves the flight
 //! [`Lost`], so nobody waits for a task that no longer exists.
 //!
 //! ```text
-//!            Flight::take_off
+//!            Flight::start
 //!                   │
-//!                InAir ──── Pilot::land(value) ────▶ Landed   every Wait: Ok(value)
-//!                   └────── Pilot dropped ─────────▶ Lost     every Wait: Err(Lost)
+//!                InFlight ──── Completer::land(value) ────▶ Completed   every Wait: Ok(value)
+//!                   └────── Completer dropped ─────────▶ Abandoned     every Wait: Err(Abandoned)
 //! ```
 //!
 //! Nothing here knows what is fetched. Wakers are woken and dropped outside the lock: dropping
@@ -27,12 +27,12 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A handle to the flight, for joining it.
 pub(crate) struct Flight<T> {
-    board: Arc<Board<T>>,
+    inner: Arc<FlightInner<T>>,
 }
 
 /// The one who flies: lands the flight, or loses it when dropped.
-pub(crate) struct Pilot<T> {
-    board: Arc<Board<T>>,
+pub(crate) struct Completer<T> {
+    inner: Arc<FlightInner<T>>,
 }
 
 /// Resolves when the flight has landed or is lost.
@@ -41,77 +41,77 @@ pub(crate) struct Pilot<T> {
 ///
 /// Dropping a wait leaves the flight and all other waits as they are.
 pub(crate) struct Wait<T> {
-    board: Arc<Board<T>>,
+    inner: Arc<FlightInner<T>>,
     /// Where this wait's waker is kept, once it has been polled.
-    seat: Option<usize>,
+    waker_key: Option<usize>,
 }
 
-/// The flight's pilot was dropped before it landed.
+/// The flight's completer was dropped before it landed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lost;
+pub(crate) struct Abandoned;
 
-struct Board<T> {
+struct FlightInner<T> {
     progress: Mutex<Progress<T>>,
 }
 
 enum Progress<T> {
-    InAir(Slab<Waker>),
-    Landed(T),
-    Lost,
+    InFlight(Slab<Waker>),
+    Completed(T),
+    Abandoned,
 }
 
 impl<T> Flight<T> {
-    pub(crate) fn take_off() -> (Self, Pilot<T>) {
-        let board = Arc::new(Board {
-            progress: Mutex::new(Progress::InAir(Slab::new())),
+    pub(crate) fn start() -> (Self, Completer<T>) {
+        let inner = Arc::new(FlightInner {
+            progress: Mutex::new(Progress::InFlight(Slab::new())),
         });
         let flight = Self {
-            board: Arc::clone(&board),
+            inner: Arc::clone(&inner),
         };
-        (flight, Pilot { board })
+        (flight, Completer { inner })
     }
 
     pub(crate) fn wait(&self) -> Wait<T> {
         Wait {
-            board: Arc::clone(&self.board),
-            seat: None,
+            inner: Arc::clone(&self.inner),
+            waker_key: None,
         }
     }
 
-    /// Whether `pilot` flies this one.
-    pub(crate) fn is_flown_by(&self, pilot: &Pilot<T>) -> bool {
-        Arc::ptr_eq(&self.board, &pilot.board)
+    /// Whether `completer` flies this one.
+    pub(crate) fn is_completed_by(&self, completer: &Completer<T>) -> bool {
+        Arc::ptr_eq(&self.inner, &completer.inner)
     }
 
-    /// Gives the flight up for lost, whatever its pilot does later.
-    pub(crate) fn give_up(&self) {
-        self.board.finish(Progress::Lost);
+    /// Gives the flight up for lost, whatever its completer does later.
+    pub(crate) fn abandon(&self) {
+        self.inner.finish(Progress::Abandoned);
     }
 
     /// How many wait for it.
     pub(crate) fn waiting(&self) -> usize {
-        match &*self.board.lock() {
-            Progress::InAir(wakers) => wakers.len(),
-            Progress::Landed(_) | Progress::Lost => 0,
+        match &*self.inner.lock() {
+            Progress::InFlight(wakers) => wakers.len(),
+            Progress::Completed(_) | Progress::Abandoned => 0,
         }
     }
 }
 
-impl<T> Pilot<T> {
+impl<T> Completer<T> {
     /// Hands the value to all who wait, and says how many those are.
-    pub(crate) fn land(self, value: T) -> usize {
-        self.board.finish(Progress::Landed(value))
+    pub(crate) fn complete(self, value: T) -> usize {
+        self.inner.finish(Progress::Completed(value))
     }
 }
 
-impl<T> Drop for Pilot<T> {
+impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
-        // Changes nothing after a landing.
-        self.board.finish(Progress::Lost);
+        // Changes nothing after a summary.
+        self.inner.finish(Progress::Abandoned);
     }
 }
 
-impl<T> Board<T> {
+impl<T> FlightInner<T> {
     fn lock(&self) -> MutexGuard<'_, Progress<T>> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,12 +119,12 @@ impl<T> Board<T> {
     /// Ends the flight if it is in the air, and says how many were woken.
     fn finish(&self, end: Progress<T>) -> usize {
         let mut progress = self.lock();
-        if !matches!(*progress, Progress::InAir(_)) {
+        if !matches!(*progress, Progress::InFlight(_)) {
             return 0;
         }
         let before = mem::replace(&mut *progress, end);
         drop(progress);
-        let Progress::InAir(wakers) = before else {
+        let Progress::InFlight(wakers) = before else {
             return 0;
         };
         let woken = wakers.len();
@@ -137,21 +137,24 @@ impl<T> Future for Wait<T>
 where
     T: Clone,
 {
-    type Output = Result<T, Lost>;
+    type Output = Result<T, Abandoned>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let mut progress = this.board.lock();
+        let mut progress = this.inner.lock();
         let wakers = match &mut *progress {
-            Progress::Landed(value) => return Poll::Ready(Ok(value.clone())),
-            Progress::Lost => return Poll::Ready(Err(Lost)),
-            Progress::InAir(wakers) => wakers,
+            Progress::Completed(value) => return Poll::Ready(Ok(value.clone())),
+            Progress::Abandoned => return Poll::Ready(Err(Abandoned)),
+            Progress::InFlight(wakers) => wakers,
         };
-        let outdated = match this.seat.and_then(|seat| wakers.get_mut(seat)) {
+        let outdated = match this
+            .waker_key
+            .and_then(|waker_key| wakers.get_mut(waker_key))
+        {
             Some(waker) if waker.will_wake(cx.waker()) => None,
             Some(waker) => Some(mem::replace(waker, cx.waker().clone())),
             None => {
-                this.seat = Some(wakers.insert(cx.waker().clone()));
+                this.waker_key = Some(wakers.insert(cx.waker().clone()));
                 None
             }
         };
@@ -163,11 +166,13 @@ where
 
 impl<T> Drop for Wait<T> {
     fn drop(&mut self) {
-        let Some(seat) = self.seat else { return };
-        let mut progress = self.board.lock();
+        let Some(waker_key) = self.waker_key else {
+            return;
+        };
+        let mut progress = self.inner.lock();
         let waker = match &mut *progress {
-            Progress::InAir(wakers) => wakers.try_remove(seat),
-            Progress::Landed(_) | Progress::Lost => None,
+            Progress::InFlight(wakers) => wakers.try_remove(waker_key),
+            Progress::Completed(_) | Progress::Abandoned => None,
         };
         drop(progress);
         drop(waker);
@@ -177,7 +182,7 @@ impl<T> Drop for Wait<T> {
 impl<T> Clone for Flight<T> {
     fn clone(&self) -> Self {
         Self {
-            board: Arc::clone(&self.board),
+            inner: Arc::clone(&self.inner),
         }
     }
 }

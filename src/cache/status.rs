@@ -33,18 +33,18 @@ pub struct Status {
     pub(crate) phase: Phase,
     pub(crate) fetching: Option<Reason>,
     pub(crate) waiting: usize,
-    pub(crate) token: Option<InHand>,
-    pub(crate) setback: Option<Error>,
+    pub(crate) token: Option<CachedTokenStatus>,
+    pub(crate) cached_error: Option<Error>,
     pub(crate) failures: u32,
     pub(crate) next_attempt_at: Option<SystemTime>,
     pub(crate) latched_until: Option<SystemTime>,
     pub(crate) quotas: Arc<[Quota]>,
-    pub(crate) is_over: bool,
+    pub(crate) is_closed: bool,
 }
 
 /// The token in hand, without its secret.
 #[derive(Clone, Debug)]
-pub(crate) struct InHand {
+pub(crate) struct CachedTokenStatus {
     pub(crate) requested_at: SystemTime,
     pub(crate) refresh_at: Option<SystemTime>,
     pub(crate) expires_at: Option<SystemTime>,
@@ -109,8 +109,8 @@ impl Status {
     }
 
     /// Whether the cache is closed and all is done that closing takes.
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_over
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Why a token is being fetched, if one is.
@@ -152,7 +152,7 @@ impl Status {
     /// What the last fetch failed with, if none has succeeded since and the next one is put off for
     /// it.
     pub fn last_error(&self) -> Option<&Error> {
-        self.setback.as_ref()
+        self.cached_error.as_ref()
     }
 
     /// How many flights in a row have failed.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use crate::cache::expiry::FetchedBy;
-use crate::cache::quota_tracker::Dry;
+use super::expiry::FetchedBy;
+use super::quota_tracker::LowQuota;
 #[cfg(feature = "fleet")]
 use crate::error::BoxError;
 use crate::error::Error;
@@ -19,12 +19,12 @@ use crate::source::token_source::Reason;
 
 /// The cache's name, on whatever is told of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Events {
+pub(crate) struct Telemetry {
     cache: Arc<str>,
 }
 
 /// What a flight came to, as it is told.
-pub(crate) struct Landing<'a> {
+pub(crate) struct FetchSummary<'a> {
     pub(crate) reason: Reason,
     pub(crate) duration: Duration,
     pub(crate) attempts: u32,
@@ -48,7 +48,7 @@ pub(crate) enum StoreOutcome {
     Kept,
     Released,
     /// The lease was over.
-    Lost,
+    Abandoned,
     Failed,
     Late,
 }
@@ -64,14 +64,14 @@ impl StoreOutcome {
             Self::Taken => "taken",
             Self::Kept => "kept",
             Self::Released => "released",
-            Self::Lost => "lost",
+            Self::Abandoned => "lost",
             Self::Failed => "failed",
             Self::Late => "late",
         }
     }
 }
 
-impl Events {
+impl Telemetry {
     pub(crate) fn new(cache: Arc<str>) -> Self {
         Self { cache }
     }
@@ -104,33 +104,33 @@ impl Events {
             .attempt_failed(reason.as_str(), error.type_name());
     }
 
-    pub(crate) fn landed(&self, landing: &Landing<'_>) {
-        match landing.outcome {
-            Ok(lifetime) if landing.by == FetchedBy::Another => tracing::debug!(
+    pub(crate) fn fetch_completed(&self, summary: &FetchSummary<'_>) {
+        match summary.outcome {
+            Ok(lifetime) if summary.by == FetchedBy::AnotherProcess => tracing::debug!(
                 tower_auth.cache = &*self.cache,
-                tower_auth.fetch.reason = landing.reason.as_str(),
-                tower_auth.fetch.duration = ?landing.duration,
-                tower_auth.fetch.attempts = landing.attempts,
-                tower_auth.fetch.waiters = landing.waiters,
+                tower_auth.fetch.reason = summary.reason.as_str(),
+                tower_auth.fetch.duration = ?summary.duration,
+                tower_auth.fetch.attempts = summary.attempts,
+                tower_auth.fetch.waiters = summary.waiters,
                 tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
                 "a token was taken from the shared store",
             ),
             Ok(lifetime) => tracing::debug!(
                 tower_auth.cache = &*self.cache,
-                tower_auth.fetch.reason = landing.reason.as_str(),
-                tower_auth.fetch.duration = ?landing.duration,
-                tower_auth.fetch.attempts = landing.attempts,
-                tower_auth.fetch.waiters = landing.waiters,
+                tower_auth.fetch.reason = summary.reason.as_str(),
+                tower_auth.fetch.duration = ?summary.duration,
+                tower_auth.fetch.attempts = summary.attempts,
+                tower_auth.fetch.waiters = summary.waiters,
                 tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
                 "a token was fetched",
             ),
             Err(error) => tracing::warn!(
                 tower_auth.cache = &*self.cache,
-                tower_auth.fetch.reason = landing.reason.as_str(),
-                tower_auth.fetch.duration = ?landing.duration,
-                tower_auth.fetch.attempts = landing.attempts,
-                tower_auth.fetch.waiters = landing.waiters,
-                tower_auth.fetch.retry_in = landing.retry_in.map(tracing::field::debug),
+                tower_auth.fetch.reason = summary.reason.as_str(),
+                tower_auth.fetch.duration = ?summary.duration,
+                tower_auth.fetch.attempts = summary.attempts,
+                tower_auth.fetch.waiters = summary.waiters,
+                tower_auth.fetch.retry_in = summary.retry_in.map(tracing::field::debug),
                 "error.type" = error.type_name(),
                 error.message = %error,
                 http.response.status_code = error.status().map(|status| status.as_u16()),
@@ -138,7 +138,7 @@ impl Events {
             ),
         }
         #[cfg(feature = "metrics")]
-        self.metrics().landed(landing);
+        self.metrics().fetch_completed(summary);
     }
 
     /// How old the token in hand is, and how much is left of it.
@@ -173,10 +173,10 @@ impl Events {
         self.metrics().replay(why);
     }
 
-    pub(crate) fn latched(&self, strikes: u32, retry_in: Duration, scope: Option<&str>) {
+    pub(crate) fn refusals_limited(&self, refused: u32, retry_in: Duration, scope: Option<&str>) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            tower_auth.latch.strikes = strikes,
+            tower_auth.latch.refused = refused,
             tower_auth.latch.retry_in = ?retry_in,
             tower_auth.token.scope = scope,
             "newly issued tokens are refused again and again, so no more are fetched for a while; \
@@ -184,17 +184,17 @@ impl Events {
              expects: compare what the token source asks for with the API's own documentation",
         );
         #[cfg(feature = "metrics")]
-        self.metrics().latched();
+        self.metrics().refusals_limited();
     }
 
-    pub(crate) fn running_dry(&self, dry: &Dry) {
+    pub(crate) fn quota_low(&self, low: &LowQuota) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            tower_auth.quota.bucket = dry.quota.bucket(),
-            tower_auth.quota.limit = dry.quota.limit(),
-            tower_auth.quota.remaining = dry.quota.remaining(),
-            tower_auth.quota.resets_in = dry.resets_in.map(tracing::field::debug),
-            tower_auth.quota.spent = %dry.spent,
+            tower_auth.quota.bucket = low.quota.bucket(),
+            tower_auth.quota.limit = low.quota.limit(),
+            tower_auth.quota.remaining = low.quota.remaining(),
+            tower_auth.quota.resets_in = low.resets_in.map(tracing::field::debug),
+            tower_auth.quota.spent = %low.fetches,
             "the token endpoint's quota is running dry, so refreshes are put off as long as they can be; \
              what this cache has spent of it stands here by reason: many that are refused point to a \
              wrong audience or to an API that takes no tokens, and if it is little, others use the same \
@@ -202,7 +202,7 @@ impl Events {
         );
     }
 
-    pub(crate) fn latch_lifted(&self) {
+    pub(crate) fn refusals_accepted_again(&self) {
         tracing::info!(
             tower_auth.cache = &*self.cache,
             "a token was accepted at last",
@@ -268,11 +268,11 @@ impl Events {
             "the lease was over before the token was fetched, and another process may have fetched \
              one as well: see that the lease time is longer than a fetch takes",
         );
-        self.store(operation, StoreOutcome::Lost);
+        self.store(operation, StoreOutcome::Abandoned);
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn waited_in_vain(&self, wait: Duration) {
+    pub(crate) fn gave_up_waiting(&self, wait: Duration) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.waited = ?wait,
@@ -301,7 +301,7 @@ mod with_metrics {
 
     use metrics::{SharedString, counter, gauge, histogram};
 
-    use super::{FetchedBy, Landing, Quota};
+    use super::{FetchSummary, FetchedBy, Quota};
 
     pub(super) struct Metrics<'a> {
         pub(super) cache: &'a Arc<str>,
@@ -318,20 +318,20 @@ mod with_metrics {
             .increment(1);
         }
 
-        pub(super) fn landed(&self, landing: &Landing<'_>) {
-            let reason = landing.reason.as_str();
-            let outcome = match (landing.outcome, landing.by) {
+        pub(super) fn fetch_completed(&self, summary: &FetchSummary<'_>) {
+            let reason = summary.reason.as_str();
+            let outcome = match (summary.outcome, summary.by) {
                 (Ok(_), FetchedBy::ThisProcess) => "ok",
-                (Ok(_), FetchedBy::Another) => "shared",
+                (Ok(_), FetchedBy::AnotherProcess) => "shared",
                 (Err(error), _) => error.type_name(),
             };
             counter!("tower_auth.fetches",
                 "cache" => self.cache(), "reason" => reason, "outcome" => outcome)
             .increment(1);
             histogram!("tower_auth.fetch.duration", "cache" => self.cache(), "reason" => reason)
-                .record(landing.duration);
+                .record(summary.duration);
             histogram!("tower_auth.fetch.waiters", "cache" => self.cache(), "reason" => reason)
-                .record(landing.waiters as f64);
+                .record(summary.waiters as f64);
         }
 
         pub(super) fn token(&self, age: Duration, remaining: Option<Duration>) {
@@ -365,7 +365,7 @@ mod with_metrics {
             .increment(1);
         }
 
-        pub(super) fn latched(&self) {
+        pub(super) fn refusals_limited(&self) {
             counter!("tower_auth.latches", "cache" => self.cache()).increment(1);
         }
     }

@@ -11,15 +11,15 @@ use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::cache::acquire::{Acquire, Lookup, Want, lookup};
-use crate::cache::builder::TokenCacheBuilder;
-use crate::cache::cache_inner::{Shared, Task};
-use crate::cache::expiry::Held;
-use crate::cache::published_state::Hub;
-use crate::cache::shutdown::Closing;
-use crate::cache::state_machine::{Machine, Verdict};
-use crate::cache::status::Status;
-use crate::cache::telemetry::Events;
+use super::acquire::{Acquire, Lookup, Want, lookup};
+use super::builder::TokenCacheBuilder;
+use super::cache_inner::{CacheInner, TaskSlot};
+use super::expiry::CachedToken;
+use super::published_state::PublishedState;
+use super::shutdown::Closing;
+use super::state_machine::{Rejection, StateMachine};
+use super::status::Status;
+use super::telemetry::Telemetry;
 use crate::challenge::www_authenticate::Challenge;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
@@ -62,7 +62,7 @@ use crate::token::issued_token::{Place, Token};
 /// ```
 #[derive(Clone)]
 pub struct TokenCache {
-    shared: Arc<Shared>,
+    shared: Arc<CacheInner>,
 }
 
 impl TokenCache {
@@ -124,7 +124,7 @@ impl TokenCache {
     pub fn accept(&self, token: &Token) {
         let generation = token.generation();
         if self.shared.transition(|machine| machine.accept(generation)) {
-            self.shared.events.latch_lifted();
+            self.shared.telemetry.refusals_accepted_again();
         }
     }
 
@@ -177,15 +177,15 @@ impl TokenCache {
     pub async fn close(&self) {
         let mut changes = self.subscribe();
         let shared = &self.shared;
-        let Some(left_behind) = shared.transition(Machine::close) else {
+        let Some(left_behind) = shared.transition(StateMachine::close) else {
             // Whoever was first has the rest to do.
-            return drop(changes.wait_for(Status::is_over).await);
+            return drop(changes.wait_for(Status::is_closed).await);
         };
         let closing = Closing::new(shared, left_behind);
         match Handle::try_current() {
             Ok(runtime) => {
                 drop(runtime.spawn(closing.finish()));
-                drop(changes.wait_for(Status::is_over).await);
+                drop(changes.wait_for(Status::is_closed).await);
             }
             Err(_) => closing.skip(),
         }
@@ -193,12 +193,12 @@ impl TokenCache {
 
     /// The cache again, as long as somebody uses it: has a handle, waits for a token or fetches one.
     #[cfg(feature = "tenants")]
-    pub(crate) fn upgrade(shared: &Weak<Shared>) -> Option<Self> {
+    pub(crate) fn upgrade(shared: &Weak<CacheInner>) -> Option<Self> {
         shared.upgrade().map(|shared| Self { shared })
     }
 
     #[cfg(feature = "tenants")]
-    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+    pub(crate) fn downgrade(&self) -> Weak<CacheInner> {
         Arc::downgrade(&self.shared)
     }
 
@@ -218,8 +218,8 @@ impl TokenCache {
         &self.shared.clock
     }
 
-    pub(crate) fn events(&self) -> &Events {
-        &self.shared.events
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.shared.telemetry
     }
 
     /// Where in a request the tokens of this cache go, by what its source says.
@@ -234,14 +234,14 @@ impl TokenCache {
 
     /// Whether it is the token in hand, as it was issued last. Takes no lock.
     #[inline]
-    pub(crate) fn is_in_hand(&self, held: &Arc<Held>) -> bool {
-        self.shared.hub.is_in_hand(held)
+    pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
+        self.shared.state.is_current(cached)
     }
 
     /// The token in hand, if it can be served with nothing else to do. Takes no lock.
     #[inline]
-    pub(crate) fn in_hand(&self) -> Option<Arc<Held>> {
-        self.shared.hub.in_hand(&self.shared.clock)
+    pub(crate) fn servable(&self) -> Option<Arc<CachedToken>> {
+        self.shared.state.servable(&self.shared.clock)
     }
 
     /// What there is, from the state machine if it isn't in hand.
@@ -250,13 +250,14 @@ impl TokenCache {
     }
 
     /// As [`reject`](Self::reject), and says what came of it.
-    pub(crate) fn refuse(&self, token: &Token) -> Verdict {
+    pub(crate) fn refuse(&self, token: &Token) -> Rejection {
         let (generation, now) = (token.generation(), self.now());
         let verdict = self
             .shared
             .transition(|machine| machine.reject(generation, now));
-        if let Verdict::Latches { strikes, wait } = verdict {
-            self.events().latched(strikes, wait, token.scope());
+        if let Rejection::NowLimited { refused, wait } = verdict {
+            self.telemetry()
+                .refusals_limited(refused, wait, token.scope());
         }
         verdict
     }
@@ -275,11 +276,11 @@ impl TokenSource for TokenCache {
             Reason::First | Reason::Stale | Reason::Expired => Want::Any,
         };
         let mut acquire = Acquire::new(Arc::clone(&self.shared), want);
-        let held = poll_fn(|cx| acquire.poll_held(cx)).await?;
+        let cached = poll_fn(|cx| acquire.poll_cached(cx)).await?;
         // What is left of quotas is this cache's to tell.
-        let token = held.token().clone().with_quotas([]);
+        let token = cached.token().clone().with_quotas([]);
         // Its lifetime counts from when it was fetched, which is a while ago.
-        Ok(match held.over_from() {
+        Ok(match cached.expires_at() {
             Some(end) => token.expires_at(end.wall()),
             None => token,
         })
@@ -304,21 +305,21 @@ impl TokenCacheBuilder {
     /// The cache.
     pub fn build(self) -> TokenCache {
         TokenCache {
-            shared: Arc::new(Shared {
+            shared: Arc::new(CacheInner {
                 place: self.source.place(),
                 source: self.source,
                 #[cfg(feature = "fleet")]
-                member: self.member,
+                coordinator: self.coordinator,
                 clock: self.clock,
                 limits: self.limits,
                 attempts: self.attempts,
                 close_timeout: self.close_timeout,
                 keeps_fresh: self.keeps_fresh,
-                events: Events::new(self.name),
-                hub: Hub::new(self.limits),
+                telemetry: Telemetry::new(self.name),
+                state: PublishedState::new(self.limits),
                 changes: OnceLock::new(),
-                flight: Task::default(),
-                keeper: Task::default(),
+                flight: TaskSlot::default(),
+                keeper: TaskSlot::default(),
             }),
         }
     }
@@ -326,11 +327,11 @@ impl TokenCacheBuilder {
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = self.shared.hub.current();
+        let cached = self.shared.state.current();
         f.debug_struct("TokenCache")
-            .field("name", &self.shared.events.cache())
+            .field("name", &self.shared.telemetry.cache())
             .field("place", &self.shared.place)
-            .field("token", &held.as_ref().map(|held| held.token()))
+            .field("token", &cached.as_ref().map(|cached| cached.token()))
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::challenge::www_authenticate::Challenge;
+use super::www_authenticate::Challenge;
 
 /// What a server wants beyond the token that it was sent, which is good: more scope
 /// (`insufficient_scope`, RFC 6750 §3.1), or a stronger or newer login of the user

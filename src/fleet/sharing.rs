@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Kind};
-use crate::fleet::keyring::{Keyring, Sealing};
+use super::keyring::{Keyring, Sealing};
 #[cfg(feature = "file")]
-use crate::fleet::store::file::FileStore;
-use crate::fleet::store::token_store::{DynTokenStore, TokenStore};
+use super::store::file::FileStore;
+use super::store::token_store::{DynTokenStore, TokenStore};
+use crate::error::{Error, Kind};
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::DynTokenSource;
 

@@ -11,11 +11,11 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::endpoint_url::{EndpointUrl, Place};
+use super::redact::Redactor;
+use super::token_response::{Answer, unusable};
+use super::transport::{DynTransport, Reply};
 use crate::error::{BoxError, Error, Kind};
-use crate::http_client::endpoint_url::{EndpointUrl, Place};
-use crate::http_client::redact::Redactor;
-use crate::http_client::token_response::{Answer, unusable};
-use crate::http_client::transport::{DynTransport, Reply};
 #[cfg(feature = "authorization-code")]
 use crate::oauth2::discovery::issuer::Metadata;
 use crate::oauth2::discovery::issuer::Role;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 
-use crate::http_client::redact::Redactor;
+use super::redact::Redactor;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::sanitize::clean;
 

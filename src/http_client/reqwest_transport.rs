@@ -9,8 +9,8 @@ use http_body_util::{BodyExt, Full};
 use reqwest::Client;
 use reqwest::redirect::Policy;
 
+use super::transport::{DynTransport, Exchange, ReplyFuture, erase};
 use crate::error::{BoxError, Error, Kind};
-use crate::http_client::transport::{DynTransport, Exchange, ReplyFuture, erase};
 
 /// Well below the ten seconds of the whole exchange: an address where nobody answers is reported
 /// as that, not as a slow server.

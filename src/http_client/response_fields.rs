@@ -12,7 +12,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use zeroize::Zeroize;
 
-use crate::http_client::response_paths::Places;
+use super::response_paths::Places;
 
 /// What the members hold. Each is read as whatever it is.
 #[derive(Default)]

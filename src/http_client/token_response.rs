@@ -9,12 +9,12 @@ use http::{HeaderMap, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::quota_headers;
+use super::redact::Redactor;
+use super::response_fields::{self, Malformed, Member, Members};
+use super::response_paths::Places;
+use super::retry_after;
 use crate::error::{Error, Kind, Reply};
-use crate::http_client::quota_headers;
-use crate::http_client::redact::Redactor;
-use crate::http_client::response_fields::{self, Malformed, Member, Members};
-use crate::http_client::response_paths::Places;
-use crate::http_client::retry_after;
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::proof::{Dpop, USE_NONCE};
 use crate::quota::Quota;

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use http::Uri;
 use http::uri::Authority;
 
+use super::auth_request::{AuthRequest, AuthResponse};
+use super::redirects::{Mark, Redirects};
 use crate::error::{Error, Kind};
-use crate::layer::auth_request::{AuthRequest, AuthResponse};
-use crate::layer::redirects::{Mark, Redirects};
 use crate::origin::{default_port, is_secure};
 
 /// An origin (RFC 6454 §4): scheme, host and port.

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use http::header::HeaderValue;
 
-use crate::cache::expiry::Held;
-use crate::layer::auth_request::AuthRequest;
-use crate::layer::settings::{Policy, Prepared};
+use super::auth_request::AuthRequest;
+use super::settings::{Policy, Prepared};
+use crate::cache::expiry::CachedToken;
 use crate::token::issued_token::{Credential, Token};
 
 /// What a service clone knows of the token in use.
@@ -32,7 +32,7 @@ pub(crate) enum Stamp {
 pub(crate) struct PrivateCopy {
     /// Here so that a request in the air holds on to nothing that other clones hold on to.
     policy: Arc<Policy>,
-    held: Arc<Held>,
+    cached: Arc<CachedToken>,
     /// `None` of a token that doesn't go in a header.
     value: Option<HeaderValue>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct PrivateCopy {
 /// What a request was stamped with, and by what policy: by way of whatever is cheapest to share.
 #[derive(Clone, Debug)]
 pub(crate) enum Handle {
-    Shared(Arc<Policy>, Arc<Held>),
+    Shared(Arc<Policy>, Arc<CachedToken>),
     Private(Arc<PrivateCopy>),
 }
 
@@ -48,12 +48,12 @@ impl Stamp {
     /// The token in hand, if it can be served with nothing else to do; by the private copy if
     /// that is of it. Takes no lock.
     #[inline]
-    pub(crate) fn in_hand(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
+    pub(crate) fn servable(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
         match self {
             Self::Private(copy)
                 // Not by the generation: the same token may have been issued again, for less.
-                if policy.cache.is_in_hand(&copy.held)
-                    && copy.held.serves_by(policy.cache.clock()) =>
+                if policy.cache.is_current(&copy.cached)
+                    && copy.cached.is_servable_by(policy.cache.clock()) =>
             {
                 Some(Handle::Private(Arc::clone(copy)))
             }
@@ -62,16 +62,16 @@ impl Stamp {
     }
 
     fn renew(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
-        let held = policy.cache.in_hand()?;
+        let cached = policy.cache.servable()?;
         let policy = Arc::clone(policy);
         if let Self::Unused = self {
             *self = Self::Used;
-            return Some(Handle::Shared(policy, held));
+            return Some(Handle::Shared(policy, cached));
         }
-        let value = held.token().private_header_value();
+        let value = cached.token().private_header_value();
         let copy = Arc::new(PrivateCopy {
             policy,
-            held,
+            cached,
             value,
         });
         *self = Self::Private(Arc::clone(&copy));
@@ -82,7 +82,7 @@ impl Stamp {
 impl PrivateCopy {
     #[inline]
     fn credential(&self) -> Credential<'_> {
-        self.held.token().credential(self.value.as_ref())
+        self.cached.token().credential(self.value.as_ref())
     }
 }
 
@@ -110,21 +110,21 @@ impl Handle {
     #[inline]
     pub(crate) fn credential(&self) -> Credential<'_> {
         match self {
-            Self::Shared(_, held) => held.token().credential(None),
+            Self::Shared(_, cached) => cached.token().credential(None),
             Self::Private(copy) => copy.credential(),
         }
     }
 
     #[inline]
     pub(crate) fn token(&self) -> &Token {
-        self.held().token()
+        self.cached().token()
     }
 
     #[inline]
-    pub(crate) fn held(&self) -> &Arc<Held> {
+    pub(crate) fn cached(&self) -> &Arc<CachedToken> {
         match self {
-            Self::Shared(_, held) => held,
-            Self::Private(copy) => &copy.held,
+            Self::Shared(_, cached) => cached,
+            Self::Private(copy) => &copy.cached,
         }
     }
 

@@ -6,12 +6,12 @@ use http::StatusCode;
 use http::header::HeaderMap;
 use tower_layer::Layer;
 
+use super::allowed_origins::{Gate, Origin};
+use super::refusal::Judge;
+use super::service::Auth;
+use super::settings::Policy;
 use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
-use crate::layer::allowed_origins::{Gate, Origin};
-use crate::layer::refusal::Judge;
-use crate::layer::service::Auth;
-use crate::layer::settings::Policy;
 use crate::source::token_source::TokenSource;
 
 /// Authenticates the requests of any HTTP client: attaches the token, keeps it fresh, and sends a

@@ -6,9 +6,9 @@ use http::{Extensions, Method, StatusCode, Uri, Version};
 
 use zeroize::Zeroizing;
 
+use super::body::replay::Replay;
+use super::query;
 use crate::error::{Error, Kind};
-use crate::layer::body::replay::Replay;
-use crate::layer::query;
 
 /// A request that a credential can be put on: `http::Request` with any body that is
 /// [`Replay`], and `reqwest::Request`.

@@ -20,14 +20,14 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::attach::Handle;
+use super::auth_request::{AuthRequest, AuthResponse};
+use super::future::answer::{Answered, answered_again, is_forbidden, settle};
+use super::redirects::Mark;
+use super::settings::{Policy, Prepared};
 use crate::cache::acquire::{Acquire, Lookup};
-use crate::cache::expiry::Held;
+use crate::cache::expiry::CachedToken;
 use crate::error::{BoxError, Error};
-use crate::layer::attach::Handle;
-use crate::layer::auth_request::{AuthRequest, AuthResponse};
-use crate::layer::future::answer::{Answered, answered_again, is_forbidden, settle};
-use crate::layer::redirects::Mark;
-use crate::layer::settings::{Policy, Prepared};
 use crate::token::per_request::Target;
 
 pin_project! {
@@ -62,13 +62,13 @@ pin_project! {
         Acquiring { acquire: Acquire, unsent: Option<Unsent<S, Req>> },
         // The inner service. The credential isn't on the request yet: this may take longer than
         // the token is good.
-        Readying { unsent: Option<Unsent<S, Req>>, held: Arc<Held> },
+        Readying { unsent: Option<Unsent<S, Req>>, cached: Arc<CachedToken> },
         // The response.
         Sending { #[pin] response: S::Future, sent: Sent<S, Req> },
         // A token other than the one that was refused.
         Renewing { acquire: Acquire, refused: Option<Box<Refused<S, Req>>> },
         // The inner service, to send the request again.
-        ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, held: Arc<Held> },
+        ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, cached: Arc<CachedToken> },
         // The response to the replay. After it there is none.
         Resending { #[pin] response: S::Future, handle: Handle },
         // Nothing: the request couldn't be sent.
@@ -311,26 +311,26 @@ where
                     }
                 }
                 StateProj::Acquiring { acquire, unsent } => {
-                    let held = ready!(acquire.poll_held(cx))?;
+                    let cached = ready!(acquire.poll_cached(cx))?;
                     let unsent = unsent.take();
-                    ControlFlow::Continue(State::Readying { unsent, held })
+                    ControlFlow::Continue(State::Readying { unsent, cached })
                 }
-                StateProj::Readying { unsent, held } => {
+                StateProj::Readying { unsent, cached } => {
                     if let Some(Unsent { inner, .. }) = unsent {
                         ready!(inner.poll_ready(cx)).map_err(Into::into)?;
                     }
-                    ControlFlow::Continue(take(unsent).ready(Arc::clone(held)))
+                    ControlFlow::Continue(take(unsent).ready(Arc::clone(cached)))
                 }
                 StateProj::Renewing { acquire, refused } => {
-                    let held = ready!(acquire.poll_held(cx));
-                    take(refused).renewed(held)
+                    let cached = ready!(acquire.poll_cached(cx));
+                    take(refused).renewed(cached)
                 }
-                StateProj::ReadyingAgain { refused, held } => {
+                StateProj::ReadyingAgain { refused, cached } => {
                     let ready = match refused {
                         Some(refused) => ready!(refused.inner.poll_ready(cx)),
                         None => Ok(()),
                     };
-                    take(refused).ready_again(ready, Arc::clone(held))
+                    take(refused).ready_again(ready, Arc::clone(cached))
                 }
                 StateProj::Resending { response, handle } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
@@ -354,9 +354,9 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
-    fn ready(mut self, mut held: Arc<Held>) -> State<S, Req> {
-        if held.is_over(self.policy.cache.now()) {
-            held = match self.policy.cache.lookup() {
+    fn ready(mut self, mut cached: Arc<CachedToken>) -> State<S, Req> {
+        if cached.has_expired(self.policy.cache.now()) {
+            cached = match self.policy.cache.lookup() {
                 Lookup::Now(newer) => newer,
                 Lookup::Never(error) => return State::Failed { error: Some(error) },
                 Lookup::Later(acquire) => {
@@ -366,7 +366,7 @@ where
                 }
             };
         }
-        let handle = Handle::Shared(self.policy, held);
+        let handle = Handle::Shared(self.policy, cached);
         let prepared = handle.stamp(&mut self.request);
         if let Prepared::Never(error) = prepared {
             return State::Failed { error: Some(error) };

@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use http::header::LOCATION;
 
-use crate::layer::auth_request::{AuthRequest, AuthResponse};
+use super::auth_request::{AuthRequest, AuthResponse};
 use crate::origin::{default_port, is_label};
 use crate::sync::ArcSwapOption;
 use crate::sync::atomic::{AtomicBool, Ordering};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 
+use super::auth_request::{AuthRequest, AuthResponse};
 use crate::challenge::step_up::StepUpChallenge;
 use crate::error::Error;
-use crate::layer::auth_request::{AuthRequest, AuthResponse};
 use crate::origin;
 use crate::token::per_request::Target;
 

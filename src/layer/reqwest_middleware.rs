@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::auth_layer::AuthLayer;
 use crate::error::{BoxError, Error};
-use crate::layer::auth_layer::AuthLayer;
 
 /// An [`AuthLayer`] for the clients of [`reqwest_middleware`].
 ///

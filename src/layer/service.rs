@@ -5,12 +5,12 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
+use super::attach::{Handle, Stamp};
+use super::auth_request::{AuthRequest, AuthResponse};
+use super::future::{ResponseFuture, release};
+use super::settings::{Policy, Prepared};
 use crate::cache::acquire::Lookup;
 use crate::error::{BoxError, Error};
-use crate::layer::attach::{Handle, Stamp};
-use crate::layer::auth_request::{AuthRequest, AuthResponse};
-use crate::layer::future::{ResponseFuture, release};
-use crate::layer::settings::{Policy, Prepared};
 
 /// A service that puts a credential on every request: what [`AuthLayer`](crate::AuthLayer) makes
 /// of the client below it.
@@ -105,7 +105,7 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let Some(handle) = self.stamp.in_hand(&self.policy) else {
+        let Some(handle) = self.stamp.servable(&self.policy) else {
             return self.call_asking(request);
         };
         let from = self.policy.gate.mark(&request);
@@ -143,8 +143,8 @@ impl<S> Auth<S> {
                 let (inner, policy) = (self.inner.clone(), Arc::clone(&self.policy));
                 ResponseFuture::acquiring(acquire, inner, request, policy, from)
             }
-            Lookup::Now(held) => {
-                let handle = Handle::Shared(Arc::clone(&self.policy), held);
+            Lookup::Now(cached) => {
+                let handle = Handle::Shared(Arc::clone(&self.policy), cached);
                 let prepared = handle.stamp(&mut request);
                 if let Prepared::Never(error) = prepared {
                     return self.fail(error);

@@ -2,11 +2,11 @@
 
 use http::header::MaxSizeReached;
 
+use super::allowed_origins::Gate;
+use super::auth_request::AuthRequest;
+use super::refusal::{Judge, target};
 use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
-use crate::layer::allowed_origins::Gate;
-use crate::layer::auth_request::AuthRequest;
-use crate::layer::refusal::{Judge, target};
 use crate::token::issued_token::{Credential, Place};
 use crate::token::per_request::{Present, Presented, Target};
 

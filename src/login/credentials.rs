@@ -5,11 +5,11 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use super::json;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::Question;
 use crate::http_client::redact::Redactor;
-use crate::login::json;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;

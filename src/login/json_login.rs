@@ -7,6 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use super::credentials::{Credentials, address, question};
+use super::json;
 use crate::error::Error;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{Exchange, Question};
@@ -14,8 +16,6 @@ use crate::http_client::redact::Redactor;
 use crate::http_client::response_paths::Places;
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenReply};
 use crate::http_client::transport::{DynTransport, Transport};
-use crate::login::credentials::{Credentials, address, question};
-use crate::login::json;
 use crate::oauth2::discovery::issuer::Role;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]

@@ -10,6 +10,8 @@ use http::header::{COOKIE, HeaderMap, HeaderValue};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use super::cookie_jar::Jar;
+use super::credentials::{Credentials, address};
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{Exchange, Question};
@@ -17,8 +19,6 @@ use crate::http_client::redact::Redactor;
 use crate::http_client::transport::{DynTransport, Transport};
 use crate::layer::allowed_origins::Origin;
 use crate::layer::refusal::target;
-use crate::login::cookie_jar::Jar;
-use crate::login::credentials::{Credentials, address};
 use crate::oauth2::discovery::issuer::Role;
 use crate::origin;
 use crate::source::secret_source::SecretSource;

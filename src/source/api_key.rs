@@ -7,9 +7,9 @@ use std::time::Duration;
 use http::header::HeaderName;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::secret_source::SecretSource;
+use super::token_source::{Reason, TokenSource};
 use crate::error::{Error, Kind};
-use crate::source::secret_source::SecretSource;
-use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::{Place, Token};
 
 /// An API key: in a header, or in the query.

@@ -2,10 +2,10 @@
 
 use secrecy::ExposeSecret;
 
+use super::api_key::REREAD_EVERY;
+use super::secret_source::SecretSource;
+use super::token_source::{Reason, TokenSource};
 use crate::error::Error;
-use crate::source::api_key::REREAD_EVERY;
-use crate::source::secret_source::SecretSource;
-use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 use crate::token::jwt;
 

@@ -9,8 +9,8 @@ use std::{env, fs};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::secret_file::{self, off_the_runtime};
 use crate::error::{BoxError, Error, Kind};
-use crate::source::secret_file::{self, off_the_runtime};
 
 /// Where a secret is read from: anew for each fetch, so that it can be rotated under a running
 /// service.

@@ -9,14 +9,14 @@ use http::header::AUTHORIZATION;
 #[cfg(feature = "fleet")]
 use secrecy::SecretString;
 
+#[cfg(feature = "fleet")]
+use super::store_key::StoreKey;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::Error;
 #[cfg(feature = "fleet")]
 use crate::error::Kind;
 #[cfg(feature = "fleet")]
 use crate::sanitize::quote;
-#[cfg(feature = "fleet")]
-use crate::source::store_key::StoreKey;
 use crate::token::issued_token::{Place, Token};
 
 /// Asks for a new token.

@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::cache::cache_inner::Shared;
+use crate::cache::cache_inner::CacheInner;
 use crate::cache::status::Phase;
 use crate::cache::token_cache::TokenCache;
 
@@ -18,7 +18,7 @@ pub(super) struct Former<K> {
 }
 
 struct Caches<K> {
-    evicted: HashMap<Arc<K>, Weak<Shared>>,
+    evicted: HashMap<Arc<K>, Weak<CacheInner>>,
     /// With so many of them, those that nobody uses any more are let go.
     sweep_at: usize,
     /// Those of them that are to be closed.
@@ -74,7 +74,7 @@ where
     /// Forgets this cache, unless the tenant has come back to it.
     pub(super) fn forget(&self, Evicted { key, cache }: &Evicted<K>) -> bool {
         let mut caches = self.lock();
-        let is_it = |weak: &Weak<Shared>| weak.ptr_eq(&cache.downgrade());
+        let is_it = |weak: &Weak<CacheInner>| weak.ptr_eq(&cache.downgrade());
         let taken = match caches.evicted.get(key) {
             Some(weak) if is_it(weak) => caches.evicted.remove_entry(key),
             Some(_) | None => None,
@@ -98,11 +98,11 @@ where
 {
     /// Lets go of those that nobody uses, once there are twice as many as were left the last time: so
     /// it costs the same for each eviction, and there are never more than that.
-    fn sweep(&mut self) -> Vec<(Arc<K>, Weak<Shared>)> {
+    fn sweep(&mut self) -> Vec<(Arc<K>, Weak<CacheInner>)> {
         if self.evicted.len() < self.sweep_at {
             return Vec::new();
         }
-        let is_unused = |_: &Arc<K>, weak: &mut Weak<Shared>| weak.strong_count() == 0;
+        let is_unused = |_: &Arc<K>, weak: &mut Weak<CacheInner>| weak.strong_count() == 0;
         let unused = self.evicted.extract_if(is_unused).collect();
         self.sweep_at = FEW.max(2 * self.evicted.len());
         unused

@@ -11,12 +11,12 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 
+use super::evicted::{Evicted, Former};
+use super::service::{ByExtension, TenantsLayer};
 use crate::cache::status::Status;
 use crate::cache::token_cache::TokenCache;
 use crate::error::Error;
 use crate::layer::auth_layer::AuthLayer;
-use crate::tenants::evicted::{Evicted, Former};
-use crate::tenants::service::{ByExtension, TenantsLayer};
 
 /// A family of caches: one for each tenant, or for whatever else a credential depends on, such as an
 /// audience, a set of scopes or an origin.

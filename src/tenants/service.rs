@@ -11,10 +11,10 @@ use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::registry::Tenants;
 use crate::error::{BoxError, Error, Kind};
 use crate::layer::auth_request::{AuthRequest, AuthResponse};
 use crate::layer::future::{ResponseFuture, release};
-use crate::tenants::registry::Tenants;
 
 /// Says whose a request is. A closure from a request to the key does.
 pub trait TenantKey<Req> {

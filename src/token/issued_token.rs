@@ -10,9 +10,9 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::per_request::Present;
 use crate::error::{Error, Kind};
 use crate::quota::{self, Quota};
-use crate::token::per_request::Present;
 
 /// An issued credential: the secret in the header value it travels in, its expiry and scope.
 ///

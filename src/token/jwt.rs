@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD_INDIFFERENT;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::token::issued_token::Expiry;
+use super::issued_token::Expiry;
 
 /// Seconds since 1970, which may have a fraction (RFC 7519 §2, NumericDate).
 #[derive(Deserialize)]

@@ -7,8 +7,8 @@ use http_body::Body;
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use http_body_util::{Either, Empty, Full};
 
-use crate::layer::body::replay::Replay;
-use crate::layer::body::tee::{Fail, Replayed, Tape, Tee, tee};
+use super::replay::Replay;
+use super::tee::{Fail, Replayed, Tape, Tee, tee};
 
 /// Bodies whose clone copies no bytes, so the limit is no matter.
 macro_rules! by_clone {

@@ -10,9 +10,9 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::MapErr;
 use reqwest::Body;
 
+use super::replay::Replay;
+use super::tee::{Tape, tee};
 use crate::error::BoxError;
-use crate::layer::body::replay::Replay;
-use crate::layer::body::tee::{Tape, tee};
 
 /// A body in memory stays in memory in both tries, so that reqwest can still send it again of its
 /// own accord: after a 307 or 308, or when the connection turned out to be closed.

@@ -29,7 +29,7 @@ use std::vec;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::layer::body::recorded::{Kept, Part};
+use super::recorded::{Kept, Part};
 
 /// What a body's poll says.
 type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
@@ -67,7 +67,7 @@ pub(super) fn tee<B: Body>(body: B, limit: usize) -> (Tee<B>, Tape<B>) {
         kept: Some(Kept::new(limit)),
         waker: None,
     };
-    let shared = Arc::new(Shared(Mutex::new(state)));
+    let shared = Arc::new(SharedBody(Mutex::new(state)));
     let tape = Tape {
         shared: Arc::clone(&shared),
         hint,
@@ -80,7 +80,7 @@ pub(super) fn tee<B: Body>(body: B, limit: usize) -> (Tee<B>, Tape<B>) {
     (tee, tape)
 }
 
-struct Shared<B: Body>(Mutex<State<B>>);
+struct SharedBody<B: Body>(Mutex<State<B>>);
 
 struct State<B: Body> {
     source: Source<B>,
@@ -115,7 +115,7 @@ enum First<E> {
     Overtaken(Fail<E>),
 }
 
-impl<B: Body> Shared<B> {
+impl<B: Body> SharedBody<B> {
     /// Nothing panics under this lock (rule 1), and if it did, each change leaves a whole state.
     fn lock(&self) -> MutexGuard<'_, State<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -124,7 +124,7 @@ impl<B: Body> Shared<B> {
 
 /// The body of the first try.
 pub(super) struct Tee<B: Body> {
-    shared: Arc<Shared<B>>,
+    shared: Arc<SharedBody<B>>,
     /// As of the last poll: to ask the source itself would be to run its code under the lock.
     hint: SizeHint,
     ended: bool,
@@ -276,7 +276,7 @@ impl<B: Body> Drop for Tee<B> {
 
 /// What it takes to send a body again that went through a [`Tee`].
 pub struct Tape<B: Body> {
-    shared: Arc<Shared<B>>,
+    shared: Arc<SharedBody<B>>,
     /// Of the whole body.
     hint: SizeHint,
 }
@@ -339,7 +339,7 @@ pub(super) struct Replayed<B: Body> {
 enum Rest<B: Body> {
     Here(B),
     /// The tee was polling the source when it was overtaken, and gives it up when it is done.
-    Awaited(Arc<Shared<B>>),
+    Awaited(Arc<SharedBody<B>>),
     Ended,
 }
 
@@ -406,7 +406,7 @@ where
     }
 }
 
-impl<B: Body> Shared<B> {
+impl<B: Body> SharedBody<B> {
     /// `None` while the tee still polls; the waker is then told when it is done.
     fn poll_returned(&self, cx: &Context<'_>) -> Option<Returned<B>> {
         // Cloned before the lock and the old one dropped after it.

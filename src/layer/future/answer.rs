@@ -15,8 +15,8 @@ use http::StatusCode;
 use tower_service::Service;
 
 use crate::cache::acquire::Lookup;
-use crate::cache::expiry::Held;
-use crate::cache::state_machine::{Outcome, Verdict};
+use crate::cache::expiry::CachedToken;
+use crate::cache::state_machine::{Outcome, Rejection};
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
@@ -90,7 +90,7 @@ where
             Ok(replay) => replay,
             Err(why) => return ControlFlow::Break(noted(response, why, &handle)),
         };
-        let held = Arc::clone(handle.held());
+        let cached = Arc::clone(handle.cached());
         let refused = Box::new(Refused {
             inner,
             request,
@@ -103,7 +103,7 @@ where
         });
         ControlFlow::Continue(State::ReadyingAgain {
             refused: Some(refused),
-            held,
+            cached,
         })
     }
 }
@@ -168,7 +168,7 @@ where
         }
         handle.cache.challenged(handle.token(), &challenges);
         let verdict = handle.cache.refuse(handle.token());
-        let kept = matches!(verdict, Verdict::Latched | Verdict::Latches { .. });
+        let kept = matches!(verdict, Rejection::Limited | Rejection::NowLimited { .. });
         let (inner, request) = match replay {
             Err(NotReplayed::Off) => {
                 return ControlFlow::Break(noted(response, NotReplayed::Off, &handle));
@@ -186,7 +186,7 @@ where
             tried,
         });
         match lookup {
-            Lookup::Now(held) => refused.renewed(Ok(held)),
+            Lookup::Now(cached) => refused.renewed(Ok(cached)),
             Lookup::Never(error) => refused.renewed(Err(error)),
             Lookup::Later(acquire) => {
                 let refused = Some(refused);
@@ -227,8 +227,8 @@ where
             }
             _ => return ControlFlow::Break(noted(response, why, &handle)),
         };
-        let newer = match handle.cache.in_hand() {
-            Some(newer) if !Arc::ptr_eq(&newer, handle.held()) => Some(newer),
+        let newer = match handle.cache.servable() {
+            Some(newer) if !Arc::ptr_eq(&newer, handle.cached()) => Some(newer),
             _ => None,
         };
         let acquire = handle.cache.refresh_now();
@@ -288,17 +288,17 @@ where
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
-    pub(super) fn renewed(mut self: Box<Self>, held: Outcome) -> Step<S, Req> {
+    pub(super) fn renewed(mut self: Box<Self>, cached: Outcome) -> Step<S, Req> {
         self.tried.renewed = true;
-        match held {
+        match cached {
             Err(error) => self.give_up(NotReplayed::Fetch(error)),
             // The one that this request was refused with, whatever became of it since.
-            Ok(held) if held.token().is_same_credential(self.handle.token()) => {
+            Ok(cached) if cached.token().is_same_credential(self.handle.token()) => {
                 self.give_up(NotReplayed::SameToken)
             }
-            Ok(held) => ControlFlow::Continue(State::ReadyingAgain {
+            Ok(cached) => ControlFlow::Continue(State::ReadyingAgain {
                 refused: Some(self),
-                held,
+                cached,
             }),
         }
     }
@@ -306,7 +306,7 @@ where
     pub(super) fn ready_again(
         mut self: Box<Self>,
         ready: Result<(), S::Error>,
-        held: Arc<Held>,
+        cached: Arc<CachedToken>,
     ) -> Step<S, Req>
     where
         S::Error: Into<BoxError>,
@@ -314,7 +314,7 @@ where
         if let Err(error) = ready {
             return self.give_up(NotReplayed::NotReady(Arc::from(error.into())));
         }
-        if held.is_over(self.handle.cache.now()) {
+        if cached.has_expired(self.handle.cache.now()) {
             return match self.handle.cache.lookup() {
                 Lookup::Now(newer) => self.renewed(Ok(newer)),
                 Lookup::Never(error) => self.renewed(Err(error)),
@@ -325,7 +325,7 @@ where
                 }
             };
         }
-        let handle = Handle::Shared(Arc::clone(self.handle.policy()), held);
+        let handle = Handle::Shared(Arc::clone(self.handle.policy()), cached);
         let prepared = handle.stamp_again(&mut self.request);
         if let Prepared::Never(error) = prepared {
             return self.give_up(NotReplayed::Fetch(error));
@@ -339,7 +339,7 @@ where
         } = *self;
         // The refusal goes first: it may hold the connection that the replay needs.
         drop(response);
-        handle.cache.events().replayed();
+        handle.cache.telemetry().replayed();
         let response = inner.call(request);
         ControlFlow::Continue(match prepared {
             Prepared::Made(made) => State::made(response, *made, handle, &inner, tried),
@@ -380,7 +380,7 @@ where
 /// A token that is accepted for the first time is known to be of use from then on.
 #[inline]
 pub(super) fn settle(response: &impl AuthResponse, handle: &Handle) {
-    if !handle.held().is_accepted() && Judge::accepts(response) {
+    if !handle.cached().is_accepted() && Judge::accepts(response) {
         accepted(handle);
     }
 }
@@ -390,7 +390,7 @@ fn accepted(handle: &Handle) {
     handle.cache.accept(handle.token());
     // By this request's own account too: it may not be the one in use any more. Afterwards: to the
     // cache it would be no news otherwise.
-    handle.held().accept();
+    handle.cached().accept();
 }
 
 /// The refusal as the server sent it, with the reason why it stands.
@@ -398,7 +398,7 @@ fn noted<R>(mut response: R, why: NotReplayed, handle: &Handle) -> R
 where
     R: AuthResponse,
 {
-    handle.cache.events().not_replayed(why.as_str());
+    handle.cache.telemetry().not_replayed(why.as_str());
     response.extensions_mut().insert(why);
     response
 }

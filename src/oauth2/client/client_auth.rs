@@ -10,8 +10,8 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::params::Params;
 use crate::error::{Error, Kind};
-use crate::oauth2::client::params::Params;
 use crate::source::secret_source::SecretSource;
 use crate::token::issued_token::sensitive;
 

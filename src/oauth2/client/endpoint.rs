@@ -2,14 +2,14 @@
 
 use http::HeaderValue;
 
+use super::client_auth::{ClientAuth, Identity};
+use super::params::{Format, Params};
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_url::{EndpointUrl, Place};
 use crate::http_client::exchange::{Exchange, Question};
 use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{Answer, TokenReply, TokenType};
 use crate::http_client::transport::DynTransport;
-use crate::oauth2::client::client_auth::{ClientAuth, Identity};
-use crate::oauth2::client::params::{Format, Params};
 use crate::oauth2::discovery::issuer::Role;
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::proof::Dpop;

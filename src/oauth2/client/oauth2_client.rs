@@ -6,16 +6,16 @@ use std::time::Duration;
 #[cfg(feature = "fleet")]
 use secrecy::SecretString;
 
+use super::client_auth::ClientAuth;
+use super::endpoint::TokenEndpoint;
+use super::params::Format;
+#[cfg(feature = "fleet")]
+use super::params::Params;
 use crate::error::Error;
 #[cfg(feature = "jwt")]
 use crate::error::Kind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::transport::{DynTransport, Transport};
-use crate::oauth2::client::client_auth::ClientAuth;
-use crate::oauth2::client::endpoint::TokenEndpoint;
-use crate::oauth2::client::params::Format;
-#[cfg(feature = "fleet")]
-use crate::oauth2::client::params::Params;
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::dpop_key::DpopKey;
 #[cfg(feature = "dpop")]

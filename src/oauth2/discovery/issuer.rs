@@ -7,11 +7,11 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::Scheme;
 
+use super::cached_document::Kept;
+use super::document::Document;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_url;
 use crate::http_client::transport::DynTransport;
-use crate::oauth2::discovery::cached_document::Kept;
-use crate::oauth2::discovery::document::Document;
 
 /// An authorization server by its name (RFC 8414 §2). Clones share what is known of it.
 #[derive(Clone)]

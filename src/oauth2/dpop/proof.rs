@@ -9,11 +9,11 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::dpop_key::{DpopKey, Occasion, hash};
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
 use crate::http_client::exchange::PROOF;
 use crate::layer::settings::too_many;
-use crate::oauth2::dpop::dpop_key::{DpopKey, Occasion, hash};
 use crate::origin;
 use crate::token::issued_token::{Place, Token, prepare};
 use crate::token::per_request::{Lesson, Present, Presented, Target};

@@ -8,17 +8,17 @@ use std::time::Duration;
 use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::authorization_request::{AuthorizationRequest, Issuer};
+use super::authorization_response::AuthorizationResponse;
+use super::extra_params::Extra;
+use super::refresh_store::RefreshTokenStore;
+use super::refresh_token::RefreshToken;
+use super::user_login::Login;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::oauth2::discovery::issuer::Role;
-use crate::oauth2::grants::authorization_request::{AuthorizationRequest, Issuer};
-use crate::oauth2::grants::authorization_response::AuthorizationResponse;
-use crate::oauth2::grants::extra_params::Extra;
-use crate::oauth2::grants::refresh_store::RefreshTokenStore;
-use crate::oauth2::grants::refresh_token::RefreshToken;
-use crate::oauth2::grants::user_login::Login;
 use crate::oauth2::scope;
 
 /// Names that [`AuthorizationCode::param`] leaves to whoever sets them.

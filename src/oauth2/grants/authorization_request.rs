@@ -8,10 +8,10 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::authorization_response::{AuthorizationResponse, Redirect};
+use super::pkce;
 use crate::error::{Error, Kind};
 use crate::oauth2::client::params::{Format, Params};
-use crate::oauth2::grants::authorization_response::{AuthorizationResponse, Redirect};
-use crate::oauth2::grants::pkce;
 use crate::origin::is_secure;
 
 /// A login that has begun: the address for the browser, and the secrets that its answer is known by.

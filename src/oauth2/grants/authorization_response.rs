@@ -4,9 +4,9 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::authorization_request::Issuer;
 use crate::error::{Error, Kind, Reply};
 use crate::http_client::redact::Redactor;
-use crate::oauth2::grants::authorization_request::Issuer;
 
 /// The answer to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest): a code that tokens are
 /// issued for, found to be meant for this request and no other.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::extra_params::Extra;
 use crate::error::Error;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::token_response::ASSUMED_LIFETIME;
 use crate::http_client::transport::Transport;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::grants::extra_params::Extra;
 use crate::oauth2::scope;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]

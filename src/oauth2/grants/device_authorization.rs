@@ -8,16 +8,16 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until};
 
+use super::device_prompt::{DevicePrompt, LONGEST_INTERVAL};
+use super::extra_params::Extra;
+use super::refresh_store::RefreshTokenStore;
+use super::refresh_token::RefreshToken;
+use super::user_login::Login;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::oauth2::discovery::issuer::Role;
-use crate::oauth2::grants::device_prompt::{DevicePrompt, LONGEST_INTERVAL};
-use crate::oauth2::grants::extra_params::Extra;
-use crate::oauth2::grants::refresh_store::RefreshTokenStore;
-use crate::oauth2::grants::refresh_token::RefreshToken;
-use crate::oauth2::grants::user_login::Login;
 use crate::oauth2::scope;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";

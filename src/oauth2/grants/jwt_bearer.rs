@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::extra_params::Extra;
 use crate::error::Error;
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenReply};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::grants::extra_params::Extra;
 use crate::oauth2::scope;
 use crate::source::secret_source::SecretSource;
 use crate::source::token_source::{Reason, TokenSource};

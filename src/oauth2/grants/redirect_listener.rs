@@ -19,9 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
+use super::authorization_request::AuthorizationRequest;
+use super::authorization_response::{AuthorizationResponse, Redirect};
 use crate::error::{Error, Kind};
-use crate::oauth2::grants::authorization_request::AuthorizationRequest;
-use crate::oauth2::grants::authorization_response::{AuthorizationResponse, Redirect};
 
 /// A password, a second factor and a consent take a minute or two, and servers' own login pages are
 /// over after five or ten.

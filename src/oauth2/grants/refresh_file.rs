@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::refresh_store::RefreshTokenStore;
 use crate::error::BoxError;
-use crate::oauth2::grants::refresh_store::RefreshTokenStore;
 use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 
 /// Keeps a refresh token in a file that only its owner may read (mode 0600), for command lines and

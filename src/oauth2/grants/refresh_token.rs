@@ -7,13 +7,13 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
+use super::extra_params::Extra;
+use super::initial_token::FirstToken;
+use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
 use crate::error::{BoxError, Error, Kind};
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenReply};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::grants::extra_params::Extra;
-use crate::oauth2::grants::initial_token::FirstToken;
-use crate::oauth2::grants::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
 use crate::oauth2::scope;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;

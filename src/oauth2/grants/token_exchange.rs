@@ -6,12 +6,12 @@ use std::time::Duration;
 use http::StatusCode;
 use secrecy::SecretString;
 
+use super::extra_params::Extra;
 use crate::error::Error;
 use crate::http_client::response_fields::Member;
 use crate::http_client::token_response::{ASSUMED_LIFETIME, REPLY, TokenReply, unusable};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::grants::extra_params::Extra;
 use crate::oauth2::scope;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;

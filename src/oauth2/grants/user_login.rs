@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::initial_token::{Asked, FirstToken};
+use super::refresh_store::DynRefreshTokenStore;
+use super::refresh_token::RefreshToken;
 use crate::error::{Error, Kind};
 use crate::http_client::token_response::ASSUMED_LIFETIME;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::grants::initial_token::{Asked, FirstToken};
-use crate::oauth2::grants::refresh_store::DynRefreshTokenStore;
-use crate::oauth2::grants::refresh_token::RefreshToken;
 
 /// What the grants have in common that a person takes part in.
 pub(crate) struct Login {

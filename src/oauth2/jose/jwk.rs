@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD_INDIFFERENT;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::key_pair::{KeyPair, Padding};
 use crate::http_client::response_fields::wipe;
-use crate::oauth2::jose::key_pair::{KeyPair, Padding};
 
 /// The key, and its `kid`.
 pub(crate) fn read(text: &str) -> Result<(KeyPair, Option<String>), String> {

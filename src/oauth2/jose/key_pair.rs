@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
     RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
 };
 
-use crate::oauth2::jose::pem::{self, Block};
+use super::pem::{self, Block};
 
 /// How a private key signs (RFC 7518 §3.1, RFC 8037 §3.1): the `alg` of its signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

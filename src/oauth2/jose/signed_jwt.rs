@@ -8,8 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
+use super::signing_key::SigningKey;
 use crate::error::{Error, Kind};
-use crate::oauth2::jose::signing_key::SigningKey;
 use crate::source::secret_source::SecretSource;
 
 /// A JWT (RFC 7519) that is signed anew each time it is read as a [`SecretSource`]: the assertion of

@@ -8,9 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
+use super::jwk;
+use super::key_pair::{JwsAlgorithm, KeyPair};
 use crate::error::{Error, Kind};
-use crate::oauth2::jose::jwk;
-use crate::oauth2::jose::key_pair::{JwsAlgorithm, KeyPair};
 use crate::source::secret_source::SecretSource;
 
 /// A key that signs (RFC 7515): a private one, or a secret that the server knows too.

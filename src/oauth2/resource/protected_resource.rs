@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::resource_metadata::{Hint, Resource};
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{TIMEOUT, within};
 use crate::http_client::transport::{DynTransport, Transport};
 use crate::oauth2::discovery::cached_document::Kept;
-use crate::oauth2::resource::resource_metadata::{Hint, Resource};
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::token::issued_token::Token;

@@ -1,4 +1,4 @@
-//! Every order in which threads can meet in the flight, the token's state and the hub.
+//! Every order in which threads can meet in the flight, the token's state and the state.
 //!
 //! The crate's own files are compiled here as they are, with [loom](https://docs.rs/loom) behind
 //! the names of `src/sync.rs`: each lock, each atomic and each wake-up is a place where another
@@ -27,8 +27,8 @@ mod sync;
 #[cfg_attr(not(feature = "loom"), path = "threads/many_times.rs")]
 mod threads;
 
-mod flight_races;
-mod hub_races;
+mod published_state_races;
+mod single_flight_races;
 
 // Under test: what the published state is built on. The scenarios use a part of it.
 #[allow(dead_code)]
@@ -90,7 +90,9 @@ macro_rules! scenarios {
 use scenarios;
 
 fn main() -> ExitCode {
-    let scenarios = flight_races::ALL.iter().chain(hub_races::ALL);
+    let scenarios = single_flight_races::ALL
+        .iter()
+        .chain(published_state_races::ALL);
     let trial = |&(name, run): &Scenario| {
         Trial::test(name, move || {
             run();

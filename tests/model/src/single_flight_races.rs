@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::Scenario;
-use crate::cache::single_flight::{Flight, Lost, Wait};
+use crate::cache::single_flight::{Abandoned, Flight, Wait};
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
 
 pub(crate) const ALL: &[Scenario] = crate::scenarios![
@@ -20,9 +20,9 @@ pub(crate) const ALL: &[Scenario] = crate::scenarios![
 
 fn each_wait_gets_the_value_whenever_it_is_polled() {
     in_orders_of(4, || {
-        let (flight, pilot) = Flight::take_off();
+        let (flight, completer) = Flight::start();
         let waits = [flight.wait(), flight.wait()].map(|wait| spawn(move || block_on(wait)));
-        pilot.land(7);
+        completer.complete(7);
         for wait in waits {
             assert_eq!(wait.join().unwrap(), Ok(7));
         }
@@ -32,7 +32,7 @@ fn each_wait_gets_the_value_whenever_it_is_polled() {
 
 fn a_wait_that_is_dropped_takes_no_other_with_it() {
     in_every_order(|| {
-        let (flight, pilot) = Flight::take_off();
+        let (flight, completer) = Flight::start();
         let (mut fickle, patient) = (flight.wait(), flight.wait());
         let patient = spawn(move || block_on(patient));
         let fickle = spawn(move || {
@@ -42,7 +42,7 @@ fn a_wait_that_is_dropped_takes_no_other_with_it() {
             assert!(flight.waiting() <= 1, "it waits on");
             (polled, waker)
         });
-        pilot.land(7);
+        completer.complete(7);
         assert_eq!(patient.join().unwrap(), Ok(7));
         let (polled, waker) = fickle.join().unwrap();
         assert!(matches!(polled, Poll::Pending | Poll::Ready(Ok(7))));
@@ -52,51 +52,51 @@ fn a_wait_that_is_dropped_takes_no_other_with_it() {
 
 fn the_waker_that_replaced_another_is_the_one_woken() {
     in_every_order(|| {
-        let (flight, pilot) = Flight::take_off();
+        let (flight, completer) = Flight::start();
         let mut wait = flight.wait();
         let moved = spawn(move || match poll(&mut wait, Waker::noop()) {
             Poll::Ready(landed) => landed,
             Poll::Pending => block_on(wait),
         });
-        pilot.land(7);
+        completer.complete(7);
         assert_eq!(moved.join().unwrap(), Ok(7));
     });
 }
 
 fn nobody_waits_for_a_pilot_that_is_gone() {
     in_orders_of(4, || {
-        let (flight, pilot) = Flight::<u32>::take_off();
+        let (flight, completer) = Flight::<u32>::start();
         let waits = [flight.wait(), flight.wait()].map(|wait| spawn(move || block_on(wait)));
-        drop(pilot);
+        drop(completer);
         for wait in waits {
-            assert_eq!(wait.join().unwrap(), Err(Lost));
+            assert_eq!(wait.join().unwrap(), Err(Abandoned));
         }
     });
 }
 
 fn a_flight_lands_or_is_given_up_and_never_both() {
     in_orders_of(3, || {
-        let (flight, pilot) = Flight::take_off();
+        let (flight, completer) = Flight::start();
         let waits = [flight.wait(), flight.wait()].map(|wait| spawn(move || block_on(wait)));
-        let landing = spawn(move || pilot.land(7));
-        flight.give_up();
+        let summary = spawn(move || completer.complete(7));
+        flight.abandon();
         let end = block_on(flight.wait());
-        assert!(matches!(end, Ok(7) | Err(Lost)));
+        assert!(matches!(end, Ok(7) | Err(Abandoned)));
         for wait in waits {
             assert_eq!(wait.join().unwrap(), end);
         }
-        landing.join().unwrap();
+        summary.join().unwrap();
         assert_eq!(block_on(flight.wait()), end, "in the end");
     });
 }
 
 fn a_waker_may_drop_another_wait_when_it_is_woken() {
     in_every_order(|| {
-        let (flight, pilot) = Flight::take_off();
+        let (flight, completer) = Flight::start();
         let (mut first, second) = (flight.wait(), seated(&flight));
         let waker = Waker::from(Arc::new(DropsWhenWoken(Mutex::new(Some(second)))));
         let polled = spawn(move || poll(&mut first, &waker).is_ready());
-        pilot.land(7);
+        completer.complete(7);
         polled.join().unwrap();
         assert_eq!(block_on(flight.wait()), Ok(7));
     });
@@ -104,7 +104,7 @@ fn a_waker_may_drop_another_wait_when_it_is_woken() {
 
 fn a_waker_may_drop_another_wait_when_it_is_dropped() {
     in_every_order(|| {
-        let (flight, pilot) = Flight::take_off();
+        let (flight, completer) = Flight::start();
         let (mut first, second, third) = (flight.wait(), seated(&flight), seated(&flight));
         let polled = spawn(move || {
             // One by being replaced, and one with the wait.
@@ -113,7 +113,7 @@ fn a_waker_may_drop_another_wait_when_it_is_dropped() {
                 let _landed = poll(&mut first, &waker);
             }
         });
-        pilot.land(7);
+        completer.complete(7);
         polled.join().unwrap();
         assert_eq!(block_on(flight.wait()), Ok(7));
     });
@@ -126,7 +126,7 @@ fn seated(flight: &Flight<u32>) -> Wait<u32> {
     wait
 }
 
-fn poll(wait: &mut Wait<u32>, waker: &Waker) -> Poll<Result<u32, Lost>> {
+fn poll(wait: &mut Wait<u32>, waker: &Waker) -> Poll<Result<u32, Abandoned>> {
     Pin::new(wait).poll(&mut Context::from_waker(waker))
 }
 
