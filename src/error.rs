@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::quota::{self, Quota};
-use crate::sanitize::quote;
+use crate::sanitize::sanitize;
 
 /// Any error of another crate, as Tower's own layers carry it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -190,8 +190,8 @@ impl Error {
     }
 
     pub(crate) fn with_reply(self, mut reply: Reply) -> Self {
-        reply.code = reply.code.as_deref().map(quote);
-        reply.description = reply.description.as_deref().map(quote);
+        reply.code = reply.code.as_deref().map(sanitize);
+        reply.description = reply.description.as_deref().map(sanitize);
         self.edit(|inner| inner.reply = Some(reply))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::sanitize::quote;
+use crate::sanitize::sanitize;
 
 /// What is left in one bucket of a quota, as the token endpoint said with its last answer:
 /// [`Status::quotas`](crate::Status::quotas).
@@ -41,7 +41,7 @@ impl Quota {
     /// A bucket by its name, in which so many requests are left. Control characters of the name are
     /// taken out, and it is cut to 64 bytes.
     pub fn new(bucket: impl AsRef<str>, remaining: u64) -> Self {
-        let mut name = quote(bucket.as_ref());
+        let mut name = sanitize(bucket.as_ref());
         let end = (0..=LONGEST_NAME.min(name.len())).rev();
         let end = end.into_iter().find(|end| name.is_char_boundary(*end));
         name.truncate(end.unwrap_or(0));

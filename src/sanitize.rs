@@ -1,19 +1,19 @@
 //! Texts of a server's, as far as they may be shown.
 
 /// Longest text of a server's that is kept.
-const QUOTE_LIMIT: usize = 256;
+const SANITIZED_LIMIT: usize = 256;
 
 /// A server's text, safe to print: one line, bounded.
-pub(crate) fn quote(text: &str) -> String {
-    let mut quote = clean(text);
+pub(crate) fn sanitize(text: &str) -> String {
+    let mut quote = sanitize_unbounded(text);
     let fits = |end: &usize| quote.is_char_boundary(*end);
-    let end = (0..=QUOTE_LIMIT.min(quote.len())).rev().find(fits);
+    let end = (0..=SANITIZED_LIMIT.min(quote.len())).rev().find(fits);
     quote.truncate(end.unwrap_or(0));
     quote
 }
 
 /// The same on one line: each character that could do harm is a space.
-pub(crate) fn clean(text: &str) -> String {
+pub(crate) fn sanitize_unbounded(text: &str) -> String {
     // It may be a secret, and what a growing text leaves behind isn't zeroized. It gets no longer.
     let mut clean = String::with_capacity(text.len());
     let is_harmful = |c: char| c.is_control() || is_direction_override(c);

@@ -25,7 +25,7 @@ use super::telemetry::{StoreOutcome, Telemetry};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{BoxError, Error};
-use crate::fleet::codec::{self, SavedToken, Unread};
+use crate::fleet::codec::{self, DecodeError, SavedToken};
 use crate::fleet::sharing::Fleet;
 use crate::fleet::store::token_store::Lease;
 use crate::source::token_source::{DynTokenSource, Reason};
@@ -202,13 +202,13 @@ impl Coordinator {
             Ok(opened) => opened,
             Err(unopened) => return ignored(unopened.as_str(), None),
         };
-        match codec::read(&opened, context.source) {
+        match codec::decode(&opened, context.source) {
             Ok(saved) => {
                 context.telemetry.store("load", StoreOutcome::Hit);
                 Ok(Some(saved))
             }
-            Err(Unread::Malformed) => ignored("corrupt", None),
-            Err(Unread::Unbound(error)) => ignored("unbound", Some(&error)),
+            Err(DecodeError::Malformed) => ignored("corrupt", None),
+            Err(DecodeError::Unbound(error)) => ignored("unbound", Some(&error)),
         }
     }
 
@@ -234,7 +234,7 @@ impl Coordinator {
         context: &FetchContext<'_>,
     ) -> Result<(), StoreUnavailable> {
         let requested = fetched.requested.wall();
-        let written = codec::write(&fetched.token, requested);
+        let written = codec::encode(&fetched.token, requested);
         let sealed = written.and_then(|written| self.fleet.sealing.seal(&self.key, &written));
         let Some(sealed) = sealed else {
             context.telemetry.not_shared();

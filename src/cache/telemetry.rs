@@ -14,7 +14,7 @@ use crate::error::Error;
 #[cfg(feature = "metrics")]
 use crate::quota::Quota;
 #[cfg(feature = "fleet")]
-use crate::sanitize::quote;
+use crate::sanitize::sanitize;
 use crate::source::token_source::Reason;
 
 /// The cache's name, on whatever is told of it.
@@ -234,7 +234,7 @@ impl Telemetry {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
-            error.message = %quote(&error.to_string()),
+            error.message = %sanitize(&error.to_string()),
             "the shared store failed, and this process goes on by itself",
         );
         self.store(operation, StoreOutcome::Failed);

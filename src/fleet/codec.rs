@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
-use crate::token::issued_token::{Expiry, Form, Token};
+use crate::token::issued_token::{Expiry, SharedForm, Token};
 
 /// Longer than any token that fits in a header, several times over.
 const LONGEST: usize = 64 * 1024;
@@ -17,9 +17,9 @@ const LONGEST: usize = 64 * 1024;
 /// A token as it is written down, in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written<'a> {
+struct EncodedToken<'a> {
     #[serde(borrow)]
-    form: WrittenForm<'a>,
+    form: EncodedForm<'a>,
     /// Borrowed from what was decrypted, so that nothing is left behind of it; unless it holds a
     /// quotation mark or a backslash, which no token does that goes in a header as RFC 6750 has it.
     #[serde(borrow)]
@@ -32,11 +32,11 @@ struct Written<'a> {
     scope: Option<Cow<'a, str>>,
     /// What was left as it was issued, which others should heed as well.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
-    quotas: Vec<WrittenQuota<'a>>,
+    quotas: Vec<EncodedQuota<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct WrittenQuota<'a> {
+struct EncodedQuota<'a> {
     #[serde(borrow)]
     bucket: Cow<'a, str>,
     limit: Option<u64>,
@@ -46,7 +46,7 @@ struct WrittenQuota<'a> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum WrittenForm<'a> {
+enum EncodedForm<'a> {
     Header {
         #[serde(borrow)]
         name: Cow<'a, str>,
@@ -71,22 +71,22 @@ pub(crate) struct SavedToken {
 }
 
 /// The token in writing; `None` of one that no other process could use.
-pub(crate) fn write(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
-    let form = match token.form()? {
-        Form::Header(name, scheme) => WrittenForm::Header {
+pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
+    let form = match token.shared_form()? {
+        SharedForm::Header(name, scheme) => EncodedForm::Header {
             name: name.as_str().into(),
             scheme: scheme.into(),
         },
-        Form::Query(name) => WrittenForm::Query { name: name.into() },
-        Form::Bound(to) => WrittenForm::Bound { to: to.into() },
+        SharedForm::Query(name) => EncodedForm::Query { name: name.into() },
+        SharedForm::Bound(to) => EncodedForm::Bound { to: to.into() },
     };
-    let written = Written {
+    let written = EncodedToken {
         form,
         secret: token.secret().into(),
         requested: millis(requested),
         end: end(token, requested).map(millis),
         scope: token.scope().map(Cow::from),
-        quotas: token.quotas().iter().map(write_quota).collect(),
+        quotas: token.quotas().iter().map(encode_quota).collect(),
     };
     // As long as it can get: each byte takes at most six (`\u0000`). What a growing buffer leaves
     // behind isn't zeroized.
@@ -107,7 +107,7 @@ pub(crate) fn end(token: &Token, requested: SystemTime) -> Option<SystemTime> {
 }
 
 /// Why what was written is no token to this process.
-pub(crate) enum Unread {
+pub(crate) enum DecodeError {
     /// It isn't what [`write`] writes.
     Malformed,
     /// It is bound to something that this process doesn't have.
@@ -115,31 +115,37 @@ pub(crate) enum Unread {
 }
 
 /// The token again. One that is bound is made by the source, who knows to what.
-pub(crate) fn read(written: &[u8], source: &dyn DynTokenSource) -> Result<SavedToken, Unread> {
-    let written: Written<'_> = serde_json::from_slice(written).map_err(|_| Unread::Malformed)?;
-    let requested = time(written.requested).ok_or(Unread::Malformed)?;
+pub(crate) fn decode(
+    written: &[u8],
+    source: &dyn DynTokenSource,
+) -> Result<SavedToken, DecodeError> {
+    let written: EncodedToken<'_> =
+        serde_json::from_slice(written).map_err(|_| DecodeError::Malformed)?;
+    let requested = time(written.requested).ok_or(DecodeError::Malformed)?;
     let secret = written.secret.as_ref();
     let token = match &written.form {
-        WrittenForm::Header { name, scheme } => Token::again_in_header(name, scheme, secret),
-        WrittenForm::Query { name } => Token::query(name.as_ref(), secret),
-        WrittenForm::Bound { to } => {
-            let token = source.bind(to, secret.into()).map_err(Unread::Unbound)?;
+        EncodedForm::Header { name, scheme } => Token::restore_in_header(name, scheme, secret),
+        EncodedForm::Query { name } => Token::query(name.as_ref(), secret),
+        EncodedForm::Bound { to } => {
+            let token = source
+                .bind(to, secret.into())
+                .map_err(DecodeError::Unbound)?;
             Ok(token)
         }
     };
-    let mut token = token.map_err(|_| Unread::Malformed)?;
+    let mut token = token.map_err(|_| DecodeError::Malformed)?;
     if let Some(end) = written.end {
-        token = token.expires_at(time(end).ok_or(Unread::Malformed)?);
+        token = token.expires_at(time(end).ok_or(DecodeError::Malformed)?);
     }
     if let Some(scope) = written.scope {
         token = token.with_scope(scope.as_ref());
     }
-    let token = token.with_quotas(written.quotas.iter().map(read_quota));
+    let token = token.with_quotas(written.quotas.iter().map(decode_quota));
     Ok(SavedToken { token, requested })
 }
 
-fn write_quota(quota: &Quota) -> WrittenQuota<'_> {
-    WrittenQuota {
+fn encode_quota(quota: &Quota) -> EncodedQuota<'_> {
+    EncodedQuota {
         bucket: quota.bucket().into(),
         limit: quota.limit(),
         remaining: quota.remaining(),
@@ -147,7 +153,7 @@ fn write_quota(quota: &Quota) -> WrittenQuota<'_> {
     }
 }
 
-fn read_quota(written: &WrittenQuota<'_>) -> Quota {
+fn decode_quota(written: &EncodedQuota<'_>) -> Quota {
     let quota = Quota::new(&written.bucket, written.remaining);
     let quota = written.limit.into_iter().fold(quota, Quota::of);
     let resets_at = written.resets.and_then(time);

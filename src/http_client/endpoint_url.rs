@@ -9,7 +9,7 @@ use http::uri::Scheme;
 use crate::error::{Error, Kind};
 use crate::oauth2::discovery::issuer::Issuer;
 use crate::origin::is_secure;
-use crate::sanitize::quote;
+use crate::sanitize::sanitize;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 
@@ -265,8 +265,8 @@ pub(crate) fn quoted(address: &str) -> String {
     let (scheme, rest) = address.split_once("//").unwrap_or(("", address));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     match authority.rsplit_once('@') {
-        Some((_, host)) => quote(&format!("{scheme}//…@{host}{path}{mark}{more}")),
-        None => quote(&format!("{address}{mark}{more}")),
+        Some((_, host)) => sanitize(&format!("{scheme}//…@{host}{path}{mark}{more}")),
+        None => sanitize(&format!("{address}{mark}{more}")),
     }
 }
 

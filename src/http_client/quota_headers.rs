@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::redact::Redactor;
 use crate::quota::{MOST_BUCKETS, Quota};
-use crate::sanitize::clean;
+use crate::sanitize::sanitize_unbounded;
 
 /// Auth0's: `b=per_hour;q=10;r=7;t=3540`, one or several, by whose quota it is.
 const AUTH0: [(&str, &str); 2] = [
@@ -116,7 +116,7 @@ impl<'a> Said<'a> {
             .filter(|line| line.len() <= LONGEST)
             .filter_map(|line| line.to_str().ok())
             // Whole, for a secret may hold whatever a line is parted by.
-            .filter(|line| redactor.redact(line) == clean(line))
+            .filter(|line| redactor.redact(line) == sanitize_unbounded(line))
             .flat_map(|line| line.split(','))
             .take(2 * MOST_BUCKETS)
             .map(Item::read)

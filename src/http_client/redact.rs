@@ -4,7 +4,7 @@ use http::{HeaderMap, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use crate::sanitize::clean;
+use crate::sanitize::sanitize_unbounded;
 
 /// Shorter texts are no secret, and hiding them would riddle what the server said with holes.
 const SHORTEST: usize = 4;
@@ -22,18 +22,18 @@ impl Redactor {
             return;
         }
         let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        self.add(clean(secret));
+        self.add(sanitize_unbounded(secret));
         self.add(lower_escapes(&form));
         self.add(form);
         let percent = percent(secret);
         self.add(lower_escapes(&percent));
         self.add(percent);
-        self.add(clean(&html(secret)));
+        self.add(sanitize_unbounded(&html(secret)));
         if let Ok(json) = serde_json::to_string(secret).map(Zeroizing::new) {
             let unquoted = &json[1..json.len() - 1];
-            self.add(clean(unquoted));
+            self.add(sanitize_unbounded(unquoted));
             // Some escape the slash too, which RFC 8259 §7 allows.
-            self.add(clean(&unquoted.replace('/', "\\/")));
+            self.add(sanitize_unbounded(&unquoted.replace('/', "\\/")));
         }
         // The longest first: one that holds another is hidden whole, not around the other.
         self.secrets
@@ -75,7 +75,7 @@ impl Redactor {
     }
 
     pub(crate) fn redact(&self, text: &str) -> String {
-        let mut text = clean(text);
+        let mut text = sanitize_unbounded(text);
         for secret in &self.secrets {
             if text.contains(secret.as_str()) {
                 text = text.replace(secret.as_str(), "[redacted]");

@@ -7,7 +7,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::auth_request::{AuthRequest, AuthResponse};
-use super::redirects::{Mark, Redirects};
+use super::redirects::{OriginMark, Redirects};
 use crate::error::{Error, Kind};
 use crate::origin::{default_port, is_secure};
 
@@ -106,13 +106,13 @@ impl fmt::Display for Origin {
 
 /// Lets a credential through, or says why not.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate {
+pub(crate) struct AllowedOrigins {
     /// `None`: any origin, over a secure channel, to which no redirect led.
     only: Option<Vec<Origin>>,
     redirects: Redirects,
 }
 
-impl Gate {
+impl AllowedOrigins {
     pub(crate) fn only_to(origins: Vec<Origin>) -> Self {
         Self {
             only: Some(origins),
@@ -139,16 +139,16 @@ impl Gate {
 
     /// Where the request goes, for [`redirected`](Self::redirected).
     #[inline]
-    pub(crate) fn mark(&self, request: &impl AuthRequest) -> Mark {
+    pub(crate) fn mark(&self, request: &impl AuthRequest) -> OriginMark {
         match self.only {
             None => self.redirects.mark(request),
-            Some(_) => Mark::UNKNOWN,
+            Some(_) => OriginMark::UNKNOWN,
         }
     }
 
     /// Closes itself to the origin that a redirect leads to, if that is another and no user named it.
     #[cold]
-    pub(crate) fn redirected(&self, from: Mark, response: &impl AuthResponse) {
+    pub(crate) fn redirected(&self, from: OriginMark, response: &impl AuthResponse) {
         if self.only.is_none() {
             self.redirects.take(from, response);
         }

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use http::header::HeaderValue;
 
 use super::auth_request::AuthRequest;
-use super::settings::{Policy, Prepared};
+use super::settings::{Attached, LayerSettings};
 use crate::cache::expiry::CachedToken;
 use crate::token::issued_token::{Credential, Token};
 
 /// What a service clone knows of the token in use.
 #[derive(Debug, Default)]
-pub(crate) enum Stamp {
+pub(crate) enum LocalCredential {
     /// Not used yet.
     #[default]
     Unused,
@@ -31,7 +31,7 @@ pub(crate) enum Stamp {
 #[derive(Debug)]
 pub(crate) struct PrivateCopy {
     /// Here so that a request in the air holds on to nothing that other clones hold on to.
-    policy: Arc<Policy>,
+    settings: Arc<LayerSettings>,
     cached: Arc<CachedToken>,
     /// `None` of a token that doesn't go in a header.
     value: Option<HeaderValue>,
@@ -39,43 +39,43 @@ pub(crate) struct PrivateCopy {
 
 /// What a request was stamped with, and by what policy: by way of whatever is cheapest to share.
 #[derive(Clone, Debug)]
-pub(crate) enum Handle {
-    Shared(Arc<Policy>, Arc<CachedToken>),
+pub(crate) enum SentToken {
+    Shared(Arc<LayerSettings>, Arc<CachedToken>),
     Private(Arc<PrivateCopy>),
 }
 
-impl Stamp {
+impl LocalCredential {
     /// The token in hand, if it can be served with nothing else to do; by the private copy if
     /// that is of it. Takes no lock.
     #[inline]
-    pub(crate) fn servable(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
+    pub(crate) fn servable(&mut self, settings: &Arc<LayerSettings>) -> Option<SentToken> {
         match self {
             Self::Private(copy)
                 // Not by the generation: the same token may have been issued again, for less.
-                if policy.cache.is_current(&copy.cached)
-                    && copy.cached.is_servable_by(policy.cache.clock()) =>
+                if settings.cache.is_current(&copy.cached)
+                    && copy.cached.is_servable_by(settings.cache.clock()) =>
             {
-                Some(Handle::Private(Arc::clone(copy)))
+                Some(SentToken::Private(Arc::clone(copy)))
             }
-            Self::Private(_) | Self::Used | Self::Unused => self.renew(policy),
+            Self::Private(_) | Self::Used | Self::Unused => self.renew(settings),
         }
     }
 
-    fn renew(&mut self, policy: &Arc<Policy>) -> Option<Handle> {
-        let cached = policy.cache.servable()?;
-        let policy = Arc::clone(policy);
+    fn renew(&mut self, settings: &Arc<LayerSettings>) -> Option<SentToken> {
+        let cached = settings.cache.servable()?;
+        let settings = Arc::clone(settings);
         if let Self::Unused = self {
             *self = Self::Used;
-            return Some(Handle::Shared(policy, cached));
+            return Some(SentToken::Shared(settings, cached));
         }
         let value = cached.token().private_header_value();
         let copy = Arc::new(PrivateCopy {
-            policy,
+            settings,
             cached,
             value,
         });
         *self = Self::Private(Arc::clone(&copy));
-        Some(Handle::Private(copy))
+        Some(SentToken::Private(copy))
     }
 }
 
@@ -86,25 +86,25 @@ impl PrivateCopy {
     }
 }
 
-impl Handle {
+impl SentToken {
     /// Puts the credential on a request that is sent for the first time.
     #[inline(always)]
-    pub(crate) fn stamp<Req>(&self, request: &mut Req) -> Prepared<Req::Copy>
+    pub(crate) fn attach<Req>(&self, request: &mut Req) -> Attached<Req::Copy>
     where
         Req: AuthRequest,
     {
-        self.prepare(request, self.token().place(), self.credential(), self.retry)
+        self.attach_credential(request, self.token().place(), self.credential(), self.retry)
     }
 
     /// The same when it is sent again: with one that is made for each request it may have to be sent
     /// once more.
-    pub(crate) fn stamp_again<Req>(&self, request: &mut Req) -> Prepared<Req::Copy>
+    pub(crate) fn attach_again<Req>(&self, request: &mut Req) -> Attached<Req::Copy>
     where
         Req: AuthRequest,
     {
         let credential = self.credential();
-        let keeps = matches!(credential, Credential::Made(_));
-        self.prepare(request, self.token().place(), credential, keeps)
+        let keeps = matches!(credential, Credential::PerRequest(_));
+        self.attach_credential(request, self.token().place(), credential, keeps)
     }
 
     #[inline]
@@ -128,19 +128,19 @@ impl Handle {
         }
     }
 
-    pub(crate) fn policy(&self) -> &Arc<Policy> {
+    pub(crate) fn settings(&self) -> &Arc<LayerSettings> {
         match self {
-            Self::Shared(policy, _) => policy,
-            Self::Private(copy) => &copy.policy,
+            Self::Shared(settings, _) => settings,
+            Self::Private(copy) => &copy.settings,
         }
     }
 }
 
-impl Deref for Handle {
-    type Target = Policy;
+impl Deref for SentToken {
+    type Target = LayerSettings;
 
     #[inline]
-    fn deref(&self) -> &Policy {
-        self.policy()
+    fn deref(&self) -> &LayerSettings {
+        self.settings()
     }
 }

@@ -6,10 +6,10 @@ use http::StatusCode;
 use http::header::HeaderMap;
 use tower_layer::Layer;
 
-use super::allowed_origins::{Gate, Origin};
-use super::refusal::Judge;
+use super::allowed_origins::{AllowedOrigins, Origin};
+use super::refusal::RefusalRules;
 use super::service::Auth;
-use super::settings::Policy;
+use super::settings::LayerSettings;
 use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
 use crate::source::token_source::TokenSource;
@@ -47,7 +47,7 @@ use crate::source::token_source::TokenSource;
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is put in front of a service"]
 pub struct AuthLayer {
-    policy: Arc<Policy>,
+    settings: Arc<LayerSettings>,
 }
 
 /// How much of a body is held for a replay unless set otherwise: more than most JSON bodies, and
@@ -62,26 +62,26 @@ impl AuthLayer {
 
     /// The cache behind the layer, for what isn't HTTP but needs the same token.
     pub fn cache(&self) -> &TokenCache {
-        &self.policy.cache
+        &self.settings.cache
     }
 
     /// Whether a refused request is sent once more with a new token; default `true`. Switched off,
     /// no request, body or service is cloned; a refused token is still rejected, so the next
     /// request gets a new one.
     pub fn retry(self, retry: bool) -> Self {
-        self.edit(|policy| policy.retry = retry)
+        self.edit(|settings| settings.retry = retry)
     }
 
     /// The most bytes of a body that are held for a replay; default 64 KiB. A body that was read
     /// further than this before it was refused is not sent again, and the caller gets the refusal.
     pub fn body_limit(self, bytes: usize) -> Self {
-        self.edit(|policy| policy.body_limit = bytes)
+        self.edit(|settings| settings.body_limit = bytes)
     }
 
     /// Whether the credential replaces one that the caller has put on the request; default
     /// `false`: what the caller set wins, and such a request goes through untouched and unretried.
     pub fn replace_existing(self, replace: bool) -> Self {
-        self.edit(|policy| policy.replace_existing = replace)
+        self.edit(|settings| settings.replace_existing = replace)
     }
 
     /// Sends the credential to these origins (`scheme://host[:port]`) alone. A request to any
@@ -119,7 +119,7 @@ impl AuthLayer {
             let message = "`only_to` was given no origin: no request could be sent";
             return Err(Error::new(Kind::Config, message));
         }
-        Ok(self.edit(|policy| policy.gate = Gate::only_to(origins)))
+        Ok(self.edit(|settings| settings.allowed_origins = AllowedOrigins::only_to(origins)))
     }
 
     /// Counts a response as a refusal of the token if `refused` says so, besides a 401 and gRPC's
@@ -128,24 +128,24 @@ impl AuthLayer {
     where
         F: Fn(StatusCode, &HeaderMap) -> bool + Send + Sync + 'static,
     {
-        self.edit(|policy| policy.judge.also = Some(Arc::new(refused)))
+        self.edit(|settings| settings.refusal_rules.also = Some(Arc::new(refused)))
     }
 
     /// Whether a 401 without `WWW-Authenticate` is a refusal of the token; default `true`, though
     /// RFC 9110 §15.5.2 wants a challenge: many servers leave it out.
     pub fn retry_without_challenge(self, retry: bool) -> Self {
-        self.edit(|policy| policy.judge.without_challenge = retry)
+        self.edit(|settings| settings.refusal_rules.without_challenge = retry)
     }
 
     /// The same settings over another cache.
     #[cfg(feature = "tenants")]
     pub(crate) fn over(self, cache: TokenCache) -> Self {
-        self.edit(|policy| policy.cache = cache)
+        self.edit(|settings| settings.cache = cache)
     }
 
     /// Settings are changed on a copy: services made before keep theirs.
-    fn edit(mut self, change: impl FnOnce(&mut Policy)) -> Self {
-        change(Arc::make_mut(&mut self.policy));
+    fn edit(mut self, change: impl FnOnce(&mut LayerSettings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
         self
     }
 }
@@ -153,13 +153,13 @@ impl AuthLayer {
 impl From<TokenCache> for AuthLayer {
     fn from(cache: TokenCache) -> Self {
         Self {
-            policy: Arc::new(Policy {
+            settings: Arc::new(LayerSettings {
                 cache,
                 retry: true,
                 body_limit: BODY_LIMIT,
                 replace_existing: false,
-                gate: Gate::default(),
-                judge: Judge {
+                allowed_origins: AllowedOrigins::default(),
+                refusal_rules: RefusalRules {
                     also: None,
                     without_challenge: true,
                 },
@@ -172,6 +172,6 @@ impl<S> Layer<S> for AuthLayer {
     type Service = Auth<S>;
 
     fn layer(&self, inner: S) -> Auth<S> {
-        Auth::new(inner, Arc::clone(&self.policy))
+        Auth::new(inner, Arc::clone(&self.settings))
     }
 }

@@ -20,15 +20,15 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::attach::Handle;
+use super::attach::SentToken;
 use super::auth_request::{AuthRequest, AuthResponse};
-use super::future::answer::{Answered, answered_again, is_forbidden, settle};
-use super::redirects::Mark;
-use super::settings::{Policy, Prepared};
+use super::future::answer::{Answered, answered_again, is_forbidden, record_acceptance};
+use super::redirects::OriginMark;
+use super::settings::{Attached, LayerSettings};
 use crate::cache::acquire::{Acquire, Lookup};
 use crate::cache::expiry::CachedToken;
 use crate::error::{BoxError, Error};
-use crate::token::per_request::Target;
+use crate::token::per_request::RequestHead;
 
 pin_project! {
     /// The future of a response: what [`Auth`](crate::Auth) returns.
@@ -44,15 +44,15 @@ pin_project! {
         Req: AuthRequest,
     {
         #[pin]
-        state: State<S, Req>,
+        state: RequestState<S, Req>,
         // Where the request goes, in case that it is redirected.
-        from: Mark,
+        from: OriginMark,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, Req>
+    enum RequestState<S, Req>
     where
         S: Service<Req>,
         Req: AuthRequest,
@@ -70,7 +70,7 @@ pin_project! {
         // The inner service, to send the request again.
         ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, cached: Arc<CachedToken> },
         // The response to the replay. After it there is none.
-        Resending { #[pin] response: S::Future, handle: Handle },
+        Resending { #[pin] response: S::Future, sent_token: SentToken },
         // Nothing: the request couldn't be sent.
         Failed { error: Option<Error> },
     }
@@ -80,7 +80,7 @@ pin_project! {
 struct Unsent<S, Req> {
     inner: S,
     request: Req,
-    policy: Arc<Policy>,
+    settings: Arc<LayerSettings>,
 }
 
 /// What is kept of a request that was sent.
@@ -90,15 +90,15 @@ where
 {
     /// It carried the caller's own credential: the response is none of our business, but for where
     /// it leads. Whoever follows it drops that credential, and ours would be put in its place.
-    Untouched(Arc<Policy>),
+    CallersOwn(Arc<LayerSettings>),
     /// It carried the token of this handle.
-    Stamped {
-        handle: Handle,
+    Attached {
+        sent_token: SentToken,
         /// What it takes to send it again.
         again: Option<(S, Req::Copy)>,
     },
     /// It carried a credential that was made for it.
-    Made(Option<Box<Made<S, Req>>>),
+    PerRequest(Option<Box<SentPerRequest<S, Req>>>),
 }
 
 impl<S, Req> Sent<S, Req>
@@ -106,24 +106,24 @@ where
     Req: AuthRequest,
 {
     #[cold]
-    fn policy(&self) -> &Policy {
+    fn settings(&self) -> &LayerSettings {
         match self {
-            Self::Untouched(policy) => policy,
-            Self::Stamped { handle, .. } => handle,
-            Self::Made(Some(made)) => &made.handle,
-            Self::Made(None) => unreachable!("polled after it was ready"),
+            Self::CallersOwn(settings) => settings,
+            Self::Attached { sent_token, .. } => sent_token,
+            Self::PerRequest(Some(made)) => &made.sent_token,
+            Self::PerRequest(None) => unreachable!("polled after it was ready"),
         }
     }
 }
 
 /// What is kept of a request whose credential was made for it. Boxed, for the future of every other
 /// request would be as large.
-struct Made<S, Req>
+struct SentPerRequest<S, Req>
 where
     Req: AuthRequest,
 {
-    handle: Handle,
-    target: Target,
+    sent_token: SentToken,
+    target: RequestHead,
     /// What it takes to send it again.
     again: Option<(S, Req::Copy)>,
     tried: Tried,
@@ -148,12 +148,12 @@ where
     inner: S,
     request: Req,
     response: S::Response,
-    handle: Handle,
+    sent_token: SentToken,
     tried: Tried,
 }
 
 /// What comes of one: the response for the caller, or the next state.
-type Step<S, Req> = ControlFlow<<S as Service<Req>>::Response, State<S, Req>>;
+type Step<S, Req> = ControlFlow<<S as Service<Req>>::Response, RequestState<S, Req>>;
 
 impl<S, Req> ResponseFuture<S, Req>
 where
@@ -164,25 +164,29 @@ where
         acquire: Acquire,
         inner: S,
         request: Req,
-        policy: Arc<Policy>,
-        from: Mark,
+        settings: Arc<LayerSettings>,
+        from: OriginMark,
     ) -> Self {
         let unsent = Some(Unsent {
             inner,
             request,
-            policy,
+            settings,
         });
         Self {
-            state: State::Acquiring { acquire, unsent },
+            state: RequestState::Acquiring { acquire, unsent },
             from,
         }
     }
 
     /// A request that passes as it is.
-    pub(crate) fn passing(response: S::Future, policy: Arc<Policy>, from: Mark) -> Self {
-        let sent = Sent::Untouched(policy);
+    pub(crate) fn passing(
+        response: S::Future,
+        settings: Arc<LayerSettings>,
+        from: OriginMark,
+    ) -> Self {
+        let sent = Sent::CallersOwn(settings);
         Self {
-            state: State::Sending { response, sent },
+            state: RequestState::Sending { response, sent },
             from,
         }
     }
@@ -190,8 +194,8 @@ where
     #[cold]
     pub(crate) fn failed(error: Error) -> Self {
         Self {
-            state: State::Failed { error: Some(error) },
-            from: Mark::UNKNOWN,
+            state: RequestState::Failed { error: Some(error) },
+            from: OriginMark::UNKNOWN,
         }
     }
 }
@@ -214,63 +218,71 @@ where
     #[inline(always)]
     pub(crate) fn sent(
         response: S::Future,
-        prepared: Prepared<Req::Copy>,
-        handle: Handle,
+        attached: Attached<Req::Copy>,
+        sent_token: SentToken,
         inner: &S,
-        from: Mark,
+        from: OriginMark,
     ) -> Self {
         // A whole state for each, because a copy is large: where there is none, none is moved.
-        match prepared {
-            Prepared::Never(error) => Self::failed(error),
-            Prepared::Callers => Self::passing(response, Arc::clone(handle.policy()), from),
-            Prepared::Once => Self {
-                state: State::Sending {
+        match attached {
+            Attached::Rejected(error) => Self::failed(error),
+            Attached::CallersOwn => {
+                Self::passing(response, Arc::clone(sent_token.settings()), from)
+            }
+            Attached::NoReplay => Self {
+                state: RequestState::Sending {
                     response,
-                    sent: Sent::Stamped {
-                        handle,
+                    sent: Sent::Attached {
+                        sent_token,
                         again: None,
                     },
                 },
                 from,
             },
-            Prepared::Twice(copy) => Self {
-                state: State::Sending {
+            Attached::Replayable(copy) => Self {
+                state: RequestState::Sending {
                     response,
-                    sent: Sent::Stamped {
-                        handle,
+                    sent: Sent::Attached {
+                        sent_token,
                         again: Some((inner.clone(), copy)),
                     },
                 },
                 from,
             },
-            Prepared::Made(made) => Self {
-                state: State::made(response, *made, handle, inner, Tried::default()),
+            Attached::PerRequest(made) => Self {
+                state: RequestState::per_request(
+                    response,
+                    *made,
+                    sent_token,
+                    inner,
+                    Tried::default(),
+                ),
                 from,
             },
         }
     }
 }
 
-impl<S, Req> State<S, Req>
+impl<S, Req> RequestState<S, Req>
 where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
     #[cold]
-    fn made(
+    fn per_request(
         response: S::Future,
-        (copy, target): (Option<Req::Copy>, Target),
-        handle: Handle,
+        (copy, target): (Option<Req::Copy>, RequestHead),
+        sent_token: SentToken,
         inner: &S,
         tried: Tried,
     ) -> Self {
-        let made = Made {
-            handle,
+        let made = SentPerRequest {
+            sent_token,
             target,
             again: copy.map(|copy| (inner.clone(), copy)),
             tried,
         };
-        let sent = Sent::Made(Some(Box::new(made)));
+        let sent = Sent::PerRequest(Some(Box::new(made)));
         Self::Sending { response, sent }
     }
 }
@@ -293,27 +305,29 @@ where
                 StateProj::Sending { response, sent } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
                     if response.status().is_redirection() {
-                        sent.policy().gate.redirected(from, &response);
+                        sent.settings().allowed_origins.redirected(from, &response);
                     }
                     match sent {
-                        Sent::Stamped { handle, again } if handle.judge.refuses(&response) => {
-                            Answered::first(response, handle, again).refused()
+                        Sent::Attached { sent_token, again }
+                            if sent_token.refusal_rules.is_refusal(&response) =>
+                        {
+                            Answered::first(response, sent_token, again).refused()
                         }
-                        Sent::Stamped { handle, again } if is_forbidden(&response) => {
-                            Answered::first(response, handle, again).forbidden()
+                        Sent::Attached { sent_token, again } if is_forbidden(&response) => {
+                            Answered::first(response, sent_token, again).forbidden()
                         }
-                        Sent::Stamped { handle, .. } => {
-                            settle(&response, handle);
+                        Sent::Attached { sent_token, .. } => {
+                            record_acceptance(&response, sent_token);
                             return Poll::Ready(Ok(response));
                         }
-                        Sent::Made(made) => take(made).answered(response),
-                        Sent::Untouched(_) => return Poll::Ready(Ok(response)),
+                        Sent::PerRequest(made) => take(made).answered(response),
+                        Sent::CallersOwn(_) => return Poll::Ready(Ok(response)),
                     }
                 }
                 StateProj::Acquiring { acquire, unsent } => {
                     let cached = ready!(acquire.poll_cached(cx))?;
                     let unsent = unsent.take();
-                    ControlFlow::Continue(State::Readying { unsent, cached })
+                    ControlFlow::Continue(RequestState::Readying { unsent, cached })
                 }
                 StateProj::Readying { unsent, cached } => {
                     if let Some(Unsent { inner, .. }) = unsent {
@@ -332,12 +346,15 @@ where
                     };
                     take(refused).ready_again(ready, Arc::clone(cached))
                 }
-                StateProj::Resending { response, handle } => {
+                StateProj::Resending {
+                    response,
+                    sent_token,
+                } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
                     if response.status().is_redirection() {
-                        handle.gate.redirected(from, &response);
+                        sent_token.allowed_origins.redirected(from, &response);
                     }
-                    ControlFlow::Break(answered_again(response, handle))
+                    ControlFlow::Break(answered_again(response, sent_token))
                 }
                 StateProj::Failed { error } => return Poll::Ready(Err(take(error).into())),
             };
@@ -354,25 +371,32 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
-    fn ready(mut self, mut cached: Arc<CachedToken>) -> State<S, Req> {
-        if cached.has_expired(self.policy.cache.now()) {
-            cached = match self.policy.cache.lookup() {
+    fn ready(mut self, mut cached: Arc<CachedToken>) -> RequestState<S, Req> {
+        if cached.has_expired(self.settings.cache.now()) {
+            cached = match self.settings.cache.lookup() {
                 Lookup::Now(newer) => newer,
-                Lookup::Never(error) => return State::Failed { error: Some(error) },
+                Lookup::Never(error) => return RequestState::Failed { error: Some(error) },
                 Lookup::Later(acquire) => {
                     release(&mut self.inner);
                     let unsent = Some(self);
-                    return State::Acquiring { acquire, unsent };
+                    return RequestState::Acquiring { acquire, unsent };
                 }
             };
         }
-        let handle = Handle::Shared(self.policy, cached);
-        let prepared = handle.stamp(&mut self.request);
-        if let Prepared::Never(error) = prepared {
-            return State::Failed { error: Some(error) };
+        let sent_token = SentToken::Shared(self.settings, cached);
+        let attached = sent_token.attach(&mut self.request);
+        if let Attached::Rejected(error) = attached {
+            return RequestState::Failed { error: Some(error) };
         }
         let response = self.inner.call(self.request);
-        ResponseFuture::sent(response, prepared, handle, &self.inner, Mark::UNKNOWN).state
+        ResponseFuture::sent(
+            response,
+            attached,
+            sent_token,
+            &self.inner,
+            OriginMark::UNKNOWN,
+        )
+        .state
     }
 }
 
@@ -392,13 +416,13 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Acquiring { .. } => "Acquiring",
-            State::Readying { .. } => "Readying",
-            State::Sending { .. } => "Sending",
-            State::Renewing { .. } => "Renewing",
-            State::ReadyingAgain { .. } => "ReadyingAgain",
-            State::Resending { .. } => "Resending",
-            State::Failed { .. } => "Failed",
+            RequestState::Acquiring { .. } => "Acquiring",
+            RequestState::Readying { .. } => "Readying",
+            RequestState::Sending { .. } => "Sending",
+            RequestState::Renewing { .. } => "Renewing",
+            RequestState::ReadyingAgain { .. } => "ReadyingAgain",
+            RequestState::Resending { .. } => "Resending",
+            RequestState::Failed { .. } => "Failed",
         };
         write!(f, "ResponseFuture({state})")
     }

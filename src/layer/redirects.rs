@@ -21,28 +21,28 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// The origins that redirects led to.
 #[derive(Debug, Default)]
 pub(crate) struct Redirects {
-    home: OnceLock<Home>,
+    usual: OnceLock<UsualOrigin>,
     /// Whether there was any redirect to another origin: for most clients, never.
     any: AtomicBool,
-    led: ArcSwapOption<Led>,
+    known: ArcSwapOption<KnownTargets>,
 }
 
 /// Where the first request went, and most go: as it was written, and its mark, which is dearer to make than
 /// to know.
 #[derive(Debug)]
-struct Home {
+struct UsualOrigin {
     scheme: Box<str>,
     authority: Box<str>,
-    mark: Mark,
+    mark: OriginMark,
 }
 
 /// In order, both.
 #[derive(Clone, Debug, Default)]
-struct Led {
-    to: Vec<Mark>,
+struct KnownTargets {
+    to: Vec<OriginMark>,
     /// Whence redirects led to an origin that couldn't be told, or to one too many. While there is any,
     /// these alone are sure to be no other origin.
-    astray: Vec<Mark>,
+    astray: Vec<OriginMark>,
 }
 
 /// How many origins are remembered.
@@ -50,9 +50,9 @@ const MOST: usize = 1000;
 
 /// Which origin a request goes to. Two are the same if their origins are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Mark(u64);
+pub(crate) struct OriginMark(u64);
 
-impl Mark {
+impl OriginMark {
     /// Of a request that doesn't say where it goes: the client below decides.
     pub(crate) const UNKNOWN: Self = Self(0);
 
@@ -126,25 +126,25 @@ static KEYS: LazyLock<[u64; 2]> = LazyLock::new(|| {
 impl Redirects {
     /// Where a request goes.
     #[inline]
-    pub(crate) fn mark(&self, request: &impl AuthRequest) -> Mark {
-        match self.home.get() {
-            Some(home) if home.is_of(request) => home.mark,
-            Some(_) => Mark::of(request),
+    pub(crate) fn mark(&self, request: &impl AuthRequest) -> OriginMark {
+        match self.usual.get() {
+            Some(usual) if usual.is_of(request) => usual.mark,
+            Some(_) => OriginMark::of(request),
             None => self.first(request),
         }
     }
 
     #[cold]
-    fn first(&self, request: &impl AuthRequest) -> Mark {
-        let mark = Mark::of(request);
+    fn first(&self, request: &impl AuthRequest) -> OriginMark {
+        let mark = OriginMark::of(request);
         if let (Some(scheme), Some(authority)) = (request.scheme(), request.authority()) {
-            let home = Home {
+            let usual = UsualOrigin {
                 scheme: scheme.into(),
                 authority: authority.into(),
                 mark,
             };
             // Another may have come first.
-            drop(self.home.set(home));
+            drop(self.usual.set(usual));
         }
         mark
     }
@@ -157,50 +157,53 @@ impl Redirects {
 
     #[cold]
     fn leave_one_of_many(&self, request: &impl AuthRequest) -> bool {
-        let mark = Mark::of(request);
-        self.led.load().as_ref().is_none_or(|led| led.leaves(mark))
+        let mark = OriginMark::of(request);
+        self.known
+            .load()
+            .as_ref()
+            .is_none_or(|known| known.leaves(mark))
     }
 
     /// Takes in a redirect that answered a request to `from`.
     #[cold]
-    pub(crate) fn take(&self, from: Mark, response: &impl AuthResponse) {
+    pub(crate) fn take(&self, from: OriginMark, response: &impl AuthResponse) {
         // Of a client that follows redirects itself it is the last one's.
-        let from = response
-            .answered_by()
-            .map_or(from, |(scheme, host, port)| Mark::new(scheme, host, port));
+        let from = response.answered_by().map_or(from, |(scheme, host, port)| {
+            OriginMark::new(scheme, host, port)
+        });
         for location in response.headers().get_all(LOCATION) {
-            let lead = Lead::of(location.as_bytes()).beyond(from);
-            if lead == Lead::Within {
+            let lead = RedirectTarget::of(location.as_bytes()).beyond(from);
+            if lead == RedirectTarget::Within {
                 continue;
             }
-            self.led.rcu(|led| {
-                let mut led = led.as_deref().cloned().unwrap_or_default();
-                led.note(&lead, from);
-                Some(Arc::new(led))
+            self.known.rcu(|known| {
+                let mut known = known.as_deref().cloned().unwrap_or_default();
+                known.note(&lead, from);
+                Some(Arc::new(known))
             });
             self.any.store(true, Ordering::Release);
         }
     }
 }
 
-impl Home {
+impl UsualOrigin {
     #[inline]
     fn is_of(&self, request: &impl AuthRequest) -> bool {
         request.scheme() == Some(&*self.scheme) && request.authority() == Some(&*self.authority)
     }
 }
 
-impl Led {
-    fn leaves(&self, mark: Mark) -> bool {
-        let is_in = |marks: &[Mark]| marks.binary_search(&mark).is_ok();
+impl KnownTargets {
+    fn leaves(&self, mark: OriginMark) -> bool {
+        let is_in = |marks: &[OriginMark]| marks.binary_search(&mark).is_ok();
         !is_in(&self.to) && (self.astray.is_empty() || is_in(&self.astray))
     }
 
-    fn note(&mut self, lead: &Lead, from: Mark) {
+    fn note(&mut self, lead: &RedirectTarget, from: OriginMark) {
         let marks = match lead {
-            Lead::Within => return,
-            Lead::At(marks) => &marks[..],
-            Lead::Unclear => return insert(&mut self.astray, from),
+            RedirectTarget::Within => return,
+            RedirectTarget::At(marks) => &marks[..],
+            RedirectTarget::Unclear => return insert(&mut self.astray, from),
         };
         for mark in marks {
             if self.to.len() < MOST {
@@ -212,7 +215,7 @@ impl Led {
     }
 }
 
-fn insert(marks: &mut Vec<Mark>, mark: Mark) {
+fn insert(marks: &mut Vec<OriginMark>, mark: OriginMark) {
     if let Err(place) = marks.binary_search(&mark)
         && marks.len() < MOST
     {
@@ -230,15 +233,15 @@ impl Clone for Redirects {
 /// Where a `Location` leads, whoever reads it: clients read addresses that are oddly written in more
 /// than one way, so what isn't plain is unclear.
 #[derive(Debug, PartialEq, Eq)]
-enum Lead {
+enum RedirectTarget {
     /// To the same origin, or to no server at all.
     Within,
     /// To this one; without a scheme of its own, by either.
-    At(Vec<Mark>),
+    At(Vec<OriginMark>),
     Unclear,
 }
 
-impl Lead {
+impl RedirectTarget {
     fn of(location: &[u8]) -> Self {
         let Ok(text) = std::str::from_utf8(location) else {
             return Self::Unclear;
@@ -262,7 +265,7 @@ impl Lead {
     }
 
     /// What of it is another origin than the one that redirects there.
-    fn beyond(self, from: Mark) -> Self {
+    fn beyond(self, from: OriginMark) -> Self {
         let Self::At(mut marks) = self else {
             return self;
         };
@@ -286,7 +289,9 @@ impl Lead {
         if !is_plain(host) {
             return Self::Unclear;
         }
-        let marks = schemes.iter().map(|scheme| Mark::new(scheme, host, port));
+        let marks = schemes
+            .iter()
+            .map(|scheme| OriginMark::new(scheme, host, port));
         Self::At(marks.collect())
     }
 }
@@ -318,10 +323,10 @@ fn is_plain(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lead, Mark};
+    use super::{OriginMark, RedirectTarget};
 
-    fn at(scheme: &str, host: &str, port: u16) -> Lead {
-        Lead::At(vec![Mark::new(scheme, host, Some(port))])
+    fn at(scheme: &str, host: &str, port: u16) -> RedirectTarget {
+        RedirectTarget::At(vec![OriginMark::new(scheme, host, Some(port))])
     }
 
     #[test]
@@ -338,7 +343,11 @@ mod tests {
             "app://b",
             "/?\\\\evil",
         ] {
-            assert_eq!(Lead::of(location.as_bytes()), Lead::Within, "{location}");
+            assert_eq!(
+                RedirectTarget::of(location.as_bytes()),
+                RedirectTarget::Within,
+                "{location}"
+            );
         }
     }
 
@@ -350,10 +359,14 @@ mod tests {
             "HTTPS://A.Example/x",
             "https://a.example:443?q",
         ] {
-            assert_eq!(Lead::of(location.as_bytes()), secure, "{location}");
+            assert_eq!(
+                RedirectTarget::of(location.as_bytes()),
+                secure,
+                "{location}"
+            );
         }
         assert_eq!(
-            Lead::of(b"http://127.0.0.1:80/"),
+            RedirectTarget::of(b"http://127.0.0.1:80/"),
             at("http", "127.0.0.1", 80)
         );
         for other in [
@@ -362,14 +375,17 @@ mod tests {
             "https://b.example",
             "https://a.example.",
         ] {
-            assert_ne!(Lead::of(other.as_bytes()), secure, "{other}");
+            assert_ne!(RedirectTarget::of(other.as_bytes()), secure, "{other}");
         }
     }
 
     #[test]
     fn without_a_scheme_it_is_by_either() {
-        let either = ["https", "http"].map(|scheme| Mark::new(scheme, "a.example", None));
-        assert_eq!(Lead::of(b"//a.example/x"), Lead::At(either.to_vec()));
+        let either = ["https", "http"].map(|scheme| OriginMark::new(scheme, "a.example", None));
+        assert_eq!(
+            RedirectTarget::of(b"//a.example/x"),
+            RedirectTarget::At(either.to_vec())
+        );
     }
 
     /// Each of these is another host to some reader of addresses.
@@ -396,8 +412,12 @@ mod tests {
             "https:///evil.example",
             "https://a_b.example\u{0}",
         ] {
-            assert_eq!(Lead::of(location.as_bytes()), Lead::Unclear, "{location}");
+            assert_eq!(
+                RedirectTarget::of(location.as_bytes()),
+                RedirectTarget::Unclear,
+                "{location}"
+            );
         }
-        assert_eq!(Lead::of(b"/\xff"), Lead::Unclear);
+        assert_eq!(RedirectTarget::of(b"/\xff"), RedirectTarget::Unclear);
     }
 }

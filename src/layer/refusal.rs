@@ -11,7 +11,7 @@ use super::auth_request::{AuthRequest, AuthResponse};
 use crate::challenge::step_up::StepUpChallenge;
 use crate::error::Error;
 use crate::origin;
-use crate::token::per_request::Target;
+use crate::token::per_request::RequestHead;
 
 /// Why a refused request wasn't sent again. The layer leaves it in the extensions of the
 /// refusal, which the caller gets as the server sent it.
@@ -130,7 +130,7 @@ impl StdError for NotReplayed {
 
 /// What counts as a refusal.
 #[derive(Clone)]
-pub(crate) struct Judge {
+pub(crate) struct RefusalRules {
     pub(crate) also: Option<RefusedIf>,
     pub(crate) without_challenge: bool,
 }
@@ -138,10 +138,10 @@ pub(crate) struct Judge {
 /// gRPC's `UNAUTHENTICATED`.
 const UNAUTHENTICATED: &str = "16";
 
-impl Judge {
+impl RefusalRules {
     /// Whether the response refuses the credential it was asked with.
     #[inline]
-    pub(crate) fn refuses(&self, response: &impl AuthResponse) -> bool {
+    pub(crate) fn is_refusal(&self, response: &impl AuthResponse) -> bool {
         let (status, headers) = (response.status(), response.headers());
         status == StatusCode::UNAUTHORIZED
             || (status == StatusCode::OK && is_unauthenticated(headers))
@@ -158,7 +158,7 @@ impl Judge {
 
     /// Why a refusal stands though a new token could be had: it wouldn't change the answer.
     #[cold]
-    pub(crate) fn stands(&self, refusal: &impl AuthResponse) -> Option<NotReplayed> {
+    pub(crate) fn no_replay_reason(&self, refusal: &impl AuthResponse) -> Option<NotReplayed> {
         let is_bare = refusal.status() == StatusCode::UNAUTHORIZED
             && !refusal.headers().contains_key(WWW_AUTHENTICATE);
         (is_bare && !self.without_challenge).then_some(NotReplayed::NoChallenge)
@@ -166,10 +166,10 @@ impl Judge {
 }
 
 /// Where a request goes.
-pub(crate) fn target(request: &impl AuthRequest) -> Target {
+pub(crate) fn target(request: &impl AuthRequest) -> RequestHead {
     let (scheme, host) = (request.scheme(), request.host());
     let origin = scheme.zip(host);
-    Target {
+    RequestHead {
         method: request.method().clone(),
         origin: origin.map(|(scheme, host)| origin::text(scheme, host, request.port())),
         path: request.path().to_owned(),
@@ -177,7 +177,7 @@ pub(crate) fn target(request: &impl AuthRequest) -> Target {
 }
 
 /// Whether the response is of another origin than the request went to.
-pub(crate) fn is_from_elsewhere(target: &Target, response: &impl AuthResponse) -> bool {
+pub(crate) fn is_from_elsewhere(target: &RequestHead, response: &impl AuthResponse) -> bool {
     let Some((scheme, host, port)) = response.answered_by() else {
         return false;
     };
@@ -203,9 +203,9 @@ fn is_unauthenticated(headers: &HeaderMap) -> bool {
 
 const GRPC: &[u8] = b"application/grpc";
 
-impl fmt::Debug for Judge {
+impl fmt::Debug for RefusalRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Judge")
+        f.debug_struct("RefusalRules")
             .field("also", &self.also.is_some())
             .field("without_challenge", &self.without_challenge)
             .finish()

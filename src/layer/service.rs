@@ -5,10 +5,10 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::attach::{Handle, Stamp};
+use super::attach::{LocalCredential, SentToken};
 use super::auth_request::{AuthRequest, AuthResponse};
 use super::future::{ResponseFuture, release};
-use super::settings::{Policy, Prepared};
+use super::settings::{Attached, LayerSettings};
 use crate::cache::acquire::Lookup;
 use crate::error::{BoxError, Error};
 
@@ -49,16 +49,16 @@ use crate::error::{BoxError, Error};
 #[derive(Debug)]
 pub struct Auth<S> {
     inner: S,
-    policy: Arc<Policy>,
-    stamp: Stamp,
+    settings: Arc<LayerSettings>,
+    local_credential: LocalCredential,
 }
 
 impl<S> Auth<S> {
-    pub(crate) fn new(inner: S, policy: Arc<Policy>) -> Self {
+    pub(crate) fn new(inner: S, settings: Arc<LayerSettings>) -> Self {
         Self {
             inner,
-            policy,
-            stamp: Stamp::default(),
+            settings,
+            local_credential: LocalCredential::default(),
         }
     }
 
@@ -83,7 +83,7 @@ where
     S: Clone,
 {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), Arc::clone(&self.policy))
+        Self::new(self.inner.clone(), Arc::clone(&self.settings))
     }
 }
 
@@ -105,16 +105,16 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let Some(handle) = self.stamp.servable(&self.policy) else {
+        let Some(sent_token) = self.local_credential.servable(&self.settings) else {
             return self.call_asking(request);
         };
-        let from = self.policy.gate.mark(&request);
-        let prepared = handle.stamp(&mut request);
-        if let Prepared::Never(error) = prepared {
+        let from = self.settings.allowed_origins.mark(&request);
+        let attached = sent_token.attach(&mut request);
+        if let Attached::Rejected(error) = attached {
             return self.fail(error);
         }
         let response = self.inner.call(request);
-        ResponseFuture::sent(response, prepared, handle, &self.inner, from)
+        ResponseFuture::sent(response, attached, sent_token, &self.inner, from)
     }
 }
 
@@ -126,31 +126,31 @@ impl<S> Auth<S> {
         S: Service<Req> + Clone,
         Req: AuthRequest,
     {
-        let from = self.policy.gate.mark(&request);
+        let from = self.settings.allowed_origins.mark(&request);
         // Before a token is waited for, or even fetched.
-        match self.policy.admits(&request, self.policy.cache.place()) {
+        match self.settings.admits(&request, self.settings.cache.place()) {
             Ok(true) => {}
             Ok(false) => {
-                let policy = Arc::clone(&self.policy);
-                return ResponseFuture::passing(self.inner.call(request), policy, from);
+                let settings = Arc::clone(&self.settings);
+                return ResponseFuture::passing(self.inner.call(request), settings, from);
             }
             Err(error) => return self.fail(error),
         }
-        match self.policy.cache.lookup() {
+        match self.settings.cache.lookup() {
             Lookup::Never(error) => self.fail(error),
             Lookup::Later(acquire) => {
                 release(&mut self.inner);
-                let (inner, policy) = (self.inner.clone(), Arc::clone(&self.policy));
-                ResponseFuture::acquiring(acquire, inner, request, policy, from)
+                let (inner, settings) = (self.inner.clone(), Arc::clone(&self.settings));
+                ResponseFuture::acquiring(acquire, inner, request, settings, from)
             }
             Lookup::Now(cached) => {
-                let handle = Handle::Shared(Arc::clone(&self.policy), cached);
-                let prepared = handle.stamp(&mut request);
-                if let Prepared::Never(error) = prepared {
+                let sent_token = SentToken::Shared(Arc::clone(&self.settings), cached);
+                let attached = sent_token.attach(&mut request);
+                if let Attached::Rejected(error) = attached {
                     return self.fail(error);
                 }
                 let response = self.inner.call(request);
-                ResponseFuture::sent(response, prepared, handle, &self.inner, from)
+                ResponseFuture::sent(response, attached, sent_token, &self.inner, from)
             }
         }
     }

@@ -2,25 +2,25 @@
 
 use http::header::MaxSizeReached;
 
-use super::allowed_origins::Gate;
+use super::allowed_origins::AllowedOrigins;
 use super::auth_request::AuthRequest;
-use super::refusal::{Judge, target};
+use super::refusal::{RefusalRules, target};
 use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
 use crate::token::issued_token::{Credential, Place};
-use crate::token::per_request::{Present, Presented, Target};
+use crate::token::per_request::{Applied, PerRequestCredential, RequestHead};
 
 #[derive(Clone, Debug)]
-pub(crate) struct Policy {
+pub(crate) struct LayerSettings {
     pub(crate) cache: TokenCache,
     pub(crate) retry: bool,
     pub(crate) body_limit: usize,
     pub(crate) replace_existing: bool,
-    pub(crate) gate: Gate,
-    pub(crate) judge: Judge,
+    pub(crate) allowed_origins: AllowedOrigins,
+    pub(crate) refusal_rules: RefusalRules,
 }
 
-impl Policy {
+impl LayerSettings {
     /// Whether a credential is to be put on the request. Not if the caller has put one on it in
     /// this place: it is left as it is then, and it is none of our business where it goes.
     #[inline]
@@ -34,7 +34,7 @@ impl Policy {
         if is_callers && !self.replace_existing {
             return Ok(false);
         }
-        self.gate.check(request).map(|()| true)
+        self.allowed_origins.check(request).map(|()| true)
     }
 
     /// Puts the credential on a request that may have it. With `keeps`, what it takes to send it again
@@ -43,39 +43,45 @@ impl Policy {
     /// Takes the request by reference: handed on by value, its 250 bytes are copied each time, and
     /// that costs more than the header does.
     #[inline(always)]
-    pub(crate) fn prepare<Req>(
+    pub(crate) fn attach_credential<Req>(
         &self,
         request: &mut Req,
         place: &Place,
         credential: Credential<'_>,
         keeps: bool,
-    ) -> Prepared<Req::Copy>
+    ) -> Attached<Req::Copy>
     where
         Req: AuthRequest,
     {
         match self.admits(request, place) {
             Ok(true) => {}
-            Ok(false) => return Prepared::Callers,
-            Err(error) => return Prepared::Never(error),
+            Ok(false) => return Attached::CallersOwn,
+            Err(error) => return Attached::Rejected(error),
         }
-        if let Credential::Made(by) = credential {
-            return self.present(request, by, keeps);
+        if let Credential::PerRequest(by) = credential {
+            return self.attach_per_request(request, by, keeps);
         }
         if !keeps {
-            return put(request, credential).map_or_else(Prepared::Never, |()| Prepared::Once);
+            return put(request, credential)
+                .map_or_else(Attached::Rejected, |()| Attached::NoReplay);
         }
         // Before the credential is on it: one header less to copy.
         let copy = request.record(self.body_limit);
         match put(request, credential) {
-            Err(error) => Prepared::Never(error),
-            Ok(()) => copy.map_or(Prepared::Once, Prepared::Twice),
+            Err(error) => Attached::Rejected(error),
+            Ok(()) => copy.map_or(Attached::NoReplay, Attached::Replayable),
         }
     }
 
     /// The same with a credential that is made for the request.
     #[cold]
     #[inline(never)]
-    fn present<Req>(&self, request: &mut Req, by: &dyn Present, keeps: bool) -> Prepared<Req::Copy>
+    fn attach_per_request<Req>(
+        &self,
+        request: &mut Req,
+        by: &dyn PerRequestCredential,
+        keeps: bool,
+    ) -> Attached<Req::Copy>
     where
         Req: AuthRequest,
     {
@@ -85,10 +91,10 @@ impl Policy {
         } else {
             None
         };
-        match by.put(&target, request.headers_mut(), self.replace_existing) {
-            Err(error) => Prepared::Never(error),
-            Ok(Presented::Callers) => Prepared::Callers,
-            Ok(Presented::Done) => Prepared::Made(Box::new((copy, target))),
+        match by.apply(&target, request.headers_mut(), self.replace_existing) {
+            Err(error) => Attached::Rejected(error),
+            Ok(Applied::CallersOwn) => Attached::CallersOwn,
+            Ok(Applied::Done) => Attached::PerRequest(Box::new((copy, target))),
         }
     }
 }
@@ -102,22 +108,22 @@ fn put(request: &mut impl AuthRequest, credential: Credential<'_>) -> Result<(),
             put.map(drop).map_err(too_many)
         }
         Credential::Query(name, pair) => request.set_query(name, pair),
-        Credential::Made(_) => unreachable!("it is presented instead"),
+        Credential::PerRequest(_) => unreachable!("it is presented instead"),
     }
 }
 
 /// What became of a request that was to have a credential.
-pub(crate) enum Prepared<C> {
+pub(crate) enum Attached<C> {
     /// It has the caller's own.
-    Callers,
+    CallersOwn,
     /// It has ours, and can't be sent again.
-    Once,
+    NoReplay,
     /// It has ours, and this is what it takes to send it again.
-    Twice(C),
+    Replayable(C),
     /// It has one that was made for it on its way there, and if it can be sent again, what it takes.
-    Made(Box<(Option<C>, Target)>),
+    PerRequest(Box<(Option<C>, RequestHead)>),
     /// It must not be sent.
-    Never(Error),
+    Rejected(Error),
 }
 
 #[cold]

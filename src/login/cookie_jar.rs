@@ -19,7 +19,7 @@ use crate::error::{Error, Kind};
 use crate::layer::settings::too_many;
 use crate::origin;
 use crate::token::issued_token::sensitive;
-use crate::token::per_request::{Lesson, Present, Presented, Target};
+use crate::token::per_request::{Applied, Feedback, PerRequestCredential, RequestHead};
 
 /// What RFC 6265 §6.1 asks of every client at least, and what no server may exceed here: the bytes
 /// of a cookie with its attributes, and the cookies of a host.
@@ -40,7 +40,7 @@ impl Jar {
     pub(super) fn of_login(
         origins: Arc<[String]>,
         session: Option<&str>,
-        login: &Target,
+        login: &RequestHead,
         headers: &HeaderMap,
     ) -> Result<Self, Error> {
         let mut jar = Self {
@@ -107,7 +107,7 @@ impl Jar {
     }
 
     /// Where a request goes, as an address to match cookies with, if cookies may go there at all.
-    fn url(&self, target: &Target) -> Result<Url, Error> {
+    fn url(&self, target: &RequestHead) -> Result<Url, Error> {
         // A request that is only a path goes where the client below has it go: to the API.
         let origin = target.origin.as_ref().or(self.origins.first());
         origin
@@ -132,13 +132,13 @@ impl Jar {
     }
 }
 
-impl Present for Jar {
-    fn put(
+impl PerRequestCredential for Jar {
+    fn apply(
         &self,
-        target: &Target,
+        target: &RequestHead,
         headers: &mut HeaderMap,
         replaces: bool,
-    ) -> Result<Presented, Error> {
+    ) -> Result<Applied, Error> {
         let url = self.url(target)?;
         let cookies = self.lock();
         let mut ours = self.going_to(&cookies, &url);
@@ -158,7 +158,7 @@ impl Present for Jar {
         } else {
             ours.retain(|cookie| !callers.iter().any(|pair| is(pair, cookie)));
             if !ours.iter().any(|cookie| self.is_session(cookie)) {
-                return Ok(Presented::Callers);
+                return Ok(Applied::CallersOwn);
             }
         }
         let mut header = Zeroizing::new(callers.join(&b"; "[..]));
@@ -166,15 +166,15 @@ impl Present for Jar {
         drop(cookies);
         let value = sensitive(header).ok_or_else(illegal)?;
         headers.try_insert(COOKIE, value).map_err(too_many)?;
-        Ok(Presented::Done)
+        Ok(Applied::Done)
     }
 
-    fn learn(&self, target: &Target, _: StatusCode, headers: &HeaderMap) -> Lesson {
+    fn observe(&self, target: &RequestHead, _: StatusCode, headers: &HeaderMap) -> Feedback {
         if !headers.contains_key(SET_COOKIE) {
-            return Lesson::Nothing;
+            return Feedback::Nothing;
         }
         let Ok(url) = self.url(target) else {
-            return Lesson::Nothing;
+            return Feedback::Nothing;
         };
         let mut cookies = self.lock();
         let of_use = cookies.iter_any();
@@ -187,10 +187,10 @@ impl Present for Jar {
         }
         if !next.iter_any().any(|cookie| self.is_session(cookie)) {
             // The old ones are kept: what is sent until the next login is refused, not sent bare.
-            return Lesson::Over;
+            return Feedback::TokenEnded;
         }
         *cookies = next;
-        Lesson::Nothing
+        Feedback::Nothing
     }
 }
 
@@ -305,7 +305,7 @@ impl Unkept {
     }
 }
 
-fn elsewhere(target: &Target) -> Error {
+fn elsewhere(target: &RequestHead) -> Error {
     let origin = target.origin.as_deref().unwrap_or("(no origin)");
     let message = format!(
         "no cookie is sent to {origin}: it isn't the login's origin; \
@@ -314,7 +314,7 @@ fn elsewhere(target: &Target) -> Error {
     Error::new(Kind::Origin, message)
 }
 
-fn not_here(target: &Target) -> Error {
+fn not_here(target: &RequestHead) -> Error {
     let origin = target.origin.as_deref().unwrap_or("the login's origin");
     let message = format!(
         "no cookie of the session may go to this request's path at {origin}: the `Path`, `Domain` \
@@ -346,7 +346,7 @@ mod tests {
             session: vec![String::from("sid")],
             cookies: Mutex::new(CookieStore::from_cookies(cookies, true).unwrap()),
         };
-        let target = Target {
+        let target = RequestHead {
             method: Method::GET,
             origin: None,
             path: String::from("/"),
@@ -357,7 +357,7 @@ mod tests {
 
         let set = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_static("new=4"))]);
         let lesson = jar.learn(&target, StatusCode::OK, &set);
-        assert_eq!(lesson, Lesson::Nothing);
+        assert_eq!(lesson, Feedback::Nothing);
         assert_eq!(jar.lock().iter_any().count(), 3);
     }
 }

@@ -233,7 +233,7 @@ impl Session {
         let named = self.session_cookie.as_deref();
         let jar = Jar::of_login(origins, named, &login, &answer.headers)?;
         let lifetime = jar.lifetime(answer.started);
-        let token = Token::made(Place::Cookie, jar.secret(), Arc::new(jar));
+        let token = Token::per_request(Place::Cookie, jar.secret(), Arc::new(jar));
         Ok(match lifetime {
             Some(lifetime) => token.expires_in(lifetime),
             None => token,
@@ -241,14 +241,14 @@ impl Session {
     }
 
     async fn end(&self, at: &Exchange, session: &Token) -> Result<(), Error> {
-        let Credential::Made(by) = session.credential(None) else {
+        let Credential::PerRequest(by) = session.credential(None) else {
             return Ok(());
         };
         // Some servers take no request for JSON that has none.
         let nothing = Value::Object(Map::new()).to_string();
         let nothing = Question::json(Zeroizing::new(nothing.into_bytes()));
         let mut request = at.request(nothing).await?;
-        by.put(&target(&request), request.headers_mut(), true)?;
+        by.apply(&target(&request), request.headers_mut(), true)?;
         let redactor = hiding_cookies(request.headers());
         let answer = at.send(request).await?;
         if answer.status == StatusCode::UNAUTHORIZED {

@@ -30,15 +30,15 @@ use crate::error::{BoxError, Error, Kind};
 /// ```
 #[derive(Clone)]
 pub struct SecretSource {
-    kept: Kept,
+    location: SecretLocation,
 }
 
 #[derive(Clone)]
-enum Kept {
+enum SecretLocation {
     Value(SecretString),
     Env(Arc<str>),
     File(Arc<Path>),
-    Asked(Ask),
+    Closure(Ask),
 }
 
 type Asked = Pin<Box<dyn Future<Output = Result<SecretString, BoxError>> + Send>>;
@@ -48,7 +48,7 @@ impl SecretSource {
     /// An environment variable of this process.
     pub fn env(name: impl Into<Arc<str>>) -> Self {
         Self {
-            kept: Kept::Env(name.into()),
+            location: SecretLocation::Env(name.into()),
         }
     }
 
@@ -57,7 +57,7 @@ impl SecretSource {
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path: PathBuf = path.into();
         Self {
-            kept: Kept::File(Arc::from(path)),
+            location: SecretLocation::File(Arc::from(path)),
         }
     }
 
@@ -69,7 +69,7 @@ impl SecretSource {
         Fut: Future<Output = Result<SecretString, BoxError>> + Send + 'static,
     {
         Self {
-            kept: Kept::Asked(Arc::new(move || Box::pin(ask()))),
+            location: SecretLocation::Closure(Arc::new(move || Box::pin(ask()))),
         }
     }
 
@@ -84,11 +84,11 @@ impl SecretSource {
     ///
     /// Nothing is lost.
     pub async fn read(&self) -> Result<SecretString, Error> {
-        let secret = match &self.kept {
-            Kept::Value(secret) => secret.clone(),
-            Kept::Env(name) => from_env(name)?,
-            Kept::File(path) => from_file(path).await?,
-            Kept::Asked(ask) => ask().await.map_err(unasked)?,
+        let secret = match &self.location {
+            SecretLocation::Value(secret) => secret.clone(),
+            SecretLocation::Env(name) => from_env(name)?,
+            SecretLocation::File(path) => from_file(path).await?,
+            SecretLocation::Closure(ask) => ask().await.map_err(closure_error)?,
         };
         if secret.expose_secret().is_empty() {
             return Err(wrong(format!("{self} is empty")));
@@ -98,9 +98,9 @@ impl SecretSource {
 
     /// The secret, if it is one that stays as it is.
     pub(crate) fn value(&self) -> Option<&SecretString> {
-        match &self.kept {
-            Kept::Value(secret) => Some(secret),
-            Kept::Env(_) | Kept::File(_) | Kept::Asked(_) => None,
+        match &self.location {
+            SecretLocation::Value(secret) => Some(secret),
+            SecretLocation::Env(_) | SecretLocation::File(_) | SecretLocation::Closure(_) => None,
         }
     }
 
@@ -112,7 +112,7 @@ impl SecretSource {
 }
 
 /// An error of this crate says all that there is to say.
-fn unasked(error: BoxError) -> Error {
+fn closure_error(error: BoxError) -> Error {
     match error.downcast::<Error>() {
         Ok(own) => *own,
         Err(other) => Error::other(other),
@@ -152,20 +152,22 @@ fn read_file(path: &Path) -> Result<SecretString, Error> {
 /// As it stands in messages: its place, and nothing of what is there.
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kept {
-            Kept::Value(_) => f.write_str("the secret"),
-            Kept::Env(name) => write!(f, "the variable {name}"),
-            Kept::File(path) => write!(f, "the file {}", path.display()),
-            Kept::Asked(_) => f.write_str("the secret that was asked for"),
+        match &self.location {
+            SecretLocation::Value(_) => f.write_str("the secret"),
+            SecretLocation::Env(name) => write!(f, "the variable {name}"),
+            SecretLocation::File(path) => write!(f, "the file {}", path.display()),
+            SecretLocation::Closure(_) => f.write_str("the secret that was asked for"),
         }
     }
 }
 
 impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kept {
-            Kept::Value(_) => f.write_str("SecretSource([redacted])"),
-            Kept::Env(_) | Kept::File(_) | Kept::Asked(_) => write!(f, "SecretSource({self})"),
+        match &self.location {
+            SecretLocation::Value(_) => f.write_str("SecretSource([redacted])"),
+            SecretLocation::Env(_) | SecretLocation::File(_) | SecretLocation::Closure(_) => {
+                write!(f, "SecretSource({self})")
+            }
         }
     }
 }
@@ -173,7 +175,7 @@ impl fmt::Debug for SecretSource {
 impl From<SecretString> for SecretSource {
     fn from(secret: SecretString) -> Self {
         Self {
-            kept: Kept::Value(secret),
+            location: SecretLocation::Value(secret),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::error::Error;
 #[cfg(feature = "fleet")]
 use crate::error::Kind;
 #[cfg(feature = "fleet")]
-use crate::sanitize::quote;
+use crate::sanitize::sanitize;
 use crate::token::issued_token::{Place, Token};
 
 /// Asks for a new token.
@@ -157,7 +157,7 @@ where
 pub(crate) fn unbound(to: &str) -> Error {
     let message = format!(
         "the token is bound to the key `{}`, which this source doesn't have",
-        quote(to)
+        sanitize(to)
     );
     Error::new(Kind::Config, message)
 }

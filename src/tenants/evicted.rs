@@ -13,7 +13,7 @@ use crate::cache::cache_inner::CacheInner;
 use crate::cache::status::Phase;
 use crate::cache::token_cache::TokenCache;
 
-pub(super) struct Former<K> {
+pub(super) struct EvictedCaches<K> {
     caches: Mutex<Caches<K>>,
 }
 
@@ -22,11 +22,11 @@ struct Caches<K> {
     /// With so many of them, those that nobody uses any more are let go.
     sweep_at: usize,
     /// Those of them that are to be closed.
-    to_close: Vec<Evicted<K>>,
+    to_close: Vec<EvictedCache<K>>,
 }
 
 /// A cache that was evicted and is to be closed.
-pub(super) struct Evicted<K> {
+pub(super) struct EvictedCache<K> {
     pub(super) key: Arc<K>,
     pub(super) cache: TokenCache,
 }
@@ -34,7 +34,7 @@ pub(super) struct Evicted<K> {
 /// Fewer than this aren't worth a look.
 const FEW: usize = 64;
 
-impl<K> Default for Former<K> {
+impl<K> Default for EvictedCaches<K> {
     fn default() -> Self {
         Self {
             caches: Mutex::new(Caches {
@@ -46,7 +46,7 @@ impl<K> Default for Former<K> {
     }
 }
 
-impl<K> Former<K>
+impl<K> EvictedCaches<K>
 where
     K: Hash + Eq,
 {
@@ -55,7 +55,7 @@ where
         let mut caches = self.lock();
         if closes {
             let (key, cache) = (Arc::clone(&key), cache.clone());
-            caches.to_close.push(Evicted { key, cache });
+            caches.to_close.push(EvictedCache { key, cache });
         }
         let before = caches.evicted.insert(key, cache.downgrade());
         let swept = caches.sweep();
@@ -72,7 +72,7 @@ where
     }
 
     /// Forgets this cache, unless the tenant has come back to it.
-    pub(super) fn forget(&self, Evicted { key, cache }: &Evicted<K>) -> bool {
+    pub(super) fn forget(&self, EvictedCache { key, cache }: &EvictedCache<K>) -> bool {
         let mut caches = self.lock();
         let is_it = |weak: &Weak<CacheInner>| weak.ptr_eq(&cache.downgrade());
         let taken = match caches.evicted.get(key) {
@@ -83,7 +83,7 @@ where
         taken.is_some()
     }
 
-    pub(super) fn take_to_close(&self) -> Vec<Evicted<K>> {
+    pub(super) fn take_to_close(&self) -> Vec<EvictedCache<K>> {
         mem::take(&mut self.lock().to_close)
     }
 
@@ -121,20 +121,20 @@ mod tests {
 
     #[test]
     fn what_nobody_uses_is_let_go_and_what_somebody_uses_is_found() {
-        let former = Former::default();
+        let evicted_caches = EvictedCaches::default();
         let used: Vec<_> = (0..200).map(|_| cache()).collect();
         for (key, cache) in used.iter().enumerate() {
-            former.evicted(Arc::new(key), cache, false);
+            evicted_caches.evicted(Arc::new(key), cache, false);
         }
         for key in 1_000..100_000 {
-            former.evicted(Arc::new(key), &cache(), false);
+            evicted_caches.evicted(Arc::new(key), &cache(), false);
             // The one that is being evicted is in use itself.
-            assert!(former.lock().evicted.len() <= 2 * (used.len() + 1));
+            assert!(evicted_caches.lock().evicted.len() <= 2 * (used.len() + 1));
         }
         for (key, cache) in used.iter().enumerate() {
-            let found = former.take(&key).map(|found| found.downgrade());
+            let found = evicted_caches.take(&key).map(|found| found.downgrade());
             assert!(found.is_some_and(|found| found.ptr_eq(&cache.downgrade())));
-            assert!(former.take(&key).is_none());
+            assert!(evicted_caches.take(&key).is_none());
         }
     }
 }

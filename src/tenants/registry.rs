@@ -11,7 +11,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 
-use super::evicted::{Evicted, Former};
+use super::evicted::{EvictedCache, EvictedCaches};
 use super::service::{ByExtension, TenantsLayer};
 use crate::cache::status::Status;
 use crate::cache::token_cache::TokenCache;
@@ -109,13 +109,13 @@ use crate::layer::auth_layer::AuthLayer;
 /// # } }
 /// ```
 pub struct Tenants<K> {
-    inner: Arc<Inner<K>>,
+    inner: Arc<TenantsInner<K>>,
 }
 
-struct Inner<K> {
+struct TenantsInner<K> {
     make: Make<K>,
-    kept: Cache<K, Arc<Kept>>,
-    former: Arc<Former<K>>,
+    layers: Cache<K, Arc<TenantLayer>>,
+    evicted_caches: Arc<EvictedCaches<K>>,
     closes: bool,
 }
 
@@ -127,19 +127,19 @@ type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
 /// when it is there is an eviction of the same tenant surely over, which may be under way at the same
 /// time: moka tells of it before it lets anything else in. So only then is it settled whether there is a
 /// former cache in use, by whoever comes first.
-struct Kept {
+struct TenantLayer {
     made: AuthLayer,
-    settled: OnceLock<AuthLayer>,
+    shared_layer: OnceLock<AuthLayer>,
 }
 
-impl Kept {
-    fn layer<K>(&self, key: &K, former: &Former<K>) -> &AuthLayer
+impl TenantLayer {
+    fn layer<K>(&self, key: &K, evicted_caches: &EvictedCaches<K>) -> &AuthLayer
     where
         K: Hash + Eq,
     {
-        self.settled.get_or_init(|| {
+        self.shared_layer.get_or_init(|| {
             let made = self.made.clone();
-            match former.take(key) {
+            match evicted_caches.take(key) {
                 Some(cache) => made.over(cache),
                 None => made,
             }
@@ -201,21 +201,24 @@ where
     ///
     /// That of the closure which makes it.
     pub fn get(&self, key: &K) -> Result<AuthLayer, Error> {
-        let Inner {
-            make, kept, former, ..
+        let TenantsInner {
+            make,
+            layers,
+            evicted_caches,
+            ..
         } = &*self.inner;
-        let found = kept.try_get_with_by_ref(key, || {
+        let found = layers.try_get_with_by_ref(key, || {
             // One whose time is over may still be there. It is put out first, so that it is known to
             // be a former one.
-            kept.invalidate(key);
+            layers.invalidate(key);
             make(key).map(|made| {
-                let settled = OnceLock::new();
-                Arc::new(Kept { made, settled })
+                let shared_layer = OnceLock::new();
+                Arc::new(TenantLayer { made, shared_layer })
             })
         });
         self.close_evicted();
         match found {
-            Ok(found) => Ok(found.layer(key, former).clone()),
+            Ok(found) => Ok(found.layer(key, evicted_caches).clone()),
             Err(error) => Err(Error::clone(&error)),
         }
     }
@@ -224,19 +227,23 @@ where
     /// is in use: for when its client or its secret has changed. Nothing is closed:
     /// `layer.cache().close()` does that.
     pub fn remove(&self, key: &K) -> Option<AuthLayer> {
-        let Inner { kept, former, .. } = &*self.inner;
-        let removed = kept.remove(key);
-        let layer = removed.map(|kept| kept.layer(key, former).clone());
-        drop(former.take(key));
+        let TenantsInner {
+            layers,
+            evicted_caches,
+            ..
+        } = &*self.inner;
+        let removed = layers.remove(key);
+        let layer = removed.map(|layers| layers.layer(key, evicted_caches).clone());
+        drop(evicted_caches.take(key));
         self.close_evicted();
         layer
     }
 
     /// How many there are. First lets those go whose time is over.
     pub fn len(&self) -> usize {
-        self.inner.kept.run_pending_tasks();
+        self.inner.layers.run_pending_tasks();
         self.close_evicted();
-        usize::try_from(self.inner.kept.entry_count()).unwrap_or(usize::MAX)
+        usize::try_from(self.inner.layers.entry_count()).unwrap_or(usize::MAX)
     }
 
     /// Whether there are none.
@@ -250,12 +257,14 @@ where
         if !self.inner.closes {
             return;
         }
-        for evicted in self.inner.former.take_to_close() {
-            let former = Arc::clone(&self.inner.former);
+        for evicted in self.inner.evicted_caches.take_to_close() {
+            let evicted_caches = Arc::clone(&self.inner.evicted_caches);
             match Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(close(former, evicted))),
+                Ok(runtime) => drop(runtime.spawn(close(evicted_caches, evicted))),
                 // Nobody can close the source; that is logged.
-                Err(_) if former.forget(&evicted) => drop(evicted.cache.close().now_or_never()),
+                Err(_) if evicted_caches.forget(&evicted) => {
+                    _ = evicted.cache.close().now_or_never();
+                }
                 Err(_) => {}
             }
         }
@@ -263,12 +272,12 @@ where
 }
 
 /// Closes a cache when its fetch has landed, unless its tenant has come back by then.
-async fn close<K>(former: Arc<Former<K>>, evicted: Evicted<K>)
+async fn close<K>(evicted_caches: Arc<EvictedCaches<K>>, evicted: EvictedCache<K>)
 where
     K: Hash + Eq,
 {
     landed(&evicted.cache).await;
-    if former.forget(&evicted) {
+    if evicted_caches.forget(&evicted) {
         evicted.cache.close().await;
     }
 }
@@ -338,18 +347,18 @@ where
 
     /// The tenants.
     pub fn build(self) -> Tenants<K> {
-        let (former, closes) = (Arc::new(Former::default()), self.closes);
+        let (evicted_caches, closes) = (Arc::new(EvictedCaches::default()), self.closes);
         let evicted = {
-            let former = Arc::clone(&former);
-            move |key: Arc<K>, kept: Arc<Kept>, cause| {
+            let evicted_caches = Arc::clone(&evicted_caches);
+            move |key: Arc<K>, layers: Arc<TenantLayer>, cause| {
                 // What is removed by hand isn't to come back.
                 if cause != RemovalCause::Explicit {
-                    let cache = kept.layer(&*key, &former).cache();
-                    former.evicted(key, cache, closes);
+                    let cache = layers.layer(&*key, &evicted_caches).cache();
+                    evicted_caches.evicted(key, cache, closes);
                 }
             }
         };
-        let kept = Cache::builder()
+        let layers = Cache::builder()
             .max_capacity(self.capacity)
             .time_to_idle(self.idle)
             // By its default policy moka doesn't let a newcomer in who comes more rarely than those
@@ -359,10 +368,10 @@ where
             .build();
         let make = self.make;
         Tenants {
-            inner: Arc::new(Inner {
+            inner: Arc::new(TenantsInner {
                 make,
-                kept,
-                former,
+                layers,
+                evicted_caches,
                 closes,
             }),
         }

@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::per_request::Present;
+use super::per_request::PerRequestCredential;
 use crate::error::{Error, Kind};
 use crate::quota::{self, Quota};
 
@@ -38,11 +38,11 @@ use crate::quota::{self, Quota};
 /// ```
 #[derive(Clone)]
 pub struct Token {
-    inner: Arc<Inner>,
+    inner: Arc<IssuedToken>,
 }
 
 #[derive(Clone)]
-struct Inner {
+struct IssuedToken {
     generation: u64,
     place: Place,
     wire: Wire,
@@ -87,9 +87,9 @@ enum Wire {
         pair: SecretString,
     },
     /// Made for each request.
-    Made {
+    PerRequest {
         secret: SecretString,
-        by: Arc<dyn Present>,
+        by: Arc<dyn PerRequestCredential>,
     },
 }
 
@@ -99,12 +99,12 @@ pub(crate) enum Credential<'a> {
     Header(&'a HeaderName, &'a HeaderValue),
     /// A name, and the encoded pair that starts with it.
     Query(&'a str, &'a str),
-    Made(&'a dyn Present),
+    PerRequest(&'a dyn PerRequestCredential),
 }
 
 /// What it takes besides the secret to make the token again in another process.
 #[cfg(feature = "fleet")]
-pub(crate) enum Form<'a> {
+pub(crate) enum SharedForm<'a> {
     /// A header, and what stands in it before the secret.
     Header(&'a HeaderName, &'a str),
     /// A parameter of the query.
@@ -179,13 +179,17 @@ impl Token {
         not(any(feature = "cookies", feature = "dpop")),
         allow(dead_code, reason = "those that are so are behind features")
     )]
-    pub(crate) fn made(place: Place, secret: SecretString, by: Arc<dyn Present>) -> Self {
-        Self::new(place, Wire::Made { secret, by })
+    pub(crate) fn per_request(
+        place: Place,
+        secret: SecretString,
+        by: Arc<dyn PerRequestCredential>,
+    ) -> Self {
+        Self::new(place, Wire::PerRequest { secret, by })
     }
 
     fn new(place: Place, wire: Wire) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(IssuedToken {
                 generation: next_generation(),
                 place,
                 wire,
@@ -198,7 +202,7 @@ impl Token {
 
     /// A header's token that another process was issued.
     #[cfg(feature = "fleet")]
-    pub(crate) fn again_in_header(name: &str, scheme: &str, secret: &str) -> Result<Self, Error> {
+    pub(crate) fn restore_in_header(name: &str, scheme: &str, secret: &str) -> Result<Self, Error> {
         let name = HeaderName::try_from(name);
         let name = name.map_err(|_| Error::new(Kind::IllegalToken, "no name of a header"))?;
         Self::in_header(name, scheme, &SecretString::from(secret))
@@ -240,7 +244,7 @@ impl Token {
         self.edit(|inner| inner.quotas = quotas)
     }
 
-    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+    fn edit(mut self, change: impl FnOnce(&mut IssuedToken)) -> Self {
         change(Arc::make_mut(&mut self.inner));
         self
     }
@@ -256,7 +260,7 @@ impl Token {
     pub fn header_value(&self) -> Option<&HeaderValue> {
         match &self.inner.wire {
             Wire::Header { value, .. } => Some(value),
-            Wire::Query { .. } | Wire::Made { .. } => None,
+            Wire::Query { .. } | Wire::PerRequest { .. } => None,
         }
     }
 
@@ -267,20 +271,20 @@ impl Token {
             Wire::Header { value, secret_at } => {
                 std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
             }
-            Wire::Query { secret, .. } | Wire::Made { secret, .. } => secret.expose_secret(),
+            Wire::Query { secret, .. } | Wire::PerRequest { secret, .. } => secret.expose_secret(),
         }
     }
 
     /// What it takes besides the secret to make it again; `None` if no other process could use it.
     #[cfg(feature = "fleet")]
-    pub(crate) fn form(&self) -> Option<Form<'_>> {
+    pub(crate) fn shared_form(&self) -> Option<SharedForm<'_>> {
         match (&self.inner.place, &self.inner.wire) {
             (Place::Header(name), Wire::Header { value, secret_at }) => {
                 let scheme = std::str::from_utf8(&value.as_bytes()[..*secret_at]);
-                Some(Form::Header(name, scheme.ok()?))
+                Some(SharedForm::Header(name, scheme.ok()?))
             }
-            (Place::Query(name), Wire::Query { .. }) => Some(Form::Query(name)),
-            (_, Wire::Made { by, .. }) => by.bound_to().map(Form::Bound),
+            (Place::Query(name), Wire::Query { .. }) => Some(SharedForm::Query(name)),
+            (_, Wire::PerRequest { by, .. }) => by.bound_to().map(SharedForm::Bound),
             _ => None,
         }
     }
@@ -295,7 +299,7 @@ impl Token {
             (Place::Query(name), Wire::Query { pair, .. }) => {
                 Credential::Query(name, pair.expose_secret())
             }
-            (_, Wire::Made { by, .. }) => Credential::Made(&**by),
+            (_, Wire::PerRequest { by, .. }) => Credential::PerRequest(&**by),
             _ => unreachable!("a token is made with the wire that its place has"),
         }
     }
@@ -344,7 +348,7 @@ impl Wire {
             (Self::Query { pair: one, .. }, Self::Query { pair: other, .. }) => {
                 one.expose_secret() == other.expose_secret()
             }
-            (Self::Made { secret: one, .. }, Self::Made { secret: other, .. }) => {
+            (Self::PerRequest { secret: one, .. }, Self::PerRequest { secret: other, .. }) => {
                 one.expose_secret() == other.expose_secret()
             }
             _ => false,

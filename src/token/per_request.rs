@@ -10,17 +10,17 @@ use crate::error::Error;
     not(any(feature = "cookies", feature = "dpop")),
     allow(dead_code, reason = "the credentials that do so are behind features")
 )]
-pub(crate) trait Present: Send + Sync {
+pub(crate) trait PerRequestCredential: Send + Sync {
     /// Puts it among the headers. If `replaces`, in the place of what the caller has put there.
-    fn put(
+    fn apply(
         &self,
-        target: &Target,
+        target: &RequestHead,
         headers: &mut HeaderMap,
         replaces: bool,
-    ) -> Result<Presented, Error>;
+    ) -> Result<Applied, Error>;
 
     /// Looks at the answer of the one who was asked. Called once for each time that it was put.
-    fn learn(&self, target: &Target, status: StatusCode, headers: &HeaderMap) -> Lesson;
+    fn observe(&self, target: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback;
 
     /// What it is bound to, if any process that has that can present it. Default: nothing, and it is
     /// of use to this process alone.
@@ -36,10 +36,10 @@ pub(crate) trait Present: Send + Sync {
     not(all(feature = "cookies", feature = "dpop")),
     allow(dead_code, reason = "the credentials that do so are behind features")
 )]
-pub(crate) enum Presented {
+pub(crate) enum Applied {
     Done,
     /// The caller has put all of it on already.
-    Callers,
+    CallersOwn,
 }
 
 /// What an answer taught.
@@ -48,18 +48,18 @@ pub(crate) enum Presented {
     not(all(feature = "cookies", feature = "dpop")),
     allow(dead_code, reason = "the credentials that do so are behind features")
 )]
-pub(crate) enum Lesson {
+pub(crate) enum Feedback {
     /// Nothing that changes what comes next.
     Nothing,
     /// The server wants something else with the *same* token, and now it is known what.
-    Again,
+    OnceMore,
     /// The server has ended it.
-    Over,
+    TokenEnded,
 }
 
 /// Where a request goes, as far as a credential may depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct RequestHead {
     pub(crate) method: Method,
     /// `scheme://host`, in lower case, with the port if it isn't the scheme's own. `None` of a
     /// request whose address is only a path: the client below decides where it goes.

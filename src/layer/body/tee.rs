@@ -61,7 +61,7 @@ impl StdError for Gone {}
 /// Puts a tee in front of `body` that keeps at most `limit` bytes of it.
 pub(super) fn tee<B: Body>(body: B, limit: usize) -> (Tee<B>, Tape<B>) {
     let hint = body.size_hint();
-    let state = State {
+    let state = TeeState {
         source: Source::Here(body),
         first: First::Alive,
         kept: Some(Kept::new(limit)),
@@ -80,9 +80,9 @@ pub(super) fn tee<B: Body>(body: B, limit: usize) -> (Tee<B>, Tape<B>) {
     (tee, tape)
 }
 
-struct SharedBody<B: Body>(Mutex<State<B>>);
+struct SharedBody<B: Body>(Mutex<TeeState<B>>);
 
-struct State<B: Body> {
+struct TeeState<B: Body> {
     source: Source<B>,
     first: First<B::Error>,
     /// `None`: too much, or an error or a panic was seen, or nobody wants it any more.
@@ -117,7 +117,7 @@ enum First<E> {
 
 impl<B: Body> SharedBody<B> {
     /// Nothing panics under this lock (rule 1), and if it did, each change leaves a whole state.
-    fn lock(&self) -> MutexGuard<'_, State<B>> {
+    fn lock(&self) -> MutexGuard<'_, TeeState<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -247,7 +247,7 @@ impl<B: Body> Tee<B> {
     }
 }
 
-impl<B: Body> State<B> {
+impl<B: Body> TeeState<B> {
     /// Keeps what the tee is about to return. What is no longer kept comes back, to be dropped
     /// outside the lock.
     #[must_use]

@@ -20,15 +20,15 @@ use crate::cache::state_machine::{Outcome, Rejection};
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
-use crate::layer::attach::Handle;
+use crate::layer::attach::SentToken;
 use crate::layer::auth_request::{AuthRequest, AuthResponse};
-use crate::layer::future::{Made, Refused, State, Step, Tried, release};
-use crate::layer::refusal::{Judge, NotReplayed, is_from_elsewhere, target};
-use crate::layer::settings::Prepared;
+use crate::layer::future::{Refused, RequestState, SentPerRequest, Step, Tried, release};
+use crate::layer::refusal::{NotReplayed, RefusalRules, is_from_elsewhere, target};
+use crate::layer::settings::Attached;
 use crate::token::issued_token::Credential;
-use crate::token::per_request::Lesson;
+use crate::token::per_request::Feedback;
 
-impl<S, Req> Made<S, Req>
+impl<S, Req> SentPerRequest<S, Req>
 where
     S: Service<Req> + Clone,
     S::Response: AuthResponse,
@@ -36,40 +36,42 @@ where
 {
     /// The credential learns from the answer before the answer is judged.
     pub(super) fn answered(self, response: S::Response) -> Step<S, Req> {
-        let lesson = match self.handle.credential() {
+        let lesson = match self.sent_token.credential() {
             // Another origin can't teach what this one wants.
-            Credential::Made(by) if !is_from_elsewhere(&self.target, &response) => {
-                by.learn(&self.target, response.status(), response.headers())
+            Credential::PerRequest(by) if !is_from_elsewhere(&self.target, &response) => {
+                by.observe(&self.target, response.status(), response.headers())
             }
-            _ => Lesson::Nothing,
+            _ => Feedback::Nothing,
         };
-        if lesson == Lesson::Again {
+        if lesson == Feedback::OnceMore {
             return self.again(response);
         }
         let Self {
-            handle,
+            sent_token,
             again,
             tried,
             ..
         } = self;
-        let is_refusal = handle.judge.refuses(&response);
-        let stands = is_refusal.then(|| handle.judge.stands(&response)).flatten();
+        let is_refusal = sent_token.refusal_rules.is_refusal(&response);
+        let no_replay_reason = is_refusal
+            .then(|| sent_token.refusal_rules.no_replay_reason(&response))
+            .flatten();
         // Whatever else it says. A refusal that doesn't stand rejects the token itself.
-        if lesson == Lesson::Over && (!is_refusal || stands.is_some()) {
-            settle(&response, &handle);
-            handle.cache.refuse(handle.token());
-            return ControlFlow::Break(match stands {
-                Some(why) => noted(response, why, &handle),
+        if lesson == Feedback::TokenEnded && (!is_refusal || no_replay_reason.is_some()) {
+            record_acceptance(&response, &sent_token);
+            sent_token.cache.refuse(sent_token.token());
+            return ControlFlow::Break(match no_replay_reason {
+                Some(why) => with_reason(response, why, &sent_token),
                 None => response,
             });
         }
         if !is_refusal && !is_forbidden(&response) {
-            settle(&response, &handle);
+            record_acceptance(&response, &sent_token);
             return ControlFlow::Break(response);
         }
         let answered = Answered {
             response,
-            handle,
+            sent_token,
             again,
             tried,
         };
@@ -82,26 +84,28 @@ where
 
     /// Sends it again with the same token, presented as the server wants it.
     fn again(self, response: S::Response) -> Step<S, Req> {
-        let Self { handle, tried, .. } = self;
+        let Self {
+            sent_token, tried, ..
+        } = self;
         if tried.taught {
-            return ControlFlow::Break(noted(response, NotReplayed::Again, &handle));
+            return ControlFlow::Break(with_reason(response, NotReplayed::Again, &sent_token));
         }
-        let (inner, request) = match replayable(self.again, &handle) {
+        let (inner, request) = match replayable(self.again, &sent_token) {
             Ok(replay) => replay,
-            Err(why) => return ControlFlow::Break(noted(response, why, &handle)),
+            Err(why) => return ControlFlow::Break(with_reason(response, why, &sent_token)),
         };
-        let cached = Arc::clone(handle.cached());
+        let cached = Arc::clone(sent_token.cached());
         let refused = Box::new(Refused {
             inner,
             request,
             response,
-            handle,
+            sent_token,
             tried: Tried {
                 taught: true,
                 ..tried
             },
         });
-        ControlFlow::Continue(State::ReadyingAgain {
+        ControlFlow::Continue(RequestState::ReadyingAgain {
             refused: Some(refused),
             cached,
         })
@@ -115,7 +119,7 @@ where
     Req: AuthRequest,
 {
     response: S::Response,
-    handle: Handle,
+    sent_token: SentToken,
     again: Option<(S, Req::Copy)>,
     tried: Tried,
 }
@@ -129,12 +133,12 @@ where
     /// Of a request that was sent once.
     pub(super) fn first(
         response: S::Response,
-        handle: &Handle,
+        sent_token: &SentToken,
         again: &mut Option<(S, Req::Copy)>,
     ) -> Self {
         Self {
             response,
-            handle: handle.clone(),
+            sent_token: sent_token.clone(),
             again: again.take(),
             tried: Tried::default(),
         }
@@ -144,7 +148,7 @@ where
     #[cold]
     pub(super) fn refused(self) -> Step<S, Req> {
         if self.tried.renewed {
-            return ControlFlow::Break(answered_again(self.response, &self.handle));
+            return ControlFlow::Break(answered_again(self.response, &self.sent_token));
         }
         let challenges = Challenge::parse(self.response.headers());
         if let Some(wanted) = StepUpChallenge::of(&challenges) {
@@ -152,37 +156,43 @@ where
         }
         let Self {
             response,
-            handle,
+            sent_token,
             again,
             tried,
         } = self;
-        if let Some(why) = handle.judge.stands(&response) {
-            return ControlFlow::Break(noted(response, why, &handle));
+        if let Some(why) = sent_token.refusal_rules.no_replay_reason(&response) {
+            return ControlFlow::Break(with_reason(response, why, &sent_token));
         }
         // Before a token is waited for: without a body there is nothing to wait for.
-        let replay = replayable::<S, Req>(again, &handle);
+        let replay = replayable::<S, Req>(again, &sent_token);
         if let Ok((_, request)) = &replay
             && is_from_elsewhere(&target(request), &response)
         {
-            return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
+            return ControlFlow::Break(with_reason(response, NotReplayed::Elsewhere, &sent_token));
         }
-        handle.cache.challenged(handle.token(), &challenges);
-        let verdict = handle.cache.refuse(handle.token());
+        sent_token.cache.challenged(sent_token.token(), &challenges);
+        let verdict = sent_token.cache.refuse(sent_token.token());
         let kept = matches!(verdict, Rejection::Limited | Rejection::NowLimited { .. });
         let (inner, request) = match replay {
             Err(NotReplayed::Off) => {
-                return ControlFlow::Break(noted(response, NotReplayed::Off, &handle));
+                return ControlFlow::Break(with_reason(response, NotReplayed::Off, &sent_token));
             }
-            _ if kept => return ControlFlow::Break(noted(response, NotReplayed::Latched, &handle)),
-            Err(why) => return ControlFlow::Break(noted(response, why, &handle)),
+            _ if kept => {
+                return ControlFlow::Break(with_reason(
+                    response,
+                    NotReplayed::Latched,
+                    &sent_token,
+                ));
+            }
+            Err(why) => return ControlFlow::Break(with_reason(response, why, &sent_token)),
             Ok(replay) => replay,
         };
-        let lookup = handle.cache.lookup();
+        let lookup = sent_token.cache.lookup();
         let refused = Box::new(Refused {
             inner,
             request,
             response,
-            handle,
+            sent_token,
             tried,
         });
         match lookup {
@@ -190,7 +200,7 @@ where
             Lookup::Never(error) => refused.renewed(Err(error)),
             Lookup::Later(acquire) => {
                 let refused = Some(refused);
-                ControlFlow::Continue(State::Renewing { acquire, refused })
+                ControlFlow::Continue(RequestState::Renewing { acquire, refused })
             }
         }
     }
@@ -210,39 +220,46 @@ where
     fn insufficient(self, challenges: &[Challenge], wanted: StepUpChallenge) -> Step<S, Req> {
         let Self {
             mut response,
-            handle,
+            sent_token,
             again,
             tried,
         } = self;
-        let why = lacking(&mut response, wanted, &handle);
+        let why = lacking(&mut response, wanted, &sent_token);
         // No scope is asked for because of what another origin said.
-        let replay = replayable::<S, Req>(again, &handle);
+        let replay = replayable::<S, Req>(again, &sent_token);
         let is_elsewhere = |request: &Req| is_from_elsewhere(&target(request), &response);
         let (inner, request) = match replay {
             Ok((_, request)) if is_elsewhere(&request) => {
-                return ControlFlow::Break(noted(response, NotReplayed::Elsewhere, &handle));
+                return ControlFlow::Break(with_reason(
+                    response,
+                    NotReplayed::Elsewhere,
+                    &sent_token,
+                ));
             }
-            Ok(replay) if !tried.renewed && handle.cache.challenged(handle.token(), challenges) => {
+            Ok(replay)
+                if !tried.renewed
+                    && sent_token.cache.challenged(sent_token.token(), challenges) =>
+            {
                 replay
             }
-            _ => return ControlFlow::Break(noted(response, why, &handle)),
+            _ => return ControlFlow::Break(with_reason(response, why, &sent_token)),
         };
-        let newer = match handle.cache.servable() {
-            Some(newer) if !Arc::ptr_eq(&newer, handle.cached()) => Some(newer),
+        let newer = match sent_token.cache.servable() {
+            Some(newer) if !Arc::ptr_eq(&newer, sent_token.cached()) => Some(newer),
             _ => None,
         };
-        let acquire = handle.cache.refresh_now();
+        let acquire = sent_token.cache.refresh_now();
         let refused = Box::new(Refused {
             inner,
             request,
             response,
-            handle,
+            sent_token,
             tried,
         });
         match newer {
             // As with any other refusal: it names the token that it is about.
             Some(newer) => refused.renewed(Ok(newer)),
-            None => ControlFlow::Continue(State::Renewing {
+            None => ControlFlow::Continue(RequestState::Renewing {
                 acquire,
                 refused: Some(refused),
             }),
@@ -253,12 +270,12 @@ where
 /// The request again, or why there is none.
 fn replayable<S, Req>(
     again: Option<(S, Req::Copy)>,
-    handle: &Handle,
+    sent_token: &SentToken,
 ) -> Result<(S, Req), NotReplayed>
 where
     Req: AuthRequest,
 {
-    if !handle.retry {
+    if !sent_token.retry {
         return Err(NotReplayed::Off);
     }
     let replay = again.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
@@ -274,9 +291,9 @@ pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
 fn lacking(
     response: &mut impl AuthResponse,
     wanted: StepUpChallenge,
-    handle: &Handle,
+    sent_token: &SentToken,
 ) -> NotReplayed {
-    accepted(handle);
+    accepted(sent_token);
     let why = NotReplayed::lacking(&wanted);
     response.extensions_mut().insert(wanted);
     why
@@ -293,10 +310,10 @@ where
         match cached {
             Err(error) => self.give_up(NotReplayed::Fetch(error)),
             // The one that this request was refused with, whatever became of it since.
-            Ok(cached) if cached.token().is_same_credential(self.handle.token()) => {
+            Ok(cached) if cached.token().is_same_credential(self.sent_token.token()) => {
                 self.give_up(NotReplayed::SameToken)
             }
-            Ok(cached) => ControlFlow::Continue(State::ReadyingAgain {
+            Ok(cached) => ControlFlow::Continue(RequestState::ReadyingAgain {
                 refused: Some(self),
                 cached,
             }),
@@ -314,91 +331,96 @@ where
         if let Err(error) = ready {
             return self.give_up(NotReplayed::NotReady(Arc::from(error.into())));
         }
-        if cached.has_expired(self.handle.cache.now()) {
-            return match self.handle.cache.lookup() {
+        if cached.has_expired(self.sent_token.cache.now()) {
+            return match self.sent_token.cache.lookup() {
                 Lookup::Now(newer) => self.renewed(Ok(newer)),
                 Lookup::Never(error) => self.renewed(Err(error)),
                 Lookup::Later(acquire) => {
                     release(&mut self.inner);
                     let refused = Some(self);
-                    ControlFlow::Continue(State::Renewing { acquire, refused })
+                    ControlFlow::Continue(RequestState::Renewing { acquire, refused })
                 }
             };
         }
-        let handle = Handle::Shared(Arc::clone(self.handle.policy()), cached);
-        let prepared = handle.stamp_again(&mut self.request);
-        if let Prepared::Never(error) = prepared {
+        let sent_token = SentToken::Shared(Arc::clone(self.sent_token.settings()), cached);
+        let attached = sent_token.attach_again(&mut self.request);
+        if let Attached::Rejected(error) = attached {
             return self.give_up(NotReplayed::Fetch(error));
         }
         let Self {
             mut inner,
             request,
             response,
-            handle: _,
+            sent_token: _,
             tried,
         } = *self;
         // The refusal goes first: it may hold the connection that the replay needs.
         drop(response);
-        handle.cache.telemetry().replayed();
+        sent_token.cache.telemetry().replayed();
         let response = inner.call(request);
-        ControlFlow::Continue(match prepared {
-            Prepared::Made(made) => State::made(response, *made, handle, &inner, tried),
-            _ => State::Resending { response, handle },
+        ControlFlow::Continue(match attached {
+            Attached::PerRequest(made) => {
+                RequestState::per_request(response, *made, sent_token, &inner, tried)
+            }
+            _ => RequestState::Resending {
+                response,
+                sent_token,
+            },
         })
     }
 
     fn give_up(self, why: NotReplayed) -> Step<S, Req> {
-        ControlFlow::Break(noted(self.response, why, &self.handle))
+        ControlFlow::Break(with_reason(self.response, why, &self.sent_token))
     }
 }
 
 /// The second answer is the caller's, whatever it is; a second refusal rejects the second token.
-pub(super) fn answered_again<R>(mut response: R, handle: &Handle) -> R
+pub(super) fn answered_again<R>(mut response: R, sent_token: &SentToken) -> R
 where
     R: AuthResponse,
 {
-    let is_refusal = handle.judge.refuses(&response);
+    let is_refusal = sent_token.refusal_rules.is_refusal(&response);
     if !is_refusal && !is_forbidden(&response) {
-        settle(&response, handle);
+        record_acceptance(&response, sent_token);
         return response;
     }
     let challenges = Challenge::parse(response.headers());
     if let Some(wanted) = StepUpChallenge::of(&challenges) {
-        let why = lacking(&mut response, wanted, handle);
-        return noted(response, why, handle);
+        let why = lacking(&mut response, wanted, sent_token);
+        return with_reason(response, why, sent_token);
     }
     if !is_refusal {
         return response;
     }
-    if let Some(why) = handle.judge.stands(&response) {
-        return noted(response, why, handle);
+    if let Some(why) = sent_token.refusal_rules.no_replay_reason(&response) {
+        return with_reason(response, why, sent_token);
     }
-    handle.cache.refuse(handle.token());
-    noted(response, NotReplayed::Again, handle)
+    sent_token.cache.refuse(sent_token.token());
+    with_reason(response, NotReplayed::Again, sent_token)
 }
 
 /// A token that is accepted for the first time is known to be of use from then on.
 #[inline]
-pub(super) fn settle(response: &impl AuthResponse, handle: &Handle) {
-    if !handle.cached().is_accepted() && Judge::accepts(response) {
-        accepted(handle);
+pub(super) fn record_acceptance(response: &impl AuthResponse, sent_token: &SentToken) {
+    if !sent_token.cached().is_accepted() && RefusalRules::accepts(response) {
+        accepted(sent_token);
     }
 }
 
 #[cold]
-fn accepted(handle: &Handle) {
-    handle.cache.accept(handle.token());
+fn accepted(sent_token: &SentToken) {
+    sent_token.cache.accept(sent_token.token());
     // By this request's own account too: it may not be the one in use any more. Afterwards: to the
     // cache it would be no news otherwise.
-    handle.cached().accept();
+    sent_token.cached().accept();
 }
 
 /// The refusal as the server sent it, with the reason why it stands.
-fn noted<R>(mut response: R, why: NotReplayed, handle: &Handle) -> R
+fn with_reason<R>(mut response: R, why: NotReplayed, sent_token: &SentToken) -> R
 where
     R: AuthResponse,
 {
-    handle.cache.telemetry().not_replayed(why.as_str());
+    sent_token.cache.telemetry().not_replayed(why.as_str());
     response.extensions_mut().insert(why);
     response
 }

@@ -16,7 +16,7 @@ use crate::http_client::exchange::PROOF;
 use crate::layer::settings::too_many;
 use crate::origin;
 use crate::token::issued_token::{Place, Token, prepare};
-use crate::token::per_request::{Lesson, Present, Presented, Target};
+use crate::token::per_request::{Applied, Feedback, PerRequestCredential, RequestHead};
 
 /// Names a nonce that a server wants in the next proof (§8).
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
@@ -70,7 +70,7 @@ impl Dpop {
 
     /// Keeps the nonce that an endpoint answered with. Whether it had one.
     pub(crate) fn learn_from(&self, endpoint: &Uri, headers: &HeaderMap) -> bool {
-        self.nonces.learn(&origin::of(endpoint), headers)
+        self.nonces.observe(&origin::of(endpoint), headers)
     }
 
     /// The token that was issued for this key.
@@ -81,7 +81,7 @@ impl Dpop {
             value,
             dpop: self.clone(),
         };
-        Ok(Token::made(
+        Ok(Token::per_request(
             Place::Header(AUTHORIZATION),
             secret,
             Arc::new(bound),
@@ -96,8 +96,13 @@ struct Bound {
     dpop: Dpop,
 }
 
-impl Present for Bound {
-    fn put(&self, target: &Target, headers: &mut HeaderMap, _: bool) -> Result<Presented, Error> {
+impl PerRequestCredential for Bound {
+    fn apply(
+        &self,
+        target: &RequestHead,
+        headers: &mut HeaderMap,
+        _: bool,
+    ) -> Result<Applied, Error> {
         let Some(origin) = &target.origin else {
             let message = "a DPoP proof names the whole address of a request, and this one has only \
                            a path; give the client its origin (`with_origin`, for tonic)";
@@ -113,15 +118,15 @@ impl Present for Bound {
         for (name, value) in [(AUTHORIZATION, self.value.clone()), (PROOF, proof)] {
             headers.try_insert(name, value).map_err(too_many)?;
         }
-        Ok(Presented::Done)
+        Ok(Applied::Done)
     }
 
-    fn learn(&self, target: &Target, status: StatusCode, headers: &HeaderMap) -> Lesson {
+    fn observe(&self, target: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
         let Some(origin) = &target.origin else {
-            return Lesson::Nothing;
+            return Feedback::Nothing;
         };
         // Also from a success: the next nonce may come with it (§8.2).
-        let has_nonce = self.dpop.nonces.learn(origin, headers);
+        let has_nonce = self.dpop.nonces.observe(origin, headers);
         let wants_nonce = |challenge: &Challenge| {
             challenge.is_scheme("DPoP") && challenge.error() == Some(USE_NONCE)
         };
@@ -129,9 +134,9 @@ impl Present for Bound {
             && status == StatusCode::UNAUTHORIZED
             && Challenge::parse(headers).iter().any(wants_nonce)
         {
-            return Lesson::Again;
+            return Feedback::OnceMore;
         }
-        Lesson::Nothing
+        Feedback::Nothing
     }
 
     #[cfg(feature = "fleet")]
@@ -146,7 +151,7 @@ impl Nonces {
         of.get(origin).cloned()
     }
 
-    fn learn(&self, origin: &str, headers: &HeaderMap) -> bool {
+    fn observe(&self, origin: &str, headers: &HeaderMap) -> bool {
         let mut sent = headers.get_all(NONCE).iter();
         // Of two it can't be told which is meant (§8.1 has one).
         let (Some(nonce), None) = (sent.next(), sent.next()) else {

@@ -12,7 +12,7 @@ use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::redact::Redactor;
 use crate::http_client::response_fields::{self, Member};
 use crate::http_client::token_response::{Answer, seconds};
-use crate::sanitize::clean;
+use crate::sanitize::sanitize_unbounded;
 
 /// What is waited between two polls if the server doesn't say it (RFC 8628 §3.2).
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -105,7 +105,7 @@ impl DevicePrompt {
     fn of(members: Members, asked: Instant) -> Result<Self, &'static str> {
         let device_code = text(members.device_code).ok_or("has no `device_code`")?;
         let user_code = text(members.user_code).ok_or("has no `user_code`")?;
-        if clean(user_code.expose_secret()) != user_code.expose_secret() {
+        if sanitize_unbounded(user_code.expose_secret()) != user_code.expose_secret() {
             return Err("has a `user_code` with characters that can't be shown");
         }
         let uri = text(members.verification_uri).or(text(members.verification_url));

@@ -15,7 +15,7 @@ use crate::http_client::transport::DynTransport;
 use crate::layer::allowed_origins::Origin;
 use crate::oauth2::discovery::document::{Document, question};
 use crate::oauth2::scope;
-use crate::sanitize::quote;
+use crate::sanitize::sanitize;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
@@ -110,7 +110,7 @@ impl Resource {
             "the challenge of the protected resource `{}` has its metadata at `{}`, which is another \
              origin and isn't asked",
             self.without_query(),
-            quote(uri.authority().map_or("", |authority| authority.as_str()))
+            sanitize(uri.authority().map_or("", |authority| authority.as_str()))
         );
         Err(Error::new(Kind::Config, message))
     }
