@@ -12,7 +12,6 @@ use moka::sync::Cache;
 use tokio::runtime::Handle;
 
 use super::evicted::{EvictedCache, EvictedCaches};
-use super::service::{ByExtension, TenantsLayer};
 use crate::cache::status::Status;
 use crate::cache::token_cache::TokenCache;
 use crate::error::Error;
@@ -175,23 +174,6 @@ where
             idle: IDLE,
             closes: false,
         }
-    }
-
-    /// A layer that takes the key from the request's [extensions](http::Extensions). `reqwest::Request`
-    /// shows none: for that there is [`by`](Self::by).
-    ///
-    /// A request without a key is an error, and nothing is sent.
-    pub fn by_extension(&self) -> TenantsLayer<K, ByExtension<K>> {
-        TenantsLayer::new(self.clone(), ByExtension::new())
-    }
-
-    /// A layer that asks a closure for the key. Where that says `None`, the request is an error, and
-    /// nothing is sent.
-    pub fn by<Req, F>(&self, key: F) -> TenantsLayer<K, F>
-    where
-        F: Fn(&Req) -> Option<K>,
-    {
-        TenantsLayer::new(self.clone(), key)
     }
 
     /// The layer of one tenant, made if need be; for websockets and SDKs its

@@ -42,7 +42,7 @@ pub struct ByExtension<K> {
 }
 
 impl<K> ByExtension<K> {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self { key: PhantomData }
     }
 }
@@ -68,9 +68,31 @@ pub struct TenantsLayer<K, By> {
 }
 
 impl<K, By> TenantsLayer<K, By> {
-    pub(super) fn new(tenants: Tenants<K>, by: By) -> Self {
+    fn new(tenants: Tenants<K>, by: By) -> Self {
         let by = Arc::new(by);
         Self { tenants, by }
+    }
+}
+
+impl<K> Tenants<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// A layer that takes the key from the request's [extensions](http::Extensions). `reqwest::Request`
+    /// shows none: for that there is [`by`](Self::by).
+    ///
+    /// A request without a key is an error, and nothing is sent.
+    pub fn by_extension(&self) -> TenantsLayer<K, ByExtension<K>> {
+        TenantsLayer::new(self.clone(), ByExtension::new())
+    }
+
+    /// A layer that asks a closure for the key. Where that says `None`, the request is an error, and
+    /// nothing is sent.
+    pub fn by<Req, F>(&self, key: F) -> TenantsLayer<K, F>
+    where
+        F: Fn(&Req) -> Option<K>,
+    {
+        TenantsLayer::new(self.clone(), key)
     }
 }
 
