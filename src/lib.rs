@@ -91,12 +91,13 @@ mod sync;
 
 mod backoff;
 mod clock;
-mod origin;
 mod sanitize;
 
 mod quota;
 
 mod error;
+
+mod origin;
 
 mod challenge;
 mod token;
@@ -148,7 +149,6 @@ pub use fleet::store::redis::RedisStore;
 pub use fleet::store::redis_connection::RedisConnection;
 #[cfg(feature = "fleet")]
 pub use fleet::store::token_store::{Lease, TokenStore};
-pub use layer::allowed_origins::Origin;
 pub use layer::auth_layer::AuthLayer;
 #[cfg(feature = "reqwest")]
 pub use layer::auth_request::ReqwestCopy;
@@ -159,6 +159,7 @@ pub use layer::refusal::NotReplayed;
 #[cfg(feature = "reqwest-middleware")]
 pub use layer::reqwest_middleware::AuthMiddleware;
 pub use layer::service::Auth;
+pub use origin::Origin;
 pub use quota::Quota;
 pub use source::api_key::{ApiKey, ApiKeyRotation};
 pub use source::secret_source::SecretSource;
@@ -169,7 +170,8 @@ pub use source::token_source::{Reason, TokenSource};
 pub use tenants::registry::{Tenants, TenantsBuilder};
 #[cfg(feature = "tenants")]
 pub use tenants::service::{ByExtension, TenantKey, TenantsAuth, TenantsLayer};
-pub use token::issued_token::{Place, Token};
+pub use token::issued_token::Token;
+pub use token::place::Place;
 
 /// The README's examples are compiled with the documentation's.
 #[cfg(all(doctest, feature = "reqwest", feature = "tenants"))]

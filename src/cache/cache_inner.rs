@@ -15,7 +15,7 @@ use super::status::Status;
 use super::telemetry::Telemetry;
 use crate::clock::{Clock, Moment};
 use crate::source::token_source::DynTokenSource;
-use crate::token::issued_token::Place;
+use crate::token::place::Place;
 
 pub(crate) struct CacheInner {
     pub(crate) source: Box<dyn DynTokenSource>,

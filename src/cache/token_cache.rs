@@ -26,7 +26,8 @@ use crate::error::Error;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
-use crate::token::issued_token::{Place, Token};
+use crate::token::issued_token::Token;
+use crate::token::place::Place;
 
 /// One token, fetched once for everyone who needs it.
 ///

@@ -1,34 +1,9 @@
 //! Where a credential may go: over `https`, to loopback, or to an origin that the user named.
 
-use std::fmt;
-use std::str::FromStr;
-
-use http::Uri;
-use http::uri::Authority;
-
 use super::auth_request::{AuthRequest, AuthResponse};
 use super::redirects::{OriginMark, Redirects};
 use crate::error::{Error, Kind};
-use crate::origin::{default_port, is_secure};
-
-/// An origin (RFC 6454 §4): scheme, host and port.
-///
-/// # Example
-///
-/// ```
-/// use tower_auth::Origin;
-///
-/// let origin: Origin = "https://API.example.com".parse()?;
-/// assert_eq!(origin.to_string(), "https://api.example.com:443");
-/// assert!("api.example.com".parse::<Origin>().is_err());
-/// # Ok::<(), tower_auth::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    scheme: String,
-    host: String,
-    port: u16,
-}
+use crate::origin::{Origin, is_secure};
 
 impl Origin {
     /// Where a request goes; `None` if it doesn't say, as when its URI is only a path.
@@ -38,69 +13,14 @@ impl Origin {
     where
         Req: AuthRequest,
     {
-        let (scheme, host) = (request.scheme()?, request.host()?);
-        Some(Self {
-            scheme: scheme.to_ascii_lowercase(),
-            host: host.to_ascii_lowercase(),
-            port: request.port().or_else(|| default_port(scheme))?,
-        })
-    }
-
-    /// As a [`Target`](crate::token::per_request::Target) has it.
-    #[cfg(feature = "cookies")]
-    pub(crate) fn as_text(&self) -> String {
-        crate::origin::text(&self.scheme, &self.host, Some(self.port))
+        Self::new(request.scheme()?, request.host()?, request.port())
     }
 
     fn is_of(&self, request: &impl AuthRequest) -> bool {
         let (Some(scheme), Some(host)) = (request.scheme(), request.host()) else {
             return false;
         };
-        self.scheme.eq_ignore_ascii_case(scheme)
-            && self.host.eq_ignore_ascii_case(host)
-            && request.port().or_else(|| default_port(scheme)) == Some(self.port)
-    }
-}
-
-impl FromStr for Origin {
-    type Err = Error;
-
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) unless the text is `scheme://host[:port]`.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = || {
-            let message = "an origin is written `scheme://host[:port]`, such as \
-                           `https://api.example.com`, with no path or user name";
-            Error::new(Kind::Config, message)
-        };
-        let uri: Uri = text.parse().map_err(|_| wrong())?;
-        let scheme = uri.scheme_str().ok_or_else(wrong)?.to_ascii_lowercase();
-        let host = uri
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(wrong)?;
-        if uri.path() != "/" || uri.query().is_some() {
-            return Err(wrong());
-        }
-        // No user name in front of the host, and behind it nothing but a port that is one.
-        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
-        let port = match authority.strip_prefix(host).ok_or_else(wrong)? {
-            "" => default_port(&scheme),
-            port => port.strip_prefix(':').and_then(|port| port.parse().ok()),
-        };
-        let port = port.ok_or_else(wrong)?;
-        Ok(Self {
-            host: host.to_ascii_lowercase(),
-            scheme,
-            port,
-        })
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+        self.is_at(scheme, host, request.port())
     }
 }
 

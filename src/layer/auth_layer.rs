@@ -6,12 +6,13 @@ use http::StatusCode;
 use http::header::HeaderMap;
 use tower_layer::Layer;
 
-use super::allowed_origins::{AllowedOrigins, Origin};
+use super::allowed_origins::AllowedOrigins;
 use super::refusal::RefusalRules;
 use super::service::Auth;
 use super::settings::LayerSettings;
 use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
+use crate::origin::Origin;
 use crate::source::token_source::TokenSource;
 
 /// Authenticates the requests of any HTTP client: attaches the token, keeps it fresh, and sends a

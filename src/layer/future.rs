@@ -28,7 +28,7 @@ use super::settings::{Attached, LayerSettings};
 use crate::cache::acquire::{Acquire, Lookup};
 use crate::cache::expiry::CachedToken;
 use crate::error::{BoxError, Error};
-use crate::token::per_request::RequestHead;
+use crate::token::request_head::RequestHead;
 
 pin_project! {
     /// The future of a response: what [`Auth`](crate::Auth) returns.

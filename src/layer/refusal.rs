@@ -11,7 +11,7 @@ use super::auth_request::{AuthRequest, AuthResponse};
 use crate::challenge::step_up::StepUpChallenge;
 use crate::error::Error;
 use crate::origin;
-use crate::token::per_request::RequestHead;
+use crate::token::request_head::RequestHead;
 
 /// Why a refused request wasn't sent again. The layer leaves it in the extensions of the
 /// refusal, which the caller gets as the server sent it.
@@ -167,13 +167,13 @@ impl RefusalRules {
 
 /// Where a request goes.
 pub(crate) fn target(request: &impl AuthRequest) -> RequestHead {
-    let (scheme, host) = (request.scheme(), request.host());
-    let origin = scheme.zip(host);
-    RequestHead {
-        method: request.method().clone(),
-        origin: origin.map(|(scheme, host)| origin::text(scheme, host, request.port())),
-        path: request.path().to_owned(),
-    }
+    RequestHead::new(
+        request.method(),
+        request.scheme(),
+        request.host(),
+        request.port(),
+        request.path(),
+    )
 }
 
 /// Whether the response is of another origin than the request went to.
@@ -181,7 +181,7 @@ pub(crate) fn is_from_elsewhere(target: &RequestHead, response: &impl AuthRespon
     let Some((scheme, host, port)) = response.answered_by() else {
         return false;
     };
-    target.origin != Some(origin::text(scheme, host, port))
+    target.origin != Some(origin::serialize(scheme, host, port))
 }
 
 /// A gRPC response without a message carries its status where the headers are ("Trailers-Only"

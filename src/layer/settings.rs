@@ -1,14 +1,15 @@
 //! What the layer was told: one value, shared by all services it makes.
 
-use http::header::MaxSizeReached;
-
 use super::allowed_origins::AllowedOrigins;
 use super::auth_request::AuthRequest;
 use super::refusal::{RefusalRules, target};
 use crate::cache::token_cache::TokenCache;
 use crate::error::{Error, Kind};
-use crate::token::issued_token::{Credential, Place};
-use crate::token::per_request::{Applied, PerRequestCredential, RequestHead};
+use crate::token::header_value::too_many;
+use crate::token::issued_token::Credential;
+use crate::token::per_request::{Applied, PerRequestCredential};
+use crate::token::place::Place;
+use crate::token::request_head::RequestHead;
 
 #[derive(Clone, Debug)]
 pub(crate) struct LayerSettings {
@@ -124,10 +125,4 @@ pub(crate) enum Attached<C> {
     PerRequest(Box<(Option<C>, RequestHead)>),
     /// It must not be sent.
     Rejected(Error),
-}
-
-#[cold]
-pub(crate) fn too_many(error: MaxSizeReached) -> Error {
-    let message = "the request has so many headers that no credential fits among them";
-    Error::new(Kind::Config, message).with_source(error)
 }

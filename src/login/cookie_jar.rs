@@ -16,10 +16,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
-use crate::layer::settings::too_many;
 use crate::origin;
-use crate::token::issued_token::sensitive;
-use crate::token::per_request::{Applied, Feedback, PerRequestCredential, RequestHead};
+use crate::token::header_value::{sensitive, too_many};
+use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
+use crate::token::request_head::RequestHead;
 
 /// What RFC 6265 §6.1 asks of every client at least, and what no server may exceed here: the bytes
 /// of a cookie with its attributes, and the cookies of a host.
@@ -352,12 +352,12 @@ mod tests {
             path: String::from("/"),
         };
         let mut headers = HeaderMap::new();
-        jar.put(&target, &mut headers, false).unwrap();
+        jar.apply(&target, &mut headers, false).unwrap();
         assert_eq!(headers[COOKIE], "kept=3; sid=1");
 
         let set = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_static("new=4"))]);
-        let lesson = jar.learn(&target, StatusCode::OK, &set);
-        assert_eq!(lesson, Feedback::Nothing);
+        let feedback = jar.observe(&target, StatusCode::OK, &set);
+        assert_eq!(feedback, Feedback::Nothing);
         assert_eq!(jar.lock().iter_any().count(), 3);
     }
 }

@@ -17,13 +17,13 @@ use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{Exchange, Question};
 use crate::http_client::redact::Redactor;
 use crate::http_client::transport::{DynTransport, Transport};
-use crate::layer::allowed_origins::Origin;
-use crate::layer::refusal::target;
 use crate::oauth2::discovery::issuer::Role;
-use crate::origin;
+use crate::origin::{self, Origin};
 use crate::source::secret_source::SecretSource;
 use crate::source::token_source::{Reason, TokenSource};
-use crate::token::issued_token::{Credential, Place, Token};
+use crate::token::issued_token::{Credential, Token};
+use crate::token::place::Place;
+use crate::token::request_head::RequestHead;
 
 /// Gets session cookies from an API's own login: a POST of `{"email": …, "password": …}` is answered
 /// with `Set-Cookie`, and each request has the `Cookie` that RFC 6265 says, beside the caller's own
@@ -126,7 +126,7 @@ impl Session {
     }
 
     fn build(login: Exchange, user: String, password: SecretSource) -> Result<Self, Error> {
-        let origin = login.url.address().map(origin::of);
+        let origin = login.url.address().map(origin::serialize_uri);
         Ok(Self {
             credentials: Credentials::new(user, password)?,
             origins: origin.into_iter().collect(),
@@ -159,7 +159,7 @@ impl Session {
     /// [`is_config`](Error::is_config) unless it is `scheme://host[:port]`.
     pub fn origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
         let origin: Origin = origin.as_ref().parse()?;
-        self.origins.push(origin.as_text());
+        self.origins.push(origin.serialize());
         Ok(self)
     }
 
@@ -226,7 +226,7 @@ impl Session {
     async fn log_in(&self) -> Result<Token, Error> {
         let (question, redactor) = self.credentials.question().await?;
         let request = self.login.request(question).await?;
-        let login = target(&request);
+        let login = RequestHead::of(&request);
         let answer = self.login.send(request).await?;
         answer.done(redactor, "the login was refused")?;
         let origins = Arc::from(self.origins.as_slice());
@@ -248,7 +248,7 @@ impl Session {
         let nothing = Value::Object(Map::new()).to_string();
         let nothing = Question::json(Zeroizing::new(nothing.into_bytes()));
         let mut request = at.request(nothing).await?;
-        by.apply(&target(&request), request.headers_mut(), true)?;
+        by.apply(&RequestHead::of(&request), request.headers_mut(), true)?;
         let redactor = hiding_cookies(request.headers());
         let answer = at.send(request).await?;
         if answer.status == StatusCode::UNAUTHORIZED {

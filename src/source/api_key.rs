@@ -10,7 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::secret_source::SecretSource;
 use super::token_source::{Reason, TokenSource};
 use crate::error::{Error, Kind};
-use crate::token::issued_token::{Place, Token};
+use crate::token::issued_token::Token;
+use crate::token::place::Place;
 
 /// An API key: in a header, or in the query.
 ///

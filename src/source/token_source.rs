@@ -17,7 +17,8 @@ use crate::error::Error;
 use crate::error::Kind;
 #[cfg(feature = "fleet")]
 use crate::sanitize::sanitize;
-use crate::token::issued_token::{Place, Token};
+use crate::token::issued_token::Token;
+use crate::token::place::Place;
 
 /// Asks for a new token.
 ///

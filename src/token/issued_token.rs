@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::header_value::{prepare, sensitive};
 use super::per_request::PerRequestCredential;
+use super::place::Place;
 use crate::error::{Error, Kind};
 use crate::quota::{self, Quota};
 
@@ -49,28 +50,6 @@ struct IssuedToken {
     expiry: Expiry,
     scope: Option<Arc<str>>,
     quotas: Arc<[Quota]>,
-}
-
-/// Where in a request a credential goes.
-///
-/// # Example
-///
-/// ```
-/// use tower_auth::{ApiKey, Place, TokenSource};
-///
-/// let key = ApiKey::new("secret").query("api_key")?;
-/// assert_eq!(key.place(), Place::Query("api_key".into()));
-/// # Ok::<(), tower_auth::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Place {
-    /// A header field, such as `Authorization`.
-    Header(HeaderName),
-    /// A parameter of the query, such as `api_key`: its name.
-    Query(Arc<str>),
-    /// The `Cookie` header, beside the caller's own cookies.
-    Cookie,
 }
 
 /// The credential as it goes there.
@@ -354,39 +333,6 @@ impl Wire {
             _ => false,
         }
     }
-}
-
-/// The header's value: `scheme`, and the secret behind it.
-pub(crate) fn prepare(
-    header: &HeaderName,
-    scheme: &str,
-    secret: &SecretString,
-) -> Result<HeaderValue, Error> {
-    let secret = secret.expose_secret();
-    // Leading and trailing white space would be stripped on the way (RFC 9110 §5.5), and
-    // another credential would arrive than the one issued.
-    if secret.is_empty() || secret.trim() != secret {
-        return Err(illegal(header));
-    }
-    let mut wire = Zeroizing::new(Vec::with_capacity(scheme.len() + secret.len()));
-    wire.extend_from_slice(scheme.as_bytes());
-    wire.extend_from_slice(secret.as_bytes());
-    sensitive(wire).ok_or_else(|| illegal(header))
-}
-
-/// A sensitive header value over bytes that are zeroized when its last clone goes.
-pub(crate) fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-fn illegal(header: &HeaderName) -> Error {
-    let message = format!(
-        "the token is empty or holds bytes that are illegal in the `{header}` header; \
-         check what the token source returns"
-    );
-    Error::new(Kind::IllegalToken, message)
 }
 
 fn next_generation() -> u64 {

@@ -1,4 +1,10 @@
-//! An issued credential: how it goes on a request, and what is known of its end.
+//! Issued credentials: where and how each goes on a request, and when it expires.
+
+pub(crate) mod place;
+
+pub(crate) mod header_value;
+
+pub(crate) mod request_head;
 
 pub(crate) mod per_request;
 

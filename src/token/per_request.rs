@@ -1,8 +1,9 @@
 //! Credentials that no fixed header will do for: made for each request, and taught by its answer.
 
+use http::StatusCode;
 use http::header::HeaderMap;
-use http::{Method, StatusCode};
 
+use super::request_head::RequestHead;
 use crate::error::Error;
 
 /// How such a credential goes on requests.
@@ -55,14 +56,4 @@ pub(crate) enum Feedback {
     OnceMore,
     /// The server has ended it.
     TokenEnded,
-}
-
-/// Where a request goes, as far as a credential may depend on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequestHead {
-    pub(crate) method: Method,
-    /// `scheme://host`, in lower case, with the port if it isn't the scheme's own. `None` of a
-    /// request whose address is only a path: the client below decides where it goes.
-    pub(crate) origin: Option<String>,
-    pub(crate) path: String,
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::params::Params;
 use crate::error::{Error, Kind};
 use crate::source::secret_source::SecretSource;
-use crate::token::issued_token::sensitive;
+use crate::token::header_value::sensitive;
 
 /// Who the client is, and where in the request it says so.
 #[derive(Clone)]

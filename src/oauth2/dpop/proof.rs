@@ -13,10 +13,12 @@ use super::dpop_key::{DpopKey, Occasion, hash};
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
 use crate::http_client::exchange::PROOF;
-use crate::layer::settings::too_many;
 use crate::origin;
-use crate::token::issued_token::{Place, Token, prepare};
-use crate::token::per_request::{Applied, Feedback, PerRequestCredential, RequestHead};
+use crate::token::header_value::{prepare, too_many};
+use crate::token::issued_token::Token;
+use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
+use crate::token::place::Place;
+use crate::token::request_head::RequestHead;
 
 /// Names a nonce that a server wants in the next proof (§8).
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
@@ -58,7 +60,7 @@ impl Dpop {
 
     /// The proof of a token request.
     pub(crate) fn prove_to(&self, endpoint: &Uri) -> Result<HeaderValue, Error> {
-        let origin = origin::of(endpoint);
+        let origin = origin::serialize_uri(endpoint);
         let nonce = self.nonces.get(&origin);
         self.key.prove(&Occasion {
             method: &Method::POST,
@@ -70,7 +72,8 @@ impl Dpop {
 
     /// Keeps the nonce that an endpoint answered with. Whether it had one.
     pub(crate) fn learn_from(&self, endpoint: &Uri, headers: &HeaderMap) -> bool {
-        self.nonces.observe(&origin::of(endpoint), headers)
+        self.nonces
+            .observe(&origin::serialize_uri(endpoint), headers)
     }
 
     /// The token that was issued for this key.

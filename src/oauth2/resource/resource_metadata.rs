@@ -12,9 +12,9 @@ use crate::error::{BoxError, Error, Kind, Reply};
 use crate::http_client::endpoint_url;
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
-use crate::layer::allowed_origins::Origin;
 use crate::oauth2::discovery::document::{Document, question};
 use crate::oauth2::scope;
+use crate::origin::Origin;
 use crate::sanitize::sanitize;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -102,8 +102,8 @@ impl Resource {
     /// anybody's metadata taken for the resource's.
     fn own(&self, place: &str) -> Result<Uri, Error> {
         let uri = endpoint_url::secure("the `resource_metadata` of a challenge", place)?;
-        let own = origin(&self.uri);
-        if own.is_some() && own == origin(&uri) {
+        let own = Origin::of_uri(&self.uri);
+        if own.is_some() && own == Origin::of_uri(&uri) {
             return Ok(uri);
         }
         let message = format!(
@@ -248,10 +248,6 @@ fn base(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or_default();
     let host = uri.authority().map_or("", |authority| authority.as_str());
     format!("{scheme}://{host}")
-}
-
-fn origin(uri: &Uri) -> Option<Origin> {
-    base(uri).parse().ok()
 }
 
 fn unreachable(error: BoxError) -> Error {
