@@ -150,12 +150,13 @@ pub use fleet::store::redis_connection::RedisConnection;
 #[cfg(feature = "fleet")]
 pub use fleet::store::token_store::{Lease, TokenStore};
 pub use layer::auth_layer::AuthLayer;
-#[cfg(feature = "reqwest")]
-pub use layer::auth_request::ReqwestCopy;
-pub use layer::auth_request::{AuthRequest, AuthResponse, RequestCopy};
+pub use layer::auth_request::{AuthRequest, RequestCopy};
+pub use layer::auth_response::AuthResponse;
 pub use layer::body::replay::Replay;
 pub use layer::future::ResponseFuture;
-pub use layer::refusal::NotReplayed;
+pub use layer::not_replayed::NotReplayed;
+#[cfg(feature = "reqwest")]
+pub use layer::reqwest_adapter::ReqwestCopy;
 #[cfg(feature = "reqwest-middleware")]
 pub use layer::reqwest_middleware::AuthMiddleware;
 pub use layer::service::Auth;

@@ -1,6 +1,7 @@
 //! Where a credential may go: over `https`, to loopback, or to an origin that the user named.
 
-use super::auth_request::{AuthRequest, AuthResponse};
+use super::auth_request::AuthRequest;
+use super::auth_response::AuthResponse;
 use super::redirects::{OriginMark, Redirects};
 use crate::error::{Error, Kind};
 use crate::origin::{Origin, is_secure};

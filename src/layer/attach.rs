@@ -1,146 +1,100 @@
-//! The credential as one clone of the service keeps it.
-//!
-//! A reference count that two threads share bounces between their cores: cloning a shared
-//! `HeaderValue` costs three times what a private one does. So each clone of the service makes
-//! itself a copy of the header, and compares one number to know whether it is still the token in
-//! use. It is made when a clone is used for the *second* time: clients that clone the service for
-//! every request use each clone once, and never pay for a copy.
+//! Attaching a credential to a request.
 
-use std::ops::Deref;
-use std::sync::Arc;
+use super::auth_request::{AuthRequest, request_head};
+use super::settings::LayerSettings;
+use crate::error::Error;
+use crate::token::header_value::too_many;
+use crate::token::issued_token::Credential;
+use crate::token::per_request::{Applied, PerRequestCredential};
+use crate::token::place::Place;
+use crate::token::request_head::RequestHead;
 
-use http::header::HeaderValue;
-
-use super::auth_request::AuthRequest;
-use super::settings::{Attached, LayerSettings};
-use crate::cache::expiry::CachedToken;
-use crate::token::issued_token::{Credential, Token};
-
-/// What a service clone knows of the token in use.
-#[derive(Debug, Default)]
-pub(crate) enum LocalCredential {
-    /// Not used yet.
-    #[default]
-    Unused,
-    /// Used once.
-    Used,
-    /// Used again: a copy is worth its price.
-    Private(Arc<PrivateCopy>),
+/// What became of a request that was to have a credential.
+pub(crate) enum Attached<C> {
+    /// It has the caller's own.
+    CallersOwn,
+    /// It has ours, and can't be sent again.
+    NoReplay,
+    /// It has ours, and this is what it takes to send it again.
+    Replayable(C),
+    /// It has one that was made for it on its way there, and if it can be sent again, what it takes.
+    PerRequest(Box<(Option<C>, RequestHead)>),
+    /// It must not be sent.
+    Rejected(Error),
 }
 
-#[derive(Debug)]
-pub(crate) struct PrivateCopy {
-    /// Here so that a request in the air holds on to nothing that other clones hold on to.
-    settings: Arc<LayerSettings>,
-    cached: Arc<CachedToken>,
-    /// `None` of a token that doesn't go in a header.
-    value: Option<HeaderValue>,
-}
-
-/// What a request was stamped with, and by what policy: by way of whatever is cheapest to share.
-#[derive(Clone, Debug)]
-pub(crate) enum SentToken {
-    Shared(Arc<LayerSettings>, Arc<CachedToken>),
-    Private(Arc<PrivateCopy>),
-}
-
-impl LocalCredential {
-    /// The token in hand, if it can be served with nothing else to do; by the private copy if
-    /// that is of it. Takes no lock.
-    #[inline]
-    pub(crate) fn servable(&mut self, settings: &Arc<LayerSettings>) -> Option<SentToken> {
-        match self {
-            Self::Private(copy)
-                // Not by the generation: the same token may have been issued again, for less.
-                if settings.cache.is_current(&copy.cached)
-                    && copy.cached.is_servable_by(settings.cache.clock()) =>
-            {
-                Some(SentToken::Private(Arc::clone(copy)))
-            }
-            Self::Private(_) | Self::Used | Self::Unused => self.renew(settings),
-        }
-    }
-
-    fn renew(&mut self, settings: &Arc<LayerSettings>) -> Option<SentToken> {
-        let cached = settings.cache.servable()?;
-        let settings = Arc::clone(settings);
-        if let Self::Unused = self {
-            *self = Self::Used;
-            return Some(SentToken::Shared(settings, cached));
-        }
-        let value = cached.token().private_header_value();
-        let copy = Arc::new(PrivateCopy {
-            settings,
-            cached,
-            value,
-        });
-        *self = Self::Private(Arc::clone(&copy));
-        Some(SentToken::Private(copy))
-    }
-}
-
-impl PrivateCopy {
-    #[inline]
-    fn credential(&self) -> Credential<'_> {
-        self.cached.token().credential(self.value.as_ref())
-    }
-}
-
-impl SentToken {
-    /// Puts the credential on a request that is sent for the first time.
+impl LayerSettings {
+    /// Puts the credential on a request that may have it. With `keeps`, what it takes to send it again
+    /// is kept.
+    ///
+    /// Takes the request by reference: handed on by value, its 250 bytes are copied each time, and
+    /// that costs more than the header does.
     #[inline(always)]
-    pub(crate) fn attach<Req>(&self, request: &mut Req) -> Attached<Req::Copy>
+    pub(crate) fn attach_credential<Req>(
+        &self,
+        request: &mut Req,
+        place: &Place,
+        credential: Credential<'_>,
+        keeps: bool,
+    ) -> Attached<Req::Copy>
     where
         Req: AuthRequest,
     {
-        self.attach_credential(request, self.token().place(), self.credential(), self.retry)
+        match self.admits(request, place) {
+            Ok(true) => {}
+            Ok(false) => return Attached::CallersOwn,
+            Err(error) => return Attached::Rejected(error),
+        }
+        if let Credential::PerRequest(by) = credential {
+            return self.attach_per_request(request, by, keeps);
+        }
+        if !keeps {
+            return put(request, credential)
+                .map_or_else(Attached::Rejected, |()| Attached::NoReplay);
+        }
+        // Before the credential is on it: one header less to copy.
+        let copy = request.record(self.body_limit);
+        match put(request, credential) {
+            Err(error) => Attached::Rejected(error),
+            Ok(()) => copy.map_or(Attached::NoReplay, Attached::Replayable),
+        }
     }
 
-    /// The same when it is sent again: with one that is made for each request it may have to be sent
-    /// once more.
-    pub(crate) fn attach_again<Req>(&self, request: &mut Req) -> Attached<Req::Copy>
+    /// The same with a credential that is made for the request.
+    #[cold]
+    #[inline(never)]
+    fn attach_per_request<Req>(
+        &self,
+        request: &mut Req,
+        by: &dyn PerRequestCredential,
+        keeps: bool,
+    ) -> Attached<Req::Copy>
     where
         Req: AuthRequest,
     {
-        let credential = self.credential();
-        let keeps = matches!(credential, Credential::PerRequest(_));
-        self.attach_credential(request, self.token().place(), credential, keeps)
-    }
-
-    #[inline]
-    pub(crate) fn credential(&self) -> Credential<'_> {
-        match self {
-            Self::Shared(_, cached) => cached.token().credential(None),
-            Self::Private(copy) => copy.credential(),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn token(&self) -> &Token {
-        self.cached().token()
-    }
-
-    #[inline]
-    pub(crate) fn cached(&self) -> &Arc<CachedToken> {
-        match self {
-            Self::Shared(_, cached) => cached,
-            Self::Private(copy) => &copy.cached,
-        }
-    }
-
-    pub(crate) fn settings(&self) -> &Arc<LayerSettings> {
-        match self {
-            Self::Shared(settings, _) => settings,
-            Self::Private(copy) => &copy.settings,
+        let target = request_head(request);
+        let copy = if keeps {
+            request.record(self.body_limit)
+        } else {
+            None
+        };
+        match by.apply(&target, request.headers_mut(), self.replace_existing) {
+            Err(error) => Attached::Rejected(error),
+            Ok(Applied::CallersOwn) => Attached::CallersOwn,
+            Ok(Applied::Done) => Attached::PerRequest(Box::new((copy, target))),
         }
     }
 }
 
-impl Deref for SentToken {
-    type Target = LayerSettings;
-
-    #[inline]
-    fn deref(&self) -> &LayerSettings {
-        self.settings()
+/// Puts a credential that is always the same on a request, in the place of any other.
+#[inline(always)]
+fn put(request: &mut impl AuthRequest, credential: Credential<'_>) -> Result<(), Error> {
+    match credential {
+        Credential::Header(name, value) => {
+            let put = request.headers_mut().try_insert(name, value.clone());
+            put.map(drop).map_err(too_many)
+        }
+        Credential::Query(name, pair) => request.set_query(name, pair),
+        Credential::PerRequest(_) => unreachable!("it is presented instead"),
     }
 }

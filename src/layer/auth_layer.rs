@@ -7,7 +7,7 @@ use http::header::HeaderMap;
 use tower_layer::Layer;
 
 use super::allowed_origins::AllowedOrigins;
-use super::refusal::RefusalRules;
+use super::response_classification::RefusalRules;
 use super::service::Auth;
 use super::settings::LayerSettings;
 use crate::cache::token_cache::TokenCache;

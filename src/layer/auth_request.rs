@@ -1,14 +1,16 @@
-//! What the layer needs of a request and of a response, so that it fits every client.
+//! What the layer needs of a request, whichever client it is for.
+
+use std::fmt;
 
 use http::header::HeaderMap;
 use http::uri::{Authority, Scheme};
-use http::{Extensions, Method, StatusCode, Uri, Version};
-
+use http::{Extensions, Method, Uri, Version};
 use zeroize::Zeroizing;
 
 use super::body::replay::Replay;
 use super::query;
 use crate::error::{Error, Kind};
+use crate::token::request_head::RequestHead;
 
 /// A request that a credential can be put on: `http::Request` with any body that is
 /// [`Replay`], and `reqwest::Request`.
@@ -91,42 +93,22 @@ pub trait AuthRequest: Sized {
     fn replay(copy: Self::Copy) -> Option<Self>;
 }
 
-/// A response that can refuse a credential: `http::Response` with any body, and
-/// `reqwest::Response`.
-///
-/// # Example
-///
-/// ```
-/// use tower_auth::{AuthResponse, NotReplayed};
-///
-/// /// The same of whatever client's responses.
-/// fn why_refused(response: &mut impl AuthResponse) -> Option<String> {
-///     let reason = response.extensions_mut().get::<NotReplayed>();
-///     reason.map(ToString::to_string)
-/// }
-/// ```
-pub trait AuthResponse {
-    /// The status code.
-    fn status(&self) -> StatusCode;
-
-    /// The header fields.
-    fn headers(&self) -> &HeaderMap;
-
-    /// Who answered, where the client says so: scheme, host, and port if it isn't the scheme's own.
-    /// One that follows redirects may bring the answer of another origin than the one asked.
-    fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
-        None
-    }
-
-    /// The extensions, where the layer leaves why it didn't [replay](crate::NotReplayed).
-    fn extensions_mut(&mut self) -> &mut Extensions;
-}
-
 #[cold]
 fn no_query(name: &str) -> Error {
     let name = name.escape_debug();
     let message = format!("the request's address can't have the credential `{name}` in its query");
     Error::new(Kind::Config, message)
+}
+
+/// The head of a request, for credentials that are made for each request.
+pub(crate) fn request_head(request: &impl AuthRequest) -> RequestHead {
+    RequestHead::new(
+        request.method(),
+        request.scheme(),
+        request.host(),
+        request.port(),
+        request.path(),
+    )
 }
 
 /// What is kept of an [`http::Request`] to send it again.
@@ -229,137 +211,11 @@ where
     }
 }
 
-impl<B> AuthResponse for http::Response<B> {
-    fn status(&self) -> StatusCode {
-        self.status()
-    }
-
-    fn headers(&self) -> &HeaderMap {
-        self.headers()
-    }
-
-    fn extensions_mut(&mut self) -> &mut Extensions {
-        self.extensions_mut()
-    }
-}
-
-impl<B> std::fmt::Debug for RequestCopy<B>
+impl<B> fmt::Debug for RequestCopy<B>
 where
     B: Replay,
 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestCopy").finish_non_exhaustive()
     }
 }
-
-#[cfg(feature = "reqwest")]
-mod with_reqwest {
-    use std::fmt;
-
-    use super::{
-        AuthRequest, AuthResponse, Error, Extensions, HeaderMap, Method, Replay, StatusCode, query,
-    };
-
-    /// What is kept of a [`reqwest::Request`] to send it again.
-    pub struct ReqwestCopy {
-        head: reqwest::Request,
-        body: Option<<reqwest::Body as Replay>::Copy>,
-    }
-
-    impl AuthRequest for reqwest::Request {
-        type Copy = ReqwestCopy;
-
-        fn headers(&self) -> &HeaderMap {
-            self.headers()
-        }
-
-        fn headers_mut(&mut self) -> &mut HeaderMap {
-            self.headers_mut()
-        }
-
-        fn method(&self) -> &Method {
-            self.method()
-        }
-
-        fn path(&self) -> &str {
-            self.url().path()
-        }
-
-        fn scheme(&self) -> Option<&str> {
-            Some(self.url().scheme())
-        }
-
-        fn host(&self) -> Option<&str> {
-            self.url().host_str()
-        }
-
-        fn port(&self) -> Option<u16> {
-            self.url().port()
-        }
-
-        fn authority(&self) -> Option<&str> {
-            self.url().has_host().then(|| self.url().authority())
-        }
-
-        fn has_query(&self, name: &str) -> bool {
-            query::contains(self.url().query(), name)
-        }
-
-        fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
-            let query = query::with(self.url().query(), name, pair);
-            self.url_mut().set_query(Some(&query));
-            Ok(())
-        }
-
-        fn record(&mut self, limit: usize) -> Option<Self::Copy> {
-            // A request can be cloned as long as it has no stream in it.
-            let mut body = self.body_mut().take();
-            let head = self.try_clone();
-            let kept = match &mut body {
-                None => Some(None),
-                Some(body) => body.record(limit).map(Some),
-            };
-            *self.body_mut() = body;
-            let (head, body) = head.zip(kept)?;
-            Some(ReqwestCopy { head, body })
-        }
-
-        fn replay(copy: Self::Copy) -> Option<Self> {
-            let mut request = copy.head;
-            *request.body_mut() = match copy.body {
-                None => None,
-                Some(body) => Some(reqwest::Body::replay(body)?),
-            };
-            Some(request)
-        }
-    }
-
-    /// Like that of [`RequestCopy`](super::RequestCopy): the headers and the body are the caller's.
-    impl fmt::Debug for ReqwestCopy {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("ReqwestCopy").finish_non_exhaustive()
-        }
-    }
-
-    impl AuthResponse for reqwest::Response {
-        fn status(&self) -> StatusCode {
-            self.status()
-        }
-
-        fn headers(&self) -> &HeaderMap {
-            self.headers()
-        }
-
-        fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
-            let url = self.url();
-            Some((url.scheme(), url.host_str()?, url.port()))
-        }
-
-        fn extensions_mut(&mut self) -> &mut Extensions {
-            self.extensions_mut()
-        }
-    }
-}
-
-#[cfg(feature = "reqwest")]
-pub use with_reqwest::ReqwestCopy;

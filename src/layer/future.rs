@@ -1,14 +1,4 @@
-//! The life of one request, as states that say what is awaited.
-//!
-//! ```text
-//!  Acquiring ─▶ Readying ─▶ Sending ─▶ Renewing ─▶ ReadyingAgain ─▶ Resending
-//!      no token is in hand     ▲  │ refused   a newer token is in hand ▲
-//!   a fresh token is in hand ──┘  └────────────────────────────────────┘
-//! ```
-//!
-//! What is made of an answer stands in [`answer`].
-
-mod answer;
+//! The future of a response: moves the request from one state to the next.
 
 use std::fmt;
 use std::future::Future;
@@ -20,15 +10,19 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::attach::SentToken;
-use super::auth_request::{AuthRequest, AuthResponse};
-use super::future::answer::{Answered, answered_again, is_forbidden, record_acceptance};
+use super::attach::Attached;
+use super::auth_request::AuthRequest;
+use super::auth_response::AuthResponse;
+use super::local_credential::SentToken;
+use super::readiness::release;
 use super::redirects::OriginMark;
-use super::settings::{Attached, LayerSettings};
+use super::request_state::{RequestState, Sent, StateProj, Tried, Unsent, take};
+use super::response_classification::is_forbidden;
+use super::response_outcome::{Answered, answered_again, record_acceptance};
+use super::settings::LayerSettings;
 use crate::cache::acquire::{Acquire, Lookup};
 use crate::cache::expiry::CachedToken;
 use crate::error::{BoxError, Error};
-use crate::token::request_head::RequestHead;
 
 pin_project! {
     /// The future of a response: what [`Auth`](crate::Auth) returns.
@@ -49,111 +43,6 @@ pin_project! {
         from: OriginMark,
     }
 }
-
-pin_project! {
-    #[project = StateProj]
-    enum RequestState<S, Req>
-    where
-        S: Service<Req>,
-        Req: AuthRequest,
-    {
-        // A token. The inner service isn't ready yet: a permit held while waiting could be the
-        // very one that the token's fetch needs.
-        Acquiring { acquire: Acquire, unsent: Option<Unsent<S, Req>> },
-        // The inner service. The credential isn't on the request yet: this may take longer than
-        // the token is good.
-        Readying { unsent: Option<Unsent<S, Req>>, cached: Arc<CachedToken> },
-        // The response.
-        Sending { #[pin] response: S::Future, sent: Sent<S, Req> },
-        // A token other than the one that was refused.
-        Renewing { acquire: Acquire, refused: Option<Box<Refused<S, Req>>> },
-        // The inner service, to send the request again.
-        ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, cached: Arc<CachedToken> },
-        // The response to the replay. After it there is none.
-        Resending { #[pin] response: S::Future, sent_token: SentToken },
-        // Nothing: the request couldn't be sent.
-        Failed { error: Option<Error> },
-    }
-}
-
-/// A request that waits for a token.
-struct Unsent<S, Req> {
-    inner: S,
-    request: Req,
-    settings: Arc<LayerSettings>,
-}
-
-/// What is kept of a request that was sent.
-enum Sent<S, Req>
-where
-    Req: AuthRequest,
-{
-    /// It carried the caller's own credential: the response is none of our business, but for where
-    /// it leads. Whoever follows it drops that credential, and ours would be put in its place.
-    CallersOwn(Arc<LayerSettings>),
-    /// It carried the token of this handle.
-    Attached {
-        sent_token: SentToken,
-        /// What it takes to send it again.
-        again: Option<(S, Req::Copy)>,
-    },
-    /// It carried a credential that was made for it.
-    PerRequest(Option<Box<SentPerRequest<S, Req>>>),
-}
-
-impl<S, Req> Sent<S, Req>
-where
-    Req: AuthRequest,
-{
-    #[cold]
-    fn settings(&self) -> &LayerSettings {
-        match self {
-            Self::CallersOwn(settings) => settings,
-            Self::Attached { sent_token, .. } => sent_token,
-            Self::PerRequest(Some(made)) => &made.sent_token,
-            Self::PerRequest(None) => unreachable!("polled after it was ready"),
-        }
-    }
-}
-
-/// What is kept of a request whose credential was made for it. Boxed, for the future of every other
-/// request would be as large.
-struct SentPerRequest<S, Req>
-where
-    Req: AuthRequest,
-{
-    sent_token: SentToken,
-    target: RequestHead,
-    /// What it takes to send it again.
-    again: Option<(S, Req::Copy)>,
-    tried: Tried,
-}
-
-/// For what a request has been sent again. Once for each.
-#[derive(Clone, Copy, Default)]
-struct Tried {
-    /// For another token.
-    renewed: bool,
-    /// For what the answer taught, with the same token.
-    taught: bool,
-}
-
-/// A request that was refused and can be sent again, and the refusal, which the caller gets if
-/// it isn't. Boxed wherever it goes: it is large and rare, and the future of every request would
-/// be as large.
-struct Refused<S, Req>
-where
-    S: Service<Req>,
-{
-    inner: S,
-    request: Req,
-    response: S::Response,
-    sent_token: SentToken,
-    tried: Tried,
-}
-
-/// What comes of one: the response for the caller, or the next state.
-type Step<S, Req> = ControlFlow<<S as Service<Req>>::Response, RequestState<S, Req>>;
 
 impl<S, Req> ResponseFuture<S, Req>
 where
@@ -198,15 +87,6 @@ where
             from: OriginMark::UNKNOWN,
         }
     }
-}
-
-/// Puts a clone that isn't ready in the place of a service that is and won't be called, so that
-/// the permit which came with its readiness is given back.
-pub(crate) fn release<S>(inner: &mut S)
-where
-    S: Clone,
-{
-    *inner = inner.clone();
 }
 
 impl<S, Req> ResponseFuture<S, Req>
@@ -260,30 +140,6 @@ where
                 from,
             },
         }
-    }
-}
-
-impl<S, Req> RequestState<S, Req>
-where
-    S: Service<Req> + Clone,
-    Req: AuthRequest,
-{
-    #[cold]
-    fn per_request(
-        response: S::Future,
-        (copy, target): (Option<Req::Copy>, RequestHead),
-        sent_token: SentToken,
-        inner: &S,
-        tried: Tried,
-    ) -> Self {
-        let made = SentPerRequest {
-            sent_token,
-            target,
-            again: copy.map(|copy| (inner.clone(), copy)),
-            tried,
-        };
-        let sent = Sent::PerRequest(Some(Box::new(made)));
-        Self::Sending { response, sent }
     }
 }
 
@@ -398,15 +254,6 @@ where
         )
         .state
     }
-}
-
-/// What a state hands on. It is left as soon as that is done, so nothing is taken twice, unless
-/// the future is polled again after its end.
-fn take<T>(part: &mut Option<T>) -> T {
-    let Some(part) = part.take() else {
-        unreachable!("polled after it was ready");
-    };
-    part
 }
 
 impl<S, Req> fmt::Debug for ResponseFuture<S, Req>

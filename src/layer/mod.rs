@@ -4,15 +4,30 @@ pub(crate) mod body;
 pub(crate) mod query;
 
 pub(crate) mod auth_request;
+pub(crate) mod auth_response;
+
+#[cfg(feature = "reqwest")]
+pub(crate) mod reqwest_adapter;
 
 pub(crate) mod redirects;
 
 pub(crate) mod allowed_origins;
-pub(crate) mod refusal;
+
+pub(crate) mod not_replayed;
+
+pub(crate) mod response_classification;
 
 pub(crate) mod settings;
 
 pub(crate) mod attach;
+
+pub(crate) mod local_credential;
+
+pub(crate) mod readiness;
+
+mod request_state;
+
+mod response_outcome;
 
 pub(crate) mod future;
 

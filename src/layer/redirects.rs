@@ -13,7 +13,8 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use http::header::LOCATION;
 
-use super::auth_request::{AuthRequest, AuthResponse};
+use super::auth_request::AuthRequest;
+use super::auth_response::AuthResponse;
 use crate::origin::{default_port, is_label};
 use crate::sync::ArcSwapOption;
 use crate::sync::atomic::{AtomicBool, Ordering};

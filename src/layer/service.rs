@@ -5,10 +5,13 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::attach::{LocalCredential, SentToken};
-use super::auth_request::{AuthRequest, AuthResponse};
-use super::future::{ResponseFuture, release};
-use super::settings::{Attached, LayerSettings};
+use super::attach::Attached;
+use super::auth_request::AuthRequest;
+use super::auth_response::AuthResponse;
+use super::future::ResponseFuture;
+use super::local_credential::{LocalCredential, SentToken};
+use super::readiness::release;
+use super::settings::LayerSettings;
 use crate::cache::acquire::Lookup;
 use crate::error::{BoxError, Error};
 

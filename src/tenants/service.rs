@@ -13,8 +13,10 @@ use tower_service::Service;
 
 use super::registry::Tenants;
 use crate::error::{BoxError, Error, Kind};
-use crate::layer::auth_request::{AuthRequest, AuthResponse};
-use crate::layer::future::{ResponseFuture, release};
+use crate::layer::auth_request::AuthRequest;
+use crate::layer::auth_response::AuthResponse;
+use crate::layer::future::ResponseFuture;
+use crate::layer::readiness::release;
 
 /// Says whose a request is. A closure from a request to the key does.
 pub trait TenantKey<Req> {

@@ -11,20 +11,22 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use http::StatusCode;
 use tower_service::Service;
 
+use super::attach::Attached;
+use super::auth_request::{AuthRequest, request_head};
+use super::auth_response::AuthResponse;
+use super::local_credential::SentToken;
+use super::not_replayed::NotReplayed;
+use super::readiness::release;
+use super::request_state::{Refused, RequestState, SentPerRequest, Step, Tried};
+use super::response_classification::{RefusalRules, is_forbidden, is_from_elsewhere};
 use crate::cache::acquire::Lookup;
 use crate::cache::expiry::CachedToken;
 use crate::cache::state_machine::{Outcome, Rejection};
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
-use crate::layer::attach::SentToken;
-use crate::layer::auth_request::{AuthRequest, AuthResponse};
-use crate::layer::future::{Refused, RequestState, SentPerRequest, Step, Tried, release};
-use crate::layer::refusal::{NotReplayed, RefusalRules, is_from_elsewhere, target};
-use crate::layer::settings::Attached;
 use crate::token::issued_token::Credential;
 use crate::token::per_request::Feedback;
 
@@ -166,7 +168,7 @@ where
         // Before a token is waited for: without a body there is nothing to wait for.
         let replay = replayable::<S, Req>(again, &sent_token);
         if let Ok((_, request)) = &replay
-            && is_from_elsewhere(&target(request), &response)
+            && is_from_elsewhere(&request_head(request), &response)
         {
             return ControlFlow::Break(with_reason(response, NotReplayed::Elsewhere, &sent_token));
         }
@@ -227,7 +229,7 @@ where
         let why = lacking(&mut response, wanted, &sent_token);
         // No scope is asked for because of what another origin said.
         let replay = replayable::<S, Req>(again, &sent_token);
-        let is_elsewhere = |request: &Req| is_from_elsewhere(&target(request), &response);
+        let is_elsewhere = |request: &Req| is_from_elsewhere(&request_head(request), &response);
         let (inner, request) = match replay {
             Ok((_, request)) if is_elsewhere(&request) => {
                 return ControlFlow::Break(with_reason(
@@ -280,11 +282,6 @@ where
     }
     let replay = again.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
     replay.ok_or(NotReplayed::Body)
-}
-
-#[inline]
-pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
-    response.status() == StatusCode::FORBIDDEN
 }
 
 /// Leaves with the answer what the token lacks. Who says that it lacks something has accepted it.
