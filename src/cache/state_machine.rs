@@ -522,7 +522,7 @@ impl StateMachine {
                 requested_at: cached.requested().wall(),
                 refresh_at: cached.refresh_at().map(Moment::wall),
                 expires_at: cached.expires_at().map(Moment::wall),
-                scope: cached.token().shared_scope(),
+                scope: cached.token().scope_arc(),
                 is_accepted: cached.is_accepted(),
             }),
             cached_error: cached_error.map(|cached_error| cached_error.error.clone()),

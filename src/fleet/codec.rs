@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
-use crate::token::issued_token::{Expiry, SharedForm, Token};
+use crate::token::issued_token::{Expiry, StoredAs, Token};
 
 /// Longer than any token that fits in a header, several times over.
 const LONGEST: usize = 64 * 1024;
@@ -72,13 +72,13 @@ pub(crate) struct SavedToken {
 
 /// The token in writing; `None` of one that no other process could use.
 pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
-    let form = match token.shared_form()? {
-        SharedForm::Header(name, scheme) => EncodedForm::Header {
+    let form = match token.stored_as()? {
+        StoredAs::Header(name, scheme) => EncodedForm::Header {
             name: name.as_str().into(),
             scheme: scheme.into(),
         },
-        SharedForm::Query(name) => EncodedForm::Query { name: name.into() },
-        SharedForm::Bound(to) => EncodedForm::Bound { to: to.into() },
+        StoredAs::Query(name) => EncodedForm::Query { name: name.into() },
+        StoredAs::Bound(to) => EncodedForm::Bound { to: to.into() },
     };
     let written = EncodedToken {
         form,

@@ -1,15 +1,16 @@
-//! Where a credential may go: over `https`, to loopback, or to an origin that the user named.
+//! The origins that may receive a credential: those reached over `https`, loopback, or those that
+//! the user named.
 
 use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
-use super::redirects::{OriginMark, Redirects};
+use super::redirects::{OriginDigest, Redirects};
 use crate::error::{Error, Kind};
 use crate::origin::{Origin, is_secure};
 
 impl Origin {
-    /// Where a request goes; `None` if it doesn't say, as when its URI is only a path.
+    /// The origin that a request is sent to. `None` if the request's URI is only a path.
     ///
-    /// As the key of `Tenants` (feature `tenants`) it gives each origin a credential of its own.
+    /// As the key of `Tenants` (feature `tenants`), it gives each origin its own credential.
     pub fn of<Req>(request: &Req) -> Option<Self>
     where
         Req: AuthRequest,
@@ -25,10 +26,10 @@ impl Origin {
     }
 }
 
-/// Lets a credential through, or says why not.
+/// Decides whether a credential may be sent to the origin of a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowedOrigins {
-    /// `None`: any origin, over a secure channel, to which no redirect led.
+    /// `None`: any origin over a secure channel that no redirect named.
     only: Option<Vec<Origin>>,
     redirects: Redirects,
 }
@@ -41,42 +42,42 @@ impl AllowedOrigins {
         }
     }
 
-    /// A request whose URI is only a path passes: the client below decides where it goes, and
-    /// knows what it is.
+    /// Fails if the request's origin may not receive the credential. A request whose URI is only a
+    /// path passes: the client below decides where it goes.
     #[inline]
     pub(crate) fn check(&self, request: &impl AuthRequest) -> Result<(), Error> {
-        let open = match &self.only {
-            None if request.is_https() => self.redirects.leave(request),
+        let is_allowed = match &self.only {
+            None if request.is_https() => self.redirects.allow(request),
             _ if request.scheme().is_none() && request.host().is_none() => true,
-            None => is_secure(request.scheme(), request.host()) && self.redirects.leave(request),
+            None => is_secure(request.scheme(), request.host()) && self.redirects.allow(request),
             Some(origins) => origins.iter().any(|origin| origin.is_of(request)),
         };
-        if open {
+        if is_allowed {
             Ok(())
         } else {
-            Err(self.closed(request))
+            Err(self.denied(request))
         }
     }
 
-    /// Where the request goes, for [`redirected`](Self::redirected).
+    /// The origin that the request is sent to, for [`redirected`](Self::redirected).
     #[inline]
-    pub(crate) fn mark(&self, request: &impl AuthRequest) -> OriginMark {
+    pub(crate) fn origin_of(&self, request: &impl AuthRequest) -> OriginDigest {
         match self.only {
-            None => self.redirects.mark(request),
-            Some(_) => OriginMark::UNKNOWN,
+            None => self.redirects.origin_of(request),
+            Some(_) => OriginDigest::UNKNOWN,
         }
     }
 
-    /// Closes itself to the origin that a redirect leads to, if that is another and no user named it.
+    /// Denies the target of a redirect from now on, if it is another origin and the user named none.
     #[cold]
-    pub(crate) fn redirected(&self, from: OriginMark, response: &impl AuthResponse) {
+    pub(crate) fn redirected(&self, from: OriginDigest, response: &impl AuthResponse) {
         if self.only.is_none() {
-            self.redirects.take(from, response);
+            self.redirects.record(from, response);
         }
     }
 
     #[cold]
-    fn closed(&self, request: &impl AuthRequest) -> Error {
+    fn denied(&self, request: &impl AuthRequest) -> Error {
         let scheme = request.scheme().unwrap_or("(no scheme)");
         let host = request.host().unwrap_or("(no host)");
         let port = request
@@ -85,14 +86,14 @@ impl AllowedOrigins {
             .unwrap_or_default();
         let why = match self.only {
             None if is_secure(request.scheme(), request.host()) => {
-                "a redirect of another origin may have led there; \
+                "another origin may have redirected the request there; \
                  name both origins with `AuthLayer::only_to` to allow it"
             }
             None => {
-                "a credential goes over https or to loopback; \
+                "a credential is only sent over https or to loopback; \
                  name the origin with `AuthLayer::only_to` to allow it"
             }
-            Some(_) => "it is none of the origins that `AuthLayer::only_to` names",
+            Some(_) => "`AuthLayer::only_to` does not name this origin",
         };
         let message = format!("no credential is sent to {scheme}://{host}{port}: {why}");
         Error::new(Kind::Origin, message)

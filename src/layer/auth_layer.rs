@@ -1,4 +1,4 @@
-//! The layer: the settings, in front of the client they are for.
+//! The layer and its builder methods.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use crate::source::token_source::TokenSource;
 ///
 /// All services that a layer makes, and all clones of the layer, share one token.
 ///
-/// Put retries *outside* (each try is stamped anew), and what changes the request's body or target
-/// *inside* or outside as it needs to see the credential.
+/// Put retries *outside*: then each try gets the current token. A layer that changes the body or the
+/// target of a request goes *inside* if it needs to see the credential, else outside.
 ///
 /// # Example
 ///
@@ -51,53 +51,56 @@ pub struct AuthLayer {
     settings: Arc<LayerSettings>,
 }
 
-/// How much of a body is held for a replay unless set otherwise: more than most JSON bodies, and
-/// no burden with thousands in the air.
+/// 64 KiB is more than most JSON bodies, and costs little memory with thousands of requests in
+/// flight.
 const BODY_LIMIT: usize = 64 * 1024;
 
 impl AuthLayer {
-    /// A layer over a cache of its own for `source`, with all defaults.
+    /// Makes a layer with a new cache for `source` and default settings.
     pub fn new(source: impl TokenSource) -> Self {
         Self::from(TokenCache::new(source))
     }
 
-    /// The cache behind the layer, for what isn't HTTP but needs the same token.
+    /// The layer's cache, for other clients than HTTP that need the same token.
     pub fn cache(&self) -> &TokenCache {
         &self.settings.cache
     }
 
-    /// Whether a refused request is sent once more with a new token; default `true`. Switched off,
-    /// no request, body or service is cloned; a refused token is still rejected, so the next
-    /// request gets a new one.
+    /// Sets whether a refused request is sent once more with a new token; default `true`.
+    ///
+    /// With `false`, no request, body or service is cloned. The cache still rejects a refused token,
+    /// so the next request gets a new one.
     pub fn retry(self, retry: bool) -> Self {
         self.edit(|settings| settings.retry = retry)
     }
 
-    /// The most bytes of a body that are held for a replay; default 64 KiB. A body that was read
-    /// further than this before it was refused is not sent again, and the caller gets the refusal.
+    /// Sets the most bytes of a body that are recorded for a replay; default 64 KiB.
+    ///
+    /// If the inner service reads more of a body than this before the refusal, the request is not sent
+    /// again, and the caller gets the refusal.
     pub fn body_limit(self, bytes: usize) -> Self {
         self.edit(|settings| settings.body_limit = bytes)
     }
 
-    /// Whether the credential replaces one that the caller has put on the request; default
-    /// `false`: what the caller set wins, and such a request goes through untouched and unretried.
+    /// Sets whether the credential replaces one that the caller has set; default `false`.
+    ///
+    /// By default a request with the caller's own credential passes unchanged, and is not retried.
     pub fn replace_existing(self, replace: bool) -> Self {
         self.edit(|settings| settings.replace_existing = replace)
     }
 
-    /// Sends the credential to these origins (`scheme://host[:port]`) alone. A request to any
-    /// other is an error before a byte of it leaves. An origin named here may be cleartext
-    /// `http`.
+    /// Sends the credential only to these origins (`scheme://host[:port]`). A request to another
+    /// origin is an error before any byte is sent. An origin named here may be cleartext `http`.
     ///
-    /// A URI that is only a path passes: the client below decides where it goes, and knows what it
-    /// is. Clients that tonic generates send such; give them an origin (`with_origin`) to have it
-    /// checked here.
+    /// A request whose URI is only a path passes: the client below decides where it goes. Clients
+    /// that tonic generates send such requests. Give them an origin (`with_origin`) to have it checked.
     ///
-    /// Default: any origin, over `https` or to loopback, except those that a redirect of another led to.
+    /// Default: any origin over `https` or on loopback, except those to which another origin
+    /// redirected a request.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if one of them is no origin, or there is none.
+    /// [`is_config`](Error::is_config) if an item is not an origin, or if there are no items.
     ///
     /// # Example
     ///
@@ -117,14 +120,15 @@ impl AuthLayer {
             .map(|origin| origin.as_ref().parse())
             .collect::<Result<Vec<Origin>, Error>>()?;
         if origins.is_empty() {
-            let message = "`only_to` was given no origin: no request could be sent";
+            let message =
+                "`only_to` was given no origin, so no request could be sent; name at least one";
             return Err(Error::new(Kind::Config, message));
         }
         Ok(self.edit(|settings| settings.allowed_origins = AllowedOrigins::only_to(origins)))
     }
 
-    /// Counts a response as a refusal of the token if `refused` says so, besides a 401 and gRPC's
-    /// `UNAUTHENTICATED`: for servers that answer an expired token with a 403 or a 419.
+    /// Adds a rule for refusals of the token, besides a 401 and gRPC's `UNAUTHENTICATED`. For servers
+    /// that respond to an expired token with a 403 or a 419.
     pub fn refused_if<F>(self, refused: F) -> Self
     where
         F: Fn(StatusCode, &HeaderMap) -> bool + Send + Sync + 'static,
@@ -132,19 +136,20 @@ impl AuthLayer {
         self.edit(|settings| settings.refusal_rules.also = Some(Arc::new(refused)))
     }
 
-    /// Whether a 401 without `WWW-Authenticate` is a refusal of the token; default `true`, though
-    /// RFC 9110 §15.5.2 wants a challenge: many servers leave it out.
+    /// Sets whether a 401 without `WWW-Authenticate` is a refusal of the token; default `true`.
+    ///
+    /// RFC 9110 §15.5.2 requires that header, but many servers leave it out.
     pub fn retry_without_challenge(self, retry: bool) -> Self {
         self.edit(|settings| settings.refusal_rules.without_challenge = retry)
     }
 
-    /// The same settings over another cache.
+    /// The layer with the same settings and another cache.
     #[cfg(feature = "tenants")]
-    pub(crate) fn over(self, cache: TokenCache) -> Self {
+    pub(crate) fn with_cache(self, cache: TokenCache) -> Self {
         self.edit(|settings| settings.cache = cache)
     }
 
-    /// Settings are changed on a copy: services made before keep theirs.
+    /// Changes a copy of the settings: services made before keep theirs.
     fn edit(mut self, change: impl FnOnce(&mut LayerSettings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
         self

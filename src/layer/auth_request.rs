@@ -1,4 +1,4 @@
-//! What the layer needs of a request, whichever client it is for.
+//! What the layer needs of a request, whichever client sends it.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use super::query;
 use crate::error::{Error, Kind};
 use crate::token::request_head::RequestHead;
 
-/// A request that a credential can be put on: `http::Request` with any body that is
-/// [`Replay`], and `reqwest::Request`.
+/// A request to which the layer can attach a credential: `http::Request` with any body that
+/// implements [`Replay`], and `reqwest::Request`.
 ///
 /// # Example
 ///
@@ -21,7 +21,7 @@ use crate::token::request_head::RequestHead;
 /// use http::Request;
 /// use tower_auth::AuthRequest;
 ///
-/// /// Whose credential it is to have: what `Tenants::by` takes.
+/// /// Chooses the tenant of a request, for `Tenants::by`.
 /// fn host_of(request: &impl AuthRequest) -> Option<String> {
 ///     request.host().map(str::to_owned)
 /// }
@@ -31,13 +31,13 @@ use crate::token::request_head::RequestHead;
 /// # Ok::<(), http::Error>(())
 /// ```
 pub trait AuthRequest: Sized {
-    /// What is kept of the request while it is sent for the first time.
+    /// What is recorded of the request when it is sent for the first time.
     type Copy;
 
     /// The header fields.
     fn headers(&self) -> &HeaderMap;
 
-    /// The header fields, to put the credential in.
+    /// The header fields, mutably: the layer inserts the credential here.
     fn headers_mut(&mut self) -> &mut HeaderMap;
 
     /// The method.
@@ -46,57 +46,59 @@ pub trait AuthRequest: Sized {
     /// The path of the request's URI, without the query.
     fn path(&self) -> &str;
 
-    /// The scheme of the request's URI: `https`, `http`, … `None` where it is only a path, and
-    /// the client below decides where it goes.
+    /// The scheme of the request's URI: `https`, `http`, … `None` if the URI is only a path: the
+    /// client below decides where the request goes.
     fn scheme(&self) -> Option<&str>;
 
-    /// Whether the scheme is `https`; asked of every request.
+    /// Whether the scheme is `https`. Called for every request.
     #[inline]
     fn is_https(&self) -> bool {
         self.scheme()
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     }
 
-    /// The host of the request's URI; an IPv6 address stands in brackets.
+    /// The host of the request's URI. An IPv6 address is in brackets.
     fn host(&self) -> Option<&str>;
 
     /// The port, if the URI names one.
     fn port(&self) -> Option<u16>;
 
-    /// The authority of the request's URI as it stands there: `[user@]host[:port]` (RFC 3986 §3.2).
-    /// `None` where the URI is only a path. Asked of every request, in the place of host and port.
+    /// The authority of the request's URI as written: `[user@]host[:port]` (RFC 3986 §3.2). `None`
+    /// if the URI is only a path. Called for every request, instead of host and port.
     fn authority(&self) -> Option<&str>;
 
-    /// Whether the query has a parameter of this name. Default: no, as with requests that have no
-    /// query to put a credential in.
+    /// Whether the query has a parameter with this name. Default: `false`, for requests without a
+    /// query.
     fn has_query(&self, name: &str) -> bool {
         let _ = name;
         false
     }
 
-    /// Puts `pair`, which is encoded and starts with the encoded `name`, in the query: in the place
-    /// of any other parameter of that name, and behind all others, which are left as they are.
+    /// Replaces all query parameters named `name` by `pair`, which is encoded and starts with the
+    /// encoded name. `pair` becomes the last parameter. Other parameters stay as they are.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't have it. Default: it can't.
+    /// [`is_config`](Error::is_config) if the request can't have a query. Default: always.
     fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
         let _ = pair;
         Err(no_query(name))
     }
 
-    /// Sees to it that the request can be sent again after this one has been sent, holding no
-    /// more than `limit` bytes of its body. `None`: it can't be sent twice.
+    /// Records what is needed to send the request again, at most `limit` bytes of its body. `None`
+    /// if the request can't be sent twice.
     fn record(&mut self, limit: usize) -> Option<Self::Copy>;
 
-    /// The request again, or `None` if what was kept doesn't suffice.
+    /// Makes the request again. `None` if what was recorded is not enough.
     fn replay(copy: Self::Copy) -> Option<Self>;
 }
 
 #[cold]
 fn no_query(name: &str) -> Error {
     let name = name.escape_debug();
-    let message = format!("the request's address can't have the credential `{name}` in its query");
+    let message = format!(
+        "the request's URI can't have a query for the credential `{name}`; use a URI with a path"
+    );
     Error::new(Kind::Config, message)
 }
 
@@ -111,7 +113,7 @@ pub(crate) fn request_head(request: &impl AuthRequest) -> RequestHead {
     )
 }
 
-/// What is kept of an [`http::Request`] to send it again.
+/// What is recorded of an [`http::Request`] to send it again.
 pub struct RequestCopy<B>
 where
     B: Replay,
@@ -174,12 +176,12 @@ where
     }
 
     fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
-        let query = query::with(self.uri().query(), name, pair);
+        let query = query::replace(self.uri().query(), name, pair);
         let mut parts = self.uri().clone().into_parts();
         let path = self.uri().path();
         let target = Zeroizing::new(format!("{path}?{}", *query));
         parts.path_and_query = target.parse().ok();
-        // An address that is an authority alone, as of `CONNECT`, has no query.
+        // A URI that is only an authority, as for `CONNECT`, has no query.
         let uri = parts
             .path_and_query
             .is_some()

@@ -11,7 +11,7 @@ use http::{Extensions, StatusCode};
 /// ```
 /// use tower_auth::{AuthResponse, NotReplayed};
 ///
-/// /// The same of whatever client's responses.
+/// /// Why a refused request was not sent again, for every client's response type.
 /// fn why_refused(response: &mut impl AuthResponse) -> Option<String> {
 ///     let reason = response.extensions_mut().get::<NotReplayed>();
 ///     reason.map(ToString::to_string)
@@ -24,13 +24,15 @@ pub trait AuthResponse {
     /// The header fields.
     fn headers(&self) -> &HeaderMap;
 
-    /// Who answered, where the client says so: scheme, host, and port if it isn't the scheme's own.
-    /// One that follows redirects may bring the answer of another origin than the one asked.
+    /// The origin that sent the response, if the client says so: scheme, host, and the port unless
+    /// it is the scheme's default. A client that follows redirects may return another origin's
+    /// response. Default: `None`.
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         None
     }
 
-    /// The extensions, where the layer leaves why it didn't [replay](crate::NotReplayed).
+    /// The extensions, mutably: the layer inserts the reason why it did not
+    /// [replay](crate::NotReplayed) a refused request.
     fn extensions_mut(&mut self) -> &mut Extensions;
 }
 

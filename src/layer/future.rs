@@ -1,4 +1,5 @@
-//! The future of a response: moves the request from one state to the next.
+//! The future of a response, which moves the request from one [state](super::request_state) to the
+//! next.
 
 use std::fmt;
 use std::future::Future;
@@ -15,22 +16,22 @@ use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
 use super::local_credential::SentToken;
 use super::readiness::release;
-use super::redirects::OriginMark;
+use super::redirects::OriginDigest;
 use super::request_state::{RequestState, Sent, StateProj, Tried, Unsent, take};
 use super::response_classification::is_forbidden;
-use super::response_outcome::{Answered, answered_again, record_acceptance};
+use super::response_outcome::{DeniedResponse, finish_replay, record_acceptance};
 use super::settings::LayerSettings;
 use crate::cache::acquire::{Acquire, Lookup};
 use crate::cache::expiry::CachedToken;
 use crate::error::{BoxError, Error};
 
 pin_project! {
-    /// The future of a response: what [`Auth`](crate::Auth) returns.
+    /// The future that [`Auth`](crate::Auth) returns: it resolves to the response.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it drops the request in it, as with the client below. A token that is being
-    /// fetched for it is fetched to the end, for the others.
+    /// Dropping the future drops the request, as with the client below. A fetch that it waits for
+    /// continues for the other callers.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, Req>
     where
@@ -39,8 +40,8 @@ pin_project! {
     {
         #[pin]
         state: RequestState<S, Req>,
-        // Where the request goes, in case that it is redirected.
-        from: OriginMark,
+        // The origin that the request is sent to, in case of a redirect.
+        from: OriginDigest,
     }
 }
 
@@ -49,12 +50,13 @@ where
     S: Service<Req>,
     Req: AuthRequest,
 {
+    /// A request that waits for a token.
     pub(crate) fn acquiring(
         acquire: Acquire,
         inner: S,
         request: Req,
         settings: Arc<LayerSettings>,
-        from: OriginMark,
+        from: OriginDigest,
     ) -> Self {
         let unsent = Some(Unsent {
             inner,
@@ -67,11 +69,11 @@ where
         }
     }
 
-    /// A request that passes as it is.
+    /// A request that was sent unchanged, with the caller's own credential.
     pub(crate) fn passing(
         response: S::Future,
         settings: Arc<LayerSettings>,
-        from: OriginMark,
+        from: OriginDigest,
     ) -> Self {
         let sent = Sent::CallersOwn(settings);
         Self {
@@ -80,11 +82,12 @@ where
         }
     }
 
+    /// A request that is not sent.
     #[cold]
     pub(crate) fn failed(error: Error) -> Self {
         Self {
             state: RequestState::Failed { error: Some(error) },
-            from: OriginMark::UNKNOWN,
+            from: OriginDigest::UNKNOWN,
         }
     }
 }
@@ -94,16 +97,17 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
-    /// A request that was prepared, and sent to a service of which `inner` is a clone.
+    /// A request that was sent to a service of which `inner` is a clone, unless attaching the
+    /// credential failed.
     #[inline(always)]
     pub(crate) fn sent(
         response: S::Future,
         attached: Attached<Req::Copy>,
         sent_token: SentToken,
         inner: &S,
-        from: OriginMark,
+        from: OriginDigest,
     ) -> Self {
-        // A whole state for each, because a copy is large: where there is none, none is moved.
+        // Each arm builds a whole state: a copy is large, so only arms that have one move it.
         match attached {
             Attached::Rejected(error) => Self::failed(error),
             Attached::CallersOwn => {
@@ -114,7 +118,7 @@ where
                     response,
                     sent: Sent::Attached {
                         sent_token,
-                        again: None,
+                        replay: None,
                     },
                 },
                 from,
@@ -124,15 +128,15 @@ where
                     response,
                     sent: Sent::Attached {
                         sent_token,
-                        again: Some((inner.clone(), copy)),
+                        replay: Some((inner.clone(), copy)),
                     },
                 },
                 from,
             },
-            Attached::PerRequest(made) => Self {
+            Attached::PerRequest(per_request) => Self {
                 state: RequestState::per_request(
                     response,
-                    *made,
+                    *per_request,
                     sent_token,
                     inner,
                     Tried::default(),
@@ -164,19 +168,19 @@ where
                         sent.settings().allowed_origins.redirected(from, &response);
                     }
                     match sent {
-                        Sent::Attached { sent_token, again }
+                        Sent::Attached { sent_token, replay }
                             if sent_token.refusal_rules.is_refusal(&response) =>
                         {
-                            Answered::first(response, sent_token, again).refused()
+                            DeniedResponse::first(response, sent_token, replay).refused()
                         }
-                        Sent::Attached { sent_token, again } if is_forbidden(&response) => {
-                            Answered::first(response, sent_token, again).forbidden()
+                        Sent::Attached { sent_token, replay } if is_forbidden(&response) => {
+                            DeniedResponse::first(response, sent_token, replay).forbidden()
                         }
                         Sent::Attached { sent_token, .. } => {
                             record_acceptance(&response, sent_token);
                             return Poll::Ready(Ok(response));
                         }
-                        Sent::PerRequest(made) => take(made).answered(response),
+                        Sent::PerRequest(sent) => take(sent).respond(response),
                         Sent::CallersOwn(_) => return Poll::Ready(Ok(response)),
                     }
                 }
@@ -210,7 +214,7 @@ where
                     if response.status().is_redirection() {
                         sent_token.allowed_origins.redirected(from, &response);
                     }
-                    ControlFlow::Break(answered_again(response, sent_token))
+                    ControlFlow::Break(finish_replay(response, sent_token))
                 }
                 StateProj::Failed { error } => return Poll::Ready(Err(take(error).into())),
             };
@@ -250,7 +254,7 @@ where
             attached,
             sent_token,
             &self.inner,
-            OriginMark::UNKNOWN,
+            OriginDigest::UNKNOWN,
         )
         .state
     }

@@ -1,9 +1,11 @@
-//! The credential as one clone of the service keeps it.
+//! The credential that one clone of the service keeps for itself.
 //!
-//! A reference count that two threads share bounces between their cores: cloning a shared
-//! `HeaderValue` costs three times what a private one does. So each clone of the service makes
-//! itself a copy of the header, and compares one number to know whether it is still the token in
-//! use. It is made when a clone is used for the *second* time: clients that clone the service for
+//! Two threads that change one reference count pass its cache line between their cores. Cloning a
+//! shared `HeaderValue` therefore costs three times as much as cloning a private one. So each clone
+//! of the service keeps a private copy of the header value, and compares one number to know whether
+//! its token is still the current one.
+//!
+//! A clone makes the copy when it is used for the *second* time. Clients that clone the service for
 //! every request use each clone once, and never pay for a copy.
 
 use std::ops::Deref;
@@ -17,7 +19,7 @@ use super::settings::LayerSettings;
 use crate::cache::expiry::CachedToken;
 use crate::token::issued_token::{Credential, Token};
 
-/// What a service clone knows of the token in use.
+/// What a service clone keeps of the current token.
 #[derive(Debug, Default)]
 pub(crate) enum LocalCredential {
     /// Not used yet.
@@ -25,20 +27,21 @@ pub(crate) enum LocalCredential {
     Unused,
     /// Used once.
     Used,
-    /// Used again: a copy is worth its price.
+    /// Used at least twice: a private copy pays off.
     Private(Arc<PrivateCopy>),
 }
 
+/// A private copy of a token's header value, with all that a request needs besides.
 #[derive(Debug)]
 pub(crate) struct PrivateCopy {
-    /// Here so that a request in the air holds on to nothing that other clones hold on to.
+    /// Here so that a request in flight changes no reference count that other clones change.
     settings: Arc<LayerSettings>,
     cached: Arc<CachedToken>,
-    /// `None` of a token that doesn't go in a header.
+    /// `None` if the token does not go in a header.
     value: Option<HeaderValue>,
 }
 
-/// What a request was stamped with, and by what policy: by way of whatever is cheapest to share.
+/// The token and the settings that a request was sent with, by the cheapest reference to both.
 #[derive(Clone, Debug)]
 pub(crate) enum SentToken {
     Shared(Arc<LayerSettings>, Arc<CachedToken>),
@@ -46,23 +49,25 @@ pub(crate) enum SentToken {
 }
 
 impl LocalCredential {
-    /// The token in hand, if it can be served with nothing else to do; by the private copy if
-    /// that is of it. Takes no lock.
+    /// The current token, if it is fresh and no refresh is due; from the private copy if that is
+    /// current. Takes no lock.
     #[inline]
     pub(crate) fn servable(&mut self, settings: &Arc<LayerSettings>) -> Option<SentToken> {
         match self {
             Self::Private(copy)
-                // Not by the generation: the same token may have been issued again, for less.
+                // Not compared by generation: a source may return the same token again with another
+                // expiry.
                 if settings.cache.is_current(&copy.cached)
                     && copy.cached.is_servable_by(settings.cache.clock()) =>
             {
                 Some(SentToken::Private(Arc::clone(copy)))
             }
-            Self::Private(_) | Self::Used | Self::Unused => self.renew(settings),
+            Self::Private(_) | Self::Used | Self::Unused => self.update(settings),
         }
     }
 
-    fn renew(&mut self, settings: &Arc<LayerSettings>) -> Option<SentToken> {
+    /// Takes the current token from the cache, and copies it if this clone was used before.
+    fn update(&mut self, settings: &Arc<LayerSettings>) -> Option<SentToken> {
         let cached = settings.cache.servable()?;
         let settings = Arc::clone(settings);
         if let Self::Unused = self {
@@ -88,7 +93,7 @@ impl PrivateCopy {
 }
 
 impl SentToken {
-    /// Puts the credential on a request that is sent for the first time.
+    /// Attaches the credential to a request that is sent for the first time.
     #[inline(always)]
     pub(crate) fn attach<Req>(&self, request: &mut Req) -> Attached<Req::Copy>
     where
@@ -97,15 +102,15 @@ impl SentToken {
         self.attach_credential(request, self.token().place(), self.credential(), self.retry)
     }
 
-    /// The same when it is sent again: with one that is made for each request it may have to be sent
-    /// once more.
+    /// Attaches the credential to a request that is sent again. A request with a per-request
+    /// credential is recorded again: the server may ask for another proof.
     pub(crate) fn attach_again<Req>(&self, request: &mut Req) -> Attached<Req::Copy>
     where
         Req: AuthRequest,
     {
         let credential = self.credential();
-        let keeps = matches!(credential, Credential::PerRequest(_));
-        self.attach_credential(request, self.token().place(), credential, keeps)
+        let records = matches!(credential, Credential::PerRequest(_));
+        self.attach_credential(request, self.token().place(), credential, records)
     }
 
     #[inline]

@@ -1,4 +1,4 @@
-//! The life of one request.
+//! The life of one request: from attaching a credential to the response for the caller.
 
 pub(crate) mod body;
 pub(crate) mod query;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::error::Error;
 
-/// Why a refused request wasn't sent again. The layer leaves it in the extensions of the
+/// Says why a refused request was not sent again. The layer inserts it in the extensions of the
 /// refusal, which the caller gets as the server sent it.
 ///
 /// # Example
@@ -29,34 +29,35 @@ use crate::error::Error;
 pub enum NotReplayed {
     /// [`AuthLayer::retry(false)`](crate::AuthLayer::retry) is set.
     Off,
-    /// The token is good but not for this (RFC 6750 §3.1): a new one of the same kind would be
-    /// refused as well.
+    /// The token is valid, but its scope is not enough for this request (RFC 6750 §3.1). The server
+    /// would refuse a new token with the same scope too.
     InsufficientScope,
-    /// The login behind the token is too weak or too long ago for this (RFC 9470 §3).
+    /// The login behind the token is too weak or too long ago for this request (RFC 9470 §3).
     InsufficientUserAuthentication,
-    /// The refusal has no `WWW-Authenticate`, and the layer was told not to replay on such.
+    /// The refusal has no `WWW-Authenticate`, and
+    /// [`retry_without_challenge(false)`](crate::AuthLayer::retry_without_challenge) is set.
     NoChallenge,
-    /// The refusal is another origin's, to which the client was redirected. It says nothing of a
-    /// token that was not sent there, so that isn't rejected.
+    /// The refusal is from another origin, to which the client was redirected. The token was not
+    /// sent to that origin, so the cache does not reject it.
     Elsewhere,
-    /// Not enough of the body was kept: it is larger than the
-    /// [limit](crate::AuthLayer::body_limit), or it can't be read twice.
+    /// The body was not recorded: it exceeds the [limit](crate::AuthLayer::body_limit), or it can't
+    /// be read twice.
     Body,
-    /// No new token could be had.
+    /// The fetch of a new token failed.
     Fetch(Error),
-    /// The tokens before this one were refused as soon as they were issued, and so was this one:
-    /// another would be as well. It is replaced when a delay is over that doubles each time.
+    /// Servers refused this token and those before it as soon as they were issued, so another fetch
+    /// would not help. The next fetch waits for a delay that doubles each time.
     Latched,
     /// The source returned the refused token again.
     SameToken,
-    /// The client became unusable before the request could be sent again.
+    /// The inner service became unusable before the request could be sent again.
     NotReady(Arc<dyn StdError + Send + Sync>),
-    /// The replay was refused as well.
+    /// The server refused the replay too.
     Again,
 }
 
 impl NotReplayed {
-    /// Why a request isn't sent again for which the token isn't enough.
+    /// The reason if the token is valid but not enough for the request.
     pub(crate) fn lacking(wanted: &StepUpChallenge) -> Self {
         if wanted.is_insufficient_scope() {
             Self::InsufficientScope
@@ -65,7 +66,7 @@ impl NotReplayed {
         }
     }
 
-    /// The reason as one word, as it stands in logs and metrics.
+    /// The reason as one word, for logs and metrics.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -86,17 +87,17 @@ impl NotReplayed {
 impl fmt::Display for NotReplayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Off => "replay is switched off",
+            Self::Off => "replays are switched off",
             Self::InsufficientScope => "the token's scope is insufficient",
             Self::InsufficientUserAuthentication => "the login behind the token is insufficient",
             Self::NoChallenge => "the refusal has no challenge",
-            Self::Elsewhere => "another origin refused, after a redirect",
+            Self::Elsewhere => "another origin refused the request, after a redirect",
             Self::Body => "the body can't be sent again",
-            Self::Fetch(_) => "no new token could be had",
-            Self::Latched => "tokens are refused as soon as they are issued",
+            Self::Fetch(_) => "no new token could be fetched",
+            Self::Latched => "the server refuses tokens as soon as they are issued",
             Self::SameToken => "the source returned the refused token again",
-            Self::NotReady(_) => "the client became unusable",
-            Self::Again => "the new token was refused as well",
+            Self::NotReady(_) => "the inner service became unusable",
+            Self::Again => "the server refused the new token too",
         })
     }
 }

@@ -1,11 +1,11 @@
-//! Where redirects led: no credential follows one to another origin.
+//! The targets of redirects to other origins, which get no credential.
 //!
-//! A layer outside that follows redirects makes each hop a request of its own, and nothing on that says
-//! so. But the answer that sends it there comes through here. So the origin that it names is
-//! remembered, and from then on has no credential put on its requests, unless the user names it.
+//! A layer outside that follows redirects sends each hop as a new request, and nothing marks such a
+//! request. But the redirect response passes through this layer. So the layer remembers the origin
+//! in it, and attaches no credential to later requests to that origin, unless the user names it.
 //!
-//! Origins are told apart by a keyed digest: a request's has to be known when its answer comes, and
-//! must not cost an allocation.
+//! Origins are compared by a keyed digest. A request's digest is needed when its response arrives, and
+//! computing it must not allocate.
 
 use std::hash::BuildHasher;
 use std::net::Ipv4Addr;
@@ -19,49 +19,49 @@ use crate::origin::{default_port, is_label};
 use crate::sync::ArcSwapOption;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// The origins that redirects led to.
+/// The origins to which other origins redirected requests.
 #[derive(Debug, Default)]
 pub(crate) struct Redirects {
     usual: OnceLock<UsualOrigin>,
-    /// Whether there was any redirect to another origin: for most clients, never.
+    /// Whether any redirect named another origin. For most clients none does.
     any: AtomicBool,
     known: ArcSwapOption<KnownTargets>,
 }
 
-/// Where the first request went, and most go: as it was written, and its mark, which is dearer to make than
-/// to know.
+/// The origin of the first request, to which most requests go. Comparing its text costs less than
+/// computing a digest.
 #[derive(Debug)]
 struct UsualOrigin {
     scheme: Box<str>,
     authority: Box<str>,
-    mark: OriginMark,
+    digest: OriginDigest,
 }
 
-/// In order, both.
+/// Both lists are sorted.
 #[derive(Clone, Debug, Default)]
 struct KnownTargets {
-    to: Vec<OriginMark>,
-    /// Whence redirects led to an origin that couldn't be told, or to one too many. While there is any,
-    /// these alone are sure to be no other origin.
-    astray: Vec<OriginMark>,
+    to: Vec<OriginDigest>,
+    /// Origins that sent a redirect we could not parse, or one too many to remember. While there are
+    /// any, only they are certain not to be the target of such a redirect.
+    unclear_from: Vec<OriginDigest>,
 }
 
-/// How many origins are remembered.
-const MOST: usize = 1000;
+/// The most origins that each list remembers.
+const MAX_ORIGINS: usize = 1000;
 
-/// Which origin a request goes to. Two are the same if their origins are.
+/// A digest of the origin that a request is sent to. Equal origins have equal digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct OriginMark(u64);
+pub(crate) struct OriginDigest(u64);
 
-impl OriginMark {
-    /// Of a request that doesn't say where it goes: the client below decides.
+impl OriginDigest {
+    /// The digest of a request whose URI is only a path: the client below decides where it goes.
     pub(crate) const UNKNOWN: Self = Self(0);
 
-    /// Nothing is parsed here that can be had as it stands: this is asked of most requests.
+    /// Parses no more of the URI than needed: this runs for most requests.
     #[inline]
     pub(crate) fn of(request: &impl AuthRequest) -> Self {
         match (request.scheme(), request.authority()) {
-            (Some(scheme), Some(authority)) => Self::digest(scheme, authority),
+            (Some(scheme), Some(authority)) => Self::of_authority(scheme, authority),
             _ => Self::UNKNOWN,
         }
     }
@@ -69,25 +69,25 @@ impl OriginMark {
     #[cold]
     fn new(scheme: &str, host: &str, port: Option<u16>) -> Self {
         match port.filter(|port| default_port(scheme) != Some(*port)) {
-            Some(port) => Self::digest(scheme, &format!("{host}:{port}")),
-            None => Self::digest(scheme, host),
+            Some(port) => Self::of_authority(scheme, &format!("{host}:{port}")),
+            None => Self::of_authority(scheme, host),
         }
     }
 
-    /// Of an authority with or without a user's name and the scheme's own port, which say nothing of an
-    /// origin.
+    /// Ignores a user name and the scheme's default port, which are not part of the origin.
     #[inline]
-    fn digest(scheme: &str, authority: &str) -> Self {
+    fn of_authority(scheme: &str, authority: &str) -> Self {
         let host = authority.rsplit('@').next().unwrap_or(authority);
-        let own = match default_port(scheme) {
+        let without_port = match default_port(scheme) {
             Some(443) => host.strip_suffix(":443"),
             Some(80) => host.strip_suffix(":80"),
             _ => None,
         };
-        let host = own.unwrap_or(host).as_bytes();
+        let host = without_port.unwrap_or(host).as_bytes();
         let [start, factor] = *KEYS;
         let mix = |digest: u64, word: u64| {
-            // In lower case. Of what stands in schemes and hosts, nothing else becomes the same by this bit.
+            // This bit converts to lower case. It makes no other two characters of schemes and hosts
+            // equal.
             let word = word | 0x2020_2020_2020_2020;
             let wide = u128::from(digest ^ word) * u128::from(factor);
             (wide as u64) ^ ((wide >> 64) as u64)
@@ -105,7 +105,7 @@ impl OriginMark {
     }
 }
 
-/// The last eight bytes, or all if there are less.
+/// The last eight bytes, or all bytes if there are fewer.
 #[inline]
 fn last_word(text: &[u8]) -> u64 {
     if let Some(last) = text.last_chunk::<8>() {
@@ -118,68 +118,68 @@ fn last_word(text: &[u8]) -> u64 {
         .fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// Drawn anew in each process, so that nobody can find two origins of one mark.
+/// Random in each process, so that nobody can construct two origins with one digest.
 static KEYS: LazyLock<[u64; 2]> = LazyLock::new(|| {
     let random = std::hash::RandomState::new();
     [random.hash_one(0), random.hash_one(1) | 1]
 });
 
 impl Redirects {
-    /// Where a request goes.
+    /// The digest of the origin that a request is sent to.
     #[inline]
-    pub(crate) fn mark(&self, request: &impl AuthRequest) -> OriginMark {
+    pub(crate) fn origin_of(&self, request: &impl AuthRequest) -> OriginDigest {
         match self.usual.get() {
-            Some(usual) if usual.is_of(request) => usual.mark,
-            Some(_) => OriginMark::of(request),
+            Some(usual) if usual.is_of(request) => usual.digest,
+            Some(_) => OriginDigest::of(request),
             None => self.first(request),
         }
     }
 
     #[cold]
-    fn first(&self, request: &impl AuthRequest) -> OriginMark {
-        let mark = OriginMark::of(request);
+    fn first(&self, request: &impl AuthRequest) -> OriginDigest {
+        let digest = OriginDigest::of(request);
         if let (Some(scheme), Some(authority)) = (request.scheme(), request.authority()) {
             let usual = UsualOrigin {
                 scheme: scheme.into(),
                 authority: authority.into(),
-                mark,
+                digest,
             };
-            // Another may have come first.
+            // A concurrent request may have set it first.
             drop(self.usual.set(usual));
         }
-        mark
+        digest
     }
 
-    /// Whether no redirect led to where the request goes.
+    /// Whether the request may have a credential: no redirect named its origin.
     #[inline]
-    pub(crate) fn leave(&self, request: &impl AuthRequest) -> bool {
-        !self.any.load(Ordering::Acquire) || self.leave_one_of_many(request)
+    pub(crate) fn allow(&self, request: &impl AuthRequest) -> bool {
+        !self.any.load(Ordering::Acquire) || self.allow_unless_known(request)
     }
 
     #[cold]
-    fn leave_one_of_many(&self, request: &impl AuthRequest) -> bool {
-        let mark = OriginMark::of(request);
+    fn allow_unless_known(&self, request: &impl AuthRequest) -> bool {
+        let digest = OriginDigest::of(request);
         self.known
             .load()
             .as_ref()
-            .is_none_or(|known| known.leaves(mark))
+            .is_none_or(|known| known.allow(digest))
     }
 
-    /// Takes in a redirect that answered a request to `from`.
+    /// Remembers the target of a redirect, the response to a request to `from`.
     #[cold]
-    pub(crate) fn take(&self, from: OriginMark, response: &impl AuthResponse) {
-        // Of a client that follows redirects itself it is the last one's.
+    pub(crate) fn record(&self, from: OriginDigest, response: &impl AuthResponse) {
+        // If the client follows redirects itself, the response is from the last hop's origin.
         let from = response.answered_by().map_or(from, |(scheme, host, port)| {
-            OriginMark::new(scheme, host, port)
+            OriginDigest::new(scheme, host, port)
         });
         for location in response.headers().get_all(LOCATION) {
-            let lead = RedirectTarget::of(location.as_bytes()).beyond(from);
-            if lead == RedirectTarget::Within {
+            let target = RedirectTarget::of(location.as_bytes()).other_than(from);
+            if target == RedirectTarget::Within {
                 continue;
             }
             self.known.rcu(|known| {
                 let mut known = known.as_deref().cloned().unwrap_or_default();
-                known.note(&lead, from);
+                known.record(&target, from);
                 Some(Arc::new(known))
             });
             self.any.store(true, Ordering::Release);
@@ -195,50 +195,50 @@ impl UsualOrigin {
 }
 
 impl KnownTargets {
-    fn leaves(&self, mark: OriginMark) -> bool {
-        let is_in = |marks: &[OriginMark]| marks.binary_search(&mark).is_ok();
-        !is_in(&self.to) && (self.astray.is_empty() || is_in(&self.astray))
+    fn allow(&self, digest: OriginDigest) -> bool {
+        let is_in = |digests: &[OriginDigest]| digests.binary_search(&digest).is_ok();
+        !is_in(&self.to) && (self.unclear_from.is_empty() || is_in(&self.unclear_from))
     }
 
-    fn note(&mut self, lead: &RedirectTarget, from: OriginMark) {
-        let marks = match lead {
+    fn record(&mut self, target: &RedirectTarget, from: OriginDigest) {
+        let digests = match target {
             RedirectTarget::Within => return,
-            RedirectTarget::At(marks) => &marks[..],
-            RedirectTarget::Unclear => return insert(&mut self.astray, from),
+            RedirectTarget::At(digests) => &digests[..],
+            RedirectTarget::Unclear => return insert(&mut self.unclear_from, from),
         };
-        for mark in marks {
-            if self.to.len() < MOST {
-                insert(&mut self.to, *mark);
+        for digest in digests {
+            if self.to.len() < MAX_ORIGINS {
+                insert(&mut self.to, *digest);
             } else {
-                insert(&mut self.astray, from);
+                insert(&mut self.unclear_from, from);
             }
         }
     }
 }
 
-fn insert(marks: &mut Vec<OriginMark>, mark: OriginMark) {
-    if let Err(place) = marks.binary_search(&mark)
-        && marks.len() < MOST
+fn insert(digests: &mut Vec<OriginDigest>, digest: OriginDigest) {
+    if let Err(index) = digests.binary_search(&digest)
+        && digests.len() < MAX_ORIGINS
     {
-        marks.insert(place, mark);
+        digests.insert(index, digest);
     }
 }
 
-/// Settings that are changed are another layer's, and it has seen no redirect.
+/// The settings of a layer are cloned when they change. A changed layer has seen no redirect yet.
 impl Clone for Redirects {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-/// Where a `Location` leads, whoever reads it: clients read addresses that are oddly written in more
-/// than one way, so what isn't plain is unclear.
+/// The target of a `Location`, by every client's parser. Parsers disagree about unusual URIs, so a
+/// URI that is not plain is unclear.
 #[derive(Debug, PartialEq, Eq)]
 enum RedirectTarget {
-    /// To the same origin, or to no server at all.
+    /// The same origin, or no server at all.
     Within,
-    /// To this one; without a scheme of its own, by either.
-    At(Vec<OriginMark>),
+    /// Other origins: one, or two if the `Location` has no scheme.
+    At(Vec<OriginDigest>),
     Unclear,
 }
 
@@ -248,16 +248,16 @@ impl RedirectTarget {
             return Self::Unclear;
         };
         let text = text.trim_matches(' ');
-        // Some readers drop tabs wherever they stand, and take a backslash for a slash.
-        let head = text.split(['?', '#']).next().unwrap_or(text);
-        if head.contains(|c: char| c.is_ascii_control() || c == '\\') {
+        // Some parsers drop tabs anywhere, and take a backslash for a slash.
+        let before_query = text.split(['?', '#']).next().unwrap_or(text);
+        if before_query.contains(|c: char| c.is_ascii_control() || c == '\\') {
             return Self::Unclear;
         }
-        if let Some(rest) = head.strip_prefix("//") {
+        if let Some(rest) = before_query.strip_prefix("//") {
             return Self::at(&["https", "http"], rest);
         }
-        match head.split_once(':') {
-            Some((scheme, rest)) if is_of_a_server(scheme) => match rest.strip_prefix("//") {
+        match before_query.split_once(':') {
+            Some((scheme, rest)) if has_servers(scheme) => match rest.strip_prefix("//") {
                 Some(rest) => Self::at(&[scheme], rest),
                 None => Self::Unclear,
             },
@@ -265,16 +265,16 @@ impl RedirectTarget {
         }
     }
 
-    /// What of it is another origin than the one that redirects there.
-    fn beyond(self, from: OriginMark) -> Self {
-        let Self::At(mut marks) = self else {
+    /// Without the origin that sent the redirect.
+    fn other_than(self, from: OriginDigest) -> Self {
+        let Self::At(mut digests) = self else {
             return self;
         };
-        marks.retain(|mark| *mark != from);
-        if marks.is_empty() {
+        digests.retain(|digest| *digest != from);
+        if digests.is_empty() {
             Self::Within
         } else {
-            Self::At(marks)
+            Self::At(digests)
         }
     }
 
@@ -290,30 +290,31 @@ impl RedirectTarget {
         if !is_plain(host) {
             return Self::Unclear;
         }
-        let marks = schemes
+        let digests = schemes
             .iter()
-            .map(|scheme| OriginMark::new(scheme, host, port));
-        Self::At(marks.collect())
+            .map(|scheme| OriginDigest::new(scheme, host, port));
+        Self::At(digests.collect())
     }
 }
 
-fn is_of_a_server(scheme: &str) -> bool {
+fn has_servers(scheme: &str) -> bool {
     let schemes = ["https", "http", "wss", "ws", "ftp"];
     schemes
         .iter()
         .any(|server| scheme.eq_ignore_ascii_case(server))
 }
 
-/// A port that is written in no other way than this.
+/// Whether the port is written without leading zeros or a sign.
 fn is_plain_number(port: u16, authority: &str) -> bool {
     authority.ends_with(&format!(":{port}"))
 }
 
-/// A name of plain letters, or an address in four numbers: nobody reads it as another.
+/// Whether every parser reads the same host: a name of plain characters, or an IPv4 address in four
+/// decimal numbers.
 fn is_plain(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or(name);
-    // A last label that begins as a number does makes an address of it: `0x7f.1` is `127.0.0.1`.
+    // If the last label starts with a digit, some parsers read an address: `0x7f.1` is `127.0.0.1`.
     if last.starts_with(|c: char| c.is_ascii_digit()) {
         return host
             .parse::<Ipv4Addr>()
@@ -324,10 +325,10 @@ fn is_plain(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{OriginMark, RedirectTarget};
+    use super::{OriginDigest, RedirectTarget};
 
     fn at(scheme: &str, host: &str, port: u16) -> RedirectTarget {
-        RedirectTarget::At(vec![OriginMark::new(scheme, host, Some(port))])
+        RedirectTarget::At(vec![OriginDigest::new(scheme, host, Some(port))])
     }
 
     #[test]
@@ -382,14 +383,14 @@ mod tests {
 
     #[test]
     fn without_a_scheme_it_is_by_either() {
-        let either = ["https", "http"].map(|scheme| OriginMark::new(scheme, "a.example", None));
+        let either = ["https", "http"].map(|scheme| OriginDigest::new(scheme, "a.example", None));
         assert_eq!(
             RedirectTarget::of(b"//a.example/x"),
             RedirectTarget::At(either.to_vec())
         );
     }
 
-    /// Each of these is another host to some reader of addresses.
+    /// Some URI parser reads another host in each of these.
     #[test]
     fn what_is_oddly_written_is_unclear() {
         for location in [

@@ -1,9 +1,9 @@
-//! The life of one request, as states that say what is awaited.
+//! The states of one request: each is named for what the request waits for.
 //!
 //! ```text
 //!  Acquiring ─▶ Readying ─▶ Sending ─▶ Renewing ─▶ ReadyingAgain ─▶ Resending
-//!      no token is in hand     ▲  │ refused   a newer token is in hand ▲
-//!   a fresh token is in hand ──┘  └────────────────────────────────────┘
+//!      no token is cached      ▲  │ refused   a newer token is cached  ▲
+//!      a token is cached ──────┘  └────────────────────────────────────┘
 //! ```
 
 use std::ops::ControlFlow;
@@ -27,21 +27,21 @@ pin_project! {
         S: Service<Req>,
         Req: AuthRequest,
     {
-        // A token. The inner service isn't ready yet: a permit held while waiting could be the
-        // very one that the token's fetch needs.
+        // Waits for a token. The inner service is not ready yet: it could hold the permit that the
+        // token's fetch needs.
         Acquiring { acquire: Acquire, unsent: Option<Unsent<S, Req>> },
-        // The inner service. The credential isn't on the request yet: this may take longer than
-        // the token is good.
+        // Waits for the inner service. The credential is not attached yet: the token may expire
+        // in the meantime.
         Readying { unsent: Option<Unsent<S, Req>>, cached: Arc<CachedToken> },
-        // The response.
+        // Waits for the response.
         Sending { #[pin] response: S::Future, sent: Sent<S, Req> },
-        // A token other than the one that was refused.
+        // Waits for another token than the refused one.
         Renewing { acquire: Acquire, refused: Option<Box<Refused<S, Req>>> },
-        // The inner service, to send the request again.
+        // Waits for the inner service, to send the request again.
         ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, cached: Arc<CachedToken> },
-        // The response to the replay. After it there is none.
+        // Waits for the response to the last replay.
         Resending { #[pin] response: S::Future, sent_token: SentToken },
-        // Nothing: the request couldn't be sent.
+        // The request was not sent.
         Failed { error: Option<Error> },
     }
 }
@@ -53,21 +53,21 @@ pub(super) struct Unsent<S, Req> {
     pub(super) settings: Arc<LayerSettings>,
 }
 
-/// What is kept of a request that was sent.
+/// What the layer keeps of a request that was sent.
 pub(super) enum Sent<S, Req>
 where
     Req: AuthRequest,
 {
-    /// It carried the caller's own credential: the response is none of our business, but for where
-    /// it leads. Whoever follows it drops that credential, and ours would be put in its place.
+    /// The request had the caller's own credential. The layer only looks for a redirect: a client
+    /// that follows one drops that credential, and the layer would attach ours in its place.
     CallersOwn(Arc<LayerSettings>),
-    /// It carried the token of this handle.
+    /// The request had a token that is the same for all requests.
     Attached {
         sent_token: SentToken,
-        /// What it takes to send it again.
-        again: Option<(S, Req::Copy)>,
+        /// What is needed to send the request again.
+        replay: Option<(S, Req::Copy)>,
     },
-    /// It carried a credential that was made for it.
+    /// The request had a credential that was made for it.
     PerRequest(Option<Box<SentPerRequest<S, Req>>>),
 }
 
@@ -80,37 +80,36 @@ where
         match self {
             Self::CallersOwn(settings) => settings,
             Self::Attached { sent_token, .. } => sent_token,
-            Self::PerRequest(Some(made)) => &made.sent_token,
-            Self::PerRequest(None) => unreachable!("polled after it was ready"),
+            Self::PerRequest(Some(sent)) => &sent.sent_token,
+            Self::PerRequest(None) => unreachable!("polled after completion"),
         }
     }
 }
 
-/// What is kept of a request whose credential was made for it. Boxed, for the future of every other
-/// request would be as large.
+/// What the layer keeps of a request whose credential was made for it. Always boxed: it would make
+/// the future of every request larger.
 pub(super) struct SentPerRequest<S, Req>
 where
     Req: AuthRequest,
 {
     pub(super) sent_token: SentToken,
     pub(super) target: RequestHead,
-    /// What it takes to send it again.
-    pub(super) again: Option<(S, Req::Copy)>,
+    /// What is needed to send the request again.
+    pub(super) replay: Option<(S, Req::Copy)>,
     pub(super) tried: Tried,
 }
 
-/// For what a request has been sent again. Once for each.
+/// Why a request was sent again so far: at most once for each reason.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tried {
-    /// For another token.
-    pub(super) renewed: bool,
-    /// For what the answer taught, with the same token.
-    pub(super) taught: bool,
+    /// With another token.
+    pub(super) new_token: bool,
+    /// With the same token and another proof.
+    pub(super) new_proof: bool,
 }
 
-/// A request that was refused and can be sent again, and the refusal, which the caller gets if
-/// it isn't. Boxed wherever it goes: it is large and rare, and the future of every request would
-/// be as large.
+/// A refused request that can be sent again, and the refusal, which the caller gets if it is not.
+/// Always boxed: it is large and rare, and would make the future of every request larger.
 pub(super) struct Refused<S, Req>
 where
     S: Service<Req>,
@@ -122,7 +121,7 @@ where
     pub(super) tried: Tried,
 }
 
-/// What comes of one: the response for the caller, or the next state.
+/// The result of a state: the response for the caller, or the next state.
 pub(super) type Step<S, Req> = ControlFlow<<S as Service<Req>>::Response, RequestState<S, Req>>;
 
 impl<S, Req> RequestState<S, Req>
@@ -130,6 +129,7 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
+    /// The state of a request that was sent with a credential made for it.
     #[cold]
     pub(super) fn per_request(
         response: S::Future,
@@ -138,22 +138,22 @@ where
         inner: &S,
         tried: Tried,
     ) -> Self {
-        let made = SentPerRequest {
+        let sent = SentPerRequest {
             sent_token,
             target,
-            again: copy.map(|copy| (inner.clone(), copy)),
+            replay: copy.map(|copy| (inner.clone(), copy)),
             tried,
         };
-        let sent = Sent::PerRequest(Some(Box::new(made)));
+        let sent = Sent::PerRequest(Some(Box::new(sent)));
         Self::Sending { response, sent }
     }
 }
 
-/// What a state hands on. It is left as soon as that is done, so nothing is taken twice, unless
-/// the future is polled again after its end.
+/// Takes the content of a state. The future leaves a state as soon as it has taken the content, so
+/// this fails only if the future is polled after completion.
 pub(super) fn take<T>(part: &mut Option<T>) -> T {
     let Some(part) = part.take() else {
-        unreachable!("polled after it was ready");
+        unreachable!("polled after completion");
     };
     part
 }

@@ -1,4 +1,4 @@
-//! reqwest's requests and responses, as the layer needs them.
+//! [`AuthRequest`] and [`AuthResponse`] for reqwest's requests and responses.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::body::replay::Replay;
 use super::query;
 use crate::error::Error;
 
-/// What is kept of a [`reqwest::Request`] to send it again.
+/// What is recorded of a [`reqwest::Request`] to send it again.
 pub struct ReqwestCopy {
     head: reqwest::Request,
     body: Option<<reqwest::Body as Replay>::Copy>,
@@ -57,21 +57,21 @@ impl AuthRequest for reqwest::Request {
     }
 
     fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
-        let query = query::with(self.url().query(), name, pair);
+        let query = query::replace(self.url().query(), name, pair);
         self.url_mut().set_query(Some(&query));
         Ok(())
     }
 
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
-        // A request can be cloned as long as it has no stream in it.
+        // reqwest clones any request that has no stream in it, so the body is recorded separately.
         let mut body = self.body_mut().take();
         let head = self.try_clone();
-        let kept = match &mut body {
+        let recorded = match &mut body {
             None => Some(None),
             Some(body) => body.record(limit).map(Some),
         };
         *self.body_mut() = body;
-        let (head, body) = head.zip(kept)?;
+        let (head, body) = head.zip(recorded)?;
         Some(ReqwestCopy { head, body })
     }
 
@@ -85,7 +85,7 @@ impl AuthRequest for reqwest::Request {
     }
 }
 
-/// Like that of [`RequestCopy`](crate::RequestCopy): the headers and the body are the caller's.
+/// Shows neither the headers nor the body: they may contain the caller's secrets.
 impl fmt::Debug for ReqwestCopy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReqwestCopy").finish_non_exhaustive()

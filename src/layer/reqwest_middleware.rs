@@ -1,5 +1,5 @@
-//! The layer as a middleware of [`reqwest_middleware`]'s client: the same service, over the rest of the
-//! chain.
+//! The layer as a [`reqwest_middleware`]: the same service, with the rest of the chain as the inner
+//! service.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,16 +16,17 @@ use tower_service::Service;
 use super::auth_layer::AuthLayer;
 use crate::error::{BoxError, Error};
 
-/// An [`AuthLayer`] for the clients of [`reqwest_middleware`].
+/// Puts an [`AuthLayer`] in a chain of [`reqwest_middleware`].
 ///
-/// What is attached before it is outside, and sees one request and one answer whatever it took; what
-/// is attached after it is inside, and sees each try. So retries go before it: each of theirs is
-/// stamped anew. The [`Extensions`] are the same for both tries.
+/// A middleware added before this one is outside: it sees one request and one response, even if the
+/// request was sent twice. A middleware added after this one is inside and sees each try. So add a
+/// retry middleware before: then each of its tries gets the current token. Both tries share their
+/// [`Extensions`].
 ///
 /// # Errors
 ///
-/// Those of the chain below as they are. An [`Error`] of this crate is
-/// [`reqwest_middleware::Error::Middleware`], from which `downcast_ref` takes it.
+/// Errors of the inner chain are returned unchanged. An [`Error`] of this crate becomes a
+/// [`reqwest_middleware::Error::Middleware`]; `downcast_ref` gets it back.
 ///
 /// # Example
 ///
@@ -44,7 +45,7 @@ pub struct AuthMiddleware {
 }
 
 impl AuthMiddleware {
-    /// A middleware that shares its token with whatever else the layer is for.
+    /// Makes a middleware that shares its token with all other services of the layer.
     pub fn new(layer: AuthLayer) -> Self {
         Self { layer }
     }
@@ -60,15 +61,15 @@ impl Middleware for AuthMiddleware {
     ) -> Result<Response> {
         let extensions = Arc::new(Mutex::new(extensions));
         let mut client = self.layer.layer(Chain { next, extensions });
-        client.call(request).await.map_err(unboxed)
+        client.call(request).await.map_err(unbox)
     }
 }
 
-/// What comes after this middleware. It is always ready.
+/// The rest of the chain as a service, which is always ready.
 #[derive(Clone)]
 struct Chain<'a> {
     next: Next<'a>,
-    /// For one try after the other.
+    /// Locked for one try at a time.
     extensions: Arc<Mutex<&'a mut Extensions>>,
 }
 
@@ -90,13 +91,13 @@ impl<'a> Service<Request> for Chain<'a> {
     }
 }
 
-/// As what it was before the service boxed it.
-fn unboxed(error: BoxError) -> reqwest_middleware::Error {
+/// Converts the service's error back to the type that it was boxed from.
+fn unbox(error: BoxError) -> reqwest_middleware::Error {
     match error.downcast::<reqwest_middleware::Error>() {
         Ok(below) => *below,
         Err(error) => reqwest_middleware::Error::middleware(match error.downcast::<Error>() {
             Ok(ours) => *ours,
-            // Nothing else comes out of the service.
+            // The service returns no other type.
             Err(other) => Error::other(other),
         }),
     }

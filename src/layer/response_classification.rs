@@ -11,13 +11,15 @@ use super::not_replayed::NotReplayed;
 use crate::origin;
 use crate::token::request_head::RequestHead;
 
-/// A user's own idea of a refusal.
+/// The closure of [`AuthLayer::refused_if`](crate::AuthLayer::refused_if).
 pub(crate) type RefusedIf = Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync>;
 
-/// What counts as a refusal.
+/// Decides which responses are refusals of the token.
 #[derive(Clone)]
 pub(crate) struct RefusalRules {
+    /// The caller's own rule, besides the standard ones.
     pub(crate) also: Option<RefusedIf>,
+    /// Whether a 401 without `WWW-Authenticate` is a refusal of the token.
     pub(crate) without_challenge: bool,
 }
 
@@ -25,7 +27,7 @@ pub(crate) struct RefusalRules {
 const UNAUTHENTICATED: &str = "16";
 
 impl RefusalRules {
-    /// Whether the response refuses the credential it was asked with.
+    /// Whether the response refuses the request's credential.
     #[inline]
     pub(crate) fn is_refusal(&self, response: &impl AuthResponse) -> bool {
         let (status, headers) = (response.status(), response.headers());
@@ -34,15 +36,16 @@ impl RefusalRules {
             || self.also.as_ref().is_some_and(|also| also(status, headers))
     }
 
-    /// Whether the response shows that the credential was accepted: the server went on to do what
-    /// it was asked, or sent elsewhere. Any other error may have come before it looked.
+    /// Whether the response shows that the server accepted the credential: it is a success or a
+    /// redirect. The server may send any other error before it looks at the credential.
     #[inline]
     pub(crate) fn accepts(response: &impl AuthResponse) -> bool {
         let status = response.status();
         status.is_success() || status.is_redirection()
     }
 
-    /// Why a refusal stands though a new token could be had: it wouldn't change the answer.
+    /// The reason not to replay although a new token could be fetched: the response would be the
+    /// same.
     #[cold]
     pub(crate) fn no_replay_reason(&self, refusal: &impl AuthResponse) -> Option<NotReplayed> {
         let is_bare = refusal.status() == StatusCode::UNAUTHORIZED
@@ -51,7 +54,7 @@ impl RefusalRules {
     }
 }
 
-/// Whether the response is of another origin than the request went to.
+/// Whether the response is from another origin than the request was sent to.
 pub(crate) fn is_from_elsewhere(target: &RequestHead, response: &impl AuthResponse) -> bool {
     let Some((scheme, host, port)) = response.answered_by() else {
         return false;
@@ -59,14 +62,16 @@ pub(crate) fn is_from_elsewhere(target: &RequestHead, response: &impl AuthRespon
     target.origin != Some(origin::serialize(scheme, host, port))
 }
 
+/// Whether the status is 403: not a refusal of the token, but perhaps a step-up challenge.
 #[inline]
 pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
     response.status() == StatusCode::FORBIDDEN
 }
 
-/// A gRPC response without a message carries its status where the headers are ("Trailers-Only"
-/// in the gRPC over HTTP/2 protocol). The content type is looked at first: every other response
-/// ends there.
+/// Whether a gRPC response has the status `UNAUTHENTICATED` in its headers.
+///
+/// A gRPC response without a message has its status there ("Trailers-Only" in the gRPC over HTTP/2
+/// protocol). The content type is compared first: for responses that are not gRPC, that is all.
 #[inline]
 fn is_unauthenticated(headers: &HeaderMap) -> bool {
     let is_grpc = |kind: &[u8]| {

@@ -1,12 +1,13 @@
-//! What is made of an answer: it is the caller's, or the request is sent again.
+//! The outcome of a response: the caller gets it, or the request is sent again.
 //!
 //! ```text
-//!   401, gRPC 16, …  ──▶ reject that token, join the flight for another
-//!   403, 401 that wants more than the token has ──▶ the same if the source knows of a better one
-//!   401 that wants another proof ──▶ the same token, presented anew
+//!   401, gRPC 16, …                             ──▶ reject that token, join the flight for another
+//!   403 or 401 that wants more than the token has ──▶ fetch a better token if the source knows one
+//!   401 that wants another proof                ──▶ send the same token with a new proof
 //! ```
 //!
-//! Each of the last two lines costs one more try, and whatever is sent again is judged anew.
+//! A request is sent again at most once with another token, and once with another proof. The response
+//! to a replay is classified again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -36,21 +37,21 @@ where
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
-    /// The credential learns from the answer before the answer is judged.
-    pub(super) fn answered(self, response: S::Response) -> Step<S, Req> {
-        let lesson = match self.sent_token.credential() {
-            // Another origin can't teach what this one wants.
-            Credential::PerRequest(by) if !is_from_elsewhere(&self.target, &response) => {
-                by.observe(&self.target, response.status(), response.headers())
+    /// Lets the credential observe the response, then classifies the response.
+    pub(super) fn respond(self, response: S::Response) -> Step<S, Req> {
+        let feedback = match self.sent_token.credential() {
+            // Another origin's response says nothing about this origin's wishes.
+            Credential::PerRequest(credential) if !is_from_elsewhere(&self.target, &response) => {
+                credential.observe(&self.target, response.status(), response.headers())
             }
             _ => Feedback::Nothing,
         };
-        if lesson == Feedback::OnceMore {
-            return self.again(response);
+        if feedback == Feedback::OnceMore {
+            return self.send_new_proof(response);
         }
         let Self {
             sent_token,
-            again,
+            replay,
             tried,
             ..
         } = self;
@@ -58,8 +59,8 @@ where
         let no_replay_reason = is_refusal
             .then(|| sent_token.refusal_rules.no_replay_reason(&response))
             .flatten();
-        // Whatever else it says. A refusal that doesn't stand rejects the token itself.
-        if lesson == Feedback::TokenEnded && (!is_refusal || no_replay_reason.is_some()) {
+        // A refusal without a reason against a replay rejects the token further below.
+        if feedback == Feedback::TokenEnded && (!is_refusal || no_replay_reason.is_some()) {
             record_acceptance(&response, &sent_token);
             sent_token.cache.refuse(sent_token.token());
             return ControlFlow::Break(match no_replay_reason {
@@ -71,28 +72,28 @@ where
             record_acceptance(&response, &sent_token);
             return ControlFlow::Break(response);
         }
-        let answered = Answered {
+        let denied = DeniedResponse {
             response,
             sent_token,
-            again,
+            replay,
             tried,
         };
         if is_refusal {
-            answered.refused()
+            denied.refused()
         } else {
-            answered.forbidden()
+            denied.forbidden()
         }
     }
 
-    /// Sends it again with the same token, presented as the server wants it.
-    fn again(self, response: S::Response) -> Step<S, Req> {
+    /// Sends the request again with the same token and the proof that the server wants.
+    fn send_new_proof(self, response: S::Response) -> Step<S, Req> {
         let Self {
             sent_token, tried, ..
         } = self;
-        if tried.taught {
+        if tried.new_proof {
             return ControlFlow::Break(with_reason(response, NotReplayed::Again, &sent_token));
         }
-        let (inner, request) = match replayable(self.again, &sent_token) {
+        let (inner, request) = match replayable(self.replay, &sent_token) {
             Ok(replay) => replay,
             Err(why) => return ControlFlow::Break(with_reason(response, why, &sent_token)),
         };
@@ -103,7 +104,7 @@ where
             response,
             sent_token,
             tried: Tried {
-                taught: true,
+                new_proof: true,
                 ..tried
             },
         });
@@ -114,72 +115,72 @@ where
     }
 }
 
-/// An answer that isn't simply the caller's, with what is known of its request.
-pub(super) struct Answered<S, Req>
+/// A response that may cause a replay, with what the layer keeps of its request.
+pub(super) struct DeniedResponse<S, Req>
 where
     S: Service<Req>,
     Req: AuthRequest,
 {
     response: S::Response,
     sent_token: SentToken,
-    again: Option<(S, Req::Copy)>,
+    replay: Option<(S, Req::Copy)>,
     tried: Tried,
 }
 
-impl<S, Req> Answered<S, Req>
+impl<S, Req> DeniedResponse<S, Req>
 where
     S: Service<Req> + Clone,
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
-    /// Of a request that was sent once.
+    /// The response to a request that was sent once.
     pub(super) fn first(
         response: S::Response,
         sent_token: &SentToken,
-        again: &mut Option<(S, Req::Copy)>,
+        replay: &mut Option<(S, Req::Copy)>,
     ) -> Self {
         Self {
             response,
             sent_token: sent_token.clone(),
-            again: again.take(),
+            replay: replay.take(),
             tried: Tried::default(),
         }
     }
 
-    /// Rejects the token, and starts on a replay if there is what it takes.
+    /// Rejects the token, and starts a replay if the request can be sent again.
     #[cold]
     pub(super) fn refused(self) -> Step<S, Req> {
-        if self.tried.renewed {
-            return ControlFlow::Break(answered_again(self.response, &self.sent_token));
+        if self.tried.new_token {
+            return ControlFlow::Break(finish_replay(self.response, &self.sent_token));
         }
         let challenges = Challenge::parse(self.response.headers());
         if let Some(wanted) = StepUpChallenge::of(&challenges) {
-            return self.insufficient(&challenges, wanted);
+            return self.step_up(&challenges, wanted);
         }
         let Self {
             response,
             sent_token,
-            again,
+            replay,
             tried,
         } = self;
         if let Some(why) = sent_token.refusal_rules.no_replay_reason(&response) {
             return ControlFlow::Break(with_reason(response, why, &sent_token));
         }
-        // Before a token is waited for: without a body there is nothing to wait for.
-        let replay = replayable::<S, Req>(again, &sent_token);
+        // Before waiting for a token: without a body there is nothing to wait for.
+        let replay = replayable::<S, Req>(replay, &sent_token);
         if let Ok((_, request)) = &replay
             && is_from_elsewhere(&request_head(request), &response)
         {
             return ControlFlow::Break(with_reason(response, NotReplayed::Elsewhere, &sent_token));
         }
         sent_token.cache.challenged(sent_token.token(), &challenges);
-        let verdict = sent_token.cache.refuse(sent_token.token());
-        let kept = matches!(verdict, Rejection::Limited | Rejection::NowLimited { .. });
+        let rejection = sent_token.cache.refuse(sent_token.token());
+        let is_limited = matches!(rejection, Rejection::Limited | Rejection::NowLimited { .. });
         let (inner, request) = match replay {
             Err(NotReplayed::Off) => {
                 return ControlFlow::Break(with_reason(response, NotReplayed::Off, &sent_token));
             }
-            _ if kept => {
+            _ if is_limited => {
                 return ControlFlow::Break(with_reason(
                     response,
                     NotReplayed::Latched,
@@ -207,28 +208,28 @@ where
         }
     }
 
-    /// A 403 is no refusal of the token, but it may say what the token lacks.
+    /// A 403 does not refuse the token, but it may name what the token lacks.
     #[cold]
     pub(super) fn forbidden(self) -> Step<S, Req> {
         let challenges = Challenge::parse(self.response.headers());
         match StepUpChallenge::of(&challenges) {
-            Some(wanted) => self.insufficient(&challenges, wanted),
+            Some(wanted) => self.step_up(&challenges, wanted),
             None => ControlFlow::Break(self.response),
         }
     }
 
-    /// The token is good but not enough: another is fetched only if the source knows of a better one.
-    /// Until that is here the token is in use for the others.
-    fn insufficient(self, challenges: &[Challenge], wanted: StepUpChallenge) -> Step<S, Req> {
+    /// Fetches another token if the source knows of one that is enough. The current token is valid,
+    /// and other requests use it until the fetch completes.
+    fn step_up(self, challenges: &[Challenge], wanted: StepUpChallenge) -> Step<S, Req> {
         let Self {
             mut response,
             sent_token,
-            again,
+            replay,
             tried,
         } = self;
-        let why = lacking(&mut response, wanted, &sent_token);
-        // No scope is asked for because of what another origin said.
-        let replay = replayable::<S, Req>(again, &sent_token);
+        let why = record_step_up(&mut response, wanted, &sent_token);
+        // Another origin's response must not cause a request for more scope.
+        let replay = replayable::<S, Req>(replay, &sent_token);
         let is_elsewhere = |request: &Req| is_from_elsewhere(&request_head(request), &response);
         let (inner, request) = match replay {
             Ok((_, request)) if is_elsewhere(&request) => {
@@ -239,7 +240,7 @@ where
                 ));
             }
             Ok(replay)
-                if !tried.renewed
+                if !tried.new_token
                     && sent_token.cache.challenged(sent_token.token(), challenges) =>
             {
                 replay
@@ -259,7 +260,7 @@ where
             tried,
         });
         match newer {
-            // As with any other refusal: it names the token that it is about.
+            // The response is about the token that it was sent with, and a newer one is cached.
             Some(newer) => refused.renewed(Ok(newer)),
             None => ControlFlow::Continue(RequestState::Renewing {
                 acquire,
@@ -269,9 +270,9 @@ where
     }
 }
 
-/// The request again, or why there is none.
+/// The request again, or the reason why it can't be sent again.
 fn replayable<S, Req>(
-    again: Option<(S, Req::Copy)>,
+    replay: Option<(S, Req::Copy)>,
     sent_token: &SentToken,
 ) -> Result<(S, Req), NotReplayed>
 where
@@ -280,17 +281,17 @@ where
     if !sent_token.retry {
         return Err(NotReplayed::Off);
     }
-    let replay = again.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
+    let replay = replay.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
     replay.ok_or(NotReplayed::Body)
 }
 
-/// Leaves with the answer what the token lacks. Who says that it lacks something has accepted it.
-fn lacking(
+/// Inserts in the response what the token lacks. A server that says so has accepted the token.
+fn record_step_up(
     response: &mut impl AuthResponse,
     wanted: StepUpChallenge,
     sent_token: &SentToken,
 ) -> NotReplayed {
-    accepted(sent_token);
+    accept(sent_token);
     let why = NotReplayed::lacking(&wanted);
     response.extensions_mut().insert(wanted);
     why
@@ -302,11 +303,12 @@ where
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
+    /// Another token is here, or its fetch has failed.
     pub(super) fn renewed(mut self: Box<Self>, cached: Outcome) -> Step<S, Req> {
-        self.tried.renewed = true;
+        self.tried.new_token = true;
         match cached {
             Err(error) => self.give_up(NotReplayed::Fetch(error)),
-            // The one that this request was refused with, whatever became of it since.
+            // The server has refused this credential already, whichever fetch returned it.
             Ok(cached) if cached.token().is_same_credential(self.sent_token.token()) => {
                 self.give_up(NotReplayed::SameToken)
             }
@@ -317,6 +319,7 @@ where
         }
     }
 
+    /// The inner service is ready, or has failed: sends the request again.
     pub(super) fn ready_again(
         mut self: Box<Self>,
         ready: Result<(), S::Error>,
@@ -351,13 +354,13 @@ where
             sent_token: _,
             tried,
         } = *self;
-        // The refusal goes first: it may hold the connection that the replay needs.
+        // Dropped before the replay is sent: it may hold the connection that the replay needs.
         drop(response);
         sent_token.cache.telemetry().replayed();
         let response = inner.call(request);
         ControlFlow::Continue(match attached {
-            Attached::PerRequest(made) => {
-                RequestState::per_request(response, *made, sent_token, &inner, tried)
+            Attached::PerRequest(per_request) => {
+                RequestState::per_request(response, *per_request, sent_token, &inner, tried)
             }
             _ => RequestState::Resending {
                 response,
@@ -371,8 +374,8 @@ where
     }
 }
 
-/// The second answer is the caller's, whatever it is; a second refusal rejects the second token.
-pub(super) fn answered_again<R>(mut response: R, sent_token: &SentToken) -> R
+/// Returns the response to a replay to the caller. A second refusal rejects the second token.
+pub(super) fn finish_replay<R>(mut response: R, sent_token: &SentToken) -> R
 where
     R: AuthResponse,
 {
@@ -383,7 +386,7 @@ where
     }
     let challenges = Challenge::parse(response.headers());
     if let Some(wanted) = StepUpChallenge::of(&challenges) {
-        let why = lacking(&mut response, wanted, sent_token);
+        let why = record_step_up(&mut response, wanted, sent_token);
         return with_reason(response, why, sent_token);
     }
     if !is_refusal {
@@ -396,23 +399,23 @@ where
     with_reason(response, NotReplayed::Again, sent_token)
 }
 
-/// A token that is accepted for the first time is known to be of use from then on.
+/// Tells the cache when a server accepts the token for the first time.
 #[inline]
 pub(super) fn record_acceptance(response: &impl AuthResponse, sent_token: &SentToken) {
     if !sent_token.cached().is_accepted() && RefusalRules::accepts(response) {
-        accepted(sent_token);
+        accept(sent_token);
     }
 }
 
 #[cold]
-fn accepted(sent_token: &SentToken) {
+fn accept(sent_token: &SentToken) {
     sent_token.cache.accept(sent_token.token());
-    // By this request's own account too: it may not be the one in use any more. Afterwards: to the
-    // cache it would be no news otherwise.
+    // The token may no longer be the current one, so its own flag is set too. The flag is set last:
+    // the cache ignores a token that has it already.
     sent_token.cached().accept();
 }
 
-/// The refusal as the server sent it, with the reason why it stands.
+/// The refusal as the server sent it, with the reason why the request was not sent again.
 fn with_reason<R>(mut response: R, why: NotReplayed, sent_token: &SentToken) -> R
 where
     R: AuthResponse,

@@ -1,4 +1,4 @@
-//! The service: puts the credential on, or has the future see to one.
+//! The service: attaches the current token, or returns a future that waits for one.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,18 +15,17 @@ use super::settings::LayerSettings;
 use crate::cache::acquire::Lookup;
 use crate::error::{BoxError, Error};
 
-/// A service that puts a credential on every request: what [`AuthLayer`](crate::AuthLayer) makes
-/// of the client below it.
+/// Attaches a credential to every request; the service of an [`AuthLayer`](crate::AuthLayer).
 ///
-/// Clones share the token. Each keeps a copy of the prepared header for itself from its second
-/// request on.
+/// Clones share the token. From its second request on, each clone keeps a private copy of the header
+/// value.
 ///
 /// # Errors
 ///
-/// An error of the inner service, or an [`Error`](crate::Error) if the request couldn't be sent: no token could
-/// be had, or it was not to go where the request goes. Both come boxed, as is the custom of Tower's
-/// layers; `downcast_ref` tells them apart. A refusal is no error: it is the server's response,
-/// with a [`NotReplayed`](crate::NotReplayed) in its extensions.
+/// An error of the inner service, or an [`Error`](crate::Error) if the request was not sent: there
+/// was no token, or the credential may not go to the request's origin. Both are boxed, as usual for
+/// Tower layers; `downcast_ref` distinguishes them. A refusal is not an error: it is the server's
+/// response, with a [`NotReplayed`](crate::NotReplayed) in its extensions.
 ///
 /// # Example
 ///
@@ -109,9 +108,9 @@ where
     #[inline]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let Some(sent_token) = self.local_credential.servable(&self.settings) else {
-            return self.call_asking(request);
+            return self.call_without_fresh(request);
         };
-        let from = self.settings.allowed_origins.mark(&request);
+        let from = self.settings.allowed_origins.origin_of(&request);
         let attached = sent_token.attach(&mut request);
         if let Attached::Rejected(error) = attached {
             return self.fail(error);
@@ -122,15 +121,15 @@ where
 }
 
 impl<S> Auth<S> {
-    /// Without a token in hand that can just be served.
+    /// Sends a request for which no fresh token is cached, or that waits for a token.
     #[cold]
-    fn call_asking<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req>
+    fn call_without_fresh<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req>
     where
         S: Service<Req> + Clone,
         Req: AuthRequest,
     {
-        let from = self.settings.allowed_origins.mark(&request);
-        // Before a token is waited for, or even fetched.
+        let from = self.settings.allowed_origins.origin_of(&request);
+        // Before the request waits for a token or starts a fetch.
         match self.settings.admits(&request, self.settings.cache.place()) {
             Ok(true) => {}
             Ok(false) => {
@@ -158,7 +157,7 @@ impl<S> Auth<S> {
         }
     }
 
-    /// For a request that isn't sent.
+    /// Returns the error of a request that is not sent.
     #[cold]
     fn fail<Req>(&mut self, error: Error) -> ResponseFuture<S, Req>
     where

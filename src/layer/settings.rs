@@ -1,4 +1,4 @@
-//! What the layer was told: one value, shared by all services it makes.
+//! The settings of a layer: one value that all of its services share.
 
 use super::allowed_origins::AllowedOrigins;
 use super::auth_request::AuthRequest;
@@ -18,14 +18,14 @@ pub(crate) struct LayerSettings {
 }
 
 impl LayerSettings {
-    /// Whether a credential is to be put on the request. Not if the caller has put one on it in
-    /// this place: it is left as it is then, and it is none of our business where it goes.
+    /// Whether the layer attaches a credential to the request. `false` if the caller has set one in
+    /// the same place: such a request stays as it is, and may go to any origin.
     #[inline]
     pub(crate) fn admits(&self, request: &impl AuthRequest, place: &Place) -> Result<bool, Error> {
         let is_callers = match place {
             Place::Header(name) => request.headers().contains_key(name),
             Place::Query(name) => request.has_query(name),
-            // Cookies stand side by side: whose they are is seen when ours are put there.
+            // The caller's cookies may be others than ours. `PerRequestCredential::apply` decides.
             Place::Cookie => false,
         };
         if is_callers && !self.replace_existing {

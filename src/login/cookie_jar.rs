@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 use crate::origin;
-use crate::token::header_value::{sensitive, too_many};
+use crate::token::header_value::{sensitive, too_many_headers};
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::request_head::RequestHead;
 
@@ -165,7 +165,9 @@ impl PerRequestCredential for Jar {
         append(&mut header, ours.into_iter());
         drop(cookies);
         let value = sensitive(header).ok_or_else(illegal)?;
-        headers.try_insert(COOKIE, value).map_err(too_many)?;
+        headers
+            .try_insert(COOKIE, value)
+            .map_err(too_many_headers)?;
         Ok(Applied::Done)
     }
 

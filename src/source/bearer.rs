@@ -23,7 +23,7 @@ use crate::token::jwt;
 impl TokenSource for SecretSource {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
         let secret = self.read().await?;
-        let end = jwt::end(secret.expose_secret());
+        let end = jwt::exp(secret.expose_secret());
         let token = Token::bearer(secret)?;
         Ok(match end {
             Some(end) => token.expires_at(end),

@@ -1,8 +1,8 @@
-//! The caches that were evicted and are still in use.
+//! Evicted caches that are still in use.
 //!
-//! Nothing here keeps a cache alive: whoever uses one does, be it a fetch in the air, a request that
-//! waits, or a handle. As long as there is somebody, the tenant's next request finds that cache, and
-//! joins what is in the air there.
+//! Nothing here keeps a cache alive. Its users do: a running fetch, a waiting request or a clone of its
+//! handle. As long as there are users, the tenant's next request uses that cache too, and joins a fetch
+//! in flight.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,33 +13,34 @@ use crate::cache::cache_inner::CacheInner;
 use crate::cache::status::Phase;
 use crate::cache::token_cache::TokenCache;
 
+/// The evicted caches by their tenants' keys.
 pub(super) struct EvictedCaches<K> {
     caches: Mutex<Caches<K>>,
 }
 
 struct Caches<K> {
     evicted: HashMap<Arc<K>, Weak<CacheInner>>,
-    /// With so many of them, those that nobody uses any more are let go.
+    /// At this number of entries, those of unused caches are removed.
     sweep_at: usize,
-    /// Those of them that are to be closed.
+    /// The caches that will be closed.
     to_close: Vec<EvictedCache<K>>,
 }
 
-/// A cache that was evicted and is to be closed.
+/// An evicted cache that will be closed.
 pub(super) struct EvictedCache<K> {
     pub(super) key: Arc<K>,
     pub(super) cache: TokenCache,
 }
 
-/// Fewer than this aren't worth a look.
-const FEW: usize = 64;
+/// Below this number of entries there is no sweep.
+const MIN_SWEEP: usize = 64;
 
 impl<K> Default for EvictedCaches<K> {
     fn default() -> Self {
         Self {
             caches: Mutex::new(Caches {
                 evicted: HashMap::new(),
-                sweep_at: FEW,
+                sweep_at: MIN_SWEEP,
                 to_close: Vec::new(),
             }),
         }
@@ -50,8 +51,9 @@ impl<K> EvictedCaches<K>
 where
     K: Hash + Eq,
 {
-    /// Called by moka, which holds locks of its own: nothing is closed, woken or spawned here.
-    pub(super) fn evicted(&self, key: Arc<K>, cache: &TokenCache, closes: bool) {
+    /// Adds an evicted cache. moka calls this with its locks held, so nothing is closed, woken or spawned
+    /// here.
+    pub(super) fn insert(&self, key: Arc<K>, cache: &TokenCache, closes: bool) {
         let mut caches = self.lock();
         if closes {
             let (key, cache) = (Arc::clone(&key), cache.clone());
@@ -63,7 +65,7 @@ where
         drop((before, swept));
     }
 
-    /// The tenant's former cache, if somebody uses it still. Whoever has it has to keep it.
+    /// Takes the tenant's evicted cache, if it is still in use. Then only the caller has it.
     pub(super) fn take(&self, key: &K) -> Option<TokenCache> {
         let taken = self.lock().evicted.remove_entry(key);
         let (_, weak) = taken?;
@@ -71,16 +73,16 @@ where
         (cache.status().phase() != Phase::Closed).then_some(cache)
     }
 
-    /// Forgets this cache, unless the tenant has come back to it.
+    /// Removes this cache and returns `true`, unless the tenant uses it again.
     pub(super) fn forget(&self, EvictedCache { key, cache }: &EvictedCache<K>) -> bool {
         let mut caches = self.lock();
-        let is_it = |weak: &Weak<CacheInner>| weak.ptr_eq(&cache.downgrade());
-        let taken = match caches.evicted.get(key) {
-            Some(weak) if is_it(weak) => caches.evicted.remove_entry(key),
+        let is_same = |weak: &Weak<CacheInner>| weak.ptr_eq(&cache.downgrade());
+        let removed = match caches.evicted.get(key) {
+            Some(weak) if is_same(weak) => caches.evicted.remove_entry(key),
             Some(_) | None => None,
         };
         drop(caches);
-        taken.is_some()
+        removed.is_some()
     }
 
     pub(super) fn take_to_close(&self) -> Vec<EvictedCache<K>> {
@@ -96,20 +98,20 @@ impl<K> Caches<K>
 where
     K: Hash + Eq,
 {
-    /// Lets go of those that nobody uses, once there are twice as many as were left the last time: so
-    /// it costs the same for each eviction, and there are never more than that.
+    /// Removes the entries of unused caches, at twice as many entries as the last sweep left. So the cost
+    /// per eviction is constant, and there are never more entries than that.
     fn sweep(&mut self) -> Vec<(Arc<K>, Weak<CacheInner>)> {
         if self.evicted.len() < self.sweep_at {
             return Vec::new();
         }
         let is_unused = |_: &Arc<K>, weak: &mut Weak<CacheInner>| weak.strong_count() == 0;
         let unused = self.evicted.extract_if(is_unused).collect();
-        self.sweep_at = FEW.max(2 * self.evicted.len());
+        self.sweep_at = MIN_SWEEP.max(2 * self.evicted.len());
         unused
     }
 }
 
-/// Inside, because from outside nobody sees what is kept of caches that nobody uses.
+/// A unit test, because the entries of unused caches are not visible from outside.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,15 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_uses_is_let_go_and_what_somebody_uses_is_found() {
+    fn unused_caches_are_removed_and_used_ones_are_found() {
         let evicted_caches = EvictedCaches::default();
         let used: Vec<_> = (0..200).map(|_| cache()).collect();
         for (key, cache) in used.iter().enumerate() {
-            evicted_caches.evicted(Arc::new(key), cache, false);
+            evicted_caches.insert(Arc::new(key), cache, false);
         }
         for key in 1_000..100_000 {
-            evicted_caches.evicted(Arc::new(key), &cache(), false);
-            // The one that is being evicted is in use itself.
+            evicted_caches.insert(Arc::new(key), &cache(), false);
+            // The cache that is being inserted is in use too.
             assert!(evicted_caches.lock().evicted.len() <= 2 * (used.len() + 1));
         }
         for (key, cache) in used.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A cache for each tenant, behind one layer.
+//! The tenants: a layer with its own cache for each, made on the first request and evicted later.
 
 use std::fmt;
 use std::hash::Hash;
@@ -17,27 +17,27 @@ use crate::cache::token_cache::TokenCache;
 use crate::error::Error;
 use crate::layer::auth_layer::AuthLayer;
 
-/// A family of caches: one for each tenant, or for whatever else a credential depends on, such as an
-/// audience, a set of scopes or an origin.
+/// Keeps a cache for each tenant, or for each value of something else that a credential depends on,
+/// such as an audience, a set of scopes or an origin.
 ///
-/// The key says which. It is taken from each request ([`by_extension`](Self::by_extension),
-/// [`by`](Self::by)), and a closure makes the [`AuthLayer`] of a tenant who is seen for the first time,
-/// with a source, settings and origins of its own. Tenants share nothing but the client below: that the
-/// authorization server of one hangs or fails is seen by no other.
+/// A key identifies the tenant. It is taken from each request ([`by_extension`](Self::by_extension),
+/// [`by`](Self::by)). For a tenant's first request a closure makes an [`AuthLayer`] with its own
+/// source, settings and origins. Tenants share only the client below: if one tenant's authorization
+/// server hangs or fails, the other tenants are not affected.
 ///
 /// | setting | default | |
 /// | --- | --- | --- |
-/// | [`capacity`](TenantsBuilder::capacity) | 10,000 | the most tenants that are kept; then the one goes whose last request is longest ago |
-/// | [`idle`](TenantsBuilder::idle) | 1 h | for how long one is kept that nobody asks for |
-/// | [`close_on_eviction`](TenantsBuilder::close_on_eviction) | `false` | whether the source of one that goes is [closed](crate::TokenSource::close) |
+/// | [`capacity`](TenantsBuilder::capacity) | 10,000 | the most tenants; above it the least recently used is evicted |
+/// | [`idle`](TenantsBuilder::idle) | 1 h | a tenant without requests for this long is evicted |
+/// | [`close_on_eviction`](TenantsBuilder::close_on_eviction) | `false` | whether an evicted tenant's source is [closed](crate::TokenSource::close) |
 ///
-/// Who goes is forgotten with the token in hand, and nothing is revoked unless asked. A cache that is
-/// still in use as its tenant goes, because a token is being fetched, a request waits or there is a
-/// handle, is found again by the tenant's next request: there are never two of one tenant, and no fetch
-/// is made twice. Tenants go as others are asked for; it takes no task and no timer.
+/// An evicted tenant's token is dropped. Nothing is revoked unless `close_on_eviction` is set. An evicted
+/// cache may still be in use: by a running fetch, a waiting request or a clone of its handle. Then the
+/// tenant's next request uses that cache again, so a tenant never has two caches, and no fetch is
+/// made twice. Evictions happen during requests of any tenant, without a task or a timer.
 ///
-/// A clone is a handle to the same tenants. A key is cloned for each request that is
-/// [`by_extension`](Self::by_extension): an `Arc<str>` is cheaper than a `String`.
+/// Clones share the tenants. [`by_extension`](Self::by_extension) clones the key for each request: an
+/// `Arc<str>` is cheaper than a `String`.
 ///
 /// # Example
 ///
@@ -73,7 +73,7 @@ use crate::layer::auth_layer::AuthLayer;
 /// # Ok(()) }
 /// ```
 ///
-/// By the origin that a request goes to, so that the credential of one goes to no other:
+/// A credential for each origin, which is sent to no other origin:
 ///
 /// ```
 /// # use http::Request;
@@ -86,7 +86,7 @@ use crate::layer::auth_layer::AuthLayer;
 /// .by(Origin::of::<Request<String>>);
 /// ```
 ///
-/// By audience and scope, here that of a path:
+/// A token for each audience and scope:
 ///
 /// ```
 /// # #[cfg(feature = "reqwest")] {
@@ -122,25 +122,26 @@ type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
 
 /// The layer of one tenant.
 ///
-/// It is made before it is in the cache, for a tenant that can't be made must put nobody out. Only
-/// when it is there is an eviction of the same tenant surely over, which may be under way at the same
-/// time: moka tells of it before it lets anything else in. So only then is it settled whether there is a
-/// former cache in use, by whoever comes first.
+/// The new layer is made before it is inserted: a tenant whose layer can't be made must not evict
+/// another tenant. An eviction of the same tenant may run at the same time. It is certain to have ended
+/// when the new layer is inserted, because moka calls the eviction listener before it inserts another
+/// value for the key. So the first user after the insertion looks for an evicted cache to use again.
 struct TenantLayer {
-    made: AuthLayer,
-    shared_layer: OnceLock<AuthLayer>,
+    new_layer: AuthLayer,
+    layer: OnceLock<AuthLayer>,
 }
 
 impl TenantLayer {
+    /// The layer for the tenant's requests: over the evicted cache, if that is still in use.
     fn layer<K>(&self, key: &K, evicted_caches: &EvictedCaches<K>) -> &AuthLayer
     where
         K: Hash + Eq,
     {
-        self.shared_layer.get_or_init(|| {
-            let made = self.made.clone();
+        self.layer.get_or_init(|| {
+            let new_layer = self.new_layer.clone();
             match evicted_caches.take(key) {
-                Some(cache) => made.over(cache),
-                None => made,
+                Some(cache) => new_layer.with_cache(cache),
+                None => new_layer,
             }
         })
     }
@@ -150,12 +151,12 @@ impl<K> Tenants<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// Tenants whose layers `make` makes, with all defaults.
+    /// Makes tenants with default settings, whose layers `make` makes.
     ///
-    /// It is called when a tenant is seen for the first time, or again after it went, once for all who
-    /// ask at the same time; they wait for it on their threads. It should be quick, then, and must not ask the
-    /// same tenants. What takes its time belongs in the source. An error of it is the error of the
-    /// requests that wait, and nothing is kept: the next request calls it again.
+    /// `make` is called for the first request of a tenant, and for its first request after an eviction.
+    /// It is called once for all concurrent requests, which block their threads until it returns. So it
+    /// should be quick, and must not use the same tenants; slow work belongs in the source. If it
+    /// fails, the waiting requests fail with its error, and the next request calls it again.
     pub fn new<F>(make: F) -> Self
     where
         F: Fn(&K) -> Result<AuthLayer, Error> + Send + Sync + 'static,
@@ -163,7 +164,7 @@ where
         Self::builder(make).build()
     }
 
-    /// The same, with settings of your own.
+    /// Makes a builder for tenants with other settings.
     pub fn builder<F>(make: F) -> TenantsBuilder<K>
     where
         F: Fn(&K) -> Result<AuthLayer, Error> + Send + Sync + 'static,
@@ -176,12 +177,12 @@ where
         }
     }
 
-    /// The layer of one tenant, made if need be; for websockets and SDKs its
-    /// [cache](AuthLayer::cache).
+    /// Returns the layer of one tenant, and makes it if there is none. Its [cache](AuthLayer::cache)
+    /// provides tokens for websockets and SDKs.
     ///
     /// # Errors
     ///
-    /// That of the closure which makes it.
+    /// The error of the closure that makes the layer.
     pub fn get(&self, key: &K) -> Result<AuthLayer, Error> {
         let TenantsInner {
             make,
@@ -189,25 +190,25 @@ where
             evicted_caches,
             ..
         } = &*self.inner;
-        let found = layers.try_get_with_by_ref(key, || {
-            // One whose time is over may still be there. It is put out first, so that it is known to
-            // be a former one.
+        let tenant = layers.try_get_with_by_ref(key, || {
+            // moka may still keep an idle tenant that it no longer returns. Evicted first, so that its
+            // cache is among the evicted caches.
             layers.invalidate(key);
-            make(key).map(|made| {
-                let shared_layer = OnceLock::new();
-                Arc::new(TenantLayer { made, shared_layer })
+            make(key).map(|new_layer| {
+                let layer = OnceLock::new();
+                Arc::new(TenantLayer { new_layer, layer })
             })
         });
         self.close_evicted();
-        match found {
-            Ok(found) => Ok(found.layer(key, evicted_caches).clone()),
+        match tenant {
+            Ok(tenant) => Ok(tenant.layer(key, evicted_caches).clone()),
             Err(error) => Err(Error::clone(&error)),
         }
     }
 
-    /// Lets a tenant go and returns its layer, if it was there. The next request makes a new one, whatever
-    /// is in use: for when its client or its secret has changed. Nothing is closed:
-    /// `layer.cache().close()` does that.
+    /// Removes a tenant and returns its layer, if there is one. The next request makes a new layer, even
+    /// if the old cache is still in use: for when the tenant's client or secret has changed. The cache
+    /// is not closed; call `layer.cache().close()` for that.
     pub fn remove(&self, key: &K) -> Option<AuthLayer> {
         let TenantsInner {
             layers,
@@ -215,26 +216,26 @@ where
             ..
         } = &*self.inner;
         let removed = layers.remove(key);
-        let layer = removed.map(|layers| layers.layer(key, evicted_caches).clone());
+        let layer = removed.map(|tenant| tenant.layer(key, evicted_caches).clone());
         drop(evicted_caches.take(key));
         self.close_evicted();
         layer
     }
 
-    /// How many there are. First lets those go whose time is over.
+    /// The number of tenants. Evicts the idle ones first.
     pub fn len(&self) -> usize {
         self.inner.layers.run_pending_tasks();
         self.close_evicted();
         usize::try_from(self.inner.layers.entry_count()).unwrap_or(usize::MAX)
     }
 
-    /// Whether there are none.
+    /// Whether there are no tenants. Evicts the idle ones first.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Closes those that were evicted, if that was asked for. Not where they are evicted, since that is
-    /// under moka's locks.
+    /// Closes the evicted caches, if `close_on_eviction` is set. Not called in the eviction listener,
+    /// where moka holds its locks.
     fn close_evicted(&self) {
         if !self.inner.closes {
             return;
@@ -243,7 +244,7 @@ where
             let evicted_caches = Arc::clone(&self.inner.evicted_caches);
             match Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn(close(evicted_caches, evicted))),
-                // Nobody can close the source; that is logged.
+                // Without a runtime the source can't be closed. `close` logs that.
                 Err(_) if evicted_caches.forget(&evicted) => {
                     _ = evicted.cache.close().now_or_never();
                 }
@@ -253,26 +254,25 @@ where
     }
 }
 
-/// Closes a cache when its fetch has landed, unless its tenant has come back by then.
+/// Closes an evicted cache when its fetch has completed, unless its tenant uses it again by then.
 async fn close<K>(evicted_caches: Arc<EvictedCaches<K>>, evicted: EvictedCache<K>)
 where
     K: Hash + Eq,
 {
-    landed(&evicted.cache).await;
+    wait_for_fetch(&evicted.cache).await;
     if evicted_caches.forget(&evicted) {
         evicted.cache.close().await;
     }
 }
 
-/// Waits for the fetch in the air, if there is one, and no longer than it may take: its runtime may be
-/// gone.
-async fn landed(cache: &TokenCache) {
+/// Waits for a running fetch, at most for the fetch timeout: the fetch's runtime may have shut down.
+async fn wait_for_fetch(cache: &TokenCache) {
     let mut changes = cache.subscribe();
-    let landed = changes.wait_for(|status: &Status| status.fetching().is_none());
-    drop(tokio::time::timeout(cache.fetch_timeout(), landed).await);
+    let completed = changes.wait_for(|status: &Status| status.fetching().is_none());
+    drop(tokio::time::timeout(cache.fetch_timeout(), completed).await);
 }
 
-/// Settings of [`Tenants`].
+/// Builds [`Tenants`].
 ///
 /// # Example
 ///
@@ -302,49 +302,51 @@ impl<K> TenantsBuilder<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// The most tenants that are kept; default 10,000, at least 1. For a moment there may be a few more.
+    /// Sets the most tenants; default 10,000, at least 1. There may be a few more for a short time.
     pub fn capacity(mut self, tenants: u64) -> Self {
-        // With none, each request would be a tenant of its own, and cost a fetch.
+        // With a capacity of 0, each request would make a new tenant and cost a fetch.
         self.capacity = tenants.max(1);
         self
     }
 
-    /// For how long a tenant is kept that nobody asks for; default 1 h, and at most 1,000 years.
+    /// Sets how long a tenant is kept without requests; default 1 h, at most 1,000 years.
     pub fn idle(mut self, idle: Duration) -> Self {
-        self.idle = idle.min(LONGEST_IDLE);
+        self.idle = idle.min(MAX_IDLE);
         self
     }
 
-    /// Whether a tenant's cache is [closed](TokenCache::close) as it is evicted, which has its source
-    /// revoke the last token, or log out; default `false`. A fetch in the air lands first, and if
-    /// the tenant is back by then, nothing is closed. Else whoever still has a handle is told
-    /// that the cache [is closed](Error::is_closed), and a request on its way may be refused.
+    /// Sets whether a tenant's cache is [closed](TokenCache::close) when the tenant is evicted; default
+    /// `false`. Closing makes the source revoke the last token, or log out.
     ///
-    /// It is done on a task of the runtime that the next request of any tenant is on; outside of one the
-    /// source isn't told, which is logged.
+    /// A running fetch completes first. If the tenant has another request by then, the cache is not
+    /// closed. Otherwise users of the cache get an error that it [is closed](Error::is_closed), and a
+    /// server may refuse requests in flight.
+    ///
+    /// The cache is closed on a task of the runtime that runs the next request of any tenant. Outside a
+    /// runtime the source is not closed, and a log event says so.
     pub fn close_on_eviction(mut self, close: bool) -> Self {
         self.closes = close;
         self
     }
 
-    /// The tenants.
+    /// Makes the tenants.
     pub fn build(self) -> Tenants<K> {
         let (evicted_caches, closes) = (Arc::new(EvictedCaches::default()), self.closes);
         let evicted = {
             let evicted_caches = Arc::clone(&evicted_caches);
-            move |key: Arc<K>, layers: Arc<TenantLayer>, cause| {
-                // What is removed by hand isn't to come back.
+            move |key: Arc<K>, tenant: Arc<TenantLayer>, cause| {
+                // The cache of a tenant removed by `remove` is not used again.
                 if cause != RemovalCause::Explicit {
-                    let cache = layers.layer(&*key, &evicted_caches).cache();
-                    evicted_caches.evicted(key, cache, closes);
+                    let cache = tenant.layer(&*key, &evicted_caches).cache();
+                    evicted_caches.insert(key, cache, closes);
                 }
             }
         };
         let layers = Cache::builder()
             .max_capacity(self.capacity)
             .time_to_idle(self.idle)
-            // By its default policy moka doesn't let a newcomer in who comes more rarely than those
-            // who are there: each of its requests would cost a fetch.
+            // moka's default policy does not admit a tenant with fewer requests than those in the cache.
+            // Each of its requests would cost a fetch.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(evicted)
             .build();
@@ -361,7 +363,7 @@ where
 }
 
 /// moka panics above this.
-const LONGEST_IDLE: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
+const MAX_IDLE: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 
 impl<K> Clone for Tenants<K> {
     fn clone(&self) -> Self {
@@ -371,7 +373,7 @@ impl<K> Clone for Tenants<K> {
     }
 }
 
-/// Keys aren't shown: they may say who a program's customers are.
+/// Does not show the keys: they may identify the program's customers.
 impl<K> fmt::Debug for Tenants<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tenants")

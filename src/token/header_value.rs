@@ -7,15 +7,15 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 
-/// The header's value: `scheme`, and the secret behind it.
-pub(crate) fn prepare(
+/// Builds a credential's header value: the scheme, then the secret.
+pub(crate) fn credential_value(
     header: &HeaderName,
     scheme: &str,
     secret: &SecretString,
 ) -> Result<HeaderValue, Error> {
     let secret = secret.expose_secret();
-    // Leading and trailing white space would be stripped on the way (RFC 9110 §5.5), and
-    // another credential would arrive than the one issued.
+    // HTTP strips leading and trailing white space (RFC 9110 §5.5). The server would receive
+    // another credential than the one it issued.
     if secret.is_empty() || secret.trim() != secret {
         return Err(illegal(header));
     }
@@ -25,7 +25,7 @@ pub(crate) fn prepare(
     sensitive(wire).ok_or_else(|| illegal(header))
 }
 
-/// A sensitive header value over bytes that are zeroized when its last clone goes.
+/// Makes a sensitive header value. Its bytes are zeroized when its last clone is dropped.
 pub(crate) fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
     value.set_sensitive(true);
@@ -34,14 +34,15 @@ pub(crate) fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
 
 fn illegal(header: &HeaderName) -> Error {
     let message = format!(
-        "the token is empty or holds bytes that are illegal in the `{header}` header; \
+        "the token is empty or contains bytes that are illegal in the `{header}` header; \
          check what the token source returns"
     );
     Error::new(Kind::IllegalToken, message)
 }
 
+/// The error of a request whose header map has reached its maximum size.
 #[cold]
-pub(crate) fn too_many(error: MaxSizeReached) -> Error {
-    let message = "the request has so many headers that no credential fits among them";
+pub(crate) fn too_many_headers(error: MaxSizeReached) -> Error {
+    let message = "the request has too many headers to add a credential; send fewer headers";
     Error::new(Kind::Config, message).with_source(error)
 }

@@ -1,4 +1,4 @@
-//! An issued credential, prepared as it goes on the wire.
+//! An issued token, encoded as it is sent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::header_value::{prepare, sensitive};
+use super::header_value::{credential_value, sensitive};
 use super::per_request::PerRequestCredential;
 use super::place::Place;
 use crate::error::{Error, Kind};
 use crate::quota::{self, Quota};
 
-/// An issued credential: the secret in the header value it travels in, its expiry and scope.
+/// An issued credential: the secret, encoded as it is sent, with its expiry and scope.
 ///
-/// A clone is cheap and is the *same* token: it has the same generation, by which a refusal names
-/// the token it was sent with. The header value is marked sensitive and its bytes are zeroized
-/// when the last clone of it is dropped. [`Debug`](fmt::Debug) redacts.
+/// A clone is cheap and is the *same* token: the cache identifies a refused token by a generation
+/// number that all clones share. The header value is marked sensitive. Its bytes are zeroized when
+/// its last clone is dropped. [`Debug`](fmt::Debug) redacts the secret.
 ///
-/// Expiry is counted from when the fetch was *started*, which is never later than the moment the
-/// server issued the token. Without one the token is used until a server refuses it.
+/// A lifetime is counted from the *start* of the fetch, which is never later than the moment when
+/// the server issued the token. A token without an expiry is used until a server refuses it.
 ///
 /// # Example
 ///
@@ -52,12 +52,12 @@ struct IssuedToken {
     quotas: Arc<[Quota]>,
 }
 
-/// The credential as it goes there.
+/// The credential as it is sent in its place.
 #[derive(Clone)]
 enum Wire {
     Header {
         value: HeaderValue,
-        /// Where in `value` the secret starts: behind `Bearer `.
+        /// The offset of the secret in `value`, such as the length of `Bearer `.
         secret_at: usize,
     },
     Query {
@@ -65,70 +65,72 @@ enum Wire {
         /// `name=secret`, percent-encoded.
         pair: SecretString,
     },
-    /// Made for each request.
+    /// A credential that is made for each request.
     PerRequest {
         secret: SecretString,
-        by: Arc<dyn PerRequestCredential>,
+        credential: Arc<dyn PerRequestCredential>,
     },
 }
 
-/// What is put on a request.
+/// What the layer attaches to a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Credential<'a> {
     Header(&'a HeaderName, &'a HeaderValue),
-    /// A name, and the encoded pair that starts with it.
+    /// A parameter's name, and the encoded pair that starts with it.
     Query(&'a str, &'a str),
     PerRequest(&'a dyn PerRequestCredential),
 }
 
-/// What it takes besides the secret to make the token again in another process.
+/// What another process needs besides the secret to restore the token.
 #[cfg(feature = "fleet")]
-pub(crate) enum SharedForm<'a> {
-    /// A header, and what stands in it before the secret.
+pub(crate) enum StoredAs<'a> {
+    /// A header's name, and the scheme before the secret.
     Header(&'a HeaderName, &'a str),
-    /// A parameter of the query.
+    /// A query parameter's name.
     Query(&'a str),
-    /// What it is bound to.
+    /// The thumbprint of the key that the token is bound to.
     Bound(&'a str),
 }
 
-/// When a token ends, as its source knows it.
+/// When a token expires, as far as its source knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
-    /// Not known: used until it is refused.
+    /// Unknown: the token is used until a server refuses it.
     Never,
-    /// So long after the fetch was started.
+    /// This long after the start of the fetch.
     In(Duration),
-    /// At a time of the wall clock.
+    /// At this time of the wall clock.
     At(SystemTime),
 }
 
-/// Longer lifetimes are cut to this: 10 years, far from where clock arithmetic overflows.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// 10 years: far below the values at which clock arithmetic overflows.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Token {
-    /// A bearer token (RFC 6750 §2.1): `Authorization: Bearer <secret>`.
+    /// Makes a bearer token (RFC 6750 §2.1): `Authorization: Bearer <secret>`.
     ///
     /// # Errors
     ///
-    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or holds bytes that
-    /// are illegal in a header.
+    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes
+    /// that are illegal in a header.
     pub fn bearer(secret: impl Into<SecretString>) -> Result<Self, Error> {
         Self::in_header(AUTHORIZATION, "Bearer ", &secret.into())
     }
 
-    /// A token in a header of its own, as it stands: `X-API-Key: <secret>`.
+    /// Makes a token that is the whole value of a header: `X-API-Key: <secret>`.
     ///
     /// # Errors
     ///
-    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or holds bytes that
-    /// are illegal in a header.
+    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes
+    /// that are illegal in a header.
     pub fn header(name: HeaderName, secret: impl Into<SecretString>) -> Result<Self, Error> {
         Self::in_header(name, "", &secret.into())
     }
 
-    /// A token in the query: `?api_key=<secret>`. For APIs that want it there; a header is better,
-    /// for addresses end up in logs, histories and the `Referer` of a redirected request.
+    /// Makes a token that is sent in the query: `?api_key=<secret>`.
+    ///
+    /// Prefer a header where the API accepts one. URLs end up in logs, in histories and in the
+    /// `Referer` of a redirected request.
     ///
     /// # Errors
     ///
@@ -144,7 +146,8 @@ impl Token {
                            check what the token source returns";
             return Err(Error::new(Kind::IllegalToken, message));
         }
-        // Each byte takes at most three (`%00`), so that nothing is left behind by growing.
+        // Enough capacity for `%00` instead of each byte: growing would leave a copy of the secret
+        // behind.
         let mut pair = String::with_capacity(3 * (name.len() + bytes.len()) + 1);
         pair.extend(form_urlencoded::byte_serialize(name.as_bytes()));
         pair.push('=');
@@ -153,17 +156,18 @@ impl Token {
         Ok(Self::new(Place::Query(name), Wire::Query { secret, pair }))
     }
 
-    /// A token that is presented anew with each request. `secret` is what tells it from another.
+    /// Makes a token whose credential is made for each request. Two such tokens are the same
+    /// credential if their `secret`s are equal.
     #[cfg_attr(
         not(any(feature = "cookies", feature = "dpop")),
-        allow(dead_code, reason = "those that are so are behind features")
+        allow(dead_code, reason = "the implementations are behind features")
     )]
     pub(crate) fn per_request(
         place: Place,
         secret: SecretString,
-        by: Arc<dyn PerRequestCredential>,
+        credential: Arc<dyn PerRequestCredential>,
     ) -> Self {
-        Self::new(place, Wire::PerRequest { secret, by })
+        Self::new(place, Wire::PerRequest { secret, credential })
     }
 
     fn new(place: Place, wire: Wire) -> Self {
@@ -179,16 +183,21 @@ impl Token {
         }
     }
 
-    /// A header's token that another process was issued.
+    /// Restores a token that another process sends in a header.
     #[cfg(feature = "fleet")]
     pub(crate) fn restore_in_header(name: &str, scheme: &str, secret: &str) -> Result<Self, Error> {
         let name = HeaderName::try_from(name);
-        let name = name.map_err(|_| Error::new(Kind::IllegalToken, "no name of a header"))?;
+        let name = name.map_err(|_| {
+            Error::new(
+                Kind::IllegalToken,
+                "the stored token has an invalid header name",
+            )
+        })?;
         Self::in_header(name, scheme, &SecretString::from(secret))
     }
 
     fn in_header(header: HeaderName, scheme: &str, secret: &SecretString) -> Result<Self, Error> {
-        let value = prepare(&header, scheme, secret)?;
+        let value = credential_value(&header, scheme, secret)?;
         let secret_at = scheme.len();
         Ok(Self::new(
             Place::Header(header),
@@ -196,27 +205,28 @@ impl Token {
         ))
     }
 
-    /// Sets the lifetime, counted from when the fetch was started. Cut to 10 years.
+    /// Sets the lifetime, counted from the start of the fetch; at most 10 years.
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
-        self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(LONGEST)))
+        self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(MAX_LIFETIME)))
     }
 
-    /// Sets the time at which the token expires, by the wall clock.
+    /// Sets the time of the wall clock at which the token expires.
     #[must_use]
     pub fn expires_at(self, time: SystemTime) -> Self {
         self.edit(|inner| inner.expiry = Expiry::At(time))
     }
 
-    /// Sets the scope that was granted: space-separated, as RFC 6749 §3.3 writes it.
+    /// Sets the granted scope: space-separated, as in RFC 6749 §3.3.
     #[must_use]
     pub fn with_scope(self, scope: impl Into<Arc<str>>) -> Self {
         self.edit(|inner| inner.scope = Some(scope.into()))
     }
 
-    /// Says what is left of the quotas that it was taken from, 8 at most. It is shown by
-    /// [`Status::quotas`](crate::Status::quotas), and heeded: where one runs dry, the refresh behind
-    /// this token is put off.
+    /// Sets what is left of the quotas that this token's fetch counted against; at most 8.
+    ///
+    /// [`Status::quotas`](crate::Status::quotas) shows them. If a quota is low, the cache postpones
+    /// the background refresh of this token.
     #[must_use]
     pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
         let quotas = quota::keep(quotas);
@@ -228,14 +238,14 @@ impl Token {
         self
     }
 
-    /// Where in a request the token goes: `Authorization` unless it was made otherwise.
+    /// Where in a request the token goes: the `Authorization` header for a bearer token.
     #[inline]
     pub fn place(&self) -> &Place {
         &self.inner.place
     }
 
-    /// The header's value, marked sensitive; `None` of a token that doesn't go in a header, or not as
-    /// the same in each request.
+    /// The header value, marked sensitive. `None` if the token does not go in a header, or if its
+    /// header value is made for each request.
     pub fn header_value(&self) -> Option<&HeaderValue> {
         match &self.inner.wire {
             Wire::Header { value, .. } => Some(value),
@@ -243,10 +253,10 @@ impl Token {
         }
     }
 
-    /// The bare secret, for where the header isn't wanted: a websocket's first message, a shell.
+    /// The bare secret, for uses without a header: a websocket's first message, a shell.
     pub fn secret(&self) -> &str {
         match &self.inner.wire {
-            // Built from a `str` at a boundary of it, so this is always valid UTF-8.
+            // The value is built of two `str`s and cut between them, so this is valid UTF-8.
             Wire::Header { value, secret_at } => {
                 std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
             }
@@ -254,36 +264,37 @@ impl Token {
         }
     }
 
-    /// What it takes besides the secret to make it again; `None` if no other process could use it.
+    /// What another process needs besides the secret to restore the token. `None` if no other
+    /// process could use it.
     #[cfg(feature = "fleet")]
-    pub(crate) fn shared_form(&self) -> Option<SharedForm<'_>> {
+    pub(crate) fn stored_as(&self) -> Option<StoredAs<'_>> {
         match (&self.inner.place, &self.inner.wire) {
             (Place::Header(name), Wire::Header { value, secret_at }) => {
                 let scheme = std::str::from_utf8(&value.as_bytes()[..*secret_at]);
-                Some(SharedForm::Header(name, scheme.ok()?))
+                Some(StoredAs::Header(name, scheme.ok()?))
             }
-            (Place::Query(name), Wire::Query { .. }) => Some(SharedForm::Query(name)),
-            (_, Wire::PerRequest { by, .. }) => by.bound_to().map(SharedForm::Bound),
+            (Place::Query(name), Wire::Query { .. }) => Some(StoredAs::Query(name)),
+            (_, Wire::PerRequest { credential, .. }) => credential.bound_to().map(StoredAs::Bound),
             _ => None,
         }
     }
 
-    /// What is put on a request, by a header value of one's own if there is one.
+    /// What the layer attaches to a request. A `private` copy of the header value is used if given.
     #[inline]
-    pub(crate) fn credential<'a>(&'a self, own: Option<&'a HeaderValue>) -> Credential<'a> {
+    pub(crate) fn credential<'a>(&'a self, private: Option<&'a HeaderValue>) -> Credential<'a> {
         match (&self.inner.place, &self.inner.wire) {
             (Place::Header(name), Wire::Header { value, .. }) => {
-                Credential::Header(name, own.unwrap_or(value))
+                Credential::Header(name, private.unwrap_or(value))
             }
             (Place::Query(name), Wire::Query { pair, .. }) => {
                 Credential::Query(name, pair.expose_secret())
             }
-            (_, Wire::PerRequest { by, .. }) => Credential::PerRequest(&**by),
-            _ => unreachable!("a token is made with the wire that its place has"),
+            (_, Wire::PerRequest { credential, .. }) => Credential::PerRequest(&**credential),
+            _ => unreachable!("each constructor pairs a place with its wire encoding"),
         }
     }
 
-    /// The scope that was granted, if the server said it: space-separated (RFC 6749 §3.3).
+    /// The granted scope, if the server named it: space-separated (RFC 6749 §3.3).
     pub fn scope(&self) -> Option<&str> {
         self.inner.scope.as_deref()
     }
@@ -292,7 +303,7 @@ impl Token {
         &self.inner.quotas
     }
 
-    pub(crate) fn shared_scope(&self) -> Option<Arc<str>> {
+    pub(crate) fn scope_arc(&self) -> Option<Arc<str>> {
         self.inner.scope.clone()
     }
 
@@ -300,20 +311,20 @@ impl Token {
         self.inner.expiry
     }
 
-    /// Which token this is, of all that this process has made. Never 0.
+    /// A number that is unique among the tokens that this process has made. Never 0.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.inner.generation
     }
 
-    /// A copy of the header value that shares no reference count with any other.
+    /// A copy of the header value that shares no reference count with any other copy.
     pub(crate) fn private_header_value(&self) -> Option<HeaderValue> {
         let value = self.header_value()?;
         let bytes = Zeroizing::new(value.as_bytes().to_vec());
         Some(sensitive(bytes).unwrap_or_else(|| value.clone()))
     }
 
-    /// Whether a server that refused the one would refuse the other.
+    /// Whether a server that refused one of the tokens would refuse the other too.
     pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
         let (one, other) = (&self.inner, &other.inner);
         Arc::ptr_eq(one, other) || (one.place == other.place && one.wire.is_same(&other.wire))

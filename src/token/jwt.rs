@@ -1,7 +1,7 @@
 //! Reads when a JWT expires (RFC 7519 §4.1), without verifying it.
 //!
-//! The token is as opaque to a client as ever (RFC 6749 §1.4), and nothing is decided by it but
-//! when to ask for the next one, where the server didn't say.
+//! A token is opaque to its client (RFC 6749 §1.4). The claims only decide when to refresh the
+//! token, and only if the server did not name its expiry.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::issued_token::Expiry;
 
-/// Seconds since 1970, which may have a fraction (RFC 7519 §2, NumericDate).
+/// Times in seconds since 1970, which may have a fraction (RFC 7519 §2, NumericDate).
 #[derive(Deserialize)]
 struct Claims {
     exp: f64,
@@ -20,11 +20,11 @@ struct Claims {
     iat: Option<f64>,
 }
 
-/// When the token expires, if it is a JWT that says so.
+/// When the token expires, if it is a JWT with an `exp` claim.
 ///
-/// `exp - iat` is a lifetime by the server's own clock, and ours may be wrong by any amount. But
-/// a server may hand out a token that it issued a while ago: then less is left of it, and our
-/// clock is believed as far as it puts the end ahead and not beyond that lifetime.
+/// `exp - iat` is the lifetime by the server's clock, so it is right whatever the local clock says.
+/// But a server may hand out a token that it issued a while ago, which has less time left. So the
+/// local clock counts if `exp` is in its future and less than that lifetime away.
 pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
     let claims = claims(token)?;
     let exp = time(claims.exp)?;
@@ -36,14 +36,14 @@ pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
     Some(Expiry::In(lifetime.min(left)))
 }
 
-/// The same of a token that was issued who knows when: its `exp` by our own clock.
-pub(crate) fn end(token: &str) -> Option<SystemTime> {
+/// The `exp` claim by the local clock, for a token whose time of issue is unknown.
+pub(crate) fn exp(token: &str) -> Option<SystemTime> {
     time(claims(token)?.exp)
 }
 
 fn claims(token: &str) -> Option<Claims> {
     let mut parts = token.split('.');
-    // A JWS has three parts; a JWE has five and its claims can't be read.
+    // A JWS has three parts. A JWE has five, and its claims are encrypted.
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
         return None;

@@ -1,4 +1,4 @@
-//! Credentials that no fixed header will do for: made for each request, and taught by its answer.
+//! Credentials that are made for each request, and that learn from each response.
 
 use http::StatusCode;
 use http::header::HeaderMap;
@@ -6,13 +6,13 @@ use http::header::HeaderMap;
 use super::request_head::RequestHead;
 use crate::error::Error;
 
-/// How such a credential goes on requests.
+/// A credential that is made for each request, such as a DPoP proof or a session's cookies.
 #[cfg_attr(
     not(any(feature = "cookies", feature = "dpop")),
-    allow(dead_code, reason = "the credentials that do so are behind features")
+    allow(dead_code, reason = "the implementations are behind features")
 )]
 pub(crate) trait PerRequestCredential: Send + Sync {
-    /// Puts it among the headers. If `replaces`, in the place of what the caller has put there.
+    /// Adds the credential to the headers. With `replaces`, it replaces what the caller has set.
     fn apply(
         &self,
         target: &RequestHead,
@@ -20,40 +20,42 @@ pub(crate) trait PerRequestCredential: Send + Sync {
         replaces: bool,
     ) -> Result<Applied, Error>;
 
-    /// Looks at the answer of the one who was asked. Called once for each time that it was put.
+    /// Reads what the response says about the credential. The layer calls this once for each time
+    /// that it applied the credential, and only with a response of the request's own origin.
     fn observe(&self, target: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback;
 
-    /// What it is bound to, if any process that has that can present it. Default: nothing, and it is
-    /// of use to this process alone.
+    /// The thumbprint of the key that the token is bound to. Each process that has this key can use
+    /// the token. Default: `None`, only this process can use it.
     #[cfg(feature = "fleet")]
     fn bound_to(&self) -> Option<&str> {
         None
     }
 }
 
-/// What became of a request on which a credential was to be put.
+/// The result of applying a credential to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(all(feature = "cookies", feature = "dpop")),
-    allow(dead_code, reason = "the credentials that do so are behind features")
+    allow(dead_code, reason = "the implementations are behind features")
 )]
 pub(crate) enum Applied {
+    /// The request has the credential.
     Done,
-    /// The caller has put all of it on already.
+    /// The request is unchanged: the caller has set the whole credential already.
     CallersOwn,
 }
 
-/// What an answer taught.
+/// What a response said about the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(all(feature = "cookies", feature = "dpop")),
-    allow(dead_code, reason = "the credentials that do so are behind features")
+    allow(dead_code, reason = "the implementations are behind features")
 )]
 pub(crate) enum Feedback {
-    /// Nothing that changes what comes next.
+    /// Nothing that changes how the response is handled.
     Nothing,
-    /// The server wants something else with the *same* token, and now it is known what.
+    /// The server wants the *same* token with another proof, and the credential can now make it.
     OnceMore,
-    /// The server has ended it.
+    /// The server has ended the token.
     TokenEnded,
 }

@@ -20,7 +20,7 @@ use http::header::HeaderName;
 pub enum Place {
     /// A header field, such as `Authorization`.
     Header(HeaderName),
-    /// A parameter of the query, such as `api_key`: its name.
+    /// A query parameter with this name, such as `api_key`.
     Query(Arc<str>),
     /// The `Cookie` header, beside the caller's own cookies.
     Cookie,

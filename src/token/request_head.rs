@@ -1,15 +1,15 @@
-//! The head of a request: what a credential may depend on.
+//! The head of a request, as credentials made for each request see it.
 
 use http::Method;
 
 use crate::origin;
 
-/// Where a request goes, as far as a credential may depend on it.
+/// The method and target of a request: all that a per-request credential may depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestHead {
     pub(crate) method: Method,
-    /// `scheme://host`, in lower case, with the port if it isn't the scheme's own. `None` of a
-    /// request whose address is only a path: the client below decides where it goes.
+    /// The target's origin as [`origin::serialize`] writes it. `None` if the request's URI is only
+    /// a path: the client below decides where the request goes.
     pub(crate) origin: Option<String>,
     pub(crate) path: String,
 }
@@ -30,6 +30,7 @@ impl RequestHead {
         }
     }
 
+    /// The head of a request that this crate sends itself.
     #[cfg(feature = "cookies")]
     pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
         let uri = request.uri();

@@ -1,4 +1,4 @@
-//! Which body is kept how.
+//! How each type of body is recorded.
 
 use std::mem;
 
@@ -8,9 +8,9 @@ use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use http_body_util::{Either, Empty, Full};
 
 use super::replay::Replay;
-use super::tee::{Fail, Replayed, Tape, Tee, tee};
+use super::tee::{MakeError, Recording, Replayed, Tee, tee};
 
-/// Bodies whose clone copies no bytes, so the limit is no matter.
+/// Bodies whose clone copies no bytes, so the limit does not apply.
 macro_rules! by_clone {
     ($($body:ty),*) => {$(
         impl Replay for $body {
@@ -60,7 +60,7 @@ impl<D> Replay for Empty<D> {
     }
 }
 
-/// Kept whatever its size: it is in memory already, and most often as [`Bytes`].
+/// Recorded at any size: the body is in memory already, usually as [`Bytes`].
 impl<D: Buf + Clone> Replay for Full<D> {
     type Copy = Self;
 
@@ -91,37 +91,37 @@ impl<L: Replay, R: Replay> Replay for Either<L, R> {
     }
 }
 
-/// The copy of a body that is teed. `None`: it was empty, which needs no tee.
-type Taped<B> = Option<Tape<B>>;
+/// The copy of a body with a tee. `None` for an empty body, which needs no tee.
+type StreamCopy<B> = Option<Recording<B>>;
 
 fn record<B: Body + Default>(
     body: &mut B,
     limit: usize,
     boxed: fn(Tee<B>) -> B,
-) -> Option<Taped<B>> {
+) -> Option<StreamCopy<B>> {
     if body.is_end_stream() {
         return Some(None);
     }
-    let (tee, tape) = tee(mem::take(body), limit);
+    let (tee, recording) = tee(mem::take(body), limit);
     *body = boxed(tee);
-    Some(Some(tape))
+    Some(Some(recording))
 }
 
 fn replay<B: Body + Default>(
-    copy: Taped<B>,
-    fail: Option<Fail<B::Error>>,
+    copy: StreamCopy<B>,
+    make_error: Option<MakeError<B::Error>>,
     boxed: fn(Replayed<B>) -> B,
 ) -> Option<B> {
     match copy {
         None => Some(B::default()),
-        Some(tape) => tape.replay(fail).map(boxed),
+        Some(recording) => recording.replay(make_error).map(boxed),
     }
 }
 
-/// Replayed once it was read to its end or dropped, if it fits in the limit; not while it is still
-/// being sent, for which an `E` would have to be made.
+/// Replayed if it fits in the limit, and only after the first try has read it to its end or dropped
+/// it: a replay during the first try would need an error of type `E`.
 impl<E: Send + 'static> Replay for BoxBody<Bytes, E> {
-    type Copy = Taped<Self>;
+    type Copy = StreamCopy<Self>;
 
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, Self::new)
@@ -134,7 +134,7 @@ impl<E: Send + 'static> Replay for BoxBody<Bytes, E> {
 
 /// Like [`BoxBody`].
 impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
-    type Copy = Taped<Self>;
+    type Copy = StreamCopy<Self>;
 
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, Self::new)
@@ -147,10 +147,10 @@ impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
 
 #[cfg(feature = "axum")]
 impl Replay for axum_core::body::Body {
-    type Copy = Taped<Self>;
+    type Copy = StreamCopy<Self>;
 
-    // Boxed here as axum boxes: `Body::new` takes such a box as it is, and would put the errors
-    // of anything else, which are axum's already, into another of its errors.
+    // Boxed here as axum boxes: `Body::new` takes such a box as it is. It would wrap the errors of
+    // any other body in another axum error.
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
     }
@@ -164,21 +164,24 @@ impl Replay for axum_core::body::Body {
 
 #[cfg(feature = "tonic")]
 impl Replay for tonic::body::Body {
-    type Copy = Taped<Self>;
+    type Copy = StreamCopy<Self>;
 
-    // Boxed here as tonic boxes, for the reason that axum's body is.
+    // Boxed here as tonic boxes, for the same reason as axum's body.
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
     }
 
     fn replay(copy: Self::Copy) -> Option<Self> {
-        let fail: Fail<tonic::Status> = |gone| tonic::Status::cancelled(gone.to_string());
-        replay(copy, Some(fail), |body| Self::new(UnsyncBoxBody::new(body)))
+        let make_error: MakeError<tonic::Status> =
+            |error| tonic::Status::cancelled(error.to_string());
+        replay(copy, Some(make_error), |body| {
+            Self::new(UnsyncBoxBody::new(body))
+        })
     }
 }
 
-/// Never replayed: it comes from a connection and can't be made again, nor can a tee be put into
-/// it. Box it ([`BodyExt::boxed`](http_body_util::BodyExt::boxed)) to have it replayed.
+/// Never replayed: it reads from a connection, and can't be made from another body such as a tee. To
+/// have it replayed, box it with [`BodyExt::boxed`](http_body_util::BodyExt::boxed).
 #[cfg(feature = "hyper")]
 impl Replay for hyper::body::Incoming {
     type Copy = std::convert::Infallible;

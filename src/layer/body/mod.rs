@@ -1,11 +1,11 @@
-//! Whether a request's body can be sent twice, and what is kept of it for that.
+//! Recording a request's body, so that it can be sent twice.
 //!
-//! A request that is refused is sent once more, and its body with it. Three kinds of bodies:
+//! A refused request is sent once more with its body. There are three kinds of bodies:
 //!
-//! - One that is in memory is cloned ([`bodies`]).
-//! - One that is a stream is teed ([`tee`]): what the first try read of it is kept ([`recorded`]), up
-//!   to a limit, and what it didn't read is still there to be read.
-//! - One that is neither is sent once.
+//! - A body in memory is cloned ([`bodies`]).
+//! - A stream is sent through a [`tee`]. The tee records what the first try reads ([`recorded`]), up to
+//!   a limit. The second try reads the rest from the stream.
+//! - Other bodies are sent once.
 
 pub(crate) mod recorded;
 

@@ -1,4 +1,4 @@
-//! The frames that a tee keeps: in their order, and never more of them than a limit.
+//! The frames that a tee records: in order, and at most a limit of bytes.
 
 use std::vec;
 
@@ -6,57 +6,62 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
-/// A frame below this is copied to the end of the one before it. To keep it on its own would cost
-/// its clone's 32 bytes and its buffer, so that a stream of single bytes would hold many times the
-/// limit; to copy it costs less than to allocate.
-const SMALL: usize = 256;
+/// Frames below this many bytes are copied into one buffer. A clone of a frame costs 32 bytes and
+/// keeps its buffer alive, so a stream of single bytes would use many times the limit. Copying a
+/// small frame costs less than an allocation.
+const SMALL_BYTES: usize = 256;
 
-pub(super) struct Kept {
+/// The frames of a body, up to a limit.
+pub(super) struct RecordedFrames {
     parts: Vec<Part>,
-    room: usize,
+    /// The bytes left of the limit.
+    left: usize,
 }
 
+/// One or more recorded frames.
 pub(super) enum Part {
     Data(Bytes),
-    /// Frames that were small, put together.
+    /// Small frames, joined.
     Small(BytesMut),
     Trailers(HeaderMap),
 }
 
-impl Kept {
+impl RecordedFrames {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             parts: Vec::new(),
-            room: limit,
+            left: limit,
         }
     }
 
-    /// Keeps a frame, or says that it can't: there is no room, or it is of a kind that came to
-    /// `http_body` after this was written and can't be sent again.
+    /// Records a frame. Returns `false` if the frame exceeds the limit, or if it is of a kind that
+    /// later versions of `http_body` may add.
     pub(super) fn push(&mut self, frame: &Frame<Bytes>) -> bool {
         if let Some(data) = frame.data_ref() {
-            self.take_room(data.len()) && self.push_data(data)
+            self.take_bytes(data.len()) && self.push_data(data)
         } else if let Some(trailers) = frame.trailers_ref() {
-            self.take_room(size(trailers)) && self.push_trailers(trailers)
+            self.take_bytes(size(trailers)) && self.push_trailers(trailers)
         } else {
             false
         }
     }
 
-    fn take_room(&mut self, bytes: usize) -> bool {
-        let Some(room) = self.room.checked_sub(bytes) else {
+    fn take_bytes(&mut self, bytes: usize) -> bool {
+        let Some(left) = self.left.checked_sub(bytes) else {
             return false;
         };
-        self.room = room;
+        self.left = left;
         true
     }
 
     fn push_data(&mut self, data: &Bytes) -> bool {
         match self.parts.last_mut() {
-            // It says nothing, and any number of them would fit.
+            // Not recorded: any number of empty frames would fit in the limit.
             _ if data.is_empty() => {}
-            Some(Part::Small(last)) if data.len() < SMALL => last.extend_from_slice(data),
-            _ if data.len() < SMALL => self.parts.push(Part::Small(BytesMut::from(&data[..]))),
+            Some(Part::Small(last)) if data.len() < SMALL_BYTES => last.extend_from_slice(data),
+            _ if data.len() < SMALL_BYTES => {
+                self.parts.push(Part::Small(BytesMut::from(&data[..])))
+            }
             _ => self.parts.push(Part::Data(data.clone())),
         }
         true
@@ -75,7 +80,7 @@ fn size(trailers: &HeaderMap) -> usize {
     sizes.sum()
 }
 
-impl IntoIterator for Kept {
+impl IntoIterator for RecordedFrames {
     type Item = Part;
     type IntoIter = vec::IntoIter<Part>;
 

@@ -1,43 +1,43 @@
-//! Whether a body can be sent twice.
+//! The trait of bodies that can be sent twice.
 
-/// A body that can be sent again, or says that it can't.
+/// Records a body, so that it can be sent again.
 ///
 /// The layer calls [`record`](Replay::record) on the body of each request that it may have to
-/// replay, sends the body, and keeps the [`Copy`](Replay::Copy). If the server
-/// refuses the token, [`replay`](Replay::replay) makes the body of the second try; if it
-/// doesn't, the copy is dropped, and no more is kept.
+/// replay. It sends the body and keeps the [`Copy`](Replay::Copy). If the server refuses the token,
+/// [`replay`](Replay::replay) makes the body of the second try. Otherwise the copy is dropped.
 ///
-/// | body | is kept |
+/// | body | is recorded |
 /// | --- | --- |
-/// | `()`, `Empty`, `Full`, `Bytes`, `&'static str`, `&'static [u8]` | whole, whatever its size: a clone copies no bytes when the data is [`Bytes`](bytes::Bytes) or static |
-/// | `String`, `Vec<u8>` | whole, if its bytes fit in the limit |
-/// | `reqwest::Body` in memory | whole, whatever its size, and both tries stay in memory |
-/// | `axum::body::Body`, `tonic::body::Body`, `reqwest::Body`, `BoxBody`, `UnsyncBoxBody` | as far as the first try read it, if that fits in the limit |
-/// | `hyper::body::Incoming` | never; box it ([`BodyExt::boxed`](http_body_util::BodyExt::boxed)) to have it kept |
+/// | `()`, `Empty`, `Full`, `Bytes`, `&'static str`, `&'static [u8]` | whole, at any size: a clone of [`Bytes`](bytes::Bytes) or static data copies nothing |
+/// | `String`, `Vec<u8>` | whole, if it fits in the limit |
+/// | `reqwest::Body` in memory | whole, at any size; both tries stay in memory |
+/// | `axum::body::Body`, `tonic::body::Body`, `reqwest::Body`, `BoxBody`, `UnsyncBoxBody` | what the first try read, if that fits in the limit |
+/// | `hyper::body::Incoming` | never; box it with [`BodyExt::boxed`](http_body_util::BodyExt::boxed) to have it recorded |
 ///
-/// # What is kept of a stream
+/// # How a stream is recorded
 ///
-/// Nothing is read ahead: a frame is kept when the first try takes it, trailers included. Once
-/// more than the limit was taken (64 KiB, unless the layer is told otherwise) all of it is let go
-/// and the body can't be replayed. The second try sends what was kept and then goes on with the
-/// same stream, so a body far over the limit is replayed if it was refused early. Its bytes,
-/// trailers and [`size_hint`](http_body::Body::size_hint) are those of the first; where one frame
-/// ends and the next begins may differ.
+/// Nothing is read ahead: each frame, trailers included, is recorded when the first try reads it.
+/// When the first try has read more than the [limit](crate::AuthLayer::body_limit), the recording is
+/// dropped and the body can't be replayed.
 ///
-/// A kept frame is a clone, not a copy, of [`Bytes`](bytes::Bytes): it holds on to the buffer that
-/// it is a slice of. Only frames of a few bytes are copied, so that a great many of them stay
-/// small.
+/// The second try sends what was recorded, then the rest of the same stream. So even a body far over
+/// the limit is replayed if the server refuses it early. Bytes, trailers and
+/// [`size_hint`](http_body::Body::size_hint) are the same in both tries; the frame boundaries may
+/// differ.
 ///
-/// The first try may still be in the air when the second starts: a server can refuse a request
-/// before it has read it. The stream then belongs to the second try, and the first one fails with
-/// an error rather than look complete. No such error can be made for the `E` of a
-/// `BoxBody<Bytes, E>`, so that one can't be replayed before it was read to its end or dropped.
+/// A recorded frame is a clone, not a copy, of [`Bytes`](bytes::Bytes): it keeps alive the buffer
+/// that it is a slice of. Only frames below 256 bytes are copied, to use less memory.
+///
+/// The first try may still be in flight when the second starts: a server can refuse a request before
+/// it has read the body. The stream then belongs to the second try, and the first body fails with an
+/// error, so that it does not look complete. A `BoxBody<Bytes, E>` has no way to make such an error
+/// `E`, so it is replayed only after it was read to its end or dropped.
 ///
 /// A stream that failed or panicked during the first try can't be replayed.
 ///
-/// # A body of your own
+/// # Example
 ///
-/// By clone:
+/// A body that is cloned:
 ///
 /// ```
 /// use tower_auth::Replay;
@@ -65,21 +65,21 @@
 /// assert_eq!(second, Some(first.message));
 /// ```
 pub trait Replay: Sized {
-    /// What is kept of a body while its first copy is being sent.
+    /// What is recorded of a body while the first try is sent.
     type Copy;
 
-    /// Makes this body, which is sent now, one that can be sent again, and returns what that takes.
+    /// Records this body, which is sent next, so that it can be sent again.
     ///
-    /// `limit` is the most bytes to hold; the layer's default is 64 KiB. `None`: this body can't
-    /// be sent twice, and is sent once as it is.
+    /// `limit` is the most bytes to record; the layer's default is 64 KiB. Returns `None` if the body
+    /// can't be sent twice; it is then sent once as it is.
     ///
-    /// Called once for each request that may be replayed, so a body that is cheap to clone should
-    /// not allocate here.
+    /// The layer calls this once for each request that it may replay, so a body that is cheap to
+    /// clone should not allocate here.
     fn record(&mut self, limit: usize) -> Option<Self::Copy>;
 
-    /// The body again, from its start.
+    /// Makes the body again, from its start.
     ///
-    /// `None` if what was kept doesn't suffice: better no second try than one with an empty body
-    /// or a part of it.
+    /// Returns `None` if the recording is not complete: a second try must not send an empty body or a
+    /// part of it.
     fn replay(copy: Self::Copy) -> Option<Self>;
 }

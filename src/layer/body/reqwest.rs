@@ -1,4 +1,4 @@
-//! reqwest's body: in memory, or a stream whose errors can only be made by way of a box.
+//! How reqwest's body is recorded, in memory or as a stream.
 
 use std::fmt;
 use std::mem;
@@ -11,11 +11,11 @@ use http_body_util::combinators::MapErr;
 use reqwest::Body;
 
 use super::replay::Replay;
-use super::tee::{Tape, tee};
+use super::tee::{Recording, tee};
 use crate::error::BoxError;
 
-/// A body in memory stays in memory in both tries, so that reqwest can still send it again of its
-/// own accord: after a 307 or 308, or when the connection turned out to be closed.
+/// A body in memory stays in memory in both tries. So reqwest can still send it again itself: after a
+/// 307 or 308, or on a new connection if the old one was closed.
 impl Replay for Body {
     type Copy = Copy;
 
@@ -28,31 +28,31 @@ impl Replay for Body {
             return Some(Copy::Memory(Bytes::new()));
         }
         let stream: Stream = mem::take(self).map_err(BoxError::from);
-        let (tee, tape) = tee(stream, limit);
+        let (tee, recording) = tee(stream, limit);
         *self = Self::wrap(tee);
-        Some(Copy::Stream(tape))
+        Some(Copy::Stream(recording))
     }
 
     fn replay(copy: Copy) -> Option<Self> {
         match copy {
             Copy::Memory(bytes) => Some(Self::from(bytes)),
-            Copy::Stream(tape) => tape.replay(Some(BoxError::from)).map(Self::wrap),
+            Copy::Stream(recording) => recording.replay(Some(BoxError::from)).map(Self::wrap),
         }
     }
 }
 
-/// reqwest's errors can't be made, but its body takes any.
+/// A reqwest body accepts any error. Only reqwest can make a `reqwest::Error`.
 type Stream = MapErr<Body, fn(reqwest::Error) -> BoxError>;
 
-/// What is kept of reqwest's body.
+/// What is recorded of a reqwest body.
 pub enum Copy {
-    /// It is in memory, or empty.
+    /// The body is in memory, or empty.
     Memory(Bytes),
-    /// What was read of a stream.
-    Stream(Tape<Stream>),
+    /// The body is a stream.
+    Stream(Recording<Stream>),
 }
 
-/// The bytes are the caller's.
+/// Does not show the bytes, which may contain the caller's secrets.
 impl fmt::Debug for Copy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -62,9 +62,8 @@ impl fmt::Debug for Copy {
     }
 }
 
-/// The bytes of a body that is in memory, without a copy of them: it gives them away when it is
-/// read, at once and in one frame. A release of reqwest that cut them into frames would cost a
-/// copy here, not the end of the body.
+/// Takes the bytes of a body in memory, without copying them: such a body returns all of them as one
+/// frame. If a later reqwest splits them into frames, they are copied instead of truncated.
 fn take_memory(body: &mut Body) -> Option<Bytes> {
     body.as_bytes()?;
     let bytes = match body.frame().now_or_never()? {

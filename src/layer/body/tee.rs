@@ -1,20 +1,20 @@
-//! A body that is sent once and remembered, so that it can be sent again.
+//! A body that is recorded while it is sent, so that it can be sent again.
 //!
 //! ```text
 //!            ┌────────── shared ──────────┐
-//!   Tee ────▶│ source: the body itself    │◀──── Tape ── replay ─▶ Replayed
-//!  (first    │ kept:   what the tee read  │    (the copy)         (second try:
-//!   try)     └────────────────────────────┘                        kept, then source)
+//!   Tee ────▶│ source: the body itself    │◀──── Recording ── replay ─▶ Replayed
+//!  (first    │ frames: what the tee read  │                            (second try:
+//!   try)     └────────────────────────────┘                             frames, then source)
 //! ```
 //!
-//! There is one stream and there are two that want it, perhaps on two threads. The rules:
+//! The tee and the replayed body share one stream, perhaps on two threads. The rules:
 //!
-//! 1. The tee takes the body out of its place, polls it without the lock, and puts it back. No
-//!    code of others runs under the lock: no poll, no wake, no drop of a body, a frame or a waker.
-//! 2. From the moment of the replay, the stream belongs to the replayed body. Anything the tee
-//!    had not returned by then, it doesn't return: it fails.
-//! 3. If that moment falls into a poll, the replayed body gets what comes of the poll. It waits
-//!    for it as a future does, no thread is blocked.
+//! 1. The tee takes the body out of the shared state, polls it without the lock, and puts it back. No
+//!    foreign code runs under the lock: no poll, no wake, no drop of a body, a frame or a waker.
+//! 2. When the replay starts, the stream belongs to the replayed body, and the tee is superseded. The
+//!    tee returns no more frames: it fails.
+//! 3. If the replay starts during a poll, the replayed body gets the result of the poll. It waits for
+//!    the result as a future does, and blocks no thread.
 //! 4. The source is not polled again after its end or its error.
 
 use std::error::Error as StdError;
@@ -29,25 +29,25 @@ use std::vec;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::recorded::{Kept, Part};
+use super::recorded::{Part, RecordedFrames};
 
-/// What a body's poll says.
+/// The result of polling a body.
 type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
 
-/// Makes the error of a body whose stream is gone.
-pub(super) type Fail<E> = fn(Gone) -> E;
+/// Makes the error of a body that has lost its stream.
+pub(super) type MakeError<E> = fn(LostStream) -> E;
 
-/// Why a body fails though its stream didn't.
+/// Why a body fails although its stream has returned no error.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Gone {
-    /// The request was refused before it was sent, and the rest of the body goes out with its
-    /// second try.
+pub(super) enum LostStream {
+    /// The server refused the request before it was sent completely. The second try sends the rest of
+    /// the body.
     Replayed,
     /// The stream panicked.
     Panicked,
 }
 
-impl fmt::Display for Gone {
+impl fmt::Display for LostStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Replayed => "the request was refused and its body is sent again",
@@ -56,19 +56,19 @@ impl fmt::Display for Gone {
     }
 }
 
-impl StdError for Gone {}
+impl StdError for LostStream {}
 
-/// Puts a tee in front of `body` that keeps at most `limit` bytes of it.
-pub(super) fn tee<B: Body>(body: B, limit: usize) -> (Tee<B>, Tape<B>) {
+/// Puts a tee in front of `body` that records at most `limit` bytes.
+pub(super) fn tee<B: Body>(body: B, limit: usize) -> (Tee<B>, Recording<B>) {
     let hint = body.size_hint();
     let state = TeeState {
-        source: Source::Here(body),
-        first: First::Alive,
-        kept: Some(Kept::new(limit)),
+        source: Source::Idle(body),
+        tee: TeeStatus::Alive,
+        frames: Some(RecordedFrames::new(limit)),
         waker: None,
     };
     let shared = Arc::new(SharedBody(Mutex::new(state)));
-    let tape = Tape {
+    let recording = Recording {
         shared: Arc::clone(&shared),
         hint,
     };
@@ -77,46 +77,46 @@ pub(super) fn tee<B: Body>(body: B, limit: usize) -> (Tee<B>, Tape<B>) {
         hint,
         ended: false,
     };
-    (tee, tape)
+    (tee, recording)
 }
 
 struct SharedBody<B: Body>(Mutex<TeeState<B>>);
 
 struct TeeState<B: Body> {
     source: Source<B>,
-    first: First<B::Error>,
-    /// `None`: too much, or an error or a panic was seen, or nobody wants it any more.
-    kept: Option<Kept>,
-    /// The tee's, to be told that it was overtaken; after that the replayed body's, if it waits
-    /// for the source.
+    tee: TeeStatus<B::Error>,
+    /// `None` if the limit was exceeded, after an error or a panic, and when no replay can come.
+    frames: Option<RecordedFrames>,
+    /// The tee's waker until the tee is superseded, then that of the replayed body, if it waits for
+    /// the source.
     waker: Option<Waker>,
 }
 
 enum Source<B: Body> {
-    Here(B),
-    /// The tee is polling it at this moment.
-    Out,
-    /// The tee was overtaken while it polled, and this is the replayed body's.
+    Idle(B),
+    /// The tee is polling the body.
+    BeingPolled,
+    /// The tee was superseded while it polled. The replayed body takes this.
     Returned(Returned<B>),
     Ended,
 }
 
-/// What came of a poll that was overtaken.
+/// The result of a poll during which the tee was superseded.
 struct Returned<B: Body> {
     item: Option<Result<Frame<Bytes>, B::Error>>,
-    /// `None`: it is at its end.
+    /// `None` if the body has ended.
     body: Option<B>,
 }
 
-/// The first try's tee.
-enum First<E> {
+/// The state of the first try's tee.
+enum TeeStatus<E> {
     Alive,
     Dropped,
-    Overtaken(Fail<E>),
+    Superseded(MakeError<E>),
 }
 
 impl<B: Body> SharedBody<B> {
-    /// Nothing panics under this lock (rule 1), and if it did, each change leaves a whole state.
+    /// Nothing panics under this lock (rule 1). Even then, each change leaves a consistent state.
     fn lock(&self) -> MutexGuard<'_, TeeState<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +125,7 @@ impl<B: Body> SharedBody<B> {
 /// The body of the first try.
 pub(super) struct Tee<B: Body> {
     shared: Arc<SharedBody<B>>,
-    /// As of the last poll: to ask the source itself would be to run its code under the lock.
+    /// As of the last poll: asking the source itself would run its code under the lock.
     hint: SizeHint,
     ended: bool,
 }
@@ -144,13 +144,13 @@ where
         let mut body = match self.take_out() {
             Ok(Some(body)) => body,
             Ok(None) => return Poll::Ready(None),
-            Err(fail) => return Poll::Ready(Some(Err(fail(Gone::Replayed)))),
+            Err(make_error) => return Poll::Ready(Some(Err(make_error(LostStream::Replayed)))),
         };
-        // The source is used after a panic only by a caller that polls after a panic, who would
-        // do the same without a tee.
+        // Unwind safe: only a caller that polls again after a panic uses the source after the panic, as
+        // it would without a tee.
         let polled = panic::catch_unwind(AssertUnwindSafe(|| {
             let polled = Pin::new(&mut body).poll_frame(cx);
-            let ended = is_over(&polled, &body);
+            let ended = has_ended(&polled, &body);
             let waker = polled.is_pending().then(|| cx.waker().clone());
             (polled, ended, body.size_hint(), waker)
         }));
@@ -167,7 +167,7 @@ where
                 self.ended = ended;
                 polled
             }
-            Err(fail) => Poll::Ready(Some(Err(fail(Gone::Replayed)))),
+            Err(make_error) => Poll::Ready(Some(Err(make_error(LostStream::Replayed)))),
         }
     }
 
@@ -181,13 +181,13 @@ where
 }
 
 impl<B: Body> Tee<B> {
-    fn take_out(&self) -> Result<Option<B>, Fail<B::Error>> {
+    fn take_out(&self) -> Result<Option<B>, MakeError<B::Error>> {
         let mut state = self.shared.lock();
-        if let First::Overtaken(fail) = state.first {
-            return Err(fail);
+        if let TeeStatus::Superseded(make_error) = state.tee {
+            return Err(make_error);
         }
-        match mem::replace(&mut state.source, Source::Out) {
-            Source::Here(body) => Ok(Some(body)),
+        match mem::replace(&mut state.source, Source::BeingPolled) {
+            Source::Idle(body) => Ok(Some(body)),
             other => {
                 state.source = other;
                 Ok(None)
@@ -195,22 +195,23 @@ impl<B: Body> Tee<B> {
         }
     }
 
-    /// What the tee returns: what was polled, unless it was overtaken in the meantime.
+    /// Puts the body back. Returns what was polled, unless the tee was superseded in the meantime.
     fn put_back(
         &self,
         polled: Polled<B::Error>,
         body: B,
         ended: bool,
         mut waker: Option<Waker>,
-    ) -> Result<Polled<B::Error>, Fail<B::Error>> {
-        // A body that ended is dropped last of all, and so is the old waker.
+    ) -> Result<Polled<B::Error>, MakeError<B::Error>> {
+        // Declared before the lock guard, so a body that ended is dropped after it. So is the old
+        // waker.
         let (body, _ended) = if ended {
             (None, Some(body))
         } else {
             (Some(body), None)
         };
         let mut state = self.shared.lock();
-        if let First::Overtaken(fail) = state.first {
+        if let TeeStatus::Superseded(make_error) = state.tee {
             let item = match polled {
                 Poll::Ready(item) => item,
                 Poll::Pending => None,
@@ -219,54 +220,54 @@ impl<B: Body> Tee<B> {
             let waiting = state.waker.take();
             drop(state);
             waiting.into_iter().for_each(Waker::wake);
-            return Err(fail);
+            return Err(make_error);
         }
-        state.source = body.map_or(Source::Ended, Source::Here);
+        state.source = body.map_or(Source::Ended, Source::Idle);
         mem::swap(&mut state.waker, &mut waker);
-        let dropped = state.keep(&polled);
+        let dropped = state.record(&polled);
         drop(state);
         drop(dropped);
         Ok(polled)
     }
 
-    /// There is no telling what a source that panicked says next, so it isn't replayed.
+    /// Puts back a body that panicked. It is not replayed: what it would return next is unknown.
     fn put_back_panicked(&self, body: B) {
         let mut state = self.shared.lock();
-        if let First::Overtaken(fail) = state.first {
-            let item = Some(Err(fail(Gone::Panicked)));
+        if let TeeStatus::Superseded(make_error) = state.tee {
+            let item = Some(Err(make_error(LostStream::Panicked)));
             state.source = Source::Returned(Returned { item, body: None });
             let waiting = state.waker.take();
             drop(state);
             waiting.into_iter().for_each(Waker::wake);
             return;
         }
-        state.source = Source::Here(body);
-        let dropped = state.kept.take();
+        state.source = Source::Idle(body);
+        let dropped = state.frames.take();
         drop(state);
         drop(dropped);
     }
 }
 
 impl<B: Body> TeeState<B> {
-    /// Keeps what the tee is about to return. What is no longer kept comes back, to be dropped
-    /// outside the lock.
+    /// Records what the tee is about to return. Returns frames that are no longer recorded, to be
+    /// dropped outside the lock.
     #[must_use]
-    fn keep(&mut self, polled: &Polled<B::Error>) -> Option<Kept> {
+    fn record(&mut self, polled: &Polled<B::Error>) -> Option<RecordedFrames> {
         let fits = match polled {
-            Poll::Ready(Some(Ok(frame))) => self.kept.as_mut()?.push(frame),
+            Poll::Ready(Some(Ok(frame))) => self.frames.as_mut()?.push(frame),
             Poll::Ready(Some(Err(_))) => false,
             Poll::Ready(None) | Poll::Pending => true,
         };
-        if fits { None } else { self.kept.take() }
+        if fits { None } else { self.frames.take() }
     }
 }
 
 impl<B: Body> Drop for Tee<B> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        // Once overtaken, the waker is the replayed body's.
-        if let First::Alive = state.first {
-            state.first = First::Dropped;
+        // If the tee was superseded, the waker is the replayed body's.
+        if let TeeStatus::Alive = state.tee {
+            state.tee = TeeStatus::Dropped;
             let waker = state.waker.take();
             drop(state);
             drop(waker);
@@ -274,71 +275,72 @@ impl<B: Body> Drop for Tee<B> {
     }
 }
 
-/// What it takes to send a body again that went through a [`Tee`].
-pub struct Tape<B: Body> {
+/// What is needed to send again a body that went through a [`Tee`].
+pub struct Recording<B: Body> {
     shared: Arc<SharedBody<B>>,
-    /// Of the whole body.
+    /// The size hint of the whole body.
     hint: SizeHint,
 }
 
-impl<B: Body> Tape<B> {
-    /// The body again. `fail` makes the error of a tee that is overtaken; without it, none is.
-    pub(super) fn replay(self, fail: Option<Fail<B::Error>>) -> Option<Replayed<B>> {
+impl<B: Body> Recording<B> {
+    /// Makes the body again. `make_error` makes the error of a superseded tee. Without it, a body whose
+    /// first try is still being sent is not replayed.
+    pub(super) fn replay(self, make_error: Option<MakeError<B::Error>>) -> Option<Replayed<B>> {
         let mut state = self.shared.lock();
-        // Looked at here and taken below: it must not be dropped under the lock.
-        state.kept.as_ref()?;
-        let is_unfinished = matches!(state.source, Source::Here(_) | Source::Out);
-        let mut overtaken = None;
-        if is_unfinished && matches!(state.first, First::Alive) {
-            state.first = First::Overtaken(fail?);
-            overtaken = state.waker.take();
+        // Only checked here and taken below: the frames must not be dropped under the lock.
+        state.frames.as_ref()?;
+        let is_unfinished = matches!(state.source, Source::Idle(_) | Source::BeingPolled);
+        let mut superseded = None;
+        if is_unfinished && matches!(state.tee, TeeStatus::Alive) {
+            state.tee = TeeStatus::Superseded(make_error?);
+            superseded = state.waker.take();
         }
         let rest = match mem::replace(&mut state.source, Source::Ended) {
-            Source::Here(body) => Rest::Here(body),
-            Source::Out => {
-                state.source = Source::Out;
+            Source::Idle(body) => Rest::Body(body),
+            Source::BeingPolled => {
+                state.source = Source::BeingPolled;
                 Rest::Awaited(Arc::clone(&self.shared))
             }
             Source::Returned(..) | Source::Ended => Rest::Ended,
         };
-        let kept = state.kept.take();
+        let frames = state.frames.take();
         drop(state);
-        overtaken.into_iter().for_each(Waker::wake);
+        superseded.into_iter().for_each(Waker::wake);
         Some(Replayed {
-            kept: kept?.into_iter(),
+            frames: frames?.into_iter(),
             rest,
             hint: self.hint,
         })
     }
 }
 
-/// No replay comes any more, so nothing need be kept for it.
-impl<B: Body> Drop for Tape<B> {
+/// Without a recording there is no replay, so the frames are dropped too.
+impl<B: Body> Drop for Recording<B> {
     fn drop(&mut self) {
-        let kept = self.shared.lock().kept.take();
-        drop(kept);
+        let frames = self.shared.lock().frames.take();
+        drop(frames);
     }
 }
 
-impl<B: Body> fmt::Debug for Tape<B> {
+impl<B: Body> fmt::Debug for Recording<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tape").finish_non_exhaustive()
+        f.debug_struct("Recording").finish_non_exhaustive()
     }
 }
 
-/// The body of the second try: what was kept, then what the tee didn't read.
+/// The body of the second try: the recorded frames, then what the tee did not read.
 pub(super) struct Replayed<B: Body> {
-    kept: vec::IntoIter<Part>,
+    frames: vec::IntoIter<Part>,
     rest: Rest<B>,
-    /// What the first try said at its start, less what was sent since. If the length wasn't known
-    /// then, it isn't now, so that both tries are framed alike: a body that now had a
-    /// `content-length` would lose its trailers over HTTP/1.
+    /// The first try's size hint at its start, less what the second try has sent. If the length was
+    /// unknown then, it stays unknown, so that both tries have the same framing: with a
+    /// `content-length`, the second try would lose its trailers over HTTP/1.
     hint: SizeHint,
 }
 
 enum Rest<B: Body> {
-    Here(B),
-    /// The tee was polling the source when it was overtaken, and gives it up when it is done.
+    Body(B),
+    /// The tee was polling the source when it was superseded, and returns it after the poll.
     Awaited(Arc<SharedBody<B>>),
     Ended,
 }
@@ -351,7 +353,7 @@ where
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<B::Error> {
-        let polled = match self.kept.next() {
+        let polled = match self.frames.next() {
             Some(part) => Poll::Ready(Some(Ok(part.into()))),
             None => self.rest.poll_frame(cx),
         };
@@ -368,7 +370,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.kept.as_slice().is_empty() && self.rest.is_end_stream()
+        self.frames.as_slice().is_empty() && self.rest.is_end_stream()
     }
 }
 
@@ -381,16 +383,16 @@ where
             let Some(Returned { item, body }) = shared.poll_returned(cx) else {
                 return Poll::Pending;
             };
-            *self = body.map_or(Self::Ended, Self::Here);
+            *self = body.map_or(Self::Ended, Self::Body);
             if item.is_some() {
                 return Poll::Ready(item);
             }
         }
-        let Self::Here(body) = self else {
+        let Self::Body(body) = self else {
             return Poll::Ready(None);
         };
         let polled = Pin::new(&mut *body).poll_frame(cx);
-        let ended = is_over(&polled, body);
+        let ended = has_ended(&polled, body);
         if ended {
             *self = Self::Ended;
         }
@@ -399,7 +401,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Here(body) => body.is_end_stream(),
+            Self::Body(body) => body.is_end_stream(),
             Self::Awaited(_) => false,
             Self::Ended => true,
         }
@@ -407,9 +409,9 @@ where
 }
 
 impl<B: Body> SharedBody<B> {
-    /// `None` while the tee still polls; the waker is then told when it is done.
+    /// `None` while the tee is still polling. The waker is then woken after the poll.
     fn poll_returned(&self, cx: &Context<'_>) -> Option<Returned<B>> {
-        // Cloned before the lock and the old one dropped after it.
+        // The waker is cloned before the lock is taken. The old one is dropped after its release.
         let mut waker = Some(cx.waker().clone());
         let mut state = self.lock();
         let returned = match mem::replace(&mut state.source, Source::Ended) {
@@ -426,8 +428,8 @@ impl<B: Body> SharedBody<B> {
     }
 }
 
-/// Whether a body must not be polled again, or need not.
-fn is_over<B: Body<Data = Bytes>>(polled: &Polled<B::Error>, body: &B) -> bool {
+/// Whether the body must not be polled again, or need not be.
+fn has_ended<B: Body<Data = Bytes>>(polled: &Polled<B::Error>, body: &B) -> bool {
     match polled {
         Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
         Poll::Ready(None | Some(Err(_))) => true,

@@ -14,7 +14,7 @@ use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
 use crate::http_client::exchange::PROOF;
 use crate::origin;
-use crate::token::header_value::{prepare, too_many};
+use crate::token::header_value::{credential_value, too_many_headers};
 use crate::token::issued_token::Token;
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::place::Place;
@@ -78,7 +78,7 @@ impl Dpop {
 
     /// The token that was issued for this key.
     pub(crate) fn token(&self, secret: SecretString) -> Result<Token, Error> {
-        let value = prepare(&AUTHORIZATION, "DPoP ", &secret)?;
+        let value = credential_value(&AUTHORIZATION, "DPoP ", &secret)?;
         let bound = Bound {
             hash: hash(secret.expose_secret()),
             value,
@@ -119,7 +119,7 @@ impl PerRequestCredential for Bound {
             nonce: nonce.as_deref(),
         })?;
         for (name, value) in [(AUTHORIZATION, self.value.clone()), (PROOF, proof)] {
-            headers.try_insert(name, value).map_err(too_many)?;
+            headers.try_insert(name, value).map_err(too_many_headers)?;
         }
         Ok(Applied::Done)
     }
