@@ -180,7 +180,7 @@ where
                             record_acceptance(&response, sent_token);
                             return Poll::Ready(Ok(response));
                         }
-                        Sent::PerRequest(sent) => take(sent).respond(response),
+                        Sent::PerRequest(sent) => take(sent).classify(response),
                         Sent::CallersOwn(_) => return Poll::Ready(Ok(response)),
                     }
                 }

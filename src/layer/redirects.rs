@@ -174,7 +174,7 @@ impl Redirects {
         });
         for location in response.headers().get_all(LOCATION) {
             let target = RedirectTarget::of(location.as_bytes()).other_than(from);
-            if target == RedirectTarget::Within {
+            if target == RedirectTarget::SameOrigin {
                 continue;
             }
             self.known.rcu(|known| {
@@ -202,8 +202,8 @@ impl KnownTargets {
 
     fn record(&mut self, target: &RedirectTarget, from: OriginDigest) {
         let digests = match target {
-            RedirectTarget::Within => return,
-            RedirectTarget::At(digests) => &digests[..],
+            RedirectTarget::SameOrigin => return,
+            RedirectTarget::Others(digests) => &digests[..],
             RedirectTarget::Unclear => return insert(&mut self.unclear_from, from),
         };
         for digest in digests {
@@ -236,9 +236,9 @@ impl Clone for Redirects {
 #[derive(Debug, PartialEq, Eq)]
 enum RedirectTarget {
     /// The same origin, or no server at all.
-    Within,
+    SameOrigin,
     /// Other origins: one, or two if the `Location` has no scheme.
-    At(Vec<OriginDigest>),
+    Others(Vec<OriginDigest>),
     Unclear,
 }
 
@@ -261,20 +261,20 @@ impl RedirectTarget {
                 Some(rest) => Self::at(&[scheme], rest),
                 None => Self::Unclear,
             },
-            _ => Self::Within,
+            _ => Self::SameOrigin,
         }
     }
 
     /// Without the origin that sent the redirect.
     fn other_than(self, from: OriginDigest) -> Self {
-        let Self::At(mut digests) = self else {
+        let Self::Others(mut digests) = self else {
             return self;
         };
         digests.retain(|digest| *digest != from);
         if digests.is_empty() {
-            Self::Within
+            Self::SameOrigin
         } else {
-            Self::At(digests)
+            Self::Others(digests)
         }
     }
 
@@ -293,7 +293,7 @@ impl RedirectTarget {
         let digests = schemes
             .iter()
             .map(|scheme| OriginDigest::new(scheme, host, port));
-        Self::At(digests.collect())
+        Self::Others(digests.collect())
     }
 }
 
@@ -328,7 +328,7 @@ mod tests {
     use super::{OriginDigest, RedirectTarget};
 
     fn at(scheme: &str, host: &str, port: u16) -> RedirectTarget {
-        RedirectTarget::At(vec![OriginDigest::new(scheme, host, Some(port))])
+        RedirectTarget::Others(vec![OriginDigest::new(scheme, host, Some(port))])
     }
 
     #[test]
@@ -347,7 +347,7 @@ mod tests {
         ] {
             assert_eq!(
                 RedirectTarget::of(location.as_bytes()),
-                RedirectTarget::Within,
+                RedirectTarget::SameOrigin,
                 "{location}"
             );
         }
@@ -386,7 +386,7 @@ mod tests {
         let either = ["https", "http"].map(|scheme| OriginDigest::new(scheme, "a.example", None));
         assert_eq!(
             RedirectTarget::of(b"//a.example/x"),
-            RedirectTarget::At(either.to_vec())
+            RedirectTarget::Others(either.to_vec())
         );
     }
 

@@ -1,9 +1,9 @@
 //! The outcome of a response: the caller gets it, or the request is sent again.
 //!
 //! ```text
-//!   401, gRPC 16, …                             ──▶ reject that token, join the flight for another
-//!   403 or 401 that wants more than the token has ──▶ fetch a better token if the source knows one
-//!   401 that wants another proof                ──▶ send the same token with a new proof
+//!   401, gRPC 16, …                ──▶ reject that token, join the flight for another
+//!   401 or 403, step-up challenge  ──▶ fetch a better token, if the source knows of one
+//!   401 that wants another proof   ──▶ send the same token with a new proof
 //! ```
 //!
 //! A request is sent again at most once with another token, and once with another proof. The response
@@ -38,9 +38,9 @@ where
     Req: AuthRequest,
 {
     /// Lets the credential observe the response, then classifies the response.
-    pub(super) fn respond(self, response: S::Response) -> Step<S, Req> {
+    pub(super) fn classify(self, response: S::Response) -> Step<S, Req> {
         let feedback = match self.sent_token.credential() {
-            // Another origin's response says nothing about this origin's wishes.
+            // Another origin's response says nothing about this origin.
             Credential::PerRequest(credential) if !is_from_elsewhere(&self.target, &response) => {
                 credential.observe(&self.target, response.status(), response.headers())
             }
@@ -59,7 +59,7 @@ where
         let no_replay_reason = is_refusal
             .then(|| sent_token.refusal_rules.no_replay_reason(&response))
             .flatten();
-        // A refusal without a reason against a replay rejects the token further below.
+        // Any other refusal rejects the token in `DeniedResponse::refused`.
         if feedback == Feedback::TokenEnded && (!is_refusal || no_replay_reason.is_some()) {
             record_acceptance(&response, &sent_token);
             sent_token.cache.refuse(sent_token.token());

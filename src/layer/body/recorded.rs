@@ -9,7 +9,7 @@ use http_body::Frame;
 /// Frames below this many bytes are copied into one buffer. A clone of a frame costs 32 bytes and
 /// keeps its buffer alive, so a stream of single bytes would use many times the limit. Copying a
 /// small frame costs less than an allocation.
-const SMALL_BYTES: usize = 256;
+const SMALL: usize = 256;
 
 /// The frames of a body, up to a limit.
 pub(super) struct RecordedFrames {
@@ -58,10 +58,8 @@ impl RecordedFrames {
         match self.parts.last_mut() {
             // Not recorded: any number of empty frames would fit in the limit.
             _ if data.is_empty() => {}
-            Some(Part::Small(last)) if data.len() < SMALL_BYTES => last.extend_from_slice(data),
-            _ if data.len() < SMALL_BYTES => {
-                self.parts.push(Part::Small(BytesMut::from(&data[..])))
-            }
+            Some(Part::Small(last)) if data.len() < SMALL => last.extend_from_slice(data),
+            _ if data.len() < SMALL => self.parts.push(Part::Small(BytesMut::from(&data[..]))),
             _ => self.parts.push(Part::Data(data.clone())),
         }
         true
