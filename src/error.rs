@@ -7,9 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Extensions, StatusCode};
 
-use crate::quota::{self, Quota};
 use crate::sanitize::sanitize;
 
 /// Any error of another crate, as Tower's own layers carry it.
@@ -37,15 +36,16 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct Error {
-    inner: Arc<Inner>,
+    inner: Arc<ErrorInner>,
 }
 
-struct Inner {
+struct ErrorInner {
     kind: Kind,
     message: Cow<'static, str>,
     reply: Option<Reply>,
     retry_after: Option<Duration>,
-    quotas: Arc<[Quota]>,
+    /// What other parts of the crate attach to an error, by type.
+    attached: Extensions,
     source: Option<BoxError>,
 }
 
@@ -156,28 +156,14 @@ impl Error {
         self.edit(|inner| inner.retry_after = Some(wait))
     }
 
-    /// Says what is left of the server's quotas, 8 at most, as [`Token::with_quotas`] does for those who
-    /// got one. No effect on an error that has clones.
-    ///
-    /// [`Token::with_quotas`]: crate::Token::with_quotas
-    #[must_use]
-    pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
-        let quotas = quota::keep(quotas);
-        self.edit(|inner| inner.quotas = quotas)
-    }
-
-    pub(crate) fn quotas(&self) -> &Arc<[Quota]> {
-        &self.inner.quotas
-    }
-
     pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ErrorInner {
                 kind,
                 message: message.into(),
                 reply: None,
                 retry_after: None,
-                quotas: Arc::default(),
+                attached: Extensions::new(),
                 source: None,
             }),
         }
@@ -199,8 +185,26 @@ impl Error {
         self.edit(|inner| inner.source = Some(source.into()))
     }
 
+    /// Attaches a value; replaces one of the same type. No effect on an error that has clones.
+    pub(crate) fn attach<T>(self, value: T) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.edit(|inner| {
+            inner.attached.insert(value);
+        })
+    }
+
+    /// The value of this type that was attached.
+    pub(crate) fn attached<T>(&self) -> Option<&T>
+    where
+        T: Send + Sync + 'static,
+    {
+        self.inner.attached.get()
+    }
+
     /// Only for an error just made, which nobody shares yet.
-    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+    fn edit(mut self, change: impl FnOnce(&mut ErrorInner)) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             change(inner);
         }

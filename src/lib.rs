@@ -94,9 +94,9 @@ mod clock;
 mod origin;
 mod sanitize;
 
-mod quota;
-
 mod error;
+
+mod quota;
 
 mod challenge;
 mod token;

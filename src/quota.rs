@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::error::Error;
 use crate::sanitize::sanitize;
 
 /// What is left in one bucket of a quota, as the token endpoint said with its last answer:
@@ -96,6 +97,21 @@ impl Quota {
     pub fn is_running_dry(&self) -> bool {
         let left = u128::from(self.remaining) * 10;
         left <= u128::from(self.limit.unwrap_or(0))
+    }
+}
+
+impl Error {
+    /// Says what is left of the server's quotas, 8 at most, as [`Token::with_quotas`] does for a token.
+    /// No effect on an error that has clones.
+    ///
+    /// [`Token::with_quotas`]: crate::Token::with_quotas
+    #[must_use]
+    pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
+        self.attach(keep(quotas))
+    }
+
+    pub(crate) fn quotas(&self) -> Option<&Arc<[Quota]>> {
+        self.attached()
     }
 }
 

@@ -317,13 +317,15 @@ impl StateMachine {
             Ok(fetched) if fetched.by == FetchedBy::AnotherProcess => {
                 return self.quota_tracker.learn_from_other(fetched.token.quotas());
             }
-            Ok(fetched) => fetched.token.quotas(),
+            Ok(fetched) => Some(fetched.token.quotas()),
             Err(error) => error.quotas(),
         };
         if let Some(reason) = self.running().map(|running| running.reason) {
             self.quota_tracker.count_fetch(reason);
         }
-        self.quota_tracker.record(quotas, now);
+        if let Some(quotas) = quotas {
+            self.quota_tracker.record(quotas, now);
+        }
     }
 
     /// The buckets that have turned dry since this was asked the last time.
