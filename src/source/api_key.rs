@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::secret_source::SecretSource;
+use super::secret_source::{REREAD_EVERY, SecretSource};
 use super::token_source::{Reason, TokenSource};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::{Place, Token};
@@ -59,9 +59,6 @@ pub struct ApiKeyRotation {
 }
 
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
-
-/// How old a key may be that was replaced where it is read from.
-pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
 
 impl ApiKey {
     /// A key in the header `X-API-Key`.

@@ -5,12 +5,16 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{env, fs};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret_file::{self, off_the_runtime};
+use super::token_source::{Reason, TokenSource};
 use crate::error::{BoxError, Error, Kind};
+use crate::token::issued_token::Token;
+use crate::token::jwt;
 
 /// Where a secret is read from: anew for each fetch, so that it can be rotated under a running
 /// service.
@@ -40,6 +44,9 @@ enum SecretLocation {
     File(Arc<Path>),
     Closure(Ask),
 }
+
+/// How old a secret may be that was replaced where it is read from.
+pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
 
 type Asked = Pin<Box<dyn Future<Output = Result<SecretString, BoxError>> + Send>>;
 type Ask = Arc<dyn Fn() -> Asked + Send + Sync>;
@@ -108,6 +115,31 @@ impl SecretSource {
     pub(crate) fn is_empty_value(&self) -> bool {
         let value = self.value();
         value.is_some_and(|secret| secret.expose_secret().is_empty())
+    }
+}
+
+/// A [bearer token](Token::bearer) that is read for each fetch: one that an agent rotates in a file
+/// (a Kubernetes service account token), or a person has put in a variable.
+///
+/// A JWT is used until its `exp`, and read anew ahead of that; any other is read anew once a minute,
+/// behind the requests, unless it is a fixed value. One that is refused is read anew at once.
+///
+/// ```
+/// use tower_auth::{AuthLayer, SecretSource};
+///
+/// let layer = AuthLayer::new(SecretSource::file("/var/run/secrets/tokens/api"));
+/// ```
+impl TokenSource for SecretSource {
+    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+        let secret = self.read().await?;
+        let end = jwt::end(secret.expose_secret());
+        let token = Token::bearer(secret)?;
+        Ok(match end {
+            Some(end) => token.expires_at(end),
+            None if self.value().is_some() => token,
+            // Half of it is the window in which it is read anew behind the requests.
+            None => token.expires_in(REREAD_EVERY * 2),
+        })
     }
 }
 
