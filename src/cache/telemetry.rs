@@ -1,5 +1,5 @@
-//! What is told to whoever watches: every [`tracing`] event and every metric of the crate. The
-//! tables of them are in [`docs::watching`](crate::docs::watching).
+//! Every [`tracing`] event and every metric of the crate. [`docs::watching`](crate::docs::watching)
+//! lists them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,26 +17,26 @@ use crate::quota::Quota;
 use crate::sanitize::sanitize;
 use crate::source::token_source::Reason;
 
-/// The cache's name, on whatever is told of it.
+/// The cache's name, which every event and metric has.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
     cache: Arc<str>,
 }
 
-/// What a flight came to, as it is told.
+/// The result of a fetch, as it is reported.
 pub(crate) struct FetchSummary<'a> {
     pub(crate) reason: Reason,
     pub(crate) duration: Duration,
     pub(crate) attempts: u32,
     pub(crate) by: FetchedBy,
     pub(crate) waiters: usize,
-    /// How long the token is good, `None` for ever; or why there is none.
+    /// How long the token lives, `None` for ever; or why there is none.
     pub(crate) outcome: Result<Option<Duration>, &'a Error>,
-    /// For how long there is no other attempt.
+    /// How long there is no other attempt.
     pub(crate) retry_in: Option<Duration>,
 }
 
-/// What a call of the shared store came to.
+/// The result of a call of the shared store.
 #[cfg(feature = "fleet")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreOutcome {
@@ -45,12 +45,12 @@ pub(crate) enum StoreOutcome {
     Ignored,
     Granted,
     Taken,
-    Kept,
+    Saved,
     Released,
-    /// The lease was over.
-    Abandoned,
+    /// The lease ended before the call.
+    LeaseLost,
     Failed,
-    Late,
+    TimedOut,
 }
 
 #[cfg(all(feature = "fleet", feature = "metrics"))]
@@ -62,11 +62,11 @@ impl StoreOutcome {
             Self::Ignored => "ignored",
             Self::Granted => "granted",
             Self::Taken => "taken",
-            Self::Kept => "kept",
+            Self::Saved => "kept",
             Self::Released => "released",
-            Self::Abandoned => "lost",
+            Self::LeaseLost => "lost",
             Self::Failed => "failed",
-            Self::Late => "late",
+            Self::TimedOut => "late",
         }
     }
 }
@@ -80,7 +80,7 @@ impl Telemetry {
         &self.cache
     }
 
-    /// The span that a flight runs in: a child of whoever's request it was that needed it first.
+    /// The span of a fetch: a child of the request that started it.
     pub(crate) fn fetch(&self, reason: Reason) -> Span {
         tracing::debug_span!(
             "token fetch",
@@ -141,7 +141,7 @@ impl Telemetry {
         self.metrics().fetch_completed(summary);
     }
 
-    /// How old the token in hand is, and how much is left of it.
+    /// How old the current token is, and how much of its lifetime is left.
     #[cfg(feature = "metrics")]
     pub(crate) fn token(&self, age: Duration, remaining: Option<Duration>) {
         self.metrics().token(age, remaining);
@@ -179,7 +179,7 @@ impl Telemetry {
             tower_auth.latch.refused = refused,
             tower_auth.latch.retry_in = ?retry_in,
             tower_auth.token.scope = scope,
-            "newly issued tokens are refused again and again, so no more are fetched for a while; \
+            "new tokens are refused again and again, so no more are fetched for a while; \
              the likely cause is an audience, an issuer or a scope that isn't the one this API \
              expects: compare what the token source asks for with the API's own documentation",
         );
@@ -195,17 +195,17 @@ impl Telemetry {
             tower_auth.quota.remaining = low.quota.remaining(),
             tower_auth.quota.resets_in = low.resets_in.map(tracing::field::debug),
             tower_auth.quota.spent = %low.fetches,
-            "the token endpoint's quota is running dry, so refreshes are put off as long as they can be; \
-             what this cache has spent of it stands here by reason: many that are refused point to a \
-             wrong audience or to an API that takes no tokens, and if it is little, others use the same \
-             quota, and processes that share a token need one for all",
+            "the token endpoint's quota is low, so refreshes are delayed as long as possible; compare the \
+             fetches of this cache, counted by reason: many after refusals point to a wrong audience or \
+             to an API that takes no tokens; if they are few, others use the same quota, and processes \
+             that share a token (a fleet) need fewer fetches",
         );
     }
 
     pub(crate) fn refusals_accepted_again(&self) {
         tracing::info!(
             tower_auth.cache = &*self.cache,
-            "a token was accepted at last",
+            "a token was accepted, so refusals are no longer limited",
         );
     }
 
@@ -218,7 +218,7 @@ impl Telemetry {
         );
     }
 
-    /// What a call of the shared store came to.
+    /// The result of a call of the shared store.
     #[cfg(feature = "fleet")]
     #[cfg_attr(
         not(feature = "metrics"),
@@ -235,20 +235,20 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
             error.message = %sanitize(&error.to_string()),
-            "the shared store failed, and this process goes on by itself",
+            "the shared store failed, so this process fetches without it",
         );
         self.store(operation, StoreOutcome::Failed);
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn store_late(&self, operation: &'static str, limit: Duration) {
+    pub(crate) fn store_timed_out(&self, operation: &'static str, limit: Duration) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
             tower_auth.store.timeout = ?limit,
-            "the shared store gave no answer in time, and this process goes on by itself",
+            "the shared store didn't answer in time, so this process fetches without it",
         );
-        self.store(operation, StoreOutcome::Late);
+        self.store(operation, StoreOutcome::TimedOut);
     }
 
     #[cfg(feature = "fleet")]
@@ -257,7 +257,7 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             tower_auth.store.ignored = why,
             error.message = error.map(tracing::field::display),
-            "what the shared store has is no token to this process, and is as if it wasn't there",
+            "the value in the shared store is no token that this process can use, and is ignored",
         );
     }
 
@@ -265,10 +265,10 @@ impl Telemetry {
     pub(crate) fn lease_lost(&self, operation: &'static str) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            "the lease was over before the token was fetched, and another process may have fetched \
-             one as well: see that the lease time is longer than a fetch takes",
+            "the lease ended before the token was fetched, so another process may have fetched one as \
+             well; set a lease time that is longer than a fetch takes",
         );
-        self.store(operation, StoreOutcome::Abandoned);
+        self.store(operation, StoreOutcome::LeaseLost);
     }
 
     #[cfg(feature = "fleet")]
@@ -276,7 +276,7 @@ impl Telemetry {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.waited = ?wait,
-            "no other process has come by a token in time, and this one goes on by itself",
+            "no other process has saved a token in time, so this process fetches without the store",
         );
     }
 
@@ -284,7 +284,7 @@ impl Telemetry {
     pub(crate) fn not_shared(&self) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            "a token of this kind can't be shared, and is used by this process alone",
+            "a token of this kind can't be shared, so only this process uses it",
         );
     }
 
