@@ -1,5 +1,4 @@
-//! The one error of this crate: opaque, shared by all who waited for the same fetch, and asked
-//! about with questions.
+//! The error of this crate: opaque, and a cheap clone for all callers that waited for the same fetch.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -21,9 +20,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
 /// this level only; the cause is behind [`source`](StdError::source).
 ///
-/// No text of it holds a secret or a token: neither is ever put in, and what a server replied is
-/// quoted only as far as RFC 6749 §5.2 names the fields, cleaned of control characters and cut to
-/// a bounded length.
+/// No text of it contains a secret or a token. Of a server's reply it shows only the fields of RFC 6749
+/// §5.2, without control characters and cut to a bounded length.
 ///
 /// # Example
 ///
@@ -92,7 +90,7 @@ pub(crate) struct Reply {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Codes that stand whatever the status (RFC 6749 §5.2).
+/// Codes that are permanent whatever the status (RFC 6749 §5.2).
 const PERMANENT: &[&str] = &[
     "invalid_client",
     "unauthorized_client",
@@ -133,7 +131,7 @@ impl Error {
     }
 
     /// Wraps an error of a [`TokenSource`](crate::TokenSource) of your own that may pass by itself,
-    /// such as a broken connection: the fetch is tried again within the same flight.
+    /// such as a broken connection: the cache makes another attempt within the same fetch.
     ///
     /// # Example
     ///
@@ -169,8 +167,8 @@ impl Error {
         }
     }
 
-    /// An error answer of the token endpoint. Texts of the server's are cleaned and cut here, so
-    /// that no caller can forget to.
+    /// An error response of the token endpoint. The server's texts are sanitized here, so that no caller
+    /// can forget to.
     pub(crate) fn denied(message: impl Into<Cow<'static, str>>, reply: Reply) -> Self {
         Self::new(Kind::Denied, message).with_reply(reply)
     }
@@ -203,7 +201,7 @@ impl Error {
         self.inner.attached.get()
     }
 
-    /// Only for an error just made, which nobody shares yet.
+    /// Only for a new error, which has no clones yet.
     fn edit(mut self, change: impl FnOnce(&mut ErrorInner)) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             change(inner);
@@ -274,13 +272,13 @@ impl Error {
         self.status().is_some_and(passes) || PASSING.iter().any(|code| self.has_code(code))
     }
 
-    /// The fetch took longer than it may: the whole flight's limit, or the token endpoint's.
+    /// The fetch took longer than it may: the limit of the whole fetch, or that of the token endpoint.
     pub fn is_timeout(&self) -> bool {
         self.is(Kind::Timeout)
     }
 
-    /// The source panicked. The panic was caught on the flight's own task; the next attempt
-    /// starts clean.
+    /// The source panicked. The panic was caught on the task of the fetch; the next attempt isn't
+    /// affected.
     pub fn is_panic(&self) -> bool {
         self.is(Kind::Panic)
     }
@@ -295,7 +293,7 @@ impl Error {
         self.is(Kind::IllegalToken)
     }
 
-    /// The token had expired by the time it was here, so that it was never sent.
+    /// The token had expired by the time it arrived, so it was never sent.
     pub fn is_expired(&self) -> bool {
         self.is(Kind::Expired)
     }
@@ -340,7 +338,7 @@ impl Error {
         self.has_code("invalid_grant")
     }
 
-    /// A person has to log in again: the grant that stood for an earlier login is used up, revoked or
+    /// A person has to log in again: the grant of an earlier login is used up, revoked or
     /// expired (`invalid_grant`, RFC 6749 §5.2), or there is none. Trying again won't help.
     pub fn is_login_required(&self) -> bool {
         self.is(Kind::LoginRequired)

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use crate::error::Error;
 use crate::sanitize::sanitize;
 
-/// What is left in one bucket of a quota, as the token endpoint said with its last answer:
+/// What is left in one bucket of a quota, from the last response of the token endpoint:
 /// [`Status::quotas`](crate::Status::quotas).
 ///
-/// Read from the headers of that answer, refusals included: `Auth0-Client-Quota-Limit` and
+/// Read from the headers of that response, refusals included: `Auth0-Client-Quota-Limit` and
 /// `Auth0-Organization-Quota-Limit`, `RateLimit` with `RateLimit-Policy`
 /// (draft-ietf-httpapi-ratelimit-headers, also as its earlier versions had it), and `X-RateLimit-*`. A
 /// source of your own says it with [`Token::with_quotas`](crate::Token::with_quotas) and
@@ -32,10 +32,10 @@ pub struct Quota {
     resets_at: Option<SystemTime>,
 }
 
-/// More buckets than any server has, and no more than should be kept and shown.
+/// The most buckets that are kept and shown. Servers have fewer.
 pub(crate) const MOST_BUCKETS: usize = 8;
 
-/// Longer names are cut: they are a server's text.
+/// Longer names are cut, since they are a server's text.
 const LONGEST_NAME: usize = 64;
 
 impl Quota {
@@ -107,7 +107,7 @@ impl Error {
     /// [`Token::with_quotas`]: crate::Token::with_quotas
     #[must_use]
     pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
-        self.attach(keep(quotas))
+        self.attach(bounded(quotas))
     }
 
     pub(crate) fn quotas(&self) -> Option<&Arc<[Quota]>> {
@@ -115,16 +115,16 @@ impl Error {
     }
 }
 
-/// As they are kept: of a bucket that stands twice the first, and no more than a few.
-pub(crate) fn keep(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
-    let mut kept: Vec<Quota> = Vec::new();
+/// The quotas without duplicates, of which the first stays, and at most [`MOST_BUCKETS`].
+pub(crate) fn bounded(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
+    let mut bounded: Vec<Quota> = Vec::new();
     for quota in quotas {
-        if kept.len() == MOST_BUCKETS {
+        if bounded.len() == MOST_BUCKETS {
             break;
         }
-        if kept.iter().all(|known| known.bucket != quota.bucket) {
-            kept.push(quota);
+        if bounded.iter().all(|known| known.bucket != quota.bucket) {
+            bounded.push(quota);
         }
     }
-    kept.into()
+    bounded.into()
 }

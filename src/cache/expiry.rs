@@ -280,15 +280,14 @@ impl CachedToken {
     #[inline]
     pub(crate) fn is_servable_by(&self, clock: &Clock) -> bool {
         let checked_at = self.checked_at.load(Ordering::Relaxed);
-        let is_recent =
-            |glance: u64| u128::from(glance.wrapping_sub(checked_at)) < RECENT.as_nanos();
-        if clock.glance().is_some_and(is_recent) {
+        let is_recent = |wall: u64| u128::from(wall.wrapping_sub(checked_at)) < RECENT.as_nanos();
+        if clock.wall_nanos().is_some_and(is_recent) {
             return true;
         }
         let now = clock.now();
         // A token may have less time left than that, if its margin is shorter.
         if self.is_servable(now.plus(RECENT)) {
-            self.checked_at.store(now.glance(), Ordering::Relaxed);
+            self.checked_at.store(now.wall_nanos(), Ordering::Relaxed);
         }
         self.is_servable(now)
     }

@@ -1,4 +1,4 @@
-//! What a refusal says: one challenge of a `WWW-Authenticate`.
+//! Parses `WWW-Authenticate`.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
@@ -164,7 +164,7 @@ impl<'a> Cursor<'a> {
             });
         }
         while let Some((name, value)) = self.param() {
-            // A parameter before any challenge is nobody's.
+            // A parameter before any challenge is ignored.
             if let Some(challenge) = challenges.last_mut()
                 && challenge.params.len() < PARAM_LIMIT
             {

@@ -240,7 +240,7 @@ impl Token {
     /// this token is put off.
     #[must_use]
     pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
-        let quotas = quota::keep(quotas);
+        let quotas = quota::bounded(quotas);
         self.edit(|inner| inner.quotas = quotas)
     }
 
