@@ -15,8 +15,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why there is no token, or why a request was not sent.
 ///
-/// One failed fetch has many waiters, so the error is a cheap clone. It is opaque: ask it with the
-/// `is_*` methods, and read what the authorization server said with [`status`](Error::status),
+/// One failed fetch has many waiters, so the error is a cheap clone. It is opaque: query it with
+/// the `is_*` methods, and read what the authorization server said with [`status`](Error::status),
 /// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
 /// this level only; the cause is behind [`source`](StdError::source).
 ///
@@ -83,7 +83,7 @@ pub(crate) enum Kind {
 /// What the token endpoint answered, as far as it is safe to keep.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
-    /// `None`: it came by way of a browser, which has no status to tell.
+    /// `None` if the reply came through a browser, which shows no status.
     pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<String>,
     pub(crate) description: Option<String>,
@@ -98,7 +98,7 @@ const PERMANENT: &[&str] = &[
     "unsupported_grant_type",
 ];
 
-/// Codes of a server that is in trouble or wants to be left alone (RFC 6749 §4.1.2.1, RFC 8628
+/// Codes of a server that has a problem or limits the rate (RFC 6749 §4.1.2.1, RFC 8628
 /// §3.5), or that has just changed the nonce it wants (RFC 9449 §8), for which some send a 400.
 const PASSING: &[&str] = &[
     "temporarily_unavailable",
@@ -107,8 +107,8 @@ const PASSING: &[&str] = &[
     "use_dpop_nonce",
 ];
 
-/// The other codes of RFC 6749 §5.2 and §4.1.2.1 and of RFC 9449 §5, which say no more of what passes
-/// than the status does.
+/// The other codes of RFC 6749 §5.2 and §4.1.2.1 and of RFC 9449 §5. With these the status decides
+/// whether the error may pass.
 const OTHER_CODES: &[&str] = &[
     "invalid_request",
     "invalid_grant",
@@ -147,8 +147,7 @@ impl Error {
         Self::new(Kind::Transient, "the token source failed").with_source(source)
     }
 
-    /// Says how long to wait before the next attempt: what a server asked for, to a source of your
-    /// own. No effect on an error that has clones.
+    /// Says how long to wait before the next attempt, as a server told a source of your own. No effect on an error that has clones.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.edit(|inner| inner.retry_after = Some(wait))
@@ -250,8 +249,7 @@ impl Error {
         }
     }
 
-    /// It stays until somebody changes a setting, here or at the server: the server has answered,
-    /// and said no (`invalid_client`, `unauthorized_client`, `invalid_scope`,
+    /// It stays until somebody changes a setting, here or at the server: the server has refused (`invalid_client`, `unauthorized_client`, `invalid_scope`,
     /// `unsupported_grant_type`, any other 4xx).
     pub fn is_permanent(&self) -> bool {
         match self.inner.kind {
@@ -327,7 +325,7 @@ impl Error {
         self.has_code("invalid_client")
     }
 
-    /// The scope asked for is unknown or not allowed (`invalid_scope`, RFC 6749 §5.2).
+    /// The requested scope is unknown or not allowed (`invalid_scope`, RFC 6749 §5.2).
     pub fn is_invalid_scope(&self) -> bool {
         self.has_code("invalid_scope")
     }
@@ -376,7 +374,7 @@ impl Error {
         self.reply()?.description.as_deref()
     }
 
-    /// How long the token endpoint asked to be left alone (`Retry-After`, RFC 9110 §10.2.3).
+    /// How long to wait before the next request, by the token endpoint's response (`Retry-After`, RFC 9110 §10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         let own = self.inner.retry_after;
         own.or_else(|| self.reply()?.retry_after)

@@ -79,14 +79,14 @@ impl TokenCacheBuilder {
         Ok(self)
     }
 
-    /// The most a fetch may take before those who wait get an error, all its
+    /// The most a fetch may take before the callers that wait get an error, all its
     /// [attempts](Self::fetch_attempts) together; default 30 s.
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.limits.fetch_timeout = timeout;
         self
     }
 
-    /// The most times that one fetch asks the source, while its errors
+    /// The most times that one fetch calls the source, while its errors
     /// [may pass](crate::Error::is_transient); default 3, at least 1. Between two attempts it
     /// waits 200 ms, then 400 ms, and so on to 5 s, up to twice of that with
     /// [jitter](Self::jitter), or as long as the server's `Retry-After` wants; an attempt that

@@ -60,9 +60,9 @@ impl FailureBackoff {
         } else {
             self.backoff.next_within(left)
         };
-        let asked = error.retry_after().unwrap_or_default();
-        let asked = self.spread(asked.min(RETRY_AFTER_LIMIT));
-        own.max(asked).max(floor)
+        let retry_after = error.retry_after().unwrap_or_default();
+        let retry_after = self.spread(retry_after.min(RETRY_AFTER_LIMIT));
+        own.max(retry_after).max(floor)
     }
 
     fn spread(&self, wait: Duration) -> Duration {

@@ -117,12 +117,12 @@ impl<T> FlightInner<T> {
     }
 
     /// Ends the flight if it is in flight, and returns how many waits were woken.
-    fn finish(&self, end: Progress<T>) -> usize {
+    fn finish(&self, ended: Progress<T>) -> usize {
         let mut progress = self.lock();
         if !matches!(*progress, Progress::InFlight(_)) {
             return 0;
         }
-        let before = mem::replace(&mut *progress, end);
+        let before = mem::replace(&mut *progress, ended);
         drop(progress);
         let Progress::InFlight(wakers) = before else {
             return 0;

@@ -69,7 +69,7 @@ impl TaskSlot {
     }
 }
 
-/// Here, because from outside nobody sees whether a handle is kept.
+/// Here, because a test outside can't see whether a handle is kept.
 #[cfg(test)]
 mod tests {
     use super::*;

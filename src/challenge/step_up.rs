@@ -71,8 +71,8 @@ impl StepUpChallenge {
         self.lack == Lack::UserAuthentication
     }
 
-    /// The scope that is needed: space-separated (RFC 6750 §3). The server's text; ask for it only
-    /// as far as you would have it.
+    /// The scope that is needed: space-separated (RFC 6750 §3). The server's text; request only
+    /// what you trust.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }

@@ -29,7 +29,7 @@ use crate::token::jwt;
 /// let fixed = SecretSource::from("s3cret");
 /// let mounted = SecretSource::file("/run/secrets/client-secret");
 /// let set = SecretSource::env("CLIENT_SECRET");
-/// let asked = SecretSource::from_fn(|| async { Ok("from-the-vault".into()) });
+/// let fetched = SecretSource::from_fn(|| async { Ok("from-the-vault".into()) });
 /// assert!(!format!("{fixed:?}").contains("s3cret"));
 /// ```
 #[derive(Clone)]

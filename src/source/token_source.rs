@@ -82,7 +82,7 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
-    /// What its tokens depend on: endpoint, client, scope and whatever else is asked with. Two sources
+    /// What its tokens depend on: endpoint, client, scope and the rest of the request. Two sources
     /// with the same key can use each other's tokens, in this process or another.
     ///
     /// Default: not known, and a fleet has to set it with [`Fleet::key`](crate::Fleet::key).

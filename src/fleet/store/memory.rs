@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::token_store::{Lease, TokenStore, check_length};
 use crate::error::BoxError;
 
-/// Shares tokens between the caches of one process, and stands in for any other store in tests.
+/// Shares tokens between the caches of one process, and replaces any other store in tests.
 /// Clones are the same store.
 ///
 /// Times are Tokio's, so that a test that pauses them ends a lease by
@@ -27,7 +27,7 @@ use crate::error::BoxError;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
 /// let store = MemoryStore::new();
 /// let key = StoreKey::new("vault").to_text();
-/// let lease = store.lease(&key, Duration::from_secs(30)).await?.expect("nobody else is there");
+/// let lease = store.lease(&key, Duration::from_secs(30)).await?.expect("no other process");
 /// assert!(store.save(&key, b"sealed", Duration::from_secs(60), &lease).await?);
 /// assert!(store.release(&key, lease).await?);
 /// assert_eq!(store.load(&key).await?.as_deref(), Some(&b"sealed"[..]));
