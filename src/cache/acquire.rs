@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 use super::cache_inner::CacheInner;
 use super::expiry::CachedToken;
 use super::single_flight::{Abandoned, Wait};
-use super::state_machine::{Decision, FetchStart, Outcome};
+use super::state_machine::machine::Outcome;
+use super::state_machine::request::{Decision, FetchStart};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 

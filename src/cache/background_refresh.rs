@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::cache_inner::CacheInner;
 use super::fetch_task::has_timer;
-use super::state_machine::Due;
+use super::state_machine::snapshot::Due;
 use super::status::Status;
 
 /// The longest sleep. The timer of a suspended machine stops, and the token may have expired by the

@@ -7,7 +7,7 @@ use std::time::Duration;
 #[cfg(feature = "fleet")]
 use super::coordinator::Coordinator;
 use super::expiry::ExpiryPolicy;
-use super::state_machine::Limits;
+use super::state_machine::machine::Limits;
 use crate::clock::Clock;
 #[cfg(feature = "fleet")]
 use crate::error::Error;

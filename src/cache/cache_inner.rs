@@ -8,7 +8,7 @@ use tokio::sync::watch;
 #[cfg(feature = "fleet")]
 use super::coordinator::Coordinator;
 use super::published_state::PublishedState;
-use super::state_machine::{Limits, StateMachine};
+use super::state_machine::machine::{Limits, StateMachine};
 use super::status::Status;
 use super::task_slot::TaskSlot;
 use super::telemetry::Telemetry;

@@ -15,7 +15,7 @@ use super::cache_inner::CacheInner;
 #[cfg(feature = "fleet")]
 use super::coordinator::FetchContext;
 use super::expiry::{FetchedBy, FetchedToken};
-use super::state_machine::FetchStart;
+use super::state_machine::request::FetchStart;
 use super::telemetry::FetchSummary;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind};

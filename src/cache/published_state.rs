@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::expiry::CachedToken;
-use super::state_machine::{Limits, StateMachine};
+use super::state_machine::machine::{Limits, StateMachine};
 use crate::clock::Clock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{ArcSwapOption, Mutex, MutexGuard, PoisonError};

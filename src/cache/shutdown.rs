@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::cache_inner::CacheInner;
 use super::single_flight::Flight;
-use super::state_machine::{Outcome, RemainingWork, StateMachine};
+use super::state_machine::close::RemainingWork;
+use super::state_machine::machine::{Outcome, StateMachine};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 

@@ -16,16 +16,10 @@
 //!   any ─── close ──▶ Closed
 //! ```
 
-mod machine;
+pub(crate) mod machine;
 
-mod close;
-mod complete;
-mod reject;
-mod request;
-mod snapshot;
-
-pub(crate) use close::RemainingWork;
-pub(crate) use machine::{Limits, Outcome, StateMachine};
-pub(crate) use reject::Rejection;
-pub(crate) use request::{Decision, FetchStart};
-pub(crate) use snapshot::Due;
+pub(crate) mod close;
+pub(crate) mod complete;
+pub(crate) mod reject;
+pub(crate) mod request;
+pub(crate) mod snapshot;

@@ -16,7 +16,8 @@ use tower_service::Service;
 
 use crate::cache::acquire::Lookup;
 use crate::cache::expiry::CachedToken;
-use crate::cache::state_machine::{Outcome, Rejection};
+use crate::cache::state_machine::machine::Outcome;
+use crate::cache::state_machine::reject::Rejection;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
