@@ -93,11 +93,10 @@ mod backoff;
 mod clock;
 mod sanitize;
 
-mod quota;
-
 mod error;
 
 mod origin;
+mod quota;
 
 mod challenge;
 mod token;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::error::Error;
 use crate::sanitize::sanitize;
 
-/// What is left in one bucket of a quota, as the token endpoint said with its last answer:
+/// What is left in one bucket of a quota, from the last response of the token endpoint:
 /// [`Status::quotas`](crate::Status::quotas).
 ///
-/// Read from the headers of that answer, refusals included: `Auth0-Client-Quota-Limit` and
+/// Read from the headers of that response, refusals included: `Auth0-Client-Quota-Limit` and
 /// `Auth0-Organization-Quota-Limit`, `RateLimit` with `RateLimit-Policy`
 /// (draft-ietf-httpapi-ratelimit-headers, also as its earlier versions had it), and `X-RateLimit-*`. A
 /// source of your own says it with [`Token::with_quotas`](crate::Token::with_quotas) and
@@ -31,10 +32,10 @@ pub struct Quota {
     resets_at: Option<SystemTime>,
 }
 
-/// More buckets than any server has, and no more than should be kept and shown.
+/// The most buckets that are kept and shown. Servers have fewer.
 pub(crate) const MOST_BUCKETS: usize = 8;
 
-/// Longer names are cut: they are a server's text.
+/// Longer names are cut, since they are a server's text.
 const LONGEST_NAME: usize = 64;
 
 impl Quota {
@@ -99,16 +100,31 @@ impl Quota {
     }
 }
 
-/// As they are kept: of a bucket that stands twice the first, and no more than a few.
-pub(crate) fn keep(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
-    let mut kept: Vec<Quota> = Vec::new();
+impl Error {
+    /// Says what is left of the server's quotas, 8 at most, as [`Token::with_quotas`] does for a token.
+    /// No effect on an error that has clones.
+    ///
+    /// [`Token::with_quotas`]: crate::Token::with_quotas
+    #[must_use]
+    pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
+        self.attach(bounded(quotas))
+    }
+
+    pub(crate) fn quotas(&self) -> Option<&Arc<[Quota]>> {
+        self.attached()
+    }
+}
+
+/// The quotas without duplicates, of which the first stays, and at most [`MOST_BUCKETS`].
+pub(crate) fn bounded(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
+    let mut bounded: Vec<Quota> = Vec::new();
     for quota in quotas {
-        if kept.len() == MOST_BUCKETS {
+        if bounded.len() == MOST_BUCKETS {
             break;
         }
-        if kept.iter().all(|known| known.bucket != quota.bucket) {
-            kept.push(quota);
+        if bounded.iter().all(|known| known.bucket != quota.bucket) {
+            bounded.push(quota);
         }
     }
-    kept.into()
+    bounded.into()
 }

@@ -1,20 +1,20 @@
-//! Texts of a server's, as far as they may be shown.
+//! Cleans a server's text, so that it is safe to print.
 
-/// Longest text of a server's that is kept.
+/// The longest text of a server that is kept.
 const SANITIZED_LIMIT: usize = 256;
 
 /// A server's text, safe to print: one line, bounded.
 pub(crate) fn sanitize(text: &str) -> String {
-    let mut quote = sanitize_unbounded(text);
-    let fits = |end: &usize| quote.is_char_boundary(*end);
-    let end = (0..=SANITIZED_LIMIT.min(quote.len())).rev().find(fits);
-    quote.truncate(end.unwrap_or(0));
-    quote
+    let mut text = sanitize_unbounded(text);
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=SANITIZED_LIMIT.min(text.len())).rev().find(fits);
+    text.truncate(end.unwrap_or(0));
+    text
 }
 
-/// The same on one line: each character that could do harm is a space.
+/// The same without the bound: replaces each character that could do harm by a space.
 pub(crate) fn sanitize_unbounded(text: &str) -> String {
-    // It may be a secret, and what a growing text leaves behind isn't zeroized. It gets no longer.
+    // It may be a secret, and what a growing text leaves behind isn't zeroized. The capacity is enough.
     let mut clean = String::with_capacity(text.len());
     let is_harmful = |c: char| c.is_control() || is_direction_override(c);
     clean.extend(text.chars().map(|c| if is_harmful(c) { ' ' } else { c }));

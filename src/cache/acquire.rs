@@ -1,4 +1,4 @@
-//! How a caller comes by a token: at once, by joining the one flight, or not at all.
+//! How a caller gets a token: at once, by waiting for the running fetch, or not at all.
 
 use std::fmt;
 use std::future::Future;
@@ -6,69 +6,73 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use super::background_refresh;
 use super::cache_inner::CacheInner;
 use super::expiry::CachedToken;
-use super::fetch_task::launch;
 use super::single_flight::{Abandoned, Wait};
-use super::state_machine::{Decision, FetchStart, Outcome};
+use super::state_machine::machine::Outcome;
+use super::state_machine::request::{Decision, FetchStart};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 
-/// What there is for one who asks.
+/// The answer to a caller who needs a token.
 pub(crate) enum Lookup {
     Now(Arc<CachedToken>),
     Later(Acquire),
     Never(Error),
 }
 
-/// What there is: the token in hand, or what the state machine says.
-pub(crate) fn lookup(shared: &Arc<CacheInner>) -> Lookup {
-    if let Some(cached) = shared.state.servable(&shared.clock) {
-        return Lookup::Now(cached);
+impl CacheInner {
+    /// The current token if it can be served, or else what the state machine decides.
+    pub(crate) fn lookup(self: &Arc<Self>) -> Lookup {
+        if let Some(cached) = self.state.servable(&self.clock) {
+            return Lookup::Now(cached);
+        }
+        let now = self.now();
+        let decided = self.transition(|machine| machine.request(now));
+        self.carry_out(decided, Want::Any)
     }
-    let now = shared.now();
-    let asked = shared.transition(|machine| machine.request(now));
-    answer(shared, asked, Want::Any)
-}
 
-/// What there is for one who wants a token that is newer than any in hand.
-fn force(shared: &Arc<CacheInner>) -> Lookup {
-    let now = shared.now();
-    let forced = shared.transition(|machine| machine.force_refresh(now));
-    answer(shared, forced, Want::Newer)
-}
-
-fn answer(shared: &Arc<CacheInner>, asked: (Decision, Option<FetchStart>), want: Want) -> Lookup {
-    let (answer, start) = asked;
-    if let Some(start) = start {
-        launch(shared, start);
-        background_refresh::ensure(shared);
+    /// A token that is newer than the current one.
+    fn force_refresh(self: &Arc<Self>) -> Lookup {
+        let now = self.now();
+        let decided = self.transition(|machine| machine.force_refresh(now));
+        self.carry_out(decided, Want::Newer)
     }
-    match answer {
-        Decision::Serve(cached) => Lookup::Now(cached),
-        Decision::Fail(error) => Lookup::Never(error),
-        Decision::Join(flight) => Lookup::Later(Acquire {
-            shared: Arc::clone(shared),
-            want,
-            stage: Stage::Waiting {
-                wait: flight.wait(),
-            },
-            losses: 0,
-        }),
+
+    fn carry_out(
+        self: &Arc<Self>,
+        (decision, start): (Decision, Option<FetchStart>),
+        want: Want,
+    ) -> Lookup {
+        if let Some(start) = start {
+            self.start_fetch(start);
+            self.ensure_background_refresh();
+        }
+        match decision {
+            Decision::Serve(cached) => Lookup::Now(cached),
+            Decision::Fail(error) => Lookup::Never(error),
+            Decision::Join(flight) => Lookup::Later(Acquire {
+                inner: Arc::clone(self),
+                want,
+                stage: Stage::Waiting {
+                    wait: flight.wait(),
+                },
+                abandoned: 0,
+            }),
+        }
     }
 }
 
 /// A future of a token: [`TokenCache::token`](crate::TokenCache::token) and
-/// [`TokenCache::refresh_now`](crate::TokenCache::refresh_now). It has a name so that a struct of your own can
-/// hold it without a box.
+/// [`TokenCache::refresh_now`](crate::TokenCache::refresh_now). A named type, so that a struct of your
+/// own can contain it without a box.
 ///
 /// # Example
 ///
 /// ```
 /// use tower_auth::{Acquire, Token, TokenCache};
 ///
-/// /// A connection that is being made, and what it waits for first.
+/// /// A connection that waits for a token before it is opened.
 /// struct Connecting {
 ///     token: Acquire,
 /// }
@@ -81,71 +85,71 @@ fn answer(shared: &Arc<CacheInner>, asked: (Decision, Option<FetchStart>), want:
 /// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
-    shared: Arc<CacheInner>,
+    inner: Arc<CacheInner>,
     want: Want,
     stage: Stage,
-    /// How many flights were lost under this one.
-    losses: u8,
+    /// How many fetches in a row were abandoned while this future waited.
+    abandoned: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
-    /// One that is good.
+    /// Any token that can be served.
     Any,
-    /// One that is fetched from now on, or is being fetched.
+    /// A token whose fetch is running, or starts now.
     Newer,
 }
 
 enum Stage {
-    Asking,
+    Start,
     Waiting { wait: Wait<Outcome> },
 }
 
-/// Flights are lost when their runtime shuts down; one who is left after so many in a row is on
-/// such a runtime.
-const MOST_LOSSES: u8 = 3;
+/// Fetches are abandoned when their runtime shuts down. A caller who sees so many in a row is on such
+/// a runtime.
+const MOST_ABANDONED: u8 = 3;
 
 impl Acquire {
-    pub(crate) fn new(shared: Arc<CacheInner>, want: Want) -> Self {
+    pub(crate) fn new(inner: Arc<CacheInner>, want: Want) -> Self {
         Self {
-            shared,
+            inner,
             want,
-            stage: Stage::Asking,
-            losses: 0,
+            stage: Stage::Start,
+            abandoned: 0,
         }
     }
 
     pub(crate) fn poll_cached(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             match &mut self.stage {
-                Stage::Asking => match self.ask() {
+                Stage::Start => match self.lookup() {
                     Lookup::Now(cached) => return Poll::Ready(Ok(cached)),
                     Lookup::Never(error) => return Poll::Ready(Err(error)),
                     Lookup::Later(later) => self.stage = later.stage,
                 },
                 Stage::Waiting { wait } => match ready!(Pin::new(wait).poll(cx)) {
-                    // Polled long after the summary.
-                    Ok(Ok(cached)) if cached.has_expired(self.shared.now()) => {
-                        self.stage = Stage::Asking
+                    // This future was polled long after the fetch completed.
+                    Ok(Ok(cached)) if cached.has_expired(self.inner.now()) => {
+                        self.stage = Stage::Start
                     }
                     Ok(outcome) => return Poll::Ready(outcome),
-                    Err(Abandoned) if self.losses == MOST_LOSSES => {
+                    Err(Abandoned) if self.abandoned == MOST_ABANDONED => {
                         let message = "the runtime shut down while the token was fetched";
                         return Poll::Ready(Err(Error::new(Kind::Runtime, message)));
                     }
                     Err(Abandoned) => {
-                        self.losses += 1;
-                        self.stage = Stage::Asking;
+                        self.abandoned += 1;
+                        self.stage = Stage::Start;
                     }
                 },
             }
         }
     }
 
-    fn ask(&self) -> Lookup {
+    fn lookup(&self) -> Lookup {
         match self.want {
-            Want::Any => lookup(&self.shared),
-            Want::Newer => force(&self.shared),
+            Want::Any => self.inner.lookup(),
+            Want::Newer => self.inner.force_refresh(),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! A timer that has the token refreshed in time, even when nobody asks for it.
+//! Refreshes the token in time even when no caller needs it.
 //!
-//! It holds no handle to the token: when the last one is dropped, the channel that tells of changes
-//! closes, and the timer's task ends.
+//! The task has no handle to the cache. When the last handle is dropped, the channel of changes closes
+//! and the task ends.
 
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,35 +12,54 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::cache_inner::CacheInner;
-use super::fetch_task::{has_timer, launch};
-use super::state_machine::Due;
+use super::fetch_task::has_timer;
+use super::state_machine::snapshot::Due;
 use super::status::Status;
 
-/// The longest sleep. The timer of a suspended machine stands still with it, and when that wakes up
-/// the token may be long over.
+/// The longest sleep. The timer of a suspended machine stops, and the token may have expired by the
+/// time the machine wakes up.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// Starts the timer, unless it runs or isn't wanted.
-pub(crate) fn ensure(shared: &Arc<CacheInner>) {
-    if !shared.keeps_fresh {
-        return;
+impl CacheInner {
+    /// Starts the task if it is wanted and doesn't run.
+    pub(crate) fn ensure_background_refresh(self: &Arc<Self>) {
+        if !self.keeps_fresh {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            self.refresh_timer.ensure_running(|| {
+                let task = refresh_in_background(Arc::downgrade(self), self.watch());
+                runtime.spawn(task).abort_handle()
+            });
+        }
     }
-    if let Ok(runtime) = Handle::try_current() {
-        shared.keeper.ensure(|| {
-            let keeper = keep(Arc::downgrade(shared), shared.watch());
-            runtime.spawn(keeper).abort_handle()
-        });
+
+    fn due(&self) -> Due {
+        let now = self.now();
+        self.state.look(|machine| machine.due(now))
+    }
+
+    /// Requests a token, as a caller would, if a fetch is due.
+    fn refresh_if_due(self: &Arc<Self>) {
+        if self.due() != Due::In(Duration::ZERO) {
+            return;
+        }
+        let now = self.now();
+        let (_, start) = self.transition(|machine| machine.request(now));
+        if let Some(start) = start {
+            self.start_fetch(start);
+        }
     }
 }
 
-async fn keep(shared: Weak<CacheInner>, mut changes: watch::Receiver<Status>) {
-    // The flight that started this one says so to whoever waits.
+async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Receiver<Status>) {
+    // The fetch that started this task reports the error to its callers.
     if !has_timer() {
         return;
     }
     loop {
         changes.mark_unchanged();
-        let Some(due) = shared.upgrade().map(|shared| due(&shared)) else {
+        let Some(due) = cache.upgrade().map(|inner| inner.due()) else {
             return;
         };
         let sleep = match due {
@@ -48,30 +68,13 @@ async fn keep(shared: Weak<CacheInner>, mut changes: watch::Receiver<Status>) {
             Due::In(wait) => wait.min(LONGEST_SLEEP),
         };
         let (sleep, change) = (tokio::time::sleep(sleep), changes.changed());
-        match select(std::pin::pin!(sleep), std::pin::pin!(change)).await {
-            // Something has changed, or the last handle is gone.
+        match select(pin!(sleep), pin!(change)).await {
+            // The state has changed, or the last handle was dropped.
             Either::Right(_) => {}
-            Either::Left(_) => match shared.upgrade() {
-                Some(shared) => look_after(&shared),
+            Either::Left(_) => match cache.upgrade() {
+                Some(inner) => inner.refresh_if_due(),
                 None => return,
             },
         }
-    }
-}
-
-fn due(shared: &CacheInner) -> Due {
-    let now = shared.now();
-    shared.state.look(|machine| machine.due(now))
-}
-
-/// Asks for a token if it is time to, as a caller would.
-fn look_after(shared: &Arc<CacheInner>) {
-    if due(shared) != Due::In(Duration::ZERO) {
-        return;
-    }
-    let now = shared.now();
-    let (_, start) = shared.transition(|machine| machine.request(now));
-    if let Some(start) = start {
-        launch(shared, start);
     }
 }

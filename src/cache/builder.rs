@@ -1,4 +1,4 @@
-//! What a cache can be told.
+//! The settings of a cache.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 #[cfg(feature = "fleet")]
 use super::coordinator::Coordinator;
 use super::expiry::ExpiryPolicy;
-use super::state_machine::Limits;
+use super::state_machine::machine::Limits;
 use crate::clock::Clock;
 #[cfg(feature = "fleet")]
 use crate::error::Error;
@@ -64,10 +64,10 @@ impl TokenCacheBuilder {
         }
     }
 
-    /// Shares the token with other processes, and with other caches of this one; default: it is had by
-    /// this cache alone.
+    /// Shares the token with other processes, and with other caches of this process; default: no.
     ///
-    /// As it is [closed](crate::TokenCache::close), the token is then not revoked: others use it.
+    /// When the cache is [closed](crate::TokenCache::close), the token isn't revoked, because others use
+    /// it.
     ///
     /// # Errors
     ///
@@ -79,14 +79,14 @@ impl TokenCacheBuilder {
         Ok(self)
     }
 
-    /// The most a fetch may take before those who wait get an error, all its
+    /// The most a fetch may take before the callers that wait get an error, all its
     /// [attempts](Self::fetch_attempts) together; default 30 s.
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.limits.fetch_timeout = timeout;
         self
     }
 
-    /// The most times that one fetch asks the source, while its errors
+    /// The most times that one fetch calls the source, while its errors
     /// [may pass](crate::Error::is_transient); default 3, at least 1. Between two attempts it
     /// waits 200 ms, then 400 ms, and so on to 5 s, up to twice of that with
     /// [jitter](Self::jitter), or as long as the server's `Retry-After` wants; an attempt that
@@ -96,7 +96,7 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// How long before a token expires a new one is fetched behind those it still serves; default
+    /// How long before a token expires a new one is fetched in the background; default
     /// 5 min for lifetimes of 20 min and more, else a quarter of the lifetime. Never more than
     /// half of the lifetime, and at least twice the [expiry margin](Self::expiry_margin).
     pub fn refresh_before(mut self, window: Duration) -> Self {
@@ -111,12 +111,11 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// How much is left to chance, so that a fleet which started together doesn't fetch together:
-    /// up to which share of the time between [`refresh_before`](Self::refresh_before) and
-    /// [`expiry_margin`](Self::expiry_margin) a refresh begins later, drawn anew for each token;
-    /// default 0.5, from 0 to 1 (what is outside is brought inside, and what is no number is 0).
-    /// With 0 nothing is, the backoff after failures included, which is up to twice as long
-    /// otherwise.
+    /// How much is random, so that a fleet which started together doesn't fetch together: up to which share of the time between [`refresh_before`](Self::refresh_before) and
+    /// [`expiry_margin`](Self::expiry_margin) a refresh starts later, chosen for each token;
+    /// default 0.5. The value is clamped to 0 to 1, and `NaN` is 0.
+    ///
+    /// With 0 nothing is random. Otherwise the backoff after failures is up to twice as long, too.
     pub fn jitter(mut self, share: f64) -> Self {
         let is_number = !share.is_nan();
         self.limits.expiry_policy.jitter = if is_number {
@@ -127,9 +126,9 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// The least time from one fetch to the next; default 1 s. A token that is good for less is
-    /// waited for when it has ended. After a failed fetch the wait is this long at least, and more
-    /// with each that follows. A refusal waits for no floor.
+    /// The least time from one fetch to the next; default 1 s. When a token lives for less,
+    /// callers wait after it has expired. After a failed fetch the wait is at least this long, and longer
+    /// with each further failure. A refusal doesn't wait for it.
     ///
     /// With tokens of less than a few seconds, as in tests, lower it.
     pub fn attempt_floor(mut self, floor: Duration) -> Self {
@@ -137,8 +136,8 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// Keeps the token fresh with no traffic too: a timer refreshes it as it becomes stale, so that
-    /// the first request after a quiet night needn't wait.
+    /// Keeps the token fresh without traffic too: a timer refreshes it as it becomes stale, so that the
+    /// first request after a quiet night needn't wait.
     ///
     /// Default: on demand, by the first request that finds it stale. The timer is a task that
     /// starts with the first fetch, on its runtime, and ends when the last handle to the cache is

@@ -1,17 +1,16 @@
-//! What all handles to one token share.
+//! What all handles to one cache share.
 
-use std::mem;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, Id};
 
 #[cfg(feature = "fleet")]
 use super::coordinator::Coordinator;
 use super::published_state::PublishedState;
-use super::state_machine::{Limits, StateMachine};
+use super::state_machine::machine::{Limits, StateMachine};
 use super::status::Status;
+use super::task_slot::TaskSlot;
 use super::telemetry::Telemetry;
 use crate::clock::{Clock, Moment};
 use crate::source::token_source::DynTokenSource;
@@ -19,40 +18,24 @@ use crate::token::place::Place;
 
 pub(crate) struct CacheInner {
     pub(crate) source: Box<dyn DynTokenSource>,
-    /// What it shares with other processes, if it does.
+    /// Shares the token with other processes, if it is shared.
     #[cfg(feature = "fleet")]
     pub(crate) coordinator: Option<Box<Coordinator>>,
     pub(crate) place: Place,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
-    /// The most attempts of one flight.
+    /// The most attempts of one fetch.
     pub(crate) attempts: u32,
     pub(crate) close_timeout: Duration,
     pub(crate) keeps_fresh: bool,
     pub(crate) telemetry: Telemetry,
     pub(crate) state: PublishedState,
-    /// Made for whoever is the first to watch: it takes as much memory as all the rest.
+    /// Created for the first subscriber: it takes as much memory as all other fields together.
     pub(crate) changes: OnceLock<watch::Sender<Status>>,
-    /// The task of the latest flight, and that of the timer.
-    pub(crate) flight: TaskSlot,
-    pub(crate) keeper: TaskSlot,
-}
-
-/// A task that others may end.
-#[derive(Default)]
-pub(crate) struct TaskSlot {
-    latest: Mutex<SlotState>,
-}
-
-/// What is known of the latest task. A handle holds on to the memory of its task, which is more than
-/// that of a token, and a cache may be idle for hours: it is let go as soon as there is nothing to end.
-#[derive(Default)]
-enum SlotState {
-    #[default]
-    Empty,
-    Running(AbortHandle),
-    /// It was done before whoever started it could say so.
-    Done(Id),
+    /// The task of the latest fetch.
+    pub(crate) fetch_task: TaskSlot,
+    /// The task that refreshes the token in the background.
+    pub(crate) refresh_timer: TaskSlot,
 }
 
 impl CacheInner {
@@ -67,14 +50,14 @@ impl CacheInner {
     }
 
     /// Whether other processes use the same token.
-    pub(crate) fn is_of_a_fleet(&self) -> bool {
+    pub(crate) fn is_shared_with_fleet(&self) -> bool {
         #[cfg(feature = "fleet")]
         return self.coordinator.is_some();
         #[cfg(not(feature = "fleet"))]
         return false;
     }
 
-    /// Changes the state, and tells those who watch.
+    /// Changes the state, and notifies the subscribers.
     pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> R {
         let (result, has_changed) = self.state.transition(change);
         if has_changed {
@@ -83,8 +66,7 @@ impl CacheInner {
         result
     }
 
-    /// A channel that tells of changes. It holds what it was told last, which is as old as the last time
-    /// that anybody watched.
+    /// A channel of changes. Its value may be old: it is set only while there are subscribers.
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         let changes = self
             .changes
@@ -92,20 +74,20 @@ impl CacheInner {
         changes.subscribe()
     }
 
-    /// Shows the state as it is. Not under its lock: whoever watches is woken here.
+    /// Sends the current status to the subscribers. Called without the state's lock, because it wakes
+    /// them.
     pub(crate) fn publish(&self) {
-        self.gauge();
+        self.update_gauges();
         if let Some(changes) = self.changes.get()
             && changes.receiver_count() > 0
         {
-            show(changes, self.status());
+            send(changes, self.status());
         }
     }
 
-    /// Sets the gauges of the token in hand. Without one they are 0: those of the last token would
-    /// tell of one that nobody has.
+    /// Sets the gauges of the current token; 0 if there is none, so that they don't show the last one.
     #[cfg(feature = "metrics")]
-    pub(crate) fn gauge(&self) {
+    pub(crate) fn update_gauges(&self) {
         let now = self.now();
         let (age, remaining) = match self.state.current() {
             Some(cached) => {
@@ -121,74 +103,25 @@ impl CacheInner {
     }
 
     #[cfg(not(feature = "metrics"))]
-    pub(crate) fn gauge(&self) {}
+    pub(crate) fn update_gauges(&self) {}
 }
 
-/// Of two that are shown at once the later state stays. The same one is shown anew, since time has
-/// passed, but wakes nobody.
-fn show(changes: &watch::Sender<Status>, mut status: Status) {
-    changes.send_if_modified(|shown| {
-        let is_news = status.version > shown.version;
-        if status.version >= shown.version {
-            std::mem::swap(shown, &mut status);
+/// Sends a status unless a later one was sent. One of the same version replaces the last, since time
+/// has passed, but notifies nobody.
+fn send(changes: &watch::Sender<Status>, mut status: Status) {
+    changes.send_if_modified(|sent| {
+        let is_newer = status.version > sent.version;
+        if status.version >= sent.version {
+            std::mem::swap(sent, &mut status);
         }
-        is_news
+        is_newer
     });
-    // Outside of the channel's lock: in what was shown before there may be an error of a user's.
+    // Outside of the channel's lock: the replaced status may contain a user's error, whose drop is
+    // the user's code.
     drop(status);
 }
 
-impl TaskSlot {
-    /// Remembers a task in the place of the one before, which goes on.
-    pub(crate) fn set(&self, handle: AbortHandle) {
-        let mut latest = self.lock();
-        let next = match &*latest {
-            SlotState::Done(id) if *id == handle.id() => SlotState::Empty,
-            _ => SlotState::Running(handle),
-        };
-        let before = mem::replace(&mut *latest, next);
-        drop(latest);
-        drop(before);
-    }
-
-    /// Says that a task has nothing left to be ended for. One that is older than the latest says
-    /// nothing of that.
-    pub(crate) fn done(&self, id: Id) {
-        let mut latest = self.lock();
-        let before = match &*latest {
-            SlotState::Running(handle) if handle.id() != id => return,
-            SlotState::Running(_) => mem::take(&mut *latest),
-            SlotState::Empty | SlotState::Done(_) => {
-                mem::replace(&mut *latest, SlotState::Done(id))
-            }
-        };
-        drop(latest);
-        drop(before);
-    }
-
-    /// Starts a task unless one is running. Under the lock, so that two who see to it at once start
-    /// one: a task whose end takes this lock must not be started here.
-    pub(crate) fn ensure(&self, start: impl FnOnce() -> AbortHandle) {
-        let mut latest = self.lock();
-        let runs = matches!(&*latest, SlotState::Running(handle) if !handle.is_finished());
-        if !runs {
-            *latest = SlotState::Running(start());
-        }
-    }
-
-    pub(crate) fn abort(&self) {
-        let latest = mem::take(&mut *self.lock());
-        if let SlotState::Running(handle) = latest {
-            handle.abort();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SlotState> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Inside, because no test can hold a thread between its look at the state and what it shows of it.
+/// Here, because no test can stop a thread between reading the status and sending it.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,7 +129,7 @@ mod tests {
     use crate::cache::status::Phase;
 
     #[test]
-    fn of_two_changes_at_once_the_later_state_stays() {
+    fn of_two_concurrent_changes_the_later_status_stays() {
         let mut machine = StateMachine::new(Limits {
             expiry_policy: ExpiryPolicy {
                 refresh_before: None,
@@ -212,33 +145,14 @@ mod tests {
         machine.close();
         let later = machine.status(Moment::START);
 
-        let (changes, mut watcher) = watch::channel(first);
-        show(&changes, later);
-        assert!(watcher.has_changed().is_ok_and(|has_changed| has_changed));
-        show(&changes, earlier);
-        assert_eq!(watcher.borrow_and_update().phase(), Phase::Closed);
-    }
-    /// Whoever starts a task learns of it only when it runs, and it may be done by then.
-    #[tokio::test]
-    async fn a_task_that_is_done_is_let_go_whenever_it_says_so() {
-        let tasks = TaskSlot::default();
-        let [first, second] = [0; 2].map(|_| tokio::spawn(std::future::ready(())).abort_handle());
-        let holds = |handle: &AbortHandle| match &*tasks.lock() {
-            SlotState::Running(cached) => cached.id() == handle.id(),
-            SlotState::Empty | SlotState::Done(_) => false,
-        };
-        tasks.set(first.clone());
-        assert!(holds(&first));
-        tasks.done(first.id());
-        assert!(!holds(&first));
-
-        tasks.done(second.id());
-        tasks.set(second.clone());
-        assert!(!holds(&second));
-
-        // An older one that is done at last says nothing of the latest.
-        tasks.set(second.clone());
-        tasks.done(first.id());
-        assert!(holds(&second));
+        let (changes, mut subscriber) = watch::channel(first);
+        send(&changes, later);
+        assert!(
+            subscriber
+                .has_changed()
+                .is_ok_and(|has_changed| has_changed)
+        );
+        send(&changes, earlier);
+        assert_eq!(subscriber.borrow_and_update().phase(), Phase::Closed);
     }
 }

@@ -1,16 +1,16 @@
-//! One token for many processes: what a flight does before it asks the source, and after.
+//! One token for many processes: what a fetch does before it calls the source, and after.
 //!
 //! ```text
 //!   load ──a token that will do──▶ use it
 //!    │ none
 //!    ▼
-//!   lease ──granted──▶ load once more ──▶ ask the source ──▶ save, release
+//!   lease ──granted──▶ load once more ──▶ call the source ──▶ save, release
 //!    │ another process has it
 //!    ▼
-//!   wait a little, and begin anew; after a while ask the source all the same
+//!   wait a little, and start again; after a while call the source without the lease
 //! ```
 //!
-//! Whatever the store does wrong, the process asks the source by itself, as if there was no store.
+//! If the store fails, the process calls the source as if there was no store.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -31,48 +31,47 @@ use crate::fleet::store::token_store::Lease;
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::token::issued_token::Token;
 
-/// How long one waits who waits for another process, between two looks: most tokens are issued within
-/// a second.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
-const LONGEST_LOOK: Duration = Duration::from_millis(320);
+/// The pause between two loads while another process fetches: most tokens are issued within a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
-/// For how long a token is kept that doesn't say when it ends.
-const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a store keeps a token that doesn't say when it expires.
+const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many refused tokens are remembered: whatever is in a store is one of the last few.
-const REFUSED: usize = 4;
+/// How many refused tokens are remembered: a store contains one of the last few.
+const MOST_REFUSED: usize = 4;
 
 /// A cache as one of the processes of a fleet.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     fleet: Fleet,
     key: String,
-    memory: Mutex<Memory>,
+    known: Mutex<KnownTokens>,
 }
 
-/// What this process knows of the tokens that it had.
+/// The tokens that this process has had.
 #[derive(Debug, Default)]
-struct Memory {
+struct KnownTokens {
     latest: Option<Token>,
-    /// Those that a server refused, the last one at the end.
+    /// The tokens that a server refused, the last one at the end.
     refused: VecDeque<Token>,
-    /// Which value was ignored last: looked at again and again, it is told once.
+    /// The hash of the value that was ignored last. It is loaded again and again, and reported once.
     ignored: Option<u64>,
 }
 
-/// What a flight of this process brings along.
+/// What a fetch of this process needs.
 #[derive(Clone, Copy)]
 pub(crate) struct FetchContext<'a> {
     pub(crate) source: &'a dyn DynTokenSource,
     pub(crate) reason: Reason,
     pub(crate) clock: &'a Clock,
     pub(crate) expiry_policy: &'a ExpiryPolicy,
-    /// What the flight may take in all.
+    /// The most that the whole fetch may take.
     pub(crate) limit: Duration,
     pub(crate) telemetry: &'a Telemetry,
 }
 
-/// The store has failed, which was told: the process goes on by itself.
+/// The store has failed, which was reported: the process fetches without it.
 struct StoreUnavailable;
 
 impl Coordinator {
@@ -81,18 +80,18 @@ impl Coordinator {
         Ok(Self {
             key: fleet.key_of(source)?.to_text(),
             fleet,
-            memory: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
-    /// A token for this process: another's, or one that is asked for and shared.
+    /// A token of another process, or a new one, which is then shared.
     pub(crate) async fn fetch(&self, context: FetchContext<'_>) -> Result<FetchedToken, Error> {
         if context.reason == Reason::Refused {
-            self.lock().note_refusal();
+            self.lock().record_refusal();
         }
         let fetched = match self.share(&context).await {
             Ok(fetched) => fetched,
-            Err(StoreUnavailable) => context.ask().await,
+            Err(StoreUnavailable) => context.fetch().await,
         }?;
         self.lock().latest = Some(fetched.token.clone());
         Ok(fetched)
@@ -103,44 +102,48 @@ impl Coordinator {
         context: &FetchContext<'_>,
     ) -> Result<Result<FetchedToken, Error>, StoreUnavailable> {
         let lease_time = self.fleet.lease_time.min(context.limit / 3);
-        let patience = lease_time.mul_f32(1.5);
+        let longest_wait = lease_time.mul_f32(1.5);
         let since = Instant::now();
-        let mut looks = Backoff::new(FIRST_LOOK, LONGEST_LOOK, context.expiry_policy.has_jitter());
-        let seen = self.load(context).await?;
-        // Who wants a new one wants none that was there before.
-        let unwanted = seen
+        let mut pauses = Backoff::new(
+            FIRST_PAUSE,
+            LONGEST_PAUSE,
+            context.expiry_policy.has_jitter(),
+        );
+        let found = self.load(context).await?;
+        // A forced refresh must not return a token that was there before.
+        let unwanted = found
             .as_ref()
             .filter(|_| context.reason == Reason::Forced)
             .map(|saved| saved.token.clone());
-        let will_do = |saved: &SavedToken| self.will_do(saved, unwanted.as_ref(), context);
-        if let Some(saved) = seen.filter(will_do) {
-            return Ok(Ok(context.take(saved)));
+        let is_usable = |saved: &SavedToken| self.is_usable(saved, unwanted.as_ref(), context);
+        if let Some(saved) = found.filter(is_usable) {
+            return Ok(Ok(context.fetched(saved)));
         }
         loop {
             if let Some(lease) = self.lease(lease_time, context).await? {
-                // It may have been saved between the look and the lease.
-                return match self.load(context).await?.filter(will_do) {
+                // Another process may have saved one between the last load and the lease.
+                return match self.load(context).await?.filter(is_usable) {
                     Some(saved) => {
                         self.release(lease, context).await;
-                        Ok(Ok(context.take(saved)))
+                        Ok(Ok(context.fetched(saved)))
                     }
                     None => Ok(self.fetch_for_all(lease, context).await),
                 };
             }
-            let pause = looks.next();
-            if since.elapsed() + pause > patience {
-                context.telemetry.gave_up_waiting(patience);
+            let pause = pauses.next();
+            if since.elapsed() + pause > longest_wait {
+                context.telemetry.gave_up_waiting(longest_wait);
                 return Err(StoreUnavailable);
             }
             tokio::time::sleep(pause).await;
-            if let Some(saved) = self.load(context).await?.filter(will_do) {
-                return Ok(Ok(context.take(saved)));
+            if let Some(saved) = self.load(context).await?.filter(is_usable) {
+                return Ok(Ok(context.fetched(saved)));
             }
         }
     }
 
-    /// Whether a token of another process is what this one needs.
-    fn will_do(
+    /// Whether this process can use a token of another process.
+    fn is_usable(
         &self,
         saved: &SavedToken,
         unwanted: Option<&Token>,
@@ -148,16 +151,16 @@ impl Coordinator {
     ) -> bool {
         let now = context.clock.now();
         let is = |other: &Token| other.is_same_credential(&saved.token);
-        let memory = self.lock();
-        if unwanted.is_some_and(is) || memory.refused.iter().any(is) {
+        let known = self.lock();
+        if unwanted.is_some_and(is) || known.refused.iter().any(is) {
             return false;
         }
         let cached = context
             .expiry_policy
-            .cache(context.take(saved.clone()), now);
+            .cache(context.fetched(saved.clone()), now);
         match context.reason {
             Reason::Stale | Reason::Forced => {
-                cached.freshness(now) == Freshness::Fresh && !memory.latest.as_ref().is_some_and(is)
+                cached.freshness(now) == Freshness::Fresh && !known.latest.as_ref().is_some_and(is)
             }
             Reason::First | Reason::Expired | Reason::Refused => {
                 cached.freshness(now) != Freshness::Expired
@@ -165,18 +168,18 @@ impl Coordinator {
         }
     }
 
-    /// Asks the source, with the right to do so, and shares what it issues.
+    /// Calls the source while this process has the lease, and shares the token.
     async fn fetch_for_all(
         &self,
         lease: Lease,
         context: &FetchContext<'_>,
     ) -> Result<FetchedToken, Error> {
-        let fetched = context.ask().await;
-        let is_kept = match &fetched {
+        let fetched = context.fetch().await;
+        let is_saved = match &fetched {
             Ok(fetched) => self.save(fetched, &lease, context).await,
             Err(_) => Ok(()),
         };
-        if is_kept.is_ok() {
+        if is_saved.is_ok() {
             self.release(lease, context).await;
         }
         fetched
@@ -200,7 +203,7 @@ impl Coordinator {
         };
         let opened = match self.fleet.sealing.open(&self.key, &sealed) {
             Ok(opened) => opened,
-            Err(unopened) => return ignored(unopened.as_str(), None),
+            Err(error) => return ignored(error.as_str(), None),
         };
         match codec::decode(&opened, context.source) {
             Ok(saved) => {
@@ -234,21 +237,21 @@ impl Coordinator {
         context: &FetchContext<'_>,
     ) -> Result<(), StoreUnavailable> {
         let requested = fetched.requested.wall();
-        let written = codec::encode(&fetched.token, requested);
-        let sealed = written.and_then(|written| self.fleet.sealing.seal(&self.key, &written));
+        let encoded = codec::encode(&fetched.token, requested);
+        let sealed = encoded.and_then(|encoded| self.fleet.sealing.seal(&self.key, &encoded));
         let Some(sealed) = sealed else {
             context.telemetry.not_shared();
             return Ok(());
         };
-        let left = codec::end(&fetched.token, requested).map(|end| {
+        let left = codec::expires_at(&fetched.token, requested).map(|end| {
             let now = context.clock.now().wall();
             end.duration_since(now).unwrap_or_default()
         });
         let store = &self.fleet.store;
-        let save = store.save(&self.key, &sealed, left.unwrap_or(KEPT), lease);
-        let is_kept = self.call("save", save, context).await?;
-        if is_kept {
-            context.telemetry.store("save", StoreOutcome::Kept);
+        let save = store.save(&self.key, &sealed, left.unwrap_or(DEFAULT_TTL), lease);
+        let is_saved = self.call("save", save, context).await?;
+        if is_saved {
+            context.telemetry.store("save", StoreOutcome::Saved);
         } else {
             context.telemetry.lease_lost("save");
         }
@@ -260,7 +263,7 @@ impl Coordinator {
         match self.call("release", release, context).await {
             Ok(true) => context.telemetry.store("release", StoreOutcome::Released),
             Ok(false) => context.telemetry.lease_lost("release"),
-            // It ends by itself.
+            // The lease ends by itself.
             Err(StoreUnavailable) => {}
         }
     }
@@ -275,18 +278,18 @@ impl Coordinator {
         match tokio::time::timeout(limit, call).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => context.telemetry.store_failed(operation, &error),
-            Err(_) => context.telemetry.store_late(operation, limit),
+            Err(_) => context.telemetry.store_timed_out(operation, limit),
         }
         Err(StoreUnavailable)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, KnownTokens> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Memory {
-    /// Whether another value was ignored the last time.
+impl KnownTokens {
+    /// Whether this isn't the value that was ignored the last time.
     fn is_news(&mut self, ignored: &[u8]) -> bool {
         let mut hasher = DefaultHasher::new();
         ignored.hash(&mut hasher);
@@ -294,12 +297,12 @@ impl Memory {
         std::mem::replace(&mut self.ignored, hash) != hash
     }
 
-    /// What this process had last is what was refused.
-    fn note_refusal(&mut self) {
+    /// The last token of this process was refused.
+    fn record_refusal(&mut self) {
         let Some(token) = self.latest.take() else {
             return;
         };
-        if self.refused.len() == REFUSED {
+        if self.refused.len() == MOST_REFUSED {
             self.refused.pop_front();
         }
         self.refused.push_back(token);
@@ -307,11 +310,11 @@ impl Memory {
 }
 
 impl FetchContext<'_> {
-    async fn ask(&self) -> Result<FetchedToken, Error> {
-        FetchedToken::by_asking(self.source, self.reason, self.clock).await
+    async fn fetch(&self) -> Result<FetchedToken, Error> {
+        FetchedToken::fetch_from(self.source, self.reason, self.clock).await
     }
 
-    fn take(&self, saved: SavedToken) -> FetchedToken {
+    fn fetched(&self, saved: SavedToken) -> FetchedToken {
         FetchedToken {
             requested: self.clock.now().back_to(saved.requested),
             token: saved.token,

@@ -1,7 +1,7 @@
-//! How long a token is good, and from when a new one is fetched behind it.
+//! When a token is refreshed, and when it expires.
 //!
 //! ```text
-//!  requested              stale                expired      (the token's own end)
+//!  requested              stale                expired      (expires_at)
 //!      │── fresh: serve ────│── serve, refresh ────│── wait ──── margin ──│
 //! ```
 
@@ -13,38 +13,38 @@ use crate::source::token_source::{DynTokenSource, Reason};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::token::issued_token::{Expiry, Token};
 
-/// From when a token is refreshed, and from when it isn't used any more.
+/// The settings of when a token is refreshed, and from when it isn't used any more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExpiryPolicy {
     pub(crate) refresh_before: Option<Duration>,
     pub(crate) expiry_margin: Option<Duration>,
-    /// Up to which share of the window, from 0 to 1, a refresh is put off at random.
+    /// Up to which share of the window, from 0 to 1, a refresh is delayed at random.
     pub(crate) jitter: f64,
 }
 
 /// A lifetime from which on [`REFRESH_BEFORE`] is the default window.
 const LONG_LIFETIME: Duration = Duration::from_secs(20 * 60);
-/// How long before the end a long-lived token is refreshed. Long enough to sit out a short outage
-/// of the authorization server.
+/// How long before its expiry a long-lived token is refreshed. Longer than a short outage of the
+/// authorization server.
 const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
-/// How long before its end a token is no longer sent: a request takes time to arrive, and the
+/// How long before its expiry a token is no longer sent: a request takes time to arrive, and the
 /// server's clock may be ahead.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 impl ExpiryPolicy {
-    /// Whether anything is left to chance.
+    /// Whether anything is random.
     pub(crate) fn has_jitter(&self) -> bool {
         self.jitter > 0.0
     }
 
-    /// A token whose fetch was started at `requested` and that is here `now`.
+    /// A token that has arrived `now`, with its deadlines.
     pub(crate) fn cache(&self, fetched: FetchedToken, now: Moment) -> CachedToken {
         let FetchedToken {
             token,
             requested,
             by,
         } = fetched;
-        // How long it is good from some moment on, and its whole lifetime.
+        // From when how much is left of its lifetime, and the whole lifetime.
         let lifetime = match token.expiry() {
             Expiry::Never => None,
             Expiry::In(lifetime) => Some((requested, lifetime, lifetime)),
@@ -98,15 +98,15 @@ impl ExpiryPolicy {
     }
 }
 
-/// What is left for the last refresh that nobody has to wait for: three times what a token endpoint may take
-/// (`oauth2::Client`), or half of the window between stale and expired if that is less.
+/// The time reserved for the last refresh that no caller has to wait for: three times what a token
+/// endpoint may take (`oauth2::Client`), or half of the time from stale to expired if that is less.
 const LAST_FETCH: Duration = Duration::from_secs(30);
 
-/// How long a look at both clocks is good for at most: a kernel tick or a few.
-const JUST: Duration = Duration::from_millis(16);
+/// How long one reading of both clocks is used: a kernel tick or a few.
+const RECENT: Duration = Duration::from_millis(16);
 
-/// A token and when it was asked for: expiry is counted from there, since the server can't have
-/// issued it earlier.
+/// A token and when its fetch started. Expiry counts from then, since the server can't have issued the
+/// token earlier.
 pub(crate) struct FetchedToken {
     pub(crate) token: Token,
     pub(crate) requested: Moment,
@@ -114,8 +114,8 @@ pub(crate) struct FetchedToken {
 }
 
 impl FetchedToken {
-    /// What the source issues, asked once.
-    pub(crate) async fn by_asking(
+    /// Calls the source once.
+    pub(crate) async fn fetch_from(
         source: &dyn DynTokenSource,
         reason: Reason,
         clock: &Clock,
@@ -130,7 +130,7 @@ impl FetchedToken {
     }
 }
 
-/// Who it was had from.
+/// Which process fetched it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(feature = "fleet"),
@@ -138,12 +138,12 @@ impl FetchedToken {
 )]
 pub(crate) enum FetchedBy {
     ThisProcess,
-    /// Another process asked the source, a while ago.
+    /// Another process, some time ago.
     AnotherProcess,
 }
 
 impl FetchedBy {
-    /// When the lifetime of a token began of which only the end is known.
+    /// When the lifetime of a token started, if only its end is known.
     fn start(self, requested: Moment, now: Moment) -> Moment {
         match self {
             Self::ThisProcess => now,
@@ -158,9 +158,9 @@ pub(crate) struct CachedToken {
     token: Token,
     requested: Moment,
     deadlines: Option<Deadlines>,
-    /// What a glance at the clock saw when it was last found fit to be served.
+    /// The wall clock's reading when the token was last found servable.
     checked_at: AtomicU64,
-    /// No refresh is started before this tick: one is in the air, or the last one failed.
+    /// No refresh is started before this tick: one is running, or the last one failed.
     no_refresh_before: AtomicU64,
     /// Whether a server has accepted it.
     accepted: AtomicBool,
@@ -169,10 +169,10 @@ pub(crate) struct CachedToken {
 #[derive(Debug)]
 struct Deadlines {
     refresh_at: Moment,
-    /// The last moment for a refresh that nobody has to wait for.
+    /// The last moment for a refresh that no caller has to wait for.
     latest_refresh_at: Moment,
     serve_until: Moment,
-    /// The token's own end, behind the margin.
+    /// The token's own expiry, after the margin.
     expires_at: Moment,
 }
 
@@ -180,7 +180,7 @@ struct Deadlines {
 pub(crate) enum Freshness {
     /// Serve it.
     Fresh,
-    /// Serve it, and see to a new one.
+    /// Serve it, and refresh it.
     Stale,
     /// Don't serve it.
     Expired,
@@ -196,64 +196,73 @@ impl CachedToken {
     pub(crate) fn freshness(&self, now: Moment) -> Freshness {
         match &self.deadlines {
             None => Freshness::Fresh,
-            Some(ends) if now.reached(ends.serve_until) => Freshness::Expired,
-            Some(ends) if now.reached(ends.refresh_at) => Freshness::Stale,
+            Some(deadlines) if now.reached(deadlines.serve_until) => Freshness::Expired,
+            Some(deadlines) if now.reached(deadlines.refresh_at) => Freshness::Stale,
             Some(_) => Freshness::Fresh,
         }
     }
 
-    /// When its fetch was started.
+    /// When its fetch started.
     pub(crate) fn requested(&self) -> Moment {
         self.requested
     }
 
     /// From when on it is refreshed; `None` if it never expires.
     pub(crate) fn refresh_at(&self) -> Option<Moment> {
-        self.deadlines.as_ref().map(|ends| ends.refresh_at)
+        self.deadlines
+            .as_ref()
+            .map(|deadlines| deadlines.refresh_at)
     }
 
-    /// Has it refreshed later, since a fetch is dear for this long: when it isn't any more, but no later than
-    /// where nobody has to wait for it. What is dear for a whole fleet comes to its end for all at once, so
-    /// that they come back spread over what is left, or over half of it if it is dear to the end.
+    /// Delays the refresh while a quota is low, but not so long that a caller has to wait for it.
+    ///
+    /// The quota resets for the whole fleet at once. So the refreshes are spread over the time that is
+    /// left, or over half of it if the quota stays low until the end.
     pub(crate) fn postpone_refresh(
         &mut self,
         expiry_policy: &ExpiryPolicy,
-        dear_for: Duration,
+        low_for: Duration,
         now: Moment,
     ) {
-        let Some(ends) = &mut self.deadlines else {
+        let Some(deadlines) = &mut self.deadlines else {
             return;
         };
-        let latest = now.until(ends.latest_refresh_at);
-        let left = match latest.checked_sub(dear_for) {
+        let latest = now.until(deadlines.latest_refresh_at);
+        let left = match latest.checked_sub(low_for) {
             Some(left) => left,
-            None => now.until(ends.serve_until).saturating_sub(latest) / 2,
+            None => now.until(deadlines.serve_until).saturating_sub(latest) / 2,
         };
-        let until = dear_for.min(latest) + left.mul_f64(expiry_policy.jitter * fastrand::f64());
-        if now.until(ends.refresh_at) < until {
-            ends.refresh_at = now.plus(until);
+        let until = low_for.min(latest) + left.mul_f64(expiry_policy.jitter * fastrand::f64());
+        if now.until(deadlines.refresh_at) < until {
+            deadlines.refresh_at = now.plus(until);
         }
     }
 
-    /// The last moment for a refresh that nobody has to wait for; `None` if it never expires.
+    /// The last moment for a refresh that no caller has to wait for; `None` if it never expires.
     pub(crate) fn latest_refresh_at(&self) -> Option<Moment> {
-        self.deadlines.as_ref().map(|ends| ends.latest_refresh_at)
+        self.deadlines
+            .as_ref()
+            .map(|deadlines| deadlines.latest_refresh_at)
     }
 
     /// From when on it isn't served any more; `None` if it never expires.
     pub(crate) fn serve_until(&self) -> Option<Moment> {
-        self.deadlines.as_ref().map(|ends| ends.serve_until)
+        self.deadlines
+            .as_ref()
+            .map(|deadlines| deadlines.serve_until)
     }
 
-    /// Its own end; `None` if it never expires.
+    /// Its own expiry; `None` if it never expires.
     pub(crate) fn expires_at(&self) -> Option<Moment> {
-        self.deadlines.as_ref().map(|ends| ends.expires_at)
+        self.deadlines
+            .as_ref()
+            .map(|deadlines| deadlines.expires_at)
     }
 
-    /// Whether it is past its own end, where not even those who waited for it may send it.
+    /// Whether it is past its own expiry, where not even callers that waited for it may send it.
     pub(crate) fn has_expired(&self, now: Moment) -> bool {
-        let ends = self.deadlines.as_ref();
-        ends.is_some_and(|ends| now.reached(ends.expires_at))
+        let deadlines = self.deadlines.as_ref();
+        deadlines.is_some_and(|deadlines| now.reached(deadlines.expires_at))
     }
 
     /// Whether it can be served with nothing else to do.
@@ -266,20 +275,19 @@ impl CachedToken {
         }
     }
 
-    /// The same, by a glance at the clock if both have been checked_at at just now. A clock that was
-    /// set back since then is not just after, but before.
+    /// The same, but reads only the wall clock if both clocks were read just before. A clock that was set
+    /// back since then doesn't count as that.
     #[inline]
     pub(crate) fn is_servable_by(&self, clock: &Clock) -> bool {
         let checked_at = self.checked_at.load(Ordering::Relaxed);
-        let is_just_after =
-            |glance: u64| u128::from(glance.wrapping_sub(checked_at)) < JUST.as_nanos();
-        if clock.glance().is_some_and(is_just_after) {
+        let is_recent = |wall: u64| u128::from(wall.wrapping_sub(checked_at)) < RECENT.as_nanos();
+        if clock.wall_nanos().is_some_and(is_recent) {
             return true;
         }
         let now = clock.now();
-        // A token may have less than that left, if its margin is narrower.
-        if self.is_servable(now.plus(JUST)) {
-            self.checked_at.store(now.glance(), Ordering::Relaxed);
+        // A token may have less time left than that, if its margin is shorter.
+        if self.is_servable(now.plus(RECENT)) {
+            self.checked_at.store(now.wall_nanos(), Ordering::Relaxed);
         }
         self.is_servable(now)
     }
@@ -313,12 +321,12 @@ impl CachedToken {
     }
 }
 
-/// Inside, because only the system's clocks can be glanced at, and a test can't set those.
+/// Here, because only the system's clocks are read in this way, and a test can't set those.
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn looked_at(lifetime: Duration) -> bool {
+    fn is_check_kept(lifetime: Duration) -> bool {
         let expiry_policy = ExpiryPolicy {
             refresh_before: Some(Duration::ZERO),
             expiry_margin: Some(Duration::ZERO),
@@ -342,8 +350,8 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_the_clocks_is_not_good_for_longer_than_the_token() {
-        assert!(looked_at(Duration::from_secs(3600)));
-        assert!(!looked_at(Duration::from_millis(15)));
+    fn one_reading_of_the_clocks_is_not_used_for_longer_than_the_token_lives() {
+        assert!(is_check_kept(Duration::from_secs(3600)));
+        assert!(!is_check_kept(Duration::from_millis(15)));
     }
 }

@@ -1,17 +1,17 @@
-//! What follows from a fetch that failed: for how long there is no other.
+//! How long to wait after a failed fetch before the next.
 
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::error::Error;
 
-/// After what may pass: a second, doubling to a minute.
+/// After an error that may pass: a second, doubling to a minute.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// After what doesn't pass by itself: somebody has to change a setting.
+/// After an error that doesn't pass by itself: somebody has to change a setting.
 const PERMANENT: Duration = Duration::from_secs(60);
-/// The most that a `Retry-After` is followed. A server that wants an hour is asked once in a while
-/// all the same: it may have been mistaken, or be another one by now.
+/// The most that a `Retry-After` is followed. A server that wants an hour still gets a request once in
+/// a while: its reply may have been a mistake.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// The failures since the last success.
@@ -21,7 +21,7 @@ pub(crate) struct FailureBackoff {
     jitter: bool,
 }
 
-/// What is told to a whole fleet, or dawns on it at once, is spread over a tenth of itself.
+/// A wait that a whole fleet starts at once is lengthened at random by up to a tenth.
 const SPREAD: f64 = 0.1;
 
 impl FailureBackoff {
@@ -44,9 +44,9 @@ impl FailureBackoff {
 
     /// How long to wait after one more failure, and never less than `floor`.
     ///
-    /// `left` is for how long there is still a good token: its end is worth an attempt, whatever
-    /// the backoff, for then the failure begins to be seen. That attempt lengthens no wait, since
-    /// it shortened one. What a server asked for is another matter.
+    /// `left` is how long the current token is still served. At its end there is an attempt whatever the
+    /// backoff, because callers see the failure from then on. That attempt shortened a wait, so it
+    /// doesn't lengthen the next. A server's `Retry-After` is followed even then.
     pub(crate) fn wait_after(
         &mut self,
         error: &Error,
@@ -60,9 +60,9 @@ impl FailureBackoff {
         } else {
             self.backoff.next_within(left)
         };
-        let asked = error.retry_after().unwrap_or_default();
-        let asked = self.spread(asked.min(RETRY_AFTER_LIMIT));
-        own.max(asked).max(floor)
+        let retry_after = error.retry_after().unwrap_or_default();
+        let retry_after = self.spread(retry_after.min(RETRY_AFTER_LIMIT));
+        own.max(retry_after).max(floor)
     }
 
     fn spread(&self, wait: Duration) -> Duration {

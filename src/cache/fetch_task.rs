@@ -1,4 +1,5 @@
-//! The task of one flight: asks the source, a few times if it must, and lands what came of it.
+//! The task of one fetch: calls the source, again after an error that may pass, and completes the
+//! flight.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,40 +15,39 @@ use super::cache_inner::CacheInner;
 #[cfg(feature = "fleet")]
 use super::coordinator::FetchContext;
 use super::expiry::{FetchedBy, FetchedToken};
-use super::state_machine::FetchStart;
+use super::state_machine::request::FetchStart;
 use super::telemetry::FetchSummary;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind};
 use crate::source::token_source::Reason;
 
-/// Between the attempts of one flight, while all who need the token wait: short at first, since a
-/// broken connection is mended by the next.
+/// The pause between two attempts of one fetch, while callers wait: short at first, since a new
+/// connection is often enough.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Puts a flight on a task of its own. Not to be called under the lock: a runtime that is shutting
-/// down drops the task, and with it the completer, before `spawn` returns.
-pub(crate) fn launch(shared: &Arc<CacheInner>, mut start: FetchStart) {
-    if let Some(abandoned) = start.replaces.take() {
-        abandoned.abandon();
-    }
-    let span = shared.telemetry.fetch(start.reason);
-    let task = FetchTask {
-        shared: Arc::clone(shared),
-        start: Some(start),
-    };
-    match Handle::try_current() {
-        Ok(runtime) => {
-            let task = runtime.spawn(task.run().instrument(span));
-            shared.flight.set(task.abort_handle());
+impl CacheInner {
+    /// Runs a fetch on a task of its own. Must not be called under the state's lock: a runtime that is
+    /// shutting down drops the task, and with it the completer, before `spawn` returns.
+    pub(crate) fn start_fetch(self: &Arc<Self>, mut start: FetchStart) {
+        if let Some(abandoned) = start.replaces.take() {
+            abandoned.abandon();
         }
-        Err(error) => task.abort(
-            Error::new(
-                Kind::Runtime,
-                "a token can only be fetched on a Tokio runtime",
-            )
-            .with_source(error),
-        ),
+        let span = self.telemetry.fetch(start.reason);
+        let task = FetchTask {
+            inner: Arc::clone(self),
+            start: Some(start),
+        };
+        match Handle::try_current() {
+            Ok(runtime) => {
+                let task = runtime.spawn(task.run().instrument(span));
+                self.fetch_task.set(task.abort_handle());
+            }
+            Err(error) => {
+                let message = "a token can only be fetched on a Tokio runtime";
+                task.abort(Error::new(Kind::Runtime, message).with_source(error));
+            }
+        }
     }
 }
 
@@ -56,13 +56,13 @@ pub(crate) fn has_timer() -> bool {
     catch_unwind(|| tokio::time::sleep(Duration::ZERO)).is_ok()
 }
 
-/// A flight's task. Dropped before its end, it tells the machine that the flight is lost.
+/// The task of a fetch. If it is dropped before its end, it aborts the fetch in the state machine.
 struct FetchTask {
-    shared: Arc<CacheInner>,
+    inner: Arc<CacheInner>,
     start: Option<FetchStart>,
 }
 
-/// What all attempts of a flight came to.
+/// The result of all attempts of a fetch.
 struct Attempted {
     fetched: Result<FetchedToken, Error>,
     attempts: u32,
@@ -87,14 +87,14 @@ impl FetchTask {
     }
 
     async fn fetch(&self, start: &FetchStart) -> Attempted {
-        let limit = self.shared.limits.fetch_timeout;
+        let limit = self.inner.limits.fetch_timeout;
         let began = Instant::now();
         let mut attempts = 0;
         let all = self.attempt(start, began + limit, &mut attempts);
         let fetched = AssertUnwindSafe(within(limit, all))
             .catch_unwind()
             .await
-            // The panic's message stays with the panic hook: it might hold a secret.
+            // Without the panic's message, which may contain a secret. The panic hook has it.
             .unwrap_or_else(|_| Err(Error::new(Kind::Panic, "the token source panicked")));
         Attempted {
             fetched,
@@ -103,58 +103,58 @@ impl FetchTask {
         }
     }
 
-    /// Asks until there is a token, or an error that no further attempt will change.
+    /// Calls the source until it returns a token, or an error that no further attempt will change.
     async fn attempt(
         &self,
         start: &FetchStart,
         deadline: Instant,
         attempts: &mut u32,
     ) -> Result<FetchedToken, Error> {
-        let shared = &self.shared;
-        let jitter = shared.limits.expiry_policy.has_jitter();
+        let inner = &self.inner;
+        let jitter = inner.limits.expiry_policy.has_jitter();
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, jitter);
         loop {
             *attempts += 1;
-            let error = match self.ask(start.reason).await {
+            let error = match self.fetch_once(start.reason).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
             let pause = pauses.next().max(error.retry_after().unwrap_or_default());
             let in_time = deadline.saturating_duration_since(Instant::now()) > pause;
-            if *attempts >= shared.attempts || !error.is_transient() || !in_time {
+            if *attempts >= inner.attempts || !error.is_transient() || !in_time {
                 return Err(error);
             }
-            shared.telemetry.attempt_failed(start.reason, &error, pause);
+            inner.telemetry.attempt_failed(start.reason, &error, pause);
             tokio::time::sleep(pause).await;
         }
     }
 
-    async fn ask(&self, reason: Reason) -> Result<FetchedToken, Error> {
-        let shared = &self.shared;
+    async fn fetch_once(&self, reason: Reason) -> Result<FetchedToken, Error> {
+        let inner = &self.inner;
         #[cfg(feature = "fleet")]
-        if let Some(coordinator) = &shared.coordinator {
+        if let Some(coordinator) = &inner.coordinator {
             let context = FetchContext {
-                source: &*shared.source,
+                source: &*inner.source,
                 reason,
-                clock: &shared.clock,
-                expiry_policy: &shared.limits.expiry_policy,
-                limit: shared.limits.fetch_timeout,
-                telemetry: &shared.telemetry,
+                clock: &inner.clock,
+                expiry_policy: &inner.limits.expiry_policy,
+                limit: inner.limits.fetch_timeout,
+                telemetry: &inner.telemetry,
             };
             return coordinator.fetch(context).await;
         }
-        FetchedToken::by_asking(&*shared.source, reason, &shared.clock).await
+        FetchedToken::fetch_from(&*inner.source, reason, &inner.clock).await
     }
 
     fn complete(mut self, attempted: Attempted) {
         let Some(start) = self.start.take() else {
             return;
         };
-        let (shared, now) = (&self.shared, self.shared.now());
+        let (inner, now) = (&self.inner, self.inner.now());
         let by = attempted.fetched.as_ref().map(|fetched| fetched.by);
         let by = by.unwrap_or(FetchedBy::ThisProcess);
-        // The state first: whoever is woken finds the new token there.
-        let (outcome, retry_in, dry) = shared.transition(|machine| {
+        // The state first: a caller that is woken must find the new token there.
+        let (outcome, retry_in, newly_low) = inner.transition(|machine| {
             let outcome = machine.complete(&start.completer, attempted.fetched, now);
             (outcome, machine.retry_in(now), machine.take_newly_low())
         });
@@ -164,9 +164,9 @@ impl FetchTask {
         };
         let waiters = start.completer.complete(outcome);
         if let Some(id) = tokio::task::try_id() {
-            shared.flight.done(id);
+            inner.fetch_task.done(id);
         }
-        shared.telemetry.fetch_completed(&FetchSummary {
+        inner.telemetry.fetch_completed(&FetchSummary {
             reason: start.reason,
             duration: attempted.duration,
             attempts: attempted.attempts,
@@ -175,13 +175,13 @@ impl FetchTask {
             outcome: lifetime.as_ref().copied(),
             retry_in,
         });
-        for dry in &dry {
-            shared.telemetry.quota_low(dry);
+        for low in &newly_low {
+            inner.telemetry.quota_low(low);
         }
     }
 
-    /// Ends the flight before it began. The failure isn't remembered: it says nothing of the
-    /// source.
+    /// Ends the fetch before it calls the source. The state machine doesn't cache the error, which says
+    /// nothing of the source.
     fn abort(mut self, error: Error) {
         let Some(start) = self.start.take() else {
             return;
@@ -191,7 +191,7 @@ impl FetchTask {
     }
 
     fn abandon(&self, start: &FetchStart) {
-        self.shared
+        self.inner
             .transition(|machine| machine.abort(&start.completer));
     }
 }

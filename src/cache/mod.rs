@@ -17,6 +17,8 @@ pub(crate) mod telemetry;
 #[cfg(feature = "fleet")]
 pub(crate) mod coordinator;
 
+pub(crate) mod task_slot;
+
 pub(crate) mod cache_inner;
 
 pub(crate) mod fetch_task;

@@ -1,19 +1,19 @@
-//! The [state machine](crate::cache::state_machine) behind a lock, and the token in hand in front of it, for
-//! those who only read.
+//! The [state machine](crate::cache::state_machine) behind a lock, and its current token in front of the
+//! lock, for readers.
 
 use std::sync::Arc;
 
 use super::expiry::CachedToken;
-use super::state_machine::{Limits, StateMachine};
+use super::state_machine::machine::{Limits, StateMachine};
 use crate::clock::Clock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{ArcSwapOption, Mutex, MutexGuard, PoisonError};
 
 pub(crate) struct PublishedState {
     machine: Mutex<StateMachine>,
-    /// The token that `machine` holds. Written under its lock.
+    /// The current token of `machine`. Written under its lock.
     current: ArcSwapOption<CachedToken>,
-    /// Where `current` is, 0 for none: what a private copy is compared with.
+    /// The address of `current`, 0 for none. Compared with that of a private copy.
     address: AtomicU64,
 }
 
@@ -26,14 +26,14 @@ impl PublishedState {
         }
     }
 
-    /// Whether `held` is the token in hand, by a look at one number. As long as there is a `held`
-    /// to ask with, nothing else is where it is.
+    /// Whether `cached` is the current token, by comparing one number. As long as the caller has
+    /// `cached`, no other token has its address.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
         self.address.load(Ordering::Acquire) == address(cached)
     }
 
-    /// The token in hand, if it can be served with nothing else to do. Takes no lock.
+    /// The current token, if it can be served with nothing else to do. Takes no lock.
     #[inline]
     pub(crate) fn servable(&self, clock: &Clock) -> Option<Arc<CachedToken>> {
         let current = self.current.load();
@@ -41,24 +41,24 @@ impl PublishedState {
         cached.is_servable_by(clock).then(|| Arc::clone(cached))
     }
 
-    /// The token in hand, whatever it is good for.
+    /// The current token, even if it has expired.
     pub(crate) fn current(&self) -> Option<Arc<CachedToken>> {
         self.current.load().as_ref().map(Arc::clone)
     }
 
-    /// Looks at the state.
+    /// Reads the state.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&StateMachine) -> R) -> R {
         look(&self.lock())
     }
 
-    /// Changes the state, and shows the token it leaves in hand to those who only read. Says
-    /// whether anything did change.
+    /// Changes the state, and publishes its current token to readers. Also returns whether anything has
+    /// changed.
     pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> (R, bool) {
         let mut machine = self.lock();
-        let (failure, version) = (machine.failure(), machine.version());
+        let (last_error, version) = (machine.last_error(), machine.version());
         let result = change(&mut machine);
         let cached = machine.cached();
-        // Not by the generation: a source that keeps its token issues the same one for longer.
+        // Not by the generation: a source may return the same token again with a later expiry.
         if !is_same(self.current.load().as_ref(), cached) {
             self.current.store(cached.cloned());
             self.address
@@ -66,7 +66,7 @@ impl PublishedState {
         }
         let has_changed = machine.version() != version;
         drop(machine);
-        drop(failure);
+        drop(last_error);
         (result, has_changed)
     }
 

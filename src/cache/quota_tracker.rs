@@ -1,4 +1,4 @@
-//! What is known of the quotas that tokens cost, and what they were fetches on.
+//! What is left of the token endpoint's quotas, and which fetches have used them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,27 +8,27 @@ use crate::clock::Moment;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::source::token_source::Reason;
 
-/// A bucket that is full again sooner than this is a limit of the rate, not of the number: it mends
-/// itself before a refresh could be put off for it.
+/// A bucket that is full again sooner than this limits a rate, and is full before a delayed refresh
+/// would start.
 const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(crate) struct QuotaTracker {
     fetches: FetchCounts,
-    /// Boxed, for most servers say nothing of quotas, and there may be a great many caches.
+    /// Boxed, because most servers send no quotas, and there may be a great many caches.
     known: Option<Box<Known>>,
 }
 
 #[derive(Default)]
 struct Known {
     quotas: Arc<[Quota]>,
-    /// The buckets that were found low, and until when that is no news.
+    /// The low buckets that were reported, and when they are full again.
     reported: Vec<(Arc<str>, Option<SystemTime>)>,
-    /// Those that have turned low, to be reported.
+    /// The buckets that have become low, to be reported.
     low: Vec<LowQuota>,
 }
 
-/// How many fetches there were, by why.
+/// How many fetches there were for each reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FetchCounts([u32; REASONS.len()]);
 
@@ -40,7 +40,7 @@ const REASONS: [Reason; 5] = [
     Reason::Forced,
 ];
 
-/// A bucket that has turned low.
+/// A bucket that has become low.
 #[derive(Clone, Debug)]
 pub(crate) struct LowQuota {
     pub(crate) quota: Quota,
@@ -54,7 +54,7 @@ impl QuotaTracker {
         known.map_or_else(Arc::default, |known| Arc::clone(&known.quotas))
     }
 
-    /// The source was asked.
+    /// The source was called.
     pub(crate) fn count_fetch(&mut self, reason: Reason) {
         let at = REASONS.iter().position(|known| *known == reason);
         if let Some(count) = at.and_then(|at| self.fetches.0.get_mut(at)) {
@@ -62,15 +62,15 @@ impl QuotaTracker {
         }
     }
 
-    /// What another process was reported, who tells it on.
-    pub(crate) fn learn_from_other(&mut self, quotas: &Arc<[Quota]>) {
+    /// Records what another process was told, which also reports it.
+    pub(crate) fn record_from_other_process(&mut self, quotas: &Arc<[Quota]>) {
         if !quotas.is_empty() {
             self.known.get_or_insert_default().quotas = Arc::clone(quotas);
         }
     }
 
-    /// What an answer said of the quotas; nothing, if it said nothing. Those that are low and were
-    /// not before, or have been refilled meanwhile, are to be reported.
+    /// Records the quotas of a response; no effect if there are none. A bucket is to be reported if it
+    /// is low and wasn't before, or was full in between.
     pub(crate) fn record(&mut self, quotas: &Arc<[Quota]>, now: Moment) {
         if !quotas.is_empty() {
             let known = self.known.get_or_insert_default();
@@ -83,8 +83,8 @@ impl QuotaTracker {
         known.map_or_else(Vec::new, |known| std::mem::take(&mut known.low))
     }
 
-    /// For how long a refresh had better be put off: until what is low is full again. `None` if nothing
-    /// is, and [`Duration::MAX`] if it isn't known until when.
+    /// How long a refresh should be delayed: until the low buckets are full again. `None` if no bucket is
+    /// low, and [`Duration::MAX`] if the server didn't say when.
     pub(crate) fn low_for(&self, now: Moment) -> Option<Duration> {
         let now = now.wall();
         let quotas = self.known.as_ref()?.quotas.iter();
@@ -98,9 +98,9 @@ impl Known {
     fn record(&mut self, quotas: &Arc<[Quota]>, fetches: FetchCounts, now: SystemTime) {
         self.quotas = Arc::clone(quotas);
         self.reported.retain(|(bucket, until)| {
-            let is_over = until.is_some_and(|until| until <= now);
+            let is_reset = until.is_some_and(|until| until <= now);
             let is_full = |quota: &Quota| *quota.bucket() == **bucket && !quota.is_running_dry();
-            !is_over && !quotas.iter().any(is_full)
+            !is_reset && !quotas.iter().any(is_full)
         });
         for quota in quotas.iter().filter(|quota| is_low(quota, now)) {
             if self
@@ -128,13 +128,13 @@ fn is_low(quota: &Quota, now: SystemTime) -> bool {
     quota.is_running_dry() && left(quota, now).is_none_or(|left| left > SOON)
 }
 
-/// How long it is until it is full again, if that was said.
+/// How long it is until the bucket is full again, if the server said so.
 fn left(quota: &Quota, now: SystemTime) -> Option<Duration> {
     let resets_at = quota.resets_at()?;
     Some(resets_at.duration_since(now).unwrap_or_default())
 }
 
-/// `first 1, refused 12`: what there was none of is left out.
+/// `first 1, refused 12`: reasons without a fetch are left out.
 impl fmt::Display for FetchCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let some = REASONS.iter().zip(self.0).filter(|(_, count)| *count > 0);

@@ -1,11 +1,10 @@
-//! What keeps refusals from costing a fetch each.
+//! Limits the fetches that refusals cause.
 //!
-//! A token that was accepted once and is refused now was revoked, and a new one will do. One that
-//! is refused without ever having been accepted may be of a kind that this API never accepts: of
-//! the wrong audience, or of another issuer. The first such gets a second chance, for it may have
-//! been revoked between its issue and its use. From the second on they are *latched*: the token
-//! stays in hand, refused as it is, and is replaced only when a delay is over that doubles each
-//! time.
+//! A token that was accepted once and is refused now was revoked, and a new one will be accepted. A
+//! token that was never accepted may have the wrong audience or issuer, so that this API never accepts
+//! its like. After the first such refusal there is a fetch at once, because the token may have been
+//! revoked between its issue and its use. From the second on refusals are *limited*: the refused token
+//! stays the current one, and is replaced only after a wait that doubles each time.
 
 use std::time::Duration;
 
@@ -19,20 +18,20 @@ const LONGEST: Duration = Duration::from_secs(5 * 60);
 pub(crate) struct RefusalBudget {
     /// How many tokens in a row were refused and never accepted.
     refused: u32,
-    /// The generation of the last of them, if it is still in hand.
+    /// The generation of the last of them, if it is still the current one.
     limited_generation: Option<u64>,
     until: Moment,
     backoff: Backoff,
 }
 
-/// What the refusal of a token that nobody ever accepted comes to.
+/// What follows when a token is refused that was never accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BudgetDecision {
-    /// Another one may be fetched.
+    /// Another token may be fetched.
     Fetch,
-    /// It is kept: with this refusal the latch fell.
+    /// The token stays: with this refusal the budget is used up.
     NowLimited { refused: u32, wait: Duration },
-    /// It is kept: the latch fell before.
+    /// The token stays: the budget was used up before.
     Limited,
 }
 
@@ -52,7 +51,7 @@ impl RefusalBudget {
             if !now.reached(self.until) {
                 return BudgetDecision::Limited;
             }
-            // Its successor may well be the same one again, and counts as another.
+            // Its successor may be the same token again, and counts as another.
             self.limited_generation = None;
             return BudgetDecision::Fetch;
         }
@@ -69,18 +68,18 @@ impl RefusalBudget {
         }
     }
 
-    /// A token was accepted: all is forgotten. Whether there was a latch to lift.
+    /// A token was accepted: the budget is full again. Returns whether refusals were limited.
     pub(crate) fn reset(&mut self) -> bool {
-        let was_latched = self.refused > 1;
+        let was_limited = self.refused > 1;
         self.refused = 0;
         self.limited_generation = None;
         self.backoff.reset();
-        was_latched
+        was_limited
     }
 
-    /// Until when the token of this generation is kept though it was refused.
+    /// Until when the token of this generation stays the current one though it was refused.
     pub(crate) fn limited_until(&self, generation: u64, now: Moment) -> Option<Moment> {
-        let is_held = self.limited_generation == Some(generation) && !now.reached(self.until);
-        is_held.then_some(self.until)
+        let is_limited = self.limited_generation == Some(generation) && !now.reached(self.until);
+        is_limited.then_some(self.until)
     }
 }

@@ -1,4 +1,4 @@
-//! The end of a cache: no more tokens, and a word to the source.
+//! Closes a cache: waits for the running fetch, and then closes the source.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -9,77 +9,79 @@ use tokio::time::Instant;
 
 use super::cache_inner::CacheInner;
 use super::single_flight::Flight;
-use super::state_machine::{Outcome, RemainingWork, StateMachine};
+use super::state_machine::close::RemainingWork;
+use super::state_machine::machine::{Outcome, StateMachine};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 
-/// What is left to do once the state says `Closed`.
-pub(crate) struct Closing {
-    shared: Arc<CacheInner>,
-    left_behind: RemainingWork,
+/// What is left to do once the state is `Closed`.
+pub(crate) struct Shutdown {
+    inner: Arc<CacheInner>,
+    remaining: RemainingWork,
     deadline: Instant,
 }
 
-impl Closing {
-    pub(crate) fn new(shared: &Arc<CacheInner>, left_behind: RemainingWork) -> Self {
+impl Shutdown {
+    pub(crate) fn new(inner: &Arc<CacheInner>, remaining: RemainingWork) -> Self {
         Self {
-            shared: Arc::clone(shared),
-            left_behind,
-            deadline: Instant::now() + shared.close_timeout,
+            inner: Arc::clone(inner),
+            remaining,
+            deadline: Instant::now() + inner.close_timeout,
         }
     }
 
-    /// Lets the flight in the air end, and then closes the source, all within one deadline.
+    /// Lets the running fetch end, and then closes the source, all within one deadline.
     pub(crate) async fn finish(self) {
-        let deadline = self.deadline;
-        let RemainingWork { cached, flight } = self.left_behind;
-        let mut last = cached.map(|cached| cached.token().clone());
-        if let Some(flight) = flight
-            && let Some(newer) = landed(&self.shared, &flight, deadline).await
+        let (inner, deadline) = (self.inner, self.deadline);
+        let mut last = self.remaining.cached.map(|cached| cached.token().clone());
+        if let Some(flight) = self.remaining.flight
+            && let Some(newer) = inner.last_fetched(&flight, deadline).await
         {
             last = Some(newer);
         }
-        // What other processes use isn't this one's to revoke.
-        let last = last.filter(|_| !self.shared.is_of_a_fleet());
-        close_source(&self.shared, last, deadline).await;
-        self.shared.transition(StateMachine::finish_close);
+        // This process must not revoke a token that other processes use.
+        let last = last.filter(|_| !inner.is_shared_with_fleet());
+        inner.close_source(last, deadline).await;
+        inner.transition(StateMachine::finish_close);
     }
 
-    /// Without a runtime there is nobody to do it.
+    /// Without a runtime the source can't be closed.
     pub(crate) fn skip(self) {
         let message = "there is no Tokio runtime to close the token source on";
         let error = Error::new(Kind::Runtime, message);
-        self.shared.telemetry.close_failed(&error);
-        self.shared.transition(StateMachine::finish_close);
+        self.inner.telemetry.close_failed(&error);
+        self.inner.transition(StateMachine::finish_close);
     }
 }
 
-/// The token that the flight in the air brought, if it did so in time.
-async fn landed(shared: &CacheInner, flight: &Flight<Outcome>, deadline: Instant) -> Option<Token> {
-    match tokio::time::timeout_at(deadline, flight.wait()).await {
-        Ok(landed) => Some(landed.ok()?.ok()?.token().clone()),
-        Err(_) => {
-            // Those who wait for it ask again, and are told that the cache is closed.
-            shared.flight.abort();
-            flight.abandon();
-            None
+impl CacheInner {
+    /// The token that the running fetch returns, if it does so in time.
+    async fn last_fetched(&self, flight: &Flight<Outcome>, deadline: Instant) -> Option<Token> {
+        match tokio::time::timeout_at(deadline, flight.wait()).await {
+            Ok(ended) => Some(ended.ok()?.ok()?.token().clone()),
+            Err(_) => {
+                // Callers that wait for it request again, and get the error that the cache is closed.
+                self.fetch_task.abort();
+                flight.abandon();
+                None
+            }
+        }
+    }
+
+    async fn close_source(&self, last: Option<Token>, deadline: Instant) {
+        let close = AssertUnwindSafe(async { self.source.close(last).await }).catch_unwind();
+        let closed = match tokio::time::timeout_at(deadline, close).await {
+            Ok(Ok(closed)) => closed,
+            Ok(Err(_panic)) => Err(Error::new(Kind::Panic, "the token source panicked")),
+            Err(_) => Err(timed_out(self.close_timeout)),
+        };
+        if let Err(error) = closed {
+            self.telemetry.close_failed(&error);
         }
     }
 }
 
-async fn close_source(shared: &CacheInner, last: Option<Token>, deadline: Instant) {
-    let close = AssertUnwindSafe(async { shared.source.close(last).await }).catch_unwind();
-    let closed = match tokio::time::timeout_at(deadline, close).await {
-        Ok(Ok(closed)) => closed,
-        Ok(Err(_panic)) => Err(Error::new(Kind::Panic, "the token source panicked")),
-        Err(_) => Err(late(shared.close_timeout)),
-    };
-    if let Err(error) = closed {
-        shared.telemetry.close_failed(&error);
-    }
-}
-
-fn late(limit: Duration) -> Error {
+fn timed_out(limit: Duration) -> Error {
     let message = format!("the token source was not closed within {limit:?}");
     Error::new(Kind::Timeout, message)
 }

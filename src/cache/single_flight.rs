@@ -1,15 +1,15 @@
-//! One fetch in the air, awaited by all who need it.
+//! One running fetch, which all callers that need its result wait for.
 //!
-//! A [`Flight`] takes off with one [`Pilot`] and any number of [`Wait`]s. The completer lands it with
-//! one value, and every wait gets a clone of that value: there is no second attempt that a late
-//! waiter would have to sit through. A completer that is dropped before it landed leaves the flight
-//! [`Lost`], so nobody waits for a task that no longer exists.
+//! A [`Flight`] starts with one [`Completer`] and has any number of [`Wait`]s. The completer completes
+//! it with one value, and every wait gets a clone of that value, however late it joined. If the
+//! completer is dropped before that, the flight is [`Abandoned`], so that no caller waits for a task
+//! that doesn't exist any more.
 //!
 //! ```text
 //!            Flight::start
 //!                   │
-//!                InFlight ──── Completer::land(value) ────▶ Completed   every Wait: Ok(value)
-//!                   └────── Completer dropped ─────────▶ Abandoned     every Wait: Err(Abandoned)
+//!                InFlight ─── Completer::complete(value) ──▶ Completed   every Wait: Ok(value)
+//!                   └───── Completer dropped, or abandon ──▶ Abandoned   every Wait: Err(Abandoned)
 //! ```
 //!
 //! Nothing here knows what is fetched. Wakers are woken and dropped outside the lock: dropping
@@ -25,28 +25,28 @@ use slab::Slab;
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A handle to the flight, for joining it.
+/// A handle to the flight, to join it.
 pub(crate) struct Flight<T> {
     inner: Arc<FlightInner<T>>,
 }
 
-/// The one who flies: lands the flight, or loses it when dropped.
+/// Completes the flight, or abandons it when dropped.
 pub(crate) struct Completer<T> {
     inner: Arc<FlightInner<T>>,
 }
 
-/// Resolves when the flight has landed or is lost.
+/// Resolves when the flight is completed or abandoned.
 ///
 /// # Cancel safety
 ///
 /// Dropping a wait leaves the flight and all other waits as they are.
 pub(crate) struct Wait<T> {
     inner: Arc<FlightInner<T>>,
-    /// Where this wait's waker is kept, once it has been polled.
+    /// The key of this wait's waker, once it has been polled.
     waker_key: Option<usize>,
 }
 
-/// The flight's completer was dropped before it landed.
+/// The flight ended without a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Abandoned;
 
@@ -78,17 +78,17 @@ impl<T> Flight<T> {
         }
     }
 
-    /// Whether `completer` flies this one.
+    /// Whether `completer` is the one of this flight.
     pub(crate) fn is_completed_by(&self, completer: &Completer<T>) -> bool {
         Arc::ptr_eq(&self.inner, &completer.inner)
     }
 
-    /// Gives the flight up for lost, whatever its completer does later.
+    /// Ends the flight without a value, whatever its completer does later.
     pub(crate) fn abandon(&self) {
         self.inner.finish(Progress::Abandoned);
     }
 
-    /// How many wait for it.
+    /// How many wakers wait for it.
     pub(crate) fn waiting(&self) -> usize {
         match &*self.inner.lock() {
             Progress::InFlight(wakers) => wakers.len(),
@@ -98,7 +98,7 @@ impl<T> Flight<T> {
 }
 
 impl<T> Completer<T> {
-    /// Hands the value to all who wait, and says how many those are.
+    /// Gives the value to all waits, and returns how many were woken.
     pub(crate) fn complete(self, value: T) -> usize {
         self.inner.finish(Progress::Completed(value))
     }
@@ -106,7 +106,7 @@ impl<T> Completer<T> {
 
 impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
-        // Changes nothing after a summary.
+        // Changes nothing if it was completed.
         self.inner.finish(Progress::Abandoned);
     }
 }
@@ -116,13 +116,13 @@ impl<T> FlightInner<T> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the flight if it is in the air, and says how many were woken.
-    fn finish(&self, end: Progress<T>) -> usize {
+    /// Ends the flight if it is in flight, and returns how many waits were woken.
+    fn finish(&self, ended: Progress<T>) -> usize {
         let mut progress = self.lock();
         if !matches!(*progress, Progress::InFlight(_)) {
             return 0;
         }
-        let before = mem::replace(&mut *progress, end);
+        let before = mem::replace(&mut *progress, ended);
         drop(progress);
         let Progress::InFlight(wakers) = before else {
             return 0;

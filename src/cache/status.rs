@@ -1,4 +1,4 @@
-//! How the token stands, for health checks and people.
+//! The status of a cache and its token, for health checks and people.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::quota::Quota;
 use crate::source::token_source::Reason;
 
-/// How the token of a [`TokenCache`](crate::TokenCache) stood at one moment:
+/// The status of a [`TokenCache`](crate::TokenCache) at one moment:
 /// [`TokenCache::status`](crate::TokenCache::status) and
 /// [`TokenCache::subscribe`](crate::TokenCache::subscribe).
 ///
@@ -28,7 +28,7 @@ use crate::source::token_source::Reason;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Orders what is published: the later a change, the greater.
+    /// Orders statuses: the later a change, the greater.
     pub(crate) version: u64,
     pub(crate) phase: Phase,
     pub(crate) fetching: Option<Reason>,
@@ -42,7 +42,7 @@ pub struct Status {
     pub(crate) is_closed: bool,
 }
 
-/// The token in hand, without its secret.
+/// The current token, without its secret.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedTokenStatus {
     pub(crate) requested_at: SystemTime,
@@ -58,18 +58,18 @@ pub(crate) struct CachedTokenStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Nothing, and nobody has asked for it: at the start, and after a refusal.
+    /// No token, and no fetch: at the start, and after a refusal.
     Empty,
-    /// Nothing yet; a fetch is in the air, and all who ask wait for it.
+    /// No token yet; a fetch is running, and all callers wait for it.
     Fetching,
     /// A token that is good.
     Fresh,
-    /// A token that is good and is to be refreshed: a fetch behind it is in the air, or is put off
+    /// A token that is good and is to be refreshed: a background refresh is running, or is delayed
     /// after one that failed.
     Stale,
-    /// A token that isn't sent any more. The next who asks starts a fetch.
+    /// A token that isn't sent any more. The next request starts a fetch.
     Expired,
-    /// An error, which all who ask are told until the next attempt.
+    /// An error, which all callers get until the next attempt.
     Failed,
     /// The cache is closed, or closing.
     Closed,
@@ -102,13 +102,13 @@ impl Status {
         self.phase
     }
 
-    /// Whether a request would be sent with no wait: there is a token that is good, and it isn't
-    /// [latched](Self::latched_until). What a readiness probe asks.
+    /// Whether a request would be sent with no wait: there is a token that is good, and refusals aren't
+    /// [limited](Self::latched_until). For readiness probes.
     pub fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Fresh | Phase::Stale) && self.latched_until.is_none()
     }
 
-    /// Whether the cache is closed and all is done that closing takes.
+    /// Whether the cache is closed and its shutdown finished.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
     }
@@ -118,49 +118,49 @@ impl Status {
         self.fetching
     }
 
-    /// How many wait for that fetch.
+    /// How many callers wait for that fetch.
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// When the fetch of the token in hand was started; its age counts from here.
+    /// When the fetch of the current token started; its age counts from here.
     pub fn requested_at(&self) -> Option<SystemTime> {
         self.token.as_ref().map(|token| token.requested_at)
     }
 
-    /// From when the token in hand is refreshed; `None` if it never expires.
+    /// From when the current token is refreshed; `None` if it never expires.
     pub fn refresh_at(&self) -> Option<SystemTime> {
         self.token.as_ref()?.refresh_at
     }
 
-    /// When the token in hand ends, its [margin](crate::TokenCacheBuilder::expiry_margin) not taken
-    /// off; `None` if it never does.
+    /// When the current token expires, its [margin](crate::TokenCacheBuilder::expiry_margin) not
+    /// subtracted; `None` if it never does.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.token.as_ref()?.expires_at
     }
 
-    /// The scope granted with the token in hand, if the server said it.
+    /// The scope granted with the current token, if the server said it.
     pub fn scope(&self) -> Option<&str> {
         self.token.as_ref()?.scope.as_deref()
     }
 
-    /// Whether a server has accepted the token in hand.
+    /// Whether a server has accepted the current token.
     pub fn is_accepted(&self) -> bool {
         self.token.as_ref().is_some_and(|token| token.is_accepted)
     }
 
-    /// What the last fetch failed with, if none has succeeded since and the next one is put off for
+    /// The error of the last fetch, if none has succeeded since and the next one is delayed because of
     /// it.
     pub fn last_error(&self) -> Option<&Error> {
         self.cached_error.as_ref()
     }
 
-    /// How many flights in a row have failed.
+    /// How many fetches in a row have failed.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Until when the next fetch is put off after a failure.
+    /// Until when the next fetch is delayed after a failure.
     pub fn next_attempt_at(&self) -> Option<SystemTime> {
         self.next_attempt_at
     }
@@ -171,8 +171,8 @@ impl Status {
         &self.quotas
     }
 
-    /// Until when the token in hand is kept though it is refused: so were those before it, as soon
-    /// as they were issued.
+    /// Until when the current token stays in use though it is refused, because the tokens before it were
+    /// refused as well.
     pub fn latched_until(&self) -> Option<SystemTime> {
         self.latched_until
     }

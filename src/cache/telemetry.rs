@@ -1,5 +1,5 @@
-//! What is told to whoever watches: every [`tracing`] event and every metric of the crate. The
-//! tables of them are in [`docs::watching`](crate::docs::watching).
+//! Every [`tracing`] event and every metric of the crate. [`docs::watching`](crate::docs::watching)
+//! lists them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,26 +17,26 @@ use crate::quota::Quota;
 use crate::sanitize::sanitize;
 use crate::source::token_source::Reason;
 
-/// The cache's name, on whatever is told of it.
+/// The cache's name, which every event and metric has.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
     cache: Arc<str>,
 }
 
-/// What a flight came to, as it is told.
+/// The result of a fetch, as it is reported.
 pub(crate) struct FetchSummary<'a> {
     pub(crate) reason: Reason,
     pub(crate) duration: Duration,
     pub(crate) attempts: u32,
     pub(crate) by: FetchedBy,
     pub(crate) waiters: usize,
-    /// How long the token is good, `None` for ever; or why there is none.
+    /// How long the token lives, `None` for ever; or why there is none.
     pub(crate) outcome: Result<Option<Duration>, &'a Error>,
-    /// For how long there is no other attempt.
+    /// How long there is no other attempt.
     pub(crate) retry_in: Option<Duration>,
 }
 
-/// What a call of the shared store came to.
+/// The result of a call of the shared store.
 #[cfg(feature = "fleet")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreOutcome {
@@ -45,12 +45,12 @@ pub(crate) enum StoreOutcome {
     Ignored,
     Granted,
     Taken,
-    Kept,
+    Saved,
     Released,
-    /// The lease was over.
-    Abandoned,
+    /// The lease ended before the call.
+    LeaseLost,
     Failed,
-    Late,
+    TimedOut,
 }
 
 #[cfg(all(feature = "fleet", feature = "metrics"))]
@@ -62,11 +62,11 @@ impl StoreOutcome {
             Self::Ignored => "ignored",
             Self::Granted => "granted",
             Self::Taken => "taken",
-            Self::Kept => "kept",
+            Self::Saved => "kept",
             Self::Released => "released",
-            Self::Abandoned => "lost",
+            Self::LeaseLost => "lost",
             Self::Failed => "failed",
-            Self::Late => "late",
+            Self::TimedOut => "late",
         }
     }
 }
@@ -80,7 +80,7 @@ impl Telemetry {
         &self.cache
     }
 
-    /// The span that a flight runs in: a child of whoever's request it was that needed it first.
+    /// The span of a fetch: a child of the request that started it.
     pub(crate) fn fetch(&self, reason: Reason) -> Span {
         tracing::debug_span!(
             "token fetch",
@@ -141,7 +141,7 @@ impl Telemetry {
         self.metrics().fetch_completed(summary);
     }
 
-    /// How old the token in hand is, and how much is left of it.
+    /// How old the current token is, and how much of its lifetime is left.
     #[cfg(feature = "metrics")]
     pub(crate) fn token(&self, age: Duration, remaining: Option<Duration>) {
         self.metrics().token(age, remaining);
@@ -218,7 +218,7 @@ impl Telemetry {
         );
     }
 
-    /// What a call of the shared store came to.
+    /// The result of a call of the shared store.
     #[cfg(feature = "fleet")]
     #[cfg_attr(
         not(feature = "metrics"),
@@ -241,14 +241,14 @@ impl Telemetry {
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn store_late(&self, operation: &'static str, limit: Duration) {
+    pub(crate) fn store_timed_out(&self, operation: &'static str, limit: Duration) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
             tower_auth.store.timeout = ?limit,
             "the shared store gave no answer in time, and this process goes on by itself",
         );
-        self.store(operation, StoreOutcome::Late);
+        self.store(operation, StoreOutcome::TimedOut);
     }
 
     #[cfg(feature = "fleet")]
@@ -268,7 +268,7 @@ impl Telemetry {
             "the lease was over before the token was fetched, and another process may have fetched \
              one as well: see that the lease time is longer than a fetch takes",
         );
-        self.store(operation, StoreOutcome::Abandoned);
+        self.store(operation, StoreOutcome::LeaseLost);
     }
 
     #[cfg(feature = "fleet")]

@@ -1,4 +1,4 @@
-//! One token, shared: the handle that everybody has.
+//! The handle to a cached token.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -11,14 +11,16 @@ use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::acquire::{Acquire, Lookup, Want, lookup};
+use super::acquire::{Acquire, Lookup, Want};
 use super::builder::TokenCacheBuilder;
-use super::cache_inner::{CacheInner, TaskSlot};
+use super::cache_inner::CacheInner;
 use super::expiry::CachedToken;
 use super::published_state::PublishedState;
-use super::shutdown::Closing;
-use super::state_machine::{Rejection, StateMachine};
+use super::shutdown::Shutdown;
+use super::state_machine::machine::StateMachine;
+use super::state_machine::reject::Rejection;
 use super::status::Status;
+use super::task_slot::TaskSlot;
 use super::telemetry::Telemetry;
 use crate::challenge::www_authenticate::Challenge;
 use crate::clock::{Clock, Moment};
@@ -35,14 +37,14 @@ use crate::token::place::Place;
 /// command lines; [`AuthLayer`](crate::AuthLayer) is this in front of an HTTP client.
 ///
 /// 1. While the token is fresh, nobody waits and no lock is taken.
-/// 2. While it is about to expire, everyone is served and one fetch runs behind them.
-/// 3. When there is none, all who ask wait for one fetch, and all get its one result.
-/// 4. When a fetch fails, a token that is still good stays in use; without one, all who ask get the
-///    error until the next attempt, which is put off for longer with each that fails.
-/// 5. When a server refuses the token, it is replaced; when it refuses one after the other as they
-///    are issued, they are replaced ever more rarely.
+/// 2. While it is about to expire, it is still served, and one fetch runs in the background.
+/// 3. When there is none, all callers wait for one fetch, and all get its one result.
+/// 4. When a fetch fails, a token that is still good stays in use; without one, all callers get the
+///    error until the next attempt, which is delayed for longer with each failure.
+/// 5. When a server refuses the token, it is replaced; when it refuses each new token, they are
+///    replaced less and less often.
 ///
-/// A fetch runs on a task of its own, so that the one who started it may leave. It is bounded by
+/// A fetch runs on a task of its own, so that the caller that started it may be cancelled. It is bounded by
 /// the [fetch timeout](TokenCacheBuilder::fetch_timeout); a panic in the source is an error like
 /// any other. What callers see of every fault is in [`docs::faults`](crate::docs::faults).
 ///
@@ -57,13 +59,13 @@ use crate::token::place::Place;
 /// let token = cache.token().await?;
 /// assert_eq!(token.secret(), "fresh-from-the-vault");
 ///
-/// // A server refused it: the next one to ask gets a new one.
+/// // A server refused it: the next call gets a new one.
 /// cache.reject(&token);
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct TokenCache {
-    shared: Arc<CacheInner>,
+    inner: Arc<CacheInner>,
 }
 
 impl TokenCache {
@@ -81,40 +83,40 @@ impl TokenCache {
     ///
     /// # Errors
     ///
-    /// What the one fetch came to, the same for all who waited for it, and after it the same error
-    /// again until the next attempt: for a second, doubling to a minute, for a minute at once if
-    /// the error [is permanent](crate::Error::is_permanent), or as long as the server wanted
-    /// (`Retry-After`, up to 5 min). [`is_runtime`](crate::Error::is_runtime) outside of a Tokio
+    /// The error of the fetch, the same for all callers that waited for it, and after it the same error
+    /// until the next attempt: for a second, doubling to a minute, for a minute at once if
+    /// the error [is permanent](crate::Error::is_permanent), or as long as the server's
+    /// `Retry-After` says, up to 5 min. [`is_runtime`](crate::Error::is_runtime) outside of a Tokio
     /// runtime, [`is_closed`](crate::Error::is_closed) after [`close`](Self::close).
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing: the fetch goes on for the others and for the next.
     pub fn token(&self) -> Acquire {
-        Acquire::new(Arc::clone(&self.shared), Want::Any)
+        Acquire::new(Arc::clone(&self.inner), Want::Any)
     }
 
-    /// A new token, whatever is in hand and however long the next attempt was put off: for when
-    /// somebody has mended what was wrong. One that is being fetched already is waited for. Until
-    /// the new one is here, the old one is served. The future does nothing until it is polled.
+    /// A new token, even if the current one is good or the next attempt was delayed: for when somebody
+    /// has corrected what was wrong. It waits for a fetch that is already running. Until the new token
+    /// arrives, the old one is served. The future does nothing until it is polled.
     ///
     /// # Errors
     ///
-    /// As [`token`](Self::token), but never an error of before.
+    /// As [`token`](Self::token), but never an error of an earlier fetch.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing: the fetch goes on.
     pub fn refresh_now(&self) -> Acquire {
-        Acquire::new(Arc::clone(&self.shared), Want::Newer)
+        Acquire::new(Arc::clone(&self.inner), Want::Newer)
     }
 
-    /// Says that a server refused `token`. If it is still the one in use, the next who asks
-    /// starts a fetch; if there is a newer one by now, nothing happens.
+    /// Says that a server refused `token`. If it is still the current one, the next request starts a
+    /// fetch; if there is a newer one by now, nothing happens.
     ///
-    /// If it was never [accepted](Self::accept), and the one before it neither, it stays in use for
-    /// a while, refused as it is: a new one would most likely be refused as well, and cost a fetch.
-    /// The wait is 5 s and doubles to 5 min.
+    /// If neither it nor the one before it was ever [accepted](Self::accept), it stays in use for a
+    /// while: a new token would most likely be refused as well, and cost a fetch. The wait is 5 s and
+    /// doubles to 5 min.
     pub fn reject(&self, token: &Token) {
         self.refuse(token);
     }
@@ -124,20 +126,20 @@ impl TokenCache {
     /// [`reject`](Self::reject) by yourself.
     pub fn accept(&self, token: &Token) {
         let generation = token.generation();
-        if self.shared.transition(|machine| machine.accept(generation)) {
-            self.shared.telemetry.refusals_accepted_again();
+        if self.inner.transition(|machine| machine.accept(generation)) {
+            self.inner.telemetry.refusals_accepted_again();
         }
     }
 
-    /// How the token stands now. Takes a lock, for a moment.
+    /// The status now. Takes a lock for a moment.
     pub fn status(&self) -> Status {
-        self.shared.gauge();
-        self.shared.status()
+        self.inner.update_gauges();
+        self.inner.status()
     }
 
-    /// Watches how the token stands: a fetch begins, lands or fails, the token is refused, the
-    /// cache closes. The passing of time alone is no change: a token that nobody asks for becomes
-    /// stale unseen, unless the cache [keeps it fresh](TokenCacheBuilder::keep_fresh).
+    /// Watches the status: a fetch starts, completes or fails, the token is refused, the cache closes.
+    /// The passing of time alone is no change: a token that no caller requests becomes stale without a
+    /// notification, unless the cache [keeps it fresh](TokenCacheBuilder::keep_fresh).
     ///
     /// The channel holds the latest [`Status`], from the start the one of that moment, and ends when
     /// the last handle to the cache is dropped.
@@ -156,20 +158,21 @@ impl TokenCache {
     /// # Ok(()) }
     /// ```
     pub fn subscribe(&self) -> watch::Receiver<Status> {
-        let mut receiver = self.shared.watch();
+        let mut receiver = self.inner.watch();
         // What it holds from the start is no change.
-        self.shared.publish();
+        self.inner.publish();
         receiver.mark_unchanged();
         receiver
     }
 
-    /// Ends it: no more fetches, and whoever asks for a token gets
-    /// [`is_closed`](crate::Error::is_closed). A fetch that is in the air may land, for those who
-    /// wait for it; then the source is [closed](TokenSource::close) with the last token, to revoke
-    /// it or to log out. All this within the [close timeout](TokenCacheBuilder::close_timeout),
-    /// after which it is given up. What fails is logged.
+    /// Closes the cache: no more fetches, and callers get [`is_closed`](crate::Error::is_closed).
     ///
-    /// A second call waits for the first. Outside of a Tokio runtime the source isn't told.
+    /// A running fetch may complete, for the callers that wait for it. Then the source is
+    /// [closed](TokenSource::close) with the last token, to revoke it or to log out. All this within
+    /// the [close timeout](TokenCacheBuilder::close_timeout), after which it is cancelled. Failures are
+    /// logged.
+    ///
+    /// A second call waits for the first. Outside of a Tokio runtime the source isn't closed.
     ///
     /// # Cancel safety
     ///
@@ -177,110 +180,109 @@ impl TokenCache {
     /// dropping the future changes nothing.
     pub async fn close(&self) {
         let mut changes = self.subscribe();
-        let shared = &self.shared;
-        let Some(left_behind) = shared.transition(StateMachine::close) else {
-            // Whoever was first has the rest to do.
+        let inner = &self.inner;
+        let Some(remaining) = inner.transition(StateMachine::close) else {
+            // The first call does the rest.
             return drop(changes.wait_for(Status::is_closed).await);
         };
-        let closing = Closing::new(shared, left_behind);
+        let shutdown = Shutdown::new(inner, remaining);
         match Handle::try_current() {
             Ok(runtime) => {
-                drop(runtime.spawn(closing.finish()));
+                drop(runtime.spawn(shutdown.finish()));
                 drop(changes.wait_for(Status::is_closed).await);
             }
-            Err(_) => closing.skip(),
+            Err(_) => shutdown.skip(),
         }
     }
 
-    /// The cache again, as long as somebody uses it: has a handle, waits for a token or fetches one.
+    /// The cache again, while it is in use: a handle, a waiting caller or a running fetch.
     #[cfg(feature = "tenants")]
-    pub(crate) fn upgrade(shared: &Weak<CacheInner>) -> Option<Self> {
-        shared.upgrade().map(|shared| Self { shared })
+    pub(crate) fn upgrade(inner: &Weak<CacheInner>) -> Option<Self> {
+        inner.upgrade().map(|inner| Self { inner })
     }
 
     #[cfg(feature = "tenants")]
     pub(crate) fn downgrade(&self) -> Weak<CacheInner> {
-        Arc::downgrade(&self.shared)
+        Arc::downgrade(&self.inner)
     }
 
     /// The most that a fetch takes.
     #[cfg(feature = "tenants")]
     pub(crate) fn fetch_timeout(&self) -> Duration {
-        self.shared.limits.fetch_timeout
+        self.inner.limits.fetch_timeout
     }
 
     #[inline]
     pub(crate) fn now(&self) -> Moment {
-        self.shared.now()
+        self.inner.now()
     }
 
     #[inline]
     pub(crate) fn clock(&self) -> &Clock {
-        &self.shared.clock
+        &self.inner.clock
     }
 
     pub(crate) fn telemetry(&self) -> &Telemetry {
-        &self.shared.telemetry
+        &self.inner.telemetry
     }
 
     /// Where in a request the tokens of this cache go, by what its source says.
     pub(crate) fn place(&self) -> &Place {
-        &self.shared.place
+        &self.inner.place
     }
 
-    /// Tells the source what a refusal said. Whether it has an answer to that.
+    /// Tells the source what a refusal said. Returns whether another token would do.
     pub(crate) fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
-        self.shared.source.challenged(token, challenges)
+        self.inner.source.challenged(token, challenges)
     }
 
-    /// Whether it is the token in hand, as it was issued last. Takes no lock.
+    /// Whether it is the current token. Takes no lock.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
-        self.shared.state.is_current(cached)
+        self.inner.state.is_current(cached)
     }
 
-    /// The token in hand, if it can be served with nothing else to do. Takes no lock.
+    /// The current token, if it can be served with nothing else to do. Takes no lock.
     #[inline]
     pub(crate) fn servable(&self) -> Option<Arc<CachedToken>> {
-        self.shared.state.servable(&self.shared.clock)
+        self.inner.state.servable(&self.inner.clock)
     }
 
-    /// What there is, from the state machine if it isn't in hand.
+    /// The current token if it can be served, or else what the state machine decides.
     pub(crate) fn lookup(&self) -> Lookup {
-        lookup(&self.shared)
+        self.inner.lookup()
     }
 
-    /// As [`reject`](Self::reject), and says what came of it.
+    /// As [`reject`](Self::reject), and returns what it led to.
     pub(crate) fn refuse(&self, token: &Token) -> Rejection {
         let (generation, now) = (token.generation(), self.now());
-        let verdict = self
-            .shared
+        let rejection = self
+            .inner
             .transition(|machine| machine.reject(generation, now));
-        if let Rejection::NowLimited { refused, wait } = verdict {
+        if let Rejection::NowLimited { refused, wait } = rejection {
             self.telemetry()
                 .refusals_limited(refused, wait, token.scope());
         }
-        verdict
+        rejection
     }
 }
 
-/// A cache as the source of another: one token, shared by several who make something else of it.
+/// A cache as the source of another: several sources derive their own tokens from one.
 ///
-/// It is asked for the token in hand, or for a newer one if the reason is that
-/// [a server refused](Reason::Refused) the last or the user [asked for a new one](Reason::Forced).
-/// Closing what stands above doesn't close it: others may share it. In front of a client it needs
-/// no other cache above it: that is `AuthLayer::from(cache)`.
+/// It returns the current token, or a newer one if [a server refused](Reason::Refused) the last or the
+/// user [wants a new one](Reason::Forced). Closing the other cache doesn't close this one, which may
+/// have other users. In front of a client use `AuthLayer::from(cache)`, without another cache.
 impl TokenSource for TokenCache {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let want = match reason {
             Reason::Refused | Reason::Forced => Want::Newer,
             Reason::First | Reason::Stale | Reason::Expired => Want::Any,
         };
-        let mut acquire = Acquire::new(Arc::clone(&self.shared), want);
+        let mut acquire = Acquire::new(Arc::clone(&self.inner), want);
         let cached = poll_fn(|cx| acquire.poll_cached(cx)).await?;
-        // What is left of quotas is this cache's to tell.
+        // This cache reports the quotas.
         let token = cached.token().clone().with_quotas([]);
-        // Its lifetime counts from when it was fetched, which is a while ago.
+        // Its lifetime counts from its fetch, which may be some time ago.
         Ok(match cached.expires_at() {
             Some(end) => token.expires_at(end.wall()),
             None => token,
@@ -289,16 +291,16 @@ impl TokenSource for TokenCache {
 
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
-        self.shared.source.store_key()
+        self.inner.source.store_key()
     }
 
     #[cfg(feature = "fleet")]
     fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
-        self.shared.source.bind(to, secret)
+        self.inner.source.bind(to, secret)
     }
 
     fn place(&self) -> Place {
-        self.shared.place.clone()
+        self.inner.place.clone()
     }
 }
 
@@ -306,7 +308,7 @@ impl TokenCacheBuilder {
     /// The cache.
     pub fn build(self) -> TokenCache {
         TokenCache {
-            shared: Arc::new(CacheInner {
+            inner: Arc::new(CacheInner {
                 place: self.source.place(),
                 source: self.source,
                 #[cfg(feature = "fleet")]
@@ -319,8 +321,8 @@ impl TokenCacheBuilder {
                 telemetry: Telemetry::new(self.name),
                 state: PublishedState::new(self.limits),
                 changes: OnceLock::new(),
-                flight: TaskSlot::default(),
-                keeper: TaskSlot::default(),
+                fetch_task: TaskSlot::default(),
+                refresh_timer: TaskSlot::default(),
             }),
         }
     }
@@ -328,10 +330,10 @@ impl TokenCacheBuilder {
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cached = self.shared.state.current();
+        let cached = self.inner.state.current();
         f.debug_struct("TokenCache")
-            .field("name", &self.shared.telemetry.cache())
-            .field("place", &self.shared.place)
+            .field("name", &self.inner.telemetry.cache())
+            .field("place", &self.inner.place)
             .field("token", &cached.as_ref().map(|cached| cached.token()))
             .finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! What a server says in `WWW-Authenticate` as it refuses a request.
+//! The challenges with which a server refuses a request (`WWW-Authenticate`).
 
 pub(crate) mod www_authenticate;
 

@@ -1,15 +1,15 @@
-//! What a server wants beyond a token that is good: more scope, or a better login.
+//! A challenge to a good token that isn't enough: the server wants more scope, or a better login.
 
 use std::time::Duration;
 
 use super::www_authenticate::Challenge;
 
-/// What a server wants beyond the token that it was sent, which is good: more scope
+/// What a server wants in addition to a good token: more scope
 /// (`insufficient_scope`, RFC 6750 §3.1), or a stronger or newer login of the user
 /// (`insufficient_user_authentication`, RFC 9470 §3).
 ///
-/// The layer leaves it in the extensions of the response, be that a 401 or a 403. Another token is
-/// asked for only by a source that [has an answer](crate::TokenSource::challenged), such as
+/// The layer puts it in the extensions of the response, a 401 or a 403. Another token is fetched only if
+/// the source [can get one](crate::TokenSource::challenged) that is enough, such as
 /// [`oauth2::StepUp`](crate::oauth2::StepUp).
 ///
 /// # Example
@@ -71,8 +71,8 @@ impl StepUpChallenge {
         self.lack == Lack::UserAuthentication
     }
 
-    /// The scope that is needed: space-separated (RFC 6750 §3). The server's text; ask for it only
-    /// as far as you would have it.
+    /// The scope that is needed: space-separated (RFC 6750 §3). The server's text; request only
+    /// what you trust.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }

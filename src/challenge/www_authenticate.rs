@@ -1,4 +1,4 @@
-//! What a refusal says: one challenge of a `WWW-Authenticate`.
+//! Parses `WWW-Authenticate`.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
@@ -60,7 +60,7 @@ impl Challenge {
             let mut cursor = Cursor {
                 rest: line.get(..LINE_LIMIT).unwrap_or(line),
             };
-            // One more than is kept is read: only where the next one starts is the last one whole.
+            // Reads one more than it keeps: the last one is complete only when the next one starts.
             while !cursor.rest.is_empty() && challenges.len() <= CHALLENGE_LIMIT {
                 cursor.element(&mut challenges);
             }
@@ -80,7 +80,7 @@ impl Challenge {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 
-    /// The one value that stands in place of parameters (RFC 9110 §11.2), as in
+    /// The one value instead of parameters (RFC 9110 §11.2), as in
     /// `Negotiate YIIabc==`.
     pub fn token68(&self) -> Option<&str> {
         self.token68.as_deref()
@@ -121,7 +121,7 @@ impl Challenge {
         self.param("scope")
     }
 
-    /// Whether a bearer token is asked for (RFC 6750 §3).
+    /// Whether the server wants a bearer token (RFC 6750 §3).
     pub fn is_bearer(&self) -> bool {
         self.is_scheme("Bearer")
     }
@@ -164,7 +164,7 @@ impl<'a> Cursor<'a> {
             });
         }
         while let Some((name, value)) = self.param() {
-            // A parameter before any challenge is nobody's.
+            // A parameter before any challenge is ignored.
             if let Some(challenge) = challenges.last_mut()
                 && challenge.params.len() < PARAM_LIMIT
             {
@@ -239,7 +239,7 @@ impl<'a> Cursor<'a> {
         (!token.is_empty()).then_some(token)
     }
 
-    /// All through the next comma that isn't in a quoted string.
+    /// Everything up to and including the next comma that isn't in a quoted string.
     fn junk(&mut self) {
         while let Some(byte) = self.next() {
             match byte {

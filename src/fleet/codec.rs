@@ -1,4 +1,4 @@
-//! What is kept of a token: all that another process needs to use it as its own.
+//! Encodes a token for a store, with everything that another process needs to use it.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,23 +14,23 @@ use crate::token::issued_token::{Expiry, StoredAs, Token};
 /// Longer than any token that fits in a header, several times over.
 const LONGEST: usize = 64 * 1024;
 
-/// A token as it is written down, in JSON.
+/// A token as it is stored, in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EncodedToken<'a> {
     #[serde(borrow)]
     form: EncodedForm<'a>,
-    /// Borrowed from what was decrypted, so that nothing is left behind of it; unless it holds a
-    /// quotation mark or a backslash, which no token does that goes in a header as RFC 6750 has it.
+    /// Borrowed from the decrypted bytes, so that no copy is left in memory. A secret with a quotation
+    /// mark or a backslash is copied, but RFC 6750 allows neither in a header.
     #[serde(borrow)]
     secret: Cow<'a, str>,
-    /// When its fetch was started, and its end: milliseconds since the Unix epoch.
+    /// When its fetch started, and when it expires: milliseconds since the Unix epoch.
     requested: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<u64>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     scope: Option<Cow<'a, str>>,
-    /// What was left as it was issued, which others should heed as well.
+    /// What was left of the quotas when it was issued, for the other processes too.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     quotas: Vec<EncodedQuota<'a>>,
 }
@@ -63,14 +63,14 @@ enum EncodedForm<'a> {
     },
 }
 
-/// A token that was read back.
+/// A decoded token.
 #[derive(Clone)]
 pub(crate) struct SavedToken {
     pub(crate) token: Token,
     pub(crate) requested: SystemTime,
 }
 
-/// The token in writing; `None` of one that no other process could use.
+/// The encoded token; `None` if no other process could use it.
 pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
     let form = match token.stored_as()? {
         StoredAs::Header(name, scheme) => EncodedForm::Header {
@@ -80,25 +80,25 @@ pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<V
         StoredAs::Query(name) => EncodedForm::Query { name: name.into() },
         StoredAs::Bound(to) => EncodedForm::Bound { to: to.into() },
     };
-    let written = EncodedToken {
+    let encoded = EncodedToken {
         form,
         secret: token.secret().into(),
         requested: millis(requested),
-        end: end(token, requested).map(millis),
+        end: expires_at(token, requested).map(millis),
         scope: token.scope().map(Cow::from),
         quotas: token.quotas().iter().map(encode_quota).collect(),
     };
-    // As long as it can get: each byte takes at most six (`\u0000`). What a growing buffer leaves
-    // behind isn't zeroized.
+    // The greatest possible length, since what a growing buffer leaves behind isn't zeroized. Each byte
+    // takes at most six (`\u0000`).
     let texts = token.secret().len() + token.scope().map_or(0, str::len);
     let room = 6 * texts + 512 * token.quotas().len() + 1024;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    serde_json::to_writer(&mut *bytes, &written).ok()?;
+    serde_json::to_writer(&mut *bytes, &encoded).ok()?;
     (bytes.len() <= LONGEST).then_some(bytes)
 }
 
-/// When a token ends whose fetch was started then.
-pub(crate) fn end(token: &Token, requested: SystemTime) -> Option<SystemTime> {
+/// When a token expires whose fetch started at `requested`.
+pub(crate) fn expires_at(token: &Token, requested: SystemTime) -> Option<SystemTime> {
     match token.expiry() {
         Expiry::Never => None,
         Expiry::In(lifetime) => Some(requested + lifetime),
@@ -106,24 +106,21 @@ pub(crate) fn end(token: &Token, requested: SystemTime) -> Option<SystemTime> {
     }
 }
 
-/// Why what was written is no token to this process.
+/// Why this process can't use a stored value.
 pub(crate) enum DecodeError {
-    /// It isn't what [`write`] writes.
+    /// It isn't what [`encode`] returns.
     Malformed,
     /// It is bound to something that this process doesn't have.
     Unbound(Error),
 }
 
-/// The token again. One that is bound is made by the source, who knows to what.
-pub(crate) fn decode(
-    written: &[u8],
-    source: &dyn DynTokenSource,
-) -> Result<SavedToken, DecodeError> {
-    let written: EncodedToken<'_> =
-        serde_json::from_slice(written).map_err(|_| DecodeError::Malformed)?;
-    let requested = time(written.requested).ok_or(DecodeError::Malformed)?;
-    let secret = written.secret.as_ref();
-    let token = match &written.form {
+/// The token again. The source restores a bound one, since it has the key that the token is bound to.
+pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedToken, DecodeError> {
+    let encoded: EncodedToken<'_> =
+        serde_json::from_slice(bytes).map_err(|_| DecodeError::Malformed)?;
+    let requested = time(encoded.requested).ok_or(DecodeError::Malformed)?;
+    let secret = encoded.secret.as_ref();
+    let token = match &encoded.form {
         EncodedForm::Header { name, scheme } => Token::restore_in_header(name, scheme, secret),
         EncodedForm::Query { name } => Token::query(name.as_ref(), secret),
         EncodedForm::Bound { to } => {
@@ -134,13 +131,13 @@ pub(crate) fn decode(
         }
     };
     let mut token = token.map_err(|_| DecodeError::Malformed)?;
-    if let Some(end) = written.end {
+    if let Some(end) = encoded.end {
         token = token.expires_at(time(end).ok_or(DecodeError::Malformed)?);
     }
-    if let Some(scope) = written.scope {
+    if let Some(scope) = encoded.scope {
         token = token.with_scope(scope.as_ref());
     }
-    let token = token.with_quotas(written.quotas.iter().map(decode_quota));
+    let token = token.with_quotas(encoded.quotas.iter().map(decode_quota));
     Ok(SavedToken { token, requested })
 }
 
@@ -153,10 +150,10 @@ fn encode_quota(quota: &Quota) -> EncodedQuota<'_> {
     }
 }
 
-fn decode_quota(written: &EncodedQuota<'_>) -> Quota {
-    let quota = Quota::new(&written.bucket, written.remaining);
-    let quota = written.limit.into_iter().fold(quota, Quota::of);
-    let resets_at = written.resets.and_then(time);
+fn decode_quota(encoded: &EncodedQuota<'_>) -> Quota {
+    let quota = Quota::new(&encoded.bucket, encoded.remaining);
+    let quota = encoded.limit.into_iter().fold(quota, Quota::of);
+    let resets_at = encoded.resets.and_then(time);
     resets_at.into_iter().fold(quota, Quota::until)
 }
 

@@ -1,4 +1,4 @@
-//! What a store gets is sealed: without the key it tells nothing, and nothing can be put in its place.
+//! Seals what a store gets: without the key nobody can read it, or replace it unnoticed.
 //!
 //! ```text
 //!  "TA" │ version │ kind │ length of the key's name │ name │ nonce │ encrypted token, and its tag
@@ -21,12 +21,11 @@ use crate::error::{Error, Kind};
 /// The keys that tokens are sealed with before a store gets them: XChaCha20-Poly1305, 256 bits, a
 /// random nonce of 192 bits each.
 ///
-/// A key has a name, which stands beside what is sealed with it. New tokens are sealed with the one
-/// that the ring was made with, and what is sealed with any other of the ring can be opened. So keys
-/// are rotated with no token lost: give all processes the next as [`also`](Self::also) first, then
-/// make it the first, and take the old one out a token's lifetime later.
+/// A key has a name, which is stored beside what is sealed with it. The first key of the ring seals new
+/// tokens, and all of them open. To rotate keys without losing a token, add the next to all processes
+/// with [`also`](Self::also), then make it the first, and remove the old one a token's lifetime later.
 ///
-/// [`Debug`](fmt::Debug) shows names alone.
+/// [`Debug`](fmt::Debug) shows only the names.
 ///
 /// # Example
 ///
@@ -40,7 +39,7 @@ use crate::error::{Error, Kind};
 /// ```
 #[derive(Clone)]
 pub struct Keyring {
-    /// The first one seals. Behind a pointer: a cipher's key is wiped when it is dropped, and not
+    /// The first one seals. Behind a pointer, because a cipher's key is wiped where it is dropped, but not
     /// where it was moved from.
     keys: Vec<Arc<Key>>,
 }
@@ -50,7 +49,7 @@ struct Key {
     cipher: XChaCha20Poly1305,
 }
 
-/// Where a value is sealed with a key, and where it is plain.
+/// Whether values are sealed with a key, or plain.
 #[derive(Clone, Debug)]
 pub(crate) enum Sealing {
     Sealed(Keyring),
@@ -58,12 +57,12 @@ pub(crate) enum Sealing {
     Plain,
 }
 
-/// Why a value isn't opened. Each is as if there was none.
+/// Why a value can't be opened. It is then ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unopened {
-    /// It is no value of this crate's, is cut, was changed, or was put under another key.
+pub(crate) enum OpenError {
+    /// Not a value of this crate, truncated, changed, or moved to another key.
     Corrupt,
-    /// Of another version of this crate.
+    /// Written by another version of this crate.
     UnknownVersion,
     /// Sealed with a key that isn't on the ring.
     UnknownKey,
@@ -78,7 +77,7 @@ const PLAIN: u8 = b'P';
 const KEY_LENGTH: usize = 32;
 const NONCE_LENGTH: usize = 24;
 
-/// Standard or URL-safe, with padding or without: whatever the tool at hand writes.
+/// Standard or URL-safe, with padding or without, because tools differ.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 
@@ -93,7 +92,7 @@ impl Keyring {
         Self { keys: Vec::new() }.also(name, key)
     }
 
-    /// Adds a key that opens what other processes have sealed with it.
+    /// Adds a key, to open what other processes have sealed with it.
     ///
     /// # Errors
     ///
@@ -135,7 +134,7 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
         false => alphabet::STANDARD,
     };
     let engine = GeneralPurpose::new(&alphabet, LENIENT);
-    // As long as it can get: what a growing buffer leaves behind isn't zeroized.
+    // The greatest possible length, since what a growing buffer leaves behind isn't zeroized.
     let mut bytes = Zeroizing::new(vec![0; key.len()]);
     let length = engine.decode_slice(key, &mut bytes).ok()?;
     let is_key = length == KEY_LENGTH;
@@ -144,7 +143,7 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
 }
 
 impl Sealing {
-    /// Closes a value that is to be kept under `key`. `None` only if the system has no random bytes.
+    /// Seals a value for `key`. `None` only if the system has no random bytes.
     pub(crate) fn seal(&self, key: &str, value: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Sealed(ring) => ring.keys.first()?.seal(key, value),
@@ -153,47 +152,47 @@ impl Sealing {
         }
     }
 
-    /// Opens a value that was kept under `key`.
-    pub(crate) fn open(&self, key: &str, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
-        let rest = value.strip_prefix(MAGIC).ok_or(Unopened::Corrupt)?;
+    /// Opens a value that was stored for `key`.
+    pub(crate) fn open(&self, key: &str, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let rest = value.strip_prefix(MAGIC).ok_or(OpenError::Corrupt)?;
         let [version, kind, rest @ ..] = rest else {
-            return Err(Unopened::Corrupt);
+            return Err(OpenError::Corrupt);
         };
         if *version != VERSION {
-            return Err(Unopened::UnknownVersion);
+            return Err(OpenError::UnknownVersion);
         }
         match (self, *kind) {
             (Self::Sealed(ring), SEALED) => ring.open(key, value, rest),
-            (Self::Sealed(_), PLAIN) => Err(Unopened::WrongKind),
+            (Self::Sealed(_), PLAIN) => Err(OpenError::WrongKind),
             #[cfg(feature = "file")]
             (Self::Plain, PLAIN) => {
                 let value = rest.strip_prefix(key.as_bytes());
-                let value = value.ok_or(Unopened::Corrupt)?;
+                let value = value.ok_or(OpenError::Corrupt)?;
                 Ok(Zeroizing::new(value.to_vec()))
             }
             #[cfg(feature = "file")]
-            (Self::Plain, SEALED) => Err(Unopened::WrongKind),
-            _ => Err(Unopened::UnknownVersion),
+            (Self::Plain, SEALED) => Err(OpenError::WrongKind),
+            _ => Err(OpenError::UnknownVersion),
         }
     }
 }
 
 impl Keyring {
-    fn open(&self, key: &str, value: &[u8], rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
-        let (length, rest) = rest.split_first().ok_or(Unopened::Corrupt)?;
+    fn open(&self, key: &str, value: &[u8], rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let (length, rest) = rest.split_first().ok_or(OpenError::Corrupt)?;
         let name = rest.split_at_checked(usize::from(*length));
-        let (name, rest) = name.ok_or(Unopened::Corrupt)?;
+        let (name, rest) = name.ok_or(OpenError::Corrupt)?;
         let sealed = rest.split_first_chunk::<NONCE_LENGTH>();
-        let (nonce, sealed) = sealed.ok_or(Unopened::Corrupt)?;
+        let (nonce, sealed) = sealed.ok_or(OpenError::Corrupt)?;
         let head = &value[..value.len() - rest.len()];
-        let with = self.named(name).ok_or(Unopened::UnknownKey)?;
+        let with = self.named(name).ok_or(OpenError::UnknownKey)?;
         let aad = [head, key.as_bytes()].concat();
         let payload = Payload {
             msg: sealed,
             aad: &aad,
         };
         let opened = with.cipher.decrypt(&XNonce::from(*nonce), payload);
-        opened.map(Zeroizing::new).map_err(|_| Unopened::Corrupt)
+        opened.map(Zeroizing::new).map_err(|_| OpenError::Corrupt)
     }
 }
 
@@ -214,8 +213,8 @@ impl Key {
     }
 }
 
-impl Unopened {
-    /// The reason as one word, as it stands in logs.
+impl OpenError {
+    /// The reason as one word, for logs.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Corrupt => "corrupt",

@@ -1,4 +1,4 @@
-//! Processes that share a token: what they share it by, and where it is kept.
+//! Processes that share a token: the store it is in, and the keys it is sealed with.
 
 pub(crate) mod codec;
 pub(crate) mod keyring;

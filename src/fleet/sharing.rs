@@ -1,4 +1,4 @@
-//! What the processes of a fleet share their tokens by.
+//! The settings with which the processes of a fleet share their tokens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::error::{Error, Kind};
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::DynTokenSource;
 
-/// What processes share their tokens by: a store, and the keys that tokens are sealed with.
+/// Shares tokens between processes through a store, sealed with keys.
 ///
-/// Given to a cache ([`TokenCacheBuilder::fleet`](crate::TokenCacheBuilder::fleet)), its fetches go by
-/// the store: one process fetches, and the others take the token from there. What is shared, what
-/// isn't, and what happens when the store fails, is in [`docs::fleet`](crate::docs::fleet).
+/// Give it to a cache with [`TokenCacheBuilder::fleet`](crate::TokenCacheBuilder::fleet): then one
+/// process fetches, and the others load the token from the store. [`docs::fleet`](crate::docs::fleet)
+/// says what is shared, and what happens when the store fails.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -58,13 +58,13 @@ const LEASE_TIME: Duration = Duration::from_secs(10);
 const STORE_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Fleet {
-    /// What processes share that have this store and these keys.
+    /// Shares tokens with the processes that have this store and these keys.
     pub fn new(store: impl TokenStore, keys: Keyring) -> Self {
         Self::of(store, Sealing::Sealed(keys))
     }
 
-    /// The same with files that only their owner can read, and that are not sealed: for a command
-    /// line whose keys would stand in a file beside them.
+    /// The same with files that only their owner can read, and that are not sealed: for a command line
+    /// whose keys would be in a file beside them.
     #[cfg(feature = "file")]
     pub fn unsealed(store: FileStore) -> Self {
         Self::of(store, Sealing::Plain)
@@ -81,17 +81,16 @@ impl Fleet {
         }
     }
 
-    /// What the tokens depend on, in the place of what the source says of itself: for a closure, and
-    /// for sources that can't know, such as one with a refresh token, which knows its client but not
-    /// the person.
+    /// Sets what the tokens depend on; replaces the source's own key. For a closure, and for sources that
+    /// can't know, such as one with a refresh token, which knows its client but not the user.
     #[must_use]
     pub fn key(mut self, key: StoreKey) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Adds a tenant to the key: whatever else the tokens depend on that the source doesn't know, such
-    /// as the client's certificate. Replaces the one set before.
+    /// Adds a tenant to the key: anything else the tokens depend on that the source doesn't know, such as
+    /// the client's certificate. Replaces the one set before.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
@@ -99,8 +98,8 @@ impl Fleet {
     }
 
     /// How long one process may take to fetch before another may; at most a third of the cache's
-    /// [fetch timeout](crate::TokenCacheBuilder::fetch_timeout). A process that dies in mid-fetch holds
-    /// the others up for as long. Others wait half as long again, and then fetch for themselves.
+    /// [fetch timeout](crate::TokenCacheBuilder::fetch_timeout). When a process dies during a
+    /// fetch, the others wait that long, at most one and a half times. Then they fetch without the lease.
     #[must_use]
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = time;
@@ -118,8 +117,8 @@ impl Fleet {
     pub(crate) fn key_of(&self, source: &dyn DynTokenSource) -> Result<StoreKey, Error> {
         let known = self.key.clone().or_else(|| source.store_key());
         let Some(key) = known else {
-            let message = "it isn't known what this source's tokens depend on, so nobody else could \
-                           be given them; say it with `Fleet::key`";
+            let message = "it isn't known what this source's tokens depend on, so they can't be shared; \
+                           set it with `Fleet::key`";
             return Err(Error::new(Kind::Config, message));
         };
         Ok(match &self.tenant {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::secret_source::SecretSource;
+use super::secret_source::{REREAD_EVERY, SecretSource};
 use super::token_source::{Reason, TokenSource};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
@@ -21,8 +21,8 @@ use crate::token::place::Place;
 /// | [`prefix`](Self::prefix) | none |
 /// | [`reread_every`](Self::reread_every) | a minute, of a key that isn't a fixed value |
 ///
-/// A key from the environment, a file or a closure is read anew once in a while and whenever it is
-/// refused, so that one that is replaced there is picked up without a failed request.
+/// A key from the environment, a file or a closure is read again at an interval and when it is refused, so
+/// that a replaced key is used without a failed request.
 ///
 /// # Example
 ///
@@ -44,11 +44,11 @@ pub struct ApiKey {
 enum Keys {
     Read(SecretSource),
     Fixed(SecretString),
-    Rotating(Arc<Mutex<Pair>>),
+    Rotating(Arc<Mutex<KeyPair>>),
 }
 
-/// The key in use, and the one that was offered for when it is refused.
-struct Pair {
+/// The current key, and the other one for when it is refused.
+struct KeyPair {
     used: SecretString,
     offered: Option<SecretString>,
 }
@@ -56,13 +56,10 @@ struct Pair {
 /// Takes new keys at run time: the other half of [`ApiKey::rotating`].
 #[derive(Clone)]
 pub struct ApiKeyRotation {
-    keys: Arc<Mutex<Pair>>,
+    keys: Arc<Mutex<KeyPair>>,
 }
 
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
-
-/// How old a key may be that was replaced where it is read from.
-pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
 
 impl ApiKey {
     /// A key in the header `X-API-Key`.
@@ -87,7 +84,7 @@ impl ApiKey {
     /// rotation.offer("the-new-key");
     /// ```
     pub fn rotating(key: impl Into<SecretString>) -> (Self, ApiKeyRotation) {
-        let keys = Arc::new(Mutex::new(Pair {
+        let keys = Arc::new(Mutex::new(KeyPair {
             used: key.into(),
             offered: None,
         }));
@@ -123,8 +120,8 @@ impl ApiKey {
         Ok(self)
     }
 
-    /// Puts the key in the query, percent-encoded, behind what is there already. For APIs that want
-    /// it there: an address ends up in logs and histories, and in the `Referer` of a redirected
+    /// Puts the key in the query, percent-encoded, after the parameters that are there. For APIs that want
+    /// it there: a URL ends up in logs and histories, and in the `Referer` of a redirected
     /// request unless the client leaves that out.
     ///
     /// # Errors
@@ -147,9 +144,8 @@ impl ApiKey {
         self
     }
 
-    /// How old a key may be that was replaced in its file, its variable or behind its closure;
-    /// default a minute. It is read once in so long, by the first request that is due, which doesn't
-    /// wait for it. Of no effect on a key that is a fixed value.
+    /// How often a key is read again from its file, variable or closure; default a minute. The first
+    /// request after that starts the read and doesn't wait for it. No effect on a fixed value.
     #[must_use]
     pub fn reread_every(mut self, interval: Duration) -> Self {
         self.reread_every = interval;
@@ -179,7 +175,7 @@ impl TokenSource for ApiKey {
             Keys::Fixed(key) => self.token(key),
             Keys::Read(source) => {
                 let token = self.token(&source.read().await?)?;
-                // Half of it is the window in which it is read anew behind the requests.
+                // In the second half it is read again in the background.
                 Ok(token.expires_in(self.reread_every.saturating_mul(2)))
             }
             Keys::Rotating(keys) => {
@@ -194,9 +190,9 @@ impl TokenSource for ApiKey {
     }
 }
 
-impl Pair {
-    /// The key to use. When the one in use was refused, the other: one that is offered before it is
-    /// good is refused itself, and then it is the old one's turn again.
+impl KeyPair {
+    /// The key to use. After a refusal it is the other key: a new key may be offered before the server
+    /// accepts it, and then the old one is used again.
     fn next(&mut self, reason: Reason) -> SecretString {
         if reason == Reason::Refused
             && let Some(offered) = &mut self.offered
@@ -208,16 +204,16 @@ impl Pair {
 }
 
 impl ApiKeyRotation {
-    /// Offers a new key, in the place of any that was offered before. The old one is used on until
-    /// it is refused; that request is sent again with the new one. If the new one is refused too,
-    /// since it isn't good yet, it is the old one's turn again. So none fails as long as one of both
-    /// is good.
+    /// Offers a new key; replaces the one that was offered before. The old key is used until it is refused,
+    /// and that request is sent again with the new one. If the server refuses the new key too, because it
+    /// doesn't accept it yet, the old one is used again. So no request fails while one of the two is
+    /// accepted.
     pub fn offer(&self, key: impl Into<SecretString>) {
         lock(&self.keys).offered = Some(key.into());
     }
 }
 
-fn lock(keys: &Mutex<Pair>) -> MutexGuard<'_, Pair> {
+fn lock(keys: &Mutex<KeyPair>) -> MutexGuard<'_, KeyPair> {
     keys.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

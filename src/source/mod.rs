@@ -9,5 +9,3 @@ pub(crate) mod token_source;
 pub(crate) mod secret_source;
 
 pub(crate) mod api_key;
-
-mod bearer;

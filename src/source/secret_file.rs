@@ -1,4 +1,4 @@
-//! Secrets in files: small, of which no copy is left behind, on disks that may take their time.
+//! Reads and writes secrets in files, off the runtime's threads, without leaving copies in memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,14 +8,14 @@ use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "file")]
-pub(crate) use kept::{at, mode_of, replace};
+pub(crate) use written::{at, mode_of, replace};
 
-/// No secret is longer, and a path that was mistaken shouldn't fill the memory.
+/// No secret is longer, and a wrong path must not fill the memory.
 const LIMIT: u64 = 64 * 1024;
 
 /// The whole text; `None` if it is longer than 64 KiB.
 pub(crate) fn read(file: File) -> io::Result<Option<Zeroizing<String>>> {
-    // As long as it can get, for what a growing buffer leaves behind isn't zeroized.
+    // The greatest possible length, since what a growing buffer leaves behind isn't zeroized.
     let mut text = Zeroizing::new(String::with_capacity(LIMIT as usize + 1));
     file.take(LIMIT + 1).read_to_string(&mut text)?;
     Ok((text.len() as u64 <= LIMIT).then_some(text))
@@ -33,9 +33,9 @@ where
     }
 }
 
-/// Files of this crate's own making.
+/// Files that this crate writes itself.
 #[cfg(feature = "file")]
-mod kept {
+mod written {
     use std::ffi::OsStr;
     use std::fs::{File, Metadata};
     use std::io::{self, Write};
@@ -43,10 +43,10 @@ mod kept {
 
     use crate::error::BoxError;
 
-    /// Puts a file that holds these parts in the place of what was there, in one step: at any moment, a
-    /// crash included, the one or the other is there, whole. Only its owner may use it.
+    /// Replaces a file by one with these parts, in one step: after a crash either the old or the new file
+    /// is there, whole. Only its owner may use it.
     ///
-    /// `tempfile` makes files of mode 0600, and removes one that isn't put in its place.
+    /// `tempfile` creates files of mode 0600, and removes one that wasn't moved to its path.
     pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         let folder = folder_of(path);
         let name = path.file_name().unwrap_or(OsStr::new("secret"));
@@ -56,11 +56,11 @@ mod kept {
         }
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        // The name is on the disk when its folder is.
+        // The new name is on the disk only after the folder is synced.
         sync_folder(folder)
     }
 
-    /// What others than its owner may do with it is below `0o077`. Nothing, where there are no modes.
+    /// The permission bits; those for others than the owner are in `0o077`. 0 where there are no modes.
     pub(crate) fn mode_of(found: &Metadata) -> u32 {
         #[cfg(unix)]
         {
@@ -74,7 +74,7 @@ mod kept {
         }
     }
 
-    /// The error with its place.
+    /// The error with its path.
     pub(crate) fn at(path: &Path, error: &io::Error) -> BoxError {
         format!("{}: {error}", path.display()).into()
     }

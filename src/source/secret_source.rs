@@ -1,21 +1,25 @@
-//! Where a secret is read from.
+//! The place that a secret is read from.
 
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{env, fs};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret_file::{self, off_the_runtime};
+use super::token_source::{Reason, TokenSource};
 use crate::error::{BoxError, Error, Kind};
+use crate::token::issued_token::Token;
+use crate::token::jwt;
 
-/// Where a secret is read from: anew for each fetch, so that it can be rotated under a running
-/// service.
+/// The place that a secret is read from, again for each fetch, so that it can be rotated while the service
+/// runs.
 ///
-/// A `&str`, `String` or [`SecretString`] is one that stays as it is.
+/// A `&str`, `String` or [`SecretString`] is a fixed secret.
 ///
 /// # Example
 ///
@@ -25,7 +29,7 @@ use crate::error::{BoxError, Error, Kind};
 /// let fixed = SecretSource::from("s3cret");
 /// let mounted = SecretSource::file("/run/secrets/client-secret");
 /// let set = SecretSource::env("CLIENT_SECRET");
-/// let asked = SecretSource::from_fn(|| async { Ok("from-the-vault".into()) });
+/// let fetched = SecretSource::from_fn(|| async { Ok("from-the-vault".into()) });
 /// assert!(!format!("{fixed:?}").contains("s3cret"));
 /// ```
 #[derive(Clone)]
@@ -38,11 +42,14 @@ enum SecretLocation {
     Value(SecretString),
     Env(Arc<str>),
     File(Arc<Path>),
-    Closure(Ask),
+    Closure(ReadFn),
 }
 
-type Asked = Pin<Box<dyn Future<Output = Result<SecretString, BoxError>> + Send>>;
-type Ask = Arc<dyn Fn() -> Asked + Send + Sync>;
+/// How long a secret is used before it is read again.
+pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
+
+type ReadFuture = Pin<Box<dyn Future<Output = Result<SecretString, BoxError>> + Send>>;
+type ReadFn = Arc<dyn Fn() -> ReadFuture + Send + Sync>;
 
 impl SecretSource {
     /// An environment variable of this process.
@@ -61,15 +68,15 @@ impl SecretSource {
         }
     }
 
-    /// A closure that asks for it: a vault, a keychain. An [`Error`] of it is passed on as it is, so
-    /// that one that is [`transient`](Error::transient) is tried again within the same flight.
-    pub fn from_fn<F, Fut>(ask: F) -> Self
+    /// A closure that reads it from elsewhere: a vault, a keychain. Its [`Error`] is returned as it is, so
+    /// that a [`transient`](Error::transient) one leads to another attempt within the same fetch.
+    pub fn from_fn<F, Fut>(read: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<SecretString, BoxError>> + Send + 'static,
     {
         Self {
-            location: SecretLocation::Closure(Arc::new(move || Box::pin(ask()))),
+            location: SecretLocation::Closure(Arc::new(move || Box::pin(read()))),
         }
     }
 
@@ -88,7 +95,7 @@ impl SecretSource {
             SecretLocation::Value(secret) => secret.clone(),
             SecretLocation::Env(name) => from_env(name)?,
             SecretLocation::File(path) => from_file(path).await?,
-            SecretLocation::Closure(ask) => ask().await.map_err(closure_error)?,
+            SecretLocation::Closure(read) => read().await.map_err(closure_error)?,
         };
         if secret.expose_secret().is_empty() {
             return Err(wrong(format!("{self} is empty")));
@@ -96,7 +103,7 @@ impl SecretSource {
         Ok(secret)
     }
 
-    /// The secret, if it is one that stays as it is.
+    /// The secret, if it is a fixed one.
     pub(crate) fn value(&self) -> Option<&SecretString> {
         match &self.location {
             SecretLocation::Value(secret) => Some(secret),
@@ -104,14 +111,39 @@ impl SecretSource {
         }
     }
 
-    /// Whether it is a value that can be seen to be empty at once.
+    /// Whether it is a fixed secret, and empty.
     pub(crate) fn is_empty_value(&self) -> bool {
         let value = self.value();
         value.is_some_and(|secret| secret.expose_secret().is_empty())
     }
 }
 
-/// An error of this crate says all that there is to say.
+/// A [bearer token](Token::bearer) that is read for each fetch: one that an agent rotates in a file
+/// (a Kubernetes service account token), or that a person has put in a variable.
+///
+/// A JWT is used until its `exp`, and read again before that. Any other is read again once a minute, in the
+/// background, unless it is a fixed value. A refused one is read again at once.
+///
+/// ```
+/// use tower_auth::{AuthLayer, SecretSource};
+///
+/// let layer = AuthLayer::new(SecretSource::file("/var/run/secrets/tokens/api"));
+/// ```
+impl TokenSource for SecretSource {
+    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+        let secret = self.read().await?;
+        let end = jwt::exp(secret.expose_secret());
+        let token = Token::bearer(secret)?;
+        Ok(match end {
+            Some(end) => token.expires_at(end),
+            None if self.value().is_some() => token,
+            // In the second half it is read again in the background.
+            None => token.expires_in(REREAD_EVERY * 2),
+        })
+    }
+}
+
+/// An error of this crate is returned as it is, and any other wrapped.
 fn closure_error(error: BoxError) -> Error {
     match error.downcast::<Error>() {
         Ok(own) => *own,
@@ -126,7 +158,7 @@ fn wrong(what: impl fmt::Display) -> Error {
 fn from_env(name: &str) -> Result<SecretString, Error> {
     match env::var(name) {
         Ok(secret) => Ok(SecretString::from(secret)),
-        // The other error quotes what is there.
+        // Without the error as the source: it contains the value.
         Err(env::VarError::NotUnicode(_)) => Err(wrong(format!("the variable {name} isn't UTF-8"))),
         Err(env::VarError::NotPresent) => Err(wrong(format!("the variable {name} isn't set"))),
     }
@@ -149,14 +181,14 @@ fn read_file(path: &Path) -> Result<SecretString, Error> {
     Ok(SecretString::from(text.trim_end()))
 }
 
-/// As it stands in messages: its place, and nothing of what is there.
+/// Shows the place, and nothing of the secret.
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {
             SecretLocation::Value(_) => f.write_str("the secret"),
             SecretLocation::Env(name) => write!(f, "the variable {name}"),
             SecretLocation::File(path) => write!(f, "the file {}", path.display()),
-            SecretLocation::Closure(_) => f.write_str("the secret that was asked for"),
+            SecretLocation::Closure(_) => f.write_str("the secret of a closure"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Under which key a token is shared: a digest of all that it depends on.
+//! The key under which a token is shared: a digest of everything that it depends on.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,15 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// What a token depends on, as the key that it is shared under: processes that would get the same
-/// token have the same key, and no others.
+/// The key under which a token is shared. Processes that would get the same token have the same key, and no
+/// others.
 ///
-/// A set of names and values, in any order; a name may have several. It keeps digests of them
-/// (SHA-256) and no value. Whoever sees the key can try what it may have been made of, so a value
-/// that is secret should be one that can't be guessed.
+/// A set of names and values that the token depends on, in any order; a name may have several values. It
+/// keeps digests of them (SHA-256) and no value. A reader of the key can guess values and compare, so a
+/// secret value should be one that can't be guessed.
 ///
-/// Sources that know it make their own ([`TokenSource::store_key`](crate::TokenSource::store_key));
-/// for a closure it is made by hand.
+/// Sources that know it have a key of their own
+/// ([`TokenSource::store_key`](crate::TokenSource::store_key)); a closure needs one from its user.
 ///
 /// # Example
 ///
@@ -32,22 +32,22 @@ pub struct StoreKey {
     parts: BTreeSet<[u8; 32]>,
 }
 
-/// Tells these digests from any others, and from those of a later version that counts otherwise.
+/// Separates these digests from any others, and from those of a later version.
 const DOMAIN: &[u8] = b"tower-auth store key 1";
 
 impl StoreKey {
-    /// The key of what is of this kind: the name of a grant, or of a source of your own.
+    /// A key for this kind of token: the name of a grant, or of a source of your own.
     pub fn new(kind: impl AsRef<str>) -> Self {
         let parts = BTreeSet::new();
         Self { parts }.with("kind", kind)
     }
 
-    /// Adds a value. The order doesn't count, and of two that are the same the second is none.
+    /// Adds a value. Order and duplicates don't count.
     #[must_use]
     pub fn with(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let (name, value) = (name.as_ref().as_bytes(), value.as_ref().as_bytes());
         let mut digest = Sha256::new();
-        // With its length, so that no name can end in the beginning of a value.
+        // With the length of the name, so that no other split of the same bytes has the same digest.
         digest.update((name.len() as u64).to_be_bytes());
         digest.update(name);
         digest.update(value);
@@ -62,7 +62,7 @@ impl StoreKey {
         words.fold(self, |key, word| key.with(&name, word))
     }
 
-    /// Adds all that another key is made of, as one: of a token that this one is made from.
+    /// Adds another key: that of a token which this token is derived from.
     #[must_use]
     pub fn with_key(self, name: impl AsRef<str>, key: &Self) -> Self {
         self.with(name, key.to_text())

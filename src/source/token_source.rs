@@ -20,10 +20,10 @@ use crate::sanitize::sanitize;
 use crate::token::issued_token::Token;
 use crate::token::place::Place;
 
-/// Asks for a new token.
+/// Fetches a new token.
 ///
-/// A source has no cache, no retry and no refresh loop of its own: it asks once and says what came
-/// of it. The [`TokenCache`](crate::TokenCache) calls it on a task of its own, one call at a time,
+/// A source has no cache, no retry and no refresh loop of its own: it makes one attempt and returns its
+/// result. The [`TokenCache`](crate::TokenCache) calls it on a task of its own, one call at a time,
 /// bounds how long it may take, and calls it again when an error
 /// [may pass](Error::is_transient). Sources wrap sources.
 ///
@@ -41,29 +41,28 @@ use crate::token::place::Place;
 /// # Ok(()) }
 /// ```
 pub trait TokenSource: Send + Sync + 'static {
-    /// Asks for a new token, once.
+    /// Fetches a new token, in one attempt.
     ///
     /// # Errors
     ///
-    /// Whatever kept the token from being issued; [`Error::other`] wraps an error of your own.
+    /// If no token was issued; [`Error::other`] wraps an error of your own.
     ///
     /// # Cancel safety
     ///
-    /// The future runs on a task of its own that no caller's cancellation stops. It is dropped
-    /// only when the fetch timeout is over or the runtime shuts down.
+    /// The future runs on a task of its own that no caller's cancellation stops. It is dropped only after
+    /// the fetch timeout, or when the runtime shuts down.
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send;
 
-    /// Says good-bye, once, when the cache is [closed](crate::TokenCache::close): to revoke `last`,
-    /// the token that was in hand, or to log out. There is no fetch after it. Default: nothing.
+    /// Closes the source, once, when the cache is [closed](crate::TokenCache::close): to revoke `last`, the
+    /// current token, or to log out. There is no fetch after it. Default: does nothing.
     ///
     /// # Errors
     ///
-    /// Whatever kept it from being done. It is logged, and closing goes on.
+    /// If that failed. The error is logged, and closing goes on.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the
-    /// [close timeout](crate::TokenCacheBuilder::close_timeout) is over.
+    /// The future is dropped after the [close timeout](crate::TokenCacheBuilder::close_timeout).
     fn close(&self, last: Option<Token>) -> impl Future<Output = Result<(), Error>> + Send {
         drop(last);
         ready(Ok(()))
@@ -84,17 +83,17 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
-    /// What its tokens depend on: endpoint, client, scope and whatever else is asked with. Two sources
+    /// What its tokens depend on: endpoint, client, scope and the rest of the request. Two sources
     /// with the same key can use each other's tokens, in this process or another.
     ///
-    /// Default: not known, and whoever shares its tokens says it ([`Fleet::key`](crate::Fleet::key)).
+    /// Default: not known, and a fleet has to set it with [`Fleet::key`](crate::Fleet::key).
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
         None
     }
 
-    /// Makes a token again that another process was issued and that is bound to a key, `to`, by its
-    /// thumbprint (RFC 9449 §6.1). Default: it can't; sources that wrap others ask those.
+    /// Restores a token that was issued to another process and is bound to the key with the thumbprint `to`
+    /// (RFC 9449 §6.1). Default: an error; sources that wrap others call theirs.
     ///
     /// # Errors
     ///
@@ -105,8 +104,8 @@ pub trait TokenSource: Send + Sync + 'static {
         Err(unbound(to))
     }
 
-    /// Where in a request this source's tokens go; default `Authorization`. A request that already
-    /// has something there is the caller's own and passes without waiting for a token.
+    /// Where in a request this source's tokens go; default `Authorization`. A request that already has a
+    /// credential there is sent as the caller made it, without waiting for a token.
     fn place(&self) -> Place {
         Place::Header(AUTHORIZATION)
     }
@@ -153,7 +152,7 @@ where
     }
 }
 
-/// A token of another process that this one can't present.
+/// The error for a token of another process that this process has no key for.
 #[cfg(feature = "fleet")]
 pub(crate) fn unbound(to: &str) -> Error {
     let message = format!(
@@ -163,7 +162,7 @@ pub(crate) fn unbound(to: &str) -> Error {
     Error::new(Kind::Config, message)
 }
 
-/// Why a token is asked for.
+/// Why a token is fetched.
 ///
 /// # Example
 ///
@@ -171,7 +170,7 @@ pub(crate) fn unbound(to: &str) -> Error {
 /// use tower_auth::{AuthLayer, Reason, Token};
 ///
 /// let layer = AuthLayer::new(|reason: Reason| async move {
-///     // What an agent keeps may be the very token that was refused.
+///     // The token that an agent has cached may be the one that was refused.
 ///     let cached = reason != Reason::Refused;
 ///     Token::bearer(if cached { "from-the-agent" } else { "from-the-vault" })
 /// });
@@ -179,20 +178,20 @@ pub(crate) fn unbound(to: &str) -> Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// There was none yet.
+    /// There was no token yet.
     First,
-    /// The one in use is about to expire; it is served on in the meantime.
+    /// The current token is about to expire; it is still served in the meantime.
     Stale,
-    /// The last one has expired.
+    /// The last token has expired.
     Expired,
-    /// A server refused the last one.
+    /// A server refused the last token.
     Refused,
-    /// The user asked for a new one.
+    /// The user wants a new token.
     Forced,
 }
 
 impl Reason {
-    /// The reason as one word in lower case, as it stands in logs.
+    /// The reason as one word in lower case, for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -210,8 +209,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A source whose type is forgotten, so that the cache and the layer need no type parameter. The
-/// box costs one allocation a fetch, none a request.
+/// A source without its type, so that the cache and the layer need no type parameter. The box costs one
+/// allocation for each fetch, and none for a request.
 pub(crate) trait DynTokenSource: Send + Sync + 'static {
     fn fetch(&self, reason: Reason) -> Fetch<'_>;
     fn close(&self, last: Option<Token>) -> Close<'_>;

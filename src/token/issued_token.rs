@@ -229,7 +229,7 @@ impl Token {
     /// the background refresh of this token.
     #[must_use]
     pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
-        let quotas = quota::keep(quotas);
+        let quotas = quota::bounded(quotas);
         self.edit(|inner| inner.quotas = quotas)
     }
 

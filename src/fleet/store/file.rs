@@ -13,12 +13,13 @@ use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 
 /// Shares tokens between the processes of one user on one machine: command lines, jobs of a timer.
 ///
-/// A file for each token, and one beside it that whoever fetches has locked. The system frees the lock when
-/// that process ends, however it ends, so the lease has no other end than that and needs no fencing token.
-/// A token is written beside the old one, brought to the disk, and put in its place in one step. How long
-/// it is good is counted by the machine's clock.
+/// There is a file for each token, and one beside it that the fetching process locks. The system frees the
+/// lock when that process ends, so the lease ends only with it, and needs no fencing token. A token is
+/// written beside the old one, synced to the disk, and then replaces it in one step. It expires by the
+/// machine's clock.
 ///
-/// The folder is made when it is first needed. It should be on a local disk: not all others lock.
+/// The folder is created when it is first needed. It should be on a local disk: some network file systems
+/// have no locks.
 ///
 /// # Errors
 ///
@@ -38,10 +39,11 @@ pub struct FileStore {
     folder: PathBuf,
 }
 
-/// Begins each file, and tells it from those of a later version that looks otherwise.
+/// Starts each file. A later version with another format has another one.
 const MAGIC: &[u8; 8] = b"t-auth 1";
 
-/// The magic, when it is over (milliseconds since 1970, big-endian), and how many bytes follow (the same).
+/// The length of the magic, the expiry (milliseconds since 1970, big-endian) and the number of bytes that
+/// follow (also big-endian).
 const HEADER: usize = 24;
 
 impl FileStore {
@@ -56,7 +58,7 @@ impl FileStore {
         &self.folder
     }
 
-    /// A key that isn't one could lead to another folder.
+    /// An invalid key could lead to another folder.
     fn path(&self, key: &str, extension: &str) -> Result<PathBuf, BoxError> {
         let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if key.is_empty() || !key.bytes().all(is_letter) {
@@ -87,12 +89,12 @@ impl TokenStore for FileStore {
         off_the_runtime(move || save(&folder, &path, &sealed, ttl)).await?
     }
 
-    /// The lease has no other end than its process, so it isn't limited to the time that is asked for.
+    /// The lease ends with its process, not after the requested time.
     async fn lease(&self, key: &str, _ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "lock")?;
         let locked = off_the_runtime(move || lock(&folder, &path)).await??;
-        // Nobody else can have saved anything while it is had, so it comes after all others.
+        // No other process saves while the file is locked, so a fencing token isn't needed.
         Ok(locked.map(|file| Lease::new(0).holding(file)))
     }
 
@@ -103,8 +105,8 @@ impl TokenStore for FileStore {
     }
 }
 
-/// A file that this process has locked. It is unlocked and not just closed: a child that is being started at
-/// that moment has the same file open until it becomes another program, and with it the lock.
+/// A file that this process has locked. It is unlocked, and not only closed: a child process that is being
+/// started at that moment has the file open until its `exec`, and so would keep the lock.
 struct Locked(File);
 
 impl Drop for Locked {
@@ -114,7 +116,7 @@ impl Drop for Locked {
 }
 
 fn load(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, BoxError> {
-    if !is_there(folder)? {
+    if !exists(folder)? {
         return Ok(None);
     }
     let file = match File::open(path) {
@@ -132,16 +134,16 @@ fn load(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, BoxError> {
         let path = path.display();
         return Err(format!("{path}: no sealed token has more than 256 KiB; remove it").into());
     }
-    match open(&bytes) {
+    match parse(&bytes) {
         Some((end, _)) if end <= now() => Ok(None),
         Some((_, sealed)) => Ok(Some(sealed.to_vec())),
-        // Torn, or not of this store: whoever unseals it says so, and it is overwritten.
+        // Truncated, or not of this store: opening the seal reports that, and the next save replaces it.
         None => Ok(Some(bytes)),
     }
 }
 
-/// When it is over, and what follows; `None` if that isn't what a file of this store looks like.
-fn open(bytes: &[u8]) -> Option<(u64, &[u8])> {
+/// The expiry and the sealed token; `None` if it isn't a file of this store.
+fn parse(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (magic, rest) = bytes.split_first_chunk::<8>()?;
     let (end, rest) = rest.split_first_chunk()?;
     let (length, sealed) = rest.split_first_chunk()?;
@@ -154,7 +156,7 @@ fn save(folder: &Path, path: &Path, sealed: &[u8], ttl: Duration) -> Result<bool
     if ttl == 0 {
         return Ok(false);
     }
-    make(folder)?;
+    create(folder)?;
     let end = now().saturating_add(ttl).to_be_bytes();
     let length = (sealed.len() as u64).to_be_bytes();
     let parts: [&[u8]; 4] = [MAGIC, &end, &length, sealed];
@@ -162,10 +164,10 @@ fn save(folder: &Path, path: &Path, sealed: &[u8], ttl: Duration) -> Result<bool
     Ok(true)
 }
 
-/// The file that says who fetches, locked; `None` if somebody else has locked it. It stays when it is freed:
-/// who removes it takes it from the next one, who has opened it by then.
+/// The lock file, locked; `None` if another process has locked it. It isn't removed when it is unlocked,
+/// because the next process may have opened it by then.
 fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
-    make(folder)?;
+    create(folder)?;
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
@@ -182,8 +184,8 @@ fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
     }
 }
 
-/// Makes the folder if it isn't there. What is there may not be ours.
-fn make(folder: &Path) -> Result<(), BoxError> {
+/// Creates the folder if it doesn't exist, and checks its owner if it does.
+fn create(folder: &Path) -> Result<(), BoxError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -192,11 +194,11 @@ fn make(folder: &Path) -> Result<(), BoxError> {
         builder.mode(0o700);
     }
     builder.create(folder).map_err(|error| at(folder, &error))?;
-    is_there(folder).map(drop)
+    exists(folder).map(drop)
 }
 
-/// Whether the folder is there, and only its owner's.
-fn is_there(folder: &Path) -> Result<bool, BoxError> {
+/// Whether the folder exists. An error if others than its owner may use it.
+fn exists(folder: &Path) -> Result<bool, BoxError> {
     match fs::metadata(folder) {
         Ok(found) => check_owner(folder, &found).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -209,7 +211,7 @@ fn check(path: &Path, file: &File) -> Result<(), BoxError> {
     check_owner(path, &found)
 }
 
-/// Whoever else may write there decides which token is sent; whoever may read there can try to unseal it.
+/// A user who may write there decides which token is sent, and one who may read there can try to unseal it.
 fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
     let path = path.display();
     if let Some((owner, user)) = foreign_owner(found) {
@@ -231,7 +233,7 @@ fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
     .into())
 }
 
-/// Whose it is, and who we are, if that isn't the same user.
+/// The owner and this process's user, if they differ.
 #[cfg(unix)]
 fn foreign_owner(found: &Metadata) -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt;

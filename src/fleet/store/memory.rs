@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::token_store::{Lease, TokenStore, check_length};
 use crate::error::BoxError;
 
-/// Shares tokens between the caches of one process, and stands in for any other store in tests.
+/// Shares tokens between the caches of one process, and replaces any other store in tests.
 /// Clones are the same store.
 ///
 /// Times are Tokio's, so that a test that pauses them ends a lease by
@@ -27,7 +27,7 @@ use crate::error::BoxError;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
 /// let store = MemoryStore::new();
 /// let key = StoreKey::new("vault").to_text();
-/// let lease = store.lease(&key, Duration::from_secs(30)).await?.expect("nobody else is there");
+/// let lease = store.lease(&key, Duration::from_secs(30)).await?.expect("no other process");
 /// assert!(store.save(&key, b"sealed", Duration::from_secs(60), &lease).await?);
 /// assert!(store.release(&key, lease).await?);
 /// assert_eq!(store.load(&key).await?.as_deref(), Some(&b"sealed"[..]));
@@ -35,31 +35,31 @@ use crate::error::BoxError;
 /// ```
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    kept: Arc<Mutex<Kept>>,
+    contents: Arc<Mutex<Contents>>,
 }
 
 #[derive(Default)]
-struct Kept {
-    /// That of the last lease, of any key.
+struct Contents {
+    /// The fencing token of the last lease, of any key.
     fence: u64,
-    values: HashMap<String, Value>,
-    leases: HashMap<String, Held>,
+    values: HashMap<String, SavedValue>,
+    leases: HashMap<String, RunningLease>,
 }
 
-struct Value {
+struct SavedValue {
     sealed: Zeroizing<Vec<u8>>,
     fence: u64,
-    end: End,
+    end: Deadline,
 }
 
-struct Held {
+struct RunningLease {
     fence: u64,
-    end: End,
+    end: Deadline,
 }
 
-/// `None`: so far away that no clock gets there.
+/// `None`: too far in the future for any clock.
 #[derive(Clone, Copy)]
-struct End(Option<Instant>);
+struct Deadline(Option<Instant>);
 
 impl MemoryStore {
     /// An empty store.
@@ -67,20 +67,20 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// What is kept, without what is over.
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The contents, after removing what has expired.
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        kept.values.retain(|_, value| value.end.is_after(now));
-        kept.leases.retain(|_, held| held.end.is_after(now));
-        kept
+        contents.values.retain(|_, value| value.end.is_after(now));
+        contents.leases.retain(|_, lease| lease.end.is_after(now));
+        contents
     }
 }
 
 impl TokenStore for MemoryStore {
     async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
-        let kept = self.kept();
-        Ok(kept.values.get(key).map(|value| value.sealed.to_vec()))
+        let contents = self.lock();
+        Ok(contents.values.get(key).map(|value| value.sealed.to_vec()))
     }
 
     async fn save(
@@ -91,46 +91,49 @@ impl TokenStore for MemoryStore {
         lease: &Lease,
     ) -> Result<bool, BoxError> {
         check_length(sealed.len())?;
-        let end = End::after(ttl);
+        let end = Deadline::after(ttl);
         let fence = lease.fence();
-        let mut kept = self.kept();
-        let is_late = kept
+        let mut contents = self.lock();
+        let is_outdated = contents
             .values
             .get(key)
             .is_some_and(|value| value.fence > fence);
-        if is_late || !end.is_after(Instant::now()) {
+        if is_outdated || !end.is_after(Instant::now()) {
             return Ok(false);
         }
         let sealed = Zeroizing::new(sealed.to_vec());
-        kept.values
-            .insert(key.to_owned(), Value { sealed, fence, end });
+        contents
+            .values
+            .insert(key.to_owned(), SavedValue { sealed, fence, end });
         Ok(true)
     }
 
     async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
-        let mut kept = self.kept();
-        if kept.leases.contains_key(key) {
+        let mut contents = self.lock();
+        if contents.leases.contains_key(key) {
             return Ok(None);
         }
-        kept.fence += 1;
-        let fence = kept.fence;
-        let end = End::after(ttl);
-        kept.leases.insert(key.to_owned(), Held { fence, end });
+        contents.fence += 1;
+        let fence = contents.fence;
+        let end = Deadline::after(ttl);
+        contents
+            .leases
+            .insert(key.to_owned(), RunningLease { fence, end });
         Ok(Some(Lease::new(fence)))
     }
 
     async fn release(&self, key: &str, lease: Lease) -> Result<bool, BoxError> {
-        let mut kept = self.kept();
-        let held = kept.leases.get(key);
-        let is_ours = held.is_some_and(|held| held.fence == lease.fence());
+        let mut contents = self.lock();
+        let running = contents.leases.get(key);
+        let is_ours = running.is_some_and(|running| running.fence == lease.fence());
         if is_ours {
-            kept.leases.remove(key);
+            contents.leases.remove(key);
         }
         Ok(is_ours)
     }
 }
 
-impl End {
+impl Deadline {
     fn after(ttl: Duration) -> Self {
         Self(Instant::now().checked_add(ttl))
     }
@@ -140,13 +143,13 @@ impl End {
     }
 }
 
-/// How many, and nothing of what they are.
+/// Shows how many there are, and no contents.
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.kept();
+        let contents = self.lock();
         f.debug_struct("MemoryStore")
-            .field("values", &kept.values.len())
-            .field("leases", &kept.leases.len())
+            .field("values", &contents.values.len())
+            .field("leases", &contents.leases.len())
             .finish()
     }
 }

@@ -1,7 +1,7 @@
 //! Where processes share their tokens.
 //!
-//! A store keeps bytes by key and lets one process at a time fetch. It knows no tokens: what it keeps
-//! is sealed before it gets it, and what it gives back is doubted.
+//! A store keeps bytes by key, and lets one process at a time fetch. It gets only sealed bytes, and what
+//! it returns isn't trusted.
 
 pub(crate) mod token_store;
 

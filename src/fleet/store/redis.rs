@@ -11,19 +11,19 @@ use super::redis_connection::RedisConnection;
 use super::token_store::{LIMIT, Lease, TokenStore, check_length};
 use crate::error::{BoxError, Error, Kind};
 
-/// Shares tokens through Redis (5 or later), Valkey, or what speaks like them.
+/// Shares tokens through Redis (5 or later), Valkey, or another server with their protocol.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`prefix`](Self::prefix) | `tower-auth` |
 ///
-/// Of each token there are two keys, in one slot of a cluster: `tower-auth:{<key>}:token`, and
-/// `tower-auth:{<key>}:lease` while somebody fetches. Both end by themselves. Their steps are scripts,
-/// each of which happens as a whole. A user of its own needs
+/// Each token has two keys, in one slot of a cluster: `tower-auth:{<key>}:token`, and
+/// `tower-auth:{<key>}:lease` during a fetch. Both expire by themselves. Each operation is one atomic
+/// script. A Redis user needs
 /// `~tower-auth:* +evalsha +script|load +time +get +getrange +strlen +pttl +set +del`.
 ///
-/// The fencing token of a lease is Redis' time in microseconds, and greater than that of the token that is
-/// kept: so it grows though the data were lost, and though the clock was set back.
+/// The fencing token of a lease is Redis' time in microseconds, and greater than that of the stored token:
+/// so it grows even if the data were lost, or the clock was set back.
 ///
 /// For `rediss://` switch on a feature of the crate `redis`, such as `tokio-rustls-comp`. With any other
 /// address the password, if it has one, is sent in the clear, and the sealed tokens too.
@@ -45,7 +45,7 @@ pub struct RedisStore<C = RedisConnection> {
 
 impl RedisStore {
     /// A store at this address: `redis://[user][:password@]host[:port][/database]`, `rediss://` the same
-    /// over TLS, `unix:///path`. Nothing is connected before it is needed, so a Redis that is down at the
+    /// over TLS, `unix:///path`. It connects when it is first needed, so a Redis that is down at the
     /// start is no error.
     ///
     /// # Errors
@@ -65,8 +65,8 @@ impl RedisStore {
 }
 
 impl<C> RedisStore<C> {
-    /// A store over a connection that you have: of a cluster, of sentinels. Its timeouts and what it does
-    /// when it is lost are its own; the store has none.
+    /// A store over a connection of your own: of a cluster, of sentinels. The connection has its own
+    /// timeouts and reconnects by itself; the store does neither.
     ///
     /// # Example
     ///
@@ -83,7 +83,7 @@ impl<C> RedisStore<C> {
         Self { connection, prefix }
     }
 
-    /// What the keys begin with. Who shares a token has the same; it should hold no braces.
+    /// The start of the keys. All processes that share a token need the same; it should contain no braces.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.prefix = prefix.into();
@@ -96,14 +96,13 @@ impl<C> RedisStore<C> {
     }
 }
 
-/// The length of a fencing token as text, which orders as the numbers do: microseconds till the year
-/// 2286.
+/// The length of a fencing token as text, which sorts like the number: microseconds until the year 2286.
 const DIGITS: usize = 16;
 
-/// No fencing token is greater: scripts count in floating point.
-const LAST: u64 = (1 << 53) - 1;
+/// The greatest fencing token: scripts calculate in floating point.
+const GREATEST: u64 = (1 << 53) - 1;
 
-/// The fencing token of what is kept. What somebody else has put there has none.
+/// The fencing token of the stored value; zeros if it isn't a value of this store.
 const FENCE_OF: &str = "
     local function fence_of(key)
         local head = redis.call('GETRANGE', key, 0, 15)
@@ -135,7 +134,7 @@ static SAVE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// A lease without an end isn't one of this store's, and would never be free.
+/// A lease without an expiry isn't one of this store, and would never end: it is replaced.
 static LEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{FENCE_OF}
@@ -188,7 +187,7 @@ where
         lease: &Lease,
     ) -> Result<bool, BoxError> {
         check_length(sealed.len())?;
-        if lease.fence() > LAST {
+        if lease.fence() > GREATEST {
             return Err("the lease is of another store".into());
         }
         let ttl = milliseconds(ttl);
@@ -221,12 +220,12 @@ where
     }
 }
 
-/// The fencing token as it is kept, which is also the owner's mark on the lease.
+/// The fencing token as it is stored, which also marks the owner of the lease.
 fn text(lease: &Lease) -> String {
     format!("{:0DIGITS$}", lease.fence())
 }
 
-/// What isn't of this store is handed on as it is: whoever unseals it says so.
+/// A value that isn't of this store is returned as it is: opening the seal reports it.
 fn without_fence(mut value: Vec<u8>) -> Vec<u8> {
     let fence = value.get(..DIGITS);
     if fence.is_some_and(|fence| fence.iter().all(u8::is_ascii_digit)) {
@@ -235,7 +234,7 @@ fn without_fence(mut value: Vec<u8>) -> Vec<u8> {
     value
 }
 
-/// At most a hundred years: what Redis adds to its clock must not overflow.
+/// At most a hundred years: the sum with Redis' clock must not overflow.
 fn milliseconds(ttl: Duration) -> u64 {
     const CENTURY: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
     u64::try_from(ttl.as_millis()).map_or(CENTURY, |ttl| ttl.min(CENTURY))

@@ -1,4 +1,4 @@
-//! A connection to Redis that is made when it is first needed, and again when it was lost.
+//! A connection to Redis that is opened when it is first needed, and again after a failure.
 
 use std::fmt;
 use std::io;
@@ -17,72 +17,73 @@ use tokio::runtime::Handle;
 /// The connection of a [`RedisStore`](crate::RedisStore) that was [opened](crate::RedisStore::open) by
 /// an address. Clones share it.
 ///
-/// It is made when a command first needs it, on a task of its own: who waits for it may leave, and the
-/// next one finds it made. A command that fails, isn't answered in 5 s, or is left before it is answered
-/// makes the next command connect anew, so a server that was restarted, or whose name now leads to
-/// another, costs one failed command. One that closed the connection while nobody used it costs none.
+/// It is opened when a command first needs it, on a task of its own: a cancelled command doesn't stop
+/// that. After a command that fails, isn't answered in 5 s, or is cancelled, the next command connects
+/// again. So a server that was restarted, or whose name has a new address, costs one failed command. A
+/// server that closed an idle connection costs none.
 ///
-/// `redis::aio::ConnectionManager` won't do here: it needs a runtime to be made, keeps the refusal of a
-/// password for good, keeps a connection that nothing comes from any more, and notices one that was
-/// closed while idle, as it is between two tokens, only by failing a command.
+/// `redis::aio::ConnectionManager` can't do this: it needs a runtime when it is created, and keeps the
+/// refusal of a password, and a connection that doesn't answer any more. It notices that an idle connection
+/// was closed only when a command fails.
 #[derive(Clone)]
 pub struct RedisConnection {
-    shared: Arc<Redis>,
+    inner: Arc<ConnectionInner>,
 }
 
-struct Redis {
+struct ConnectionInner {
     client: Client,
-    link: Mutex<Option<Link>>,
+    opened: Mutex<Option<SharedConnection>>,
 }
 
-/// A connection that is made, or being made.
-type Link = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
+/// A connection that is open, or being opened.
+type SharedConnection = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
 
-/// Who waits has less patience. This bounds what goes on when they have left.
+/// Callers wait for less. This bounds what goes on after they have given up.
 const LIMIT: Duration = Duration::from_secs(5);
 
 impl RedisConnection {
     pub(super) fn new(client: Client) -> Self {
-        let link = Mutex::new(None);
+        let opened = Mutex::new(None);
         Self {
-            shared: Arc::new(Redis { client, link }),
+            inner: Arc::new(ConnectionInner { client, opened }),
         }
     }
 
-    async fn lend(&self) -> RedisResult<Lent> {
-        let (link, was_made) = self.link()?;
-        let connection = link.clone().await;
-        let doubt = Doubt {
-            of: Arc::clone(&self.shared),
-            link,
-            is_allayed: false,
+    async fn connection(&self) -> RedisResult<CommandConnection> {
+        let (shared, was_open) = self.shared()?;
+        let connection = shared.clone().await;
+        let guard = ReconnectGuard {
+            inner: Arc::clone(&self.inner),
+            shared,
+            is_disarmed: false,
         };
-        // With the doubt, so that a refusal isn't kept.
-        let connection = connection.map_err(|error| self.unquoted(error))?;
-        Ok(Lent {
+        // After the guard, so that a refusal isn't kept.
+        let connection = connection.map_err(|error| self.without_detail(error))?;
+        Ok(CommandConnection {
             connection,
-            was_made,
-            doubt,
+            was_open,
+            guard,
         })
     }
 
-    /// The connection, and whether it was made by now.
-    fn link(&self) -> RedisResult<(Link, bool)> {
+    /// The connection, and whether it was open already.
+    fn shared(&self) -> RedisResult<(SharedConnection, bool)> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
-        let mut kept = self.shared.link();
-        if let Some(link) = &*kept {
-            return Ok((link.clone(), link.peek().is_some()));
+        let mut opened = self.inner.lock();
+        if let Some(shared) = &*opened {
+            return Ok((shared.clone(), shared.peek().is_some()));
         }
-        let link = connect(self.shared.client.clone()).boxed().shared();
-        *kept = Some(link.clone());
-        drop(kept);
-        runtime.spawn(link.clone().map(drop));
-        Ok((link, false))
+        let shared = connect(self.inner.client.clone()).boxed().shared();
+        *opened = Some(shared.clone());
+        drop(opened);
+        runtime.spawn(shared.clone().map(drop));
+        Ok((shared, false))
     }
 
-    /// A server that doesn't know the command that the password is in may repeat it.
-    fn unquoted(&self, error: RedisError) -> RedisError {
-        let settings = self.shared.client.get_connection_info().redis_settings();
+    /// The error without the server's text: a server that doesn't know the command with the password may
+    /// repeat it.
+    fn without_detail(&self, error: RedisError) -> RedisError {
+        let settings = self.inner.client.get_connection_info().redis_settings();
         if settings.password().is_none() || error.detail().is_none() {
             return error;
         }
@@ -101,50 +102,51 @@ async fn connect(client: Client) -> RedisResult<MultiplexedConnection> {
 }
 
 /// A connection for one command.
-struct Lent {
+struct CommandConnection {
     connection: MultiplexedConnection,
-    was_made: bool,
-    doubt: Doubt,
+    was_open: bool,
+    guard: ReconnectGuard,
 }
 
-impl Lent {
-    /// Judges the connection by what came of the command, and says whether to send it again: if nothing
-    /// was wrong but that the connection had been closed before.
-    fn wants_another<T>(mut self, result: &RedisResult<T>) -> bool {
+impl CommandConnection {
+    /// Keeps the connection unless the command failed. Returns whether to send the command again: the server
+    /// had closed the idle connection, and nothing else was wrong.
+    fn should_retry<T>(mut self, result: &RedisResult<T>) -> bool {
         match result {
             Err(error) if error.kind() != NO_SCRIPT => {
-                self.was_made && error.is_connection_dropped()
+                self.was_open && error.is_connection_dropped()
             }
             _ => {
-                self.doubt.is_allayed = true;
+                self.guard.is_disarmed = true;
                 false
             }
         }
     }
 }
 
-/// The one error that belongs to the way things go: a script is sent when it isn't there.
+/// An expected error: a script is sent when the server doesn't have it.
 const NO_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
 
-/// Unless it is allayed, the next command gets another connection.
-struct Doubt {
-    of: Arc<Redis>,
-    link: Link,
-    is_allayed: bool,
+/// Unless it is disarmed, the next command gets another connection.
+struct ReconnectGuard {
+    inner: Arc<ConnectionInner>,
+    shared: SharedConnection,
+    is_disarmed: bool,
 }
 
-impl Drop for Doubt {
+impl Drop for ReconnectGuard {
     fn drop(&mut self) {
-        if !self.is_allayed {
-            // Dropped when the lock is free again.
-            let _lost = self.of.link().take_if(|link| link.ptr_eq(&self.link));
+        if !self.is_disarmed {
+            // Dropped after the lock is released.
+            let is_ours = |shared: &mut SharedConnection| shared.ptr_eq(&self.shared);
+            let _failed = self.inner.lock().take_if(is_ours);
         }
     }
 }
 
-impl Redis {
-    fn link(&self) -> MutexGuard<'_, Option<Link>> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+impl ConnectionInner {
+    fn lock(&self) -> MutexGuard<'_, Option<SharedConnection>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,11 +154,11 @@ impl ConnectionLike for RedisConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
             loop {
-                let mut lent = self.lend().await?;
-                let result = lent.connection.req_packed_command(cmd).await;
-                // A server's refusal comes as a value.
+                let mut command = self.connection().await?;
+                let result = command.connection.req_packed_command(cmd).await;
+                // An error of the server arrives as a value.
                 let result = result.and_then(Value::extract_error);
-                if !lent.wants_another(&result) {
+                if !command.should_retry(&result) {
                     return result;
                 }
             }
@@ -171,12 +173,12 @@ impl ConnectionLike for RedisConnection {
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             loop {
-                let mut lent = self.lend().await?;
-                let connection = &mut lent.connection;
+                let mut command = self.connection().await?;
+                let connection = &mut command.connection;
                 let result = connection
                     .req_packed_commands(pipeline, offset, count)
                     .await;
-                if !lent.wants_another(&result) {
+                if !command.should_retry(&result) {
                     return result;
                 }
             }
@@ -184,15 +186,15 @@ impl ConnectionLike for RedisConnection {
     }
 
     fn get_db(&self) -> i64 {
-        let info = self.shared.client.get_connection_info();
+        let info = self.inner.client.get_connection_info();
         info.redis_settings().db()
     }
 }
 
-/// Where it leads, without the password.
+/// Shows the address, without the password.
 impl fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.shared.client.get_connection_info().addr();
+        let address = self.inner.client.get_connection_info().addr();
         let address = address.to_string();
         f.debug_tuple("RedisConnection").field(&address).finish()
     }

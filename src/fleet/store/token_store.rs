@@ -1,4 +1,4 @@
-//! What a store of shared tokens has to do.
+//! The trait of a store of shared tokens.
 
 use std::any::Any;
 use std::fmt;
@@ -9,18 +9,17 @@ use std::time::Duration;
 
 use crate::error::BoxError;
 
-/// Keeps the tokens that processes share, and says which of them may fetch the next.
+/// Stores the tokens that processes share, and leases the right to fetch the next.
 ///
-/// What happens when it fails is the [`Fleet`](crate::Fleet)'s business: each call is bounded, and
-/// after one that failed the process fetches for itself. So a store has no retry of its own and hides
-/// no failure.
+/// The [`Fleet`](crate::Fleet) bounds each call, and after one that failed the process fetches without the
+/// store. So a store doesn't retry and hides no failure.
 ///
-/// A key is 43 letters of the base64url alphabet: fit for file names and for any database. All calls
-/// for one key go to the same place, if the store has several.
+/// A key is 43 letters of the base64url alphabet, valid in file names and in any database. If the store has
+/// several servers, all calls for one key must go to the same server.
 ///
 /// # Example
 ///
-/// What a process keeps to itself, as a store:
+/// A store for a single process:
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -53,7 +52,7 @@ use crate::error::BoxError;
 ///         Ok(true)
 ///     }
 ///
-///     // Nobody else is there, so nobody else fetches.
+///     // There is no other process that could fetch.
 ///     async fn lease(&self, _: &str, _: Duration) -> Result<Option<Lease>, BoxError> {
 ///         Ok(Some(Lease::new(0)))
 ///     }
@@ -64,27 +63,27 @@ use crate::error::BoxError;
 /// }
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
-    /// What was saved last for `key`; `None` if there is nothing, or its time is over.
+    /// The value that was saved last for `key`; `None` if there is none, or it has expired.
     ///
     /// # Errors
     ///
-    /// What kept it from being read. The message may be logged, so it must hold no secret.
+    /// If it can't be read. The message may be logged, so it must contain no secret.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the store's [time](crate::Fleet::store_timeout) is over. The same
-    /// holds for all others here.
+    /// The future is dropped after the [store timeout](crate::Fleet::store_timeout). This holds for all
+    /// methods of this trait.
     fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send;
 
-    /// Keeps `sealed` for `ttl`, in the place of what was there: whole or not at all.
+    /// Saves `sealed` for `ttl`, and replaces the old value in one step.
     ///
-    /// Returns whether it is kept. It isn't if a later lease than `lease` has saved something by now
-    /// (its [fence](Lease::fence) is greater): whoever was held up must not put an old token in the
-    /// place of a newer one.
+    /// Returns whether it was saved. It isn't if a later lease than `lease`, with a greater
+    /// [fence](Lease::fence), has saved a value by now: a delayed process must not replace a newer token
+    /// with an old one.
     ///
     /// # Errors
     ///
-    /// What kept it from being written.
+    /// If it can't be written.
     fn save(
         &self,
         key: &str,
@@ -93,23 +92,24 @@ pub trait TokenStore: Send + Sync + 'static {
         lease: &Lease,
     ) -> impl Future<Output = Result<bool, BoxError>> + Send;
 
-    /// The right to fetch for `key`, which one process has at a time; `None` if another has it. It
-    /// ends by itself after `ttl`, or when that process does, so that none who dies keeps it.
+    /// Leases the right to fetch for `key`, which one process has at a time; `None` if another has it. The
+    /// lease ends by itself after `ttl`, or with its process.
     ///
     /// # Errors
     ///
-    /// What kept it from being granted.
+    /// If it can't be granted.
     fn lease(
         &self,
         key: &str,
         ttl: Duration,
     ) -> impl Future<Output = Result<Option<Lease>, BoxError>> + Send;
 
-    /// Gives the right back, if it is still had: another's is left alone. Returns whether it was.
+    /// Releases the lease, unless it has ended: another process's lease stays. Returns whether it was
+    /// released.
     ///
     /// # Errors
     ///
-    /// What kept it from being given back. It ends by itself then.
+    /// If it can't be released. Then it ends by itself.
     fn release(
         &self,
         key: &str,
@@ -117,7 +117,7 @@ pub trait TokenStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, BoxError>> + Send;
 }
 
-/// The right to fetch a token for all, as a [`TokenStore`] grants it.
+/// The right to fetch a token for all processes, as a [`TokenStore`] grants it.
 pub struct Lease {
     fence: u64,
     pub(super) guard: Option<Box<dyn Any + Send + Sync>>,
@@ -129,8 +129,7 @@ impl Lease {
         Self { fence, guard: None }
     }
 
-    /// Holds on to something for as long as the lease is had, such as a locked file. Dropping the
-    /// lease drops it.
+    /// Keeps a value for as long as the lease lives, such as a locked file. Dropping the lease drops it.
     #[must_use]
     pub fn holding(mut self, guard: impl Any + Send + Sync) -> Self {
         self.guard = Some(Box::new(guard));
@@ -152,7 +151,7 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// No sealed token is longer, and what somebody else put in its place shouldn't fill the memory.
+/// No sealed token is longer, and a longer value must not fill the memory.
 pub(crate) const LIMIT: usize = 256 * 1024;
 
 pub(crate) fn check_length(length: usize) -> Result<(), BoxError> {
@@ -164,7 +163,7 @@ pub(crate) fn check_length(length: usize) -> Result<(), BoxError> {
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
-/// A store whose type is forgotten.
+/// A store without its type.
 pub(crate) trait DynTokenStore: Send + Sync + 'static {
     fn load<'a>(&'a self, key: &'a str) -> Boxed<'a, Option<Vec<u8>>>;
     fn save<'a>(

@@ -1,17 +1,16 @@
-//! Every order in which threads can meet in the flight, the token's state and the state.
+//! Every interleaving of threads in the single flight, the state machine and the published state.
 //!
-//! The crate's own files are compiled here as they are, with [loom](https://docs.rs/loom) behind
-//! the names of `src/sync.rs`: each lock, each atomic and each wake-up is a place where another
-//! thread may come in between, and a scenario is run once for each way in which that can happen.
-//! A thread that nobody will ever wake is reported as a deadlock.
+//! The crate's own files are compiled here unchanged, with [loom](https://docs.rs/loom) in place of
+//! `src/sync.rs`: at each lock, atomic and wake-up another thread may run first, and a scenario runs
+//! once for each such interleaving. A thread that is never woken is reported as a deadlock.
 //!
 //! ```sh
-//! cargo test --manifest-path tests/model/Cargo.toml                          # every order
+//! cargo test --manifest-path tests/model/Cargo.toml                          # every interleaving
 //! cargo test --manifest-path tests/model/Cargo.toml --no-default-features    # many times
 //! cargo +nightly miri test --manifest-path tests/model/Cargo.toml --no-default-features
 //! ```
 //!
-//! `std::sync::Arc`, `arc_swap` and the wakers of a runtime are taken as correct.
+//! `std::sync::Arc`, `arc_swap` and the wakers of a runtime are assumed to be correct.
 
 use std::process::ExitCode;
 
@@ -30,7 +29,7 @@ mod threads;
 mod published_state_races;
 mod single_flight_races;
 
-// Under test: what the published state is built on. The scenarios use a part of it.
+// Under test, with the files that they import. The scenarios use a part of them.
 #[allow(dead_code)]
 #[path = "../../../src/backoff.rs"]
 mod backoff;
@@ -79,7 +78,7 @@ mod token {
     pub(crate) mod per_request;
 }
 
-/// A name, which is the sentence that it proves, and what runs it.
+/// A name, which is the sentence that the scenario proves, and its function.
 type Scenario = (&'static str, fn());
 
 macro_rules! scenarios {

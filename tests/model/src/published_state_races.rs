@@ -1,14 +1,14 @@
-//! Asking, summary, refusing and closing, all at once.
+//! Concurrent requests, completions, refusals and shutdowns.
 //!
-//! What is promised to those who read without the lock:
+//! The guarantees for readers without the lock:
 //!
-//! - Who finds that its token isn't in hand any more and then reads what is finds another one, or
-//!   none, and never its own again. So a private copy is renewed by what replaced it.
-//! - Once a change has returned, whoever comes after it sees what it left: a refused token is
-//!   served neither by the state nor by a private copy of it.
+//! - A reader that finds its token isn't the current one any more, and then reads the current one, gets
+//!   another token or none, and never its own again. So a private copy is replaced by its successor.
+//! - Once a change has returned, later readers see its result: a refused token is served neither by the
+//!   state nor by a private copy of it.
 //!
-//! While a change is being made, the token that it takes away may still be served. The other way
-//! round nothing is promised: a token that was read may not be known to be in hand yet.
+//! During a change, the token that it removes may still be served. There is no guarantee the other way
+//! round: a token that was read may not be known as the current one yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,42 +17,44 @@ use crate::Scenario;
 use crate::cache::expiry::{CachedToken, ExpiryPolicy, FetchedBy, FetchedToken};
 use crate::cache::published_state::PublishedState;
 use crate::cache::single_flight::{Abandoned, Completer, Flight};
-use crate::cache::state_machine::{Decision, FetchStart, Limits, Outcome, Rejection, StateMachine};
+use crate::cache::state_machine::machine::{Limits, Outcome, StateMachine};
+use crate::cache::state_machine::reject::Rejection;
+use crate::cache::state_machine::request::{Decision, FetchStart};
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
 use crate::token::issued_token::Token;
 
 pub(crate) const ALL: &[Scenario] = crate::scenarios![
-    two_who_ask_at_once_share_one_flight,
+    two_concurrent_requests_share_one_flight,
     a_stale_token_is_served_to_both_and_refreshed_once,
-    a_token_refused_twice_costs_one_flight,
-    a_refused_token_is_replaced_by_the_refresh_in_the_air,
-    who_finds_its_token_replaced_reads_another_one_or_none,
+    a_token_refused_twice_starts_one_fetch,
+    a_refused_token_is_replaced_by_the_running_refresh,
+    a_reader_whose_token_was_replaced_reads_another_one_or_none,
     an_abandoned_flight_replaces_nothing_that_came_after_it,
-    nobody_waits_for_an_abandoned_flight_once_another_is_in_the_air,
-    a_lost_flight_is_lost_once,
+    nobody_waits_for_an_abandoned_flight_once_another_has_started,
+    an_aborted_flight_is_abandoned_once,
     after_the_close_there_is_no_token,
     the_failure_of_a_refresh_brings_no_refused_token_back,
 ];
 
-fn two_who_ask_at_once_share_one_flight() {
+fn two_concurrent_requests_share_one_flight() {
     in_every_order(|| {
         let state = state();
-        let ask = |state: &PublishedState| {
+        let request = |state: &PublishedState| {
             let acquired = acquire(state, START);
             assert!(
                 is_current(state, &acquired.cached()),
-                "woken before its time"
+                "woken before the token was published"
             );
             acquired
         };
         let other = spawn({
             let state = Arc::clone(&state);
-            move || ask(&state)
+            move || request(&state)
         });
-        let (one, other) = (ask(&state), other.join().unwrap());
-        assert_eq!(one.take_offs + other.take_offs, 1);
+        let (one, other) = (request(&state), other.join().unwrap());
+        assert_eq!(one.fetches + other.fetches, 1);
         assert!(Arc::ptr_eq(&one.cached(), &other.cached()));
     });
 }
@@ -65,7 +67,7 @@ fn a_stale_token_is_served_to_both_and_refreshed_once() {
             move || acquire(&state, stale())
         });
         let (one, other) = (acquire(&state, stale()), other.join().unwrap());
-        assert_eq!(one.take_offs + other.take_offs, 1);
+        assert_eq!(one.fetches + other.fetches, 1);
         for served in [one.cached(), other.cached()] {
             assert!(Arc::ptr_eq(&served, &old) || is_current(&state, &served));
         }
@@ -73,7 +75,7 @@ fn a_stale_token_is_served_to_both_and_refreshed_once() {
     });
 }
 
-fn a_token_refused_twice_costs_one_flight() {
+fn a_token_refused_twice_starts_one_fetch() {
     in_every_order(|| {
         let (state, old) = holding();
         let other = spawn({
@@ -81,28 +83,28 @@ fn a_token_refused_twice_costs_one_flight() {
             move || refused(&state, &old)
         });
         let (one, other) = (refused(&state, &old), other.join().unwrap());
-        assert_eq!(one.take_offs + other.take_offs, 1);
+        assert_eq!(one.fetches + other.fetches, 1);
         assert!(Arc::ptr_eq(&one.cached(), &other.cached()));
         assert!(is_current(&state, &one.cached()));
     });
 }
 
-fn a_refused_token_is_replaced_by_the_refresh_in_the_air() {
+fn a_refused_token_is_replaced_by_the_running_refresh() {
     in_every_order(|| {
         let (state, old) = holding();
         let refresh = start(&state, stale());
-        let summary = spawn({
+        let completing = spawn({
             let state = Arc::clone(&state);
-            move || launch(&state, refresh, stale())
+            move || run_fetch(&state, refresh, stale())
         });
         let new = refused(&state, &old);
-        summary.join().unwrap();
-        assert_eq!(new.take_offs, 0);
+        completing.join().unwrap();
+        assert_eq!(new.fetches, 0);
         assert!(is_current(&state, &new.cached()));
     });
 }
 
-fn who_finds_its_token_replaced_reads_another_one_or_none() {
+fn a_reader_whose_token_was_replaced_reads_another_one_or_none() {
     in_orders_of(4, || {
         let (state, old) = holding();
         let refusing = [(); 2].map(|()| {
@@ -115,7 +117,7 @@ fn who_finds_its_token_replaced_reads_another_one_or_none() {
         assert!(!(is_replaced && is_old), "replaced, and there again");
 
         let [one, other] = refusing.map(|refused| refused.join().unwrap());
-        assert_eq!(one.take_offs + other.take_offs, 1);
+        assert_eq!(one.fetches + other.fetches, 1);
         assert!(is_current(&state, &one.cached()));
     });
 }
@@ -134,52 +136,55 @@ fn an_abandoned_flight_replaces_nothing_that_came_after_it() {
         });
         let late = spawn({
             let state = Arc::clone(&state);
-            move || launch(&state, abandoned, overdue())
+            move || run_fetch(&state, abandoned, overdue())
         });
         let acquired = acquire(&state, overdue());
         late.join().unwrap();
-        // The late one, if it landed before anyone asked; else the one that replaced it.
-        assert!(acquired.take_offs <= 1);
+        // The late fetch, if it completed before the request; else the one that replaced it.
+        assert!(acquired.fetches <= 1);
         assert!(is_current(&state, &acquired.cached()));
-        // Those who joined the abandoned one are not left behind, and may be served by it.
+        // A caller that joined the abandoned flight still gets a token, maybe from it.
         waiting.join().unwrap();
     });
 }
 
-fn nobody_waits_for_an_abandoned_flight_once_another_is_in_the_air() {
+fn nobody_waits_for_an_abandoned_flight_once_another_has_started() {
     in_every_order(|| {
         let state = state();
-        // On a runtime that nobody drives: it neither lands nor is dropped.
+        // On a runtime that isn't driven: it is neither completed nor dropped.
         let abandoned = start(&state, START);
         let joined = join(&state, START);
         let waiting = spawn({
             let state = Arc::clone(&state);
             move || {
-                assert!(block_on(joined.wait()).is_err(), "nobody landed it");
+                assert!(block_on(joined.wait()).is_err(), "nobody completed it");
                 acquire(&state, overdue())
             }
         });
         let acquired = acquire(&state, overdue());
         let waited = waiting.join().unwrap();
-        assert_eq!(acquired.take_offs + waited.take_offs, 1);
+        assert_eq!(acquired.fetches + waited.fetches, 1);
         assert!(Arc::ptr_eq(&acquired.cached(), &waited.cached()));
         assert!(is_current(&state, &acquired.cached()));
         drop(abandoned);
     });
 }
 
-fn a_lost_flight_is_lost_once() {
+fn an_aborted_flight_is_abandoned_once() {
     in_every_order(|| {
         let state = state();
-        let doomed = start(&state, START);
-        let losing = spawn({
+        let aborted = start(&state, START);
+        let aborting = spawn({
             let state = Arc::clone(&state);
-            move || lose(&state, doomed.completer)
+            move || abort(&state, aborted.completer)
         });
         let acquired = acquire(&state, START);
-        losing.join().unwrap();
-        assert_eq!(acquired.take_offs, 1);
-        assert!(acquired.losses <= 1, "it was joined after it was lost");
+        aborting.join().unwrap();
+        assert_eq!(acquired.fetches, 1);
+        assert!(
+            acquired.abandoned <= 1,
+            "it was joined after it was abandoned"
+        );
         assert!(is_current(&state, &acquired.cached()));
     });
 }
@@ -189,29 +194,29 @@ fn after_the_close_there_is_no_token() {
         let state = state();
         let flight = start(&state, START);
         let waiting = join(&state, START);
-        let summary = spawn({
+        let completing = spawn({
             let state = Arc::clone(&state);
-            move || launch(&state, flight, START)
+            move || run_fetch(&state, flight, START)
         });
         let closing = spawn({
             let state = Arc::clone(&state);
             move || {
-                let (left_behind, _) = state.transition(StateMachine::close);
+                let (remaining, _) = state.transition(StateMachine::close);
                 assert!(acquire(&state, START).failed_as(Error::is_closed));
                 assert!(shows(&state, None));
-                left_behind.unwrap()
+                remaining.unwrap()
             }
         });
-        let landed = block_on(waiting.wait()).unwrap().unwrap();
-        summary.join().unwrap();
-        let last = closing.join().unwrap();
+        let completed = block_on(waiting.wait()).unwrap().unwrap();
+        completing.join().unwrap();
+        let last = caborting.join().unwrap();
         // The source is told of the last token either way.
         let last = match (last.cached, last.flight) {
             (Some(cached), None) => cached,
             (None, Some(flight)) => block_on(flight.wait()).unwrap().unwrap(),
-            _ => panic!("the flight was not in the air, and had not landed"),
+            _ => panic!("the flight was neither running nor completed"),
         };
-        assert!(Arc::ptr_eq(&last, &landed));
+        assert!(Arc::ptr_eq(&last, &completed));
         assert!(acquire(&state, START).failed_as(Error::is_closed));
         assert!(shows(&state, None));
     });
@@ -223,7 +228,7 @@ fn the_failure_of_a_refresh_brings_no_refused_token_back() {
         let refresh = start(&state, stale());
         let failing = spawn({
             let state = Arc::clone(&state);
-            move || land(&state, refresh.completer, Err(Error::other("no")), stale())
+            move || complete(&state, refresh.completer, Err(Error::other("no")), stale())
         });
         assert_eq!(
             reject(&state, old.token().generation()),
@@ -235,13 +240,13 @@ fn the_failure_of_a_refresh_brings_no_refused_token_back() {
     });
 }
 
-/// What one who asked came by.
+/// What a caller got.
 struct Acquired {
     outcome: Outcome,
-    /// How many flights it put on a task.
-    take_offs: usize,
-    /// How many were lost while it waited.
-    losses: usize,
+    /// How many fetches it started.
+    fetches: usize,
+    /// How many flights were abandoned while it waited.
+    abandoned: usize,
 }
 
 impl Acquired {
@@ -254,35 +259,35 @@ impl Acquired {
     }
 }
 
-/// As `src/acquire.rs` does it.
+/// Does what `src/cache/acquire.rs` does.
 fn acquire(state: &PublishedState, now: Moment) -> Acquired {
-    let (mut take_offs, mut losses) = (0, 0);
+    let (mut fetches, mut abandoned) = (0, 0);
     let outcome = loop {
         if let Some(cached) = state.servable(&clock(now)) {
             break Ok(cached);
         }
-        let ((answer, start), _) = state.transition(|machine| machine.request(now));
+        let ((decision, start), _) = state.transition(|machine| machine.request(now));
         if let Some(start) = start {
-            take_offs += 1;
-            launch(state, start, now);
+            fetches += 1;
+            run_fetch(state, start, now);
         }
-        match answer {
+        match decision {
             Decision::Serve(cached) => break Ok(cached),
             Decision::Fail(error) => break Err(error),
             Decision::Join(flight) => match block_on(flight.wait()) {
                 Ok(outcome) => break outcome,
-                Err(Abandoned) => losses += 1,
+                Err(Abandoned) => abandoned += 1,
             },
         }
     };
     Acquired {
         outcome,
-        take_offs,
-        losses,
+        fetches,
+        abandoned,
     }
 }
 
-/// As one who sent `old`, was refused, and sends again, and this time is not.
+/// A caller that sent `old`, was refused, and sends a new token, which is accepted.
 fn refused(state: &PublishedState, old: &Arc<CachedToken>) -> Acquired {
     reject(state, old.token().generation());
     assert!(!state.is_current(old));
@@ -290,21 +295,21 @@ fn refused(state: &PublishedState, old: &Arc<CachedToken>) -> Acquired {
     let acquired = acquire(state, stale());
     let new = acquired.cached().token().generation();
     assert_ne!(new, old);
-    // Or else the latch would keep it from being refused.
+    // Otherwise the refusal budget would keep it from being rejected.
     state.transition(|machine| machine.accept(new));
     acquired
 }
 
-/// The flight's task, as `src/fetch.rs` has it.
-fn launch(state: &PublishedState, start: FetchStart, now: Moment) {
+/// Does what the task in `src/cache/fetch_task.rs` does.
+fn run_fetch(state: &PublishedState, start: FetchStart, now: Moment) {
     if let Some(abandoned) = start.replaces {
         abandoned.abandon();
     }
     let token = Token::bearer("secret").unwrap().expires_in(LIFETIME);
-    land(state, start.completer, Ok(token), now);
+    complete(state, start.completer, Ok(token), now);
 }
 
-fn land(
+fn complete(
     state: &PublishedState,
     completer: Completer<Outcome>,
     fetched: Result<Token, Error>,
@@ -319,33 +324,33 @@ fn land(
     completer.complete(outcome);
 }
 
-/// The same for one that is dropped before its end.
-fn lose(state: &PublishedState, completer: Completer<Outcome>) {
+/// The same for a task that is dropped before its end.
+fn abort(state: &PublishedState, completer: Completer<Outcome>) {
     state.transition(|machine| machine.abort(&completer));
     drop(completer);
 }
 
 fn reject(state: &PublishedState, generation: u64) -> Rejection {
-    let (verdict, _) = state.transition(|machine| machine.reject(generation, stale()));
-    verdict
+    let (rejection, _) = state.transition(|machine| machine.reject(generation, stale()));
+    rejection
 }
 
-/// The first to ask.
+/// The first request, which starts the fetch.
 fn start(state: &PublishedState, now: Moment) -> FetchStart {
     let ((_, start), _) = state.transition(|machine| machine.request(now));
     start.unwrap()
 }
 
-/// One of those who ask after it.
+/// A later request, which joins it.
 fn join(state: &PublishedState, now: Moment) -> Flight<Outcome> {
-    let (asked, _) = state.transition(|machine| machine.request(now));
-    match asked {
+    let (decided, _) = state.transition(|machine| machine.request(now));
+    match decided {
         (Decision::Join(flight), None) => flight,
         _ => panic!("there is no flight to join"),
     }
 }
 
-/// Whether the state and both that is shown of it agree on `held`.
+/// Whether the state machine and both published values agree on `cached`.
 fn is_current(state: &PublishedState, cached: &Arc<CachedToken>) -> bool {
     shows(state, Some(cached))
 }
@@ -362,12 +367,12 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 
 const START: Moment = Moment::START;
 
-/// When a flight that took off at the start is given up for lost.
+/// When a fetch that started at `START` counts as abandoned.
 fn overdue() -> Moment {
     START.plus(Duration::from_secs(60))
 }
 
-/// When a token that was fetched at the start is refreshed.
+/// When a token that was fetched at `START` is stale.
 fn stale() -> Moment {
     START.plus(LIFETIME - Duration::from_secs(120))
 }
@@ -388,7 +393,7 @@ fn state() -> Arc<PublishedState> {
     }))
 }
 
-/// A state, and the token that it holds from the start.
+/// A state with a current token.
 fn holding() -> (Arc<PublishedState>, Arc<CachedToken>) {
     let state = state();
     let cached = acquire(&state, START).cached();

@@ -1,4 +1,4 @@
-//! Waits, pilots and those who give up, all at once.
+//! Concurrent waits, completers and callers that abandon the flight.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,8 @@ pub(crate) const ALL: &[Scenario] = crate::scenarios![
     each_wait_gets_the_value_whenever_it_is_polled,
     a_wait_that_is_dropped_takes_no_other_with_it,
     the_waker_that_replaced_another_is_the_one_woken,
-    nobody_waits_for_a_pilot_that_is_gone,
-    a_flight_lands_or_is_given_up_and_never_both,
+    nobody_waits_for_a_completer_that_was_dropped,
+    a_flight_is_completed_or_abandoned_and_never_both,
     a_waker_may_drop_another_wait_when_it_is_woken,
     a_waker_may_drop_another_wait_when_it_is_dropped,
 ];
@@ -33,18 +33,18 @@ fn each_wait_gets_the_value_whenever_it_is_polled() {
 fn a_wait_that_is_dropped_takes_no_other_with_it() {
     in_every_order(|| {
         let (flight, completer) = Flight::start();
-        let (mut fickle, patient) = (flight.wait(), flight.wait());
-        let patient = spawn(move || block_on(patient));
-        let fickle = spawn(move || {
+        let (mut dropped, kept) = (flight.wait(), flight.wait());
+        let kept = spawn(move || block_on(kept));
+        let dropped = spawn(move || {
             let waker = Arc::new(Idle);
-            let polled = poll(&mut fickle, &Waker::from(Arc::clone(&waker)));
-            drop(fickle);
-            assert!(flight.waiting() <= 1, "it waits on");
+            let polled = poll(&mut dropped, &Waker::from(Arc::clone(&waker)));
+            drop(dropped);
+            assert!(flight.waiting() <= 1, "it still waits");
             (polled, waker)
         });
         completer.complete(7);
-        assert_eq!(patient.join().unwrap(), Ok(7));
-        let (polled, waker) = fickle.join().unwrap();
+        assert_eq!(kept.join().unwrap(), Ok(7));
+        let (polled, waker) = dropped.join().unwrap();
         assert!(matches!(polled, Poll::Pending | Poll::Ready(Ok(7))));
         assert_eq!(Arc::strong_count(&waker), 1, "its waker is kept");
     });
@@ -55,7 +55,7 @@ fn the_waker_that_replaced_another_is_the_one_woken() {
         let (flight, completer) = Flight::start();
         let mut wait = flight.wait();
         let moved = spawn(move || match poll(&mut wait, Waker::noop()) {
-            Poll::Ready(landed) => landed,
+            Poll::Ready(completed) => completed,
             Poll::Pending => block_on(wait),
         });
         completer.complete(7);
@@ -63,7 +63,7 @@ fn the_waker_that_replaced_another_is_the_one_woken() {
     });
 }
 
-fn nobody_waits_for_a_pilot_that_is_gone() {
+fn nobody_waits_for_a_completer_that_was_dropped() {
     in_orders_of(4, || {
         let (flight, completer) = Flight::<u32>::start();
         let waits = [flight.wait(), flight.wait()].map(|wait| spawn(move || block_on(wait)));
@@ -74,18 +74,18 @@ fn nobody_waits_for_a_pilot_that_is_gone() {
     });
 }
 
-fn a_flight_lands_or_is_given_up_and_never_both() {
+fn a_flight_is_completed_or_abandoned_and_never_both() {
     in_orders_of(3, || {
         let (flight, completer) = Flight::start();
         let waits = [flight.wait(), flight.wait()].map(|wait| spawn(move || block_on(wait)));
-        let summary = spawn(move || completer.complete(7));
+        let completing = spawn(move || completer.complete(7));
         flight.abandon();
         let end = block_on(flight.wait());
         assert!(matches!(end, Ok(7) | Err(Abandoned)));
         for wait in waits {
             assert_eq!(wait.join().unwrap(), end);
         }
-        summary.join().unwrap();
+        completing.join().unwrap();
         assert_eq!(block_on(flight.wait()), end, "in the end");
     });
 }
@@ -93,7 +93,7 @@ fn a_flight_lands_or_is_given_up_and_never_both() {
 fn a_waker_may_drop_another_wait_when_it_is_woken() {
     in_every_order(|| {
         let (flight, completer) = Flight::start();
-        let (mut first, second) = (flight.wait(), seated(&flight));
+        let (mut first, second) = (flight.wait(), polled_wait(&flight));
         let waker = Waker::from(Arc::new(DropsWhenWoken(Mutex::new(Some(second)))));
         let polled = spawn(move || poll(&mut first, &waker).is_ready());
         completer.complete(7);
@@ -105,12 +105,13 @@ fn a_waker_may_drop_another_wait_when_it_is_woken() {
 fn a_waker_may_drop_another_wait_when_it_is_dropped() {
     in_every_order(|| {
         let (flight, completer) = Flight::start();
-        let (mut first, second, third) = (flight.wait(), seated(&flight), seated(&flight));
+        let (mut first, second, third) =
+            (flight.wait(), polled_wait(&flight), polled_wait(&flight));
         let polled = spawn(move || {
             // One by being replaced, and one with the wait.
             for other in [second, third] {
                 let waker = Waker::from(Arc::new(DropsWithIt(other)));
-                let _landed = poll(&mut first, &waker);
+                let _polled = poll(&mut first, &waker);
             }
         });
         completer.complete(7);
@@ -119,8 +120,8 @@ fn a_waker_may_drop_another_wait_when_it_is_dropped() {
     });
 }
 
-/// A wait that has been polled, so that its end takes the lock.
-fn seated(flight: &Flight<u32>) -> Wait<u32> {
+/// A wait that has been polled, so that its drop takes the lock.
+fn polled_wait(flight: &Flight<u32>) -> Wait<u32> {
     let mut wait = flight.wait();
     assert!(poll(&mut wait, Waker::noop()).is_pending());
     wait
@@ -130,14 +131,14 @@ fn poll(wait: &mut Wait<u32>, waker: &Waker) -> Poll<Result<u32, Abandoned>> {
     Pin::new(wait).poll(&mut Context::from_waker(waker))
 }
 
-/// Of a task that is polled again for other reasons.
+/// The waker of a task that is polled again for other reasons.
 struct Idle;
 
 impl Wake for Idle {
     fn wake(self: Arc<Self>) {}
 }
 
-/// Of a task that, once it goes on, is done with the other.
+/// The waker of a task that drops another wait when it is woken.
 struct DropsWhenWoken(Mutex<Option<Wait<u32>>>);
 
 impl Wake for DropsWhenWoken {
@@ -147,7 +148,7 @@ impl Wake for DropsWhenWoken {
     }
 }
 
-/// Of a task that nobody else holds: it goes with its last waker.
+/// The waker of a task that is dropped with its last waker.
 struct DropsWithIt(#[expect(dead_code, reason = "dropped, never read")] Wait<u32>);
 
 impl Wake for DropsWithIt {
