@@ -5,6 +5,7 @@
 mod cache;
 
 // The life of one request, and the clients that it is sent with.
+mod challenge;
 mod clients;
 mod ecosystem;
 mod request;

@@ -1,7 +1,6 @@
 //! The life of one request: stamped, sent, refused, sent once more.
 
 mod allocations;
-mod challenge;
 mod layer;
 mod origins;
 mod readiness;

@@ -4,8 +4,8 @@ use http::HeaderMap;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use tower_auth::Challenge;
 
-mod read;
-mod written;
+mod parsing;
+mod round_trip;
 
 fn parse<T: AsRef<[u8]>>(lines: &[T]) -> Vec<Challenge> {
     let mut headers = HeaderMap::new();
