@@ -1,7 +1,6 @@
 //! Processes that share a token, and the stores by which they do.
 
 mod faults;
-mod keys;
 mod processes;
 mod sealing;
 mod sharing;

@@ -11,7 +11,6 @@ mod ecosystem;
 mod request;
 
 // Where tokens come from.
-mod api_key;
 mod chained;
 mod login;
 mod oauth2;
@@ -19,6 +18,7 @@ mod oauth2;
 // One token for many processes, and many tokens in one.
 #[cfg(feature = "fleet")]
 mod fleet;
+mod source;
 #[cfg(feature = "tenants")]
 mod tenants;
 

@@ -1,0 +1,1 @@
+//! An issued credential: what it accepts and what it shows.
