@@ -1,6 +1,7 @@
 //! One token for all who ask: fetched, refreshed, refused, put off and given up.
 
 mod abandoned;
+mod as_source;
 mod closing;
 mod failure;
 mod flights;

@@ -11,7 +11,6 @@ mod ecosystem;
 mod request;
 
 // Where tokens come from.
-mod chained;
 mod login;
 mod oauth2;
 
@@ -25,6 +24,7 @@ mod tenants;
 // What is told of it all, and what never is.
 mod hostile;
 mod secrets;
+mod token;
 mod watching;
 
 // What the documentation says.
