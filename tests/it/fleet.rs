@@ -1,10 +1,9 @@
 //! Processes that share a token, and the stores by which they do.
 
+mod codec;
 mod faults;
+mod keyring;
 mod processes;
-mod sealing;
 mod sharing;
 mod sizing;
-mod store_contract;
-mod store_file;
-mod store_redis;
+mod store;

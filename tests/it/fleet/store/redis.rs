@@ -10,9 +10,9 @@ use tower_auth::{BoxError, Lease, RedisStore, TokenStore};
 use crate::support::redis_server::RedisServer;
 
 mod connections;
-mod kept;
+mod failures;
 mod passwords;
-mod trouble;
+mod values;
 
 const KEY: &str = "a-key_of-43-letters";
 const TOKEN: &str = "tower-auth:{a-key_of-43-letters}:token";
