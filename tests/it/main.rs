@@ -25,7 +25,6 @@ mod tenants;
 mod hostile;
 mod secrets;
 mod token;
-mod watching;
 
 // What the documentation says.
 mod documented;

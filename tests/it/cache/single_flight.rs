@@ -1,6 +1,6 @@
 //! One token, one flight, one result: the cache without Tower.
 
-mod refreshes;
+mod abandoned;
+mod failing_sources;
 mod runtimes;
-mod sources;
 mod waiters;

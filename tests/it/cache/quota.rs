@@ -6,9 +6,9 @@ use tower_auth::{Quota, Token, TokenCache};
 
 use crate::support::{Fetches, Hands, settle, source};
 
-mod heeded;
+mod postponed_refreshes;
 mod read;
-mod told;
+mod telemetry;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

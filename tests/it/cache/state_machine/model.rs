@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use tower_auth::{Phase, Reason};
 
 mod callers;
-mod flights;
-mod standing;
+mod fetches;
+mod status;
 mod time;
 
 const SECOND: i64 = 1_000;

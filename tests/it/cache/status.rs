@@ -1,4 +1,4 @@
-//! What a cache tells of itself: its status, logs and metrics, and the page about them.
+//! What `status` says of a cache, and whom a change of it wakes.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,12 +6,8 @@ use tower_auth::{Error, Phase, Reason, Status, TokenCache};
 
 use crate::support::{Fetches, Hands, source};
 
-mod changes;
-mod docs;
-mod logs;
-#[cfg(feature = "metrics")]
-mod metrics;
-mod status;
+mod phases;
+mod subscriptions;
 
 fn set_up() -> (TokenCache, Fetches, Hands) {
     let (source, fetches) = source();

@@ -14,9 +14,10 @@ use self::steps::{Step, any_rules, any_steps};
 use self::trial::Trial;
 
 mod model;
-mod reading;
-mod sides;
+mod observed;
+mod source_and_api;
 mod steps;
+mod transitions;
 mod trial;
 
 proptest! {

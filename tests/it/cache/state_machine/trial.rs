@@ -20,8 +20,8 @@ use super::model::{
     Answer, CLOSE_TIMEOUT, Caller, Clocks, FETCH_TIMEOUT, Failure, Fault, Kind, Lifetime, Model,
     Rules, Told,
 };
-use super::reading::{answered, at, millis, permanent, pick, since_epoch, told};
-use super::sides::{Api, Notes, Noting};
+use super::observed::{answered, at, millis, permanent, pick, since_epoch, told};
+use super::source_and_api::{Api, Notes, Noting};
 use super::steps::{Move, Step};
 use crate::support::{Fetch, Fetches, Hands, source};
 

@@ -8,8 +8,10 @@ use crate::support::shelf::Shelf;
 use crate::support::{Fetches, source};
 
 #[cfg(feature = "dpop")]
-mod bound_to_a_key;
-mod deaths;
+mod dpop;
+mod process_deaths;
+mod store_calls;
+mod store_failures;
 mod tokens;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -7,12 +7,12 @@ use tokio::task::yield_now;
 use tower_auth::Reason;
 
 use super::super::model::{Asked, FETCH_TIMEOUT};
-use super::super::reading::{number, stands};
+use super::super::observed::{number, stands};
 use super::{Called, Trial};
 
 impl Trial {
     /// Lets every task and every caller that can go on do so, and looks at what came of it.
-    pub(in crate::cache::machine) async fn settle(&mut self) {
+    pub(in crate::cache::state_machine) async fn settle(&mut self) {
         loop {
             for _ in 0..8 {
                 yield_now().await;
@@ -120,7 +120,7 @@ impl Trial {
     }
 
     /// Everybody lets go of it, and nothing is left.
-    pub(in crate::cache::machine) async fn end(mut self) {
+    pub(in crate::cache::state_machine) async fn end(mut self) {
         self.doing = String::from("at the end");
         self.callers.clear();
         self.futures.clear();
