@@ -2,15 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 // A token in hand, and the next one.
+mod auto_traits;
 mod cache;
 
 // The life of one request, and the clients that it is sent with.
 mod challenge;
 mod clients;
 mod ecosystem;
-mod request;
 
 // Where tokens come from.
+mod layer;
 mod login;
 mod oauth2;
 

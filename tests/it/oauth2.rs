@@ -10,6 +10,7 @@ mod jwt_bearer;
 mod redirect_listener;
 mod refresh_file;
 mod refresh_token;
+mod resource;
 mod token_exchange;
 
 // Clients.

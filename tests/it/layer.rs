@@ -1,11 +1,16 @@
-//! The life of one request: stamped, refused, sent once more.
+//! The life of one request: stamped, sent, refused, sent once more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+mod allocations;
+mod allowed_origins;
+mod attaching;
+mod body;
 mod private_copies;
-mod refused;
-mod stamped;
+mod readiness;
+mod refusals;
+mod replay;
 
 /// Counts how often it is cloned.
 #[derive(Default)]

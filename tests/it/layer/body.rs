@@ -16,7 +16,7 @@ use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use tokio_test::task;
 use tower_auth::Replay;
 
-mod kept;
+mod limits;
 mod overtaken;
 mod whole;
 

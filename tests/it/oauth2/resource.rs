@@ -1,0 +1,3 @@
+//! What an API says of the tokens it wants: its metadata, and step-up challenges.
+
+mod step_up;
