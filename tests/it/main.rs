@@ -11,6 +11,7 @@ mod clients;
 mod ecosystem;
 
 // Where tokens come from.
+mod http_client;
 mod layer;
 mod login;
 mod oauth2;

@@ -29,4 +29,3 @@ mod discovery;
 mod logins_by_issuer;
 mod protected_resource;
 mod revocation;
-mod token_reply;

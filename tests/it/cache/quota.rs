@@ -7,7 +7,6 @@ use tower_auth::{Quota, Token, TokenCache};
 use crate::support::{Fetches, Hands, settle, source};
 
 mod postponed_refreshes;
-mod read;
 mod telemetry;
 
 const HOUR: Duration = Duration::from_secs(3600);

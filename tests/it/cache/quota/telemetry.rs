@@ -168,3 +168,20 @@ fn what_is_left_is_a_gauge_for_each_bucket() {
         assert_eq!(gauge("limit", "other"), None);
     });
 }
+
+#[tokio::test]
+async fn of_a_bucket_that_stands_twice_the_first_counts() {
+    let (log, _listening) = listen();
+    let mut held = Held::with([dry(), Quota::new("client/per_day", 10).of(10)]).await;
+    assert_eq!(held.cache.status().quotas(), [dry()]);
+    let token = held.cache.token().await.unwrap();
+    held.cache.reject(&token);
+    held.is_issued("first", [dry(), Quota::new("client/per_day", 10).of(10)])
+        .await;
+    let all = log.all().into_iter();
+    assert_eq!(
+        all.filter(|line| line.message.contains("running dry"))
+            .count(),
+        1
+    );
+}

@@ -1,16 +1,17 @@
 //! Each way in which servers say what is left, and what is no way to say it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use tower_auth::login::JsonLogin;
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Error, Quota, Reason, Status, Token, TokenCache, TokenSource};
 
-use super::{HOUR, Held, dry};
 use crate::support::log::listen;
 use crate::support::token_server::{ID, TokenServer, URL};
 use crate::support::{Answering, paused};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Bucket, limit, what is left, and in how many seconds it is full again.
 type Said<'a> = (&'a str, Option<u64>, u64, Option<u64>);
@@ -290,23 +291,6 @@ proptest! {
         runtime.block_on(cache.token()).unwrap();
         prop_assert!(cache.status().quotas().len() <= 8);
     }
-}
-
-#[tokio::test]
-async fn of_a_bucket_that_stands_twice_the_first_counts() {
-    let (log, _listening) = listen();
-    let mut held = Held::with([dry(), Quota::new("client/per_day", 10).of(10)]).await;
-    assert_eq!(held.cache.status().quotas(), [dry()]);
-    let token = held.cache.token().await.unwrap();
-    held.cache.reject(&token);
-    held.is_issued("first", [dry(), Quota::new("client/per_day", 10).of(10)])
-        .await;
-    let all = log.all().into_iter();
-    assert_eq!(
-        all.filter(|line| line.message.contains("running dry"))
-            .count(),
-        1
-    );
 }
 
 #[tokio::test(start_paused = true)]
