@@ -9,8 +9,8 @@ use tower_auth::oauth2::{
 
 use crate::support::login_server::LoginServer;
 
-mod address;
-mod answers;
+mod authorization_url;
+mod redirect_back;
 mod tokens;
 
 const AUTHORIZE: &str = "https://id.example.com/authorize";

@@ -7,9 +7,9 @@ use tower_auth::{Error, Reason, Token, TokenSource};
 use crate::support::token_server::{ID, SECRET};
 use crate::support::web::{Page, Web};
 
-mod kept;
-mod search;
-mod servers;
+mod authorization_servers;
+mod caching;
+mod metadata_lookup;
 
 const API: &str = "https://mcp.example.com/mcp";
 const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
