@@ -7,3 +7,4 @@ pub(crate) mod page;
 mod pages;
 mod public;
 mod readme;
+mod telemetry;

@@ -15,10 +15,10 @@ use tower_auth::{
 
 use crate::support::{Fetches, request, source};
 
-mod by_key;
-mod chosen;
 mod closed;
 mod evicted;
+mod keys;
+mod selection;
 
 /// The key of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

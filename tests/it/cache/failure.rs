@@ -6,11 +6,12 @@ use tower_auth::{Error, TokenCache};
 
 use crate::support::{Fetches, Hands, source, token_server};
 
+mod attempt_floor;
 mod attempts;
 mod backoff;
-mod chance;
-mod floor;
+mod jitter;
 mod refresh_now;
+mod token_endpoint_outages;
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! `Buffer`, `ConcurrencyLimit`, `RateLimit` and `LoadShed`, on either side of the layer.
 //!
-//! `request::readiness` has `Buffer` over `ConcurrencyLimit` inside, with the fetch through the same.
+//! `layer::readiness` has `Buffer` over `ConcurrencyLimit` inside, with the fetch through the same.
 
 use std::convert::Infallible;
 use std::time::Duration;

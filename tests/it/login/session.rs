@@ -3,8 +3,9 @@
 use tower_auth::login::Session;
 use tower_auth::{Error, Reason, Token, TokenSource};
 
-mod ends;
-mod logins;
+mod cookies;
+mod ending;
+mod opening;
 
 const LOGOUT: &str = "https://api.example.com/v1/session/logout";
 

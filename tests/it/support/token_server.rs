@@ -113,3 +113,9 @@ pub(crate) fn expiry(token: &Token) -> String {
     let (_, rest) = text.split_once("expiry: ").unwrap();
     rest.split_once(", scope").unwrap().0.to_owned()
 }
+
+/// The parameters of a form, to compare with [`TokenServer::form`].
+pub(crate) fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    pairs.iter().map(owned).collect()
+}
