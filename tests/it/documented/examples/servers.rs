@@ -63,7 +63,7 @@ async fn the_authorization_server_refuses_as_rfc_6749_has_it() {
 /// To renew it: `UPDATE=1 cargo test --all-features --test it the_generated_client`.
 #[test]
 fn the_generated_client_and_server_are_those_of_the_proto() {
-    let support = place("examples/support");
+    let support = place("examples/extra/support");
     let files = protox::compile(["notes.proto"], [&support]).unwrap();
     let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
     tonic_prost_build::configure()
@@ -80,7 +80,7 @@ fn the_generated_client_and_server_are_those_of_the_proto() {
     // Not `assert_eq!`, which would print both.
     assert!(
         committed == generated,
-        "examples/support/notes.rs isn't what its proto makes"
+        "examples/extra/support/notes.rs isn't what its proto makes"
     );
 }
 

@@ -9,6 +9,7 @@
 #[rustfmt::skip]
 #[path = "support/notes.rs"]
 mod notes;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::net::SocketAddr;

@@ -6,6 +6,7 @@
 //! ```
 #![allow(clippy::print_stdout)]
 
+#[path = "../support/mod.rs"]
 mod support;
 #[path = "support/tls.rs"]
 mod tls;

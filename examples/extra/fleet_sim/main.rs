@@ -16,7 +16,7 @@
 
 mod chart;
 mod hour;
-#[path = "../support/report.rs"]
+#[path = "../../support/report.rs"]
 #[allow(unreachable_pub, reason = "all examples share it")]
 mod report;
 mod world;

@@ -24,7 +24,7 @@ mod idp;
 mod options;
 mod pace;
 mod phases;
-#[path = "../support/report.rs"]
+#[path = "../../support/report.rs"]
 #[allow(unreachable_pub, reason = "all examples share it")]
 mod report;
 mod schedule;
