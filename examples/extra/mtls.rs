@@ -2,7 +2,7 @@
 //! nobody who doesn't have that certificate's key.
 //!
 //! ```text
-//! cargo run --example mtls
+//! cargo run -p tower-auth-examples --example mtls
 //! ```
 #![allow(clippy::print_stdout)]
 

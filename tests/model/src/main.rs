@@ -6,9 +6,9 @@
 //! A thread that nobody will ever wake is reported as a deadlock.
 //!
 //! ```sh
-//! cargo test --manifest-path tests/model/Cargo.toml                          # every order
-//! cargo test --manifest-path tests/model/Cargo.toml --no-default-features    # many times
-//! cargo +nightly miri test --manifest-path tests/model/Cargo.toml --no-default-features
+//! cargo test -p tower-auth-model                          # every order
+//! cargo test -p tower-auth-model --no-default-features    # many times
+//! cargo +nightly miri test -p tower-auth-model --no-default-features
 //! ```
 //!
 //! `std::sync::Arc`, `arc_swap` and the wakers of a runtime are taken as correct.
