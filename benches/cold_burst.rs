@@ -1,7 +1,7 @@
 //! What it costs to have many callers wait for one fetch: time from the fetch's end until the last
 //! of them has its token, and heap per waiting caller.
 //!
-//! `cargo bench --bench cold_burst`
+//! `cargo bench -p tower-auth-benches --bench cold_burst`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! What a DPoP proof costs a request, beside a bearer token on the same request.
 //!
-//! `cargo bench --bench dpop --features dpop`
+//! `cargo bench -p tower-auth-benches --bench dpop`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::convert::Infallible;

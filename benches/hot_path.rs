@@ -4,7 +4,7 @@
 //! with those that are measured, a thousand each, and the difference is what counts. For the table
 //! at the end all services take turns in one run. `benches/peers` has others in the race.
 //!
-//! `cargo bench --bench hot_path`
+//! `cargo bench -p tower-auth-benches --bench hot_path`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 #[path = "support/look_for_401.rs"]

@@ -37,7 +37,7 @@ mod support;
 #[path = "../it/support/test_names.rs"]
 mod test_names;
 #[allow(dead_code, reason = "its servers are those of an example")]
-#[path = "../../examples/support/tls.rs"]
+#[path = "../../examples/extra/support/tls.rs"]
 mod tls;
 #[allow(dead_code, reason = "the tests of the documentation use the rest")]
 #[path = "../it/support/tree.rs"]

@@ -218,7 +218,7 @@ fn missing(name: &str) -> PathBuf {
 }
 
 fn servers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/servers")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/servers")
 }
 
 struct Log {

@@ -1,6 +1,6 @@
 //! The examples as processes of their own, and what their servers saw of them.
 //!
-//! `cargo test` builds the examples first; with `--test it` it doesn't.
+//! `cargo build --workspace --all-features --examples` is to build them first.
 #![cfg(feature = "reqwest")]
 
 use std::ffi::OsStr;

@@ -21,7 +21,7 @@ impl Manifest {
     fn features(&self) -> BTreeMap<String, Words> {
         let (_, rest) = self.text.split_once("\n[features]\n").unwrap();
         let features = rest.split("\n[").next().unwrap();
-        let features = features.lines().filter(|line| !line.starts_with('#'));
+        let features = features.lines().filter_map(|line| line.split('#').next());
         let features = features.collect::<Vec<_>>().join(" ");
         let features = features.split(']').filter_map(|feature| {
             let (name, list) = feature.split_once('=')?;
@@ -29,16 +29,6 @@ impl Manifest {
             Some((name.trim().to_owned(), list.collect()))
         });
         features.collect()
-    }
-
-    /// Each example, and the features that it wants.
-    fn examples(&self) -> BTreeMap<String, Words> {
-        let examples = self.text.split("\n[[example]]\n").skip(1).map(|example| {
-            let example = example.split("\n[").next().unwrap();
-            let mut quoted = example.split('"').skip(1).step_by(2).map(str::to_owned);
-            (quoted.next().unwrap(), quoted.collect())
-        });
-        examples.collect()
     }
 
     /// The features of these, and what those switch on in turn.
@@ -53,6 +43,31 @@ impl Manifest {
         }
         all
     }
+}
+
+/// The package of the examples that need crates of their own, and its folder.
+const EXTRA: (&str, &str) = ("tower-auth-examples", "examples/extra");
+
+/// Each example of the package in this folder, and the features that it wants.
+fn examples_of(folder: &str) -> BTreeMap<String, Words> {
+    let manifest = text(&format!("{folder}/Cargo.toml"));
+    let (_, list) = manifest.split_once("\nexample = [\n").unwrap();
+    let list = list.lines().take_while(|line| *line != "]");
+    let examples = list.map(|example| {
+        let (name, wanted) = example
+            .split_once("required-features")
+            .unwrap_or((example, ""));
+        let wanted = wanted.split('"').skip(1).step_by(2).map(str::to_owned);
+        let name = name.split("name = \"").nth(1).unwrap();
+        (name.split('"').next().unwrap().to_owned(), wanted.collect())
+    });
+    examples.collect()
+}
+
+/// Each example, of either package.
+pub(super) fn examples() -> Words {
+    let examples = [".", EXTRA.1].into_iter().flat_map(examples_of);
+    examples.map(|(name, _)| name).collect()
 }
 
 fn readme() -> String {
@@ -146,12 +161,14 @@ fn the_readme_has_each_example_and_no_other() {
     let tables = rows(clients);
     let told = tables.iter().filter(|row| row.len() == 2);
     let told: Words = told.flat_map(|row| quoted(row[0])).collect();
-    let mut there = names_in("examples", ".rs");
-    let folders = names_in("examples", "").into_iter();
-    there.extend(folders.filter(|name| place(&format!("examples/{name}/main.rs")).is_file()));
+    let mut there = Words::new();
+    for folder in ["examples", EXTRA.1] {
+        there.extend(names_in(folder, ".rs"));
+        let folders = names_in(folder, "").into_iter();
+        there.extend(folders.filter(|name| place(&format!("{folder}/{name}/main.rs")).is_file()));
+    }
     assert_eq!(told, there);
-    let in_manifest: Words = Manifest::read().examples().into_keys().collect();
-    assert_eq!(in_manifest, there);
+    assert_eq!(examples(), there);
 }
 
 #[test]
@@ -205,7 +222,7 @@ fn after<'a>(command: &[&'a str], option: &str) -> Option<&'a str> {
 #[test]
 fn each_command_that_is_shown_runs_something_that_is_there() {
     let manifest = Manifest::read();
-    let (known, examples) = (manifest.features(), manifest.examples());
+    let known = manifest.features();
     let mut seen = 0;
     for page in ["README.md", "CONTRIBUTING.md"] {
         let page = text(page);
@@ -227,12 +244,21 @@ fn each_command_that_is_shown_runs_something_that_is_there() {
                 features.insert(String::from("full"));
             }
             if let Some(example) = after(&command, "--example") {
+                let folder = match after(&command, "-p") {
+                    None => ".",
+                    Some(package) => {
+                        assert_eq!(package, EXTRA.0, "{shown}");
+                        EXTRA.1
+                    }
+                };
+                let examples = examples_of(folder);
                 let wanted = examples.get(example);
                 let wanted = wanted.unwrap_or_else(|| panic!("no such example: {shown}"));
                 let features = manifest.all_of(&features);
                 assert!(wanted.is_subset(&features), "{shown}: it wants {wanted:?}");
             }
             if let Some(bench) = after(&command, "--bench") {
+                assert_eq!(after(&command, "-p"), Some("tower-auth-benches"), "{shown}");
                 assert!(place(&format!("benches/{bench}.rs")).is_file(), "{shown}");
             }
             seen += 1;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// A place in this repository.
 pub(crate) fn place(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap().join(name)
 }
 
 /// The text of a file in this repository.
@@ -49,7 +50,7 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     let binary = profile.join("examples").join(file);
     assert!(
         binary.exists(),
-        "no example {name}: run `cargo build --examples --all-features`"
+        "no example {name}: run `cargo build --workspace --all-features --examples`"
     );
     binary
 }

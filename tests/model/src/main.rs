@@ -5,9 +5,9 @@
 //! once for each such interleaving. A thread that is never woken is reported as a deadlock.
 //!
 //! ```sh
-//! cargo test --manifest-path tests/model/Cargo.toml                          # every interleaving
-//! cargo test --manifest-path tests/model/Cargo.toml --no-default-features    # many times
-//! cargo +nightly miri test --manifest-path tests/model/Cargo.toml --no-default-features
+//! cargo test -p tower-auth-model                          # every interleaving
+//! cargo test -p tower-auth-model --no-default-features    # many times
+//! cargo +nightly miri test -p tower-auth-model --no-default-features
 //! ```
 //!
 //! `std::sync::Arc`, `arc_swap` and the wakers of a runtime are assumed to be correct.

@@ -7,7 +7,8 @@ use tower_auth::{Reason, TokenSource};
 
 use super::support::ClientAuth;
 use super::{ID, SECRET, Servers};
-use crate::support::tree::{place, rust_files, text};
+use crate::documented::readme::examples;
+use crate::support::tree::{place, rust_files};
 
 #[tokio::test]
 async fn the_authorization_server_takes_a_secret_in_each_of_three_ways() {
@@ -60,10 +61,10 @@ async fn the_authorization_server_refuses_as_rfc_6749_has_it() {
     assert_eq!(servers.authorization.fetches(), 0);
 }
 
-/// To renew it: `UPDATE=1 cargo test --all-features --test it the_generated_client`.
+/// To renew it: `UPDATE=1 cargo test -p tower-auth-tests --all-features --test it the_generated_client`.
 #[test]
 fn the_generated_client_and_server_are_those_of_the_proto() {
-    let support = place("examples/support");
+    let support = place("examples/extra/support");
     let files = protox::compile(["notes.proto"], [&support]).unwrap();
     let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
     tonic_prost_build::configure()
@@ -80,19 +81,14 @@ fn the_generated_client_and_server_are_those_of_the_proto() {
     // Not `assert_eq!`, which would print both.
     assert!(
         committed == generated,
-        "examples/support/notes.rs isn't what its proto makes"
+        "examples/extra/support/notes.rs isn't what its proto makes"
     );
 }
 
 /// By the text of these rooms: a test that runs an example is to look at all that it printed.
 #[test]
 fn every_example_is_run_by_a_test_that_looks_for_leaks() {
-    let manifest = text("Cargo.toml");
-    let examples: Vec<&str> = manifest
-        .split("[[example]]\n")
-        .skip(1)
-        .map(|entry| entry.split('"').nth(1).unwrap())
-        .collect();
+    let examples = examples();
     assert!(examples.len() > 20, "{examples:?}");
     let rooms = rust_files("tests/it/documented/examples");
     let rooms: String = rooms.into_values().collect();

@@ -8,7 +8,7 @@ use tower_auth::{AuthLayer, Error, Reason, Token, TokenSource};
 
 use crate::support::token_server::all_text_of;
 
-#[path = "../../../../examples/support/tls.rs"]
+#[path = "../../../../examples/extra/support/tls.rs"]
 mod tls;
 
 use tls::{Authority, CLIENT_ID, CLIENT_NAME, Servers};

@@ -1,7 +1,7 @@
 //! The layer in front of tonic's channel, below a generated client.
 //!
 //! ```text
-//! cargo run --example tonic_client --features tonic
+//! cargo run -p tower-auth-examples --example tonic_client
 //! ```
 #![allow(clippy::print_stdout)]
 
@@ -9,6 +9,7 @@
 #[rustfmt::skip]
 #[path = "support/notes.rs"]
 mod notes;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::net::SocketAddr;

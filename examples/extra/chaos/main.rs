@@ -3,8 +3,8 @@
 //! nothing of it.
 //!
 //! ```text
-//! cargo run --release --example chaos
-//! cargo run --release --example chaos -- --seconds 10 --callers 500 --svg chaos.svg
+//! cargo run --release -p tower-auth-examples --example chaos
+//! cargo run --release -p tower-auth-examples --example chaos -- --seconds 10 --callers 500 --svg chaos.svg
 //! ```
 //!
 //! It prints what happened, and ends with an exit code of 1 if one of these is not so:
@@ -24,7 +24,7 @@ mod idp;
 mod options;
 mod pace;
 mod phases;
-#[path = "../support/report.rs"]
+#[path = "../../support/report.rs"]
 #[allow(unreachable_pub, reason = "all examples share it")]
 mod report;
 mod schedule;

@@ -2,10 +2,11 @@
 //! nobody who doesn't have that certificate's key.
 //!
 //! ```text
-//! cargo run --example mtls
+//! cargo run -p tower-auth-examples --example mtls
 //! ```
 #![allow(clippy::print_stdout)]
 
+#[path = "../support/mod.rs"]
 mod support;
 #[path = "support/tls.rs"]
 mod tls;

@@ -2,10 +2,11 @@
 //! shows the token that its platform puts in a file, as Kubernetes does (both RFC 7523 §2.2).
 //!
 //! ```text
-//! cargo run --example private_key_jwt --features jwt
+//! cargo run -p tower-auth-examples --example private_key_jwt
 //! ```
 #![allow(clippy::print_stdout)]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::HashMap;

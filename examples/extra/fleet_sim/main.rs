@@ -2,8 +2,8 @@
 //! without: an hour of virtual time, with real caches.
 //!
 //! ```text
-//! cargo run --release --example fleet_sim --features fleet
-//! cargo run --release --example fleet_sim --features fleet -- --processes 10,1000 --svg fleet_sim.svg
+//! cargo run --release -p tower-auth-examples --example fleet_sim
+//! cargo run --release -p tower-auth-examples --example fleet_sim -- --processes 10,1000 --svg fleet_sim.svg
 //! ```
 //!
 //! The processes start within a minute, as a deployment has them do. Tokens last ten minutes, a fetch takes
@@ -16,7 +16,7 @@
 
 mod chart;
 mod hour;
-#[path = "../support/report.rs"]
+#[path = "../../support/report.rs"]
 #[allow(unreachable_pub, reason = "all examples share it")]
 mod report;
 mod world;

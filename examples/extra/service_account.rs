@@ -2,10 +2,11 @@
 //! it (RFC 7523 §2.1). The server takes each JWT once.
 //!
 //! ```text
-//! cargo run --example service_account --features jwt
+//! cargo run -p tower-auth-examples --example service_account
 //! ```
 #![allow(clippy::print_stdout)]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::HashSet;

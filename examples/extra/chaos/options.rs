@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
-Usage: cargo run --release --example chaos -- [options]
+Usage: cargo run --release -p tower-auth-examples --example chaos -- [options]
 
   --seconds N   how long it runs, 10 to 300; default 60
   --callers N   how many send requests, 1 to 20000; default 2000
