@@ -1,26 +1,31 @@
-//! The address of an endpoint, or the issuer whose metadata has it.
+//! The address of an endpoint, or the issuer whose metadata has the address.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
 
+use super::endpoint_kind::EndpointKind;
+use super::transport::DynTransport;
 use crate::error::{Error, Kind};
-use crate::oauth2::discovery::issuer::Issuer;
 use crate::origin::is_secure;
 use crate::sanitize::sanitize;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 
-/// The address of a protocol endpoint (RFC 6749 §3), found fit to send a secret to.
+/// The address of a protocol endpoint (RFC 6749 §3), checked to be fit for a secret.
 ///
-/// It is `https`, or `http` to loopback: `localhost` and names below it, `127.0.0.0/8`, `[::1]`.
-/// Every constructor that takes an address takes a `&str` or a `String` and checks it there and
-/// then. This type is named for a server that is reached over cleartext on purpose, and for one
-/// whose addresses are to be [discovered](Self::from_issuer).
+/// The address is `https`, or `http` to loopback: `localhost` and names below it, `127.0.0.0/8`,
+/// `[::1]`. Every constructor that takes an address also takes a `&str` or a `String`, and checks
+/// it at once. Name this type for a server that you reach over cleartext on purpose, or for a
+/// server whose addresses are to be [discovered](Self::from_issuer).
 ///
-/// [`Debug`](fmt::Debug) leaves the query out, which may hold a key.
+/// [`Debug`](fmt::Debug) omits the query, which may hold a key.
 ///
 /// # Example
 ///
@@ -34,64 +39,48 @@ use crate::source::store_key::StoreKey;
 /// assert!(error.is_config());
 /// assert!(EndpointUrl::danger_allow_http("http://id.internal/token").is_ok());
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct EndpointUrl {
-    place: Place,
+    location: EndpointLocation,
 }
 
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    At(Uri),
-    /// Wherever the issuer has the endpoint that is wanted.
-    Of(Issuer),
+#[derive(Clone)]
+pub(crate) enum EndpointLocation {
+    Address(Uri),
+    /// The address is in the metadata of an authorization server.
+    Discovered {
+        resolver: Arc<dyn EndpointResolver>,
+        prefers_mtls: bool,
+    },
+}
+
+/// Finds the endpoints of one authorization server.
+pub(crate) trait EndpointResolver: Any + Send + Sync {
+    /// The name of the authorization server: its issuer.
+    fn issuer(&self) -> &str;
+
+    /// The address of an endpoint. `timeout` is the time for this and for the request to the
+    /// endpoint together.
+    fn endpoint<'a>(
+        &'a self,
+        kind: EndpointKind,
+        prefers_mtls: bool,
+        transport: &'a DynTransport,
+        timeout: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Uri, Error>> + Send + 'a>>;
+
+    /// Says that an endpoint isn't where this resolver says: the next call looks again.
+    fn invalidate(&self);
 }
 
 impl EndpointUrl {
-    /// The endpoint that an issuer's metadata names (RFC 8414, OpenID Connect Discovery 1.0): the
-    /// token endpoint where a token is asked for, the revocation endpoint in
-    /// [`Client::revoke_at`](crate::oauth2::Client::revoke_at), and so on. Clones share the metadata.
-    ///
-    /// Nothing is asked before the first token is. Then the metadata is looked for by the client's
-    /// own transport and within its timeout, at `https://host/.well-known/…`:
-    ///
-    /// | issuer | places, in this order |
-    /// | --- | --- |
-    /// | `https://host` | `oauth-authorization-server`, `openid-configuration` |
-    /// | `https://host/tenant` | `oauth-authorization-server/tenant` (RFC 8414 §3.1); `https://host/tenant/.well-known/openid-configuration` (OpenID Connect Discovery §4.1); `openid-configuration/tenant` (RFC 8414 §5) |
-    ///
-    /// - The next place is tried if a server answers with a 4xx, and for no other reason: one in trouble
-    ///   (5xx, 408, 425, 429, no connection) is an error that [may pass](Error::is_transient).
-    ///   Redirects are not followed, and an answer longer than 64 KiB is refused.
-    /// - The `issuer` in the metadata must be the given one, character by character, the last slash
-    ///   too (RFC 8414 §3.3); the error names both. Auth0's issuers end in a slash.
-    /// - Its endpoints are `https`; only an issuer on loopback may name ones on loopback over `http`.
-    /// - It is kept for an hour, or as `Cache-Control: max-age` says, within 5 minutes and a day.
-    ///   When it can't be had anew, the old one is used on, and it is tried again after a minute. It is
-    ///   looked at anew too after an endpoint that it names answers 404, 405, 410 or with a redirect.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the issuer isn't an absolute `https` address (or `http`
-    /// to loopback), or has a user name, a query or a fragment (RFC 8414 §2).
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl};
-    ///
-    /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
-    /// # #[cfg(feature = "reqwest")] {
-    /// let issuer = EndpointUrl::from_issuer("https://example.auth0.com/")?;
-    /// let client = Client::new(issuer.clone(), id, secret)?.revoke_at(issuer)?;
-    /// let source = ClientCredentials::with_client(client);
-    /// # }
-    /// # Ok(()) }
-    /// ```
-    pub fn from_issuer(issuer: impl AsRef<str>) -> Result<Self, Error> {
-        let issuer = Issuer::new(issuer.as_ref())?;
-        Ok(Self {
-            place: Place::Of(issuer),
-        })
+    pub(crate) fn discovered(resolver: Arc<dyn EndpointResolver>) -> Self {
+        Self {
+            location: EndpointLocation::Discovered {
+                resolver,
+                prefers_mtls: false,
+            },
+        }
     }
 
     /// Prefers the endpoints that the issuer has for clients with a certificate
@@ -99,18 +88,18 @@ impl EndpointUrl {
     /// an address.
     #[must_use]
     pub fn mtls(mut self) -> Self {
-        if let Place::Of(issuer) = &mut self.place {
-            issuer.prefers_mtls = true;
+        if let EndpointLocation::Discovered { prefers_mtls, .. } = &mut self.location {
+            *prefers_mtls = true;
         }
         self
     }
 
-    /// Adds it to what a token depends on: the address, or the name of the issuer.
+    /// Adds what a token depends on to its key: the address, or the name of the issuer.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
-        match &self.place {
-            Place::At(address) => key.with("endpoint", address.to_string()),
-            Place::Of(issuer) => key.with("issuer", issuer.as_str()),
+        match &self.location {
+            EndpointLocation::Address(address) => key.with("endpoint", address.to_string()),
+            EndpointLocation::Discovered { resolver, .. } => key.with("issuer", resolver.issuer()),
         }
     }
 
@@ -129,36 +118,36 @@ impl EndpointUrl {
 
     fn at(uri: Uri) -> Self {
         Self {
-            place: Place::At(uri),
+            location: EndpointLocation::Address(uri),
         }
     }
 
-    pub(crate) fn place(&self) -> &Place {
-        &self.place
+    pub(crate) fn location(&self) -> &EndpointLocation {
+        &self.location
     }
 
-    /// The address, if it needn't be asked for.
+    /// The name of the issuer whose metadata has the address, if discovery has to find it.
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        match &self.location {
+            EndpointLocation::Address(_) => None,
+            EndpointLocation::Discovered { resolver, .. } => Some(resolver.issuer()),
+        }
+    }
+
+    /// The address, unless discovery has to find it.
     #[cfg(feature = "cookies")]
     pub(crate) fn address(&self) -> Option<&Uri> {
-        match &self.place {
-            Place::At(address) => Some(address),
-            Place::Of(_) => None,
+        match &self.location {
+            EndpointLocation::Address(address) => Some(address),
+            EndpointLocation::Discovered { .. } => None,
         }
     }
 
-    /// The issuer that has the address, if any.
-    pub(crate) fn issuer(&self) -> Option<&Issuer> {
-        match &self.place {
-            Place::At(_) => None,
-            Place::Of(issuer) => Some(issuer),
-        }
-    }
-
-    /// For endpoints that no metadata knows.
+    /// Refuses an issuer: for endpoints that no metadata names.
     pub(crate) fn only_address(self) -> Result<Self, Error> {
-        match self.place {
-            Place::At(_) => Ok(self),
-            Place::Of(_) => {
+        match self.location {
+            EndpointLocation::Address(_) => Ok(self),
+            EndpointLocation::Discovered { .. } => {
                 let message = "an issuer's metadata has no address for an API's own login; give the \
                                address itself";
                 Err(Error::new(Kind::Config, message))
@@ -166,6 +155,34 @@ impl EndpointUrl {
         }
     }
 }
+
+/// Two of the same issuer are equal, even if each has its own copy of the metadata.
+impl PartialEq for EndpointLocation {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Address(one), Self::Address(other)) => one == other,
+            (
+                Self::Discovered {
+                    resolver: one,
+                    prefers_mtls: one_mtls,
+                },
+                Self::Discovered {
+                    resolver: other,
+                    prefers_mtls: other_mtls,
+                },
+            ) => one.issuer() == other.issuer() && one_mtls == other_mtls,
+            _ => false,
+        }
+    }
+}
+
+impl PartialEq for EndpointUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.location == other.location
+    }
+}
+
+impl Eq for EndpointUrl {}
 
 const THE_ADDRESS: &str = "the endpoint's address";
 
@@ -201,14 +218,14 @@ impl TryFrom<String> for EndpointUrl {
     }
 }
 
-/// So that a constructor takes a ready [`EndpointUrl`] as well as a text.
+/// Lets a constructor take an [`EndpointUrl`] as well as a text.
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
     }
 }
 
-/// An address that is `https`, or `http` to loopback. `what` it is of is how an error begins.
+/// Parses an address that is `https`, or `http` to loopback. `what` is how an error begins.
 pub(crate) fn secure(what: &str, url: &str) -> Result<Uri, Error> {
     let uri = parse(what, url)?;
     match cleartext(&uri) {
@@ -220,13 +237,14 @@ pub(crate) fn secure(what: &str, url: &str) -> Result<Uri, Error> {
     }
 }
 
-/// The host to which what is sent could be read on the way.
+/// The host, if what is sent there could be read on the way.
 fn cleartext(uri: &Uri) -> Option<&str> {
     let is_cleartext = !is_secure(uri.scheme_str(), uri.host());
     is_cleartext.then(|| uri.host().unwrap_or_default())
 }
 
-/// Quotes nothing but a host in its errors: with two arguments swapped, the text is the secret.
+/// Parses an address. Errors show only the host: if the caller swapped two arguments, the text is
+/// the secret.
 fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     let bad = |why: &str| bad(what, why);
     // `Uri` drops a fragment without a word; RFC 6749 §3.2 forbids it.
@@ -251,13 +269,13 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     }
     // A port that is no number would be dropped for the default one.
     if authority.as_str() != authority.host() && authority.port().is_none() {
-        return Err(bad("has a port that is no number up to 65535"));
+        return Err(bad("has a port that is not a number up to 65535"));
     }
     Ok(uri)
 }
 
-/// An address that a server named, as errors quote it: with `…` for what may be a secret in it.
-pub(crate) fn quoted(address: &str) -> String {
+/// An address that a server named, safe to print: with `…` for each part that may be a secret.
+pub(crate) fn sanitize_url(address: &str) -> String {
     let end = address.find(['?', '#']).unwrap_or(address.len());
     let (address, rest) = address.split_at(end);
     let mark = rest.get(..1).unwrap_or_default();
@@ -276,9 +294,11 @@ fn bad(what: &str, why: impl fmt::Display) -> Error {
 
 impl fmt::Debug for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let uri = match &self.place {
-            Place::At(uri) => uri,
-            Place::Of(issuer) => return write!(f, "as {} says", issuer.as_str()),
+        let uri = match &self.location {
+            EndpointLocation::Address(uri) => uri,
+            EndpointLocation::Discovered { resolver, .. } => {
+                return write!(f, "as {} says", resolver.issuer());
+            }
         };
         let scheme = uri.scheme_str().unwrap_or_default();
         let authority = uri.authority().map_or("", |authority| authority.as_str());

@@ -1,65 +1,60 @@
-//! One POST to one endpoint: timed, capped, followed nowhere.
+//! One POST to one endpoint: with a timeout, a limit on the response, and no redirects.
 
 use std::future::Future;
-#[cfg(feature = "authorization-code")]
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, Bytes};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body::Body;
-use http_body_util::{BodyExt, Full};
-use zeroize::{Zeroize, Zeroizing};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+use zeroize::Zeroizing;
 
-use super::endpoint_url::{EndpointUrl, Place};
+use super::bounded_response::{EndpointResponse, ReadError};
+use super::endpoint_kind::EndpointKind;
+use super::endpoint_url::{EndpointLocation, EndpointUrl};
 use super::redact::Redactor;
-use super::token_response::{Answer, unusable};
-use super::transport::{DynTransport, Reply};
-use crate::error::{BoxError, Error, Kind};
-#[cfg(feature = "authorization-code")]
-use crate::oauth2::discovery::issuer::Metadata;
-use crate::oauth2::discovery::issuer::Role;
+use super::transport::DynTransport;
+use crate::error::{Error, Kind};
 
-/// The most of an answer that is read. Tokens travel in headers, which servers cap at 8 to 16 KiB,
-/// so a token, a refresh token and an ID token fit several times over.
-pub(crate) const REPLY_LIMIT: usize = 64 * 1024;
-
-/// Most replies are shorter.
-const ROOM: usize = 4 * 1024;
-
-/// Issuing a token takes milliseconds; in ten seconds a connection has been retried by TCP thrice.
+/// Issuing a token takes milliseconds. In 10 s TCP has retried a connection three times.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a proof stands (RFC 9449 §4.1).
-pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
-
-/// Where is asked, and by what.
+/// Where requests go, and how they are sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) url: EndpointUrl,
-    role: Role,
+    kind: EndpointKind,
     pub(crate) timeout: Duration,
     transport: DynTransport,
 }
 
-/// What is asked. The body's bytes are zeroized when the transport lets go of them.
-pub(crate) struct Question {
+/// What is sent. The body's bytes are zeroized when the transport drops them.
+pub(crate) struct EndpointRequest {
     pub(crate) body: Zeroizing<Vec<u8>>,
     pub(crate) content_type: &'static str,
-    pub(crate) authorization: Option<HeaderValue>,
-    /// Of a key (RFC 9449 §5).
-    pub(crate) proof: Option<HeaderValue>,
+    /// Besides `Content-Type` and `Accept`.
+    pub(crate) headers: HeaderMap,
 }
 
-impl Question {
-    /// One in JSON, from somebody who says in it who they are.
+impl EndpointRequest {
+    /// A body in JSON, which holds all that the endpoint wants to know of the sender.
     pub(crate) fn json(body: Zeroizing<Vec<u8>>) -> Self {
         Self {
             body,
             content_type: "application/json",
-            authorization: None,
-            proof: None,
+            headers: HeaderMap::new(),
         }
+    }
+
+    fn into_http(self, address: Uri) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(Bytes::from_owner(self.body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = address;
+        let headers = request.headers_mut();
+        let content_type = HeaderValue::from_static(self.content_type);
+        headers.insert(header::CONTENT_TYPE, content_type);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.extend(self.headers);
+        request
     }
 }
 
@@ -67,23 +62,28 @@ impl Exchange {
     pub(crate) fn new(url: EndpointUrl, transport: DynTransport) -> Self {
         Self {
             url,
-            role: Role::Token,
+            kind: EndpointKind::Token,
             timeout: TIMEOUT,
             transport,
         }
     }
 
-    /// To another endpoint by the same transport.
-    pub(crate) fn to(&self, url: EndpointUrl, role: Role) -> Self {
+    /// An exchange with another endpoint, by the same transport and within the same timeout.
+    pub(crate) fn to(&self, url: EndpointUrl, kind: EndpointKind) -> Self {
         Self {
             url,
-            role,
+            kind,
             timeout: self.timeout,
             transport: self.transport.clone(),
         }
     }
 
-    /// Bounds whatever it takes to ask.
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn transport(&self) -> &DynTransport {
+        &self.transport
+    }
+
+    /// Bounds `work`, which is all that is done to get a response, by the timeout.
     pub(crate) async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,
@@ -92,89 +92,81 @@ impl Exchange {
             Some(_) => ", with the metadata that names it,",
             None => "",
         };
-        within(self.timeout, &format!("{}{with}", self.role.name()), work).await
+        within(self.timeout, &format!("{}{with}", self.kind.name()), work).await
     }
 
-    /// Where this endpoint is. Within [`within`](Self::within), as all that asks.
+    /// Where this endpoint is. To be called within [`within`](Self::within), as all that sends.
     pub(crate) async fn address(&self) -> Result<Uri, Error> {
-        self.resolve(&self.url, self.role).await
+        self.resolve(&self.url, self.kind).await
     }
 
-    /// Where an endpoint is: known, or as the metadata of its issuer says.
-    pub(crate) async fn resolve(&self, url: &EndpointUrl, role: Role) -> Result<Uri, Error> {
-        match url.place() {
-            Place::At(address) => Ok(address.clone()),
-            Place::Of(issuer) => issuer.endpoint(role, &self.transport, self.timeout).await,
-        }
-    }
-
-    /// What is known of the authorization server, if an endpoint of it was made from its issuer.
-    #[cfg(feature = "authorization-code")]
-    pub(crate) async fn metadata(&self, url: &EndpointUrl) -> Result<Option<Arc<Metadata>>, Error> {
-        match url.issuer() {
-            Some(issuer) => {
-                let metadata = issuer.metadata(&self.transport, self.timeout).await?;
-                Ok(Some(metadata))
+    /// Where an endpoint is: at a known address, or where the metadata of its issuer says.
+    pub(crate) async fn resolve(
+        &self,
+        url: &EndpointUrl,
+        kind: EndpointKind,
+    ) -> Result<Uri, Error> {
+        match url.location() {
+            EndpointLocation::Address(address) => Ok(address.clone()),
+            EndpointLocation::Discovered {
+                resolver,
+                prefers_mtls,
+            } => {
+                let resolve = resolver.endpoint(kind, *prefers_mtls, &self.transport, self.timeout);
+                resolve.await
             }
-            None => Ok(None),
         }
     }
 
-    /// Asks once, and reads the answer.
-    pub(crate) async fn post(&self, question: Question) -> Result<Answer, Error> {
-        let request = self.request(question).await?;
+    /// Sends a request once, and reads the response.
+    pub(crate) async fn post(&self, request: EndpointRequest) -> Result<EndpointResponse, Error> {
+        let request = self.request(request).await?;
         self.send(request).await
     }
 
     /// The request that [`post`](Self::post) sends.
-    pub(crate) async fn request(&self, question: Question) -> Result<Request<Full<Bytes>>, Error> {
+    pub(crate) async fn request(
+        &self,
+        request: EndpointRequest,
+    ) -> Result<Request<Full<Bytes>>, Error> {
         let address = self.address().await?;
-        Ok(request(address, question))
+        Ok(request.into_http(address))
     }
 
-    /// Sends a request that something may have been added to.
-    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
+    /// Sends what [`request`](Self::request) made, which the caller may have added to.
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<EndpointResponse, Error> {
         let started = SystemTime::now();
         let sent = Redactor::of_address(request.uri());
-        let reply = self.transport.exchange(request).await;
-        let reply = reply.map_err(|error| self.broken(error))?;
-        if let Some(issuer) = self.url.issuer()
-            && has_moved(reply.status())
-        {
-            issuer.doubt();
+        let response = match self.transport.send(request).await {
+            Ok(response) => {
+                if let EndpointLocation::Discovered { resolver, .. } = self.url.location()
+                    && has_moved(response.status())
+                {
+                    resolver.invalidate();
+                }
+                EndpointResponse::read(response, started).await
+            }
+            Err(error) => Err(ReadError::Broken(error)),
+        };
+        match response {
+            Ok(response) => Ok(EndpointResponse { sent, ..response }),
+            Err(error) => {
+                let name = self.kind.name();
+                let not_followed = "is a redirect, which is not followed, for the client secret \
+                                    would go along; check the endpoint's address";
+                Err(error.into_error(name, &format!("{name}'s reply"), not_followed))
+            }
         }
-        let answer = read(reply, started).await;
-        let answer = answer.map(|answer| Answer { sent, ..answer });
-        answer.map_err(|unread| match unread {
-            Unread::Redirect(status) => {
-                // Its target is not told: it may carry what was sent.
-                let what = "is a redirect, which is not followed, for the client secret would go \
-                            along; check the endpoint's address";
-                unusable(&self.reply(), status, what)
-            }
-            Unread::TooLong(status) => {
-                let what = format!("is longer than {} KiB", REPLY_LIMIT / 1024);
-                unusable(&self.reply(), status, &what)
-            }
-            Unread::Broken(error) => self.broken(error),
-        })
-    }
-
-    fn reply(&self) -> String {
-        format!("{}'s reply", self.role.name())
-    }
-
-    fn broken(&self, error: BoxError) -> Error {
-        let name = self.role.name();
-        let message = format!("{name} could not be reached, or the connection broke");
-        Error::new(Kind::Transport, message).with_source(error)
     }
 }
 
-/// Bounds whatever it takes to ask `who`.
+/// Bounds `work`, which is named `what` in the error.
 pub(crate) async fn within<T>(
     limit: Duration,
-    who: &str,
+    what: &str,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     // Tokio's timer would panic.
@@ -185,88 +177,13 @@ pub(crate) async fn within<T>(
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
         Err(_) => {
-            let message = format!("{who} took longer than {limit:?}");
+            let message = format!("{what} took longer than {limit:?}");
             Err(Error::new(Kind::Timeout, message))
         }
     }
 }
 
-fn request(address: Uri, question: Question) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(Bytes::from_owner(question.body)));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = address;
-    let headers = request.headers_mut();
-    let content_type = HeaderValue::from_static(question.content_type);
-    headers.insert(header::CONTENT_TYPE, content_type);
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    if let Some(authorization) = question.authorization {
-        headers.insert(header::AUTHORIZATION, authorization);
-    }
-    if let Some(proof) = question.proof {
-        headers.insert(PROOF, proof);
-    }
-    request
-}
-
-/// Whether there is nothing that takes a POST at this address, or not any more.
+/// Whether nothing at this address takes a POST, or not any more.
 fn has_moved(status: StatusCode) -> bool {
     status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410)
-}
-
-/// Why an answer isn't read.
-pub(crate) enum Unread {
-    Redirect(StatusCode),
-    TooLong(StatusCode),
-    Broken(BoxError),
-}
-
-pub(crate) async fn read(reply: Reply, started: SystemTime) -> Result<Answer, Unread> {
-    let (head, body) = reply.into_parts();
-    let status = head.status;
-    if status.is_redirection() {
-        return Err(Unread::Redirect(status));
-    }
-    let body = match collect(status, body).await {
-        Ok(body) => body,
-        // The body of a refusal only explains it.
-        Err(_) if !status.is_success() => Zeroizing::default(),
-        Err(unread) => return Err(unread),
-    };
-    Ok(Answer {
-        status,
-        headers: head.headers,
-        body,
-        started,
-        sent: Redactor::default(),
-    })
-}
-
-/// Reads frame by frame, so that no more is ever held than is allowed.
-async fn collect<B>(status: StatusCode, body: B) -> Result<Zeroizing<Vec<u8>>, Unread>
-where
-    B: Body<Data = Bytes, Error = BoxError>,
-{
-    let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
-    let mut body = std::pin::pin!(body);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(Unread::Broken)?.into_data() else {
-            continue;
-        };
-        if data.remaining() > REPLY_LIMIT - bytes.len() {
-            return Err(Unread::TooLong(status));
-        }
-        let length = bytes.len() + data.remaining();
-        if length > bytes.capacity() {
-            // By hand, for what a buffer leaves behind that grows by itself isn't zeroized.
-            let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
-            larger.extend_from_slice(&bytes);
-            bytes = larger;
-        }
-        bytes.extend_from_slice(&data);
-        // The transport's own copy, if nobody shares it.
-        if let Ok(mut data) = data.try_into_mut() {
-            data.as_mut().zeroize();
-        }
-    }
-    Ok(bytes)
 }

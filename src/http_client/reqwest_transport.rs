@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use reqwest::Client;
 use reqwest::redirect::Policy;
 
-use super::transport::{DynTransport, Exchange, ReplyFuture, erase};
+use super::transport::{DynTransport, ResponseFuture, SealedTransport, erase};
 use crate::error::{BoxError, Error, Kind};
 
 /// Well below the ten seconds of the whole exchange: an address where nobody answers is reported
@@ -49,8 +49,8 @@ impl ReqwestTransport {
     }
 }
 
-impl Exchange for ReqwestTransport {
-    fn exchange(&self, request: Request<Full<Bytes>>) -> ReplyFuture {
+impl SealedTransport for ReqwestTransport {
+    fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
         let client = self.client.clone();
         Box::pin(async move { Ok(post(client, request).await?.map(erase)) })
     }

@@ -1,7 +1,7 @@
-//! The members of a token endpoint's JSON (RFC 6749 §5.1 and §5.2), read without judgement.
+//! The fields of a token endpoint's JSON (RFC 6749 §5.1 and §5.2), of whatever type each may be.
 //!
-//! Written by hand rather than derived, because serde's errors quote the value they dislike, and
-//! that may be the token: here no value is disliked, and what it means is decided above.
+//! `Deserialize` is written by hand, because serde's errors show the value that they refuse, which
+//! may be the token. Here no value is refused; the caller decides what each one means.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,26 +12,23 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use zeroize::Zeroize;
 
-use super::response_paths::Places;
-
-/// What the members hold. Each is read as whatever it is.
 #[derive(Default)]
-pub(crate) struct Members {
-    pub(crate) access_token: Member,
-    pub(crate) token_type: Member,
-    pub(crate) expires_in: Member,
-    pub(crate) scope: Member,
-    pub(crate) refresh_token: Member,
-    pub(crate) issued_token_type: Member,
-    pub(crate) error: Member,
-    pub(crate) error_description: Member,
-    /// Whether one of them stands twice: which of the two is meant, nobody can say.
-    pub(crate) stands_twice: bool,
+pub(crate) struct ResponseFields {
+    pub(crate) access_token: FieldValue,
+    pub(crate) token_type: FieldValue,
+    pub(crate) expires_in: FieldValue,
+    pub(crate) scope: FieldValue,
+    pub(crate) refresh_token: FieldValue,
+    pub(crate) issued_token_type: FieldValue,
+    pub(crate) error: FieldValue,
+    pub(crate) error_description: FieldValue,
+    /// Whether a field is there twice, so that nobody can say which value is meant.
+    pub(crate) has_duplicate: bool,
 }
 
-/// One value. Every text is kept as a secret, for any may be one.
+/// The value of one field. Every text is kept as a secret, because any text may be one.
 #[derive(Default)]
-pub(crate) enum Member {
+pub(crate) enum FieldValue {
     #[default]
     Absent,
     Null,
@@ -41,8 +38,8 @@ pub(crate) enum Member {
     Other,
 }
 
-impl Member {
-    /// Whether it is as good as left out.
+impl FieldValue {
+    /// Whether the field is absent or null, which mean the same.
     pub(crate) fn is_nothing(&self) -> bool {
         matches!(self, Self::Absent | Self::Null)
     }
@@ -55,7 +52,7 @@ impl Member {
     }
 }
 
-/// Why there are no members.
+/// Why a body has no fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
     Empty,
@@ -64,7 +61,7 @@ pub(crate) enum Malformed {
 }
 
 impl Malformed {
-    /// What is wrong with the reply.
+    /// What is wrong with the response.
     pub(crate) fn what(self) -> &'static str {
         match self {
             Self::Empty => "has no body",
@@ -74,57 +71,30 @@ impl Malformed {
     }
 }
 
-/// Reads the members. A byte order mark is skipped (RFC 8259 §8.1), unknown members are ignored.
-pub(crate) fn parse(body: &[u8]) -> Result<Members, Malformed> {
-    let body = body
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(body)
-        .trim_ascii();
+/// Skips the byte order mark that a JSON text must not have, but may (RFC 8259 §8.1).
+pub(crate) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
+/// Reads the fields where RFC 6749 has them. Unknown fields are ignored.
+pub(crate) fn parse(body: &[u8]) -> Result<ResponseFields, Malformed> {
+    let body = without_byte_order_mark(body).trim_ascii();
     if body.is_empty() {
         return Err(Malformed::Empty);
     }
-    // serde's own error stops here: it may quote the body.
+    // serde's own error is dropped: it may show a part of the body.
     serde_json::from_slice(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Malformed::NotAnObject,
         _ => Malformed::NotJson,
     })
 }
 
-/// The same with the members where `places` says. A member that stands twice is read as its last.
-pub(crate) fn parse_at(body: &[u8], places: &Places) -> Result<Members, Malformed> {
-    // The syntax first, and the same judgement of what is no object.
-    parse(body)?;
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let mut json: Value = serde_json::from_slice(body).map_err(|_| Malformed::NotJson)?;
-    let at = |pointer: &str| json.pointer(pointer).map_or(Member::Absent, member);
-    let members = Members {
-        access_token: at(&places.access_token),
-        token_type: at(&places.token_type),
-        expires_in: at(&places.expires_in),
-        refresh_token: at(&places.refresh_token),
-        error: at(&places.error),
-        error_description: at(&places.error_description),
-        ..Members::default()
-    };
-    wipe(&mut json);
-    Ok(members)
-}
-
-fn member(value: &Value) -> Member {
-    match value {
-        Value::Null => Member::Null,
-        Value::String(text) => Member::Text(SecretString::from(text.as_str())),
-        Value::Number(number) => number.as_f64().map_or(Member::Other, Member::Number),
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Member::Other,
-    }
-}
-
-/// Overwrites every text: any may be a secret.
+/// Overwrites every text of a JSON value, because any text may be a secret.
 pub(crate) fn wipe(json: &mut Value) {
     match json {
         Value::String(text) => text.zeroize(),
         Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -144,109 +114,109 @@ enum Name {
     Unknown,
 }
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for ResponseFields {
     fn deserialize<D>(deserializer: D) -> Result<Self, D::Error>
     where
         D: Deserializer<'de>,
     {
-        deserializer.deserialize_map(MembersVisitor)
+        deserializer.deserialize_map(ResponseFieldsVisitor)
     }
 }
 
-struct MembersVisitor;
+struct ResponseFieldsVisitor;
 
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members;
+impl<'de> Visitor<'de> for ResponseFieldsVisitor {
+    type Value = ResponseFields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A>(self, mut map: A) -> Result<Members, A::Error>
+    fn visit_map<A>(self, mut map: A) -> Result<ResponseFields, A::Error>
     where
         A: MapAccess<'de>,
     {
-        let mut members = Members::default();
+        let mut fields = ResponseFields::default();
         while let Some(name) = map.next_key()? {
-            let place = match name {
-                Name::AccessToken => &mut members.access_token,
-                Name::TokenType => &mut members.token_type,
-                Name::ExpiresIn => &mut members.expires_in,
-                Name::Scope => &mut members.scope,
-                Name::RefreshToken => &mut members.refresh_token,
-                Name::IssuedTokenType => &mut members.issued_token_type,
-                Name::Error => &mut members.error,
-                Name::ErrorDescription => &mut members.error_description,
+            let field = match name {
+                Name::AccessToken => &mut fields.access_token,
+                Name::TokenType => &mut fields.token_type,
+                Name::ExpiresIn => &mut fields.expires_in,
+                Name::Scope => &mut fields.scope,
+                Name::RefreshToken => &mut fields.refresh_token,
+                Name::IssuedTokenType => &mut fields.issued_token_type,
+                Name::Error => &mut fields.error,
+                Name::ErrorDescription => &mut fields.error_description,
                 Name::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
             };
-            let is_second = !matches!(place, Member::Absent);
-            *place = map.next_value()?;
-            members.stands_twice |= is_second;
+            let is_second = !matches!(field, FieldValue::Absent);
+            *field = map.next_value()?;
+            fields.has_duplicate |= is_second;
         }
-        Ok(members)
+        Ok(fields)
     }
 }
 
-impl<'de> Deserialize<'de> for Member {
+impl<'de> Deserialize<'de> for FieldValue {
     fn deserialize<D>(deserializer: D) -> Result<Self, D::Error>
     where
         D: Deserializer<'de>,
     {
-        deserializer.deserialize_any(MemberVisitor)
+        deserializer.deserialize_any(FieldValueVisitor)
     }
 }
 
-struct MemberVisitor;
+struct FieldValueVisitor;
 
-impl<'de> Visitor<'de> for MemberVisitor {
-    type Value = Member;
+impl<'de> Visitor<'de> for FieldValueVisitor {
+    type Value = FieldValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
-    fn visit_unit<E>(self) -> Result<Member, E> {
-        Ok(Member::Null)
+    fn visit_unit<E>(self) -> Result<FieldValue, E> {
+        Ok(FieldValue::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
-        Ok(Member::Other)
+    fn visit_bool<E>(self, _: bool) -> Result<FieldValue, E> {
+        Ok(FieldValue::Other)
     }
 
     // Only lifetimes are read as numbers, and where an `f64` gets coarse they're long past the
     // longest that is used.
-    fn visit_i64<E>(self, number: i64) -> Result<Member, E> {
-        Ok(Member::Number(number as f64))
+    fn visit_i64<E>(self, number: i64) -> Result<FieldValue, E> {
+        Ok(FieldValue::Number(number as f64))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Member, E> {
-        Ok(Member::Number(number as f64))
+    fn visit_u64<E>(self, number: u64) -> Result<FieldValue, E> {
+        Ok(FieldValue::Number(number as f64))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Member, E> {
-        Ok(Member::Number(number))
+    fn visit_f64<E>(self, number: f64) -> Result<FieldValue, E> {
+        Ok(FieldValue::Number(number))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Member, E> {
-        Ok(Member::Text(SecretString::from(text)))
+    fn visit_str<E>(self, text: &str) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(SecretString::from(text)))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Member, E> {
-        Ok(Member::Text(SecretString::from(text)))
+    fn visit_string<E>(self, text: String) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(SecretString::from(text)))
     }
 
-    fn visit_seq<A>(self, mut seq: A) -> Result<Member, A::Error>
+    fn visit_seq<A>(self, mut seq: A) -> Result<FieldValue, A::Error>
     where
         A: SeqAccess<'de>,
     {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Member::Other)
+        Ok(FieldValue::Other)
     }
 
-    fn visit_map<A>(self, mut map: A) -> Result<Member, A::Error>
+    fn visit_map<A>(self, mut map: A) -> Result<FieldValue, A::Error>
     where
         A: MapAccess<'de>,
     {
@@ -260,6 +230,6 @@ impl<'de> Visitor<'de> for MemberVisitor {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(number.map_or(Member::Other, Member::Number))
+        Ok(number.map_or(FieldValue::Other, FieldValue::Number))
     }
 }

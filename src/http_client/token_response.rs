@@ -1,50 +1,43 @@
-//! What a token endpoint answered: a token (RFC 6749 §5.1), a refusal (§5.2), or neither.
+//! What a token endpoint's response holds: a token (RFC 6749 §5.1), a refusal (§5.2), or neither.
 //!
-//! Nothing here quotes the body but the two fields of a refusal that are meant to be read, and
-//! those only past the [`Redactor`].
+//! Errors show nothing of the body but the two fields of a refusal that people are meant to read.
+//! Both go through the [`Redactor`] first.
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
 
+use super::bounded_response::{EndpointResponse, unusable};
 use super::quota_headers;
 use super::redact::Redactor;
-use super::response_fields::{self, Malformed, Member, Members};
-use super::response_paths::Places;
+use super::response_fields::{FieldValue, Malformed, ResponseFields};
 use super::retry_after;
-use crate::error::{Error, Kind, Reply};
-#[cfg(feature = "dpop")]
-use crate::oauth2::dpop::proof::{Dpop, USE_NONCE};
+use crate::error::{Error, Reply};
 use crate::quota::Quota;
 use crate::token::issued_token::{Expiry, Token};
 use crate::token::jwt;
 
-/// What is assumed of a token when neither the server nor the token itself says how long it
-/// lasts: the lifetime in RFC 6749's own examples (§5.1), and what most servers issue.
+/// The lifetime of a token when neither the server nor the token itself says it: that of the
+/// examples in RFC 6749 §5.1, and what most servers issue.
 pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-pub(crate) const REPLY: &str = "the token endpoint's reply";
+pub(crate) const RESPONSE: &str = "the token endpoint's reply";
 
 /// A token that was issued, and what was said of it.
-pub(crate) struct TokenReply {
+pub(crate) struct TokenResponse {
     access_token: SecretString,
-    /// `None`: neither the server nor the token itself says it.
+    /// `None` if neither the server nor the token itself says it.
     expiry: Option<Expiry>,
     scope: Scope,
     /// The next refresh token (RFC 6749 §6), if one was sent.
     pub(crate) refresh_token: Option<SecretString>,
-    /// What an exchange came to (RFC 8693 §2.2.1).
-    pub(crate) issued_token_type: Member,
-    /// What is left for the next.
+    /// What a token exchange issued (RFC 8693 §2.2.1).
+    pub(crate) issued_token_type: FieldValue,
     quotas: Vec<Quota>,
-    /// What it must be presented with (RFC 9449).
-    #[cfg(feature = "dpop")]
-    pub(crate) bound_to: Option<Dpop>,
 }
 
-/// What a token must be, for whoever asked for it can present no other (RFC 6749 §7.1).
+/// What a token must be: a client must not use a type that it doesn't know (RFC 6749 §7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenType {
     Bearer,
@@ -54,7 +47,7 @@ pub(crate) enum TokenType {
 
 impl TokenType {
     /// What is wrong with a `token_type`, if anything.
-    fn objection(self, sent: &Member) -> Option<&'static str> {
+    fn objection(self, sent: &FieldValue) -> Option<&'static str> {
         match self {
             _ if is_text(sent, "N_A") => {
                 Some("has the `token_type` `N_A`: what it issued is no access token")
@@ -68,14 +61,14 @@ impl TokenType {
             #[cfg(feature = "dpop")]
             Self::Dpop => Some(
                 "has a `token_type` other than `DPoP`: the server has ignored the proof, and \
-                 whoever gets hold of that token can use it",
+                 anybody who steals that token can use it",
             ),
         }
     }
 }
 
-fn is_text(member: &Member, text: &str) -> bool {
-    let sent = member.text();
+fn is_text(field: &FieldValue, text: &str) -> bool {
+    let sent = field.text();
     sent.is_some_and(|sent| sent.eq_ignore_ascii_case(text))
 }
 
@@ -83,21 +76,20 @@ enum Scope {
     /// The one that was asked for (RFC 6749 §5.1).
     AsRequested,
     Granted(String),
-    /// Said in a way that isn't RFC 6749's, such as an array.
+    /// Not in the form of RFC 6749, such as an array.
     Unknown,
 }
 
-impl TokenReply {
-    /// The token. `requested` is the scope that was asked for, empty if none was, `assumed` the
-    /// lifetime of a token about which nothing is known.
-    pub(crate) fn into_token(self, requested: &str, assumed: Duration) -> Result<Token, Error> {
-        #[cfg(feature = "dpop")]
-        let token = match self.bound_to {
-            Some(dpop) => dpop.token(self.access_token)?,
-            None => Token::bearer(self.access_token)?,
-        };
-        #[cfg(not(feature = "dpop"))]
-        let token = Token::bearer(self.access_token)?;
+impl TokenResponse {
+    /// The token, made of its secret by `make`. `requested` is the requested scope, which may be
+    /// empty. `assumed` is the lifetime if nothing says it.
+    pub(crate) fn into_token(
+        self,
+        requested: &str,
+        assumed: Duration,
+        make: impl FnOnce(SecretString) -> Result<Token, Error>,
+    ) -> Result<Token, Error> {
+        let token = make(self.access_token)?;
         let token = match self.expiry {
             Some(Expiry::In(lifetime)) => token.expires_in(lifetime),
             Some(Expiry::At(time)) => token.expires_at(time),
@@ -112,107 +104,92 @@ impl TokenReply {
     }
 }
 
-/// An answer with its body read.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Zeroizing<Vec<u8>>,
-    /// When the request was started.
-    pub(crate) started: SystemTime,
-    /// What was sent in the address.
-    pub(crate) sent: Redactor,
-}
-
-impl Answer {
-    /// Reads a token where RFC 6749 has it.
-    pub(crate) fn read(&self, wanted: TokenType, redactor: Redactor) -> Result<TokenReply, Error> {
-        self.judge(response_fields::parse(&self.body), wanted, redactor)
-    }
-
-    /// Reads a token where an API of its own kind has it.
-    pub(crate) fn read_at(&self, places: &Places, redactor: Redactor) -> Result<TokenReply, Error> {
-        let members = response_fields::parse_at(&self.body, places);
-        self.judge(members, TokenType::Bearer, redactor)
-    }
-
-    fn judge(
+impl EndpointResponse {
+    /// Reads the token, from fields that the caller has found in this response.
+    pub(crate) fn token(
         &self,
-        members: Result<Members, Malformed>,
+        fields: Result<ResponseFields, Malformed>,
         wanted: TokenType,
         redactor: Redactor,
-    ) -> Result<TokenReply, Error> {
-        let redactor = self.hiding(redactor, members.as_ref().ok());
+    ) -> Result<TokenResponse, Error> {
+        let redactor = self.hiding(redactor, fields.as_ref().ok());
         let quotas = quota_headers::parse(&self.headers, &redactor, self.started);
-        match self.issue(members, wanted, &redactor) {
-            Ok(reply) => Ok(TokenReply { quotas, ..reply }),
+        match self.issued(fields, wanted, &redactor) {
+            Ok(response) => Ok(TokenResponse { quotas, ..response }),
             Err(error) => Err(error.with_quotas(quotas)),
         }
     }
 
-    fn issue(
+    fn issued(
         &self,
-        members: Result<Members, Malformed>,
+        fields: Result<ResponseFields, Malformed>,
         wanted: TokenType,
         redactor: &Redactor,
-    ) -> Result<TokenReply, Error> {
+    ) -> Result<TokenResponse, Error> {
         if self.status.is_client_error() || self.status.is_server_error() {
             // A refusal is one in any shape: HTML of a proxy, nothing at all.
-            return Err(self.denied(&members.unwrap_or_default(), redactor));
+            return Err(self.denied(&fields.unwrap_or_default(), redactor));
         }
         if !self.status.is_success() {
             return Err(unusable(
-                REPLY,
+                RESPONSE,
                 self.status,
-                "has a status that is no answer",
+                "has a status that is neither a success nor an error",
             ));
         }
-        let members = members.map_err(|malformed| self.malformed(malformed, redactor))?;
-        if members.access_token.is_nothing() && !members.error.is_nothing() {
-            return Err(self.denied(&members, redactor));
+        let fields = fields.map_err(|malformed| self.malformed(malformed, redactor))?;
+        if fields.access_token.is_nothing() && !fields.error.is_nothing() {
+            return Err(self.denied(&fields, redactor));
         }
-        issued(members, wanted, self.started, redactor)
-            .map_err(|what| unusable(REPLY, self.status, what))
+        read_token(fields, wanted, self.started, redactor)
+            .map_err(|what| unusable(RESPONSE, self.status, what))
     }
 
-    /// Hides what was issued too, and what was sent in the address.
-    fn hiding(&self, mut redactor: Redactor, members: Option<&Members>) -> Redactor {
+    /// Adds what was issued, and what was sent in the address, to what is hidden.
+    fn hiding(&self, mut redactor: Redactor, fields: Option<&ResponseFields>) -> Redactor {
         redactor.hide_all_of(&self.sent);
         redactor.hide_cookies(&self.headers);
-        let tokens = members.map(|members| [&members.access_token, &members.refresh_token]);
-        for token in tokens.into_iter().flatten().filter_map(Member::text) {
+        let tokens = fields.map(|fields| [&fields.access_token, &fields.refresh_token]);
+        for token in tokens.into_iter().flatten().filter_map(FieldValue::text) {
             redactor.hide(token);
         }
         redactor
     }
 
-    /// Whether the server wants the same again, with a nonce in the proof (RFC 9449 §8).
+    /// Whether the server refused the request with this error code.
     #[cfg(feature = "dpop")]
-    pub(crate) fn wants_nonce(&self) -> bool {
-        let members = response_fields::parse(&self.body).unwrap_or_default();
-        self.status.is_client_error() && members.error.text() == Some(USE_NONCE)
+    pub(crate) fn is_refused_with(&self, code: &str) -> bool {
+        let fields = self.fields().unwrap_or_default();
+        self.status.is_client_error() && fields.error.text() == Some(code)
     }
 
-    /// What an endpoint answered that has nothing to issue: `Ok` if it did as it was told.
+    /// Checks the response of an endpoint that issues nothing: `Ok` if it has succeeded.
     pub(crate) fn done(&self, redactor: Redactor, refused: &'static str) -> Result<(), Error> {
         if self.status.is_success() {
             return Ok(());
         }
-        let members = response_fields::parse(&self.body).unwrap_or_default();
-        let redactor = self.hiding(redactor, Some(&members));
-        Err(Error::denied(refused, self.reply(&members, &redactor)))
+        Err(self.denied_with(&self.fields().unwrap_or_default(), redactor, refused))
     }
 
-    /// What another endpoint of the server said no with, if it did: by its status, or with a success
-    /// that carries `error`.
+    /// The error if the server refused: by its status, or by a success that has an `error`.
     pub(crate) fn refusal(&self, redactor: Redactor, refused: &'static str) -> Option<Error> {
-        let members = response_fields::parse(&self.body).unwrap_or_default();
-        let redactor = self.hiding(redactor, Some(&members));
-        let is_refusal = !self.status.is_success() || !members.error.is_nothing();
-        is_refusal.then(|| Error::denied(refused, self.reply(&members, &redactor)))
+        let fields = self.fields().unwrap_or_default();
+        let is_refusal = !self.status.is_success() || !fields.error.is_nothing();
+        is_refusal.then(|| self.denied_with(&fields, redactor, refused))
     }
 
-    fn denied(&self, members: &Members, redactor: &Redactor) -> Error {
-        let reply = self.reply(members, redactor);
+    fn denied_with(
+        &self,
+        fields: &ResponseFields,
+        redactor: Redactor,
+        refused: &'static str,
+    ) -> Error {
+        let redactor = self.hiding(redactor, Some(fields));
+        Error::denied(refused, self.reply(fields, &redactor))
+    }
+
+    fn denied(&self, fields: &ResponseFields, redactor: &Redactor) -> Error {
+        let reply = self.reply(fields, redactor);
         let message = match reply.code.as_deref() {
             Some("invalid_client") => {
                 "the token endpoint doesn't accept this client; check the id, the secret or the \
@@ -224,17 +201,17 @@ impl Answer {
         Error::denied(message, reply)
     }
 
-    /// What is kept of a refusal.
-    fn reply(&self, members: &Members, redactor: &Redactor) -> Reply {
-        let code = members.error.text().map(|code| {
+    /// What an error keeps of a refusal.
+    fn reply(&self, fields: &ResponseFields, redactor: &Redactor) -> Reply {
+        let code = fields.error.text().map(|code| {
             if is_registered(code) {
-                // A published word is nobody's secret, and it is acted upon.
+                // A registered code is no secret, and the crate acts on it.
                 code.to_owned()
             } else {
                 redactor.redact(code)
             }
         });
-        let description = members.error_description.text();
+        let description = fields.error_description.text();
         Reply {
             status: Some(self.status),
             description: description.map(|text| redactor.redact(text)),
@@ -247,88 +224,78 @@ impl Answer {
         let what = malformed.what();
         let content_type = redactor.redact(&content_type(&self.headers));
         unusable(
-            REPLY,
+            RESPONSE,
             self.status,
             &format!("{what}; its content type is {content_type}"),
         )
     }
 }
 
-/// An answer that can't be understood. `what` must hold no text of the body.
-pub(crate) fn unusable(answer: &str, status: StatusCode, what: &str) -> Error {
-    let reply = Reply {
-        status: Some(status),
-        ..Reply::default()
-    };
-    Error::new(Kind::Reply, format!("{answer} {what}")).with_reply(reply)
-}
-
-/// The token, or what is wrong with the answer.
-fn issued(
-    members: Members,
+/// The token, or what is wrong with the response.
+fn read_token(
+    fields: ResponseFields,
     wanted: TokenType,
     now: SystemTime,
     redactor: &Redactor,
-) -> Result<TokenReply, &'static str> {
-    if members.stands_twice {
-        return Err("has a member that stands twice, and which is meant can't be told");
+) -> Result<TokenResponse, &'static str> {
+    if fields.has_duplicate {
+        return Err("has a field twice, and which value is meant can't be known");
     }
-    if let Some(objection) = wanted.objection(&members.token_type) {
+    if let Some(objection) = wanted.objection(&fields.token_type) {
         return Err(objection);
     }
-    let expires_in = lifetime(&members.expires_in)?;
-    let access_token = match members.access_token {
-        Member::Text(token) if !token.expose_secret().is_empty() => token,
-        Member::Absent | Member::Null => return Err("has no `access_token`"),
-        Member::Text(_) => return Err("has an empty `access_token`"),
-        Member::Number(_) | Member::Other => return Err("has an `access_token` that is no text"),
+    let expires_in = seconds(&fields.expires_in).map_err(
+        |NotSeconds| "has an `expires_in` that is neither a number nor a numeric string",
+    )?;
+    let access_token = match fields.access_token {
+        FieldValue::Text(token) if !token.expose_secret().is_empty() => token,
+        FieldValue::Absent | FieldValue::Null => return Err("has no `access_token`"),
+        FieldValue::Text(_) => return Err("has an empty `access_token`"),
+        FieldValue::Number(_) | FieldValue::Other => {
+            return Err("has an `access_token` that is not a text");
+        }
     };
     let expiry = match expires_in {
         Some(lifetime) => Some(Expiry::In(lifetime)),
         None => jwt::expiry(access_token.expose_secret(), now),
     };
-    let scope = match &members.scope {
-        Member::Text(scope) if !scope.expose_secret().trim().is_empty() => {
-            // It is printed and logged.
+    let scope = match &fields.scope {
+        FieldValue::Text(scope) if !scope.expose_secret().trim().is_empty() => {
+            // The scope is printed and logged.
             Scope::Granted(redactor.redact(scope.expose_secret()))
         }
-        Member::Absent | Member::Null | Member::Text(_) => Scope::AsRequested,
-        Member::Number(_) | Member::Other => Scope::Unknown,
+        FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => Scope::AsRequested,
+        FieldValue::Number(_) | FieldValue::Other => Scope::Unknown,
     };
-    let refresh_token = match members.refresh_token {
-        Member::Text(token) if !token.expose_secret().is_empty() => Some(token),
-        Member::Absent | Member::Null | Member::Text(_) => None,
-        // To go on with the old one could be to use one that was taken back.
-        Member::Number(_) | Member::Other => return Err("has a `refresh_token` that is no text"),
+    let refresh_token = match fields.refresh_token {
+        FieldValue::Text(token) if !token.expose_secret().is_empty() => Some(token),
+        FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => None,
+        // The old refresh token may be revoked, so it must not be used again.
+        FieldValue::Number(_) | FieldValue::Other => {
+            return Err("has a `refresh_token` that is not a text");
+        }
     };
-    Ok(TokenReply {
+    Ok(TokenResponse {
         access_token,
         expiry,
         scope,
         refresh_token,
-        issued_token_type: members.issued_token_type,
+        issued_token_type: fields.issued_token_type,
         quotas: Vec::new(),
-        #[cfg(feature = "dpop")]
-        bound_to: None,
     })
 }
 
-/// `expires_in`, which some servers send as a text or with a fraction. Below zero is zero.
-fn lifetime(expires_in: &Member) -> Result<Option<Duration>, &'static str> {
-    let unread = || "has an `expires_in` that is neither a number nor a numeric string";
-    seconds(expires_in).map_err(|NotSeconds| unread())
-}
-
-/// What should have been a number of seconds.
+/// The field wasn't a number of seconds.
 pub(crate) struct NotSeconds;
 
-/// A number of seconds, `None` if it isn't said.
-pub(crate) fn seconds(member: &Member) -> Result<Option<Duration>, NotSeconds> {
-    let seconds = match member {
-        Member::Absent | Member::Null => return Ok(None),
-        Member::Number(seconds) => Some(*seconds),
-        Member::Text(text) => number(text.expose_secret()),
-        Member::Other => None,
+/// A number of seconds, which some servers send as a text or with a fraction; `None` if the field
+/// is absent. Below zero is zero.
+pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds> {
+    let seconds = match field {
+        FieldValue::Absent | FieldValue::Null => return Ok(None),
+        FieldValue::Number(seconds) => Some(*seconds),
+        FieldValue::Text(text) => number(text.expose_secret()),
+        FieldValue::Other => None,
     };
     // The cast cuts the fraction and stops at both ends.
     let seconds = seconds.ok_or(NotSeconds)? as u64;
@@ -366,8 +333,7 @@ fn is_registered(code: &str) -> bool {
     )
 }
 
-/// The media type, which tells a proxy's page from an answer. Anything but a plain one is not
-/// repeated.
+/// The media type, which tells a proxy's page from a token response. Only a plain one is shown.
 fn content_type(headers: &HeaderMap) -> String {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return "not given".to_owned();

@@ -1,4 +1,4 @@
-//! The HTTP client below a token endpoint, with its type forgotten.
+//! The HTTP client that sends this crate's own requests, of any type.
 
 use std::fmt;
 use std::future::Future;
@@ -15,8 +15,8 @@ use tower_service::Service;
 
 use crate::error::BoxError;
 
-/// An HTTP client that can post to a token endpoint, and get metadata where that is wanted: any Tower
-/// service that takes `http::Request<Full<Bytes>>` and answers `http::Response` with any body.
+/// An HTTP client that can post to a token endpoint and get metadata: any Tower service that takes
+/// an `http::Request<Full<Bytes>>` and returns an `http::Response` with any body.
 ///
 /// It is implemented for every service that is
 ///
@@ -51,12 +51,13 @@ use crate::error::BoxError;
     message = "`{Self}` is no HTTP client for `http::Request<Full<Bytes>>`",
     note = "see the bounds in the documentation of `Transport`"
 )]
-pub trait Transport: sealed::Exchange {}
+pub trait Transport: sealed::SealedTransport {}
 
-impl<T> Transport for T where T: sealed::Exchange {}
+impl<T> Transport for T where T: sealed::SealedTransport {}
 
-pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, BoxError>>;
-pub(crate) type ReplyFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + Send>>;
+pub(crate) type RawResponse = Response<UnsyncBoxBody<Bytes, BoxError>>;
+pub(crate) type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<RawResponse, BoxError>> + Send>>;
 
 mod sealed {
     use bytes::Bytes;
@@ -64,15 +65,15 @@ mod sealed {
     use http_body_util::Full;
 
     /// The bounds of a transport in one place; sealed so that they can grow.
-    pub trait Exchange: Send + Sync + 'static {
+    pub trait SealedTransport: Send + Sync + 'static {
         #[doc(hidden)]
-        fn exchange(&self, request: Request<Full<Bytes>>) -> super::ReplyFuture;
+        fn send(&self, request: Request<Full<Bytes>>) -> super::ResponseFuture;
     }
 }
 
-pub(crate) use sealed::Exchange;
+pub(crate) use sealed::SealedTransport;
 
-impl<S, B> Exchange for S
+impl<S, B> SealedTransport for S
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
@@ -80,7 +81,7 @@ where
     B: Body + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn exchange(&self, request: Request<Full<Bytes>>) -> ReplyFuture {
+    fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
         // A clone is ready only when it has been polled ready itself.
         let service = self.clone();
         Box::pin(async move {
@@ -103,15 +104,15 @@ where
 
 /// A transport of any type.
 #[derive(Clone)]
-pub(crate) struct DynTransport(Arc<dyn Exchange>);
+pub(crate) struct DynTransport(Arc<dyn SealedTransport>);
 
 impl DynTransport {
-    pub(crate) fn new(transport: impl Exchange) -> Self {
+    pub(crate) fn new(transport: impl SealedTransport) -> Self {
         Self(Arc::new(transport))
     }
 
-    pub(crate) fn exchange(&self, request: Request<Full<Bytes>>) -> ReplyFuture {
-        self.0.exchange(request)
+    pub(crate) fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        self.0.send(request)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::json;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::exchange::Question;
+use crate::http_client::exchange::EndpointRequest;
 use crate::http_client::redact::Redactor;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
@@ -65,7 +65,7 @@ impl Credentials {
     }
 
     /// The login, with the password as it is now, and what hides that in the answer.
-    pub(super) async fn question(&self) -> Result<(Question, Redactor), Error> {
+    pub(super) async fn question(&self) -> Result<(EndpointRequest, Redactor), Error> {
         let password = self.password.read().await?;
         let secret = password.expose_secret();
         let mut members = self.extra.clone();
@@ -88,8 +88,8 @@ impl Credentials {
 pub(super) fn question(
     members: Vec<(String, Value)>,
     secret: &SecretString,
-) -> Result<(Question, Redactor), Error> {
-    let question = Question::json(json::written(members)?);
+) -> Result<(EndpointRequest, Redactor), Error> {
+    let question = EndpointRequest::json(json::written(members)?);
     let mut redactor = Redactor::default();
     redactor.hide(secret.expose_secret());
     Ok((question, redactor))

@@ -9,14 +9,14 @@ use tokio::sync::Mutex;
 
 use super::credentials::{Credentials, address, question};
 use super::json;
+use super::response_paths::ResponsePaths;
 use crate::error::Error;
+use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::exchange::{Exchange, Question};
+use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
-use crate::http_client::response_paths::Places;
-use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenReply};
+use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse, TokenType};
 use crate::http_client::transport::{DynTransport, Transport};
-use crate::oauth2::discovery::issuer::Role;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
@@ -61,7 +61,7 @@ pub struct JsonLogin {
     refresh: Option<Exchange>,
     credentials: Credentials,
     /// Where the answer has what, and the refresh its token.
-    places: Places,
+    paths: ResponsePaths,
     assumed_lifetime: Duration,
     /// The refresh token. Held during a fetch, so that it isn't used twice at once.
     memory: Mutex<Option<SecretString>>,
@@ -113,7 +113,7 @@ impl JsonLogin {
             login,
             refresh: None,
             credentials: Credentials::new(user, password)?,
-            places: Places::default(),
+            paths: ResponsePaths::default(),
             assumed_lifetime: ASSUMED_LIFETIME,
             memory: Mutex::default(),
         })
@@ -129,7 +129,7 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        self.refresh = Some(self.login.to(address(url)?, Role::Token));
+        self.refresh = Some(self.login.to(address(url)?, EndpointKind::Token));
         Ok(self)
     }
 
@@ -174,7 +174,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn access_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.places.access_token = json::pointer(pointer.into())?;
+        self.paths.access_token = json::pointer(pointer.into())?;
         Ok(self)
     }
 
@@ -184,7 +184,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn refresh_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.places.refresh_token = json::pointer(pointer.into())?;
+        self.paths.refresh_token = json::pointer(pointer.into())?;
         Ok(self)
     }
 
@@ -194,7 +194,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn expires_in_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.places.expires_in = json::pointer(pointer.into())?;
+        self.paths.expires_in = json::pointer(pointer.into())?;
         Ok(self)
     }
 
@@ -204,7 +204,7 @@ impl JsonLogin {
     ///
     /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
     pub fn error_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.places.error_description = json::pointer(pointer.into())?;
+        self.paths.error_description = json::pointer(pointer.into())?;
         Ok(self)
     }
 
@@ -226,14 +226,14 @@ impl JsonLogin {
         self
     }
 
-    async fn log_in(&self) -> Result<TokenReply, Error> {
+    async fn log_in(&self) -> Result<TokenResponse, Error> {
         let (question, redactor) = self.credentials.question().await?;
         self.ask(&self.login, question, redactor).await
     }
 
-    async fn refresh(&self, at: &Exchange, token: &SecretString) -> Result<TokenReply, Error> {
+    async fn refresh(&self, at: &Exchange, token: &SecretString) -> Result<TokenResponse, Error> {
         let member = Value::from(token.expose_secret());
-        let members = vec![(self.places.refresh_token.clone(), member)];
+        let members = vec![(self.paths.refresh_token.clone(), member)];
         let (question, redactor) = question(members, token)?;
         self.ask(at, question, redactor).await
     }
@@ -241,15 +241,15 @@ impl JsonLogin {
     async fn ask(
         &self,
         at: &Exchange,
-        question: Question,
+        question: EndpointRequest,
         redactor: Redactor,
-    ) -> Result<TokenReply, Error> {
-        let answer = at.post(question).await?;
-        answer.read_at(&self.places, redactor)
+    ) -> Result<TokenResponse, Error> {
+        let response = at.post(question).await?;
+        response.token(self.paths.read(&response.body), TokenType::Bearer, redactor)
     }
 
     /// With the refresh token if there is one that is still accepted, else with the password.
-    async fn issue(&self, memory: &mut Option<SecretString>) -> Result<TokenReply, Error> {
+    async fn issue(&self, memory: &mut Option<SecretString>) -> Result<TokenResponse, Error> {
         if let (Some(at), Some(token)) = (&self.refresh, memory.as_ref()) {
             match at.within(self.refresh(at, token)).await {
                 Err(error) if error.is_permanent() => *memory = None,
@@ -267,13 +267,13 @@ impl TokenSource for JsonLogin {
         if let Some(next) = reply.refresh_token.take() {
             *memory = Some(next);
         }
-        reply.into_token("", self.assumed_lifetime)
+        reply.into_token("", self.assumed_lifetime, Token::bearer)
     }
 
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
         let key = self.login.url.add_to_key(StoreKey::new("json login"));
-        let key = key.with("access_token at", &self.places.access_token);
+        let key = key.with("access_token at", &self.paths.access_token);
         Some(self.credentials.add_to_key(key))
     }
 }
@@ -284,7 +284,7 @@ impl fmt::Debug for JsonLogin {
             .field("login", &self.login)
             .field("refresh", &self.refresh)
             .field("credentials", &self.credentials)
-            .field("places", &self.places)
+            .field("paths", &self.paths)
             .field("assumed_lifetime", &self.assumed_lifetime)
             .finish_non_exhaustive()
     }

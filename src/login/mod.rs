@@ -4,6 +4,8 @@
 mod cookie_jar;
 mod credentials;
 mod json;
+mod response_paths;
+
 mod json_login;
 #[cfg(feature = "cookies")]
 mod session;

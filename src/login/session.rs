@@ -13,11 +13,11 @@ use zeroize::Zeroizing;
 use super::cookie_jar::Jar;
 use super::credentials::{Credentials, address};
 use crate::error::{Error, Kind};
+use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::exchange::{Exchange, Question};
+use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::http_client::transport::{DynTransport, Transport};
-use crate::oauth2::discovery::issuer::Role;
 use crate::origin::{self, Origin};
 use crate::source::secret_source::SecretSource;
 use crate::source::token_source::{Reason, TokenSource};
@@ -147,7 +147,7 @@ impl Session {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        self.log_out = Some(self.login.to(address(url)?, Role::Token));
+        self.log_out = Some(self.login.to(address(url)?, EndpointKind::Token));
         Ok(self)
     }
 
@@ -246,7 +246,7 @@ impl Session {
         };
         // Some servers take no request for JSON that has none.
         let nothing = Value::Object(Map::new()).to_string();
-        let nothing = Question::json(Zeroizing::new(nothing.into_bytes()));
+        let nothing = EndpointRequest::json(Zeroizing::new(nothing.into_bytes()));
         let mut request = at.request(nothing).await?;
         by.apply(&RequestHead::of(&request), request.headers_mut(), true)?;
         let redactor = hiding_cookies(request.headers());

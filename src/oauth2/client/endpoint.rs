@@ -1,18 +1,22 @@
 //! The token endpoint (RFC 6749 §3.2): every grant is a set of parameters that it is asked with.
 
-use http::HeaderValue;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use secrecy::SecretString;
 
 use super::client_auth::{ClientAuth, Identity};
 use super::params::{Format, Params};
 use crate::error::{Error, Kind};
-use crate::http_client::endpoint_url::{EndpointUrl, Place};
-use crate::http_client::exchange::{Exchange, Question};
+use crate::http_client::bounded_response::EndpointResponse;
+use crate::http_client::endpoint_kind::EndpointKind;
+use crate::http_client::endpoint_url::{EndpointLocation, EndpointUrl};
+use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
-use crate::http_client::token_response::{Answer, TokenReply, TokenType};
+use crate::http_client::token_response::{TokenResponse, TokenType};
 use crate::http_client::transport::DynTransport;
-use crate::oauth2::discovery::issuer::Role;
 #[cfg(feature = "dpop")]
-use crate::oauth2::dpop::proof::Dpop;
+use crate::oauth2::dpop::proof::{DPOP, Dpop, USE_NONCE};
+use crate::token::issued_token::Token;
 
 /// Where tokens are issued, and as whom they're asked for.
 #[derive(Clone, Debug)]
@@ -40,24 +44,34 @@ impl TokenEndpoint {
     }
 
     /// Asks once. `grant` holds `grant_type` and what belongs to it; the client is added here.
-    pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
+    pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
         self.exchange.within(self.ask(grant, true)).await
     }
 
     /// The same with a grant that no server takes twice. One who wants a nonce with it
     /// ([`wants_nonce`](Error::wants_nonce)) gets it by the next call, with the next grant.
-    pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenReply, Error> {
+    pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
         self.exchange.within(self.ask(grant, false)).await
     }
 
     #[cfg_attr(not(feature = "dpop"), expect(unused_variables))]
-    async fn ask(&self, grant: Params<'_>, may_repeat: bool) -> Result<TokenReply, Error> {
+    async fn ask(&self, grant: Params<'_>, may_repeat: bool) -> Result<TokenResponse, Error> {
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.dpop {
             return self.ask_bound(dpop, grant, may_repeat).await;
         }
-        let (answer, redactor) = self.post(&self.exchange, grant, self.format, None).await?;
-        answer.read(TokenType::Bearer, redactor)
+        let post = self.post(&self.exchange, grant, self.format, HeaderMap::new());
+        let (response, redactor) = post.await?;
+        response.token(response.fields(), TokenType::Bearer, redactor)
+    }
+
+    /// The token with this secret, bound to the key if there is one.
+    pub(crate) fn make_token(&self, secret: SecretString) -> Result<Token, Error> {
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.dpop {
+            return dpop.token(secret);
+        }
+        Token::bearer(secret)
     }
 
     /// Asks for a token that is bound to a key. A server that wants a nonce in the proof says so once
@@ -69,20 +83,18 @@ impl TokenEndpoint {
         dpop: &Dpop,
         grant: Params<'_>,
         mut may_repeat: bool,
-    ) -> Result<TokenReply, Error> {
+    ) -> Result<TokenResponse, Error> {
         let address = self.exchange.address().await?;
         loop {
-            let proof = dpop.prove_to(&address)?;
-            let post = self.post(&self.exchange, grant.clone(), self.format, Some(proof));
-            let (answer, redactor) = post.await?;
-            let has_nonce = dpop.learn_from(&address, &answer.headers);
-            if has_nonce && may_repeat && answer.wants_nonce() {
+            let headers = HeaderMap::from_iter([(DPOP, dpop.prove_to(&address)?)]);
+            let post = self.post(&self.exchange, grant.clone(), self.format, headers);
+            let (response, redactor) = post.await?;
+            let has_nonce = dpop.observe(&address, &response.headers);
+            if has_nonce && may_repeat && response.is_refused_with(USE_NONCE) {
                 may_repeat = false;
                 continue;
             }
-            let mut reply = answer.read(TokenType::Dpop, redactor)?;
-            reply.bound_to = Some(dpop.clone());
-            return Ok(reply);
+            return response.token(response.fields(), TokenType::Dpop, redactor);
         }
     }
 
@@ -96,9 +108,12 @@ impl TokenEndpoint {
         params.push_secret("token", token);
         params.push("token_type_hint", hint);
         let refused = "the revocation endpoint refused to revoke a token";
-        self.ask_at(url, Role::Revocation, params, |answer, redactor| {
-            answer.done(redactor, refused)
-        })
+        self.ask_at(
+            url,
+            EndpointKind::Revocation,
+            params,
+            |response, redactor| response.done(redactor, refused),
+        )
         .await
     }
 
@@ -107,14 +122,15 @@ impl TokenEndpoint {
     pub(crate) async fn ask_at<T>(
         &self,
         url: &EndpointUrl,
-        role: Role,
+        kind: EndpointKind,
         params: Params<'_>,
-        read: impl FnOnce(&Answer, Redactor) -> Result<T, Error>,
+        read: impl FnOnce(&EndpointResponse, Redactor) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let exchange = self.exchange.to(url.clone(), role);
+        let exchange = self.exchange.to(url.clone(), kind);
         let ask = async {
-            let (answer, redactor) = self.post(&exchange, params, Format::Form, None).await?;
-            read(&answer, redactor)
+            let post = self.post(&exchange, params, Format::Form, HeaderMap::new());
+            let (response, redactor) = post.await?;
+            read(&response, redactor)
         };
         exchange.within(ask).await
     }
@@ -122,9 +138,9 @@ impl TokenEndpoint {
     /// Whom an assertion of the client is for, wherever it is sent: the issuer if that is known, else
     /// the token endpoint (RFC 7523 §3).
     fn audience(&self) -> String {
-        match self.exchange.url.place() {
-            Place::Of(issuer) => issuer.as_str().to_owned(),
-            Place::At(address) => address.to_string(),
+        match self.exchange.url.location() {
+            EndpointLocation::Discovered { resolver, .. } => resolver.issuer().to_owned(),
+            EndpointLocation::Address(address) => address.to_string(),
         }
     }
 
@@ -133,20 +149,20 @@ impl TokenEndpoint {
         exchange: &Exchange,
         mut params: Params<'_>,
         format: Format,
-        proof: Option<HeaderValue>,
-    ) -> Result<(Answer, Redactor), Error> {
+        mut headers: HeaderMap,
+    ) -> Result<(EndpointResponse, Redactor), Error> {
         let client = self.client.identify(&self.audience()).await?;
         client.add_to(&mut params);
         let unwritable = || Error::new(Kind::Config, "the token request can't be written");
-        let question = Question {
+        headers.extend(client.header().map(|value| (AUTHORIZATION, value)));
+        let request = EndpointRequest {
             body: params.encode(format).ok_or_else(unwritable)?,
             content_type: format.content_type(),
-            authorization: client.header(),
-            proof,
+            headers,
         };
-        let answer = exchange.post(question).await?;
+        let response = exchange.post(request).await?;
         let redactor = redactor(&params, &client);
-        Ok((answer, redactor))
+        Ok((response, redactor))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::error::Error;
 #[cfg(feature = "jwt")]
 use crate::error::Kind;
 use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::token_response::TokenResponse;
 use crate::http_client::transport::{DynTransport, Transport};
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::dpop_key::DpopKey;
@@ -376,6 +377,18 @@ impl Client {
         }
         drop(secret);
         Err(unbound(to))
+    }
+
+    /// The token of a response, bound to this client's key if it has one. `requested` is the
+    /// requested scope, `assumed` the lifetime if nothing says it.
+    pub(crate) fn token(
+        &self,
+        response: TokenResponse,
+        requested: &str,
+        assumed: Duration,
+    ) -> Result<Token, Error> {
+        let make = |secret| self.endpoint.make_token(secret);
+        response.into_token(requested, assumed, make)
     }
 
     /// Takes the access token back, if there is one and it is known where.

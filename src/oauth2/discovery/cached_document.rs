@@ -1,5 +1,5 @@
-//! What a server publishes of itself, kept for as long as it says: two who want it share one request,
-//! and the old one is used on while a new one can't be had.
+//! A document that a server publishes, cached for as long as the server says. Concurrent callers
+//! share one request, and the old document stays in use while a new one can't be fetched.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,45 +11,44 @@ use tokio::time::{Instant, timeout};
 use crate::error::{Error, Kind};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// How long the old one is used on before a new one is asked for again.
+/// How long the old document is used after a failed fetch, before the next attempt.
 const RETRY: Duration = Duration::from_secs(60);
 
-pub(crate) struct Kept<T> {
-    /// Held while it is looked for.
+pub(crate) struct CachedDocument<T> {
+    /// Locked during a fetch.
     state: Mutex<Option<State<T>>>,
-    is_doubted: AtomicBool,
+    is_invalid: AtomicBool,
 }
 
 struct State<T> {
     value: Arc<T>,
-    /// When it is looked for anew.
+    /// When it is fetched again.
     due: Instant,
 }
 
-impl<T> Kept<T> {
-    /// What is kept, or what `look` finds, with how long that is good. With an old one in hand the
-    /// search may take `patience` and no longer: half of the caller's time is left for what it is
-    /// wanted for.
+impl<T> CachedDocument<T> {
+    /// The cached document, or the one that `fetch` gets, with its lifetime. If there is an old
+    /// one, `fetch` is stopped after `limit`, so that the caller has time left to use the old one.
     pub(crate) async fn get(
         &self,
-        look: impl Future<Output = Result<(T, Duration), Error>>,
-        patience: Duration,
+        fetch: impl Future<Output = Result<(T, Duration), Error>>,
+        limit: Duration,
     ) -> Result<Arc<T>, Error> {
         let mut state = self.state.lock().await;
-        let found = match &*state {
-            Some(old) if Instant::now() < old.due && !self.is_doubted() => {
+        let fetched = match &*state {
+            Some(old) if Instant::now() < old.due && !self.is_invalid() => {
                 return Ok(Arc::clone(&old.value));
             }
-            Some(_) => timeout(patience, look).await.unwrap_or_else(|_| {
-                let message = "the metadata could not be had anew in time";
+            Some(_) => timeout(limit, fetch).await.unwrap_or_else(|_| {
+                let message = "the metadata could not be fetched again in time";
                 Err(Error::new(Kind::Timeout, message))
             }),
-            None => look.await,
+            None => fetch.await,
         };
-        // Not earlier: whoever looked may have been cut off.
-        self.is_doubted.store(false, Ordering::Relaxed);
+        // Not earlier, because a caller that is dropped above has fetched nothing.
+        self.is_invalid.store(false, Ordering::Relaxed);
         let now = Instant::now();
-        let next = match (found, state.take()) {
+        let next = match (fetched, state.take()) {
             (Ok((value, lifetime)), _) => State {
                 value: Arc::new(value),
                 due: now + lifetime,
@@ -65,21 +64,21 @@ impl<T> Kept<T> {
         Ok(value)
     }
 
-    /// It seems to be out of date: the next who wants it looks anew.
-    pub(crate) fn doubt(&self) {
-        self.is_doubted.store(true, Ordering::Relaxed);
+    /// Says that the document seems to be out of date: the next caller fetches it again.
+    pub(crate) fn invalidate(&self) {
+        self.is_invalid.store(true, Ordering::Relaxed);
     }
 
-    fn is_doubted(&self) -> bool {
-        self.is_doubted.load(Ordering::Relaxed)
+    fn is_invalid(&self) -> bool {
+        self.is_invalid.load(Ordering::Relaxed)
     }
 }
 
-impl<T> Default for Kept<T> {
+impl<T> Default for CachedDocument<T> {
     fn default() -> Self {
         Self {
             state: Mutex::default(),
-            is_doubted: AtomicBool::new(false),
+            is_invalid: AtomicBool::new(false),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A JSON document that a server publishes of itself (RFC 8414 §3.2, RFC 9728 §3.2): asked for
+//! A JSON document that a server publishes about itself (RFC 8414 §3.2, RFC 9728 §3.2), fetched
 //! without a credential.
 
 use std::time::{Duration, SystemTime};
@@ -8,36 +8,35 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Kind, Reply};
-use crate::http_client::exchange::{REPLY_LIMIT, Unread, read};
+use crate::error::{Error, Reply};
+use crate::http_client::bounded_response::{EndpointResponse, ReadError, unusable};
 use crate::http_client::retry_after;
-use crate::http_client::token_response::unusable;
 use crate::http_client::transport::DynTransport;
 
-/// How long a document is good about which the server says nothing.
+/// The lifetime if the server says none.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// No server has itself asked more often, or is believed for longer.
+/// The bounds of the lifetime, whatever the server says.
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) struct Document {
-    pub(crate) members: Map<String, Value>,
-    /// How long it may be kept.
+    pub(crate) fields: Map<String, Value>,
+    /// How long it may be cached.
     pub(crate) lifetime: Duration,
 }
 
 impl Document {
-    /// The first that there is, and where. The next place is asked only if a server has answered
-    /// that there is nothing at the one before; `nowhere` says that there is none at all.
+    /// The first document that exists, and its location. The next location is tried only after a
+    /// 4xx, which says that there is none here. `nowhere` is the message if all have none.
     pub(crate) async fn find(
         transport: &DynTransport,
-        places: Vec<Uri>,
+        locations: Vec<Uri>,
         nowhere: impl FnOnce() -> String,
     ) -> Result<(Self, Uri), Error> {
         let mut absent = None;
-        for place in places {
-            match Self::get(transport, &place).await {
-                Ok(document) => return Ok((document, place)),
+        for location in locations {
+            match Self::get(transport, &location).await {
+                Ok(document) => return Ok((document, location)),
                 Err(error) if is_absent(&error) => absent = Some(error),
                 Err(error) => return Err(error),
             }
@@ -56,59 +55,52 @@ impl Document {
     async fn get(transport: &DynTransport, uri: &Uri) -> Result<Self, Error> {
         let what = format!("the metadata at `{}`", without_query(uri));
         let started = SystemTime::now();
-        let answer = match transport.exchange(question(uri)).await {
-            Ok(reply) => read(reply, started).await,
-            Err(error) => Err(Unread::Broken(error)),
+        let response = match transport.send(get_request(uri)).await {
+            Ok(response) => EndpointResponse::read(response, started).await,
+            Err(error) => Err(ReadError::Broken(error)),
         };
-        let answer = answer.map_err(|unread| match unread {
-            Unread::Redirect(status) => {
-                unusable(&what, status, "is a redirect, which is not followed")
-            }
-            Unread::TooLong(status) => {
-                let why = format!("is longer than {} KiB", REPLY_LIMIT / 1024);
-                unusable(&what, status, &why)
-            }
-            Unread::Broken(error) => {
-                let message = format!("{what} could not be reached, or the connection broke");
-                Error::new(Kind::Transport, message).with_source(error)
-            }
-        })?;
-        let status = answer.status;
+        let not_followed = "is a redirect, which is not followed";
+        let response = response.map_err(|error| error.into_error(&what, &what, not_followed))?;
+        let status = response.status;
         if status.is_client_error() || status.is_server_error() {
             let reply = Reply {
                 status: Some(status),
-                retry_after: retry_after::parse(&answer.headers, started),
+                retry_after: retry_after::parse(&response.headers, started),
                 ..Reply::default()
             };
-            return Err(Error::denied(format!("{what} can't be had"), reply));
+            return Err(Error::denied(format!("{what} can't be fetched"), reply));
         }
         if status != StatusCode::OK {
-            return Err(unusable(&what, status, "has a status that is no answer"));
+            return Err(unusable(
+                &what,
+                status,
+                "has a status that is neither 200 nor an error",
+            ));
         }
-        // serde's own error stops here: it may quote the body.
-        match serde_json::from_slice(&answer.body) {
-            Ok(Value::Object(members)) => Ok(Self {
-                members,
-                lifetime: lifetime(&answer.headers),
+        // serde's own error is dropped: it may show a part of the body.
+        match serde_json::from_slice(&response.body) {
+            Ok(Value::Object(fields)) => Ok(Self {
+                fields,
+                lifetime: lifetime(&response.headers),
             }),
             Ok(_) => Err(unusable(&what, status, "is JSON, but not an object")),
             Err(_) => Err(unusable(&what, status, "is not valid JSON")),
         }
     }
 
-    /// A member that is a text.
+    /// A field that is a text.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.members.get(name)?.as_str()
+        self.fields.get(name)?.as_str()
     }
 }
 
-/// A 4xx that won't pass by itself.
+/// Whether the error is a 4xx that isn't transient.
 fn is_absent(error: &Error) -> bool {
     error.is_denied() && !error.is_transient()
 }
 
-/// A question without a credential.
-pub(crate) fn question(uri: &Uri) -> Request<Full<Bytes>> {
+/// A GET without a credential.
+pub(crate) fn get_request(uri: &Uri) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = uri.clone();
     let json = HeaderValue::from_static("application/json");
@@ -125,7 +117,7 @@ fn without_query(uri: &Uri) -> String {
     }
 }
 
-/// As `Cache-Control` says (RFC 9111 §5.2.2), within bounds.
+/// The lifetime that `Cache-Control` says (RFC 9111 §5.2.2), within bounds.
 fn lifetime(headers: &HeaderMap) -> Duration {
     let lines = headers.get_all(header::CACHE_CONTROL).iter();
     let directives = lines

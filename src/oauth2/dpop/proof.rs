@@ -12,13 +12,15 @@ use secrecy::{ExposeSecret, SecretString};
 use super::dpop_key::{DpopKey, Occasion, hash};
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
-use crate::http_client::exchange::PROOF;
 use crate::origin;
 use crate::token::header_value::{credential_value, too_many_headers};
 use crate::token::issued_token::Token;
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::place::Place;
 use crate::token::request_head::RequestHead;
+
+/// Holds the proof (§4.1).
+pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// Names a nonce that a server wants in the next proof (§8).
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
@@ -70,10 +72,10 @@ impl Dpop {
         })
     }
 
-    /// Keeps the nonce that an endpoint answered with. Whether it had one.
-    pub(crate) fn learn_from(&self, endpoint: &Uri, headers: &HeaderMap) -> bool {
-        self.nonces
-            .observe(&origin::serialize_uri(endpoint), headers)
+    /// Keeps the nonce of an endpoint's response. Says whether there was one.
+    pub(crate) fn observe(&self, endpoint: &Uri, headers: &HeaderMap) -> bool {
+        let origin = origin::serialize_uri(endpoint);
+        self.nonces.observe(&origin, headers)
     }
 
     /// The token that was issued for this key.
@@ -118,7 +120,7 @@ impl PerRequestCredential for Bound {
             token: Some(&self.hash),
             nonce: nonce.as_deref(),
         })?;
-        for (name, value) in [(AUTHORIZATION, self.value.clone()), (PROOF, proof)] {
+        for (name, value) in [(AUTHORIZATION, self.value.clone()), (DPOP, proof)] {
             headers.try_insert(name, value).map_err(too_many_headers)?;
         }
         Ok(Applied::Done)

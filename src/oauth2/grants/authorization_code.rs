@@ -8,17 +8,17 @@ use std::time::Duration;
 use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::authorization_request::{AuthorizationRequest, Issuer};
+use super::authorization_request::{AuthorizationRequest, ExpectedIssuer};
 use super::authorization_response::AuthorizationResponse;
 use super::extra_params::Extra;
 use super::refresh_store::RefreshTokenStore;
 use super::refresh_token::RefreshToken;
 use super::user_login::Login;
 use crate::error::{Error, Kind};
+use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::discovery::issuer::Role;
 use crate::oauth2::scope;
 
 /// Names that [`AuthorizationCode::param`] leaves to whoever sets them.
@@ -93,7 +93,7 @@ pub struct AuthorizationCode {
     login_hint: String,
     prompt: String,
     extra: Extra,
-    issuer: Issuer,
+    issuer: ExpectedIssuer,
 }
 
 impl AuthorizationCode {
@@ -114,7 +114,7 @@ impl AuthorizationCode {
             login_hint: String::new(),
             prompt: String::new(),
             extra: Extra::default(),
-            issuer: Issuer::Unknown,
+            issuer: ExpectedIssuer::Unknown,
         })
     }
 
@@ -181,7 +181,7 @@ impl AuthorizationCode {
     /// it isn't known.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
-        self.issuer = Issuer::Known(issuer.into());
+        self.issuer = ExpectedIssuer::Known(issuer.into());
         self
     }
 
@@ -189,7 +189,7 @@ impl AuthorizationCode {
     /// too. For servers whose metadata has `authorization_response_iss_parameter_supported`.
     #[must_use]
     pub fn require_issuer(mut self, issuer: impl Into<String>) -> Self {
-        self.issuer = Issuer::Required(issuer.into());
+        self.issuer = ExpectedIssuer::Required(issuer.into());
         self
     }
 
@@ -240,10 +240,10 @@ impl AuthorizationCode {
     }
 
     /// Where the browser goes, and who is to have sent it back.
-    async fn server(&self) -> Result<(Uri, Issuer), Error> {
+    async fn server(&self) -> Result<(Uri, ExpectedIssuer), Error> {
         let (url, exchange) = (&self.authorize_at, &self.login.client.endpoint.exchange);
         let look = async {
-            let address = exchange.resolve(url, Role::Authorization).await?;
+            let address = exchange.resolve(url, EndpointKind::Authorization).await?;
             Ok((address, exchange.metadata(url).await?))
         };
         let (address, metadata) = exchange.within(look).await?;
@@ -256,10 +256,10 @@ impl AuthorizationCode {
                            `code_challenge_methods_supported`, and no login is begun without (PKCE)";
             return Err(Error::new(Kind::Config, message));
         }
-        let name = issuer.as_str().to_owned();
+        let name = issuer.to_owned();
         let issuer = match &self.issuer {
-            Issuer::Unknown if metadata.says_its_issuer() => Issuer::Required(name),
-            Issuer::Unknown => Issuer::Known(name),
+            ExpectedIssuer::Unknown if metadata.says_its_issuer() => ExpectedIssuer::Required(name),
+            ExpectedIssuer::Unknown => ExpectedIssuer::Known(name),
             known => known.clone(),
         };
         Ok((address, issuer))

@@ -38,12 +38,12 @@ pub struct AuthorizationRequest {
     redirect_uri: String,
     state: SecretString,
     verifier: SecretString,
-    issuer: Issuer,
+    issuer: ExpectedIssuer,
 }
 
 /// What is known of who will answer (RFC 9207).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Issuer {
+pub(crate) enum ExpectedIssuer {
     Unknown,
     /// It may say who it is.
     Known(String),
@@ -57,7 +57,7 @@ impl AuthorizationRequest {
         authorize_at: &Uri,
         params: Params<'_>,
         redirect_uri: &str,
-        issuer: Issuer,
+        issuer: ExpectedIssuer,
     ) -> Result<Self, Error> {
         check_redirect_uri(redirect_uri)?;
         let (state, verifier) = (pkce::random()?, pkce::random()?);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::authorization_request::Issuer;
+use super::authorization_request::ExpectedIssuer;
 use crate::error::{Error, Kind, Reply};
 use crate::http_client::redact::Redactor;
 
@@ -91,7 +91,7 @@ impl Redirect {
     }
 
     /// The response, once `state` has been found to be that of the request.
-    pub(crate) fn judge(self, issuer: &Issuer) -> Result<AuthorizationResponse, Error> {
+    pub(crate) fn judge(self, issuer: &ExpectedIssuer) -> Result<AuthorizationResponse, Error> {
         let all = [
             &self.code,
             &self.state,
@@ -113,13 +113,13 @@ impl Redirect {
     }
 
     /// By plain comparison (RFC 9207 §2.4): an error too may come from a server that was never asked.
-    fn check_issuer(&self, issuer: &Issuer) -> Result<(), Error> {
+    fn check_issuer(&self, issuer: &ExpectedIssuer) -> Result<(), Error> {
         match (issuer, self.iss.text()) {
-            (Issuer::Unknown, _) | (Issuer::Known(_), None) => Ok(()),
-            (Issuer::Required(_), None) => Err(unusable(
+            (ExpectedIssuer::Unknown, _) | (ExpectedIssuer::Known(_), None) => Ok(()),
+            (ExpectedIssuer::Required(_), None) => Err(unusable(
                 "has no `iss`, so that it can't be told which server sent it",
             )),
-            (Issuer::Known(issuer) | Issuer::Required(issuer), Some(iss)) => {
+            (ExpectedIssuer::Known(issuer) | ExpectedIssuer::Required(issuer), Some(iss)) => {
                 if iss.expose_secret() == issuer {
                     return Ok(());
                 }

@@ -276,7 +276,7 @@ impl ClientCredentials {
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
         let reply = self.client.endpoint.request(self.grant()).await?;
-        reply.into_token(&self.scope, self.assumed_lifetime)
+        self.client.token(reply, &self.scope, self.assumed_lifetime)
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {

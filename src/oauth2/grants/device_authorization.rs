@@ -14,10 +14,10 @@ use super::refresh_store::RefreshTokenStore;
 use super::refresh_token::RefreshToken;
 use super::user_login::Login;
 use crate::error::{Error, Kind};
+use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::discovery::issuer::Role;
 use crate::oauth2::scope;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -171,7 +171,7 @@ impl DeviceAuthorization {
         endpoint
             .ask_at(
                 url,
-                Role::DeviceAuthorization,
+                EndpointKind::DeviceAuthorization,
                 params,
                 |answer, redactor| DevicePrompt::read(answer, redactor, asked),
             )

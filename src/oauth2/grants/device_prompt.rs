@@ -8,10 +8,11 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Reply};
+use crate::http_client::bounded_response::EndpointResponse;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::redact::Redactor;
-use crate::http_client::response_fields::{self, Member};
-use crate::http_client::token_response::{Answer, seconds};
+use crate::http_client::response_fields::{self, FieldValue};
+use crate::http_client::token_response::seconds;
 use crate::sanitize::sanitize_unbounded;
 
 /// What is waited between two polls if the server doesn't say it (RFC 8628 §3.2).
@@ -72,18 +73,18 @@ impl DevicePrompt {
 
     /// Reads what the device authorization endpoint answered to what it was `asked`.
     pub(crate) fn read(
-        answer: &Answer,
+        answer: &EndpointResponse,
         mut redactor: Redactor,
         asked: Instant,
     ) -> Result<Self, Error> {
         let refused = "the device authorization endpoint refused to begin a login";
-        let members = parse(&answer.body);
-        if let Ok(members) = &members {
+        let fields = parse(&answer.body);
+        if let Ok(fields) = &fields {
             for code in [
-                &members.device_code,
-                &members.user_code,
-                &members.verification_uri_complete,
-                &members.verification_url_complete,
+                &fields.device_code,
+                &fields.user_code,
+                &fields.verification_uri_complete,
+                &fields.verification_url_complete,
             ] {
                 redactor.hide(code.text().unwrap_or_default());
             }
@@ -91,7 +92,7 @@ impl DevicePrompt {
         if let Some(refusal) = answer.refusal(redactor, refused) {
             return Err(refusal);
         }
-        let prompt = members.and_then(|members| Self::of(members, asked));
+        let prompt = fields.and_then(|fields| Self::of(fields, asked));
         prompt.map_err(|what| {
             let reply = Reply {
                 status: Some(answer.status),
@@ -102,19 +103,19 @@ impl DevicePrompt {
         })
     }
 
-    fn of(members: Members, asked: Instant) -> Result<Self, &'static str> {
-        let device_code = text(members.device_code).ok_or("has no `device_code`")?;
-        let user_code = text(members.user_code).ok_or("has no `user_code`")?;
+    fn of(fields: DeviceFields, asked: Instant) -> Result<Self, &'static str> {
+        let device_code = text(fields.device_code).ok_or("has no `device_code`")?;
+        let user_code = text(fields.user_code).ok_or("has no `user_code`")?;
         if sanitize_unbounded(user_code.expose_secret()) != user_code.expose_secret() {
             return Err("has a `user_code` with characters that can't be shown");
         }
-        let uri = text(members.verification_uri).or(text(members.verification_url));
+        let uri = text(fields.verification_uri).or(text(fields.verification_url));
         let uri = uri.ok_or("has no `verification_uri`")?;
         if !is_address(uri.expose_secret()) {
             return Err("has a `verification_uri` that is neither https nor http to loopback");
         }
         let complete =
-            text(members.verification_uri_complete).or(text(members.verification_url_complete));
+            text(fields.verification_uri_complete).or(text(fields.verification_url_complete));
         if complete
             .as_ref()
             .is_some_and(|uri| !is_address(uri.expose_secret()))
@@ -123,13 +124,13 @@ impl DevicePrompt {
                 "has a `verification_uri_complete` that is neither https nor http to loopback",
             );
         }
-        let expires_in = seconds(&members.expires_in)
+        let expires_in = seconds(&fields.expires_in)
             .map_err(|_| "has an `expires_in` that is neither a number nor a numeric string")?
             .ok_or("has no `expires_in`")?;
         if expires_in.is_zero() {
             return Err("has an `expires_in` of zero: its code is over already");
         }
-        let interval = seconds(&members.interval)
+        let interval = seconds(&fields.interval)
             .map_err(|_| "has an `interval` that is neither a number nor a numeric string")?
             .unwrap_or(INTERVAL);
         Ok(Self {
@@ -147,30 +148,29 @@ impl DevicePrompt {
 /// Each is read as whatever it is, so that serde dislikes, and quotes, none.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Members {
-    device_code: Member,
-    user_code: Member,
-    verification_uri: Member,
+struct DeviceFields {
+    device_code: FieldValue,
+    user_code: FieldValue,
+    verification_uri: FieldValue,
     /// A spelling of the drafts' that some servers have kept.
-    verification_url: Member,
-    verification_uri_complete: Member,
-    verification_url_complete: Member,
-    expires_in: Member,
-    interval: Member,
+    verification_url: FieldValue,
+    verification_uri_complete: FieldValue,
+    verification_url_complete: FieldValue,
+    expires_in: FieldValue,
+    interval: FieldValue,
 }
 
-fn parse(body: &[u8]) -> Result<Members, &'static str> {
-    // The syntax first: what is left to go wrong after it is a member that stands twice.
+fn parse(body: &[u8]) -> Result<DeviceFields, &'static str> {
+    // The syntax first: the only error that is left after it is a field that is there twice.
     response_fields::parse(body).map_err(response_fields::Malformed::what)?;
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    serde_json::from_slice(body)
-        .map_err(|_| "has a member that stands twice, and which is meant can't be told")
+    serde_json::from_slice(response_fields::without_byte_order_mark(body))
+        .map_err(|_| "has a field twice, and which value is meant can't be known")
 }
 
 /// A text that is there and holds something.
-fn text(member: Member) -> Option<SecretString> {
+fn text(member: FieldValue) -> Option<SecretString> {
     match member {
-        Member::Text(text) if !text.expose_secret().is_empty() => Some(text),
+        FieldValue::Text(text) if !text.expose_secret().is_empty() => Some(text),
         _ => None,
     }
 }

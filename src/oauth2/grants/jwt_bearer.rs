@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::extra_params::Extra;
 use crate::error::Error;
-use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenReply};
+use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::oauth2::scope;
@@ -113,7 +113,7 @@ impl JwtBearer {
         self
     }
 
-    async fn ask(&self) -> Result<TokenReply, Error> {
+    async fn ask(&self) -> Result<TokenResponse, Error> {
         let assertion = self.assertion.read().await?;
         let mut params = Params::default();
         params.push("grant_type", GRANT_TYPE);
@@ -134,7 +134,7 @@ impl TokenSource for JwtBearer {
             Err(error) if error.wants_nonce() => self.ask().await?,
             other => other?,
         };
-        reply.into_token(&self.scope, self.assumed_lifetime)
+        self.client.token(reply, &self.scope, self.assumed_lifetime)
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {

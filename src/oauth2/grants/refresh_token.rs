@@ -11,7 +11,7 @@ use super::extra_params::Extra;
 use super::initial_token::FirstToken;
 use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
 use crate::error::{BoxError, Error, Kind};
-use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenReply};
+use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::oauth2::scope;
@@ -212,7 +212,7 @@ impl RefreshToken {
         Ok(())
     }
 
-    async fn exchange(&self, token: &SecretString) -> Result<TokenReply, Error> {
+    async fn exchange(&self, token: &SecretString) -> Result<TokenResponse, Error> {
         let mut params = Params::default();
         params.push("grant_type", "refresh_token");
         params.push_secret("refresh_token", token.expose_secret());
@@ -223,7 +223,7 @@ impl RefreshToken {
 
     /// The next try is with another token than the one before, or there is none: somebody else may
     /// have saved a newer one.
-    async fn refresh(&self, memory: &mut Memory) -> Result<(SecretString, TokenReply), Error> {
+    async fn refresh(&self, memory: &mut Memory) -> Result<(SecretString, TokenResponse), Error> {
         let mut refused: Option<Error> = None;
         loop {
             let token = match (self.load(memory).await, refused) {
@@ -258,7 +258,7 @@ impl TokenSource for RefreshToken {
             .take()
             .filter(|next| !is_same(next, &used));
         self.save(&mut memory).await?;
-        reply.into_token(&self.scope, self.assumed_lifetime)
+        self.client.token(reply, &self.scope, self.assumed_lifetime)
     }
 
     /// The refresh token stays good, unless it was said otherwise: the end of a process is no logout.

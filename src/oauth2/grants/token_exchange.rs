@@ -8,8 +8,9 @@ use secrecy::SecretString;
 
 use super::extra_params::Extra;
 use crate::error::Error;
-use crate::http_client::response_fields::Member;
-use crate::http_client::token_response::{ASSUMED_LIFETIME, REPLY, TokenReply, unusable};
+use crate::http_client::bounded_response::unusable;
+use crate::http_client::response_fields::FieldValue;
+use crate::http_client::token_response::{ASSUMED_LIFETIME, RESPONSE, TokenResponse};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::oauth2::scope;
@@ -196,7 +197,7 @@ impl TokenExchange {
         Ok(Shown { subject, actor })
     }
 
-    async fn exchange(&self, shown: &Shown) -> Result<TokenReply, Error> {
+    async fn exchange(&self, shown: &Shown) -> Result<TokenResponse, Error> {
         self.client.endpoint.request(self.grant(Some(shown))).await
     }
 
@@ -225,7 +226,7 @@ impl TokenExchange {
     }
 
     /// Exchanges what is shown, or if the server doesn't accept that, what there is instead.
-    async fn exchange_or_renew(&self, shown: Shown) -> Result<TokenReply, Error> {
+    async fn exchange_or_renew(&self, shown: Shown) -> Result<TokenResponse, Error> {
         let refusal = match self.exchange(&shown).await {
             Err(error) if is_of_the_shown(&error) => error,
             other => return other,
@@ -238,9 +239,9 @@ impl TokenExchange {
     }
 
     /// Whether what was issued is an access token, or what was asked for in its place.
-    fn judge(&self, reply: &TokenReply) -> Result<(), Error> {
+    fn judge(&self, reply: &TokenResponse) -> Result<(), Error> {
         let what = match &reply.issued_token_type {
-            Member::Absent | Member::Null => {
+            FieldValue::Absent | FieldValue::Null => {
                 "has no `issued_token_type`, which RFC 8693 §2.2.1 requires"
             }
             issued => match issued.text() {
@@ -255,7 +256,7 @@ impl TokenExchange {
                 }
             },
         };
-        Err(unusable(REPLY, StatusCode::OK, what))
+        Err(unusable(RESPONSE, StatusCode::OK, what))
     }
 }
 
@@ -291,7 +292,7 @@ impl TokenSource for TokenExchange {
         let shown = self.show(reason).await?;
         let reply = self.exchange_or_renew(shown).await?;
         self.judge(&reply)?;
-        reply.into_token(&self.scope, self.assumed_lifetime)
+        self.client.token(reply, &self.scope, self.assumed_lifetime)
     }
 
     /// Subject and actor are told too, without a token: none of theirs is kept here. A

@@ -65,7 +65,9 @@ impl Login {
         self.add_resources_to(&mut grant);
         let mut reply = self.client.endpoint.request(grant).await?;
         let refresh_token = reply.refresh_token.take();
-        let token = reply.into_token(&self.scope, self.assumed_lifetime)?;
+        let token = self
+            .client
+            .token(reply, &self.scope, self.assumed_lifetime)?;
         let first = FirstToken::new(token, asked);
         let (client, store) = (self.client.clone(), self.store.clone());
         let source = RefreshToken::logged_in(client, store, first, refresh_token).await?;

@@ -42,7 +42,7 @@ use crate::source::secret_source::SecretSource;
 #[derive(Clone)]
 pub struct SigningKey {
     text: SecretSource,
-    form: Form,
+    format: KeyFormat,
     /// Of a text that stays as it is.
     fixed: Option<Arc<Named>>,
     key_id: Option<String>,
@@ -51,7 +51,7 @@ pub struct SigningKey {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Form {
+enum KeyFormat {
     Pem(JwsAlgorithm),
     Jwk,
     Hmac,
@@ -72,7 +72,7 @@ impl SigningKey {
     /// [`is_config`](Error::is_config) if it is a fixed text that isn't PEM of a private key that
     /// the algorithm signs with.
     pub fn pem(algorithm: JwsAlgorithm, key: impl Into<SecretSource>) -> Result<Self, Error> {
-        Self::new(Form::Pem(algorithm), key.into())
+        Self::new(KeyFormat::Pem(algorithm), key.into())
     }
 
     /// A private key as a JWK in JSON (RFC 7517): RSA, EC on P-256, OKP with Ed25519, or `oct`.
@@ -81,7 +81,7 @@ impl SigningKey {
     ///
     /// [`is_config`](Error::is_config) if it is a fixed text that isn't such a key.
     pub fn jwk(key: impl Into<SecretSource>) -> Result<Self, Error> {
-        Self::new(Form::Jwk, key.into())
+        Self::new(KeyFormat::Jwk, key.into())
     }
 
     /// A secret that the server knows too, for HS256.
@@ -91,13 +91,13 @@ impl SigningKey {
     /// [`is_config`](Error::is_config) if it is a fixed text of fewer than 32 bytes
     /// (RFC 7518 §3.2).
     pub fn hmac(secret: impl Into<SecretSource>) -> Result<Self, Error> {
-        Self::new(Form::Hmac, secret.into())
+        Self::new(KeyFormat::Hmac, secret.into())
     }
 
-    fn new(form: Form, text: SecretSource) -> Result<Self, Error> {
+    fn new(format: KeyFormat, text: SecretSource) -> Result<Self, Error> {
         let mut key = Self {
             text,
-            form,
+            format,
             fixed: None,
             key_id: None,
             x5t: None,
@@ -167,10 +167,10 @@ impl SigningKey {
     fn parse(&self, text: &SecretString) -> Result<Named, Error> {
         let text = text.expose_secret();
         let named = |pair| Named { pair, key_id: None };
-        match self.form {
-            Form::Pem(algorithm) => KeyPair::from_pem(algorithm, text).map(named),
-            Form::Hmac => KeyPair::from_secret(text.as_bytes()).map(named),
-            Form::Jwk => jwk::read(text).map(|(pair, key_id)| Named { pair, key_id }),
+        match self.format {
+            KeyFormat::Pem(algorithm) => KeyPair::from_pem(algorithm, text).map(named),
+            KeyFormat::Hmac => KeyPair::from_secret(text.as_bytes()).map(named),
+            KeyFormat::Jwk => jwk::read(text).map(|(pair, key_id)| Named { pair, key_id }),
         }
         .map_err(|what| {
             let message = format!("the signing key, {}, {what}", self.text);
@@ -228,7 +228,7 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey")
             .field("text", &self.text)
-            .field("form", &self.form)
+            .field("format", &self.format)
             .field("key_id", &self.key_id)
             .field("x5t", &self.x5t)
             .field("x5t_s256", &self.x5t_s256)

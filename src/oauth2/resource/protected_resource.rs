@@ -10,7 +10,7 @@ use crate::error::{Error, Kind};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{TIMEOUT, within};
 use crate::http_client::transport::{DynTransport, Transport};
-use crate::oauth2::discovery::cached_document::Kept;
+use crate::oauth2::discovery::cached_document::CachedDocument;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::token::issued_token::Token;
@@ -85,7 +85,7 @@ pub struct ProtectedResource {
     transport: DynTransport,
     timeout: Duration,
     build: Box<Build>,
-    protection: Kept<Protection>,
+    protection: CachedDocument<Protection>,
     hints: Mutex<Hints>,
     inner: Mutex<Option<Inner>>,
 }
@@ -184,7 +184,7 @@ impl ProtectedResource {
             transport,
             timeout: TIMEOUT,
             build: Box::new(move |protection| Ok(Arc::new(build(protection)?))),
-            protection: Kept::default(),
+            protection: CachedDocument::default(),
             hints: Mutex::default(),
             inner: Mutex::default(),
         })
@@ -249,14 +249,14 @@ impl ProtectedResource {
 impl TokenSource for ProtectedResource {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         if lock(&self.hints).next.is_some() {
-            self.protection.doubt();
+            self.protection.invalidate();
         }
         let look = self.protection.get(self.look(), self.timeout / 2);
         let protection = within(self.timeout, "the protected resource's metadata", look).await?;
         let source = self.source(protection)?;
         let fetched = source.fetch(reason).await;
         if fetched.as_ref().is_err_and(Error::is_permanent) {
-            self.protection.doubt();
+            self.protection.invalidate();
         }
         fetched
     }
@@ -302,7 +302,7 @@ impl Protection {
 }
 
 fn issuer(url: &EndpointUrl) -> &str {
-    url.issuer().map_or("", |issuer| issuer.as_str())
+    url.issuer().unwrap_or_default()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -12,7 +12,7 @@ use crate::error::{BoxError, Error, Kind, Reply};
 use crate::http_client::endpoint_url;
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
-use crate::oauth2::discovery::document::{Document, question};
+use crate::oauth2::discovery::document::{Document, get_request};
 use crate::oauth2::scope;
 use crate::origin::Origin;
 use crate::sanitize::sanitize;
@@ -57,7 +57,7 @@ impl Resource {
     /// Asks without a credential, for the refusal. Of the answer nothing but the head is read: it may be a
     /// stream without an end.
     pub(crate) async fn ask(&self, transport: &DynTransport) -> Result<Hint, Error> {
-        let reply = transport.exchange(question(&self.uri)).await;
+        let reply = transport.send(get_request(&self.uri)).await;
         let (head, _body) = reply.map_err(unreachable)?.into_parts();
         let refusal = Error::denied(
             "the protected resource is in trouble",
@@ -147,11 +147,11 @@ impl Resource {
             return Err(wrong("has no `resource`".into()));
         };
         if !self.is_named(resource, place) {
-            let what = format!("is that of `{}`", endpoint_url::quoted(resource));
+            let what = format!("is that of `{}`", endpoint_url::sanitize_url(resource));
             return Err(wrong(what));
         }
         let texts = |name: &str| -> Vec<String> {
-            let list = document.members.get(name).and_then(Value::as_array);
+            let list = document.fields.get(name).and_then(Value::as_array);
             let texts = list.into_iter().flatten().filter_map(Value::as_str);
             texts.map(str::to_owned).collect()
         };
@@ -223,7 +223,7 @@ impl ResourceMetadata {
         let mut servers = self.authorization_servers.iter();
         servers.find_map(find).ok_or_else(|| {
             let all = self.authorization_servers.iter();
-            let mut told: Vec<_> = all.take(TOLD).map(|it| format!("`{}`", endpoint_url::quoted(it))).collect();
+            let mut told: Vec<_> = all.take(TOLD).map(|it| format!("`{}`", endpoint_url::sanitize_url(it))).collect();
             let more = self.authorization_servers.len() - told.len();
             if more > 0 {
                 told.push(format!("{more} more"));

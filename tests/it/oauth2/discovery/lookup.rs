@@ -193,10 +193,13 @@ async fn what_is_no_metadata_is_an_error_that_says_what_it_is() {
         (Page::new(200, ""), "is not valid JSON"),
         (Page::new(200, "[]"), "is JSON, but not an object"),
         (Page::new(200, long), "is longer than 64 KiB"),
-        (Page::new(204, ""), "has a status that is no answer"),
+        (
+            Page::new(204, ""),
+            "has a status that is neither 200 nor an error",
+        ),
         (
             Page::new(201, metadata().to_string()),
-            "has a status that is no answer",
+            "has a status that is neither 200 nor an error",
         ),
     ] {
         let (web, error) = fetch_with(page).await;

@@ -315,7 +315,7 @@ async fn a_reply_that_is_no_access_token_is_an_error() {
     let server = FormServer::new(move |_, _| (200, twice.clone()));
     let source = TokenExchange::new(server.client(), SecretSource::from("the-subject"));
     let error = fetch(&source).await.unwrap_err();
-    assert!(error.to_string().contains("stands twice"), "{error}");
+    assert!(error.to_string().contains("a field twice"), "{error}");
 }
 
 #[tokio::test]
