@@ -30,6 +30,9 @@
 
 mod scope;
 
+#[cfg(any(feature = "authorization-code", feature = "jwt"))]
+mod random;
+
 #[cfg(feature = "jwt")]
 mod jose;
 

@@ -12,6 +12,7 @@ use super::authorization_response::{AuthorizationResponse, Redirect};
 use super::pkce;
 use crate::error::{Error, Kind};
 use crate::oauth2::client::params::{Format, Params};
+use crate::oauth2::random;
 use crate::origin::is_secure;
 
 /// A login that has begun: the address for the browser, and the secrets that its answer is known by.
@@ -60,7 +61,8 @@ impl AuthorizationRequest {
         issuer: ExpectedIssuer,
     ) -> Result<Self, Error> {
         check_redirect_uri(redirect_uri)?;
-        let (state, verifier) = (pkce::random()?, pkce::random()?);
+        // 256 bits: RFC 7636 §4.1 recommends them for a verifier, and RFC 6749 §10.10 asks for less.
+        let (state, verifier) = (random::base64url::<32>()?, random::base64url::<32>()?);
         let challenge = pkce::challenge(verifier.expose_secret());
         let mut params = params;
         params.push("redirect_uri", redirect_uri);

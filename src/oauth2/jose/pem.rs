@@ -1,16 +1,18 @@
-//! The private key in a PEM text (RFC 7468), of all that may stand there.
+//! The private key in a PEM text (RFC 7468), which may have other blocks too.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+#[cfg(feature = "dpop")]
+use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-/// One block: what it says it is, and what it holds.
+/// One block of the text: its label and what it holds.
 pub(crate) struct Block<'a> {
     pub(crate) label: &'a str,
     pub(crate) der: Zeroizing<Vec<u8>>,
 }
 
-/// The first private key. Others may stand around it: a certificate, the parameters of a curve.
+/// The first private key. Other blocks are skipped, such as a certificate or a curve's parameters.
 pub(crate) fn private_key(text: &str) -> Result<Block<'_>, String> {
     let mut other = None;
     for (label, body) in blocks(text) {
@@ -47,7 +49,7 @@ fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn decode(body: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    // Headers, which only the traditional way of encrypting has.
+    // Only the traditional way of encrypting has headers.
     if body.contains("ENCRYPTED") {
         return Err(ENCRYPTED.to_owned());
     }
@@ -62,4 +64,21 @@ fn decode(body: &str) -> Result<Zeroizing<Vec<u8>>, String> {
             )
         })?;
     Ok(der)
+}
+
+/// A private key in PKCS #8 as PEM, in lines of 64 characters (RFC 7468 §2).
+#[cfg(feature = "dpop")]
+pub(crate) fn write_pkcs8(der: &[u8]) -> SecretString {
+    let base64 = Zeroizing::new(STANDARD.encode(der));
+    // Large enough never to grow: the copy that growing leaves behind isn't zeroized.
+    let mut pem = String::with_capacity(base64.len() * 2 + 64);
+    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
+    for (at, letter) in base64.chars().enumerate() {
+        if at > 0 && at % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(letter);
+    }
+    pem.push_str("\n-----END PRIVATE KEY-----\n");
+    SecretString::from(pem)
 }

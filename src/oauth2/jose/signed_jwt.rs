@@ -3,13 +3,12 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use super::signing_key::SigningKey;
 use crate::error::{Error, Kind};
+use crate::oauth2::random;
 use crate::source::secret_source::SecretSource;
 
 /// A JWT (RFC 7519) that is signed anew each time it is read as a [`SecretSource`]: the assertion of
@@ -160,19 +159,11 @@ impl SignedJwt {
         };
         set("iat", iat.into());
         set("exp", exp.into());
-        set("jti", unique()?.into());
+        // 128 bits, so that no two are ever the same (RFC 7519 §4.1.7).
+        let jti = random::base64url::<16>()?;
+        set("jti", jti.expose_secret().into());
         self.key.sign(&claims).await
     }
-}
-
-/// 128 random bits: RFC 7519 §4.1.7 wants that no two are ever the same.
-fn unique() -> Result<String, Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        let message = "the system has no random numbers for a JWT's `jti`";
-        Error::new(Kind::Source, message).with_source(error)
-    })?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 impl From<SignedJwt> for SecretSource {

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::jwk;
+use super::jws;
 use super::key_pair::{JwsAlgorithm, KeyPair};
 use crate::error::{Error, Kind};
 use crate::source::secret_source::SecretSource;
@@ -152,16 +153,11 @@ impl SigningKey {
             x5t: self.x5t.as_deref(),
             x5t_s256: self.x5t_s256.as_deref(),
         };
-        let mut jwt = String::new();
-        for part in [serde_json::to_vec(&header), serde_json::to_vec(claims)] {
-            let part = part.map_err(|error| unsigned().with_source(error))?;
-            URL_SAFE_NO_PAD.encode_string(part, &mut jwt);
-            jwt.push('.');
-        }
-        let message = &jwt[..jwt.len() - 1];
-        let signature = key.pair.sign(message.as_bytes()).map_err(|_| unsigned())?;
-        URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
-        Ok(SecretString::from(jwt))
+        let unwritable = |error| unsigned().with_source(error);
+        let header = jws::encode(&header).map_err(unwritable)?;
+        let claims = jws::encode(claims).map_err(unwritable)?;
+        let jwt = jws::compact(&header, &claims, |jwt| key.pair.sign(jwt));
+        jwt.map(SecretString::from).map_err(|_| unsigned())
     }
 
     fn parse(&self, text: &SecretString) -> Result<Named, Error> {
