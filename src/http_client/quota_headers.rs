@@ -1,5 +1,5 @@
-//! What an answer's headers say of quotas. No two servers say it alike, and some say it wrong: what can't be
-//! understood is as if it wasn't said.
+//! What a response's headers say about quotas. Servers differ in how they say it, and some get it
+//! wrong: a header that can't be read is ignored.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,13 +9,13 @@ use super::redact::Redactor;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::sanitize::sanitize_unbounded;
 
-/// Auth0's: `b=per_hour;q=10;r=7;t=3540`, one or several, by whose quota it is.
+/// Auth0's headers and the owner of each quota: `b=per_hour;q=10;r=7;t=3540`, one or several.
 const AUTH0: [(&str, &str); 2] = [
     ("auth0-client-quota-limit", "client"),
     ("auth0-organization-quota-limit", "organization"),
 ];
 
-/// A header each for limit, rest and reset.
+/// One header each for limit, remaining and reset.
 const TRIPLES: [(&str, [&str; 3]); 2] = [
     (
         "ratelimit",
@@ -31,36 +31,38 @@ const TRIPLES: [(&str, [&str; 3]); 2] = [
     ),
 ];
 
-/// Longer values are none of these, and aren't looked at.
+/// Longer values are ignored.
 const LONGEST: usize = 4096;
 
-/// A reset that is greater is a time: seconds since 1970, or milliseconds if it is greater still.
-const A_TIME: u64 = 1_000_000_000;
-const IN_MILLISECONDS: u64 = 1_000_000_000_000;
+/// A greater reset is a time in seconds since 1970, and one that is greater still in milliseconds.
+const TIME_IN_SECONDS: u64 = 1_000_000_000;
+const TIME_IN_MILLISECONDS: u64 = 1_000_000_000_000;
 
-/// All that the headers say, as of an answer to a request that was started at `now`.
+/// Reads all quotas from the headers of a response to a request that was started at `now`.
 pub(crate) fn parse(headers: &HeaderMap, redactor: &Redactor, now: SystemTime) -> Vec<Quota> {
-    let said = Said {
+    let quotas = QuotaHeaders {
         headers,
         redactor,
         now,
     };
-    let auth0 = AUTH0.into_iter().flat_map(|auth0| said.auth0(auth0));
-    let triples = TRIPLES.into_iter().filter_map(|triple| said.triple(triple));
+    let auth0 = AUTH0.into_iter().flat_map(|auth0| quotas.auth0(auth0));
+    let triples = TRIPLES
+        .into_iter()
+        .filter_map(|triple| quotas.triple(triple));
     let found = auth0
-        .chain(said.named())
-        .chain(said.unnamed())
+        .chain(quotas.named())
+        .chain(quotas.unnamed())
         .chain(triples);
     found.take(2 * MOST_BUCKETS).collect()
 }
 
-struct Said<'a> {
+struct QuotaHeaders<'a> {
     headers: &'a HeaderMap,
     redactor: &'a Redactor,
     now: SystemTime,
 }
 
-impl<'a> Said<'a> {
+impl<'a> QuotaHeaders<'a> {
     fn auth0(&self, (header, whose): (&str, &str)) -> Vec<Quota> {
         let quotas = self.items(header).filter_map(|item| {
             let quota = Quota::new(format!("{whose}/{}", item.text("b")?), item.number("r")?);
@@ -81,7 +83,7 @@ impl<'a> Said<'a> {
         })
     }
 
-    /// `limit=100, remaining=50, reset=5`, as the header was before it had names.
+    /// `limit=100, remaining=50, reset=5`, as in earlier drafts, which had no names.
     fn unnamed(&self) -> Option<Quota> {
         let pairs = self
             .items("ratelimit")
@@ -102,9 +104,11 @@ impl<'a> Said<'a> {
     fn with(&self, quota: Quota, limit: Option<u64>, reset: Option<u64>) -> Quota {
         let quota = limit.into_iter().fold(quota, Quota::of);
         let resets_at = reset.and_then(|reset| match reset {
-            ..A_TIME => self.now.checked_add(Duration::from_secs(reset)),
-            A_TIME..IN_MILLISECONDS => UNIX_EPOCH.checked_add(Duration::from_secs(reset)),
-            IN_MILLISECONDS.. => UNIX_EPOCH.checked_add(Duration::from_millis(reset)),
+            ..TIME_IN_SECONDS => self.now.checked_add(Duration::from_secs(reset)),
+            TIME_IN_SECONDS..TIME_IN_MILLISECONDS => {
+                UNIX_EPOCH.checked_add(Duration::from_secs(reset))
+            }
+            TIME_IN_MILLISECONDS.. => UNIX_EPOCH.checked_add(Duration::from_millis(reset)),
         });
         resets_at.into_iter().fold(quota, Quota::until)
     }
@@ -115,7 +119,7 @@ impl<'a> Said<'a> {
         lines
             .filter(|line| line.len() <= LONGEST)
             .filter_map(|line| line.to_str().ok())
-            // Whole, for a secret may hold whatever a line is parted by.
+            // The whole line, because a secret may contain the separators.
             .filter(|line| redactor.redact(line) == sanitize_unbounded(line))
             .flat_map(|line| line.split(','))
             .take(2 * MOST_BUCKETS)
@@ -123,7 +127,7 @@ impl<'a> Said<'a> {
     }
 }
 
-/// One of several in a header: `name;key=value;key=value`, where all parts may be missing.
+/// One item of a header: `name;key=value;key=value`, where each part may be missing.
 struct Item<'a> {
     name: Option<&'a str>,
     pairs: Vec<(&'a str, &'a str)>,
@@ -142,7 +146,7 @@ impl<'a> Item<'a> {
         Self { name, pairs }
     }
 
-    /// The value of a key that stands once.
+    /// The value of a key that is there once.
     fn text(&self, key: &str) -> Option<&'a str> {
         let mut values = self
             .pairs
@@ -161,10 +165,10 @@ impl<'a> Item<'a> {
 
 fn bare(text: &str) -> &str {
     let text = text.trim();
-    let quoted = text
+    let unquoted = text
         .strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'));
-    quoted.unwrap_or(text)
+    unquoted.unwrap_or(text)
 }
 
 /// Digits; a fraction is cut off.

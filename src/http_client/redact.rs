@@ -1,4 +1,4 @@
-//! Keeps secrets out of what is told of a server's answer: servers do echo what they were sent.
+//! Keeps secrets out of a server's text before it is shown: servers do echo what they were sent.
 
 use http::{HeaderMap, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -6,11 +6,11 @@ use zeroize::Zeroizing;
 
 use crate::sanitize::sanitize_unbounded;
 
-/// Shorter texts are no secret, and hiding them would riddle what the server said with holes.
+/// Shorter texts are not secrets, and to hide them would make the server's text hard to read.
 const SHORTEST: usize = 4;
 
-/// The secrets that must not show, in every spelling they may come back in, cleaned as the texts
-/// are: what cleaning makes of a text may be a secret that wasn't in it before.
+/// The secrets to hide, in every spelling that a server may send back. They are sanitized as the
+/// texts are, because sanitizing may turn a text into one that contains a secret.
 #[derive(Default)]
 pub(crate) struct Redactor {
     secrets: Vec<Zeroizing<String>>,
@@ -21,10 +21,10 @@ impl Redactor {
         if secret.len() < SHORTEST {
             return;
         }
-        let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         self.add(sanitize_unbounded(secret));
-        self.add(lower_escapes(&form));
-        self.add(form);
+        self.add(lower_escapes(&encoded));
+        self.add(encoded);
         let percent = percent(secret);
         self.add(lower_escapes(&percent));
         self.add(percent);
@@ -32,10 +32,10 @@ impl Redactor {
         if let Ok(json) = serde_json::to_string(secret).map(Zeroizing::new) {
             let unquoted = &json[1..json.len() - 1];
             self.add(sanitize_unbounded(unquoted));
-            // Some escape the slash too, which RFC 8259 §7 allows.
+            // Some servers escape the slash too, which RFC 8259 §7 allows.
             self.add(sanitize_unbounded(&unquoted.replace('/', "\\/")));
         }
-        // The longest first: one that holds another is hidden whole, not around the other.
+        // The longest first, so that a secret that contains another one is hidden whole.
         self.secrets
             .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
@@ -47,7 +47,7 @@ impl Redactor {
         }
     }
 
-    /// An address may have a key in its query.
+    /// Hides the values in an address's query, which may be keys.
     pub(crate) fn of_address(address: &Uri) -> Self {
         let mut redactor = Self::default();
         let query = address.query().unwrap_or_default();
@@ -57,7 +57,7 @@ impl Redactor {
         redactor
     }
 
-    /// The cookies that an answer sets.
+    /// Hides the values of the cookies that a response sets.
     pub(crate) fn hide_cookies(&mut self, headers: &HeaderMap) {
         for line in headers.get_all(header::SET_COOKIE) {
             let pair = line.to_str().unwrap_or_default().split(';').next();
@@ -85,7 +85,7 @@ impl Redactor {
     }
 }
 
-/// RFC 3986 §2.1, with everything escaped that isn't unreserved (§2.3).
+/// Percent-encodes all that isn't unreserved (RFC 3986 §2.1 and §2.3).
 fn percent(text: &str) -> String {
     const RESERVED: AsciiSet = NON_ALPHANUMERIC
         .remove(b'-')
@@ -95,7 +95,7 @@ fn percent(text: &str) -> String {
     utf8_percent_encode(text, &RESERVED).to_string()
 }
 
-/// Some write `%2f`.
+/// Writes `%2F` as `%2f`, as some servers do.
 fn lower_escapes(escaped: &str) -> String {
     let mut digits = 0;
     let lower = escaped.chars().map(|c| {
@@ -110,13 +110,13 @@ fn lower_escapes(escaped: &str) -> String {
             c
         }
     });
-    // It gets no longer.
+    // The text gets no longer, so it is never moved.
     let mut text = String::with_capacity(escaped.len());
     text.extend(lower);
     text
 }
 
-/// As pages of errors have it.
+/// Escapes as HTML error pages do.
 fn html(text: &str) -> String {
     let mut html = String::with_capacity(6 * text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! reqwest as the transport: one that a source makes for itself, or one of the user's own.
+//! reqwest as the transport: a client that a source makes for itself, or the user's own.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use reqwest::redirect::Policy;
 use super::transport::{DynTransport, ResponseFuture, SealedTransport, erase};
 use crate::error::{BoxError, Error, Kind};
 
-/// Well below the ten seconds of the whole exchange: an address where nobody answers is reported
-/// as that, not as a slow server.
+/// Well below the 10 s of the whole exchange, so that the error of an address where no server
+/// listens says so.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
@@ -21,8 +21,8 @@ const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
 /// A [`reqwest::Client`] of your own as the [`Transport`](crate::oauth2::Transport): with a private root
 /// certificate, a proxy, or a client certificate (mutual TLS, RFC 8705).
 ///
-/// Build it with `redirect(reqwest::redirect::Policy::none())`: the secret would go where a redirect
-/// points.
+/// Build the client with `redirect(reqwest::redirect::Policy::none())`; otherwise the secret goes
+/// where a redirect points.
 ///
 /// # Example
 ///
@@ -52,12 +52,12 @@ impl ReqwestTransport {
 impl SealedTransport for ReqwestTransport {
     fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
         let client = self.client.clone();
-        Box::pin(async move { Ok(post(client, request).await?.map(erase)) })
+        Box::pin(async move { Ok(send(client, request).await?.map(erase)) })
     }
 }
 
 impl DynTransport {
-    /// A client that goes nowhere but to the address it is given, and tells nobody about it.
+    /// A client of its own, which follows no redirects and sends no `Referer`.
     pub(crate) fn reqwest() -> Result<Self, Error> {
         let client = Client::builder()
             .redirect(Policy::none())
@@ -73,14 +73,14 @@ impl DynTransport {
     }
 }
 
-/// An address can hold a key in its query: reqwest's errors would print it.
-async fn post(
+/// Sends a request. Errors omit the address, because its query may have a key.
+async fn send(
     client: Client,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<impl Body<Data = Bytes, Error = reqwest::Error>>, BoxError> {
     let (parts, body) = request.into_parts();
-    // As bytes rather than as a stream, so that it can be sent again if the pooled connection was
-    // closed under it.
+    // As bytes and not as a stream, so that reqwest can send the body again if the server closed
+    // the pooled connection.
     let body = body.collect().await?.to_bytes();
     let request = reqwest::Request::try_from(Request::from_parts(parts, body))
         .map_err(reqwest::Error::without_url)?;

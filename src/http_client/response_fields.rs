@@ -71,7 +71,7 @@ impl Malformed {
     }
 }
 
-/// Skips the byte order mark that a JSON text must not have, but may (RFC 8259 §8.1).
+/// Skips a byte order mark, which a reader of JSON may ignore (RFC 8259 §8.1).
 pub(crate) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }

@@ -27,9 +27,9 @@ use crate::error::BoxError;
 ///
 /// That is hyper-util's client, an axum `Router` in a test, and any stack of layers over one. For
 /// reqwest's client there is `ReqwestTransport` (feature `reqwest`).
-/// Each request goes to a fresh clone, polled ready.
+/// Each request goes to a new clone, which is polled until it is ready.
 ///
-/// The service must not follow redirects: the secret would go where they point.
+/// The service must not follow redirects, because the secret would go where they point.
 ///
 /// # Example
 ///
@@ -48,7 +48,7 @@ use crate::error::BoxError;
 /// }));
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no HTTP client for `http::Request<Full<Bytes>>`",
+    message = "`{Self}` is not an HTTP client for `http::Request<Full<Bytes>>`",
     note = "see the bounds in the documentation of `Transport`"
 )]
 pub trait Transport: sealed::SealedTransport {}
@@ -82,7 +82,7 @@ where
     B::Error: Into<BoxError>,
 {
     fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
-        // A clone is ready only when it has been polled ready itself.
+        // The readiness of a service isn't that of its clone.
         let service = self.clone();
         Box::pin(async move {
             let response = service.oneshot(request).await;

@@ -9,10 +9,10 @@
 //! | JWT bearer (RFC 7523 §2.1) | [`JwtBearer`] |
 //! | token exchange (RFC 8693) | [`TokenExchange`], of the tokens of any other source |
 //!
-//! All stand on a [`Client`]: where it asks (an [`EndpointUrl`], or its issuer's metadata), as whom
-//! (a secret, a key, an assertion, a certificate), and whether tokens are bound to a key (DPoP).
-//! [`ProtectedResource`] and [`StepUp`] stand around them, and see to whom to ask and for what as an
-//! API says it.
+//! Each grant has a [`Client`]: the address of its token endpoint (an [`EndpointUrl`], which may be
+//! in an issuer's metadata), its authentication (a secret, a key, an assertion, a certificate), and
+//! the key that tokens are bound to, if any (DPoP). [`ProtectedResource`] and [`StepUp`] wrap a
+//! grant: an API's metadata or its refusals say which server to ask, and for what.
 //!
 //! ```no_run
 //! # #[cfg(feature = "reqwest")] {

@@ -82,7 +82,7 @@ struct Claims<'a> {
 }
 
 /// The request that a proof is for.
-pub(crate) struct Occasion<'a> {
+pub(crate) struct ProofRequest<'a> {
     pub(crate) method: &'a Method,
     /// Without query and fragment.
     pub(crate) url: &'a str,
@@ -106,7 +106,7 @@ impl DpopKey {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it isn't PEM, or isn't of a private key on P-256.
+    /// [`is_config`](Error::is_config) if it isn't PEM of a private key on P-256.
     pub fn from_pem(pem: impl Into<SecretString>) -> Result<Self, Error> {
         let pem = pem.into();
         let unfit = || wrong("isn't PEM of a private key in PKCS #8 on the curve P-256");
@@ -116,10 +116,10 @@ impl DpopKey {
     }
 
     fn new(pair: EcdsaKeyPair) -> Result<Self, Error> {
-        // 4, and both coordinates (SEC 1 §2.3.3).
+        // The byte 4 and both coordinates (SEC 1 §2.3.3).
         let point = pair.public_key().as_ref();
         let (Some(x), Some(y), 65) = (point.get(1..33), point.get(33..), point.len()) else {
-            return Err(wrong("has no public half"));
+            return Err(wrong("has no public key"));
         };
         let public = PublicKey {
             crv: "P-256",
@@ -161,17 +161,17 @@ impl DpopKey {
 
     /// Makes a proof for one request. Each request needs a new one, because a server may refuse
     /// those that it has seen (§11.1).
-    pub(crate) fn prove(&self, occasion: &Occasion<'_>) -> Result<HeaderValue, Error> {
+    pub(crate) fn prove(&self, request: &ProofRequest<'_>) -> Result<HeaderValue, Error> {
         // 128 bits; §4.2 asks for 96 at least.
         let jti = random::base64url::<16>().map_err(|error| unprovable().with_source(error))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let claims = Claims {
             jti: jti.expose_secret(),
-            htm: occasion.method.as_str(),
-            htu: occasion.url,
+            htm: request.method.as_str(),
+            htu: request.url,
             iat: now.unwrap_or_default().as_secs(),
-            ath: occasion.token,
-            nonce: occasion.nonce,
+            ath: request.token,
+            nonce: request.nonce,
         };
         let claims = jws::encode(&claims).map_err(|_| unprovable())?;
         let sign = |proof: &[u8]| {

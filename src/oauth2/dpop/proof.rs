@@ -1,5 +1,5 @@
-//! DPoP (RFC 9449): tokens that are of no use without a proof, made for each request, that whoever
-//! sends them has the key they are bound to.
+//! Tokens that are bound to a key (RFC 9449): each request with one has a proof that its sender has
+//! the key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::dpop_key::{DpopKey, Occasion, hash};
+use super::dpop_key::{DpopKey, ProofRequest, hash};
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
 use crate::origin;
@@ -25,10 +25,10 @@ pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// Names a nonce that a server wants in the next proof (§8).
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// The error of one who wants a nonce, or another (§8, §9).
+/// The error code of a server that wants a nonce, or another one, in the proof (§8, §9).
 pub(crate) const USE_NONCE: &str = "use_dpop_nonce";
 
-/// A key, and the nonces that servers want in the proofs made with it. A clone shares both.
+/// A key, and the nonces that servers want in its proofs. Clones share both.
 #[derive(Clone)]
 pub(crate) struct Dpop {
     key: DpopKey,
@@ -38,13 +38,13 @@ pub(crate) struct Dpop {
 /// The latest nonce of each origin.
 #[derive(Default)]
 struct Nonces {
-    of: Mutex<HashMap<String, String>>,
+    by_origin: Mutex<HashMap<String, String>>,
 }
 
-/// More origins than one client has ever to do with.
+/// More origins than any client sends requests to.
 const MOST_ORIGINS: usize = 64;
 
-/// Longer ones are ignored: they'd be sent back with every request.
+/// Longer nonces are ignored, because each request would have to send them back.
 const LONGEST_NONCE: usize = 1024;
 
 impl Dpop {
@@ -60,11 +60,11 @@ impl Dpop {
         self.key.thumbprint()
     }
 
-    /// The proof of a token request.
+    /// Makes the proof of a token request.
     pub(crate) fn prove_to(&self, endpoint: &Uri) -> Result<HeaderValue, Error> {
         let origin = origin::serialize_uri(endpoint);
         let nonce = self.nonces.get(&origin);
-        self.key.prove(&Occasion {
+        self.key.prove(&ProofRequest {
             method: &Method::POST,
             url: &format!("{origin}{}", endpoint.path()),
             token: None,
@@ -78,10 +78,10 @@ impl Dpop {
         self.nonces.observe(&origin, headers)
     }
 
-    /// The token that was issued for this key.
+    /// The token that the server issued for this key.
     pub(crate) fn token(&self, secret: SecretString) -> Result<Token, Error> {
         let value = credential_value(&AUTHORIZATION, "DPoP ", &secret)?;
-        let bound = Bound {
+        let bound = BoundToken {
             hash: hash(secret.expose_secret()),
             value,
             dpop: self.clone(),
@@ -94,14 +94,14 @@ impl Dpop {
     }
 }
 
-/// A token as it is presented (§7.1).
-struct Bound {
+/// The credential of a bound token (§7.1).
+struct BoundToken {
     value: HeaderValue,
     hash: String,
     dpop: Dpop,
 }
 
-impl PerRequestCredential for Bound {
+impl PerRequestCredential for BoundToken {
     fn apply(
         &self,
         target: &RequestHead,
@@ -114,7 +114,7 @@ impl PerRequestCredential for Bound {
             return Err(Error::new(Kind::Config, message));
         };
         let nonce = self.dpop.nonces.get(origin);
-        let proof = self.dpop.key.prove(&Occasion {
+        let proof = self.dpop.key.prove(&ProofRequest {
             method: &target.method,
             url: &format!("{origin}{}", target.path),
             token: Some(&self.hash),
@@ -152,28 +152,34 @@ impl PerRequestCredential for Bound {
 
 impl Nonces {
     fn get(&self, origin: &str) -> Option<String> {
-        let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        of.get(origin).cloned()
+        let by_origin = self
+            .by_origin
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        by_origin.get(origin).cloned()
     }
 
     fn observe(&self, origin: &str, headers: &HeaderMap) -> bool {
         let mut sent = headers.get_all(NONCE).iter();
-        // Of two it can't be told which is meant (§8.1 has one).
+        // Of two nonces nobody can say which is meant (§8.1 has one).
         let (Some(nonce), None) = (sent.next(), sent.next()) else {
             return false;
         };
         let Some(nonce) = nonce.to_str().ok().filter(|nonce| is_nonce(nonce)) else {
             return false;
         };
-        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        match of.get_mut(origin) {
+        let mut by_origin = self
+            .by_origin
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match by_origin.get_mut(origin) {
             Some(known) if known == nonce => {}
             Some(known) => nonce.clone_into(known),
             None => {
-                if of.len() >= MOST_ORIGINS {
-                    of.clear();
+                if by_origin.len() >= MOST_ORIGINS {
+                    by_origin.clear();
                 }
-                of.insert(origin.to_owned(), nonce.to_owned());
+                by_origin.insert(origin.to_owned(), nonce.to_owned());
             }
         }
         true

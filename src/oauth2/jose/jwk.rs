@@ -1,4 +1,4 @@
-//! A private key as a JWK (RFC 7517; RFC 7518 §6 and RFC 8037 §2 for its members).
+//! A private key as a JWK (RFC 7517; RFC 7518 §6 and RFC 8037 §2 for its fields).
 
 use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
 use aws_lc_rs::signature::{
@@ -14,7 +14,7 @@ use crate::http_client::response_fields::wipe;
 
 /// The key, and its `kid`.
 pub(crate) fn read(text: &str) -> Result<(KeyPair, Option<String>), String> {
-    // serde's own error stops here: it may quote the key.
+    // serde's own error is dropped: it may show a part of the key.
     let mut json: Value =
         serde_json::from_str(text).map_err(|_| String::from("isn't a JWK: it isn't JSON"))?;
     let read = Jwk(&json).read();
@@ -22,7 +22,6 @@ pub(crate) fn read(text: &str) -> Result<(KeyPair, Option<String>), String> {
     read
 }
 
-/// The JSON of it.
 struct Jwk<'a>(&'a Value);
 
 impl Jwk<'_> {
@@ -69,7 +68,7 @@ impl Jwk<'_> {
         };
         RsaKeyPair::from_components(&components)
             .map(|pair| KeyPair::Rsa(pair, padding))
-            .map_err(|_| String::from("is no RSA key of 2048 to 8192 bits: its members disagree"))
+            .map_err(|_| String::from("is no RSA key of 2048 to 8192 bits: its fields disagree"))
     }
 
     fn ec(&self) -> Result<KeyPair, String> {
@@ -82,7 +81,7 @@ impl Jwk<'_> {
         let curve = &ECDSA_P256_SHA256_FIXED_SIGNING;
         EcdsaKeyPair::from_private_key_and_public_key(curve, &d, &point)
             .map(KeyPair::Ecdsa)
-            .map_err(|_| String::from("is no EC key on the curve P-256: its members disagree"))
+            .map_err(|_| String::from("is no EC key on the curve P-256: its fields disagree"))
     }
 
     fn okp(&self) -> Result<KeyPair, String> {
@@ -90,10 +89,10 @@ impl Jwk<'_> {
         self.algorithm(&["EdDSA"])?;
         Ed25519KeyPair::from_seed_and_public_key(&self.private("d")?, &self.bytes("x")?)
             .map(KeyPair::Ed25519)
-            .map_err(|_| String::from("is no Ed25519 key: its members disagree"))
+            .map_err(|_| String::from("is no Ed25519 key: its fields disagree"))
     }
 
-    /// What its `alg` says, and if it says nothing the first that its kind signs with.
+    /// The algorithm that `alg` says, or the first of those known if there is no `alg`.
     fn algorithm(&self, known: &[&'static str]) -> Result<&'static str, String> {
         let Some(wanted) = self.0.get("alg") else {
             return Ok(known[0]);
@@ -134,7 +133,7 @@ impl Jwk<'_> {
         Ok(bytes)
     }
 
-    /// Without the zeros in front that some write, against RFC 7518 §2.
+    /// A number, without the leading zeros that some keys have against RFC 7518 §2.
     fn number(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, String> {
         let mut bytes = self.bytes(name)?;
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();

@@ -1,6 +1,6 @@
-//! A key as it signs (RFC 7518 §3): read from PEM, from a JWK, or from a shared secret.
+//! A key that signs (RFC 7518 §3), from PEM, from a JWK, or from a shared secret.
 //!
-//! What is wrong with a key is told without a word of the key.
+//! Errors say what is wrong with a key and show nothing of it.
 
 use aws_lc_rs::error::{KeyRejected, Unspecified};
 use aws_lc_rs::hmac;
@@ -16,7 +16,7 @@ use super::pem::{self, Block};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JwsAlgorithm {
-    /// RSA with PKCS #1 v1.5 padding (RFC 7518 §3.3): the one that every server knows.
+    /// RSA with PKCS #1 v1.5 padding (RFC 7518 §3.3): which every server supports.
     RS256,
     /// RSA with PSS padding (RFC 7518 §3.5).
     PS256,
@@ -27,7 +27,7 @@ pub enum JwsAlgorithm {
 }
 
 impl JwsAlgorithm {
-    /// As it stands in a header.
+    /// The name in a header.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RS256 => "RS256",
@@ -47,7 +47,7 @@ impl JwsAlgorithm {
     }
 }
 
-/// A key that was found fit to sign.
+/// A key that has been checked.
 pub(crate) enum KeyPair {
     Rsa(RsaKeyPair, Padding),
     Ecdsa(EcdsaKeyPair),
@@ -74,11 +74,11 @@ impl KeyPair {
             JwsAlgorithm::ES256 => ecdsa(&block).map(Self::Ecdsa),
             JwsAlgorithm::EdDSA => Ed25519KeyPair::from_pkcs8(&block.der).map(Self::Ed25519),
         };
-        // Which of the two it is, the library doesn't say.
+        // The library doesn't say whether the text or the kind of key is wrong.
         pair.map_err(|_| algorithm.not_its_key())
     }
 
-    /// A secret that the server knows too.
+    /// A secret that the server has too.
     pub(crate) fn from_secret(secret: &[u8]) -> Result<Self, String> {
         if secret.len() < SHORTEST_SECRET {
             return Err(format!(
@@ -127,6 +127,6 @@ fn rsa(block: &Block<'_>) -> Result<RsaKeyPair, KeyRejected> {
 }
 
 fn ecdsa(block: &Block<'_>) -> Result<EcdsaKeyPair, KeyRejected> {
-    // Tells PKCS #8 and SEC 1 apart by itself.
+    // Reads PKCS #8 and SEC 1.
     EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, &block.der)
 }

@@ -1,4 +1,4 @@
-//! A JWT that a client signs itself (RFC 7523 §3): a new one each time that it is read.
+//! A JWT that the client itself signs (RFC 7523 §3), a new one for each request.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,8 +11,8 @@ use crate::error::{Error, Kind};
 use crate::oauth2::random;
 use crate::source::secret_source::SecretSource;
 
-/// A JWT (RFC 7519) that is signed anew each time it is read as a [`SecretSource`]: the assertion of
-/// a service account or of a client (RFC 7523 §3).
+/// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request: the assertion of a service
+/// account or of a client (RFC 7523 §3).
 ///
 /// | claim | default |
 /// | --- | --- |
@@ -22,11 +22,11 @@ use crate::source::secret_source::SecretSource;
 /// | `jti` | 128 random bits, never the same twice |
 /// | others: [`claim`](Self::claim) | none |
 ///
-/// RFC 7523 §3 wants `iss`, `sub` and `aud`; servers refuse a JWT that comes twice by its `jti`.
+/// RFC 7523 §3 wants `iss`, `sub` and `aud`; servers refuse a second JWT with the same `jti`.
 ///
 /// # Example
 ///
-/// A service account, as Google has them:
+/// A service account, as at Google:
 ///
 /// ```
 /// use tower_auth::oauth2::{Client, JwsAlgorithm, JwtBearer, SignedJwt, SigningKey};
@@ -52,18 +52,17 @@ pub struct SignedJwt {
     lifetime: Duration,
 }
 
-/// It is signed for one request and used by it, so it need not outlive that by more than two clocks
-/// differ.
+/// Each JWT is for one request, so its lifetime need only cover the difference of two clocks.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Names that [`SignedJwt::claim`] leaves to whoever sets them.
+/// Names that [`SignedJwt::claim`] refuses, because something else sets them.
 const RESERVED: [(&str, &str); 6] = [
     ("iss", "use `.issuer(…)`"),
     ("sub", "use `.subject(…)`"),
     ("aud", "use `.audience(…)`"),
     ("exp", "use `.lifetime(…)`"),
     ("iat", "it is the time of signing"),
-    ("jti", "it is random, each time anew"),
+    ("jti", "it is random for each request"),
 ];
 
 impl SignedJwt {
@@ -79,21 +78,21 @@ impl SignedJwt {
         }
     }
 
-    /// Who signs it (`iss`, RFC 7519 §4.1.1).
+    /// Sets who signs the JWT (`iss`, RFC 7519 §4.1.1).
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// Whom it speaks for (`sub`, RFC 7519 §4.1.2).
+    /// Sets whom the JWT is about (`sub`, RFC 7519 §4.1.2).
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// Adds whom it is for (`aud`, RFC 7519 §4.1.3): the authorization server's issuer or its token
+    /// Adds a recipient (`aud`, RFC 7519 §4.1.3): the authorization server's issuer or its token
     /// endpoint. One is a text, several are an array.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
@@ -130,8 +129,8 @@ impl SignedJwt {
         Ok(self)
     }
 
-    /// How long it is good from its signing on, in whole seconds and at least one; default a
-    /// minute. Servers refuse long ones: the most that Google takes is an hour.
+    /// Sets the lifetime, in whole seconds and at least 1 s; default 1 min. Servers refuse long
+    /// ones: Google accepts at most 1 h.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -175,7 +174,7 @@ impl From<SignedJwt> for SecretSource {
     }
 }
 
-/// Of the other claims the names alone: a value may be a secret.
+/// Shows only the names of the other claims, because a value may be a secret.
 impl fmt::Debug for SignedJwt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&String> = self.claims.keys().collect();

@@ -1,4 +1,4 @@
-//! The key that a client or a service account proves itself with, and how the server finds it.
+//! The key that a client or a service account signs with, and the name by which servers find it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::key_pair::{JwsAlgorithm, KeyPair};
 use crate::error::{Error, Kind};
 use crate::source::secret_source::SecretSource;
 
-/// A key that signs (RFC 7515): a private one, or a secret that the server knows too.
+/// A key that signs (RFC 7515): a private key, or a secret that the server has too.
 ///
 /// | form | signs with |
 /// | --- | --- |
@@ -22,12 +22,11 @@ use crate::source::secret_source::SecretSource;
 /// | [`jwk`](Self::jwk): a private JWK (RFC 7517) | its `alg`, else RS256, ES256, EdDSA or HS256 by its `kty` |
 /// | [`hmac`](Self::hmac): a secret of 32 bytes or more | HS256 |
 ///
-/// A key that is a fixed text is checked at once, and one that can't be used is an error there and
-/// then. A key in a file, a variable or behind a closure is read for each signature, so that it can
-/// be rotated under a running service. A `kid` of a JWK goes with it; else servers that hold several
-/// keys of a client want a [`key_id`](Self::key_id).
+/// A key in a fixed text is checked at once. A key in a file, a variable or a closure is read for
+/// each signature, so that it can be rotated while the service runs. The `kid` of a JWK is sent
+/// along. For other keys, servers with several keys of a client need a [`key_id`](Self::key_id).
 ///
-/// [`Debug`](fmt::Debug) redacts the key, and no error quotes it.
+/// [`Debug`](fmt::Debug) redacts the key, and no error shows it.
 ///
 /// # Example
 ///
@@ -44,8 +43,8 @@ use crate::source::secret_source::SecretSource;
 pub struct SigningKey {
     text: SecretSource,
     format: KeyFormat,
-    /// Of a text that stays as it is.
-    fixed: Option<Arc<Named>>,
+    /// The key, if the text is a fixed one.
+    fixed: Option<Arc<ParsedKey>>,
     key_id: Option<String>,
     x5t: Option<String>,
     x5t_s256: Option<String>,
@@ -58,15 +57,15 @@ enum KeyFormat {
     Hmac,
 }
 
-/// A key with the name that came with it.
-struct Named {
+/// A key, and the `kid` if it was in the text too.
+struct ParsedKey {
     pair: KeyPair,
     key_id: Option<String>,
 }
 
 impl SigningKey {
-    /// A private key in PEM (RFC 7468), without a passphrase. What stands around it is passed over,
-    /// such as its certificate.
+    /// A private key in PEM (RFC 7468), without a passphrase. Other blocks are skipped, such as its
+    /// certificate.
     ///
     /// # Errors
     ///
@@ -85,7 +84,7 @@ impl SigningKey {
         Self::new(KeyFormat::Jwk, key.into())
     }
 
-    /// A secret that the server knows too, for HS256.
+    /// A secret that the server has too, for HS256.
     ///
     /// # Errors
     ///
@@ -118,8 +117,8 @@ impl SigningKey {
     }
 
     /// Names the key by the SHA-1 thumbprint of its certificate (`x5t`, RFC 7515 §4.1.7), as
-    /// Microsoft Entra has it: in base64url, or in hexadecimal digits as its pages show it. Default:
-    /// none.
+    /// Microsoft Entra needs it: in base64url, or in hexadecimal digits as its pages show it.
+    /// Default: none.
     ///
     /// # Errors
     ///
@@ -160,13 +159,13 @@ impl SigningKey {
         jwt.map(SecretString::from).map_err(|_| unsigned())
     }
 
-    fn parse(&self, text: &SecretString) -> Result<Named, Error> {
+    fn parse(&self, text: &SecretString) -> Result<ParsedKey, Error> {
         let text = text.expose_secret();
-        let named = |pair| Named { pair, key_id: None };
+        let without_id = |pair| ParsedKey { pair, key_id: None };
         match self.format {
-            KeyFormat::Pem(algorithm) => KeyPair::from_pem(algorithm, text).map(named),
-            KeyFormat::Hmac => KeyPair::from_secret(text.as_bytes()).map(named),
-            KeyFormat::Jwk => jwk::read(text).map(|(pair, key_id)| Named { pair, key_id }),
+            KeyFormat::Pem(algorithm) => KeyPair::from_pem(algorithm, text).map(without_id),
+            KeyFormat::Hmac => KeyPair::from_secret(text.as_bytes()).map(without_id),
+            KeyFormat::Jwk => jwk::read(text).map(|(pair, key_id)| ParsedKey { pair, key_id }),
         }
         .map_err(|what| {
             let message = format!("the signing key, {}, {what}", self.text);
@@ -192,8 +191,8 @@ fn unsigned() -> Error {
     Error::new(Kind::Source, "the JWT can't be signed")
 }
 
-/// The thumbprint as a header has it. A text of the right length in the one way of writing isn't of
-/// the right length in the other.
+/// The thumbprint in base64url, as a header has it. No text has the right length in both
+/// notations.
 fn base64url(thumbprint: &str, name: &str, length: usize) -> Result<String, Error> {
     let digits: String = thumbprint.chars().filter(|c| *c != ':').collect();
     let bytes = if digits.len() == 2 * length {

@@ -1,4 +1,4 @@
-//! What a protected resource says of the tokens that it wants.
+//! Tokens as a protected resource says that it wants them: its metadata, and step-up.
 
 pub(crate) mod resource_metadata;
 

@@ -1,4 +1,4 @@
-//! From an API's refusal to a token for it (RFC 9728): the API says who issues its tokens.
+//! Tokens from the authorization server that an API names in its metadata (RFC 9728).
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,48 +15,47 @@ use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::token::issued_token::Token;
 
-/// Gets tokens from whichever authorization server an API names in its metadata (RFC 9728), as the
-/// servers of the Model Context Protocol do; as long as it is one that you allow.
+/// Gets tokens from the authorization server that an API names in its metadata (RFC 9728), if you
+/// allow that server. Servers of the Model Context Protocol have such metadata.
 ///
-/// 1. The API is asked without a credential, with a GET of its address. Its 401 says where its
-///    metadata is (`WWW-Authenticate: Bearer resource_metadata="…"`, RFC 9728 §5.1). If it
-///    doesn't, that is at `/.well-known/oauth-protected-resource` with the path of the API behind it,
-///    or else without (§3.1).
-/// 2. The first of its `authorization_servers` that is on the list of allowed issuers is the one to
-///    ask. No other is ever sent a request; with none the fetch fails and names those that
-///    the API offers.
-/// 3. The closure is given a [`Protection`] and makes the source of tokens: for
-///    [`ClientCredentials`](crate::oauth2::ClientCredentials) see below.
-/// 4. That source is asked for this token and the next ones.
+/// 1. The API gets a GET of its address without a credential. Its 401 says where the metadata is
+///    (`WWW-Authenticate: Bearer resource_metadata="…"`, RFC 9728 §5.1). If not, the metadata is at
+///    `/.well-known/oauth-protected-resource` with the path of the API behind it, or without (§3.1).
+/// 2. The first of the API's `authorization_servers` that is on the list of allowed issuers is used.
+///    No other ever gets a request. If none is allowed, the fetch fails and names those that the API
+///    offers.
+/// 3. The closure gets a [`Protection`] and makes the source of the tokens. The example does so for
+///    [`ClientCredentials`](crate::oauth2::ClientCredentials).
+/// 4. All tokens come from that source.
 ///
-/// The metadata is looked at anew after an hour, or as its `Cache-Control: max-age` says, within 5
-/// minutes and a day, and after the source has failed in a way that
-/// [stays](Error::is_permanent). When it can't be had, the old one is used on, and it is tried
-/// again after a minute. The source is made anew only when something has changed.
+/// The metadata is fetched again after an hour, or as its `Cache-Control: max-age` says, within 5
+/// minutes and a day. It is also fetched again after a [permanent](Error::is_permanent) error of the
+/// source. If that fails, the old metadata stays in use, and the next attempt is after a minute. A
+/// new source is made only if something has changed.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | allowed issuers | the constructor takes them: one at least |
-/// | [`timeout`](Self::timeout) of looking for the metadata | 10 s; half of it while the old one can be used on |
+/// | [`timeout`](Self::timeout) of the search for the metadata | 10 s; half of it if there is an old one |
 ///
 /// # What is checked
 ///
-/// - The API is `https`, or `http` to loopback, and so is all that its metadata names. Redirects are not
-///   followed, and metadata longer than 64 KiB is refused.
-/// - The metadata is on the API's own origin, whatever a challenge says. Otherwise an API could
-///   have this process ask any server that it reaches, such as one behind the firewall (server-side
-///   request forgery).
-/// - `resource` in the metadata is the address that was given, character by character (§3.3); or, as
-///   many servers have it, what the place of the metadata stands for, if that is the API's
-///   origin or the beginning of its path: `https://api.example.com` at
-///   `https://api.example.com/.well-known/oauth-protected-resource`. A neighbour's on the same host
-///   is refused: a token for it would be sent to this API.
+/// - The API is `https`, or `http` to loopback, and so are all addresses in its metadata. Redirects
+///   are not followed, and metadata longer than 64 KiB is refused.
+/// - The metadata is on the API's own origin, whatever a challenge says. Otherwise an API could make
+///   this process send requests to any server that it reaches, such as one behind the firewall
+///   (server-side request forgery).
+/// - `resource` in the metadata is the address that you gave, character by character (§3.3). Many
+///   servers have instead the address to which the metadata's location belongs:
+///   `https://api.example.com` at `https://api.example.com/.well-known/oauth-protected-resource`.
+///   That is accepted if it is the API's origin or the beginning of its path. The `resource` of
+///   another API on the same host is refused, because this API would get a token for the other.
 /// - Issuers are compared character by character, the last slash too, and the authorization server's own
 ///   metadata must say the same name ([`EndpointUrl::from_issuer`]).
 ///
-/// The list is what keeps the client's secret: without one, any API could name a server of its
-/// own and be given it. Name the API in [`AuthLayer::only_to`](crate::AuthLayer::only_to) too, so that its
-/// tokens go nowhere else.
+/// The list protects the client's secret: without it, an API could name a server of its own, which
+/// would get the secret. Name the API in [`AuthLayer::only_to`](crate::AuthLayer::only_to) too, so
+/// that its tokens go nowhere else.
 ///
 /// # Example
 ///
@@ -80,21 +79,21 @@ use crate::token::issued_token::Token;
 /// ```
 pub struct ProtectedResource {
     resource: Resource,
-    /// Each with its own metadata, which outlives that of the resource.
+    /// Each with its own cached metadata, which stays when that of the resource changes.
     allowed: Vec<EndpointUrl>,
     transport: DynTransport,
     timeout: Duration,
     build: Box<Build>,
     protection: CachedDocument<Protection>,
     hints: Mutex<Hints>,
-    inner: Mutex<Option<Inner>>,
+    built: Mutex<Option<BuiltSource>>,
 }
 
 type Build = dyn Fn(Protection) -> Result<DynSource, Error> + Send + Sync;
 type DynSource = Arc<dyn DynTokenSource>;
 
-/// How a [`ProtectedResource`] is protected: by whom its tokens are issued, for what, and with which
-/// scopes.
+/// How a [`ProtectedResource`] is protected: who issues its tokens, for which resource, and with
+/// which scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
     endpoint: EndpointUrl,
@@ -102,25 +101,25 @@ pub struct Protection {
     scope: String,
 }
 
-/// What the resource has said of where its metadata is.
+/// What refusals of the resource have said about its metadata.
 #[derive(Default)]
 struct Hints {
-    /// By which it was looked for last.
+    /// For the last search.
     used: Hint,
-    /// By which it is looked for next.
+    /// For the next search.
     next: Option<Hint>,
 }
 
-/// The source that was made, and what for.
+/// The source, and what it was made for.
 #[derive(Clone)]
-struct Inner {
+struct BuiltSource {
     protection: Arc<Protection>,
     source: DynSource,
 }
 
 impl ProtectedResource {
-    /// A source for the API at this address, which asks it with a [`reqwest`] client of its own.
-    /// `build` makes the source of the tokens themselves, each time that something has changed.
+    /// A source for the API at this address, over a [`reqwest`] client of its own. `build` makes the
+    /// source of the tokens themselves, each time that something has changed.
     ///
     /// # Errors
     ///
@@ -186,7 +185,7 @@ impl ProtectedResource {
             build: Box::new(move |protection| Ok(Arc::new(build(protection)?))),
             protection: CachedDocument::default(),
             hints: Mutex::default(),
-            inner: Mutex::default(),
+            built: Mutex::default(),
         })
     }
 
@@ -197,14 +196,14 @@ impl ProtectedResource {
         self
     }
 
-    /// Takes note of what a refusal says: where it names other metadata or other scopes than were
-    /// gone by, they are gone by from the next fetch on. Says whether it does.
-    pub(crate) fn note(&self, challenges: &[Challenge]) -> bool {
+    /// Keeps what a refusal says for the next fetch, if that is other metadata or other scopes than
+    /// were used. Says whether it is.
+    fn keep_hint(&self, challenges: &[Challenge]) -> bool {
         let hint = Hint::of(challenges);
         let mut hints = lock(&self.hints);
         let is_elsewhere = hint.metadata != hints.used.metadata;
         let is_for_more = hint.scope.is_some() && hint.scope != hints.used.scope;
-        // A challenge that names no metadata says nothing new of it.
+        // A challenge that names no metadata says nothing new about it.
         if hint.metadata.is_none() || !(is_elsewhere || is_for_more) {
             return false;
         }
@@ -212,13 +211,13 @@ impl ProtectedResource {
         true
     }
 
-    async fn look(&self) -> Result<(Protection, Duration), Error> {
-        let told = lock(&self.hints).next.take();
-        let hint = match told {
+    async fn find(&self) -> Result<(Protection, Duration), Error> {
+        let next = lock(&self.hints).next.take();
+        let hint = match next {
             Some(hint) => hint,
-            None => self.resource.ask(&self.transport).await?,
+            None => self.resource.probe(&self.transport).await?,
         };
-        // Whatever comes of it: the same hint another time is nothing new.
+        // Even if the search fails: the same hint again is nothing new.
         lock(&self.hints).used = hint.clone();
         let (metadata, lifetime) = self.resource.metadata(&hint, &self.transport).await?;
         let protection = Protection {
@@ -229,18 +228,19 @@ impl ProtectedResource {
         Ok((protection, lifetime))
     }
 
-    /// The source for this, made anew if it was made for something else. No lock is held meanwhile.
+    /// The source for this protection: the present one, or a new one if that is for another. No lock
+    /// is held while it is built.
     fn source(&self, protection: Arc<Protection>) -> Result<DynSource, Error> {
-        let made = lock(&self.inner).clone();
-        if let Some(made) = made.filter(|made| made.protection == protection) {
-            return Ok(made.source);
+        let built = lock(&self.built).clone();
+        if let Some(built) = built.filter(|built| built.protection == protection) {
+            return Ok(built.source);
         }
         let source = (self.build)(Protection::clone(&protection))?;
-        let inner = Inner {
+        let built = BuiltSource {
             protection,
             source: Arc::clone(&source),
         };
-        let old = lock(&self.inner).replace(inner);
+        let old = lock(&self.built).replace(built);
         drop(old);
         Ok(source)
     }
@@ -251,8 +251,8 @@ impl TokenSource for ProtectedResource {
         if lock(&self.hints).next.is_some() {
             self.protection.invalidate();
         }
-        let look = self.protection.get(self.look(), self.timeout / 2);
-        let protection = within(self.timeout, "the protected resource's metadata", look).await?;
+        let find = self.protection.get(self.find(), self.timeout / 2);
+        let protection = within(self.timeout, "the protected resource's metadata", find).await?;
         let source = self.source(protection)?;
         let fetched = source.fetch(reason).await;
         if fetched.as_ref().is_err_and(Error::is_permanent) {
@@ -262,24 +262,24 @@ impl TokenSource for ProtectedResource {
     }
 
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
-        self.note(challenges);
-        // More scope is asked for only if the source in it has been told that it may.
-        let inner = lock(&self.inner).clone();
-        inner.is_some_and(|inner| inner.source.challenged(token, challenges))
+        self.keep_hint(challenges);
+        // The source itself decides whether it asks for more scope.
+        let built = lock(&self.built).clone();
+        built.is_some_and(|built| built.source.challenged(token, challenges))
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        let made = lock(&self.inner).clone();
-        match made {
-            Some(made) => made.source.close(last).await,
+        let built = lock(&self.built).clone();
+        match built {
+            Some(built) => built.source.close(last).await,
             None => Ok(()),
         }
     }
 }
 
 impl Protection {
-    /// The authorization server, for the constructor of a source: its token endpoint and all others
-    /// are those of its metadata.
+    /// The authorization server, for the constructor of a source. Its metadata names the token
+    /// endpoint and all others.
     pub fn endpoint(&self) -> EndpointUrl {
         self.endpoint.clone()
     }
@@ -289,7 +289,7 @@ impl Protection {
         issuer(&self.endpoint)
     }
 
-    /// What the token is to be for, as the API calls itself: the `resource` parameter of RFC 8707.
+    /// The API's name for itself: the `resource` parameter of a token request (RFC 8707).
     pub fn resource(&self) -> &str {
         &self.resource
     }
@@ -319,7 +319,7 @@ impl fmt::Debug for ProtectedResource {
     }
 }
 
-/// Inside, because it is the layer that takes note.
+/// Here, because only the layer passes on challenges.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -391,12 +391,12 @@ mod tests {
             ),
         ] {
             lock(&asked).clear();
-            assert!(source.note(&challenges(challenge)));
+            assert!(source.keep_hint(&challenges(challenge)));
             assert_eq!(scope_of_the_next(&source).await, scope);
             assert_eq!(scope_of_the_next(&source).await, scope);
             assert_eq!(*lock(&asked), [path]);
             // It is no news when it is said again.
-            assert!(!source.note(&challenges(challenge)));
+            assert!(!source.keep_hint(&challenges(challenge)));
         }
     }
 
@@ -410,9 +410,9 @@ mod tests {
             r#"Bearer error="invalid_token", scope="b""#,
             "Bearer",
         ] {
-            assert!(!source.note(&challenges(challenge)), "{challenge}");
+            assert!(!source.keep_hint(&challenges(challenge)), "{challenge}");
         }
-        assert!(!source.note(&[]));
+        assert!(!source.keep_hint(&[]));
         scope_of_the_next(&source).await;
         assert_eq!(*lock(&asked), ["/", "/one"]);
     }
@@ -422,10 +422,10 @@ mod tests {
         let (source, asked) = source();
         scope_of_the_next(&source).await;
         let elsewhere = challenges(r#"Bearer resource_metadata="https://evil.example.com/x""#);
-        source.note(&elsewhere);
+        source.keep_hint(&elsewhere);
         assert_eq!(scope_of_the_next(&source).await, "a");
         assert_eq!(*lock(&asked), ["/", "/one"]);
         // Nor when it is said again and again.
-        assert!(!source.note(&elsewhere));
+        assert!(!source.keep_hint(&elsewhere));
     }
 }

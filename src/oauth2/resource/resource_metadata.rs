@@ -1,5 +1,5 @@
-//! What a protected resource says of itself (RFC 9728): which authorization servers issue tokens for
-//! it, under which name, and with which scopes.
+//! The metadata of a protected resource (RFC 9728): which authorization servers issue its tokens,
+//! under which name, and with which scopes.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{BoxError, Error, Kind, Reply};
-use crate::http_client::endpoint_url;
+use crate::http_client::endpoint_url::{self, sanitize_url};
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
 use crate::oauth2::discovery::document::{Document, get_request};
@@ -19,17 +19,17 @@ use crate::sanitize::sanitize;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// How many of the authorization servers that a resource names an error tells.
-const TOLD: usize = 3;
+/// How many of a resource's authorization servers an error names.
+const MOST_NAMED: usize = 3;
 
 /// A resource by its name, which is its address.
 pub(crate) struct Resource {
-    /// As it was given: what the metadata must hold.
+    /// As the caller gave it, which the metadata must repeat.
     name: String,
     uri: Uri,
 }
 
-/// What a refusal of the resource says of where its metadata is (RFC 9728 §5.1).
+/// Where the metadata is, and which scopes are wanted, according to a refusal (RFC 9728 §5.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hint {
     pub(crate) metadata: Option<String>,
@@ -39,10 +39,10 @@ pub(crate) struct Hint {
 /// What the metadata says.
 #[derive(Clone, Debug)]
 pub(crate) struct ResourceMetadata {
-    /// The name that a token is asked for under.
+    /// The `resource` of a token request.
     pub(crate) resource: String,
     pub(crate) authorization_servers: Vec<String>,
-    /// The scopes that are wanted: those of the refusal, else all that there are.
+    /// The scopes that are wanted: those of the refusal, else all that the metadata names.
     pub(crate) scope: String,
 }
 
@@ -54,9 +54,9 @@ impl Resource {
         })
     }
 
-    /// Asks without a credential, for the refusal. Of the answer nothing but the head is read: it may be a
-    /// stream without an end.
-    pub(crate) async fn ask(&self, transport: &DynTransport) -> Result<Hint, Error> {
+    /// Sends a request without a credential, to be refused. Only the head of the response is read,
+    /// because its body may be an endless stream.
+    pub(crate) async fn probe(&self, transport: &DynTransport) -> Result<Hint, Error> {
         let reply = transport.send(get_request(&self.uri)).await;
         let (head, _body) = reply.map_err(unreachable)?.into_parts();
         let refusal = Error::denied(
@@ -67,48 +67,48 @@ impl Resource {
                 ..Reply::default()
             },
         );
-        // What it says when it is well again may be another thing.
+        // A server in trouble may not say what it says at other times.
         if refusal.is_transient() {
             return Err(refusal);
         }
         Ok(Hint::of(&Challenge::parse(&head.headers)))
     }
 
-    /// Finds the metadata where the hint says, else at the well-known places (RFC 9728 §3.1): below this
-    /// resource's own path, then at the root.
+    /// Finds the metadata where the hint says, else at the well-known locations (RFC 9728 §3.1): with
+    /// this resource's own path, then without.
     pub(crate) async fn metadata(
         &self,
         hint: &Hint,
         transport: &DynTransport,
     ) -> Result<(ResourceMetadata, Duration), Error> {
-        let places = match &hint.metadata {
-            Some(place) => vec![self.own(place)?],
+        let locations = match &hint.metadata {
+            Some(location) => vec![self.own(location)?],
             None => self.well_known(),
         };
         let nowhere = || {
             format!(
-                "the protected resource `{}` has no metadata (RFC 9728) where it should be, so there \
-                 is no telling which authorization server issues its tokens",
+                "the protected resource `{}` has no metadata (RFC 9728) where it should be, so the \
+                 authorization server that issues its tokens isn't known",
                 self.without_query()
             )
         };
-        let (document, place) = Document::find(transport, places, nowhere).await?;
-        let metadata = self.accept(&document, &place, hint)?;
+        let (document, location) = Document::find(transport, locations, nowhere).await?;
+        let metadata = self.accept(&document, &location, hint)?;
         Ok((metadata, document.lifetime))
     }
 
-    /// A place on this resource's own origin. Whoever answers for the resource could otherwise have any
-    /// server that this machine reaches asked for something (server-side request forgery), and have
-    /// anybody's metadata taken for the resource's.
-    fn own(&self, place: &str) -> Result<Uri, Error> {
-        let uri = endpoint_url::secure("the `resource_metadata` of a challenge", place)?;
+    /// Parses a location, which must be on this resource's own origin. Otherwise the resource could
+    /// make this process send requests to any server that it reaches (server-side request forgery),
+    /// and accept any server's metadata.
+    fn own(&self, location: &str) -> Result<Uri, Error> {
+        let uri = endpoint_url::secure("the `resource_metadata` of a challenge", location)?;
         let own = Origin::of_uri(&self.uri);
         if own.is_some() && own == Origin::of_uri(&uri) {
             return Ok(uri);
         }
         let message = format!(
             "the challenge of the protected resource `{}` has its metadata at `{}`, which is another \
-             origin and isn't asked",
+             origin and gets no request",
             self.without_query(),
             sanitize(uri.authority().map_or("", |authority| authority.as_str()))
         );
@@ -117,25 +117,27 @@ impl Resource {
 
     fn well_known(&self) -> Vec<Uri> {
         let base = base(&self.uri);
-        // RFC 9728 §3.1: a slash that ends the host is taken away before, and any other stays.
+        // RFC 9728 §3.1: the slash after the host is removed first, and any other stays.
         let path = self.uri.path_and_query().map_or("", |path| path.as_str());
         let path = match path.strip_prefix('/') {
             Some(rest) if rest.is_empty() || rest.starts_with('?') => rest,
             _ => path,
         };
-        let mut places = vec![
+        let mut locations = vec![
             format!("{base}{WELL_KNOWN}{path}"),
             format!("{base}{WELL_KNOWN}"),
         ];
-        places.dedup();
-        let places = places.into_iter();
-        places.filter_map(|place| place.parse().ok()).collect()
+        locations.dedup();
+        let locations = locations.into_iter();
+        locations
+            .filter_map(|location| location.parse().ok())
+            .collect()
     }
 
     fn accept(
         &self,
         document: &Document,
-        place: &Uri,
+        location: &Uri,
         hint: &Hint,
     ) -> Result<ResourceMetadata, Error> {
         let wrong = |what: String| {
@@ -146,8 +148,8 @@ impl Resource {
         let Some(resource) = document.text("resource") else {
             return Err(wrong("has no `resource`".into()));
         };
-        if !self.is_named(resource, place) {
-            let what = format!("is that of `{}`", endpoint_url::sanitize_url(resource));
+        if !self.is_named(resource, location) {
+            let what = format!("is that of `{}`", sanitize_url(resource));
             return Err(wrong(what));
         }
         let texts = |name: &str| -> Vec<String> {
@@ -169,21 +171,21 @@ impl Resource {
         })
     }
 
-    /// Whether metadata from this place may call the resource so (RFC 9728 §3.3): it is the very name that
-    /// was given; or the one that the place is well known for, if that is this resource's origin or
-    /// the beginning of its path. A neighbour's on the same host is neither: a token for it would
-    /// be sent here.
-    fn is_named(&self, name: &str, place: &Uri) -> bool {
+    /// Whether metadata from this location may have this `resource` (RFC 9728 §3.3). That is the name
+    /// that the caller gave, or the one to which the location belongs, if it is this resource's
+    /// origin or the beginning of its path. Another resource on the same host is neither: this
+    /// resource would get a token for the other.
+    fn is_named(&self, name: &str, location: &Uri) -> bool {
         if name == self.name {
             return true;
         }
-        let Some(path) = place.path().strip_prefix(WELL_KNOWN) else {
+        let Some(path) = location.path().strip_prefix(WELL_KNOWN) else {
             return false;
         };
-        let base = base(place);
+        let base = base(location);
         let is_above = path.is_empty() || is_beginning(path, self.uri.path());
         let is_same = |ending: &str| name == format!("{base}{path}{ending}");
-        place.query().is_none() && is_above && (is_same("") || path.is_empty() && is_same("/"))
+        location.query().is_none() && is_above && (is_same("") || path.is_empty() && is_same("/"))
     }
 
     /// A query may hold a key.
@@ -200,9 +202,9 @@ impl fmt::Debug for Resource {
 
 impl Hint {
     pub(crate) fn of(challenges: &[Challenge]) -> Self {
-        let has_place = |it: &&Challenge| it.param("resource_metadata").is_some();
+        let has_location = |it: &&Challenge| it.param("resource_metadata").is_some();
         let has_scope = |it: &&Challenge| it.scope().is_some();
-        let challenge = challenges.iter().find(has_place);
+        let challenge = challenges.iter().find(has_location);
         let challenge = challenge.or_else(|| challenges.iter().find(has_scope));
         let text = |name| challenge?.param(name).map(str::to_owned);
         Self {
@@ -223,15 +225,16 @@ impl ResourceMetadata {
         let mut servers = self.authorization_servers.iter();
         servers.find_map(find).ok_or_else(|| {
             let all = self.authorization_servers.iter();
-            let mut told: Vec<_> = all.take(TOLD).map(|it| format!("`{}`", endpoint_url::sanitize_url(it))).collect();
-            let more = self.authorization_servers.len() - told.len();
+            let named = all.take(MOST_NAMED).map(|it| format!("`{}`", sanitize_url(it)));
+            let mut named: Vec<_> = named.collect();
+            let more = self.authorization_servers.len() - named.len();
             if more > 0 {
-                told.push(format!("{more} more"));
+                named.push(format!("{more} more"));
             }
             let message = format!(
                 "the protected resource gets its tokens from {}, and the list of allowed issuers has \
                  none of them; if one of them is right, allow it exactly so",
-                told.join(", ")
+                named.join(", ")
             );
             Error::new(Kind::Config, message)
         })

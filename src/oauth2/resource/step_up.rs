@@ -1,4 +1,4 @@
-//! Step-up: a token that is good but not enough is answered with a better one (RFC 9470, and
+//! Step-up: a stronger token, when a server refuses a valid one as not enough (RFC 9470, and
 //! `insufficient_scope` of RFC 6750 §3.1).
 
 use std::collections::BTreeSet;
@@ -15,24 +15,24 @@ use crate::oauth2::scope;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::token::issued_token::Token;
 
-/// Asks for more as servers want more: starts with little scope, and adds what an
-/// `insufficient_scope` (RFC 6750 §3.1) names, or logs in as an
-/// `insufficient_user_authentication` (RFC 9470 §3) says.
+/// Fetches stronger tokens when servers want them. It starts with little scope, and adds the scope
+/// of an `insufficient_scope` (RFC 6750 §3.1), or logs in as an `insufficient_user_authentication`
+/// (RFC 9470 §3) says.
 ///
-/// A closure makes the source for what is to be asked. Scope is added to what there is, so that a
-/// token once stepped up stays good for all that came before. Nothing is added that isn't
-/// [allowed](Self::allow): an API can't get itself a stronger token than was meant for it.
+/// A closure makes the source for each [`StepUpRequest`]. New scope is added to the present scope, so
+/// that the stronger token is good for all earlier requests too. Only scope that is
+/// [allowed](Self::allow) is added: an API can't get a stronger token than you meant it to have.
 ///
-/// - The request that was refused waits for the better token and is sent again, once. All others are
-///   served with the old one until the better one is here.
-/// - One fetch for each thing that is wanted. What the authorization server won't give
-///   ([permanently](Error::is_permanent)) isn't asked for again, and the old token stays in use.
+/// - The refused request waits for the stronger token and is sent again, once. All others use the
+///   old token until the stronger one is here.
+/// - Each stronger token takes one fetch. If the authorization server refuses it
+///   [permanently](Error::is_permanent), it isn't requested again, and the old token stays in use.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope) from the start | none |
 /// | [`allow`](Self::allow)ed on top | no scope |
-/// | [`allow_acr`](Self::allow_acr): logins that may be asked for | newer ones only, and one in 30 s at most |
+/// | [`allow_acr`](Self::allow_acr): logins that a server may want | newer ones only, and at most one in 30 s |
 ///
 /// # Example
 ///
@@ -64,12 +64,12 @@ struct Allowed {
     acr_values: BTreeSet<String>,
 }
 
-/// However strong or new a login an API wants: it can't have one with every request.
-const LOGIN_FLOOR: Duration = Duration::from_secs(30);
+/// The shortest time between two logins, so that an API can't cause one with every request.
+const LOGIN_INTERVAL: Duration = Duration::from_secs(30);
 
 type Build = Box<dyn Fn(&StepUpRequest) -> Result<Arc<dyn DynTokenSource>, Error> + Send + Sync>;
 
-/// What is to be asked for: given to the closure that makes the source for it.
+/// What the next token is to have: the closure that makes the source gets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepUpRequest {
     scope: String,
@@ -79,23 +79,23 @@ pub struct StepUpRequest {
 
 #[derive(Default)]
 struct State {
-    /// What the token in use was asked with, and by what.
-    had: StepUpRequest,
+    /// What the token in use was requested with, and by which source.
+    current: StepUpRequest,
     source: Option<Arc<dyn DynTokenSource>>,
-    /// What the next one is asked with on top.
+    /// What the next token is requested with, if that is more.
     next: Option<StepUpRequest>,
-    /// What couldn't be had: scope, and how strong a login. Of a bounded number, for both are allowed
-    /// ones.
+    /// Scope and login that the authorization server has refused. Their number is bounded, because
+    /// both are allowed ones.
     refused: BTreeSet<(String, Option<String>)>,
     /// Which token was issued last.
     latest: Option<u64>,
-    /// When a login was last asked for because a server wanted it.
+    /// When a server last caused a login.
     logged_in: Option<Instant>,
 }
 
 impl StepUp {
-    /// A source that asks what `build` makes for each [`StepUpRequest`]. That isn't called before
-    /// the first fetch, and once for each request that differs from the one before.
+    /// A source over the sources that `build` makes for each [`StepUpRequest`]. The first fetch calls
+    /// `build`, and so does each later one whose request differs from the one before.
     pub fn new<F, S>(build: F) -> Self
     where
         F: Fn(&StepUpRequest) -> Result<S, Error> + Send + Sync + 'static,
@@ -111,15 +111,15 @@ impl StepUp {
         }
     }
 
-    /// The scope that is asked for from the start (RFC 6749 §3.3): names separated by spaces.
+    /// Sets the scope of the first token (RFC 6749 §3.3): names separated by spaces.
     #[must_use]
     pub fn scope(self, scope: impl AsRef<str>) -> Self {
-        self.lock().had.scope = scope::join([scope]);
+        self.lock().current.scope = scope::join([scope]);
         self
     }
 
-    /// Scopes that may be asked for on top when a server wants them: names separated by spaces. Of a
-    /// server that wants any other the caller gets the refusal.
+    /// Allows scopes that are added when a server wants them: names separated by spaces. If a server
+    /// wants any other, the caller gets the refusal.
     #[must_use]
     pub fn allow(mut self, scopes: impl AsRef<str>) -> Self {
         let names = scopes.as_ref().split_whitespace();
@@ -127,8 +127,8 @@ impl StepUp {
         self
     }
 
-    /// Authentication context class references that a server may want of the login (`acr_values`,
-    /// RFC 9470 §3): separated by spaces.
+    /// Allows authentication context class references that a server may want of the login
+    /// (`acr_values`, RFC 9470 §3): separated by spaces.
     #[must_use]
     pub fn allow_acr(mut self, acr_values: impl AsRef<str>) -> Self {
         let names = acr_values.as_ref().split_whitespace();
@@ -140,13 +140,13 @@ impl StepUp {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be asked now, and by whom.
-    fn current(&self) -> Result<(StepUpRequest, Arc<dyn DynTokenSource>), Error> {
+    /// The request for the next fetch, and the source for it.
+    fn prepare(&self) -> Result<(StepUpRequest, Arc<dyn DynTokenSource>), Error> {
         let (wanted, known) = {
             let state = self.lock();
             match &state.next {
                 Some(next) => (next.clone(), None),
-                None => (state.had.clone(), state.source.clone()),
+                None => (state.current.clone(), state.source.clone()),
             }
         };
         let source = match known {
@@ -159,16 +159,16 @@ impl StepUp {
 
 impl TokenSource for StepUp {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
-        let (wanted, source) = self.current()?;
+        let (wanted, source) = self.prepare()?;
         let fetched = source.fetch(reason).await;
         let mut state = self.lock();
         match &fetched {
             Ok(token) => {
                 state.latest = Some(token.generation());
                 state.source = Some(source);
-                // More may have come to be wanted in the meantime.
+                // A server may want more by now.
                 state.next = state.next.take().filter(|next| *next != wanted);
-                state.had = wanted;
+                state.current = wanted;
             }
             Err(error) if error.is_permanent() && state.next.as_ref() == Some(&wanted) => {
                 state.next = None;
@@ -194,19 +194,19 @@ impl TokenSource for StepUp {
             drop(state);
             return source.is_some_and(|source| source.challenged(token, challenges));
         };
-        let known = state.next.as_ref().unwrap_or(&state.had);
+        let known = state.next.as_ref().unwrap_or(&state.current);
         let Some(next) = known.with(&challenge, &self.allowed) else {
             return false;
         };
         if state.refused.contains(&next.key()) {
             return false;
         }
-        // Another request has had it asked for, or has it already.
+        // Another refusal has caused this fetch, or the token is here already.
         if state.next.as_ref() == Some(&next) || state.latest != Some(token.generation()) {
             return true;
         }
         let has_answer = if challenge.is_insufficient_scope() {
-            next.scope != state.had.scope
+            next.scope != state.current.scope
         } else {
             state.may_log_in()
         };
@@ -218,10 +218,12 @@ impl TokenSource for StepUp {
 }
 
 impl State {
-    /// Whether it is time for another login. How long ago the last was, only the server knows: a
-    /// token can be younger than the login behind it.
+    /// Whether enough time has passed for another login. Only the server knows how long ago the last
+    /// login was: a token can be younger than the login behind it.
     fn may_log_in(&mut self) -> bool {
-        let is_too_soon = self.logged_in.is_some_and(|at| at.elapsed() < LOGIN_FLOOR);
+        let is_too_soon = self
+            .logged_in
+            .is_some_and(|at| at.elapsed() < LOGIN_INTERVAL);
         if !is_too_soon {
             self.logged_in = Some(Instant::now());
         }
@@ -235,7 +237,7 @@ impl StepUpRequest {
         &self.scope
     }
 
-    /// How strong the login has to be (`acr_values`, RFC 9470 §3), if a server has said so.
+    /// How strong the login must be (`acr_values`, RFC 9470 §3), if a server has said so.
     pub fn acr_values(&self) -> Option<&str> {
         self.acr_values.as_deref()
     }
@@ -245,8 +247,8 @@ impl StepUpRequest {
         self.max_age
     }
 
-    /// The same with what is wanted on top; `None` if that isn't allowed, or is nothing that could be
-    /// asked for.
+    /// This request with what a challenge wants added; `None` if that isn't allowed, or if the
+    /// challenge doesn't say what it wants.
     fn with(&self, challenge: &StepUpChallenge, allowed: &Allowed) -> Option<Self> {
         let mut next = self.clone();
         if challenge.is_insufficient_user_authentication() {
@@ -260,25 +262,25 @@ impl StepUpRequest {
         }
         let names = challenge.scope()?.split_whitespace();
         for name in names {
-            let is_had = next.scope.split(' ').any(|had| had == name);
-            if !is_had && !allowed.scopes.contains(name) {
+            let is_new = next.scope.split(' ').all(|known| known != name);
+            if is_new && !allowed.scopes.contains(name) {
                 return None;
             }
-            if !is_had {
+            if is_new {
                 next.scope = scope::join([next.scope.as_str(), name]);
             }
         }
         Some(next)
     }
 
-    /// What of it can be refused for good.
+    /// The part that the authorization server may refuse permanently.
     fn key(&self) -> (String, Option<String>) {
         (self.scope.clone(), self.acr_values.clone())
     }
 }
 
 impl Allowed {
-    /// Those of the wanted ones that are allowed, in the server's order of preference.
+    /// The wanted values that are allowed, in the server's order of preference.
     fn acr_values_of(&self, challenge: &StepUpChallenge) -> Option<String> {
         let wanted = challenge.acr_values()?.split_whitespace();
         let allowed = scope::join(wanted.filter(|name| self.acr_values.contains(*name)));
@@ -290,7 +292,7 @@ impl fmt::Debug for StepUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
         f.debug_struct("StepUp")
-            .field("had", &state.had)
+            .field("current", &state.current)
             .field("next", &state.next)
             .field("allowed_scopes", &self.allowed.scopes)
             .finish_non_exhaustive()
