@@ -45,7 +45,7 @@ pub struct EndpointUrl {
 }
 
 #[derive(Clone)]
-pub(crate) enum EndpointLocation {
+enum EndpointLocation {
     Address(Uri),
     /// The address is in the metadata of an authorization server.
     Discovered {
@@ -97,10 +97,8 @@ impl EndpointUrl {
     /// Adds what a token depends on to its key: the address, or the name of the issuer.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
-        match &self.location {
-            EndpointLocation::Address(address) => key.with("endpoint", address.to_string()),
-            EndpointLocation::Discovered { resolver, .. } => key.with("issuer", resolver.issuer()),
-        }
+        let name = self.issuer().map_or("endpoint", |_| "issuer");
+        key.with(name, self.address_or_issuer())
     }
 
     /// An address that may be `http` to any host.
@@ -122,15 +120,44 @@ impl EndpointUrl {
         }
     }
 
-    pub(crate) fn location(&self) -> &EndpointLocation {
-        &self.location
+    /// Where the endpoint is: at a known address, or where the metadata of the issuer says.
+    /// `timeout` is the time for this and for the request to the endpoint together.
+    pub(crate) async fn resolve(
+        &self,
+        kind: EndpointKind,
+        transport: &DynTransport,
+        timeout: Duration,
+    ) -> Result<Uri, Error> {
+        match &self.location {
+            EndpointLocation::Address(address) => Ok(address.clone()),
+            EndpointLocation::Discovered {
+                resolver,
+                prefers_mtls,
+            } => {
+                let endpoint = resolver.endpoint(kind, *prefers_mtls, transport, timeout);
+                endpoint.await
+            }
+        }
+    }
+
+    /// What finds the address, if discovery has to.
+    pub(crate) fn resolver(&self) -> Option<&dyn EndpointResolver> {
+        match &self.location {
+            EndpointLocation::Address(_) => None,
+            EndpointLocation::Discovered { resolver, .. } => Some(resolver.as_ref()),
+        }
     }
 
     /// The name of the issuer whose metadata has the address, if discovery has to find it.
     pub(crate) fn issuer(&self) -> Option<&str> {
+        self.resolver().map(EndpointResolver::issuer)
+    }
+
+    /// The address, or else the name of the issuer whose metadata has it.
+    pub(crate) fn address_or_issuer(&self) -> String {
         match &self.location {
-            EndpointLocation::Address(_) => None,
-            EndpointLocation::Discovered { resolver, .. } => Some(resolver.issuer()),
+            EndpointLocation::Address(address) => address.to_string(),
+            EndpointLocation::Discovered { resolver, .. } => resolver.issuer().to_owned(),
         }
     }
 
@@ -145,40 +172,26 @@ impl EndpointUrl {
 
     /// Refuses an issuer: for endpoints that no metadata names.
     pub(crate) fn only_address(self) -> Result<Self, Error> {
-        match self.location {
-            EndpointLocation::Address(_) => Ok(self),
-            EndpointLocation::Discovered { .. } => {
-                let message = "an issuer's metadata has no address for an API's own login; give the \
-                               address itself";
-                Err(Error::new(Kind::Config, message))
-            }
+        if self.issuer().is_none() {
+            return Ok(self);
         }
+        let message = "an issuer's metadata has no address for an API's own login; give the address \
+                       itself";
+        Err(Error::new(Kind::Config, message))
     }
 }
 
 /// Two of the same issuer are equal, even if each has its own copy of the metadata.
-impl PartialEq for EndpointLocation {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Address(one), Self::Address(other)) => one == other,
-            (
-                Self::Discovered {
-                    resolver: one,
-                    prefers_mtls: one_mtls,
-                },
-                Self::Discovered {
-                    resolver: other,
-                    prefers_mtls: other_mtls,
-                },
-            ) => one.issuer() == other.issuer() && one_mtls == other_mtls,
-            _ => false,
-        }
-    }
-}
-
 impl PartialEq for EndpointUrl {
     fn eq(&self, other: &Self) -> bool {
-        self.location == other.location
+        let identity = |url: &Self| match &url.location {
+            EndpointLocation::Address(address) => (Some(address.clone()), None, false),
+            EndpointLocation::Discovered {
+                resolver,
+                prefers_mtls,
+            } => (None, Some(resolver.issuer().to_owned()), *prefers_mtls),
+        };
+        identity(self) == identity(other)
     }
 }
 

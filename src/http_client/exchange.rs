@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::bounded_response::{EndpointResponse, ReadError};
 use super::endpoint_kind::EndpointKind;
-use super::endpoint_url::{EndpointLocation, EndpointUrl};
+use super::endpoint_url::EndpointUrl;
 use super::redact::Redactor;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
@@ -106,16 +106,7 @@ impl Exchange {
         url: &EndpointUrl,
         kind: EndpointKind,
     ) -> Result<Uri, Error> {
-        match url.location() {
-            EndpointLocation::Address(address) => Ok(address.clone()),
-            EndpointLocation::Discovered {
-                resolver,
-                prefers_mtls,
-            } => {
-                let resolve = resolver.endpoint(kind, *prefers_mtls, &self.transport, self.timeout);
-                resolve.await
-            }
-        }
+        url.resolve(kind, &self.transport, self.timeout).await
     }
 
     /// Sends a request once, and reads the response.
@@ -142,7 +133,7 @@ impl Exchange {
         let sent = Redactor::of_address(request.uri());
         let response = match self.transport.send(request).await {
             Ok(response) => {
-                if let EndpointLocation::Discovered { resolver, .. } = self.url.location()
+                if let Some(resolver) = self.url.resolver()
                     && has_moved(response.status())
                 {
                     resolver.invalidate();

@@ -7,8 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use zeroize::Zeroize;
 
@@ -99,21 +98,6 @@ pub(crate) fn wipe(json: &mut Value) {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Name {
-    AccessToken,
-    TokenType,
-    ExpiresIn,
-    Scope,
-    RefreshToken,
-    IssuedTokenType,
-    Error,
-    ErrorDescription,
-    #[serde(other)]
-    Unknown,
-}
-
 impl<'de> Deserialize<'de> for ResponseFields {
     fn deserialize<D>(deserializer: D) -> Result<Self, D::Error>
     where
@@ -137,17 +121,17 @@ impl<'de> Visitor<'de> for ResponseFieldsVisitor {
         A: MapAccess<'de>,
     {
         let mut fields = ResponseFields::default();
-        while let Some(name) = map.next_key()? {
-            let field = match name {
-                Name::AccessToken => &mut fields.access_token,
-                Name::TokenType => &mut fields.token_type,
-                Name::ExpiresIn => &mut fields.expires_in,
-                Name::Scope => &mut fields.scope,
-                Name::RefreshToken => &mut fields.refresh_token,
-                Name::IssuedTokenType => &mut fields.issued_token_type,
-                Name::Error => &mut fields.error,
-                Name::ErrorDescription => &mut fields.error_description,
-                Name::Unknown => {
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            let field = match &*name {
+                "access_token" => &mut fields.access_token,
+                "token_type" => &mut fields.token_type,
+                "expires_in" => &mut fields.expires_in,
+                "scope" => &mut fields.scope,
+                "refresh_token" => &mut fields.refresh_token,
+                "issued_token_type" => &mut fields.issued_token_type,
+                "error" => &mut fields.error,
+                "error_description" => &mut fields.error_description,
+                _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }

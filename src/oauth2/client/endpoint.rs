@@ -9,7 +9,7 @@ use super::params::{Format, Params};
 use crate::error::{Error, Kind};
 use crate::http_client::bounded_response::EndpointResponse;
 use crate::http_client::endpoint_kind::EndpointKind;
-use crate::http_client::endpoint_url::{EndpointLocation, EndpointUrl};
+use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{TokenResponse, TokenType};
@@ -138,10 +138,7 @@ impl TokenEndpoint {
     /// Whom an assertion of the client is for, wherever it is sent: the issuer if that is known, else
     /// the token endpoint (RFC 7523 §3).
     fn audience(&self) -> String {
-        match self.exchange.url.location() {
-            EndpointLocation::Discovered { resolver, .. } => resolver.issuer().to_owned(),
-            EndpointLocation::Address(address) => address.to_string(),
-        }
+        self.exchange.url.address_or_issuer()
     }
 
     async fn post(

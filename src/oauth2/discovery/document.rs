@@ -30,10 +30,12 @@ impl Document {
     /// 4xx, which says that there is none here. `nowhere` is the message if all have none.
     pub(crate) async fn find(
         transport: &DynTransport,
-        locations: Vec<Uri>,
+        mut locations: Vec<String>,
         nowhere: impl FnOnce() -> String,
     ) -> Result<(Self, Uri), Error> {
         let mut absent = None;
+        locations.dedup();
+        let locations = locations.iter().filter_map(|it| it.parse().ok());
         for location in locations {
             match Self::get(transport, &location).await {
                 Ok(document) => return Ok((document, location)),
@@ -106,6 +108,13 @@ pub(crate) fn get_request(uri: &Uri) -> Request<Full<Bytes>> {
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(header::ACCEPT, json);
     request
+}
+
+/// Scheme, host and port of an address, as it has them.
+pub(crate) fn base(uri: &Uri) -> String {
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    format!("{scheme}://{host}")
 }
 
 /// A query may hold a key.

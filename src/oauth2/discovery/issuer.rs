@@ -11,11 +11,9 @@ use http::Uri;
 use http::uri::Scheme;
 
 use super::cached_document::CachedDocument;
-use super::document::Document;
+use super::document::{Document, base};
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_kind::EndpointKind;
-#[cfg(feature = "authorization-code")]
-use crate::http_client::endpoint_url::EndpointLocation;
 use crate::http_client::endpoint_url::{self, EndpointResolver, EndpointUrl};
 #[cfg(feature = "authorization-code")]
 use crate::http_client::exchange::Exchange;
@@ -122,11 +120,8 @@ impl EndpointResolver for Issuer {
 impl Exchange {
     /// The metadata of the authorization server, if `url` was made from its issuer.
     pub(crate) async fn metadata(&self, url: &EndpointUrl) -> Result<Option<Arc<Metadata>>, Error> {
-        let EndpointLocation::Discovered { resolver, .. } = url.location() else {
-            return Ok(None);
-        };
-        let resolver: &dyn Any = resolver.as_ref();
-        let Some(issuer) = resolver.downcast_ref::<Issuer>() else {
+        let resolver = url.resolver().map(|resolver| -> &dyn Any { resolver });
+        let Some(issuer) = resolver.and_then(<dyn Any>::downcast_ref::<Issuer>) else {
             return Ok(None);
         };
         let metadata = issuer.metadata(self.transport(), self.timeout).await?;
@@ -220,24 +215,15 @@ impl Issuer {
 
 /// Where the metadata may be, in the order of the search: as in RFC 8414 §3.1, as in OpenID Connect
 /// Discovery §4.1, and the latter in the manner of RFC 8414 §5.
-fn well_known_locations(issuer: &Uri) -> Vec<Uri> {
-    let scheme = issuer.scheme_str().unwrap_or_default();
-    let host = issuer
-        .authority()
-        .map_or("", |authority| authority.as_str());
+fn well_known_locations(issuer: &Uri) -> Vec<String> {
+    let base = base(issuer);
     let path = issuer.path();
     let path = path.strip_suffix('/').unwrap_or(path);
-    let mut locations = vec![
-        format!("{scheme}://{host}/.well-known/oauth-authorization-server{path}"),
-        format!("{scheme}://{host}{path}/.well-known/openid-configuration"),
-        format!("{scheme}://{host}/.well-known/openid-configuration{path}"),
-    ];
-    // Without a path the last two are the same.
-    locations.dedup();
-    let locations = locations.into_iter();
-    locations
-        .filter_map(|location| location.parse().ok())
-        .collect()
+    vec![
+        format!("{base}/.well-known/oauth-authorization-server{path}"),
+        format!("{base}{path}/.well-known/openid-configuration"),
+        format!("{base}/.well-known/openid-configuration{path}"),
+    ]
 }
 
 /// Authorization server metadata (RFC 8414 §2), of the right issuer.

@@ -12,7 +12,7 @@ use crate::error::{BoxError, Error, Kind, Reply};
 use crate::http_client::endpoint_url::{self, sanitize_url};
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
-use crate::oauth2::discovery::document::{Document, get_request};
+use crate::oauth2::discovery::document::{Document, base, get_request};
 use crate::oauth2::scope;
 use crate::origin::Origin;
 use crate::sanitize::sanitize;
@@ -82,7 +82,7 @@ impl Resource {
         transport: &DynTransport,
     ) -> Result<(ResourceMetadata, Duration), Error> {
         let locations = match &hint.metadata {
-            Some(location) => vec![self.own(location)?],
+            Some(location) => vec![self.own(location)?.to_string()],
             None => self.well_known(),
         };
         let nowhere = || {
@@ -115,7 +115,7 @@ impl Resource {
         Err(Error::new(Kind::Config, message))
     }
 
-    fn well_known(&self) -> Vec<Uri> {
+    fn well_known(&self) -> Vec<String> {
         let base = base(&self.uri);
         // RFC 9728 §3.1: the slash after the host is removed first, and any other stays.
         let path = self.uri.path_and_query().map_or("", |path| path.as_str());
@@ -123,15 +123,10 @@ impl Resource {
             Some(rest) if rest.is_empty() || rest.starts_with('?') => rest,
             _ => path,
         };
-        let mut locations = vec![
+        vec![
             format!("{base}{WELL_KNOWN}{path}"),
             format!("{base}{WELL_KNOWN}"),
-        ];
-        locations.dedup();
-        let locations = locations.into_iter();
-        locations
-            .filter_map(|location| location.parse().ok())
-            .collect()
+        ]
     }
 
     fn accept(
@@ -245,12 +240,6 @@ impl ResourceMetadata {
 fn is_beginning(start: &str, path: &str) -> bool {
     let rest = path.strip_prefix(start);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || start.ends_with('/'))
-}
-
-fn base(uri: &Uri) -> String {
-    let scheme = uri.scheme_str().unwrap_or_default();
-    let host = uri.authority().map_or("", |authority| authority.as_str());
-    format!("{scheme}://{host}")
 }
 
 fn unreachable(error: BoxError) -> Error {
