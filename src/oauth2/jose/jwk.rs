@@ -1,4 +1,4 @@
-//! A private key as a JWK (RFC 7517; RFC 7518 §6 and RFC 8037 §2 for its fields).
+//! A private key as a JWK (RFC 7517; RFC 7518 §6 and RFC 8037 §2 for its members).
 
 use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
 use aws_lc_rs::signature::{
@@ -68,7 +68,7 @@ impl Jwk<'_> {
         };
         RsaKeyPair::from_components(&components)
             .map(|pair| KeyPair::Rsa(pair, padding))
-            .map_err(|_| String::from("is no RSA key of 2048 to 8192 bits: its fields disagree"))
+            .map_err(|_| String::from("is no RSA key of 2048 to 8192 bits: its members disagree"))
     }
 
     fn ec(&self) -> Result<KeyPair, String> {
@@ -81,7 +81,7 @@ impl Jwk<'_> {
         let curve = &ECDSA_P256_SHA256_FIXED_SIGNING;
         EcdsaKeyPair::from_private_key_and_public_key(curve, &d, &point)
             .map(KeyPair::Ecdsa)
-            .map_err(|_| String::from("is no EC key on the curve P-256: its fields disagree"))
+            .map_err(|_| String::from("is no EC key on the curve P-256: its members disagree"))
     }
 
     fn okp(&self) -> Result<KeyPair, String> {
@@ -89,7 +89,7 @@ impl Jwk<'_> {
         self.algorithm(&["EdDSA"])?;
         Ed25519KeyPair::from_seed_and_public_key(&self.private("d")?, &self.bytes("x")?)
             .map(KeyPair::Ed25519)
-            .map_err(|_| String::from("is no Ed25519 key: its fields disagree"))
+            .map_err(|_| String::from("is no Ed25519 key: its members disagree"))
     }
 
     /// The algorithm that `alg` says, or the first of those known if there is no `alg`.
