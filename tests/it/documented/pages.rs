@@ -51,7 +51,11 @@ const FIGURES: [(&str, &str, &str); 26] = [
     ("the least from the fetch", "settings.rs", "attempt_floor"),
     ("the latch's first wait", "latch.rs", "FIRST"),
     ("its longest", "latch.rs", "LONGEST"),
-    ("of a body that is kept", "layer.rs", "BODY_LIMIT"),
+    (
+        "of a body that is kept",
+        "layer/auth_layer.rs",
+        "BODY_LIMIT",
+    ),
     ("closing", "settings.rs", "close_timeout"),
     (
         "a secret in a file or a variable",
@@ -67,10 +71,10 @@ const FIGURES: [(&str, &str, &str); 26] = [
     ("its store's time to answer", "fleet.rs", "STORE_TIMEOUT"),
     (
         "[`Tenants`](crate::Tenants) that are kept",
-        "tenants.rs",
+        "tenants/registry.rs",
         "CAPACITY",
     ),
-    ("… after their last request", "tenants.rs", "IDLE"),
+    ("… after their last request", "tenants/registry.rs", "IDLE"),
 ];
 
 /// A time, or what is counted.

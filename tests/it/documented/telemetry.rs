@@ -160,7 +160,10 @@ fn the_page_has_every_reason_of_a_fetch() {
 
 #[test]
 fn the_page_has_every_word_for_a_refusal_that_stands() {
-    assert_eq!(words_of_refusals(), words_in(&source_file("refusal.rs")));
+    assert_eq!(
+        words_of_refusals(),
+        words_in(&source_file("layer/not_replayed.rs"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
