@@ -1,6 +1,6 @@
 //! The same layer in front of the clients that people use, over loopback, with no type changed.
 //!
-//! Each of them is taken through the same scenarios, which are methods of [`Scene`].
+//! Each of them is taken through the same scenarios, which are methods of [`Scenario`].
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -219,14 +219,14 @@ async fn answer(State(api): State<Api>, request: Received) -> Answer {
 }
 
 /// An API, the source of its tokens, and the layer to put in front of a client.
-struct Scene {
+struct Scenario {
     api: Api,
     address: SocketAddr,
     source: Counting,
     layer: AuthLayer,
 }
 
-impl Scene {
+impl Scenario {
     async fn new() -> Self {
         let api = Api::new();
         let source = Counting::default();

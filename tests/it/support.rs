@@ -19,8 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 use tower_auth::{Clock, Error, Moment, Reason, Token, TokenCache, TokenCacheBuilder, TokenSource};
 use tower_service::Service;
 
+#[cfg(feature = "fleet")]
+pub(crate) mod breakable_store;
 #[cfg(feature = "file")]
-pub(crate) mod doomed;
+pub(crate) mod child_process;
 pub(crate) mod echo;
 pub(crate) mod form_server;
 #[cfg(feature = "redis")]
@@ -34,16 +36,14 @@ pub(crate) mod recorder;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_server;
 pub(crate) mod refresh_store;
-pub(crate) mod scenes;
+pub(crate) mod scenarios;
+pub(crate) mod secret_finder;
 pub(crate) mod serving;
 #[cfg(feature = "cookies")]
 pub(crate) mod session_site;
-#[cfg(feature = "fleet")]
-pub(crate) mod shelf;
 pub(crate) mod test_names;
 pub(crate) mod token_server;
 pub(crate) mod tree;
-pub(crate) mod watch;
 pub(crate) mod web;
 
 /// A source that hands each of its fetches to the test. A fetch that the test drops hangs.
@@ -97,7 +97,7 @@ impl Fetches {
 
     /// Lets every task that can run do so, and then asserts that no fetch was asked for.
     pub(crate) async fn none(&mut self) {
-        settle().await;
+        run_until_idle().await;
         if let Some(fetch) = self.try_next() {
             panic!("a fetch that nobody needed: {}", fetch.reason);
         }
@@ -147,7 +147,7 @@ pub(crate) fn runtime() -> Runtime {
 }
 
 /// Lets every other task run until all wait. On a runtime of one thread.
-pub(crate) async fn settle() {
+pub(crate) async fn run_until_idle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
@@ -170,24 +170,26 @@ pub(crate) fn paused_clock() -> Clock {
 
 /// Both clocks, moved by hand.
 #[derive(Clone, Default)]
-pub(crate) struct Hands {
+pub(crate) struct ManualClock {
     passed: Arc<AtomicU64>,
     /// How far the wall clock was set, in seconds.
     stepped: Arc<AtomicI64>,
 }
 
-impl Hands {
-    /// A cache on these hands that leaves nothing to chance.
+impl ManualClock {
+    /// A cache on this clock, without jitter.
     pub(crate) fn cache(&self, source: impl TokenSource) -> TokenCacheBuilder {
-        TokenCache::builder(source).jitter(0.0).clock(self.clock())
+        TokenCache::builder(source)
+            .jitter(0.0)
+            .clock(self.as_clock())
     }
 
-    pub(crate) fn clock(&self) -> Clock {
-        let hands = self.clone();
+    pub(crate) fn as_clock(&self) -> Clock {
+        let clock = self.clone();
         Clock::custom(move || {
             let start = Duration::from_secs(1_000_000_000);
-            let now = start + Duration::from_nanos(hands.passed.load(Ordering::SeqCst));
-            let stepped = hands.stepped.load(Ordering::SeqCst);
+            let now = start + Duration::from_nanos(clock.passed.load(Ordering::SeqCst));
+            let stepped = clock.stepped.load(Ordering::SeqCst);
             let by = Duration::from_secs(stepped.unsigned_abs());
             let wall = if stepped < 0 { now - by } else { now + by };
             Moment::new(now, UNIX_EPOCH + wall)

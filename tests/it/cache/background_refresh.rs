@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tower_auth::{Error, Phase, Reason, Token, TokenCache};
 
-use crate::support::{Answering, Hands, paused, settle, source};
+use crate::support::{Answering, ManualClock, paused, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -28,7 +28,7 @@ async fn the_token_is_refreshed_with_no_traffic() {
         sleep(HOUR - 302 * SECOND).await;
         assert_eq!(source.asked(), 1 + refreshes);
         sleep(2 * SECOND).await;
-        settle().await;
+        run_until_idle().await;
         assert_eq!(source.asked(), 2 + refreshes);
         assert_eq!(cache.status().phase(), Phase::Fresh);
     }
@@ -112,10 +112,10 @@ async fn a_token_that_never_expires_keeps_the_timer_waiting() {
 #[tokio::test(start_paused = true)]
 async fn after_a_suspension_it_is_at_most_a_minute_late() {
     let (source, mut fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).keep_fresh().build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).keep_fresh().build();
     fetches.issued(&cache, "first", 10 * HOUR).await;
-    hands.step_wall(20 * 3600);
+    clock.step_wall(20 * 3600);
     sleep(60 * SECOND).await;
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
@@ -137,13 +137,13 @@ async fn with_the_last_handle_the_timer_ends_and_nothing_is_left() {
     let cache = paused(source).keep_fresh().build();
     let clone = cache.clone();
     cache.token().await.unwrap();
-    settle().await;
+    run_until_idle().await;
     assert_eq!(tasks(), before + 1);
     drop(cache);
-    settle().await;
+    run_until_idle().await;
     assert_eq!((tasks(), weak.strong_count()), (before + 1, 1));
     drop(clone);
-    settle().await;
+    run_until_idle().await;
     assert_eq!((tasks(), weak.strong_count()), (before, 0));
 }
 
@@ -154,7 +154,7 @@ async fn many_fetches_start_one_timer() {
     for _ in 0..10 {
         cache.refresh_now().await.unwrap();
     }
-    settle().await;
+    run_until_idle().await;
     let after = Handle::current().metrics().num_alive_tasks();
     assert_eq!(after, before + 1);
 }
@@ -169,18 +169,18 @@ fn a_timer_that_died_with_its_runtime_is_started_again() {
             .build()
             .unwrap()
     };
-    let (source, hands) = (hourly(), Hands::default());
-    let cache: TokenCache = hands.cache(source.clone()).keep_fresh().build();
+    let (source, clock) = (hourly(), ManualClock::default());
+    let cache: TokenCache = clock.cache(source.clone()).keep_fresh().build();
     runtime().block_on(cache.token()).unwrap();
     let second = runtime();
-    hands.pass(HOUR);
+    clock.pass(HOUR);
     second.block_on(cache.token()).unwrap();
     second.block_on(async {
-        settle().await;
+        run_until_idle().await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
-        hands.pass(HOUR - 299 * SECOND);
+        clock.pass(HOUR - 299 * SECOND);
         sleep(61 * SECOND).await;
-        settle().await;
+        run_until_idle().await;
     });
     assert_eq!(source.asked(), 3);
 }

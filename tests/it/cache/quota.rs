@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tower_auth::{Quota, Token, TokenCache};
 
-use crate::support::{Fetches, Hands, settle, source};
+use crate::support::{Fetches, ManualClock, run_until_idle, source};
 
 mod postponed_refreshes;
 mod telemetry;
@@ -13,18 +13,18 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A cache on a clock of the test's, with a token of an hour in hand, and what was said with it.
 struct Held {
-    hands: Hands,
+    clock: ManualClock,
     cache: TokenCache,
     fetches: Fetches,
 }
 
 impl Held {
     async fn with(quotas: impl IntoIterator<Item = Quota>) -> Self {
-        let hands = Hands::default();
+        let clock = ManualClock::default();
         let (source, fetches) = source();
-        let cache = hands.cache(source).name("orders").build();
+        let cache = clock.cache(source).name("orders").build();
         let mut held = Self {
-            hands,
+            clock,
             cache,
             fetches,
         };
@@ -40,12 +40,12 @@ impl Held {
         let caller = tokio::spawn(self.cache.token());
         self.fetches.next().await.answer(Ok(token));
         caller.await.unwrap().unwrap();
-        settle().await;
+        run_until_idle().await;
     }
 
     /// A hundred ask at this age of the token, and it is served to all.
     async fn asked_at(&self, age: Duration) {
-        self.hands.set(age);
+        self.clock.set(age);
         for _ in 0..100 {
             assert_eq!(self.cache.token().await.unwrap().secret(), "first");
         }

@@ -7,20 +7,20 @@ use tokio::time::advance;
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, NotReplayed, Phase, Token, TokenCache};
 
-use crate::support::{Api, Counting, Hands, call, request, settle, source};
+use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn set_up() -> (TokenCache, Counting, Hands) {
+fn set_up() -> (TokenCache, Counting, ManualClock) {
     let source = Counting::default();
-    let hands = Hands::default();
-    let cache = hands.cache(source.clone()).build();
-    (cache, source, hands)
+    let clock = ManualClock::default();
+    let cache = clock.cache(source.clone()).build();
+    (cache, source, clock)
 }
 
 #[tokio::test]
 async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetches_a_minute() {
-    let (cache, source, hands) = set_up();
+    let (cache, source, clock) = set_up();
     let api = Api::default();
     let client = AuthLayer::from(cache.clone()).layer(api.clone());
     let mut fetches = Vec::new();
@@ -29,7 +29,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert!(response.extensions().get::<NotReplayed>().is_some());
         fetches.push(source.issued());
-        hands.pass(60 * SECOND / 1_000);
+        clock.pass(60 * SECOND / 1_000);
     }
     // Two at once, and one each after 5, 15 and 35 s.
     assert_eq!(fetches[0], 2);
@@ -67,15 +67,15 @@ async fn without_replay_it_costs_no_more() {
 
 #[tokio::test]
 async fn the_delay_doubles_to_five_minutes() {
-    let (cache, source, hands) = set_up();
+    let (cache, source, clock) = set_up();
     let client = AuthLayer::from(cache).layer(Api::default());
     client.clone().oneshot(request("")).await.unwrap();
     let mut issued = 2;
     for delay in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
-        hands.pass(delay * SECOND - Duration::from_millis(1));
+        clock.pass(delay * SECOND - Duration::from_millis(1));
         client.clone().oneshot(request("")).await.unwrap();
         assert_eq!(source.issued(), issued, "{delay}");
-        hands.pass(Duration::from_millis(1));
+        clock.pass(Duration::from_millis(1));
         client.clone().oneshot(request("")).await.unwrap();
         issued += 1;
         assert_eq!(source.issued(), issued, "{delay}");
@@ -103,7 +103,7 @@ async fn a_latched_refusal_says_so() {
 
 #[tokio::test]
 async fn the_first_acceptance_lifts_it() {
-    let (cache, source, hands) = set_up();
+    let (cache, source, clock) = set_up();
     let api = Api::default();
     let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
     for _ in 0..10 {
@@ -124,7 +124,7 @@ async fn the_first_acceptance_lifts_it() {
     }
     assert_eq!(source.issued(), 4);
     let until = cache.status().latched_until().unwrap();
-    let delay = until.duration_since(hands.clock().now().wall());
+    let delay = until.duration_since(clock.as_clock().now().wall());
     assert_eq!(delay.unwrap(), 5 * SECOND);
 }
 
@@ -186,13 +186,13 @@ async fn the_late_acceptance_of_an_old_token_lifts_nothing() {
 /// A source that keeps its token has it refused again and again, and each is the same.
 #[tokio::test]
 async fn a_source_that_keeps_its_refused_token_is_latched_too() {
-    let (hands, kept) = (Hands::default(), Token::bearer("kept").unwrap());
+    let (clock, kept) = (ManualClock::default(), Token::bearer("kept").unwrap());
     let source = crate::support::Answering::new(move |_| Ok(kept.clone()));
-    let cache = hands.cache(source.clone()).build();
+    let cache = clock.cache(source.clone()).build();
     let client = AuthLayer::from(cache).layer(Api::default());
     for _ in 0..1_000 {
         client.clone().oneshot(request("")).await.unwrap();
-        hands.pass(60 * SECOND / 1_000);
+        clock.pass(60 * SECOND / 1_000);
     }
     assert_eq!(source.asked(), 5);
 }
@@ -227,6 +227,6 @@ async fn a_latched_token_is_refreshed_as_any_other() {
         .next()
         .await
         .issue_for("third", Duration::from_secs(3600));
-    settle().await;
+    run_until_idle().await;
     assert_eq!(cache.token().await.unwrap().secret(), "third");
 }

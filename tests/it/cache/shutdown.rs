@@ -11,7 +11,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, Phase, Reason, Token, TokenCache, TokenSource};
 
-use crate::support::{Api, paused, request, runtime, settle, source};
+use crate::support::{Api, paused, request, run_until_idle, runtime, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -157,7 +157,7 @@ async fn of_a_refresh_in_the_air_that_fails_the_token_before_is_the_last() {
         let cache = cache.clone();
         async move { cache.close().await }
     });
-    settle().await;
+    run_until_idle().await;
     fetch.fail("down");
     closing.await.unwrap();
     assert!(forced.await.unwrap().unwrap_err().is_source());
@@ -176,7 +176,7 @@ async fn a_flight_that_does_not_land_in_time_is_ended_and_those_who_wait_are_tol
     cache.close().await;
     assert_eq!(start.elapsed(), 2 * SECOND);
     assert!(assert_ready!(waiting.poll()).unwrap_err().is_closed());
-    settle().await;
+    run_until_idle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
 }
 
@@ -222,10 +222,10 @@ async fn a_second_call_waits_for_the_first() {
     let mut second = task::spawn(cache.close());
     assert_pending!(first.poll());
     assert_pending!(second.poll());
-    settle().await;
+    run_until_idle().await;
     assert_pending!(second.poll());
     told.notify_one();
-    settle().await;
+    run_until_idle().await;
     assert_ready!(second.poll());
     assert_ready!(first.poll());
     assert_eq!(closed_with(&source).len(), 1);
@@ -240,7 +240,7 @@ async fn one_who_leaves_while_it_closes_changes_nothing() {
     let mut closing = task::spawn(cache.close());
     assert_pending!(closing.poll());
     drop(closing);
-    settle().await;
+    run_until_idle().await;
     assert_eq!(closed_with(&source), [None]);
     told.notify_one();
     cache.close().await;
@@ -255,7 +255,7 @@ async fn the_timer_ends_with_it() {
     fetches.issued(&cache, "last", HOUR).await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 1);
     cache.close().await;
-    settle().await;
+    run_until_idle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
     tokio::time::sleep(2 * HOUR).await;
     fetches.none().await;

@@ -51,7 +51,7 @@ fn follow(rules: Rules, steps: &[Step]) {
         for (nth, step) in steps.iter().enumerate() {
             trial.doing = format!("at step {nth}, {step:?}");
             trial.take(step).await;
-            trial.settle().await;
+            trial.run_until_idle().await;
         }
         trial.end().await;
     });

@@ -18,7 +18,7 @@ use tower_auth::{AuthLayer, BoxError, Error, Token, TokenSource};
 use tower_service::Service;
 
 use super::Script;
-use crate::support::{Counting, request, settle, source};
+use crate::support::{Counting, request, run_until_idle, source};
 
 type Sent = Request<Full<Bytes>>;
 
@@ -164,7 +164,7 @@ async fn that_the_client_is_overloaded_is_the_callers_error_and_rejects_no_token
         .service(slow);
     let mut running = task::spawn(client.clone().oneshot(request("")));
     assert_pending!(running.poll());
-    settle().await;
+    run_until_idle().await;
     assert_pending!(running.poll());
     let error = client.clone().oneshot(request("")).await.unwrap_err();
     assert!(error.is::<Overloaded>(), "{error}");

@@ -19,8 +19,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
+use crate::support::breakable_store::KEY;
 use crate::support::redis_server::RedisServer;
-use crate::support::shelf::KEY;
 
 /// For a machine with a lot else to do.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);

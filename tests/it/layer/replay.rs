@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::{AuthLayer, NotReplayed, Token};
 
 use super::Clones;
-use crate::support::{Api, Counting, Hands, call, request, settle, source};
+use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 
 #[tokio::test]
 async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_body() {
@@ -285,7 +285,7 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     let fetch = fetches.next().await;
     drop(waiting);
     fetch.issue("old");
-    settle().await;
+    run_until_idle().await;
     assert_eq!(api.requests(), 0);
 
     // Refused, and then gone while the new token is fetched.
@@ -294,7 +294,7 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     let fetch = fetches.next().await;
     drop(renewing);
     fetch.issue("new");
-    settle().await;
+    run_until_idle().await;
 
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -307,8 +307,8 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
 #[tokio::test]
 async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_anew() {
     let (source, mut fetches) = source();
-    let (hands, hour) = (Hands::default(), Duration::from_secs(3600));
-    let cache = hands.cache(source).build();
+    let (clock, hour) = (ManualClock::default(), Duration::from_secs(3600));
+    let cache = clock.cache(source).build();
     let (mocked, mut handle) = tower_test::mock::pair::<Request<Full<Bytes>>, Response<()>>();
     handle.allow(2);
     let mut response = task::spawn(
@@ -318,11 +318,11 @@ async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_anew() {
     );
     assert_pending!(response.poll());
     fetches.next().await.issue_for("same", hour);
-    settle().await;
+    run_until_idle().await;
     assert_pending!(response.poll());
     let (_, send) = handle.next_request().await.unwrap();
 
-    hands.pass(hour);
+    clock.pass(hour);
     let anew = tokio::spawn(cache.token());
     fetches.next().await.issue_for("same", hour);
     anew.await.unwrap().unwrap();

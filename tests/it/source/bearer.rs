@@ -10,7 +10,7 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Reason, SecretSource, TokenCache, TokenSource};
 
 use crate::support::token_server::expiry;
-use crate::support::{Api, Hands, request};
+use crate::support::{Api, ManualClock, request};
 
 fn jwt(exp: u64) -> String {
     let [header, claims] = ["{}".to_owned(), format!(r#"{{"iat":1,"exp":{exp}}}"#)]
@@ -53,13 +53,13 @@ async fn one_that_may_be_replaced_is_read_anew_once_a_minute() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, "old").unwrap();
-    let hands = Hands::default();
-    let cache = hands.cache(SecretSource::file(&file)).build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(SecretSource::file(&file)).build();
     assert_eq!(cache.token().await.unwrap().secret(), "old");
     fs::write(&file, "new").unwrap();
-    hands.pass(Duration::from_secs(59));
+    clock.pass(Duration::from_secs(59));
     assert_eq!(cache.token().await.unwrap().secret(), "old");
-    hands.pass(Duration::from_secs(2));
+    clock.pass(Duration::from_secs(2));
     // This one is served on, and the next is read behind it.
     let mut changes = cache.subscribe();
     assert_eq!(cache.token().await.unwrap().secret(), "old");

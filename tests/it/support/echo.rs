@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tower_auth::BoxError;
 use tower_service::Service;
 
-use crate::support::watch::shows_a_secret;
+use crate::support::secret_finder::shows_a_secret;
 
 /// One, for all that a source asks.
 #[derive(Clone, Debug)]

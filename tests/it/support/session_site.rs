@@ -15,7 +15,7 @@ use serde_json::Value;
 use tower_auth::login::Session;
 use tower_service::Service;
 
-use crate::support::settle;
+use crate::support::run_until_idle;
 
 pub(crate) const LOGIN: &str = "https://api.example.com/v1/session/login";
 pub(crate) const THINGS: &str = "https://api.example.com/v1/things";
@@ -150,7 +150,7 @@ impl Service<Request<Full<Bytes>>> for Site {
             asked.logins = site.logins() + usize::from(asked.is_login());
             site.asked.lock().unwrap().push(asked.clone());
             // Others get their turn before it is answered.
-            settle().await;
+            run_until_idle().await;
             let answer = (site.answer)(&asked);
             let mut response = Response::new(Full::from(answer.body));
             *response.status_mut() = StatusCode::from_u16(answer.status).unwrap();

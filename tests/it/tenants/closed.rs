@@ -7,7 +7,7 @@ use tokio_test::{assert_pending, task};
 use tower_auth::Phase;
 
 use super::{Servers, Tenant, kept, one_place, put_out};
-use crate::support::settle;
+use crate::support::run_until_idle;
 
 #[tokio::test]
 async fn an_eviction_revokes_nothing_unless_asked() {
@@ -18,7 +18,7 @@ async fn an_eviction_revokes_nothing_unless_asked() {
             .issued(&slow, "last", Duration::from_secs(3600))
             .await;
         put_out(&tenants).await;
-        settle().await;
+        run_until_idle().await;
         let closed: &[&str] = if asked { &["last"] } else { &[] };
         assert_eq!(servers.closed_with(), closed);
         assert_eq!(slow.token().await.is_err_and(|e| e.is_closed()), asked);
@@ -40,11 +40,11 @@ async fn who_is_closed_as_it_is_evicted_is_closed_when_its_fetch_has_landed() {
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
     put_out(&tenants).await;
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
     fetch.issue("last");
     assert_eq!(waiting.await.unwrap().secret(), "last");
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), ["last"]);
 }
 
@@ -55,14 +55,14 @@ async fn who_is_back_before_its_fetch_has_landed_is_not_closed() {
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
     put_out(&tenants).await;
-    settle().await;
+    run_until_idle().await;
     let back = kept(&tenants, "slow");
     fetch.issue("token");
     assert_eq!(waiting.await.unwrap().secret(), "token");
-    settle().await;
+    run_until_idle().await;
     // The other one has gone for it.
     assert_eq!(tenants.len(), 1);
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), ["other-1"]);
     assert_eq!(back.token().await.unwrap().secret(), "token");
 }
@@ -79,13 +79,13 @@ async fn a_fetch_that_never_lands_does_not_keep_its_tenant_from_being_closed() {
     }
     assert!(fetches.try_next().is_none());
     put_out(&tenants).await;
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
     // Its fetch timeout, and the close timeout.
     advance(Duration::from_secs(31)).await;
-    settle().await;
+    run_until_idle().await;
     advance(Duration::from_secs(6)).await;
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), ["nothing"]);
     elsewhere.shutdown_background();
 }
@@ -109,7 +109,7 @@ async fn who_is_removed_is_made_anew_and_nothing_is_closed_by_itself() {
     let removed = tenants.remove(&Tenant("acme")).unwrap();
     assert!(tenants.is_empty());
     assert!(tenants.remove(&Tenant("acme")).is_none());
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
 
     // Though there are handles to the one before.

@@ -3,7 +3,7 @@
 use tower_auth::{Error, Reason};
 
 use super::{HOUR, SECOND, denied, fails, set_up};
-use crate::support::settle;
+use crate::support::run_until_idle;
 
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_passes_the_wait_by() {
@@ -37,9 +37,9 @@ async fn a_refresh_that_is_asked_for_replaces_a_token_that_is_fresh_and_serves_i
 
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_joins_the_one_in_the_air() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "old", HOUR).await;
-    hands.set(HOUR - 300 * SECOND);
+    clock.set(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     let refresh = fetches.next().await;
     let forced = tokio::spawn(cache.refresh_now());
@@ -62,11 +62,11 @@ async fn a_refresh_that_is_asked_for_and_fails_displaces_no_token() {
 /// when that is given up.
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_outlives_the_flight_it_waited_for() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     let forced = tokio::spawn(cache.refresh_now());
     let _abandoned = fetches.next().await;
-    hands.pass(35 * SECOND);
+    clock.pass(35 * SECOND);
     let second = tokio::spawn(cache.refresh_now());
     fetches.next().await.issue("new");
     for forced in [forced, second] {
@@ -76,15 +76,15 @@ async fn a_refresh_that_is_asked_for_outlives_the_flight_it_waited_for() {
 
 #[tokio::test]
 async fn a_refusal_beats_the_backoff_that_protects_a_valid_token() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "revoked", HOUR).await;
     let token = cache.token().await.unwrap();
     cache.accept(&token);
-    hands.set(HOUR - 300 * SECOND);
+    clock.set(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     let busy = Error::other("busy").with_retry_after(100 * SECOND);
     fetches.next().await.answer(Err(busy));
-    settle().await;
+    run_until_idle().await;
 
     cache.reject(&token);
     let caller = tokio::spawn(cache.token());

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tower_auth::{Error, Quota, Reason, Token, TokenCache};
 
 use super::{HOUR, Held, dry};
-use crate::support::{Answering, Hands, settle, source};
+use crate::support::{Answering, ManualClock, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ async fn one_dry_bucket_of_several_is_enough() {
 #[tokio::test]
 async fn the_tokens_own_end_still_rules() {
     let mut held = Held::with([dry()]).await;
-    held.hands.set(EXPIRED);
+    held.clock.set(EXPIRED);
     let caller = tokio::spawn(held.cache.token());
     let fetch = held.fetches.next().await;
     assert_eq!(fetch.reason, Reason::Expired);
@@ -62,7 +62,7 @@ async fn a_refresh_waits_no_longer_than_until_the_bucket_is_full_again() {
     let reset = STALE + 2 * MINUTE;
     let mut held = Held::with([]).await;
     let quota = dry().until(held.in_(HOUR + reset));
-    held.hands.set(HOUR);
+    held.clock.set(HOUR);
     held.is_issued("first", [quota]).await;
     held.asked_at(HOUR + STALE).await;
     held.asked_at(HOUR + reset - SECOND).await;
@@ -100,9 +100,9 @@ async fn refusals_and_those_who_ask_for_a_new_one_do_not_wait() {
 
 #[tokio::test]
 async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
-    let hands = Hands::default();
+    let clock = ManualClock::default();
     let (source, mut fetches) = source();
-    let cache = hands.cache(source).build();
+    let cache = clock.cache(source).build();
     let token = Token::bearer("token")
         .unwrap()
         .expires_in(20 * SECOND)
@@ -123,14 +123,14 @@ async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
 async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_again() {
     let mut refreshes = Vec::new();
     for _ in 0..50 {
-        let hands = Hands::default();
+        let clock = ManualClock::default();
         let reset = UNIX_EPOCH + Duration::from_secs(1_000_000_000) + STALE + 2 * MINUTE;
         let token = Token::bearer("token")
             .unwrap()
             .expires_in(HOUR)
             .with_quotas([dry().until(reset)]);
         let source = Answering::new(move |_| Ok(token.clone()));
-        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+        let cache = TokenCache::builder(source).clock(clock.as_clock()).build();
         cache.token().await.unwrap();
         let at = cache.status().refresh_at().unwrap();
         let after = at.duration_since(reset).unwrap();
@@ -145,11 +145,11 @@ async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_aga
 #[tokio::test]
 async fn a_dry_bucket_that_is_told_with_an_error_puts_the_next_attempt_off_as_well() {
     let mut held = Held::with([]).await;
-    held.hands.set(STALE);
+    held.clock.set(STALE);
     held.cache.token().await.unwrap();
     let refused = Error::other("too many").with_quotas([dry()]);
     held.fetches.next().await.answer(Err(refused));
-    settle().await;
+    run_until_idle().await;
     held.asked_at(LATE - SECOND).await;
     held.fetches.none().await;
     held.asked_at(LATE).await;
@@ -160,11 +160,11 @@ async fn a_dry_bucket_that_is_told_with_an_error_puts_the_next_attempt_off_as_we
 async fn a_fleet_whose_bucket_stays_dry_does_not_come_all_at_the_last_moment() {
     let mut refreshes = Vec::new();
     for _ in 0..50 {
-        let hands = Hands::default();
+        let clock = ManualClock::default();
         let token = Token::bearer("token").unwrap();
         let token = token.expires_in(HOUR).with_quotas([dry()]);
         let source = Answering::new(move |_| Ok(token.clone()));
-        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+        let cache = TokenCache::builder(source).clock(clock.as_clock()).build();
         cache.token().await.unwrap();
         let start = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         refreshes.push(

@@ -72,7 +72,7 @@ async fn a_bucket_that_was_refilled_and_is_dry_again_is_another_spell() {
     let (log, _listening) = listen();
     let mut held = Held::with([]).await;
     for hour in 1..=3 {
-        held.hands.set(hour * HOUR);
+        held.clock.set(hour * HOUR);
         let quota = dry().until(held.in_((hour + 1) * HOUR));
         held.is_issued("first", [quota.clone()]).await;
         let token = held.cache.token().await.unwrap();
@@ -93,10 +93,10 @@ async fn a_bucket_that_was_refilled_and_is_dry_again_is_another_spell() {
 async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_own() {
     use std::time::SystemTime;
 
-    use crate::support::shelf::Shelf;
+    use crate::support::breakable_store::BreakableStore;
 
     let (log, _listening) = listen();
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let full_again = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000);
     let quota = dry().until(full_again);
     let source = {
@@ -107,9 +107,9 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
             async move { Ok(token?.with_quotas([quota])) }
         }
     };
-    let first = shelf.process(source.clone());
+    let first = store.process(source.clone());
     first.token().await.unwrap();
-    let second = shelf.process(source);
+    let second = store.process(source);
     second.token().await.unwrap();
     assert_eq!(second.status().quotas(), [quota]);
     assert_eq!(second.status().refresh_at(), first.status().refresh_at());

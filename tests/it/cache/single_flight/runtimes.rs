@@ -13,13 +13,13 @@ fn when_the_runtime_of_a_flight_is_gone_those_who_wait_and_the_next_start_anothe
     let (source, mut fetches) = source();
     let cache = TokenCache::new(source);
     let mut waiter = task::spawn(cache.token());
-    let doomed = runtime();
+    let dropped_runtime = runtime();
     {
-        let _inside = doomed.enter();
+        let _inside = dropped_runtime.enter();
         assert_pending!(waiter.poll());
     }
-    let _unanswered = doomed.block_on(fetches.next());
-    drop(doomed);
+    let _unanswered = dropped_runtime.block_on(fetches.next());
+    drop(dropped_runtime);
     assert!(waiter.is_woken());
 
     runtime().block_on(async {

@@ -23,7 +23,7 @@ use super::model::{
 use super::observed::{answered, at, millis, permanent, pick, since_epoch, told};
 use super::source_and_api::{Api, Notes, Noting};
 use super::steps::{Move, Step};
-use crate::support::{Fetch, Fetches, Hands, source};
+use crate::support::{Fetch, Fetches, ManualClock, source};
 
 mod checks;
 
@@ -36,7 +36,7 @@ pub(super) struct Trial {
     /// Cloned for a request, or used itself.
     client: Auth<Api>,
     api: Api,
-    hands: Hands,
+    clock: ManualClock,
     fetches: Fetches,
     /// The fetches that were not answered yet, each with its flight.
     open: Vec<(usize, Fetch)>,
@@ -68,8 +68,8 @@ impl Trial {
             inner,
             notes: Arc::clone(&notes),
         };
-        let hands = Hands::default();
-        let mut cache = hands
+        let clock = ManualClock::default();
+        let mut cache = clock
             .cache(source)
             .fetch_attempts(rules.attempts)
             .attempt_floor(millis(rules.floor))
@@ -84,11 +84,11 @@ impl Trial {
         let (cache, api) = (cache.build(), Api::default());
         Self {
             doing: String::new(),
-            model: Model::new(rules, since_epoch(hands.clock().now().wall())),
+            model: Model::new(rules, since_epoch(clock.as_clock().now().wall())),
             client: AuthLayer::from(cache.clone()).layer(api.clone()),
             cache,
             api,
-            hands,
+            clock,
             fetches,
             open: Vec::new(),
             flights: HashMap::new(),
@@ -289,7 +289,7 @@ impl Trial {
     async fn open(&mut self, fetch: Index) -> Option<(usize, Fetch)> {
         if self.open.is_empty() {
             self.ask(false);
-            self.settle().await;
+            self.run_until_idle().await;
             if let Some(delay) = self.model.delay() {
                 self.pass_all(delay).await;
             }
@@ -370,7 +370,7 @@ impl Trial {
         match way {
             Move::All => self.pass_all(span).await,
             Move::NoTimer => {
-                self.hands.pass(millis(span));
+                self.clock.pass(millis(span));
                 self.model.pass_without_timers(span);
             }
             Move::Wall => self.set_wall((span + 999) / 1_000 * 1_000),
@@ -383,10 +383,10 @@ impl Trial {
         loop {
             let next = self.model.next_timer().filter(|next| *next <= end);
             let span = next.unwrap_or(end) - self.model.now.timers;
-            self.hands.pass(millis(span));
+            self.clock.pass(millis(span));
             self.model.pass(span);
             advance(millis(span)).await;
-            self.settle().await;
+            self.run_until_idle().await;
             if next.is_none() {
                 return;
             }
@@ -394,7 +394,7 @@ impl Trial {
     }
 
     fn set_wall(&mut self, span: i64) {
-        self.hands.step_wall(span / 1_000);
+        self.clock.step_wall(span / 1_000);
         self.model.set_wall(span);
     }
 }

@@ -6,7 +6,7 @@ use tokio_test::{assert_pending, task};
 use tower_auth::{Phase, Reason, Token};
 
 use super::{EMPTY, FRESH, Said, now, set_up};
-use crate::support::{Answering, Hands, settle, token_server};
+use crate::support::{Answering, ManualClock, run_until_idle, token_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -34,7 +34,7 @@ async fn while_the_first_token_is_fetched_it_says_why_and_how_many_wait() {
     waiting.pop();
     assert_eq!(now(&cache), fetching(2));
     fetches.next().await.issue("token");
-    settle().await;
+    run_until_idle().await;
     let fresh = Said {
         refresh_at: None,
         expires_at: None,
@@ -45,12 +45,12 @@ async fn while_the_first_token_is_fetched_it_says_why_and_how_many_wait() {
 
 #[tokio::test]
 async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepted() {
-    let (cache, mut fetches, hands) = set_up();
-    hands.pass(7 * SECOND);
+    let (cache, mut fetches, clock) = set_up();
+    clock.pass(7 * SECOND);
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     // Counted from when it was asked for.
-    hands.pass(3 * SECOND);
+    clock.pass(3 * SECOND);
     let token = Token::bearer("token").map(|token| token.expires_in(HOUR).with_scope("read write"));
     fetch.answer(token);
     let token = caller.await.unwrap().unwrap();
@@ -69,10 +69,10 @@ async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepte
 
 #[tokio::test]
 async fn a_stale_token_is_ready_whether_its_refresh_is_awaited_flying_or_put_off() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "token", HOUR).await;
     assert_eq!(now(&cache), FRESH);
-    hands.set(3300 * SECOND);
+    clock.set(3300 * SECOND);
     let stale = || Said {
         phase: Phase::Stale,
         ..FRESH
@@ -106,12 +106,12 @@ async fn a_stale_token_is_ready_whether_its_refresh_is_awaited_flying_or_put_off
 
 #[tokio::test]
 async fn an_expired_token_is_not_ready_and_the_fetch_after_it_says_why() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "token", HOUR).await;
     // Its margin is 30 s.
-    hands.set(3569 * SECOND);
+    clock.set(3569 * SECOND);
     assert_eq!(cache.status().phase(), Phase::Stale);
-    hands.set(3570 * SECOND);
+    clock.set(3570 * SECOND);
     let expired = Said {
         phase: Phase::Expired,
         is_ready: false,
@@ -131,7 +131,7 @@ async fn an_expired_token_is_not_ready_and_the_fetch_after_it_says_why() {
 
 #[tokio::test]
 async fn a_failure_is_told_with_its_number_and_the_time_of_the_next_attempt() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     for (failures, at) in [(1, 1), (2, 3)] {
         let caller = tokio::spawn(cache.token());
         fetches.next().await.fail("down");
@@ -144,7 +144,7 @@ async fn a_failure_is_told_with_its_number_and_the_time_of_the_next_attempt() {
             ..EMPTY
         };
         assert_eq!(now(&cache), failed);
-        hands.set(u32::try_from(at).unwrap() * SECOND);
+        clock.set(u32::try_from(at).unwrap() * SECOND);
         assert_eq!(now(&cache), failed);
     }
     // While the next attempt is in the air nothing is put off, and the number stays.
@@ -183,7 +183,7 @@ async fn what_a_server_said_is_in_the_last_error() {
 
 #[tokio::test]
 async fn a_latched_token_is_fresh_and_not_ready_until_the_latch_is_over_or_lifted() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     cache.reject(&cache.token().await.unwrap());
     assert_eq!(now(&cache), EMPTY);
@@ -196,10 +196,10 @@ async fn a_latched_token_is_fresh_and_not_ready_until_the_latch_is_over_or_lifte
         ..FRESH
     };
     assert_eq!(now(&cache), latched);
-    hands.set(5 * SECOND);
+    clock.set(5 * SECOND);
     assert_eq!(now(&cache), FRESH);
 
-    hands.set(4 * SECOND);
+    clock.set(4 * SECOND);
     assert_eq!(now(&cache), latched);
     cache.accept(&second);
     let accepted = Said {
@@ -246,7 +246,7 @@ fn a_phase_is_one_word() {
 async fn a_token_that_the_source_keeps_may_be_accepted_anew() {
     let kept = Token::bearer("kept").unwrap();
     let source = Answering::new(move |_| Ok(kept.clone()));
-    let cache = Hands::default().cache(source).build();
+    let cache = ManualClock::default().cache(source).build();
     let token = cache.token().await.unwrap();
     cache.accept(&token);
     cache.refresh_now().await.unwrap();

@@ -9,7 +9,7 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Phase, Reason, Status, Token};
 
 use super::{EMPTY, FRESH, Said, now, said, set_up};
-use crate::support::{Api, Counting, Hands, call, paused, request, settle, source};
+use crate::support::{Api, Counting, ManualClock, call, paused, request, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -20,7 +20,7 @@ async fn news(watcher: &mut Receiver<Status>, change: impl Future) -> Option<Sai
     let mut waiting = task::spawn(watcher.changed());
     assert_pending!(waiting.poll());
     change.await;
-    settle().await;
+    run_until_idle().await;
     let is_woken = waiting.is_woken();
     drop(waiting);
     is_woken.then(|| said(&watcher.borrow_and_update()))
@@ -46,9 +46,9 @@ async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_lands() {
 
 #[tokio::test]
 async fn a_watcher_is_woken_by_a_failure_and_by_a_refresh_behind() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "token", HOUR).await;
-    hands.set(3300 * SECOND);
+    clock.set(3300 * SECOND);
     let mut watcher = cache.subscribe();
     let begun = news(&mut watcher, cache.token()).await.unwrap();
     assert_eq!(
@@ -66,7 +66,7 @@ async fn a_watcher_is_woken_by_a_failure_and_by_a_refresh_behind() {
 #[tokio::test]
 async fn a_watcher_is_woken_by_a_fetch_that_is_lost_with_its_runtime() {
     let (source, _fetches) = source();
-    let cache = Hands::default().cache(source).build();
+    let cache = ManualClock::default().cache(source).build();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -109,7 +109,7 @@ async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_latch_and_the_end() {
 
 #[tokio::test]
 async fn a_watcher_is_not_woken_by_what_changes_nothing() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     let first = cache.token().await.unwrap();
     cache.reject(&first);
@@ -128,7 +128,7 @@ async fn a_watcher_is_not_woken_by_what_changes_nothing() {
             cache.reject(&first);
             cache.status();
             drop(cache.subscribe());
-            hands.pass(SECOND);
+            clock.pass(SECOND);
         }
     };
     assert_eq!(news(&mut watcher, serving).await, None);
@@ -156,22 +156,22 @@ async fn a_watcher_is_not_woken_by_refusals_that_are_latched_nor_by_errors_told_
 
 #[tokio::test]
 async fn a_subscription_holds_the_state_of_the_moment_though_only_time_has_passed() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     let mut before = cache.subscribe();
     assert_eq!(said(&before.borrow_and_update()), EMPTY);
     fetches.issued(&cache, "token", HOUR).await;
     assert_eq!(said(&before.borrow_and_update()), FRESH);
-    hands.set(3300 * SECOND);
+    clock.set(3300 * SECOND);
     let subscribed = news(&mut before, async { drop(cache.subscribe()) });
     assert_eq!(subscribed.await, None);
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Stale);
-    hands.set(HOUR);
+    clock.set(HOUR);
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Expired);
 }
 
 #[tokio::test]
 async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     drop(cache.subscribe());
     fetches.issued(&cache, "first", HOUR).await;
     assert_eq!(said(&cache.subscribe().borrow()), FRESH);
@@ -181,7 +181,7 @@ async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
     caller.await.unwrap().unwrap_err();
     assert_eq!(said(&cache.subscribe().borrow()), now(&cache));
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Failed);
-    hands.pass(SECOND);
+    clock.pass(SECOND);
     fetches.issued(&cache, "second", HOUR).await;
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Fresh);
     cache.close().await;
@@ -233,7 +233,7 @@ async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
         }
         .build();
         cache.token().await.unwrap();
-        settle().await;
+        run_until_idle().await;
         let mut watcher = cache.subscribe();
         let clone = cache.clone();
         drop(cache);
@@ -253,7 +253,7 @@ async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
 
 #[tokio::test]
 async fn a_request_that_is_served_is_what_accepts_its_token() {
-    let cache = Hands::default().cache(Counting::default()).build();
+    let cache = ManualClock::default().cache(Counting::default()).build();
     let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-1"]));
     cache.token().await.unwrap();
     let mut watcher = cache.subscribe();

@@ -8,9 +8,11 @@ use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
 use tracing::{Instrument, Level, info_span};
 
 use crate::support::log::{Line, listen};
-use crate::support::scenes::{Closing, REFUSALS, errors, orders, stands};
+use crate::support::scenarios::{FailingClose, REFUSALS, errors, orders, refuse_without_replay};
 use crate::support::token_server;
-use crate::support::{Answering, Api, Counting, Fetches, call, paused, request, settle, source};
+use crate::support::{
+    Answering, Api, Counting, Fetches, call, paused, request, run_until_idle, source,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -26,7 +28,7 @@ async fn a_fetch_tells_why_how_long_how_often_for_how_many_and_what_it_brought()
     let (cache, mut fetches) = set_up();
     let callers = [cache.token(), cache.token(), cache.token()].map(tokio::spawn);
     let fetch = fetches.next().await;
-    settle().await;
+    run_until_idle().await;
     advance(2 * SECOND).await;
     fetch.issue_for("token", HOUR);
     for caller in callers {
@@ -90,7 +92,7 @@ async fn a_fetch_tells_each_reason() {
     advance(HOUR - 300 * SECOND).await;
     cache.token().await.unwrap();
     fetches.next().await.issue_for("second", HOUR);
-    settle().await;
+    run_until_idle().await;
     tell(Reason::Stale);
     advance(HOUR).await;
     fetches.issued(&cache, "third", HOUR).await;
@@ -155,7 +157,7 @@ async fn a_fetch_that_fails_tells_with_what_and_how_long_there_is_no_other() {
     let said = denied.as_ref().unwrap_err().to_string();
     let callers = [cache.token(), cache.token()].map(tokio::spawn);
     let fetch = fetches.next().await;
-    settle().await;
+    run_until_idle().await;
     advance(SECOND).await;
     fetch.answer(denied);
     for caller in callers {
@@ -214,7 +216,7 @@ async fn a_replay_is_told() {
 async fn a_refusal_that_stands_tells_why() {
     let (log, _listening) = listen();
     for word in REFUSALS {
-        stands(word).await;
+        refuse_without_replay(word).await;
         let told = log.all().pop().unwrap();
         told.is(
             Level::DEBUG,
@@ -298,10 +300,10 @@ async fn an_acceptance_with_no_latch_to_lift_is_not_told() {
 async fn a_source_that_fails_to_close_is_told() {
     let (log, _listening) = listen();
     for (closing, word, message) in [
-        (Closing::Fails, "source", "the token source failed"),
-        (Closing::Panics, "panic", "the token source panicked"),
+        (FailingClose::Fails, "source", "the token source failed"),
+        (FailingClose::Panics, "panic", "the token source panicked"),
         (
-            Closing::Hangs,
+            FailingClose::Hangs,
             "timeout",
             "the token source was not closed within 5s",
         ),
@@ -367,7 +369,7 @@ async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_cal
     advance(HOUR - 300 * SECOND).await;
     let third = cache.token().instrument(info_span!("third"));
     third.await.unwrap();
-    settle().await;
+    run_until_idle().await;
     let [_asking, _answered, landed] = log.events();
     assert_eq!(landed.within, ["token fetch", "third"]);
 }

@@ -7,9 +7,9 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, Token};
 
 use crate::support::recorder::{Metrics, Recorded, recorded};
-use crate::support::scenes::{REFUSALS, errors, orders, stands};
+use crate::support::scenarios::{REFUSALS, errors, orders, refuse_without_replay};
 use crate::support::{
-    Answering, Api, Counting, call, paused, request, settle, source, token_server,
+    Answering, Api, Counting, call, paused, request, run_until_idle, source, token_server,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ fn a_fetch_is_counted_and_timed_with_those_who_waited_for_it() {
         let cache = orders(source);
         let callers = [cache.token(), cache.token(), cache.token()].map(tokio::spawn);
         let fetch = fetches.next().await;
-        settle().await;
+        run_until_idle().await;
         advance(Duration::from_millis(1250)).await;
         fetch.issue_for("token", HOUR);
         for caller in callers {
@@ -68,7 +68,7 @@ fn fetches_are_counted_by_reason_and_outcome() {
         advance(HOUR - 300 * SECOND).await;
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
-        settle().await;
+        run_until_idle().await;
         advance(HOUR).await;
         let denied = token_server::fetch(400, r#"{"error":"invalid_scope"}"#).await;
         let caller = tokio::spawn(cache.token());
@@ -191,7 +191,7 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
         client.oneshot(request("")).await.unwrap();
         assert_eq!(replays(), [of("sent")]);
         for word in REFUSALS {
-            stands(word).await;
+            refuse_without_replay(word).await;
             let counted = replays();
             // On the way to some there is a replay, or a request that has one.
             match *word {

@@ -12,7 +12,7 @@ use tower_auth::{AuthLayer, Error, NotReplayed, Token, TokenSource};
 use super::{LOGOUT, fetch};
 use crate::support::session_site::{Answer, Site, THINGS, get};
 use crate::support::token_server::{all_text_of, expiry};
-use crate::support::{Hands, call};
+use crate::support::{ManualClock, call};
 
 #[tokio::test]
 async fn a_session_ends_with_the_first_of_its_cookies() {
@@ -73,11 +73,11 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
             &["other=1; Max-Age=3600", "sid=again; Max-Age=3600; Path=/"],
         ),
     });
-    let hands = Hands::default();
-    let cache = hands.cache(site.session()).build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(site.session()).build();
     let mut client = AuthLayer::from(cache).layer(site.clone());
     call(&mut client, get(THINGS)).await.unwrap();
-    hands.pass(Duration::from_secs(601));
+    clock.pass(Duration::from_secs(601));
     call(&mut client, get(THINGS)).await.unwrap();
     assert_eq!(site.cookies(), ["sid=1", "sid=2"]);
 }

@@ -120,7 +120,7 @@ async fn a_hiccup_of_the_metadata_is_over_within_the_flight() {
     web.put(METADATA, Page::new(503, ""));
     let cache = paused(source(&web, issuer())).build();
     let caller = tokio::spawn(cache.token());
-    crate::support::settle().await;
+    crate::support::run_until_idle().await;
     web.put(METADATA, Page::json(&metadata()));
     assert_eq!(caller.await.unwrap().unwrap().secret(), "issued");
     assert_eq!(web.times(&format!("GET {METADATA}")), 2);

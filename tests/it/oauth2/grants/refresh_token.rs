@@ -14,7 +14,7 @@ use tower_auth::{AuthLayer, Reason, TokenSource};
 use crate::support::refresh_store::Store;
 use crate::support::serving::{Answer, answer, params, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
-use crate::support::{Api, paused, request, settle};
+use crate::support::{Api, paused, request, run_until_idle};
 
 /// A server that takes back each refresh token as it issues the next, `refresh-1`, `refresh-2`, …,
 /// with an access token of the same number.
@@ -297,7 +297,7 @@ async fn behind_a_cache_a_dead_one_is_no_loop() {
     for _ in 0..1_000 {
         assert!(cache.token().await.unwrap_err().is_login_required());
         tokio::time::advance(Duration::from_secs(1)).await;
-        settle().await;
+        run_until_idle().await;
     }
     assert_eq!(server.sent(), ["revoked"]);
 }

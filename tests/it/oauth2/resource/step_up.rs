@@ -19,7 +19,7 @@ use tower_auth::{
 
 use crate::support::serving::{Answer, answer, serving};
 use crate::support::token_server::{ID, SECRET, URL};
-use crate::support::{Counting, call, paused, request, settle};
+use crate::support::{Counting, call, paused, request, run_until_idle};
 
 /// Issues tokens that say what they were asked with, and keeps that.
 #[derive(Clone, Default)]
@@ -280,7 +280,7 @@ async fn many_who_want_the_same_at_once_cost_one_fetch_and_others_are_served_mea
         let (layer, api) = (layer.clone(), api.clone());
         async move { join_all((0..20).map(|_| ask(&layer, &api))).await }
     });
-    settle().await;
+    run_until_idle().await;
     assert_eq!(server.asked(), ["read", "read write"]);
     let modest = ask(&layer, &wanting("read", 403, WRITE)).await.unwrap();
     assert_eq!(modest.status(), StatusCode::OK);
@@ -312,7 +312,7 @@ async fn a_late_403_for_an_older_token_picks_up_the_newer_without_a_fetch() {
     };
     let mut slow = layer.layer(late);
     let slow = tokio::spawn(async move { call(&mut slow, request("")).await });
-    settle().await;
+    run_until_idle().await;
     assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
     held.notify_one();
     assert_eq!(

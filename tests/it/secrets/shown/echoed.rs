@@ -15,8 +15,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{AuthLayer, Reason, TokenCache, TokenSource};
 
+use crate::support::secret_finder::SecretFinder;
 use crate::support::serving::serving;
-use crate::support::watch::Watch;
 use crate::support::{Api, request};
 
 /// With characters in it that each way of writing a request spells differently.
@@ -86,7 +86,7 @@ fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
 
 #[tokio::test]
 async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_error() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     // In the body, in the header, and in JSON.
     let ways: [fn(ClientCredentials) -> ClientCredentials; 3] = [
         |source| source,
@@ -107,15 +107,15 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
             let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, server);
             let source = source.unwrap().param("key", "planted-param").unwrap();
             let source = way(source);
-            watch.print(&source);
+            finder.print(&source);
 
             // By itself, and below a layer, which logs.
             match source.fetch(Reason::First).await {
-                Ok(token) => watch.print(&token),
+                Ok(token) => finder.print(&token),
                 Err(error) => {
-                    watch.print_error(&error);
+                    finder.print_error(&error);
                     let code = (error.code(), error.description());
-                    watch.print(&code);
+                    finder.print(&code);
                 }
             }
             // One attempt says all: between two there is a pause.
@@ -123,22 +123,22 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
             let layer = AuthLayer::from(cache);
             let client = layer.layer(Api::default());
             match client.oneshot(request("")).await {
-                Ok(response) => watch.print(&response),
-                Err(error) => watch.print_error(error.downcast_ref().unwrap()),
+                Ok(response) => finder.print(&response),
+                Err(error) => finder.print_error(error.downcast_ref().unwrap()),
             }
-            watch.print(&layer);
+            finder.print(&layer);
             next += 1;
             if left.lock().unwrap().unwrap() == next {
                 break;
             }
         }
     }
-    watch.end();
+    finder.end();
 }
 
 #[tokio::test]
 async fn a_transport_that_fails_or_hangs_gets_no_secret_into_an_error() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let url = "https://id.example.com/token?key=planted";
     let broken = service_fn(|_: Request<Full<Bytes>>| async {
         Err::<Response<Full<Bytes>>, _>(std::io::Error::other("the line is cut"))
@@ -146,7 +146,7 @@ async fn a_transport_that_fails_or_hangs_gets_no_secret_into_an_error() {
     let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, broken);
     let error = source.unwrap().fetch(Reason::First).await.unwrap_err();
     assert!(error.is_transport());
-    watch.print_error(&error);
+    finder.print_error(&error);
 
     let hanging = service_fn(|_: Request<Full<Bytes>>| {
         pending::<Result<Response<Full<Bytes>>, Infallible>>()
@@ -155,7 +155,7 @@ async fn a_transport_that_fails_or_hangs_gets_no_secret_into_an_error() {
     let source = source.unwrap().timeout(Duration::ZERO);
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_timeout());
-    watch.print_error(&error);
+    finder.print_error(&error);
 
     #[cfg(feature = "reqwest")]
     {
@@ -166,7 +166,7 @@ async fn a_transport_that_fails_or_hangs_gets_no_secret_into_an_error() {
         let source = ClientCredentials::new(url, "client", CLIENT_SECRET).unwrap();
         let error = source.fetch(Reason::First).await.unwrap_err();
         assert!(error.is_transport());
-        watch.print_error(&error);
+        finder.print_error(&error);
     }
-    watch.end();
+    finder.end();
 }

@@ -12,7 +12,7 @@ use super::{Called, Trial};
 
 impl Trial {
     /// Lets every task and every caller that can go on do so, and looks at what came of it.
-    pub(in crate::cache::state_machine) async fn settle(&mut self) {
+    pub(in crate::cache::state_machine) async fn run_until_idle(&mut self) {
         loop {
             for _ in 0..8 {
                 yield_now().await;
@@ -124,7 +124,7 @@ impl Trial {
         self.doing = String::from("at the end");
         self.callers.clear();
         self.futures.clear();
-        self.settle().await;
+        self.run_until_idle().await;
         self.pass_all(FETCH_TIMEOUT + 10_000 + self.model.rules.floor)
             .await;
         let Self {

@@ -11,7 +11,7 @@ use tower_auth::{Error, Token, TokenSource};
 
 use super::{API, ISSUER, METADATA, TOKEN, changed, fetch, metadata, source, web};
 use crate::support::web::{Page, Web};
-use crate::support::{Answering, paused, settle};
+use crate::support::{Answering, paused, run_until_idle};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -181,7 +181,7 @@ async fn a_hiccup_on_the_way_is_over_within_the_flight() {
     web.put(METADATA, Page::new(502, ""));
     let cache = paused(source(&web)).build();
     let caller = tokio::spawn(cache.token());
-    settle().await;
+    run_until_idle().await;
     assert_eq!(web.times(&format!("GET {METADATA}")), 1);
     web.put(METADATA, Page::json(&metadata()));
     assert_eq!(caller.await.unwrap().unwrap().secret(), "issued");

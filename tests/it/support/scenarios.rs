@@ -1,4 +1,4 @@
-//! Scenes in which something is told to whoever watches: for the logs, the metrics, and what the
+//! Scenarios that log or record something: for the tests of logs and metrics, and of what the
 //! documentation says of both.
 
 use std::convert::Infallible;
@@ -115,7 +115,7 @@ pub(crate) const REFUSALS: &[&str] = &[
 ];
 
 /// Sends a request that is refused, and that isn't replayed for this reason.
-pub(crate) async fn stands(word: &str) {
+pub(crate) async fn refuse_without_replay(word: &str) {
     let layer = AuthLayer::from(orders(Counting::default()));
     let of = |source| AuthLayer::from(orders(source));
     match word {
@@ -228,13 +228,13 @@ impl Service<Request<Full<Bytes>>> for Broken {
 }
 
 /// How a source closes that issues nothing.
-pub(crate) enum Closing {
+pub(crate) enum FailingClose {
     Fails,
     Panics,
     Hangs,
 }
 
-impl TokenSource for Closing {
+impl TokenSource for FailingClose {
     async fn fetch(&self, _: Reason) -> Result<Token, Error> {
         Err(Error::other("it issues nothing"))
     }
