@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request as Received, State};
-use axum::response::{IntoResponse, Response as Answer};
+use axum::response::{IntoResponse, Response as ServerResponse};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
@@ -143,7 +143,7 @@ impl Api {
     }
 
     fn router(&self) -> Router {
-        Router::new().fallback(answer).with_state(self.clone())
+        Router::new().fallback(respond).with_state(self.clone())
     }
 
     /// Serves HTTP/1 and HTTP/2, whichever the client begins with.
@@ -180,7 +180,7 @@ fn credential<B>(request: &Request<B>) -> String {
     credential.to_owned()
 }
 
-async fn answer(State(api): State<Api>, request: Received) -> Answer {
+async fn respond(State(api): State<Api>, request: Received) -> ServerResponse {
     let credential = credential(&request);
     let accepted = *api.shared.accepted.lock().unwrap() == credential;
     let (parts, body) = request.into_parts();

@@ -7,13 +7,13 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tower_auth::{Error, Phase, Reason, Token, TokenCache};
 
-use crate::support::{Answering, ManualClock, paused, run_until_idle, source};
+use crate::support::{ManualClock, ScriptedSource, paused, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn hourly() -> Answering {
-    Answering::new(|attempt| {
+fn hourly() -> ScriptedSource {
+    ScriptedSource::new(|attempt| {
         Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR))
     })
 }
@@ -55,7 +55,7 @@ async fn nothing_is_fetched_before_anybody_asked_for_a_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
-    let source = Answering::new(|attempt| match attempt {
+    let source = ScriptedSource::new(|attempt| match attempt {
         1 | 5.. => Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR)),
         _ => Err(Error::other("down")),
     });
@@ -70,7 +70,7 @@ async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
 
 #[tokio::test(start_paused = true)]
 async fn with_no_token_left_it_goes_on_trying() {
-    let source = Answering::new(|attempt| match attempt {
+    let source = ScriptedSource::new(|attempt| match attempt {
         1 | 20.. => Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR)),
         _ => Err(Error::other("down")),
     });
@@ -101,7 +101,7 @@ async fn a_refused_token_is_the_next_callers_business() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_never_expires_keeps_the_timer_waiting() {
-    let source = Answering::new(|_| Token::bearer("for-ever"));
+    let source = ScriptedSource::new(|_| Token::bearer("for-ever"));
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
     sleep(100 * HOUR).await;

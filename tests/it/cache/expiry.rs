@@ -23,7 +23,7 @@ fn set_up(
 
 async fn first(cache: &TokenCache, fetches: &mut Fetches, issued: Result<Token, Error>) {
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(issued);
+    fetches.next().await.complete(issued);
     caller.await.unwrap().unwrap();
 }
 
@@ -139,7 +139,7 @@ async fn a_token_that_is_over_on_arrival_is_an_error_and_not_fetched_by_each_who
     let at_its_end = || lasting("over", Duration::ZERO);
     let long_over = || Token::bearer("over").map(|t| t.expires_at(std::time::UNIX_EPOCH));
     let callers: Vec<_> = (0..3).map(|_| tokio::spawn(cache.token())).collect();
-    fetches.next().await.answer(at_its_end());
+    fetches.next().await.complete(at_its_end());
     for caller in callers {
         assert!(caller.await.unwrap().unwrap_err().is_expired());
     }
@@ -148,7 +148,7 @@ async fn a_token_that_is_over_on_arrival_is_an_error_and_not_fetched_by_each_who
 
     clock.pass(SECOND);
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(long_over());
+    fetches.next().await.complete(long_over());
     assert!(caller.await.unwrap().unwrap_err().is_expired());
     fetches.none().await;
 
@@ -165,7 +165,7 @@ async fn a_refresh_that_is_over_on_arrival_displaces_no_token() {
     fetches
         .next()
         .await
-        .answer(lasting("second", Duration::ZERO));
+        .complete(lasting("second", Duration::ZERO));
     run_until_idle().await;
     assert!(serves(&cache, "first"));
 }
@@ -178,7 +178,7 @@ async fn a_token_that_arrives_within_its_margin_is_for_those_who_waited() {
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
     clock.pass(9 * SECOND);
-    fetch.answer(lasting("short", 10 * SECOND));
+    fetch.complete(lasting("short", 10 * SECOND));
     run_until_idle().await;
     assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "short");
     assert!(!serves(&cache, "short"));
@@ -189,11 +189,11 @@ async fn who_looks_at_a_landing_only_after_the_tokens_end_gets_another() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
-    fetches.next().await.answer(lasting("first", HOUR));
+    fetches.next().await.complete(lasting("first", HOUR));
     run_until_idle().await;
     clock.pass(HOUR);
     assert_pending!(waiting.poll());
-    fetches.next().await.answer(lasting("second", HOUR));
+    fetches.next().await.complete(lasting("second", HOUR));
     assert_eq!(waiting.await.unwrap().secret(), "second");
 }
 
@@ -204,7 +204,7 @@ async fn a_time_of_expiry_is_counted_from_the_arrival_and_not_from_the_request()
     let slow = fetches.next().await;
     clock.pass(20 * SECOND);
     let end = clock.as_clock().now().wall() + HOUR;
-    slow.answer(Token::bearer("dated").map(|token| token.expires_at(end)));
+    slow.complete(Token::bearer("dated").map(|token| token.expires_at(end)));
     caller.await.unwrap().unwrap();
 
     clock.pass(HOUR - 301 * SECOND);
@@ -233,7 +233,7 @@ async fn a_flight_that_a_suspension_cut_off_is_not_waited_for() {
     let _cut_off = fetches.next().await;
     clock.step_wall(HOUR.as_secs() as i64);
     let after = tokio::spawn(cache.token());
-    fetches.next().await.answer(lasting("awake", HOUR));
+    fetches.next().await.complete(lasting("awake", HOUR));
     for caller in [before, after] {
         assert_eq!(caller.await.unwrap().unwrap().secret(), "awake");
     }
@@ -255,7 +255,10 @@ async fn a_wall_clock_that_is_set_back_lengthens_no_tokens_life() {
         run_until_idle().await;
         clock.pass(SECOND);
         assert!(!serves(&cache, "first"));
-        fetches.next().await.answer(lasting("between", 60 * SECOND));
+        fetches
+            .next()
+            .await
+            .complete(lasting("between", 60 * SECOND));
         run_until_idle().await;
         clock.pass(60 * SECOND);
         clock.step_wall(7200 - 3600 - 30);
@@ -297,7 +300,7 @@ async fn a_clock_that_is_set_while_the_token_is_fetched_costs_one_error() {
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     clock.step_wall(20 * 365 * DAY.as_secs() as i64);
-    fetch.answer(lasting("first", HOUR));
+    fetch.complete(lasting("first", HOUR));
     assert!(caller.await.unwrap().unwrap_err().is_expired());
     clock.pass(SECOND);
     first(&cache, &mut fetches, lasting("second", HOUR)).await;

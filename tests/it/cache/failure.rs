@@ -26,7 +26,7 @@ fn set_up() -> (TokenCache, Fetches, ManualClock) {
 
 async fn fails(cache: &TokenCache, fetches: &mut Fetches, error: Error) {
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(Err(error));
+    fetches.next().await.complete(Err(error));
     caller.await.unwrap().unwrap_err();
 }
 

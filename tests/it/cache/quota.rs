@@ -38,7 +38,7 @@ impl Held {
             .expires_in(HOUR)
             .with_quotas(quotas);
         let caller = tokio::spawn(self.cache.token());
-        self.fetches.next().await.answer(Ok(token));
+        self.fetches.next().await.complete(Ok(token));
         caller.await.unwrap().unwrap();
         run_until_idle().await;
     }

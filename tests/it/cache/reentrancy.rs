@@ -119,7 +119,7 @@ fn an_error_may_use_the_cache_as_it_is_dropped() {
         let cache = clock.cache(source).build();
         let failing = tokio::spawn(cache.token());
         let error = Error::other(Clinging(cache.clone()));
-        fetches.next().await.answer(Err(error));
+        fetches.next().await.complete(Err(error));
         drop(failing.await);
         // Forgotten as the next attempt begins.
         clock.pass(Duration::from_secs(1));
@@ -150,7 +150,7 @@ fn an_error_may_watch_the_cache_as_it_is_dropped() {
         let _watcher = cache.subscribe();
         let failing = tokio::spawn(cache.token());
         let error = Error::other(Watching(cache.clone()));
-        fetches.next().await.answer(Err(error));
+        fetches.next().await.complete(Err(error));
         drop(failing.await);
         clock.pass(Duration::from_secs(1));
         let next = tokio::spawn(cache.token());

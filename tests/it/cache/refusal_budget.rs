@@ -156,12 +156,12 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
         (503, false),
     ] {
         let (cache, _, _hands) = set_up();
-        let answers = tower::service_fn(move |_: http::Request<http_body_util::Full<_>>| {
+        let responses = tower::service_fn(move |_: http::Request<http_body_util::Full<_>>| {
             let mut response = http::Response::new(());
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             std::future::ready(Ok::<_, std::convert::Infallible>(response))
         });
-        let client = AuthLayer::from(cache.clone()).layer(answers);
+        let client = AuthLayer::from(cache.clone()).layer(responses);
         client.oneshot(request("")).await.unwrap();
         assert_eq!(cache.status().is_accepted(), accepts, "{status}");
     }
@@ -187,7 +187,7 @@ async fn the_late_acceptance_of_an_old_token_lifts_nothing() {
 #[tokio::test]
 async fn a_source_that_keeps_its_refused_token_is_latched_too() {
     let (clock, kept) = (ManualClock::default(), Token::bearer("kept").unwrap());
-    let source = crate::support::Answering::new(move |_| Ok(kept.clone()));
+    let source = crate::support::ScriptedSource::new(move |_| Ok(kept.clone()));
     let cache = clock.cache(source.clone()).build();
     let client = AuthLayer::from(cache).layer(Api::default());
     for _ in 0..1_000 {

@@ -58,7 +58,7 @@ impl Decoder for Raw {
 
 /// `/test/Read` answers with the number of messages once it has read them; a token that it
 /// doesn't know it refuses after that. `/test/Unread` refuses before.
-async fn answer(State(api): State<Api>, request: Received) -> Response<tonic::body::Body> {
+async fn respond(State(api): State<Api>, request: Received) -> Response<tonic::body::Body> {
     let seen = Seen {
         path: request.uri().path().to_owned(),
         version: request.version(),
@@ -104,7 +104,7 @@ impl Grpcs {
         let api = Api::new();
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let origin = format!("http://{}", incoming.local_addr().unwrap());
-        let router = Router::new().fallback(answer).with_state(api.clone());
+        let router = Router::new().fallback(respond).with_state(api.clone());
         let server = Server::builder().add_routes(Routes::from(router));
         tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
 

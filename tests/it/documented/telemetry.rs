@@ -11,7 +11,7 @@ use crate::support::breakable_store;
 use crate::support::log::{Line, listen};
 use crate::support::scenarios::{FailingClose, errors, orders, refuse_without_replay};
 use crate::support::tree::{code, rust_files, text};
-use crate::support::{Answering, Api, Counting, request};
+use crate::support::{Api, Counting, ScriptedSource, request};
 
 const PAGE: &str = include_str!("../../../src/docs/watching.md");
 
@@ -69,7 +69,7 @@ fn told_by(lines: &[Line], page: &Told) -> Told {
 
 /// Everything that can be told, once at least.
 async fn all_events() {
-    let source = Answering::new(|attempt| match attempt {
+    let source = ScriptedSource::new(|attempt| match attempt {
         1 => Err(Error::transient("reset")),
         _ => Token::bearer("token"),
     });
@@ -86,7 +86,8 @@ async fn all_events() {
     client.oneshot(request("")).await.unwrap();
     orders(FailingClose::Fails).close().await;
     let quota = Quota::new("client/per_day", 1).of(10);
-    let source = Answering::new(move |_| Ok(Token::bearer("token")?.with_quotas([quota.clone()])));
+    let source =
+        ScriptedSource::new(move |_| Ok(Token::bearer("token")?.with_quotas([quota.clone()])));
     orders(source).token().await.unwrap();
     #[cfg(feature = "fleet")]
     breakable_store::all_events().await;

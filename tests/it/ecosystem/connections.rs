@@ -26,7 +26,7 @@ use super::serve;
 use crate::support::{Api, Counting, call};
 
 type Sent = Request<Full<Bytes>>;
-type Answer = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
 
 /// A connection as a service.
 struct Http1(conn::http1::SendRequest<Full<Bytes>>);
@@ -34,13 +34,13 @@ struct Http1(conn::http1::SendRequest<Full<Bytes>>);
 impl Service<Sent> for Http1 {
     type Response = Response<Incoming>;
     type Error = hyper::Error;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Sent) -> Answer {
+    fn call(&mut self, request: Sent) -> ResponseFuture {
         Box::pin(self.0.send_request(request))
     }
 }
@@ -51,13 +51,13 @@ struct Http2(conn::http2::SendRequest<Full<Bytes>>);
 impl Service<Sent> for Http2 {
     type Response = Response<Incoming>;
     type Error = hyper::Error;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Sent) -> Answer {
+    fn call(&mut self, request: Sent) -> ResponseFuture {
         Box::pin(self.0.send_request(request))
     }
 }
@@ -119,13 +119,13 @@ async fn serve_once_each(http2: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(one_answer(stream, http2));
+            tokio::spawn(one_response(stream, http2));
         }
     });
     (address, connections)
 }
 
-async fn one_answer(stream: TcpStream, http2: bool) {
+async fn one_response(stream: TcpStream, http2: bool) {
     let (asked, ends) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let tells = (Arc::clone(&asked), Arc::clone(&ends));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -230,9 +230,9 @@ async fn over_http2_the_credential_is_never_indexed() {
         Ok::<_, BoxError>(response?)
     });
     let client = AuthLayer::new(Counting::default()).layer(stamped);
-    let answer = tokio::spawn(client.oneshot(get(address)));
+    let response = tokio::spawn(client.oneshot(get(address)));
     let block = wire.await.unwrap();
-    answer.abort();
+    response.abort();
     let found = block.windows(2).any(|pair| pair == NEVER_INDEXED);
     assert!(found, "{block:02x?}");
 }

@@ -144,10 +144,10 @@ async fn followed_outside_a_redirect_to_another_origin_is_an_error_before_a_byte
             "https://[::1]/x",
         ] {
             let net = Net::moving(API, location);
-            let answer = outside(&layer.clone().replace_existing(true), &net)
+            let response = outside(&layer.clone().replace_existing(true), &net)
                 .oneshot(get(API))
                 .await;
-            is_of_its_origin(&answer.expect_err(location));
+            is_of_its_origin(&response.expect_err(location));
             assert_eq!(net.seen().len(), 1, "{location}");
         }
     }

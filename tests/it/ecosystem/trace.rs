@@ -35,8 +35,8 @@ fn traced(lines: &[Line], secret: &str) -> (usize, Vec<String>) {
     let spans = lines
         .iter()
         .filter(|line| line.is_span && line.message == "request");
-    let answers = lines.iter().filter(|line| line.message == "answered");
-    let statuses = answers.map(|line| line.value("status").to_owned());
+    let responses = lines.iter().filter(|line| line.message == "answered");
+    let statuses = responses.map(|line| line.value("status").to_owned());
     (spans.count(), statuses.collect())
 }
 

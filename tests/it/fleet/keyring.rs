@@ -9,7 +9,7 @@ use tracing::Level;
 
 use crate::support::breakable_store::{BreakableStore, KEY, key, keyring};
 use crate::support::log::listen;
-use crate::support::{Answering, Counting};
+use crate::support::{Counting, ScriptedSource};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const OTHER: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
@@ -34,7 +34,7 @@ async fn stocked() -> BreakableStore {
 /// Whether another process takes what is on it, and why it doesn't.
 async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> {
     let (log, _listening) = listen();
-    let source = Answering::new(|_| Token::bearer("its own"));
+    let source = ScriptedSource::new(|_| Token::bearer("its own"));
     let token = store.process_of(fleet, source).token().await.unwrap();
     if token.secret() == "token-1" {
         return Ok(());
@@ -60,7 +60,8 @@ fn ignored(why: &str) -> Result<(), Vec<String>> {
 async fn a_store_sees_no_token() {
     let secret = "a-secret/that+could~be-anywhere";
     let store = BreakableStore::default();
-    let source = Answering::new(move |_| Ok(Token::bearer(secret)?.with_scope("reports:read")));
+    let source =
+        ScriptedSource::new(move |_| Ok(Token::bearer(secret)?.with_scope("reports:read")));
     store.process(source).token().await.unwrap();
     let [kept] = &store.kept()[..] else {
         panic!("one value");
@@ -250,12 +251,20 @@ mod of_files_that_are_not_sealed {
         let path = |key: &StoreKey| folder.join(format!("{}.token", key.to_text()));
         let kept = fs::read(path(&key())).unwrap();
         assert!(String::from_utf8_lossy(&kept).contains("token-1"));
-        let second = process(&folder, key(), Answering::new(|_| panic!("it is there")));
+        let second = process(
+            &folder,
+            key(),
+            ScriptedSource::new(|_| panic!("it is there")),
+        );
         assert_eq!(second.token().await.unwrap().secret(), "token-1");
 
         let other = key().with("audience", "elsewhere");
         fs::copy(path(&key()), path(&other)).unwrap();
-        let other = process(&folder, other, Answering::new(|_| Token::bearer("its own")));
+        let other = process(
+            &folder,
+            other,
+            ScriptedSource::new(|_| Token::bearer("its own")),
+        );
         assert_eq!(other.token().await.unwrap().secret(), "its own");
     }
 
@@ -271,7 +280,11 @@ mod of_files_that_are_not_sealed {
                 .build()
         };
         sealing(Counting::lasting(HOUR)).token().await.unwrap();
-        let plain = process(&folder, key(), Answering::new(|_| Token::bearer("plain")));
+        let plain = process(
+            &folder,
+            key(),
+            ScriptedSource::new(|_| Token::bearer("plain")),
+        );
         assert_eq!(plain.token().await.unwrap().secret(), "plain");
         assert_eq!(
             sealing(Counting::lasting(HOUR))

@@ -91,15 +91,15 @@ fn cost_of_calling<S, B>(client: &mut S, request: Request<B>) -> Cost
 where
     S: Service<Request<B>>,
 {
-    let mut answered = false;
+    let mut has_response = false;
     let info = measure(|| {
         let mut cx = Context::from_waker(Waker::noop());
         let is_ready = client.poll_ready(&mut cx);
         assert!(matches!(is_ready, Poll::Ready(Ok(()))));
         let response = pin!(client.call(request)).poll(&mut cx);
-        answered = matches!(response, Poll::Ready(Ok(_)));
+        has_response = matches!(response, Poll::Ready(Ok(_)));
     });
-    assert!(answered);
+    assert!(has_response);
     info.into()
 }
 

@@ -118,7 +118,7 @@ async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a
     let client = layer.layer(api);
     let slow = tokio::spawn(client.clone().oneshot(request("")));
     fetches.next().await.issue("old");
-    let slow_answer = held.recv().await.unwrap();
+    let slow_response = held.recv().await.unwrap();
 
     // In the meantime another request is refused, and gets a new token.
     let quick = tokio::spawn(client.oneshot(request("")));
@@ -127,7 +127,7 @@ async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a
     held.recv().await.unwrap().send(()).unwrap();
     assert_eq!(quick.await.unwrap().unwrap().status(), StatusCode::OK);
 
-    slow_answer.send(()).unwrap();
+    slow_response.send(()).unwrap();
     held.recv().await.unwrap().send(()).unwrap();
     assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
     fetches.none().await;

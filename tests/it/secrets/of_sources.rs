@@ -49,7 +49,7 @@ where
             }
             finder.end_round();
             odd += 1;
-            if odd >= echo.odd_answers() {
+            if odd >= echo.odd_responses() {
                 break;
             }
         }

@@ -10,7 +10,7 @@ use tower_auth::{
     TokenSource, TokenStore,
 };
 
-use crate::support::{Answering, Counting, paused, paused_clock, run_until_idle};
+use crate::support::{Counting, ScriptedSource, paused, paused_clock, run_until_idle};
 
 /// A sealing key, in base64.
 pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -274,7 +274,7 @@ pub(crate) async fn all_events() {
         store.process(Counting::default()).token().await.unwrap();
     }
     store.put(b"foreign".to_vec());
-    let too_long = Answering::new(|_| Token::bearer("x".repeat(64 * 1024)));
+    let too_long = ScriptedSource::new(|_| Token::bearer("x".repeat(64 * 1024)));
     store.process(too_long).token().await.unwrap();
     lose_a_lease().await;
     wait_in_vain().await;

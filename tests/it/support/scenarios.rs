@@ -16,7 +16,7 @@ use tower_auth::{AuthLayer, Error, Reason, Replay, Token, TokenCache, TokenSourc
 use tower_service::Service;
 
 use crate::support::token_server::{self, ID, SECRET, TokenServer, URL};
-use crate::support::{Answering, Api, Counting, paused, request};
+use crate::support::{Api, Counting, ScriptedSource, paused, request};
 
 /// A cache in paused time, by the name of `orders`.
 pub(crate) fn orders(source: impl TokenSource) -> TokenCache {
@@ -152,7 +152,7 @@ pub(crate) async fn refuse_without_replay(word: &str) {
             assert_eq!(response.status(), 401);
         }
         "fetch" => {
-            let source = Answering::new(|attempt| match attempt {
+            let source = ScriptedSource::new(|attempt| match attempt {
                 1 => Token::bearer("token"),
                 _ => Err(Error::other("down")),
             });
@@ -166,7 +166,7 @@ pub(crate) async fn refuse_without_replay(word: &str) {
         "same_token" => {
             let kept = Token::bearer("kept").unwrap();
             refused(
-                of(Answering::new(move |_| Ok(kept.clone()))),
+                of(ScriptedSource::new(move |_| Ok(kept.clone()))),
                 Api::default(),
             )
             .await;

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tower_auth::oauth2::{ClientCredentials, Transport};
 use tower_auth::{Error, Reason, Token, TokenSource};
 
-use crate::support::serving::{answer, params, serving};
+use crate::support::serving::{params, respond, serving};
 
 pub(crate) const URL: &str = "https://id.example.com/oauth/token";
 pub(crate) const ID: &str = "the-client";
@@ -56,7 +56,7 @@ impl TokenServer {
         let server = self.clone();
         serving(move |head, body| {
             server.asked.lock().unwrap().push((head, body));
-            let mut response = answer(server.status, server.body.clone());
+            let mut response = respond(server.status, server.body.clone());
             *response.headers_mut() = server.headers.clone();
             ready(Ok(response))
         })

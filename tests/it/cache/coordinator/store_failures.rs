@@ -8,7 +8,7 @@ use tracing::Level;
 
 use crate::support::breakable_store::{BreakableStore, Fault, lose_a_lease, wait_in_vain};
 use crate::support::log::listen;
-use crate::support::{Answering, Counting};
+use crate::support::{Counting, ScriptedSource};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -153,7 +153,7 @@ async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
     secret(&store.process(Counting::lasting(HOUR))).await;
     store.put(b"foreign".to_vec());
     let (log, _listening) = listen();
-    secret(&store.process(Answering::new(|_| Token::bearer("newer")))).await;
+    secret(&store.process(ScriptedSource::new(|_| Token::bearer("newer")))).await;
     let [told, _] = log.events();
     told.is(
         Level::WARN,

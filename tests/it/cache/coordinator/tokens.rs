@@ -8,7 +8,7 @@ use tower_auth::{Error, Token, TokenCache, TokenSource};
 
 use super::{HOUR, SECOND, secret, two};
 use crate::support::breakable_store::{BreakableStore, key, keyring};
-use crate::support::{Answering, Counting, run_until_idle};
+use crate::support::{Counting, ScriptedSource, run_until_idle};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -90,7 +90,7 @@ async fn a_stale_token_is_refreshed_by_one_process_and_the_others_take_the_newer
 #[tokio::test(start_paused = true)]
 async fn a_token_of_another_process_that_is_stale_itself_is_no_refresh() {
     let store = BreakableStore::default();
-    let source = Answering::new(|attempt| {
+    let source = ScriptedSource::new(|attempt| {
         let lifetime = if attempt == 2 { 27 * MINUTE } else { HOUR };
         Ok(Token::bearer(format!("token-{attempt}"))?.expires_in(lifetime))
     });
@@ -235,7 +235,7 @@ async fn a_new_token_that_somebody_asks_for_may_be_one_that_another_process_is_f
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_source_is_told_as_it_is() {
     let store = BreakableStore::default();
-    let source = Answering::new(|_| Err(Error::other("down")));
+    let source = ScriptedSource::new(|_| Err(Error::other("down")));
     let error = store.process(source.clone()).token().await.unwrap_err();
     assert!(error.is_source(), "{error}");
     assert_eq!(source.asked(), 1);

@@ -6,11 +6,11 @@ use tokio::time::advance;
 use tower_auth::{Error, Phase, Token};
 
 use super::{SECOND, denied};
-use crate::support::{Answering, paused};
+use crate::support::{ScriptedSource, paused};
 
 /// A source that fails so many times, and then issues.
-fn failing(times: usize, error: impl Fn() -> Error + Send + Sync + 'static) -> Answering {
-    Answering::new(move |attempt| match attempt <= times {
+fn failing(times: usize, error: impl Fn() -> Error + Send + Sync + 'static) -> ScriptedSource {
+    ScriptedSource::new(move |attempt| match attempt <= times {
         true => Err(error()),
         false => Token::bearer(format!("after-{attempt}")),
     })
@@ -104,7 +104,7 @@ async fn all_attempts_of_a_flight_are_under_one_deadline() {
 /// The server can't have issued the token before it was asked the second time.
 #[tokio::test(start_paused = true)]
 async fn expiry_is_counted_from_the_attempt_that_brought_the_token() {
-    let source = Answering::new(|attempt| match attempt {
+    let source = ScriptedSource::new(|attempt| match attempt {
         1 => Err(Error::transient("busy").with_retry_after(20 * SECOND)),
         _ => Token::bearer("second").map(|token| token.expires_in(100 * SECOND)),
     });

@@ -141,7 +141,7 @@ async fn a_retry_after_is_waited_for_though_the_token_ends_before() {
     clock.set(HOUR - 40 * SECOND);
     cache.token().await.unwrap();
     let busy = Error::other("busy").with_retry_after(100 * SECOND);
-    fetches.next().await.answer(Err(busy));
+    fetches.next().await.complete(Err(busy));
     run_until_idle().await;
     clock.pass(10 * SECOND - MILLI);
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
@@ -167,18 +167,18 @@ async fn no_failure_is_for_ever() {
     ] {
         for _ in 0..20 {
             let caller = tokio::spawn(cache.token());
-            answer_all(&mut fetches, &error, caller).await;
+            fail_all(&mut fetches, &error, caller).await;
             clock.pass(300 * SECOND);
         }
     }
     fetches.issued(&cache, "at-last", HOUR).await;
 }
 
-async fn answer_all(
+async fn fail_all(
     fetches: &mut Fetches,
     error: &Error,
     caller: tokio::task::JoinHandle<Result<Token, Error>>,
 ) {
-    fetches.next().await.answer(Err(error.clone()));
+    fetches.next().await.complete(Err(error.clone()));
     caller.await.unwrap().unwrap_err();
 }

@@ -83,7 +83,7 @@ async fn a_refusal_beats_the_backoff_that_protects_a_valid_token() {
     clock.set(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     let busy = Error::other("busy").with_retry_after(100 * SECOND);
-    fetches.next().await.answer(Err(busy));
+    fetches.next().await.complete(Err(busy));
     run_until_idle().await;
 
     cache.reject(&token);

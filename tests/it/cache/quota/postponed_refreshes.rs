@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tower_auth::{Error, Quota, Reason, Token, TokenCache};
 
 use super::{HOUR, Held, dry};
-use crate::support::{Answering, ManualClock, run_until_idle, source};
+use crate::support::{ManualClock, ScriptedSource, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -108,7 +108,7 @@ async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
         .expires_in(20 * SECOND)
         .with_quotas([dry()]);
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(Ok(token));
+    fetches.next().await.complete(Ok(token));
     caller.await.unwrap().unwrap();
     let status = cache.status();
     let (refresh, end) = (status.refresh_at().unwrap(), status.expires_at().unwrap());
@@ -129,7 +129,7 @@ async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_aga
             .unwrap()
             .expires_in(HOUR)
             .with_quotas([dry().until(reset)]);
-        let source = Answering::new(move |_| Ok(token.clone()));
+        let source = ScriptedSource::new(move |_| Ok(token.clone()));
         let cache = TokenCache::builder(source).clock(clock.as_clock()).build();
         cache.token().await.unwrap();
         let at = cache.status().refresh_at().unwrap();
@@ -148,7 +148,7 @@ async fn a_dry_bucket_that_is_told_with_an_error_puts_the_next_attempt_off_as_we
     held.clock.set(STALE);
     held.cache.token().await.unwrap();
     let refused = Error::other("too many").with_quotas([dry()]);
-    held.fetches.next().await.answer(Err(refused));
+    held.fetches.next().await.complete(Err(refused));
     run_until_idle().await;
     held.asked_at(LATE - SECOND).await;
     held.fetches.none().await;
@@ -163,7 +163,7 @@ async fn a_fleet_whose_bucket_stays_dry_does_not_come_all_at_the_last_moment() {
         let clock = ManualClock::default();
         let token = Token::bearer("token").unwrap();
         let token = token.expires_in(HOUR).with_quotas([dry()]);
-        let source = Answering::new(move |_| Ok(token.clone()));
+        let source = ScriptedSource::new(move |_| Ok(token.clone()));
         let cache = TokenCache::builder(source).clock(clock.as_clock()).build();
         cache.token().await.unwrap();
         let start = UNIX_EPOCH + Duration::from_secs(1_000_000_000);

@@ -7,7 +7,7 @@ use tracing::Level;
 
 use super::{HOUR, Held, dry};
 use crate::support::log::listen;
-use crate::support::{Answering, paused};
+use crate::support::{ScriptedSource, paused};
 
 #[tokio::test]
 async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
@@ -129,7 +129,7 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
 #[tokio::test(start_paused = true)]
 async fn a_cache_over_a_cache_tells_no_spell_a_second_time() {
     let (log, _listening) = listen();
-    let source = Answering::new(|_| Ok(Token::bearer("token")?.with_quotas([dry()])));
+    let source = ScriptedSource::new(|_| Ok(Token::bearer("token")?.with_quotas([dry()])));
     let below = paused(source).build();
     paused(below).build().token().await.unwrap();
     let all = log.all().into_iter();
@@ -144,7 +144,7 @@ async fn a_cache_over_a_cache_tells_no_spell_a_second_time() {
 #[test]
 fn what_is_left_is_a_gauge_for_each_bucket() {
     crate::support::recorder::recorded(|metrics| async move {
-        let source = Answering::new(|_| {
+        let source = ScriptedSource::new(|_| {
             let quotas = [
                 Quota::new("client/per_day", 7).of(10),
                 Quota::new("other", 3),

@@ -250,20 +250,20 @@ async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_la
     let kept = Token::bearer("kept").unwrap();
     let lasting = |lifetime| Ok(kept.clone().expires_in(lifetime));
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(lasting(HOUR));
+    fetches.next().await.complete(lasting(HOUR));
     caller.await.unwrap().unwrap();
     clock.set(HOUR - Duration::from_secs(300));
     cache.token().await.unwrap();
     fetches
         .next()
         .await
-        .answer(lasting(Duration::from_secs(20)));
+        .complete(lasting(Duration::from_secs(20)));
     run_until_idle().await;
 
     clock.pass(Duration::from_secs(15));
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
-    fetches.next().await.answer(lasting(HOUR));
+    fetches.next().await.complete(lasting(HOUR));
     waiting.await.unwrap();
     clock.pass(HOUR / 2);
     cache.token().await.unwrap();

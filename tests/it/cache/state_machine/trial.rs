@@ -332,7 +332,7 @@ impl Trial {
             }),
             _ => None,
         };
-        fetch.answer(Ok(issued));
+        fetch.complete(Ok(issued));
         self.model.answer(flight, Answer::Token { token, lifetime });
     }
 
@@ -356,7 +356,7 @@ impl Trial {
             kind,
             retry_after,
         };
-        fetch.answer(Err(match retry_after {
+        fetch.complete(Err(match retry_after {
             Some(wait) => error.with_retry_after(millis(wait)),
             None => error,
         }));

@@ -6,7 +6,7 @@ use tokio_test::{assert_pending, task};
 use tower_auth::{Phase, Reason, Token};
 
 use super::{EMPTY, FRESH, Said, now, set_up};
-use crate::support::{Answering, ManualClock, run_until_idle, token_server};
+use crate::support::{ManualClock, ScriptedSource, run_until_idle, token_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -52,7 +52,7 @@ async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepte
     // Counted from when it was asked for.
     clock.pass(3 * SECOND);
     let token = Token::bearer("token").map(|token| token.expires_in(HOUR).with_scope("read write"));
-    fetch.answer(token);
+    fetch.complete(token);
     let token = caller.await.unwrap().unwrap();
     let fresh = |is_accepted| Said {
         requested_at: Some(7),
@@ -174,7 +174,7 @@ async fn what_a_server_said_is_in_the_last_error() {
     let (cache, mut fetches, _hands) = set_up();
     let denied = token_server::fetch(401, r#"{"error":"invalid_client"}"#).await;
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(denied);
+    fetches.next().await.complete(denied);
     caller.await.unwrap().unwrap_err();
     let status = cache.status();
     assert!(status.last_error().unwrap().is_invalid_client());
@@ -245,7 +245,7 @@ fn a_phase_is_one_word() {
 #[tokio::test]
 async fn a_token_that_the_source_keeps_may_be_accepted_anew() {
     let kept = Token::bearer("kept").unwrap();
-    let source = Answering::new(move |_| Ok(kept.clone()));
+    let source = ScriptedSource::new(move |_| Ok(kept.clone()));
     let cache = ManualClock::default().cache(source).build();
     let token = cache.token().await.unwrap();
     cache.accept(&token);

@@ -11,7 +11,7 @@ use crate::support::log::{Line, listen};
 use crate::support::scenarios::{FailingClose, REFUSALS, errors, orders, refuse_without_replay};
 use crate::support::token_server;
 use crate::support::{
-    Answering, Api, Counting, Fetches, call, paused, request, run_until_idle, source,
+    Api, Counting, Fetches, ScriptedSource, call, paused, request, run_until_idle, source,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ async fn an_attempt_that_another_follows_is_told_and_the_landing_counts_it() {
     let (log, _listening) = listen();
     let busy = token_server::fetch(503, "").await.unwrap_err();
     let said = busy.to_string();
-    let source = Answering::new(move |attempt| match attempt {
+    let source = ScriptedSource::new(move |attempt| match attempt {
         1 => Err(busy.clone()),
         2 => Err(Error::transient("reset").with_retry_after(3 * SECOND)),
         _ => Token::bearer("token"),
@@ -159,7 +159,7 @@ async fn a_fetch_that_fails_tells_with_what_and_how_long_there_is_no_other() {
     let fetch = fetches.next().await;
     run_until_idle().await;
     advance(SECOND).await;
-    fetch.answer(denied);
+    fetch.complete(denied);
     for caller in callers {
         caller.await.unwrap().unwrap_err();
     }
@@ -189,7 +189,7 @@ async fn each_error_has_its_type() {
     let errors = errors().await;
     let (log, _listening) = listen();
     for (error, word) in errors {
-        let source = Answering::new(move |_| Err(error.clone()));
+        let source = ScriptedSource::new(move |_| Err(error.clone()));
         let cache = paused(source).fetch_attempts(1).build();
         cache.token().await.unwrap_err();
         let [failed] = log.events();
@@ -238,7 +238,7 @@ fn remarkable(mut lines: Vec<Line>) -> Vec<Line> {
 #[tokio::test(start_paused = true)]
 async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
     let (log, _listening) = listen();
-    let source = Answering::new(|attempt| {
+    let source = ScriptedSource::new(|attempt| {
         Token::bearer(format!("token-{attempt}")).map(|token| token.with_scope("read"))
     });
     let cache = orders(source.clone());
@@ -355,8 +355,8 @@ async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_cal
     let (response, token) = tokio::join!(first, second);
     assert_eq!(response.unwrap().status(), 200);
     token.unwrap();
-    let [asking, answered, landed] = log.events();
-    for line in [asking, answered, landed] {
+    let [asking, responded, landed] = log.events();
+    for line in [asking, responded, landed] {
         assert_eq!(line.within, ["token fetch", "first"], "{line}");
     }
     let [_first, _second, fetch] = log.spans();
@@ -370,7 +370,7 @@ async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_cal
     let third = cache.token().instrument(info_span!("third"));
     third.await.unwrap();
     run_until_idle().await;
-    let [_asking, _answered, landed] = log.events();
+    let [_asking, _responded, landed] = log.events();
     assert_eq!(landed.within, ["token fetch", "third"]);
 }
 
@@ -380,10 +380,10 @@ async fn a_fetch_that_nobody_asked_for_is_in_no_callers_span() {
     let cache = paused(logging(HOUR)).keep_fresh().build();
     let first = cache.token().instrument(info_span!("first"));
     first.await.unwrap();
-    let [_asking, _answered, landed] = log.events();
+    let [_asking, _responded, landed] = log.events();
     assert_eq!(landed.within, ["token fetch", "first"]);
     sleep(HOUR - 299 * SECOND).await;
-    let [_asking, _answered, landed] = log.events();
+    let [_asking, _responded, landed] = log.events();
     assert_eq!(landed.within, ["token fetch"]);
     assert_eq!(landed.value("tower_auth.fetch.reason"), "stale");
 }

@@ -9,7 +9,7 @@ use tower_auth::{AuthLayer, Error, Token};
 use crate::support::recorder::{Metrics, Recorded, recorded};
 use crate::support::scenarios::{REFUSALS, errors, orders, refuse_without_replay};
 use crate::support::{
-    Answering, Api, Counting, call, paused, request, run_until_idle, source, token_server,
+    Api, Counting, ScriptedSource, call, paused, request, run_until_idle, source, token_server,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ fn fetches_are_counted_by_reason_and_outcome() {
         advance(HOUR).await;
         let denied = token_server::fetch(400, r#"{"error":"invalid_scope"}"#).await;
         let caller = tokio::spawn(cache.token());
-        fetches.next().await.answer(denied);
+        fetches.next().await.complete(denied);
         caller.await.unwrap().unwrap_err();
         let forced = tokio::spawn(cache.refresh_now());
         fetches.next().await.issue_for("second", HOUR);
@@ -101,7 +101,7 @@ fn the_outcome_of_a_fetch_is_the_type_of_its_error() {
         let errors = errors().await;
         metrics.take();
         for (error, word) in errors {
-            let source = Answering::new(move |_| Err(error.clone()));
+            let source = ScriptedSource::new(move |_| Err(error.clone()));
             let cache = paused(source).fetch_attempts(1).build();
             cache.token().await.unwrap_err();
             let labels = format!("cache=default,outcome={word},reason=first");
@@ -115,7 +115,7 @@ fn the_outcome_of_a_fetch_is_the_type_of_its_error() {
 fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_duration() {
     recorded(|metrics| async move {
         let wait = 7 * SECOND;
-        let source = Answering::new(move |attempt| match attempt {
+        let source = ScriptedSource::new(move |attempt| match attempt {
             1 | 2 => Err(Error::transient("busy").with_retry_after(wait)),
             _ => Token::bearer("token"),
         });

@@ -13,7 +13,7 @@ use tower_auth::oauth2::{Client, ClientCredentials, RefreshToken};
 use tower_auth::{Error, Reason, Token, TokenSource};
 
 use crate::support::paused;
-use crate::support::serving::{answer, params, serving};
+use crate::support::serving::{params, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL, all_text_of};
 
 const REVOKE: &str = "https://id.example.com/oauth/revoke";
@@ -34,8 +34,8 @@ fn client(status: u16, body: &'static str) -> (Client, Asked) {
         assert_eq!(head.headers["content-type"], content_type);
         write.lock().unwrap().push((path, params(&form)));
         ready(Ok(match is_revocation {
-            true => answer(status, body),
-            false => answer(
+            true => respond(status, body),
+            false => respond(
                 200,
                 r#"{"access_token":"planted-access","refresh_token":"planted-refresh","expires_in":3600}"#,
             ),

@@ -12,7 +12,7 @@ use tower_auth::oauth2::{Client, RefreshToken};
 use tower_auth::{AuthLayer, Reason, TokenSource};
 
 use crate::support::refresh_store::Store;
-use crate::support::serving::{Answer, answer, params, serving};
+use crate::support::serving::{ServerResponse, params, respond, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 use crate::support::{Api, paused, request, run_until_idle};
 
@@ -32,24 +32,24 @@ struct Rotation {
 impl Rotating {
     fn client(&self) -> Client {
         let server = self.clone();
-        let transport = serving(move |_, body| ready(Ok(server.answer(&body))));
+        let transport = serving(move |_, body| ready(Ok(server.respond(&body))));
         Client::with_transport(URL, ID, SECRET, transport).unwrap()
     }
 
-    fn answer(&self, body: &[u8]) -> Answer {
+    fn respond(&self, body: &[u8]) -> ServerResponse {
         let form: HashMap<_, _> = params(body);
         let mut server = self.inner.lock().unwrap();
         let is_good = form["refresh_token"] == format!("refresh-{}", server.issued);
         server.asked.push(form);
         if !is_good {
-            return answer(400, r#"{"error":"invalid_grant"}"#);
+            return respond(400, r#"{"error":"invalid_grant"}"#);
         }
         server.issued += 1;
         let number = server.issued;
         let tokens = format!(
             r#"{{"access_token":"access-{number}","refresh_token":"refresh-{number}","expires_in":3600}}"#
         );
-        answer(200, tokens)
+        respond(200, tokens)
     }
 
     fn sent(&self) -> Vec<String> {
@@ -243,7 +243,7 @@ async fn one_that_another_process_has_used_up_is_replaced_by_what_that_has_saved
         if beside.sent().is_empty() {
             saved.put(&beside.rotate());
         }
-        ready(Ok(beside.answer(&body)))
+        ready(Ok(beside.respond(&body)))
     });
     let client = Client::with_transport(URL, ID, SECRET, transport).unwrap();
     let source = RefreshToken::stored(client, store.clone());

@@ -8,7 +8,7 @@ use tower_auth::{Error, Reason, SecretSource, Token, TokenCache, TokenSource};
 
 use crate::support::form_server::{FormServer, refusal};
 use crate::support::token_server::{ID, SECRET, all_text_of, expiry};
-use crate::support::{Answering, Counting};
+use crate::support::{Counting, ScriptedSource};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -194,7 +194,7 @@ async fn behind_a_cache_a_subject_that_is_always_refused_is_no_loop() {
 #[tokio::test]
 async fn a_subject_that_stays_the_same_is_not_sent_again() {
     let server = accepting("none", "invalid_request");
-    let asked = Answering::new(|_| Token::bearer("the-same"));
+    let asked = ScriptedSource::new(|_| Token::bearer("the-same"));
     let source = TokenExchange::new(server.client(), asked.clone());
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.code(), Some("invalid_request"));
@@ -235,9 +235,9 @@ async fn any_other_refusal_is_none_of_the_subjects_fault() {
 async fn a_subject_that_cannot_be_had_is_the_error_and_nothing_is_sent() {
     let server = server();
     let error = || Err(Error::transient("the vault is busy"));
-    let subject = TokenExchange::new(server.client(), Answering::new(move |_| error()));
+    let subject = TokenExchange::new(server.client(), ScriptedSource::new(move |_| error()));
     let actor = TokenExchange::new(server.client(), Counting::default())
-        .actor(Answering::new(move |_| error()));
+        .actor(ScriptedSource::new(move |_| error()));
     for source in [subject, actor] {
         let error = fetch(&source).await.unwrap_err();
         assert!(error.is_source() && error.is_transient(), "{error:?}");

@@ -17,7 +17,7 @@ use tower_auth::{
     TokenSource,
 };
 
-use crate::support::serving::{Answer, answer, serving};
+use crate::support::serving::{ServerResponse, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 use crate::support::{Counting, call, paused, request, run_until_idle};
 
@@ -34,11 +34,11 @@ struct Server {
 impl Server {
     fn client(&self) -> Client {
         let server = self.clone();
-        let transport = serving(move |_, body| server.clone().answer(body));
+        let transport = serving(move |_, body| server.clone().respond(body));
         Client::with_transport(URL, ID, SECRET, transport).unwrap()
     }
 
-    async fn answer(self, body: Bytes) -> Result<Answer, BoxError> {
+    async fn respond(self, body: Bytes) -> Result<ServerResponse, BoxError> {
         let param = |name: &str| {
             let mut pairs = form_urlencoded::parse(&body);
             let found = pairs.find(|(of, _)| of == name);
@@ -52,11 +52,11 @@ impl Server {
         }
         let withheld = *self.withholds.lock().unwrap();
         if withheld.is_some_and(|scope| asked.contains(scope)) {
-            return Ok(answer(400, r#"{"error":"invalid_scope"}"#));
+            return Ok(respond(400, r#"{"error":"invalid_scope"}"#));
         }
         let number = self.asked.lock().unwrap().len();
         let token = format!(r#"{{"access_token":"{number}:{asked}","expires_in":3600}}"#);
-        Ok(answer(200, token))
+        Ok(respond(200, token))
     }
 
     fn asked(&self) -> Vec<String> {
@@ -105,7 +105,7 @@ fn wanting(wants: &'static str, status: u16, challenge: &'static str) -> Wanting
 }
 
 impl Wanting {
-    fn answer(&self, request: &Request<Full<Bytes>>) -> Response<()> {
+    fn respond(&self, request: &Request<Full<Bytes>>) -> Response<()> {
         let credential = request.headers()[AUTHORIZATION].to_str().unwrap();
         self.seen.lock().unwrap().push(credential.to_owned());
         if credential.contains(self.wants) {
@@ -127,7 +127,7 @@ impl Wanting {
     + use<> {
         let api = self.clone();
         service_fn(move |request: Request<Full<Bytes>>| {
-            std::future::ready(Ok::<_, Infallible>(api.answer(&request)))
+            std::future::ready(Ok::<_, Infallible>(api.respond(&request)))
         })
     }
 }
@@ -302,7 +302,7 @@ async fn a_late_403_for_an_older_token_picks_up_the_newer_without_a_fetch() {
         service_fn(move |request: Request<Full<Bytes>>| {
             let (api, held) = (api.clone(), Arc::clone(&held));
             async move {
-                let response = api.answer(&request);
+                let response = api.respond(&request);
                 if response.status() == 403 {
                     held.notified().await;
                 }

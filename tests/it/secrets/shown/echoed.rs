@@ -33,25 +33,25 @@ fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
     };
     let authorization = parts.headers.get(AUTHORIZATION);
     let authorization = authorization.map_or("", |value| value.to_str().unwrap());
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for sent in [body, authorization, CLIENT_SECRET] {
         for status in [200, 400, 401, 500] {
-            let answer = json!({
+            let response = json!({
                 "error": sent, "error_description": sent, "error_uri": sent,
             });
-            answers.push(json(status, &answer));
-            let answer = json!({ "error": "invalid_client", "error_description": sent });
-            answers.push(json(status, &answer));
+            responses.push(json(status, &response));
+            let response = json!({ "error": "invalid_client", "error_description": sent });
+            responses.push(json(status, &response));
             let nested = json!({ "error": { "message": sent }, "message": sent });
-            answers.push(json(status, &nested));
-            answers.push(json(status, &json!(sent)));
-            answers.push(json(status, &json!([sent])));
-            answers.push(json(status, &json!({ sent: sent })));
+            responses.push(json(status, &nested));
+            responses.push(json(status, &json!(sent)));
+            responses.push(json(status, &json!([sent])));
+            responses.push(json(status, &json!({ sent: sent })));
             let mut text = Response::new(Full::from(sent.to_owned()));
             *text.status_mut() = status.try_into().unwrap();
-            answers.push(text);
+            responses.push(text);
         }
-        for answer in [
+        for response in [
             json!({ "access_token": format!("planted\n{sent}") }),
             json!({ "access_token": { sent: sent } }),
             json!({ "access_token": [sent] }),
@@ -61,27 +61,27 @@ fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
             json!({ "access_token": "planted", "expires_in": { sent: sent } }),
             json!({ "access_token": "planted", "token_type": "mac", "error": sent }),
         ] {
-            answers.push(json(200, &answer));
+            responses.push(json(200, &response));
         }
         let Ok(header) = HeaderValue::try_from(sent) else {
             continue;
         };
         let mut odd_type = Response::new(Full::from("<html>planted</html>"));
         odd_type.headers_mut().insert(CONTENT_TYPE, header.clone());
-        answers.push(odd_type);
+        responses.push(odd_type);
         for status in [302, 307, 308] {
             let mut redirect = Response::new(Full::from(sent.to_owned()));
             *redirect.status_mut() = status.try_into().unwrap();
             redirect.headers_mut().insert(LOCATION, header.clone());
-            answers.push(redirect);
+            responses.push(redirect);
         }
     }
     // Cut in the middle of a text.
-    answers.push(Response::new(Full::from("{\"access_token\":\"planted")));
-    answers.push(Response::new(Full::from(
+    responses.push(Response::new(Full::from("{\"access_token\":\"planted")));
+    responses.push(Response::new(Full::from(
         "{\"access_token\":\"planted\",\"access_token\":\"planted\"}",
     )));
-    answers
+    responses
 }
 
 #[tokio::test]
@@ -97,11 +97,11 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
         let mut next = 0;
         loop {
             let left = Arc::new(Mutex::new(None));
-            let answered = Arc::clone(&left);
+            let responded = Arc::clone(&left);
             let server = serving(move |head, body| {
-                let mut answers = echo(&head, std::str::from_utf8(&body).unwrap());
-                *answered.lock().unwrap() = Some(answers.len());
-                ready(Ok(answers.swap_remove(next)))
+                let mut responses = echo(&head, std::str::from_utf8(&body).unwrap());
+                *responded.lock().unwrap() = Some(responses.len());
+                ready(Ok(responses.swap_remove(next)))
             });
             let url = "https://id.example.com/token?key=planted";
             let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, server);

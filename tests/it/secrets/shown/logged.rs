@@ -58,22 +58,22 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_stands_leaves_no_secret_behind() {
     let finder = SecretFinder::start();
-    type Answer = fn(Fetch);
-    let answers: [(Answer, &str); 5] = [
+    type Completion = fn(Fetch);
+    let completions: [(Completion, &str); 5] = [
         (|fetch| fetch.issue("planted-1"), "SameToken"),
         (|fetch| fetch.issue("planted-2"), "Again"),
         (|fetch| fetch.fail("the vault is sealed"), "Fetch"),
-        (|fetch| fetch.answer(Token::bearer("planted\n")), "Fetch"),
+        (|fetch| fetch.complete(Token::bearer("planted\n")), "Fetch"),
         // Hangs.
         (drop, "Fetch"),
     ];
-    for (answer, expected) in answers {
+    for (complete, expected) in completions {
         let (source, mut fetches) = source();
         let layer = AuthLayer::from(paused(source).build());
         let client = layer.layer(Api::default());
         let response = tokio::spawn(client.oneshot(request("planted")));
         fetches.next().await.issue("planted-1");
-        answer(fetches.next().await);
+        complete(fetches.next().await);
         let response = response.await.unwrap().unwrap();
         assert_eq!(response.status(), 401);
         finder.print(&response);
@@ -87,7 +87,7 @@ async fn a_refusal_that_stands_leaves_no_secret_behind() {
     }
     let log = finder.end();
     let lines = log.matches("a refused request is not replayed").count();
-    assert_eq!(lines, answers.len(), "{log}");
+    assert_eq!(lines, completions.len(), "{log}");
 }
 
 #[tokio::test]

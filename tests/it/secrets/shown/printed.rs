@@ -119,12 +119,12 @@ async fn no_state_of_a_request_shows_its_credential() {
     api.allow(1);
     assert_pending!(response.poll());
     print_state(&*response);
-    let (sent, answer) = api.next_request().await.unwrap();
+    let (sent, send_response) = api.next_request().await.unwrap();
     assert_eq!(sent.headers()[AUTHORIZATION], "Bearer planted-1");
     finder.print(&sent);
     assert!(format!("{sent:?}").contains("Sensitive"));
     finder.print(&sent.headers());
-    answer.send_response(refusal());
+    send_response.send_response(refusal());
     assert_pending!(response.poll());
     print_state(&*response);
 
@@ -136,10 +136,10 @@ async fn no_state_of_a_request_shows_its_credential() {
     api.allow(1);
     assert_pending!(response.poll());
     print_state(&*response);
-    let (sent, answer) = api.next_request().await.unwrap();
+    let (sent, send_response) = api.next_request().await.unwrap();
     assert_eq!(sent.headers()[AUTHORIZATION], "Bearer planted-2");
     finder.print(&sent);
-    answer.send_response(refusal());
+    send_response.send_response(refusal());
     let response = assert_ready_ok!(response.poll());
     finder.print(&response);
     assert!(matches!(

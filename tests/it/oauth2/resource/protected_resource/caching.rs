@@ -11,7 +11,7 @@ use tower_auth::{Error, Token, TokenSource};
 
 use super::{API, ISSUER, METADATA, TOKEN, changed, fetch, metadata, source, web};
 use crate::support::web::{Page, Web};
-use crate::support::{Answering, paused, run_until_idle};
+use crate::support::{ScriptedSource, paused, run_until_idle};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -40,7 +40,7 @@ fn counting<T: TokenSource + Clone>(
 async fn the_source_is_made_once_until_the_metadata_changes() {
     let web = web();
     let made = Arc::new(AtomicUsize::new(0));
-    let inner = Answering::new(|_| Token::bearer("token"));
+    let inner = ScriptedSource::new(|_| Token::bearer("token"));
     let source = counting(&web, &made, inner.clone());
     for _ in 0..5 {
         fetch(&source).await.unwrap();
@@ -116,7 +116,7 @@ async fn the_first_search_is_within_the_timeout() {
 async fn a_failure_of_the_source_that_stays_has_the_metadata_looked_at_anew() {
     let web = web();
     let made = Arc::new(AtomicUsize::new(0));
-    let inner = Answering::new(|attempt| match attempt {
+    let inner = ScriptedSource::new(|attempt| match attempt {
         1 => Token::bearer("token"),
         2 => Err(Error::transient("reset")),
         // An error that stays: a header's name that is none.
@@ -151,7 +151,7 @@ async fn the_protection_says_what_was_found() {
     let see = Arc::clone(&seen);
     let build = move |protection: Protection| {
         *see.lock().unwrap() = Some(protection);
-        Ok(Answering::new(|_| Token::bearer("token")))
+        Ok(ScriptedSource::new(|_| Token::bearer("token")))
     };
     let source = ProtectedResource::with_transport(API, [ISSUER], build, web.transport()).unwrap();
     fetch(&source).await.unwrap();
