@@ -25,7 +25,7 @@ pub(super) struct Noting<S> {
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) tasks: VecDeque<Id>,
-    pub(super) farewells: Vec<Option<Token>>,
+    pub(super) closed_with: Vec<Option<Token>>,
 }
 
 impl<S> TokenSource for Noting<S>
@@ -42,7 +42,7 @@ where
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        self.notes.lock().unwrap().farewells.push(last);
+        self.notes.lock().unwrap().closed_with.push(last);
         Ok(())
     }
 }
@@ -60,7 +60,7 @@ struct Inside {
     accepted: Vec<String>,
     credentials: Vec<String>,
     /// Of each request, for the answer of those that wait for it.
-    answers: Vec<Option<oneshot::Sender<u16>>>,
+    pending_responses: Vec<Option<oneshot::Sender<u16>>>,
 }
 
 impl Api {
@@ -85,8 +85,8 @@ impl Api {
 
     /// Nobody may be left to hear it.
     pub(super) fn respond(&self, call: usize, status: u16) {
-        let answer = self.inner.lock().unwrap().answers[call].take();
-        answer.unwrap().send(status).ok();
+        let sender = self.inner.lock().unwrap().pending_responses[call].take();
+        sender.unwrap().send(status).ok();
     }
 
     /// The `Authorization` of every request so far; `-` for none.
@@ -118,12 +118,12 @@ impl Service<Request<Full<Bytes>>> for Api {
         let is_accepted = inside.accepted.contains(&credential);
         inside.credentials.push(credential);
         if request.uri().path() != "/slow" {
-            inside.answers.push(None);
+            inside.pending_responses.push(None);
             return Box::pin(ready(Ok(with_status(if is_accepted { 200 } else { 401 }))));
         }
-        let (answer, answered) = oneshot::channel();
-        inside.answers.push(Some(answer));
-        Box::pin(async { Ok(with_status(answered.await.unwrap())) })
+        let (sender, status) = oneshot::channel();
+        inside.pending_responses.push(Some(sender));
+        Box::pin(async { Ok(with_status(status.await.unwrap())) })
     }
 }
 

@@ -11,7 +11,7 @@ use super::model::{Kind, Lifetime, Rules};
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// Somebody needs a token; one who is late isn't polled again until `Poll`.
-    Ask {
+    RequestToken {
         is_late: bool,
     },
     /// Somebody wants a new one.
@@ -165,7 +165,7 @@ fn any_step(day: Day) -> impl Strategy<Value = Step> {
     let good = prop::bool::weighted(day.good);
     let index = || any::<Index>();
     prop_oneof![
-        10 => rarely().prop_map(|is_late| Ask { is_late }),
+        10 => rarely().prop_map(|is_late| RequestToken { is_late }),
         3 => rarely().prop_map(|is_late| Refresh { is_late }),
         14 => (prop::bool::weighted(0.3), rarely(), any::<bool>()).prop_map(
             |(is_slow, is_late, is_clone)| Request { is_slow, is_late, is_clone }
