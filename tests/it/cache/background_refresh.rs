@@ -125,12 +125,12 @@ async fn after_a_suspension_it_is_at_most_a_minute_late() {
 async fn with_the_last_handle_the_timer_ends_and_nothing_is_left() {
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
-    let held = Arc::new(());
-    let weak = Arc::downgrade(&held);
+    let captured = Arc::new(());
+    let weak = Arc::downgrade(&captured);
     let source = move |_| {
-        let held = Arc::clone(&held);
+        let captured = Arc::clone(&captured);
         async move {
-            drop(held);
+            drop(captured);
             Token::bearer("secret").map(|token| token.expires_in(HOUR))
         }
     };

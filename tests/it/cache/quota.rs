@@ -12,24 +12,24 @@ mod telemetry;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A cache on a clock of the test's, with a token of an hour in hand, and what was said with it.
-struct Held {
+struct Fixture {
     clock: ManualClock,
     cache: TokenCache,
     fetches: Fetches,
 }
 
-impl Held {
+impl Fixture {
     async fn with(quotas: impl IntoIterator<Item = Quota>) -> Self {
         let clock = ManualClock::default();
         let (source, fetches) = source();
         let cache = clock.cache(source).name("orders").build();
-        let mut held = Self {
+        let mut fixture = Self {
             clock,
             cache,
             fetches,
         };
-        held.is_issued("first", quotas).await;
-        held
+        fixture.is_issued("first", quotas).await;
+        fixture
     }
 
     async fn is_issued(&mut self, secret: &str, quotas: impl IntoIterator<Item = Quota>) {
@@ -57,6 +57,6 @@ impl Held {
 }
 
 /// One request of ten is left.
-fn dry() -> Quota {
+fn low_quota() -> Quota {
     Quota::new("client/per_day", 1).of(10)
 }

@@ -43,7 +43,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
 
 #[tokio::test]
 async fn a_thousand_at_once_cost_two() {
-    let (cache, source, _hands) = set_up();
+    let (cache, source, _clock) = set_up();
     let client = AuthLayer::from(cache).layer(Api::default());
     let callers: Vec<_> = (0..1_000)
         .map(|_| tokio::spawn(client.clone().oneshot(request(""))))
@@ -57,7 +57,7 @@ async fn a_thousand_at_once_cost_two() {
 
 #[tokio::test]
 async fn without_replay_it_costs_no_more() {
-    let (cache, source, _hands) = set_up();
+    let (cache, source, _clock) = set_up();
     let client = AuthLayer::from(cache).retry(false).layer(Api::default());
     for _ in 0..1_000 {
         client.clone().oneshot(request("")).await.unwrap();
@@ -84,7 +84,7 @@ async fn the_delay_doubles_to_five_minutes() {
 
 #[tokio::test]
 async fn a_latched_refusal_says_so() {
-    let (cache, _, _hands) = set_up();
+    let (cache, _, _clock) = set_up();
     let client = AuthLayer::from(cache.clone()).layer(Api::default());
     client.clone().oneshot(request("")).await.unwrap();
     let status = cache.status();
@@ -130,7 +130,7 @@ async fn the_first_acceptance_lifts_it() {
 
 #[tokio::test]
 async fn a_token_that_was_accepted_and_is_revoked_again_and_again_latches_nothing() {
-    let (cache, source, _hands) = set_up();
+    let (cache, source, _clock) = set_up();
     let api = Api::default();
     let mut client = AuthLayer::from(cache).layer(api.clone());
     for generation in 1..=50 {
@@ -155,7 +155,7 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
         (500, false),
         (503, false),
     ] {
-        let (cache, _, _hands) = set_up();
+        let (cache, _, _clock) = set_up();
         let responses = tower::service_fn(move |_: http::Request<http_body_util::Full<_>>| {
             let mut response = http::Response::new(());
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
@@ -170,7 +170,7 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
 /// It is the one in hand that is latched, and the one in hand that has to be accepted.
 #[tokio::test]
 async fn the_late_acceptance_of_an_old_token_lifts_nothing() {
-    let (cache, source, _hands) = set_up();
+    let (cache, source, _clock) = set_up();
     let old = cache.token().await.unwrap();
     cache.reject(&old);
     let new = cache.token().await.unwrap();
@@ -186,8 +186,8 @@ async fn the_late_acceptance_of_an_old_token_lifts_nothing() {
 /// A source that keeps its token has it refused again and again, and each is the same.
 #[tokio::test]
 async fn a_source_that_keeps_its_refused_token_is_latched_too() {
-    let (clock, kept) = (ManualClock::default(), Token::bearer("kept").unwrap());
-    let source = crate::support::ScriptedSource::new(move |_| Ok(kept.clone()));
+    let (clock, same) = (ManualClock::default(), Token::bearer("kept").unwrap());
+    let source = crate::support::ScriptedSource::new(move |_| Ok(same.clone()));
     let cache = clock.cache(source.clone()).build();
     let client = AuthLayer::from(cache).layer(Api::default());
     for _ in 0..1_000 {
@@ -199,7 +199,7 @@ async fn a_source_that_keeps_its_refused_token_is_latched_too() {
 
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_passes_the_latch_by() {
-    let (cache, source, _hands) = set_up();
+    let (cache, source, _clock) = set_up();
     let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-3"]));
     client.clone().oneshot(request("")).await.unwrap();
     assert!(cache.status().latched_until().is_some());

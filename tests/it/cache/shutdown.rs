@@ -131,17 +131,17 @@ async fn a_flight_in_the_air_may_land_and_its_token_is_the_last() {
     let cache = paused(Arc::clone(&source)).build();
     let waiting = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    let mut closing = task::spawn(cache.close());
-    assert_pending!(closing.poll());
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
     // One who asks from now on isn't let aboard.
     assert!(cache.token().await.unwrap_err().is_closed());
     advance(4 * SECOND).await;
-    assert_pending!(closing.poll());
+    assert_pending!(close.poll());
     assert_eq!(closed_with(&source), []);
 
     fetch.issue("landed");
     assert_eq!(waiting.await.unwrap().unwrap().secret(), "landed");
-    closing.await;
+    close.await;
     assert_eq!(closed_with(&source), [Some(String::from("landed"))]);
 }
 
@@ -153,13 +153,13 @@ async fn of_a_refresh_in_the_air_that_fails_the_token_before_is_the_last() {
     fetches.issued(&cache, "first", HOUR).await;
     let forced = tokio::spawn(cache.refresh_now());
     let fetch = fetches.next().await;
-    let closing = tokio::spawn({
+    let close = tokio::spawn({
         let cache = cache.clone();
         async move { cache.close().await }
     });
     run_until_idle().await;
     fetch.fail("down");
-    closing.await.unwrap();
+    close.await.unwrap();
     assert!(forced.await.unwrap().unwrap_err().is_source());
     assert_eq!(closed_with(&source), [Some(String::from("first"))]);
 }
@@ -204,11 +204,11 @@ async fn the_flight_and_the_source_have_one_deadline() {
     let _waiting = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     let start = Instant::now();
-    let mut closing = task::spawn(cache.close());
-    assert_pending!(closing.poll());
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
     advance(4 * SECOND).await;
     fetch.issue("late");
-    closing.await;
+    close.await;
     assert_eq!(start.elapsed(), 5 * SECOND);
 }
 
@@ -237,9 +237,9 @@ async fn one_who_leaves_while_it_closes_changes_nothing() {
     let (fetches_of, _fetches) = source();
     let source = Arc::new(Closable::new(fetches_of, How::WhenTold(Arc::clone(&told))));
     let cache = paused(Arc::clone(&source)).build();
-    let mut closing = task::spawn(cache.close());
-    assert_pending!(closing.poll());
-    drop(closing);
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
+    drop(close);
     run_until_idle().await;
     assert_eq!(closed_with(&source), [None]);
     told.notify_one();

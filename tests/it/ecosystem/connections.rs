@@ -224,12 +224,12 @@ async fn over_http2_the_credential_is_never_indexed() {
             }
         }
     });
-    let stamped = service_fn(move |request: Sent| async move {
+    let attached = service_fn(move |request: Sent| async move {
         let mut connection = http2(address).await;
         let response = call(&mut connection, request).await;
         Ok::<_, BoxError>(response?)
     });
-    let client = AuthLayer::new(Counting::default()).layer(stamped);
+    let client = AuthLayer::new(Counting::default()).layer(attached);
     let response = tokio::spawn(client.oneshot(get(address)));
     let block = wire.await.unwrap();
     response.abort();

@@ -229,10 +229,10 @@ async fn a_redirect_that_the_replay_gets_is_no_way_out_either() {
 /// Whoever follows it drops the caller's credential. The layer's own isn't put in its place.
 #[tokio::test]
 async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() {
-    for in_hand in [false, true] {
+    for has_token in [false, true] {
         let net = Net::moving(API, "https://evil.example");
         let layer = bearer();
-        if in_hand {
+        if has_token {
             layer.cache().token().await.unwrap();
         }
         let mut own = get(API);

@@ -156,10 +156,10 @@ async fn a_retry_before_it_is_stamped_anew_and_one_after_it_is_not() {
 }
 
 /// Holds each request for ever, and tells that it does.
-struct Held(Arc<Semaphore>);
+struct Waits(Arc<Semaphore>);
 
 #[async_trait]
-impl Middleware for Held {
+impl Middleware for Waits {
     async fn handle(
         &self,
         _: reqwest::Request,
@@ -177,7 +177,7 @@ async fn what_a_caller_who_leaves_has_put_in_the_extensions_is_still_there() {
     let reached = Arc::new(Semaphore::new(0));
     let client = ClientBuilder::new(http())
         .with(AuthMiddleware::new(AuthLayer::new(Counting::default())))
-        .with(Held(Arc::clone(&reached)))
+        .with(Waits(Arc::clone(&reached)))
         .build();
     let mut extensions = Extensions::new();
     extensions.insert("the caller's");

@@ -45,7 +45,7 @@ async fn a_token_that_is_too_long_for_any_header_is_not_shared() {
     let source = ScriptedSource::new(|_| Token::bearer("x".repeat(64 * 1024)));
     let process: TokenCache = store.process(source);
     process.token().await.unwrap();
-    assert!(store.kept().is_empty());
+    assert!(store.stored().is_empty());
     let told = log
         .all()
         .into_iter()

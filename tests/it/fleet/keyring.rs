@@ -63,10 +63,10 @@ async fn a_store_sees_no_token() {
     let source =
         ScriptedSource::new(move |_| Ok(Token::bearer(secret)?.with_scope("reports:read")));
     store.process(source).token().await.unwrap();
-    let [kept] = &store.kept()[..] else {
+    let [stored] = &store.stored()[..] else {
         panic!("one value");
     };
-    let text = String::from_utf8_lossy(kept);
+    let text = String::from_utf8_lossy(stored);
     for spelling in spellings(secret) {
         assert!(!text.contains(&spelling), "{text}");
     }
@@ -78,7 +78,7 @@ async fn a_store_sees_no_token() {
 
 #[tokio::test(start_paused = true)]
 async fn no_two_values_are_sealed_alike() {
-    let [one, other] = [stocked().await.kept(), stocked().await.kept()];
+    let [one, other] = [stocked().await.stored(), stocked().await.stored()];
     assert_eq!(one[0].len(), other[0].len());
     // Past the head no part of the one is in the other.
     let differ = one[0][12..]
@@ -92,7 +92,7 @@ async fn no_two_values_are_sealed_alike() {
 #[tokio::test(start_paused = true)]
 async fn a_value_that_was_changed_or_cut_anywhere_is_as_if_it_was_not_there() {
     let store = stocked().await;
-    let good = store.kept().swap_remove(0);
+    let good = store.stored().swap_remove(0);
     taken(&store, store.fleet()).await.unwrap();
     for at in 0..good.len() {
         let mut changed = good.clone();
@@ -170,7 +170,7 @@ async fn keys_rotate_with_no_token_lost() {
     let with = |keys: Keyring| Fleet::new(fresh.clone(), keys).key(key());
     let rotated = fresh.process_of(with(rotated), Counting::lasting(HOUR));
     rotated.token().await.unwrap();
-    assert!(fresh.kept()[0].starts_with(b"TA\x01S\x072027-05"));
+    assert!(fresh.stored()[0].starts_with(b"TA\x01S\x072027-05"));
     taken(&fresh, with(ready)).await.unwrap();
 }
 
@@ -249,8 +249,8 @@ mod of_files_that_are_not_sealed {
         let first = process(&folder, key(), Counting::lasting(HOUR));
         first.token().await.unwrap();
         let path = |key: &StoreKey| folder.join(format!("{}.token", key.to_text()));
-        let kept = fs::read(path(&key())).unwrap();
-        assert!(String::from_utf8_lossy(&kept).contains("token-1"));
+        let stored = fs::read(path(&key())).unwrap();
+        assert!(String::from_utf8_lossy(&stored).contains("token-1"));
         let second = process(
             &folder,
             key(),

@@ -126,9 +126,9 @@ async fn a_short_answer_takes_little_memory() {
 async fn an_answer_that_comes_in_pieces_is_read_whole() {
     for length in [100, 5 * 1024, 64 * 1024] {
         let transport = tower::service_fn(move |_: Request<Full<Bytes>>| {
-            let mut reply = br#"{"access_token":"issued"}"#.to_vec();
-            reply.resize(length, b' ');
-            let pieces: Vec<_> = reply.chunks(10).map(Bytes::copy_from_slice).collect();
+            let mut response = br#"{"access_token":"issued"}"#.to_vec();
+            response.resize(length, b' ');
+            let pieces: Vec<_> = response.chunks(10).map(Bytes::copy_from_slice).collect();
             let frames = pieces
                 .into_iter()
                 .map(|piece| Ok::<_, Infallible>(Frame::data(piece)));

@@ -64,15 +64,15 @@ async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less
     let cache = clock.cache(source).build();
     let api = Api::accepting(["kept"]);
     let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
-    let kept = Token::bearer("kept").unwrap();
+    let same = Token::bearer("kept").unwrap();
     let first = tokio::spawn(cache.token());
-    fetches.next().await.complete(Ok(kept.clone()));
+    fetches.next().await.complete(Ok(same.clone()));
     first.await.unwrap().unwrap();
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
     }
     let forced = tokio::spawn(cache.refresh_now());
-    fetches.next().await.complete(Ok(kept.expires_in(minute)));
+    fetches.next().await.complete(Ok(same.expires_in(minute)));
     forced.await.unwrap().unwrap();
     clock.pass(minute);
     let mut waiting = task::spawn(call(&mut client, request("")));

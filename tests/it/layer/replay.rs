@@ -173,9 +173,9 @@ async fn the_same_token_again_is_not_replayed_with() {
 /// A source that keeps its token hands out clones of one `Token`.
 #[tokio::test]
 async fn a_clone_of_the_same_token_is_not_replayed_with_either() {
-    let kept = Token::bearer("kept").unwrap();
+    let same = Token::bearer("kept").unwrap();
     let api = Api::default();
-    let client = AuthLayer::new(move |_| std::future::ready(Ok(kept.clone()))).layer(api.clone());
+    let client = AuthLayer::new(move |_| std::future::ready(Ok(same.clone()))).layer(api.clone());
     let response = client.oneshot(request("")).await.unwrap();
     assert!(matches!(
         response.extensions().get(),
@@ -323,9 +323,9 @@ async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_anew() {
     let (_, send) = handle.next_request().await.unwrap();
 
     clock.pass(hour);
-    let anew = tokio::spawn(cache.token());
+    let forced = tokio::spawn(cache.token());
     fetches.next().await.issue_for("same", hour);
-    anew.await.unwrap().unwrap();
+    forced.await.unwrap().unwrap();
     send.send_response(Response::builder().status(401).body(()).unwrap());
     let response = response.await.unwrap();
     assert!(matches!(

@@ -108,9 +108,9 @@ fn ok() -> ServerResponse {
 }
 
 fn issue(number: usize) -> ServerResponse {
-    let reply =
+    let response =
         format!(r#"{{"access_token":"token-{number}","token_type":"DPoP","expires_in":3600}}"#);
-    Response::new(Full::from(reply))
+    Response::new(Full::from(response))
 }
 
 fn respond(status: u16, name: &'static str, value: &str, body: &'static str) -> ServerResponse {

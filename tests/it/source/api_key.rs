@@ -230,9 +230,9 @@ async fn a_file_that_changes_is_picked_up_within_the_interval_and_nobody_waits()
     let mut watch = cache.subscribe();
     watch.mark_unchanged();
     assert_eq!(secret(&cache).await, "first");
-    let landed = |status: &tower_auth::Status| status.fetching().is_none();
+    let completed = |status: &tower_auth::Status| status.fetching().is_none();
     watch.changed().await.unwrap();
-    drop(watch.wait_for(landed).await.unwrap());
+    drop(watch.wait_for(completed).await.unwrap());
     assert_eq!(secret(&cache).await, "second");
 }
 

@@ -63,8 +63,8 @@ async fn one_that_may_be_replaced_is_read_anew_once_a_minute() {
     // This one is served on, and the next is read behind it.
     let mut changes = cache.subscribe();
     assert_eq!(cache.token().await.unwrap().secret(), "old");
-    let landed = changes.wait_for(|status| status.fetching().is_none());
-    landed.await.unwrap();
+    let completed = changes.wait_for(|status| status.fetching().is_none());
+    completed.await.unwrap();
     assert_eq!(cache.token().await.unwrap().secret(), "new");
 }
 

@@ -105,7 +105,7 @@ impl BreakableStore {
     }
 
     /// All that is kept, as it is kept.
-    pub(crate) fn kept(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn stored(&self) -> Vec<Vec<u8>> {
         let inner = self.lock();
         inner
             .values

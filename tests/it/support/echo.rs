@@ -44,7 +44,7 @@ type ServerResponse = Option<Response<Full<Bytes>>>;
 
 thread_local! {
     /// Those to what was sent before: most of it is sent again in each round, and there are hundreds.
-    static ODD_ANSWERS: RefCell<HashMap<(String, bool), Vec<ServerResponse>>> = RefCell::default();
+    static ODD_RESPONSES: RefCell<HashMap<(String, bool), Vec<ServerResponse>>> = RefCell::default();
 }
 
 const FIRST: &str = "planted-access-0";
@@ -82,7 +82,7 @@ impl Echo {
         }
         // Once is enough for those that differ in nothing but the spelling.
         let all_spellings = self.works_for < 2;
-        ODD_ANSWERS.with_borrow_mut(|known| {
+        ODD_RESPONSES.with_borrow_mut(|known| {
             // What is random comes only once.
             if known.len() == 16 {
                 known.clear();
@@ -171,7 +171,7 @@ fn leaves(json: &Value, texts: &mut BTreeSet<String>) {
     match json {
         Value::String(text) => drop(texts.insert(text.clone())),
         Value::Array(values) => values.iter().for_each(|value| leaves(value, texts)),
-        Value::Object(members) => members.values().for_each(|value| leaves(value, texts)),
+        Value::Object(fields) => fields.values().for_each(|value| leaves(value, texts)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

@@ -164,9 +164,9 @@ pub(crate) async fn refuse_without_replay(word: &str) {
             }
         }
         "same_token" => {
-            let kept = Token::bearer("kept").unwrap();
+            let same = Token::bearer("kept").unwrap();
             refused(
-                of(ScriptedSource::new(move |_| Ok(kept.clone()))),
+                of(ScriptedSource::new(move |_| Ok(same.clone()))),
                 Api::default(),
             )
             .await;

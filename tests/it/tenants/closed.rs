@@ -6,18 +6,18 @@ use tokio::time::advance;
 use tokio_test::{assert_pending, task};
 use tower_auth::Phase;
 
-use super::{Servers, Tenant, kept, one_place, put_out};
+use super::{Servers, Tenant, cache_of, evict, one_place};
 use crate::support::run_until_idle;
 
 #[tokio::test]
 async fn an_eviction_revokes_nothing_unless_asked() {
     for asked in [false, true] {
         let (tenants, servers, mut fetches) = one_place(asked);
-        let slow = kept(&tenants, "slow");
+        let slow = cache_of(&tenants, "slow");
         fetches
             .issued(&slow, "last", Duration::from_secs(3600))
             .await;
-        put_out(&tenants).await;
+        evict(&tenants).await;
         run_until_idle().await;
         let closed: &[&str] = if asked { &["last"] } else { &[] };
         assert_eq!(servers.closed_with(), closed);
@@ -25,7 +25,7 @@ async fn an_eviction_revokes_nothing_unless_asked() {
 
         // A tenant that was closed comes back with a cache of its own.
         if asked {
-            let again = kept(&tenants, "slow");
+            let again = cache_of(&tenants, "slow");
             fetches
                 .issued(&again, "new", Duration::from_secs(3600))
                 .await;
@@ -36,10 +36,10 @@ async fn an_eviction_revokes_nothing_unless_asked() {
 #[tokio::test]
 async fn who_is_closed_as_it_is_evicted_is_closed_when_its_fetch_has_landed() {
     let (tenants, servers, mut fetches) = one_place(true);
-    let mut waiting = task::spawn(kept(&tenants, "slow").token());
+    let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
-    put_out(&tenants).await;
+    evict(&tenants).await;
     run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
     fetch.issue("last");
@@ -51,12 +51,12 @@ async fn who_is_closed_as_it_is_evicted_is_closed_when_its_fetch_has_landed() {
 #[tokio::test]
 async fn who_is_back_before_its_fetch_has_landed_is_not_closed() {
     let (tenants, servers, mut fetches) = one_place(true);
-    let mut waiting = task::spawn(kept(&tenants, "slow").token());
+    let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
-    put_out(&tenants).await;
+    evict(&tenants).await;
     run_until_idle().await;
-    let back = kept(&tenants, "slow");
+    let back = cache_of(&tenants, "slow");
     fetch.issue("token");
     assert_eq!(waiting.await.unwrap().secret(), "token");
     run_until_idle().await;
@@ -72,13 +72,13 @@ async fn who_is_back_before_its_fetch_has_landed_is_not_closed() {
 async fn a_fetch_that_never_lands_does_not_keep_its_tenant_from_being_closed() {
     let (tenants, servers, mut fetches) = one_place(true);
     let elsewhere = crate::support::runtime();
-    let mut waiting = task::spawn(kept(&tenants, "slow").token());
+    let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
     {
         let _guard = elsewhere.enter();
         assert_pending!(waiting.poll());
     }
     assert!(fetches.try_next().is_none());
-    put_out(&tenants).await;
+    evict(&tenants).await;
     run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
     // Its fetch timeout, and the close timeout.
@@ -93,8 +93,8 @@ async fn a_fetch_that_never_lands_does_not_keep_its_tenant_from_being_closed() {
 #[test]
 fn outside_of_a_runtime_who_is_evicted_is_closed_and_its_source_is_not_told() {
     let (tenants, servers, _fetches) = one_place(true);
-    let slow = kept(&tenants, "slow");
-    kept(&tenants, "other");
+    let slow = cache_of(&tenants, "slow");
+    cache_of(&tenants, "other");
     assert_eq!(tenants.len(), 1);
     assert_eq!(slow.status().phase(), Phase::Closed);
     assert_eq!(servers.closed_with(), [""; 0]);
@@ -104,7 +104,7 @@ fn outside_of_a_runtime_who_is_evicted_is_closed_and_its_source_is_not_told() {
 async fn who_is_removed_is_made_anew_and_nothing_is_closed_by_itself() {
     let servers = Servers::default();
     let tenants = servers.tenants().close_on_eviction(true).build();
-    let before = kept(&tenants, "acme");
+    let before = cache_of(&tenants, "acme");
     before.token().await.unwrap();
     let removed = tenants.remove(&Tenant("acme")).unwrap();
     assert!(tenants.is_empty());
@@ -113,7 +113,7 @@ async fn who_is_removed_is_made_anew_and_nothing_is_closed_by_itself() {
     assert_eq!(servers.closed_with(), [""; 0]);
 
     // Though there are handles to the one before.
-    let after = kept(&tenants, "acme");
+    let after = cache_of(&tenants, "acme");
     assert_eq!(after.token().await.unwrap().secret(), "acme-2");
     assert_eq!(before.token().await.unwrap().secret(), "acme-1");
     removed.cache().close().await;
@@ -125,13 +125,13 @@ async fn who_is_removed_is_made_anew_and_nothing_is_closed_by_itself() {
 #[tokio::test]
 async fn who_is_removed_after_it_went_is_made_anew_as_well() {
     let (tenants, _, mut fetches) = one_place(false);
-    let before = kept(&tenants, "slow");
+    let before = cache_of(&tenants, "slow");
     fetches
         .issued(&before, "old", Duration::from_secs(3600))
         .await;
-    put_out(&tenants).await;
+    evict(&tenants).await;
     assert!(tenants.remove(&Tenant("slow")).is_none());
-    let after = kept(&tenants, "slow");
+    let after = cache_of(&tenants, "slow");
     fetches
         .issued(&after, "new", Duration::from_secs(3600))
         .await;

@@ -62,7 +62,7 @@ async fn who_has_another_key_asks_for_its_own() {
     for key in &keys {
         secret(&store.process_of(of_fleet(), with(&server, key))).await;
     }
-    assert_eq!((server.times_asked(), store.kept().len()), (2, 2));
+    assert_eq!((server.times_asked(), store.stored().len()), (2, 2));
 
     // Also where they were told that it is all the same.
     let (store, server) = (BreakableStore::default(), self::server());

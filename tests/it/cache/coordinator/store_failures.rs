@@ -31,7 +31,7 @@ async fn whatever_fails_each_process_has_a_token_from_its_own_fetch() {
         assert_eq!(secret(&process).await, "token-1", "{operation}");
         assert_eq!(start.elapsed(), Duration::ZERO, "{operation}");
         assert_eq!(store.calls().last(), Some(&operation), "none after it");
-        let [told, landed] = log.events();
+        let [told, completed] = log.events();
         told.is(
             Level::WARN,
             "the shared store failed, and this process goes on by itself",
@@ -41,7 +41,7 @@ async fn whatever_fails_each_process_has_a_token_from_its_own_fetch() {
                 "error.message=the store is broken",
             ],
         );
-        assert_eq!(landed.message, "a token was fetched");
+        assert_eq!(completed.message, "a token was fetched");
     }
 }
 
@@ -227,7 +227,7 @@ async fn a_token_that_is_of_use_to_one_process_alone_is_not_shared() {
     let (log, _listening) = listen();
     let process = store.process(site.session());
     process.token().await.unwrap();
-    assert!(store.kept().is_empty());
+    assert!(store.stored().is_empty());
     let [told, _] = log.events();
     told.is(
         Level::WARN,

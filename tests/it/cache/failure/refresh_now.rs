@@ -7,7 +7,7 @@ use crate::support::run_until_idle;
 
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_passes_the_wait_by() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     let permanent = denied(401, "invalid_client").await;
     fails(&cache, &mut fetches, permanent).await;
     cache.token().await.unwrap_err();
@@ -22,7 +22,7 @@ async fn a_refresh_that_is_asked_for_passes_the_wait_by() {
 
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_replaces_a_token_that_is_fresh_and_serves_it_until_then() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     fetches.issued(&cache, "old", HOUR).await;
     let forced = [cache.refresh_now(), cache.refresh_now()].map(tokio::spawn);
     let fetch = fetches.next().await;
@@ -50,7 +50,7 @@ async fn a_refresh_that_is_asked_for_joins_the_one_in_the_air() {
 
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_and_fails_displaces_no_token() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     let forced = tokio::spawn(cache.refresh_now());
     fetches.next().await.fail("down");

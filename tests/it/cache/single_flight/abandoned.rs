@@ -247,8 +247,8 @@ fn a_waiter_outlives_the_loss_of_a_flight_or_two() {
 #[tokio::test]
 async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_last() {
     let (cache, mut fetches, clock) = set_up();
-    let kept = Token::bearer("kept").unwrap();
-    let lasting = |lifetime| Ok(kept.clone().expires_in(lifetime));
+    let same = Token::bearer("kept").unwrap();
+    let lasting = |lifetime| Ok(same.clone().expires_in(lifetime));
     let caller = tokio::spawn(cache.token());
     fetches.next().await.complete(lasting(HOUR));
     caller.await.unwrap().unwrap();

@@ -19,7 +19,7 @@ async fn before_anybody_asked_there_is_nothing() {
 
 #[tokio::test]
 async fn while_the_first_token_is_fetched_it_says_why_and_how_many_wait() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     let mut waiting: Vec<_> = (0..3).map(|_| task::spawn(cache.token())).collect();
     for waiting in &mut waiting {
         assert_pending!(waiting.poll());
@@ -80,28 +80,28 @@ async fn a_stale_token_is_ready_whether_its_refresh_is_awaited_flying_or_put_off
     assert_eq!(now(&cache), stale());
 
     cache.token().await.unwrap();
-    let flying = || Said {
+    let in_flight = || Said {
         fetching: Some(Reason::Stale),
         ..stale()
     };
-    assert_eq!(now(&cache), flying());
+    assert_eq!(now(&cache), in_flight());
     let mut forced = task::spawn(cache.refresh_now());
     assert_pending!(forced.poll());
     let awaited = Said {
         waiting: 1,
-        ..flying()
+        ..in_flight()
     };
     assert_eq!(now(&cache), awaited);
 
     fetches.next().await.fail("down");
     forced.await.unwrap_err();
-    let put_off = Said {
+    let postponed = Said {
         last_error: Some(String::from("the token source failed")),
         failures: 1,
         next_attempt_at: Some(3301),
         ..stale()
     };
-    assert_eq!(now(&cache), put_off);
+    assert_eq!(now(&cache), postponed);
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn a_failure_is_told_with_its_number_and_the_time_of_the_next_attempt() {
 
 #[tokio::test]
 async fn what_a_server_said_is_in_the_last_error() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     let denied = token_server::fetch(401, r#"{"error":"invalid_client"}"#).await;
     let caller = tokio::spawn(cache.token());
     fetches.next().await.complete(denied);
@@ -190,17 +190,17 @@ async fn a_latched_token_is_fresh_and_not_ready_until_the_latch_is_over_or_lifte
     fetches.issued(&cache, "second", HOUR).await;
     let second = cache.token().await.unwrap();
     cache.reject(&second);
-    let latched = Said {
+    let limited = Said {
         is_ready: false,
         latched_until: Some(5),
         ..FRESH
     };
-    assert_eq!(now(&cache), latched);
+    assert_eq!(now(&cache), limited);
     clock.set(5 * SECOND);
     assert_eq!(now(&cache), FRESH);
 
     clock.set(4 * SECOND);
-    assert_eq!(now(&cache), latched);
+    assert_eq!(now(&cache), limited);
     cache.accept(&second);
     let accepted = Said {
         is_accepted: true,
@@ -211,18 +211,18 @@ async fn a_latched_token_is_fresh_and_not_ready_until_the_latch_is_over_or_lifte
 
 #[tokio::test]
 async fn a_closed_cache_has_nothing_and_says_so_while_it_still_closes() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    let mut closing = task::spawn(cache.close());
-    assert_pending!(closing.poll());
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
     let closed = Said {
         phase: Phase::Closed,
         ..EMPTY
     };
     assert_eq!(now(&cache), closed);
     fetch.issue_for("last", HOUR);
-    closing.await;
+    close.await;
     assert_eq!(now(&cache), closed);
     assert_eq!(caller.await.unwrap().unwrap().secret(), "last");
 }
@@ -244,8 +244,8 @@ fn a_phase_is_one_word() {
 
 #[tokio::test]
 async fn a_token_that_the_source_keeps_may_be_accepted_anew() {
-    let kept = Token::bearer("kept").unwrap();
-    let source = ScriptedSource::new(move |_| Ok(kept.clone()));
+    let same = Token::bearer("kept").unwrap();
+    let source = ScriptedSource::new(move |_| Ok(same.clone()));
     let cache = ManualClock::default().cache(source).build();
     let token = cache.token().await.unwrap();
     cache.accept(&token);

@@ -28,7 +28,7 @@ async fn news(watcher: &mut Receiver<Status>, change: impl Future) -> Option<Sai
 
 #[tokio::test]
 async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_lands() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     let mut watcher = cache.subscribe();
     let mut caller = task::spawn(cache.token());
     let begun = news(&mut watcher, async { assert_pending!(caller.poll()) });
@@ -40,8 +40,8 @@ async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_lands() {
     // Published before anybody waits, though by now somebody does.
     assert_eq!(begun.await, Some(fetching));
     let fetch = fetches.next().await;
-    let landed = news(&mut watcher, async { fetch.issue_for("token", HOUR) });
-    assert_eq!(landed.await, Some(FRESH));
+    let completed = news(&mut watcher, async { fetch.issue_for("token", HOUR) });
+    assert_eq!(completed.await, Some(FRESH));
 }
 
 #[tokio::test]
@@ -76,13 +76,13 @@ async fn a_watcher_is_woken_by_a_fetch_that_is_lost_with_its_runtime() {
     assert_pending!(caller.poll());
     drop(entered);
     let mut watcher = cache.subscribe();
-    let lost = news(&mut watcher, async { runtime.shutdown_background() });
-    assert_eq!(lost.await, Some(EMPTY));
+    let abandoned = news(&mut watcher, async { runtime.shutdown_background() });
+    assert_eq!(abandoned.await, Some(EMPTY));
 }
 
 #[tokio::test]
 async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_latch_and_the_end() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     let first = cache.token().await.unwrap();
     let mut watcher = cache.subscribe();
@@ -96,12 +96,12 @@ async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_latch_and_the_end() {
         watcher.mark_unchanged();
         let token = cache.token().await.unwrap();
         let refused = news(&mut watcher, async { cache.reject(&token) }).await;
-        let latched = refused.unwrap().latched_until;
-        assert_eq!(latched.is_some(), secret == "third");
+        let limited = refused.unwrap().latched_until;
+        assert_eq!(limited.is_some(), secret == "third");
     }
     let third = cache.token().await.unwrap();
-    let lifted = news(&mut watcher, async { cache.accept(&third) }).await;
-    assert!(lifted.unwrap().is_ready);
+    let cleared = news(&mut watcher, async { cache.accept(&third) }).await;
+    assert!(cleared.unwrap().is_ready);
 
     let closed = news(&mut watcher, cache.close()).await;
     assert_eq!(closed.unwrap().phase, Phase::Closed);
@@ -136,7 +136,7 @@ async fn a_watcher_is_not_woken_by_what_changes_nothing() {
 
 #[tokio::test]
 async fn a_watcher_is_not_woken_by_refusals_that_are_latched_nor_by_errors_told_again() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     for secret in ["first", "second"] {
         fetches.issued(&cache, secret, HOUR).await;
         cache.reject(&cache.token().await.unwrap());
@@ -146,7 +146,7 @@ async fn a_watcher_is_not_woken_by_refusals_that_are_latched_nor_by_errors_told_
     let refused = news(&mut watcher, async { cache.reject(&second) });
     assert_eq!(refused.await, None);
 
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     let caller = tokio::spawn(cache.token());
     fetches.next().await.fail("down");
     caller.await.unwrap().unwrap_err();
@@ -190,7 +190,7 @@ async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
 
 #[tokio::test]
 async fn one_who_waits_until_it_is_ready_is_told_when_the_latch_is_lifted() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     let mut watcher = cache.subscribe();
     let mut ready = task::spawn(watcher.wait_for(Status::is_ready));
     assert_pending!(ready.poll());
@@ -216,12 +216,12 @@ async fn one_who_waits_until_it_is_ready_is_told_when_the_latch_is_lifted() {
 #[tokio::test(start_paused = true)]
 async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
     for keeps_fresh in [false, true] {
-        let held = Arc::new(());
-        let weak = Arc::downgrade(&held);
+        let captured = Arc::new(());
+        let weak = Arc::downgrade(&captured);
         let source = move |_| {
-            let held = Arc::clone(&held);
+            let captured = Arc::clone(&captured);
             async move {
-                drop(held);
+                drop(captured);
                 Token::bearer("secret").map(|token| token.expires_in(HOUR))
             }
         };

@@ -34,8 +34,8 @@ async fn a_fetch_tells_why_how_long_how_often_for_how_many_and_what_it_brought()
     for caller in callers {
         caller.await.unwrap().unwrap();
     }
-    let [landed] = log.events();
-    landed.is(
+    let [completed] = log.events();
+    completed.is(
         Level::DEBUG,
         "a token was fetched",
         [
@@ -54,8 +54,8 @@ async fn a_token_that_never_ends_has_no_lifetime_and_a_cache_without_a_name_is_t
     let (log, _listening) = listen();
     let cache = paused(Counting::default()).build();
     cache.token().await.unwrap();
-    let [landed] = log.events();
-    landed.is(
+    let [completed] = log.events();
+    completed.is(
         Level::DEBUG,
         "a token was fetched",
         [
@@ -74,8 +74,8 @@ async fn a_fetch_tells_each_reason() {
     let (cache, mut fetches) = set_up();
     let mut told = Vec::new();
     let mut tell = |asked: Reason| {
-        let [landed] = log.events();
-        assert_eq!(landed.value("tower_auth.fetch.reason"), asked.as_str());
+        let [completed] = log.events();
+        assert_eq!(completed.value("tower_auth.fetch.reason"), asked.as_str());
         let [span] = log.spans();
         span.is(
             Level::DEBUG,
@@ -118,7 +118,7 @@ async fn an_attempt_that_another_follows_is_told_and_the_landing_counts_it() {
         _ => Token::bearer("token"),
     });
     orders(source).token().await.unwrap();
-    let [first, second, landed] = log.events();
+    let [first, second, completed] = log.events();
     first.is(
         Level::DEBUG,
         "an attempt to fetch a token failed, another follows",
@@ -142,9 +142,9 @@ async fn an_attempt_that_another_follows_is_told_and_the_landing_counts_it() {
             "error.message=the token source failed",
         ],
     );
-    assert_eq!(landed.message, "a token was fetched");
-    assert_eq!(landed.value("tower_auth.fetch.attempts"), "3");
-    for line in [first, second, landed] {
+    assert_eq!(completed.message, "a token was fetched");
+    assert_eq!(completed.value("tower_auth.fetch.attempts"), "3");
+    for line in [first, second, completed] {
         assert_eq!(line.within, ["token fetch"]);
     }
 }
@@ -204,7 +204,7 @@ async fn a_replay_is_told() {
     let client = AuthLayer::from(orders(Counting::default())).layer(api);
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), 200);
-    let [_fetched, _fetched_anew, replayed] = log.events();
+    let [_fetched, _fetched_again, replayed] = log.events();
     replayed.is(
         Level::DEBUG,
         "a refused request is sent again with another token",
@@ -244,23 +244,23 @@ async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
     let cache = orders(source.clone());
     let api = Api::default();
     let mut client = AuthLayer::from(cache).layer(api.clone());
-    for (strikes, retry_in) in [("2", 5), ("3", 10), ("4", 20)] {
+    for (refusals, retry_in) in [("2", 5), ("3", 10), ("4", 20)] {
         for _ in 0..100 {
             call(&mut client, request("")).await.unwrap();
         }
         let told = remarkable(log.all());
-        let [latched] = &told[..] else {
+        let [limited] = &told[..] else {
             panic!("{told:#?}");
         };
-        assert_eq!(latched.level, Level::WARN);
+        assert_eq!(limited.level, Level::WARN);
         for word in ["audience", "issuer", "scope"] {
-            assert!(latched.message.contains(word), "{latched}");
+            assert!(limited.message.contains(word), "{limited}");
         }
         assert_eq!(
-            latched.fields,
+            limited.fields,
             [
                 String::from("tower_auth.cache=orders"),
-                format!("tower_auth.latch.strikes={strikes}"),
+                format!("tower_auth.latch.strikes={refusals}"),
                 format!("tower_auth.latch.retry_in={retry_in}s"),
                 String::from("tower_auth.token.scope=read"),
             ]
@@ -272,10 +272,10 @@ async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
         call(&mut client, request("")).await.unwrap();
     }
     let told = remarkable(log.all());
-    let [lifted] = &told[..] else {
+    let [cleared] = &told[..] else {
         panic!("{told:#?}");
     };
-    lifted.is(
+    cleared.is(
         Level::INFO,
         "a token was accepted at last",
         ["tower_auth.cache=orders"],
@@ -293,13 +293,13 @@ async fn an_acceptance_with_no_latch_to_lift_is_not_told() {
         assert_eq!(response.status(), 200);
     }
     cache.accept(&cache.token().await.unwrap());
-    let [_fetched, _fetched_anew, _replayed] = log.events();
+    let [_fetched, _fetched_again, _replayed] = log.events();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_fails_to_close_is_told() {
     let (log, _listening) = listen();
-    for (closing, word, message) in [
+    for (source, word, message) in [
         (FailingClose::Fails, "source", "the token source failed"),
         (FailingClose::Panics, "panic", "the token source panicked"),
         (
@@ -308,7 +308,7 @@ async fn a_source_that_fails_to_close_is_told() {
             "the token source was not closed within 5s",
         ),
     ] {
-        orders(closing).close().await;
+        orders(source).close().await;
         let [failed] = log.events();
         failed.is(
             Level::WARN,
@@ -355,8 +355,8 @@ async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_cal
     let (response, token) = tokio::join!(first, second);
     assert_eq!(response.unwrap().status(), 200);
     token.unwrap();
-    let [asking, responded, landed] = log.events();
-    for line in [asking, responded, landed] {
+    let [asking, responded, completed] = log.events();
+    for line in [asking, responded, completed] {
         assert_eq!(line.within, ["token fetch", "first"], "{line}");
     }
     let [_first, _second, fetch] = log.spans();
@@ -370,8 +370,8 @@ async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_cal
     let third = cache.token().instrument(info_span!("third"));
     third.await.unwrap();
     run_until_idle().await;
-    let [_asking, _responded, landed] = log.events();
-    assert_eq!(landed.within, ["token fetch", "third"]);
+    let [_asking, _responded, completed] = log.events();
+    assert_eq!(completed.within, ["token fetch", "third"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -380,12 +380,12 @@ async fn a_fetch_that_nobody_asked_for_is_in_no_callers_span() {
     let cache = paused(logging(HOUR)).keep_fresh().build();
     let first = cache.token().instrument(info_span!("first"));
     first.await.unwrap();
-    let [_asking, _responded, landed] = log.events();
-    assert_eq!(landed.within, ["token fetch", "first"]);
+    let [_asking, _responded, completed] = log.events();
+    assert_eq!(completed.within, ["token fetch", "first"]);
     sleep(HOUR - 299 * SECOND).await;
-    let [_asking, _responded, landed] = log.events();
-    assert_eq!(landed.within, ["token fetch"]);
-    assert_eq!(landed.value("tower_auth.fetch.reason"), "stale");
+    let [_asking, _responded, completed] = log.events();
+    assert_eq!(completed.within, ["token fetch"]);
+    assert_eq!(completed.value("tower_auth.fetch.reason"), "stale");
 }
 
 #[tokio::test(start_paused = true)]

@@ -211,9 +211,9 @@ fn a_latch_is_counted_once_a_strike() {
             for _ in 0..100 {
                 call(&mut client, request("")).await.unwrap();
             }
-            let latches = only(&metrics.take(), "tower_auth.latches");
+            let limits = only(&metrics.take(), "tower_auth.latches");
             let counted = (String::from("tower_auth.latches{cache=orders}"), vec![1.0]);
-            assert_eq!(latches, [counted]);
+            assert_eq!(limits, [counted]);
             advance(wait * SECOND).await;
         }
     });

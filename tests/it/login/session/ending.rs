@@ -123,8 +123,8 @@ async fn a_session_that_any_answer_deletes_is_over() {
             let response = call(&mut client, get(THINGS)).await.unwrap();
             assert_eq!(response.status(), expected);
             let why = response.extensions().get();
-            let stands = matches!(why, Some(NotReplayed::NoChallenge));
-            assert_eq!(stands, expected == 401);
+            let has_no_challenge = matches!(why, Some(NotReplayed::NoChallenge));
+            assert_eq!(has_no_challenge, expected == 401);
         }
         assert_eq!(site.cookies(), ["sid=1", "sid=2"], "{status}");
     }

@@ -114,8 +114,8 @@ async fn without_an_endpoint_in_the_metadata_the_error_names_its_member() {
     let (client, issuer) = client(&web);
     let device = DeviceAuthorization::new(client, issuer).unwrap();
     let error = device.begin().await.unwrap_err();
-    let member = "`device_authorization_endpoint`";
-    assert!(error.to_string().contains(member), "{error}");
+    let field = "`device_authorization_endpoint`";
+    assert!(error.to_string().contains(field), "{error}");
 }
 
 #[tokio::test]

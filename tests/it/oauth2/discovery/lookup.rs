@@ -59,13 +59,13 @@ async fn the_places_are_asked_in_the_order_of_the_rfcs() {
         "https://id.example.com/.well-known/openid-configuration/tenant",
     ];
     // RFC 8414 §3.1: a slash at the end is taken away before.
-    for (issuer, places) in [
+    for (issuer, locations) in [
         (ISSUER, &[METADATA, OPENID][..]),
         ("https://id.example.com/", &[METADATA, OPENID]),
         (tenant, &of_tenant),
         ("https://id.example.com/tenant/", &of_tenant),
     ] {
-        for (at, place) in places.iter().enumerate() {
+        for (at, place) in locations.iter().enumerate() {
             let web = web();
             web.put(METADATA, Page::new(404, ""));
             let mut metadata = metadata();
@@ -73,7 +73,10 @@ async fn the_places_are_asked_in_the_order_of_the_rfcs() {
             web.put(place, Page::json(&metadata));
             let url = EndpointUrl::from_issuer(issuer).unwrap();
             fetch(&web, url).await.unwrap();
-            let mut expected: Vec<_> = places[..=at].iter().map(|it| format!("GET {it}")).collect();
+            let mut expected: Vec<_> = locations[..=at]
+                .iter()
+                .map(|it| format!("GET {it}"))
+                .collect();
             expected.push(format!("POST {TOKEN}"));
             assert_eq!(web.take_lines(), expected, "{issuer}");
         }
@@ -84,7 +87,7 @@ async fn the_places_are_asked_in_the_order_of_the_rfcs() {
         assert!(error.is_permanent() && error.is_denied(), "{error}");
         assert_eq!(error.status().unwrap(), 404);
         assert!(error.to_string().contains(issuer), "{error}");
-        let expected: Vec<_> = places.iter().map(|it| format!("GET {it}")).collect();
+        let expected: Vec<_> = locations.iter().map(|it| format!("GET {it}")).collect();
         assert_eq!(web.take_lines(), expected, "{issuer}");
     }
 }

@@ -179,12 +179,12 @@ async fn a_thousand_with_an_old_nonce_are_sent_once_more_and_cost_no_token() {
         _ => nonce_wanted("now"),
     });
     // All are on their way before the first answer is here.
-    let gate = Arc::new(tokio::sync::Barrier::new(1000));
+    let barrier = Arc::new(tokio::sync::Barrier::new(1000));
     let slow = service_fn(move |request: Request<Full<Bytes>>| {
-        let (mut api, gate) = (api.clone(), Arc::clone(&gate));
+        let (mut api, barrier) = (api.clone(), Arc::clone(&barrier));
         async move {
             if proof(request.headers()).nonce.is_none() {
-                gate.wait().await;
+                barrier.wait().await;
             }
             api.call(request).await
         }

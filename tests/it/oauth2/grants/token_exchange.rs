@@ -15,10 +15,10 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 fn exchanged(number: usize) -> String {
-    reply(number, "Bearer", &format!("\"{ACCESS_TOKEN}\""))
+    response(number, "Bearer", &format!("\"{ACCESS_TOKEN}\""))
 }
 
-fn reply(number: usize, token_type: &str, issued: &str) -> String {
+fn response(number: usize, token_type: &str, issued: &str) -> String {
     format!(
         r#"{{"access_token":"exchanged-{number}","token_type":"{token_type}",
             "issued_token_type":{issued},"expires_in":3600}}"#
@@ -289,7 +289,7 @@ async fn a_reply_that_is_no_access_token_is_an_error() {
         ("n_a", access, "`N_A`"),
         ("mac", access, "other than `Bearer`"),
     ] {
-        let body = reply(1, token_type, issued);
+        let body = response(1, token_type, issued);
         let server = FormServer::new(move |_, _| (200, body.clone()));
         let source = TokenExchange::new(server.client(), SecretSource::from("the-subject"));
         let error = fetch(&source).await.unwrap_err();
@@ -321,7 +321,7 @@ async fn a_reply_that_is_no_access_token_is_an_error() {
 #[tokio::test]
 async fn a_jwt_and_what_was_requested_will_do() {
     for issued in [ACCESS_TOKEN, JWT, "urn:example:ticket"] {
-        let body = reply(1, "bearer", &format!("\"{issued}\""));
+        let body = response(1, "bearer", &format!("\"{issued}\""));
         let server = FormServer::new(move |_, _| (200, body.clone()));
         let source = TokenExchange::new(server.client(), SecretSource::from("the-subject"))
             .requested_token_type("urn:example:ticket");
@@ -342,9 +342,9 @@ async fn a_token_of_which_nothing_is_said_lasts_as_long_as_is_assumed() {
 }
 
 /// Says when it is closed, and with what.
-struct Closing(Arc<Mutex<Vec<Option<String>>>>);
+struct RecordsClose(Arc<Mutex<Vec<Option<String>>>>);
 
-impl TokenSource for Closing {
+impl TokenSource for RecordsClose {
     async fn fetch(&self, _: Reason) -> Result<Token, Error> {
         Token::bearer("the-subject")
     }
@@ -365,8 +365,8 @@ async fn closing_revokes_the_exchanged_token_and_closes_subject_and_actor() {
     let client = server.client();
     let client = client.revoke_at("https://id.example.com/revoke").unwrap();
     let closed: Arc<Mutex<Vec<_>>> = Arc::default();
-    let source = TokenExchange::new(client, Closing(Arc::clone(&closed)))
-        .actor(Closing(Arc::clone(&closed)));
+    let source = TokenExchange::new(client, RecordsClose(Arc::clone(&closed)))
+        .actor(RecordsClose(Arc::clone(&closed)));
     let cache = TokenCache::new(source);
     cache.token().await.unwrap();
     // Whatever fails of it.

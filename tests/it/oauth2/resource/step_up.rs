@@ -28,7 +28,7 @@ struct Server {
     /// Scope that it won't give.
     withholds: Arc<Mutex<Option<&'static str>>>,
     /// Whether it waits to be let go on.
-    gate: Option<Arc<Notify>>,
+    may_respond: Option<Arc<Notify>>,
 }
 
 impl Server {
@@ -47,8 +47,8 @@ impl Server {
         let asked = [param("scope"), param("acr_values"), param("max_age")];
         let asked = asked.join("|").trim_end_matches('|').to_owned();
         self.asked.lock().unwrap().push(asked.clone());
-        if let Some(gate) = &self.gate {
-            gate.notified().await;
+        if let Some(may_respond) = &self.may_respond {
+            may_respond.notified().await;
         }
         let withheld = *self.withholds.lock().unwrap();
         if withheld.is_some_and(|scope| asked.contains(scope)) {
@@ -267,13 +267,13 @@ async fn scope_that_is_withheld_is_not_asked_for_again_and_the_old_token_stays()
 
 #[tokio::test]
 async fn many_who_want_the_same_at_once_cost_one_fetch_and_others_are_served_meanwhile() {
-    let gate = Arc::new(Notify::new());
+    let may_respond = Arc::new(Notify::new());
     let server = Server {
-        gate: Some(Arc::clone(&gate)),
+        may_respond: Some(Arc::clone(&may_respond)),
         ..Server::default()
     };
     let layer = AuthLayer::new(server.source());
-    gate.notify_one();
+    may_respond.notify_one();
     layer.cache().token().await.unwrap();
     let api = wanting("write", 403, WRITE);
     let asking = tokio::spawn({
@@ -284,7 +284,7 @@ async fn many_who_want_the_same_at_once_cost_one_fetch_and_others_are_served_mea
     assert_eq!(server.asked(), ["read", "read write"]);
     let modest = ask(&layer, &wanting("read", 403, WRITE)).await.unwrap();
     assert_eq!(modest.status(), StatusCode::OK);
-    gate.notify_one();
+    may_respond.notify_one();
     for response in asking.await.unwrap() {
         assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
@@ -296,15 +296,15 @@ async fn a_late_403_for_an_older_token_picks_up_the_newer_without_a_fetch() {
     let server = Server::default();
     let layer = AuthLayer::new(server.source());
     let api = wanting("write", 403, WRITE);
-    let held = Arc::new(Notify::new());
+    let may_refuse = Arc::new(Notify::new());
     let late = {
-        let (api, held) = (api.clone(), Arc::clone(&held));
+        let (api, may_refuse) = (api.clone(), Arc::clone(&may_refuse));
         service_fn(move |request: Request<Full<Bytes>>| {
-            let (api, held) = (api.clone(), Arc::clone(&held));
+            let (api, may_refuse) = (api.clone(), Arc::clone(&may_refuse));
             async move {
                 let response = api.respond(&request);
                 if response.status() == 403 {
-                    held.notified().await;
+                    may_refuse.notified().await;
                 }
                 Ok::<_, Infallible>(response)
             }
@@ -314,7 +314,7 @@ async fn a_late_403_for_an_older_token_picks_up_the_newer_without_a_fetch() {
     let slow = tokio::spawn(async move { call(&mut slow, request("")).await });
     run_until_idle().await;
     assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
-    held.notify_one();
+    may_refuse.notify_one();
     assert_eq!(
         slow.await.unwrap().unwrap().status(),
         StatusCode::OK,
