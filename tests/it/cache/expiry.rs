@@ -78,7 +78,7 @@ async fn follow(
 }
 
 #[tokio::test]
-async fn the_windows_are_sized_by_the_lifetime() {
+async fn the_refresh_and_expiry_times_are_set_by_the_lifetime() {
     let ten_years = 3650 * DAY;
     for (lifetime, stale, expired) in [
         (SECOND, 0.5, 0.75),
@@ -105,7 +105,7 @@ async fn the_windows_are_sized_by_the_lifetime() {
 }
 
 #[tokio::test]
-async fn windows_of_ones_own_are_kept_within_half_of_the_lifetime() {
+async fn configured_refresh_and_expiry_times_are_kept_within_half_of_the_lifetime() {
     let seconds = Duration::from_secs;
     for (refresh_before, margin, stale, expired) in [
         (seconds(60), seconds(0), 540, 600),
@@ -134,7 +134,7 @@ async fn a_token_without_an_expiry_is_never_refreshed() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_over_on_arrival_is_an_error_and_not_fetched_by_each_who_asks() {
+async fn a_token_that_has_expired_on_arrival_is_an_error_and_not_fetched_by_each_who_asks() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     let at_its_end = || lasting("over", Duration::ZERO);
     let long_over = || Token::bearer("over").map(|t| t.expires_at(std::time::UNIX_EPOCH));
@@ -157,7 +157,7 @@ async fn a_token_that_is_over_on_arrival_is_an_error_and_not_fetched_by_each_who
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_over_on_arrival_displaces_no_token() {
+async fn a_refresh_that_has_expired_on_arrival_displaces_no_token() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     first(&cache, &mut fetches, lasting("first", HOUR)).await;
     clock.set(HOUR - 300 * SECOND);
@@ -185,7 +185,7 @@ async fn a_token_that_arrives_within_its_margin_is_for_those_who_waited() {
 }
 
 #[tokio::test]
-async fn who_looks_at_a_landing_only_after_the_tokens_end_gets_another() {
+async fn a_caller_who_polls_a_completed_fetch_after_the_tokens_end_gets_another() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
@@ -227,7 +227,7 @@ async fn a_machine_that_was_suspended_wakes_up_with_its_token_expired() {
 /// The flight was in the air as the lid was closed: its connection is dead, and its timer stood
 /// still.
 #[tokio::test]
-async fn a_flight_that_a_suspension_cut_off_is_not_waited_for() {
+async fn a_fetch_that_a_suspension_cut_off_is_not_waited_for() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     let before = tokio::spawn(cache.token());
     let _cut_off = fetches.next().await;
@@ -327,7 +327,7 @@ async fn between_the_attempts_to_refresh_is_a_floor_by_the_monotonic_clock() {
 }
 
 #[tokio::test]
-async fn a_refresh_begins_within_the_share_of_the_window_that_is_left_to_chance() {
+async fn a_refresh_begins_within_the_share_of_the_time_that_jitter_has() {
     for (jitter, latest) in [
         (0.0, 0),
         (0.5, 135),

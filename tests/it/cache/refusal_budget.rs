@@ -83,7 +83,7 @@ async fn the_delay_doubles_to_five_minutes() {
 }
 
 #[tokio::test]
-async fn a_latched_refusal_says_so() {
+async fn a_refusal_over_the_budget_says_so() {
     let (cache, _, _clock) = set_up();
     let client = AuthLayer::from(cache.clone()).layer(Api::default());
     client.clone().oneshot(request("")).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_latched_refusal_says_so() {
 }
 
 #[tokio::test]
-async fn the_first_acceptance_lifts_it() {
+async fn the_first_acceptance_clears_the_count_of_refusals() {
     let (cache, source, clock) = set_up();
     let api = Api::default();
     let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
@@ -129,7 +129,7 @@ async fn the_first_acceptance_lifts_it() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_accepted_and_is_revoked_again_and_again_latches_nothing() {
+async fn a_token_that_was_accepted_and_is_revoked_again_and_again_costs_no_budget() {
     let (cache, source, _clock) = set_up();
     let api = Api::default();
     let mut client = AuthLayer::from(cache).layer(api.clone());
@@ -169,7 +169,7 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
 
 /// It is the one in hand that is latched, and the one in hand that has to be accepted.
 #[tokio::test]
-async fn the_late_acceptance_of_an_old_token_lifts_nothing() {
+async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     let (cache, source, _clock) = set_up();
     let old = cache.token().await.unwrap();
     cache.reject(&old);
@@ -185,7 +185,7 @@ async fn the_late_acceptance_of_an_old_token_lifts_nothing() {
 
 /// A source that keeps its token has it refused again and again, and each is the same.
 #[tokio::test]
-async fn a_source_that_keeps_its_refused_token_is_latched_too() {
+async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
     let (clock, same) = (ManualClock::default(), Token::bearer("kept").unwrap());
     let source = crate::support::ScriptedSource::new(move |_| Ok(same.clone()));
     let cache = clock.cache(source.clone()).build();
@@ -198,7 +198,7 @@ async fn a_source_that_keeps_its_refused_token_is_latched_too() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_asked_for_passes_the_latch_by() {
+async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
     let (cache, source, _clock) = set_up();
     let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-3"]));
     client.clone().oneshot(request("")).await.unwrap();
@@ -211,7 +211,7 @@ async fn a_refresh_that_is_asked_for_passes_the_latch_by() {
 
 /// Latched or not, it is refreshed in time: it may be accepted elsewhere.
 #[tokio::test(start_paused = true)]
-async fn a_latched_token_is_refreshed_as_any_other() {
+async fn a_token_over_the_refusal_budget_is_refreshed_as_any_other() {
     let (source, mut fetches) = source();
     let cache = crate::support::paused(source).build();
     for secret in ["first", "second"] {

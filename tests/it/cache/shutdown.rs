@@ -125,7 +125,7 @@ async fn a_cache_that_never_had_a_token_is_closed_with_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_in_the_air_may_land_and_its_token_is_the_last() {
+async fn a_fetch_in_flight_may_complete_and_its_token_is_the_last() {
     let (fetches_of, mut fetches) = source();
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = paused(Arc::clone(&source)).build();
@@ -146,7 +146,7 @@ async fn a_flight_in_the_air_may_land_and_its_token_is_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_refresh_in_the_air_that_fails_the_token_before_is_the_last() {
+async fn of_a_refresh_in_flight_that_fails_the_token_before_is_the_last() {
     let (fetches_of, mut fetches) = source();
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = paused(Arc::clone(&source)).build();
@@ -165,7 +165,7 @@ async fn of_a_refresh_in_the_air_that_fails_the_token_before_is_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_does_not_land_in_time_is_ended_and_those_who_wait_are_told() {
+async fn a_fetch_that_does_not_complete_in_time_is_ended_and_those_who_wait_are_told() {
     let before = Handle::current().metrics().num_alive_tasks();
     let (source, mut fetches) = source();
     let cache = paused(source).close_timeout(2 * SECOND).build();
@@ -198,7 +198,7 @@ async fn a_source_that_fails_panics_or_hangs_holds_nobody_up_past_the_timeout() 
 
 /// The deadline is one for both: a flight that took most of it leaves the source little.
 #[tokio::test(start_paused = true)]
-async fn the_flight_and_the_source_have_one_deadline() {
+async fn the_fetch_and_the_source_have_one_deadline() {
     let (fetches_of, mut fetches) = source();
     let cache = paused(Closable::new(fetches_of, How::Hangs)).build();
     let _waiting = tokio::spawn(cache.token());
@@ -288,7 +288,7 @@ async fn a_refusal_after_the_end_is_the_callers() {
 
 /// Such a flight can be ended by nobody, but those who wait for it can be told.
 #[test]
-fn a_flight_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
+fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
     let (source, _fetches) = source();
     let cache = TokenCache::builder(source)
         .close_timeout(Duration::ZERO)

@@ -160,7 +160,7 @@ fn the_page_has_every_reason_of_a_fetch() {
 }
 
 #[test]
-fn the_page_has_every_word_for_a_refusal_that_stands() {
+fn the_page_has_every_word_for_a_refusal_that_is_not_replayed() {
     assert_eq!(words_of_refusals(), words_in(&source_file("refusal.rs")));
 }
 

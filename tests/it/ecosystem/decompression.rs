@@ -59,7 +59,7 @@ where
 }
 
 #[tokio::test]
-async fn a_compressed_refusal_is_replayed_for_and_the_answer_is_readable_in_both_orders() {
+async fn a_compressed_refusal_is_replayed_for_and_the_response_is_readable_in_both_orders() {
     let layer = AuthLayer::new(Counting::default());
     let outside = ServiceBuilder::new()
         .layer(DecompressionLayer::new())
@@ -74,7 +74,7 @@ async fn a_compressed_refusal_is_replayed_for_and_the_answer_is_readable_in_both
 }
 
 #[tokio::test]
-async fn a_refusal_that_stands_is_readable_in_both_orders_too() {
+async fn a_refusal_that_is_not_replayed_is_readable_in_both_orders_too() {
     let layer = AuthLayer::new(Counting::default()).retry(false);
     let outside = ServiceBuilder::new()
         .layer(DecompressionLayer::new())

@@ -180,7 +180,7 @@ async fn followed_outside_a_redirect_to_the_same_origin_carries_the_credential()
 /// With replay on and off, over a copy of the service for each request and over the same.
 /// A service that is used again knows where it goes as a rule.
 #[tokio::test]
-async fn whence_a_redirect_comes_is_known_however_often_the_service_was_used_and_for_what() {
+async fn the_origin_of_a_redirect_is_known_however_often_the_service_was_used_and_for_what() {
     let net = Net::moving("https://other.example/x", "https://other.example/y")
         .and("https://user@API.example:443/x", "https://api.example/y")
         .and("https://other.example/z", "https://api.example/y");

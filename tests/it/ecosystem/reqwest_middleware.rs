@@ -85,7 +85,7 @@ async fn a_refused_request_is_sent_once_more_with_a_new_token_and_the_same_body_
 }
 
 #[tokio::test]
-async fn a_refusal_that_stands_says_why() {
+async fn a_refusal_that_is_not_replayed_says_why() {
     let url = format!("http://{}/", serve(&Api::default()).await);
     let response = client(Counting::default()).get(url).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -129,7 +129,7 @@ async fn an_error_of_the_layer_is_found_in_the_chains_and_one_from_below_is_as_i
 }
 
 #[tokio::test]
-async fn a_retry_before_it_is_stamped_anew_and_one_after_it_is_not() {
+async fn a_retry_before_it_gets_a_credential_again_and_one_after_it_does_not() {
     for (before, expected) in [
         (true, ["token-1", "token-2"]),
         (false, ["token-1", "token-1"]),

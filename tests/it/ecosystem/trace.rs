@@ -41,7 +41,7 @@ fn traced(lines: &[Line], secret: &str) -> (usize, Vec<String>) {
 }
 
 #[tokio::test]
-async fn outside_it_sees_one_request_and_the_answer_to_the_replay() {
+async fn outside_it_sees_one_request_and_the_response_to_the_replay() {
     let (log, _guard) = listen();
     let client = ServiceBuilder::new()
         .layer(trace())

@@ -294,7 +294,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_no_token_says_what_is_left_all_the_same() {
+async fn a_response_that_is_no_token_says_what_is_left_all_the_same() {
     for body in [
         "<html>",
         "{}",

@@ -103,14 +103,14 @@ async fn the_access_token_is_a_text_and_not_empty() {
 }
 
 #[tokio::test]
-async fn unknown_members_a_byte_order_mark_and_white_space_do_no_harm() {
+async fn unknown_fields_a_byte_order_mark_and_white_space_do_no_harm() {
     let body = "\u{feff} \r\n{\"x\":{\"access_token\":1},\"access_token\":\"a\\/b\",\"y\":[[]]}\n";
     assert_eq!(fetch(200, body).await.unwrap().secret(), "a/b");
     assert!(fetch(201, body).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_member_that_stands_twice_is_refused() {
+async fn a_field_that_occurs_twice_is_refused() {
     let body = r#"{"access_token":"one-token","access_token":"two-token"}"#;
     let error = fetch(200, body).await.unwrap_err();
     assert!(
@@ -271,7 +271,7 @@ async fn a_token_next_to_an_empty_error_is_a_token() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_json_object_says_what_it_was() {
+async fn a_response_that_is_no_json_object_says_what_it_was() {
     for (body, what) in [
         ("<html>Log in</html>", "not valid JSON"),
         ("", "no body"),

@@ -305,7 +305,7 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
 /// Many servers issue the same access token until it ends. That it expired here in the meantime
 /// makes it no other.
 #[tokio::test]
-async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_anew() {
+async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_again() {
     let (source, mut fetches) = source();
     let (clock, hour) = (ManualClock::default(), Duration::from_secs(3600));
     let cache = clock.cache(source).build();

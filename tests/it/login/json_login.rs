@@ -202,7 +202,7 @@ async fn fields_are_where_they_are_said_to_be() {
 }
 
 #[test]
-fn what_is_no_pointer_to_a_member_is_refused_at_once() {
+fn what_is_no_pointer_to_a_field_is_refused_at_once() {
     for pointer in ["", "/", "email", "a/b", "/a//b", "/a~", "/a~2", "/a/"] {
         let error = LoginApi::default().login().user_field(pointer).unwrap_err();
         assert!(
@@ -227,7 +227,7 @@ async fn fields_within_one_another_are_an_error_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn the_password_is_read_anew_for_each_login() {
+async fn the_password_is_read_again_for_each_login() {
     let api = LoginApi::responding([issued("first", None), issued("second", None)]);
     let asked = Arc::new(Mutex::new(0));
     let password = SecretSource::from_fn(move || {
@@ -250,7 +250,7 @@ async fn the_password_is_read_anew_for_each_login() {
 }
 
 #[tokio::test]
-async fn answers_that_hold_no_token_are_errors() {
+async fn responses_that_hold_no_token_are_errors() {
     for body in [
         json!({}),
         json!([]),

@@ -237,7 +237,7 @@ async fn a_file_that_changes_is_picked_up_within_the_interval_and_nobody_waits()
 }
 
 #[tokio::test]
-async fn a_file_that_changed_is_read_anew_when_the_old_key_is_refused() {
+async fn a_file_that_changed_is_read_again_when_the_old_key_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     fs::write(&path, "old").unwrap();

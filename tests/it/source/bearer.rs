@@ -32,7 +32,7 @@ async fn a_secret_is_a_bearer_token() {
 }
 
 #[tokio::test]
-async fn one_that_is_refused_is_read_anew() {
+async fn one_that_is_refused_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, "old\n").unwrap();
@@ -49,7 +49,7 @@ async fn one_that_is_refused_is_read_anew() {
 }
 
 #[tokio::test]
-async fn one_that_may_be_replaced_is_read_anew_once_a_minute() {
+async fn one_that_may_be_replaced_is_read_again_once_a_minute() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, "old").unwrap();

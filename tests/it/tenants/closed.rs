@@ -34,7 +34,7 @@ async fn an_eviction_revokes_nothing_unless_asked() {
 }
 
 #[tokio::test]
-async fn who_is_closed_as_it_is_evicted_is_closed_when_its_fetch_has_landed() {
+async fn a_tenant_that_is_closed_as_it_is_evicted_is_closed_when_its_fetch_has_completed() {
     let (tenants, servers, mut fetches) = one_place(true);
     let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
     assert_pending!(waiting.poll());
@@ -49,7 +49,7 @@ async fn who_is_closed_as_it_is_evicted_is_closed_when_its_fetch_has_landed() {
 }
 
 #[tokio::test]
-async fn who_is_back_before_its_fetch_has_landed_is_not_closed() {
+async fn a_tenant_that_is_back_before_its_fetch_has_completed_is_not_closed() {
     let (tenants, servers, mut fetches) = one_place(true);
     let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
     assert_pending!(waiting.poll());
@@ -69,7 +69,7 @@ async fn who_is_back_before_its_fetch_has_landed_is_not_closed() {
 
 /// The runtime that the fetch was on is gone, or nobody drives it.
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_never_lands_does_not_keep_its_tenant_from_being_closed() {
+async fn a_fetch_that_never_completes_does_not_keep_its_tenant_from_being_closed() {
     let (tenants, servers, mut fetches) = one_place(true);
     let elsewhere = crate::support::runtime();
     let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
@@ -101,7 +101,7 @@ fn outside_of_a_runtime_who_is_evicted_is_closed_and_its_source_is_not_told() {
 }
 
 #[tokio::test]
-async fn who_is_removed_is_made_anew_and_nothing_is_closed_by_itself() {
+async fn who_is_removed_is_made_again_and_nothing_is_closed_by_itself() {
     let servers = Servers::default();
     let tenants = servers.tenants().close_on_eviction(true).build();
     let before = cache_of(&tenants, "acme");
@@ -123,7 +123,7 @@ async fn who_is_removed_is_made_anew_and_nothing_is_closed_by_itself() {
 }
 
 #[tokio::test]
-async fn who_is_removed_after_it_went_is_made_anew_as_well() {
+async fn who_is_removed_after_it_went_is_made_again_as_well() {
     let (tenants, _, mut fetches) = one_place(false);
     let before = cache_of(&tenants, "slow");
     fetches

@@ -46,7 +46,7 @@ async fn there_is_always_place_for_one() {
 }
 
 #[tokio::test]
-async fn a_fetch_in_the_air_outlives_the_eviction_of_its_tenant_and_the_next_request_joins_it() {
+async fn a_fetch_in_flight_outlives_the_eviction_of_its_tenant_and_the_next_request_joins_it() {
     let (tenants, _, mut fetches) = one_place(false);
     let api = Api::accepting(["token"]);
     let client = tenants.by_extension().layer(api.clone());
@@ -67,7 +67,7 @@ async fn a_fetch_in_the_air_outlives_the_eviction_of_its_tenant_and_the_next_req
 }
 
 #[tokio::test]
-async fn a_fetch_in_the_air_outlives_one_eviction_after_the_other() {
+async fn a_fetch_in_flight_outlives_one_eviction_after_the_other() {
     let (tenants, _, mut fetches) = one_place(false);
     let first = cache_of(&tenants, "slow");
     let mut waiting = task::spawn(first.token());
@@ -91,7 +91,7 @@ async fn a_fetch_in_the_air_outlives_one_eviction_after_the_other() {
 
 /// With no time at all, each tenant's time is over as soon as it was asked for.
 #[tokio::test]
-async fn a_fetch_in_the_air_outlives_the_idle_time_of_its_tenant() {
+async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
     let (source, mut fetches) = source();
     let (source, made) = (Arc::new(source), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&made);

@@ -174,7 +174,7 @@ async fn a_token_that_never_ends_is_kept_for_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_is_fetched_anew_by_the_first_and_the_others_take_the_newer() {
+async fn a_refused_token_is_fetched_again_by_the_first_and_the_others_take_the_newer() {
     let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
     let processes = [(); 8].map(|()| store.process(slow(source.clone())));

@@ -17,7 +17,7 @@ fn failing(times: usize, error: impl Fn() -> Error + Send + Sync + 'static) -> S
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_pass_is_tried_three_times_within_one_flight() {
+async fn transient_errors_are_tried_three_times_within_one_fetch() {
     let source = failing(2, || Error::transient("reset"));
     let cache = paused(source.clone()).build();
     let callers: Vec<_> = (0..100).map(|_| tokio::spawn(cache.token())).collect();
@@ -43,7 +43,7 @@ async fn after_three_attempts_all_who_wait_get_the_last_ones_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_many_attempts_a_flight_has_is_a_setting_of_one_at_least() {
+async fn how_many_attempts_a_fetch_has_is_a_setting_of_one_at_least() {
     for (set, asked) in [(0, 1), (1, 1), (2, 2), (5, 5)] {
         let source = failing(9, || Error::transient("reset"));
         let cache = paused(source.clone()).fetch_attempts(set).build();
@@ -64,7 +64,7 @@ async fn what_does_not_pass_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn within_a_flight_a_retry_after_is_waited_for_if_it_fits_before_the_timeout() {
+async fn within_a_fetch_a_retry_after_is_waited_for_if_it_fits_before_the_timeout() {
     for (wait, fits) in [
         (2 * SECOND, true),
         (29 * SECOND, true),
@@ -89,7 +89,7 @@ async fn within_a_flight_a_retry_after_is_waited_for_if_it_fits_before_the_timeo
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_attempts_of_a_flight_are_under_one_deadline() {
+async fn all_attempts_of_a_fetch_are_under_one_deadline() {
     let source = Arc::new(|_| async {
         tokio::time::sleep(25 * SECOND).await;
         Err::<Token, _>(Error::transient("slow"))

@@ -36,7 +36,7 @@ async fn a_refresh_that_is_asked_for_replaces_a_token_that_is_fresh_and_serves_i
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_asked_for_joins_the_one_in_the_air() {
+async fn a_refresh_that_is_asked_for_joins_the_one_in_flight() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "old", HOUR).await;
     clock.set(HOUR - 300 * SECOND);
@@ -61,7 +61,7 @@ async fn a_refresh_that_is_asked_for_and_fails_displaces_no_token() {
 /// One who waits for a refresh behind a token that is good waits for it alone: it has to be told
 /// when that is given up.
 #[tokio::test]
-async fn a_refresh_that_is_asked_for_outlives_the_flight_it_waited_for() {
+async fn a_refresh_that_is_asked_for_outlives_the_fetch_it_waited_for() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     let forced = tokio::spawn(cache.refresh_now());

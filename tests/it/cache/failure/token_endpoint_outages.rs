@@ -96,7 +96,7 @@ impl http_body::Body for Stalled {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_answers_that_may_pass_are_not_seen_by_anyone() {
+async fn two_transient_errors_are_not_seen_by_any_caller() {
     for (one, other) in [
         (Resets, Says(500, "")),
         (Says(502, "<html>Bad Gateway</html>"), Resets),
@@ -114,7 +114,7 @@ async fn two_answers_that_may_pass_are_not_seen_by_anyone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_flight() {
+async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_fetch() {
     for status in [429, 503] {
         let (token, asked, took) = ask([WantsRest(status, String::from("7")), Issues]).await;
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
@@ -129,7 +129,7 @@ async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_flight()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rest_longer_than_the_flight_may_take_is_an_error_at_once() {
+async fn a_rest_longer_than_the_fetch_may_take_is_an_error_at_once() {
     let (token, asked, took) = ask([WantsRest(429, String::from("3000"))]).await;
     let error = token.unwrap_err();
     assert_eq!(error.retry_after(), Some(3000 * SECOND));

@@ -16,7 +16,7 @@ const LATE: Duration = Duration::from_secs(59 * 60);
 const EXPIRED: Duration = Duration::from_secs(59 * 60 + 30);
 
 #[tokio::test]
-async fn a_refresh_waits_for_the_last_safe_moment_as_a_bucket_runs_dry() {
+async fn a_refresh_waits_for_the_last_safe_moment_when_a_quota_is_low() {
     let mut fixture = Fixture::with([low_quota()]).await;
     fixture.asked_at(STALE).await;
     fixture.asked_at(LATE - SECOND).await;
@@ -40,7 +40,7 @@ async fn with_enough_left_or_nothing_said_no_refresh_waits() {
 }
 
 #[tokio::test]
-async fn one_dry_bucket_of_several_is_enough() {
+async fn one_low_quota_of_several_is_enough() {
     let mut fixture = Fixture::with([Quota::new("client/per_hour", 10).of(10), low_quota()]).await;
     fixture.asked_at(LATE - SECOND).await;
     fixture.fetches.none().await;
@@ -143,7 +143,7 @@ async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_aga
 
 /// A server that counts refusals too.
 #[tokio::test]
-async fn a_dry_bucket_that_is_told_with_an_error_puts_the_next_attempt_off_as_well() {
+async fn a_low_quota_that_comes_with_an_error_postpones_the_next_attempt_as_well() {
     let mut fixture = Fixture::with([]).await;
     fixture.clock.set(STALE);
     fixture.cache.token().await.unwrap();
@@ -157,7 +157,7 @@ async fn a_dry_bucket_that_is_told_with_an_error_puts_the_next_attempt_off_as_we
 }
 
 #[tokio::test]
-async fn a_fleet_whose_bucket_stays_dry_does_not_come_all_at_the_last_moment() {
+async fn a_fleet_whose_quota_stays_low_does_not_come_all_at_the_last_moment() {
     let mut refreshes = Vec::new();
     for _ in 0..50 {
         let clock = ManualClock::default();

@@ -10,7 +10,7 @@ use crate::support::log::listen;
 use crate::support::{ScriptedSource, paused};
 
 #[tokio::test]
-async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
+async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
     let (log, _listening) = listen();
     let told = |log: &crate::support::log::Log| {
         let all = log.all().into_iter();
@@ -55,7 +55,7 @@ async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
 }
 
 #[tokio::test]
-async fn a_limit_of_the_rate_is_no_quota_that_runs_dry() {
+async fn a_limit_of_the_rate_is_no_low_quota() {
     let (log, _listening) = listen();
     let fixture = Fixture::with([]).await;
     for (seconds, told) in [(60, 0), (61, 1)] {
@@ -68,7 +68,7 @@ async fn a_limit_of_the_rate_is_no_quota_that_runs_dry() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_was_refilled_and_is_dry_again_is_another_spell() {
+async fn a_quota_that_was_refilled_and_is_low_again_is_logged_again() {
     let (log, _listening) = listen();
     let mut fixture = Fixture::with([]).await;
     for hour in 1..=3 {
@@ -127,7 +127,7 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_over_a_cache_tells_no_spell_a_second_time() {
+async fn a_cache_over_a_cache_logs_no_low_quota_a_second_time() {
     let (log, _listening) = listen();
     let source = ScriptedSource::new(|_| Ok(Token::bearer("token")?.with_quotas([low_quota()])));
     let below = paused(source).build();
@@ -170,7 +170,7 @@ fn what_is_left_is_a_gauge_for_each_bucket() {
 }
 
 #[tokio::test]
-async fn of_a_bucket_that_stands_twice_the_first_counts() {
+async fn of_a_bucket_that_occurs_twice_the_first_counts() {
     let (log, _listening) = listen();
     let mut fixture = Fixture::with([low_quota(), Quota::new("client/per_day", 10).of(10)]).await;
     assert_eq!(fixture.cache.status().quotas(), [low_quota()]);

@@ -29,7 +29,7 @@ async fn stale(cache: &TokenCache, fetches: &mut Fetches, clock: &ManualClock) -
 }
 
 #[tokio::test]
-async fn a_flight_that_was_given_up_lands_nothing_while_the_next_is_in_the_air() {
+async fn an_abandoned_fetch_completes_nothing_while_the_next_is_in_flight() {
     for fails in [false, true] {
         let (cache, mut fetches, clock) = set_up();
         let mut before = task::spawn(cache.token());
@@ -64,7 +64,7 @@ fn end(late: Fetch, fails: bool) {
 }
 
 #[tokio::test]
-async fn a_flight_that_was_given_up_displaces_no_token() {
+async fn an_abandoned_fetch_displaces_no_token() {
     for fails in [false, true] {
         let (cache, mut fetches, clock) = set_up();
         let before = tokio::spawn(cache.token());
@@ -83,7 +83,7 @@ async fn a_flight_that_was_given_up_displaces_no_token() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_was_given_up_ends_no_other() {
+async fn an_abandoned_refresh_ends_no_other() {
     for fails in [false, true] {
         let (cache, mut fetches, clock) = set_up();
         stale(&cache, &mut fetches, &clock).await;
@@ -107,7 +107,7 @@ async fn a_refresh_that_was_given_up_ends_no_other() {
 }
 
 #[tokio::test]
-async fn a_flight_in_the_air_is_joined_until_its_timeout_is_long_over() {
+async fn a_fetch_in_flight_is_joined_until_long_after_its_timeout() {
     let (cache, mut fetches, clock) = set_up();
     let first = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
@@ -121,7 +121,7 @@ async fn a_flight_in_the_air_is_joined_until_its_timeout_is_long_over() {
 }
 
 #[test]
-fn the_loss_of_a_flight_that_was_given_up_is_no_loss() {
+fn the_end_of_an_abandoned_fetch_changes_nothing() {
     let (cache, mut fetches, clock) = set_up();
     let dropped_runtime = runtime();
     let before = dropped_runtime.spawn(cache.token());
@@ -144,7 +144,7 @@ fn the_loss_of_a_flight_that_was_given_up_is_no_loss() {
 }
 
 #[test]
-fn a_lost_refresh_is_started_again_at_once() {
+fn an_abandoned_refresh_is_started_again_at_once() {
     let (cache, mut fetches, clock) = set_up();
     let dropped_runtime = runtime();
     let _unanswered = dropped_runtime.block_on(async {
@@ -160,7 +160,7 @@ fn a_lost_refresh_is_started_again_at_once() {
 }
 
 #[test]
-fn a_lost_refresh_is_not_waited_for_when_its_token_has_expired() {
+fn an_abandoned_refresh_is_not_waited_for_when_its_token_has_expired() {
     let (cache, mut fetches, clock) = set_up();
     let dropped_runtime = runtime();
     let _unanswered = dropped_runtime.block_on(async {
@@ -180,7 +180,7 @@ fn a_lost_refresh_is_not_waited_for_when_its_token_has_expired() {
 }
 
 #[tokio::test]
-async fn after_a_failed_refresh_an_expired_token_is_fetched_anew() {
+async fn after_a_failed_refresh_an_expired_token_is_fetched_again() {
     let (cache, mut fetches, clock) = set_up();
     stale(&cache, &mut fetches, &clock).await;
     cache.token().await.unwrap();
@@ -193,7 +193,7 @@ async fn after_a_failed_refresh_an_expired_token_is_fetched_anew() {
 }
 
 #[tokio::test]
-async fn a_token_refused_while_its_refresh_is_in_the_air_is_waited_for_there() {
+async fn a_token_refused_while_its_refresh_is_in_flight_is_waited_for_there() {
     let (cache, mut fetches, clock) = set_up();
     let token = stale(&cache, &mut fetches, &clock).await;
     cache.token().await.unwrap();
@@ -224,7 +224,7 @@ fn on_a_runtime_that_was_shut_down_the_error_says_so() {
 
 /// One runtime after the other is shut down under a waiter; that isn't its own fault.
 #[test]
-fn a_waiter_outlives_the_loss_of_a_flight_or_two() {
+fn a_waiter_outlives_an_abandoned_fetch_or_two() {
     let (cache, mut fetches, _) = set_up();
     let mut waiting = task::spawn(cache.token());
     for _ in 0..3 {

@@ -8,7 +8,7 @@ use tower_auth::{Error, Reason, Token, TokenCache};
 use crate::support::{paused, run_until_idle, source};
 
 #[tokio::test(start_paused = true)]
-async fn after_a_failure_the_error_is_told_again_for_a_second_and_then_fetched_anew() {
+async fn after_a_failure_the_error_is_told_again_for_a_second_and_then_fetched_again() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
     let caller = tokio::spawn(cache.token());

@@ -9,7 +9,7 @@ use tower_auth::TokenCache;
 use crate::support::{Counting, paused, runtime, source};
 
 #[test]
-fn when_the_runtime_of_a_flight_is_gone_those_who_wait_and_the_next_start_another() {
+fn when_the_runtime_of_a_fetch_is_gone_those_who_wait_and_the_next_start_another() {
     let (source, mut fetches) = source();
     let cache = TokenCache::new(source);
     let mut waiter = task::spawn(cache.token());
@@ -35,7 +35,7 @@ fn when_the_runtime_of_a_flight_is_gone_those_who_wait_and_the_next_start_anothe
 
 /// A runtime that lives but is never driven runs no timer, so it can't time its flights out.
 #[test]
-fn a_flight_on_a_runtime_that_nobody_drives_is_given_up_by_the_next_caller() {
+fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
     let (source, mut fetches) = source();
     let other = runtime();
     other.block_on(async {

@@ -161,7 +161,7 @@ fn callers_on_many_threads_are_one_fetch_too() {
 }
 
 #[tokio::test]
-async fn a_poll_after_the_landing_needs_no_waker_of_before() {
+async fn a_poll_after_completion_needs_no_waker_of_before() {
     let source = Counting::default();
     let cache = TokenCache::new(source);
     let mut waiter = task::spawn(cache.token());

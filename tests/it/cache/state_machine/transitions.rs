@@ -76,7 +76,7 @@ async fn a_stale_token_is_served_while_one_fetch_runs_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_second_before_the_window_nothing_is_refreshed() {
+async fn one_second_before_the_refresh_time_nothing_is_refreshed() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
     fetches
@@ -108,7 +108,7 @@ async fn a_failed_refresh_leaves_the_valid_token_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_token_is_waited_for_and_joins_the_refresh_in_the_air() {
+async fn an_expired_token_is_waited_for_and_joins_the_refresh_in_flight() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
     fetches

@@ -68,7 +68,7 @@ async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepte
 }
 
 #[tokio::test]
-async fn a_stale_token_is_ready_whether_its_refresh_is_awaited_flying_or_put_off() {
+async fn a_stale_token_is_ready_whether_its_refresh_is_awaited_in_flight_or_postponed() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "token", HOUR).await;
     assert_eq!(now(&cache), FRESH);
@@ -182,7 +182,8 @@ async fn what_a_server_said_is_in_the_last_error() {
 }
 
 #[tokio::test]
-async fn a_latched_token_is_fresh_and_not_ready_until_the_latch_is_over_or_lifted() {
+async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_ends_or_it_is_accepted()
+ {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     cache.reject(&cache.token().await.unwrap());
@@ -243,7 +244,7 @@ fn a_phase_is_one_word() {
 }
 
 #[tokio::test]
-async fn a_token_that_the_source_keeps_may_be_accepted_anew() {
+async fn a_token_that_the_source_keeps_may_be_accepted_again() {
     let same = Token::bearer("kept").unwrap();
     let source = ScriptedSource::new(move |_| Ok(same.clone()));
     let cache = ManualClock::default().cache(source).build();

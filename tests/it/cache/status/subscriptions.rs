@@ -27,7 +27,7 @@ async fn news(watcher: &mut Receiver<Status>, change: impl Future) -> Option<Sai
 }
 
 #[tokio::test]
-async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_lands() {
+async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_completes() {
     let (cache, mut fetches, _clock) = set_up();
     let mut watcher = cache.subscribe();
     let mut caller = task::spawn(cache.token());
@@ -64,7 +64,7 @@ async fn a_watcher_is_woken_by_a_failure_and_by_a_refresh_behind() {
 }
 
 #[tokio::test]
-async fn a_watcher_is_woken_by_a_fetch_that_is_lost_with_its_runtime() {
+async fn a_watcher_is_woken_by_a_fetch_that_is_abandoned_with_its_runtime() {
     let (source, _fetches) = source();
     let cache = ManualClock::default().cache(source).build();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -81,7 +81,7 @@ async fn a_watcher_is_woken_by_a_fetch_that_is_lost_with_its_runtime() {
 }
 
 #[tokio::test]
-async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_latch_and_the_end() {
+async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_refusal_budget_and_the_end() {
     let (cache, mut fetches, _clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     let first = cache.token().await.unwrap();
@@ -135,7 +135,7 @@ async fn a_watcher_is_not_woken_by_what_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_watcher_is_not_woken_by_refusals_that_are_latched_nor_by_errors_told_again() {
+async fn a_watcher_is_not_woken_by_refusals_over_the_budget_nor_by_cached_errors() {
     let (cache, mut fetches, _clock) = set_up();
     for secret in ["first", "second"] {
         fetches.issued(&cache, secret, HOUR).await;
@@ -189,7 +189,7 @@ async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
 }
 
 #[tokio::test]
-async fn one_who_waits_until_it_is_ready_is_told_when_the_latch_is_lifted() {
+async fn one_who_waits_until_it_is_ready_is_told_when_the_token_is_accepted() {
     let (cache, mut fetches, _clock) = set_up();
     let mut watcher = cache.subscribe();
     let mut ready = task::spawn(watcher.wait_for(Status::is_ready));

@@ -108,7 +108,7 @@ async fn a_fetch_tells_each_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_another_follows_is_told_and_the_landing_counts_it() {
+async fn an_attempt_that_another_follows_is_logged_and_the_completion_counts_it() {
     let (log, _listening) = listen();
     let busy = token_server::fetch(503, "").await.unwrap_err();
     let said = busy.to_string();
@@ -213,7 +213,7 @@ async fn a_replay_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_stands_tells_why() {
+async fn a_refusal_that_is_not_replayed_is_logged_with_why() {
     let (log, _listening) = listen();
     for word in REFUSALS {
         refuse_without_replay(word).await;
@@ -236,7 +236,7 @@ fn remarkable(mut lines: Vec<Line>) -> Vec<Line> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
+async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
     let (log, _listening) = listen();
     let source = ScriptedSource::new(|attempt| {
         Token::bearer(format!("token-{attempt}")).map(|token| token.with_scope("read"))
@@ -283,7 +283,7 @@ async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acceptance_with_no_latch_to_lift_is_not_told() {
+async fn an_acceptance_without_refusals_over_the_budget_is_not_logged() {
     let (log, _listening) = listen();
     let cache = orders(Counting::default());
     let mut client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-2"]));

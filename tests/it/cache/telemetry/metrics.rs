@@ -204,7 +204,7 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
 }
 
 #[test]
-fn a_latch_is_counted_once_a_strike() {
+fn a_limit_on_refusals_is_counted_once_per_token() {
     recorded(|metrics| async move {
         let mut client = AuthLayer::from(orders(Counting::default())).layer(Api::default());
         for wait in [5, 10, 20] {

@@ -247,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn any_members_are_an_error_or_the_token_that_they_hold(
+    fn any_fields_are_an_error_or_the_token_that_they_hold(
         status in any_status(),
         fields in any_fields(),
         content_type in any_header(),
@@ -280,7 +280,7 @@ proptest! {
     }
 
     #[test]
-    fn a_reply_that_was_damaged_is_an_error_or_the_token_that_it_holds(
+    fn a_response_that_was_damaged_is_an_error_or_the_token_that_it_holds(
         status in any_status(),
         response in valid_response(),
         damage in any_damage(),
@@ -326,7 +326,7 @@ proptest! {
 
 /// Reading one level on the stack for each of its own would overflow it.
 #[test]
-fn a_member_that_is_not_read_may_be_nested_as_deep_as_a_reply_is_long() {
+fn a_field_that_is_not_read_may_be_nested_as_deep_as_a_response_is_long() {
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let depth = 63 * 1024 / (open.len() + close.len());
         let value = format!("{}1{}", open.repeat(depth), close.repeat(depth));

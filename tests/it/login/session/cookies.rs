@@ -93,7 +93,7 @@ async fn cookies_go_to_an_origin_that_was_named_as_far_as_their_domain_has_them_
 }
 
 #[tokio::test]
-async fn cookies_go_where_their_path_has_them_go_and_the_longest_stands_first() {
+async fn cookies_go_where_their_path_has_them_go_and_the_longest_comes_first() {
     let site = Site::setting([
         "all=1; Path=/v1",
         "some=2; Path=/v1/things",
@@ -283,7 +283,7 @@ async fn after(login: &[&str], responses: &[&[&str]]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_answers_set_is_sent_from_then_on() {
+async fn what_responses_set_is_sent_from_then_on() {
     let responses: [&[&str]; _] = [
         &["sid=2; Path=/", "new=3; Path=/v1"],
         &["new=4; Path=/v1", "deep=5; Path=/v1/things"],
@@ -366,7 +366,7 @@ async fn what_is_unusual_is_sent_as_it_came() {
 
 /// Whatever an answer sets: no panic, and the session goes on.
 #[tokio::test]
-async fn no_answer_can_harm_the_session() {
+async fn no_response_can_harm_the_session() {
     let names = ["sid", "s i d", "\u{e9}", "__Host-a", "$x", ""];
     let attributes = [
         "",

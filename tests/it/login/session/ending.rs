@@ -83,7 +83,7 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
 }
 
 #[tokio::test]
-async fn a_session_that_an_answer_ends_is_one_login_for_all_who_come_after() {
+async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
     for end in [
         "sid=; Path=/; Max-Age=0",
         "sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
@@ -110,7 +110,7 @@ async fn a_session_that_an_answer_ends_is_one_login_for_all_who_come_after() {
 /// A 403 is no refusal, nor is a 401 without a challenge if the layer was told so. What is deleted is
 /// gone nevertheless.
 #[tokio::test]
-async fn a_session_that_any_answer_deletes_is_over() {
+async fn a_session_that_any_response_deletes_has_ended() {
     for status in [200, 302, 401, 403, 500] {
         let site = Site::new(move |asked| match asked.is_login() {
             true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
@@ -198,7 +198,7 @@ async fn the_session_is_ended_as_the_cache_is_closed() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_issued_anew_is_ended_by_its_new_name() {
+async fn a_session_that_was_issued_again_is_ended_by_its_new_name() {
     let site = Site::new(|asked| match asked.is_login() {
         true => SiteResponse::new(200, &["sid=1; Path=/"]),
         false => SiteResponse::new(200, &["sid=2; Path=/"]),

@@ -94,7 +94,7 @@ async fn twenty_requests_that_are_refused_at_once_are_one_login_and_twenty_repla
 }
 
 #[tokio::test]
-async fn a_session_that_is_refused_anew_is_the_callers_to_see() {
+async fn a_session_that_is_refused_again_is_the_callers_to_see() {
     let site = Site::new(|asked| match asked.is_login() {
         true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
         false => SiteResponse::new(401, &[]),

@@ -104,7 +104,7 @@ async fn a_server_that_knows_pkce_only_by_a_method_that_is_none_is_not_logged_in
 }
 
 #[tokio::test]
-async fn without_an_endpoint_in_the_metadata_the_error_names_its_member() {
+async fn without_an_endpoint_in_the_metadata_the_error_names_its_field() {
     let web = web(&json!({"authorization_endpoint": null, "device_authorization_endpoint": null}));
     let error = login(&web).begin(CALLBACK).await.unwrap_err();
     assert!(

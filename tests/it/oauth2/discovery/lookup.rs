@@ -51,7 +51,7 @@ async fn every_grant_takes_an_issuer_and_nothing_is_asked_before_the_first_token
 }
 
 #[tokio::test]
-async fn the_places_are_asked_in_the_order_of_the_rfcs() {
+async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
     let tenant = "https://id.example.com/tenant";
     let of_tenant = [
         "https://id.example.com/.well-known/oauth-authorization-server/tenant",
@@ -118,7 +118,7 @@ async fn a_server_in_trouble_is_not_asked_elsewhere_and_may_be_well_again_soon()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hiccup_of_the_metadata_is_over_within_the_flight() {
+async fn a_hiccup_of_the_metadata_passes_within_the_fetch() {
     let web = web();
     web.put(METADATA, Page::new(503, ""));
     let cache = paused(source(&web, issuer())).build();
@@ -247,7 +247,7 @@ async fn an_issuer_on_loopback_may_have_its_endpoints_there() {
 }
 
 #[tokio::test]
-async fn a_missing_endpoint_is_an_error_that_names_its_member() {
+async fn a_missing_endpoint_is_an_error_that_names_its_field() {
     for endpoint in [
         None,
         Some(Value::Null),

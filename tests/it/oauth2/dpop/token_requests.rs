@@ -94,7 +94,7 @@ async fn a_token_endpoint_that_wants_a_nonce_gets_it_with_a_new_proof_and_a_new_
 
 /// It stands in the grant itself, which no retry of the request may send again.
 #[tokio::test]
-async fn a_jwt_of_a_service_account_is_signed_anew_for_the_nonce_too() {
+async fn a_jwt_of_a_service_account_is_signed_again_for_the_nonce_too() {
     let (issuer, asked) = server(|number, _| match number {
         1 => respond(400, "dpop-nonce", "n-1", r#"{"error":"use_dpop_nonce"}"#),
         _ => issue(number),

@@ -150,7 +150,7 @@ async fn the_spelling_of_the_drafts_is_read_and_so_are_numbers_in_texts() {
 }
 
 #[tokio::test]
-async fn an_answer_that_a_person_could_not_log_in_with_is_an_error_that_quotes_nothing() {
+async fn a_response_that_a_person_could_not_log_in_with_is_an_error_that_quotes_nothing() {
     let device = r#""device_code":"planted-1""#;
     let user = r#""user_code":"planted-2""#;
     let uri = r#""verification_uri":"https://a.example/x""#;

@@ -116,7 +116,7 @@ fn a_parameter_that_somebody_else_sets_is_refused() {
 }
 
 #[tokio::test]
-async fn a_reply_without_a_refresh_token_keeps_the_old_one() {
+async fn a_response_without_a_refresh_token_keeps_the_old_one() {
     let server = TokenServer::issuing();
     let store = Store::holding("kept");
     let client = Client::with_transport(URL, ID, SECRET, server.transport()).unwrap();
@@ -144,7 +144,7 @@ async fn the_same_one_again_is_not_saved_again() {
 }
 
 #[tokio::test]
-async fn a_reply_with_one_replaces_it() {
+async fn a_response_with_one_replaces_it() {
     let server = Rotating::default();
     let store = Store::holding("refresh-0");
     let source = RefreshToken::stored(server.client(), store.clone());

@@ -274,7 +274,7 @@ async fn the_subject_is_told_the_reason_only_where_it_is_its_own() {
 }
 
 #[tokio::test]
-async fn a_reply_that_is_no_access_token_is_an_error() {
+async fn a_response_that_is_no_access_token_is_an_error() {
     let refresh = r#""urn:ietf:params:oauth:token-type:refresh_token""#;
     let saml = r#""urn:ietf:params:oauth:token-type:saml2""#;
     let access = &format!("\"{ACCESS_TOKEN}\"");

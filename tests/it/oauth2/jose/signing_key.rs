@@ -83,7 +83,7 @@ async fn zeros_in_front_of_a_modulus_do_no_harm() {
 }
 
 #[tokio::test]
-async fn what_stands_around_a_key_is_passed_over() {
+async fn what_is_around_a_key_is_ignored() {
     let text = format!("Bag Attributes\n{EC_CERTIFICATE}\n{EC_PUBLIC}\r\n{EC_PKCS8}\n{EC_P384}");
     let key = SigningKey::pem(JwsAlgorithm::ES256, text).unwrap();
     verified(&sign(key).await.unwrap(), Algorithm::ES256, "you");

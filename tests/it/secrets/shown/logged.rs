@@ -56,7 +56,7 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_stands_leaves_no_secret_behind() {
+async fn a_refusal_that_is_not_replayed_leaves_no_secret_behind() {
     let finder = SecretFinder::start();
     type Completion = fn(Fetch);
     let completions: [(Completion, &str); 5] = [

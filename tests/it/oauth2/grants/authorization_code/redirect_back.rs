@@ -28,7 +28,7 @@ async fn an_address_its_path_and_query_or_its_query_are_read() {
 }
 
 #[tokio::test]
-async fn what_is_not_the_answer_to_the_request_is_refused() {
+async fn what_is_not_the_response_to_the_request_is_refused() {
     let request = begin().await;
     let state = query(&request)["state"].clone();
     let other = query(&begin().await)["state"].clone();
@@ -60,7 +60,7 @@ async fn what_is_not_the_answer_to_the_request_is_refused() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_stands_twice_is_refused() {
+async fn a_parameter_that_occurs_twice_is_refused() {
     let request = begin().await;
     for rest in [
         "code=a&code=a",
@@ -78,7 +78,7 @@ async fn a_parameter_that_stands_twice_is_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_code_is_refused() {
+async fn a_response_without_a_code_is_refused() {
     let request = begin().await;
     for rest in ["", "code=", "token=x", "error="] {
         let error = read(&request, rest).unwrap_err();
@@ -90,7 +90,7 @@ async fn an_answer_without_a_code_is_refused() {
 }
 
 #[tokio::test]
-async fn the_answer_of_another_server_is_refused() {
+async fn the_response_of_another_server_is_refused() {
     let login = || login(&LoginServer::default());
     let own = "code=c&iss=https%3A%2F%2Fid.example.com";
     let (none, evil) = ("code=c", "code=c&iss=https://evil.example.com");
@@ -155,7 +155,7 @@ async fn what_the_server_says_no_with_is_told() {
 }
 
 #[tokio::test]
-async fn the_answer_to_another_request_is_refused_and_not_sent() {
+async fn the_response_to_another_request_is_refused_and_not_sent() {
     let server = LoginServer::default();
     let login = login(&server);
     let (one, other) = (

@@ -119,7 +119,7 @@ async fn a_lifetime_that_nobody_says_is_assumed_and_counted_too() {
 
 /// A JWT without `iat`, over since 2001.
 #[tokio::test]
-async fn a_token_that_is_over_by_its_own_account_is_not_handed_out() {
+async fn a_token_that_has_expired_by_its_own_account_is_not_handed_out() {
     let over = r#"{"access_token":"e30.eyJleHAiOjEwMDAwMDAwMDB9.","refresh_token":"r"}"#;
     let server = LoginServer::responding([(200, over), REFRESHED]);
     let source = logged_in(&login(&server)).await.unwrap();

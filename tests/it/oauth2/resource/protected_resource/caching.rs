@@ -113,7 +113,7 @@ async fn the_first_search_is_within_the_timeout() {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_source_that_stays_has_the_metadata_looked_at_anew() {
+async fn a_failure_of_the_source_that_stays_has_the_metadata_looked_at_again() {
     let web = web();
     let made = Arc::new(AtomicUsize::new(0));
     let inner = ScriptedSource::new(|attempt| match attempt {
@@ -176,7 +176,7 @@ async fn closing_goes_to_the_source_that_was_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hiccup_on_the_way_is_over_within_the_flight() {
+async fn a_hiccup_on_the_way_passes_within_the_fetch() {
     let web = web();
     web.put(METADATA, Page::new(502, ""));
     let cache = paused(source(&web)).build();
