@@ -69,9 +69,9 @@ fn boxed(
 /// An API on loopback that accepts one token at a time and remembers all it was sent. It stops
 /// with the runtime of the test.
 ///
-/// - `/things` reads the body before it answers, and `/unread` only if it accepts the token.
+/// - `/things` reads the body before it responds, and `/unread` only if it accepts the token.
 /// - `/drained` is `/unread`, but for what it does with a body that it doesn't want: it lets it come
-///   and doesn't end the connection, so that nothing but the answer tells the client to stop.
+///   and doesn't end the connection, so that nothing but the response tells the client to stop.
 /// - `/moved?<address>` redirects there with a 307, if it accepts the token.
 #[derive(Clone)]
 struct Api {

@@ -32,7 +32,7 @@ mod set_header;
 mod timeout;
 mod trace;
 
-/// An API that answers with one status after the other, whatever it is sent, and with 200 from then on.
+/// An API that responds with one status after the other, whatever it is sent, and with 200 from then on.
 #[derive(Clone)]
 struct Script {
     responses: Arc<Mutex<VecDeque<u16>>>,

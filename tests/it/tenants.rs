@@ -89,7 +89,7 @@ impl TokenSource for Server {
     }
 }
 
-/// Tenants of whom the first is `slow`, whose every fetch the test answers. There is place for one.
+/// Tenants of whom the first is `slow`, whose every fetch the test completes. There is place for one.
 fn one_place(close: bool) -> (Tenants<Tenant>, Servers, Fetches) {
     let servers = Servers::default();
     let (source, fetches) = source();

@@ -42,7 +42,7 @@ fn serves(cache: &TokenCache, secret: &str) -> bool {
     }
 }
 
-/// Follows a token of this lifetime to its end: what is served when, and when it is fetched anew.
+/// Follows a token of this lifetime to its end: what is served when, and when it is fetched again.
 async fn follow(
     settings: impl Fn(TokenCacheBuilder) -> TokenCacheBuilder,
     lifetime: Duration,
@@ -224,7 +224,7 @@ async fn a_machine_that_was_suspended_wakes_up_with_its_token_expired() {
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
 
-/// The flight was in the air as the lid was closed: its connection is dead, and its timer stood
+/// The fetch was in flight as the lid was closed: its connection is dead, and its timer stood
 /// still.
 #[tokio::test]
 async fn a_fetch_that_a_suspension_cut_off_is_not_waited_for() {

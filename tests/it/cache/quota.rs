@@ -1,4 +1,4 @@
-//! What a server says of its quotas is read, shown, and heeded: as one runs dry, refreshes wait.
+//! What a server says of its quotas is shown and respected: while one is low, refreshes wait.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ mod telemetry;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A cache on a clock of the test's, with a token of an hour in hand, and what was said with it.
+/// A cache on a clock of the test's, with a token of an hour, and the quotas that came with it.
 struct Fixture {
     clock: ManualClock,
     cache: TokenCache,

@@ -26,7 +26,7 @@ fn poll(acquire: &mut Acquire, waker: &Waker) {
     assert!(std::pin::Pin::new(acquire).poll(&mut cx).is_pending());
 }
 
-/// A waker that is the last owner of another waiter of the same flight.
+/// A waker that is the last owner of another waiter of the same fetch.
 fn other(cache: &TokenCache) -> Waker {
     let mut waiting = cache.token();
     poll(&mut waiting, Waker::noop());

@@ -167,7 +167,7 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
     }
 }
 
-/// It is the one in hand that is latched, and the one in hand that has to be accepted.
+/// The budget limits the current token, and the current token has to be accepted.
 #[tokio::test]
 async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     let (cache, source, _clock) = set_up();
@@ -209,7 +209,7 @@ async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-/// Latched or not, it is refreshed in time: it may be accepted elsewhere.
+/// Over the budget or not, it is refreshed in time: it may be accepted elsewhere.
 #[tokio::test(start_paused = true)]
 async fn a_token_over_the_refusal_budget_is_refreshed_as_any_other() {
     let (source, mut fetches) = source();

@@ -196,7 +196,7 @@ async fn a_source_that_fails_panics_or_hangs_holds_nobody_up_past_the_timeout() 
     }
 }
 
-/// The deadline is one for both: a flight that took most of it leaves the source little.
+/// The deadline is one for both: a fetch that took most of it leaves the source little.
 #[tokio::test(start_paused = true)]
 async fn the_fetch_and_the_source_have_one_deadline() {
     let (fetches_of, mut fetches) = source();
@@ -286,7 +286,7 @@ async fn a_refusal_after_the_end_is_the_callers() {
     fetches.none().await;
 }
 
-/// Such a flight can be ended by nobody, but those who wait for it can be told.
+/// Nothing can end such a fetch, but its waiting callers can get an error.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
     let (source, _fetches) = source();

@@ -109,7 +109,7 @@ async fn a_boxed_stream_that_is_still_being_sent_over_http1_gets_the_refusal() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
 
-/// The server ends the connection with its answer. Whether the client knows by the time that
+/// The server ends the connection with its response. Whether the client knows by the time that
 /// the new token is there, and lets go of the body, is anyone's guess.
 #[tokio::test]
 async fn a_boxed_stream_whose_connection_was_closed_over_http1_is_sent_again_whole_or_not_at_all() {

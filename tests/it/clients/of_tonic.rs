@@ -56,7 +56,7 @@ impl Decoder for Raw {
     }
 }
 
-/// `/test/Read` answers with the number of messages once it has read them; a token that it
+/// `/test/Read` responds with the number of messages once it has read them; a token that it
 /// doesn't know it refuses after that. `/test/Unread` refuses before.
 async fn respond(State(api): State<Api>, request: Received) -> Response<tonic::body::Body> {
     let seen = Seen {

@@ -109,7 +109,7 @@ async fn one_http2_connection_takes_refusals_and_replays_of_many_at_once() {
     assert_eq!(source.issued(), 2);
 }
 
-/// Serves over connections that end with their first answer, by `Connection: close` or `GOAWAY`, and
+/// Serves over connections that end with their first response, by `Connection: close` or `GOAWAY`, and
 /// counts them.
 async fn serve_once_each(http2: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -137,7 +137,7 @@ async fn one_response(stream: TcpStream, http2: bool) {
                 *response.status_mut() = StatusCode::UNAUTHORIZED;
             }
             if http2 {
-                // The `GOAWAY` is to be there before the answer.
+                // The `GOAWAY` is to be there before the response.
                 asked.notify_one();
                 ends.notified().await;
             } else {

@@ -19,7 +19,7 @@ fn text(status: StatusCode) -> String {
     format!("{status} ").repeat(100)
 }
 
-/// Compresses whatever it answers, refusals too; accepts `token-2`.
+/// Compresses all its responses, refusals too; accepts `token-2`.
 fn compressing() -> impl Service<
     Request<Full<Bytes>>,
     Response = Response<impl http_body::Body<Data = Bytes, Error: Into<BoxError>>>,

@@ -38,7 +38,7 @@ where
     }
 }
 
-/// Whether fifty callers at once get their answers.
+/// Whether fifty callers at once get their responses.
 async fn all_get_through<S>(client: S)
 where
     S: Service<Sent, Response = Response<Full<Bytes>>, Error: std::fmt::Debug> + Clone,

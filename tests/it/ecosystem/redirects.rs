@@ -243,7 +243,7 @@ async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() 
     }
 }
 
-/// What is presented anew for each request is no exception.
+/// A credential that is made for each request is no exception.
 #[cfg(feature = "dpop")]
 #[tokio::test]
 async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {

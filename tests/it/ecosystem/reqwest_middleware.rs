@@ -184,7 +184,7 @@ async fn what_a_caller_who_leaves_has_put_in_the_extensions_is_still_there() {
     let request = client.get("https://api.example.com").build().unwrap();
     tokio::select! {
         biased;
-        _ = client.execute_with_extensions(request, &mut extensions) => panic!("it was answered"),
+        _ = client.execute_with_extensions(request, &mut extensions) => panic!("there was a response"),
         permit = reached.acquire() => permit.unwrap().forget(),
         () = tokio::time::sleep(Duration::from_secs(30)) => panic!("it wasn't sent"),
     }

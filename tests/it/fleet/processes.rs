@@ -65,7 +65,7 @@ impl Issuer {
     }
 }
 
-/// A process: the example `fleet` as a member.
+/// A process: the example `fleet`, as one of several.
 struct Process {
     process: Child,
     input: ChildStdin,

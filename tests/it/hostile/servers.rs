@@ -64,7 +64,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object with some of these members, each of which may be anything.
+/// An object with some of these fields, each of which may be anything.
 fn object(fields: &'static [&'static str]) -> impl Strategy<Value = Value> {
     hash_map(select(fields), any_json(), 0..fields.len()).prop_map(|map| {
         map.into_iter()

@@ -1,4 +1,4 @@
-//! What becomes of an answer that is late, endless, elsewhere or none.
+//! What becomes of a response that is late, endless, a redirect or none.
 
 use std::convert::Infallible;
 use std::future::{Ready, pending, ready};

@@ -1,4 +1,4 @@
-//! How an answer of the token endpoint is understood, and that nothing secret is told of it.
+//! How a token response is read, and that no error shows a secret of it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

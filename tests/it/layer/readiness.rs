@@ -72,7 +72,7 @@ async fn a_replay_is_polled_ready_again() {
     send.send_response(unauthorized());
     assert_pending!(response.poll());
     run_until_idle().await;
-    // The new token is in hand, but the service isn't ready for a second call.
+    // The new token is here, but the service isn't ready for a second call.
     assert_pending!(response.poll());
     assert_pending!(handle.poll_request());
 
@@ -263,7 +263,7 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
     call(&mut client, request("")).await.unwrap_err();
     assert!(is_free(&other));
 
-    // The same with a token in hand, and a private copy of it.
+    // The same with a cached token, and a private copy of it.
     let layer = AuthLayer::new(Counting::default());
     let mut client = layer.layer(other.clone());
     for _ in 0..3 {

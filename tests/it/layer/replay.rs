@@ -59,7 +59,7 @@ async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_bod
 async fn a_hundred_concurrent_refusals_of_one_token_are_one_fetch_and_a_hundred_replays() {
     let (source, mut fetches) = source();
     let api = Api::accepting(["new"]);
-    // All hundred are sent before the first is answered.
+    // All hundred are sent before the first response.
     let barrier = Arc::new(tokio::sync::Barrier::new(100));
     let arriving = {
         let api = api.clone();

@@ -21,7 +21,7 @@ const LOGIN: &str = "https://api.example.com/v1/auth/login";
 const REFRESH: &str = "https://api.example.com/v1/auth/refresh";
 const PASSWORD: &str = "p4ssword \"of\" the test";
 
-/// An API that answers as it is told, in turn, and keeps what it was asked.
+/// An API that responds by a script, in turn, and keeps what it was asked.
 #[derive(Clone, Default)]
 struct LoginApi {
     responses: Arc<Mutex<Vec<(u16, Value)>>>,

@@ -30,7 +30,7 @@ const REVOKE: &str = "https://id.example.com/revoke?key=planted-key";
 const SECRET: &str = "planted+client/secret: \"of\" <the>\\planted & client";
 const TOKEN: &str = "planted/token+with~signs=&more";
 
-/// Has the source fetch, be refused, replay and close, with each odd answer to each of its first
+/// Has the source fetch, be refused, replay and close, with each odd response to each of its first
 /// requests.
 async fn drive<S>(make: impl AsyncFn(&SecretFinder, Echo) -> Result<S, Error>)
 where

@@ -1,4 +1,4 @@
-//! Secrets that are read anew for each fetch.
+//! Secrets that are read again for each fetch.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -99,7 +99,7 @@ impl BreakableStore {
         inner.leases.clear();
     }
 
-    /// The operations so far; from now on they are counted anew.
+    /// The operations so far; from now on they are counted from zero.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.lock().calls)
     }

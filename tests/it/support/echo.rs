@@ -1,5 +1,5 @@
 //! A server in memory that works for a while, and then gives back what it was sent: in every place
-//! that an answer has, as it came, taken apart, and spelled anew.
+//! that a response has, as it came, in parts, and in other encodings.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -24,9 +24,9 @@ use crate::support::secret_finder::shows_a_secret;
 /// One, for all that a source asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Echo {
-    /// How many requests are answered as they should be.
+    /// How many requests get the response that they should.
     works_for: usize,
-    /// Which of the odd answers comes after that.
+    /// Which of the odd responses comes after that.
     odd: usize,
     seen: Arc<Seen>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Echo {
 #[derive(Debug, Default)]
 struct Seen {
     asked: AtomicUsize,
-    /// How many odd answers there are to what was asked.
+    /// How many odd responses there are to what was asked.
     odd: AtomicUsize,
     verifiers: Mutex<Vec<String>>,
 }
@@ -61,7 +61,7 @@ impl Echo {
         }
     }
 
-    /// How many odd answers there are to what was asked; 0 if it wasn't asked so often.
+    /// How many odd responses there are to what was asked; 0 if it wasn't asked so often.
     pub(crate) fn odd_responses(&self) -> usize {
         self.seen.odd.load(Ordering::SeqCst)
     }
@@ -176,7 +176,7 @@ fn leaves(json: &Value, texts: &mut BTreeSet<String>) {
     }
 }
 
-/// As other programs spell it.
+/// As other programs encode it.
 fn spellings(text: &str) -> Vec<String> {
     let each = |spell: &dyn Fn(char) -> String| -> String {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
@@ -247,7 +247,7 @@ fn odd_responses(sent: &Sent<'_>, all_spellings: bool) -> Vec<ServerResponse> {
     responses
 }
 
-/// Every place that an answer has.
+/// Every place that a response has.
 fn around(sent: &str) -> Vec<ServerResponse> {
     let issued = |name: &str, value: Value| {
         let mut issued = issue(0);

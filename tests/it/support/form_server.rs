@@ -1,4 +1,4 @@
-//! A token endpoint in memory that answers each form as the test says, and keeps them all.
+//! A token endpoint in memory that responds to each form as the test says, and keeps them all.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};
@@ -44,7 +44,7 @@ pub(crate) struct FormServer {
 }
 
 impl FormServer {
-    /// Answers the nth form, counted from 1, with a status and a body.
+    /// Responds to the nth form, counted from 1, with a status and a body.
     pub(crate) fn new(
         respond: impl Fn(usize, &Form) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {

@@ -1,4 +1,4 @@
-//! An authorization server in memory that people log in at: it answers as it is told, in turn, and
+//! An authorization server in memory that people log in at: it responds by a script, in turn, and
 //! keeps what it was asked and when.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use crate::support::token_server::{ID, URL};
 
 pub(crate) type Form = Vec<(String, String)>;
 
-/// What is answered: a status and a body.
+/// A response: a status and a body.
 pub(crate) type ScriptedResponse = (u16, &'static str);
 
 /// Both tokens.
@@ -29,7 +29,7 @@ pub(crate) const REFRESHED: ScriptedResponse = (
     r#"{"access_token":"second","token_type":"Bearer","expires_in":3600}"#,
 );
 
-/// The line is cut before an answer.
+/// The line is cut before a response.
 pub(crate) const BROKEN: ScriptedResponse = (0, "");
 
 #[derive(Clone, Default)]
@@ -47,7 +47,7 @@ impl LoginServer {
         }
     }
 
-    /// It answers after so long.
+    /// It responds after so long.
     pub(crate) fn taking(self, takes: Duration) -> Self {
         Self { takes, ..self }
     }
@@ -99,7 +99,7 @@ impl LoginServer {
             .collect()
     }
 
-    /// Whatever it was told to answer, it was asked for.
+    /// All responses of its script were asked for.
     pub(crate) fn is_done(&self) -> bool {
         self.responses.lock().unwrap().is_empty()
     }

@@ -1,4 +1,4 @@
-//! What servers in memory do alike: they read a request to its end, and answer it.
+//! What servers in memory do alike: they read a request to its end, and respond.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -9,7 +9,7 @@ use tower_auth::BoxError;
 
 pub(crate) type ServerResponse = Response<Full<Bytes>>;
 
-/// A server that answers heads and bodies so.
+/// A server that responds to heads and bodies so.
 pub(crate) fn serving<F>(
     respond: impl Fn(Parts, Bytes) -> F + Clone + Send + Sync + 'static,
 ) -> impl Service<Request<Full<Bytes>>, Response = ServerResponse, Error = BoxError, Future: Send>

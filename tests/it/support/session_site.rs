@@ -1,4 +1,4 @@
-//! A site with a login that is answered with cookies: it answers as the test says, and keeps what it
+//! A site with a login that sets cookies: it responds as the test says, and keeps what it
 //! was asked.
 
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ pub(crate) const LOGIN: &str = "https://api.example.com/v1/session/login";
 pub(crate) const THINGS: &str = "https://api.example.com/v1/things";
 pub(crate) const PASSWORD: &str = "p4ssword of the test";
 
-/// A site that answers as the test says, be it a login or another request, and keeps what it was
+/// A site that responds as the test says, be it a login or another request, and keeps what it was
 /// asked.
 #[derive(Clone)]
 pub(crate) struct Site {
@@ -85,7 +85,7 @@ impl Site {
         }
     }
 
-    /// Its login sets these cookies, and all else is answered with 200.
+    /// Its login sets these cookies, and the response to all else is 200.
     pub(crate) fn setting<const N: usize>(set: [&'static str; N]) -> Self {
         Self::new(move |asked| match asked.is_login() {
             true => SiteResponse::new(200, &set),
@@ -151,7 +151,7 @@ impl Service<Request<Full<Bytes>>> for Site {
             };
             asked.logins = site.logins() + usize::from(asked.is_login());
             site.asked.lock().unwrap().push(asked.clone());
-            // Others get their turn before it is answered.
+            // Others get their turn before the response.
             run_until_idle().await;
             let scripted = (site.respond)(&asked);
             let mut response = Response::new(Full::from(scripted.body));

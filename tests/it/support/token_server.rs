@@ -1,4 +1,4 @@
-//! A token endpoint in memory: it gives the answer it was made with, and keeps what it was asked.
+//! A token endpoint in memory: it gives the response it was made with, and keeps what it was asked.
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
@@ -88,7 +88,7 @@ impl TokenServer {
     }
 }
 
-/// What comes of one answer.
+/// What comes of one response.
 pub(crate) async fn fetch(status: u16, body: impl Into<Bytes>) -> Result<Token, Error> {
     TokenServer::new(status, body)
         .client()

@@ -1,4 +1,4 @@
-//! Who is idle or one too many goes, and what is in the air is found again.
+//! A tenant that is idle or one too many is evicted, and its fetch in flight is found again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};

@@ -1,4 +1,4 @@
-//! Processes that fail, die or are late with the lease in hand.
+//! Processes that fail, die or are slow while they hold the lease.
 
 use std::time::Duration;
 

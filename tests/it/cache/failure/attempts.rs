@@ -1,4 +1,4 @@
-//! Several attempts within one flight, as long as the error may pass.
+//! Several attempts within one fetch, as long as the error is transient.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! An authorization server in trouble, seen through client credentials and the cache: what is tried
-//! again within the flight, and what its callers see.
+//! again within the fetch, and what its callers see.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -22,7 +22,7 @@ use crate::support::token_server::{ID, SECRET, URL};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One answer of the server.
+/// What the server does with one request.
 enum Behaviour {
     Issues,
     Says(u16, &'static str),
@@ -36,7 +36,7 @@ use Behaviour::{Hangs, Issues, Resets, Says, Stalls, WantsRest};
 
 type HttpResponse = Response<BoxBody<Bytes, BoxError>>;
 
-/// What a caller gets of a server that gives these answers one after the other, how often that was
+/// What a caller gets of a server that behaves so, one request after the other, how often that was
 /// asked, and how long it took.
 async fn ask<const N: usize>(
     behaviours: [Behaviour; N],

@@ -1,4 +1,4 @@
-//! As a bucket runs dry refreshes wait, and nobody waits for them.
+//! While a quota is low refreshes wait, and no caller waits for them.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -40,7 +40,7 @@ async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
             "tower_auth.quota.spent=first 1, refused 1",
         ]
     );
-    // It recovers, and that is another spell.
+    // It recovers, and the next low quota is logged again.
     for quota in [full(), low_quota()] {
         let token = fixture.cache.token().await.unwrap();
         fixture.cache.accept(&token);

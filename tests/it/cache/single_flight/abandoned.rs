@@ -9,7 +9,7 @@ use tower_auth::{Reason, Token, TokenCache};
 use crate::support::{Counting, Fetch, Fetches, ManualClock, run_until_idle, runtime, source};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// After so long a flight is given up: its runtime runs no timers.
+/// After so long a fetch is abandoned: its runtime runs no timers.
 const OVERDUE: Duration = Duration::from_secs(35);
 
 fn set_up() -> (TokenCache, Fetches, ManualClock) {
@@ -19,7 +19,7 @@ fn set_up() -> (TokenCache, Fetches, ManualClock) {
     (cache, fetches, clock)
 }
 
-/// A token in hand, in its refresh window.
+/// A current token that is stale.
 async fn stale(cache: &TokenCache, fetches: &mut Fetches, clock: &ManualClock) -> Token {
     let caller = tokio::spawn(cache.token());
     fetches.next().await.issue_for("first", HOUR);

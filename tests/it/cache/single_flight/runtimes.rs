@@ -33,7 +33,7 @@ fn when_the_runtime_of_a_fetch_is_gone_those_who_wait_and_the_next_start_another
     });
 }
 
-/// A runtime that lives but is never driven runs no timer, so it can't time its flights out.
+/// A runtime that lives but is never driven runs no timer, so it can't time its fetches out.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
     let (source, mut fetches) = source();
@@ -59,7 +59,7 @@ fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
         assert!(stuck.is_woken());
         assert_eq!(assert_ready!(stuck.poll()).unwrap().secret(), "driven");
         std::thread::spawn(move || drop(idle)).join().unwrap();
-        // The flight that was given up ends now, and changes nothing.
+        // The abandoned fetch ends now, and changes nothing.
         assert_eq!(cache.token().await.unwrap().secret(), "driven");
     });
 }
@@ -75,7 +75,7 @@ fn outside_of_a_runtime_the_error_says_so_and_is_not_remembered() {
 
     let token = runtime().block_on(cache.token()).unwrap();
     assert_eq!(token.secret(), "token-1");
-    // And a token in hand needs no runtime.
+    // And a cached token needs no runtime.
     let mut outside = task::spawn(cache.token());
     assert_ready!(outside.poll()).unwrap();
 }

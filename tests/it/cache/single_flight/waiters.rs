@@ -1,4 +1,4 @@
-//! Whoever asks waits for the one flight, and nobody who leaves or comes late harms another.
+//! All callers wait for the one fetch, and none that leaves or comes late harms another.
 
 use std::sync::{Arc, Barrier};
 use std::task::Poll;

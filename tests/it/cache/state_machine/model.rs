@@ -53,7 +53,7 @@ impl Clocks {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// The most attempts of one flight.
+    /// The most attempts of one fetch.
     pub(crate) attempts: u32,
     pub(crate) floor: i64,
     pub(crate) refresh_before: Option<i64>,
@@ -61,7 +61,7 @@ pub(crate) struct Rules {
 }
 
 pub(crate) const FETCH_TIMEOUT: i64 = 30 * SECOND;
-/// A flight is given up so long after it should have begun, by whoever finds that out.
+/// A fetch is abandoned so long after it should have begun, by the caller that finds that out.
 const OVERDUE: i64 = 35 * SECOND;
 /// Odd, where all else is even: it never ends at once with anything.
 pub(crate) const CLOSE_TIMEOUT: i64 = 4_999;
@@ -75,7 +75,7 @@ pub(crate) enum Fault {
     /// The token was over on arrival.
     Expired,
     Closed,
-    /// The flights of so many in a row were given up under one who waited.
+    /// So many fetches in a row were abandoned while the caller waited.
     Runtime,
 }
 
@@ -111,7 +111,7 @@ impl Fault {
     }
 }
 
-/// What the source answers.
+/// What the source returns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FetchResult {
     Token { token: usize, lifetime: Lifetime },
@@ -123,7 +123,7 @@ pub(crate) enum Lifetime {
     Endless,
     /// From when it was asked for.
     In(i64),
-    /// Until a time that was so far away when the answer came.
+    /// Until a time that was so far away when the source returned.
     Dated(i64),
 }
 
@@ -151,7 +151,7 @@ struct Flight {
     end: Option<End>,
 }
 
-/// What the flight's task does. It goes on when the flight was given up.
+/// What the task of the fetch does. It goes on when the fetch was abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     Delayed { until: i64 },
@@ -160,7 +160,7 @@ enum Task {
     Done,
 }
 
-/// What a flight came to for those who wait.
+/// The result of a fetch for those who wait.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Completed(Result<usize, Fault>),
@@ -177,9 +177,9 @@ struct CachedError {
 #[derive(Default)]
 struct RefusalBudget {
     refusals: u32,
-    /// How often it fell.
+    /// How many waits there were.
     delays: u32,
-    /// The last token it fell for, and until when that is kept.
+    /// The last token over the budget, and until when that is kept.
     limited: Option<(usize, Clocks)>,
 }
 
@@ -189,7 +189,7 @@ struct Shutdown {
     deadline: i64,
 }
 
-/// A flight was decided on.
+/// A fetch was decided on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Started {
     pub(crate) reason: Reason,
@@ -208,7 +208,7 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(crate) token: usize,
-    /// What it was answered.
+    /// The status of the response.
     pub(crate) status: Option<u16>,
 }
 
@@ -221,7 +221,7 @@ pub(crate) enum Outcome {
     Closed,
 }
 
-/// Why a refusal stands.
+/// Why a refusal isn't replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     RefusalBudget,
@@ -333,7 +333,7 @@ pub(crate) struct Model {
     cached_error: Option<CachedError>,
     shutdown: Option<Shutdown>,
     pub(crate) has_shut_down: bool,
-    /// Why the next flight takes off.
+    /// Why the next fetch starts.
     reason: Reason,
     last_start: Option<Clocks>,
     /// Until when a stale token isn't refreshed, by the clock that nobody sets.

@@ -47,7 +47,7 @@ where
     }
 }
 
-/// An API that answers when it is told to or at once, and accepts the tokens that it is told to.
+/// An API that responds when it is told to or at once, and accepts the tokens that it is told to.
 #[derive(Clone, Default)]
 pub(super) struct Api {
     inner: Arc<Mutex<Inside>>,
@@ -59,7 +59,7 @@ struct Inside {
     waiting: Vec<Waker>,
     accepted: Vec<String>,
     credentials: Vec<String>,
-    /// Of each request, for the answer of those that wait for it.
+    /// Of each request, for the response of those that wait for it.
     pending_responses: Vec<Option<oneshot::Sender<u16>>>,
 }
 

@@ -1,4 +1,4 @@
-//! When a token in hand is served, refreshed and replaced.
+//! When the current token is served, refreshed and replaced.
 
 use std::time::Duration;
 

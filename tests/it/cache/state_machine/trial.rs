@@ -38,11 +38,11 @@ pub(super) struct Trial {
     api: Api,
     clock: ManualClock,
     fetches: Fetches,
-    /// The fetches that were not answered yet, each with its flight.
+    /// The source's fetches that haven't returned yet, each with its single flight.
     open: Vec<(usize, Fetch)>,
-    /// The flights, by the tasks that they are on.
+    /// The single flights, by the tasks that they are on.
     flights: HashMap<Id, usize>,
-    /// How many of the flights and requests were checked.
+    /// How many of the starts and requests were checked.
     checked_starts: usize,
     called: usize,
     tokens: Vec<Token>,
@@ -204,7 +204,7 @@ impl Trial {
         let (asking, is_valid) = (self.cache.token(), self.model.is_valid());
         let future = async { outcome(asking.await) };
         let outcome = self.call(Caller::token(), future, is_late);
-        // Whatever is in the air, failed or latched: nobody waits while there is a good token.
+        // Whatever is in flight, failed or over the budget: nobody waits while there is a good token.
         let is_served = matches!(outcome, Some(Outcome::Token(_)));
         assert!(is_served || !is_valid, "{}: {outcome:?}", self.doing);
         let is_turned_away = outcome == Some(Outcome::Fault(Fault::Closed));

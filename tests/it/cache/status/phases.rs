@@ -147,7 +147,7 @@ async fn a_failure_is_told_with_its_number_and_the_time_of_the_next_attempt() {
         clock.set(u32::try_from(at).unwrap() * SECOND);
         assert_eq!(now(&cache), failed);
     }
-    // While the next attempt is in the air nothing is put off, and the number stays.
+    // While the next attempt is in flight nothing is postponed, and the number stays.
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     let fetching = Said {

@@ -287,7 +287,7 @@ async fn an_acceptance_without_refusals_over_the_budget_is_not_logged() {
     let (log, _listening) = listen();
     let cache = orders(Counting::default());
     let mut client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-2"]));
-    // The first is refused, which is one strike and no latch.
+    // The first is refused, which is within the budget.
     for _ in 0..10 {
         let response = call(&mut client, request("")).await.unwrap();
         assert_eq!(response.status(), 200);
@@ -340,7 +340,7 @@ fn logging(lifetime: Duration) -> impl TokenSource {
     move |_| async move {
         tracing::info!("asking the vault");
         tokio::task::yield_now().await;
-        tracing::info!("the vault has answered");
+        tracing::info!("the vault has responded");
         Token::bearer("token").map(|token| token.expires_in(lifetime))
     }
 }

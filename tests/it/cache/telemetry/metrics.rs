@@ -128,7 +128,7 @@ fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_d
             [(failed, vec![2.0])]
         );
         assert_eq!(value(&recorded, "tower_auth.fetch.duration"), 14.0);
-        // The flight is one, and came to a token.
+        // The fetch is one, and got a token.
         assert_eq!(value(&recorded, "tower_auth.fetches"), 1.0);
     });
 }

@@ -36,7 +36,7 @@ fn no_token_is_made_up(
 ) -> Result<(), TestCaseError> {
     let Ok(token) = result else { return Ok(()) };
     prop_assert!((200..300).contains(&status), "{}", status);
-    // In a member that isn't read, there may be anything between the quotes.
+    // In a field that isn't read, there may be anything between the quotes.
     let text = String::from_utf8_lossy(body);
     let response: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap();
     prop_assert_eq!(&response["access_token"], token.secret());
@@ -110,7 +110,7 @@ fn echo() -> impl Strategy<Value = String> {
         .prop_map(|(a, secret, b, token, c)| [a, secret, b, token, c].concat())
 }
 
-/// The members of any reply, mostly those that are read. Its `access_token` is the planted one or
+/// The fields of any response, mostly those that are read. Its `access_token` is the planted one or
 /// anything at all.
 fn any_fields() -> impl Strategy<Value = serde_json::Map<String, Value>> {
     let name = prop_oneof![
@@ -133,7 +133,7 @@ fn any_fields() -> impl Strategy<Value = serde_json::Map<String, Value>> {
     })
 }
 
-/// What happens to a reply on its way.
+/// What happens to a response on its way.
 #[derive(Clone, Debug)]
 enum Damage {
     Truncated(Index),
@@ -199,14 +199,14 @@ impl Damage {
         bytes
     }
 
-    /// Whether what is left can be no token's reply. One byte may well be flipped to another that
+    /// Whether what is left can be no token response. One byte may well be flipped to another that
     /// means as much.
     fn is_fatal(&self) -> bool {
         !matches!(self, Self::Flipped { .. })
     }
 }
 
-/// A reply with a token in it, and all members that are read.
+/// A response with a token in it, and all fields that are read.
 fn valid_response() -> impl Strategy<Value = Value> {
     (
         select(vec![json!(60), json!("3600"), json!(null)]),

@@ -1,4 +1,4 @@
-//! Where a session's cookies go, and which are taken from answers (RFC 6265).
+//! Where a session's cookies go, and which are taken from responses (RFC 6265).
 
 use http::header::COOKIE;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
@@ -258,7 +258,7 @@ async fn a_request_with_no_room_for_a_cookie_is_not_sent() {
     assert!(site.requests().is_empty());
 }
 
-/// What is sent after each answer that sets these, one after the other. Where there is no answer for
+/// What is sent after each response that sets these, one after the other. Where there is no response for
 /// a request, it sets nothing.
 async fn after(login: &[&str], responses: &[&[&str]]) -> Vec<String> {
     let owned = |lines: &[&str]| lines.iter().copied().map(String::from).collect::<Vec<_>>();
@@ -364,7 +364,7 @@ async fn what_is_unusual_is_sent_as_it_came() {
     assert_eq!(cookies, "a=x=y=; empty=; p=%20; sid=\"quoted\"");
 }
 
-/// Whatever an answer sets: no panic, and the session goes on.
+/// Whatever a response sets: no panic, and the session goes on.
 #[tokio::test]
 async fn no_response_can_harm_the_session() {
     let names = ["sid", "s i d", "\u{e9}", "__Host-a", "$x", ""];

@@ -67,7 +67,7 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
             200,
             &[&format!("sid={}; Max-Age=600; Path=/", asked.logins)],
         ),
-        // That it is issued anew puts no login off.
+        // That it is issued again delays no login.
         false => SiteResponse::new(
             200,
             &["other=1; Max-Age=3600", "sid=again; Max-Age=3600; Path=/"],
@@ -95,7 +95,7 @@ async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
         });
         let client = AuthLayer::new(site.session()).layer(site.clone());
         let five = || join_all((0..5).map(|_| client.clone().oneshot(get(THINGS))));
-        // All are in the air as the first is answered.
+        // All are in flight as the first gets its response.
         for response in five().await {
             assert_eq!(response.unwrap().status(), StatusCode::NO_CONTENT);
         }

@@ -264,7 +264,7 @@ mod signed {
         });
         let client = server.public().private_key_jwt(key()).unwrap();
         let cache = TokenCache::new(source(client));
-        // One flight of three attempts, and then another of one.
+        // One fetch of three attempts, and then another of one.
         assert_eq!(cache.token().await.unwrap().secret(), "issued-3");
         tokio::time::advance(Duration::from_secs(2)).await;
         cache.refresh_now().await.unwrap();

@@ -39,7 +39,7 @@ fn login(web: &Web) -> AuthorizationCode {
     AuthorizationCode::new(client, issuer).unwrap()
 }
 
-/// What comes of an answer with this `iss`.
+/// What comes of a redirect with this `iss`.
 async fn finish_login(login: &AuthorizationCode, iss: Option<&str>) -> Result<(), Error> {
     let request = login.begin(CALLBACK).await?;
     let state = request.url().split_once("state=").unwrap().1;

@@ -178,7 +178,7 @@ async fn a_thousand_with_an_old_nonce_are_sent_once_more_and_cost_no_token() {
         Some("now") => ok(),
         _ => nonce_wanted("now"),
     });
-    // All are on their way before the first answer is here.
+    // All are on their way before the first response is here.
     let barrier = Arc::new(tokio::sync::Barrier::new(1000));
     let slow = service_fn(move |request: Request<Full<Bytes>>| {
         let (mut api, barrier) = (api.clone(), Arc::clone(&barrier));

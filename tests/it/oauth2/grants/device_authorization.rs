@@ -35,7 +35,7 @@ async fn logged_in(login: &DeviceAuthorization) -> Result<RefreshToken, Error> {
     login.finish(prompt).await
 }
 
-/// What comes of a login at a server that answers like this, and when it was polled.
+/// What comes of a login at a server that responds like this, and when it was polled.
 async fn polled<const N: usize>(
     responses: [ScriptedResponse; N],
 ) -> (Result<RefreshToken, Error>, Vec<u64>) {
@@ -47,7 +47,7 @@ async fn polled<const N: usize>(
     (source, seconds)
 }
 
-/// What is made of a device authorization endpoint's answer.
+/// What is made of a device authorization response.
 async fn prompt(status: u16, body: &str) -> Result<DevicePrompt, Error> {
     let server = TokenServer::new(status, body.to_owned());
     let client = Client::public_with_transport(URL, ID, server.transport()).unwrap();
@@ -55,7 +55,7 @@ async fn prompt(status: u16, body: &str) -> Result<DevicePrompt, Error> {
     login.begin().await
 }
 
-/// A good answer with a part of it replaced.
+/// A good response with a part of it replaced.
 fn with(part: &str, other: &str) -> String {
     let body = r#"{"device_code":"planted-1","user_code":"planted-2","verification_uri":"https://a.example/x","expires_in":60,"interval":5}"#;
     assert_eq!(body.matches(part).count(), 1, "{part}");
@@ -369,7 +369,7 @@ async fn it_stops_when_the_code_is_over() {
     assert_eq!(server.times_asked(), 1);
 }
 
-/// GitHub answers with 200 whatever it has to say.
+/// GitHub responds with 200 whatever it has to say.
 #[tokio::test(start_paused = true)]
 async fn an_error_with_a_status_of_success_is_one() {
     let pending = (200, r#"{"error":"authorization_pending"}"#);

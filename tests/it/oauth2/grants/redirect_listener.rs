@@ -71,7 +71,7 @@ impl Waiting {
         TcpStream::connect(&self.authority).await.unwrap()
     }
 
-    /// What is answered to these bytes, to its end.
+    /// The response to these bytes, to its end.
     async fn send(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut socket = self.connect().await;
         socket.write_all(bytes.as_ref()).await.unwrap();
@@ -91,7 +91,7 @@ impl Waiting {
             .await
     }
 
-    /// It still waits, and the right answer ends it.
+    /// It still waits, and the right redirect ends it.
     async fn waits_on(self) {
         assert!(!self.accepted.is_finished());
         let page = self.come_back().await;

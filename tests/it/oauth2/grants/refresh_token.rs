@@ -232,13 +232,13 @@ async fn without_one_somebody_has_to_log_in_and_nothing_is_sent() {
     }
 }
 
-/// Between the load and the answer another process has refreshed, and saved what it got.
+/// Between the load and the response another process has refreshed, and saved what it got.
 #[tokio::test]
 async fn one_that_another_process_has_used_up_is_replaced_by_what_that_has_saved() {
     let server = Rotating::default();
     let store = Store::holding("refresh-0");
     let (beside, saved) = (server.clone(), store.clone());
-    // The first answer is a refusal, for the other process was quicker.
+    // The first response is a refusal, for the other process was quicker.
     let transport = serving(move |_, body| {
         if beside.sent().is_empty() {
             saved.put(&beside.rotate());

@@ -177,7 +177,7 @@ async fn one_that_is_refused_as_well_is_the_end_of_it() {
     assert_eq!(subject.issued(), 2);
 }
 
-/// Nor is the subject asked by each who waits while the exchange is put off.
+/// Nor is the subject asked by each caller while the next exchange is postponed.
 #[tokio::test(start_paused = true)]
 async fn behind_a_cache_a_subject_that_is_always_refused_is_no_loop() {
     let server = accepting("none", "invalid_request");

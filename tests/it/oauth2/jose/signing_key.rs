@@ -57,7 +57,7 @@ async fn every_algorithm_with_every_form_of_its_key_is_verified() {
     }
 }
 
-/// The members of a JWK as text, with one of them changed. `null`: left out.
+/// The fields of a JWK as text, with one of them changed. `null`: left out.
 fn changed(jwk: &str, name: &str, value: Value) -> String {
     let mut json: Value = serde_json::from_str(jwk).unwrap();
     json[name] = value;

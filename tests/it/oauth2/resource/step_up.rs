@@ -1,4 +1,4 @@
-//! A token that is good but not enough: what callers are told, and the source that has an answer.
+//! A token that is good but not enough: what callers are told, and the source that asks for more.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

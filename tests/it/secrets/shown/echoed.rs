@@ -22,7 +22,7 @@ use crate::support::{Api, request};
 /// With characters in it that each way of writing a request spells differently.
 const CLIENT_SECRET: &str = "planted+client/secret: \"of\" the\\planted client";
 
-/// A token endpoint that gives back what it was sent, in every place that an answer has.
+/// A token endpoint that gives back what it was sent, in every place that a response has.
 fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
     let json = |status: u16, value: &serde_json::Value| {
         Response::builder()

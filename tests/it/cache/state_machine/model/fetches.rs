@@ -1,4 +1,4 @@
-//! Flights: when one takes off, what the source answers, and what comes of it.
+//! Fetches: when one starts, what the source returns, and what comes of it.
 
 use super::*;
 
@@ -48,7 +48,7 @@ impl Model {
         self.asked.push(Asked { flight, reason });
     }
 
-    /// The flights whose fetch the source has yet to answer.
+    /// The fetches for which the source has yet to return.
     pub(crate) fn asking(&self) -> impl Iterator<Item = usize> {
         let is_asking = |flight: &usize| matches!(self.flights[*flight].task, Task::Asking { .. });
         (0..self.flights.len()).filter(is_asking)
@@ -69,7 +69,7 @@ impl Model {
         running + usize::from(self.shutdown.is_some())
     }
 
-    /// By when a token of this flight would be over that lasts so long.
+    /// When a token of this fetch would end that lasts so long.
     pub(crate) fn end_of(&self, flight: usize, lifetime: Lifetime) -> Option<Clocks> {
         match (lifetime, self.flights[flight].task) {
             (Lifetime::In(lifetime), Task::Asking { requested, .. }) => {

@@ -57,7 +57,7 @@ impl Model {
         }
     }
 
-    /// How long it is until the flight in the air begins, or begins again.
+    /// How long it is until the fetch in flight begins, or begins again.
     pub(crate) fn delay(&self) -> Option<i64> {
         match self.flights[self.in_flight?].task {
             Task::Delayed { until } | Task::Pausing { until, .. } => Some(until - self.now.timers),

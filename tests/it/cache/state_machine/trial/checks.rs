@@ -71,7 +71,7 @@ impl Trial {
         let mut open: Vec<usize> = self.open.iter().map(|(flight, _)| *flight).collect();
         open.sort_unstable();
         let asking: Vec<usize> = self.model.asking().collect();
-        assert_eq!(open, asking, "{doing}: in the air");
+        assert_eq!(open, asking, "{doing}: in flight");
         let is_live = |flight: &&usize| !self.model.is_abandoned(**flight);
         assert!(
             open.iter().filter(is_live).count() <= 1,

@@ -1,4 +1,4 @@
-//! What the browser comes back with, and whether it is the answer to what was asked.
+//! What the browser comes back with, and whether it belongs to the request.
 
 use super::{CALLBACK, begin, logged_in, login, query, read};
 use crate::support::login_server::{BROKEN, LoginServer, ScriptedResponse};

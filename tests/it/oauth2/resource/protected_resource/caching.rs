@@ -46,7 +46,7 @@ async fn the_source_is_made_once_until_the_metadata_changes() {
         fetch(&source).await.unwrap();
     }
     assert_eq!(web.take_lines().len(), 2);
-    // Looked at anew, and the same.
+    // Looked at again, and the same.
     advance(HOUR).await;
     fetch(&source).await.unwrap();
     assert_eq!(web.take_lines().len(), 2);
