@@ -1,4 +1,4 @@
-//! One token for all who ask: fetched, refreshed, refused, put off and given up.
+//! One token for all callers: fetched, refreshed, refused, expired, and shared with other processes.
 
 mod as_source;
 mod background_refresh;

@@ -1,4 +1,4 @@
-//! The life of one request: stamped, sent, refused, sent once more.
+//! The life of one request: its credential is attached, it is sent, refused and replayed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -7,7 +7,7 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{ApiKey, AuthLayer, Place, Reason, TokenCache, TokenSource};
 
 use crate::support::token_server::expiry;
-use crate::support::{Answering, Api, Counting, paused, request, settle, source};
+use crate::support::{Api, Counting, ScriptedSource, paused, request, run_until_idle, source};
 
 #[tokio::test]
 async fn a_cache_is_the_source_of_its_token_and_of_a_newer_one_if_that_was_refused() {
@@ -66,7 +66,7 @@ async fn two_who_ask_a_cache_at_once_share_its_fetch() {
         })
         .collect();
     let fetch = fetches.next().await;
-    settle().await;
+    run_until_idle().await;
     fetch.issue("shared");
     for asked in asking {
         assert_eq!(asked.await.unwrap().unwrap().secret(), "shared");
@@ -78,6 +78,6 @@ async fn two_who_ask_a_cache_at_once_share_its_fetch() {
 async fn the_place_of_a_cache_is_that_of_its_source() {
     let cache = TokenCache::new(ApiKey::new("key").query("api_key").unwrap());
     assert_eq!(TokenSource::place(&cache), Place::Query("api_key".into()));
-    let failing = TokenCache::new(Answering::new(|_| Err(tower_auth::Error::other("no"))));
+    let failing = TokenCache::new(ScriptedSource::new(|_| Err(tower_auth::Error::other("no"))));
     assert!(failing.fetch(Reason::First).await.unwrap_err().is_source());
 }

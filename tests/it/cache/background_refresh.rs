@@ -7,13 +7,13 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tower_auth::{Error, Phase, Reason, Token, TokenCache};
 
-use crate::support::{Answering, Hands, paused, settle, source};
+use crate::support::{ManualClock, ScriptedSource, paused, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn hourly() -> Answering {
-    Answering::new(|attempt| {
+fn hourly() -> ScriptedSource {
+    ScriptedSource::new(|attempt| {
         Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR))
     })
 }
@@ -28,7 +28,7 @@ async fn the_token_is_refreshed_with_no_traffic() {
         sleep(HOUR - 302 * SECOND).await;
         assert_eq!(source.asked(), 1 + refreshes);
         sleep(2 * SECOND).await;
-        settle().await;
+        run_until_idle().await;
         assert_eq!(source.asked(), 2 + refreshes);
         assert_eq!(cache.status().phase(), Phase::Fresh);
     }
@@ -55,7 +55,7 @@ async fn nothing_is_fetched_before_anybody_asked_for_a_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
-    let source = Answering::new(|attempt| match attempt {
+    let source = ScriptedSource::new(|attempt| match attempt {
         1 | 5.. => Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR)),
         _ => Err(Error::other("down")),
     });
@@ -70,7 +70,7 @@ async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
 
 #[tokio::test(start_paused = true)]
 async fn with_no_token_left_it_goes_on_trying() {
-    let source = Answering::new(|attempt| match attempt {
+    let source = ScriptedSource::new(|attempt| match attempt {
         1 | 20.. => Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR)),
         _ => Err(Error::other("down")),
     });
@@ -101,7 +101,7 @@ async fn a_refused_token_is_the_next_callers_business() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_never_expires_keeps_the_timer_waiting() {
-    let source = Answering::new(|_| Token::bearer("for-ever"));
+    let source = ScriptedSource::new(|_| Token::bearer("for-ever"));
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
     sleep(100 * HOUR).await;
@@ -112,10 +112,10 @@ async fn a_token_that_never_expires_keeps_the_timer_waiting() {
 #[tokio::test(start_paused = true)]
 async fn after_a_suspension_it_is_at_most_a_minute_late() {
     let (source, mut fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).keep_fresh().build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).keep_fresh().build();
     fetches.issued(&cache, "first", 10 * HOUR).await;
-    hands.step_wall(20 * 3600);
+    clock.step_wall(20 * 3600);
     sleep(60 * SECOND).await;
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
@@ -125,25 +125,25 @@ async fn after_a_suspension_it_is_at_most_a_minute_late() {
 async fn with_the_last_handle_the_timer_ends_and_nothing_is_left() {
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
-    let held = Arc::new(());
-    let weak = Arc::downgrade(&held);
+    let captured = Arc::new(());
+    let weak = Arc::downgrade(&captured);
     let source = move |_| {
-        let held = Arc::clone(&held);
+        let captured = Arc::clone(&captured);
         async move {
-            drop(held);
+            drop(captured);
             Token::bearer("secret").map(|token| token.expires_in(HOUR))
         }
     };
     let cache = paused(source).keep_fresh().build();
     let clone = cache.clone();
     cache.token().await.unwrap();
-    settle().await;
+    run_until_idle().await;
     assert_eq!(tasks(), before + 1);
     drop(cache);
-    settle().await;
+    run_until_idle().await;
     assert_eq!((tasks(), weak.strong_count()), (before + 1, 1));
     drop(clone);
-    settle().await;
+    run_until_idle().await;
     assert_eq!((tasks(), weak.strong_count()), (before, 0));
 }
 
@@ -154,7 +154,7 @@ async fn many_fetches_start_one_timer() {
     for _ in 0..10 {
         cache.refresh_now().await.unwrap();
     }
-    settle().await;
+    run_until_idle().await;
     let after = Handle::current().metrics().num_alive_tasks();
     assert_eq!(after, before + 1);
 }
@@ -169,18 +169,18 @@ fn a_timer_that_died_with_its_runtime_is_started_again() {
             .build()
             .unwrap()
     };
-    let (source, hands) = (hourly(), Hands::default());
-    let cache: TokenCache = hands.cache(source.clone()).keep_fresh().build();
+    let (source, clock) = (hourly(), ManualClock::default());
+    let cache: TokenCache = clock.cache(source.clone()).keep_fresh().build();
     runtime().block_on(cache.token()).unwrap();
     let second = runtime();
-    hands.pass(HOUR);
+    clock.pass(HOUR);
     second.block_on(cache.token()).unwrap();
     second.block_on(async {
-        settle().await;
+        run_until_idle().await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
-        hands.pass(HOUR - 299 * SECOND);
+        clock.pass(HOUR - 299 * SECOND);
         sleep(61 * SECOND).await;
-        settle().await;
+        run_until_idle().await;
     });
     assert_eq!(source.asked(), 3);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_auth::TokenCache;
 
-use crate::support::shelf::Shelf;
+use crate::support::breakable_store::BreakableStore;
 use crate::support::{Fetches, source};
 
 #[cfg(feature = "dpop")]
@@ -18,10 +18,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Two processes, and the fetches of each.
-fn two(shelf: &Shelf) -> [(TokenCache, Fetches); 2] {
+fn two(store: &BreakableStore) -> [(TokenCache, Fetches); 2] {
     [(); 2].map(|()| {
         let (source, fetches) = source();
-        (shelf.process(source), fetches)
+        (store.process(source), fetches)
     })
 }
 

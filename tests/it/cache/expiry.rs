@@ -5,25 +5,25 @@ use std::time::Duration;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::{Error, Reason, Token, TokenCache, TokenCacheBuilder};
 
-use crate::support::{Counting, Fetches, Hands, settle, source};
+use crate::support::{Counting, Fetches, ManualClock, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A cache on hands that the test moves.
+/// A cache on a clock that the test moves.
 fn set_up(
     settings: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
-) -> (TokenCache, Fetches, Hands) {
+) -> (TokenCache, Fetches, ManualClock) {
     let (source, fetches) = source();
-    let hands = Hands::default();
-    let cache = settings(hands.cache(source)).build();
-    (cache, fetches, hands)
+    let clock = ManualClock::default();
+    let cache = settings(clock.cache(source)).build();
+    (cache, fetches, clock)
 }
 
 async fn first(cache: &TokenCache, fetches: &mut Fetches, issued: Result<Token, Error>) {
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(issued);
+    fetches.next().await.complete(issued);
     caller.await.unwrap().unwrap();
 }
 
@@ -42,7 +42,7 @@ fn serves(cache: &TokenCache, secret: &str) -> bool {
     }
 }
 
-/// Follows a token of this lifetime to its end: what is served when, and when it is fetched anew.
+/// Follows a token of this lifetime to its end: what is served when, and when it is fetched again.
 async fn follow(
     settings: impl Fn(TokenCacheBuilder) -> TokenCacheBuilder,
     lifetime: Duration,
@@ -50,35 +50,35 @@ async fn follow(
     expired: Duration,
 ) {
     const NANO: Duration = Duration::from_nanos(1);
-    let (cache, mut fetches, hands) = set_up(&settings);
+    let (cache, mut fetches, clock) = set_up(&settings);
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
-    hands.set(stale - NANO);
+    clock.set(stale - NANO);
     assert!(serves(&cache, "first"), "{lifetime:?}");
     fetches.none().await;
     if stale < expired {
-        hands.set(stale);
+        clock.set(stale);
         assert!(serves(&cache, "first"), "{lifetime:?}");
         let refresh = fetches.next().await;
         assert_eq!(refresh.reason, Reason::Stale, "{lifetime:?}");
         // Refused by the server, or it would be joined below.
         refresh.fail("down");
-        settle().await;
+        run_until_idle().await;
     }
-    hands.set(expired - NANO);
+    clock.set(expired - NANO);
     assert!(serves(&cache, "first"), "{lifetime:?}");
-    hands.set(expired);
+    clock.set(expired);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
 
     // And from fresh to expired at one stroke, as after a night.
-    let (cache, mut fetches, hands) = set_up(&settings);
+    let (cache, mut fetches, clock) = set_up(&settings);
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
-    hands.set(expired);
+    clock.set(expired);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
     assert_eq!(fetches.next().await.reason, Reason::Expired, "{lifetime:?}");
 }
 
 #[tokio::test]
-async fn the_windows_are_sized_by_the_lifetime() {
+async fn the_refresh_and_expiry_times_are_set_by_the_lifetime() {
     let ten_years = 3650 * DAY;
     for (lifetime, stale, expired) in [
         (SECOND, 0.5, 0.75),
@@ -105,7 +105,7 @@ async fn the_windows_are_sized_by_the_lifetime() {
 }
 
 #[tokio::test]
-async fn windows_of_ones_own_are_kept_within_half_of_the_lifetime() {
+async fn configured_refresh_and_expiry_times_are_kept_within_half_of_the_lifetime() {
     let seconds = Duration::from_secs;
     for (refresh_before, margin, stale, expired) in [
         (seconds(60), seconds(0), 540, 600),
@@ -126,114 +126,114 @@ async fn windows_of_ones_own_are_kept_within_half_of_the_lifetime() {
 
 #[tokio::test]
 async fn a_token_without_an_expiry_is_never_refreshed() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
     first(&cache, &mut fetches, Token::bearer("for-ever")).await;
-    hands.set(36_500 * DAY);
+    clock.set(36_500 * DAY);
     assert!(serves(&cache, "for-ever"));
     fetches.none().await;
 }
 
 #[tokio::test]
-async fn a_token_that_is_over_on_arrival_is_an_error_and_not_fetched_by_each_who_asks() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
+async fn a_token_that_has_expired_on_arrival_is_an_error_and_not_fetched_by_each_who_asks() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
     let at_its_end = || lasting("over", Duration::ZERO);
     let long_over = || Token::bearer("over").map(|t| t.expires_at(std::time::UNIX_EPOCH));
     let callers: Vec<_> = (0..3).map(|_| tokio::spawn(cache.token())).collect();
-    fetches.next().await.answer(at_its_end());
+    fetches.next().await.complete(at_its_end());
     for caller in callers {
         assert!(caller.await.unwrap().unwrap_err().is_expired());
     }
     assert!(cache.token().await.unwrap_err().is_expired());
     fetches.none().await;
 
-    hands.pass(SECOND);
+    clock.pass(SECOND);
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(long_over());
+    fetches.next().await.complete(long_over());
     assert!(caller.await.unwrap().unwrap_err().is_expired());
     fetches.none().await;
 
-    hands.pass(2 * SECOND);
+    clock.pass(2 * SECOND);
     first(&cache, &mut fetches, lasting("good", HOUR)).await;
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_over_on_arrival_displaces_no_token() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
+async fn a_refresh_that_has_expired_on_arrival_displaces_no_token() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
     first(&cache, &mut fetches, lasting("first", HOUR)).await;
-    hands.set(HOUR - 300 * SECOND);
+    clock.set(HOUR - 300 * SECOND);
     assert!(serves(&cache, "first"));
     fetches
         .next()
         .await
-        .answer(lasting("second", Duration::ZERO));
-    settle().await;
+        .complete(lasting("second", Duration::ZERO));
+    run_until_idle().await;
     assert!(serves(&cache, "first"));
 }
 
 /// A fetch may take longer than what is left to the margin. There is nothing better to send.
 #[tokio::test]
 async fn a_token_that_arrives_within_its_margin_is_for_those_who_waited() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
-    hands.pass(9 * SECOND);
-    fetch.answer(lasting("short", 10 * SECOND));
-    settle().await;
+    clock.pass(9 * SECOND);
+    fetch.complete(lasting("short", 10 * SECOND));
+    run_until_idle().await;
     assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "short");
     assert!(!serves(&cache, "short"));
 }
 
 #[tokio::test]
-async fn who_looks_at_a_landing_only_after_the_tokens_end_gets_another() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
+async fn a_caller_who_polls_a_completed_fetch_after_the_tokens_end_gets_another() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
-    fetches.next().await.answer(lasting("first", HOUR));
-    settle().await;
-    hands.pass(HOUR);
+    fetches.next().await.complete(lasting("first", HOUR));
+    run_until_idle().await;
+    clock.pass(HOUR);
     assert_pending!(waiting.poll());
-    fetches.next().await.answer(lasting("second", HOUR));
+    fetches.next().await.complete(lasting("second", HOUR));
     assert_eq!(waiting.await.unwrap().secret(), "second");
 }
 
 #[tokio::test]
 async fn a_time_of_expiry_is_counted_from_the_arrival_and_not_from_the_request() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
     let caller = tokio::spawn(cache.token());
     let slow = fetches.next().await;
-    hands.pass(20 * SECOND);
-    let end = hands.clock().now().wall() + HOUR;
-    slow.answer(Token::bearer("dated").map(|token| token.expires_at(end)));
+    clock.pass(20 * SECOND);
+    let end = clock.as_clock().now().wall() + HOUR;
+    slow.complete(Token::bearer("dated").map(|token| token.expires_at(end)));
     caller.await.unwrap().unwrap();
 
-    hands.pass(HOUR - 301 * SECOND);
+    clock.pass(HOUR - 301 * SECOND);
     assert!(serves(&cache, "dated"));
     fetches.none().await;
-    hands.pass(SECOND);
+    clock.pass(SECOND);
     assert!(serves(&cache, "dated"));
     assert_eq!(fetches.next().await.reason, Reason::Stale);
 }
 
 #[tokio::test]
 async fn a_machine_that_was_suspended_wakes_up_with_its_token_expired() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
     first(&cache, &mut fetches, lasting("first", HOUR)).await;
-    hands.step_wall(HOUR.as_secs() as i64);
+    clock.step_wall(HOUR.as_secs() as i64);
     assert!(!serves(&cache, "first"));
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
 
-/// The flight was in the air as the lid was closed: its connection is dead, and its timer stood
+/// The fetch was in flight as the lid was closed: its connection is dead, and its timer stood
 /// still.
 #[tokio::test]
-async fn a_flight_that_a_suspension_cut_off_is_not_waited_for() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
+async fn a_fetch_that_a_suspension_cut_off_is_not_waited_for() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
     let before = tokio::spawn(cache.token());
     let _cut_off = fetches.next().await;
-    hands.step_wall(HOUR.as_secs() as i64);
+    clock.step_wall(HOUR.as_secs() as i64);
     let after = tokio::spawn(cache.token());
-    fetches.next().await.answer(lasting("awake", HOUR));
+    fetches.next().await.complete(lasting("awake", HOUR));
     for caller in [before, after] {
         assert_eq!(caller.await.unwrap().unwrap().secret(), "awake");
     }
@@ -241,32 +241,35 @@ async fn a_flight_that_a_suspension_cut_off_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_wall_clock_that_is_set_back_lengthens_no_tokens_life() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
-    let end = hands.clock().now().wall() + HOUR;
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    let end = clock.as_clock().now().wall() + HOUR;
     for token in [
         lasting("first", HOUR),
         Token::bearer("first").map(|token| token.expires_at(end)),
     ] {
         first(&cache, &mut fetches, token).await;
-        hands.step_wall(-7200);
-        hands.pass(HOUR - 31 * SECOND);
+        clock.step_wall(-7200);
+        clock.pass(HOUR - 31 * SECOND);
         assert!(serves(&cache, "first"));
         fetches.next().await.fail("down");
-        settle().await;
-        hands.pass(SECOND);
+        run_until_idle().await;
+        clock.pass(SECOND);
         assert!(!serves(&cache, "first"));
-        fetches.next().await.answer(lasting("between", 60 * SECOND));
-        settle().await;
-        hands.pass(60 * SECOND);
-        hands.step_wall(7200 - 3600 - 30);
+        fetches
+            .next()
+            .await
+            .complete(lasting("between", 60 * SECOND));
+        run_until_idle().await;
+        clock.pass(60 * SECOND);
+        clock.step_wall(7200 - 3600 - 30);
     }
 }
 
 #[tokio::test]
 async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() {
     let source = Counting::lasting(HOUR);
-    let hands = Hands::default();
-    let cache = hands.cache(source.clone()).build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source.clone()).build();
     cache.token().await.unwrap();
     for (step, issued) in [
         (DAY.as_secs() as i64, 2),
@@ -276,55 +279,55 @@ async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() 
         (DAY.as_secs() as i64, 3),
         (-9 * DAY.as_secs() as i64, 3),
     ] {
-        hands.step_wall(step);
+        clock.step_wall(step);
         for _ in 0..100 {
             cache.token().await.unwrap();
-            settle().await;
+            run_until_idle().await;
         }
         assert_eq!(source.issued(), issued, "{step}");
     }
     // The monotonic clock goes on, and by it the token is refreshed in time.
-    hands.pass(HOUR - 300 * SECOND);
+    clock.pass(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
-    settle().await;
+    run_until_idle().await;
     assert_eq!(source.issued(), 4);
 }
 
 /// The first fetch of a machine without a battery runs while its clock is set for the first time.
 #[tokio::test]
 async fn a_clock_that_is_set_while_the_token_is_fetched_costs_one_error() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache);
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    hands.step_wall(20 * 365 * DAY.as_secs() as i64);
-    fetch.answer(lasting("first", HOUR));
+    clock.step_wall(20 * 365 * DAY.as_secs() as i64);
+    fetch.complete(lasting("first", HOUR));
     assert!(caller.await.unwrap().unwrap_err().is_expired());
-    hands.pass(SECOND);
+    clock.pass(SECOND);
     first(&cache, &mut fetches, lasting("second", HOUR)).await;
     assert!(serves(&cache, "second"));
 }
 
 #[tokio::test]
 async fn between_the_attempts_to_refresh_is_a_floor_by_the_monotonic_clock() {
-    let (cache, mut fetches, hands) = set_up(|cache| cache.attempt_floor(10 * SECOND));
+    let (cache, mut fetches, clock) = set_up(|cache| cache.attempt_floor(10 * SECOND));
     first(&cache, &mut fetches, lasting("first", HOUR)).await;
-    hands.set(HOUR - 300 * SECOND);
+    clock.set(HOUR - 300 * SECOND);
     assert!(serves(&cache, "first"));
     fetches.next().await.fail("down");
-    settle().await;
-    hands.step_wall(20);
+    run_until_idle().await;
+    clock.step_wall(20);
     assert!(serves(&cache, "first"));
     fetches.none().await;
-    hands.pass(9 * SECOND);
+    clock.pass(9 * SECOND);
     assert!(serves(&cache, "first"));
     fetches.none().await;
-    hands.pass(SECOND);
+    clock.pass(SECOND);
     assert!(serves(&cache, "first"));
     assert_eq!(fetches.next().await.reason, Reason::Stale);
 }
 
 #[tokio::test]
-async fn a_refresh_begins_within_the_share_of_the_window_that_is_left_to_chance() {
+async fn a_refresh_begins_within_the_share_of_the_time_that_jitter_has() {
     for (jitter, latest) in [
         (0.0, 0),
         (0.5, 135),
@@ -335,10 +338,10 @@ async fn a_refresh_begins_within_the_share_of_the_window_that_is_left_to_chance(
     ] {
         let mut begins = Vec::new();
         for _ in 0..200 {
-            let (cache, mut fetches, hands) = set_up(|cache| cache.jitter(jitter));
+            let (cache, mut fetches, clock) = set_up(|cache| cache.jitter(jitter));
             first(&cache, &mut fetches, lasting("first", HOUR)).await;
             let begin = cache.status().refresh_at().unwrap();
-            let after = begin.duration_since(hands.clock().now().wall()).unwrap();
+            let after = begin.duration_since(clock.as_clock().now().wall()).unwrap();
             begins.push(after.as_secs_f64() - 3300.0);
         }
         let latest = f64::from(latest);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_test::{assert_pending, task};
 use tower_auth::{Acquire, Error, Token, TokenCache};
 
-use crate::support::{Hands, paused, settle, source};
+use crate::support::{ManualClock, paused, run_until_idle, source};
 
 /// A task that waits for the same token as others: it ends as it is woken or dropped, and with
 /// it its waiting.
@@ -26,7 +26,7 @@ fn poll(acquire: &mut Acquire, waker: &Waker) {
     assert!(std::pin::Pin::new(acquire).poll(&mut cx).is_pending());
 }
 
-/// A waker that is the last owner of another waiter of the same flight.
+/// A waker that is the last owner of another waiter of the same fetch.
 fn other(cache: &TokenCache) -> Waker {
     let mut waiting = cache.token();
     poll(&mut waiting, Waker::noop());
@@ -58,7 +58,7 @@ fn a_waker_may_drop_another_waiter_as_it_is_woken() {
         let mut waiting = cache.token();
         poll(&mut waiting, &other(&cache));
         fetches.next().await.issue("token");
-        settle().await;
+        run_until_idle().await;
         // Not polled in between: that would replace the waker.
         assert_eq!(waiting.await.unwrap().secret(), "token");
     });
@@ -115,14 +115,14 @@ impl Drop for Clinging {
 fn an_error_may_use_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
         let (source, mut fetches) = source();
-        let hands = Hands::default();
-        let cache = hands.cache(source).build();
+        let clock = ManualClock::default();
+        let cache = clock.cache(source).build();
         let failing = tokio::spawn(cache.token());
         let error = Error::other(Clinging(cache.clone()));
-        fetches.next().await.answer(Err(error));
+        fetches.next().await.complete(Err(error));
         drop(failing.await);
         // Forgotten as the next attempt begins.
-        hands.pass(Duration::from_secs(1));
+        clock.pass(Duration::from_secs(1));
         let next = tokio::spawn(cache.token());
         fetches.next().await.issue("token");
         next.await.unwrap().unwrap();
@@ -144,15 +144,15 @@ impl Drop for Watching {
 fn an_error_may_watch_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
         let (source, mut fetches) = source();
-        let hands = Hands::default();
-        let cache = hands.cache(source).build();
+        let clock = ManualClock::default();
+        let cache = clock.cache(source).build();
         // It is shown until the next attempt begins.
         let _watcher = cache.subscribe();
         let failing = tokio::spawn(cache.token());
         let error = Error::other(Watching(cache.clone()));
-        fetches.next().await.answer(Err(error));
+        fetches.next().await.complete(Err(error));
         drop(failing.await);
-        hands.pass(Duration::from_secs(1));
+        clock.pass(Duration::from_secs(1));
         let next = tokio::spawn(cache.token());
         fetches.next().await.issue("token");
         next.await.unwrap().unwrap();
@@ -170,6 +170,6 @@ async fn a_source_that_waits_for_its_own_token_is_cut_off_and_not_for_ever() {
     .build();
     *own.lock().unwrap() = Some(cache.clone());
     let waiting = tokio::spawn(cache.token());
-    settle().await;
+    run_until_idle().await;
     assert!(waiting.await.unwrap().unwrap_err().is_timeout());
 }

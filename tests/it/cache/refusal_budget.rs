@@ -7,20 +7,20 @@ use tokio::time::advance;
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, NotReplayed, Phase, Token, TokenCache};
 
-use crate::support::{Api, Counting, Hands, call, request, settle, source};
+use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn set_up() -> (TokenCache, Counting, Hands) {
+fn set_up() -> (TokenCache, Counting, ManualClock) {
     let source = Counting::default();
-    let hands = Hands::default();
-    let cache = hands.cache(source.clone()).build();
-    (cache, source, hands)
+    let clock = ManualClock::default();
+    let cache = clock.cache(source.clone()).build();
+    (cache, source, clock)
 }
 
 #[tokio::test]
 async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetches_a_minute() {
-    let (cache, source, hands) = set_up();
+    let (cache, source, clock) = set_up();
     let api = Api::default();
     let client = AuthLayer::from(cache.clone()).layer(api.clone());
     let mut fetches = Vec::new();
@@ -29,7 +29,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert!(response.extensions().get::<NotReplayed>().is_some());
         fetches.push(source.issued());
-        hands.pass(60 * SECOND / 1_000);
+        clock.pass(60 * SECOND / 1_000);
     }
     // Two at once, and one each after 5, 15 and 35 s.
     assert_eq!(fetches[0], 2);
@@ -43,7 +43,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
 
 #[tokio::test]
 async fn a_thousand_at_once_cost_two() {
-    let (cache, source, _hands) = set_up();
+    let (cache, source, _clock) = set_up();
     let client = AuthLayer::from(cache).layer(Api::default());
     let callers: Vec<_> = (0..1_000)
         .map(|_| tokio::spawn(client.clone().oneshot(request(""))))
@@ -57,7 +57,7 @@ async fn a_thousand_at_once_cost_two() {
 
 #[tokio::test]
 async fn without_replay_it_costs_no_more() {
-    let (cache, source, _hands) = set_up();
+    let (cache, source, _clock) = set_up();
     let client = AuthLayer::from(cache).retry(false).layer(Api::default());
     for _ in 0..1_000 {
         client.clone().oneshot(request("")).await.unwrap();
@@ -67,15 +67,15 @@ async fn without_replay_it_costs_no_more() {
 
 #[tokio::test]
 async fn the_delay_doubles_to_five_minutes() {
-    let (cache, source, hands) = set_up();
+    let (cache, source, clock) = set_up();
     let client = AuthLayer::from(cache).layer(Api::default());
     client.clone().oneshot(request("")).await.unwrap();
     let mut issued = 2;
     for delay in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
-        hands.pass(delay * SECOND - Duration::from_millis(1));
+        clock.pass(delay * SECOND - Duration::from_millis(1));
         client.clone().oneshot(request("")).await.unwrap();
         assert_eq!(source.issued(), issued, "{delay}");
-        hands.pass(Duration::from_millis(1));
+        clock.pass(Duration::from_millis(1));
         client.clone().oneshot(request("")).await.unwrap();
         issued += 1;
         assert_eq!(source.issued(), issued, "{delay}");
@@ -83,8 +83,8 @@ async fn the_delay_doubles_to_five_minutes() {
 }
 
 #[tokio::test]
-async fn a_latched_refusal_says_so() {
-    let (cache, _, _hands) = set_up();
+async fn a_refusal_over_the_budget_says_so() {
+    let (cache, _, _clock) = set_up();
     let client = AuthLayer::from(cache.clone()).layer(Api::default());
     client.clone().oneshot(request("")).await.unwrap();
     let status = cache.status();
@@ -102,8 +102,8 @@ async fn a_latched_refusal_says_so() {
 }
 
 #[tokio::test]
-async fn the_first_acceptance_lifts_it() {
-    let (cache, source, hands) = set_up();
+async fn the_first_acceptance_clears_the_count_of_refusals() {
+    let (cache, source, clock) = set_up();
     let api = Api::default();
     let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
     for _ in 0..10 {
@@ -124,13 +124,13 @@ async fn the_first_acceptance_lifts_it() {
     }
     assert_eq!(source.issued(), 4);
     let until = cache.status().latched_until().unwrap();
-    let delay = until.duration_since(hands.clock().now().wall());
+    let delay = until.duration_since(clock.as_clock().now().wall());
     assert_eq!(delay.unwrap(), 5 * SECOND);
 }
 
 #[tokio::test]
-async fn a_token_that_was_accepted_and_is_revoked_again_and_again_latches_nothing() {
-    let (cache, source, _hands) = set_up();
+async fn a_token_that_was_accepted_and_is_revoked_again_and_again_costs_no_budget() {
+    let (cache, source, _clock) = set_up();
     let api = Api::default();
     let mut client = AuthLayer::from(cache).layer(api.clone());
     for generation in 1..=50 {
@@ -155,22 +155,22 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
         (500, false),
         (503, false),
     ] {
-        let (cache, _, _hands) = set_up();
-        let answers = tower::service_fn(move |_: http::Request<http_body_util::Full<_>>| {
+        let (cache, _, _clock) = set_up();
+        let responses = tower::service_fn(move |_: http::Request<http_body_util::Full<_>>| {
             let mut response = http::Response::new(());
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             std::future::ready(Ok::<_, std::convert::Infallible>(response))
         });
-        let client = AuthLayer::from(cache.clone()).layer(answers);
+        let client = AuthLayer::from(cache.clone()).layer(responses);
         client.oneshot(request("")).await.unwrap();
         assert_eq!(cache.status().is_accepted(), accepts, "{status}");
     }
 }
 
-/// It is the one in hand that is latched, and the one in hand that has to be accepted.
+/// The budget limits the current token, and the current token has to be accepted.
 #[tokio::test]
-async fn the_late_acceptance_of_an_old_token_lifts_nothing() {
-    let (cache, source, _hands) = set_up();
+async fn the_late_acceptance_of_an_old_token_clears_nothing() {
+    let (cache, source, _clock) = set_up();
     let old = cache.token().await.unwrap();
     cache.reject(&old);
     let new = cache.token().await.unwrap();
@@ -185,21 +185,21 @@ async fn the_late_acceptance_of_an_old_token_lifts_nothing() {
 
 /// A source that keeps its token has it refused again and again, and each is the same.
 #[tokio::test]
-async fn a_source_that_keeps_its_refused_token_is_latched_too() {
-    let (hands, kept) = (Hands::default(), Token::bearer("kept").unwrap());
-    let source = crate::support::Answering::new(move |_| Ok(kept.clone()));
-    let cache = hands.cache(source.clone()).build();
+async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
+    let (clock, same) = (ManualClock::default(), Token::bearer("kept").unwrap());
+    let source = crate::support::ScriptedSource::new(move |_| Ok(same.clone()));
+    let cache = clock.cache(source.clone()).build();
     let client = AuthLayer::from(cache).layer(Api::default());
     for _ in 0..1_000 {
         client.clone().oneshot(request("")).await.unwrap();
-        hands.pass(60 * SECOND / 1_000);
+        clock.pass(60 * SECOND / 1_000);
     }
     assert_eq!(source.asked(), 5);
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_asked_for_passes_the_latch_by() {
-    let (cache, source, _hands) = set_up();
+async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
+    let (cache, source, _clock) = set_up();
     let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-3"]));
     client.clone().oneshot(request("")).await.unwrap();
     assert!(cache.status().latched_until().is_some());
@@ -209,9 +209,9 @@ async fn a_refresh_that_is_asked_for_passes_the_latch_by() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-/// Latched or not, it is refreshed in time: it may be accepted elsewhere.
+/// Over the budget or not, it is refreshed in time: it may be accepted elsewhere.
 #[tokio::test(start_paused = true)]
-async fn a_latched_token_is_refreshed_as_any_other() {
+async fn a_token_over_the_refusal_budget_is_refreshed_as_any_other() {
     let (source, mut fetches) = source();
     let cache = crate::support::paused(source).build();
     for secret in ["first", "second"] {
@@ -227,6 +227,6 @@ async fn a_latched_token_is_refreshed_as_any_other() {
         .next()
         .await
         .issue_for("third", Duration::from_secs(3600));
-    settle().await;
+    run_until_idle().await;
     assert_eq!(cache.token().await.unwrap().secret(), "third");
 }

@@ -11,7 +11,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, Phase, Reason, Token, TokenCache, TokenSource};
 
-use crate::support::{Api, paused, request, runtime, settle, source};
+use crate::support::{Api, paused, request, run_until_idle, runtime, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -125,47 +125,47 @@ async fn a_cache_that_never_had_a_token_is_closed_with_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_in_the_air_may_land_and_its_token_is_the_last() {
+async fn a_fetch_in_flight_may_complete_and_its_token_is_the_last() {
     let (fetches_of, mut fetches) = source();
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = paused(Arc::clone(&source)).build();
     let waiting = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    let mut closing = task::spawn(cache.close());
-    assert_pending!(closing.poll());
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
     // One who asks from now on isn't let aboard.
     assert!(cache.token().await.unwrap_err().is_closed());
     advance(4 * SECOND).await;
-    assert_pending!(closing.poll());
+    assert_pending!(close.poll());
     assert_eq!(closed_with(&source), []);
 
     fetch.issue("landed");
     assert_eq!(waiting.await.unwrap().unwrap().secret(), "landed");
-    closing.await;
+    close.await;
     assert_eq!(closed_with(&source), [Some(String::from("landed"))]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_refresh_in_the_air_that_fails_the_token_before_is_the_last() {
+async fn of_a_refresh_in_flight_that_fails_the_token_before_is_the_last() {
     let (fetches_of, mut fetches) = source();
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = paused(Arc::clone(&source)).build();
     fetches.issued(&cache, "first", HOUR).await;
     let forced = tokio::spawn(cache.refresh_now());
     let fetch = fetches.next().await;
-    let closing = tokio::spawn({
+    let close = tokio::spawn({
         let cache = cache.clone();
         async move { cache.close().await }
     });
-    settle().await;
+    run_until_idle().await;
     fetch.fail("down");
-    closing.await.unwrap();
+    close.await.unwrap();
     assert!(forced.await.unwrap().unwrap_err().is_source());
     assert_eq!(closed_with(&source), [Some(String::from("first"))]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_does_not_land_in_time_is_ended_and_those_who_wait_are_told() {
+async fn a_fetch_that_does_not_complete_in_time_is_ended_and_those_who_wait_are_told() {
     let before = Handle::current().metrics().num_alive_tasks();
     let (source, mut fetches) = source();
     let cache = paused(source).close_timeout(2 * SECOND).build();
@@ -176,7 +176,7 @@ async fn a_flight_that_does_not_land_in_time_is_ended_and_those_who_wait_are_tol
     cache.close().await;
     assert_eq!(start.elapsed(), 2 * SECOND);
     assert!(assert_ready!(waiting.poll()).unwrap_err().is_closed());
-    settle().await;
+    run_until_idle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
 }
 
@@ -196,19 +196,19 @@ async fn a_source_that_fails_panics_or_hangs_holds_nobody_up_past_the_timeout() 
     }
 }
 
-/// The deadline is one for both: a flight that took most of it leaves the source little.
+/// The deadline is one for both: a fetch that took most of it leaves the source little.
 #[tokio::test(start_paused = true)]
-async fn the_flight_and_the_source_have_one_deadline() {
+async fn the_fetch_and_the_source_have_one_deadline() {
     let (fetches_of, mut fetches) = source();
     let cache = paused(Closable::new(fetches_of, How::Hangs)).build();
     let _waiting = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     let start = Instant::now();
-    let mut closing = task::spawn(cache.close());
-    assert_pending!(closing.poll());
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
     advance(4 * SECOND).await;
     fetch.issue("late");
-    closing.await;
+    close.await;
     assert_eq!(start.elapsed(), 5 * SECOND);
 }
 
@@ -222,10 +222,10 @@ async fn a_second_call_waits_for_the_first() {
     let mut second = task::spawn(cache.close());
     assert_pending!(first.poll());
     assert_pending!(second.poll());
-    settle().await;
+    run_until_idle().await;
     assert_pending!(second.poll());
     told.notify_one();
-    settle().await;
+    run_until_idle().await;
     assert_ready!(second.poll());
     assert_ready!(first.poll());
     assert_eq!(closed_with(&source).len(), 1);
@@ -237,10 +237,10 @@ async fn one_who_leaves_while_it_closes_changes_nothing() {
     let (fetches_of, _fetches) = source();
     let source = Arc::new(Closable::new(fetches_of, How::WhenTold(Arc::clone(&told))));
     let cache = paused(Arc::clone(&source)).build();
-    let mut closing = task::spawn(cache.close());
-    assert_pending!(closing.poll());
-    drop(closing);
-    settle().await;
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
+    drop(close);
+    run_until_idle().await;
     assert_eq!(closed_with(&source), [None]);
     told.notify_one();
     cache.close().await;
@@ -255,7 +255,7 @@ async fn the_timer_ends_with_it() {
     fetches.issued(&cache, "last", HOUR).await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 1);
     cache.close().await;
-    settle().await;
+    run_until_idle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
     tokio::time::sleep(2 * HOUR).await;
     fetches.none().await;
@@ -286,9 +286,9 @@ async fn a_refusal_after_the_end_is_the_callers() {
     fetches.none().await;
 }
 
-/// Such a flight can be ended by nobody, but those who wait for it can be told.
+/// Nothing can end such a fetch, but its waiting callers can get an error.
 #[test]
-fn a_flight_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
+fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
     let (source, _fetches) = source();
     let cache = TokenCache::builder(source)
         .close_timeout(Duration::ZERO)

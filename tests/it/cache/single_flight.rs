@@ -1,4 +1,4 @@
-//! One token, one flight, one result: the cache without Tower.
+//! One fetch at a time, and one result for all who wait: the cache without Tower.
 
 mod abandoned;
 mod failing_sources;

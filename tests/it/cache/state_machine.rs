@@ -32,7 +32,7 @@ proptest! {
     /// Two, and not three: the pause before a third is 400 ms and some nanoseconds, for it is doubled
     /// as a fraction, and the model counts in milliseconds.
     #[test]
-    fn with_two_attempts_a_flight_they_hold_as_well(
+    fn with_two_attempts_per_fetch_they_hold_as_well(
         rules in any_rules(2),
         steps in any_steps(),
     ) {
@@ -51,7 +51,7 @@ fn follow(rules: Rules, steps: &[Step]) {
         for (nth, step) in steps.iter().enumerate() {
             trial.doing = format!("at step {nth}, {step:?}");
             trial.take(step).await;
-            trial.settle().await;
+            trial.run_until_idle().await;
         }
         trial.end().await;
     });

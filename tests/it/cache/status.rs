@@ -4,16 +4,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tower_auth::{Error, Phase, Reason, Status, TokenCache};
 
-use crate::support::{Fetches, Hands, source};
+use crate::support::{Fetches, ManualClock, source};
 
 mod phases;
 mod subscriptions;
 
-fn set_up() -> (TokenCache, Fetches, Hands) {
+fn set_up() -> (TokenCache, Fetches, ManualClock) {
     let (source, fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).build();
-    (cache, fetches, hands)
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).build();
+    (cache, fetches, clock)
 }
 
 /// All that a status says; times in seconds since the start of the test.

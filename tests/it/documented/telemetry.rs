@@ -6,12 +6,12 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, Quota, Reason, Token};
 
 use crate::documented::page::{self, Words, quoted};
-use crate::support::log::{Line, listen};
-use crate::support::scenes::{Closing, errors, orders, stands};
 #[cfg(feature = "fleet")]
-use crate::support::shelf;
+use crate::support::breakable_store;
+use crate::support::log::{Line, listen};
+use crate::support::scenarios::{FailingClose, errors, orders, refuse_without_replay};
 use crate::support::tree::{code, rust_files, text};
-use crate::support::{Answering, Api, Counting, request};
+use crate::support::{Api, Counting, ScriptedSource, request};
 
 const PAGE: &str = include_str!("../../../src/docs/watching.md");
 
@@ -68,15 +68,15 @@ fn told_by(lines: &[Line], page: &Told) -> Told {
 }
 
 /// Everything that can be told, once at least.
-async fn everything() {
-    let source = Answering::new(|attempt| match attempt {
+async fn all_events() {
+    let source = ScriptedSource::new(|attempt| match attempt {
         1 => Err(Error::transient("reset")),
         _ => Token::bearer("token"),
     });
     orders(source).token().await.unwrap();
     for word in words_of_refusals() {
         if word != "elsewhere" || cfg!(feature = "reqwest") {
-            stands(&word).await;
+            refuse_without_replay(&word).await;
         }
     }
     let api = Api::default();
@@ -84,12 +84,13 @@ async fn everything() {
     client.clone().oneshot(request("")).await.unwrap();
     api.accept("token-2");
     client.oneshot(request("")).await.unwrap();
-    orders(Closing::Fails).close().await;
+    orders(FailingClose::Fails).close().await;
     let quota = Quota::new("client/per_day", 1).of(10);
-    let source = Answering::new(move |_| Ok(Token::bearer("token")?.with_quotas([quota.clone()])));
+    let source =
+        ScriptedSource::new(move |_| Ok(Token::bearer("token")?.with_quotas([quota.clone()])));
     orders(source).token().await.unwrap();
     #[cfg(feature = "fleet")]
-    shelf::everything().await;
+    breakable_store::all_events().await;
 }
 
 /// What the page has for `tower_auth.not_replayed`.
@@ -130,7 +131,7 @@ fn words_in(code: &str) -> Words {
 #[tokio::test(start_paused = true)]
 async fn what_is_logged_is_what_the_page_says() {
     let (log, _listening) = listen();
-    everything().await;
+    all_events().await;
     let mut lines = log.all();
     lines.retain(|line| line.target.starts_with("tower_auth"));
     let sections = if cfg!(feature = "fleet") { 2 } else { 1 };
@@ -159,7 +160,7 @@ fn the_page_has_every_reason_of_a_fetch() {
 }
 
 #[test]
-fn the_page_has_every_word_for_a_refusal_that_stands() {
+fn the_page_has_every_word_for_a_refusal_that_is_not_replayed() {
     assert_eq!(
         words_of_refusals(),
         words_in(&source_file("layer/not_replayed.rs"))
@@ -198,7 +199,7 @@ mod of_metrics {
     #[test]
     fn what_is_recorded_is_what_the_page_says() {
         recorded(|metrics| async move {
-            everything().await;
+            all_events().await;
             let mut seen = BTreeMap::new();
             for recorded in metrics.take().into_keys() {
                 let (name, labels) = recorded.trim_end_matches('}').split_once('{').unwrap();

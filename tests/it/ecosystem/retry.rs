@@ -1,4 +1,4 @@
-//! `tower::retry`: outside each try is stamped anew, inside it is the same request again.
+//! `tower::retry`: outside, each try gets a credential again; inside, the same request is sent again.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use http::HeaderName;
 use tower_auth::{Place, Token, TokenCache};
 
-use crate::support::Answering;
+use crate::support::ScriptedSource;
+use crate::support::breakable_store::BreakableStore;
 use crate::support::log::listen;
-use crate::support::shelf::Shelf;
 
 /// What a process makes of the token of another.
 async fn passed_on(token: Token) -> Token {
-    let shelf = Shelf::default();
-    let source = Answering::new(move |_| Ok(token.clone()));
-    shelf.process(source).token().await.unwrap();
-    let other = Answering::new(|_| panic!("it is there"));
-    shelf.process(other).token().await.unwrap()
+    let store = BreakableStore::default();
+    let source = ScriptedSource::new(move |_| Ok(token.clone()));
+    store.process(source).token().await.unwrap();
+    let other = ScriptedSource::new(|_| panic!("it is there"));
+    store.process(other).token().await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,15 +41,15 @@ async fn a_token_is_the_same_in_another_process_wherever_it_goes() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_too_long_for_any_header_is_not_shared() {
     let (log, _listening) = listen();
-    let shelf = Shelf::default();
-    let source = Answering::new(|_| Token::bearer("x".repeat(64 * 1024)));
-    let process: TokenCache = shelf.process(source);
+    let store = BreakableStore::default();
+    let source = ScriptedSource::new(|_| Token::bearer("x".repeat(64 * 1024)));
+    let process: TokenCache = store.process(source);
     process.token().await.unwrap();
-    assert!(shelf.kept().is_empty());
+    assert!(store.stored().is_empty());
     let told = log
         .all()
         .into_iter()
         .any(|line| line.message.contains("can't be shared"));
     assert!(told);
-    assert_eq!(shelf.calls(), ["load", "lease", "load", "release"]);
+    assert_eq!(store.calls(), ["load", "lease", "load", "release"]);
 }

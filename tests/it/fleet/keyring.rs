@@ -7,9 +7,9 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use tower_auth::{Fleet, Keyring, Token};
 use tracing::Level;
 
+use crate::support::breakable_store::{BreakableStore, KEY, key, keyring};
 use crate::support::log::listen;
-use crate::support::shelf::{KEY, Shelf, key, keyring};
-use crate::support::{Answering, Counting};
+use crate::support::{Counting, ScriptedSource};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const OTHER: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
@@ -20,22 +20,22 @@ fn spellings(secret: &str) -> [String; 3] {
     [secret.to_owned(), STANDARD_NO_PAD.encode(secret), hex]
 }
 
-/// A shelf with a token on it.
-async fn stocked() -> Shelf {
-    let shelf = Shelf::default();
-    shelf
+/// A store with a token in it.
+async fn stocked() -> BreakableStore {
+    let store = BreakableStore::default();
+    store
         .process(Counting::lasting(HOUR))
         .token()
         .await
         .unwrap();
-    shelf
+    store
 }
 
 /// Whether another process takes what is on it, and why it doesn't.
-async fn taken(shelf: &Shelf, fleet: Fleet) -> Result<(), Vec<String>> {
+async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> {
     let (log, _listening) = listen();
-    let source = Answering::new(|_| Token::bearer("its own"));
-    let token = shelf.process_of(fleet, source).token().await.unwrap();
+    let source = ScriptedSource::new(|_| Token::bearer("its own"));
+    let token = store.process_of(fleet, source).token().await.unwrap();
     if token.secret() == "token-1" {
         return Ok(());
     }
@@ -59,13 +59,14 @@ fn ignored(why: &str) -> Result<(), Vec<String>> {
 #[tokio::test(start_paused = true)]
 async fn a_store_sees_no_token() {
     let secret = "a-secret/that+could~be-anywhere";
-    let shelf = Shelf::default();
-    let source = Answering::new(move |_| Ok(Token::bearer(secret)?.with_scope("reports:read")));
-    shelf.process(source).token().await.unwrap();
-    let [kept] = &shelf.kept()[..] else {
+    let store = BreakableStore::default();
+    let source =
+        ScriptedSource::new(move |_| Ok(Token::bearer(secret)?.with_scope("reports:read")));
+    store.process(source).token().await.unwrap();
+    let [stored] = &store.stored()[..] else {
         panic!("one value");
     };
-    let text = String::from_utf8_lossy(kept);
+    let text = String::from_utf8_lossy(stored);
     for spelling in spellings(secret) {
         assert!(!text.contains(&spelling), "{text}");
     }
@@ -77,7 +78,7 @@ async fn a_store_sees_no_token() {
 
 #[tokio::test(start_paused = true)]
 async fn no_two_values_are_sealed_alike() {
-    let [one, other] = [stocked().await.kept(), stocked().await.kept()];
+    let [one, other] = [stocked().await.stored(), stocked().await.stored()];
     assert_eq!(one[0].len(), other[0].len());
     // Past the head no part of the one is in the other.
     let differ = one[0][12..]
@@ -90,13 +91,13 @@ async fn no_two_values_are_sealed_alike() {
 
 #[tokio::test(start_paused = true)]
 async fn a_value_that_was_changed_or_cut_anywhere_is_as_if_it_was_not_there() {
-    let shelf = stocked().await;
-    let good = shelf.kept().swap_remove(0);
-    taken(&shelf, shelf.fleet()).await.unwrap();
+    let store = stocked().await;
+    let good = store.stored().swap_remove(0);
+    taken(&store, store.fleet()).await.unwrap();
     for at in 0..good.len() {
         let mut changed = good.clone();
         changed[at] ^= 1;
-        shelf.put(changed);
+        store.put(changed);
         let why = match at {
             2 => "unknown_version",
             3 => "unknown_version",
@@ -106,79 +107,79 @@ async fn a_value_that_was_changed_or_cut_anywhere_is_as_if_it_was_not_there() {
             _ => "corrupt",
         };
         assert_eq!(
-            taken(&shelf, shelf.fleet()).await,
+            taken(&store, store.fleet()).await,
             ignored(why),
             "byte {at}"
         );
     }
     for length in 0..good.len() {
-        shelf.put(good[..length].to_vec());
+        store.put(good[..length].to_vec());
         let why = "corrupt";
         assert_eq!(
-            taken(&shelf, shelf.fleet()).await,
+            taken(&store, store.fleet()).await,
             ignored(why),
             "{length} bytes"
         );
     }
-    shelf.put([good.as_slice(), b"!"].concat());
-    assert_eq!(taken(&shelf, shelf.fleet()).await, ignored("corrupt"));
-    shelf.put(b"somebody else's".to_vec());
-    assert_eq!(taken(&shelf, shelf.fleet()).await, ignored("corrupt"));
-    shelf.put(good);
-    taken(&shelf, shelf.fleet()).await.unwrap();
+    store.put([good.as_slice(), b"!"].concat());
+    assert_eq!(taken(&store, store.fleet()).await, ignored("corrupt"));
+    store.put(b"somebody else's".to_vec());
+    assert_eq!(taken(&store, store.fleet()).await, ignored("corrupt"));
+    store.put(good);
+    taken(&store, store.fleet()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_value_of_one_key_is_none_under_another() {
-    let shelf = stocked().await;
+    let store = stocked().await;
     let other = key().with("audience", "elsewhere");
-    shelf.copies_to(&other);
-    let fleet = shelf.fleet().key(other);
-    assert_eq!(taken(&shelf, fleet).await, ignored("corrupt"));
+    store.copies_to(&other);
+    let fleet = store.fleet().key(other);
+    assert_eq!(taken(&store, fleet).await, ignored("corrupt"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_value_that_is_not_sealed_is_none_to_one_who_seals() {
-    let shelf = stocked().await;
+    let store = stocked().await;
     let written = r#"{"form":{"header":{"name":"authorization","scheme":"Bearer "}},"secret":"planted","requested":1000000000}"#;
-    shelf.put([b"TA\x01P", key().to_text().as_bytes(), written.as_bytes()].concat());
-    assert_eq!(taken(&shelf, shelf.fleet()).await, ignored("wrong_kind"));
+    store.put([b"TA\x01P", key().to_text().as_bytes(), written.as_bytes()].concat());
+    assert_eq!(taken(&store, store.fleet()).await, ignored("wrong_kind"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn keys_rotate_with_no_token_lost() {
-    let shelf = stocked().await;
-    let with = |keys: Keyring| Fleet::new(shelf.clone(), keys).key(key());
+    let store = stocked().await;
+    let with = |keys: Keyring| Fleet::new(store.clone(), keys).key(key());
     // A process that doesn't have the key yet, or any more.
     let stranger = with(Keyring::new("2027-05", OTHER).unwrap());
-    assert_eq!(taken(&shelf, stranger).await, ignored("unknown_key"));
+    assert_eq!(taken(&store, stranger).await, ignored("unknown_key"));
 
-    let shelf = stocked().await;
-    let with = |keys: Keyring| Fleet::new(shelf.clone(), keys).key(key());
+    let store = stocked().await;
+    let with = |keys: Keyring| Fleet::new(store.clone(), keys).key(key());
     // The next key is on every ring before it seals anything.
     let ready = keyring().also("2027-05", OTHER).unwrap();
     let rotated = Keyring::new("2027-05", OTHER)
         .unwrap()
         .also("2026-11", KEY)
         .unwrap();
-    taken(&shelf, with(ready.clone())).await.unwrap();
-    taken(&shelf, with(rotated.clone())).await.unwrap();
+    taken(&store, with(ready.clone())).await.unwrap();
+    taken(&store, with(rotated.clone())).await.unwrap();
 
     // It seals, and those who are only ready open it.
-    let fresh = Shelf::default();
+    let fresh = BreakableStore::default();
     let with = |keys: Keyring| Fleet::new(fresh.clone(), keys).key(key());
     let rotated = fresh.process_of(with(rotated), Counting::lasting(HOUR));
     rotated.token().await.unwrap();
-    assert!(fresh.kept()[0].starts_with(b"TA\x01S\x072027-05"));
+    assert!(fresh.stored()[0].starts_with(b"TA\x01S\x072027-05"));
     taken(&fresh, with(ready)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_key_of_the_same_name_opens_nothing() {
-    let shelf = stocked().await;
+    let store = stocked().await;
     let keys = Keyring::new("2026-11", OTHER).unwrap();
-    let fleet = Fleet::new(shelf.clone(), keys).key(key());
-    assert_eq!(taken(&shelf, fleet).await, ignored("corrupt"));
+    let fleet = Fleet::new(store.clone(), keys).key(key());
+    assert_eq!(taken(&store, fleet).await, ignored("corrupt"));
 }
 
 #[test]
@@ -213,7 +214,10 @@ fn a_key_has_a_name_of_its_own() {
 #[test]
 fn a_ring_shows_the_names_of_its_keys_alone() {
     let ring = keyring().also("2027-05", OTHER).unwrap();
-    let shown = format!("{ring:?} {:?}", Fleet::new(Shelf::default(), ring.clone()));
+    let shown = format!(
+        "{ring:?} {:?}",
+        Fleet::new(BreakableStore::default(), ring.clone())
+    );
     assert!(
         shown.contains("2026-11") && shown.contains("2027-05"),
         "{shown}"
@@ -245,14 +249,22 @@ mod of_files_that_are_not_sealed {
         let first = process(&folder, key(), Counting::lasting(HOUR));
         first.token().await.unwrap();
         let path = |key: &StoreKey| folder.join(format!("{}.token", key.to_text()));
-        let kept = fs::read(path(&key())).unwrap();
-        assert!(String::from_utf8_lossy(&kept).contains("token-1"));
-        let second = process(&folder, key(), Answering::new(|_| panic!("it is there")));
+        let stored = fs::read(path(&key())).unwrap();
+        assert!(String::from_utf8_lossy(&stored).contains("token-1"));
+        let second = process(
+            &folder,
+            key(),
+            ScriptedSource::new(|_| panic!("it is there")),
+        );
         assert_eq!(second.token().await.unwrap().secret(), "token-1");
 
         let other = key().with("audience", "elsewhere");
         fs::copy(path(&key()), path(&other)).unwrap();
-        let other = process(&folder, other, Answering::new(|_| Token::bearer("its own")));
+        let other = process(
+            &folder,
+            other,
+            ScriptedSource::new(|_| Token::bearer("its own")),
+        );
         assert_eq!(other.token().await.unwrap().secret(), "its own");
     }
 
@@ -268,7 +280,11 @@ mod of_files_that_are_not_sealed {
                 .build()
         };
         sealing(Counting::lasting(HOUR)).token().await.unwrap();
-        let plain = process(&folder, key(), Answering::new(|_| Token::bearer("plain")));
+        let plain = process(
+            &folder,
+            key(),
+            ScriptedSource::new(|_| Token::bearer("plain")),
+        );
         assert_eq!(plain.token().await.unwrap().secret(), "plain");
         assert_eq!(
             sealing(Counting::lasting(HOUR))

@@ -64,9 +64,9 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object with some of these members, each of which may be anything.
-fn object(members: &'static [&'static str]) -> impl Strategy<Value = Value> {
-    hash_map(select(members), any_json(), 0..members.len()).prop_map(|map| {
+/// An object with some of these fields, each of which may be anything.
+fn object(fields: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    hash_map(select(fields), any_json(), 0..fields.len()).prop_map(|map| {
         map.into_iter()
             .map(|(name, of)| (name.to_owned(), of))
             .collect()
@@ -230,10 +230,10 @@ proptest! {
 
     #[test]
     fn a_person_is_told_of_an_address_that_they_can_go_to_or_of_nothing(
-        reply in object(&["device_code", "user_code", "verification_uri", "verification_url", "verification_uri_complete", "expires_in", "interval"]),
+        response in object(&["device_code", "user_code", "verification_uri", "verification_url", "verification_uri_complete", "expires_in", "interval"]),
         status in select(vec![200u16, 200, 200, 201, 204, 302, 400, 500]),
     ) {
-        let server = TokenServer::new(status, reply.to_string());
+        let server = TokenServer::new(status, response.to_string());
         let client = Client::public_with_transport(URL, ID, server.transport()).unwrap();
         let login = DeviceAuthorization::new(client, format!("{ISSUER}/device")).unwrap();
         if let Ok(prompt) = block_on(login.begin()) {

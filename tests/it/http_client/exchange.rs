@@ -1,4 +1,4 @@
-//! What becomes of an answer that is late, endless, elsewhere or none.
+//! What becomes of a response that is late, endless, a redirect or none.
 
 use std::convert::Infallible;
 use std::future::{Ready, pending, ready};
@@ -20,7 +20,7 @@ use tower_auth::{Reason, TokenSource};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_never_answers_is_given_up_after_ten_seconds() {
+async fn a_server_that_never_responds_is_given_up_after_ten_seconds() {
     let silent = tower::service_fn(|_: Request<Full<Bytes>>| {
         pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
@@ -68,7 +68,7 @@ fn endless(status: u16, limit: usize) -> (ClientCredentials, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_stalls_is_given_up_after_the_timeout() {
+async fn a_response_that_stalls_is_given_up_after_the_timeout() {
     let (source, _) = endless(200, 3);
     let start = tokio::time::Instant::now();
     let source = source.timeout(Duration::from_secs(2));
@@ -78,7 +78,7 @@ async fn an_answer_that_stalls_is_given_up_after_the_timeout() {
 }
 
 #[tokio::test]
-async fn no_more_than_64_kib_of_an_answer_is_read() {
+async fn no_more_than_64_kib_of_a_response_is_read() {
     let (source, sent) = endless(200, 1000);
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_reply(), "{error}");
@@ -96,7 +96,7 @@ async fn an_endless_error_page_is_still_that_error() {
 }
 
 #[tokio::test]
-async fn an_answer_of_exactly_64_kib_is_read() {
+async fn a_response_of_exactly_64_kib_is_read() {
     let mut body = r#"{"access_token":"issued"}"#.to_owned();
     body.push_str(&" ".repeat(64 * 1024 - body.len()));
     let server = TokenServer::new(200, body.clone());
@@ -115,7 +115,7 @@ async fn an_answer_of_exactly_64_kib_is_read() {
 
 /// All of it is zeroized, which takes its time too.
 #[tokio::test]
-async fn a_short_answer_takes_little_memory() {
+async fn a_short_response_takes_little_memory() {
     let source = TokenServer::issuing().client();
     let fetch = || source.fetch(Reason::First).now_or_never().unwrap().unwrap();
     let memory = allocation_counter::measure(|| drop(fetch()));
@@ -123,12 +123,12 @@ async fn a_short_answer_takes_little_memory() {
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_in_pieces_is_read_whole() {
+async fn a_response_that_comes_in_pieces_is_read_whole() {
     for length in [100, 5 * 1024, 64 * 1024] {
         let transport = tower::service_fn(move |_: Request<Full<Bytes>>| {
-            let mut reply = br#"{"access_token":"issued"}"#.to_vec();
-            reply.resize(length, b' ');
-            let pieces: Vec<_> = reply.chunks(10).map(Bytes::copy_from_slice).collect();
+            let mut response = br#"{"access_token":"issued"}"#.to_vec();
+            response.resize(length, b' ');
+            let pieces: Vec<_> = response.chunks(10).map(Bytes::copy_from_slice).collect();
             let frames = pieces
                 .into_iter()
                 .map(|piece| Ok::<_, Infallible>(Frame::data(piece)));

@@ -9,7 +9,7 @@ use tower_auth::{Error, Quota, Reason, Status, Token, TokenCache, TokenSource};
 
 use crate::support::log::listen;
 use crate::support::token_server::{ID, TokenServer, URL};
-use crate::support::{Answering, paused};
+use crate::support::{ScriptedSource, paused};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -194,7 +194,7 @@ async fn no_more_than_eight_buckets_are_kept_and_their_names_are_cut() {
     );
     let own = Token::bearer("token").unwrap();
     let own = own.with_quotas((0..50).map(|n| Quota::new(n.to_string(), n)));
-    let cache = TokenCache::new(Answering::new(move |_| Ok(own.clone())));
+    let cache = TokenCache::new(ScriptedSource::new(move |_| Ok(own.clone())));
     cache.token().await.unwrap();
     assert_eq!(cache.status().quotas().len(), 8);
     assert_eq!(Quota::new("é".repeat(40), 1).bucket(), "é".repeat(32));
@@ -246,7 +246,7 @@ async fn the_login_of_an_api_of_its_own_says_it_too() {
 
 #[tokio::test(start_paused = true)]
 async fn the_latest_word_counts_and_silence_changes_nothing() {
-    let source = Answering::new(|attempt| {
+    let source = ScriptedSource::new(|attempt| {
         let token = Token::bearer("token")?;
         Ok(match attempt {
             1 => token.with_quotas([Quota::new("a", 7)]),
@@ -287,14 +287,14 @@ proptest! {
         }
         let runtime = crate::support::runtime();
         let token = runtime.block_on(server.client().fetch(Reason::First)).unwrap();
-        let cache = TokenCache::new(Answering::new(move |_| Ok(token.clone())));
+        let cache = TokenCache::new(ScriptedSource::new(move |_| Ok(token.clone())));
         runtime.block_on(cache.token()).unwrap();
         prop_assert!(cache.status().quotas().len() <= 8);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_no_token_says_what_is_left_all_the_same() {
+async fn a_response_that_is_no_token_says_what_is_left_all_the_same() {
     for body in [
         "<html>",
         "{}",

@@ -17,11 +17,11 @@ type Seen = Arc<std::sync::Mutex<Vec<(String, HeaderMap, String)>>>;
 /// A server on loopback: `/token` issues, `/moved` redirects to `/elsewhere`.
 async fn serve() -> (String, Seen) {
     let seen = Seen::default();
-    let note = |path: &'static str, answer: &'static str| {
+    let note = |path: &'static str, response: &'static str| {
         any(
             move |State(seen): State<Seen>, headers: HeaderMap, body: String| async move {
                 seen.lock().unwrap().push((path.to_owned(), headers, body));
-                answer
+                response
             },
         )
     };

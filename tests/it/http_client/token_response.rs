@@ -1,4 +1,4 @@
-//! How an answer of the token endpoint is understood, and that nothing secret is told of it.
+//! How a token response is read, and that no error shows a secret of it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,8 +10,8 @@ use tower_auth::{Error, Reason, TokenSource};
 
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of, expiry, fetch};
 
-async fn issued(reply: Value) -> Result<tower_auth::Token, Error> {
-    fetch(200, reply.to_string()).await
+async fn issued(response: Value) -> Result<tower_auth::Token, Error> {
+    fetch(200, response.to_string()).await
 }
 
 #[tokio::test]
@@ -55,9 +55,9 @@ async fn expires_in_is_a_number_or_a_text_that_is_one() {
         (json!("1e999"), "In(315360000s)"),
         (json!(null), "In(3600s)"),
     ] {
-        let reply = json!({"access_token": "t", "expires_in": expires_in});
+        let response = json!({"access_token": "t", "expires_in": expires_in});
         assert_eq!(
-            expiry(&issued(reply).await.unwrap()),
+            expiry(&issued(response).await.unwrap()),
             expected,
             "{expires_in}"
         );
@@ -79,14 +79,17 @@ async fn expires_in_is_a_number_or_a_text_that_is_one() {
 
 #[tokio::test]
 async fn the_access_token_is_a_text_and_not_empty() {
-    for reply in [
+    for response in [
         json!({}),
         json!({"access_token": null}),
         json!({"access_token": ""}),
         json!({"access_token": 5}),
         json!({"access_token": {"value": "t"}}),
     ] {
-        let error = issued(reply.clone()).await.map(|_| reply).unwrap_err();
+        let error = issued(response.clone())
+            .await
+            .map(|_| response)
+            .unwrap_err();
         assert!(
             error.is_reply() && error.to_string().contains("`access_token`"),
             "{error}"
@@ -100,14 +103,14 @@ async fn the_access_token_is_a_text_and_not_empty() {
 }
 
 #[tokio::test]
-async fn unknown_members_a_byte_order_mark_and_white_space_do_no_harm() {
+async fn unknown_fields_a_byte_order_mark_and_white_space_do_no_harm() {
     let body = "\u{feff} \r\n{\"x\":{\"access_token\":1},\"access_token\":\"a\\/b\",\"y\":[[]]}\n";
     assert_eq!(fetch(200, body).await.unwrap().secret(), "a/b");
     assert!(fetch(201, body).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_member_that_stands_twice_is_refused() {
+async fn a_field_that_occurs_twice_is_refused() {
     let body = r#"{"access_token":"one-token","access_token":"two-token"}"#;
     let error = fetch(200, body).await.unwrap_err();
     assert!(
@@ -130,8 +133,10 @@ async fn the_scope_is_the_granted_one_or_else_the_requested() {
         (json!(null), Some("read write")),
         (json!(["read"]), None),
     ] {
-        let reply = json!({"access_token": "t", "scope": scope}).to_string();
-        let source = TokenServer::new(200, reply).client().scope(" read  write ");
+        let response = json!({"access_token": "t", "scope": scope}).to_string();
+        let source = TokenServer::new(200, response)
+            .client()
+            .scope(" read  write ");
         let token = source.fetch(Reason::First).await.unwrap();
         assert_eq!(token.scope(), expected, "{scope}");
     }
@@ -192,12 +197,12 @@ async fn a_jwt_that_was_issued_a_while_ago_has_less_left() {
 #[tokio::test]
 async fn expires_in_beats_the_jwt_and_the_jwt_beats_the_assumption() {
     let token = jwt(&json!({"iat": 1000, "exp": 1900}));
-    let reply = json!({"access_token": token, "expires_in": 60});
-    assert_eq!(expiry(&issued(reply).await.unwrap()), "In(60s)");
+    let response = json!({"access_token": token, "expires_in": 60});
+    assert_eq!(expiry(&issued(response).await.unwrap()), "In(60s)");
 
     let assuming = |token: &str| {
-        let reply = json!({"access_token": token}).to_string();
-        TokenServer::new(200, reply)
+        let response = json!({"access_token": token}).to_string();
+        TokenServer::new(200, response)
             .client()
             .assume_lifetime(Duration::from_secs(7))
     };
@@ -266,7 +271,7 @@ async fn a_token_next_to_an_empty_error_is_a_token() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_json_object_says_what_it_was() {
+async fn a_response_that_is_no_json_object_says_what_it_was() {
     for (body, what) in [
         ("<html>Log in</html>", "not valid JSON"),
         ("", "no body"),

@@ -91,15 +91,15 @@ fn cost_of_calling<S, B>(client: &mut S, request: Request<B>) -> Cost
 where
     S: Service<Request<B>>,
 {
-    let mut answered = false;
+    let mut has_response = false;
     let info = measure(|| {
         let mut cx = Context::from_waker(Waker::noop());
         let is_ready = client.poll_ready(&mut cx);
         assert!(matches!(is_ready, Poll::Ready(Ok(()))));
         let response = pin!(client.call(request)).poll(&mut cx);
-        answered = matches!(response, Poll::Ready(Ok(_)));
+        has_response = matches!(response, Poll::Ready(Ok(_)));
     });
-    assert!(answered);
+    assert!(has_response);
     info.into()
 }
 
@@ -118,7 +118,7 @@ fn cost_of_a_clone(headers: usize) -> Cost {
     clone.into()
 }
 
-/// A client with a token in hand that is fresh for an hour, as it is on its fourth request.
+/// A client with a cached token that is fresh for an hour, as it is on its fourth request.
 async fn warm(set: impl FnOnce(AuthLayer) -> AuthLayer) -> Auth<Bare> {
     let layer = AuthLayer::new(|_| async {
         Ok(Token::bearer("token")?.expires_in(Duration::from_secs(3_600)))
@@ -262,7 +262,7 @@ fn memory_of_a_waiting_caller() {
     });
 }
 
-/// Of this the half is the cache itself. A landed fetch that held on to its task would be as much again.
+/// Of this the half is the cache itself. A completed fetch that held on to its task would be as much again.
 #[cfg(feature = "tenants")]
 #[test]
 #[allow(clippy::print_stdout, reason = "a figure to look at")]

@@ -59,7 +59,7 @@ async fn cleartext_to_anywhere_else_is_an_error_before_a_byte_leaves() {
 }
 
 #[tokio::test]
-async fn the_gate_is_before_the_fetch() {
+async fn allowed_origins_are_checked_before_the_fetch() {
     let (source, mut fetches) = source();
     let layer = AuthLayer::new(source);
     assert!(!passes(&layer, "http://api.example.com/").await);
@@ -108,7 +108,7 @@ async fn only_the_named_origins_get_it_and_a_named_one_may_be_cleartext() {
 
 /// With a private copy of the header in the service, the request takes the short way.
 #[tokio::test]
-async fn the_gate_holds_on_the_hot_path_too() {
+async fn allowed_origins_are_checked_on_the_hot_path_too() {
     let api = Api::accepting(["token-1"]);
     let mut client = AuthLayer::new(Counting::default()).layer(api.clone());
     let request = |uri: &str| Request::get(uri).body(String::new()).unwrap();
@@ -191,7 +191,7 @@ fn what_is_no_origin_is_refused_with_a_word_on_how_to_write_one() {
 }
 
 #[tokio::test]
-async fn the_gate_holds_where_a_credential_of_the_callers_is_replaced() {
+async fn allowed_origins_are_checked_where_a_credential_of_the_callers_is_replaced() {
     let api = Api::accepting(["token-1"]);
     let layer = AuthLayer::new(Counting::default()).replace_existing(true);
     let mut client = layer.layer(api.clone());

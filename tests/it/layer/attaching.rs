@@ -106,7 +106,7 @@ async fn the_callers_own_authorization_passes_untouched_unretried_and_without_a_
     assert!(response.extensions().get::<NotReplayed>().is_none());
     fetches.none().await;
 
-    // The same with a token in hand, and a private copy of it.
+    // The same with a cached token, and a private copy of it.
     let token = tokio::spawn(layer.cache().token());
     fetches.next().await.issue("ours");
     token.await.unwrap().unwrap();

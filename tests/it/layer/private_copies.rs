@@ -6,7 +6,7 @@ use tokio_test::{assert_pending, task};
 use tower::Layer;
 use tower_auth::{AuthLayer, Token};
 
-use crate::support::{Api, Counting, Hands, call, request, settle, source};
+use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
@@ -25,8 +25,8 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_once_it_is_stale() {
     let (source, mut fetches) = source();
-    let (hands, hour) = (Hands::default(), Duration::from_secs(3600));
-    let cache = hands.cache(source).build();
+    let (clock, hour) = (ManualClock::default(), Duration::from_secs(3600));
+    let cache = clock.cache(source).build();
     let api = Api::accepting(["first", "second", "third"]);
     let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
     let first = tokio::spawn(cache.token());
@@ -35,14 +35,14 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
     }
-    hands.pass(hour - Duration::from_secs(300));
+    clock.pass(hour - Duration::from_secs(300));
     call(&mut client, request("")).await.unwrap();
     fetches.next().await.issue_for("second", hour);
-    settle().await;
+    run_until_idle().await;
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
     }
-    hands.pass(hour);
+    clock.pass(hour);
     let mut waiting = task::spawn(call(&mut client, request("")));
     assert_pending!(waiting.poll());
     fetches.next().await.issue_for("third", hour);
@@ -60,21 +60,21 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less_and_has_expired() {
     let (source, mut fetches) = source();
-    let (hands, minute) = (Hands::default(), Duration::from_secs(60));
-    let cache = hands.cache(source).build();
+    let (clock, minute) = (ManualClock::default(), Duration::from_secs(60));
+    let cache = clock.cache(source).build();
     let api = Api::accepting(["kept"]);
     let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
-    let kept = Token::bearer("kept").unwrap();
+    let same = Token::bearer("kept").unwrap();
     let first = tokio::spawn(cache.token());
-    fetches.next().await.answer(Ok(kept.clone()));
+    fetches.next().await.complete(Ok(same.clone()));
     first.await.unwrap().unwrap();
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
     }
     let forced = tokio::spawn(cache.refresh_now());
-    fetches.next().await.answer(Ok(kept.expires_in(minute)));
+    fetches.next().await.complete(Ok(same.expires_in(minute)));
     forced.await.unwrap().unwrap();
-    hands.pass(minute);
+    clock.pass(minute);
     let mut waiting = task::spawn(call(&mut client, request("")));
     assert_pending!(waiting.poll());
     assert_eq!(api.requests(), 3);

@@ -15,7 +15,7 @@ use tower_auth::{AuthLayer, Error, NotReplayed, Token};
 use tower_service::Service;
 use tower_test::mock;
 
-use crate::support::{Api, Counting, Hands, call, request, settle, source};
+use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 
 type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
 
@@ -71,8 +71,8 @@ async fn a_replay_is_polled_ready_again() {
     let (_, send) = handle.next_request().await.unwrap();
     send.send_response(unauthorized());
     assert_pending!(response.poll());
-    settle().await;
-    // The new token is in hand, but the service isn't ready for a second call.
+    run_until_idle().await;
+    // The new token is here, but the service isn't ready for a second call.
     assert_pending!(response.poll());
     assert_pending!(handle.poll_request());
 
@@ -170,8 +170,8 @@ where
 #[tokio::test]
 async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     let (source, mut fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).build();
     let api = Api::accepting(["second", "third"]);
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
@@ -186,10 +186,10 @@ async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     let mut permit = other.clone();
     ServiceExt::<Sent>::ready(&mut permit).await.unwrap();
     fetch.issue_for("first", hour);
-    settle().await;
+    run_until_idle().await;
     assert_pending!(waiting.poll());
 
-    hands.pass(hour);
+    clock.pass(hour);
     drop(permit);
     assert_pending!(waiting.poll());
     // The permit isn't held while the next one is fetched.
@@ -202,8 +202,8 @@ async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
 #[tokio::test]
 async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
     let (source, mut fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).build();
     let hour = Duration::from_secs(3600);
     let (mocked, mut handle): (Mocked, _) = mock::pair();
     let limited = ConcurrencyLimit::new(mocked, 1);
@@ -218,10 +218,10 @@ async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
     send.send_response(unauthorized());
     assert_pending!(response.poll());
     fetches.next().await.issue_for("ended", hour);
-    settle().await;
+    run_until_idle().await;
     assert_pending!(response.poll());
 
-    hands.pass(hour);
+    clock.pass(hour);
     handle.allow(1);
     assert_pending!(response.poll());
     assert!(
@@ -229,7 +229,7 @@ async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
         "the permit is held while a token is waited for"
     );
     fetches.next().await.issue_for("good", hour);
-    settle().await;
+    run_until_idle().await;
     handle.allow(1);
     assert_pending!(response.poll());
     let (request, send) = handle.next_request().await.unwrap();
@@ -263,7 +263,7 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
     call(&mut client, request("")).await.unwrap_err();
     assert!(is_free(&other));
 
-    // The same with a token in hand, and a private copy of it.
+    // The same with a cached token, and a private copy of it.
     let layer = AuthLayer::new(Counting::default());
     let mut client = layer.layer(other.clone());
     for _ in 0..3 {

@@ -11,7 +11,7 @@ use tower_auth::{AuthLayer, Challenge, NotReplayed};
 
 use crate::support::{Counting, call, request};
 
-/// How often an API was asked that answers so to `token-1` and accepts `token-2`, what the caller
+/// How often an API was asked that responds so to `token-1` and accepts `token-2`, what the caller
 /// got, and how many tokens were issued in the end.
 async fn ask(
     layer: impl FnOnce(AuthLayer) -> AuthLayer,

@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::{AuthLayer, NotReplayed, Token};
 
 use super::Clones;
-use crate::support::{Api, Counting, Hands, call, request, settle, source};
+use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 
 #[tokio::test]
 async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_body() {
@@ -59,7 +59,7 @@ async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_bod
 async fn a_hundred_concurrent_refusals_of_one_token_are_one_fetch_and_a_hundred_replays() {
     let (source, mut fetches) = source();
     let api = Api::accepting(["new"]);
-    // All hundred are sent before the first is answered.
+    // All hundred are sent before the first response.
     let barrier = Arc::new(tokio::sync::Barrier::new(100));
     let arriving = {
         let api = api.clone();
@@ -118,7 +118,7 @@ async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a
     let client = layer.layer(api);
     let slow = tokio::spawn(client.clone().oneshot(request("")));
     fetches.next().await.issue("old");
-    let slow_answer = held.recv().await.unwrap();
+    let slow_response = held.recv().await.unwrap();
 
     // In the meantime another request is refused, and gets a new token.
     let quick = tokio::spawn(client.oneshot(request("")));
@@ -127,7 +127,7 @@ async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a
     held.recv().await.unwrap().send(()).unwrap();
     assert_eq!(quick.await.unwrap().unwrap().status(), StatusCode::OK);
 
-    slow_answer.send(()).unwrap();
+    slow_response.send(()).unwrap();
     held.recv().await.unwrap().send(()).unwrap();
     assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
     fetches.none().await;
@@ -173,9 +173,9 @@ async fn the_same_token_again_is_not_replayed_with() {
 /// A source that keeps its token hands out clones of one `Token`.
 #[tokio::test]
 async fn a_clone_of_the_same_token_is_not_replayed_with_either() {
-    let kept = Token::bearer("kept").unwrap();
+    let same = Token::bearer("kept").unwrap();
     let api = Api::default();
-    let client = AuthLayer::new(move |_| std::future::ready(Ok(kept.clone()))).layer(api.clone());
+    let client = AuthLayer::new(move |_| std::future::ready(Ok(same.clone()))).layer(api.clone());
     let response = client.oneshot(request("")).await.unwrap();
     assert!(matches!(
         response.extensions().get(),
@@ -285,7 +285,7 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     let fetch = fetches.next().await;
     drop(waiting);
     fetch.issue("old");
-    settle().await;
+    run_until_idle().await;
     assert_eq!(api.requests(), 0);
 
     // Refused, and then gone while the new token is fetched.
@@ -294,7 +294,7 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     let fetch = fetches.next().await;
     drop(renewing);
     fetch.issue("new");
-    settle().await;
+    run_until_idle().await;
 
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -305,10 +305,10 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
 /// Many servers issue the same access token until it ends. That it expired here in the meantime
 /// makes it no other.
 #[tokio::test]
-async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_anew() {
+async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_again() {
     let (source, mut fetches) = source();
-    let (hands, hour) = (Hands::default(), Duration::from_secs(3600));
-    let cache = hands.cache(source).build();
+    let (clock, hour) = (ManualClock::default(), Duration::from_secs(3600));
+    let cache = clock.cache(source).build();
     let (mocked, mut handle) = tower_test::mock::pair::<Request<Full<Bytes>>, Response<()>>();
     handle.allow(2);
     let mut response = task::spawn(
@@ -318,14 +318,14 @@ async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_anew() {
     );
     assert_pending!(response.poll());
     fetches.next().await.issue_for("same", hour);
-    settle().await;
+    run_until_idle().await;
     assert_pending!(response.poll());
     let (_, send) = handle.next_request().await.unwrap();
 
-    hands.pass(hour);
-    let anew = tokio::spawn(cache.token());
+    clock.pass(hour);
+    let forced = tokio::spawn(cache.token());
     fetches.next().await.issue_for("same", hour);
-    anew.await.unwrap().unwrap();
+    forced.await.unwrap().unwrap();
     send.send_response(Response::builder().status(401).body(()).unwrap());
     let response = response.await.unwrap();
     assert!(matches!(

@@ -15,7 +15,7 @@ use tower_auth::{
 };
 use tower_service::Service;
 
-use crate::support::{Hands, call, request, settle};
+use crate::support::{ManualClock, call, request, run_until_idle};
 
 /// An API that knows some keys, in a header or in the query, and remembers what it saw.
 #[derive(Clone, Default)]
@@ -218,26 +218,26 @@ async fn a_file_that_changes_is_picked_up_within_the_interval_and_nobody_waits()
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     fs::write(&path, "first\n").unwrap();
-    let hands = Hands::default();
+    let clock = ManualClock::default();
     let key = ApiKey::new(SecretSource::file(&path)).reread_every(Duration::from_secs(60));
-    let cache = hands.cache(key).build();
+    let cache = clock.cache(key).build();
     let secret = async |cache: &TokenCache| cache.token().await.unwrap().secret().to_owned();
     assert_eq!(secret(&cache).await, "first");
     fs::write(&path, "second\n").unwrap();
-    hands.pass(Duration::from_secs(59));
+    clock.pass(Duration::from_secs(59));
     assert_eq!(secret(&cache).await, "first");
-    hands.pass(Duration::from_secs(1));
+    clock.pass(Duration::from_secs(1));
     let mut watch = cache.subscribe();
     watch.mark_unchanged();
     assert_eq!(secret(&cache).await, "first");
-    let landed = |status: &tower_auth::Status| status.fetching().is_none();
+    let completed = |status: &tower_auth::Status| status.fetching().is_none();
     watch.changed().await.unwrap();
-    drop(watch.wait_for(landed).await.unwrap());
+    drop(watch.wait_for(completed).await.unwrap());
     assert_eq!(secret(&cache).await, "second");
 }
 
 #[tokio::test]
-async fn a_file_that_changed_is_read_anew_when_the_old_key_is_refused() {
+async fn a_file_that_changed_is_read_again_when_the_old_key_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     fs::write(&path, "old").unwrap();
@@ -285,6 +285,6 @@ async fn a_key_that_is_refused_for_good_costs_nothing_but_its_refusals() {
             StatusCode::UNAUTHORIZED
         );
     }
-    settle().await;
+    run_until_idle().await;
     assert_eq!(api.seen().len(), 100);
 }

@@ -10,7 +10,7 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Reason, SecretSource, TokenCache, TokenSource};
 
 use crate::support::token_server::expiry;
-use crate::support::{Api, Hands, request};
+use crate::support::{Api, ManualClock, request};
 
 fn jwt(exp: u64) -> String {
     let [header, claims] = ["{}".to_owned(), format!(r#"{{"iat":1,"exp":{exp}}}"#)]
@@ -32,7 +32,7 @@ async fn a_secret_is_a_bearer_token() {
 }
 
 #[tokio::test]
-async fn one_that_is_refused_is_read_anew() {
+async fn one_that_is_refused_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, "old\n").unwrap();
@@ -49,22 +49,22 @@ async fn one_that_is_refused_is_read_anew() {
 }
 
 #[tokio::test]
-async fn one_that_may_be_replaced_is_read_anew_once_a_minute() {
+async fn one_that_may_be_replaced_is_read_again_once_a_minute() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, "old").unwrap();
-    let hands = Hands::default();
-    let cache = hands.cache(SecretSource::file(&file)).build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(SecretSource::file(&file)).build();
     assert_eq!(cache.token().await.unwrap().secret(), "old");
     fs::write(&file, "new").unwrap();
-    hands.pass(Duration::from_secs(59));
+    clock.pass(Duration::from_secs(59));
     assert_eq!(cache.token().await.unwrap().secret(), "old");
-    hands.pass(Duration::from_secs(2));
+    clock.pass(Duration::from_secs(2));
     // This one is served on, and the next is read behind it.
     let mut changes = cache.subscribe();
     assert_eq!(cache.token().await.unwrap().secret(), "old");
-    let landed = changes.wait_for(|status| status.fetching().is_none());
-    landed.await.unwrap();
+    let completed = changes.wait_for(|status| status.fetching().is_none());
+    completed.await.unwrap();
     assert_eq!(cache.token().await.unwrap().secret(), "new");
 }
 

@@ -1,4 +1,4 @@
-//! Secrets that are read anew for each fetch.
+//! Secrets that are read again for each fetch.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ async fn sent(server: &TokenServer, source: &ClientCredentials) -> String {
 }
 
 #[tokio::test]
-async fn a_file_is_read_anew_for_each_fetch_and_without_the_line_break_at_its_end() {
+async fn a_file_is_read_again_for_each_fetch_and_without_the_line_break_at_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rotated");
     let server = TokenServer::issuing();
@@ -36,7 +36,7 @@ async fn a_file_is_read_anew_for_each_fetch_and_without_the_line_break_at_its_en
 }
 
 #[tokio::test]
-async fn a_closure_is_asked_anew_for_each_fetch() {
+async fn a_closure_is_asked_again_for_each_fetch() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let secret = SecretSource::from_fn(|| async {
         let asked = ASKED.fetch_add(1, Ordering::SeqCst);

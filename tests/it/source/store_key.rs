@@ -22,7 +22,7 @@ struct Asked {
     scope: BTreeSet<String>,
     audience: String,
     resources: BTreeSet<String>,
-    extra: Vec<(String, String)>,
+    extra_params: Vec<(String, String)>,
     tenant: Option<String>,
     #[cfg(feature = "dpop")]
     dpop: Option<usize>,
@@ -54,23 +54,23 @@ impl Asked {
             None => client,
         };
         let mut source = ClientCredentials::with_client(client).audience(&self.audience);
-        let (scope, resources, extra): (Vec<_>, Vec<_>, Vec<_>) = match shuffle {
+        let (scope, resources, extra_params): (Vec<_>, Vec<_>, Vec<_>) = match shuffle {
             true => (
                 self.scope.iter().rev().collect(),
                 self.resources.iter().rev().collect(),
-                self.extra.iter().rev().collect(),
+                self.extra_params.iter().rev().collect(),
             ),
             false => (
                 self.scope.iter().collect(),
                 self.resources.iter().collect(),
-                self.extra.iter().collect(),
+                self.extra_params.iter().collect(),
             ),
         };
         source = source.scopes(scope);
         for resource in resources {
             source = source.resource(resource);
         }
-        for (name, value) in extra {
+        for (name, value) in extra_params {
             source = source.param(name, value.as_str()).unwrap();
         }
         let key = source.store_key().unwrap();
@@ -84,11 +84,11 @@ impl Asked {
 
 fn asked() -> impl Strategy<Value = Asked> {
     let word = "[a-c]{1,2}";
-    let extra = vec((word, word), 0..3).prop_map(|mut extra| {
+    let extra_params = vec((word, word), 0..3).prop_map(|mut extra_params| {
         // RFC 6749 §3.2 has each once.
         let mut seen = BTreeSet::new();
-        extra.retain(|(name, _)| seen.insert(name.clone()));
-        extra
+        extra_params.retain(|(name, _)| seen.insert(name.clone()));
+        extra_params
     });
     let endpoint = prop_oneof![
         "https://[a-b]{1,2}\\.example/[a-b]{0,1}",
@@ -102,22 +102,24 @@ fn asked() -> impl Strategy<Value = Asked> {
         scope,
         "[a-c]{0,2}",
         vec(word, 0..3),
-        extra,
+        extra_params,
         proptest::option::of(word),
         proptest::option::of(0..3_usize),
     );
     base.prop_map(
-        |(endpoint, issuer, client, scope, audience, resources, extra, tenant, _dpop)| Asked {
-            endpoint,
-            issuer,
-            client,
-            scope: scope.into_iter().collect(),
-            audience,
-            resources: resources.into_iter().collect(),
-            extra,
-            tenant,
-            #[cfg(feature = "dpop")]
-            dpop: _dpop,
+        |(endpoint, issuer, client, scope, audience, resources, extra_params, tenant, _dpop)| {
+            Asked {
+                endpoint,
+                issuer,
+                client,
+                scope: scope.into_iter().collect(),
+                audience,
+                resources: resources.into_iter().collect(),
+                extra_params,
+                tenant,
+                #[cfg(feature = "dpop")]
+                dpop: _dpop,
+            }
         },
     )
 }
@@ -133,11 +135,11 @@ fn changed(asked: &Asked, what: usize, to: &str) -> Asked {
         4 => other.audience.push_str(to),
         5 => drop(other.resources.insert(format!("{to}{to}"))),
         6 => other
-            .extra
+            .extra_params
             .push((format!("{to}{to}"), String::from("value"))),
-        7 => match other.extra.first_mut() {
+        7 => match other.extra_params.first_mut() {
             Some((_, value)) => value.push_str(to),
-            None => other.extra.push((String::from("z"), to.to_owned())),
+            None => other.extra_params.push((String::from("z"), to.to_owned())),
         },
         8 => other.tenant = Some(other.tenant.unwrap_or_default() + to),
         #[cfg(feature = "dpop")]

@@ -7,7 +7,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::{AuthLayer, Origin, Tenants, Token};
 use tower_service::Service;
 
-use super::{Servers, kept, own};
+use super::{Servers, cache_of, own};
 
 /// A client that says what it was sent, and where.
 fn echo()
@@ -109,7 +109,7 @@ async fn a_key_may_be_an_audience_and_a_set_of_scopes() {
 #[test]
 fn what_debug_shows_of_tenants_names_none_of_them() {
     let tenants = Servers::default().tenants().build();
-    kept(&tenants, "acme");
+    cache_of(&tenants, "acme");
     let layer = tenants.by_extension();
     let text = format!("{tenants:?} {layer:?} {:?}", layer.layer(()));
     assert!(!text.contains("acme"), "{text}");

@@ -17,7 +17,7 @@ use tower_auth::{AuthLayer, Error, Tenants, Token};
 use tower_service::Service;
 use tower_test::mock;
 
-use super::{Servers, Tenant, kept, of, own};
+use super::{Servers, Tenant, cache_of, of, own};
 use crate::support::{Api, Counting, call, request};
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn the_clone_that_is_ready_is_the_one_that_is_called() {
     type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
     let (mocked, mut handle): (Mocked, _) = mock::pair();
     let tenants = Servers::default().tenants().build();
-    kept(&tenants, "acme").token().await.unwrap();
+    cache_of(&tenants, "acme").token().await.unwrap();
     let mut client = tenants.by_extension().layer(mocked);
     for _ in 0..3 {
         handle.allow(1);
@@ -170,7 +170,7 @@ fn a_tenant_is_made_once_for_all_who_ask_at_the_same_time() {
     let caches: Vec<_> = std::thread::scope(|scope| {
         let asking = || {
             barrier.wait();
-            kept(&tenants, "acme")
+            cache_of(&tenants, "acme")
         };
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(asking)).collect();
         threads.into_iter().map(|one| one.join().unwrap()).collect()

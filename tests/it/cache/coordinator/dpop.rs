@@ -8,9 +8,9 @@ use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
 use tower_auth::{AuthLayer, Fleet};
 
 use super::secret;
+use crate::support::breakable_store::{BreakableStore, keyring};
 use crate::support::log::listen;
 use crate::support::request;
-use crate::support::shelf::{Shelf, keyring};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL};
 
 fn server() -> TokenServer {
@@ -27,14 +27,14 @@ fn with(server: &TokenServer, key: &DpopKey) -> ClientCredentials {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_the_key_takes_it_and_makes_proofs_of_its_own() {
-    let (shelf, server) = (Shelf::default(), server());
+    let (store, server) = (BreakableStore::default(), server());
     let key = DpopKey::generate().unwrap();
-    let of_fleet = || Fleet::new(shelf.clone(), keyring());
-    let first = shelf.process_of(of_fleet(), with(&server, &key));
+    let of_fleet = || Fleet::new(store.clone(), keyring());
+    let first = store.process_of(of_fleet(), with(&server, &key));
     first.token().await.unwrap();
 
     let same = DpopKey::from_pem(key.to_pem().unwrap()).unwrap();
-    let second = shelf.process_of(of_fleet(), with(&server, &same));
+    let second = store.process_of(of_fleet(), with(&server, &same));
     let api = service_fn(|request: http::Request<Full<Bytes>>| async move {
         assert_eq!(request.headers()["authorization"], "DPoP bound");
         assert!(
@@ -56,19 +56,19 @@ async fn who_has_the_key_takes_it_and_makes_proofs_of_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_another_key_asks_for_its_own() {
-    let (shelf, server) = (Shelf::default(), server());
+    let (store, server) = (BreakableStore::default(), server());
     let keys = [(); 2].map(|()| DpopKey::generate().unwrap());
-    let of_fleet = || Fleet::new(shelf.clone(), keyring());
+    let of_fleet = || Fleet::new(store.clone(), keyring());
     for key in &keys {
-        secret(&shelf.process_of(of_fleet(), with(&server, key))).await;
+        secret(&store.process_of(of_fleet(), with(&server, key))).await;
     }
-    assert_eq!((server.times_asked(), shelf.kept().len()), (2, 2));
+    assert_eq!((server.times_asked(), store.stored().len()), (2, 2));
 
     // Also where they were told that it is all the same.
-    let (shelf, server) = (Shelf::default(), self::server());
+    let (store, server) = (BreakableStore::default(), self::server());
     for (key, told) in keys.iter().zip([0, 1]) {
         let (log, _listening) = listen();
-        secret(&shelf.process(with(&server, key))).await;
+        secret(&store.process(with(&server, key))).await;
         let unbound = |line: &crate::support::log::Line| {
             line.fields
                 .iter()

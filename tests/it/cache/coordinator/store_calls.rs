@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 use tower_auth::TokenCache;
 
-use crate::support::shelf::Shelf;
-use crate::support::{Counting, settle};
+use crate::support::breakable_store::BreakableStore;
+use crate::support::{Counting, run_until_idle};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -24,24 +24,24 @@ fn burst(processes: usize, looks: usize) -> usize {
 #[tokio::test(start_paused = true)]
 async fn processes_that_come_one_after_the_other_ask_once_each_and_four_times_more_in_all() {
     for processes in [1, 2, 8, 100] {
-        let shelf = Shelf::default();
+        let store = BreakableStore::default();
         let source = Counting::lasting(HOUR);
         let fleet: Vec<TokenCache> = (0..processes)
-            .map(|_| shelf.process(source.clone()))
+            .map(|_| store.process(source.clone()))
             .collect();
         for process in &fleet {
             process.token().await.unwrap();
         }
-        assert_eq!(shelf.calls().len(), steady(processes));
+        assert_eq!(store.calls().len(), steady(processes));
         // And so for each token that follows.
         for lifetime in 1..=3 {
             sleep(HOUR - 299 * Duration::from_secs(1)).await;
             for process in &fleet {
                 process.token().await.unwrap();
-                settle().await;
+                run_until_idle().await;
             }
             assert_eq!(
-                shelf.calls().len(),
+                store.calls().len(),
                 steady(processes),
                 "{processes} in lifetime {lifetime}"
             );
@@ -55,7 +55,7 @@ async fn processes_that_come_at_once_ask_twice_for_each_look_while_they_wait() {
     for processes in [2, 8, 100] {
         // Looks are 20, 60, 140, 300 and 620 ms after the first, and then every 320 ms.
         for (fetch, looks) in [(10, 1), (50, 2), (250, 4), (1000, 7)] {
-            let shelf = Shelf::default();
+            let store = BreakableStore::default();
             let source = Counting::lasting(HOUR);
             let slow = move |reason| {
                 let source = source.clone();
@@ -65,12 +65,12 @@ async fn processes_that_come_at_once_ask_twice_for_each_look_while_they_wait() {
                 }
             };
             let fleet: Vec<TokenCache> = (0..processes)
-                .map(|_| shelf.process(slow.clone()))
+                .map(|_| store.process(slow.clone()))
                 .collect();
             for token in join_all(fleet.iter().map(TokenCache::token)).await {
                 token.unwrap();
             }
-            let calls = shelf.calls().len();
+            let calls = store.calls().len();
             assert_eq!(calls, burst(processes, looks), "{processes} for {fetch} ms");
         }
     }

@@ -6,9 +6,9 @@ use tokio::time::{Instant, sleep};
 use tower_auth::{Error, Token, TokenCache};
 use tracing::Level;
 
+use crate::support::breakable_store::{BreakableStore, Fault, lose_a_lease, wait_in_vain};
 use crate::support::log::listen;
-use crate::support::shelf::{Fault, Shelf, lose_a_lease, wait_in_vain};
-use crate::support::{Answering, Counting};
+use crate::support::{Counting, ScriptedSource};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -22,37 +22,37 @@ async fn secret(cache: &TokenCache) -> String {
 #[tokio::test(start_paused = true)]
 async fn whatever_fails_each_process_has_a_token_from_its_own_fetch() {
     for operation in OPERATIONS {
-        let shelf = Shelf::default();
-        shelf.breaks(operation, Fault::Fails);
+        let store = BreakableStore::default();
+        store.breaks(operation, Fault::Fails);
         let source = Counting::lasting(HOUR);
         let (log, _listening) = listen();
         let start = Instant::now();
-        let process = shelf.process(source.clone());
+        let process = store.process(source.clone());
         assert_eq!(secret(&process).await, "token-1", "{operation}");
         assert_eq!(start.elapsed(), Duration::ZERO, "{operation}");
-        assert_eq!(shelf.calls().last(), Some(&operation), "none after it");
-        let [told, landed] = log.events();
+        assert_eq!(store.calls().last(), Some(&operation), "none after it");
+        let [told, completed] = log.events();
         told.is(
             Level::WARN,
             "the shared store failed, and this process goes on by itself",
             [
                 "tower_auth.cache=orders",
                 &format!("tower_auth.store.operation={operation}"),
-                "error.message=the shelf is broken",
+                "error.message=the store is broken",
             ],
         );
-        assert_eq!(landed.message, "a token was fetched");
+        assert_eq!(completed.message, "a token was fetched");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn whatever_hangs_costs_a_process_a_quarter_of_a_second_once() {
     for operation in OPERATIONS {
-        let shelf = Shelf::default();
-        shelf.breaks(operation, Fault::Hangs);
+        let store = BreakableStore::default();
+        store.breaks(operation, Fault::Hangs);
         let (log, _listening) = listen();
         let start = Instant::now();
-        let process = shelf.process(Counting::lasting(HOUR));
+        let process = store.process(Counting::lasting(HOUR));
         assert_eq!(secret(&process).await, "token-1", "{operation}");
         assert_eq!(start.elapsed(), STORE_TIMEOUT, "{operation}");
         let [told, _] = log.events();
@@ -70,22 +70,22 @@ async fn whatever_hangs_costs_a_process_a_quarter_of_a_second_once() {
 
 #[tokio::test(start_paused = true)]
 async fn how_long_a_store_may_take_is_a_setting() {
-    let shelf = Shelf::default();
-    shelf.breaks("load", Fault::Hangs);
-    let fleet = shelf.fleet().store_timeout(SECOND);
+    let store = BreakableStore::default();
+    store.breaks("load", Fault::Hangs);
+    let fleet = store.fleet().store_timeout(SECOND);
     let start = Instant::now();
-    secret(&shelf.process_of(fleet, Counting::default())).await;
+    secret(&store.process_of(fleet, Counting::default())).await;
     assert_eq!(start.elapsed(), SECOND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_holds_up_nobody_who_has_a_token() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let process = shelf.process(source.clone());
+    let process = store.process(source.clone());
     process.token().await.unwrap();
     for operation in OPERATIONS {
-        shelf.breaks(operation, Fault::Hangs);
+        store.breaks(operation, Fault::Hangs);
     }
     sleep(HOUR - 100 * SECOND).await;
     // It is stale, and refreshed behind.
@@ -100,14 +100,14 @@ async fn a_store_that_hangs_holds_up_nobody_who_has_a_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_works_again_is_used_again() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let processes = [(); 3].map(|()| shelf.process(source.clone()));
-    shelf.breaks("load", Fault::Fails);
+    let processes = [(); 3].map(|()| store.process(source.clone()));
+    store.breaks("load", Fault::Fails);
     for (n, process) in processes.iter().enumerate() {
         assert_eq!(secret(process).await, format!("token-{}", n + 1));
     }
-    shelf.is_mended();
+    store.works_again();
     sleep(HOUR).await;
     for process in &processes {
         assert_eq!(secret(process).await, "token-4");
@@ -116,31 +116,31 @@ async fn a_store_that_works_again_is_used_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_forgets_all_at_any_moment_fails_no_request() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     for at in 0..60 {
         let source = {
-            let shelf = shelf.clone();
+            let store = store.clone();
             move |_| {
-                let shelf = shelf.clone();
+                let store = store.clone();
                 async move {
                     // In mid-fetch: the lease is gone too.
                     if at % 2 == 0 {
-                        shelf.forgets_all();
+                        store.forgets_all();
                     }
                     sleep(SECOND / 10).await;
                     if at % 3 == 0 {
-                        shelf.forgets_all();
+                        store.forgets_all();
                     }
                     Ok::<_, Error>(Token::bearer("token")?.expires_in(HOUR))
                 }
             }
         };
-        let processes = [(); 4].map(|()| shelf.process(source.clone()));
+        let processes = [(); 4].map(|()| store.process(source.clone()));
         let asked = processes
             .each_ref()
             .map(|process| tokio::spawn(process.token()));
         sleep(Duration::from_millis(at * 5)).await;
-        shelf.forgets_all();
+        store.forgets_all();
         for asked in asked {
             asked.await.unwrap().unwrap();
         }
@@ -149,11 +149,11 @@ async fn a_store_that_forgets_all_at_any_moment_fails_no_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
-    let shelf = Shelf::default();
-    secret(&shelf.process(Counting::lasting(HOUR))).await;
-    shelf.put(b"foreign".to_vec());
+    let store = BreakableStore::default();
+    secret(&store.process(Counting::lasting(HOUR))).await;
+    store.put(b"foreign".to_vec());
     let (log, _listening) = listen();
-    secret(&shelf.process(Answering::new(|_| Token::bearer("newer")))).await;
+    secret(&store.process(ScriptedSource::new(|_| Token::bearer("newer")))).await;
     let [told, _] = log.events();
     told.is(
         Level::WARN,
@@ -163,7 +163,7 @@ async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
             "tower_auth.store.ignored=corrupt",
         ],
     );
-    assert_eq!(secret(&shelf.process(Counting::default())).await, "newer");
+    assert_eq!(secret(&store.process(Counting::default())).await, "newer");
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,10 +198,10 @@ async fn a_wait_in_vain_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_another_process_has_fetched_is_told_as_such() {
-    let shelf = Shelf::default();
-    secret(&shelf.process(Counting::lasting(HOUR))).await;
+    let store = BreakableStore::default();
+    secret(&store.process(Counting::lasting(HOUR))).await;
     let (log, _listening) = listen();
-    secret(&shelf.process(Counting::default())).await;
+    secret(&store.process(Counting::default())).await;
     let [taken] = log.events();
     taken.is(
         Level::DEBUG,
@@ -223,11 +223,11 @@ async fn a_token_that_another_process_has_fetched_is_told_as_such() {
 async fn a_token_that_is_of_use_to_one_process_alone_is_not_shared() {
     use crate::support::session_site::Site;
     let site = Site::numbering();
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let (log, _listening) = listen();
-    let process = shelf.process(site.session());
+    let process = store.process(site.session());
     process.token().await.unwrap();
-    assert!(shelf.kept().is_empty());
+    assert!(store.stored().is_empty());
     let [told, _] = log.events();
     told.is(
         Level::WARN,
@@ -240,13 +240,13 @@ async fn a_token_that_is_of_use_to_one_process_alone_is_not_shared() {
 #[test]
 fn what_the_store_does_is_counted() {
     crate::support::recorder::recorded(|metrics| async move {
-        let shelf = Shelf::default();
-        let processes = [(); 2].map(|()| shelf.process(Counting::lasting(HOUR)));
+        let store = BreakableStore::default();
+        let processes = [(); 2].map(|()| store.process(Counting::lasting(HOUR)));
         for process in &processes {
             secret(process).await;
         }
-        shelf.breaks("load", Fault::Hangs);
-        secret(&shelf.process(Counting::default())).await;
+        store.breaks("load", Fault::Hangs);
+        secret(&store.process(Counting::default())).await;
         let recorded = metrics.take();
         let counted = |name: &str, labels: &str| {
             let key = format!("{name}{{cache=orders,{labels}}}");

@@ -7,35 +7,35 @@ use tokio::time::{advance, sleep};
 use tower_auth::{Error, Token, TokenCache, TokenSource};
 
 use super::{HOUR, SECOND, secret, two};
-use crate::support::shelf::{Shelf, key, keyring};
-use crate::support::{Answering, Counting, settle};
+use crate::support::breakable_store::{BreakableStore, key, keyring};
+use crate::support::{Counting, ScriptedSource, run_until_idle};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
 async fn what_one_process_has_fetched_the_next_one_takes() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let first = shelf.process(source.clone());
+    let first = store.process(source.clone());
     assert_eq!(secret(&first).await, "token-1");
-    assert_eq!(shelf.calls(), ["load", "lease", "load", "save", "release"]);
-    assert_eq!(shelf.ttl(), HOUR);
+    assert_eq!(store.calls(), ["load", "lease", "load", "save", "release"]);
+    assert_eq!(store.ttl(), HOUR);
 
-    let second = shelf.process(source.clone());
+    let second = store.process(source.clone());
     assert_eq!(secret(&second).await, "token-1");
-    assert_eq!(shelf.calls(), ["load"]);
+    assert_eq!(store.calls(), ["load"]);
     assert_eq!(source.issued(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_saved_between_the_look_and_the_lease_is_taken_and_the_lease_given_back() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    shelf.process(source.clone()).token().await.unwrap();
-    shelf.is_saved_before_the_lease();
-    shelf.calls();
-    assert_eq!(secret(&shelf.process(source.clone())).await, "token-1");
-    assert_eq!(shelf.calls(), ["load", "lease", "load", "release"]);
+    store.process(source.clone()).token().await.unwrap();
+    store.is_saved_before_the_lease();
+    store.calls();
+    assert_eq!(secret(&store.process(source.clone())).await, "token-1");
+    assert_eq!(store.calls(), ["load", "lease", "load", "release"]);
     assert_eq!(source.issued(), 1);
 }
 
@@ -61,9 +61,9 @@ async fn all_ask(processes: &[TokenCache], callers: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn eight_processes_with_a_thousand_callers_each_fetch_once_when_cold_and_once_at_expiry() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let processes = [(); 8].map(|()| shelf.process(slow(source.clone())));
+    let processes = [(); 8].map(|()| store.process(slow(source.clone())));
     all_ask(&processes, 1000).await;
     assert_eq!(source.issued(), 1);
 
@@ -74,9 +74,9 @@ async fn eight_processes_with_a_thousand_callers_each_fetch_once_when_cold_and_o
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_token_is_refreshed_by_one_process_and_the_others_take_the_newer() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let processes = [(); 8].map(|()| shelf.process(slow(source.clone())));
+    let processes = [(); 8].map(|()| store.process(slow(source.clone())));
     all_ask(&processes, 1).await;
     advance(HOUR - 4 * MINUTE).await;
     all_ask(&processes, 1).await;
@@ -89,18 +89,18 @@ async fn a_stale_token_is_refreshed_by_one_process_and_the_others_take_the_newer
 
 #[tokio::test(start_paused = true)]
 async fn a_token_of_another_process_that_is_stale_itself_is_no_refresh() {
-    let shelf = Shelf::default();
-    let source = Answering::new(|attempt| {
+    let store = BreakableStore::default();
+    let source = ScriptedSource::new(|attempt| {
         let lifetime = if attempt == 2 { 27 * MINUTE } else { HOUR };
         Ok(Token::bearer(format!("token-{attempt}"))?.expires_in(lifetime))
     });
-    let processes = [(); 2].map(|()| shelf.process(source.clone()));
+    let processes = [(); 2].map(|()| store.process(source.clone()));
     all_ask(&processes, 1).await;
     sleep(30 * MINUTE).await;
     processes[1].refresh_now().await.unwrap();
     sleep(26 * MINUTE).await;
     processes[0].token().await.unwrap();
-    settle().await;
+    run_until_idle().await;
     assert_eq!(secret(&processes[0]).await, "token-3");
 }
 
@@ -108,27 +108,27 @@ async fn a_token_of_another_process_that_is_stale_itself_is_no_refresh() {
 #[tokio::test(start_paused = true)]
 async fn a_stale_token_is_not_taken_for_its_own_refresh() {
     for _ in 0..20 {
-        let shelf = Shelf::default();
-        let settings = shelf.settings(Counting::lasting(HOUR)).jitter(1.0);
-        let process = settings.fleet(shelf.fleet()).unwrap().build();
+        let store = BreakableStore::default();
+        let settings = store.settings(Counting::lasting(HOUR)).jitter(1.0);
+        let process = settings.fleet(store.fleet()).unwrap().build();
         process.token().await.unwrap();
         let stale = process.status().refresh_at().unwrap();
         let issued = process.status().requested_at().unwrap();
         sleep(stale.duration_since(issued).unwrap()).await;
         process.token().await.unwrap();
-        settle().await;
+        run_until_idle().await;
         assert_eq!(secret(&process).await, "token-2");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_another_process_has_is_refreshed_as_long_before_its_end_as_ones_own() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let first = shelf.process(source.clone());
+    let first = store.process(source.clone());
     first.token().await.unwrap();
     advance(50 * MINUTE).await;
-    let second = shelf.process(source.clone());
+    let second = store.process(source.clone());
     second.token().await.unwrap();
     for at in [
         Token::requested_at_of,
@@ -157,27 +157,27 @@ impl Times for Token {}
 
 #[tokio::test(start_paused = true)]
 async fn a_token_past_its_margin_is_not_taken() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    shelf.process(source.clone()).token().await.unwrap();
+    store.process(source.clone()).token().await.unwrap();
     advance(HOUR - 30 * SECOND).await;
-    assert_eq!(secret(&shelf.process(source.clone())).await, "token-2");
+    assert_eq!(secret(&store.process(source.clone())).await, "token-2");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_never_ends_is_kept_for_a_day() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::default();
-    shelf.process(source.clone()).token().await.unwrap();
-    assert_eq!(shelf.ttl(), 24 * HOUR);
-    assert_eq!(secret(&shelf.process(source.clone())).await, "token-1");
+    store.process(source.clone()).token().await.unwrap();
+    assert_eq!(store.ttl(), 24 * HOUR);
+    assert_eq!(secret(&store.process(source.clone())).await, "token-1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_is_fetched_anew_by_the_first_and_the_others_take_the_newer() {
-    let shelf = Shelf::default();
+async fn a_refused_token_is_fetched_again_by_the_first_and_the_others_take_the_newer() {
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let processes = [(); 8].map(|()| shelf.process(slow(source.clone())));
+    let processes = [(); 8].map(|()| store.process(slow(source.clone())));
     all_ask(&processes, 1).await;
     for process in &processes {
         let token = process.token().await.unwrap();
@@ -192,27 +192,27 @@ async fn a_refused_token_is_fetched_anew_by_the_first_and_the_others_take_the_ne
 
 #[tokio::test(start_paused = true)]
 async fn no_process_takes_a_token_again_that_it_was_refused_with() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let process = shelf.process(source.clone());
+    let process = store.process(source.clone());
     let first = process.token().await.unwrap();
     // Its next one isn't shared: the store still has the first.
-    shelf.breaks("lease", crate::support::shelf::Fault::Fails);
+    store.breaks("lease", crate::support::breakable_store::Fault::Fails);
     process.accept(&first);
     process.reject(&first);
     let second = process.token().await.unwrap();
-    shelf.is_mended();
+    store.works_again();
     process.accept(&second);
     process.reject(&second);
     assert_eq!(secret(&process).await, "token-3");
-    assert_eq!(secret(&shelf.process(source.clone())).await, "token-3");
+    assert_eq!(secret(&store.process(source.clone())).await, "token-3");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_token_that_somebody_asks_for_is_none_that_was_there_before() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let processes = [(); 2].map(|()| shelf.process(source.clone()));
+    let processes = [(); 2].map(|()| store.process(source.clone()));
     all_ask(&processes[..1], 1).await;
     let newer = processes[1].refresh_now().await.unwrap();
     assert_eq!(newer.secret(), "token-2");
@@ -220,8 +220,8 @@ async fn a_new_token_that_somebody_asks_for_is_none_that_was_there_before() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_token_that_somebody_asks_for_may_be_one_that_another_process_is_fetching() {
-    let shelf = Shelf::default();
-    let [(first, mut first_fetches), (second, mut second_fetches)] = two(&shelf);
+    let store = BreakableStore::default();
+    let [(first, mut first_fetches), (second, mut second_fetches)] = two(&store);
     let asked = tokio::spawn(first.refresh_now());
     let fetch = first_fetches.next().await;
     let waiting = tokio::spawn(second.refresh_now());
@@ -234,17 +234,17 @@ async fn a_new_token_that_somebody_asks_for_may_be_one_that_another_process_is_f
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_source_is_told_as_it_is() {
-    let shelf = Shelf::default();
-    let source = Answering::new(|_| Err(Error::other("down")));
-    let error = shelf.process(source.clone()).token().await.unwrap_err();
+    let store = BreakableStore::default();
+    let source = ScriptedSource::new(|_| Err(Error::other("down")));
+    let error = store.process(source.clone()).token().await.unwrap_err();
     assert!(error.is_source(), "{error}");
     assert_eq!(source.asked(), 1);
-    assert_eq!(shelf.calls(), ["load", "lease", "load", "release"]);
+    assert_eq!(store.calls(), ["load", "lease", "load", "release"]);
 }
 
 #[test]
 fn a_source_of_which_it_is_not_known_what_its_tokens_depend_on_can_not_be_shared() {
-    let fleet = tower_auth::Fleet::new(Shelf::default(), keyring());
+    let fleet = tower_auth::Fleet::new(BreakableStore::default(), keyring());
     let error = TokenCache::builder(Counting::default())
         .fleet(fleet)
         .err()
@@ -255,15 +255,15 @@ fn a_source_of_which_it_is_not_known_what_its_tokens_depend_on_can_not_be_shared
 
 #[tokio::test(start_paused = true)]
 async fn tenants_of_one_store_have_tokens_of_their_own() {
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let source = Counting::lasting(HOUR);
-    let of = |tenant: &str| shelf.process_of(shelf.fleet().tenant(tenant), source.clone());
+    let of = |tenant: &str| store.process_of(store.fleet().tenant(tenant), source.clone());
     assert_eq!(secret(&of("acme")).await, "token-1");
     assert_eq!(secret(&of("initech")).await, "token-2");
     assert_eq!(secret(&of("acme")).await, "token-1");
-    let other = shelf.fleet().key(key().with("audience", "reports"));
+    let other = store.fleet().key(key().with("audience", "reports"));
     assert_eq!(
-        secret(&shelf.process_of(other, source.clone())).await,
+        secret(&store.process_of(other, source.clone())).await,
         "token-3"
     );
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tower_auth::Token;
 
 use super::{MILLI, SECOND};
-use crate::support::{Answering, paused};
+use crate::support::{ScriptedSource, paused};
 
 /// A token of a second would be fetched without a pause otherwise, by each who asks.
 #[tokio::test(start_paused = true)]
 async fn however_short_the_lifetime_there_is_a_fetch_a_second_and_nobody_sees_an_error() {
     for lifetime in [MILLI, 10 * MILLI, 500 * MILLI, SECOND, 1300 * MILLI] {
-        let source = Answering::new(move |attempt| {
+        let source = ScriptedSource::new(move |attempt| {
             Token::bearer(format!("{attempt}")).map(|token| token.expires_in(lifetime))
         });
         let cache = paused(source.clone()).build();
@@ -28,7 +28,7 @@ async fn however_short_the_lifetime_there_is_a_fetch_a_second_and_nobody_sees_an
 #[tokio::test(start_paused = true)]
 async fn tokens_of_no_lifetime_are_errors_that_back_off() {
     let source =
-        Answering::new(move |_| Token::bearer("over").map(|t| t.expires_in(Duration::ZERO)));
+        ScriptedSource::new(move |_| Token::bearer("over").map(|t| t.expires_in(Duration::ZERO)));
     let cache = paused(source.clone()).build();
     let start = tokio::time::Instant::now();
     while start.elapsed() < 60 * SECOND {
@@ -41,7 +41,7 @@ async fn tokens_of_no_lifetime_are_errors_that_back_off() {
 
 #[tokio::test(start_paused = true)]
 async fn the_floor_is_a_setting_for_tokens_of_milliseconds() {
-    let source = Answering::new(move |attempt| {
+    let source = ScriptedSource::new(move |attempt| {
         Token::bearer(format!("{attempt}")).map(|token| token.expires_in(200 * MILLI))
     });
     let cache = paused(source.clone()).attempt_floor(10 * MILLI).build();

@@ -3,7 +3,7 @@
 use tower_auth::Error;
 
 use super::{SECOND, denied, fails};
-use crate::support::{Hands, source};
+use crate::support::{ManualClock, source};
 
 #[tokio::test]
 async fn what_a_fleet_draws_by_lot_is_spread() {
@@ -33,24 +33,24 @@ async fn what_a_fleet_draws_by_lot_is_spread() {
 #[tokio::test]
 async fn chance_makes_no_wait_longer_than_a_minute() {
     let (source, mut fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).jitter(1.0).build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).jitter(1.0).build();
     for _ in 0..100 {
         fails(&cache, &mut fetches, Error::other("down")).await;
         let next = cache.status().next_attempt_at().unwrap();
-        let wait = next.duration_since(hands.clock().now().wall()).unwrap();
+        let wait = next.duration_since(clock.as_clock().now().wall()).unwrap();
         assert!(wait <= 60 * SECOND, "{wait:?}");
-        hands.pass(wait);
+        clock.pass(wait);
     }
 }
 
 /// How long the error of a first failure is told, in milliseconds.
 async fn first_wait(jitter: f64, error: &Error) -> u128 {
     let (source, mut fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).jitter(jitter).build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).jitter(jitter).build();
     fails(&cache, &mut fetches, error.clone()).await;
     let next = cache.status().next_attempt_at().unwrap();
-    let wait = next.duration_since(hands.clock().now().wall());
+    let wait = next.duration_since(clock.as_clock().now().wall());
     wait.unwrap().as_millis()
 }

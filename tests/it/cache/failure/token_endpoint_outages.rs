@@ -1,5 +1,5 @@
 //! An authorization server in trouble, seen through client credentials and the cache: what is tried
-//! again within the flight, and what its callers see.
+//! again within the fetch, and what its callers see.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -22,8 +22,8 @@ use crate::support::token_server::{ID, SECRET, URL};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One answer of the server.
-enum Answer {
+/// What the server does with one request.
+enum Behaviour {
     Issues,
     Says(u16, &'static str),
     WantsRest(u16, String),
@@ -32,45 +32,47 @@ enum Answer {
     Stalls,
 }
 
-use Answer::{Hangs, Issues, Resets, Says, Stalls, WantsRest};
+use Behaviour::{Hangs, Issues, Resets, Says, Stalls, WantsRest};
 
-type Reply = Response<BoxBody<Bytes, BoxError>>;
+type HttpResponse = Response<BoxBody<Bytes, BoxError>>;
 
-/// What a caller gets of a server that gives these answers one after the other, how often that was
+/// What a caller gets of a server that behaves so, one request after the other, how often that was
 /// asked, and how long it took.
-async fn ask<const N: usize>(answers: [Answer; N]) -> (Result<Token, Error>, usize, Duration) {
-    let answers = Arc::new(Mutex::new(VecDeque::from_iter(answers)));
-    let left = Arc::clone(&answers);
+async fn ask<const N: usize>(
+    behaviours: [Behaviour; N],
+) -> (Result<Token, Error>, usize, Duration) {
+    let behaviours = Arc::new(Mutex::new(VecDeque::from_iter(behaviours)));
+    let left = Arc::clone(&behaviours);
     let server = tower::service_fn(move |_: Request<Full<Bytes>>| {
-        let answer = left.lock().unwrap().pop_front();
-        async move { reply(answer.expect("asked more often than it has answers")).await }
+        let behaviour = left.lock().unwrap().pop_front();
+        async move { respond(behaviour.expect("asked more often than it has behaviours")).await }
     });
     let source = ClientCredentials::with_transport(URL, ID, SECRET, server).unwrap();
     let cache: TokenCache = paused(source).build();
     let start = Instant::now();
     let token = cache.token().await;
     let took = start.elapsed();
-    (token, N - answers.lock().unwrap().len(), took)
+    (token, N - behaviours.lock().unwrap().len(), took)
 }
 
-async fn reply(answer: Answer) -> Result<Reply, BoxError> {
+async fn respond(behaviour: Behaviour) -> Result<HttpResponse, BoxError> {
     let full = |status: u16, body: String| {
-        let mut reply = Response::new(Full::from(body).map_err(Into::into).boxed());
-        *reply.status_mut() = StatusCode::from_u16(status).unwrap();
-        reply
+        let mut response = Response::new(Full::from(body).map_err(Into::into).boxed());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response
     };
-    match answer {
+    match behaviour {
         Issues => Ok(full(
             200,
             String::from(r#"{"access_token":"issued","expires_in":3600}"#),
         )),
         Says(status, body) => Ok(full(status, String::from(body))),
         WantsRest(status, wait) => {
-            let mut reply = full(status, String::new());
-            reply
+            let mut response = full(status, String::new());
+            response
                 .headers_mut()
                 .insert("retry-after", wait.parse().unwrap());
-            Ok(reply)
+            Ok(response)
         }
         Resets => Err(BoxError::from("connection reset by peer")),
         Hangs => pending().await,
@@ -94,7 +96,7 @@ impl http_body::Body for Stalled {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_answers_that_may_pass_are_not_seen_by_anyone() {
+async fn two_transient_errors_are_not_seen_by_any_caller() {
     for (one, other) in [
         (Resets, Says(500, "")),
         (Says(502, "<html>Bad Gateway</html>"), Resets),
@@ -112,7 +114,7 @@ async fn two_answers_that_may_pass_are_not_seen_by_anyone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_flight() {
+async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_fetch() {
     for status in [429, 503] {
         let (token, asked, took) = ask([WantsRest(status, String::from("7")), Issues]).await;
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
@@ -127,7 +129,7 @@ async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_flight()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rest_longer_than_the_flight_may_take_is_an_error_at_once() {
+async fn a_rest_longer_than_the_fetch_may_take_is_an_error_at_once() {
     let (token, asked, took) = ask([WantsRest(429, String::from("3000"))]).await;
     let error = token.unwrap_err();
     assert_eq!(error.retry_after(), Some(3000 * SECOND));

@@ -1,11 +1,11 @@
-//! As a bucket runs dry refreshes wait, and nobody waits for them.
+//! While a quota is low refreshes wait, and no caller waits for them.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use tower_auth::{Error, Quota, Reason, Token, TokenCache};
 
-use super::{HOUR, Held, dry};
-use crate::support::{Answering, Hands, settle, source};
+use super::{Fixture, HOUR, low_quota};
+use crate::support::{ManualClock, ScriptedSource, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -16,14 +16,14 @@ const LATE: Duration = Duration::from_secs(59 * 60);
 const EXPIRED: Duration = Duration::from_secs(59 * 60 + 30);
 
 #[tokio::test]
-async fn a_refresh_waits_for_the_last_safe_moment_as_a_bucket_runs_dry() {
-    let mut held = Held::with([dry()]).await;
-    held.asked_at(STALE).await;
-    held.asked_at(LATE - SECOND).await;
-    held.fetches.none().await;
-    held.asked_at(LATE).await;
-    assert_eq!(held.fetches.next().await.reason, Reason::Stale);
-    held.fetches.none().await;
+async fn a_refresh_waits_for_the_last_safe_moment_when_a_quota_is_low() {
+    let mut fixture = Fixture::with([low_quota()]).await;
+    fixture.asked_at(STALE).await;
+    fixture.asked_at(LATE - SECOND).await;
+    fixture.fetches.none().await;
+    fixture.asked_at(LATE).await;
+    assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
+    fixture.fetches.none().await;
 }
 
 #[tokio::test]
@@ -33,25 +33,25 @@ async fn with_enough_left_or_nothing_said_no_refresh_waits() {
         vec![Quota::new("client/per_day", 2).of(10)],
         vec![Quota::new("x", 1)],
     ] {
-        let mut held = Held::with(quotas).await;
-        held.asked_at(STALE).await;
-        assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+        let mut fixture = Fixture::with(quotas).await;
+        fixture.asked_at(STALE).await;
+        assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
     }
 }
 
 #[tokio::test]
-async fn one_dry_bucket_of_several_is_enough() {
-    let mut held = Held::with([Quota::new("client/per_hour", 10).of(10), dry()]).await;
-    held.asked_at(LATE - SECOND).await;
-    held.fetches.none().await;
+async fn one_low_quota_of_several_is_enough() {
+    let mut fixture = Fixture::with([Quota::new("client/per_hour", 10).of(10), low_quota()]).await;
+    fixture.asked_at(LATE - SECOND).await;
+    fixture.fetches.none().await;
 }
 
 #[tokio::test]
 async fn the_tokens_own_end_still_rules() {
-    let mut held = Held::with([dry()]).await;
-    held.hands.set(EXPIRED);
-    let caller = tokio::spawn(held.cache.token());
-    let fetch = held.fetches.next().await;
+    let mut fixture = Fixture::with([low_quota()]).await;
+    fixture.clock.set(EXPIRED);
+    let caller = tokio::spawn(fixture.cache.token());
+    let fetch = fixture.fetches.next().await;
     assert_eq!(fetch.reason, Reason::Expired);
     fetch.issue("second");
     assert_eq!(caller.await.unwrap().unwrap().secret(), "second");
@@ -60,55 +60,55 @@ async fn the_tokens_own_end_still_rules() {
 #[tokio::test]
 async fn a_refresh_waits_no_longer_than_until_the_bucket_is_full_again() {
     let reset = STALE + 2 * MINUTE;
-    let mut held = Held::with([]).await;
-    let quota = dry().until(held.in_(HOUR + reset));
-    held.hands.set(HOUR);
-    held.is_issued("first", [quota]).await;
-    held.asked_at(HOUR + STALE).await;
-    held.asked_at(HOUR + reset - SECOND).await;
-    held.fetches.none().await;
-    held.asked_at(HOUR + reset).await;
-    assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+    let mut fixture = Fixture::with([]).await;
+    let quota = low_quota().until(fixture.in_(HOUR + reset));
+    fixture.clock.set(HOUR);
+    fixture.is_issued("first", [quota]).await;
+    fixture.asked_at(HOUR + STALE).await;
+    fixture.asked_at(HOUR + reset - SECOND).await;
+    fixture.fetches.none().await;
+    fixture.asked_at(HOUR + reset).await;
+    assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
 }
 
 #[tokio::test]
 async fn a_bucket_that_is_full_again_before_the_refresh_puts_nothing_off() {
-    let held = Held::with([]).await;
+    let fixture = Fixture::with([]).await;
     let soon = [
-        dry().until(held.in_(STALE - MINUTE)),
-        dry().until(held.in_(30 * SECOND)),
+        low_quota().until(fixture.in_(STALE - MINUTE)),
+        low_quota().until(fixture.in_(30 * SECOND)),
     ];
     for quota in soon {
-        let mut held = Held::with([quota]).await;
-        held.asked_at(STALE - SECOND).await;
-        held.fetches.none().await;
-        held.asked_at(STALE).await;
-        assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+        let mut fixture = Fixture::with([quota]).await;
+        fixture.asked_at(STALE - SECOND).await;
+        fixture.fetches.none().await;
+        fixture.asked_at(STALE).await;
+        assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
     }
 }
 
 #[tokio::test]
 async fn refusals_and_those_who_ask_for_a_new_one_do_not_wait() {
-    let mut held = Held::with([dry()]).await;
-    let token = held.cache.token().await.unwrap();
-    held.cache.reject(&token);
-    held.is_issued("first", [dry()]).await;
-    let forced = tokio::spawn(held.cache.refresh_now());
-    assert_eq!(held.fetches.next().await.reason, Reason::Forced);
+    let mut fixture = Fixture::with([low_quota()]).await;
+    let token = fixture.cache.token().await.unwrap();
+    fixture.cache.reject(&token);
+    fixture.is_issued("first", [low_quota()]).await;
+    let forced = tokio::spawn(fixture.cache.refresh_now());
+    assert_eq!(fixture.fetches.next().await.reason, Reason::Forced);
     forced.abort();
 }
 
 #[tokio::test]
 async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
-    let hands = Hands::default();
+    let clock = ManualClock::default();
     let (source, mut fetches) = source();
-    let cache = hands.cache(source).build();
+    let cache = clock.cache(source).build();
     let token = Token::bearer("token")
         .unwrap()
         .expires_in(20 * SECOND)
-        .with_quotas([dry()]);
+        .with_quotas([low_quota()]);
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(Ok(token));
+    fetches.next().await.complete(Ok(token));
     caller.await.unwrap().unwrap();
     let status = cache.status();
     let (refresh, end) = (status.refresh_at().unwrap(), status.expires_at().unwrap());
@@ -123,14 +123,14 @@ async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
 async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_again() {
     let mut refreshes = Vec::new();
     for _ in 0..50 {
-        let hands = Hands::default();
+        let clock = ManualClock::default();
         let reset = UNIX_EPOCH + Duration::from_secs(1_000_000_000) + STALE + 2 * MINUTE;
         let token = Token::bearer("token")
             .unwrap()
             .expires_in(HOUR)
-            .with_quotas([dry().until(reset)]);
-        let source = Answering::new(move |_| Ok(token.clone()));
-        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+            .with_quotas([low_quota().until(reset)]);
+        let source = ScriptedSource::new(move |_| Ok(token.clone()));
+        let cache = TokenCache::builder(source).clock(clock.as_clock()).build();
         cache.token().await.unwrap();
         let at = cache.status().refresh_at().unwrap();
         let after = at.duration_since(reset).unwrap();
@@ -143,28 +143,28 @@ async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_aga
 
 /// A server that counts refusals too.
 #[tokio::test]
-async fn a_dry_bucket_that_is_told_with_an_error_puts_the_next_attempt_off_as_well() {
-    let mut held = Held::with([]).await;
-    held.hands.set(STALE);
-    held.cache.token().await.unwrap();
-    let refused = Error::other("too many").with_quotas([dry()]);
-    held.fetches.next().await.answer(Err(refused));
-    settle().await;
-    held.asked_at(LATE - SECOND).await;
-    held.fetches.none().await;
-    held.asked_at(LATE).await;
-    assert_eq!(held.fetches.next().await.reason, Reason::Stale);
+async fn a_low_quota_that_comes_with_an_error_postpones_the_next_attempt_as_well() {
+    let mut fixture = Fixture::with([]).await;
+    fixture.clock.set(STALE);
+    fixture.cache.token().await.unwrap();
+    let refused = Error::other("too many").with_quotas([low_quota()]);
+    fixture.fetches.next().await.complete(Err(refused));
+    run_until_idle().await;
+    fixture.asked_at(LATE - SECOND).await;
+    fixture.fetches.none().await;
+    fixture.asked_at(LATE).await;
+    assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
 }
 
 #[tokio::test]
-async fn a_fleet_whose_bucket_stays_dry_does_not_come_all_at_the_last_moment() {
+async fn a_fleet_whose_quota_stays_low_does_not_come_all_at_the_last_moment() {
     let mut refreshes = Vec::new();
     for _ in 0..50 {
-        let hands = Hands::default();
+        let clock = ManualClock::default();
         let token = Token::bearer("token").unwrap();
-        let token = token.expires_in(HOUR).with_quotas([dry()]);
-        let source = Answering::new(move |_| Ok(token.clone()));
-        let cache = TokenCache::builder(source).clock(hands.clock()).build();
+        let token = token.expires_in(HOUR).with_quotas([low_quota()]);
+        let source = ScriptedSource::new(move |_| Ok(token.clone()));
+        let cache = TokenCache::builder(source).clock(clock.as_clock()).build();
         cache.token().await.unwrap();
         let start = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         refreshes.push(

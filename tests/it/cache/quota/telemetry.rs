@@ -5,12 +5,12 @@ use std::time::Duration;
 use tower_auth::{Quota, Token};
 use tracing::Level;
 
-use super::{HOUR, Held, dry};
+use super::{Fixture, HOUR, low_quota};
 use crate::support::log::listen;
-use crate::support::{Answering, paused};
+use crate::support::{ScriptedSource, paused};
 
 #[tokio::test]
-async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
+async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
     let (log, _listening) = listen();
     let told = |log: &crate::support::log::Log| {
         let all = log.all().into_iter();
@@ -18,13 +18,13 @@ async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
             .collect::<Vec<_>>()
     };
     let full = || Quota::new("client/per_day", 9).of(10);
-    let mut held = Held::with([full()]).await;
+    let mut fixture = Fixture::with([full()]).await;
     assert!(told(&log).is_empty());
     for _ in 0..3 {
-        let token = held.cache.token().await.unwrap();
-        held.cache.accept(&token);
-        held.cache.reject(&token);
-        held.is_issued("first", [dry()]).await;
+        let token = fixture.cache.token().await.unwrap();
+        fixture.cache.accept(&token);
+        fixture.cache.reject(&token);
+        fixture.is_issued("first", [low_quota()]).await;
     }
     let [first] = &told(&log)[..] else {
         panic!("{:?}", told(&log));
@@ -40,27 +40,27 @@ async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
             "tower_auth.quota.spent=first 1, refused 1",
         ]
     );
-    // It recovers, and that is another spell.
-    for quota in [full(), dry()] {
-        let token = held.cache.token().await.unwrap();
-        held.cache.accept(&token);
-        held.cache.reject(&token);
-        held.is_issued("first", [quota]).await;
+    // It recovers, and the next low quota is logged again.
+    for quota in [full(), low_quota()] {
+        let token = fixture.cache.token().await.unwrap();
+        fixture.cache.accept(&token);
+        fixture.cache.reject(&token);
+        fixture.is_issued("first", [quota]).await;
     }
     let [second] = &told(&log)[..] else {
         panic!("it isn't told, or twice");
     };
-    let spent = "first 1, refused 5";
-    assert_eq!(second.value("tower_auth.quota.spent"), spent);
+    let used = "first 1, refused 5";
+    assert_eq!(second.value("tower_auth.quota.spent"), used);
 }
 
 #[tokio::test]
-async fn a_limit_of_the_rate_is_no_quota_that_runs_dry() {
+async fn a_limit_of_the_rate_is_no_low_quota() {
     let (log, _listening) = listen();
-    let held = Held::with([]).await;
+    let fixture = Fixture::with([]).await;
     for (seconds, told) in [(60, 0), (61, 1)] {
-        let quota = dry().until(held.in_(Duration::from_secs(seconds)));
-        Held::with([quota]).await;
+        let quota = low_quota().until(fixture.in_(Duration::from_secs(seconds)));
+        Fixture::with([quota]).await;
         let all = log.all().into_iter();
         let all = all.filter(|line| line.message.contains("running dry"));
         assert_eq!(all.count(), told, "{seconds} s");
@@ -68,17 +68,17 @@ async fn a_limit_of_the_rate_is_no_quota_that_runs_dry() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_was_refilled_and_is_dry_again_is_another_spell() {
+async fn a_quota_that_was_refilled_and_is_low_again_is_logged_again() {
     let (log, _listening) = listen();
-    let mut held = Held::with([]).await;
+    let mut fixture = Fixture::with([]).await;
     for hour in 1..=3 {
-        held.hands.set(hour * HOUR);
-        let quota = dry().until(held.in_((hour + 1) * HOUR));
-        held.is_issued("first", [quota.clone()]).await;
-        let token = held.cache.token().await.unwrap();
-        held.cache.accept(&token);
-        held.cache.reject(&token);
-        held.is_issued("first", [quota]).await;
+        fixture.clock.set(hour * HOUR);
+        let quota = low_quota().until(fixture.in_((hour + 1) * HOUR));
+        fixture.is_issued("first", [quota.clone()]).await;
+        let token = fixture.cache.token().await.unwrap();
+        fixture.cache.accept(&token);
+        fixture.cache.reject(&token);
+        fixture.is_issued("first", [quota]).await;
     }
     let all = log.all().into_iter();
     let told: Vec<_> = all
@@ -93,12 +93,12 @@ async fn a_bucket_that_was_refilled_and_is_dry_again_is_another_spell() {
 async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_own() {
     use std::time::SystemTime;
 
-    use crate::support::shelf::Shelf;
+    use crate::support::breakable_store::BreakableStore;
 
     let (log, _listening) = listen();
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     let full_again = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000);
-    let quota = dry().until(full_again);
+    let quota = low_quota().until(full_again);
     let source = {
         let quota = quota.clone();
         move |_| {
@@ -107,9 +107,9 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
             async move { Ok(token?.with_quotas([quota])) }
         }
     };
-    let first = shelf.process(source.clone());
+    let first = store.process(source.clone());
     first.token().await.unwrap();
-    let second = shelf.process(source);
+    let second = store.process(source);
     second.token().await.unwrap();
     assert_eq!(second.status().quotas(), [quota]);
     assert_eq!(second.status().refresh_at(), first.status().refresh_at());
@@ -120,16 +120,16 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
     };
     assert_eq!(told(&log).len(), 1);
     drop(second.refresh_now().await);
-    let [dry] = &told(&log)[..] else {
+    let [low_quota] = &told(&log)[..] else {
         panic!("it isn't told, or twice");
     };
-    assert_eq!(dry.value("tower_auth.quota.spent"), "forced 1");
+    assert_eq!(low_quota.value("tower_auth.quota.spent"), "forced 1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_over_a_cache_tells_no_spell_a_second_time() {
+async fn a_cache_over_a_cache_logs_no_low_quota_a_second_time() {
     let (log, _listening) = listen();
-    let source = Answering::new(|_| Ok(Token::bearer("token")?.with_quotas([dry()])));
+    let source = ScriptedSource::new(|_| Ok(Token::bearer("token")?.with_quotas([low_quota()])));
     let below = paused(source).build();
     paused(below).build().token().await.unwrap();
     let all = log.all().into_iter();
@@ -144,7 +144,7 @@ async fn a_cache_over_a_cache_tells_no_spell_a_second_time() {
 #[test]
 fn what_is_left_is_a_gauge_for_each_bucket() {
     crate::support::recorder::recorded(|metrics| async move {
-        let source = Answering::new(|_| {
+        let source = ScriptedSource::new(|_| {
             let quotas = [
                 Quota::new("client/per_day", 7).of(10),
                 Quota::new("other", 3),
@@ -170,13 +170,17 @@ fn what_is_left_is_a_gauge_for_each_bucket() {
 }
 
 #[tokio::test]
-async fn of_a_bucket_that_stands_twice_the_first_counts() {
+async fn of_a_bucket_that_occurs_twice_the_first_counts() {
     let (log, _listening) = listen();
-    let mut held = Held::with([dry(), Quota::new("client/per_day", 10).of(10)]).await;
-    assert_eq!(held.cache.status().quotas(), [dry()]);
-    let token = held.cache.token().await.unwrap();
-    held.cache.reject(&token);
-    held.is_issued("first", [dry(), Quota::new("client/per_day", 10).of(10)])
+    let mut fixture = Fixture::with([low_quota(), Quota::new("client/per_day", 10).of(10)]).await;
+    assert_eq!(fixture.cache.status().quotas(), [low_quota()]);
+    let token = fixture.cache.token().await.unwrap();
+    fixture.cache.reject(&token);
+    fixture
+        .is_issued(
+            "first",
+            [low_quota(), Quota::new("client/per_day", 10).of(10)],
+        )
         .await;
     let all = log.all().into_iter();
     assert_eq!(

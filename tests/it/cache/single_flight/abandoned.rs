@@ -6,36 +6,36 @@ use std::time::Duration;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::{Reason, Token, TokenCache};
 
-use crate::support::{Counting, Fetch, Fetches, Hands, runtime, settle, source};
+use crate::support::{Counting, Fetch, Fetches, ManualClock, run_until_idle, runtime, source};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// After so long a flight is given up: its runtime runs no timers.
+/// After so long a fetch is abandoned: its runtime runs no timers.
 const OVERDUE: Duration = Duration::from_secs(35);
 
-fn set_up() -> (TokenCache, Fetches, Hands) {
+fn set_up() -> (TokenCache, Fetches, ManualClock) {
     let (source, fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).build();
-    (cache, fetches, hands)
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).build();
+    (cache, fetches, clock)
 }
 
-/// A token in hand, in its refresh window.
-async fn stale(cache: &TokenCache, fetches: &mut Fetches, hands: &Hands) -> Token {
+/// A current token that is stale.
+async fn stale(cache: &TokenCache, fetches: &mut Fetches, clock: &ManualClock) -> Token {
     let caller = tokio::spawn(cache.token());
     fetches.next().await.issue_for("first", HOUR);
     let token = caller.await.unwrap().unwrap();
-    hands.set(HOUR - Duration::from_secs(300));
+    clock.set(HOUR - Duration::from_secs(300));
     token
 }
 
 #[tokio::test]
-async fn a_flight_that_was_given_up_lands_nothing_while_the_next_is_in_the_air() {
+async fn an_abandoned_fetch_completes_nothing_while_the_next_is_in_flight() {
     for fails in [false, true] {
-        let (cache, mut fetches, hands) = set_up();
+        let (cache, mut fetches, clock) = set_up();
         let mut before = task::spawn(cache.token());
         assert_pending!(before.poll());
         let late = fetches.next().await;
-        hands.pass(OVERDUE);
+        clock.pass(OVERDUE);
         let mut after = task::spawn(cache.token());
         assert_pending!(after.poll());
         let next = fetches.next().await;
@@ -43,7 +43,7 @@ async fn a_flight_that_was_given_up_lands_nothing_while_the_next_is_in_the_air()
         assert_pending!(before.poll());
 
         end(late, fails);
-        settle().await;
+        run_until_idle().await;
         for waiter in [&mut before, &mut after] {
             assert_pending!(waiter.poll());
         }
@@ -64,54 +64,54 @@ fn end(late: Fetch, fails: bool) {
 }
 
 #[tokio::test]
-async fn a_flight_that_was_given_up_displaces_no_token() {
+async fn an_abandoned_fetch_displaces_no_token() {
     for fails in [false, true] {
-        let (cache, mut fetches, hands) = set_up();
+        let (cache, mut fetches, clock) = set_up();
         let before = tokio::spawn(cache.token());
         let late = fetches.next().await;
-        hands.pass(OVERDUE);
+        clock.pass(OVERDUE);
         let after = tokio::spawn(cache.token());
         fetches.next().await.issue("in-time");
         for caller in [before, after] {
             assert_eq!(caller.await.unwrap().unwrap().secret(), "in-time");
         }
         end(late, fails);
-        settle().await;
+        run_until_idle().await;
         assert_eq!(cache.token().await.unwrap().secret(), "in-time");
         fetches.none().await;
     }
 }
 
 #[tokio::test]
-async fn a_refresh_that_was_given_up_ends_no_other() {
+async fn an_abandoned_refresh_ends_no_other() {
     for fails in [false, true] {
-        let (cache, mut fetches, hands) = set_up();
-        stale(&cache, &mut fetches, &hands).await;
+        let (cache, mut fetches, clock) = set_up();
+        stale(&cache, &mut fetches, &clock).await;
         cache.token().await.unwrap();
         let late = fetches.next().await;
-        hands.pass(OVERDUE);
+        clock.pass(OVERDUE);
         cache.token().await.unwrap();
         let next = fetches.next().await;
         assert_eq!(next.reason, Reason::Stale);
 
         end(late, fails);
-        settle().await;
+        run_until_idle().await;
         // Long after a failure would have been forgotten.
-        hands.pass(Duration::from_secs(30));
+        clock.pass(Duration::from_secs(30));
         assert_eq!(cache.token().await.unwrap().secret(), "first");
         fetches.none().await;
         next.issue("second");
-        settle().await;
+        run_until_idle().await;
         assert_eq!(cache.token().await.unwrap().secret(), "second");
     }
 }
 
 #[tokio::test]
-async fn a_flight_in_the_air_is_joined_until_its_timeout_is_long_over() {
-    let (cache, mut fetches, hands) = set_up();
+async fn a_fetch_in_flight_is_joined_until_long_after_its_timeout() {
+    let (cache, mut fetches, clock) = set_up();
     let first = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    hands.pass(OVERDUE - Duration::from_nanos(1));
+    clock.pass(OVERDUE - Duration::from_nanos(1));
     let second = tokio::spawn(cache.token());
     fetches.none().await;
     fetch.issue("slow");
@@ -121,16 +121,18 @@ async fn a_flight_in_the_air_is_joined_until_its_timeout_is_long_over() {
 }
 
 #[test]
-fn the_loss_of_a_flight_that_was_given_up_is_no_loss() {
-    let (cache, mut fetches, hands) = set_up();
-    let doomed = runtime();
-    let before = doomed.spawn(cache.token());
-    let _unanswered = doomed.block_on(fetches.next());
-    hands.pass(OVERDUE);
+fn the_end_of_an_abandoned_fetch_changes_nothing() {
+    let (cache, mut fetches, clock) = set_up();
+    let dropped_runtime = runtime();
+    let before = dropped_runtime.spawn(cache.token());
+    let _unanswered = dropped_runtime.block_on(fetches.next());
+    clock.pass(OVERDUE);
     runtime().block_on(async {
         let after = tokio::spawn(cache.token());
         let next = fetches.next().await;
-        std::thread::spawn(move || drop(doomed)).join().unwrap();
+        std::thread::spawn(move || drop(dropped_runtime))
+            .join()
+            .unwrap();
         let third = tokio::spawn(cache.token());
         fetches.none().await;
         next.issue("in-time");
@@ -142,15 +144,15 @@ fn the_loss_of_a_flight_that_was_given_up_is_no_loss() {
 }
 
 #[test]
-fn a_lost_refresh_is_started_again_at_once() {
-    let (cache, mut fetches, hands) = set_up();
-    let doomed = runtime();
-    let _unanswered = doomed.block_on(async {
-        stale(&cache, &mut fetches, &hands).await;
+fn an_abandoned_refresh_is_started_again_at_once() {
+    let (cache, mut fetches, clock) = set_up();
+    let dropped_runtime = runtime();
+    let _unanswered = dropped_runtime.block_on(async {
+        stale(&cache, &mut fetches, &clock).await;
         cache.token().await.unwrap();
         fetches.next().await
     });
-    drop(doomed);
+    drop(dropped_runtime);
     runtime().block_on(async {
         assert_eq!(cache.token().await.unwrap().secret(), "first");
         assert_eq!(fetches.next().await.reason, Reason::Stale);
@@ -158,18 +160,18 @@ fn a_lost_refresh_is_started_again_at_once() {
 }
 
 #[test]
-fn a_lost_refresh_is_not_waited_for_when_its_token_has_expired() {
-    let (cache, mut fetches, hands) = set_up();
-    let doomed = runtime();
-    let _unanswered = doomed.block_on(async {
-        stale(&cache, &mut fetches, &hands).await;
-        hands.set(HOUR - Duration::from_secs(31));
+fn an_abandoned_refresh_is_not_waited_for_when_its_token_has_expired() {
+    let (cache, mut fetches, clock) = set_up();
+    let dropped_runtime = runtime();
+    let _unanswered = dropped_runtime.block_on(async {
+        stale(&cache, &mut fetches, &clock).await;
+        clock.set(HOUR - Duration::from_secs(31));
         cache.token().await.unwrap();
         fetches.next().await
     });
-    drop(doomed);
+    drop(dropped_runtime);
     // Expired, and not yet overdue.
-    hands.pass(Duration::from_secs(1));
+    clock.pass(Duration::from_secs(1));
     runtime().block_on(async {
         let caller = tokio::spawn(cache.token());
         fetches.next().await.issue("second");
@@ -178,22 +180,22 @@ fn a_lost_refresh_is_not_waited_for_when_its_token_has_expired() {
 }
 
 #[tokio::test]
-async fn after_a_failed_refresh_an_expired_token_is_fetched_anew() {
-    let (cache, mut fetches, hands) = set_up();
-    stale(&cache, &mut fetches, &hands).await;
+async fn after_a_failed_refresh_an_expired_token_is_fetched_again() {
+    let (cache, mut fetches, clock) = set_up();
+    stale(&cache, &mut fetches, &clock).await;
     cache.token().await.unwrap();
     fetches.next().await.fail("down");
-    settle().await;
-    hands.set(HOUR);
+    run_until_idle().await;
+    clock.set(HOUR);
     let caller = tokio::spawn(cache.token());
     fetches.next().await.issue("second");
     assert_eq!(caller.await.unwrap().unwrap().secret(), "second");
 }
 
 #[tokio::test]
-async fn a_token_refused_while_its_refresh_is_in_the_air_is_waited_for_there() {
-    let (cache, mut fetches, hands) = set_up();
-    let token = stale(&cache, &mut fetches, &hands).await;
+async fn a_token_refused_while_its_refresh_is_in_flight_is_waited_for_there() {
+    let (cache, mut fetches, clock) = set_up();
+    let token = stale(&cache, &mut fetches, &clock).await;
     cache.token().await.unwrap();
     let refresh = fetches.next().await;
     cache.reject(&token);
@@ -201,7 +203,7 @@ async fn a_token_refused_while_its_refresh_is_in_the_air_is_waited_for_there() {
     assert_pending!(waiting.poll());
     fetches.none().await;
     refresh.issue("second");
-    settle().await;
+    run_until_idle().await;
     assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "second");
 }
 
@@ -222,16 +224,16 @@ fn on_a_runtime_that_was_shut_down_the_error_says_so() {
 
 /// One runtime after the other is shut down under a waiter; that isn't its own fault.
 #[test]
-fn a_waiter_outlives_the_loss_of_a_flight_or_two() {
+fn a_waiter_outlives_an_abandoned_fetch_or_two() {
     let (cache, mut fetches, _) = set_up();
     let mut waiting = task::spawn(cache.token());
     for _ in 0..3 {
-        let doomed = runtime();
+        let dropped_runtime = runtime();
         {
-            let _inside = doomed.enter();
+            let _inside = dropped_runtime.enter();
             assert_pending!(waiting.poll());
         }
-        drop(doomed);
+        drop(dropped_runtime);
         assert!(waiting.is_woken());
     }
     runtime().block_on(async {
@@ -244,26 +246,26 @@ fn a_waiter_outlives_the_loss_of_a_flight_or_two() {
 /// A source that keeps its token issues clones of one, each with a lifetime of its own.
 #[tokio::test]
 async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_last() {
-    let (cache, mut fetches, hands) = set_up();
-    let kept = Token::bearer("kept").unwrap();
-    let lasting = |lifetime| Ok(kept.clone().expires_in(lifetime));
+    let (cache, mut fetches, clock) = set_up();
+    let same = Token::bearer("kept").unwrap();
+    let lasting = |lifetime| Ok(same.clone().expires_in(lifetime));
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(lasting(HOUR));
+    fetches.next().await.complete(lasting(HOUR));
     caller.await.unwrap().unwrap();
-    hands.set(HOUR - Duration::from_secs(300));
+    clock.set(HOUR - Duration::from_secs(300));
     cache.token().await.unwrap();
     fetches
         .next()
         .await
-        .answer(lasting(Duration::from_secs(20)));
-    settle().await;
+        .complete(lasting(Duration::from_secs(20)));
+    run_until_idle().await;
 
-    hands.pass(Duration::from_secs(15));
+    clock.pass(Duration::from_secs(15));
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
-    fetches.next().await.answer(lasting(HOUR));
+    fetches.next().await.complete(lasting(HOUR));
     waiting.await.unwrap();
-    hands.pass(HOUR / 2);
+    clock.pass(HOUR / 2);
     cache.token().await.unwrap();
     fetches.none().await;
 }
@@ -273,10 +275,10 @@ async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_la
 fn callers_on_many_threads_start_one_refresh() {
     for _ in 0..500 {
         let (source, mut fetches) = source();
-        let hands = Hands::default();
-        let cache = hands.cache(source).build();
+        let clock = ManualClock::default();
+        let cache = clock.cache(source).build();
         let (runtime, barrier) = (runtime(), Barrier::new(4));
-        runtime.block_on(stale(&cache, &mut fetches, &hands));
+        runtime.block_on(stale(&cache, &mut fetches, &clock));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

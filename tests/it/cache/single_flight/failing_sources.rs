@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::advance;
 use tower_auth::{Error, Reason, Token, TokenCache};
 
-use crate::support::{paused, settle, source};
+use crate::support::{paused, run_until_idle, source};
 
 #[tokio::test(start_paused = true)]
-async fn after_a_failure_the_error_is_told_again_for_a_second_and_then_fetched_anew() {
+async fn after_a_failure_the_error_is_told_again_for_a_second_and_then_fetched_again() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
     let caller = tokio::spawn(cache.token());
@@ -58,7 +58,7 @@ async fn a_source_that_hangs_is_cut_off_after_thirty_seconds() {
     let hanging = fetches.next().await;
 
     advance(Duration::from_millis(29_999)).await;
-    settle().await;
+    run_until_idle().await;
     assert!(!caller.is_finished());
 
     advance(Duration::from_millis(1)).await;

@@ -9,17 +9,17 @@ use tower_auth::TokenCache;
 use crate::support::{Counting, paused, runtime, source};
 
 #[test]
-fn when_the_runtime_of_a_flight_is_gone_those_who_wait_and_the_next_start_another() {
+fn when_the_runtime_of_a_fetch_is_gone_those_who_wait_and_the_next_start_another() {
     let (source, mut fetches) = source();
     let cache = TokenCache::new(source);
     let mut waiter = task::spawn(cache.token());
-    let doomed = runtime();
+    let dropped_runtime = runtime();
     {
-        let _inside = doomed.enter();
+        let _inside = dropped_runtime.enter();
         assert_pending!(waiter.poll());
     }
-    let _unanswered = doomed.block_on(fetches.next());
-    drop(doomed);
+    let _unanswered = dropped_runtime.block_on(fetches.next());
+    drop(dropped_runtime);
     assert!(waiter.is_woken());
 
     runtime().block_on(async {
@@ -33,9 +33,9 @@ fn when_the_runtime_of_a_flight_is_gone_those_who_wait_and_the_next_start_anothe
     });
 }
 
-/// A runtime that lives but is never driven runs no timer, so it can't time its flights out.
+/// A runtime that lives but is never driven runs no timer, so it can't time its fetches out.
 #[test]
-fn a_flight_on_a_runtime_that_nobody_drives_is_given_up_by_the_next_caller() {
+fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
     let (source, mut fetches) = source();
     let other = runtime();
     other.block_on(async {
@@ -59,7 +59,7 @@ fn a_flight_on_a_runtime_that_nobody_drives_is_given_up_by_the_next_caller() {
         assert!(stuck.is_woken());
         assert_eq!(assert_ready!(stuck.poll()).unwrap().secret(), "driven");
         std::thread::spawn(move || drop(idle)).join().unwrap();
-        // The flight that was given up ends now, and changes nothing.
+        // The abandoned fetch ends now, and changes nothing.
         assert_eq!(cache.token().await.unwrap().secret(), "driven");
     });
 }
@@ -75,7 +75,7 @@ fn outside_of_a_runtime_the_error_says_so_and_is_not_remembered() {
 
     let token = runtime().block_on(cache.token()).unwrap();
     assert_eq!(token.secret(), "token-1");
-    // And a token in hand needs no runtime.
+    // And a cached token needs no runtime.
     let mut outside = task::spawn(cache.token());
     assert_ready!(outside.poll()).unwrap();
 }

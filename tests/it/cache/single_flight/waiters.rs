@@ -1,4 +1,4 @@
-//! Whoever asks waits for the one flight, and nobody who leaves or comes late harms another.
+//! All callers wait for the one fetch, and none that leaves or comes late harms another.
 
 use std::sync::{Arc, Barrier};
 use std::task::Poll;
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::{Reason, TokenCache};
 
-use crate::support::{Counting, settle, source};
+use crate::support::{Counting, run_until_idle, source};
 
 #[tokio::test]
 async fn ten_thousand_callers_on_an_empty_cache_are_one_fetch() {
@@ -72,7 +72,7 @@ async fn dropping_the_first_the_middle_or_the_last_waiter_harms_no_other() {
 
         drop(waiters.remove(dropped));
         fetch.issue("survives");
-        settle().await;
+        run_until_idle().await;
 
         for mut waiter in waiters {
             assert!(waiter.is_woken());
@@ -92,7 +92,7 @@ async fn a_fetch_outlives_all_who_waited_for_it() {
 
     drop(waiter);
     fetch.issue("not-in-vain");
-    settle().await;
+    run_until_idle().await;
 
     let mut next = task::spawn(cache.token());
     assert_eq!(assert_ready!(next.poll()).unwrap().secret(), "not-in-vain");
@@ -110,7 +110,7 @@ async fn a_waiter_that_moved_to_another_task_is_woken_there() {
     assert_pending!(second.poll());
 
     fetches.next().await.issue("moved");
-    settle().await;
+    run_until_idle().await;
 
     assert!(!first.is_woken());
     assert!(second.is_woken());
@@ -161,12 +161,12 @@ fn callers_on_many_threads_are_one_fetch_too() {
 }
 
 #[tokio::test]
-async fn a_poll_after_the_landing_needs_no_waker_of_before() {
+async fn a_poll_after_completion_needs_no_waker_of_before() {
     let source = Counting::default();
     let cache = TokenCache::new(source);
     let mut waiter = task::spawn(cache.token());
     assert!(matches!(waiter.poll(), Poll::Pending));
-    settle().await;
+    run_until_idle().await;
     assert!(waiter.is_woken());
     assert_ready!(waiter.poll()).unwrap();
 }

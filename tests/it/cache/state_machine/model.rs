@@ -53,7 +53,7 @@ impl Clocks {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// The most attempts of one flight.
+    /// The most attempts of one fetch.
     pub(crate) attempts: u32,
     pub(crate) floor: i64,
     pub(crate) refresh_before: Option<i64>,
@@ -61,7 +61,7 @@ pub(crate) struct Rules {
 }
 
 pub(crate) const FETCH_TIMEOUT: i64 = 30 * SECOND;
-/// A flight is given up so long after it should have begun, by whoever finds that out.
+/// A fetch is abandoned so long after it should have begun, by the caller that finds that out.
 const OVERDUE: i64 = 35 * SECOND;
 /// Odd, where all else is even: it never ends at once with anything.
 pub(crate) const CLOSE_TIMEOUT: i64 = 4_999;
@@ -75,7 +75,7 @@ pub(crate) enum Fault {
     /// The token was over on arrival.
     Expired,
     Closed,
-    /// The flights of so many in a row were given up under one who waited.
+    /// So many fetches in a row were abandoned while the caller waited.
     Runtime,
 }
 
@@ -111,9 +111,9 @@ impl Fault {
     }
 }
 
-/// What the source answers.
+/// What the source returns.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Answer {
+pub(crate) enum FetchResult {
     Token { token: usize, lifetime: Lifetime },
     Fault(Fault),
 }
@@ -123,24 +123,24 @@ pub(crate) enum Lifetime {
     Endless,
     /// From when it was asked for.
     In(i64),
-    /// Until a time that was so far away when the answer came.
+    /// Until a time that was so far away when the source returned.
     Dated(i64),
 }
 
 /// A token as it was issued once. A source may issue the same one again.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct CachedToken {
     token: usize,
     requested: Clocks,
-    windows: Option<Windows>,
+    deadlines: Option<Deadlines>,
     is_accepted: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Windows {
-    stale: Clocks,
-    expired: Clocks,
-    over: Clocks,
+struct Deadlines {
+    refresh_at: Clocks,
+    expired_at: Clocks,
+    ends_at: Clocks,
 }
 
 struct Flight {
@@ -151,7 +151,7 @@ struct Flight {
     end: Option<End>,
 }
 
-/// What the flight's task does. It goes on when the flight was given up.
+/// What the task of the fetch does. It goes on when the fetch was abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     Delayed { until: i64 },
@@ -160,38 +160,38 @@ enum Task {
     Done,
 }
 
-/// What a flight came to for those who wait.
+/// The result of a fetch for those who wait.
 #[derive(Clone, Copy, Debug)]
 enum End {
-    Landed(Result<usize, Fault>),
-    Lost,
+    Completed(Result<usize, Fault>),
+    Abandoned,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct PutOff {
+struct CachedError {
     fault: Fault,
     until: Clocks,
 }
 
 /// Tokens refused that nobody ever accepted.
 #[derive(Default)]
-struct Latch {
-    strikes: u32,
-    /// How often it fell.
-    falls: u32,
-    /// The last token it fell for, and until when that is kept.
-    on: Option<(usize, Clocks)>,
+struct RefusalBudget {
+    refusals: u32,
+    /// How many waits there were.
+    delays: u32,
+    /// The last token over the budget, and until when that is kept.
+    limited: Option<(usize, Clocks)>,
 }
 
-struct Closing {
+struct Shutdown {
     last: Option<usize>,
     flight: Option<usize>,
     deadline: i64,
 }
 
-/// A flight was decided on.
+/// A fetch was decided on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TakeOff {
+pub(crate) struct Started {
     pub(crate) reason: Reason,
     /// By how far the wall clock has gone in all.
     pub(crate) start: i64,
@@ -208,23 +208,23 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(crate) token: usize,
-    /// What it was answered.
+    /// The status of the response.
     pub(crate) status: Option<u16>,
 }
 
 /// What a caller gets in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Outcome {
     Token(usize),
     Fault(Fault),
     Response(u16, Option<Why>),
     Closed,
 }
 
-/// Why a refusal stands.
+/// Why a refusal isn't replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    Latched,
+    RefusalBudget,
     Fetch(Fault),
     SameToken,
     Again,
@@ -242,7 +242,7 @@ pub(crate) enum Caller {
 pub(crate) struct Acquire {
     is_forced: bool,
     waits_for: Option<usize>,
-    losses: u32,
+    abandonments: u32,
 }
 
 #[derive(Debug)]
@@ -252,7 +252,7 @@ pub(crate) enum Stage {
     Acquiring(Acquire),
     Readying(usize),
     Sent {
-        held: usize,
+        cached: usize,
         call: usize,
     },
     Renewing {
@@ -260,11 +260,11 @@ pub(crate) enum Stage {
         refused: usize,
     },
     ReadyingAgain {
-        held: usize,
+        cached: usize,
         refused: usize,
     },
     Resent {
-        held: usize,
+        cached: usize,
         call: usize,
     },
 }
@@ -309,7 +309,7 @@ enum Lookup {
 
 /// How things stand, as `Status` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct ExpectedStatus {
     pub(crate) phase: Phase,
     pub(crate) fetching: Option<Reason>,
     pub(crate) waiting: usize,
@@ -327,26 +327,26 @@ pub(crate) struct Model {
     pub(crate) now: Now,
     pub(crate) rules: Rules,
 
-    // The cache. At most one of `in_the_air` and `put_off` is there.
-    in_hand: Option<usize>,
-    in_the_air: Option<usize>,
-    put_off: Option<PutOff>,
-    closing: Option<Closing>,
-    pub(crate) is_over: bool,
-    /// Why the next flight takes off.
+    // The cache. At most one of `in_flight` and `cached_error` is there.
+    current: Option<usize>,
+    in_flight: Option<usize>,
+    cached_error: Option<CachedError>,
+    shutdown: Option<Shutdown>,
+    pub(crate) has_shut_down: bool,
+    /// Why the next fetch starts.
     reason: Reason,
     last_start: Option<Clocks>,
     /// Until when a stale token isn't refreshed, by the clock that nobody sets.
-    hold_off: i64,
+    no_refresh_before: i64,
     failures: u32,
     /// How many delays of the backoff are behind us.
     backoffs: u32,
-    latch: Latch,
+    refusal_budget: RefusalBudget,
 
     // All that ever were.
-    issues: Vec<Held>,
+    issues: Vec<CachedToken>,
     flights: Vec<Flight>,
-    pub(crate) take_offs: Vec<TakeOff>,
+    pub(crate) starts: Vec<Started>,
     /// What the source was just asked for.
     pub(crate) asked: Vec<Asked>,
 
@@ -357,7 +357,7 @@ pub(crate) struct Model {
     pub(crate) calls: Vec<Call>,
 
     /// What the source was told at the end.
-    pub(crate) farewells: Vec<Option<usize>>,
+    pub(crate) closed_with: Vec<Option<usize>>,
 }
 
 impl Model {
@@ -369,128 +369,128 @@ impl Model {
                 forward: 0,
             },
             rules,
-            in_hand: None,
-            in_the_air: None,
-            put_off: None,
-            closing: None,
-            is_over: false,
+            current: None,
+            in_flight: None,
+            cached_error: None,
+            shutdown: None,
+            has_shut_down: false,
             reason: Reason::First,
             last_start: None,
-            hold_off: 0,
+            no_refresh_before: 0,
             failures: 0,
             backoffs: 0,
-            latch: Latch::default(),
+            refusal_budget: RefusalBudget::default(),
             issues: Vec::new(),
             flights: Vec::new(),
-            take_offs: Vec::new(),
+            starts: Vec::new(),
             asked: Vec::new(),
             is_busy: false,
             accepted: HashSet::new(),
             calls: Vec::new(),
-            farewells: Vec::new(),
+            closed_with: Vec::new(),
         }
     }
 
     // ---- the token
 
-    fn freshness(&self, held: usize) -> Phase {
+    fn freshness(&self, cached: usize) -> Phase {
         let now = self.now.clocks;
-        match self.issues[held].windows {
-            Some(windows) if now.reached(windows.expired) => Phase::Expired,
-            Some(windows) if now.reached(windows.stale) => Phase::Stale,
+        match self.issues[cached].deadlines {
+            Some(deadlines) if now.reached(deadlines.expired_at) => Phase::Expired,
+            Some(deadlines) if now.reached(deadlines.refresh_at) => Phase::Stale,
             Some(_) | None => Phase::Fresh,
         }
     }
 
     /// Past its own end, where nobody may send it any more.
-    fn is_over(&self, held: usize) -> bool {
-        let windows = self.issues[held].windows;
-        windows.is_some_and(|windows| self.now.clocks.reached(windows.over))
+    fn is_past_its_end(&self, cached: usize) -> bool {
+        let deadlines = self.issues[cached].deadlines;
+        deadlines.is_some_and(|deadlines| self.now.clocks.reached(deadlines.ends_at))
     }
 
     /// Whether there is a token that anybody who asks has to be served.
     pub(crate) fn is_valid(&self) -> bool {
-        self.in_hand
-            .is_some_and(|held| self.freshness(held) != Phase::Expired)
+        self.current
+            .is_some_and(|cached| self.freshness(cached) != Phase::Expired)
     }
 
-    fn ask(&mut self) -> Lookup {
+    fn request_token(&mut self) -> Lookup {
         if self.is_closed() {
             return Lookup::Never(Fault::Closed);
         }
-        if let Some(held) = self.in_hand {
-            match self.freshness(held) {
+        if let Some(cached) = self.current {
+            match self.freshness(cached) {
                 Phase::Expired => {
-                    self.in_hand = None;
+                    self.current = None;
                     self.reason = Reason::Expired;
                 }
-                Phase::Stale if self.now.clocks.monotonic >= self.hold_off => {
-                    self.take_off(Reason::Stale);
-                    return Lookup::Now(held);
+                Phase::Stale if self.now.clocks.monotonic >= self.no_refresh_before => {
+                    self.start_fetch(Reason::Stale);
+                    return Lookup::Now(cached);
                 }
-                _ => return Lookup::Now(held),
+                _ => return Lookup::Now(cached),
             }
         }
         if let Some(flight) = self.joinable() {
             return Lookup::Later(flight);
         }
-        match self.put_off {
-            Some(put_off) if !self.now.clocks.reached(put_off.until) => {
-                Lookup::Never(put_off.fault)
+        match self.cached_error {
+            Some(cached_error) if !self.now.clocks.reached(cached_error.until) => {
+                Lookup::Never(cached_error.fault)
             }
-            _ => Lookup::Later(self.take_off(self.reason)),
+            _ => Lookup::Later(self.start_fetch(self.reason)),
         }
     }
 
-    fn force(&mut self) -> Lookup {
+    fn force_refresh(&mut self) -> Lookup {
         if self.is_closed() {
             return Lookup::Never(Fault::Closed);
         }
         let joined = self.joinable();
-        Lookup::Later(joined.unwrap_or_else(|| self.take_off(Reason::Forced)))
+        Lookup::Later(joined.unwrap_or_else(|| self.start_fetch(Reason::Forced)))
     }
 
     fn joinable(&self) -> Option<usize> {
-        self.in_the_air
+        self.in_flight
             .filter(|flight| !self.now.clocks.reached(self.flights[*flight].overdue))
     }
 
     /// A server refused the token. Whether it is kept all the same.
     pub(crate) fn reject(&mut self, token: usize) -> bool {
-        let Some(held) = self.in_hand.map(|held| self.issues[held]) else {
+        let Some(cached) = self.current.map(|cached| self.issues[cached]) else {
             return false;
         };
-        if held.token != token {
+        if cached.token != token {
             return false;
         }
-        if !held.is_accepted && self.strikes(token) {
+        if !cached.is_accepted && self.is_over_budget(token) {
             return true;
         }
         // What put the next attempt off protected a token that was good.
-        self.put_off = None;
-        self.in_hand = None;
+        self.cached_error = None;
+        self.current = None;
         self.reason = Reason::Refused;
         false
     }
 
-    fn strikes(&mut self, token: usize) -> bool {
+    fn is_over_budget(&mut self, token: usize) -> bool {
         let now = self.now.clocks;
-        match self.latch.on {
-            Some((on, until)) if on == token => {
+        match self.refusal_budget.limited {
+            Some((limited, until)) if limited == token => {
                 let holds = !now.reached(until);
                 if !holds {
-                    self.latch.on = None;
+                    self.refusal_budget.limited = None;
                 }
                 holds
             }
             _ => {
-                self.latch.strikes += 1;
-                if self.latch.strikes == 1 {
+                self.refusal_budget.refusals += 1;
+                if self.refusal_budget.refusals == 1 {
                     return false;
                 }
-                let wait = doubled(5 * SECOND, self.latch.falls, 5 * MINUTE);
-                self.latch.falls += 1;
-                self.latch.on = Some((token, now.plus(wait)));
+                let wait = doubled(5 * SECOND, self.refusal_budget.delays, 5 * MINUTE);
+                self.refusal_budget.delays += 1;
+                self.refusal_budget.limited = Some((token, now.plus(wait)));
                 true
             }
         }
@@ -498,18 +498,18 @@ impl Model {
 
     /// A server accepted the token.
     pub(crate) fn accept(&mut self, token: usize) {
-        if let Some(held) = self.in_hand
-            && self.issues[held].token == token
+        if let Some(cached) = self.current
+            && self.issues[cached].token == token
         {
-            self.issues[held].is_accepted = true;
-            self.latch = Latch::default();
+            self.issues[cached].is_accepted = true;
+            self.refusal_budget = RefusalBudget::default();
         }
     }
 
     // ---- the end
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.is_over || self.closing.is_some()
+        self.has_shut_down || self.shutdown.is_some()
     }
 
     /// Whether this is what closes it.
@@ -517,24 +517,24 @@ impl Model {
         if self.is_closed() {
             return false;
         }
-        let last = self.in_hand.take().map(|held| self.issues[held].token);
-        let flight = self.in_the_air.take();
-        self.put_off = None;
-        self.closing = Some(Closing {
+        let last = self.current.take().map(|cached| self.issues[cached].token);
+        let flight = self.in_flight.take();
+        self.cached_error = None;
+        self.shutdown = Some(Shutdown {
             last,
             flight,
             deadline: self.now.timers + CLOSE_TIMEOUT,
         });
         if flight.is_none() {
-            self.say_farewell(last);
+            self.finish_shutdown(last);
         }
         true
     }
 
-    fn say_farewell(&mut self, last: Option<usize>) {
-        self.farewells.push(last);
-        self.closing = None;
-        self.is_over = true;
+    fn finish_shutdown(&mut self, last: Option<usize>) {
+        self.closed_with.push(last);
+        self.shutdown = None;
+        self.has_shut_down = true;
     }
 }
 

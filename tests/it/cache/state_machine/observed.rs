@@ -6,7 +6,7 @@ use http::Response;
 use proptest::sample::Index;
 use tower_auth::{BoxError, Error, NotReplayed, Origin, Status, Token};
 
-use super::model::{Failure, Fault, Kind, Standing, Told, Why};
+use super::model::{ExpectedStatus, Failure, Fault, Kind, Outcome, Why};
 
 pub(super) fn pick(which: Index, among: usize) -> Option<usize> {
     (among > 0).then(|| which.index(among))
@@ -34,25 +34,25 @@ pub(super) fn number(secret: &str) -> usize {
     secret.strip_prefix("token-").unwrap().parse().unwrap()
 }
 
-pub(super) fn told(outcome: Result<Token, Error>) -> Told {
-    match outcome {
-        Ok(token) => Told::Token(number(token.secret())),
-        Err(error) => Told::Fault(fault(&error)),
+pub(super) fn outcome(result: Result<Token, Error>) -> Outcome {
+    match result {
+        Ok(token) => Outcome::Token(number(token.secret())),
+        Err(error) => Outcome::Fault(fault(&error)),
     }
 }
 
-pub(super) fn answered(outcome: Result<Response<()>, BoxError>) -> Told {
-    match outcome {
-        Err(error) => Told::Fault(fault(error.downcast_ref().unwrap())),
+pub(super) fn request_outcome(result: Result<Response<()>, BoxError>) -> Outcome {
+    match result {
+        Err(error) => Outcome::Fault(fault(error.downcast_ref().unwrap())),
         Ok(response) => {
             let why = response.extensions().get().map(|why| match why {
-                NotReplayed::Latched => Why::Latched,
+                NotReplayed::Latched => Why::RefusalBudget,
                 NotReplayed::Fetch(error) => Why::Fetch(fault(error)),
                 NotReplayed::SameToken => Why::SameToken,
                 NotReplayed::Again => Why::Again,
                 other => panic!("{other}"),
             });
-            Told::Response(response.status().as_u16(), why)
+            Outcome::Response(response.status().as_u16(), why)
         }
     }
 }
@@ -84,8 +84,8 @@ pub(super) fn fault(error: &Error) -> Fault {
     })
 }
 
-pub(super) fn stands(status: &Status) -> Standing {
-    Standing {
+pub(super) fn observed_status(status: &Status) -> ExpectedStatus {
+    ExpectedStatus {
         phase: status.phase(),
         fetching: status.fetching(),
         waiting: status.waiting(),

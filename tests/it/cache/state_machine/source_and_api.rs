@@ -25,7 +25,7 @@ pub(super) struct Noting<S> {
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) tasks: VecDeque<Id>,
-    pub(super) farewells: Vec<Option<Token>>,
+    pub(super) closed_with: Vec<Option<Token>>,
 }
 
 impl<S> TokenSource for Noting<S>
@@ -42,12 +42,12 @@ where
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        self.notes.lock().unwrap().farewells.push(last);
+        self.notes.lock().unwrap().closed_with.push(last);
         Ok(())
     }
 }
 
-/// An API that answers when it is told to or at once, and accepts the tokens that it is told to.
+/// An API that responds when it is told to or at once, and accepts the tokens that it is told to.
 #[derive(Clone, Default)]
 pub(super) struct Api {
     inner: Arc<Mutex<Inside>>,
@@ -59,8 +59,8 @@ struct Inside {
     waiting: Vec<Waker>,
     accepted: Vec<String>,
     credentials: Vec<String>,
-    /// Of each request, for the answer of those that wait for it.
-    answers: Vec<Option<oneshot::Sender<u16>>>,
+    /// Of each request, for the response of those that wait for it.
+    pending_responses: Vec<Option<oneshot::Sender<u16>>>,
 }
 
 impl Api {
@@ -85,8 +85,8 @@ impl Api {
 
     /// Nobody may be left to hear it.
     pub(super) fn respond(&self, call: usize, status: u16) {
-        let answer = self.inner.lock().unwrap().answers[call].take();
-        answer.unwrap().send(status).ok();
+        let sender = self.inner.lock().unwrap().pending_responses[call].take();
+        sender.unwrap().send(status).ok();
     }
 
     /// The `Authorization` of every request so far; `-` for none.
@@ -118,12 +118,12 @@ impl Service<Request<Full<Bytes>>> for Api {
         let is_accepted = inside.accepted.contains(&credential);
         inside.credentials.push(credential);
         if request.uri().path() != "/slow" {
-            inside.answers.push(None);
+            inside.pending_responses.push(None);
             return Box::pin(ready(Ok(with_status(if is_accepted { 200 } else { 401 }))));
         }
-        let (answer, answered) = oneshot::channel();
-        inside.answers.push(Some(answer));
-        Box::pin(async { Ok(with_status(answered.await.unwrap())) })
+        let (sender, status) = oneshot::channel();
+        inside.pending_responses.push(Some(sender));
+        Box::pin(async { Ok(with_status(status.await.unwrap())) })
     }
 }
 

@@ -7,11 +7,11 @@ use proptest::sample::{Index, select};
 
 use super::model::{Kind, Lifetime, Rules};
 
-/// What happens next. What can't, such as the answer to a fetch that nobody asked for, doesn't.
+/// What happens next. What can't, such as the result of a fetch that nobody asked for, doesn't.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// Somebody needs a token; one who is late isn't polled again until `Poll`.
-    Ask {
+    RequestToken {
         is_late: bool,
     },
     /// Somebody wants a new one.
@@ -19,7 +19,7 @@ pub(super) enum Step {
         is_late: bool,
     },
     /// A request, through a clone of the client or through the one that is used again and again.
-    /// A slow API answers when told to, the other at once.
+    /// A slow API responds when told to, the other at once.
     Request {
         is_slow: bool,
         is_late: bool,
@@ -29,7 +29,7 @@ pub(super) enum Step {
     Poll(Index),
     /// A caller goes away.
     Drop(Index),
-    /// The slow API answers.
+    /// The slow API responds.
     Respond {
         call: Index,
         status: u16,
@@ -92,14 +92,14 @@ pub(super) fn any_rules(attempts: u32) -> impl Strategy<Value = Rules> {
     })
 }
 
-/// What kind of a day it is. No one kind leads everywhere: a latch falls for the third time only if
+/// What kind of a day it is. No one kind leads everywhere: the budget is exceeded for the third time only if
 /// nothing is accepted for long, and a backoff is long only if nothing is issued.
 #[derive(Clone, Copy, Debug)]
 struct Day {
     /// How many of the tokens are new, and how many of them the API accepts.
     new: f64,
     good: f64,
-    /// How often the source answers, and how often it fails.
+    /// How often the source issues a token, and how often it fails.
     issues: u32,
     failures: u32,
     /// How often its tokens are good for no longer than a second or two.
@@ -165,7 +165,7 @@ fn any_step(day: Day) -> impl Strategy<Value = Step> {
     let good = prop::bool::weighted(day.good);
     let index = || any::<Index>();
     prop_oneof![
-        10 => rarely().prop_map(|is_late| Ask { is_late }),
+        10 => rarely().prop_map(|is_late| RequestToken { is_late }),
         3 => rarely().prop_map(|is_late| Refresh { is_late }),
         14 => (prop::bool::weighted(0.3), rarely(), any::<bool>()).prop_map(
             |(is_slow, is_late, is_clone)| Request { is_slow, is_late, is_clone }

@@ -1,4 +1,4 @@
-//! When a token in hand is served, refreshed and replaced.
+//! When the current token is served, refreshed and replaced.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::{Reason, TokenCache};
 
-use crate::support::{paused, settle, source};
+use crate::support::{paused, run_until_idle, source};
 
 #[tokio::test]
 async fn a_token_in_hand_is_served_at_once() {
@@ -71,12 +71,12 @@ async fn a_stale_token_is_served_while_one_fetch_runs_behind() {
     assert_eq!(refresh.reason, Reason::Stale);
     fetches.none().await;
     refresh.issue_for("second", Duration::from_secs(3600));
-    settle().await;
+    run_until_idle().await;
     assert_eq!(cache.token().await.unwrap().secret(), "second");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_second_before_the_window_nothing_is_refreshed() {
+async fn one_second_before_the_refresh_time_nothing_is_refreshed() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
     fetches
@@ -98,7 +98,7 @@ async fn a_failed_refresh_leaves_the_valid_token_in_use() {
     advance(Duration::from_secs(3400)).await;
     cache.token().await.unwrap();
     fetches.next().await.fail("down");
-    settle().await;
+    run_until_idle().await;
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
     fetches.none().await;
 
@@ -108,7 +108,7 @@ async fn a_failed_refresh_leaves_the_valid_token_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_token_is_waited_for_and_joins_the_refresh_in_the_air() {
+async fn an_expired_token_is_waited_for_and_joins_the_refresh_in_flight() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
     fetches
@@ -141,7 +141,7 @@ async fn expiry_is_counted_from_when_the_fetch_was_started() {
     advance(Duration::from_secs(54)).await;
     assert_eq!(cache.token().await.unwrap().secret(), "slow");
     fetches.next().await.fail("too late");
-    settle().await;
+    run_until_idle().await;
     advance(Duration::from_secs(1)).await;
     let mut waiter = task::spawn(cache.token());
     assert_pending!(waiter.poll());

@@ -17,13 +17,13 @@ use tower_auth::{Auth, AuthLayer, Error, Token, TokenCache};
 use tower_service::Service;
 
 use super::model::{
-    Answer, CLOSE_TIMEOUT, Caller, Clocks, FETCH_TIMEOUT, Failure, Fault, Kind, Lifetime, Model,
-    Rules, Told,
+    CLOSE_TIMEOUT, Caller, Clocks, FETCH_TIMEOUT, Failure, Fault, FetchResult, Kind, Lifetime,
+    Model, Outcome, Rules,
 };
-use super::observed::{answered, at, millis, permanent, pick, since_epoch, told};
+use super::observed::{at, millis, outcome, permanent, pick, request_outcome, since_epoch};
 use super::source_and_api::{Api, Notes, Noting};
 use super::steps::{Move, Step};
-use crate::support::{Fetch, Fetches, Hands, source};
+use crate::support::{Fetch, Fetches, ManualClock, source};
 
 mod checks;
 
@@ -36,14 +36,14 @@ pub(super) struct Trial {
     /// Cloned for a request, or used itself.
     client: Auth<Api>,
     api: Api,
-    hands: Hands,
+    clock: ManualClock,
     fetches: Fetches,
-    /// The fetches that were not answered yet, each with its flight.
+    /// The source's fetches that haven't returned yet, each with its single flight.
     open: Vec<(usize, Fetch)>,
-    /// The flights, by the tasks that they are on.
+    /// The single flights, by the tasks that they are on.
     flights: HashMap<Id, usize>,
-    /// How many of the flights and requests were checked.
-    taken_off: usize,
+    /// How many of the starts and requests were checked.
+    checked_starts: usize,
     called: usize,
     tokens: Vec<Token>,
     /// The latest that each token is good until, by all that its source ever said.
@@ -56,7 +56,7 @@ pub(super) struct Trial {
 
 /// A caller's future.
 struct Called {
-    future: Spawn<Pin<Box<dyn Future<Output = Told>>>>,
+    future: Spawn<Pin<Box<dyn Future<Output = Outcome>>>>,
     is_late: bool,
 }
 
@@ -68,8 +68,8 @@ impl Trial {
             inner,
             notes: Arc::clone(&notes),
         };
-        let hands = Hands::default();
-        let mut cache = hands
+        let clock = ManualClock::default();
+        let mut cache = clock
             .cache(source)
             .fetch_attempts(rules.attempts)
             .attempt_floor(millis(rules.floor))
@@ -84,15 +84,15 @@ impl Trial {
         let (cache, api) = (cache.build(), Api::default());
         Self {
             doing: String::new(),
-            model: Model::new(rules, since_epoch(hands.clock().now().wall())),
+            model: Model::new(rules, since_epoch(clock.as_clock().now().wall())),
             client: AuthLayer::from(cache.clone()).layer(api.clone()),
             cache,
             api,
-            hands,
+            clock,
             fetches,
             open: Vec::new(),
             flights: HashMap::new(),
-            taken_off: 0,
+            checked_starts: 0,
             called: 0,
             tokens: Vec::new(),
             ends: HashMap::new(),
@@ -105,10 +105,10 @@ impl Trial {
 
     pub(super) async fn take(&mut self, step: &Step) {
         match *step {
-            Step::Ask { is_late } => self.ask(is_late),
+            Step::RequestToken { is_late } => self.request_token(is_late),
             Step::Refresh { is_late } => {
                 let asking = self.cache.refresh_now();
-                let future = async { told(asking.await) };
+                let future = async { outcome(asking.await) };
                 self.call(Caller::refresh_now(), future, is_late);
             }
             Step::Request {
@@ -142,7 +142,8 @@ impl Trial {
             Step::Panic(fetch) => {
                 if let Some((flight, fetch)) = self.open(fetch).await {
                     fetch.panic();
-                    self.model.answer(flight, Answer::Fault(Fault::Panic));
+                    self.model
+                        .complete_attempt(flight, FetchResult::Fault(Fault::Panic));
                 }
             }
             Step::Revoke(token) => {
@@ -190,7 +191,7 @@ impl Trial {
                 let cache = self.cache.clone();
                 let future = async move {
                     cache.close().await;
-                    Told::Closed
+                    Outcome::Closed
                 };
                 self.call(Caller::Close, future, false);
             }
@@ -199,14 +200,14 @@ impl Trial {
 
     // ---- callers
 
-    fn ask(&mut self, is_late: bool) {
+    fn request_token(&mut self, is_late: bool) {
         let (asking, is_valid) = (self.cache.token(), self.model.is_valid());
-        let future = async { told(asking.await) };
-        let told = self.call(Caller::token(), future, is_late);
-        // Whatever is in the air, failed or latched: nobody waits while there is a good token.
-        let is_served = matches!(told, Some(Told::Token(_)));
-        assert!(is_served || !is_valid, "{}: {told:?}", self.doing);
-        let is_turned_away = told == Some(Told::Fault(Fault::Closed));
+        let future = async { outcome(asking.await) };
+        let outcome = self.call(Caller::token(), future, is_late);
+        // Whatever is in flight, failed or over the budget: nobody waits while there is a good token.
+        let is_served = matches!(outcome, Some(Outcome::Token(_)));
+        assert!(is_served || !is_valid, "{}: {outcome:?}", self.doing);
+        let is_turned_away = outcome == Some(Outcome::Fault(Fault::Closed));
         assert_eq!(is_turned_away, self.model.is_closed(), "{}", self.doing);
     }
 
@@ -219,22 +220,22 @@ impl Trial {
         // One that isn't ready must not be called.
         if is_clone || self.model.is_busy {
             let response = self.client.clone().oneshot(request);
-            self.call(caller, async { answered(response.await) }, is_late);
+            self.call(caller, async { request_outcome(response.await) }, is_late);
         } else {
             let mut context = Context::from_waker(Waker::noop());
             let ready = self.client.poll_ready(&mut context);
             assert!(matches!(ready, Poll::Ready(Ok(()))), "{}", self.doing);
             let response = self.client.call(request);
-            self.call(caller, async { answered(response.await) }, is_late);
+            self.call(caller, async { request_outcome(response.await) }, is_late);
         }
     }
 
     fn call(
         &mut self,
         caller: Caller,
-        future: impl Future<Output = Told> + 'static,
+        future: impl Future<Output = Outcome> + 'static,
         is_late: bool,
-    ) -> Option<Told> {
+    ) -> Option<Outcome> {
         self.callers.push(caller);
         self.futures.push(Called {
             future: task::spawn(Box::pin(future)),
@@ -244,9 +245,9 @@ impl Trial {
     }
 
     /// Polls a caller, and sees that it is told what it has to be.
-    fn poll(&mut self, caller: usize) -> Option<Told> {
+    fn poll(&mut self, caller: usize) -> Option<Outcome> {
         let is = match self.futures[caller].future.poll() {
-            Poll::Ready(told) => Some(told),
+            Poll::Ready(outcome) => Some(outcome),
             Poll::Pending => None,
         };
         let should = self.model.poll(&mut self.callers[caller]);
@@ -259,7 +260,7 @@ impl Trial {
             self.callers.remove(caller);
             self.futures.remove(caller);
         }
-        if let Some(Told::Token(token)) = is {
+        if let Some(Outcome::Token(token)) = is {
             assert!(self.is_good(token), "{}: {token} is over", self.doing);
         }
         is
@@ -288,8 +289,8 @@ impl Trial {
     /// Takes one of the open fetches. If there is none, somebody asks first, and it is waited for.
     async fn open(&mut self, fetch: Index) -> Option<(usize, Fetch)> {
         if self.open.is_empty() {
-            self.ask(false);
-            self.settle().await;
+            self.request_token(false);
+            self.run_until_idle().await;
             if let Some(delay) = self.model.delay() {
                 self.pass_all(delay).await;
             }
@@ -332,8 +333,9 @@ impl Trial {
             }),
             _ => None,
         };
-        fetch.answer(Ok(issued));
-        self.model.answer(flight, Answer::Token { token, lifetime });
+        fetch.complete(Ok(issued));
+        self.model
+            .complete_attempt(flight, FetchResult::Token { token, lifetime });
     }
 
     async fn fail(&mut self, fetch: Index, kind: Kind, retry_after: Option<i64>) {
@@ -356,12 +358,13 @@ impl Trial {
             kind,
             retry_after,
         };
-        fetch.answer(Err(match retry_after {
+        fetch.complete(Err(match retry_after {
             Some(wait) => error.with_retry_after(millis(wait)),
             None => error,
         }));
         let fault = Fault::Source(failure);
-        self.model.answer(flight, Answer::Fault(fault));
+        self.model
+            .complete_attempt(flight, FetchResult::Fault(fault));
     }
 
     // ---- time
@@ -370,7 +373,7 @@ impl Trial {
         match way {
             Move::All => self.pass_all(span).await,
             Move::NoTimer => {
-                self.hands.pass(millis(span));
+                self.clock.pass(millis(span));
                 self.model.pass_without_timers(span);
             }
             Move::Wall => self.set_wall((span + 999) / 1_000 * 1_000),
@@ -383,10 +386,10 @@ impl Trial {
         loop {
             let next = self.model.next_timer().filter(|next| *next <= end);
             let span = next.unwrap_or(end) - self.model.now.timers;
-            self.hands.pass(millis(span));
+            self.clock.pass(millis(span));
             self.model.pass(span);
             advance(millis(span)).await;
-            self.settle().await;
+            self.run_until_idle().await;
             if next.is_none() {
                 return;
             }
@@ -394,7 +397,7 @@ impl Trial {
     }
 
     fn set_wall(&mut self, span: i64) {
-        self.hands.step_wall(span / 1_000);
+        self.clock.step_wall(span / 1_000);
         self.model.set_wall(span);
     }
 }

@@ -9,7 +9,7 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Phase, Reason, Status, Token};
 
 use super::{EMPTY, FRESH, Said, now, said, set_up};
-use crate::support::{Api, Counting, Hands, call, paused, request, settle, source};
+use crate::support::{Api, Counting, ManualClock, call, paused, request, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -20,15 +20,15 @@ async fn news(watcher: &mut Receiver<Status>, change: impl Future) -> Option<Sai
     let mut waiting = task::spawn(watcher.changed());
     assert_pending!(waiting.poll());
     change.await;
-    settle().await;
+    run_until_idle().await;
     let is_woken = waiting.is_woken();
     drop(waiting);
     is_woken.then(|| said(&watcher.borrow_and_update()))
 }
 
 #[tokio::test]
-async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_lands() {
-    let (cache, mut fetches, _hands) = set_up();
+async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_completes() {
+    let (cache, mut fetches, _clock) = set_up();
     let mut watcher = cache.subscribe();
     let mut caller = task::spawn(cache.token());
     let begun = news(&mut watcher, async { assert_pending!(caller.poll()) });
@@ -40,15 +40,15 @@ async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_lands() {
     // Published before anybody waits, though by now somebody does.
     assert_eq!(begun.await, Some(fetching));
     let fetch = fetches.next().await;
-    let landed = news(&mut watcher, async { fetch.issue_for("token", HOUR) });
-    assert_eq!(landed.await, Some(FRESH));
+    let completed = news(&mut watcher, async { fetch.issue_for("token", HOUR) });
+    assert_eq!(completed.await, Some(FRESH));
 }
 
 #[tokio::test]
 async fn a_watcher_is_woken_by_a_failure_and_by_a_refresh_behind() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "token", HOUR).await;
-    hands.set(3300 * SECOND);
+    clock.set(3300 * SECOND);
     let mut watcher = cache.subscribe();
     let begun = news(&mut watcher, cache.token()).await.unwrap();
     assert_eq!(
@@ -64,9 +64,9 @@ async fn a_watcher_is_woken_by_a_failure_and_by_a_refresh_behind() {
 }
 
 #[tokio::test]
-async fn a_watcher_is_woken_by_a_fetch_that_is_lost_with_its_runtime() {
+async fn a_watcher_is_woken_by_a_fetch_that_is_abandoned_with_its_runtime() {
     let (source, _fetches) = source();
-    let cache = Hands::default().cache(source).build();
+    let cache = ManualClock::default().cache(source).build();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -76,13 +76,13 @@ async fn a_watcher_is_woken_by_a_fetch_that_is_lost_with_its_runtime() {
     assert_pending!(caller.poll());
     drop(entered);
     let mut watcher = cache.subscribe();
-    let lost = news(&mut watcher, async { runtime.shutdown_background() });
-    assert_eq!(lost.await, Some(EMPTY));
+    let abandoned = news(&mut watcher, async { runtime.shutdown_background() });
+    assert_eq!(abandoned.await, Some(EMPTY));
 }
 
 #[tokio::test]
-async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_latch_and_the_end() {
-    let (cache, mut fetches, _hands) = set_up();
+async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_refusal_budget_and_the_end() {
+    let (cache, mut fetches, _clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     let first = cache.token().await.unwrap();
     let mut watcher = cache.subscribe();
@@ -96,12 +96,12 @@ async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_latch_and_the_end() {
         watcher.mark_unchanged();
         let token = cache.token().await.unwrap();
         let refused = news(&mut watcher, async { cache.reject(&token) }).await;
-        let latched = refused.unwrap().latched_until;
-        assert_eq!(latched.is_some(), secret == "third");
+        let limited = refused.unwrap().latched_until;
+        assert_eq!(limited.is_some(), secret == "third");
     }
     let third = cache.token().await.unwrap();
-    let lifted = news(&mut watcher, async { cache.accept(&third) }).await;
-    assert!(lifted.unwrap().is_ready);
+    let cleared = news(&mut watcher, async { cache.accept(&third) }).await;
+    assert!(cleared.unwrap().is_ready);
 
     let closed = news(&mut watcher, cache.close()).await;
     assert_eq!(closed.unwrap().phase, Phase::Closed);
@@ -109,7 +109,7 @@ async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_latch_and_the_end() {
 
 #[tokio::test]
 async fn a_watcher_is_not_woken_by_what_changes_nothing() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     let first = cache.token().await.unwrap();
     cache.reject(&first);
@@ -128,15 +128,15 @@ async fn a_watcher_is_not_woken_by_what_changes_nothing() {
             cache.reject(&first);
             cache.status();
             drop(cache.subscribe());
-            hands.pass(SECOND);
+            clock.pass(SECOND);
         }
     };
     assert_eq!(news(&mut watcher, serving).await, None);
 }
 
 #[tokio::test]
-async fn a_watcher_is_not_woken_by_refusals_that_are_latched_nor_by_errors_told_again() {
-    let (cache, mut fetches, _hands) = set_up();
+async fn a_watcher_is_not_woken_by_refusals_over_the_budget_nor_by_cached_errors() {
+    let (cache, mut fetches, _clock) = set_up();
     for secret in ["first", "second"] {
         fetches.issued(&cache, secret, HOUR).await;
         cache.reject(&cache.token().await.unwrap());
@@ -146,7 +146,7 @@ async fn a_watcher_is_not_woken_by_refusals_that_are_latched_nor_by_errors_told_
     let refused = news(&mut watcher, async { cache.reject(&second) });
     assert_eq!(refused.await, None);
 
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     let caller = tokio::spawn(cache.token());
     fetches.next().await.fail("down");
     caller.await.unwrap().unwrap_err();
@@ -156,22 +156,22 @@ async fn a_watcher_is_not_woken_by_refusals_that_are_latched_nor_by_errors_told_
 
 #[tokio::test]
 async fn a_subscription_holds_the_state_of_the_moment_though_only_time_has_passed() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     let mut before = cache.subscribe();
     assert_eq!(said(&before.borrow_and_update()), EMPTY);
     fetches.issued(&cache, "token", HOUR).await;
     assert_eq!(said(&before.borrow_and_update()), FRESH);
-    hands.set(3300 * SECOND);
+    clock.set(3300 * SECOND);
     let subscribed = news(&mut before, async { drop(cache.subscribe()) });
     assert_eq!(subscribed.await, None);
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Stale);
-    hands.set(HOUR);
+    clock.set(HOUR);
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Expired);
 }
 
 #[tokio::test]
 async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     drop(cache.subscribe());
     fetches.issued(&cache, "first", HOUR).await;
     assert_eq!(said(&cache.subscribe().borrow()), FRESH);
@@ -181,7 +181,7 @@ async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
     caller.await.unwrap().unwrap_err();
     assert_eq!(said(&cache.subscribe().borrow()), now(&cache));
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Failed);
-    hands.pass(SECOND);
+    clock.pass(SECOND);
     fetches.issued(&cache, "second", HOUR).await;
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Fresh);
     cache.close().await;
@@ -189,8 +189,8 @@ async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
 }
 
 #[tokio::test]
-async fn one_who_waits_until_it_is_ready_is_told_when_the_latch_is_lifted() {
-    let (cache, mut fetches, _hands) = set_up();
+async fn one_who_waits_until_it_is_ready_is_told_when_the_token_is_accepted() {
+    let (cache, mut fetches, _clock) = set_up();
     let mut watcher = cache.subscribe();
     let mut ready = task::spawn(watcher.wait_for(Status::is_ready));
     assert_pending!(ready.poll());
@@ -216,12 +216,12 @@ async fn one_who_waits_until_it_is_ready_is_told_when_the_latch_is_lifted() {
 #[tokio::test(start_paused = true)]
 async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
     for keeps_fresh in [false, true] {
-        let held = Arc::new(());
-        let weak = Arc::downgrade(&held);
+        let captured = Arc::new(());
+        let weak = Arc::downgrade(&captured);
         let source = move |_| {
-            let held = Arc::clone(&held);
+            let captured = Arc::clone(&captured);
             async move {
-                drop(held);
+                drop(captured);
                 Token::bearer("secret").map(|token| token.expires_in(HOUR))
             }
         };
@@ -233,7 +233,7 @@ async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
         }
         .build();
         cache.token().await.unwrap();
-        settle().await;
+        run_until_idle().await;
         let mut watcher = cache.subscribe();
         let clone = cache.clone();
         drop(cache);
@@ -253,7 +253,7 @@ async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
 
 #[tokio::test]
 async fn a_request_that_is_served_is_what_accepts_its_token() {
-    let cache = Hands::default().cache(Counting::default()).build();
+    let cache = ManualClock::default().cache(Counting::default()).build();
     let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-1"]));
     cache.token().await.unwrap();
     let mut watcher = cache.subscribe();

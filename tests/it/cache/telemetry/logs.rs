@@ -8,9 +8,11 @@ use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
 use tracing::{Instrument, Level, info_span};
 
 use crate::support::log::{Line, listen};
-use crate::support::scenes::{Closing, REFUSALS, errors, orders, stands};
+use crate::support::scenarios::{FailingClose, REFUSALS, errors, orders, refuse_without_replay};
 use crate::support::token_server;
-use crate::support::{Answering, Api, Counting, Fetches, call, paused, request, settle, source};
+use crate::support::{
+    Api, Counting, Fetches, ScriptedSource, call, paused, request, run_until_idle, source,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -26,14 +28,14 @@ async fn a_fetch_tells_why_how_long_how_often_for_how_many_and_what_it_brought()
     let (cache, mut fetches) = set_up();
     let callers = [cache.token(), cache.token(), cache.token()].map(tokio::spawn);
     let fetch = fetches.next().await;
-    settle().await;
+    run_until_idle().await;
     advance(2 * SECOND).await;
     fetch.issue_for("token", HOUR);
     for caller in callers {
         caller.await.unwrap().unwrap();
     }
-    let [landed] = log.events();
-    landed.is(
+    let [completed] = log.events();
+    completed.is(
         Level::DEBUG,
         "a token was fetched",
         [
@@ -52,8 +54,8 @@ async fn a_token_that_never_ends_has_no_lifetime_and_a_cache_without_a_name_is_t
     let (log, _listening) = listen();
     let cache = paused(Counting::default()).build();
     cache.token().await.unwrap();
-    let [landed] = log.events();
-    landed.is(
+    let [completed] = log.events();
+    completed.is(
         Level::DEBUG,
         "a token was fetched",
         [
@@ -72,8 +74,8 @@ async fn a_fetch_tells_each_reason() {
     let (cache, mut fetches) = set_up();
     let mut told = Vec::new();
     let mut tell = |asked: Reason| {
-        let [landed] = log.events();
-        assert_eq!(landed.value("tower_auth.fetch.reason"), asked.as_str());
+        let [completed] = log.events();
+        assert_eq!(completed.value("tower_auth.fetch.reason"), asked.as_str());
         let [span] = log.spans();
         span.is(
             Level::DEBUG,
@@ -90,7 +92,7 @@ async fn a_fetch_tells_each_reason() {
     advance(HOUR - 300 * SECOND).await;
     cache.token().await.unwrap();
     fetches.next().await.issue_for("second", HOUR);
-    settle().await;
+    run_until_idle().await;
     tell(Reason::Stale);
     advance(HOUR).await;
     fetches.issued(&cache, "third", HOUR).await;
@@ -106,17 +108,17 @@ async fn a_fetch_tells_each_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_another_follows_is_told_and_the_landing_counts_it() {
+async fn an_attempt_that_another_follows_is_logged_and_the_completion_counts_it() {
     let (log, _listening) = listen();
     let busy = token_server::fetch(503, "").await.unwrap_err();
     let said = busy.to_string();
-    let source = Answering::new(move |attempt| match attempt {
+    let source = ScriptedSource::new(move |attempt| match attempt {
         1 => Err(busy.clone()),
         2 => Err(Error::transient("reset").with_retry_after(3 * SECOND)),
         _ => Token::bearer("token"),
     });
     orders(source).token().await.unwrap();
-    let [first, second, landed] = log.events();
+    let [first, second, completed] = log.events();
     first.is(
         Level::DEBUG,
         "an attempt to fetch a token failed, another follows",
@@ -140,9 +142,9 @@ async fn an_attempt_that_another_follows_is_told_and_the_landing_counts_it() {
             "error.message=the token source failed",
         ],
     );
-    assert_eq!(landed.message, "a token was fetched");
-    assert_eq!(landed.value("tower_auth.fetch.attempts"), "3");
-    for line in [first, second, landed] {
+    assert_eq!(completed.message, "a token was fetched");
+    assert_eq!(completed.value("tower_auth.fetch.attempts"), "3");
+    for line in [first, second, completed] {
         assert_eq!(line.within, ["token fetch"]);
     }
 }
@@ -155,9 +157,9 @@ async fn a_fetch_that_fails_tells_with_what_and_how_long_there_is_no_other() {
     let said = denied.as_ref().unwrap_err().to_string();
     let callers = [cache.token(), cache.token()].map(tokio::spawn);
     let fetch = fetches.next().await;
-    settle().await;
+    run_until_idle().await;
     advance(SECOND).await;
-    fetch.answer(denied);
+    fetch.complete(denied);
     for caller in callers {
         caller.await.unwrap().unwrap_err();
     }
@@ -187,7 +189,7 @@ async fn each_error_has_its_type() {
     let errors = errors().await;
     let (log, _listening) = listen();
     for (error, word) in errors {
-        let source = Answering::new(move |_| Err(error.clone()));
+        let source = ScriptedSource::new(move |_| Err(error.clone()));
         let cache = paused(source).fetch_attempts(1).build();
         cache.token().await.unwrap_err();
         let [failed] = log.events();
@@ -202,7 +204,7 @@ async fn a_replay_is_told() {
     let client = AuthLayer::from(orders(Counting::default())).layer(api);
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), 200);
-    let [_fetched, _fetched_anew, replayed] = log.events();
+    let [_fetched, _fetched_again, replayed] = log.events();
     replayed.is(
         Level::DEBUG,
         "a refused request is sent again with another token",
@@ -211,10 +213,10 @@ async fn a_replay_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_stands_tells_why() {
+async fn a_refusal_that_is_not_replayed_is_logged_with_why() {
     let (log, _listening) = listen();
     for word in REFUSALS {
-        stands(word).await;
+        refuse_without_replay(word).await;
         let told = log.all().pop().unwrap();
         told.is(
             Level::DEBUG,
@@ -234,31 +236,31 @@ fn remarkable(mut lines: Vec<Line>) -> Vec<Line> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
+async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
     let (log, _listening) = listen();
-    let source = Answering::new(|attempt| {
+    let source = ScriptedSource::new(|attempt| {
         Token::bearer(format!("token-{attempt}")).map(|token| token.with_scope("read"))
     });
     let cache = orders(source.clone());
     let api = Api::default();
     let mut client = AuthLayer::from(cache).layer(api.clone());
-    for (strikes, retry_in) in [("2", 5), ("3", 10), ("4", 20)] {
+    for (refusals, retry_in) in [("2", 5), ("3", 10), ("4", 20)] {
         for _ in 0..100 {
             call(&mut client, request("")).await.unwrap();
         }
         let told = remarkable(log.all());
-        let [latched] = &told[..] else {
+        let [limited] = &told[..] else {
             panic!("{told:#?}");
         };
-        assert_eq!(latched.level, Level::WARN);
+        assert_eq!(limited.level, Level::WARN);
         for word in ["audience", "issuer", "scope"] {
-            assert!(latched.message.contains(word), "{latched}");
+            assert!(limited.message.contains(word), "{limited}");
         }
         assert_eq!(
-            latched.fields,
+            limited.fields,
             [
                 String::from("tower_auth.cache=orders"),
-                format!("tower_auth.latch.strikes={strikes}"),
+                format!("tower_auth.latch.strikes={refusals}"),
                 format!("tower_auth.latch.retry_in={retry_in}s"),
                 String::from("tower_auth.token.scope=read"),
             ]
@@ -270,10 +272,10 @@ async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
         call(&mut client, request("")).await.unwrap();
     }
     let told = remarkable(log.all());
-    let [lifted] = &told[..] else {
+    let [cleared] = &told[..] else {
         panic!("{told:#?}");
     };
-    lifted.is(
+    cleared.is(
         Level::INFO,
         "a token was accepted at last",
         ["tower_auth.cache=orders"],
@@ -281,32 +283,32 @@ async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acceptance_with_no_latch_to_lift_is_not_told() {
+async fn an_acceptance_without_refusals_over_the_budget_is_not_logged() {
     let (log, _listening) = listen();
     let cache = orders(Counting::default());
     let mut client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-2"]));
-    // The first is refused, which is one strike and no latch.
+    // The first is refused, which is within the budget.
     for _ in 0..10 {
         let response = call(&mut client, request("")).await.unwrap();
         assert_eq!(response.status(), 200);
     }
     cache.accept(&cache.token().await.unwrap());
-    let [_fetched, _fetched_anew, _replayed] = log.events();
+    let [_fetched, _fetched_again, _replayed] = log.events();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_fails_to_close_is_told() {
     let (log, _listening) = listen();
-    for (closing, word, message) in [
-        (Closing::Fails, "source", "the token source failed"),
-        (Closing::Panics, "panic", "the token source panicked"),
+    for (source, word, message) in [
+        (FailingClose::Fails, "source", "the token source failed"),
+        (FailingClose::Panics, "panic", "the token source panicked"),
         (
-            Closing::Hangs,
+            FailingClose::Hangs,
             "timeout",
             "the token source was not closed within 5s",
         ),
     ] {
-        orders(closing).close().await;
+        orders(source).close().await;
         let [failed] = log.events();
         failed.is(
             Level::WARN,
@@ -338,7 +340,7 @@ fn logging(lifetime: Duration) -> impl TokenSource {
     move |_| async move {
         tracing::info!("asking the vault");
         tokio::task::yield_now().await;
-        tracing::info!("the vault has answered");
+        tracing::info!("the vault has responded");
         Token::bearer("token").map(|token| token.expires_in(lifetime))
     }
 }
@@ -353,8 +355,8 @@ async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_cal
     let (response, token) = tokio::join!(first, second);
     assert_eq!(response.unwrap().status(), 200);
     token.unwrap();
-    let [asking, answered, landed] = log.events();
-    for line in [asking, answered, landed] {
+    let [asking, responded, completed] = log.events();
+    for line in [asking, responded, completed] {
         assert_eq!(line.within, ["token fetch", "first"], "{line}");
     }
     let [_first, _second, fetch] = log.spans();
@@ -367,9 +369,9 @@ async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_cal
     advance(HOUR - 300 * SECOND).await;
     let third = cache.token().instrument(info_span!("third"));
     third.await.unwrap();
-    settle().await;
-    let [_asking, _answered, landed] = log.events();
-    assert_eq!(landed.within, ["token fetch", "third"]);
+    run_until_idle().await;
+    let [_asking, _responded, completed] = log.events();
+    assert_eq!(completed.within, ["token fetch", "third"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -378,12 +380,12 @@ async fn a_fetch_that_nobody_asked_for_is_in_no_callers_span() {
     let cache = paused(logging(HOUR)).keep_fresh().build();
     let first = cache.token().instrument(info_span!("first"));
     first.await.unwrap();
-    let [_asking, _answered, landed] = log.events();
-    assert_eq!(landed.within, ["token fetch", "first"]);
+    let [_asking, _responded, completed] = log.events();
+    assert_eq!(completed.within, ["token fetch", "first"]);
     sleep(HOUR - 299 * SECOND).await;
-    let [_asking, _answered, landed] = log.events();
-    assert_eq!(landed.within, ["token fetch"]);
-    assert_eq!(landed.value("tower_auth.fetch.reason"), "stale");
+    let [_asking, _responded, completed] = log.events();
+    assert_eq!(completed.within, ["token fetch"]);
+    assert_eq!(completed.value("tower_auth.fetch.reason"), "stale");
 }
 
 #[tokio::test(start_paused = true)]

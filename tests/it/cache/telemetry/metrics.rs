@@ -7,9 +7,9 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, Token};
 
 use crate::support::recorder::{Metrics, Recorded, recorded};
-use crate::support::scenes::{REFUSALS, errors, orders, stands};
+use crate::support::scenarios::{REFUSALS, errors, orders, refuse_without_replay};
 use crate::support::{
-    Answering, Api, Counting, call, paused, request, settle, source, token_server,
+    Api, Counting, ScriptedSource, call, paused, request, run_until_idle, source, token_server,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ fn a_fetch_is_counted_and_timed_with_those_who_waited_for_it() {
         let cache = orders(source);
         let callers = [cache.token(), cache.token(), cache.token()].map(tokio::spawn);
         let fetch = fetches.next().await;
-        settle().await;
+        run_until_idle().await;
         advance(Duration::from_millis(1250)).await;
         fetch.issue_for("token", HOUR);
         for caller in callers {
@@ -68,11 +68,11 @@ fn fetches_are_counted_by_reason_and_outcome() {
         advance(HOUR - 300 * SECOND).await;
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
-        settle().await;
+        run_until_idle().await;
         advance(HOUR).await;
         let denied = token_server::fetch(400, r#"{"error":"invalid_scope"}"#).await;
         let caller = tokio::spawn(cache.token());
-        fetches.next().await.answer(denied);
+        fetches.next().await.complete(denied);
         caller.await.unwrap().unwrap_err();
         let forced = tokio::spawn(cache.refresh_now());
         fetches.next().await.issue_for("second", HOUR);
@@ -101,7 +101,7 @@ fn the_outcome_of_a_fetch_is_the_type_of_its_error() {
         let errors = errors().await;
         metrics.take();
         for (error, word) in errors {
-            let source = Answering::new(move |_| Err(error.clone()));
+            let source = ScriptedSource::new(move |_| Err(error.clone()));
             let cache = paused(source).fetch_attempts(1).build();
             cache.token().await.unwrap_err();
             let labels = format!("cache=default,outcome={word},reason=first");
@@ -115,7 +115,7 @@ fn the_outcome_of_a_fetch_is_the_type_of_its_error() {
 fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_duration() {
     recorded(|metrics| async move {
         let wait = 7 * SECOND;
-        let source = Answering::new(move |attempt| match attempt {
+        let source = ScriptedSource::new(move |attempt| match attempt {
             1 | 2 => Err(Error::transient("busy").with_retry_after(wait)),
             _ => Token::bearer("token"),
         });
@@ -128,7 +128,7 @@ fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_d
             [(failed, vec![2.0])]
         );
         assert_eq!(value(&recorded, "tower_auth.fetch.duration"), 14.0);
-        // The flight is one, and came to a token.
+        // The fetch is one, and got a token.
         assert_eq!(value(&recorded, "tower_auth.fetches"), 1.0);
     });
 }
@@ -191,7 +191,7 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
         client.oneshot(request("")).await.unwrap();
         assert_eq!(replays(), [of("sent")]);
         for word in REFUSALS {
-            stands(word).await;
+            refuse_without_replay(word).await;
             let counted = replays();
             // On the way to some there is a replay, or a request that has one.
             match *word {
@@ -204,16 +204,16 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
 }
 
 #[test]
-fn a_latch_is_counted_once_a_strike() {
+fn a_limit_on_refusals_is_counted_once_per_token() {
     recorded(|metrics| async move {
         let mut client = AuthLayer::from(orders(Counting::default())).layer(Api::default());
         for wait in [5, 10, 20] {
             for _ in 0..100 {
                 call(&mut client, request("")).await.unwrap();
             }
-            let latches = only(&metrics.take(), "tower_auth.latches");
+            let limits = only(&metrics.take(), "tower_auth.latches");
             let counted = (String::from("tower_auth.latches{cache=orders}"), vec![1.0]);
-            assert_eq!(latches, [counted]);
+            assert_eq!(limits, [counted]);
             advance(wait * SECOND).await;
         }
     });

@@ -24,7 +24,7 @@ async fn lease(store: &impl TokenStore, key: &str) -> Lease {
 }
 
 /// What holds for each of them. `other` is another process' view of the same store.
-async fn is_kept<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
+async fn is_stored<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
 where
     S: TokenStore,
     W: Future<Output = ()>,
@@ -134,7 +134,7 @@ async fn memory_keeps_the_contract() {
     let store = MemoryStore::new();
     let other = store.clone();
     let passes = || tokio::time::advance(Duration::from_millis(1));
-    is_kept(&store, &other, passes).await;
+    is_stored(&store, &other, passes).await;
     is_leased_to_one(&store, &other).await;
     is_fenced(&store, &other, passes).await;
 }
@@ -152,7 +152,7 @@ async fn a_folder_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::new(folder.path().join("tokens"));
     let other = FileStore::new(folder.path().join("tokens"));
-    is_kept(&store, &other, passes).await;
+    is_stored(&store, &other, passes).await;
     is_leased_to_one(&store, &other).await;
 }
 
@@ -165,7 +165,7 @@ async fn redis_keeps_the_contract() {
     let server = RedisServer::start(&[]).await;
     let store = RedisStore::open(server.url()).unwrap();
     let other = RedisStore::open(server.url()).unwrap();
-    is_kept(&store, &other, passes).await;
+    is_stored(&store, &other, passes).await;
     is_leased_to_one(&store, &other).await;
     is_fenced(&store, &other, passes).await;
 }
@@ -189,7 +189,7 @@ async fn a_cluster_keeps_the_contract() {
     let client = ClusterClient::new(vec![server.url()]).unwrap();
     let store = RedisStore::with_connection(client.get_async_connection().await.unwrap());
     let other = RedisStore::with_connection(client.get_async_connection().await.unwrap());
-    is_kept(&store, &other, passes).await;
+    is_stored(&store, &other, passes).await;
     is_leased_to_one(&store, &other).await;
     is_fenced(&store, &other, passes).await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tower_auth::{FileStore, Lease, TokenStore};
 
-use crate::support::doomed::{self, Doomed};
+use crate::support::child_process::{self, ChildProcess};
 
 const KEY: &str = "a-key_of-43-letters";
 const LONG: Duration = Duration::from_secs(3600);
@@ -277,7 +277,7 @@ async fn of_many_who_ask_at_once_one_has_the_lease() {
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn holds_the_lease_until_it_is_killed() {
-    let Some(folder) = doomed::place() else {
+    let Some(folder) = child_process::place() else {
         return;
     };
     let lease = FileStore::new(folder).lease(KEY, LONG).await.unwrap();
@@ -289,7 +289,7 @@ async fn holds_the_lease_until_it_is_killed() {
 async fn a_process_that_is_killed_frees_its_lease() {
     let (_folder, store) = store();
     let child = "holds_the_lease_until_it_is_killed";
-    let mut holding = Doomed::start(module_path!(), child, store.folder());
+    let mut holding = ChildProcess::start(module_path!(), child, store.folder());
     let leased = holding.lines().find(|line| line.ends_with("leased true"));
     let is_free = store.lease(KEY, LONG).await.unwrap().is_some();
     holding.kill();

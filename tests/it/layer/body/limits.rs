@@ -235,6 +235,6 @@ fn a_reqwest_body_in_memory_stays_in_memory() {
 #[cfg(feature = "hyper")]
 #[test]
 fn a_body_that_comes_from_a_connection_can_not_be_kept() {
-    fn is_never_kept<B: Replay<Copy = std::convert::Infallible>>() {}
-    is_never_kept::<hyper::body::Incoming>();
+    fn is_never_replayed<B: Replay<Copy = std::convert::Infallible>>() {}
+    is_never_replayed::<hyper::body::Incoming>();
 }

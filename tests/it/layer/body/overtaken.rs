@@ -59,14 +59,14 @@ fn overtaken_in_a_poll<B: Teed<Error: Send> + Send>() {
     let (mut first, copy) = recorded::<B>(body, 64);
     Told::default().read(&mut first, 1);
 
-    let (polling, (mut second, kept, waits)) = in_the_midst_of_a_poll(first, &barrier, || {
+    let (polling, (mut second, polled, waits)) = in_the_midst_of_a_poll(first, &barrier, || {
         let mut second = task::spawn(B::replay(copy).unwrap());
-        let kept = second.enter(|cx, body| body.poll_frame(cx));
+        let polled = second.enter(|cx, body| body.poll_frame(cx));
         let waits = second.enter(|cx, body| body.poll_frame(cx).is_pending());
-        (second, kept, waits)
+        (second, polled, waits)
     });
 
-    assert_eq!(data_of::<B>(assert_ready!(kept)), "hello");
+    assert_eq!(data_of::<B>(assert_ready!(polled)), "hello");
     assert!(waits && second.is_woken());
     let (mut first, polled) = polling.unwrap();
     assert!(polled.unwrap().is_err());

@@ -1,4 +1,4 @@
-//! Where a session's cookies go, and which are taken from answers (RFC 6265).
+//! Where a session's cookies go, and which are taken from responses (RFC 6265).
 
 use http::header::COOKIE;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
@@ -8,7 +8,7 @@ use tower_auth::login::Session;
 use tower_auth::{AuthLayer, BoxError, Error};
 
 use crate::support::call;
-use crate::support::session_site::{Answer, Site, THINGS, get};
+use crate::support::session_site::{Site, SiteResponse, THINGS, get};
 
 fn error_of(error: &BoxError) -> &Error {
     error.downcast_ref().unwrap()
@@ -93,7 +93,7 @@ async fn cookies_go_to_an_origin_that_was_named_as_far_as_their_domain_has_them_
 }
 
 #[tokio::test]
-async fn cookies_go_where_their_path_has_them_go_and_the_longest_stands_first() {
+async fn cookies_go_where_their_path_has_them_go_and_the_longest_comes_first() {
     let site = Site::setting([
         "all=1; Path=/v1",
         "some=2; Path=/v1/things",
@@ -223,8 +223,8 @@ async fn a_cookie_of_the_callers_goes_before_ours_of_the_same_name() {
 #[tokio::test]
 async fn a_refusal_of_the_callers_own_session_costs_no_login() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => Answer::new(200, &["sid=1; Path=/"]),
-        false => Answer::new(401, &["sid=; Path=/; Max-Age=0"]),
+        true => SiteResponse::new(200, &["sid=1; Path=/"]),
+        false => SiteResponse::new(401, &["sid=; Path=/; Max-Age=0"]),
     });
     let layer = AuthLayer::new(site.session());
     let request = Request::get(THINGS).header(COOKIE, "sid=own");
@@ -258,20 +258,20 @@ async fn a_request_with_no_room_for_a_cookie_is_not_sent() {
     assert!(site.requests().is_empty());
 }
 
-/// What is sent after each answer that sets these, one after the other. Where there is no answer for
+/// What is sent after each response that sets these, one after the other. Where there is no response for
 /// a request, it sets nothing.
-async fn after(login: &[&str], answers: &[&[&str]]) -> Vec<String> {
+async fn after(login: &[&str], responses: &[&[&str]]) -> Vec<String> {
     let owned = |lines: &[&str]| lines.iter().copied().map(String::from).collect::<Vec<_>>();
     let login = owned(login);
-    let answers: Vec<_> = answers.iter().map(|lines| owned(lines)).collect();
-    let count = answers.len();
+    let responses: Vec<_> = responses.iter().map(|lines| owned(lines)).collect();
+    let count = responses.len();
     let site = Site::new(move |asked| {
         let set = match asked.is_login() {
             true => Some(&login),
-            false => answers.get(asked.requests),
+            false => responses.get(asked.requests),
         };
         let set: Vec<&str> = set.into_iter().flatten().map(String::as_str).collect();
-        Answer::new(200, &set)
+        SiteResponse::new(200, &set)
     });
     let layer = AuthLayer::new(site.session().session_cookie("sid").unwrap());
     let mut client = layer.layer(site.clone());
@@ -283,8 +283,8 @@ async fn after(login: &[&str], answers: &[&[&str]]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_answers_set_is_sent_from_then_on() {
-    let answers: [&[&str]; _] = [
+async fn what_responses_set_is_sent_from_then_on() {
+    let responses: [&[&str]; _] = [
         &["sid=2; Path=/", "new=3; Path=/v1"],
         &["new=4; Path=/v1", "deep=5; Path=/v1/things"],
         &["deep=; Path=/v1/things; Max-Age=0", "far=6; Path=/v2"],
@@ -293,7 +293,7 @@ async fn what_answers_set_is_sent_from_then_on() {
         &["sid=; Path=/; Max-Age=0"],
     ];
     assert_eq!(
-        after(&["sid=1; Path=/"], &answers).await,
+        after(&["sid=1; Path=/"], &responses).await,
         [
             "new=3; sid=2",
             "deep=5; new=4; sid=2",
@@ -333,7 +333,7 @@ async fn what_can_not_be_kept_is_as_if_it_was_not_there() {
 async fn no_more_than_fifty_cookies_are_kept() {
     let many: Vec<String> = (0..60).map(|n| format!("n{n:02}={n}; Path=/")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let answers: [&[&str]; _] = [
+    let responses: [&[&str]; _] = [
         &many,
         // There is room again for the one, and none is needed for the other.
         &[
@@ -343,7 +343,7 @@ async fn no_more_than_fifty_cookies_are_kept() {
             "sid=2; Path=/",
         ],
     ];
-    let sent = after(&["sid=1; Path=/"], &answers).await;
+    let sent = after(&["sid=1; Path=/"], &responses).await;
     assert_eq!(sent[0].split("; ").count(), 50);
     assert!(sent[0].contains("n48=48; sid=1"), "{}", sent[0]);
     assert_eq!(sent[1].split("; ").count(), 50);
@@ -364,9 +364,9 @@ async fn what_is_unusual_is_sent_as_it_came() {
     assert_eq!(cookies, "a=x=y=; empty=; p=%20; sid=\"quoted\"");
 }
 
-/// Whatever an answer sets: no panic, and the session goes on.
+/// Whatever a response sets: no panic, and the session goes on.
 #[tokio::test]
-async fn no_answer_can_harm_the_session() {
+async fn no_response_can_harm_the_session() {
     let names = ["sid", "s i d", "\u{e9}", "__Host-a", "$x", ""];
     let attributes = [
         "",
@@ -393,8 +393,8 @@ async fn no_answer_can_harm_the_session() {
         for attribute in attributes {
             let line = format!("{name}=x{attribute}");
             let site = Site::new(move |asked| match asked.is_login() {
-                true => Answer::new(200, &["sid=1; Path=/v1/things"]),
-                false => Answer::new(200, &[&line]),
+                true => SiteResponse::new(200, &["sid=1; Path=/v1/things"]),
+                false => SiteResponse::new(200, &[&line]),
             });
             let session = site.session().session_cookie("sid").unwrap();
             let mut client = AuthLayer::new(session).layer(site.clone());

@@ -10,9 +10,9 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, NotReplayed, Token, TokenSource};
 
 use super::{LOGOUT, fetch};
-use crate::support::session_site::{Answer, Site, THINGS, get};
+use crate::support::session_site::{Site, SiteResponse, THINGS, get};
 use crate::support::token_server::{all_text_of, expiry};
-use crate::support::{Hands, call};
+use crate::support::{ManualClock, call};
 
 #[tokio::test]
 async fn a_session_ends_with_the_first_of_its_cookies() {
@@ -53,7 +53,7 @@ async fn a_session_ends_when_its_cookies_expires_says() {
     let site = Site::new(|_| {
         let end = SystemTime::now() + Duration::from_secs(3600);
         let end = httpdate::fmt_http_date(end);
-        Answer::new(200, &[&format!("sid=1; Expires={end}")])
+        SiteResponse::new(200, &[&format!("sid=1; Expires={end}")])
     });
     let end = expiry(&fetch(&site.session()).await.unwrap());
     // A date has no fractions of a second.
@@ -63,39 +63,39 @@ async fn a_session_ends_when_its_cookies_expires_says() {
 #[tokio::test]
 async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => Answer::new(
+        true => SiteResponse::new(
             200,
             &[&format!("sid={}; Max-Age=600; Path=/", asked.logins)],
         ),
-        // That it is issued anew puts no login off.
-        false => Answer::new(
+        // That it is issued again delays no login.
+        false => SiteResponse::new(
             200,
             &["other=1; Max-Age=3600", "sid=again; Max-Age=3600; Path=/"],
         ),
     });
-    let hands = Hands::default();
-    let cache = hands.cache(site.session()).build();
+    let clock = ManualClock::default();
+    let cache = clock.cache(site.session()).build();
     let mut client = AuthLayer::from(cache).layer(site.clone());
     call(&mut client, get(THINGS)).await.unwrap();
-    hands.pass(Duration::from_secs(601));
+    clock.pass(Duration::from_secs(601));
     call(&mut client, get(THINGS)).await.unwrap();
     assert_eq!(site.cookies(), ["sid=1", "sid=2"]);
 }
 
 #[tokio::test]
-async fn a_session_that_an_answer_ends_is_one_login_for_all_who_come_after() {
+async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
     for end in [
         "sid=; Path=/; Max-Age=0",
         "sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
     ] {
         let site = Site::new(move |asked| match asked.is_login() {
-            true => Answer::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-            false if asked.logins == 1 => Answer::new(204, &[end]),
-            false => Answer::new(200, &[]),
+            true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            false if asked.logins == 1 => SiteResponse::new(204, &[end]),
+            false => SiteResponse::new(200, &[]),
         });
         let client = AuthLayer::new(site.session()).layer(site.clone());
         let five = || join_all((0..5).map(|_| client.clone().oneshot(get(THINGS))));
-        // All are in the air as the first is answered.
+        // All are in flight as the first gets its response.
         for response in five().await {
             assert_eq!(response.unwrap().status(), StatusCode::NO_CONTENT);
         }
@@ -110,12 +110,12 @@ async fn a_session_that_an_answer_ends_is_one_login_for_all_who_come_after() {
 /// A 403 is no refusal, nor is a 401 without a challenge if the layer was told so. What is deleted is
 /// gone nevertheless.
 #[tokio::test]
-async fn a_session_that_any_answer_deletes_is_over() {
+async fn a_session_that_any_response_deletes_has_ended() {
     for status in [200, 302, 401, 403, 500] {
         let site = Site::new(move |asked| match asked.is_login() {
-            true => Answer::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-            false if asked.logins == 1 => Answer::new(status, &["sid=; Path=/; Max-Age=0"]),
-            false => Answer::new(200, &[]),
+            true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            false if asked.logins == 1 => SiteResponse::new(status, &["sid=; Path=/; Max-Age=0"]),
+            false => SiteResponse::new(200, &[]),
         });
         let layer = AuthLayer::new(site.session()).retry_without_challenge(false);
         let mut client = layer.layer(site.clone());
@@ -123,8 +123,8 @@ async fn a_session_that_any_answer_deletes_is_over() {
             let response = call(&mut client, get(THINGS)).await.unwrap();
             assert_eq!(response.status(), expected);
             let why = response.extensions().get();
-            let stands = matches!(why, Some(NotReplayed::NoChallenge));
-            assert_eq!(stands, expected == 401);
+            let has_no_challenge = matches!(why, Some(NotReplayed::NoChallenge));
+            assert_eq!(has_no_challenge, expected == 401);
         }
         assert_eq!(site.cookies(), ["sid=1", "sid=2"], "{status}");
     }
@@ -134,8 +134,8 @@ async fn a_session_that_any_answer_deletes_is_over() {
 #[tokio::test]
 async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => Answer::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-        false => Answer::new(401, &["sid=; Path=/; Max-Age=0"]),
+        true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+        false => SiteResponse::new(401, &["sid=; Path=/; Max-Age=0"]),
     });
     let mut client = AuthLayer::new(site.session()).layer(site.clone());
     for _ in 0..3 {
@@ -149,8 +149,8 @@ async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
 #[tokio::test]
 async fn a_cookie_that_is_not_the_session_may_be_deleted() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => Answer::new(200, &["sid=1; Path=/", "other=2; Path=/"]),
-        false => Answer::new(200, &["other=; Path=/; Max-Age=0"]),
+        true => SiteResponse::new(200, &["sid=1; Path=/", "other=2; Path=/"]),
+        false => SiteResponse::new(200, &["other=; Path=/; Max-Age=0"]),
     });
     let session = site.session().session_cookie("sid").unwrap();
     let mut client = AuthLayer::new(session).layer(site.clone());
@@ -164,14 +164,14 @@ async fn a_cookie_that_is_not_the_session_may_be_deleted() {
 /// Of a session that is closed: what the site was asked, and what came of it.
 async fn closed(status: u16, at: &str) -> (Site, Result<(), Error>) {
     let site = Site::new(move |asked| match asked.is_login() {
-        true => Answer::new(
+        true => SiteResponse::new(
             200,
             &[
                 "sid=planted; Path=/v1/session",
                 "deep=er; Path=/v1/session/logout",
             ],
         ),
-        false => Answer::new(status, &[]).saying(&json!({"error_description": "no planted"})),
+        false => SiteResponse::new(status, &[]).saying(&json!({"error_description": "no planted"})),
     });
     let session = site.session().log_out_at(at).unwrap();
     let token = fetch(&session).await.unwrap();
@@ -198,10 +198,10 @@ async fn the_session_is_ended_as_the_cache_is_closed() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_issued_anew_is_ended_by_its_new_name() {
+async fn a_session_that_was_issued_again_is_ended_by_its_new_name() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => Answer::new(200, &["sid=1; Path=/"]),
-        false => Answer::new(200, &["sid=2; Path=/"]),
+        true => SiteResponse::new(200, &["sid=1; Path=/"]),
+        false => SiteResponse::new(200, &["sid=2; Path=/"]),
     });
     let layer = AuthLayer::new(site.session().log_out_at(LOGOUT).unwrap());
     layer

@@ -14,7 +14,7 @@ use tower_auth::{AuthLayer, NotReplayed, Place, TokenSource};
 
 use super::{LOGOUT, fetch};
 use crate::support::call;
-use crate::support::session_site::{Answer, LOGIN, PASSWORD, Site, THINGS, get};
+use crate::support::session_site::{LOGIN, PASSWORD, Site, SiteResponse, THINGS, get};
 use crate::support::token_server::all_text_of;
 
 #[tokio::test]
@@ -94,10 +94,10 @@ async fn twenty_requests_that_are_refused_at_once_are_one_login_and_twenty_repla
 }
 
 #[tokio::test]
-async fn a_session_that_is_refused_anew_is_the_callers_to_see() {
+async fn a_session_that_is_refused_again_is_the_callers_to_see() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => Answer::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-        false => Answer::new(401, &[]),
+        true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+        false => SiteResponse::new(401, &[]),
     });
     let client = AuthLayer::new(site.session()).layer(site.clone());
     let response = client.oneshot(get(THINGS)).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_login_without_a_usable_cookie_says_what_is_wrong_and_quotes_nothing()
         ),
         (Some(large), "larger than 4 KiB"),
     ] {
-        let site = Site::new(move |_| Answer::new(200, set.as_slice()));
+        let site = Site::new(move |_| SiteResponse::new(200, set.as_slice()));
         let error = fetch(&site.session()).await.unwrap_err();
         let text = all_text_of(&error);
         assert!(error.is_reply() && text.contains(what), "{set:?}: {text}");
@@ -154,7 +154,7 @@ async fn a_login_that_is_refused_is_the_error_and_shows_no_password() {
         (503, true),
     ] {
         let echo = json!({"error": "wrong", "error_description": format!("not {PASSWORD}")});
-        let site = Site::new(move |_| Answer::new(status, &["sid=planted"]).saying(&echo));
+        let site = Site::new(move |_| SiteResponse::new(status, &["sid=planted"]).saying(&echo));
         let error = fetch(&site.session()).await.unwrap_err();
         assert!(error.is_denied(), "{error}");
         assert_eq!(
@@ -172,7 +172,7 @@ async fn a_login_that_is_refused_is_the_error_and_shows_no_password() {
 
 #[tokio::test]
 async fn a_login_that_is_answered_with_a_redirect_has_failed() {
-    let site = Site::new(|_| Answer::new(303, &["sid=planted"]));
+    let site = Site::new(|_| SiteResponse::new(303, &["sid=planted"]));
     let error = fetch(&site.session()).await.unwrap_err();
     assert!(
         error.is_reply() && error.to_string().contains("redirect"),

@@ -124,7 +124,7 @@ async fn an_empty_assertion_is_an_error_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_cannot_be_had_for_a_moment_is_asked_for_again_within_the_flight() {
+async fn an_assertion_that_cannot_be_read_for_a_moment_is_asked_for_again_within_the_fetch() {
     let server = FormServer::issuing();
     let times = std::sync::atomic::AtomicUsize::new(0);
     let assertion = SecretSource::from_fn(move || {
@@ -257,14 +257,14 @@ mod signed {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_two_requests_have_the_same_jti_not_even_within_one_flight() {
+    async fn no_two_requests_have_the_same_jti_not_even_within_one_fetch() {
         let server = FormServer::new(|number, _| match number {
             1 | 2 => (503, String::new()),
             _ => (200, issued(number)),
         });
         let client = server.public().private_key_jwt(key()).unwrap();
         let cache = TokenCache::new(source(client));
-        // One flight of three attempts, and then another of one.
+        // One fetch of three attempts, and then another of one.
         assert_eq!(cache.token().await.unwrap().secret(), "issued-3");
         tokio::time::advance(Duration::from_secs(2)).await;
         cache.refresh_now().await.unwrap();
@@ -275,7 +275,7 @@ mod signed {
     }
 
     #[tokio::test]
-    async fn as_a_token_is_revoked_it_is_signed_anew_for_the_token_endpoint() {
+    async fn as_a_token_is_revoked_it_is_signed_again_for_the_token_endpoint() {
         let server = FormServer::issuing();
         let client = server.public().private_key_jwt(key()).unwrap();
         let client = client.revoke_at("https://id.example.com/revoke").unwrap();

@@ -13,14 +13,14 @@ use tower_auth::oauth2::{Client, ClientCredentials, RefreshToken};
 use tower_auth::{Error, Reason, Token, TokenSource};
 
 use crate::support::paused;
-use crate::support::serving::{answer, params, serving};
+use crate::support::serving::{params, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL, all_text_of};
 
 const REVOKE: &str = "https://id.example.com/oauth/revoke";
 
 type Asked = Arc<Mutex<Vec<(String, HashMap<String, String>)>>>;
 
-/// A client of a server that issues tokens, and answers a revocation like this.
+/// A client of a server that issues tokens, and responds to a revocation like this.
 fn client(status: u16, body: &'static str) -> (Client, Asked) {
     let asked = Asked::default();
     let write = Arc::clone(&asked);
@@ -34,8 +34,8 @@ fn client(status: u16, body: &'static str) -> (Client, Asked) {
         assert_eq!(head.headers["content-type"], content_type);
         write.lock().unwrap().push((path, params(&form)));
         ready(Ok(match is_revocation {
-            true => answer(status, body),
-            false => answer(
+            true => respond(status, body),
+            false => respond(
                 200,
                 r#"{"access_token":"planted-access","refresh_token":"planted-refresh","expires_in":3600}"#,
             ),

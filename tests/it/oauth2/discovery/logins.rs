@@ -39,16 +39,16 @@ fn login(web: &Web) -> AuthorizationCode {
     AuthorizationCode::new(client, issuer).unwrap()
 }
 
-/// What comes of an answer with this `iss`.
-async fn answered(login: &AuthorizationCode, iss: Option<&str>) -> Result<(), Error> {
+/// What comes of a redirect with this `iss`.
+async fn finish_login(login: &AuthorizationCode, iss: Option<&str>) -> Result<(), Error> {
     let request = login.begin(CALLBACK).await?;
     let state = request.url().split_once("state=").unwrap().1;
     let state = state.split('&').next().unwrap();
-    let mut answer = format!("{CALLBACK}?code=c&state={state}");
+    let mut response = format!("{CALLBACK}?code=c&state={state}");
     if let Some(iss) = iss {
-        answer.extend(["&iss=", iss]);
+        response.extend(["&iss=", iss]);
     }
-    request.read(&answer).map(drop)
+    request.read(&response).map(drop)
 }
 
 #[tokio::test]
@@ -69,9 +69,9 @@ async fn the_browser_is_sent_where_the_metadata_says() {
 #[tokio::test]
 async fn whoever_sends_it_back_must_not_say_that_it_is_another() {
     let login = login(&web(&json!({})));
-    answered(&login, None).await.unwrap();
-    answered(&login, Some(ISSUER)).await.unwrap();
-    let error = answered(&login, Some("https://evil.example.com")).await;
+    finish_login(&login, None).await.unwrap();
+    finish_login(&login, Some(ISSUER)).await.unwrap();
+    let error = finish_login(&login, Some("https://evil.example.com")).await;
     assert!(error.unwrap_err().is_reply());
 }
 
@@ -79,15 +79,20 @@ async fn whoever_sends_it_back_must_not_say_that_it_is_another() {
 async fn a_server_that_always_says_who_it_is_must_say_so() {
     let says = json!({"authorization_response_iss_parameter_supported": true});
     let web = web(&says);
-    answered(&login(&web), Some(ISSUER)).await.unwrap();
-    assert!(answered(&login(&web), None).await.unwrap_err().is_reply());
+    finish_login(&login(&web), Some(ISSUER)).await.unwrap();
+    assert!(
+        finish_login(&login(&web), None)
+            .await
+            .unwrap_err()
+            .is_reply()
+    );
     // What the program says of the server goes before what the server says of itself.
     let told = login(&web).issuer("https://told.example.com");
-    answered(&told, None).await.unwrap();
-    answered(&told, Some("https://told.example.com"))
+    finish_login(&told, None).await.unwrap();
+    finish_login(&told, Some("https://told.example.com"))
         .await
         .unwrap();
-    assert!(answered(&told, Some(ISSUER)).await.is_err());
+    assert!(finish_login(&told, Some(ISSUER)).await.is_err());
 }
 
 #[tokio::test]
@@ -99,7 +104,7 @@ async fn a_server_that_knows_pkce_only_by_a_method_that_is_none_is_not_logged_in
 }
 
 #[tokio::test]
-async fn without_an_endpoint_in_the_metadata_the_error_names_its_member() {
+async fn without_an_endpoint_in_the_metadata_the_error_names_its_field() {
     let web = web(&json!({"authorization_endpoint": null, "device_authorization_endpoint": null}));
     let error = login(&web).begin(CALLBACK).await.unwrap_err();
     assert!(
@@ -109,8 +114,8 @@ async fn without_an_endpoint_in_the_metadata_the_error_names_its_member() {
     let (client, issuer) = client(&web);
     let device = DeviceAuthorization::new(client, issuer).unwrap();
     let error = device.begin().await.unwrap_err();
-    let member = "`device_authorization_endpoint`";
-    assert!(error.to_string().contains(member), "{error}");
+    let field = "`device_authorization_endpoint`";
+    assert!(error.to_string().contains(field), "{error}");
 }
 
 #[tokio::test]

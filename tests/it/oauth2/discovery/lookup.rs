@@ -51,7 +51,7 @@ async fn every_grant_takes_an_issuer_and_nothing_is_asked_before_the_first_token
 }
 
 #[tokio::test]
-async fn the_places_are_asked_in_the_order_of_the_rfcs() {
+async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
     let tenant = "https://id.example.com/tenant";
     let of_tenant = [
         "https://id.example.com/.well-known/oauth-authorization-server/tenant",
@@ -59,13 +59,13 @@ async fn the_places_are_asked_in_the_order_of_the_rfcs() {
         "https://id.example.com/.well-known/openid-configuration/tenant",
     ];
     // RFC 8414 §3.1: a slash at the end is taken away before.
-    for (issuer, places) in [
+    for (issuer, locations) in [
         (ISSUER, &[METADATA, OPENID][..]),
         ("https://id.example.com/", &[METADATA, OPENID]),
         (tenant, &of_tenant),
         ("https://id.example.com/tenant/", &of_tenant),
     ] {
-        for (at, place) in places.iter().enumerate() {
+        for (at, place) in locations.iter().enumerate() {
             let web = web();
             web.put(METADATA, Page::new(404, ""));
             let mut metadata = metadata();
@@ -73,7 +73,10 @@ async fn the_places_are_asked_in_the_order_of_the_rfcs() {
             web.put(place, Page::json(&metadata));
             let url = EndpointUrl::from_issuer(issuer).unwrap();
             fetch(&web, url).await.unwrap();
-            let mut expected: Vec<_> = places[..=at].iter().map(|it| format!("GET {it}")).collect();
+            let mut expected: Vec<_> = locations[..=at]
+                .iter()
+                .map(|it| format!("GET {it}"))
+                .collect();
             expected.push(format!("POST {TOKEN}"));
             assert_eq!(web.take_lines(), expected, "{issuer}");
         }
@@ -84,7 +87,7 @@ async fn the_places_are_asked_in_the_order_of_the_rfcs() {
         assert!(error.is_permanent() && error.is_denied(), "{error}");
         assert_eq!(error.status().unwrap(), 404);
         assert!(error.to_string().contains(issuer), "{error}");
-        let expected: Vec<_> = places.iter().map(|it| format!("GET {it}")).collect();
+        let expected: Vec<_> = locations.iter().map(|it| format!("GET {it}")).collect();
         assert_eq!(web.take_lines(), expected, "{issuer}");
     }
 }
@@ -115,12 +118,12 @@ async fn a_server_in_trouble_is_not_asked_elsewhere_and_may_be_well_again_soon()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hiccup_of_the_metadata_is_over_within_the_flight() {
+async fn a_hiccup_of_the_metadata_passes_within_the_fetch() {
     let web = web();
     web.put(METADATA, Page::new(503, ""));
     let cache = paused(source(&web, issuer())).build();
     let caller = tokio::spawn(cache.token());
-    crate::support::settle().await;
+    crate::support::run_until_idle().await;
     web.put(METADATA, Page::json(&metadata()));
     assert_eq!(caller.await.unwrap().unwrap().secret(), "issued");
     assert_eq!(web.times(&format!("GET {METADATA}")), 2);
@@ -247,7 +250,7 @@ async fn an_issuer_on_loopback_may_have_its_endpoints_there() {
 }
 
 #[tokio::test]
-async fn a_missing_endpoint_is_an_error_that_names_its_member() {
+async fn a_missing_endpoint_is_an_error_that_names_its_field() {
     for endpoint in [
         None,
         Some(Value::Null),

@@ -44,7 +44,7 @@ fn read(request: &AuthorizationRequest, rest: &str) -> Result<AuthorizationRespo
     request.read(&back(request, rest))
 }
 
-/// Logs in at a server that answers like this.
+/// Logs in at a server that responds like this.
 async fn logged_in(login: &AuthorizationCode) -> Result<RefreshToken, Error> {
     let request = login.begin(CALLBACK).await?;
     let response = read(&request, "code=the-code")?;

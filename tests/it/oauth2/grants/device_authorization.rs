@@ -7,22 +7,24 @@ use tokio::time::Instant;
 use tower_auth::oauth2::{Client, DeviceAuthorization, DevicePrompt, RefreshToken};
 use tower_auth::{Error, Reason, TokenSource};
 
-use crate::support::login_server::{Answer, BROKEN, ISSUED, LoginServer, REFRESHED, form};
+use crate::support::login_server::{
+    BROKEN, ISSUED, LoginServer, REFRESHED, ScriptedResponse, form,
+};
 use crate::support::refresh_store::Store;
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of, expiry};
 
 const DEVICE: &str = "https://id.example.com/device";
 
 /// Polls are 5 s apart, and the code is good for 100 s.
-const PROMPT: Answer = (
+const PROMPT: ScriptedResponse = (
     200,
     r#"{"device_code":"planted-device","user_code":"WDJB-MJHT",
     "verification_uri":"https://id.example.com/activate","expires_in":100}"#,
 );
-const PENDING: Answer = (400, r#"{"error":"authorization_pending"}"#);
-const SLOW_DOWN: Answer = (400, r#"{"error":"slow_down"}"#);
-const DENIED: Answer = (400, r#"{"error":"access_denied","error_description":"no"}"#);
-const EXPIRED: Answer = (400, r#"{"error":"expired_token"}"#);
+const PENDING: ScriptedResponse = (400, r#"{"error":"authorization_pending"}"#);
+const SLOW_DOWN: ScriptedResponse = (400, r#"{"error":"slow_down"}"#);
+const DENIED: ScriptedResponse = (400, r#"{"error":"access_denied","error_description":"no"}"#);
+const EXPIRED: ScriptedResponse = (400, r#"{"error":"expired_token"}"#);
 
 fn login(server: &LoginServer) -> DeviceAuthorization {
     DeviceAuthorization::new(server.client(), DEVICE).unwrap()
@@ -33,9 +35,11 @@ async fn logged_in(login: &DeviceAuthorization) -> Result<RefreshToken, Error> {
     login.finish(prompt).await
 }
 
-/// What comes of a login at a server that answers like this, and when it was polled.
-async fn polled<const N: usize>(answers: [Answer; N]) -> (Result<RefreshToken, Error>, Vec<u64>) {
-    let (server, start) = (LoginServer::answering(answers), Instant::now());
+/// What comes of a login at a server that responds like this, and when it was polled.
+async fn polled<const N: usize>(
+    responses: [ScriptedResponse; N],
+) -> (Result<RefreshToken, Error>, Vec<u64>) {
+    let (server, start) = (LoginServer::responding(responses), Instant::now());
     let source = logged_in(&login(&server)).await;
     assert!(server.is_done(), "{source:?}");
     let mut seconds = server.seconds_since(start);
@@ -43,7 +47,7 @@ async fn polled<const N: usize>(answers: [Answer; N]) -> (Result<RefreshToken, E
     (source, seconds)
 }
 
-/// What is made of a device authorization endpoint's answer.
+/// What is made of a device authorization response.
 async fn prompt(status: u16, body: &str) -> Result<DevicePrompt, Error> {
     let server = TokenServer::new(status, body.to_owned());
     let client = Client::public_with_transport(URL, ID, server.transport()).unwrap();
@@ -51,7 +55,7 @@ async fn prompt(status: u16, body: &str) -> Result<DevicePrompt, Error> {
     login.begin().await
 }
 
-/// A good answer with a part of it replaced.
+/// A good response with a part of it replaced.
 fn with(part: &str, other: &str) -> String {
     let body = r#"{"device_code":"planted-1","user_code":"planted-2","verification_uri":"https://a.example/x","expires_in":60,"interval":5}"#;
     assert_eq!(body.matches(part).count(), 1, "{part}");
@@ -60,7 +64,7 @@ fn with(part: &str, other: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn the_requests_are_those_of_the_rfc() {
-    let server = LoginServer::answering([PROMPT, PENDING, ISSUED, REFRESHED]);
+    let server = LoginServer::responding([PROMPT, PENDING, ISSUED, REFRESHED]);
     let client = Client::with_transport(URL, ID, SECRET, server.transport()).unwrap();
     let login = DeviceAuthorization::new(client, DEVICE)
         .unwrap()
@@ -146,7 +150,7 @@ async fn the_spelling_of_the_drafts_is_read_and_so_are_numbers_in_texts() {
 }
 
 #[tokio::test]
-async fn an_answer_that_a_person_could_not_log_in_with_is_an_error_that_quotes_nothing() {
+async fn a_response_that_a_person_could_not_log_in_with_is_an_error_that_quotes_nothing() {
     let device = r#""device_code":"planted-1""#;
     let user = r#""user_code":"planted-2""#;
     let uri = r#""verification_uri":"https://a.example/x""#;
@@ -247,7 +251,7 @@ async fn a_server_that_refuses_to_begin_is_the_error() {
     }
     assert!(prompt(302, "").await.unwrap_err().is_reply());
     // It is asked once.
-    let server = LoginServer::answering([BROKEN]);
+    let server = LoginServer::responding([BROKEN]);
     assert!(login(&server).begin().await.unwrap_err().is_transport());
     assert_eq!(server.times_asked(), 1);
 }
@@ -286,7 +290,7 @@ async fn trouble_on_the_way_doubles_the_time_between_polls_and_is_no_error() {
         assert_eq!(seconds, [5, 15, 25, 45], "{trouble:?}");
     }
     // It hangs.
-    let server = LoginServer::answering([PROMPT, PENDING, ISSUED]);
+    let server = LoginServer::responding([PROMPT, PENDING, ISSUED]);
     let slow = server.clone().taking(Duration::from_secs(60));
     let (client, start) = (server.client(), Instant::now());
     let prompt = DeviceAuthorization::new(client, DEVICE)
@@ -304,7 +308,7 @@ async fn trouble_on_the_way_doubles_the_time_between_polls_and_is_no_error() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_is_heeded() {
     let server = TokenServer::new(503, "").with_header("retry-after", "40");
-    let begun = LoginServer::answering([PROMPT]);
+    let begun = LoginServer::responding([PROMPT]);
     let prompt = login(&begun).begin().await.unwrap();
     let client = Client::public_with_transport(URL, ID, server.transport()).unwrap();
     let login = DeviceAuthorization::new(client, DEVICE).unwrap();
@@ -357,7 +361,7 @@ async fn it_stops_when_the_code_is_over() {
     assert_eq!((seconds, start.elapsed().as_secs()), (vec![5, 10], 12));
 
     // Counted from when it was asked for, and not from when somebody waits for it.
-    let server = LoginServer::answering([(200, short)]);
+    let server = LoginServer::responding([(200, short)]);
     let login = login(&server);
     let prompt = login.begin().await.unwrap();
     tokio::time::advance(Duration::from_secs(8)).await;
@@ -365,7 +369,7 @@ async fn it_stops_when_the_code_is_over() {
     assert_eq!(server.times_asked(), 1);
 }
 
-/// GitHub answers with 200 whatever it has to say.
+/// GitHub responds with 200 whatever it has to say.
 #[tokio::test(start_paused = true)]
 async fn an_error_with_a_status_of_success_is_one() {
     let pending = (200, r#"{"error":"authorization_pending"}"#);
@@ -377,7 +381,7 @@ async fn an_error_with_a_status_of_success_is_one() {
 
 #[tokio::test(start_paused = true)]
 async fn the_refresh_token_is_saved_and_the_lifetime_counted_from_the_poll() {
-    let server = LoginServer::answering([PROMPT, PENDING, ISSUED]).taking(Duration::from_secs(3));
+    let server = LoginServer::responding([PROMPT, PENDING, ISSUED]).taking(Duration::from_secs(3));
     let store = Store::default();
     let source = logged_in(&login(&server).store(store.clone()))
         .await
@@ -386,7 +390,7 @@ async fn the_refresh_token_is_saved_and_the_lifetime_counted_from_the_poll() {
     let token = source.fetch(Reason::First).await.unwrap();
     assert_eq!((token.secret(), &*expiry(&token)), ("first", "In(3597s)"));
 
-    let server = LoginServer::answering([PROMPT, ISSUED]);
+    let server = LoginServer::responding([PROMPT, ISSUED]);
     let full = Store::default();
     *full.fails.lock().unwrap() = true;
     let error = logged_in(&login(&server).store(full)).await.unwrap_err();
@@ -395,7 +399,7 @@ async fn the_refresh_token_is_saved_and_the_lifetime_counted_from_the_poll() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lifetime_that_nobody_says_is_assumed() {
-    let server = LoginServer::answering([PROMPT, (200, r#"{"access_token":"first"}"#)]);
+    let server = LoginServer::responding([PROMPT, (200, r#"{"access_token":"first"}"#)]);
     let login = login(&server).assume_lifetime(Duration::from_secs(70));
     let source = logged_in(&login).await.unwrap();
     tokio::time::advance(Duration::from_secs(30)).await;
@@ -406,7 +410,7 @@ async fn a_lifetime_that_nobody_says_is_assumed() {
 #[tokio::test(start_paused = true)]
 async fn nothing_shows_the_device_code() {
     let echo = r#"{"error":"odd","error_description":"planted-device is no code"}"#;
-    let server = LoginServer::answering([PROMPT, (400, echo)]);
+    let server = LoginServer::responding([PROMPT, (400, echo)]);
     let login = login(&server).param("x", "planted-param").unwrap();
     let prompt = login.begin().await.unwrap();
     let mut shown = format!("{login:?} {login:#?} {prompt:?} {prompt:#?}");

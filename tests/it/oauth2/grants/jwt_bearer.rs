@@ -138,7 +138,7 @@ async fn nothing_shows_the_assertion() {
 
 #[cfg(feature = "jwt")]
 #[tokio::test(start_paused = true)]
-async fn a_signed_one_is_signed_anew_for_each_attempt_of_a_flight() {
+async fn a_signed_one_is_signed_again_for_each_attempt_of_a_fetch() {
     use jsonwebtoken::Algorithm;
     use tower_auth::oauth2::{SignedJwt, SigningKey};
 

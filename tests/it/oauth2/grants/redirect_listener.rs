@@ -71,13 +71,13 @@ impl Waiting {
         TcpStream::connect(&self.authority).await.unwrap()
     }
 
-    /// What is answered to these bytes, to its end.
+    /// The response to these bytes, to its end.
     async fn send(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut socket = self.connect().await;
         socket.write_all(bytes.as_ref()).await.unwrap();
-        let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).await.unwrap();
-        String::from_utf8(answer).unwrap()
+        let mut response = Vec::new();
+        socket.read_to_end(&mut response).await.unwrap();
+        String::from_utf8(response).unwrap()
     }
 
     async fn get(&self, target: &str) -> String {
@@ -91,7 +91,7 @@ impl Waiting {
             .await
     }
 
-    /// It still waits, and the right answer ends it.
+    /// It still waits, and the right redirect ends it.
     async fn waits_on(self) {
         assert!(!self.accepted.is_finished());
         let page = self.come_back().await;
@@ -130,7 +130,7 @@ async fn the_browser_comes_back_and_gets_a_page_that_tells_nothing() {
 
 #[tokio::test]
 async fn what_came_back_is_exchanged() {
-    let server = LoginServer::answering([ISSUED]);
+    let server = LoginServer::responding([ISSUED]);
     let login = login(&server);
     let listener = RedirectListener::bind().await.unwrap();
     let request = login.begin(listener.redirect_uri()).await.unwrap();
@@ -283,9 +283,9 @@ async fn a_head_that_is_too_long_is_cut_off() {
     let head = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n");
     // It may be cut off while it is being sent.
     let _ = socket.write_all(head.as_bytes()).await;
-    let mut answer = Vec::new();
-    let _ = socket.read_to_end(&mut answer).await;
-    assert!(!answer.starts_with(b"HTTP/1.1 2"));
+    let mut response = Vec::new();
+    let _ = socket.read_to_end(&mut response).await;
+    assert!(!response.starts_with(b"HTTP/1.1 2"));
     // A long code fits.
     let code = "x".repeat(8 * 1024);
     let page = waiting

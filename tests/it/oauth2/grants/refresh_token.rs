@@ -12,9 +12,9 @@ use tower_auth::oauth2::{Client, RefreshToken};
 use tower_auth::{AuthLayer, Reason, TokenSource};
 
 use crate::support::refresh_store::Store;
-use crate::support::serving::{Answer, answer, params, serving};
+use crate::support::serving::{ServerResponse, params, respond, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
-use crate::support::{Api, paused, request, settle};
+use crate::support::{Api, paused, request, run_until_idle};
 
 /// A server that takes back each refresh token as it issues the next, `refresh-1`, `refresh-2`, …,
 /// with an access token of the same number.
@@ -32,24 +32,24 @@ struct Rotation {
 impl Rotating {
     fn client(&self) -> Client {
         let server = self.clone();
-        let transport = serving(move |_, body| ready(Ok(server.answer(&body))));
+        let transport = serving(move |_, body| ready(Ok(server.respond(&body))));
         Client::with_transport(URL, ID, SECRET, transport).unwrap()
     }
 
-    fn answer(&self, body: &[u8]) -> Answer {
+    fn respond(&self, body: &[u8]) -> ServerResponse {
         let form: HashMap<_, _> = params(body);
         let mut server = self.inner.lock().unwrap();
         let is_good = form["refresh_token"] == format!("refresh-{}", server.issued);
         server.asked.push(form);
         if !is_good {
-            return answer(400, r#"{"error":"invalid_grant"}"#);
+            return respond(400, r#"{"error":"invalid_grant"}"#);
         }
         server.issued += 1;
         let number = server.issued;
         let tokens = format!(
             r#"{{"access_token":"access-{number}","refresh_token":"refresh-{number}","expires_in":3600}}"#
         );
-        answer(200, tokens)
+        respond(200, tokens)
     }
 
     fn sent(&self) -> Vec<String> {
@@ -116,7 +116,7 @@ fn a_parameter_that_somebody_else_sets_is_refused() {
 }
 
 #[tokio::test]
-async fn a_reply_without_a_refresh_token_keeps_the_old_one() {
+async fn a_response_without_a_refresh_token_keeps_the_old_one() {
     let server = TokenServer::issuing();
     let store = Store::holding("kept");
     let client = Client::with_transport(URL, ID, SECRET, server.transport()).unwrap();
@@ -144,7 +144,7 @@ async fn the_same_one_again_is_not_saved_again() {
 }
 
 #[tokio::test]
-async fn a_reply_with_one_replaces_it() {
+async fn a_response_with_one_replaces_it() {
     let server = Rotating::default();
     let store = Store::holding("refresh-0");
     let source = RefreshToken::stored(server.client(), store.clone());
@@ -232,18 +232,18 @@ async fn without_one_somebody_has_to_log_in_and_nothing_is_sent() {
     }
 }
 
-/// Between the load and the answer another process has refreshed, and saved what it got.
+/// Between the load and the response another process has refreshed, and saved what it got.
 #[tokio::test]
 async fn one_that_another_process_has_used_up_is_replaced_by_what_that_has_saved() {
     let server = Rotating::default();
     let store = Store::holding("refresh-0");
     let (beside, saved) = (server.clone(), store.clone());
-    // The first answer is a refusal, for the other process was quicker.
+    // The first response is a refusal, for the other process was quicker.
     let transport = serving(move |_, body| {
         if beside.sent().is_empty() {
             saved.put(&beside.rotate());
         }
-        ready(Ok(beside.answer(&body)))
+        ready(Ok(beside.respond(&body)))
     });
     let client = Client::with_transport(URL, ID, SECRET, transport).unwrap();
     let source = RefreshToken::stored(client, store.clone());
@@ -297,7 +297,7 @@ async fn behind_a_cache_a_dead_one_is_no_loop() {
     for _ in 0..1_000 {
         assert!(cache.token().await.unwrap_err().is_login_required());
         tokio::time::advance(Duration::from_secs(1)).await;
-        settle().await;
+        run_until_idle().await;
     }
     assert_eq!(server.sent(), ["revoked"]);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use tower_auth::oauth2::{RefreshTokenFile, RefreshTokenStore};
 
-use crate::support::doomed::{self, Doomed};
+use crate::support::child_process::{self, ChildProcess};
 
 /// A folder that is gone when the test is over.
 fn folder() -> tempfile::TempDir {
@@ -106,7 +106,7 @@ async fn what_is_too_long_or_no_text_is_refused() {
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn saves_until_it_is_killed() {
-    let Some(path) = doomed::place() else {
+    let Some(path) = child_process::place() else {
         return;
     };
     let file = RefreshTokenFile::new(path);
@@ -126,7 +126,8 @@ async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next()
     for round in 0..100_u32 {
         let folder = folder();
         let file = RefreshTokenFile::new(folder.path().join("token"));
-        let mut saving = Doomed::start(module_path!(), "saves_until_it_is_killed", file.path());
+        let mut saving =
+            ChildProcess::start(module_path!(), "saves_until_it_is_killed", file.path());
         let numbers = |line: String| line.strip_prefix("saved ")?.parse::<u64>().ok();
         let first = saving.lines().find_map(numbers);
         // A bit further into what follows each time.

@@ -8,17 +8,17 @@ use tower_auth::{Error, Reason, SecretSource, Token, TokenCache, TokenSource};
 
 use crate::support::form_server::{FormServer, refusal};
 use crate::support::token_server::{ID, SECRET, all_text_of, expiry};
-use crate::support::{Answering, Counting};
+use crate::support::{Counting, ScriptedSource};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 fn exchanged(number: usize) -> String {
-    reply(number, "Bearer", &format!("\"{ACCESS_TOKEN}\""))
+    response(number, "Bearer", &format!("\"{ACCESS_TOKEN}\""))
 }
 
-fn reply(number: usize, token_type: &str, issued: &str) -> String {
+fn response(number: usize, token_type: &str, issued: &str) -> String {
     format!(
         r#"{{"access_token":"exchanged-{number}","token_type":"{token_type}",
             "issued_token_type":{issued},"expires_in":3600}}"#
@@ -177,7 +177,7 @@ async fn one_that_is_refused_as_well_is_the_end_of_it() {
     assert_eq!(subject.issued(), 2);
 }
 
-/// Nor is the subject asked by each who waits while the exchange is put off.
+/// Nor is the subject asked by each caller while the next exchange is postponed.
 #[tokio::test(start_paused = true)]
 async fn behind_a_cache_a_subject_that_is_always_refused_is_no_loop() {
     let server = accepting("none", "invalid_request");
@@ -194,7 +194,7 @@ async fn behind_a_cache_a_subject_that_is_always_refused_is_no_loop() {
 #[tokio::test]
 async fn a_subject_that_stays_the_same_is_not_sent_again() {
     let server = accepting("none", "invalid_request");
-    let asked = Answering::new(|_| Token::bearer("the-same"));
+    let asked = ScriptedSource::new(|_| Token::bearer("the-same"));
     let source = TokenExchange::new(server.client(), asked.clone());
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.code(), Some("invalid_request"));
@@ -235,9 +235,9 @@ async fn any_other_refusal_is_none_of_the_subjects_fault() {
 async fn a_subject_that_cannot_be_had_is_the_error_and_nothing_is_sent() {
     let server = server();
     let error = || Err(Error::transient("the vault is busy"));
-    let subject = TokenExchange::new(server.client(), Answering::new(move |_| error()));
+    let subject = TokenExchange::new(server.client(), ScriptedSource::new(move |_| error()));
     let actor = TokenExchange::new(server.client(), Counting::default())
-        .actor(Answering::new(move |_| error()));
+        .actor(ScriptedSource::new(move |_| error()));
     for source in [subject, actor] {
         let error = fetch(&source).await.unwrap_err();
         assert!(error.is_source() && error.is_transient(), "{error:?}");
@@ -274,7 +274,7 @@ async fn the_subject_is_told_the_reason_only_where_it_is_its_own() {
 }
 
 #[tokio::test]
-async fn a_reply_that_is_no_access_token_is_an_error() {
+async fn a_response_that_is_no_access_token_is_an_error() {
     let refresh = r#""urn:ietf:params:oauth:token-type:refresh_token""#;
     let saml = r#""urn:ietf:params:oauth:token-type:saml2""#;
     let access = &format!("\"{ACCESS_TOKEN}\"");
@@ -289,7 +289,7 @@ async fn a_reply_that_is_no_access_token_is_an_error() {
         ("n_a", access, "`N_A`"),
         ("mac", access, "other than `Bearer`"),
     ] {
-        let body = reply(1, token_type, issued);
+        let body = response(1, token_type, issued);
         let server = FormServer::new(move |_, _| (200, body.clone()));
         let source = TokenExchange::new(server.client(), SecretSource::from("the-subject"));
         let error = fetch(&source).await.unwrap_err();
@@ -321,7 +321,7 @@ async fn a_reply_that_is_no_access_token_is_an_error() {
 #[tokio::test]
 async fn a_jwt_and_what_was_requested_will_do() {
     for issued in [ACCESS_TOKEN, JWT, "urn:example:ticket"] {
-        let body = reply(1, "bearer", &format!("\"{issued}\""));
+        let body = response(1, "bearer", &format!("\"{issued}\""));
         let server = FormServer::new(move |_, _| (200, body.clone()));
         let source = TokenExchange::new(server.client(), SecretSource::from("the-subject"))
             .requested_token_type("urn:example:ticket");
@@ -342,9 +342,9 @@ async fn a_token_of_which_nothing_is_said_lasts_as_long_as_is_assumed() {
 }
 
 /// Says when it is closed, and with what.
-struct Closing(Arc<Mutex<Vec<Option<String>>>>);
+struct RecordsClose(Arc<Mutex<Vec<Option<String>>>>);
 
-impl TokenSource for Closing {
+impl TokenSource for RecordsClose {
     async fn fetch(&self, _: Reason) -> Result<Token, Error> {
         Token::bearer("the-subject")
     }
@@ -365,8 +365,8 @@ async fn closing_revokes_the_exchanged_token_and_closes_subject_and_actor() {
     let client = server.client();
     let client = client.revoke_at("https://id.example.com/revoke").unwrap();
     let closed: Arc<Mutex<Vec<_>>> = Arc::default();
-    let source = TokenExchange::new(client, Closing(Arc::clone(&closed)))
-        .actor(Closing(Arc::clone(&closed)));
+    let source = TokenExchange::new(client, RecordsClose(Arc::clone(&closed)))
+        .actor(RecordsClose(Arc::clone(&closed)));
     let cache = TokenCache::new(source);
     cache.token().await.unwrap();
     // Whatever fails of it.

@@ -57,7 +57,7 @@ async fn every_algorithm_with_every_form_of_its_key_is_verified() {
     }
 }
 
-/// The members of a JWK as text, with one of them changed. `null`: left out.
+/// The fields of a JWK as text, with one of them changed. `null`: left out.
 fn changed(jwk: &str, name: &str, value: Value) -> String {
     let mut json: Value = serde_json::from_str(jwk).unwrap();
     json[name] = value;
@@ -83,7 +83,7 @@ async fn zeros_in_front_of_a_modulus_do_no_harm() {
 }
 
 #[tokio::test]
-async fn what_stands_around_a_key_is_passed_over() {
+async fn what_is_around_a_key_is_ignored() {
     let text = format!("Bag Attributes\n{EC_CERTIFICATE}\n{EC_PUBLIC}\r\n{EC_PKCS8}\n{EC_P384}");
     let key = SigningKey::pem(JwsAlgorithm::ES256, text).unwrap();
     verified(&sign(key).await.unwrap(), Algorithm::ES256, "you");

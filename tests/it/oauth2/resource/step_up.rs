@@ -1,4 +1,4 @@
-//! A token that is good but not enough: what callers are told, and the source that has an answer.
+//! A token that is good but not enough: what callers are told, and the source that asks for more.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -17,9 +17,9 @@ use tower_auth::{
     TokenSource,
 };
 
-use crate::support::serving::{Answer, answer, serving};
+use crate::support::serving::{ServerResponse, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL};
-use crate::support::{Counting, call, paused, request, settle};
+use crate::support::{Counting, call, paused, request, run_until_idle};
 
 /// Issues tokens that say what they were asked with, and keeps that.
 #[derive(Clone, Default)]
@@ -28,17 +28,17 @@ struct Server {
     /// Scope that it won't give.
     withholds: Arc<Mutex<Option<&'static str>>>,
     /// Whether it waits to be let go on.
-    gate: Option<Arc<Notify>>,
+    may_respond: Option<Arc<Notify>>,
 }
 
 impl Server {
     fn client(&self) -> Client {
         let server = self.clone();
-        let transport = serving(move |_, body| server.clone().answer(body));
+        let transport = serving(move |_, body| server.clone().respond(body));
         Client::with_transport(URL, ID, SECRET, transport).unwrap()
     }
 
-    async fn answer(self, body: Bytes) -> Result<Answer, BoxError> {
+    async fn respond(self, body: Bytes) -> Result<ServerResponse, BoxError> {
         let param = |name: &str| {
             let mut pairs = form_urlencoded::parse(&body);
             let found = pairs.find(|(of, _)| of == name);
@@ -47,16 +47,16 @@ impl Server {
         let asked = [param("scope"), param("acr_values"), param("max_age")];
         let asked = asked.join("|").trim_end_matches('|').to_owned();
         self.asked.lock().unwrap().push(asked.clone());
-        if let Some(gate) = &self.gate {
-            gate.notified().await;
+        if let Some(may_respond) = &self.may_respond {
+            may_respond.notified().await;
         }
         let withheld = *self.withholds.lock().unwrap();
         if withheld.is_some_and(|scope| asked.contains(scope)) {
-            return Ok(answer(400, r#"{"error":"invalid_scope"}"#));
+            return Ok(respond(400, r#"{"error":"invalid_scope"}"#));
         }
         let number = self.asked.lock().unwrap().len();
         let token = format!(r#"{{"access_token":"{number}:{asked}","expires_in":3600}}"#);
-        Ok(answer(200, token))
+        Ok(respond(200, token))
     }
 
     fn asked(&self) -> Vec<String> {
@@ -105,7 +105,7 @@ fn wanting(wants: &'static str, status: u16, challenge: &'static str) -> Wanting
 }
 
 impl Wanting {
-    fn answer(&self, request: &Request<Full<Bytes>>) -> Response<()> {
+    fn respond(&self, request: &Request<Full<Bytes>>) -> Response<()> {
         let credential = request.headers()[AUTHORIZATION].to_str().unwrap();
         self.seen.lock().unwrap().push(credential.to_owned());
         if credential.contains(self.wants) {
@@ -127,7 +127,7 @@ impl Wanting {
     + use<> {
         let api = self.clone();
         service_fn(move |request: Request<Full<Bytes>>| {
-            std::future::ready(Ok::<_, Infallible>(api.answer(&request)))
+            std::future::ready(Ok::<_, Infallible>(api.respond(&request)))
         })
     }
 }
@@ -267,24 +267,24 @@ async fn scope_that_is_withheld_is_not_asked_for_again_and_the_old_token_stays()
 
 #[tokio::test]
 async fn many_who_want_the_same_at_once_cost_one_fetch_and_others_are_served_meanwhile() {
-    let gate = Arc::new(Notify::new());
+    let may_respond = Arc::new(Notify::new());
     let server = Server {
-        gate: Some(Arc::clone(&gate)),
+        may_respond: Some(Arc::clone(&may_respond)),
         ..Server::default()
     };
     let layer = AuthLayer::new(server.source());
-    gate.notify_one();
+    may_respond.notify_one();
     layer.cache().token().await.unwrap();
     let api = wanting("write", 403, WRITE);
     let asking = tokio::spawn({
         let (layer, api) = (layer.clone(), api.clone());
         async move { join_all((0..20).map(|_| ask(&layer, &api))).await }
     });
-    settle().await;
+    run_until_idle().await;
     assert_eq!(server.asked(), ["read", "read write"]);
     let modest = ask(&layer, &wanting("read", 403, WRITE)).await.unwrap();
     assert_eq!(modest.status(), StatusCode::OK);
-    gate.notify_one();
+    may_respond.notify_one();
     for response in asking.await.unwrap() {
         assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
@@ -296,15 +296,15 @@ async fn a_late_403_for_an_older_token_picks_up_the_newer_without_a_fetch() {
     let server = Server::default();
     let layer = AuthLayer::new(server.source());
     let api = wanting("write", 403, WRITE);
-    let held = Arc::new(Notify::new());
+    let may_refuse = Arc::new(Notify::new());
     let late = {
-        let (api, held) = (api.clone(), Arc::clone(&held));
+        let (api, may_refuse) = (api.clone(), Arc::clone(&may_refuse));
         service_fn(move |request: Request<Full<Bytes>>| {
-            let (api, held) = (api.clone(), Arc::clone(&held));
+            let (api, may_refuse) = (api.clone(), Arc::clone(&may_refuse));
             async move {
-                let response = api.answer(&request);
+                let response = api.respond(&request);
                 if response.status() == 403 {
-                    held.notified().await;
+                    may_refuse.notified().await;
                 }
                 Ok::<_, Infallible>(response)
             }
@@ -312,9 +312,9 @@ async fn a_late_403_for_an_older_token_picks_up_the_newer_without_a_fetch() {
     };
     let mut slow = layer.layer(late);
     let slow = tokio::spawn(async move { call(&mut slow, request("")).await });
-    settle().await;
+    run_until_idle().await;
     assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
-    held.notify_one();
+    may_refuse.notify_one();
     assert_eq!(
         slow.await.unwrap().unwrap().status(),
         StatusCode::OK,

@@ -46,9 +46,9 @@ async fn an_api_key_does_not_show() {
         &|| SecretSource::from_fn(|| async { Ok(SecretString::from("planted\0")) }),
     ];
     for source in sources {
-        drive(async |watch, _| {
-            watch.print(&source());
-            watch.text(&source().to_string());
+        drive(async |finder, _| {
+            finder.print(&source());
+            finder.text(&source().to_string());
             Ok(source())
         })
         .await;
@@ -56,10 +56,10 @@ async fn an_api_key_does_not_show() {
         drive(async |_, _| ApiKey::new(source()).header("x-other-key")).await;
         drive(async |_, _| ApiKey::new(source()).query("key")).await;
     }
-    drive(async |watch, _| {
+    drive(async |finder, _| {
         let (source, rotation) = ApiKey::rotating(TOKEN);
         rotation.offer("planted-next");
-        watch.print(&rotation);
+        finder.print(&rotation);
         Ok(source)
     })
     .await;

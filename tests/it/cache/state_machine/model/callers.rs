@@ -4,23 +4,23 @@ use super::*;
 
 impl Model {
     /// Goes on with a caller for as far as it goes. What it is told, if that is its end.
-    pub(crate) fn poll(&mut self, caller: &mut Caller) -> Option<Told> {
+    pub(crate) fn poll(&mut self, caller: &mut Caller) -> Option<Outcome> {
         match caller {
             Caller::Token(acquire) => Some(match self.acquire(acquire)? {
-                Ok(held) => Told::Token(self.issues[held].token),
-                Err(fault) => Told::Fault(fault),
+                Ok(cached) => Outcome::Token(self.issues[cached].token),
+                Err(fault) => Outcome::Fault(fault),
             }),
             Caller::Request { is_slow, stage } => loop {
                 match self.go_on(stage, *is_slow) {
                     Next::Stage(next) => *stage = next,
                     Next::Wait => return None,
-                    Next::End(told) => return Some(told),
+                    Next::End(outcome) => return Some(outcome),
                 }
             },
             Caller::Close => {
                 // The rest is done by a task, which takes its turn.
                 let is_first = self.close();
-                (self.is_over && !is_first).then_some(Told::Closed)
+                (self.has_shut_down && !is_first).then_some(Outcome::Closed)
             }
         }
     }
@@ -33,7 +33,7 @@ impl Model {
         };
         match caller {
             Caller::Token(acquire) => waits(acquire),
-            Caller::Close => !self.is_over,
+            Caller::Close => !self.has_shut_down,
             Caller::Request { stage, .. } => match stage {
                 Stage::Acquiring(acquire) | Stage::Renewing { acquire, .. } => waits(acquire),
                 Stage::Uncalled | Stage::Readying(_) | Stage::ReadyingAgain { .. } => self.is_busy,
@@ -49,11 +49,11 @@ impl Model {
         loop {
             let Some(flight) = acquire.waits_for.take() else {
                 let lookup = match acquire.is_forced {
-                    true => self.force(),
-                    false => self.ask(),
+                    true => self.force_refresh(),
+                    false => self.request_token(),
                 };
                 match lookup {
-                    Lookup::Now(held) => return Some(Ok(held)),
+                    Lookup::Now(cached) => return Some(Ok(cached)),
                     Lookup::Never(fault) => return Some(Err(fault)),
                     Lookup::Later(flight) => acquire.waits_for = Some(flight),
                 }
@@ -65,10 +65,12 @@ impl Model {
                     return None;
                 }
                 // Looked at long after it came.
-                Some(End::Landed(Ok(held))) if self.is_over(held) => {}
-                Some(End::Landed(landed)) => return Some(landed),
-                Some(End::Lost) if acquire.losses == 3 => return Some(Err(Fault::Runtime)),
-                Some(End::Lost) => acquire.losses += 1,
+                Some(End::Completed(Ok(cached))) if self.is_past_its_end(cached) => {}
+                Some(End::Completed(result)) => return Some(result),
+                Some(End::Abandoned) if acquire.abandonments == 3 => {
+                    return Some(Err(Fault::Runtime));
+                }
+                Some(End::Abandoned) => acquire.abandonments += 1,
             }
         }
     }
@@ -78,51 +80,55 @@ impl Model {
             Stage::Uncalled | Stage::Readying(_) | Stage::ReadyingAgain { .. } if self.is_busy => {
                 Next::Wait
             }
-            Stage::Uncalled => match self.ask() {
-                Lookup::Now(held) => self.send(held, is_slow),
+            Stage::Uncalled => match self.request_token() {
+                Lookup::Now(cached) => self.send(cached, is_slow),
                 Lookup::Later(flight) => Next::Stage(Stage::Acquiring(joined(flight))),
-                Lookup::Never(fault) => Next::End(Told::Fault(fault)),
+                Lookup::Never(fault) => Next::End(Outcome::Fault(fault)),
             },
             Stage::Acquiring(acquire) => match self.acquire(acquire) {
                 None => Next::Wait,
-                Some(Ok(held)) => Next::Stage(Stage::Readying(held)),
-                Some(Err(fault)) => Next::End(Told::Fault(fault)),
+                Some(Ok(cached)) => Next::Stage(Stage::Readying(cached)),
+                Some(Err(fault)) => Next::End(Outcome::Fault(fault)),
             },
             // It took so long for the API to become ready.
-            Stage::Readying(held) if self.is_over(*held) => Next::Stage(Stage::Uncalled),
-            Stage::Readying(held) => self.send(*held, is_slow),
-            Stage::Sent { held, call } => match self.calls[*call].status {
+            Stage::Readying(cached) if self.is_past_its_end(*cached) => {
+                Next::Stage(Stage::Uncalled)
+            }
+            Stage::Readying(cached) => self.send(*cached, is_slow),
+            Stage::Sent { cached, call } => match self.calls[*call].status {
                 None => Next::Wait,
-                Some(401) => self.refused(*held),
-                Some(status) => self.answered(*held, status),
+                Some(401) => self.refused(*cached),
+                Some(status) => self.responded(*cached, status),
             },
             Stage::Renewing { acquire, refused } => match self.acquire(acquire) {
                 None => Next::Wait,
                 Some(renewed) => self.renewed(renewed, *refused),
             },
-            Stage::ReadyingAgain { held, refused } if self.is_over(*held) => self.renew(*refused),
-            Stage::ReadyingAgain { held, .. } => {
-                let (held, call) = (*held, self.call(*held, is_slow));
-                Next::Stage(Stage::Resent { held, call })
+            Stage::ReadyingAgain { cached, refused } if self.is_past_its_end(*cached) => {
+                self.renew(*refused)
             }
-            Stage::Resent { held, call } => match self.calls[*call].status {
+            Stage::ReadyingAgain { cached, .. } => {
+                let (cached, call) = (*cached, self.call(*cached, is_slow));
+                Next::Stage(Stage::Resent { cached, call })
+            }
+            Stage::Resent { cached, call } => match self.calls[*call].status {
                 None => Next::Wait,
                 Some(401) => {
-                    self.reject(self.issues[*held].token);
-                    Next::End(Told::Response(401, Some(Why::Again)))
+                    self.reject(self.issues[*cached].token);
+                    Next::End(Outcome::Response(401, Some(Why::Again)))
                 }
-                Some(status) => self.answered(*held, status),
+                Some(status) => self.responded(*cached, status),
             },
         }
     }
 
-    fn send(&mut self, held: usize, is_slow: bool) -> Next {
-        let call = self.call(held, is_slow);
-        Next::Stage(Stage::Sent { held, call })
+    fn send(&mut self, cached: usize, is_slow: bool) -> Next {
+        let call = self.call(cached, is_slow);
+        Next::Stage(Stage::Sent { cached, call })
     }
 
-    fn call(&mut self, held: usize, is_slow: bool) -> usize {
-        let token = self.issues[held].token;
+    fn call(&mut self, cached: usize, is_slow: bool) -> usize {
+        let token = self.issues[cached].token;
         let status = match self.accepted.contains(&token) {
             _ if is_slow => None,
             true => Some(200),
@@ -132,24 +138,24 @@ impl Model {
         self.calls.len() - 1
     }
 
-    fn answered(&mut self, held: usize, status: u16) -> Next {
-        if status == 200 && !self.issues[held].is_accepted {
-            self.issues[held].is_accepted = true;
-            self.accept(self.issues[held].token);
+    fn responded(&mut self, cached: usize, status: u16) -> Next {
+        if status == 200 && !self.issues[cached].is_accepted {
+            self.issues[cached].is_accepted = true;
+            self.accept(self.issues[cached].token);
         }
-        Next::End(Told::Response(status, None))
+        Next::End(Outcome::Response(status, None))
     }
 
-    fn refused(&mut self, held: usize) -> Next {
-        if self.reject(self.issues[held].token) {
-            return Next::End(Told::Response(401, Some(Why::Latched)));
+    fn refused(&mut self, cached: usize) -> Next {
+        if self.reject(self.issues[cached].token) {
+            return Next::End(Outcome::Response(401, Some(Why::RefusalBudget)));
         }
-        self.renew(held)
+        self.renew(cached)
     }
 
     fn renew(&mut self, refused: usize) -> Next {
-        match self.ask() {
-            Lookup::Now(held) => self.renewed(Ok(held), refused),
+        match self.request_token() {
+            Lookup::Now(cached) => self.renewed(Ok(cached), refused),
             Lookup::Never(fault) => self.renewed(Err(fault), refused),
             Lookup::Later(flight) => Next::Stage(Stage::Renewing {
                 acquire: joined(flight),
@@ -159,20 +165,20 @@ impl Model {
     }
 
     fn renewed(&mut self, renewed: Result<usize, Fault>, refused: usize) -> Next {
-        let token = |held: usize| self.issues[held].token;
+        let token = |cached: usize| self.issues[cached].token;
         let why = match renewed {
             Err(fault) => Why::Fetch(fault),
-            Ok(held) if token(held) == token(refused) => Why::SameToken,
-            Ok(held) => return Next::Stage(Stage::ReadyingAgain { held, refused }),
+            Ok(cached) if token(cached) == token(refused) => Why::SameToken,
+            Ok(cached) => return Next::Stage(Stage::ReadyingAgain { cached, refused }),
         };
-        Next::End(Told::Response(401, Some(why)))
+        Next::End(Outcome::Response(401, Some(why)))
     }
 }
 
 enum Next {
     Stage(Stage),
     Wait,
-    End(Told),
+    End(Outcome),
 }
 
 fn joined(flight: usize) -> Acquire {

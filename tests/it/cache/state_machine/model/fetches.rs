@@ -1,15 +1,15 @@
-//! Flights: when one takes off, what the source answers, and what comes of it.
+//! Fetches: when one starts, what the source returns, and what comes of it.
 
 use super::*;
 
 impl Model {
-    pub(super) fn take_off(&mut self, reason: Reason) -> usize {
+    pub(super) fn start_fetch(&mut self, reason: Reason) -> usize {
         let delay = match (reason, self.last_start) {
             (Reason::Expired, Some(last)) => self.now.clocks.until(last.plus(self.rules.floor)),
             _ => 0,
         };
-        if let Some(abandoned) = self.in_the_air {
-            self.flights[abandoned].end = Some(End::Lost);
+        if let Some(abandoned) = self.in_flight {
+            self.flights[abandoned].end = Some(End::Abandoned);
         }
         let start = self.now.clocks.plus(delay);
         let overdue = start.plus(OVERDUE);
@@ -22,11 +22,11 @@ impl Model {
             end: None,
         });
         let flight = self.flights.len() - 1;
-        self.in_the_air = Some(flight);
-        self.put_off = None;
-        self.hold_off = overdue.monotonic;
+        self.in_flight = Some(flight);
+        self.cached_error = None;
+        self.no_refresh_before = overdue.monotonic;
         self.last_start = Some(start);
-        self.take_offs.push(TakeOff {
+        self.starts.push(Started {
             reason,
             start: self.now.forward + delay,
         });
@@ -38,24 +38,24 @@ impl Model {
 
     pub(super) fn attempt(&mut self, flight: usize, deadline: i64) {
         let requested = self.now.clocks;
-        let flown = &mut self.flights[flight];
-        flown.attempts += 1;
-        flown.task = Task::Asking {
+        let running = &mut self.flights[flight];
+        running.attempts += 1;
+        running.task = Task::Asking {
             requested,
             deadline,
         };
-        let reason = flown.reason;
+        let reason = running.reason;
         self.asked.push(Asked { flight, reason });
     }
 
-    /// The flights whose fetch the source has yet to answer.
+    /// The fetches for which the source has yet to return.
     pub(crate) fn asking(&self) -> impl Iterator<Item = usize> {
         let is_asking = |flight: &usize| matches!(self.flights[*flight].task, Task::Asking { .. });
         (0..self.flights.len()).filter(is_asking)
     }
 
-    pub(crate) fn is_given_up(&self, flight: usize) -> bool {
-        matches!(self.flights[flight].end, Some(End::Lost))
+    pub(crate) fn is_abandoned(&self, flight: usize) -> bool {
+        matches!(self.flights[flight].end, Some(End::Abandoned))
     }
 
     pub(crate) fn has_ended(&self, flight: usize) -> bool {
@@ -65,11 +65,11 @@ impl Model {
     /// How many tasks there are.
     pub(crate) fn tasks(&self) -> usize {
         let flights = self.flights.iter();
-        let flying = flights.filter(|flight| flight.task != Task::Done).count();
-        flying + usize::from(self.closing.is_some())
+        let running = flights.filter(|flight| flight.task != Task::Done).count();
+        running + usize::from(self.shutdown.is_some())
     }
 
-    /// By when a token of this flight would be over that lasts so long.
+    /// When a token of this fetch would end that lasts so long.
     pub(crate) fn end_of(&self, flight: usize, lifetime: Lifetime) -> Option<Clocks> {
         match (lifetime, self.flights[flight].task) {
             (Lifetime::In(lifetime), Task::Asking { requested, .. }) => {
@@ -80,7 +80,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn answer(&mut self, flight: usize, answer: Answer) {
+    pub(crate) fn complete_attempt(&mut self, flight: usize, result: FetchResult) {
         let Task::Asking {
             requested,
             deadline,
@@ -88,40 +88,40 @@ impl Model {
         else {
             return;
         };
-        match answer {
-            Answer::Token { token, lifetime } => {
-                let windows = self.windows(requested, lifetime);
-                self.issues.push(Held {
+        match result {
+            FetchResult::Token { token, lifetime } => {
+                let deadlines = self.deadlines(requested, lifetime);
+                self.issues.push(CachedToken {
                     token,
                     requested,
-                    windows,
+                    deadlines,
                     is_accepted: false,
                 });
-                let held = self.issues.len() - 1;
-                let is_over = self.is_over(held);
-                self.land(
+                let cached = self.issues.len() - 1;
+                let is_past_its_end = self.is_past_its_end(cached);
+                self.complete(
                     flight,
-                    if is_over {
+                    if is_past_its_end {
                         Err(Fault::Expired)
                     } else {
-                        Ok(held)
+                        Ok(cached)
                     },
                 );
             }
-            Answer::Fault(fault) => {
+            FetchResult::Fault(fault) => {
                 let attempts = self.flights[flight].attempts;
                 let pause = doubled(200, attempts - 1, 5 * SECOND).max(fault.retry_after());
                 let until = self.now.timers + pause;
                 if fault.is_transient() && attempts < self.rules.attempts && until < deadline {
                     self.flights[flight].task = Task::Pausing { until, deadline };
                 } else {
-                    self.land(flight, Err(fault));
+                    self.complete(flight, Err(fault));
                 }
             }
         }
     }
 
-    fn windows(&self, requested: Clocks, lifetime: Lifetime) -> Option<Windows> {
+    fn deadlines(&self, requested: Clocks, lifetime: Lifetime) -> Option<Deadlines> {
         let (from, lifetime) = match lifetime {
             Lifetime::Endless => return None,
             Lifetime::In(lifetime) => (requested, lifetime),
@@ -138,48 +138,48 @@ impl Model {
         };
         let before = self.rules.refresh_before.unwrap_or(default);
         let before = before.max(2 * margin).min(lifetime / 2);
-        Some(Windows {
-            stale: from.plus(lifetime - before),
-            expired: from.plus(lifetime - margin),
-            over: from.plus(lifetime),
+        Some(Deadlines {
+            refresh_at: from.plus(lifetime - before),
+            expired_at: from.plus(lifetime - margin),
+            ends_at: from.plus(lifetime),
         })
     }
 
-    pub(super) fn land(&mut self, flight: usize, landed: Result<usize, Fault>) {
+    pub(super) fn complete(&mut self, flight: usize, result: Result<usize, Fault>) {
         self.flights[flight].task = Task::Done;
         if self.flights[flight].end.is_none() {
-            self.flights[flight].end = Some(End::Landed(landed));
+            self.flights[flight].end = Some(End::Completed(result));
         }
-        if self.in_the_air == Some(flight) {
-            self.in_the_air = None;
-            match landed {
-                Ok(held) => self.hold(held),
-                Err(fault) => self.put_off(fault),
+        if self.in_flight == Some(flight) {
+            self.in_flight = None;
+            match result {
+                Ok(cached) => self.cache_token(cached),
+                Err(fault) => self.record_failure(fault),
             }
         }
-        if let Some(closing) = &self.closing
-            && closing.flight == Some(flight)
+        if let Some(shutdown) = &self.shutdown
+            && shutdown.flight == Some(flight)
         {
-            let newer = landed.ok().map(|held| self.issues[held].token);
-            self.say_farewell(newer.or(closing.last));
+            let newer = result.ok().map(|cached| self.issues[cached].token);
+            self.finish_shutdown(newer.or(shutdown.last));
         }
     }
 
-    fn hold(&mut self, held: usize) {
-        self.hold_off = self.issues[held].requested.monotonic + self.rules.floor;
-        self.in_hand = Some(held);
+    fn cache_token(&mut self, cached: usize) {
+        self.no_refresh_before = self.issues[cached].requested.monotonic + self.rules.floor;
+        self.current = Some(cached);
         self.failures = 0;
         self.backoffs = 0;
     }
 
-    fn put_off(&mut self, fault: Fault) {
+    fn record_failure(&mut self, fault: Fault) {
         let now = self.now.clocks;
         self.failures += 1;
         // The end of a token that is still good is worth an attempt.
         let end = self
-            .in_hand
-            .and_then(|held| self.issues[held].windows)
-            .map(|windows| now.until(windows.expired))
+            .current
+            .and_then(|cached| self.issues[cached].deadlines)
+            .map(|deadlines| now.until(deadlines.expired_at))
             .filter(|left| *left > 0)
             .unwrap_or(i64::MAX);
         let backoff = doubled(SECOND, self.backoffs, MINUTE);
@@ -195,7 +195,7 @@ impl Model {
             .max(fault.retry_after().min(5 * MINUTE))
             .max(self.rules.floor);
         let until = now.plus(wait);
-        self.hold_off = until.monotonic;
-        self.put_off = Some(PutOff { fault, until });
+        self.no_refresh_before = until.monotonic;
+        self.cached_error = Some(CachedError { fault, until });
     }
 }

@@ -3,36 +3,38 @@
 use super::*;
 
 impl Model {
-    pub(crate) fn standing(&self, callers: &[Caller]) -> Standing {
-        let held = self.in_hand.map(|held| self.issues[held]);
-        let waits = |caller: &&Caller| caller.waits_for() == self.in_the_air;
-        let latched = self.latch.on.filter(|(token, until)| {
-            held.is_some_and(|held| held.token == *token) && !self.now.clocks.reached(*until)
+    pub(crate) fn status(&self, callers: &[Caller]) -> ExpectedStatus {
+        let cached = self.current.map(|cached| self.issues[cached]);
+        let waits = |caller: &&Caller| caller.waits_for() == self.in_flight;
+        let limited = self.refusal_budget.limited.filter(|(token, until)| {
+            cached.is_some_and(|cached| cached.token == *token) && !self.now.clocks.reached(*until)
         });
-        Standing {
+        ExpectedStatus {
             phase: self.phase(),
-            fetching: self.in_the_air.map(|flight| self.flights[flight].reason),
-            waiting: match self.in_the_air {
+            fetching: self.in_flight.map(|flight| self.flights[flight].reason),
+            waiting: match self.in_flight {
                 Some(_) => callers.iter().filter(waits).count(),
                 None => 0,
             },
-            requested_at: held.map(|held| held.requested.wall),
-            refresh_at: held.and_then(|held| Some(held.windows?.stale.wall)),
-            expires_at: held.and_then(|held| Some(held.windows?.over.wall)),
-            is_accepted: held.is_some_and(|held| held.is_accepted),
-            last_error: self.put_off.map(|put_off| put_off.fault),
+            requested_at: cached.map(|cached| cached.requested.wall),
+            refresh_at: cached.and_then(|cached| Some(cached.deadlines?.refresh_at.wall)),
+            expires_at: cached.and_then(|cached| Some(cached.deadlines?.ends_at.wall)),
+            is_accepted: cached.is_some_and(|cached| cached.is_accepted),
+            last_error: self.cached_error.map(|cached_error| cached_error.fault),
             failures: self.failures,
-            next_attempt_at: self.put_off.map(|put_off| put_off.until.wall),
-            latched_until: latched.map(|(_, until)| until.wall),
+            next_attempt_at: self
+                .cached_error
+                .map(|cached_error| cached_error.until.wall),
+            latched_until: limited.map(|(_, until)| until.wall),
         }
     }
 
     fn phase(&self) -> Phase {
-        match self.in_hand {
+        match self.current {
             _ if self.is_closed() => Phase::Closed,
-            Some(held) => self.freshness(held),
-            None if self.in_the_air.is_some() => Phase::Fetching,
-            None if self.put_off.is_some() => Phase::Failed,
+            Some(cached) => self.freshness(cached),
+            None if self.in_flight.is_some() => Phase::Fetching,
+            None if self.cached_error.is_some() => Phase::Failed,
             None => Phase::Empty,
         }
     }

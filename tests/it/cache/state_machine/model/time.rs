@@ -10,8 +10,8 @@ impl Model {
             Task::Asking { deadline, .. } => Some(deadline),
             Task::Done => None,
         });
-        let closing = self.closing.iter().map(|closing| closing.deadline);
-        flights.chain(closing).min()
+        let shutdown = self.shutdown.iter().map(|shutdown| shutdown.deadline);
+        flights.chain(shutdown).min()
     }
 
     /// Time passes, and nobody runs the timers.
@@ -39,27 +39,27 @@ impl Model {
                     self.attempt(flight, deadline);
                 }
                 Task::Asking { deadline, .. } if deadline <= timers => {
-                    self.land(flight, Err(Fault::Timeout));
+                    self.complete(flight, Err(Fault::Timeout));
                 }
                 _ => {}
             }
         }
-        if let Some(closing) = self.closing.as_ref()
-            && closing.deadline <= timers
+        if let Some(shutdown) = self.shutdown.as_ref()
+            && shutdown.deadline <= timers
         {
-            let last = closing.last;
-            if let Some(flight) = closing.flight {
+            let last = shutdown.last;
+            if let Some(flight) = shutdown.flight {
                 // Its task is aborted.
                 self.flights[flight].task = Task::Done;
-                self.flights[flight].end = Some(End::Lost);
+                self.flights[flight].end = Some(End::Abandoned);
             }
-            self.say_farewell(last);
+            self.finish_shutdown(last);
         }
     }
 
-    /// How long it is until the flight in the air begins, or begins again.
+    /// How long it is until the fetch in flight begins, or begins again.
     pub(crate) fn delay(&self) -> Option<i64> {
-        match self.flights[self.in_the_air?].task {
+        match self.flights[self.in_flight?].task {
             Task::Delayed { until } | Task::Pausing { until, .. } => Some(until - self.now.timers),
             Task::Asking { .. } | Task::Done => None,
         }
@@ -68,26 +68,30 @@ impl Model {
     /// How far it is to all that the clocks decide on.
     pub(crate) fn edges(&self) -> Vec<i64> {
         let now = self.now.clocks;
-        let mut deadlines = Vec::new();
-        if let Some(held) = self.in_hand
-            && let Some(windows) = self.issues[held].windows
+        let mut moments = Vec::new();
+        if let Some(cached) = self.current
+            && let Some(deadlines) = self.issues[cached].deadlines
         {
-            deadlines.extend([windows.stale, windows.expired, windows.over]);
+            moments.extend([
+                deadlines.refresh_at,
+                deadlines.expired_at,
+                deadlines.ends_at,
+            ]);
         }
-        deadlines.extend(self.put_off.map(|put_off| put_off.until));
-        deadlines.extend(self.latch.on.map(|(_, until)| until));
-        deadlines.extend(self.last_start.map(|start| start.plus(self.rules.floor)));
-        if let Some(flight) = self.in_the_air {
-            deadlines.push(self.flights[flight].overdue);
+        moments.extend(self.cached_error.map(|cached_error| cached_error.until));
+        moments.extend(self.refusal_budget.limited.map(|(_, until)| until));
+        moments.extend(self.last_start.map(|start| start.plus(self.rules.floor)));
+        if let Some(flight) = self.in_flight {
+            moments.push(self.flights[flight].overdue);
         }
-        let hold_off = self.hold_off - now.monotonic;
+        let no_refresh_before = self.no_refresh_before - now.monotonic;
         let tasks = self.flights.iter().filter_map(|flight| match flight.task {
             Task::Asking { deadline, .. } => Some(deadline - self.now.timers),
             _ => None,
         });
-        let lefts = deadlines.into_iter().map(|deadline| now.until(deadline));
+        let lefts = moments.into_iter().map(|deadline| now.until(deadline));
         lefts
-            .chain([hold_off])
+            .chain([no_refresh_before])
             .chain(tasks)
             .filter(|left| *left > 0)
             .collect()

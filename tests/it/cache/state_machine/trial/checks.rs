@@ -7,12 +7,12 @@ use tokio::task::yield_now;
 use tower_auth::Reason;
 
 use super::super::model::{Asked, FETCH_TIMEOUT};
-use super::super::observed::{number, stands};
+use super::super::observed::{number, observed_status};
 use super::{Called, Trial};
 
 impl Trial {
     /// Lets every task and every caller that can go on do so, and looks at what came of it.
-    pub(in crate::cache::state_machine) async fn settle(&mut self) {
+    pub(in crate::cache::state_machine) async fn run_until_idle(&mut self) {
         loop {
             for _ in 0..8 {
                 yield_now().await;
@@ -55,12 +55,12 @@ impl Trial {
 
     fn check(&mut self) {
         let doing = &self.doing;
-        let standing = self.model.standing(&self.callers);
-        assert_eq!(stands(&self.cache.status()), standing, "{doing}");
+        let status = self.model.status(&self.callers);
+        assert_eq!(observed_status(&self.cache.status()), status, "{doing}");
         assert_eq!(self.model.asked, [], "{doing}: fetches");
         let tasks = Handle::current().metrics().num_alive_tasks();
         assert_eq!(tasks, self.model.tasks(), "{doing}: tasks");
-        assert_eq!(self.said(), self.model.farewells, "{doing}: farewells");
+        assert_eq!(self.said(), self.model.closed_with, "{doing}: farewells");
         self.check_flights();
         self.check_callers();
         self.check_calls();
@@ -71,14 +71,17 @@ impl Trial {
         let mut open: Vec<usize> = self.open.iter().map(|(flight, _)| *flight).collect();
         open.sort_unstable();
         let asking: Vec<usize> = self.model.asking().collect();
-        assert_eq!(open, asking, "{doing}: in the air");
-        let is_up = |flight: &&usize| !self.model.is_given_up(**flight);
-        assert!(open.iter().filter(is_up).count() <= 1, "{doing}: {open:?}");
+        assert_eq!(open, asking, "{doing}: in flight");
+        let is_live = |flight: &&usize| !self.model.is_abandoned(**flight);
+        assert!(
+            open.iter().filter(is_live).count() <= 1,
+            "{doing}: {open:?}"
+        );
 
         // None follows within the floor, but for a reason that doesn't wait. By the clock that is
         // ahead: a wait is over as soon as either says so, and one that was set back and forth has
         // seen more time than there was.
-        for pair in self.model.take_offs[self.taken_off..].windows(2) {
+        for pair in self.model.starts[self.checked_starts..].windows(2) {
             let next = match pair[1].reason {
                 Reason::Refused | Reason::Forced => continue,
                 _ => pair[1],
@@ -86,7 +89,7 @@ impl Trial {
             let floor = self.model.rules.floor;
             assert!(next.start >= pair[0].start + floor, "{doing}: {pair:?}");
         }
-        self.taken_off = self.model.take_offs.len().saturating_sub(1);
+        self.checked_starts = self.model.starts.len().saturating_sub(1);
     }
 
     fn check_callers(&self) {
@@ -114,7 +117,7 @@ impl Trial {
 
     fn said(&self) -> Vec<Option<usize>> {
         let notes = self.notes.lock().unwrap();
-        let said = notes.farewells.iter();
+        let said = notes.closed_with.iter();
         said.map(|last| last.as_ref().map(|token| number(token.secret())))
             .collect()
     }
@@ -124,7 +127,7 @@ impl Trial {
         self.doing = String::from("at the end");
         self.callers.clear();
         self.futures.clear();
-        self.settle().await;
+        self.run_until_idle().await;
         self.pass_all(FETCH_TIMEOUT + 10_000 + self.model.rules.floor)
             .await;
         let Self {

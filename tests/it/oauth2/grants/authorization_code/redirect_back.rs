@@ -1,7 +1,7 @@
-//! What the browser comes back with, and whether it is the answer to what was asked.
+//! What the browser comes back with, and whether it belongs to the request.
 
 use super::{CALLBACK, begin, logged_in, login, query, read};
-use crate::support::login_server::{Answer, BROKEN, LoginServer};
+use crate::support::login_server::{BROKEN, LoginServer, ScriptedResponse};
 use crate::support::refresh_store::Store;
 use crate::support::token_server::all_text_of;
 
@@ -10,25 +10,25 @@ const ISSUER: &str = "https://id.example.com";
 #[tokio::test]
 async fn an_address_its_path_and_query_or_its_query_are_read() {
     let request = begin().await;
-    let answer = format!(
+    let response = format!(
         "state={}&other=1&other=2&code=a?b:c/d",
         query(&request)["state"]
     );
     for redirect in [
-        format!("{CALLBACK}?{answer}"),
-        format!("com.example.app:/callback?{answer}"),
-        format!("/callback?{answer}"),
-        format!("?{answer}"),
-        answer.clone(),
-        format!("{CALLBACK}?{answer}#_=_"),
-        format!("{answer}#state=x"),
+        format!("{CALLBACK}?{response}"),
+        format!("com.example.app:/callback?{response}"),
+        format!("/callback?{response}"),
+        format!("?{response}"),
+        response.clone(),
+        format!("{CALLBACK}?{response}#_=_"),
+        format!("{response}#state=x"),
     ] {
         request.read(&redirect).expect(&redirect);
     }
 }
 
 #[tokio::test]
-async fn what_is_not_the_answer_to_the_request_is_refused() {
+async fn what_is_not_the_response_to_the_request_is_refused() {
     let request = begin().await;
     let state = query(&request)["state"].clone();
     let other = query(&begin().await)["state"].clone();
@@ -60,7 +60,7 @@ async fn what_is_not_the_answer_to_the_request_is_refused() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_stands_twice_is_refused() {
+async fn a_parameter_that_occurs_twice_is_refused() {
     let request = begin().await;
     for rest in [
         "code=a&code=a",
@@ -78,7 +78,7 @@ async fn a_parameter_that_stands_twice_is_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_code_is_refused() {
+async fn a_response_without_a_code_is_refused() {
     let request = begin().await;
     for rest in ["", "code=", "token=x", "error="] {
         let error = read(&request, rest).unwrap_err();
@@ -90,7 +90,7 @@ async fn an_answer_without_a_code_is_refused() {
 }
 
 #[tokio::test]
-async fn the_answer_of_another_server_is_refused() {
+async fn the_response_of_another_server_is_refused() {
     let login = || login(&LoginServer::default());
     let own = "code=c&iss=https%3A%2F%2Fid.example.com";
     let (none, evil) = ("code=c", "code=c&iss=https://evil.example.com");
@@ -110,9 +110,9 @@ async fn the_answer_of_another_server_is_refused() {
         (&required, &[own]),
     ] {
         for rest in [own, none, evil, alike] {
-            let answer = read(request, rest);
-            assert_eq!(answer.is_ok(), good.contains(&rest), "{rest}");
-            if let Err(error) = answer {
+            let response = read(request, rest);
+            assert_eq!(response.is_ok(), good.contains(&rest), "{rest}");
+            if let Err(error) = response {
                 assert!(
                     error.is_reply() && error.to_string().contains("`iss`"),
                     "{error}"
@@ -155,7 +155,7 @@ async fn what_the_server_says_no_with_is_told() {
 }
 
 #[tokio::test]
-async fn the_answer_to_another_request_is_refused_and_not_sent() {
+async fn the_response_to_another_request_is_refused_and_not_sent() {
     let server = LoginServer::default();
     let login = login(&server);
     let (one, other) = (
@@ -170,14 +170,14 @@ async fn the_answer_to_another_request_is_refused_and_not_sent() {
 /// The code may be used up by the first try.
 #[tokio::test]
 async fn a_code_is_sent_once() {
-    let refused: Answer = (400, r#"{"error":"invalid_grant"}"#);
-    for answer in [BROKEN, (503, ""), (429, ""), refused, (200, "no json")] {
-        let server = LoginServer::answering([answer]);
+    let refused: ScriptedResponse = (400, r#"{"error":"invalid_grant"}"#);
+    for response in [BROKEN, (503, ""), (429, ""), refused, (200, "no json")] {
+        let server = LoginServer::responding([response]);
         let store = Store::default();
         let error = logged_in(&login(&server).store(store.clone()))
             .await
             .unwrap_err();
-        assert_eq!(error.is_invalid_grant(), answer == refused);
+        assert_eq!(error.is_invalid_grant(), response == refused);
         assert_eq!(server.times_asked(), 1);
         assert!(store.saves().is_empty());
     }

@@ -18,7 +18,7 @@ use crate::support::{Api, request};
 
 #[tokio::test]
 async fn the_exchange_is_that_of_the_rfcs() {
-    let server = LoginServer::answering([ISSUED]);
+    let server = LoginServer::responding([ISSUED]);
     let client = Client::with_transport(URL, ID, SECRET, server.transport()).unwrap();
     let login = AuthorizationCode::new(client, AUTHORIZE).unwrap();
     let login = login.resource("https://a.example.com");
@@ -44,7 +44,7 @@ async fn the_exchange_is_that_of_the_rfcs() {
 
 #[tokio::test]
 async fn the_token_just_issued_comes_first_and_then_it_refreshes() {
-    let server = LoginServer::answering([ISSUED, REFRESHED]);
+    let server = LoginServer::responding([ISSUED, REFRESHED]);
     let source = logged_in(&login(&server).scope("read")).await.unwrap();
     for _ in 0..3 {
         let token = source.fetch(Reason::First).await.unwrap();
@@ -69,7 +69,7 @@ async fn for_any_reason_but_the_first_the_token_just_issued_is_never_handed_out_
         Reason::Refused,
         Reason::Forced,
     ] {
-        let server = LoginServer::answering([ISSUED, BROKEN, REFRESHED]);
+        let server = LoginServer::responding([ISSUED, BROKEN, REFRESHED]);
         let source = logged_in(&login(&server)).await.unwrap();
         assert!(source.fetch(reason).await.unwrap_err().is_transport());
         let token = source.fetch(Reason::First).await.unwrap();
@@ -80,7 +80,7 @@ async fn for_any_reason_but_the_first_the_token_just_issued_is_never_handed_out_
 
 #[tokio::test]
 async fn an_api_that_refuses_the_token_just_issued_gets_the_next() {
-    let server = LoginServer::answering([ISSUED, REFRESHED]);
+    let server = LoginServer::responding([ISSUED, REFRESHED]);
     let source = logged_in(&login(&server)).await.unwrap();
     let api = Api::accepting(["second"]);
     let client = AuthLayer::new(source).layer(api.clone());
@@ -91,7 +91,7 @@ async fn an_api_that_refuses_the_token_just_issued_gets_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn its_lifetime_is_counted_from_when_it_was_asked_for() {
-    let server = LoginServer::answering([ISSUED, REFRESHED]).taking(Duration::from_secs(9));
+    let server = LoginServer::responding([ISSUED, REFRESHED]).taking(Duration::from_secs(9));
     let source = logged_in(&login(&server)).await.unwrap();
     tokio::time::advance(Duration::from_secs(591)).await;
     let token = source.fetch(Reason::First).await.unwrap();
@@ -106,8 +106,8 @@ async fn its_lifetime_is_counted_from_when_it_was_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lifetime_that_nobody_says_is_assumed_and_counted_too() {
-    let answer = (200, r#"{"access_token":"first","refresh_token":"r"}"#);
-    let server = LoginServer::answering([answer, answer]);
+    let response = (200, r#"{"access_token":"first","refresh_token":"r"}"#);
+    let server = LoginServer::responding([response, response]);
     let login = login(&server).assume_lifetime(Duration::from_secs(100));
     let source = logged_in(&login).await.unwrap();
     tokio::time::advance(Duration::from_secs(40)).await;
@@ -119,9 +119,9 @@ async fn a_lifetime_that_nobody_says_is_assumed_and_counted_too() {
 
 /// A JWT without `iat`, over since 2001.
 #[tokio::test]
-async fn a_token_that_is_over_by_its_own_account_is_not_handed_out() {
+async fn a_token_that_has_expired_by_its_own_account_is_not_handed_out() {
     let over = r#"{"access_token":"e30.eyJleHAiOjEwMDAwMDAwMDB9.","refresh_token":"r"}"#;
-    let server = LoginServer::answering([(200, over), REFRESHED]);
+    let server = LoginServer::responding([(200, over), REFRESHED]);
     let source = logged_in(&login(&server)).await.unwrap();
     let token = source.fetch(Reason::First).await.unwrap();
     assert_eq!(token.secret(), "second");
@@ -129,7 +129,7 @@ async fn a_token_that_is_over_by_its_own_account_is_not_handed_out() {
 
 #[tokio::test]
 async fn the_refresh_token_is_saved_before_anything_is_used_and_the_next_run_needs_no_login() {
-    let server = LoginServer::answering([ISSUED, REFRESHED]);
+    let server = LoginServer::responding([ISSUED, REFRESHED]);
     let store = Store::holding("of an earlier login");
     let source = logged_in(&login(&server).store(store.clone()))
         .await
@@ -147,7 +147,7 @@ async fn the_refresh_token_is_saved_before_anything_is_used_and_the_next_run_nee
 
 #[tokio::test]
 async fn a_refresh_token_that_can_not_be_saved_is_an_error() {
-    let server = LoginServer::answering([ISSUED]);
+    let server = LoginServer::responding([ISSUED]);
     let store = Store::default();
     *store.fails.lock().unwrap() = true;
     let error = logged_in(&login(&server).store(store)).await.unwrap_err();
@@ -160,7 +160,7 @@ async fn a_refresh_token_that_can_not_be_saved_is_an_error() {
 
 #[tokio::test]
 async fn without_a_refresh_token_the_access_token_is_used_and_then_somebody_has_to_log_in() {
-    let server = LoginServer::answering([REFRESHED]);
+    let server = LoginServer::responding([REFRESHED]);
     let store = Store::holding("of an earlier login");
     let source = logged_in(&login(&server).store(store.clone()))
         .await
@@ -179,7 +179,7 @@ async fn without_a_refresh_token_the_access_token_is_used_and_then_somebody_has_
 #[tokio::test]
 async fn nothing_shows_what_the_login_is_known_by() {
     let body = r#"{"error":"odd","error_description":"planted-code and planted-secret"}"#;
-    let server = LoginServer::answering([(400, body)]);
+    let server = LoginServer::responding([(400, body)]);
     let secret = "planted-secret";
     let client = Client::with_transport(URL, ID, secret, server.transport()).unwrap();
     let login = AuthorizationCode::new(client, AUTHORIZE).unwrap();

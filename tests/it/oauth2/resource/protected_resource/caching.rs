@@ -11,7 +11,7 @@ use tower_auth::{Error, Token, TokenSource};
 
 use super::{API, ISSUER, METADATA, TOKEN, changed, fetch, metadata, source, web};
 use crate::support::web::{Page, Web};
-use crate::support::{Answering, paused, settle};
+use crate::support::{ScriptedSource, paused, run_until_idle};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -40,13 +40,13 @@ fn counting<T: TokenSource + Clone>(
 async fn the_source_is_made_once_until_the_metadata_changes() {
     let web = web();
     let made = Arc::new(AtomicUsize::new(0));
-    let inner = Answering::new(|_| Token::bearer("token"));
+    let inner = ScriptedSource::new(|_| Token::bearer("token"));
     let source = counting(&web, &made, inner.clone());
     for _ in 0..5 {
         fetch(&source).await.unwrap();
     }
     assert_eq!(web.take_lines().len(), 2);
-    // Looked at anew, and the same.
+    // Looked at again, and the same.
     advance(HOUR).await;
     fetch(&source).await.unwrap();
     assert_eq!(web.take_lines().len(), 2);
@@ -113,10 +113,10 @@ async fn the_first_search_is_within_the_timeout() {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_source_that_stays_has_the_metadata_looked_at_anew() {
+async fn a_failure_of_the_source_that_stays_has_the_metadata_looked_at_again() {
     let web = web();
     let made = Arc::new(AtomicUsize::new(0));
-    let inner = Answering::new(|attempt| match attempt {
+    let inner = ScriptedSource::new(|attempt| match attempt {
         1 => Token::bearer("token"),
         2 => Err(Error::transient("reset")),
         // An error that stays: a header's name that is none.
@@ -151,7 +151,7 @@ async fn the_protection_says_what_was_found() {
     let see = Arc::clone(&seen);
     let build = move |protection: Protection| {
         *see.lock().unwrap() = Some(protection);
-        Ok(Answering::new(|_| Token::bearer("token")))
+        Ok(ScriptedSource::new(|_| Token::bearer("token")))
     };
     let source = ProtectedResource::with_transport(API, [ISSUER], build, web.transport()).unwrap();
     fetch(&source).await.unwrap();
@@ -176,12 +176,12 @@ async fn closing_goes_to_the_source_that_was_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hiccup_on_the_way_is_over_within_the_flight() {
+async fn a_hiccup_on_the_way_passes_within_the_fetch() {
     let web = web();
     web.put(METADATA, Page::new(502, ""));
     let cache = paused(source(&web)).build();
     let caller = tokio::spawn(cache.token());
-    settle().await;
+    run_until_idle().await;
     assert_eq!(web.times(&format!("GET {METADATA}")), 1);
     web.put(METADATA, Page::json(&metadata()));
     assert_eq!(caller.await.unwrap().unwrap().secret(), "issued");

@@ -10,7 +10,7 @@ use tower_auth::{
     TokenSource, TokenStore,
 };
 
-use crate::support::{Answering, Counting, paused, paused_clock, settle};
+use crate::support::{Counting, ScriptedSource, paused, paused_clock, run_until_idle};
 
 /// A sealing key, in base64.
 pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -31,13 +31,13 @@ pub(crate) enum Fault {
 }
 
 #[derive(Clone)]
-pub(crate) struct Shelf {
+pub(crate) struct BreakableStore {
     inner: Arc<Mutex<Inner>>,
     /// The processes' clocks all show the same.
     clock: Clock,
 }
 
-impl Default for Shelf {
+impl Default for BreakableStore {
     fn default() -> Self {
         Self {
             inner: Arc::default(),
@@ -54,7 +54,7 @@ struct Inner {
     faults: HashMap<&'static str, Fault>,
     calls: Vec<&'static str>,
     /// What is there as soon as the next lease is granted.
-    slips_in: Option<Vec<u8>>,
+    saved_before_lease: Option<Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -64,7 +64,7 @@ struct Value {
     end: Instant,
 }
 
-impl Shelf {
+impl BreakableStore {
     /// A cache in paused time as one process of those that share this.
     pub(crate) fn process(&self, source: impl TokenSource) -> TokenCache {
         self.process_of(self.fleet(), source)
@@ -88,7 +88,7 @@ impl Shelf {
         self.lock().faults.insert(operation, fault);
     }
 
-    pub(crate) fn is_mended(&self) {
+    pub(crate) fn works_again(&self) {
         self.lock().faults.clear();
     }
 
@@ -99,13 +99,13 @@ impl Shelf {
         inner.leases.clear();
     }
 
-    /// The operations so far; from now on they are counted anew.
+    /// The operations so far; from now on they are counted from zero.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.lock().calls)
     }
 
     /// All that is kept, as it is kept.
-    pub(crate) fn kept(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn stored(&self) -> Vec<Vec<u8>> {
         let inner = self.lock();
         inner
             .values
@@ -131,7 +131,7 @@ impl Shelf {
     pub(crate) fn is_saved_before_the_lease(&self) {
         let mut inner = self.lock();
         let value = inner.values.drain().next().unwrap().1;
-        inner.slips_in = Some(value.sealed);
+        inner.saved_before_lease = Some(value.sealed);
     }
 
     /// Puts the one value under another key.
@@ -149,7 +149,7 @@ impl Shelf {
         };
         match fault {
             None => Ok(()),
-            Some(Fault::Fails) => Err("the shelf is broken".into()),
+            Some(Fault::Fails) => Err("the store is broken".into()),
             Some(Fault::Hangs) => std::future::pending().await,
         }
     }
@@ -159,7 +159,7 @@ impl Shelf {
     }
 }
 
-impl TokenStore for Shelf {
+impl TokenStore for BreakableStore {
     async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
         self.call("load").await?;
         let inner = self.lock();
@@ -208,7 +208,7 @@ impl TokenStore for Shelf {
         }
         inner.fence += 1;
         let fence = inner.fence;
-        if let Some(sealed) = inner.slips_in.take() {
+        if let Some(sealed) = inner.saved_before_lease.take() {
             let end = Instant::now() + ttl;
             let value = Value { fence, sealed, end };
             inner.values.insert(key.to_owned(), value);
@@ -223,59 +223,59 @@ impl TokenStore for Shelf {
         self.call("release").await?;
         let mut inner = self.lock();
         let (fence, now) = (lease.fence(), Instant::now());
-        let is_had = |(had, end): &(u64, Instant)| *had == fence && *end > now;
-        let is_had = inner.leases.get(key).is_some_and(is_had);
-        if is_had {
+        let is_held = |(holder, end): &(u64, Instant)| *holder == fence && *end > now;
+        let is_held = inner.leases.get(key).is_some_and(is_held);
+        if is_held {
             inner.leases.remove(key);
         }
-        Ok(is_had)
+        Ok(is_held)
     }
 }
 
 /// A process whose fetch takes longer than its lease, and another that has fetched meanwhile.
 pub(crate) async fn lose_a_lease() {
-    let shelf = Shelf::default();
-    let held_up = shelf.process(|_| async {
+    let store = BreakableStore::default();
+    let held_up = store.process(|_| async {
         sleep(Duration::from_secs(12)).await;
         Token::bearer("older")
     });
     let asked = tokio::spawn(held_up.token());
-    settle().await;
-    let other = shelf.process(Counting::lasting(Duration::from_secs(3600)));
+    run_until_idle().await;
+    let other = store.process(Counting::lasting(Duration::from_secs(3600)));
     other.token().await.unwrap();
     asked.await.unwrap().unwrap();
 }
 
 /// A process that waits for others which never come by a token.
 pub(crate) async fn wait_in_vain() {
-    let shelf = Shelf::default();
-    let holder = shelf.fleet().lease_time(Duration::from_secs(20));
-    let holder = shelf
+    let store = BreakableStore::default();
+    let holder = store.fleet().lease_time(Duration::from_secs(20));
+    let holder = store
         .settings(|_| std::future::pending())
         .fleet(holder)
         .unwrap();
     let holder = holder.fetch_timeout(Duration::from_secs(60)).build();
     let asked = tokio::spawn(holder.token());
-    settle().await;
-    let waiting = shelf.process(Counting::default());
+    run_until_idle().await;
+    let waiting = store.process(Counting::default());
     waiting.token().await.unwrap();
     asked.abort();
 }
 
 /// Everything that is told of a store.
-pub(crate) async fn everything() {
+pub(crate) async fn all_events() {
     for fault in [Fault::Fails, Fault::Hangs] {
-        let shelf = Shelf::default();
-        shelf.breaks("load", fault);
-        shelf.process(Counting::default()).token().await.unwrap();
+        let store = BreakableStore::default();
+        store.breaks("load", fault);
+        store.process(Counting::default()).token().await.unwrap();
     }
-    let shelf = Shelf::default();
+    let store = BreakableStore::default();
     for _ in 0..2 {
-        shelf.process(Counting::default()).token().await.unwrap();
+        store.process(Counting::default()).token().await.unwrap();
     }
-    shelf.put(b"foreign".to_vec());
-    let too_long = Answering::new(|_| Token::bearer("x".repeat(64 * 1024)));
-    shelf.process(too_long).token().await.unwrap();
+    store.put(b"foreign".to_vec());
+    let too_long = ScriptedSource::new(|_| Token::bearer("x".repeat(64 * 1024)));
+    store.process(too_long).token().await.unwrap();
     lose_a_lease().await;
     wait_in_vain().await;
 }

@@ -1,4 +1,4 @@
-//! Scenes in which something is told to whoever watches: for the logs, the metrics, and what the
+//! Scenarios that log or record something: for the tests of logs and metrics, and of what the
 //! documentation says of both.
 
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use tower_auth::{AuthLayer, Error, Reason, Replay, Token, TokenCache, TokenSourc
 use tower_service::Service;
 
 use crate::support::token_server::{self, ID, SECRET, TokenServer, URL};
-use crate::support::{Answering, Api, Counting, paused, request};
+use crate::support::{Api, Counting, ScriptedSource, paused, request};
 
 /// A cache in paused time, by the name of `orders`.
 pub(crate) fn orders(source: impl TokenSource) -> TokenCache {
@@ -115,7 +115,7 @@ pub(crate) const REFUSALS: &[&str] = &[
 ];
 
 /// Sends a request that is refused, and that isn't replayed for this reason.
-pub(crate) async fn stands(word: &str) {
+pub(crate) async fn refuse_without_replay(word: &str) {
     let layer = AuthLayer::from(orders(Counting::default()));
     let of = |source| AuthLayer::from(orders(source));
     match word {
@@ -152,7 +152,7 @@ pub(crate) async fn stands(word: &str) {
             assert_eq!(response.status(), 401);
         }
         "fetch" => {
-            let source = Answering::new(|attempt| match attempt {
+            let source = ScriptedSource::new(|attempt| match attempt {
                 1 => Token::bearer("token"),
                 _ => Err(Error::other("down")),
             });
@@ -164,9 +164,9 @@ pub(crate) async fn stands(word: &str) {
             }
         }
         "same_token" => {
-            let kept = Token::bearer("kept").unwrap();
+            let same = Token::bearer("kept").unwrap();
             refused(
-                of(Answering::new(move |_| Ok(kept.clone()))),
+                of(ScriptedSource::new(move |_| Ok(same.clone()))),
                 Api::default(),
             )
             .await;
@@ -228,13 +228,13 @@ impl Service<Request<Full<Bytes>>> for Broken {
 }
 
 /// How a source closes that issues nothing.
-pub(crate) enum Closing {
+pub(crate) enum FailingClose {
     Fails,
     Panics,
     Hangs,
 }
 
-impl TokenSource for Closing {
+impl TokenSource for FailingClose {
     async fn fetch(&self, _: Reason) -> Result<Token, Error> {
         Err(Error::other("it issues nothing"))
     }

@@ -59,14 +59,14 @@ fn the_search_finds_a_secret_however_it_is_spelled() {
 }
 
 /// Looks at what is printed while it lives, and at its end at what was logged.
-pub(crate) struct Watch {
+pub(crate) struct SecretFinder {
     log: Log,
     /// Secrets that nobody could plant the word in: they were drawn at random.
     drawn: RefCell<Vec<String>>,
     _listening: DefaultGuard,
 }
 
-impl Watch {
+impl SecretFinder {
     pub(crate) fn start() -> Self {
         let (log, _listening) = listen();
         Self {

@@ -6,12 +6,12 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 const PLACE: &str = "TOWER_AUTH_TEST_PLACE";
 
-pub(crate) struct Doomed {
+pub(crate) struct ChildProcess {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Doomed {
+impl ChildProcess {
     /// Runs a test of a room, which the room's `module_path!` names, and tells it of a place.
     pub(crate) fn start(room: &str, test: &str, place: &Path) -> Self {
         let (_, room) = room.split_once("::").unwrap();
@@ -38,7 +38,7 @@ impl Doomed {
 }
 
 /// None outlives its test, whatever becomes of that.
-impl Drop for Doomed {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
