@@ -33,7 +33,7 @@ if [ "$minor" -ge 92 ] && json none --no-default-features && json all --all-feat
   # As docs.rs does it.
   RUSTDOC=$out/rustdoc RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo doc --locked --quiet --no-deps --all-features
   cp -r "$target/doc/tower_auth" "$out/html"
-  PUBLIC_API=$out cargo test --locked --all-features --test it -- documented::public --include-ignored
+  PUBLIC_API=$out cargo test --locked --workspace --all-features --test it -- documented::public --include-ignored
 elif [ -n "${CI:-}" ]; then
   echo "this toolchain's rustdoc can't say: it takes one from 1.92 on" >&2
   exit 1

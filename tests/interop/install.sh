@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
 # Installs the servers of tests/interop that come from PyPI and npm, in the versions pinned here, below the target
 # folder. Does nothing where that was done before, with the same list, the same program and the same folder.
+#
+#   bash tests/interop/install.sh             installs them
+#   bash tests/interop/install.sh --missing   prints the names of the lists that it would install, in one line
 set -euo pipefail
 cd "$(dirname "$0")"
+only_missing=${1-}
 place=$(cd ../.. && mkdir -p "${CARGO_TARGET_DIR:-target}/interop" && cd "${CARGO_TARGET_DIR:-target}/interop" && pwd)
 
 # Does the rest unless it was done. A virtual environment knows its own path and the Python that made it.
 once() {
   local list=$1 program=$2 stamp wanted
   stamp=$place/$list.stamp
-  wanted=$(cat "$list" && "$program" --version && echo "$place")
+  wanted=$(cat "$list" && { "$program" --version 2>/dev/null || echo "no $program"; } && echo "$place")
   [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
+  if [ -n "$only_missing" ]; then
+    missing+=("$list")
+    return
+  fi
   echo "installing what $list lists" >&2
   "${@:3}"
   echo "$wanted" >"$stamp"
@@ -28,5 +36,7 @@ node() {
   npm ci --prefix "$place/node" --silent --no-audit --no-fund --ignore-scripts
 }
 
+missing=()
 once requirements.txt python3 python
 once package-lock.json npm node
+[ -z "$only_missing" ] || echo "${missing[*]}"
