@@ -14,7 +14,7 @@ async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
     let (log, _listening) = listen();
     let told = |log: &crate::support::log::Log| {
         let all = log.all().into_iter();
-        all.filter(|line| line.message.contains("running dry"))
+        all.filter(|line| line.message.contains("quota is low"))
             .collect::<Vec<_>>()
     };
     let full = || Quota::new("client/per_day", 9).of(10);
@@ -37,7 +37,7 @@ async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
             "tower_auth.quota.bucket=client/per_day",
             "tower_auth.quota.limit=10",
             "tower_auth.quota.remaining=1",
-            "tower_auth.quota.spent=first 1, refused 1",
+            "tower_auth.quota.fetches=first 1, refused 1",
         ]
     );
     // It recovers, and that is another spell.
@@ -51,7 +51,7 @@ async fn a_dry_spell_is_told_once_with_what_it_was_spent_on() {
         panic!("it isn't told, or twice");
     };
     let spent = "first 1, refused 5";
-    assert_eq!(second.value("tower_auth.quota.spent"), spent);
+    assert_eq!(second.value("tower_auth.quota.fetches"), spent);
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_limit_of_the_rate_is_no_quota_that_runs_dry() {
         let quota = dry().until(held.in_(Duration::from_secs(seconds)));
         Held::with([quota]).await;
         let all = log.all().into_iter();
-        let all = all.filter(|line| line.message.contains("running dry"));
+        let all = all.filter(|line| line.message.contains("quota is low"));
         assert_eq!(all.count(), told, "{seconds} s");
     }
 }
@@ -82,7 +82,7 @@ async fn a_bucket_that_was_refilled_and_is_dry_again_is_another_spell() {
     }
     let all = log.all().into_iter();
     let told: Vec<_> = all
-        .filter(|line| line.message.contains("running dry"))
+        .filter(|line| line.message.contains("quota is low"))
         .collect();
     assert_eq!(told.len(), 3);
     assert_eq!(told[0].value("tower_auth.quota.resets_in"), "3600s");
@@ -115,7 +115,7 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
     assert_eq!(second.status().refresh_at(), first.status().refresh_at());
     let told = |log: &crate::support::log::Log| {
         let all = log.all().into_iter();
-        all.filter(|line| line.message.contains("running dry"))
+        all.filter(|line| line.message.contains("quota is low"))
             .collect::<Vec<_>>()
     };
     assert_eq!(told(&log).len(), 1);
@@ -123,7 +123,7 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
     let [dry] = &told(&log)[..] else {
         panic!("it isn't told, or twice");
     };
-    assert_eq!(dry.value("tower_auth.quota.spent"), "forced 1");
+    assert_eq!(dry.value("tower_auth.quota.fetches"), "forced 1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +134,7 @@ async fn a_cache_over_a_cache_tells_no_spell_a_second_time() {
     paused(below).build().token().await.unwrap();
     let all = log.all().into_iter();
     assert_eq!(
-        all.filter(|line| line.message.contains("running dry"))
+        all.filter(|line| line.message.contains("quota is low"))
             .count(),
         1
     );
@@ -180,7 +180,7 @@ async fn of_a_bucket_that_stands_twice_the_first_counts() {
         .await;
     let all = log.all().into_iter();
     assert_eq!(
-        all.filter(|line| line.message.contains("running dry"))
+        all.filter(|line| line.message.contains("quota is low"))
             .count(),
         1
     );

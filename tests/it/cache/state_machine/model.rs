@@ -224,7 +224,7 @@ pub(crate) enum Told {
 /// Why a refusal stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    Latched,
+    RefusalBudget,
     Fetch(Fault),
     SameToken,
     Again,
@@ -320,7 +320,7 @@ pub(crate) struct Standing {
     pub(crate) last_error: Option<Fault>,
     pub(crate) failures: u32,
     pub(crate) next_attempt_at: Option<i64>,
-    pub(crate) latched_until: Option<i64>,
+    pub(crate) refusals_limited_until: Option<i64>,
 }
 
 pub(crate) struct Model {

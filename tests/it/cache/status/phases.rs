@@ -192,7 +192,7 @@ async fn a_latched_token_is_fresh_and_not_ready_until_the_latch_is_over_or_lifte
     cache.reject(&second);
     let latched = Said {
         is_ready: false,
-        latched_until: Some(5),
+        refusals_limited_until: Some(5),
         ..FRESH
     };
     assert_eq!(now(&cache), latched);

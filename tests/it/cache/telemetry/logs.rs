@@ -258,8 +258,8 @@ async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
             latched.fields,
             [
                 String::from("tower_auth.cache=orders"),
-                format!("tower_auth.latch.strikes={strikes}"),
-                format!("tower_auth.latch.retry_in={retry_in}s"),
+                format!("tower_auth.refusals.count={strikes}"),
+                format!("tower_auth.refusals.retry_in={retry_in}s"),
                 String::from("tower_auth.token.scope=read"),
             ]
         );
@@ -275,7 +275,7 @@ async fn the_latch_is_told_once_a_strike_and_once_as_it_is_lifted() {
     };
     lifted.is(
         Level::INFO,
-        "a token was accepted at last",
+        "a token was accepted, so refusals are no longer limited",
         ["tower_auth.cache=orders"],
     );
 }

@@ -142,7 +142,7 @@ impl Model {
 
     fn refused(&mut self, held: usize) -> Next {
         if self.reject(self.issues[held].token) {
-            return Next::End(Told::Response(401, Some(Why::Latched)));
+            return Next::End(Told::Response(401, Some(Why::RefusalBudget)));
         }
         self.renew(held)
     }

@@ -23,7 +23,7 @@ impl Model {
             last_error: self.put_off.map(|put_off| put_off.fault),
             failures: self.failures,
             next_attempt_at: self.put_off.map(|put_off| put_off.until.wall),
-            latched_until: latched.map(|(_, until)| until.wall),
+            refusals_limited_until: latched.map(|(_, until)| until.wall),
         }
     }
 
