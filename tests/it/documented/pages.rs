@@ -49,7 +49,7 @@ const FIGURES: [(&str, &str, &str); 26] = [
         "RETRY_AFTER_LIMIT",
     ),
     ("the least from the fetch", "settings.rs", "attempt_floor"),
-    ("the latch's first wait", "latch.rs", "FIRST"),
+    ("the refusal budget's first wait", "latch.rs", "FIRST"),
     ("its longest", "latch.rs", "LONGEST"),
     (
         "of a body that is kept",
