@@ -8,3 +8,4 @@ mod pages;
 mod public;
 mod readme;
 mod telemetry;
+mod words;

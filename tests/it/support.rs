@@ -27,6 +27,7 @@ pub(crate) mod echo;
 pub(crate) mod form_server;
 #[cfg(feature = "redis")]
 mod free_port;
+pub(crate) mod house;
 #[cfg(feature = "jwt")]
 pub(crate) mod keys;
 pub(crate) mod log;
