@@ -3,26 +3,24 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::authorization_request::{AuthorizationRequest, ExpectedIssuer};
 use super::authorization_response::AuthorizationResponse;
-use super::extra_params::Extra;
 use super::refresh_store::RefreshTokenStore;
 use super::refresh_token::RefreshToken;
+use super::token_params::{Reserved, token_param_setters};
 use super::user_login::Login;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::scope;
 
 /// Names that [`AuthorizationCode::param`] leaves to whoever sets them.
-const RESERVED: [(&str, &str); 15] = [
+const RESERVED: Reserved = &[
     ("response_type", "it is always `code`"),
     ("response_mode", "the response is read from the query"),
     ("client_id", "the client has it"),
@@ -92,7 +90,6 @@ pub struct AuthorizationCode {
     authorize_at: EndpointUrl,
     login_hint: String,
     prompt: String,
-    extra: Extra,
     issuer: ExpectedIssuer,
 }
 
@@ -109,36 +106,12 @@ impl AuthorizationCode {
         Error: From<U::Error>,
     {
         Ok(Self {
-            login: Login::new(client)?,
+            login: Login::new(client, RESERVED)?,
             authorize_at: authorize_at.try_into()?,
             login_hint: String::new(),
             prompt: String::new(),
-            extra: Extra::default(),
             issuer: ExpectedIssuer::Unknown,
         })
-    }
-
-    /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Default, and if empty: none, and
-    /// the server decides.
-    #[must_use]
-    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        self.login.scope = scope::join([scope]);
-        self
-    }
-
-    /// Names the API that the tokens are for, as Auth0 wants it. Default, and if empty: none.
-    #[must_use]
-    pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.login.audience = audience.into();
-        self
-    }
-
-    /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a fragment.
-    /// Can be called for several.
-    #[must_use]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.login.resources.push(resource.into());
-        self
     }
 
     /// Says who is about to log in, where that is known: an address, a user name (OpenID Connect
@@ -170,7 +143,7 @@ impl AuthorizationCode {
         value: impl Into<String>,
     ) -> Result<Self, Error> {
         let value = SecretString::from(value.into());
-        self.extra.add(name.into(), value, &RESERVED)?;
+        self.login.params.add_extra_param(name.into(), value)?;
         Ok(self)
     }
 
@@ -200,14 +173,6 @@ impl AuthorizationCode {
         self
     }
 
-    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-    /// says it; default 1 h.
-    #[must_use]
-    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.login.assumed_lifetime = lifetime;
-        self
-    }
-
     /// Begins a login. The browser is to come back to `redirect_uri`, which the server must know:
     /// `https`, `http` to loopback (RFC 8252 §7.3), or a private-use scheme such as
     /// `com.example.app:/callback` (§7.1).
@@ -227,14 +192,15 @@ impl AuthorizationCode {
         let mut params = Params::default();
         params.push("response_type", "code");
         params.push("client_id", self.login.client.id().unwrap_or_default());
-        self.login.add_to(&mut params);
+        self.login.params.add_scope_to(&mut params);
+        self.login.params.add_targets_to(&mut params);
         params.push("login_hint", &self.login_hint);
         params.push("prompt", &self.prompt);
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.login.client.endpoint.dpop {
             params.push("dpop_jkt", dpop.thumbprint());
         }
-        self.extra.add_to(&mut params);
+        self.login.params.add_extra_params_to(&mut params);
         let (authorize_at, issuer) = self.server().await?;
         AuthorizationRequest::new(&authorize_at, params, redirect_uri.as_ref(), issuer)
     }
@@ -301,13 +267,18 @@ impl AuthorizationCode {
     }
 }
 
+token_param_setters!(
+    AuthorizationCode,
+    (login.params),
+    [scope, audience, resource, assume_lifetime]
+);
+
 impl fmt::Debug for AuthorizationCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthorizationCode")
             .field("login", &self.login)
             .field("authorize_at", &self.authorize_at)
             .field("prompt", &self.prompt)
-            .field("extra", &self.extra)
             .field("issuer", &self.issuer)
             .finish_non_exhaustive()
     }

@@ -1,18 +1,16 @@
 //! The client credentials grant (RFC 6749 §4.4): a service asks for a token as itself.
 
-use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "fleet")]
 use secrecy::SecretString;
 
-use super::extra_params::Extra;
+use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::error::Error;
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::token_response::ASSUMED_LIFETIME;
 use crate::http_client::transport::Transport;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::scope;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
@@ -20,7 +18,7 @@ use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
 /// Names that [`ClientCredentials::param`] leaves to the method that sets them.
-const RESERVED: [(&str, &str); 4] = [
+const RESERVED: Reserved = &[
     ("grant_type", "it is always `client_credentials`"),
     ("scope", "use `.scope(…)`"),
     ("audience", "use `.audience(…)`"),
@@ -42,7 +40,7 @@ const RESERVED: [(&str, &str); 4] = [
 /// fetch is one request: there is no retry here, and no cache.
 ///
 /// The `expires_in` of the answer counts, then the `exp` of a token that is a JWT, then the
-/// assumed lifetime. [`Debug`](fmt::Debug) redacts the secret and the values of extra parameters.
+/// assumed lifetime. [`Debug`](std::fmt::Debug) redacts the secret and the values of extra parameters.
 ///
 /// # Example
 ///
@@ -57,13 +55,10 @@ const RESERVED: [(&str, &str); 4] = [
 /// # }
 /// # Ok(()) }
 /// ```
+#[derive(Debug)]
 pub struct ClientCredentials {
     client: Client,
-    scope: String,
-    audience: String,
-    resources: Vec<String>,
-    extra: Extra,
-    assumed_lifetime: Duration,
+    params: TokenParams,
 }
 
 impl ClientCredentials {
@@ -171,64 +166,8 @@ impl ClientCredentials {
     pub fn with_client(client: Client) -> Self {
         Self {
             client,
-            scope: String::new(),
-            audience: String::new(),
-            resources: Vec::new(),
-            extra: Extra::default(),
-            assumed_lifetime: ASSUMED_LIFETIME,
+            params: TokenParams::new(RESERVED),
         }
-    }
-
-    /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Replaces the one set before;
-    /// default, and if empty: none, and the server decides.
-    #[must_use]
-    pub fn scope(self, scope: impl AsRef<str>) -> Self {
-        self.scopes([scope])
-    }
-
-    /// [`scope`](Self::scope), name by name.
-    #[must_use]
-    pub fn scopes<I>(mut self, scopes: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        self.scope = scope::join(scopes);
-        self
-    }
-
-    /// Names the API that the token is for, as Auth0 wants it. Replaces the one set before;
-    /// default, and if empty: none.
-    #[must_use]
-    pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.audience = audience.into();
-        self
-    }
-
-    /// Adds a resource that the token is for (RFC 8707 §2): an absolute URI without a fragment.
-    /// Can be called for several.
-    #[must_use]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.resources.push(resource.into());
-        self
-    }
-
-    /// Adds any other parameter. Its value is treated as a secret, for what a server wants on top
-    /// may be one.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the name is empty or set already (RFC 6749 §3.2 allows
-    /// each once), or is one that the constructor or another method sets: `grant_type`,
-    /// `client_id`, `client_secret`, `client_assertion`, `client_assertion_type`, `scope`,
-    /// `audience`, `resource`.
-    pub fn param(
-        mut self,
-        name: impl Into<String>,
-        value: impl Into<SecretString>,
-    ) -> Result<Self, Error> {
-        self.extra.add(name.into(), value.into(), &RESERVED)?;
-        Ok(self)
     }
 
     /// As [`Client::basic_auth`].
@@ -252,31 +191,24 @@ impl ClientCredentials {
         self
     }
 
-    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-    /// says it; default 1 h.
-    #[must_use]
-    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.assumed_lifetime = lifetime;
-        self
-    }
-
     fn grant(&self) -> Params<'_> {
         let mut params = Params::default();
         params.push("grant_type", "client_credentials");
-        params.push("scope", &self.scope);
-        params.push("audience", &self.audience);
-        for resource in &self.resources {
-            params.push("resource", resource);
-        }
-        self.extra.add_to(&mut params);
+        self.params.add_to(&mut params);
         params
     }
 }
 
+token_param_setters!(
+    ClientCredentials,
+    (params),
+    [scope, scopes, audience, resource, param, assume_lifetime]
+);
+
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
         let reply = self.client.endpoint.request(self.grant()).await?;
-        self.client.token(reply, &self.scope, self.assumed_lifetime)
+        self.params.token(&self.client, reply)
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
@@ -291,18 +223,5 @@ impl TokenSource for ClientCredentials {
     #[cfg(feature = "fleet")]
     fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
         self.client.bind(to, secret)
-    }
-}
-
-impl fmt::Debug for ClientCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientCredentials")
-            .field("client", &self.client)
-            .field("scope", &self.scope)
-            .field("audience", &self.audience)
-            .field("resources", &self.resources)
-            .field("extra", &self.extra)
-            .field("assumed_lifetime", &self.assumed_lifetime)
-            .finish()
     }
 }

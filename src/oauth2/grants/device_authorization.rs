@@ -1,24 +1,22 @@
 //! The device authorization grant (RFC 8628): a person logs in with the browser of another device,
 //! for a program that has none.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep_until};
 
 use super::device_prompt::{DevicePrompt, LONGEST_INTERVAL};
-use super::extra_params::Extra;
 use super::refresh_store::RefreshTokenStore;
 use super::refresh_token::RefreshToken;
+use super::token_params::{Reserved, token_param_setters};
 use super::user_login::Login;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::scope;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
@@ -26,13 +24,9 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const SLOWER: Duration = Duration::from_secs(5);
 
 /// Names that [`DeviceAuthorization::param`] leaves to whoever sets them.
-const RESERVED: [(&str, &str); 9] = [
+const RESERVED: Reserved = &[
     ("grant_type", "it belongs to the token request"),
     ("device_code", "the server has it"),
-    ("client_id", "the client has it"),
-    ("client_secret", "the client has it"),
-    ("client_assertion", "the client has it"),
-    ("client_assertion_type", "the client has it"),
     ("scope", "use `.scope(…)`"),
     ("audience", "use `.audience(…)`"),
     ("resource", "use `.resource(…)`"),
@@ -49,6 +43,7 @@ const RESERVED: [(&str, &str); 9] = [
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope), [`audience`](Self::audience), [`resource`](Self::resource) | none: the server decides |
+/// | [`param`](Self::param) of the request that begins the login | none |
 /// | [`store`](Self::store) of the refresh token | memory: after a restart there is a login |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
 /// | time between polls | what the server says, 1 s to 5 min; 5 s if it doesn't say |
@@ -71,10 +66,10 @@ const RESERVED: [(&str, &str); 9] = [
 /// # }
 /// # Ok(()) }
 /// ```
+#[derive(Debug)]
 pub struct DeviceAuthorization {
     login: Login,
     device_authorization_at: EndpointUrl,
-    extra: Extra,
 }
 
 impl DeviceAuthorization {
@@ -90,63 +85,15 @@ impl DeviceAuthorization {
         Error: From<U::Error>,
     {
         Ok(Self {
-            login: Login::new(client)?,
+            login: Login::new(client, RESERVED)?,
             device_authorization_at: device_authorization_at.try_into()?,
-            extra: Extra::default(),
         })
-    }
-
-    /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Default, and if empty: none, and
-    /// the server decides.
-    #[must_use]
-    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        self.login.scope = scope::join([scope]);
-        self
-    }
-
-    /// Names the API that the tokens are for, as Auth0 wants it. Default, and if empty: none.
-    #[must_use]
-    pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.login.audience = audience.into();
-        self
-    }
-
-    /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a fragment.
-    /// Can be called for several.
-    #[must_use]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.login.resources.push(resource.into());
-        self
-    }
-
-    /// Adds any other parameter to the request that begins the login. Its value is treated as a
-    /// secret.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
-    /// client or another method sets.
-    pub fn param(
-        mut self,
-        name: impl Into<String>,
-        value: impl Into<SecretString>,
-    ) -> Result<Self, Error> {
-        self.extra.add(name.into(), value.into(), &RESERVED)?;
-        Ok(self)
     }
 
     /// Where the refresh token is kept, so that the next run needs no login. Default: in memory.
     #[must_use]
     pub fn store(mut self, store: impl RefreshTokenStore) -> Self {
         self.login.store = Some(Arc::new(store));
-        self
-    }
-
-    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-    /// says it; default 1 h.
-    #[must_use]
-    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.login.assumed_lifetime = lifetime;
         self
     }
 
@@ -164,8 +111,7 @@ impl DeviceAuthorization {
     pub async fn begin(&self) -> Result<DevicePrompt, Error> {
         let asked = Instant::now();
         let mut params = Params::default();
-        self.login.add_to(&mut params);
-        self.extra.add_to(&mut params);
+        self.login.params.add_to(&mut params);
         let endpoint = &self.login.client.endpoint;
         let url = &self.device_authorization_at;
         endpoint
@@ -226,6 +172,12 @@ impl DeviceAuthorization {
     }
 }
 
+token_param_setters!(
+    DeviceAuthorization,
+    (login.params),
+    [scope, audience, resource, param, assume_lifetime]
+);
+
 /// How a poll that brought nothing changes the time to the next.
 enum Wait {
     /// The person hasn't logged in yet.
@@ -267,14 +219,4 @@ fn ended(error: Error) -> Error {
 fn expired() -> Error {
     let message = "the code has expired before anybody logged in with it; begin the login anew";
     Error::new(Kind::LoginRequired, message)
-}
-
-impl fmt::Debug for DeviceAuthorization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceAuthorization")
-            .field("login", &self.login)
-            .field("device_authorization_at", &self.device_authorization_at)
-            .field("extra", &self.extra)
-            .finish()
-    }
 }

@@ -1,6 +1,7 @@
 //! The grants, a file each.
 
-pub(crate) mod extra_params;
+pub(crate) mod token_params;
+
 pub(crate) mod initial_token;
 
 #[cfg(feature = "file")]

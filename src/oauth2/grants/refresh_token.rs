@@ -2,24 +2,22 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::extra_params::Extra;
 use super::initial_token::FirstToken;
 use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
+use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::error::{BoxError, Error, Kind};
-use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse};
+use crate::http_client::token_response::TokenResponse;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::scope;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
 /// Names that [`RefreshToken::param`] leaves to whoever sets them.
-const RESERVED: [(&str, &str); 3] = [
+const RESERVED: Reserved = &[
     ("grant_type", "it is always `refresh_token`"),
     ("refresh_token", "the constructor takes it, or the store"),
     ("scope", "use `.scope(…)`"),
@@ -58,9 +56,7 @@ const RESERVED: [(&str, &str); 3] = [
 pub struct RefreshToken {
     client: Client,
     store: Arc<dyn DynRefreshTokenStore>,
-    scope: String,
-    extra: Extra,
-    assumed_lifetime: Duration,
+    params: TokenParams,
     logs_out: bool,
     /// Held during a fetch.
     memory: Mutex<Memory>,
@@ -93,9 +89,7 @@ impl RefreshToken {
         Self {
             client,
             store,
-            scope: String::new(),
-            extra: Extra::default(),
-            assumed_lifetime: ASSUMED_LIFETIME,
+            params: TokenParams::new(RESERVED),
             logs_out: false,
             memory: Mutex::default(),
         }
@@ -126,30 +120,7 @@ impl RefreshToken {
     /// if empty: all of it.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        self.scope = scope::join([scope]);
-        self
-    }
-
-    /// Adds any other parameter. Its value is treated as a secret.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
-    /// client, the constructor or another method sets.
-    pub fn param(
-        mut self,
-        name: impl Into<String>,
-        value: impl Into<SecretString>,
-    ) -> Result<Self, Error> {
-        self.extra.add(name.into(), value.into(), &RESERVED)?;
-        Ok(self)
-    }
-
-    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-    /// says it; default 1 h.
-    #[must_use]
-    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.assumed_lifetime = lifetime;
+        self.params.set_scope([scope]);
         self
     }
 
@@ -216,8 +187,7 @@ impl RefreshToken {
         let mut params = Params::default();
         params.push("grant_type", "refresh_token");
         params.push_secret("refresh_token", token.expose_secret());
-        params.push("scope", &self.scope);
-        self.extra.add_to(&mut params);
+        self.params.add_to(&mut params);
         self.client.endpoint.request(params).await
     }
 
@@ -244,6 +214,8 @@ impl RefreshToken {
     }
 }
 
+token_param_setters!(RefreshToken, (params), [param, assume_lifetime]);
+
 impl TokenSource for RefreshToken {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let mut memory = self.memory.lock().await;
@@ -258,7 +230,7 @@ impl TokenSource for RefreshToken {
             .take()
             .filter(|next| !is_same(next, &used));
         self.save(&mut memory).await?;
-        self.client.token(reply, &self.scope, self.assumed_lifetime)
+        self.params.token(&self.client, reply)
     }
 
     /// The refresh token stays good, unless it was said otherwise: the end of a process is no logout.
@@ -303,9 +275,7 @@ impl fmt::Debug for RefreshToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RefreshToken")
             .field("client", &self.client)
-            .field("scope", &self.scope)
-            .field("extra", &self.extra)
-            .field("assumed_lifetime", &self.assumed_lifetime)
+            .field("params", &self.params)
             .finish_non_exhaustive()
     }
 }

@@ -1,19 +1,18 @@
 //! Token exchange (RFC 8693): one token for another, for another service or on behalf of somebody.
 
 use std::fmt;
-use std::time::Duration;
 
 use http::StatusCode;
+#[cfg(feature = "fleet")]
 use secrecy::SecretString;
 
-use super::extra_params::Extra;
+use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::error::Error;
 use crate::http_client::bounded_response::unusable;
 use crate::http_client::response_fields::FieldValue;
-use crate::http_client::token_response::{ASSUMED_LIFETIME, RESPONSE, TokenResponse};
+use crate::http_client::token_response::{RESPONSE, TokenResponse};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::scope;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
@@ -26,7 +25,7 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// Names that [`TokenExchange::param`] leaves to whoever sets them.
-const RESERVED: [(&str, &str); 9] = [
+const RESERVED: Reserved = &[
     ("grant_type", "it is always that of RFC 8693 §2.1"),
     ("subject_token", "the constructor takes its source"),
     ("subject_token_type", "use `.subject_token_type(…)`"),
@@ -85,11 +84,7 @@ pub struct TokenExchange {
     actor: Option<Box<dyn DynTokenSource>>,
     actor_token_type: String,
     requested_token_type: String,
-    audiences: Vec<String>,
-    resources: Vec<String>,
-    scope: String,
-    extra: Extra,
-    assumed_lifetime: Duration,
+    params: TokenParams,
 }
 
 impl TokenExchange {
@@ -102,11 +97,7 @@ impl TokenExchange {
             actor: None,
             actor_token_type: String::from(ACCESS_TOKEN),
             requested_token_type: String::new(),
-            audiences: Vec::new(),
-            resources: Vec::new(),
-            scope: String::new(),
-            extra: Extra::default(),
-            assumed_lifetime: ASSUMED_LIFETIME,
+            params: TokenParams::new(RESERVED),
         }
     }
 
@@ -145,46 +136,7 @@ impl TokenExchange {
     /// §2.1). Can be called for several.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.audiences.push(audience.into());
-        self
-    }
-
-    /// Adds a service that the token is for, by its address (RFC 8693 §2.1): an absolute URI
-    /// without a fragment. Can be called for several.
-    #[must_use]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.resources.push(resource.into());
-        self
-    }
-
-    /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Replaces the one set before;
-    /// default, and if empty: none, and the server decides.
-    #[must_use]
-    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        self.scope = scope::join([scope]);
-        self
-    }
-
-    /// Adds any other parameter. Its value is treated as a secret.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
-    /// client, the constructor or another method sets.
-    pub fn param(
-        mut self,
-        name: impl Into<String>,
-        value: impl Into<SecretString>,
-    ) -> Result<Self, Error> {
-        self.extra.add(name.into(), value.into(), &RESERVED)?;
-        Ok(self)
-    }
-
-    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-    /// says it; default 1 h.
-    #[must_use]
-    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.assumed_lifetime = lifetime;
+        self.params.add_audience(audience.into());
         self
     }
 
@@ -214,14 +166,9 @@ impl TokenExchange {
             params.push("actor_token_type", &self.actor_token_type);
         }
         params.push("requested_token_type", &self.requested_token_type);
-        for audience in &self.audiences {
-            params.push("audience", audience);
-        }
-        for resource in &self.resources {
-            params.push("resource", resource);
-        }
-        params.push("scope", &self.scope);
-        self.extra.add_to(&mut params);
+        self.params.add_targets_to(&mut params);
+        self.params.add_scope_to(&mut params);
+        self.params.add_extra_params_to(&mut params);
         params
     }
 
@@ -282,6 +229,12 @@ fn is_of_the_shown(error: &Error) -> bool {
     error.is_denied() && (error.is_invalid_grant() || error.code() == Some("invalid_request"))
 }
 
+token_param_setters!(
+    TokenExchange,
+    (params),
+    [resource, scope, param, assume_lifetime]
+);
+
 impl TokenSource for TokenExchange {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         // It was the token that came of an exchange that was refused, none of those shown for it.
@@ -292,7 +245,7 @@ impl TokenSource for TokenExchange {
         let shown = self.show(reason).await?;
         let reply = self.exchange_or_renew(shown).await?;
         self.judge(&reply)?;
-        self.client.token(reply, &self.scope, self.assumed_lifetime)
+        self.params.token(&self.client, reply)
     }
 
     /// Subject and actor are told too, without a token: none of theirs is kept here. A
@@ -335,11 +288,7 @@ impl fmt::Debug for TokenExchange {
             .field("has_actor", &self.actor.is_some())
             .field("actor_token_type", &self.actor_token_type)
             .field("requested_token_type", &self.requested_token_type)
-            .field("audiences", &self.audiences)
-            .field("resources", &self.resources)
-            .field("scope", &self.scope)
-            .field("extra", &self.extra)
-            .field("assumed_lifetime", &self.assumed_lifetime)
+            .field("params", &self.params)
             .finish_non_exhaustive()
     }
 }
