@@ -48,12 +48,10 @@ use crate::token::issued_token::Token;
 /// use tower_auth::{AuthLayer, SecretSource};
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let password = SecretSource::file("/run/secrets/password");
 /// let login = JsonLogin::new("https://api.example.com/v1/auth/login", "me@example.com", password)?
 ///     .refresh_at("https://api.example.com/v1/auth/refresh")?;
 /// let layer = AuthLayer::new(login);
-/// # }
 /// # Ok(()) }
 /// ```
 pub struct JsonLogin {
@@ -68,13 +66,12 @@ pub struct JsonLogin {
 }
 
 impl JsonLogin {
-    /// A source that logs in at `url` with a [`reqwest`] client of its own.
+    /// A source that logs in at `url`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, if the user or
-    /// the password is empty, or if no HTTP client can be made.
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the user
+    /// or the password is empty.
     pub fn new<U>(
         url: U,
         user: impl Into<String>,
@@ -84,27 +81,7 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let login = Exchange::new(address(url)?, DynTransport::reqwest()?);
-        Self::build(login, user.into(), password.into())
-    }
-
-    /// As `new`, over an HTTP client of your own.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the user
-    /// or the password is empty.
-    pub fn with_transport<U>(
-        url: U,
-        user: impl Into<String>,
-        password: impl Into<SecretSource>,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        let login = Exchange::new(address(url)?, DynTransport::new(transport));
+        let login = Exchange::new(address(url)?);
         Self::build(login, user.into(), password.into())
     }
 
@@ -206,6 +183,17 @@ impl JsonLogin {
     pub fn error_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
         self.paths.error_description = json::pointer(pointer.into())?;
         Ok(self)
+    }
+
+    /// Sends all requests with `transport`, such as your own HTTP client; the default is that of
+    /// [`oauth2::Client`](crate::oauth2::Client::transport).
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.login.transport = DynTransport::new(transport);
+        if let Some(refresh) = &mut self.refresh {
+            refresh.transport = self.login.transport.clone();
+        }
+        self
     }
 
     /// Bounds each exchange, from connecting to the last byte of the answer; default 10 s.

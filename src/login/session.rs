@@ -66,13 +66,11 @@ use crate::token::request_head::RequestHead;
 /// use tower_auth::{AuthLayer, SecretSource};
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let password = SecretSource::file("/run/secrets/password");
 /// let url = "https://api.example.com/v1/session/login";
 /// let session = Session::new(url, "me@example.com", password)?
 ///     .log_out_at("https://api.example.com/v1/session/logout")?;
 /// let layer = AuthLayer::new(session);
-/// # }
 /// # Ok(()) }
 /// ```
 pub struct Session {
@@ -85,13 +83,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// A source that logs in at `url` with a [`reqwest`] client of its own.
+    /// A source that logs in at `url`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, if the user or
-    /// the password is empty, or if no HTTP client can be made.
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the user
+    /// or the password is empty.
     pub fn new<U>(
         url: U,
         user: impl Into<String>,
@@ -101,27 +98,7 @@ impl Session {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let login = Exchange::new(address(url)?, DynTransport::reqwest()?);
-        Self::build(login, user.into(), password.into())
-    }
-
-    /// As `new`, over an HTTP client of your own.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the user
-    /// or the password is empty.
-    pub fn with_transport<U>(
-        url: U,
-        user: impl Into<String>,
-        password: impl Into<SecretSource>,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        let login = Exchange::new(address(url)?, DynTransport::new(transport));
+        let login = Exchange::new(address(url)?);
         Self::build(login, user.into(), password.into())
     }
 
@@ -211,6 +188,17 @@ impl Session {
     ) -> Result<Self, Error> {
         self.credentials.add_field(pointer.into(), value.into())?;
         Ok(self)
+    }
+
+    /// Sends all requests with `transport`, such as your own HTTP client; the default is that of
+    /// [`oauth2::Client`](crate::oauth2::Client::transport).
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.login.transport = DynTransport::new(transport);
+        if let Some(log_out) = &mut self.log_out {
+            log_out.transport = self.login.transport.clone();
+        }
+        self
     }
 
     /// Bounds each exchange, from connecting to the last byte of the answer; default 10 s.

@@ -13,7 +13,6 @@ use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{TokenResponse, TokenType};
-use crate::http_client::transport::DynTransport;
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::proof::{DPOP, Dpop, USE_NONCE};
 use crate::token::issued_token::Token;
@@ -32,9 +31,9 @@ pub(crate) struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    pub(crate) fn new(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
+    pub(crate) fn new(url: EndpointUrl, client: ClientAuth) -> Self {
         Self {
-            exchange: Exchange::new(url, transport),
+            exchange: Exchange::new(url),
             client,
             format: Format::default(),
             revocation: None,

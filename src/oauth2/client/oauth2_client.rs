@@ -1,6 +1,5 @@
 //! The client as the authorization server knows it (RFC 6749 §2): what every grant is asked for with.
 
-use std::fmt;
 use std::time::Duration;
 
 #[cfg(feature = "fleet")]
@@ -41,6 +40,7 @@ use crate::token::issued_token::Token;
 /// | body | a form; [`json`](Self::json) |
 /// | [`timeout`](Self::timeout) of the whole exchange | 10 s |
 /// | [`revoke_at`](Self::revoke_at) | nowhere |
+/// | [`transport`](Self::transport) | a reqwest client (feature `reqwest`), made for the first request |
 ///
 /// The address is `https`, or `http` to loopback, which is checked at once; [`EndpointUrl`] has the
 /// way around it. Redirects are not followed, and an answer longer than 64 KiB is refused. Each
@@ -56,27 +56,22 @@ use crate::token::issued_token::Token;
 /// use tower_auth::oauth2::{Client, RefreshToken};
 ///
 /// # fn example(id: String, secret: String, token: String) -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::new("https://id.example.com/oauth/token", id, secret)?.basic_auth();
 /// let source = RefreshToken::new(client, token);
-/// # }
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) endpoint: TokenEndpoint,
 }
 
 impl Client {
-    /// A confidential client, over a [`reqwest`] client of its own: over rustls, without redirects,
-    /// and through the proxy that the environment names.
+    /// A confidential client, which has an id and a secret.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, if the id or
-    /// the secret is empty, or if no HTTP client can be made, for want of root certificates for
-    /// one.
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id or
+    /// the secret is empty.
     pub fn new<U>(
         url: U,
         id: impl Into<String>,
@@ -87,109 +82,76 @@ impl Client {
         Error: From<U::Error>,
     {
         let client = ClientAuth::confidential(id.into(), secret.into())?;
-        let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?))
+        Ok(Self::build(url.try_into()?, client))
     }
 
     /// A public client (RFC 6749 §2.1), which has an id but no secret: an app on a user's machine.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id is
+    /// empty.
     pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         let client = ClientAuth::public(id.into())?;
-        let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?))
+        Ok(Self::build(url.try_into()?, client))
     }
 
-    /// A confidential client, over an HTTP client of your own.
+    /// A client that doesn't say who it is: for grants that identify it themselves, such as the
+    /// assertion of a service account (RFC 7521 §4.1).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
-    /// or the secret is empty.
-    pub fn with_transport<U>(
-        url: U,
-        id: impl Into<String>,
-        secret: impl Into<SecretSource>,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        let client = ClientAuth::confidential(id.into(), secret.into())?;
-        let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)))
-    }
-
-    /// A public client, over an HTTP client of your own.
-    ///
-    /// # Errors
-    ///
-    /// As [`with_transport`](Self::with_transport).
-    pub fn public_with_transport<U>(
-        url: U,
-        id: impl Into<String>,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        let client = ClientAuth::public(id.into())?;
-        let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)))
-    }
-
-    /// A client that doesn't say who it is, over a [`reqwest`] client of its own: for grants that say
-    /// it all, such as the assertion of a service account (RFC 7521 §4.1).
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if no HTTP
-    /// client can be made.
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
     pub fn anonymous<U>(url: U) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let url = url.try_into()?;
-        Ok(Self::build(
-            url,
-            ClientAuth::anonymous(),
-            DynTransport::reqwest()?,
-        ))
+        Ok(Self::build(url.try_into()?, ClientAuth::anonymous()))
     }
 
-    /// A client that doesn't say who it is, over an HTTP client of your own.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
-    pub fn anonymous_with_transport<U>(url: U, transport: impl Transport) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        let url = url.try_into()?;
-        Ok(Self::build(
-            url,
-            ClientAuth::anonymous(),
-            DynTransport::new(transport),
-        ))
-    }
-
-    fn build(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
+    fn build(url: EndpointUrl, client: ClientAuth) -> Self {
         Self {
-            endpoint: TokenEndpoint::new(url, client, transport),
+            endpoint: TokenEndpoint::new(url, client),
         }
+    }
+
+    /// Sends all requests of this client with `transport`, such as your own HTTP client.
+    ///
+    /// Default, with the feature `reqwest`: a [`reqwest`](https://docs.rs/reqwest) client over rustls
+    /// that uses the proxy of the environment. It is made for the first request and shared by all
+    /// clones. If it can't be made, for example without root certificates, that fetch fails with
+    /// [`is_config`](Error::is_config), and so does every fetch without the feature.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    ///
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tower_auth::oauth2::{Client, ClientCredentials};
+    /// use tower_auth::{Reason, TokenSource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let server = tower::service_fn(|_request: Request<Full<Bytes>>| async {
+    ///     let reply = r#"{"access_token":"issued","token_type":"Bearer","expires_in":3600}"#;
+    ///     Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(reply)))
+    /// });
+    /// let client = Client::new("https://id.example.com/token", "job", "secret")?.transport(server);
+    /// let source = ClientCredentials::with_client(client);
+    /// assert_eq!(source.fetch(Reason::First).await?.secret(), "issued");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.endpoint.exchange.transport = DynTransport::new(transport);
+        self
     }
 
     /// Sends id and secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
@@ -218,11 +180,9 @@ impl Client {
     /// use tower_auth::oauth2::{Client, ClientCredentials};
     ///
     /// # fn example() -> Result<(), tower_auth::Error> {
-    /// # #[cfg(feature = "reqwest")] {
     /// let token = SecretSource::file("/var/run/secrets/tokens/id");
     /// let client = Client::public("https://id.example.com/token", "job")?.client_assertion(token);
     /// let source = ClientCredentials::with_client(client).scope("read");
-    /// # }
     /// # Ok(()) }
     /// ```
     #[must_use]
@@ -253,10 +213,8 @@ impl Client {
     /// use tower_auth::oauth2::{Client, JwsAlgorithm, SigningKey};
     ///
     /// # fn example() -> Result<(), tower_auth::Error> {
-    /// # #[cfg(feature = "reqwest")] {
     /// let key = SigningKey::pem(JwsAlgorithm::ES256, SecretSource::file("/run/secrets/key.pem"))?;
     /// let client = Client::public("https://id.example.com/token", "job")?.private_key_jwt(key)?;
-    /// # }
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "jwt")]
@@ -315,11 +273,9 @@ impl Client {
     /// use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
     ///
     /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
-    /// # #[cfg(feature = "reqwest")] {
     /// let client = Client::new("https://id.example.com/token", id, secret)?
     ///     .dpop(DpopKey::generate()?);
     /// let layer = AuthLayer::new(ClientCredentials::with_client(client));
-    /// # }
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "dpop")]
@@ -404,13 +360,5 @@ impl Client {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.endpoint.exchange.timeout = timeout;
         self
-    }
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("endpoint", &self.endpoint)
-            .finish()
     }
 }

@@ -69,7 +69,7 @@ const RESERVED: Reserved = &[
 /// use tower_auth::oauth2::{AuthorizationCode, Client};
 ///
 /// # async fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(all(feature = "reqwest", feature = "redirect-listener"))] {
+/// # #[cfg(feature = "redirect-listener")] {
 /// use tower_auth::oauth2::RedirectListener;
 ///
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;

@@ -48,11 +48,9 @@ const RESERVED: Reserved = &[
 /// use tower_auth::oauth2::ClientCredentials;
 ///
 /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let source = ClientCredentials::new("https://example.auth0.com/oauth/token", id, secret)?
 ///     .audience("https://api.example.com")
 ///     .scope("read:reports write:reports");
-/// # }
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -62,18 +60,15 @@ pub struct ClientCredentials {
 }
 
 impl ClientCredentials {
-    /// A source that reaches the token endpoint with a [`reqwest`] client of its own: over rustls,
-    /// without redirects, and through the proxy that the environment names.
+    /// A source for a confidential client. [`with_client`](Self::with_client) makes one for any other.
     ///
-    /// The url is a `&str`, a `String` or a [`EndpointUrl`]. The secret is a text, or a
+    /// The url is a `&str`, a `String` or an [`EndpointUrl`]. The secret is a text, or a
     /// [`SecretSource`] that is read for each fetch.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, if the id or
-    /// the secret is empty, or if no HTTP client can be made, for want of root certificates for
-    /// one.
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id or
+    /// the secret is empty.
     pub fn new<U>(
         url: U,
         id: impl Into<String>,
@@ -86,82 +81,10 @@ impl ClientCredentials {
         Client::new(url, id, secret).map(Self::with_client)
     }
 
-    /// A source for a public client (RFC 6749 §2.1), which has an id but no secret.
+    /// A source for a [`Client`], whose settings other grants may share.
     ///
-    /// RFC 6749 §4.4 leaves this grant to confidential clients; some servers allow it all the
-    /// same, and know the caller by its network or its certificate.
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](Self::new).
-    #[cfg(feature = "reqwest")]
-    pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        Client::public(url, id).map(Self::with_client)
-    }
-
-    /// As `new`, over an HTTP client of your own.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
-    /// or the secret is empty.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use std::convert::Infallible;
-    ///
-    /// use bytes::Bytes;
-    /// use http::{Request, Response};
-    /// use http_body_util::Full;
-    /// use tower_auth::oauth2::ClientCredentials;
-    /// use tower_auth::{Reason, TokenSource};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
-    /// let server = tower::service_fn(|_request: Request<Full<Bytes>>| async {
-    ///     let reply = r#"{"access_token":"issued","token_type":"Bearer","expires_in":3600}"#;
-    ///     Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(reply)))
-    /// });
-    /// let url = "https://id.example.com/token";
-    /// let source = ClientCredentials::with_transport(url, "job", "secret", server)?;
-    /// assert_eq!(source.fetch(Reason::First).await?.secret(), "issued");
-    /// # Ok(()) }
-    /// ```
-    pub fn with_transport<U>(
-        url: U,
-        id: impl Into<String>,
-        secret: impl Into<SecretSource>,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        Client::with_transport(url, id, secret, transport).map(Self::with_client)
-    }
-
-    /// As `public`, over an HTTP client of your own.
-    ///
-    /// # Errors
-    ///
-    /// As [`with_transport`](Self::with_transport).
-    pub fn public_with_transport<U>(
-        url: U,
-        id: impl Into<String>,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        Client::public_with_transport(url, id, transport).map(Self::with_client)
-    }
-
-    /// A source for a [`Client`] that other grants may share their settings with.
+    /// RFC 6749 §4.4 leaves this grant to confidential clients. Some servers also allow it to public
+    /// clients, which they know by their network or certificate.
     #[must_use]
     pub fn with_client(client: Client) -> Self {
         Self {
@@ -181,6 +104,13 @@ impl ClientCredentials {
     #[must_use]
     pub fn json(mut self) -> Self {
         self.client = self.client.json();
+        self
+    }
+
+    /// As [`Client::transport`].
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.client = self.client.transport(transport);
         self
     }
 

@@ -55,7 +55,6 @@ const RESERVED: Reserved = &[
 /// use tower_auth::oauth2::{Client, DeviceAuthorization};
 ///
 /// # async fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
 /// let login = DeviceAuthorization::new(client, "https://id.example.com/oauth/device/code")?
 ///     .scope("offline_access read:things");
@@ -63,7 +62,6 @@ const RESERVED: Reserved = &[
 /// let prompt = login.begin().await?;
 /// println!("Open {} and type {}", prompt.verification_uri(), prompt.user_code());
 /// let layer = AuthLayer::new(login.finish(prompt).await?);
-/// # }
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]

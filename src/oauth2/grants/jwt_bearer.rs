@@ -43,11 +43,9 @@ const RESERVED: Reserved = &[
 /// use tower_auth::{AuthLayer, SecretSource};
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::anonymous("https://id.example.com/token")?;
 /// let assertion = SecretSource::file("/var/run/secrets/tokens/id");
 /// let layer = AuthLayer::new(JwtBearer::new(client, assertion).scope("read"));
-/// # }
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]

@@ -28,10 +28,8 @@ use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 /// use tower_auth::oauth2::{Client, RefreshToken, RefreshTokenFile};
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
 /// let source = RefreshToken::stored(client, RefreshTokenFile::new("/var/lib/my-app/refresh-token"));
-/// # }
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]

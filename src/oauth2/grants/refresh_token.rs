@@ -47,10 +47,8 @@ const RESERVED: Reserved = &[
 /// use tower_auth::oauth2::{Client, RefreshToken};
 ///
 /// # fn example(token: String) -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
 /// let layer = AuthLayer::new(RefreshToken::new(client, token));
-/// # }
 /// # Ok(()) }
 /// ```
 pub struct RefreshToken {

@@ -68,13 +68,11 @@ const RESERVED: Reserved = &[
 /// use tower_auth::{AuthLayer, TokenCache};
 ///
 /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::new("https://id.example.com/token", id, secret)?;
 /// let subject = TokenCache::new(ClientCredentials::with_client(client.clone()));
 ///
 /// let exchange = TokenExchange::new(client, subject).audience("https://stock.example.com");
 /// let layer = AuthLayer::new(exchange);
-/// # }
 /// # Ok(()) }
 /// ```
 pub struct TokenExchange {
