@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use secrecy::SecretString;
 
-use super::client_auth::{ClientAuth, Identity};
+use super::client_auth::{ClientAuth, RequestAuth};
 use super::params::{Format, Params};
 use crate::error::{Error, Kind};
 use crate::http_client::bounded_response::EndpointResponse;
@@ -147,7 +147,7 @@ impl TokenEndpoint {
         format: Format,
         mut headers: HeaderMap,
     ) -> Result<(EndpointResponse, Redactor), Error> {
-        let client = self.client.identify(&self.audience()).await?;
+        let client = self.client.for_request(&self.audience()).await?;
         client.add_to(&mut params);
         let unwritable = || Error::new(Kind::Config, "the token request can't be written");
         headers.extend(client.header().map(|value| (AUTHORIZATION, value)));
@@ -162,7 +162,7 @@ impl TokenEndpoint {
     }
 }
 
-fn redactor(params: &Params<'_>, client: &Identity<'_>) -> Redactor {
+fn redactor(params: &Params<'_>, client: &RequestAuth<'_>) -> Redactor {
     let mut redactor = Redactor::default();
     for secret in client.secrets() {
         redactor.hide(&secret);

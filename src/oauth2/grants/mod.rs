@@ -4,9 +4,10 @@ pub(crate) mod token_params;
 
 pub(crate) mod initial_token;
 
+pub(crate) mod refresh_store;
+
 #[cfg(feature = "file")]
 pub(crate) mod refresh_file;
-pub(crate) mod refresh_store;
 
 pub(crate) mod refresh_token;
 

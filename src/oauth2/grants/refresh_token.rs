@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::initial_token::FirstToken;
+use super::initial_token::InitialToken;
 use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
 use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::error::{BoxError, Error, Kind};
@@ -68,14 +68,14 @@ struct Memory {
     /// The server doesn't accept it any more.
     dead: Option<SecretString>,
     /// What the login brought. Handed out until another is asked for.
-    first: Option<FirstToken>,
+    first: Option<InitialToken>,
 }
 
 impl RefreshToken {
     /// A source that starts from `token` and keeps what it is replaced by in memory: for a server
     /// that doesn't rotate refresh tokens, or a process whose restart is a new login.
     pub fn new(client: Client, token: impl Into<SecretString>) -> Self {
-        Self::stored(client, InMemory::holding(token.into()))
+        Self::stored(client, InMemory::new(token.into()))
     }
 
     /// A source whose token is in `store`, where whatever logs in has saved it.
@@ -99,7 +99,7 @@ impl RefreshToken {
     pub(crate) async fn logged_in(
         client: Client,
         store: Option<Arc<dyn DynRefreshTokenStore>>,
-        first: FirstToken,
+        first: InitialToken,
         token: Option<SecretString>,
     ) -> Result<Self, Error> {
         let store = match (store, token) {
@@ -107,7 +107,7 @@ impl RefreshToken {
                 store.save(token).await.map_err(unsaved)?;
                 store
             }
-            (_, token) => Arc::new(InMemory::holding(token.unwrap_or_default())),
+            (_, token) => Arc::new(InMemory::new(token.unwrap_or_default())),
         };
         let mut source = Self::kept_in(client, store);
         source.memory.get_mut().first = Some(first);
@@ -219,7 +219,7 @@ impl TokenSource for RefreshToken {
         let mut memory = self.memory.lock().await;
         // For any other reason the first one is refused, about to end, or not wanted any more.
         memory.first.take_if(|_| reason != Reason::First);
-        if let Some(token) = memory.first.as_ref().and_then(FirstToken::left) {
+        if let Some(token) = memory.first.as_ref().and_then(InitialToken::unexpired) {
             return Ok(token);
         }
         let (used, mut reply) = self.refresh(&mut memory).await?;

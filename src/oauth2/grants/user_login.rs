@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::initial_token::{Asked, FirstToken};
+use super::initial_token::{InitialToken, RequestedAt};
 use super::refresh_store::DynRefreshTokenStore;
 use super::refresh_token::RefreshToken;
 use super::token_params::{Reserved, TokenParams};
@@ -40,13 +40,13 @@ impl Login {
         mut grant: Params<'a>,
     ) -> Result<RefreshToken, Error> {
         // Never later than the moment the token is issued at.
-        let asked = Asked::now();
+        let asked = RequestedAt::now();
         // They are named where tokens are issued, too (RFC 8707 §2.2).
         self.params.add_resources_to(&mut grant);
         let mut reply = self.client.endpoint.request(grant).await?;
         let refresh_token = reply.refresh_token.take();
         let token = self.params.token(&self.client, reply)?;
-        let first = FirstToken::new(token, asked);
+        let first = InitialToken::new(token, asked);
         let (client, store) = (self.client.clone(), self.store.clone());
         let source = RefreshToken::logged_in(client, store, first, refresh_token).await?;
         Ok(source.assume_lifetime(self.params.assumed_lifetime()))
