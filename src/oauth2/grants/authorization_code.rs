@@ -1,5 +1,4 @@
-//! The authorization code grant (RFC 6749 §4.1) with PKCE (RFC 7636): a person logs in with their
-//! browser, and this program gets tokens for them.
+//! The authorization code grant (RFC 6749 §4.1) with PKCE (RFC 7636): a person logs in with a browser.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,19 +6,19 @@ use std::sync::Arc;
 use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::authorization_request::{AuthorizationRequest, ExpectedIssuer};
-use super::authorization_response::AuthorizationResponse;
+use super::authorization_request::AuthorizationRequest;
+use super::authorization_response::{AuthorizationResponse, ExpectedIssuer};
 use super::refresh_store::RefreshTokenStore;
 use super::refresh_token::RefreshToken;
 use super::token_params::{Reserved, token_param_setters};
-use super::user_login::Login;
+use super::user_login::UserLogin;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 
-/// Names that [`AuthorizationCode::param`] leaves to whoever sets them.
+/// Names that [`AuthorizationCode::param`] refuses.
 const RESERVED: Reserved = &[
     ("response_type", "it is always `code`"),
     ("response_mode", "the response is read from the query"),
@@ -38,29 +37,28 @@ const RESERVED: Reserved = &[
     ("prompt", "use `.prompt(…)`"),
 ];
 
-/// Has a person log in with their browser (RFC 6749 §4.1, RFC 7636, RFC 8252), and becomes a
+/// Lets a person log in with a browser (RFC 6749 §4.1, RFC 7636, RFC 8252), and returns a
 /// [`RefreshToken`] source.
 ///
 /// 1. [`begin`](Self::begin) makes an [`AuthorizationRequest`]: show its
 ///    [`url`](AuthorizationRequest::url) to the person, or open it in their browser.
-/// 2. The browser comes back with the answer. `RedirectListener` (feature `redirect-listener`) waits
-///    for it on loopback; a server of your own hands what it got to
-///    [`AuthorizationRequest::read`].
+/// 2. The browser comes back with the response. `RedirectListener` (feature `redirect-listener`) waits
+///    for it on loopback. A server of your own passes it to [`AuthorizationRequest::read`].
 /// 3. [`finish`](Self::finish) exchanges the code for tokens and saves the refresh token.
 ///
-/// The next run of the program needs no login: [`RefreshToken::stored`] over the same store.
+/// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope), [`audience`](Self::audience), [`resource`](Self::resource) | none: the server decides |
 /// | [`login_hint`](Self::login_hint), [`prompt`](Self::prompt) | none |
-/// | [`issuer`](Self::issuer) | not known: an `iss` that comes back is ignored |
-/// | [`store`](Self::store) of the refresh token | memory: after a restart there is a login |
+/// | [`issuer`](Self::issuer) | unknown: an `iss` in the response is ignored |
+/// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
 ///
-/// `state` and the verifier are made for each request, 256 bits each; the challenge is always
-/// `S256`. Many servers issue a refresh token only if they are asked to: with the scope
-/// `offline_access`, or a parameter of their own.
+/// `state` and the code verifier are random for each request, 256 bits each; the challenge is always
+/// `S256`. Many servers issue a refresh token only for the scope `offline_access`, or for a parameter of
+/// their own.
 ///
 /// # Example
 ///
@@ -86,7 +84,7 @@ const RESERVED: Reserved = &[
 /// # Ok(()) }
 /// ```
 pub struct AuthorizationCode {
-    login: Login,
+    login: UserLogin,
     authorize_at: EndpointUrl,
     login_hint: String,
     prompt: String,
@@ -106,7 +104,7 @@ impl AuthorizationCode {
         Error: From<U::Error>,
     {
         Ok(Self {
-            login: Login::new(client, RESERVED)?,
+            login: UserLogin::new(client, RESERVED)?,
             authorize_at: authorize_at.try_into()?,
             login_hint: String::new(),
             prompt: String::new(),
@@ -114,15 +112,15 @@ impl AuthorizationCode {
         })
     }
 
-    /// Says who is about to log in, where that is known: an address, a user name (OpenID Connect
-    /// Core §3.1.2.1). Default, and if empty: nobody.
+    /// Names the person who logs in, by an email address or a user name (OpenID Connect Core §3.1.2.1).
+    /// Default, and if empty: none.
     #[must_use]
     pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
         self.login_hint = hint.into();
         self
     }
 
-    /// Says whether the person is to be asked (OpenID Connect Core §3.1.2.1): `login`, `consent`,
+    /// Sets what the server asks the person for (OpenID Connect Core §3.1.2.1): `login`, `consent`,
     /// `select_account`. Default, and if empty: the server decides.
     #[must_use]
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
@@ -130,8 +128,8 @@ impl AuthorizationCode {
         self
     }
 
-    /// Adds any other parameter to the address that the browser is sent to. Whoever sees that sees
-    /// it: it is no place for a secret.
+    /// Adds any other parameter to the address that the browser opens. It is visible there, so it must
+    /// not be a secret.
     ///
     /// # Errors
     ///
@@ -147,34 +145,35 @@ impl AuthorizationCode {
         Ok(self)
     }
 
-    /// Says who the server is, as its metadata does (RFC 8414 §2). An `iss` that comes back must be
-    /// exactly this: the answer of another server is refused (RFC 9207 §2.4). If none comes back, the
-    /// server may not know of that; [`require_issuer`](Self::require_issuer) if it does.
-    /// Default: what the metadata says of an endpoint [from its issuer](EndpointUrl::from_issuer), else
-    /// it isn't known.
+    /// Names the server, as its metadata does (RFC 8414 §2). An `iss` in the response must be exactly
+    /// this name, so that the response of another server is refused (RFC 9207 §2.4). A response without
+    /// `iss` is accepted; [`require_issuer`](Self::require_issuer) refuses it.
+    ///
+    /// Default: the issuer of an endpoint [from its issuer](EndpointUrl::from_issuer), required if its
+    /// metadata says that responses have `iss`; unknown for any other endpoint.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = ExpectedIssuer::Known(issuer.into());
         self
     }
 
-    /// Says who the server is, and that it always says so itself: an answer without `iss` is refused
-    /// too. For servers whose metadata has `authorization_response_iss_parameter_supported`.
+    /// Names the server as [`issuer`](Self::issuer), and refuses a response without `iss` too. For servers
+    /// whose metadata has `authorization_response_iss_parameter_supported`.
     #[must_use]
     pub fn require_issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = ExpectedIssuer::Required(issuer.into());
         self
     }
 
-    /// Where the refresh token is kept, so that the next run needs no login. Default: in memory.
+    /// Saves the refresh token in `store`, so that the next run needs no login. Default: in memory.
     #[must_use]
     pub fn store(mut self, store: impl RefreshTokenStore) -> Self {
         self.login.store = Some(Arc::new(store));
         self
     }
 
-    /// Begins a login. The browser is to come back to `redirect_uri`, which the server must know:
-    /// `https`, `http` to loopback (RFC 8252 §7.3), or a private-use scheme such as
+    /// Begins a login. The browser comes back to `redirect_uri`, which the server must know: `https`,
+    /// `http` to loopback (RFC 8252 §7.3), or a private-use scheme such as
     /// `com.example.app:/callback` (§7.1).
     ///
     /// # Errors
@@ -205,7 +204,7 @@ impl AuthorizationCode {
         AuthorizationRequest::new(&authorize_at, params, redirect_uri.as_ref(), issuer)
     }
 
-    /// Where the browser goes, and who is to have sent it back.
+    /// The authorization endpoint, and the issuer that the response must come from.
     async fn server(&self) -> Result<(Uri, ExpectedIssuer), Error> {
         let (url, exchange) = (&self.authorize_at, &self.login.client.endpoint.exchange);
         let look = async {
@@ -231,31 +230,32 @@ impl AuthorizationCode {
         Ok((address, issuer))
     }
 
-    /// Exchanges the code for tokens (RFC 6749 §4.1.3): a source that first hands out the access
-    /// token just issued, and then refreshes. The refresh token is saved before this returns.
+    /// Exchanges the code for tokens (RFC 6749 §4.1.3). The source returns the new access token first,
+    /// and then refreshes. The refresh token is saved before this returns.
     ///
-    /// If the server issued no refresh token, the access token is used until its end, and then
-    /// [a login is required](Error::is_login_required); what the store holds is left alone.
+    /// If the server issued no refresh token, the access token is used until it expires. Then
+    /// [a login is required](Error::is_login_required); the store isn't changed.
     ///
-    /// A code is good for one try, so there is no second: after an error, begin anew.
+    /// A code can be exchanged only once: after an error, begin the login again.
     ///
     /// # Errors
     ///
-    /// [`is_reply`](Error::is_reply) if the response isn't that of this request.
-    /// [`is_invalid_grant`](Error::is_invalid_grant) if the code is over or was used before, any
-    /// other that the token endpoint may bring, and [`is_source`](Error::is_source) if the refresh
-    /// token can't be saved.
+    /// [`is_reply`](Error::is_reply) if the response isn't that of this request,
+    /// [`is_invalid_grant`](Error::is_invalid_grant) if the code has expired or was used before,
+    /// [`is_source`](Error::is_source) if the refresh token can't be saved, and any other error of the
+    /// token endpoint.
     ///
     /// # Cancel safety
     ///
-    /// The code may be used up, and what came for it lost: begin anew.
+    /// The code may be used and its tokens lost: begin the login again.
     pub async fn finish(
         &self,
         request: AuthorizationRequest,
         response: AuthorizationResponse,
     ) -> Result<RefreshToken, Error> {
         if !request.is_answered_by(&response) {
-            let message = "the authorization response is that of another request; begin anew";
+            let message =
+                "the authorization response is that of another request; begin the login again";
             return Err(Error::new(Kind::Reply, message));
         }
         let mut grant = Params::default();

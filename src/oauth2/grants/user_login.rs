@@ -1,4 +1,4 @@
-//! A person's login: what it is asked for with, and what its end is exchanged for.
+//! What the grants share in which a person logs in.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use crate::error::{Error, Kind};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 
-/// What the grants have in common that a person takes part in.
-pub(crate) struct Login {
+/// The settings of a login, which ends with a [`RefreshToken`] source.
+pub(crate) struct UserLogin {
     pub(crate) client: Client,
     pub(crate) params: TokenParams,
-    /// `None`: what a login brings is kept in memory.
+    /// `None` keeps the refresh token in memory.
     pub(crate) store: Option<Arc<dyn DynRefreshTokenStore>>,
 }
 
-impl Login {
-    /// A client has to say who it is where a person is asked whether to trust it.
+impl UserLogin {
+    /// Refuses an anonymous client: the server asks the person whether to trust the client.
     pub(crate) fn new(client: Client, reserved: Reserved) -> Result<Self, Error> {
         if client.id().is_none() {
-            let message = "a client without an id can't have a person log in; use a constructor \
-                           of `Client` that takes the id";
+            let message = "a client without an id can't have a person log in; use `Client::new` \
+                           or `Client::public`";
             return Err(Error::new(Kind::Config, message));
         }
         Ok(Self {
@@ -34,28 +34,27 @@ impl Login {
         })
     }
 
-    /// Asks once, and keeps what it got: the refresh token is saved before anything is returned.
+    /// Exchanges the grant for tokens, and saves the refresh token before it returns.
     pub(crate) async fn exchange<'a>(
         &'a self,
         mut grant: Params<'a>,
     ) -> Result<RefreshToken, Error> {
-        // Never later than the moment the token is issued at.
-        let asked = RequestedAt::now();
-        // They are named where tokens are issued, too (RFC 8707 §2.2).
+        let requested_at = RequestedAt::now();
+        // Also in the token request (RFC 8707 §2.2).
         self.params.add_resources_to(&mut grant);
         let mut reply = self.client.endpoint.request(grant).await?;
         let refresh_token = reply.refresh_token.take();
         let token = self.params.token(&self.client, reply)?;
-        let first = InitialToken::new(token, asked);
+        let initial_token = InitialToken::new(token, requested_at);
         let (client, store) = (self.client.clone(), self.store.clone());
-        let source = RefreshToken::logged_in(client, store, first, refresh_token).await?;
+        let source = RefreshToken::logged_in(client, store, initial_token, refresh_token).await?;
         Ok(source.assume_lifetime(self.params.assumed_lifetime()))
     }
 }
 
-impl fmt::Debug for Login {
+impl fmt::Debug for UserLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
+        f.debug_struct("UserLogin")
             .field("client", &self.client)
             .field("params", &self.params)
             .finish_non_exhaustive()
