@@ -28,7 +28,7 @@ pub(super) fn pointer(pointer: String) -> Result<String, Error> {
 }
 
 /// The object with these members, and nothing of it left behind.
-pub(super) fn written(members: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
+pub(super) fn object(members: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
     let unwritable = || {
         let message = "the login can't be written: two of its fields are within one another";
         Error::new(Kind::Config, message)

@@ -7,16 +7,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::credentials::{Credentials, address, question};
 use super::json;
+use super::login_request::{LoginRequest, address, login_setters, request};
 use super::response_paths::ResponsePaths;
 use crate::error::Error;
-use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse, TokenType};
-use crate::http_client::transport::{DynTransport, Transport};
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
@@ -55,14 +53,13 @@ use crate::token::issued_token::Token;
 /// # Ok(()) }
 /// ```
 pub struct JsonLogin {
-    login: Exchange,
-    refresh: Option<Exchange>,
-    credentials: Credentials,
+    login: LoginRequest,
+    refresh_at: Option<EndpointUrl>,
     /// Where the answer has what, and the refresh its token.
     paths: ResponsePaths,
     assumed_lifetime: Duration,
-    /// The refresh token. Held during a fetch, so that it isn't used twice at once.
-    memory: Mutex<Option<SecretString>>,
+    /// Locked during a fetch, so that it isn't used twice at once.
+    refresh_token: Mutex<Option<SecretString>>,
 }
 
 impl JsonLogin {
@@ -81,18 +78,12 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let login = Exchange::new(address(url)?);
-        Self::build(login, user.into(), password.into())
-    }
-
-    fn build(login: Exchange, user: String, password: SecretSource) -> Result<Self, Error> {
         Ok(Self {
-            login,
-            refresh: None,
-            credentials: Credentials::new(user, password)?,
+            login: LoginRequest::new(url, user, password)?,
+            refresh_at: None,
             paths: ResponsePaths::default(),
             assumed_lifetime: ASSUMED_LIFETIME,
-            memory: Mutex::default(),
+            refresh_token: Mutex::default(),
         })
     }
 
@@ -106,42 +97,7 @@ impl JsonLogin {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        self.refresh = Some(self.login.to(address(url)?, EndpointKind::Token));
-        Ok(self)
-    }
-
-    /// Where the login has the user name; default `/email`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn user_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.credentials.set_user_field(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Where the login has the password; default `/password`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn password_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.credentials.set_password_field(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Adds a member to the login that is always the same: a tenant, a device. Its texts are treated
-    /// as secrets.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn field(
-        mut self,
-        pointer: impl Into<String>,
-        value: impl Into<Value>,
-    ) -> Result<Self, Error> {
-        self.credentials.add_field(pointer.into(), value.into())?;
+        self.refresh_at = Some(address(url)?);
         Ok(self)
     }
 
@@ -185,27 +141,6 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Sends all requests with `transport`, such as your own HTTP client; the default is that of
-    /// [`oauth2::Client`](crate::oauth2::Client::transport).
-    #[must_use]
-    pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.login.transport = DynTransport::new(transport);
-        if let Some(refresh) = &mut self.refresh {
-            refresh.transport = self.login.transport.clone();
-        }
-        self
-    }
-
-    /// Bounds each exchange, from connecting to the last byte of the answer; default 10 s.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.login.timeout = timeout;
-        if let Some(refresh) = &mut self.refresh {
-            refresh.timeout = timeout;
-        }
-        self
-    }
-
     /// Sets the lifetime of a token when neither the answer nor, being a JWT, the token itself says
     /// it; default 1 h.
     #[must_use]
@@ -215,54 +150,59 @@ impl JsonLogin {
     }
 
     async fn log_in(&self) -> Result<TokenResponse, Error> {
-        let (question, redactor) = self.credentials.question().await?;
-        self.ask(&self.login, question, redactor).await
+        let (request, redactor) = self.login.build().await?;
+        self.send(&self.login.exchange, request, redactor).await
     }
 
     async fn refresh(&self, at: &Exchange, token: &SecretString) -> Result<TokenResponse, Error> {
-        let member = Value::from(token.expose_secret());
-        let members = vec![(self.paths.refresh_token.clone(), member)];
-        let (question, redactor) = question(members, token)?;
-        self.ask(at, question, redactor).await
+        let pointer = self.paths.refresh_token.clone();
+        let fields = vec![(pointer, Value::from(token.expose_secret()))];
+        let (request, redactor) = request(fields, token)?;
+        self.send(at, request, redactor).await
     }
 
-    async fn ask(
+    async fn send(
         &self,
         at: &Exchange,
-        question: EndpointRequest,
+        request: EndpointRequest,
         redactor: Redactor,
     ) -> Result<TokenResponse, Error> {
-        let response = at.post(question).await?;
+        let response = at.post(request).await?;
         response.token(self.paths.read(&response.body), TokenType::Bearer, redactor)
     }
 
-    /// With the refresh token if there is one that is still accepted, else with the password.
-    async fn issue(&self, memory: &mut Option<SecretString>) -> Result<TokenResponse, Error> {
-        if let (Some(at), Some(token)) = (&self.refresh, memory.as_ref()) {
-            match at.within(self.refresh(at, token)).await {
-                Err(error) if error.is_permanent() => *memory = None,
+    /// Refreshes if there is a refresh token that the server accepts, else logs in.
+    async fn refresh_or_log_in(
+        &self,
+        refresh_token: &mut Option<SecretString>,
+    ) -> Result<TokenResponse, Error> {
+        if let (Some(url), Some(token)) = (&self.refresh_at, refresh_token.as_ref()) {
+            let at = self.login.exchange_with(url);
+            match at.within(self.refresh(&at, token)).await {
+                Err(error) if error.is_permanent() => *refresh_token = None,
                 other => return other,
             }
         }
-        self.login.within(self.log_in()).await
+        self.login.exchange.within(self.log_in()).await
     }
 }
 
+login_setters!(JsonLogin);
+
 impl TokenSource for JsonLogin {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
-        let mut memory = self.memory.lock().await;
-        let mut reply = self.issue(&mut memory).await?;
+        let mut refresh_token = self.refresh_token.lock().await;
+        let mut reply = self.refresh_or_log_in(&mut refresh_token).await?;
         if let Some(next) = reply.refresh_token.take() {
-            *memory = Some(next);
+            *refresh_token = Some(next);
         }
         reply.into_token("", self.assumed_lifetime, Token::bearer)
     }
 
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
-        let key = self.login.url.add_to_key(StoreKey::new("json login"));
-        let key = key.with("access_token at", &self.paths.access_token);
-        Some(self.credentials.add_to_key(key))
+        let key = self.login.add_to_key(StoreKey::new("json login"));
+        Some(key.with("access_token at", &self.paths.access_token))
     }
 }
 
@@ -270,8 +210,7 @@ impl fmt::Debug for JsonLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JsonLogin")
             .field("login", &self.login)
-            .field("refresh", &self.refresh)
-            .field("credentials", &self.credentials)
+            .field("refresh_at", &self.refresh_at)
             .field("paths", &self.paths)
             .field("assumed_lifetime", &self.assumed_lifetime)
             .finish_non_exhaustive()

@@ -1,23 +1,18 @@
 //! A login that is answered with cookies: a session.
 
-use std::fmt;
 use std::str;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{COOKIE, HeaderMap, HeaderValue};
-use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use super::cookie_jar::Jar;
-use super::credentials::{Credentials, address};
+use super::json;
+use super::login_request::{LoginRequest, address, login_setters};
 use crate::error::{Error, Kind};
-use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
-use crate::http_client::transport::{DynTransport, Transport};
 use crate::origin::{self, Origin};
 use crate::source::secret_source::SecretSource;
 use crate::source::token_source::{Reason, TokenSource};
@@ -73,11 +68,11 @@ use crate::token::request_head::RequestHead;
 /// let layer = AuthLayer::new(session);
 /// # Ok(()) }
 /// ```
+#[derive(Debug)]
 pub struct Session {
-    login: Exchange,
-    log_out: Option<Exchange>,
-    credentials: Credentials,
-    /// The login's own, and those that were named.
+    login: LoginRequest,
+    log_out_at: Option<EndpointUrl>,
+    /// Where the cookies may go: the login's origin first.
     origins: Vec<String>,
     session_cookie: Option<String>,
 }
@@ -98,17 +93,12 @@ impl Session {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let login = Exchange::new(address(url)?);
-        Self::build(login, user.into(), password.into())
-    }
-
-    fn build(login: Exchange, user: String, password: SecretSource) -> Result<Self, Error> {
-        let origin = login.url.address().map(origin::serialize_uri);
+        let login = LoginRequest::new(url, user, password)?;
+        let origin = login.exchange.url.address().map(origin::serialize_uri);
         Ok(Self {
-            credentials: Credentials::new(user, password)?,
             origins: origin.into_iter().collect(),
             login,
-            log_out: None,
+            log_out_at: None,
             session_cookie: None,
         })
     }
@@ -124,7 +114,7 @@ impl Session {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        self.log_out = Some(self.login.to(address(url)?, EndpointKind::Token));
+        self.log_out_at = Some(address(url)?);
         Ok(self)
     }
 
@@ -155,72 +145,16 @@ impl Session {
         Ok(self)
     }
 
-    /// Where the login has the user name; default `/email`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-    pub fn user_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.credentials.set_user_field(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Where the login has the password; default `/password`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-    pub fn password_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.credentials.set_password_field(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Adds a member to the login that is always the same: a tenant, a device. Its texts are treated
-    /// as secrets.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-    pub fn field(
-        mut self,
-        pointer: impl Into<String>,
-        value: impl Into<Value>,
-    ) -> Result<Self, Error> {
-        self.credentials.add_field(pointer.into(), value.into())?;
-        Ok(self)
-    }
-
-    /// Sends all requests with `transport`, such as your own HTTP client; the default is that of
-    /// [`oauth2::Client`](crate::oauth2::Client::transport).
-    #[must_use]
-    pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.login.transport = DynTransport::new(transport);
-        if let Some(log_out) = &mut self.log_out {
-            log_out.transport = self.login.transport.clone();
-        }
-        self
-    }
-
-    /// Bounds each exchange, from connecting to the last byte of the answer; default 10 s.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.login.timeout = timeout;
-        if let Some(log_out) = &mut self.log_out {
-            log_out.timeout = timeout;
-        }
-        self
-    }
-
     async fn log_in(&self) -> Result<Token, Error> {
-        let (question, redactor) = self.credentials.question().await?;
-        let request = self.login.request(question).await?;
+        let (request, redactor) = self.login.build().await?;
+        let request = self.login.exchange.request(request).await?;
         let login = RequestHead::of(&request);
-        let answer = self.login.send(request).await?;
-        answer.done(redactor, "the login was refused")?;
+        let response = self.login.exchange.send(request).await?;
+        response.done(redactor, "the login was refused")?;
         let origins = Arc::from(self.origins.as_slice());
         let named = self.session_cookie.as_deref();
-        let jar = Jar::of_login(origins, named, &login, &answer.headers)?;
-        let lifetime = jar.lifetime(answer.started);
+        let jar = Jar::of_login(origins, named, &login, &response.headers)?;
+        let lifetime = jar.lifetime(response.started);
         let token = Token::per_request(Place::Cookie, jar.secret(), Arc::new(jar));
         Ok(match lifetime {
             Some(lifetime) => token.expires_in(lifetime),
@@ -228,26 +162,25 @@ impl Session {
         })
     }
 
-    async fn end(&self, at: &Exchange, session: &Token) -> Result<(), Error> {
+    async fn log_out(at: &Exchange, session: &Token) -> Result<(), Error> {
         let Credential::PerRequest(by) = session.credential(None) else {
             return Ok(());
         };
-        // Some servers take no request for JSON that has none.
-        let nothing = Value::Object(Map::new()).to_string();
-        let nothing = EndpointRequest::json(Zeroizing::new(nothing.into_bytes()));
-        let mut request = at.request(nothing).await?;
+        // Some servers refuse a request without a body.
+        let request = EndpointRequest::json(json::object(Vec::new())?);
+        let mut request = at.request(request).await?;
         by.apply(&RequestHead::of(&request), request.headers_mut(), true)?;
         let redactor = hiding_cookies(request.headers());
-        let answer = at.send(request).await?;
-        if answer.status == StatusCode::UNAUTHORIZED {
-            // Who isn't logged in has nothing to log out of.
+        let response = at.send(request).await?;
+        if response.status == StatusCode::UNAUTHORIZED {
+            // The session has ended already.
             return Ok(());
         }
-        answer.done(redactor, "the logout was refused")
+        response.done(redactor, "the logout was refused")
     }
 }
 
-/// Servers do echo what they were sent.
+/// A redactor for the response: servers echo what they were sent.
 fn hiding_cookies(headers: &HeaderMap) -> Redactor {
     let mut redactor = Redactor::default();
     let line = headers.get(COOKIE).map(HeaderValue::as_bytes);
@@ -258,31 +191,22 @@ fn hiding_cookies(headers: &HeaderMap) -> Redactor {
     redactor
 }
 
+login_setters!(Session);
+
 impl TokenSource for Session {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
-        self.login.within(self.log_in()).await
+        self.login.exchange.within(self.log_in()).await
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        match (&self.log_out, last) {
-            (Some(at), Some(session)) => at.within(self.end(at, &session)).await,
-            _ => Ok(()),
-        }
+        let (Some(url), Some(session)) = (&self.log_out_at, last) else {
+            return Ok(());
+        };
+        let at = self.login.exchange_with(url);
+        at.within(Self::log_out(&at, &session)).await
     }
 
     fn place(&self) -> Place {
         Place::Cookie
-    }
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("login", &self.login)
-            .field("log_out", &self.log_out)
-            .field("credentials", &self.credentials)
-            .field("origins", &self.origins)
-            .field("session_cookie", &self.session_cookie)
-            .finish()
     }
 }
