@@ -95,7 +95,7 @@ mod tests {
 
     async fn send(transport: &DynTransport) -> Result<(), Error> {
         let response = transport.send(Request::new(Full::default())).await;
-        reply
+        response
             .map(drop)
             .map_err(|error| no_response(String::from("broken"), error))
     }

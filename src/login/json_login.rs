@@ -1,4 +1,4 @@
-//! A login in JSON: a user name and a password for a token, and a refresh token for the next.
+//! A login in JSON: a user name and a password for a token, and a refresh token for the next one.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
-/// Gets tokens from an API's own login: a POST of `{"email": …, "password": …}` brings
+/// Gets tokens from an API's own login: a POST of `{"email": …, "password": …}` returns
 /// `{"access_token": …, "refresh_token": …, "token_type": …, "expires_in": …}`, and a POST of
-/// `{"refresh_token": …}` the next access token. If the refresh is refused, it logs in again.
+/// `{"refresh_token": …}` the next access token. If the server refuses the refresh, it logs in again.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -31,13 +31,13 @@ use crate::token::issued_token::Token;
 /// | [`refresh_at`](Self::refresh_at) | none: each fetch is a login |
 /// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
 /// | [`access_token_field`](Self::access_token_field), … | where RFC 6749 §5.1 has them |
-/// | [`timeout`](Self::timeout) of each exchange | 10 s |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither the answer nor a JWT's `exp` says |
+/// | [`timeout`](Self::timeout) of each request | 10 s |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither the response nor a JWT's `exp` says |
 ///
-/// Fields are JSON pointers (RFC 6901): `/data/token` is the member `token` of the member `data`.
-/// The password is read anew for each login. Addresses are `https`, or `http` to loopback;
-/// redirects are not followed, answers are at most 64 KiB. The refresh token is kept in memory:
-/// after a restart there is a login.
+/// Fields are JSON pointers (RFC 6901): `/data/token` is the member `token` of the member `data`. The
+/// password is read for each login. Addresses are `https`, or `http` to loopback. Redirects are not
+/// followed, and a response longer than 64 KiB is an error. The refresh token is kept in memory: a
+/// restart requires a login.
 ///
 /// # Example
 ///
@@ -55,10 +55,10 @@ use crate::token::issued_token::Token;
 pub struct JsonLogin {
     login: LoginRequest,
     refresh_at: Option<EndpointUrl>,
-    /// Where the answer has what, and the refresh its token.
+    /// Where the responses have their fields, and the refresh request its token.
     paths: ResponsePaths,
     assumed_lifetime: Duration,
-    /// Locked during a fetch, so that it isn't used twice at once.
+    /// Locked during a fetch, so that a refresh token isn't sent twice at once.
     refresh_token: Mutex<Option<SecretString>>,
 }
 
@@ -87,7 +87,7 @@ impl JsonLogin {
         })
     }
 
-    /// Where a refresh token is exchanged for the next access token.
+    /// Sets where a refresh token is exchanged for the next access token.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Where answers have the access token; default `/access_token`.
+    /// Sets where responses have the access token; default `/access_token`.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Where answers have the refresh token, and the refresh too; default `/refresh_token`.
+    /// Sets where responses have the refresh token, and the refresh request too; default `/refresh_token`.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Where answers have the lifetime in seconds; default `/expires_in`.
+    /// Sets where responses have the lifetime in seconds; default `/expires_in`.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Where refusals say why; default `/error_description`.
+    /// Sets where refusals have their description; default `/error_description`.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Sets the lifetime of a token when neither the answer nor, being a JWT, the token itself says
+    /// Sets the lifetime of a token when neither the response nor, being a JWT, the token itself says
     /// it; default 1 h.
     #[must_use]
     pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
@@ -192,11 +192,11 @@ login_setters!(JsonLogin);
 impl TokenSource for JsonLogin {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
         let mut refresh_token = self.refresh_token.lock().await;
-        let mut reply = self.refresh_or_log_in(&mut refresh_token).await?;
-        if let Some(next) = reply.refresh_token.take() {
+        let mut response = self.refresh_or_log_in(&mut refresh_token).await?;
+        if let Some(next) = response.refresh_token.take() {
             *refresh_token = Some(next);
         }
-        reply.into_token("", self.assumed_lifetime, Token::bearer)
+        response.into_token("", self.assumed_lifetime, Token::bearer)
     }
 
     #[cfg(feature = "fleet")]

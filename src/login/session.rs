@@ -1,4 +1,4 @@
-//! A login that is answered with cookies: a session.
+//! A login whose response sets cookies: a session.
 
 use std::str;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 
-use super::cookie_jar::Jar;
+use super::cookie_jar::CookieJar;
 use super::json;
 use super::login_request::{LoginRequest, address, login_setters};
 use crate::error::{Error, Kind};
@@ -20,9 +20,9 @@ use crate::token::issued_token::{Credential, Token};
 use crate::token::place::Place;
 use crate::token::request_head::RequestHead;
 
-/// Gets session cookies from an API's own login: a POST of `{"email": …, "password": …}` is answered
-/// with `Set-Cookie`, and each request has the `Cookie` that RFC 6265 says, beside the caller's own
-/// cookies.
+/// Gets session cookies from an API's own login: the response to a POST of
+/// `{"email": …, "password": …}` has `Set-Cookie`. Each request then has the `Cookie` of RFC 6265, beside
+/// the caller's own cookies.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -30,29 +30,29 @@ use crate::token::request_head::RequestHead;
 /// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
 /// | [`session_cookie`](Self::session_cookie) | all cookies that the login sets |
 /// | [`origin`](Self::origin)s the cookies may go to | the login's own |
-/// | [`log_out_at`](Self::log_out_at) | none: the session is left to end by itself |
-/// | [`timeout`](Self::timeout) of each exchange | 10 s |
+/// | [`log_out_at`](Self::log_out_at) | none: the session ends by itself |
+/// | [`timeout`](Self::timeout) of each request | 10 s |
 ///
 /// # Where the cookies go
 ///
-/// To the origins that were named, and within those where their `Domain`, `Path` and `Secure` have
-/// them go (RFC 6265 §5.4). A request to another origin, or to a path that no cookie of the session is
-/// for, is an error and isn't sent. Loopback counts as secure, as everywhere in this crate. A request
-/// whose address is only a path is taken to go to the login's origin.
+/// To the named origins, as far as their `Domain`, `Path` and `Secure` allow (RFC 6265 §5.4). A request
+/// to another origin, or to a path that no cookie of the session matches, is an error and isn't sent.
+/// Loopback counts as secure, as everywhere in this crate. A request with only a path counts as one to
+/// the login's origin.
 ///
-/// Cookies of the caller's stay. If there is one of the same name, the caller's is sent; if it takes
-/// the place of the session's, the request is the caller's own and passes untouched. With
-/// [`replace_existing`](crate::AuthLayer::replace_existing) ours takes its place.
+/// The caller's cookies are kept. Of two cookies with one name the caller's is sent. If it replaces the
+/// session's cookie, the request is the caller's own and passes unchanged. With
+/// [`replace_existing`](crate::AuthLayer::replace_existing) the session's cookie is sent.
 ///
 /// # How long it lasts
 ///
-/// Until the first of the session's cookies ends by its `Max-Age` or `Expires`, and without one until
-/// it is refused: then there is a login anew. Answers to requests may set cookies, which are kept and
-/// sent from then on (RFC 6265 §5.3), but put no login off. If an answer deletes the session, there
-/// is a login for the next request. At most 50 cookies are kept, of at most 4 KiB each (§6.1).
+/// Until the first of the session's cookies expires by its `Max-Age` or `Expires`; without these until
+/// the server refuses the session. Then the source logs in again. Responses to requests may set cookies,
+/// which are sent from then on (RFC 6265 §5.3) but postpone no login. If a response deletes the session,
+/// the next request requires a login. At most 50 cookies are kept, of at most 4 KiB each (§6.1).
 ///
-/// The password is read anew for each login. Addresses are `https`, or `http` to loopback; redirects
-/// are not followed, and a login that is answered with one has failed.
+/// The password is read for each login. Addresses are `https`, or `http` to loopback. Redirects are not
+/// followed; a login whose response is a redirect has failed.
 ///
 /// # Example
 ///
@@ -103,8 +103,8 @@ impl Session {
         })
     }
 
-    /// Where the session is ended as the cache is [closed](crate::TokenCache::close): by a POST of an
-    /// empty JSON object, with the session's cookies.
+    /// Ends the session when the cache is [closed](crate::TokenCache::close), by a POST of an empty JSON
+    /// object with the session's cookies to this address.
     ///
     /// # Errors
     ///
@@ -118,8 +118,8 @@ impl Session {
         Ok(self)
     }
 
-    /// Lets the cookies go to this origin too, as far as their `Domain` is of both:
-    /// `https://files.example.com`, or another port of the same host. Default: only the login's own.
+    /// Allows the cookies to go to this origin too, if their `Domain` covers both:
+    /// `https://files.example.com`, or another port of the same host. Default: only the login's origin.
     ///
     /// # Errors
     ///
@@ -130,8 +130,8 @@ impl Session {
         Ok(self)
     }
 
-    /// Names the cookie that is the session: a login that doesn't set it has failed, the session ends
-    /// with it, and no other cookie's end ends it. Default: all cookies that the login sets.
+    /// Names the cookie that is the session. A login that doesn't set it has failed, and only its expiry
+    /// ends the session. Default: all cookies that the login sets.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl Session {
         response.done(redactor, "the login was refused")?;
         let origins = Arc::from(self.origins.as_slice());
         let named = self.session_cookie.as_deref();
-        let jar = Jar::of_login(origins, named, &login, &response.headers)?;
+        let jar = CookieJar::from_login(origins, named, &login, &response.headers)?;
         let lifetime = jar.lifetime(response.started);
         let token = Token::per_request(Place::Cookie, jar.secret(), Arc::new(jar));
         Ok(match lifetime {

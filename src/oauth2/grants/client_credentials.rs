@@ -1,4 +1,4 @@
-//! The client credentials grant (RFC 6749 §4.4): a service asks for a token as itself.
+//! The client credentials grant (RFC 6749 §4.4): a service gets a token for itself.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
-/// Names that [`ClientCredentials::param`] leaves to the method that sets them.
+/// Names that [`ClientCredentials::param`] refuses.
 const RESERVED: Reserved = &[
     ("grant_type", "it is always `client_credentials`"),
     ("scope", "use `.scope(…)`"),
@@ -25,22 +25,22 @@ const RESERVED: Reserved = &[
     ("resource", "use `.resource(…)`"),
 ];
 
-/// Gets tokens with the client credentials grant (RFC 6749 §4.4): a service, a job or a daemon
-/// asks as itself, with its id and secret, or with what else a [`Client`] proves itself with.
+/// Gets tokens with the client credentials grant (RFC 6749 §4.4): a service, a job or a daemon gets them
+/// for itself, with its id and secret or another authentication of its [`Client`].
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth); others by [`with_client`](Self::with_client) |
 /// | body | a form; [`json`](Self::json) |
-/// | [`timeout`](Self::timeout) of the whole exchange | 10 s |
+/// | [`timeout`](Self::timeout) of each request | 10 s |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
 ///
-/// The address is `https`, or `http` to loopback, which is checked at once; [`EndpointUrl`] has the
-/// way around it. Redirects are not followed, and an answer longer than 64 KiB is refused. Each
-/// fetch is one request: there is no retry here, and no cache.
+/// The address must be `https`, or `http` to loopback; [`EndpointUrl::danger_allow_http`] allows others.
+/// Redirects are not followed, and a response longer than 64 KiB is an error. Each fetch is one
+/// request: the source doesn't retry or cache.
 ///
-/// The `expires_in` of the answer counts, then the `exp` of a token that is a JWT, then the
-/// assumed lifetime. [`Debug`](std::fmt::Debug) redacts the secret and the values of extra parameters.
+/// A token expires as `expires_in` in the response says, else as `exp` says if it is a JWT, else after the
+/// assumed lifetime. [`Debug`](std::fmt::Debug) redacts the secret and the values of extra params.
 ///
 /// # Example
 ///
@@ -137,8 +137,8 @@ token_param_setters!(
 
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
-        let reply = self.client.endpoint.request(self.grant()).await?;
-        self.params.token(&self.client, reply)
+        let response = self.client.endpoint.request(self.grant()).await?;
+        self.params.token(&self.client, response)
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {

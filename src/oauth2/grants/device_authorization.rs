@@ -111,7 +111,7 @@ impl DeviceAuthorization {
         let endpoint = &self.login.client.endpoint;
         let url = &self.device_authorization_at;
         endpoint
-            .ask_at(
+            .request_at(
                 url,
                 EndpointKind::DeviceAuthorization,
                 params,

@@ -1,4 +1,4 @@
-//! The JWT bearer grant (RFC 7523 §2.1): an assertion for an access token.
+//! The JWT bearer grant (RFC 7523 §2.1), which exchanges an assertion for an access token.
 
 use secrecy::ExposeSecret;
 #[cfg(feature = "fleet")]
@@ -15,7 +15,7 @@ use crate::token::issued_token::Token;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// Names that [`JwtBearer::param`] leaves to whoever sets them.
+/// Names that [`JwtBearer::param`] refuses.
 const RESERVED: Reserved = &[
     ("grant_type", "it is always that of RFC 7523 §2.1"),
     ("assertion", "the constructor takes it"),
@@ -23,18 +23,17 @@ const RESERVED: Reserved = &[
     ("resource", "use `.resource(…)`"),
 ];
 
-/// Gets tokens with an assertion (RFC 7523 §2.1): a JWT that says for whom they are, signed by
-/// somebody who the authorization server trusts. So service accounts log in, with a key of their
-/// own and a `SignedJwt` (feature `jwt`), which is signed anew for each request.
+/// Gets tokens with an assertion (RFC 7523 §2.1): a JWT that names their subject, signed by an issuer
+/// that the authorization server trusts. Service accounts use it with a key of their own and a
+/// `SignedJwt` (feature `jwt`), which signs a new JWT for each request.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope), [`resource`](Self::resource) | none |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
 ///
-/// The assertion is read for each fetch, and each attempt of a flight is one. What is settled in the
-/// assertion itself, such as the `scope` of Google's, isn't repeated here; the client of such a
-/// server is `Client::anonymous`.
+/// The assertion is read for each attempt of a fetch. A parameter that the assertion itself contains,
+/// such as Google's `scope`, isn't set here. The client of such a server is `Client::anonymous`.
 ///
 /// # Example
 ///
@@ -56,7 +55,7 @@ pub struct JwtBearer {
 }
 
 impl JwtBearer {
-    /// A source that asks with this assertion.
+    /// A source that sends this assertion.
     pub fn new(client: Client, assertion: impl Into<SecretSource>) -> Self {
         Self {
             client,
@@ -65,7 +64,7 @@ impl JwtBearer {
         }
     }
 
-    async fn ask(&self) -> Result<TokenResponse, Error> {
+    async fn request(&self) -> Result<TokenResponse, Error> {
         let assertion = self.assertion.read().await?;
         let mut params = Params::default();
         params.push("grant_type", GRANT_TYPE);
@@ -83,12 +82,12 @@ token_param_setters!(
 
 impl TokenSource for JwtBearer {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
-        let reply = match self.ask().await {
-            // With another assertion: the server has seen the first.
-            Err(error) if error.wants_nonce() => self.ask().await?,
+        let response = match self.request().await {
+            // With another assertion, since a server may accept it only once.
+            Err(error) if error.wants_nonce() => self.request().await?,
             other => other?,
         };
-        self.params.token(&self.client, reply)
+        self.params.token(&self.client, response)
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {

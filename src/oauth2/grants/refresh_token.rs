@@ -203,7 +203,7 @@ impl RefreshToken {
                 (Err(error), _) => return Err(error),
             };
             match self.exchange(&token).await {
-                Ok(reply) => return Ok((token, reply)),
+                Ok(response) => return Ok((token, response)),
                 Err(error) if error.is_invalid_grant() => refused = Some(error),
                 Err(error) => return Err(error),
             }
@@ -226,13 +226,13 @@ impl TokenSource for RefreshToken {
         {
             return Ok(token);
         }
-        let (used, mut reply) = self.refresh(&mut state).await?;
-        state.unsaved = reply
+        let (used, mut response) = self.refresh(&mut state).await?;
+        state.unsaved = response
             .refresh_token
             .take()
             .filter(|next| !is_same(next, &used));
         self.save(&mut state).await?;
-        self.params.token(&self.client, reply)
+        self.params.token(&self.client, response)
     }
 
     /// Keeps the refresh token, unless it is set otherwise: the end of a process is no logout.

@@ -42,9 +42,9 @@ impl UserLogin {
         let requested_at = RequestedAt::now();
         // Also in the token request (RFC 8707 §2.2).
         self.params.add_resources_to(&mut grant);
-        let mut reply = self.client.endpoint.request(grant).await?;
-        let refresh_token = reply.refresh_token.take();
-        let token = self.params.token(&self.client, reply)?;
+        let mut response = self.client.endpoint.request(grant).await?;
+        let refresh_token = response.refresh_token.take();
+        let token = self.params.token(&self.client, response)?;
         let initial_token = InitialToken::new(token, requested_at);
         let (client, store) = (self.client.clone(), self.store.clone());
         let source = RefreshToken::logged_in(client, store, initial_token, refresh_token).await?;
