@@ -8,6 +8,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::default_transport::no_response;
 use super::redact::Redactor;
 use super::response_fields::{self, Malformed, ResponseFields};
 use super::transport::RawResponse;
@@ -83,7 +84,7 @@ impl ReadError {
             }
             Self::Broken(error) => {
                 let message = format!("{endpoint} could not be reached, or the connection broke");
-                Error::new(Kind::Transport, message).with_source(error)
+                no_response(message, error)
             }
         }
     }

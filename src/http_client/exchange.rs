@@ -24,7 +24,7 @@ pub(crate) struct Exchange {
     pub(crate) url: EndpointUrl,
     kind: EndpointKind,
     pub(crate) timeout: Duration,
-    transport: DynTransport,
+    pub(crate) transport: DynTransport,
 }
 
 /// What is sent. The body's bytes are zeroized when the transport drops them.
@@ -59,12 +59,12 @@ impl EndpointRequest {
 }
 
 impl Exchange {
-    pub(crate) fn new(url: EndpointUrl, transport: DynTransport) -> Self {
+    pub(crate) fn new(url: EndpointUrl) -> Self {
         Self {
             url,
             kind: EndpointKind::Token,
             timeout: TIMEOUT,
-            transport,
+            transport: DynTransport::default(),
         }
     }
 
@@ -76,11 +76,6 @@ impl Exchange {
             timeout: self.timeout,
             transport: self.transport.clone(),
         }
-    }
-
-    #[cfg(feature = "authorization-code")]
-    pub(crate) fn transport(&self) -> &DynTransport {
-        &self.transport
     }
 
     /// Bounds `work`, which is all that is done to get a response, by the timeout.

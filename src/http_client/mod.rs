@@ -13,6 +13,8 @@ pub(crate) mod transport;
 #[cfg(feature = "reqwest")]
 pub(crate) mod reqwest_transport;
 
+pub(crate) mod default_transport;
+
 pub(crate) mod endpoint_kind;
 
 pub(crate) mod endpoint_url;

@@ -34,7 +34,7 @@ const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
 ///     .redirect(reqwest::redirect::Policy::none())
 ///     .build()?;
 /// let url = "https://id.example.com/token";
-/// let source = ClientCredentials::with_transport(url, id, secret, ReqwestTransport::new(http))?;
+/// let source = ClientCredentials::new(url, id, secret)?.transport(ReqwestTransport::new(http));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -56,21 +56,20 @@ impl SealedTransport for ReqwestTransport {
     }
 }
 
-impl DynTransport {
-    /// A client of its own, which follows no redirects and sends no `Referer`.
-    pub(crate) fn reqwest() -> Result<Self, Error> {
-        let client = Client::builder()
-            .redirect(Policy::none())
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(USER_AGENT)
-            .build()
-            .map_err(|error| {
-                let message = "no HTTP client can be made for the token endpoint";
-                Error::new(Kind::Config, message).with_source(error.without_url())
-            })?;
-        Ok(Self::new(ReqwestTransport { client }))
-    }
+/// Makes a client that follows no redirects and sends no `Referer`.
+pub(crate) fn make() -> Result<DynTransport, Error> {
+    let client = Client::builder()
+        .redirect(Policy::none())
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(USER_AGENT)
+        .build()
+        .map_err(|error| {
+            let message = "no HTTP client can be made for the token endpoint; check the \
+                           system's root certificates, or give a client with `.transport(…)`";
+            Error::new(Kind::Config, message).with_source(error.without_url())
+        })?;
+    Ok(DynTransport::new(ReqwestTransport { client }))
 }
 
 /// Sends a request. Errors omit the address, because its query may have a key.

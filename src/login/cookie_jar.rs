@@ -1,7 +1,7 @@
-//! The cookies of one session (RFC 6265): what answers set, and what of it goes where.
+//! The cookies of one session (RFC 6265), and which of them a request gets.
 //!
-//! A cookie may be meant for more hosts than the one that set it, and for any of their ports. Here
-//! it goes only to origins that were named, and within those where RFC 6265 §5.4 has it go.
+//! By RFC 6265 a cookie may go to more hosts than the one that set it, and to all of their ports. Here it
+//! goes only to named origins, and among their paths only where RFC 6265 §5.4 allows.
 
 use std::convert::Infallible;
 use std::str;
@@ -21,23 +21,24 @@ use crate::token::header_value::{sensitive, too_many_headers};
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::request_head::RequestHead;
 
-/// What RFC 6265 §6.1 asks of every client at least, and what no server may exceed here: the bytes
-/// of a cookie with its attributes, and the cookies of a host.
-const LARGEST: usize = 4096;
-const MOST: usize = 50;
+/// The bytes of a cookie with its attributes. RFC 6265 §6.1 requires a client to allow as many.
+const MAX_COOKIE_SIZE: usize = 4096;
 
-pub(super) struct Jar {
-    /// Where cookies may go at all. The first is the login's own.
+/// The cookies of a host. RFC 6265 §6.1 requires a client to allow as many.
+const MAX_COOKIES: usize = 50;
+
+pub(super) struct CookieJar {
+    /// The origins that cookies may go to: the login's own first.
     origins: Arc<[String]>,
-    /// The names of the cookies that are the session; of the others it doesn't depend.
+    /// The names of the cookies that are the session. It doesn't depend on the others.
     session: Vec<String>,
     cookies: Mutex<CookieStore>,
 }
 
-impl Jar {
-    /// The cookies that the answer to a login set. `session` names the one that is the session: if
-    /// none is named, all are.
-    pub(super) fn of_login(
+impl CookieJar {
+    /// The cookies that the response to a login set. `session` names the cookie that is the session;
+    /// `None` means all of them.
+    pub(super) fn from_login(
         origins: Arc<[String]>,
         session: Option<&str>,
         login: &RequestHead,
@@ -52,20 +53,20 @@ impl Jar {
         let mut cookies = CookieStore::default();
         let mut why = None;
         for line in headers.get_all(SET_COOKIE) {
-            if let Err(unkept) = keep(&mut cookies, line, &url) {
-                why = Some(unkept);
+            if let Err(rejection) = store(&mut cookies, line, &url) {
+                why = Some(rejection);
             }
         }
-        let is_of_use = |cookie: &&Cookie<'static>| {
+        let is_usable = |cookie: &&Cookie<'static>| {
             let mut urls = jar.origins.iter().filter_map(|origin| address(origin, "/"));
-            let is_of_use = urls.any(|url| goes_to_host(cookie, &url));
-            if !is_of_use {
-                why = Some(Unkept::Insecure);
+            let is_usable = urls.any(|url| goes_to_host(cookie, &url));
+            if !is_usable {
+                why = Some(Rejection::Insecure);
             }
-            is_of_use && session.is_none_or(|name| cookie.name() == name)
+            is_usable && session.is_none_or(|name| cookie.name() == name)
         };
-        let kept = cookies.iter_any().filter(is_of_use);
-        jar.session = kept.map(|cookie| cookie.name().to_owned()).collect();
+        let usable = cookies.iter_any().filter(is_usable);
+        jar.session = usable.map(|cookie| cookie.name().to_owned()).collect();
         if jar.session.is_empty() {
             return Err(no_session(session, why));
         }
@@ -73,24 +74,24 @@ impl Jar {
         Ok(jar)
     }
 
-    /// What tells this session from another: its cookies as a header has them.
+    /// The secret that identifies this session: its cookies as in a header.
     pub(super) fn secret(&self) -> SecretString {
         let cookies = self.lock();
         let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
         let mut header = Zeroizing::new(Vec::new());
         append(&mut header, sorted(of_session.collect()).into_iter());
-        // Each was read from a text.
+        // Each cookie was parsed from a text.
         SecretString::from(str::from_utf8(&header).unwrap_or_default())
     }
 
-    /// How long after the login the first of the session's cookies ends, if one says so.
+    /// The time from the login until the first of the session's cookies expires; `None` if none does.
     pub(super) fn lifetime(&self, login: SystemTime) -> Option<Duration> {
         let cookies = self.lock();
         let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
         of_session
             .filter_map(
                 |cookie| match (cookie.max_age(), cookie.expires_datetime()) {
-                    // `Max-Age` beats `Expires` (RFC 6265 §5.3).
+                    // `Max-Age` has precedence over `Expires` (RFC 6265 §5.3).
                     (Some(age), _) => Some(Duration::try_from(age).unwrap_or_default()),
                     (None, Some(end)) => {
                         let end = SystemTime::from(end);
@@ -106,25 +107,25 @@ impl Jar {
         self.session.iter().any(|name| name == cookie.name())
     }
 
-    /// Where a request goes, as an address to match cookies with, if cookies may go there at all.
+    /// The address that a request's cookies are matched with. An error if its origin isn't allowed.
     fn url(&self, target: &RequestHead) -> Result<Url, Error> {
-        // A request that is only a path goes where the client below has it go: to the API.
+        // The client below sends a request with only a path to the API.
         let origin = target.origin.as_ref().or(self.origins.first());
         origin
             .filter(|origin| self.origins.contains(origin))
             .and_then(|origin| address(origin, &target.path))
-            .ok_or_else(|| elsewhere(target))
+            .ok_or_else(|| other_origin(target))
     }
 
-    /// The cookies that go there, in the order of RFC 6265 §5.4.
+    /// The cookies for this address, in the order of RFC 6265 §5.4.
     ///
-    /// Those of the session go on when they have run out, which only happens if an answer has
-    /// shortened their life: the server refuses them, and then there is a login.
-    fn going_to<'a>(&self, cookies: &'a CookieStore, url: &Url) -> Vec<&'a Cookie<'static>> {
-        let goes = |cookie: &&Cookie<'static>| {
+    /// Expired cookies of the session are still sent. They exist only if a response has shortened their
+    /// lifetime; the server then refuses them, and the source logs in again.
+    fn matching<'a>(&self, cookies: &'a CookieStore, url: &Url) -> Vec<&'a Cookie<'static>> {
+        let matches = |cookie: &&Cookie<'static>| {
             cookie.matches(url) && (self.is_session(cookie) || !cookie.is_expired())
         };
-        sorted(cookies.iter_any().filter(goes).collect())
+        sorted(cookies.iter_any().filter(matches).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, CookieStore> {
@@ -132,7 +133,7 @@ impl Jar {
     }
 }
 
-impl PerRequestCredential for Jar {
+impl PerRequestCredential for CookieJar {
     fn apply(
         &self,
         target: &RequestHead,
@@ -141,9 +142,9 @@ impl PerRequestCredential for Jar {
     ) -> Result<Applied, Error> {
         let url = self.url(target)?;
         let cookies = self.lock();
-        let mut ours = self.going_to(&cookies, &url);
+        let mut ours = self.matching(&cookies, &url);
         if !ours.iter().any(|cookie| self.is_session(cookie)) {
-            return Err(not_here(target));
+            return Err(no_matching_cookie(target));
         }
         let mut callers: Vec<&[u8]> = headers
             .get_all(COOKIE)
@@ -179,16 +180,16 @@ impl PerRequestCredential for Jar {
             return Feedback::Nothing;
         };
         let mut cookies = self.lock();
-        let of_use = cookies.iter_any();
-        let of_use = of_use.filter(|cookie| self.is_session(cookie) || !cookie.is_expired());
-        let copies = of_use.cloned().map(Ok::<_, Infallible>);
+        let kept = cookies.iter_any();
+        let kept = kept.filter(|cookie| self.is_session(cookie) || !cookie.is_expired());
+        let copies = kept.cloned().map(Ok::<_, Infallible>);
         let Ok(mut next) = CookieStore::from_cookies(copies, true);
         for line in headers.get_all(SET_COOKIE) {
-            // One that can't be kept is as if it weren't there (RFC 6265 §5.3).
-            let _ = keep(&mut next, line, &url);
+            // A rejected cookie is ignored (RFC 6265 §5.3).
+            let _ = store(&mut next, line, &url);
         }
         if !next.iter_any().any(|cookie| self.is_session(cookie)) {
-            // The old ones are kept: what is sent until the next login is refused, not sent bare.
+            // The old cookies stay: until the next login, requests have them and are refused.
             return Feedback::TokenEnded;
         }
         *cookies = next;
@@ -196,9 +197,9 @@ impl PerRequestCredential for Jar {
     }
 }
 
-/// Why a cookie isn't kept.
+/// Why a cookie isn't stored.
 #[derive(Clone, Copy)]
-enum Unkept {
+enum Rejection {
     Malformed,
     TooLarge,
     TooMany,
@@ -207,33 +208,33 @@ enum Unkept {
     Insecure,
 }
 
-/// Stores a cookie as RFC 6265 §5.3 has it, or deletes the one that it is in the place of.
-fn keep(cookies: &mut CookieStore, line: &HeaderValue, url: &Url) -> Result<(), Unkept> {
-    if line.len() > LARGEST {
-        return Err(Unkept::TooLarge);
+/// Stores a cookie as RFC 6265 §5.3 says. An expired cookie deletes the one that it replaces.
+fn store(cookies: &mut CookieStore, line: &HeaderValue, url: &Url) -> Result<(), Rejection> {
+    if line.len() > MAX_COOKIE_SIZE {
+        return Err(Rejection::TooLarge);
     }
-    let text = str::from_utf8(line.as_bytes()).map_err(|_| Unkept::Malformed)?;
+    let text = str::from_utf8(line.as_bytes()).map_err(|_| Rejection::Malformed)?;
     let cookie = Cookie::parse(text, url).map_err(|error| match error {
-        CookieError::DomainMismatch => Unkept::Domain,
-        _ => Unkept::Malformed,
+        CookieError::DomainMismatch => Rejection::Domain,
+        _ => Rejection::Malformed,
     })?;
     let cookie = cookie.into_owned();
     let domain = cookie.domain.as_cow().unwrap_or_default().into_owned();
     let path = String::from(&cookie.path);
     if cookie.is_expired() {
         let deleted = cookies.remove(&domain, &path, cookie.name());
-        return deleted.map(drop).ok_or(Unkept::Expired);
+        return deleted.map(drop).ok_or(Rejection::Expired);
     }
     let is_new = !cookies.contains_any(&domain, &path, cookie.name());
-    if is_new && cookies.iter_any().count() >= MOST {
-        return Err(Unkept::TooMany);
+    if is_new && cookies.iter_any().count() >= MAX_COOKIES {
+        return Err(Rejection::TooMany);
     }
     let stored = cookies.insert(cookie, url);
-    stored.map(drop).map_err(|_| Unkept::Malformed)
+    stored.map(drop).map_err(|_| Rejection::Malformed)
 }
 
-/// An address to match cookies with. Its scheme says whether what is sent there can be read on the
-/// way: loopback is as good as `https`, and cookies know nothing of `wss`.
+/// The address to match cookies with. Loopback gets `https`, since it counts as secure, and so does
+/// `wss`, which cookies don't know.
 fn address(origin: &str, path: &str) -> Option<Url> {
     let mut url = Url::parse(origin).ok()?;
     let is_secure = origin::is_secure(Some(url.scheme()), url.host_str());
@@ -243,13 +244,13 @@ fn address(origin: &str, path: &str) -> Option<Url> {
     Some(url)
 }
 
-/// Whether it may go to this host, on some path.
+/// Whether a cookie may go to this host, on any path.
 fn goes_to_host(cookie: &Cookie<'_>, url: &Url) -> bool {
     let is_secure = cookie.secure().unwrap_or_default();
     cookie.domain.matches(url) && (!is_secure || url.scheme() == "https")
 }
 
-/// The longest path first (RFC 6265 §5.4), and else always in the same order.
+/// The longest path first (RFC 6265 §5.4), then by name.
 fn sorted<'a>(mut cookies: Vec<&'a Cookie<'static>>) -> Vec<&'a Cookie<'static>> {
     cookies.sort_by_key(|cookie| {
         let length = cookie.path.len();
@@ -262,7 +263,7 @@ fn append<'a>(
     header: &mut Zeroizing<Vec<u8>>,
     cookies: impl Iterator<Item = &'a Cookie<'static>> + Clone,
 ) {
-    // Room for all at once: what a growing text leaves behind isn't zeroized.
+    // Enough that the buffer never grows: the memory that a growing buffer leaves isn't zeroized.
     let lengths = cookies.clone();
     let lengths = lengths.map(|cookie| cookie.name().len() + cookie.value().len() + 3);
     let mut whole = Zeroizing::new(Vec::with_capacity(header.len() + lengths.sum::<usize>()));
@@ -284,17 +285,17 @@ fn name(pair: &[u8]) -> &[u8] {
     name.unwrap_or_default().trim_ascii()
 }
 
-/// Holds nothing that the server said, for any text of it may be a secret.
-fn no_session(named: Option<&str>, why: Option<Unkept>) -> Error {
+/// The message contains nothing that the server sent, since any of its texts may be a secret.
+fn no_session(named: Option<&str>, why: Option<Rejection>) -> Error {
     let what = match (named, why) {
         (None, None) => String::from("sets no cookie (`Set-Cookie`)"),
         (Some(name), None) => format!("sets no cookie `{}`", name.escape_debug()),
         (_, Some(why)) => format!("sets no cookie that can be the session: {}", why.as_str()),
     };
-    Error::new(Kind::Reply, format!("the answer to the login {what}"))
+    Error::new(Kind::Reply, format!("the response to the login {what}"))
 }
 
-impl Unkept {
+impl Rejection {
     fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "one is malformed (RFC 6265 §5.2)",
@@ -307,7 +308,7 @@ impl Unkept {
     }
 }
 
-fn elsewhere(target: &RequestHead) -> Error {
+fn other_origin(target: &RequestHead) -> Error {
     let origin = target.origin.as_deref().unwrap_or("(no origin)");
     let message = format!(
         "no cookie is sent to {origin}: it isn't the login's origin; \
@@ -316,7 +317,7 @@ fn elsewhere(target: &RequestHead) -> Error {
     Error::new(Kind::Origin, message)
 }
 
-fn not_here(target: &RequestHead) -> Error {
+fn no_matching_cookie(target: &RequestHead) -> Error {
     let origin = target.origin.as_deref().unwrap_or("the login's origin");
     let message = format!(
         "no cookie of the session may go to this request's path at {origin}: the `Path`, `Domain` \
@@ -330,7 +331,7 @@ fn illegal() -> Error {
     Error::new(Kind::IllegalToken, message)
 }
 
-/// Inside, because a cookie runs out by the system's clock, and a test can't set that.
+/// A unit test, because cookies expire by the system's clock, which a test can't set.
 #[cfg(test)]
 mod tests {
     use http::Method;
@@ -343,7 +344,7 @@ mod tests {
         let url = Url::parse("https://api.example.com/").unwrap();
         let lines = ["sid=1; Max-Age=0", "other=2; Max-Age=0", "kept=3"];
         let cookies = lines.map(|line| Cookie::parse(line, &url));
-        let jar = Jar {
+        let jar = CookieJar {
             origins: Arc::from([String::from("https://api.example.com")]),
             session: vec![String::from("sid")],
             cookies: Mutex::new(CookieStore::from_cookies(cookies, true).unwrap()),

@@ -15,7 +15,6 @@
 //! grant: an API's metadata or its refusals say which server to ask, and for what.
 //!
 //! ```no_run
-//! # #[cfg(feature = "reqwest")] {
 //! use tower_auth::oauth2::ClientCredentials;
 //! use tower_auth::{Reason, TokenSource};
 //!
@@ -25,7 +24,6 @@
 //!     .audience("https://api.example.com");
 //! let token = source.fetch(Reason::First).await?;
 //! # Ok(()) }
-//! # }
 //! ```
 
 mod scope;

@@ -1,5 +1,4 @@
-//! Client authentication (RFC 6749 §2.3): how the id and the secret are shown to the server, or an
-//! assertion in the secret's place (RFC 7521 §4.2).
+//! Client authentication (RFC 6749 §2.3): an id with a secret, or with an assertion (RFC 7521 §4.2).
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,47 +14,48 @@ use crate::error::{Error, Kind};
 use crate::source::secret_source::SecretSource;
 use crate::token::header_value::sensitive;
 
-/// Who the client is, and where in the request it says so.
-#[derive(Clone)]
+/// The client's id, its secret, and where in a request they go.
+#[derive(Clone, Debug)]
 pub(crate) struct ClientAuth {
-    /// Empty: it isn't said.
+    /// Empty for an anonymous client.
     id: String,
-    /// `None`: a public client (RFC 6749 §2.1).
+    /// `None` for a public client (RFC 6749 §2.1).
     secret: Option<SecretSource>,
-    method: Method,
+    method: AuthMethod,
 }
 
-/// The same with what is shown as it is now: for one request.
-pub(crate) struct Identity<'a> {
+/// The client authentication of one request, with the secret or the assertion already read.
+pub(crate) struct RequestAuth<'a> {
     id: &'a str,
     /// The secret or the assertion.
     secret: Option<SecretString>,
-    method: &'a Method,
+    method: &'a AuthMethod,
 }
 
-/// One at a time: a client must not use two for one request (RFC 6749 §2.3).
+/// A client must not use two methods in one request (RFC 6749 §2.3).
 #[derive(Clone)]
-enum Method {
+enum AuthMethod {
     /// `client_secret_post`, and `none` without a secret.
     Body,
     /// `client_secret_basic`.
     Basic,
-    /// An assertion for an audience (RFC 7523 §2.2): `private_key_jwt`, `client_secret_jwt`, or one
-    /// that somebody else has issued.
-    Assertion(Assert),
+    /// An assertion for an audience (RFC 7523 §2.2): `private_key_jwt`, `client_secret_jwt`, or an
+    /// assertion that another party issued.
+    Assertion(AssertionFor),
 }
 
-type Assert = Arc<dyn Fn(&str) -> SecretSource + Send + Sync>;
+/// Makes the assertion for an audience.
+type AssertionFor = Arc<dyn Fn(&str) -> SecretSource + Send + Sync>;
 
 /// RFC 7523 §2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 impl ClientAuth {
-    /// An empty secret is refused: it is an unset variable far more often than a client's own.
+    /// Refuses an empty secret, which is usually an unset variable.
     pub(crate) fn confidential(id: String, secret: SecretSource) -> Result<Self, Error> {
         if secret.is_empty_value() {
-            let message = "the client secret is empty; use a `public` constructor for a client \
-                           that has none";
+            let message = "the client secret is empty; use `Client::public` for a client that \
+                           has none";
             return Err(Error::new(Kind::Config, message));
         }
         Self::new(id, Some(secret))
@@ -72,7 +72,7 @@ impl ClientAuth {
         Ok(Self {
             id,
             secret,
-            method: Method::Body,
+            method: AuthMethod::Body,
         })
     }
 
@@ -80,24 +80,23 @@ impl ClientAuth {
         Self {
             id: String::new(),
             secret: None,
-            method: Method::Body,
+            method: AuthMethod::Body,
         }
     }
 
     pub(crate) fn use_basic(&mut self) {
-        self.method = Method::Basic;
+        self.method = AuthMethod::Basic;
     }
 
-    /// Shows in the secret's place an assertion, which is read from what `assert` makes for an
-    /// audience.
+    /// Sends an assertion instead of the secret. `assertion_for` makes it for an audience.
     pub(crate) fn use_assertion(
         &mut self,
-        assert: impl Fn(&str) -> SecretSource + Send + Sync + 'static,
+        assertion_for: impl Fn(&str) -> SecretSource + Send + Sync + 'static,
     ) {
-        self.method = Method::Assertion(Arc::new(assert));
+        self.method = AuthMethod::Assertion(Arc::new(assertion_for));
     }
 
-    /// The id, of a client that has one.
+    /// The id; `None` for an anonymous client.
     pub(crate) fn id(&self) -> Option<&str> {
         Some(self.id.as_str()).filter(|id| !id.is_empty())
     }
@@ -107,15 +106,17 @@ impl ClientAuth {
         self.secret.as_ref()
     }
 
-    /// Reads the secret, which may have been rotated since the last request, or has an assertion
-    /// made for the audience, which may be good for a single request.
-    pub(crate) async fn identify(&self, audience: &str) -> Result<Identity<'_>, Error> {
+    /// Reads the secret, which may have been rotated since the last request. An assertion is made for
+    /// the audience, since a server may accept it only once.
+    pub(crate) async fn for_request(&self, audience: &str) -> Result<RequestAuth<'_>, Error> {
         let secret = match (&self.method, &self.secret) {
-            (Method::Assertion(assert), _) => Some(assert(audience).read().await?),
-            (Method::Body | Method::Basic, Some(secret)) => Some(secret.read().await?),
-            (Method::Body | Method::Basic, None) => None,
+            (AuthMethod::Assertion(assertion_for), _) => {
+                Some(assertion_for(audience).read().await?)
+            }
+            (AuthMethod::Body | AuthMethod::Basic, Some(secret)) => Some(secret.read().await?),
+            (AuthMethod::Body | AuthMethod::Basic, None) => None,
         };
-        Ok(Identity {
+        Ok(RequestAuth {
             id: &self.id,
             secret,
             method: &self.method,
@@ -123,22 +124,22 @@ impl ClientAuth {
     }
 }
 
-impl Identity<'_> {
+impl RequestAuth<'_> {
     fn secret(&self) -> &str {
         self.secret
             .as_ref()
             .map_or("", |secret| secret.expose_secret())
     }
 
-    /// Adds what goes in the body: nothing if the header has it.
+    /// Adds what goes in the body: nothing with basic authentication.
     pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
         match self.method {
-            Method::Basic => {}
-            Method::Body => {
+            AuthMethod::Basic => {}
+            AuthMethod::Body => {
                 params.push("client_id", self.id);
                 params.push_secret("client_secret", self.secret());
             }
-            Method::Assertion(_) => {
+            AuthMethod::Assertion(_) => {
                 params.push("client_id", self.id);
                 params.push("client_assertion_type", JWT_BEARER);
                 params.push_secret("client_assertion", self.secret());
@@ -148,17 +149,17 @@ impl Identity<'_> {
 
     /// The `Authorization` header, if the client authenticates there.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
-        if !matches!(self.method, Method::Basic) || self.id.is_empty() {
+        if !matches!(self.method, AuthMethod::Basic) || self.id.is_empty() {
             return None;
         }
         let encoded = self.basic();
-        let mut wire = Zeroizing::new(Vec::with_capacity("Basic ".len() + encoded.len()));
-        wire.extend_from_slice(b"Basic ");
-        wire.extend_from_slice(encoded.as_bytes());
-        sensitive(wire)
+        let mut header = Zeroizing::new(Vec::with_capacity("Basic ".len() + encoded.len()));
+        header.extend_from_slice(b"Basic ");
+        header.extend_from_slice(encoded.as_bytes());
+        sensitive(header)
     }
 
-    /// Every spelling of the secret or the assertion that a server could echo.
+    /// The secret or the assertion, in each form that a server could echo.
     pub(crate) fn secrets(&self) -> Vec<Zeroizing<String>> {
         let Some(secret) = &self.secret else {
             return Vec::new();
@@ -167,8 +168,8 @@ impl Identity<'_> {
         vec![Zeroizing::new(secret.to_owned()), self.basic()]
     }
 
-    /// Id and secret are form-encoded *before* they are joined (RFC 6749 §2.3.1, appendix B), so
-    /// that a colon in the id can't end it.
+    /// Form-encodes id and secret *before* they are joined (RFC 6749 §2.3.1, appendix B), so that a
+    /// colon in the id doesn't end it.
     fn basic(&self) -> Zeroizing<String> {
         let (id, secret) = (self.id.as_bytes(), self.secret().as_bytes());
         let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
@@ -179,22 +180,12 @@ impl Identity<'_> {
     }
 }
 
-impl fmt::Debug for Method {
+impl fmt::Debug for AuthMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Body => "Body",
             Self::Basic => "Basic",
             Self::Assertion(_) => "Assertion",
         })
-    }
-}
-
-impl fmt::Debug for ClientAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientAuth")
-            .field("id", &self.id)
-            .field("secret", &self.secret)
-            .field("method", &self.method)
-            .finish()
     }
 }

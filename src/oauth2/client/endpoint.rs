@@ -1,10 +1,10 @@
-//! The token endpoint (RFC 6749 §3.2): every grant is a set of parameters that it is asked with.
+//! The token endpoint (RFC 6749 §3.2), to which each grant sends its parameters.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use secrecy::SecretString;
 
-use super::client_auth::{ClientAuth, Identity};
+use super::client_auth::{ClientAuth, RequestAuth};
 use super::params::{Format, Params};
 use crate::error::{Error, Kind};
 use crate::http_client::bounded_response::EndpointResponse;
@@ -13,28 +13,26 @@ use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{TokenResponse, TokenType};
-use crate::http_client::transport::DynTransport;
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::proof::{DPOP, Dpop, USE_NONCE};
 use crate::token::issued_token::Token;
 
-/// Where tokens are issued, and as whom they're asked for.
+/// The token endpoint and the revocation endpoint of one client.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenEndpoint {
     pub(crate) exchange: Exchange,
     pub(crate) client: ClientAuth,
     pub(crate) format: Format,
-    /// Where tokens are revoked.
     pub(crate) revocation: Option<EndpointUrl>,
-    /// What tokens are bound to.
+    /// Binds tokens to a key.
     #[cfg(feature = "dpop")]
     pub(crate) dpop: Option<Dpop>,
 }
 
 impl TokenEndpoint {
-    pub(crate) fn new(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
+    pub(crate) fn new(url: EndpointUrl, client: ClientAuth) -> Self {
         Self {
-            exchange: Exchange::new(url, transport),
+            exchange: Exchange::new(url),
             client,
             format: Format::default(),
             revocation: None,
@@ -43,22 +41,23 @@ impl TokenEndpoint {
         }
     }
 
-    /// Asks once. `grant` holds `grant_type` and what belongs to it; the client is added here.
+    /// Requests a token once. `grant` has the parameters of the grant; the client authentication is
+    /// added here.
     pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
-        self.exchange.within(self.ask(grant, true)).await
+        self.exchange.within(self.send(grant, true)).await
     }
 
-    /// The same with a grant that no server takes twice. One who wants a nonce with it
-    /// ([`wants_nonce`](Error::wants_nonce)) gets it by the next call, with the next grant.
+    /// Requests a token with a grant that servers accept only once. If the server wants a nonce
+    /// ([`wants_nonce`](Error::wants_nonce)), the caller tries again with another grant.
     pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
-        self.exchange.within(self.ask(grant, false)).await
+        self.exchange.within(self.send(grant, false)).await
     }
 
     #[cfg_attr(not(feature = "dpop"), expect(unused_variables))]
-    async fn ask(&self, grant: Params<'_>, may_repeat: bool) -> Result<TokenResponse, Error> {
+    async fn send(&self, grant: Params<'_>, may_repeat: bool) -> Result<TokenResponse, Error> {
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.dpop {
-            return self.ask_bound(dpop, grant, may_repeat).await;
+            return self.send_with_proof(dpop, grant, may_repeat).await;
         }
         let post = self.post(&self.exchange, grant, self.format, HeaderMap::new());
         let (response, redactor) = post.await?;
@@ -74,11 +73,10 @@ impl TokenEndpoint {
         Token::bearer(secret)
     }
 
-    /// Asks for a token that is bound to a key. A server that wants a nonce in the proof says so once
-    /// (RFC 9449 §8): then all is made anew, an assertion of the client too, since it has seen the
-    /// first.
+    /// Requests a token that is bound to a key. If the server wants a nonce in the proof (RFC 9449 §8),
+    /// tries once more, with a new client assertion too, since a server may accept it only once.
     #[cfg(feature = "dpop")]
-    async fn ask_bound(
+    async fn send_with_proof(
         &self,
         dpop: &Dpop,
         grant: Params<'_>,
@@ -98,8 +96,8 @@ impl TokenEndpoint {
         }
     }
 
-    /// Takes a token back (RFC 7009 §2.1), if it is known where. One that isn't good any more is
-    /// none to the server, and no error (§2.2).
+    /// Revokes a token (RFC 7009 §2.1), if there is a revocation endpoint. An invalid token is no error
+    /// to the server (§2.2).
     pub(crate) async fn revoke(&self, token: &str, hint: &str) -> Result<(), Error> {
         let Some(url) = &self.revocation else {
             return Ok(());
@@ -108,7 +106,7 @@ impl TokenEndpoint {
         params.push_secret("token", token);
         params.push("token_type_hint", hint);
         let refused = "the revocation endpoint refused to revoke a token";
-        self.ask_at(
+        self.request_at(
             url,
             EndpointKind::Revocation,
             params,
@@ -117,9 +115,9 @@ impl TokenEndpoint {
         .await
     }
 
-    /// Asks another endpoint of the same server, as the same client, and reads what it answers. The
-    /// parameters are always a form: no RFC of another endpoint knows anything else.
-    pub(crate) async fn ask_at<T>(
+    /// Sends a request of this client to another endpoint of the same server, and reads the response. The
+    /// parameters are always a form: the RFCs of other endpoints define nothing else.
+    pub(crate) async fn request_at<T>(
         &self,
         url: &EndpointUrl,
         kind: EndpointKind,
@@ -127,16 +125,16 @@ impl TokenEndpoint {
         read: impl FnOnce(&EndpointResponse, Redactor) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let exchange = self.exchange.to(url.clone(), kind);
-        let ask = async {
+        let send = async {
             let post = self.post(&exchange, params, Format::Form, HeaderMap::new());
             let (response, redactor) = post.await?;
             read(&response, redactor)
         };
-        exchange.within(ask).await
+        exchange.within(send).await
     }
 
-    /// Whom an assertion of the client is for, wherever it is sent: the issuer if that is known, else
-    /// the token endpoint (RFC 7523 §3).
+    /// The audience of client assertions, at each endpoint: the issuer if it is known, else the token
+    /// endpoint (RFC 7523 §3).
     fn audience(&self) -> String {
         self.exchange.url.address_or_issuer()
     }
@@ -148,7 +146,7 @@ impl TokenEndpoint {
         format: Format,
         mut headers: HeaderMap,
     ) -> Result<(EndpointResponse, Redactor), Error> {
-        let client = self.client.identify(&self.audience()).await?;
+        let client = self.client.for_request(&self.audience()).await?;
         client.add_to(&mut params);
         let unwritable = || Error::new(Kind::Config, "the token request can't be written");
         headers.extend(client.header().map(|value| (AUTHORIZATION, value)));
@@ -163,7 +161,7 @@ impl TokenEndpoint {
     }
 }
 
-fn redactor(params: &Params<'_>, client: &Identity<'_>) -> Redactor {
+fn redactor(params: &Params<'_>, client: &RequestAuth<'_>) -> Redactor {
     let mut redactor = Redactor::default();
     for secret in client.secrets() {
         redactor.hide(&secret);

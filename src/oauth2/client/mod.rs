@@ -1,4 +1,4 @@
-//! The client: who it is to the authorization server, and how it asks for tokens.
+//! The client of an authorization server: its authentication and its requests.
 
 pub(crate) mod params;
 

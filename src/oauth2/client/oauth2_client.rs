@@ -1,6 +1,5 @@
-//! The client as the authorization server knows it (RFC 6749 §2): what every grant is asked for with.
+//! The client as the authorization server knows it (RFC 6749 §2), which every grant is requested with.
 
-use std::fmt;
 use std::time::Duration;
 
 #[cfg(feature = "fleet")]
@@ -32,23 +31,23 @@ use crate::source::store_key::StoreKey;
 use crate::source::token_source::unbound;
 use crate::token::issued_token::Token;
 
-/// A client registered at an authorization server (RFC 6749 §2): where it asks for tokens, as whom,
-/// and how.
+/// A client of an authorization server (RFC 6749 §2): its token endpoint, its authentication, and the
+/// settings of its requests.
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth), [`client_assertion`](Self::client_assertion), `private_key_jwt` and `secret_jwt` (feature `jwt`); the last one counts |
+/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth), [`client_assertion`](Self::client_assertion), `private_key_jwt` and `secret_jwt` (feature `jwt`); the last one set is used |
 /// | body | a form; [`json`](Self::json) |
-/// | [`timeout`](Self::timeout) of the whole exchange | 10 s |
-/// | [`revoke_at`](Self::revoke_at) | nowhere |
+/// | [`timeout`](Self::timeout) of each request | 10 s |
+/// | [`revoke_at`](Self::revoke_at) | none: no token is revoked |
+/// | [`transport`](Self::transport) | a reqwest client (feature `reqwest`), made for the first request |
 ///
-/// The address is `https`, or `http` to loopback, which is checked at once; [`EndpointUrl`] has the
-/// way around it. Redirects are not followed, and an answer longer than 64 KiB is refused. Each
-/// fetch is one request: there is no retry here, and no cache.
+/// The address must be `https`, or `http` to loopback; [`EndpointUrl::danger_allow_http`] allows others.
+/// Redirects are not followed, and a response longer than 64 KiB is an error. Each fetch is one
+/// request: the client doesn't retry or cache.
 ///
-/// The url is a `&str`, a `String` or a [`EndpointUrl`], and with [`EndpointUrl::from_issuer`] the
-/// addresses are found by the name of the issuer; the secret is a text, or a [`SecretSource`] that is
-/// read for each fetch.
+/// The url is a `&str`, a `String` or an [`EndpointUrl`]. [`EndpointUrl::from_issuer`] finds the address
+/// in the issuer's metadata. The secret is a text, or a [`SecretSource`] that is read for each fetch.
 ///
 /// # Example
 ///
@@ -56,27 +55,22 @@ use crate::token::issued_token::Token;
 /// use tower_auth::oauth2::{Client, RefreshToken};
 ///
 /// # fn example(id: String, secret: String, token: String) -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::new("https://id.example.com/oauth/token", id, secret)?.basic_auth();
 /// let source = RefreshToken::new(client, token);
-/// # }
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) endpoint: TokenEndpoint,
 }
 
 impl Client {
-    /// A confidential client, over a [`reqwest`] client of its own: over rustls, without redirects,
-    /// and through the proxy that the environment names.
+    /// A confidential client, which has an id and a secret.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, if the id or
-    /// the secret is empty, or if no HTTP client can be made, for want of root certificates for
-    /// one.
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id or
+    /// the secret is empty.
     pub fn new<U>(
         url: U,
         id: impl Into<String>,
@@ -87,129 +81,95 @@ impl Client {
         Error: From<U::Error>,
     {
         let client = ClientAuth::confidential(id.into(), secret.into())?;
-        let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?))
+        Ok(Self::build(url.try_into()?, client))
     }
 
     /// A public client (RFC 6749 §2.1), which has an id but no secret: an app on a user's machine.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id is
+    /// empty.
     pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
         let client = ClientAuth::public(id.into())?;
-        let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::reqwest()?))
+        Ok(Self::build(url.try_into()?, client))
     }
 
-    /// A confidential client, over an HTTP client of your own.
+    /// A client that doesn't say who it is: for grants that identify it themselves, such as the
+    /// assertion of a service account (RFC 7521 §4.1).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
-    /// or the secret is empty.
-    pub fn with_transport<U>(
-        url: U,
-        id: impl Into<String>,
-        secret: impl Into<SecretSource>,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        let client = ClientAuth::confidential(id.into(), secret.into())?;
-        let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)))
-    }
-
-    /// A public client, over an HTTP client of your own.
-    ///
-    /// # Errors
-    ///
-    /// As [`with_transport`](Self::with_transport).
-    pub fn public_with_transport<U>(
-        url: U,
-        id: impl Into<String>,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        let client = ClientAuth::public(id.into())?;
-        let url = url.try_into()?;
-        Ok(Self::build(url, client, DynTransport::new(transport)))
-    }
-
-    /// A client that doesn't say who it is, over a [`reqwest`] client of its own: for grants that say
-    /// it all, such as the assertion of a service account (RFC 7521 §4.1).
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if no HTTP
-    /// client can be made.
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
     pub fn anonymous<U>(url: U) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let url = url.try_into()?;
-        Ok(Self::build(
-            url,
-            ClientAuth::anonymous(),
-            DynTransport::reqwest()?,
-        ))
+        Ok(Self::build(url.try_into()?, ClientAuth::anonymous()))
     }
 
-    /// A client that doesn't say who it is, over an HTTP client of your own.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
-    pub fn anonymous_with_transport<U>(url: U, transport: impl Transport) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        let url = url.try_into()?;
-        Ok(Self::build(
-            url,
-            ClientAuth::anonymous(),
-            DynTransport::new(transport),
-        ))
-    }
-
-    fn build(url: EndpointUrl, client: ClientAuth, transport: DynTransport) -> Self {
+    fn build(url: EndpointUrl, client: ClientAuth) -> Self {
         Self {
-            endpoint: TokenEndpoint::new(url, client, transport),
+            endpoint: TokenEndpoint::new(url, client),
         }
+    }
+
+    /// Sends all requests of this client with `transport`, such as your own HTTP client.
+    ///
+    /// Default, with the feature `reqwest`: a [`reqwest`](https://docs.rs/reqwest) client over rustls
+    /// that uses the proxy of the environment. It is made for the first request and shared by all
+    /// clones. If it can't be made, for example without root certificates, that fetch fails with
+    /// [`is_config`](Error::is_config), and so does every fetch without the feature.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    ///
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tower_auth::oauth2::{Client, ClientCredentials};
+    /// use tower_auth::{Reason, TokenSource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let server = tower::service_fn(|_request: Request<Full<Bytes>>| async {
+    ///     let reply = r#"{"access_token":"issued","token_type":"Bearer","expires_in":3600}"#;
+    ///     Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(reply)))
+    /// });
+    /// let client = Client::new("https://id.example.com/token", "job", "secret")?.transport(server);
+    /// let source = ClientCredentials::with_client(client);
+    /// assert_eq!(source.fetch(Reason::First).await?.secret(), "issued");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.endpoint.exchange.transport = DynTransport::new(transport);
+        self
     }
 
     /// Sends id and secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
     /// instead of in the body. A public client has an empty password.
     ///
-    /// Every server must support this, yet many allow a client only the one method it was
-    /// registered for. Auth0 registers for the body unless told otherwise, so that is the default.
+    /// Every server must support this, but many allow a client only the method it was registered for.
+    /// Auth0 registers clients for the body by default, so that is the default here too.
     #[must_use]
     pub fn basic_auth(mut self) -> Self {
         self.endpoint.client.use_basic();
         self
     }
 
-    /// Sends an assertion in the place of a secret (RFC 7521 §4.2, RFC 7523 §2.2): a JWT that
-    /// somebody has issued who the authorization server trusts. It is read for each request, so that
-    /// a file may rotate: a Kubernetes pod has one (a projected service account token), and is known
-    /// by it without any secret of its own.
+    /// Sends an assertion instead of a secret (RFC 7521 §4.2, RFC 7523 §2.2): a JWT of an issuer that
+    /// the authorization server trusts. It is read for each request, so a file may rotate. A Kubernetes
+    /// pod has such a file, its projected service account token, and needs no secret of its own.
     ///
-    /// Start from a public client: a secret isn't sent. A `SignedJwt` (feature `jwt`) is an
-    /// assertion too, with an audience of your choice.
+    /// Start from a public client: a secret isn't sent. A `SignedJwt` (feature `jwt`) is an assertion
+    /// too, with an audience of your choice.
     ///
     /// # Example
     ///
@@ -218,33 +178,29 @@ impl Client {
     /// use tower_auth::oauth2::{Client, ClientCredentials};
     ///
     /// # fn example() -> Result<(), tower_auth::Error> {
-    /// # #[cfg(feature = "reqwest")] {
     /// let token = SecretSource::file("/var/run/secrets/tokens/id");
     /// let client = Client::public("https://id.example.com/token", "job")?.client_assertion(token);
     /// let source = ClientCredentials::with_client(client).scope("read");
-    /// # }
     /// # Ok(()) }
     /// ```
     #[must_use]
     pub fn client_assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
         let assertion = assertion.into();
-        let assert = move |_audience: &str| assertion.clone();
-        self.endpoint.client.use_assertion(assert);
+        let assertion_for = move |_audience: &str| assertion.clone();
+        self.endpoint.client.use_assertion(assertion_for);
         self
     }
 
-    /// Proves who the client is with a key of its own (`private_key_jwt`, RFC 7523 §2.2, OpenID
-    /// Connect Core §9): each request has a JWT of its own, whose `iss` and `sub` are the client id
-    /// and whose `aud` is the issuer, if the client was made from one, or else the token endpoint's
-    /// address, good for a minute.
+    /// Authenticates the client with a key of its own (`private_key_jwt`, RFC 7523 §2.2, OpenID Connect
+    /// Core §9). Each request has its own JWT, valid for one minute, whose `iss` and `sub` are the client
+    /// id. Its `aud` is the issuer if the client was made from one, else the token endpoint's address.
     ///
-    /// Start from a public client: a secret isn't sent. A server that wants another audience, such
-    /// as its issuer, gets
-    /// `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(issuer))`.
+    /// Start from a public client: a secret isn't sent. For a server that wants another audience, use
+    /// `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(audience))`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) of an anonymous client, which has no id.
+    /// [`is_config`](Error::is_config) for an anonymous client, which has no id.
     ///
     /// # Example
     ///
@@ -253,10 +209,8 @@ impl Client {
     /// use tower_auth::oauth2::{Client, JwsAlgorithm, SigningKey};
     ///
     /// # fn example() -> Result<(), tower_auth::Error> {
-    /// # #[cfg(feature = "reqwest")] {
     /// let key = SigningKey::pem(JwsAlgorithm::ES256, SecretSource::file("/run/secrets/key.pem"))?;
     /// let client = Client::public("https://id.example.com/token", "job")?.private_key_jwt(key)?;
-    /// # }
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "jwt")]
@@ -266,17 +220,17 @@ impl Client {
             return Err(Error::new(Kind::Config, message));
         };
         let jwt = SignedJwt::new(key).issuer(id).subject(id);
-        let assert = move |audience: &str| jwt.clone().audience(audience).into();
-        self.endpoint.client.use_assertion(assert);
+        let assertion_for = move |audience: &str| jwt.clone().audience(audience).into();
+        self.endpoint.client.use_assertion(assertion_for);
         Ok(self)
     }
 
-    /// Proves that the client knows its secret without sending it (`client_secret_jwt`, RFC 7523
-    /// §2.2, OpenID Connect Core §9): as `private_key_jwt`, signed with the secret (HS256).
+    /// Authenticates the client with its secret without sending it (`client_secret_jwt`, RFC 7523 §2.2,
+    /// OpenID Connect Core §9): as `private_key_jwt`, but signed with the secret (HS256).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) of a client that has no secret, or a fixed one of fewer than
+    /// [`is_config`](Error::is_config) for a client that has no secret, or a fixed secret of fewer than
     /// 32 bytes (RFC 7518 §3.2).
     #[cfg(feature = "jwt")]
     pub fn secret_jwt(self) -> Result<Self, Error> {
@@ -288,25 +242,25 @@ impl Client {
         self.private_key_jwt(key)
     }
 
-    /// Sends the parameters as a JSON object instead of a form, for servers such as Auth0 that
-    /// take it. No RFC has this.
+    /// Sends the parameters as a JSON object instead of a form, which Auth0 accepts. No RFC defines
+    /// this.
     #[must_use]
     pub fn json(mut self) -> Self {
         self.endpoint.format = Format::Json;
         self
     }
 
-    /// Binds tokens to a key (DPoP, RFC 9449): who steals one can't use it. Each token request, and
-    /// each request that the token goes on, has a proof of its own that its sender has the key, also
-    /// when it is sent again. Default: tokens are bearer tokens.
+    /// Binds tokens to a key (DPoP, RFC 9449), so that a stolen token can't be used. Each token request,
+    /// and each request with the token, has its own proof that the sender has the key, as does each
+    /// replay. Default: tokens are bearer tokens.
     ///
-    /// The nonces that servers want in proofs are kept by origin, and taken from any answer. Who wants
-    /// another gets one more try, besides that for a new token. A server that ignores the proof and
-    /// issues a bearer token is an error (§5). The code of an authorization is bound to the key too
-    /// (`dpop_jkt`, §10).
+    /// The nonces that servers want in proofs are kept by origin, and taken from any response. A server
+    /// that wants another nonce gets one more try, besides the replay with a new token. A bearer token
+    /// from a server that ignored the proof is an error (§5). An authorization code is bound to the key
+    /// too (`dpop_jkt`, §10).
     ///
-    /// The proof names the address of the request as the layer sees it: scheme, host and path. Where
-    /// that is only a path the request is an error; what rewrites it belongs outside of the layer.
+    /// The proof names the address of the request as the layer sees it: scheme, host and path. A request
+    /// with only a path is an error; a layer that adds the rest belongs outside of this one.
     ///
     /// # Example
     ///
@@ -315,11 +269,9 @@ impl Client {
     /// use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
     ///
     /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
-    /// # #[cfg(feature = "reqwest")] {
     /// let client = Client::new("https://id.example.com/token", id, secret)?
     ///     .dpop(DpopKey::generate()?);
     /// let layer = AuthLayer::new(ClientCredentials::with_client(client));
-    /// # }
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "dpop")]
@@ -329,8 +281,8 @@ impl Client {
         self
     }
 
-    /// Where tokens are revoked (RFC 7009 §2). When the cache is
-    /// [closed](crate::TokenCache::close), the access token in hand is; default: none is.
+    /// Sets the revocation endpoint (RFC 7009 §2), where the current access token is revoked when the
+    /// cache is [closed](crate::TokenCache::close). Default: no token is revoked.
     ///
     /// # Errors
     ///
@@ -344,12 +296,12 @@ impl Client {
         Ok(self)
     }
 
-    /// The id, of a client that has one.
+    /// The id; `None` for an anonymous client.
     pub(crate) fn id(&self) -> Option<&str> {
         self.endpoint.client.id()
     }
 
-    /// What a token depends on that is asked for with `grant`.
+    /// What a token depends on that is requested with `grant`.
     #[cfg(feature = "fleet")]
     pub(crate) fn store_key(&self, grant: &Params<'_>) -> StoreKey {
         let key = self
@@ -366,7 +318,7 @@ impl Client {
         grant.add_to_key(key)
     }
 
-    /// A token that is bound to a key, which is to be this client's.
+    /// A token that is bound to a key, which must be this client's.
     #[cfg(feature = "fleet")]
     pub(crate) fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
         #[cfg(feature = "dpop")]
@@ -391,7 +343,7 @@ impl Client {
         response.into_token(requested, assumed, make)
     }
 
-    /// Takes the access token back, if there is one and it is known where.
+    /// Revokes the access token, if there is a token and a revocation endpoint.
     pub(crate) async fn revoke(&self, token: Option<Token>) -> Result<(), Error> {
         match token {
             Some(token) => self.endpoint.revoke(token.secret(), "access_token").await,
@@ -399,18 +351,10 @@ impl Client {
         }
     }
 
-    /// Bounds the whole exchange, from connecting to the last byte of the answer; default 10 s.
+    /// Bounds each request, from connecting to the last byte of the response; default 10 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.endpoint.exchange.timeout = timeout;
         self
-    }
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("endpoint", &self.endpoint)
-            .finish()
     }
 }

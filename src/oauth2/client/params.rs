@@ -1,4 +1,4 @@
-//! The parameters of one token request, and the two ways to write them.
+//! The parameters of one request, and their two encodings.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 
-/// Borrowed name-value pairs, in the order they're sent.
+/// Borrowed names and values, in the order in which they are sent.
 #[derive(Clone, Default)]
 pub(crate) struct Params<'a> {
     list: Vec<Param<'a>>,
@@ -17,17 +17,17 @@ pub(crate) struct Params<'a> {
 struct Param<'a> {
     name: &'a str,
     value: &'a str,
-    /// Must not show in what is told of the server's answer.
+    /// Whether errors must not show the value.
     is_secret: bool,
 }
 
-/// How the body is written.
+/// The encoding of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// `application/x-www-form-urlencoded`, as RFC 6749 has it.
+    /// `application/x-www-form-urlencoded`, as RFC 6749 requires.
     #[default]
     Form,
-    /// JSON, which is Auth0's own.
+    /// JSON, an extension of Auth0.
     Json,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Params<'a> {
         self.add(name, value, true);
     }
 
-    /// A parameter without a value is as good as none (RFC 6749 §3.2).
+    /// Leaves out a parameter without a value, which servers treat as omitted (RFC 6749 §3.2).
     fn add(&mut self, name: &'a str, value: &'a str, is_secret: bool) {
         if !value.is_empty() {
             self.list.push(Param {
@@ -65,8 +65,8 @@ impl<'a> Params<'a> {
         self.named(name).next().is_some()
     }
 
-    /// Adds them to what a token depends on. What may stand more than once is a set, and so is a scope
-    /// (RFC 6749 §3.3).
+    /// Adds what a token depends on. Parameters that may be repeated are a set, and so are the words of
+    /// a scope (RFC 6749 §3.3).
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         self.list.iter().fold(key, |key, param| {
@@ -83,7 +83,7 @@ impl<'a> Params<'a> {
         secret.map(|param| param.value)
     }
 
-    /// The body. `None` only if JSON can't be written, which no text leads to.
+    /// The body. `None` if JSON can't be written, which no text causes.
     pub(crate) fn encode(&self, format: Format) -> Option<Zeroizing<Vec<u8>>> {
         match format {
             Format::Form => Some(self.to_form()),
@@ -92,7 +92,7 @@ impl<'a> Params<'a> {
     }
 
     fn to_form(&self) -> Zeroizing<Vec<u8>> {
-        // Each byte takes at most three (`%00`), and a pair its `=` and `&`.
+        // Each byte takes at most three (`%00`), and each pair a `=` and a `&`.
         let mut text = String::with_capacity(self.capacity(3));
         form_urlencoded::Serializer::new(&mut text)
             .extend_pairs(self.list.iter().map(|param| (param.name, param.value)));
@@ -106,7 +106,7 @@ impl<'a> Params<'a> {
         Some(body)
     }
 
-    /// Room enough that the buffer is never moved: what is left behind isn't zeroized.
+    /// Enough that the buffer never grows: the memory that a growing buffer leaves isn't zeroized.
     fn capacity(&self, longest_escape: usize) -> usize {
         let pair = |param: &Param<'_>| param.name.len() + param.value.len();
         // `,"":""` and the brackets of an array.
@@ -121,7 +121,7 @@ impl<'a> Params<'a> {
     }
 }
 
-/// An object; what stands more than once, such as `resource`, becomes an array.
+/// An object. A repeated parameter, such as `resource`, becomes an array.
 impl Serialize for Params<'_> {
     fn serialize<S>(&self, serializer: S) -> Result<S::Ok, S::Error>
     where

@@ -124,7 +124,7 @@ impl Exchange {
         let Some(issuer) = resolver.and_then(<dyn Any>::downcast_ref::<Issuer>) else {
             return Ok(None);
         };
-        let metadata = issuer.metadata(self.transport(), self.timeout).await?;
+        let metadata = issuer.metadata(&self.transport, self.timeout).await?;
         Ok(Some(metadata))
     }
 }

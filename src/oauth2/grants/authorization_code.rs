@@ -1,28 +1,25 @@
-//! The authorization code grant (RFC 6749 §4.1) with PKCE (RFC 7636): a person logs in with their
-//! browser, and this program gets tokens for them.
+//! The authorization code grant (RFC 6749 §4.1) with PKCE (RFC 7636): a person logs in with a browser.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::authorization_request::{AuthorizationRequest, ExpectedIssuer};
-use super::authorization_response::AuthorizationResponse;
-use super::extra_params::Extra;
+use super::authorization_request::AuthorizationRequest;
+use super::authorization_response::{AuthorizationResponse, ExpectedIssuer};
 use super::refresh_store::RefreshTokenStore;
 use super::refresh_token::RefreshToken;
-use super::user_login::Login;
+use super::token_params::{Reserved, token_param_setters};
+use super::user_login::UserLogin;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::scope;
 
-/// Names that [`AuthorizationCode::param`] leaves to whoever sets them.
-const RESERVED: [(&str, &str); 15] = [
+/// Names that [`AuthorizationCode::param`] refuses.
+const RESERVED: Reserved = &[
     ("response_type", "it is always `code`"),
     ("response_mode", "the response is read from the query"),
     ("client_id", "the client has it"),
@@ -40,29 +37,28 @@ const RESERVED: [(&str, &str); 15] = [
     ("prompt", "use `.prompt(…)`"),
 ];
 
-/// Has a person log in with their browser (RFC 6749 §4.1, RFC 7636, RFC 8252), and becomes a
+/// Lets a person log in with a browser (RFC 6749 §4.1, RFC 7636, RFC 8252), and returns a
 /// [`RefreshToken`] source.
 ///
 /// 1. [`begin`](Self::begin) makes an [`AuthorizationRequest`]: show its
 ///    [`url`](AuthorizationRequest::url) to the person, or open it in their browser.
-/// 2. The browser comes back with the answer. `RedirectListener` (feature `redirect-listener`) waits
-///    for it on loopback; a server of your own hands what it got to
-///    [`AuthorizationRequest::read`].
+/// 2. The browser comes back with the response. `RedirectListener` (feature `redirect-listener`) waits
+///    for it on loopback. A server of your own passes it to [`AuthorizationRequest::read`].
 /// 3. [`finish`](Self::finish) exchanges the code for tokens and saves the refresh token.
 ///
-/// The next run of the program needs no login: [`RefreshToken::stored`] over the same store.
+/// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope), [`audience`](Self::audience), [`resource`](Self::resource) | none: the server decides |
 /// | [`login_hint`](Self::login_hint), [`prompt`](Self::prompt) | none |
-/// | [`issuer`](Self::issuer) | not known: an `iss` that comes back is ignored |
-/// | [`store`](Self::store) of the refresh token | memory: after a restart there is a login |
+/// | [`issuer`](Self::issuer) | unknown: an `iss` in the response is ignored |
+/// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
 ///
-/// `state` and the verifier are made for each request, 256 bits each; the challenge is always
-/// `S256`. Many servers issue a refresh token only if they are asked to: with the scope
-/// `offline_access`, or a parameter of their own.
+/// `state` and the code verifier are random for each request, 256 bits each; the challenge is always
+/// `S256`. Many servers issue a refresh token only for the scope `offline_access`, or for a parameter of
+/// their own.
 ///
 /// # Example
 ///
@@ -71,7 +67,7 @@ const RESERVED: [(&str, &str); 15] = [
 /// use tower_auth::oauth2::{AuthorizationCode, Client};
 ///
 /// # async fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(all(feature = "reqwest", feature = "redirect-listener"))] {
+/// # #[cfg(feature = "redirect-listener")] {
 /// use tower_auth::oauth2::RedirectListener;
 ///
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
@@ -88,11 +84,10 @@ const RESERVED: [(&str, &str); 15] = [
 /// # Ok(()) }
 /// ```
 pub struct AuthorizationCode {
-    login: Login,
+    login: UserLogin,
     authorize_at: EndpointUrl,
     login_hint: String,
     prompt: String,
-    extra: Extra,
     issuer: ExpectedIssuer,
 }
 
@@ -109,47 +104,23 @@ impl AuthorizationCode {
         Error: From<U::Error>,
     {
         Ok(Self {
-            login: Login::new(client)?,
+            login: UserLogin::new(client, RESERVED)?,
             authorize_at: authorize_at.try_into()?,
             login_hint: String::new(),
             prompt: String::new(),
-            extra: Extra::default(),
             issuer: ExpectedIssuer::Unknown,
         })
     }
 
-    /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Default, and if empty: none, and
-    /// the server decides.
-    #[must_use]
-    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        self.login.scope = scope::join([scope]);
-        self
-    }
-
-    /// Names the API that the tokens are for, as Auth0 wants it. Default, and if empty: none.
-    #[must_use]
-    pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.login.audience = audience.into();
-        self
-    }
-
-    /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a fragment.
-    /// Can be called for several.
-    #[must_use]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.login.resources.push(resource.into());
-        self
-    }
-
-    /// Says who is about to log in, where that is known: an address, a user name (OpenID Connect
-    /// Core §3.1.2.1). Default, and if empty: nobody.
+    /// Names the person who logs in, by an email address or a user name (OpenID Connect Core §3.1.2.1).
+    /// Default, and if empty: none.
     #[must_use]
     pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
         self.login_hint = hint.into();
         self
     }
 
-    /// Says whether the person is to be asked (OpenID Connect Core §3.1.2.1): `login`, `consent`,
+    /// Sets what the server asks the person for (OpenID Connect Core §3.1.2.1): `login`, `consent`,
     /// `select_account`. Default, and if empty: the server decides.
     #[must_use]
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
@@ -157,8 +128,8 @@ impl AuthorizationCode {
         self
     }
 
-    /// Adds any other parameter to the address that the browser is sent to. Whoever sees that sees
-    /// it: it is no place for a secret.
+    /// Adds any other parameter to the address that the browser opens. It is visible there, so it must
+    /// not be a secret.
     ///
     /// # Errors
     ///
@@ -170,46 +141,39 @@ impl AuthorizationCode {
         value: impl Into<String>,
     ) -> Result<Self, Error> {
         let value = SecretString::from(value.into());
-        self.extra.add(name.into(), value, &RESERVED)?;
+        self.login.params.add_extra_param(name.into(), value)?;
         Ok(self)
     }
 
-    /// Says who the server is, as its metadata does (RFC 8414 §2). An `iss` that comes back must be
-    /// exactly this: the answer of another server is refused (RFC 9207 §2.4). If none comes back, the
-    /// server may not know of that; [`require_issuer`](Self::require_issuer) if it does.
-    /// Default: what the metadata says of an endpoint [from its issuer](EndpointUrl::from_issuer), else
-    /// it isn't known.
+    /// Names the server, as its metadata does (RFC 8414 §2). An `iss` in the response must be exactly
+    /// this name, so that the response of another server is refused (RFC 9207 §2.4). A response without
+    /// `iss` is accepted; [`require_issuer`](Self::require_issuer) refuses it.
+    ///
+    /// Default: the issuer of an endpoint [from its issuer](EndpointUrl::from_issuer), required if its
+    /// metadata says that responses have `iss`; unknown for any other endpoint.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = ExpectedIssuer::Known(issuer.into());
         self
     }
 
-    /// Says who the server is, and that it always says so itself: an answer without `iss` is refused
-    /// too. For servers whose metadata has `authorization_response_iss_parameter_supported`.
+    /// Names the server as [`issuer`](Self::issuer), and refuses a response without `iss` too. For servers
+    /// whose metadata has `authorization_response_iss_parameter_supported`.
     #[must_use]
     pub fn require_issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = ExpectedIssuer::Required(issuer.into());
         self
     }
 
-    /// Where the refresh token is kept, so that the next run needs no login. Default: in memory.
+    /// Saves the refresh token in `store`, so that the next run needs no login. Default: in memory.
     #[must_use]
     pub fn store(mut self, store: impl RefreshTokenStore) -> Self {
         self.login.store = Some(Arc::new(store));
         self
     }
 
-    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-    /// says it; default 1 h.
-    #[must_use]
-    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.login.assumed_lifetime = lifetime;
-        self
-    }
-
-    /// Begins a login. The browser is to come back to `redirect_uri`, which the server must know:
-    /// `https`, `http` to loopback (RFC 8252 §7.3), or a private-use scheme such as
+    /// Begins a login. The browser comes back to `redirect_uri`, which the server must know: `https`,
+    /// `http` to loopback (RFC 8252 §7.3), or a private-use scheme such as
     /// `com.example.app:/callback` (§7.1).
     ///
     /// # Errors
@@ -227,19 +191,20 @@ impl AuthorizationCode {
         let mut params = Params::default();
         params.push("response_type", "code");
         params.push("client_id", self.login.client.id().unwrap_or_default());
-        self.login.add_to(&mut params);
+        self.login.params.add_scope_to(&mut params);
+        self.login.params.add_targets_to(&mut params);
         params.push("login_hint", &self.login_hint);
         params.push("prompt", &self.prompt);
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.login.client.endpoint.dpop {
             params.push("dpop_jkt", dpop.thumbprint());
         }
-        self.extra.add_to(&mut params);
+        self.login.params.add_extra_params_to(&mut params);
         let (authorize_at, issuer) = self.server().await?;
         AuthorizationRequest::new(&authorize_at, params, redirect_uri.as_ref(), issuer)
     }
 
-    /// Where the browser goes, and who is to have sent it back.
+    /// The authorization endpoint, and the issuer that the response must come from.
     async fn server(&self) -> Result<(Uri, ExpectedIssuer), Error> {
         let (url, exchange) = (&self.authorize_at, &self.login.client.endpoint.exchange);
         let look = async {
@@ -265,31 +230,32 @@ impl AuthorizationCode {
         Ok((address, issuer))
     }
 
-    /// Exchanges the code for tokens (RFC 6749 §4.1.3): a source that first hands out the access
-    /// token just issued, and then refreshes. The refresh token is saved before this returns.
+    /// Exchanges the code for tokens (RFC 6749 §4.1.3). The source returns the new access token first,
+    /// and then refreshes. The refresh token is saved before this returns.
     ///
-    /// If the server issued no refresh token, the access token is used until its end, and then
-    /// [a login is required](Error::is_login_required); what the store holds is left alone.
+    /// If the server issued no refresh token, the access token is used until it expires. Then
+    /// [a login is required](Error::is_login_required); the store isn't changed.
     ///
-    /// A code is good for one try, so there is no second: after an error, begin anew.
+    /// A code can be exchanged only once: after an error, begin the login again.
     ///
     /// # Errors
     ///
-    /// [`is_reply`](Error::is_reply) if the response isn't that of this request.
-    /// [`is_invalid_grant`](Error::is_invalid_grant) if the code is over or was used before, any
-    /// other that the token endpoint may bring, and [`is_source`](Error::is_source) if the refresh
-    /// token can't be saved.
+    /// [`is_reply`](Error::is_reply) if the response isn't that of this request,
+    /// [`is_invalid_grant`](Error::is_invalid_grant) if the code has expired or was used before,
+    /// [`is_source`](Error::is_source) if the refresh token can't be saved, and any other error of the
+    /// token endpoint.
     ///
     /// # Cancel safety
     ///
-    /// The code may be used up, and what came for it lost: begin anew.
+    /// The code may be used and its tokens lost: begin the login again.
     pub async fn finish(
         &self,
         request: AuthorizationRequest,
         response: AuthorizationResponse,
     ) -> Result<RefreshToken, Error> {
         if !request.is_answered_by(&response) {
-            let message = "the authorization response is that of another request; begin anew";
+            let message =
+                "the authorization response is that of another request; begin the login again";
             return Err(Error::new(Kind::Reply, message));
         }
         let mut grant = Params::default();
@@ -301,13 +267,18 @@ impl AuthorizationCode {
     }
 }
 
+token_param_setters!(
+    AuthorizationCode,
+    (login.params),
+    [scope, audience, resource, assume_lifetime]
+);
+
 impl fmt::Debug for AuthorizationCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthorizationCode")
             .field("login", &self.login)
             .field("authorize_at", &self.authorize_at)
             .field("prompt", &self.prompt)
-            .field("extra", &self.extra)
             .field("issuer", &self.issuer)
             .finish_non_exhaustive()
     }

@@ -1,5 +1,4 @@
-//! What a browser is sent to an authorization server with (RFC 6749 §4.1.1), and what is kept here
-//! until it comes back.
+//! The authorization request (RFC 6749 §4.1.1), which the browser is sent to the server with.
 
 use std::fmt;
 
@@ -8,17 +7,17 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::authorization_response::{AuthorizationResponse, Redirect};
+use super::authorization_response::{AuthorizationResponse, ExpectedIssuer, RedirectParams};
 use super::pkce;
 use crate::error::{Error, Kind};
 use crate::oauth2::client::params::{Format, Params};
 use crate::oauth2::random;
 use crate::origin::is_secure;
 
-/// A login that has begun: the address for the browser, and the secrets that its answer is known by.
+/// A login that has begun: the address for the browser, and the secrets that verify the response.
 ///
-/// [`Debug`](fmt::Debug) shows none of them. It is used up by
-/// [`finish`](crate::oauth2::AuthorizationCode::finish).
+/// [`finish`](crate::oauth2::AuthorizationCode::finish) consumes it. [`Debug`](fmt::Debug) shows no
+/// secret of it.
 ///
 /// # Example
 ///
@@ -34,7 +33,7 @@ use crate::origin::is_secure;
 /// # Ok(()) }
 /// ```
 pub struct AuthorizationRequest {
-    /// `state` is in it.
+    /// Contains `state`.
     url: SecretString,
     redirect_uri: String,
     state: SecretString,
@@ -42,18 +41,8 @@ pub struct AuthorizationRequest {
     issuer: ExpectedIssuer,
 }
 
-/// What is known of who will answer (RFC 9207).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ExpectedIssuer {
-    Unknown,
-    /// It may say who it is.
-    Known(String),
-    /// It always says who it is.
-    Required(String),
-}
-
 impl AuthorizationRequest {
-    /// `params` are those that are the same for each request.
+    /// Adds the parameters of this request to `params`, which are the same for each request.
     pub(crate) fn new(
         authorize_at: &Uri,
         params: Params<'_>,
@@ -79,51 +68,52 @@ impl AuthorizationRequest {
         })
     }
 
-    /// Where the browser is to go. It isn't secret from the person, but nobody else has a use for it.
+    /// The address that the browser opens. Show it to the person only.
     pub fn url(&self) -> &str {
         self.url.expose_secret()
     }
 
-    /// Where the browser is to come back to.
+    /// The address that the browser comes back to.
     pub fn redirect_uri(&self) -> &str {
         &self.redirect_uri
     }
 
-    /// Reads what the browser came back with: the whole address, its path and query, or the query
-    /// alone.
+    /// Reads what the browser came back with: the whole address, its path and query, or only the
+    /// query.
     ///
     /// # Errors
     ///
-    /// [`is_reply`](Error::is_reply) if it isn't the answer to this request: `state` is another, or
-    /// `iss` isn't the [issuer](crate::oauth2::AuthorizationCode::issuer); if there is no code, or if a
-    /// parameter stands twice. [`is_denied`](Error::is_denied) if it is an error (RFC 6749
-    /// §4.1.2.1): [`is_access_denied`](Error::is_access_denied) if the person said no.
+    /// - [`is_reply`](Error::is_reply) if it isn't the response to this request: `state` differs, or
+    ///   `iss` isn't the [issuer](crate::oauth2::AuthorizationCode::issuer).
+    /// - [`is_reply`](Error::is_reply) if it has no code, or a parameter twice.
+    /// - [`is_denied`](Error::is_denied) if it is an error (RFC 6749 §4.1.2.1), and
+    ///   [`is_access_denied`](Error::is_access_denied) if the person said no.
     pub fn read(&self, redirect: &str) -> Result<AuthorizationResponse, Error> {
-        let redirect = Redirect::parse(redirect);
-        if !self.has_state_of(&redirect) {
+        let params = RedirectParams::parse(redirect);
+        if !self.has_state_of(&params) {
             let message = "what the browser came back with has another `state` than it was sent \
-                           with, or none: it is not the answer to this request";
+                           with, or none: it is not the response to this request";
             return Err(Error::new(Kind::Reply, message));
         }
-        redirect.judge(&self.issuer)
+        params.verify(&self.issuer)
     }
 
-    /// Whether it is the answer to this request, be it a good one or not.
-    pub(crate) fn has_state_of(&self, redirect: &Redirect) -> bool {
-        redirect.state().is_some_and(|state| self.is_own(state))
+    /// Whether these belong to this request, as a success or as an error.
+    pub(crate) fn has_state_of(&self, params: &RedirectParams) -> bool {
+        params.state().is_some_and(|state| self.has_state(state))
     }
 
     #[cfg(feature = "redirect-listener")]
-    pub(crate) fn judge(&self, redirect: Redirect) -> Result<AuthorizationResponse, Error> {
-        redirect.judge(&self.issuer)
+    pub(crate) fn verify(&self, params: RedirectParams) -> Result<AuthorizationResponse, Error> {
+        params.verify(&self.issuer)
     }
 
     pub(crate) fn is_answered_by(&self, response: &AuthorizationResponse) -> bool {
-        self.is_own(response.state())
+        self.has_state(response.state())
     }
 
-    /// In a time that doesn't tell how much of it is right.
-    fn is_own(&self, state: &SecretString) -> bool {
+    /// Compares in constant time, so that the time reveals nothing of the right state.
+    fn has_state(&self, state: &SecretString) -> bool {
         let (own, other) = (self.state.expose_secret(), state.expose_secret());
         own.as_bytes().ct_eq(other.as_bytes()).into()
     }
@@ -133,7 +123,7 @@ impl AuthorizationRequest {
     }
 }
 
-/// Adds to the query that the address may have, which is kept (RFC 6749 §3.1).
+/// Adds the parameters to the address, and keeps the query that it has (RFC 6749 §3.1).
 fn with_query(address: &Uri, params: &Params<'_>) -> Result<SecretString, Error> {
     let before = address.query().unwrap_or_default();
     let mut names = form_urlencoded::parse(before.as_bytes()).map(|(name, _)| name);
@@ -157,7 +147,7 @@ fn with_query(address: &Uri, params: &Params<'_>) -> Result<SecretString, Error>
     Ok(SecretString::from([&address, separator, query].concat()))
 }
 
-/// The code passes through it, so nobody but this program may be there.
+/// Refuses an address where another program could receive the code.
 fn check_redirect_uri(text: &str) -> Result<(), Error> {
     let wrong = |what: &str| {
         let message = format!(
@@ -179,7 +169,7 @@ fn check_redirect_uri(text: &str) -> Result<(), Error> {
         .iter()
         .any(|web| scheme.eq_ignore_ascii_case(web));
     if !is_web {
-        // A domain name in reverse (§7.1): two apps can't have the same, and no browser has one.
+        // A reversed domain name (§7.1): no two apps share it, and no browser claims it.
         let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
         let is_own = scheme.contains('.')
             && scheme.bytes().all(is_letter)

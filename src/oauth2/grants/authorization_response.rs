@@ -1,19 +1,17 @@
-//! What a browser comes back with from an authorization server (RFC 6749 §4.1.2, RFC 9207).
+//! The authorization response (RFC 6749 §4.1.2, RFC 9207), which the browser brings back.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::authorization_request::ExpectedIssuer;
 use crate::error::{Error, Kind, Reply};
 use crate::http_client::redact::Redactor;
 
-/// The answer to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest): a code that tokens are
-/// issued for, found to be meant for this request and no other.
+/// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest): a code
+/// that [`AuthorizationCode::finish`](crate::oauth2::AuthorizationCode::finish) exchanges for tokens.
 ///
-/// It comes from [`AuthorizationRequest::read`](crate::oauth2::AuthorizationRequest::read) or from
-/// `RedirectListener`, and goes to [`AuthorizationCode::finish`](crate::oauth2::AuthorizationCode::finish).
-/// [`Debug`](fmt::Debug) shows nothing of it.
+/// [`AuthorizationRequest::read`](crate::oauth2::AuthorizationRequest::read) and `RedirectListener`
+/// return it. [`Debug`](fmt::Debug) shows nothing of it.
 pub struct AuthorizationResponse {
     code: SecretString,
     state: SecretString,
@@ -29,9 +27,19 @@ impl AuthorizationResponse {
     }
 }
 
-/// The parameters as they came, from whoever sent them.
+/// The issuer that a response must come from, as far as it is known (RFC 9207).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ExpectedIssuer {
+    Unknown,
+    /// The response may name its issuer, which must then be this one.
+    Known(String),
+    /// The response must name this issuer.
+    Required(String),
+}
+
+/// The parameters that the browser brought back, which anyone may have sent.
 #[derive(Default)]
-pub(crate) struct Redirect {
+pub(crate) struct RedirectParams {
     code: Param,
     state: Param,
     iss: Param,
@@ -39,59 +47,59 @@ pub(crate) struct Redirect {
     error_description: Param,
 }
 
-/// What there is of one parameter.
+/// The value of one parameter.
 #[derive(Default)]
 enum Param {
     #[default]
     Absent,
     Once(SecretString),
-    /// Against RFC 6749 §3.1. Which is meant can't be told.
-    Again,
+    /// Against RFC 6749 §3.1. Which value is meant is unknown.
+    Repeated,
 }
 
 impl Param {
     fn text(&self) -> Option<&SecretString> {
         match self {
             Self::Once(text) => Some(text),
-            Self::Absent | Self::Again => None,
+            Self::Absent | Self::Repeated => None,
         }
     }
 }
 
-impl Redirect {
-    /// Reads an address, its path and query, or its query alone.
+impl RedirectParams {
+    /// Reads an address, its path and query, or only its query.
     pub(crate) fn parse(text: &str) -> Self {
         Self::of_query(query(text))
     }
 
-    /// Other parameters are ignored (RFC 6749 §4.1.2), and so is one without a value (§3.1).
+    /// Ignores other parameters (RFC 6749 §4.1.2) and those without a value (§3.1).
     pub(crate) fn of_query(query: &str) -> Self {
-        let mut redirect = Self::default();
+        let mut params = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let value = SecretString::from(value.into_owned());
             let param = match name.as_ref() {
-                "code" => &mut redirect.code,
-                "state" => &mut redirect.state,
-                "iss" => &mut redirect.iss,
-                "error" => &mut redirect.error,
-                "error_description" => &mut redirect.error_description,
+                "code" => &mut params.code,
+                "state" => &mut params.state,
+                "iss" => &mut params.iss,
+                "error" => &mut params.error,
+                "error_description" => &mut params.error_description,
                 _ => continue,
             };
             *param = match param {
                 Param::Absent if value.expose_secret().is_empty() => continue,
                 Param::Absent => Param::Once(value),
-                Param::Once(_) | Param::Again => Param::Again,
+                Param::Once(_) | Param::Repeated => Param::Repeated,
             };
         }
-        redirect
+        params
     }
 
     pub(crate) fn state(&self) -> Option<&SecretString> {
         self.state.text()
     }
 
-    /// The response, once `state` has been found to be that of the request.
-    pub(crate) fn judge(self, issuer: &ExpectedIssuer) -> Result<AuthorizationResponse, Error> {
+    /// The response. The caller has checked that `state` is that of the request.
+    pub(crate) fn verify(self, issuer: &ExpectedIssuer) -> Result<AuthorizationResponse, Error> {
         let all = [
             &self.code,
             &self.state,
@@ -99,8 +107,8 @@ impl Redirect {
             &self.error,
             &self.error_description,
         ];
-        if all.iter().any(|param| matches!(param, Param::Again)) {
-            return Err(unusable("has a parameter that stands twice"));
+        if all.iter().any(|param| matches!(param, Param::Repeated)) {
+            return Err(unusable("has a parameter twice"));
         }
         self.check_issuer(issuer)?;
         if let Param::Once(error) = &self.error {
@@ -112,25 +120,26 @@ impl Redirect {
         }
     }
 
-    /// By plain comparison (RFC 9207 §2.4): an error too may come from a server that was never asked.
+    /// Compares the issuers as texts (RFC 9207 §2.4), also of an error response: another server may have
+    /// sent it.
     fn check_issuer(&self, issuer: &ExpectedIssuer) -> Result<(), Error> {
         match (issuer, self.iss.text()) {
             (ExpectedIssuer::Unknown, _) | (ExpectedIssuer::Known(_), None) => Ok(()),
             (ExpectedIssuer::Required(_), None) => Err(unusable(
-                "has no `iss`, so that it can't be told which server sent it",
+                "has no `iss`, so it is unknown which server sent it",
             )),
             (ExpectedIssuer::Known(issuer) | ExpectedIssuer::Required(issuer), Some(iss)) => {
                 if iss.expose_secret() == issuer {
                     return Ok(());
                 }
                 Err(unusable(
-                    "has an `iss` that is another server's than was asked",
+                    "has the `iss` of another server than the expected one",
                 ))
             }
         }
     }
 
-    /// What the server said no with (RFC 6749 §4.1.2.1).
+    /// The error that the server sent (RFC 6749 §4.1.2.1).
     fn denied(&self, code: &str) -> Error {
         let mut redactor = Redactor::default();
         for secret in [&self.code, &self.state]
@@ -153,7 +162,7 @@ impl Redirect {
     }
 }
 
-/// The query of an address. A query that stands alone has a `=` before any `:`, `/` or `?`.
+/// The query of an address. A text is only a query if its first `=` is before any `:`, `/` or `?`.
 fn query(text: &str) -> &str {
     let text = text.split('#').next().unwrap_or_default();
     match text.find(['=', ':', '/', '?']) {
@@ -165,7 +174,7 @@ fn query(text: &str) -> &str {
 }
 
 fn unusable(what: &str) -> Error {
-    let message = format!("what the browser came back with {what}; begin the login anew");
+    let message = format!("what the browser came back with {what}; begin the login again");
     Error::new(Kind::Reply, message)
 }
 

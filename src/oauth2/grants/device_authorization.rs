@@ -1,57 +1,51 @@
-//! The device authorization grant (RFC 8628): a person logs in with the browser of another device,
-//! for a program that has none.
+//! The device authorization grant (RFC 8628): a person logs in with the browser of another device.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep_until};
 
-use super::device_prompt::{DevicePrompt, LONGEST_INTERVAL};
-use super::extra_params::Extra;
+use super::device_prompt::{DevicePrompt, MAX_INTERVAL};
 use super::refresh_store::RefreshTokenStore;
 use super::refresh_token::RefreshToken;
-use super::user_login::Login;
+use super::token_params::{Reserved, token_param_setters};
+use super::user_login::UserLogin;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::scope;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// What is added between polls each time that the server asks for it (RFC 8628 §3.5).
-const SLOWER: Duration = Duration::from_secs(5);
+/// What each `slow_down` adds to the time between polls (RFC 8628 §3.5).
+const SLOW_DOWN: Duration = Duration::from_secs(5);
 
-/// Names that [`DeviceAuthorization::param`] leaves to whoever sets them.
-const RESERVED: [(&str, &str); 9] = [
+/// Names that [`DeviceAuthorization::param`] refuses.
+const RESERVED: Reserved = &[
     ("grant_type", "it belongs to the token request"),
-    ("device_code", "the server has it"),
-    ("client_id", "the client has it"),
-    ("client_secret", "the client has it"),
-    ("client_assertion", "the client has it"),
-    ("client_assertion_type", "the client has it"),
+    ("device_code", "the server issues it"),
     ("scope", "use `.scope(…)`"),
     ("audience", "use `.audience(…)`"),
     ("resource", "use `.resource(…)`"),
 ];
 
-/// Has a person log in on another device (RFC 8628), and becomes a [`RefreshToken`] source: for a
-/// television, a server that is reached by SSH, a container.
+/// Lets a person log in on another device (RFC 8628), and returns a [`RefreshToken`] source: for a
+/// television, a container, or a server behind SSH.
 ///
-/// 1. [`begin`](Self::begin) asks for a [`DevicePrompt`]: show the person its address and its code.
-/// 2. [`finish`](Self::finish) asks once in a while whether they have logged in, until they have.
+/// 1. [`begin`](Self::begin) gets a [`DevicePrompt`]: show the person its address and its code.
+/// 2. [`finish`](Self::finish) polls the server until the person has logged in.
 ///
-/// The next run of the program needs no login: [`RefreshToken::stored`] over the same store.
+/// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope), [`audience`](Self::audience), [`resource`](Self::resource) | none: the server decides |
-/// | [`store`](Self::store) of the refresh token | memory: after a restart there is a login |
+/// | [`param`](Self::param) of the request that begins the login | none |
+/// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
-/// | time between polls | what the server says, 1 s to 5 min; 5 s if it doesn't say |
+/// | time between polls | as the server says, within 1 s and 5 min; else 5 s |
 ///
 /// # Example
 ///
@@ -60,7 +54,6 @@ const RESERVED: [(&str, &str); 9] = [
 /// use tower_auth::oauth2::{Client, DeviceAuthorization};
 ///
 /// # async fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
 /// let login = DeviceAuthorization::new(client, "https://id.example.com/oauth/device/code")?
 ///     .scope("offline_access read:things");
@@ -68,13 +61,12 @@ const RESERVED: [(&str, &str); 9] = [
 /// let prompt = login.begin().await?;
 /// println!("Open {} and type {}", prompt.verification_uri(), prompt.user_code());
 /// let layer = AuthLayer::new(login.finish(prompt).await?);
-/// # }
 /// # Ok(()) }
 /// ```
+#[derive(Debug)]
 pub struct DeviceAuthorization {
-    login: Login,
+    login: UserLogin,
     device_authorization_at: EndpointUrl,
-    extra: Extra,
 }
 
 impl DeviceAuthorization {
@@ -90,131 +82,81 @@ impl DeviceAuthorization {
         Error: From<U::Error>,
     {
         Ok(Self {
-            login: Login::new(client)?,
+            login: UserLogin::new(client, RESERVED)?,
             device_authorization_at: device_authorization_at.try_into()?,
-            extra: Extra::default(),
         })
     }
 
-    /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Default, and if empty: none, and
-    /// the server decides.
-    #[must_use]
-    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        self.login.scope = scope::join([scope]);
-        self
-    }
-
-    /// Names the API that the tokens are for, as Auth0 wants it. Default, and if empty: none.
-    #[must_use]
-    pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.login.audience = audience.into();
-        self
-    }
-
-    /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a fragment.
-    /// Can be called for several.
-    #[must_use]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.login.resources.push(resource.into());
-        self
-    }
-
-    /// Adds any other parameter to the request that begins the login. Its value is treated as a
-    /// secret.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
-    /// client or another method sets.
-    pub fn param(
-        mut self,
-        name: impl Into<String>,
-        value: impl Into<SecretString>,
-    ) -> Result<Self, Error> {
-        self.extra.add(name.into(), value.into(), &RESERVED)?;
-        Ok(self)
-    }
-
-    /// Where the refresh token is kept, so that the next run needs no login. Default: in memory.
+    /// Saves the refresh token in `store`, so that the next run needs no login. Default: in memory.
     #[must_use]
     pub fn store(mut self, store: impl RefreshTokenStore) -> Self {
         self.login.store = Some(Arc::new(store));
         self
     }
 
-    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-    /// says it; default 1 h.
-    #[must_use]
-    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.login.assumed_lifetime = lifetime;
-        self
-    }
-
-    /// Asks for a code that the person can log in with (RFC 8628 §3.1).
+    /// Requests a code that the person can log in with (RFC 8628 §3.1). There is no retry.
     ///
     /// # Errors
     ///
-    /// [`is_denied`](Error::is_denied) if the server refuses, [`is_reply`](Error::is_reply) if it
-    /// leaves out or garbles what a person or this program needs, and any other that a request to
-    /// the server may bring. It is sent once; there is no retry.
+    /// [`is_denied`](Error::is_denied) if the server refuses, [`is_reply`](Error::is_reply) if its
+    /// response lacks a field or has a malformed one, and any other error of a request to the server.
     ///
     /// # Cancel safety
     ///
-    /// The server may have made a code that nobody will use.
+    /// The server may have issued a code that nobody will use.
     pub async fn begin(&self) -> Result<DevicePrompt, Error> {
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let mut params = Params::default();
-        self.login.add_to(&mut params);
-        self.extra.add_to(&mut params);
+        self.login.params.add_to(&mut params);
         let endpoint = &self.login.client.endpoint;
         let url = &self.device_authorization_at;
         endpoint
-            .ask_at(
+            .request_at(
                 url,
                 EndpointKind::DeviceAuthorization,
                 params,
-                |answer, redactor| DevicePrompt::read(answer, redactor, asked),
+                |response, redactor| DevicePrompt::read(response, redactor, requested_at),
             )
             .await
     }
 
-    /// Waits until the person has logged in, and exchanges the code for tokens (RFC 8628 §3.4): a
-    /// source that first hands out the access token just issued, and then refreshes. The refresh
-    /// token is saved before this returns. Without one, the access token is used until its end, and
-    /// then [a login is required](Error::is_login_required); what the store holds is left alone.
+    /// Waits until the person has logged in, and exchanges the code for tokens (RFC 8628 §3.4). The
+    /// source returns the new access token first, and then refreshes. The refresh token is saved before
+    /// this returns. If the server issued none, the access token is used until it expires. Then
+    /// [a login is required](Error::is_login_required); the store isn't changed.
     ///
-    /// The server is asked as often as it wants, 5 s less often after each `slow_down`, and half as
-    /// often after each time that it can't be reached or is in trouble (§3.5). None of that is an
-    /// error as long as the code is good.
+    /// The time between polls is what the server says. It grows by 5 s after each `slow_down`, and is
+    /// doubled each time that the server can't be reached or has failed (§3.5). None of these is an
+    /// error before the code expires.
     ///
     /// # Errors
     ///
     /// [`is_access_denied`](Error::is_access_denied) if the person said no,
-    /// [`is_login_required`](Error::is_login_required) if the code is over before they logged in, any
-    /// other that the token endpoint may bring, and [`is_source`](Error::is_source) if the refresh
-    /// token can't be saved. After any: begin anew.
+    /// [`is_login_required`](Error::is_login_required) if the code expires before they log in,
+    /// [`is_source`](Error::is_source) if the refresh token can't be saved, and any other error of the
+    /// token endpoint. After any error, begin the login again.
     ///
     /// # Cancel safety
     ///
-    /// The code is gone with it, and so may be the tokens that came for it: begin anew.
+    /// The code is lost, and its tokens may be: begin the login again.
     pub async fn finish(&self, prompt: DevicePrompt) -> Result<RefreshToken, Error> {
-        let (end, mut interval) = (prompt.end(), prompt.interval);
+        let (expires_at, mut interval) = (prompt.expires_at(), prompt.interval);
         loop {
             let next = Instant::now() + interval;
-            sleep_until(next.min(end)).await;
-            if next >= end {
+            sleep_until(next.min(expires_at)).await;
+            if next >= expires_at {
                 return Err(expired());
             }
             let error = match self.poll(&prompt).await {
                 Ok(source) => return Ok(source),
                 Err(error) => error,
             };
-            let Some(wait) = Wait::after(&error) else {
+            let Some(change) = IntervalChange::after(&error) else {
                 return Err(ended(error));
             };
-            let asked_for = error.retry_after().unwrap_or_default();
-            interval = wait.lengthen(interval).max(asked_for);
-            interval = interval.min(LONGEST_INTERVAL);
+            let retry_after = error.retry_after().unwrap_or_default();
+            interval = change.apply(interval).max(retry_after);
+            interval = interval.min(MAX_INTERVAL);
         }
     }
 
@@ -226,33 +168,39 @@ impl DeviceAuthorization {
     }
 }
 
-/// How a poll that brought nothing changes the time to the next.
-enum Wait {
+token_param_setters!(
+    DeviceAuthorization,
+    (login.params),
+    [scope, audience, resource, param, assume_lifetime]
+);
+
+/// How a poll without a token changes the time to the next poll.
+enum IntervalChange {
     /// The person hasn't logged in yet.
-    AsBefore,
-    /// The server wants fewer.
-    Slower,
-    /// The server can't be reached, or is in trouble.
-    Double,
+    Same,
+    /// The server wants fewer polls.
+    Longer,
+    /// The server can't be reached, or has failed.
+    Doubled,
 }
 
-impl Wait {
-    /// `None`: there is nothing to wait for.
+impl IntervalChange {
+    /// `None` if polling must end.
     fn after(error: &Error) -> Option<Self> {
         match error.code() {
-            Some("authorization_pending") => Some(Self::AsBefore),
-            Some("slow_down") => Some(Self::Slower),
-            _ if error.is_transient() => Some(Self::Double),
+            Some("authorization_pending") => Some(Self::Same),
+            Some("slow_down") => Some(Self::Longer),
+            _ if error.is_transient() => Some(Self::Doubled),
             _ => None,
         }
     }
 
-    /// For this poll and all after it (§3.5).
-    fn lengthen(self, interval: Duration) -> Duration {
+    /// The interval of the next poll and all later polls (§3.5).
+    fn apply(self, interval: Duration) -> Duration {
         match self {
-            Self::AsBefore => interval,
-            Self::Slower => interval + SLOWER,
-            Self::Double => interval * 2,
+            Self::Same => interval,
+            Self::Longer => interval + SLOW_DOWN,
+            Self::Doubled => interval * 2,
         }
     }
 }
@@ -265,16 +213,6 @@ fn ended(error: Error) -> Error {
 }
 
 fn expired() -> Error {
-    let message = "the code has expired before anybody logged in with it; begin the login anew";
+    let message = "the code has expired before anybody logged in with it; begin the login again";
     Error::new(Kind::LoginRequired, message)
-}
-
-impl fmt::Debug for DeviceAuthorization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceAuthorization")
-            .field("login", &self.login)
-            .field("device_authorization_at", &self.device_authorization_at)
-            .field("extra", &self.extra)
-            .finish()
-    }
 }

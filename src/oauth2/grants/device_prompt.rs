@@ -1,4 +1,4 @@
-//! What a person is asked to do on another device (RFC 8628 §3.2).
+//! The device authorization response (RFC 8628 §3.2): what a person does on another device.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,23 +15,22 @@ use crate::http_client::response_fields::{self, FieldValue};
 use crate::http_client::token_response::seconds;
 use crate::sanitize::sanitize_unbounded;
 
-/// What is waited between two polls if the server doesn't say it (RFC 8628 §3.2).
-const INTERVAL: Duration = Duration::from_secs(5);
+/// The time between two polls if the server doesn't say it (RFC 8628 §3.2).
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A server that says zero means "soon", not "all the time".
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+/// A server that sends zero wants frequent polls, not continuous ones.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Nobody waits for longer to be told that they're logged in, so it was meant in another unit.
-pub(crate) const LONGEST_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// A server that sends more probably uses another unit.
+pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// Codes live for minutes. Longer than this nobody is waited for, whatever the server says.
-const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// Codes usually expire within minutes.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What to tell the person who is to log in: an address to open on any device, and the code to
-/// type in there.
+/// What to show the person who logs in: an address to open on any device, and the code to enter there.
 ///
-/// [`Debug`](fmt::Debug) shows no code. It is used up by
-/// [`finish`](crate::oauth2::DeviceAuthorization::finish).
+/// [`finish`](crate::oauth2::DeviceAuthorization::finish) consumes it. [`Debug`](fmt::Debug) shows no
+/// code.
 pub struct DevicePrompt {
     pub(crate) device_code: SecretString,
     user_code: SecretString,
@@ -39,46 +38,44 @@ pub struct DevicePrompt {
     verification_uri_complete: Option<SecretString>,
     pub(crate) interval: Duration,
     expires_in: Duration,
-    /// When it was asked for.
-    pub(crate) asked: Instant,
+    requested_at: Instant,
 }
 
 impl DevicePrompt {
-    /// What the person types in.
+    /// The code that the person enters.
     pub fn user_code(&self) -> &str {
         self.user_code.expose_secret()
     }
 
-    /// Where they type it in: `https`, or `http` to loopback.
+    /// The address where they enter it: `https`, or `http` to loopback.
     pub fn verification_uri(&self) -> &str {
         &self.verification_uri
     }
 
-    /// The same with the code in it, if the server has that: for a link or a QR code. Show the code
-    /// too, so that the person can see that it is theirs (RFC 8628 §3.3.1).
+    /// The address with the code in it, if the server sent it: for a link or a QR code. Show the code
+    /// too, so that the person can compare it (RFC 8628 §3.3.1).
     pub fn verification_uri_complete(&self) -> Option<&str> {
         let uri = self.verification_uri_complete.as_ref();
         uri.map(SecretString::expose_secret)
     }
 
-    /// How long the code is good for, counted from when it was asked for. At most a day.
+    /// The lifetime of the code, counted from when it was requested; at most 24 h.
     pub fn expires_in(&self) -> Duration {
         self.expires_in
     }
 
-    /// When the code is over.
-    pub(crate) fn end(&self) -> Instant {
-        self.asked + self.expires_in
+    pub(crate) fn expires_at(&self) -> Instant {
+        self.requested_at + self.expires_in
     }
 
-    /// Reads what the device authorization endpoint answered to what it was `asked`.
+    /// Reads the response to a request that was sent at `requested_at`.
     pub(crate) fn read(
-        answer: &EndpointResponse,
+        response: &EndpointResponse,
         mut redactor: Redactor,
-        asked: Instant,
+        requested_at: Instant,
     ) -> Result<Self, Error> {
         let refused = "the device authorization endpoint refused to begin a login";
-        let fields = parse(&answer.body);
+        let fields = parse(&response.body);
         if let Ok(fields) = &fields {
             for code in [
                 &fields.device_code,
@@ -89,13 +86,13 @@ impl DevicePrompt {
                 redactor.hide(code.text().unwrap_or_default());
             }
         }
-        if let Some(refusal) = answer.refusal(redactor, refused) {
+        if let Some(refusal) = response.refusal(redactor, refused) {
             return Err(refusal);
         }
-        let prompt = fields.and_then(|fields| Self::of(fields, asked));
+        let prompt = fields.and_then(|fields| Self::new(fields, requested_at));
         prompt.map_err(|what| {
             let reply = Reply {
-                status: Some(answer.status),
+                status: Some(response.status),
                 ..Reply::default()
             };
             let message = format!("the device authorization endpoint's reply {what}");
@@ -103,7 +100,7 @@ impl DevicePrompt {
         })
     }
 
-    fn of(fields: DeviceFields, asked: Instant) -> Result<Self, &'static str> {
+    fn new(fields: DeviceFields, requested_at: Instant) -> Result<Self, &'static str> {
         let device_code = text(fields.device_code).ok_or("has no `device_code`")?;
         let user_code = text(fields.user_code).ok_or("has no `user_code`")?;
         if sanitize_unbounded(user_code.expose_secret()) != user_code.expose_secret() {
@@ -128,31 +125,31 @@ impl DevicePrompt {
             .map_err(|_| "has an `expires_in` that is neither a number nor a numeric string")?
             .ok_or("has no `expires_in`")?;
         if expires_in.is_zero() {
-            return Err("has an `expires_in` of zero: its code is over already");
+            return Err("has an `expires_in` of zero: its code has expired already");
         }
         let interval = seconds(&fields.interval)
             .map_err(|_| "has an `interval` that is neither a number nor a numeric string")?
-            .unwrap_or(INTERVAL);
+            .unwrap_or(DEFAULT_INTERVAL);
         Ok(Self {
             device_code,
             user_code,
             verification_uri: uri.expose_secret().to_owned(),
             verification_uri_complete: complete,
-            interval: interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
-            expires_in: expires_in.min(LONGEST_LIFETIME),
-            asked,
+            interval: interval.clamp(MIN_INTERVAL, MAX_INTERVAL),
+            expires_in: expires_in.min(MAX_LIFETIME),
+            requested_at,
         })
     }
 }
 
-/// Each is read as whatever it is, so that serde dislikes, and quotes, none.
+/// Each field accepts any JSON type, so that no error of serde quotes a value.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct DeviceFields {
     device_code: FieldValue,
     user_code: FieldValue,
     verification_uri: FieldValue,
-    /// A spelling of the drafts' that some servers have kept.
+    /// The name in the RFC's drafts, which some servers still use.
     verification_url: FieldValue,
     verification_uri_complete: FieldValue,
     verification_url_complete: FieldValue,
@@ -167,15 +164,15 @@ fn parse(body: &[u8]) -> Result<DeviceFields, &'static str> {
         .map_err(|_| "has a field twice, and which value is meant can't be known")
 }
 
-/// A text that is there and holds something.
-fn text(member: FieldValue) -> Option<SecretString> {
-    match member {
+/// A text that isn't empty.
+fn text(field: FieldValue) -> Option<SecretString> {
+    match field {
         FieldValue::Text(text) if !text.expose_secret().is_empty() => Some(text),
         _ => None,
     }
 }
 
-/// Whether a person may be sent there. What is behind a `#` is between the page and their browser.
+/// Whether a person may open this address. A fragment is allowed, since browsers don't send it.
 fn is_address(text: &str) -> bool {
     let address = text.split('#').next().unwrap_or_default();
     text.bytes().all(|b| b.is_ascii_graphic()) && EndpointUrl::try_from(address).is_ok()
@@ -183,7 +180,7 @@ fn is_address(text: &str) -> bool {
 
 impl fmt::Debug for DevicePrompt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A server may have put the code in its query.
+        // The query may contain the code.
         let address = self.verification_uri.split(['?', '#']).next();
         f.debug_struct("DevicePrompt")
             .field("verification_uri", &address.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! The access token that a login brought, until somebody asks for it.
+//! The access token that a login returned, kept until the first fetch.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,40 +6,42 @@ use tokio::time::Instant;
 
 use crate::token::issued_token::{Expiry, Token};
 
-/// A token, and when it was asked for. That was before the token was issued, while whoever fetches
-/// it may come much later.
-pub(crate) struct FirstToken {
+/// A token, and when it was requested: the first fetch may be much later.
+pub(crate) struct InitialToken {
     token: Token,
-    asked: Asked,
+    requested_at: RequestedAt,
 }
 
-/// When a token was asked for, by both clocks: the one stands still while the machine sleeps, the
-/// other can be set.
-pub(crate) struct Asked {
+/// When a token was requested, by two clocks: the monotonic clock may stop while the machine sleeps,
+/// and the wall clock can be set.
+pub(crate) struct RequestedAt {
     monotonic: Instant,
     wall: SystemTime,
 }
 
-impl FirstToken {
-    pub(crate) fn new(token: Token, asked: Asked) -> Self {
-        Self { token, asked }
+impl InitialToken {
+    pub(crate) fn new(token: Token, requested_at: RequestedAt) -> Self {
+        Self {
+            token,
+            requested_at,
+        }
     }
 
-    /// The token with what is left of its lifetime, which is counted from now; `None` if it is over.
-    pub(crate) fn left(&self) -> Option<Token> {
+    /// The token with the rest of its lifetime, counted from now; `None` if it has expired.
+    pub(crate) fn unexpired(&self) -> Option<Token> {
         let token = self.token.clone();
         match token.expiry() {
             Expiry::Never => Some(token),
             Expiry::At(end) => (end > SystemTime::now()).then_some(token),
             Expiry::In(lifetime) => {
-                let left = lifetime.saturating_sub(self.asked.elapsed());
-                (!left.is_zero()).then(|| token.expires_in(left))
+                let rest = lifetime.saturating_sub(self.requested_at.elapsed());
+                (!rest.is_zero()).then(|| token.expires_in(rest))
             }
         }
     }
 }
 
-impl Asked {
+impl RequestedAt {
     pub(crate) fn now() -> Self {
         Self {
             monotonic: Instant::now(),
@@ -47,9 +49,9 @@ impl Asked {
         }
     }
 
-    /// The longer of the two: a clock gone wrong costs a refresh, not a refusal.
+    /// The longer time of the two clocks: a wrong clock then costs a refresh, not a refused request.
     fn elapsed(&self) -> Duration {
-        let by_the_wall = self.wall.elapsed().unwrap_or_default();
-        self.monotonic.elapsed().max(by_the_wall)
+        let by_wall_clock = self.wall.elapsed().unwrap_or_default();
+        self.monotonic.elapsed().max(by_wall_clock)
     }
 }

@@ -1,11 +1,13 @@
 //! The grants, a file each.
 
-pub(crate) mod extra_params;
+pub(crate) mod token_params;
+
 pub(crate) mod initial_token;
+
+pub(crate) mod refresh_store;
 
 #[cfg(feature = "file")]
 pub(crate) mod refresh_file;
-pub(crate) mod refresh_store;
 
 pub(crate) mod refresh_token;
 

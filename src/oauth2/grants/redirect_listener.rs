@@ -1,4 +1,4 @@
-//! Catches the browser on its way back from the authorization server, on loopback (RFC 8252 §7.3).
+//! A listener on loopback for the browser that comes back from the authorization server (RFC 8252 §7.3).
 
 use std::convert::Infallible;
 use std::future::{self, poll_fn};
@@ -20,40 +20,39 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::authorization_request::AuthorizationRequest;
-use super::authorization_response::{AuthorizationResponse, Redirect};
+use super::authorization_response::{AuthorizationResponse, RedirectParams};
 use crate::error::{Error, Kind};
 
-/// A password, a second factor and a consent take a minute or two, and servers' own login pages are
-/// over after five or ten.
+/// A password, a second factor and a consent take one or two minutes, and login pages of servers expire
+/// after 5 or 10 min.
 const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Browsers open some in advance, and a stranger on the machine may open more. Whoever comes when all
-/// are taken waits until one is given up, which is soon.
-const CONNECTIONS: usize = 64;
+/// Browsers open some in advance, and other programs may open more. When all are in use, the next
+/// connection waits until one ends, which takes at most [`CONNECTION_TIMEOUT`].
+const MAX_CONNECTIONS: usize = 64;
 
-/// From the first byte to the last, on one machine: whoever takes this long isn't going to ask
-/// anything.
+/// From the first byte to the last. On one machine a request takes milliseconds.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After a connection that couldn't be had.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The wait after a connection that couldn't be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A code can be a JWT of a kilobyte or two; the browser adds as much of its own.
+/// A code can be a JWT of 1 to 2 KiB, and the browser's headers have as much.
 const HEAD_LIMIT: usize = 16 * 1024;
 
-/// Waits on loopback for the browser to come back with the answer to an
+/// Waits on loopback until the browser comes back with the response to an
 /// [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest).
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | port | one of the system's choice; [`bind_port`](Self::bind_port) |
+/// | port | the system chooses; [`bind_port`](Self::bind_port) |
 /// | [`path`](Self::path) | `/callback` |
 /// | [`timeout`](Self::timeout) | 5 min |
 ///
-/// Only an answer with the right `state` ends it: whatever else is asked for, by a browser that wants
-/// an icon or by a stranger on the machine, is told no, and it waits on. The `Host` must be the
-/// address that it listens at, so that no page of another's gets in by a name of its own. What the
-/// browser sent isn't shown in the page it gets, and the code stays out of caches and referrers.
+/// Only a request with the right `state` ends the wait. Any other request, such as a browser's for an
+/// icon, gets an error page. The `Host` must be the listener's address, so that no other site reaches it
+/// through a name of its own. The page shows nothing that the browser sent, and keeps the code out of
+/// caches and referrers.
 ///
 /// # Example
 ///
@@ -71,20 +70,20 @@ const HEAD_LIMIT: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct RedirectListener {
     listener: TcpListener,
-    /// What `Host` has to be.
+    /// The required `Host`.
     authority: String,
     path: String,
     timeout: Duration,
 }
 
 impl RedirectListener {
-    /// Listens at `127.0.0.1`, on a port of the system's choice. A server must allow any port where
-    /// the redirect URI is on loopback (RFC 8252 §7.3).
+    /// Listens at `127.0.0.1`, on a port that the system chooses. A server must allow any port in a
+    /// redirect URI on loopback (RFC 8252 §7.3).
     ///
     /// # Errors
     ///
     /// [`is_runtime`](Error::is_runtime) outside of a Tokio runtime,
-    /// [`is_transport`](Error::is_transport) if no port can be had.
+    /// [`is_transport`](Error::is_transport) if no port is free.
     ///
     /// # Cancel safety
     ///
@@ -93,7 +92,7 @@ impl RedirectListener {
         Self::bind_port(0).await
     }
 
-    /// Listens on a certain port, for servers that allow none but the one that was registered.
+    /// Listens on this port, for servers that allow only the registered port.
     ///
     /// # Errors
     ///
@@ -112,11 +111,11 @@ impl RedirectListener {
             let message = format!("nothing can listen at port {port} of 127.0.0.1");
             Error::new(Kind::Transport, message).with_source(error)
         };
-        // Not by the name `localhost`, which may be another interface's (RFC 8252 §8.3).
+        // Not `localhost`, which may be another interface (RFC 8252 §8.3).
         let address = (Ipv4Addr::LOCALHOST, port);
         let listener = TcpListener::bind(address).await.map_err(unbound)?;
         let authority = match listener.local_addr().map_err(unbound)? {
-            // A browser leaves out the port that `http` has anyway.
+            // A browser omits the default port of `http`.
             address if address.port() == 80 => address.ip().to_string(),
             address => address.to_string(),
         };
@@ -128,50 +127,49 @@ impl RedirectListener {
         })
     }
 
-    /// The path that the browser comes back to, if the server wants another; default `/callback`.
+    /// Sets the path that the browser comes back to; default `/callback`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it doesn't start with `/`, or has characters that would
-    /// have to be encoded.
+    /// [`is_config`](Error::is_config) if it doesn't start with `/`, or has characters that must be
+    /// encoded.
     pub fn path(mut self, path: impl Into<String>) -> Result<Self, Error> {
         let path = path.into();
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
         if !path.starts_with('/') || !path.bytes().all(is_plain) {
-            let message = "the path of the redirect URI must start with `/`, and be of letters, \
-                           digits and `/-._~`";
+            let message = "the path of the redirect URI must start with `/`, and contain only \
+                           letters, digits and `/-._~`";
             return Err(Error::new(Kind::Config, message));
         }
         self.path = path;
         Ok(self)
     }
 
-    /// How long the person may take; default 5 min.
+    /// Bounds the time that the person may take; default 5 min.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// What to [begin](crate::oauth2::AuthorizationCode::begin) the login with:
+    /// The redirect URI to [begin](crate::oauth2::AuthorizationCode::begin) the login with:
     /// `http://127.0.0.1:PORT/callback`.
     pub fn redirect_uri(&self) -> String {
         format!("http://{}{}", self.authority, self.path)
     }
 
-    /// Waits for the answer to `request`, and shows the person a page that sends them back. Nobody
-    /// listens any more when this returns.
+    /// Waits for the response to `request`, and shows the person a page. The listener is closed when this
+    /// returns.
     ///
     /// # Errors
     ///
-    /// Those of [`AuthorizationRequest::read`], but that an answer with another `state` isn't one:
-    /// it is waited on. [`is_timeout`](Error::is_timeout) if nobody came,
-    /// [`is_config`](Error::is_config) if the request was begun with another redirect URI, where
-    /// nobody ever would.
+    /// The errors of [`AuthorizationRequest::read`], except that a response with another `state` doesn't
+    /// end the wait. [`is_timeout`](Error::is_timeout) if the browser doesn't come back,
+    /// [`is_config`](Error::is_config) if the request was begun with another redirect URI.
     ///
     /// # Cancel safety
     ///
-    /// Nobody listens any more; the browser finds nothing where it was sent to.
+    /// The listener is closed, so the browser can't come back.
     pub async fn accept(
         self,
         request: &AuthorizationRequest,
@@ -181,28 +179,28 @@ impl RedirectListener {
                            begin it with `listener.redirect_uri()`";
             return Err(Error::new(Kind::Config, message));
         }
-        let nobody = |_| {
+        let timed_out = |_| {
             let message = format!(
-                "the browser didn't come back within {:?}; begin the login anew",
+                "the browser didn't come back within {:?}; begin the login again",
                 self.timeout
             );
             Err(Error::new(Kind::Timeout, message))
         };
-        let answer = timeout(self.timeout, self.wait(request)).await;
-        answer.unwrap_or_else(nobody)
+        let response = timeout(self.timeout, self.wait(request)).await;
+        response.unwrap_or_else(timed_out)
     }
 
-    /// Serves several connections at once, until one has brought the answer.
+    /// Serves several connections at once, until one of them brings the response.
     async fn wait(&self, request: &AuthorizationRequest) -> Result<AuthorizationResponse, Error> {
         let mut connections = FuturesUnordered::new();
         poll_fn(|cx| {
             loop {
                 while let Poll::Ready(Some(served)) = connections.poll_next_unpin(cx) {
-                    if let Some(answer) = served {
-                        return Poll::Ready(answer);
+                    if let Some(response) = served {
+                        return Poll::Ready(response);
                     }
                 }
-                if connections.len() == CONNECTIONS {
+                if connections.len() == MAX_CONNECTIONS {
                     return Poll::Pending;
                 }
                 let accepted = ready!(self.listener.poll_accept(cx));
@@ -212,109 +210,109 @@ impl RedirectListener {
         .await
     }
 
-    /// Serves one request, and returns the answer if that was it: when the page has been sent, and
-    /// not before, for the process may end then.
+    /// Serves one request, and returns the response if the request has it. Returns only after the page was
+    /// sent, since the process may end then.
     async fn serve(
         &self,
         accepted: io::Result<(TcpStream, SocketAddr)>,
         request: &AuthorizationRequest,
     ) -> Option<Result<AuthorizationResponse, Error>> {
         let Ok((connection, _)) = accepted else {
-            // It was closed again before it got here, or the process has too many files open: that
-            // may pass, and must not keep a processor busy until then.
-            sleep(PAUSE).await;
+            // The browser closed the connection, or the process has too many open files. The pause
+            // avoids a busy loop until that changes.
+            sleep(ACCEPT_PAUSE).await;
             return None;
         };
-        let answer = Mutex::new(None);
-        let keep = |outcome| *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        let page = service_fn(|asked: Request<hyper::body::Incoming>| {
-            let (page, outcome) = self.answer(&asked, request);
-            if let Some(outcome) = outcome {
-                keep(outcome);
+        let response = Mutex::new(None);
+        let page = service_fn(|browser: Request<hyper::body::Incoming>| {
+            let (page, outcome) = self.answer(&browser, request);
+            if outcome.is_some() {
+                *response.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
             }
             future::ready(Ok::<_, Infallible>(page.into_response()))
         });
         let served = http1::Builder::new()
             .max_buf_size(HEAD_LIMIT)
-            // One request each, so that the end of a connection is the end of its page.
+            // One request each, so that a connection ends when its page was sent.
             .keep_alive(false)
             .serve_connection(TokioIo::new(connection), page);
-        // A browser that doesn't read its page is no less back.
+        // The response counts even if the browser doesn't read its page.
         let _ = timeout(CONNECTION_TIMEOUT, served).await;
-        answer.into_inner().unwrap_or_else(PoisonError::into_inner)
+        response
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn answer<B>(
         &self,
-        asked: &Request<B>,
+        browser: &Request<B>,
         request: &AuthorizationRequest,
     ) -> (Page, Option<Result<AuthorizationResponse, Error>>) {
-        if !self.is_meant(asked) {
+        if !self.has_own_host(browser) {
             return (Page::Misdirected, None);
         }
-        if asked.uri().path() != self.path {
+        if browser.uri().path() != self.path {
             return (Page::NotFound, None);
         }
-        if asked.method() != Method::GET {
-            return (Page::NotAllowed, None);
+        if browser.method() != Method::GET {
+            return (Page::MethodNotAllowed, None);
         }
-        let redirect = Redirect::of_query(asked.uri().query().unwrap_or_default());
-        if !request.has_state_of(&redirect) {
-            return (Page::Stranger, None);
+        let params = RedirectParams::of_query(browser.uri().query().unwrap_or_default());
+        if !request.has_state_of(&params) {
+            return (Page::WrongState, None);
         }
-        match request.judge(redirect) {
-            Ok(response) => (Page::Back, Some(Ok(response))),
+        match request.verify(params) {
+            Ok(response) => (Page::LoggedIn, Some(Ok(response))),
             Err(error) => (Page::Failed, Some(Err(error))),
         }
     }
 
-    /// Whether the browser was led here by the address that it was given, and not by a name that
-    /// somebody else has pointed at this machine (DNS rebinding).
-    fn is_meant<B>(&self, asked: &Request<B>) -> bool {
-        let mut hosts = asked.headers().get_all(header::HOST).iter();
+    /// Whether the browser used the listener's address, and not a name that another site points at this
+    /// machine (DNS rebinding).
+    fn has_own_host<B>(&self, browser: &Request<B>) -> bool {
+        let mut hosts = browser.headers().get_all(header::HOST).iter();
         let is_own = |host: &HeaderValue| host.as_bytes() == self.authority.as_bytes();
         let (host, other) = (hosts.next(), hosts.next());
-        let target = asked.uri().authority();
+        let target = browser.uri().authority();
         host.is_some_and(is_own)
             && other.is_none()
             && target.is_none_or(|target| target.as_str() == self.authority)
     }
 }
 
-/// What the browser is told. None has anything in it of what the browser has said.
+/// The page that the browser gets. It contains nothing that the browser sent.
 #[derive(Clone, Copy)]
 enum Page {
-    /// The answer is here.
-    Back,
-    /// The answer is here, and is a no.
+    LoggedIn,
+    /// The response is an error.
     Failed,
     /// `state` isn't that of the request.
-    Stranger,
+    WrongState,
     NotFound,
-    NotAllowed,
-    /// It was sent to another host.
+    MethodNotAllowed,
+    /// The request is for another host.
     Misdirected,
 }
 
 impl Page {
     fn status(self) -> StatusCode {
         match self {
-            Self::Back | Self::Failed => StatusCode::OK,
-            Self::Stranger => StatusCode::BAD_REQUEST,
+            Self::LoggedIn | Self::Failed => StatusCode::OK,
+            Self::WrongState => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         }
     }
 
     fn text(self) -> &'static str {
         match self {
-            Self::Back => "The login goes on in the application. You can close this window.",
+            Self::LoggedIn => "The login goes on in the application. You can close this window.",
             Self::Failed => {
                 "You are not logged in. The application says why. You can close this window."
             }
-            Self::Stranger => "This is not the login that the application is waiting for.",
-            Self::NotFound | Self::NotAllowed | Self::Misdirected => "There is nothing here.",
+            Self::WrongState => "This is not the login that the application is waiting for.",
+            Self::NotFound | Self::MethodNotAllowed | Self::Misdirected => "There is nothing here.",
         }
     }
 
@@ -334,7 +332,7 @@ impl Page {
     fn add_headers(self, headers: &mut HeaderMap) {
         for (name, value) in [
             (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-            // The address has the code in it.
+            // The address contains the code.
             (header::CACHE_CONTROL, "no-store"),
             (header::REFERRER_POLICY, "no-referrer"),
             (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
@@ -342,7 +340,7 @@ impl Page {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        if matches!(self, Self::NotAllowed) {
+        if matches!(self, Self::MethodNotAllowed) {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
         }
     }

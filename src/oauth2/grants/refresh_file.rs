@@ -13,14 +13,13 @@ use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 /// Keeps a refresh token in a file that only its owner may read (mode 0600), for command lines and
 /// services on one machine.
 ///
-/// A new token is written beside the old one, brought to the disk, and put in its place in one step:
-/// at any moment, a crash included, the file holds the one or the other, whole. The folder must
-/// exist.
+/// A new token is written to a file beside the old one, synced to the disk, and renamed: even after a
+/// crash the file holds either token, complete. The folder must exist.
 ///
 /// # Errors
 ///
-/// On Unix, [`load`](RefreshTokenStore::load) refuses a file that others than its owner may read or
-/// write: the token in it may be known to them.
+/// On Unix, [`load`](RefreshTokenStore::load) refuses a file that other users than its owner may read
+/// or write: they may know the token.
 ///
 /// # Example
 ///
@@ -28,10 +27,8 @@ use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 /// use tower_auth::oauth2::{Client, RefreshToken, RefreshTokenFile};
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
 /// let source = RefreshToken::stored(client, RefreshTokenFile::new("/var/lib/my-app/refresh-token"));
-/// # }
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -40,7 +37,7 @@ pub struct RefreshTokenFile {
 }
 
 impl RefreshTokenFile {
-    /// The file at `path`, which needn't exist yet.
+    /// A store in the file at `path`, which needn't exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }

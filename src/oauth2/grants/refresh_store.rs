@@ -1,4 +1,4 @@
-//! Where a refresh token is kept, so that it outlives the process.
+//! The storage of a refresh token, which outlives the process.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,11 +10,10 @@ use crate::error::BoxError;
 
 /// Keeps a refresh token: a file, a keychain, a row of a database.
 ///
-/// A server that rotates refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2) takes the old one back as
-/// it issues the next. So [`save`](Self::save) is called *before* the access token that came along
-/// is used, and must not return before the token would survive a crash. (A crash between the server's
-/// answer and the end of `save` leaves the token before; servers that rotate accept that one for a
-/// while longer, since an answer can be lost on the way as well.)
+/// A server that rotates refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2) revokes the old token when it
+/// issues the next. So [`save`](Self::save) is called *before* the new access token is used, and must
+/// not return before the refresh token would survive a crash. A crash before the end of `save` leaves
+/// the old token. Servers that rotate accept it for a while longer, since a response can get lost too.
 ///
 /// # Example
 ///
@@ -39,30 +38,30 @@ use crate::error::BoxError;
 /// }
 /// ```
 pub trait RefreshTokenStore: Send + Sync + 'static {
-    /// The token that was saved last; `None` if there is none, and somebody has to log in.
+    /// Loads the token that was saved last; `None` if there is none, and a person has to log in.
     ///
     /// # Errors
     ///
-    /// What kept it from being read. Tried again with the next fetch.
+    /// Why the token can't be read. The next fetch tries again.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the [fetch timeout](crate::TokenCacheBuilder::fetch_timeout) is over.
-    /// The same holds for `save`, which the next fetch then calls again.
+    /// The future is dropped when the [fetch timeout](crate::TokenCacheBuilder::fetch_timeout) ends. The
+    /// same holds for `save`, which the next fetch then calls again.
     fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send;
 
-    /// Keeps `token` in the place of the one before: whole or not at all.
+    /// Replaces the saved token by `token`, completely or not at all.
     ///
     /// # Errors
     ///
-    /// What kept it from being written. The access token that came along isn't used then, and the
-    /// next fetch saves again before it does anything else.
+    /// Why the token can't be written. The new access token isn't used then, and the next fetch saves
+    /// the refresh token before it does anything else.
     fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
-/// A store whose type is forgotten.
+/// A store of any type.
 pub(crate) trait DynRefreshTokenStore: Send + Sync + 'static {
     fn load(&self) -> Boxed<'_, Option<SecretString>>;
     fn save(&self, token: SecretString) -> Boxed<'_, ()>;
@@ -94,13 +93,13 @@ where
     }
 }
 
-/// Keeps it as long as the process lives.
+/// Keeps the token until the process ends.
 pub(crate) struct InMemory {
     token: Mutex<SecretString>,
 }
 
 impl InMemory {
-    pub(crate) fn holding(token: SecretString) -> Self {
+    pub(crate) fn new(token: SecretString) -> Self {
         Self {
             token: Mutex::new(token),
         }

@@ -1,40 +1,37 @@
-//! The refresh token grant (RFC 6749 §6): a person has logged in once, and the service goes on.
+//! The refresh token grant (RFC 6749 §6), which continues a person's login.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::extra_params::Extra;
-use super::initial_token::FirstToken;
+use super::initial_token::InitialToken;
 use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
+use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::error::{BoxError, Error, Kind};
-use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse};
+use crate::http_client::token_response::TokenResponse;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::scope;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
-/// Names that [`RefreshToken::param`] leaves to whoever sets them.
-const RESERVED: [(&str, &str); 3] = [
+/// Names that [`RefreshToken::param`] refuses.
+const RESERVED: Reserved = &[
     ("grant_type", "it is always `refresh_token`"),
     ("refresh_token", "the constructor takes it, or the store"),
     ("scope", "use `.scope(…)`"),
 ];
 
-/// Gets tokens with a refresh token (RFC 6749 §6): a person has logged in once, and their consent
-/// is used on.
+/// Gets tokens with a refresh token (RFC 6749 §6), which a person's login returned.
 ///
-/// - A reply without a refresh token keeps the old one; a reply with one replaces it.
-/// - A new one is saved in the [store](RefreshTokenStore) *before* the access token that came along
-///   is used. If it can't be saved the fetch fails, and the next one saves it first.
+/// - A response without a refresh token keeps the old token; a response with a new token replaces it.
+/// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the new access token is
+///   used. If it can't be saved the fetch fails, and the next fetch saves it first.
 /// - Two fetches never overlap, so a rotating token is never sent twice at once.
-/// - A token that the server doesn't accept any more (`invalid_grant`) is an error that
-///   [requires a login](Error::is_login_required), and isn't sent again. If the store has another by
-///   then (another process has refreshed, or somebody has logged in) that one is used.
+/// - A token that the server no longer accepts (`invalid_grant`) is an error that
+///   [requires a login](Error::is_login_required), and isn't sent again. If the store has another token
+///   by then, from another process or a new login, that token is used.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -49,121 +46,91 @@ const RESERVED: [(&str, &str); 3] = [
 /// use tower_auth::oauth2::{Client, RefreshToken};
 ///
 /// # fn example(token: String) -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
 /// let layer = AuthLayer::new(RefreshToken::new(client, token));
-/// # }
 /// # Ok(()) }
 /// ```
 pub struct RefreshToken {
     client: Client,
     store: Arc<dyn DynRefreshTokenStore>,
-    scope: String,
-    extra: Extra,
-    assumed_lifetime: Duration,
+    params: TokenParams,
     logs_out: bool,
-    /// Held during a fetch.
-    memory: Mutex<Memory>,
+    /// Locked during a fetch.
+    state: Mutex<LoginState>,
 }
 
-/// What is known besides what is in the store.
+/// What is known of the login besides the token in the store.
 #[derive(Default)]
-struct Memory {
-    /// Was issued, and couldn't be saved yet. The one in the store may be used up.
+struct LoginState {
+    /// A new refresh token that couldn't be saved yet. The stored token may be revoked.
     unsaved: Option<SecretString>,
-    /// The server doesn't accept it any more.
-    dead: Option<SecretString>,
-    /// What the login brought. Handed out until another is asked for.
-    first: Option<FirstToken>,
+    /// The refresh token that the server no longer accepts.
+    refused: Option<SecretString>,
+    /// The access token of the login. It is returned until another one is wanted.
+    initial_token: Option<InitialToken>,
 }
 
 impl RefreshToken {
-    /// A source that starts from `token` and keeps what it is replaced by in memory: for a server
-    /// that doesn't rotate refresh tokens, or a process whose restart is a new login.
+    /// A source that starts with `token` and keeps new refresh tokens in memory: for a server that
+    /// doesn't rotate them, or for a process that logs in again after a restart.
     pub fn new(client: Client, token: impl Into<SecretString>) -> Self {
-        Self::stored(client, InMemory::holding(token.into()))
+        Self::stored(client, InMemory::new(token.into()))
     }
 
-    /// A source whose token is in `store`, where whatever logs in has saved it.
+    /// A source whose token is in `store`, where a login has saved it.
     pub fn stored(client: Client, store: impl RefreshTokenStore) -> Self {
-        Self::kept_in(client, Arc::new(store))
+        Self::with_store(client, Arc::new(store))
     }
 
-    fn kept_in(client: Client, store: Arc<dyn DynRefreshTokenStore>) -> Self {
+    fn with_store(client: Client, store: Arc<dyn DynRefreshTokenStore>) -> Self {
         Self {
             client,
             store,
-            scope: String::new(),
-            extra: Extra::default(),
-            assumed_lifetime: ASSUMED_LIFETIME,
+            params: TokenParams::new(RESERVED),
             logs_out: false,
-            memory: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
-    /// What goes on from a login that has just been: with the access token that it brought, and with
-    /// the refresh token, which is saved before anything is used. If it brought none, there is no
-    /// other to go on with: the one that the store may have is of another login.
+    /// A source that continues a new login, with its access token and its refresh token, which is saved
+    /// first. Without a refresh token the store isn't used: its token is from another login.
     pub(crate) async fn logged_in(
         client: Client,
         store: Option<Arc<dyn DynRefreshTokenStore>>,
-        first: FirstToken,
-        token: Option<SecretString>,
+        initial_token: InitialToken,
+        refresh_token: Option<SecretString>,
     ) -> Result<Self, Error> {
-        let store = match (store, token) {
+        let store = match (store, refresh_token) {
             (Some(store), Some(token)) => {
-                store.save(token).await.map_err(unsaved)?;
+                store.save(token).await.map_err(not_saved)?;
                 store
             }
-            (_, token) => Arc::new(InMemory::holding(token.unwrap_or_default())),
+            (_, token) => Arc::new(InMemory::new(token.unwrap_or_default())),
         };
-        let mut source = Self::kept_in(client, store);
-        source.memory.get_mut().first = Some(first);
+        let mut source = Self::with_store(client, store);
+        source.state.get_mut().initial_token = Some(initial_token);
         Ok(source)
     }
 
-    /// Asks for less than the login granted (RFC 6749 §6): names separated by spaces. Default, and
-    /// if empty: all of it.
+    /// Asks for less than the login granted (RFC 6749 §6): names separated by spaces. Default, and if
+    /// empty: the whole scope of the login.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        self.scope = scope::join([scope]);
+        self.params.set_scope([scope]);
         self
     }
 
-    /// Adds any other parameter. Its value is treated as a secret.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
-    /// client, the constructor or another method sets.
-    pub fn param(
-        mut self,
-        name: impl Into<String>,
-        value: impl Into<SecretString>,
-    ) -> Result<Self, Error> {
-        self.extra.add(name.into(), value.into(), &RESERVED)?;
-        Ok(self)
-    }
-
-    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-    /// says it; default 1 h.
-    #[must_use]
-    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.assumed_lifetime = lifetime;
-        self
-    }
-
-    /// Ends the login as the cache is [closed](crate::TokenCache::close): the refresh token is revoked
-    /// where [`Client::revoke_at`] says, and with it, at most servers, whatever was issued for it
+    /// Ends the login when the cache is [closed](crate::TokenCache::close): the refresh token is revoked
+    /// at the endpoint of [`Client::revoke_at`]. Most servers then revoke its access tokens too
     /// (RFC 7009 §2.1). Default: the login outlives the process.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the client doesn't know where tokens are revoked.
+    /// [`is_config`](Error::is_config) if the client has no revocation endpoint.
     pub fn log_out_on_close(mut self) -> Result<Self, Error> {
         if self.client.endpoint.revocation.is_none() {
-            let message = "the login can't be ended: the client doesn't know where tokens are \
-                           revoked; tell it with `revoke_at`";
+            let message = "the login can't be ended: the client has no revocation endpoint; set \
+                           it with `revoke_at`";
             return Err(Error::new(Kind::Config, message));
         }
         self.logs_out = true;
@@ -171,10 +138,10 @@ impl RefreshToken {
     }
 
     async fn log_out(&self) -> Result<(), Error> {
-        let mut memory = self.memory.lock().await;
-        let token = match self.load(&mut memory).await {
+        let mut state = self.state.lock().await;
+        let token = match self.load(&mut state).await {
             Ok(token) => token,
-            // There is no login any more.
+            // The login has ended already.
             Err(error) if error.is_login_required() => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -182,19 +149,19 @@ impl RefreshToken {
         let revoked = endpoint
             .revoke(token.expose_secret(), "refresh_token")
             .await;
-        memory.dead = Some(token);
+        state.refused = Some(token);
         revoked
     }
 
-    /// The token to use now.
-    async fn load(&self, memory: &mut Memory) -> Result<SecretString, Error> {
-        self.save(memory).await?;
-        let stored = self.store.load().await.map_err(unread)?;
+    /// The refresh token to send now.
+    async fn load(&self, state: &mut LoginState) -> Result<SecretString, Error> {
+        self.save(state).await?;
+        let stored = self.store.load().await.map_err(not_loaded)?;
         let Some(token) = stored.filter(|token| !token.expose_secret().is_empty()) else {
             return Err(login_required("there is no refresh token"));
         };
-        match &memory.dead {
-            Some(dead) if is_same(dead, &token) => {
+        match &state.refused {
+            Some(refused) if is_same(refused, &token) => {
                 let what = "the refresh token was refused before and isn't sent again";
                 Err(login_required(what))
             }
@@ -202,12 +169,12 @@ impl RefreshToken {
         }
     }
 
-    /// Saves what couldn't be saved before. It stays in memory until that is done, whatever becomes
-    /// of this future.
-    async fn save(&self, memory: &mut Memory) -> Result<(), Error> {
-        if let Some(token) = &memory.unsaved {
-            self.store.save(token.clone()).await.map_err(unsaved)?;
-            memory.unsaved = None;
+    /// Saves the token that isn't saved yet. It stays in memory until then, even if this future is
+    /// dropped.
+    async fn save(&self, state: &mut LoginState) -> Result<(), Error> {
+        if let Some(token) = &state.unsaved {
+            self.store.save(token.clone()).await.map_err(not_saved)?;
+            state.unsaved = None;
         }
         Ok(())
     }
@@ -216,17 +183,18 @@ impl RefreshToken {
         let mut params = Params::default();
         params.push("grant_type", "refresh_token");
         params.push_secret("refresh_token", token.expose_secret());
-        params.push("scope", &self.scope);
-        self.extra.add_to(&mut params);
+        self.params.add_to(&mut params);
         self.client.endpoint.request(params).await
     }
 
-    /// The next try is with another token than the one before, or there is none: somebody else may
-    /// have saved a newer one.
-    async fn refresh(&self, memory: &mut Memory) -> Result<(SecretString, TokenResponse), Error> {
+    /// Tries again with another token if the store has one: another process may have saved it.
+    async fn refresh(
+        &self,
+        state: &mut LoginState,
+    ) -> Result<(SecretString, TokenResponse), Error> {
         let mut refused: Option<Error> = None;
         loop {
-            let token = match (self.load(memory).await, refused) {
+            let token = match (self.load(state).await, refused) {
                 (Ok(token), _) => token,
                 (Err(error), Some(refusal)) if error.is_login_required() => {
                     let what = "the authorization server doesn't accept the refresh token any more";
@@ -235,40 +203,46 @@ impl RefreshToken {
                 (Err(error), _) => return Err(error),
             };
             match self.exchange(&token).await {
-                Ok(reply) => return Ok((token, reply)),
+                Ok(response) => return Ok((token, response)),
                 Err(error) if error.is_invalid_grant() => refused = Some(error),
                 Err(error) => return Err(error),
             }
-            memory.dead = Some(token);
+            state.refused = Some(token);
         }
     }
 }
 
+token_param_setters!(RefreshToken, (params), [param, assume_lifetime]);
+
 impl TokenSource for RefreshToken {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
-        let mut memory = self.memory.lock().await;
-        // For any other reason the first one is refused, about to end, or not wanted any more.
-        memory.first.take_if(|_| reason != Reason::First);
-        if let Some(token) = memory.first.as_ref().and_then(FirstToken::left) {
+        let mut state = self.state.lock().await;
+        // For any other reason the initial token was refused or is about to expire.
+        state.initial_token.take_if(|_| reason != Reason::First);
+        if let Some(token) = state
+            .initial_token
+            .as_ref()
+            .and_then(InitialToken::unexpired)
+        {
             return Ok(token);
         }
-        let (used, mut reply) = self.refresh(&mut memory).await?;
-        memory.unsaved = reply
+        let (used, mut response) = self.refresh(&mut state).await?;
+        state.unsaved = response
             .refresh_token
             .take()
             .filter(|next| !is_same(next, &used));
-        self.save(&mut memory).await?;
-        self.client.token(reply, &self.scope, self.assumed_lifetime)
+        self.save(&mut state).await?;
+        self.params.token(&self.client, response)
     }
 
-    /// The refresh token stays good, unless it was said otherwise: the end of a process is no logout.
+    /// Keeps the refresh token, unless it is set otherwise: the end of a process is no logout.
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
         let logged_out = if self.logs_out {
             self.log_out().await
         } else {
             Ok(())
         };
-        // Whatever came of that.
+        // Even if the logout failed.
         self.client.revoke(last).await.and(logged_out)
     }
 
@@ -286,7 +260,7 @@ fn login_required(what: &'static str) -> Error {
     Error::new(Kind::LoginRequired, format!("{what}; log in again"))
 }
 
-fn unread(error: BoxError) -> Error {
+fn not_loaded(error: BoxError) -> Error {
     Error::new(
         Kind::Source,
         "the refresh token can't be read from its store",
@@ -294,8 +268,8 @@ fn unread(error: BoxError) -> Error {
     .with_source(error)
 }
 
-fn unsaved(error: BoxError) -> Error {
-    let message = "the new refresh token can't be saved, so the token that came along isn't used";
+fn not_saved(error: BoxError) -> Error {
+    let message = "the new refresh token can't be saved, so the new access token isn't used";
     Error::new(Kind::Source, message).with_source(error)
 }
 
@@ -303,9 +277,7 @@ impl fmt::Debug for RefreshToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RefreshToken")
             .field("client", &self.client)
-            .field("scope", &self.scope)
-            .field("extra", &self.extra)
-            .field("assumed_lifetime", &self.assumed_lifetime)
+            .field("params", &self.params)
             .finish_non_exhaustive()
     }
 }

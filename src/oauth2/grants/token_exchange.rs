@@ -1,19 +1,18 @@
-//! Token exchange (RFC 8693): one token for another, for another service or on behalf of somebody.
+//! Token exchange (RFC 8693): one token for another, for another service or on behalf of a person.
 
 use std::fmt;
-use std::time::Duration;
 
 use http::StatusCode;
+#[cfg(feature = "fleet")]
 use secrecy::SecretString;
 
-use super::extra_params::Extra;
+use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::error::Error;
 use crate::http_client::bounded_response::unusable;
 use crate::http_client::response_fields::FieldValue;
-use crate::http_client::token_response::{ASSUMED_LIFETIME, RESPONSE, TokenResponse};
+use crate::http_client::token_response::{RESPONSE, TokenResponse};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
-use crate::oauth2::scope;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
@@ -25,8 +24,8 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// Names that [`TokenExchange::param`] leaves to whoever sets them.
-const RESERVED: [(&str, &str); 9] = [
+/// Names that [`TokenExchange::param`] refuses.
+const RESERVED: Reserved = &[
     ("grant_type", "it is always that of RFC 8693 §2.1"),
     ("subject_token", "the constructor takes its source"),
     ("subject_token_type", "use `.subject_token_type(…)`"),
@@ -38,29 +37,29 @@ const RESERVED: [(&str, &str); 9] = [
     ("scope", "use `.scope(…)`"),
 ];
 
-/// Exchanges the token of one source for another (RFC 8693): for a service further on, for less
-/// scope, or on behalf of somebody.
+/// Exchanges the token of one source for another token (RFC 8693): for another service, for less scope,
+/// or on behalf of a person.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`subject_token_type`](Self::subject_token_type), [`actor_token_type`](Self::actor_token_type) | `urn:ietf:params:oauth:token-type:access_token` |
-/// | [`actor`](Self::actor) | none: the subject isn't acted for by anybody else |
+/// | [`actor`](Self::actor) | none: nobody acts for the subject |
 /// | [`requested_token_type`](Self::requested_token_type) | none: the server decides |
 /// | [`audience`](Self::audience), [`resource`](Self::resource), [`scope`](Self::scope) | none |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
 ///
-/// The subject is any source: each fetch asks it for its token first. A
-/// [`TokenCache`](crate::TokenCache) is a source too, so that one subject token is fetched once and
-/// exchanged by several; a [`SecretSource`](crate::SecretSource) is one whose token is read.
+/// The subject is any source; each fetch gets its token first. A [`TokenCache`](crate::TokenCache) is a
+/// source too, so several exchanges can share one subject token. A
+/// [`SecretSource`](crate::SecretSource) is a source whose token is read.
 ///
-/// When the server doesn't accept the subject or the actor (`invalid_request`, RFC 8693 §2.2.2, or
-/// `invalid_grant`), both sources are asked once more with [`Reason::Refused`], at which a cache
-/// fetches a newer token. If that brings another one, it is exchanged; if not, or if it is refused
-/// as well, the refusal is the error.
+/// If the server doesn't accept the subject or the actor (`invalid_request`, RFC 8693 §2.2.2, or
+/// `invalid_grant`), both sources fetch once more with [`Reason::Refused`], for which a cache fetches a
+/// new token. New tokens are exchanged; without them, or if they are refused too, the refusal is the
+/// error.
 ///
-/// What is issued must be usable as an access token: a reply whose `issued_token_type` is missing
-/// (§2.2.1 requires it), or is neither that of an access token, nor that of a JWT, nor the one that
-/// was requested, is an error, and so is one whose `token_type` is `N_A`.
+/// The issued token must be usable as an access token. A response is an error if its `token_type` is
+/// `N_A` or its `issued_token_type` is missing (§2.2.1 requires it). The type must be that of an access
+/// token, that of a JWT, or the requested type.
 ///
 /// # Example
 ///
@@ -69,13 +68,11 @@ const RESERVED: [(&str, &str); 9] = [
 /// use tower_auth::{AuthLayer, TokenCache};
 ///
 /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let client = Client::new("https://id.example.com/token", id, secret)?;
 /// let subject = TokenCache::new(ClientCredentials::with_client(client.clone()));
 ///
 /// let exchange = TokenExchange::new(client, subject).audience("https://stock.example.com");
 /// let layer = AuthLayer::new(exchange);
-/// # }
 /// # Ok(()) }
 /// ```
 pub struct TokenExchange {
@@ -85,15 +82,11 @@ pub struct TokenExchange {
     actor: Option<Box<dyn DynTokenSource>>,
     actor_token_type: String,
     requested_token_type: String,
-    audiences: Vec<String>,
-    resources: Vec<String>,
-    scope: String,
-    extra: Extra,
-    assumed_lifetime: Duration,
+    params: TokenParams,
 }
 
 impl TokenExchange {
-    /// A source that exchanges the token of `subject`: of whom, or what, the new one is about.
+    /// A source that exchanges the token of `subject`: the person or service that the new token is about.
     pub fn new(client: Client, subject: impl TokenSource) -> Self {
         Self {
             client,
@@ -102,15 +95,11 @@ impl TokenExchange {
             actor: None,
             actor_token_type: String::from(ACCESS_TOKEN),
             requested_token_type: String::new(),
-            audiences: Vec::new(),
-            resources: Vec::new(),
-            scope: String::new(),
-            extra: Extra::default(),
-            assumed_lifetime: ASSUMED_LIFETIME,
+            params: TokenParams::new(RESERVED),
         }
     }
 
-    /// What the subject's token is (RFC 8693 §3): a URI, by default
+    /// Sets the type of the subject's token (RFC 8693 §3): a URI, by default
     /// `urn:ietf:params:oauth:token-type:access_token`.
     #[must_use]
     pub fn subject_token_type(mut self, uri: impl Into<String>) -> Self {
@@ -118,7 +107,7 @@ impl TokenExchange {
         self
     }
 
-    /// Who acts for the subject (RFC 8693 §2.1, `actor_token`): delegation rather than
+    /// Sets the party that acts for the subject (RFC 8693 §2.1, `actor_token`): delegation rather than
     /// impersonation.
     #[must_use]
     pub fn actor(mut self, actor: impl TokenSource) -> Self {
@@ -126,15 +115,15 @@ impl TokenExchange {
         self
     }
 
-    /// What the actor's token is, as [`subject_token_type`](Self::subject_token_type). It is sent
-    /// only along with one.
+    /// Sets the type of the actor's token, as [`subject_token_type`](Self::subject_token_type). It is sent
+    /// only with an actor's token.
     #[must_use]
     pub fn actor_token_type(mut self, uri: impl Into<String>) -> Self {
         self.actor_token_type = uri.into();
         self
     }
 
-    /// What the new token is to be (RFC 8693 §2.1). Default, and if empty: the server decides.
+    /// Requests a type for the new token (RFC 8693 §2.1). Default, and if empty: the server decides.
     #[must_use]
     pub fn requested_token_type(mut self, uri: impl Into<String>) -> Self {
         self.requested_token_type = uri.into();
@@ -145,66 +134,27 @@ impl TokenExchange {
     /// §2.1). Can be called for several.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.audiences.push(audience.into());
+        self.params.add_audience(audience.into());
         self
     }
 
-    /// Adds a service that the token is for, by its address (RFC 8693 §2.1): an absolute URI
-    /// without a fragment. Can be called for several.
-    #[must_use]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.resources.push(resource.into());
-        self
-    }
-
-    /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Replaces the one set before;
-    /// default, and if empty: none, and the server decides.
-    #[must_use]
-    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        self.scope = scope::join([scope]);
-        self
-    }
-
-    /// Adds any other parameter. Its value is treated as a secret.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
-    /// client, the constructor or another method sets.
-    pub fn param(
-        mut self,
-        name: impl Into<String>,
-        value: impl Into<SecretString>,
-    ) -> Result<Self, Error> {
-        self.extra.add(name.into(), value.into(), &RESERVED)?;
-        Ok(self)
-    }
-
-    /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-    /// says it; default 1 h.
-    #[must_use]
-    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.assumed_lifetime = lifetime;
-        self
-    }
-
-    async fn show(&self, reason: Reason) -> Result<Shown, Error> {
+    async fn fetch_inputs(&self, reason: Reason) -> Result<InputTokens, Error> {
         let subject = self.subject.fetch(reason).await?;
         let actor = match &self.actor {
             Some(actor) => Some(actor.fetch(reason).await?),
             None => None,
         };
-        Ok(Shown { subject, actor })
+        Ok(InputTokens { subject, actor })
     }
 
-    async fn exchange(&self, shown: &Shown) -> Result<TokenResponse, Error> {
-        self.client.endpoint.request(self.grant(Some(shown))).await
+    async fn exchange(&self, inputs: &InputTokens) -> Result<TokenResponse, Error> {
+        self.client.endpoint.request(self.grant(Some(inputs))).await
     }
 
-    /// What is asked, with what is shown or without.
-    fn grant<'a>(&'a self, shown: Option<&'a Shown>) -> Params<'a> {
-        let subject = shown.map(|shown| shown.subject.secret());
-        let actor = shown.and_then(|shown| Some(shown.actor.as_ref()?.secret()));
+    /// The parameters, with the input tokens or, for a store key, without them.
+    fn grant<'a>(&'a self, inputs: Option<&'a InputTokens>) -> Params<'a> {
+        let subject = inputs.map(|inputs| inputs.subject.secret());
+        let actor = inputs.and_then(|inputs| Some(inputs.actor.as_ref()?.secret()));
         let mut params = Params::default();
         params.push("grant_type", GRANT_TYPE);
         params.push_secret("subject_token", subject.unwrap_or_default());
@@ -214,39 +164,34 @@ impl TokenExchange {
             params.push("actor_token_type", &self.actor_token_type);
         }
         params.push("requested_token_type", &self.requested_token_type);
-        for audience in &self.audiences {
-            params.push("audience", audience);
-        }
-        for resource in &self.resources {
-            params.push("resource", resource);
-        }
-        params.push("scope", &self.scope);
-        self.extra.add_to(&mut params);
+        self.params.add_targets_to(&mut params);
+        self.params.add_scope_to(&mut params);
+        self.params.add_extra_params_to(&mut params);
         params
     }
 
-    /// Exchanges what is shown, or if the server doesn't accept that, what there is instead.
-    async fn exchange_or_renew(&self, shown: Shown) -> Result<TokenResponse, Error> {
-        let refusal = match self.exchange(&shown).await {
-            Err(error) if is_of_the_shown(&error) => error,
+    /// Exchanges these tokens, and new ones if the server doesn't accept them.
+    async fn exchange_or_renew(&self, inputs: InputTokens) -> Result<TokenResponse, Error> {
+        let refusal = match self.exchange(&inputs).await {
+            Err(error) if is_input_refused(&error) => error,
             other => return other,
         };
-        let renewed = self.show(Reason::Refused).await?;
-        if renewed.is_same(&shown) {
+        let renewed = self.fetch_inputs(Reason::Refused).await?;
+        if renewed.is_same(&inputs) {
             return Err(refusal);
         }
         self.exchange(&renewed).await
     }
 
-    /// Whether what was issued is an access token, or what was asked for in its place.
-    fn judge(&self, reply: &TokenResponse) -> Result<(), Error> {
-        let what = match &reply.issued_token_type {
+    /// Refuses an issued token that is neither an access token nor of the requested type.
+    fn check_issued_type(&self, response: &TokenResponse) -> Result<(), Error> {
+        let what = match &response.issued_token_type {
             FieldValue::Absent | FieldValue::Null => {
                 "has no `issued_token_type`, which RFC 8693 §2.2.1 requires"
             }
             issued => match issued.text() {
                 Some(ACCESS_TOKEN | JWT) => return Ok(()),
-                // Nothing is what is requested by default.
+                // By default no type is requested.
                 Some(issued) if !issued.is_empty() && issued == self.requested_token_type => {
                     return Ok(());
                 }
@@ -260,13 +205,13 @@ impl TokenExchange {
     }
 }
 
-/// What is shown to the server for the new token.
-struct Shown {
+/// The tokens that are exchanged for the new token.
+struct InputTokens {
     subject: Token,
     actor: Option<Token>,
 }
 
-impl Shown {
+impl InputTokens {
     fn is_same(&self, other: &Self) -> bool {
         let is_same_actor = match (&self.actor, &other.actor) {
             (Some(one), Some(other)) => one.is_same_credential(other),
@@ -276,27 +221,33 @@ impl Shown {
     }
 }
 
-/// RFC 8693 §2.2.2 has `invalid_request` for a token that isn't good, and many servers have the
-/// `invalid_grant` of RFC 6749 §5.2.
-fn is_of_the_shown(error: &Error) -> bool {
+/// RFC 8693 §2.2.2 says `invalid_request` for an invalid token; many servers send the `invalid_grant`
+/// of RFC 6749 §5.2.
+fn is_input_refused(error: &Error) -> bool {
     error.is_denied() && (error.is_invalid_grant() || error.code() == Some("invalid_request"))
 }
 
+token_param_setters!(
+    TokenExchange,
+    (params),
+    [resource, scope, param, assume_lifetime]
+);
+
 impl TokenSource for TokenExchange {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
-        // It was the token that came of an exchange that was refused, none of those shown for it.
+        // The API refused the exchanged token, which says nothing of the input tokens.
         let reason = match reason {
             Reason::Refused => Reason::First,
             other => other,
         };
-        let shown = self.show(reason).await?;
-        let reply = self.exchange_or_renew(shown).await?;
-        self.judge(&reply)?;
-        self.client.token(reply, &self.scope, self.assumed_lifetime)
+        let inputs = self.fetch_inputs(reason).await?;
+        let response = self.exchange_or_renew(inputs).await?;
+        self.check_issued_type(&response)?;
+        self.params.token(&self.client, response)
     }
 
-    /// Subject and actor are told too, without a token: none of theirs is kept here. A
-    /// [`TokenCache`](crate::TokenCache) among them stays open, for it may be shared.
+    /// Closes subject and actor too, without a token, since none of theirs is kept here. A
+    /// [`TokenCache`](crate::TokenCache) among them stays open, since it may be shared.
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
         let revoked = self.client.revoke(last).await;
         let subject = self.subject.close(None).await;
@@ -307,7 +258,7 @@ impl TokenSource for TokenExchange {
         revoked.and(subject).and(actor)
     }
 
-    /// Known if it is known of those who are shown.
+    /// `None` if the subject or the actor has no key.
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
         let subject = self.subject.store_key()?;
@@ -335,11 +286,7 @@ impl fmt::Debug for TokenExchange {
             .field("has_actor", &self.actor.is_some())
             .field("actor_token_type", &self.actor_token_type)
             .field("requested_token_type", &self.requested_token_type)
-            .field("audiences", &self.audiences)
-            .field("resources", &self.resources)
-            .field("scope", &self.scope)
-            .field("extra", &self.extra)
-            .field("assumed_lifetime", &self.assumed_lifetime)
+            .field("params", &self.params)
             .finish_non_exhaustive()
     }
 }

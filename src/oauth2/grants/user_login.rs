@@ -1,88 +1,62 @@
-//! A person's login: what it is asked for with, and what its end is exchanged for.
+//! What the grants share in which a person logs in.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::initial_token::{Asked, FirstToken};
+use super::initial_token::{InitialToken, RequestedAt};
 use super::refresh_store::DynRefreshTokenStore;
 use super::refresh_token::RefreshToken;
+use super::token_params::{Reserved, TokenParams};
 use crate::error::{Error, Kind};
-use crate::http_client::token_response::ASSUMED_LIFETIME;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 
-/// What the grants have in common that a person takes part in.
-pub(crate) struct Login {
+/// The settings of a login, which ends with a [`RefreshToken`] source.
+pub(crate) struct UserLogin {
     pub(crate) client: Client,
-    pub(crate) scope: String,
-    pub(crate) audience: String,
-    pub(crate) resources: Vec<String>,
-    /// `None`: what a login brings is kept in memory.
+    pub(crate) params: TokenParams,
+    /// `None` keeps the refresh token in memory.
     pub(crate) store: Option<Arc<dyn DynRefreshTokenStore>>,
-    pub(crate) assumed_lifetime: Duration,
 }
 
-impl Login {
-    /// A client has to say who it is where a person is asked whether to trust it.
-    pub(crate) fn new(client: Client) -> Result<Self, Error> {
+impl UserLogin {
+    /// Refuses an anonymous client: the server asks the person whether to trust the client.
+    pub(crate) fn new(client: Client, reserved: Reserved) -> Result<Self, Error> {
         if client.id().is_none() {
-            let message = "a client without an id can't have a person log in; use a constructor \
-                           of `Client` that takes the id";
+            let message = "a client without an id can't have a person log in; use `Client::new` \
+                           or `Client::public`";
             return Err(Error::new(Kind::Config, message));
         }
         Ok(Self {
             client,
-            scope: String::new(),
-            audience: String::new(),
-            resources: Vec::new(),
+            params: TokenParams::new(reserved),
             store: None,
-            assumed_lifetime: ASSUMED_LIFETIME,
         })
     }
 
-    /// What is asked for, where the person is asked.
-    pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
-        params.push("scope", &self.scope);
-        params.push("audience", &self.audience);
-        self.add_resources_to(params);
-    }
-
-    fn add_resources_to<'a>(&'a self, params: &mut Params<'a>) {
-        for resource in &self.resources {
-            params.push("resource", resource);
-        }
-    }
-
-    /// Asks once, and keeps what it got: the refresh token is saved before anything is returned.
+    /// Exchanges the grant for tokens, and saves the refresh token before it returns.
     pub(crate) async fn exchange<'a>(
         &'a self,
         mut grant: Params<'a>,
     ) -> Result<RefreshToken, Error> {
-        // Never later than the moment the token is issued at.
-        let asked = Asked::now();
-        // They are named where tokens are issued, too (RFC 8707 §2.2).
-        self.add_resources_to(&mut grant);
-        let mut reply = self.client.endpoint.request(grant).await?;
-        let refresh_token = reply.refresh_token.take();
-        let token = self
-            .client
-            .token(reply, &self.scope, self.assumed_lifetime)?;
-        let first = FirstToken::new(token, asked);
+        let requested_at = RequestedAt::now();
+        // Also in the token request (RFC 8707 §2.2).
+        self.params.add_resources_to(&mut grant);
+        let mut response = self.client.endpoint.request(grant).await?;
+        let refresh_token = response.refresh_token.take();
+        let token = self.params.token(&self.client, response)?;
+        let initial_token = InitialToken::new(token, requested_at);
         let (client, store) = (self.client.clone(), self.store.clone());
-        let source = RefreshToken::logged_in(client, store, first, refresh_token).await?;
-        Ok(source.assume_lifetime(self.assumed_lifetime))
+        let source = RefreshToken::logged_in(client, store, initial_token, refresh_token).await?;
+        Ok(source.assume_lifetime(self.params.assumed_lifetime()))
     }
 }
 
-impl fmt::Debug for Login {
+impl fmt::Debug for UserLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
+        f.debug_struct("UserLogin")
             .field("client", &self.client)
-            .field("scope", &self.scope)
-            .field("audience", &self.audience)
-            .field("resources", &self.resources)
-            .field("assumed_lifetime", &self.assumed_lifetime)
+            .field("params", &self.params)
             .finish_non_exhaustive()
     }
 }

@@ -64,7 +64,6 @@ use crate::token::issued_token::Token;
 /// use tower_auth::oauth2::{ClientCredentials, Protection, ProtectedResource};
 ///
 /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let source = ProtectedResource::new(
 ///     "https://mcp.example.com/mcp",
 ///     ["https://example.auth0.com/"],
@@ -74,7 +73,6 @@ use crate::token::issued_token::Token;
 ///     },
 /// )?;
 /// let layer = AuthLayer::new(source).only_to(["https://mcp.example.com"])?;
-/// # }
 /// # Ok(()) }
 /// ```
 pub struct ProtectedResource {
@@ -118,52 +116,14 @@ struct BuiltSource {
 }
 
 impl ProtectedResource {
-    /// A source for the API at this address, over a [`reqwest`] client of its own. `build` makes the
-    /// source of the tokens themselves, each time that something has changed.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the address or an issuer can't be used or is cleartext, if
-    /// there is no issuer, or if no HTTP client can be made.
-    #[cfg(feature = "reqwest")]
-    pub fn new<I, F, T>(resource: impl AsRef<str>, allowed: I, build: F) -> Result<Self, Error>
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-        F: Fn(Protection) -> Result<T, Error> + Send + Sync + 'static,
-        T: TokenSource,
-    {
-        Self::build(resource.as_ref(), allowed, build, DynTransport::reqwest()?)
-    }
-
-    /// As `new`, over an HTTP client of your own.
+    /// A source for the API at this address. `build` makes the source of the tokens themselves, each
+    /// time that something has changed.
     ///
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the address or an issuer can't be used or is cleartext, or
     /// if there is no issuer.
-    pub fn with_transport<I, F, T>(
-        resource: impl AsRef<str>,
-        allowed: I,
-        build: F,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-        F: Fn(Protection) -> Result<T, Error> + Send + Sync + 'static,
-        T: TokenSource,
-    {
-        let transport = DynTransport::new(transport);
-        Self::build(resource.as_ref(), allowed, build, transport)
-    }
-
-    fn build<I, F, T>(
-        resource: &str,
-        allowed: I,
-        build: F,
-        transport: DynTransport,
-    ) -> Result<Self, Error>
+    pub fn new<I, F, T>(resource: impl AsRef<str>, allowed: I, build: F) -> Result<Self, Error>
     where
         I: IntoIterator,
         I::Item: AsRef<str>,
@@ -178,15 +138,23 @@ impl ProtectedResource {
             return Err(Error::new(Kind::Config, message));
         }
         Ok(Self {
-            resource: Resource::new(resource)?,
+            resource: Resource::new(resource.as_ref())?,
             allowed,
-            transport,
+            transport: DynTransport::default(),
             timeout: TIMEOUT,
             build: Box::new(move |protection| Ok(Arc::new(build(protection)?))),
             protection: CachedDocument::default(),
             hints: Mutex::default(),
             built: Mutex::default(),
         })
+    }
+
+    /// Looks for the metadata with `transport`, such as your own HTTP client; the default is that of
+    /// [`Client`](crate::oauth2::Client::transport). The source that is made has a transport of its own.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = DynTransport::new(transport);
+        self
     }
 
     /// Bounds the search for the metadata; default 10 s. The source that is made has a timeout of its own.
@@ -364,7 +332,9 @@ mod tests {
             })
         };
         let allowed = ["https://id.example.com"];
-        let source = ProtectedResource::with_transport(API, allowed, build, api).unwrap();
+        let source = ProtectedResource::new(API, allowed, build)
+            .unwrap()
+            .transport(api);
         (source, asked)
     }
 

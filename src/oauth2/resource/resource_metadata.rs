@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{BoxError, Error, Kind, Reply};
+use crate::http_client::default_transport::no_response;
 use crate::http_client::endpoint_url::{self, sanitize_url};
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
@@ -244,5 +245,5 @@ fn is_beginning(start: &str, path: &str) -> bool {
 
 fn unreachable(error: BoxError) -> Error {
     let message = "the protected resource could not be reached, or the connection broke";
-    Error::new(Kind::Transport, message).with_source(error)
+    no_response(String::from(message), error)
 }

@@ -256,7 +256,9 @@ async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {
     let token =
         serde_json::json!({"access_token": "bound", "token_type": "DPoP", "expires_in": 60});
     web.put(TOKEN, Page::json(&token));
-    let client = Client::with_transport(TOKEN, "id", "secret", web.transport()).unwrap();
+    let client = Client::new(TOKEN, "id", "secret")
+        .unwrap()
+        .transport(web.transport());
     let client = client.dpop(DpopKey::generate().unwrap());
     let layer = AuthLayer::new(ClientCredentials::with_client(client));
     let net = Net::moving(API, "https://evil.example");

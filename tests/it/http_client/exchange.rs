@@ -24,7 +24,9 @@ async fn a_server_that_never_responds_is_given_up_after_ten_seconds() {
     let silent = tower::service_fn(|_: Request<Full<Bytes>>| {
         pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
-    let source = ClientCredentials::with_transport(URL, ID, SECRET, silent).unwrap();
+    let source = ClientCredentials::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(silent);
     let start = tokio::time::Instant::now();
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
@@ -63,7 +65,9 @@ fn endless(status: u16, limit: usize) -> (ClientCredentials, Arc<AtomicUsize>) {
             .body(Endless { sent, limit });
         ready(response)
     });
-    let source = ClientCredentials::with_transport(URL, ID, SECRET, transport).unwrap();
+    let source = ClientCredentials::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(transport);
     (source, sent)
 }
 
@@ -135,7 +139,9 @@ async fn a_response_that_comes_in_pieces_is_read_whole() {
             let body = StreamBody::new(stream::iter(frames));
             ready(Ok::<_, Infallible>(Response::new(body)))
         });
-        let source = ClientCredentials::with_transport(URL, ID, SECRET, transport).unwrap();
+        let source = ClientCredentials::new(URL, ID, SECRET)
+            .unwrap()
+            .transport(transport);
         let token = source.fetch(Reason::First).await.unwrap();
         assert_eq!(token.secret(), "issued", "{length} bytes");
     }
@@ -192,7 +198,9 @@ impl Service<Request<Full<Bytes>>> for Strict {
 
 #[tokio::test]
 async fn the_clone_that_is_called_is_the_one_that_was_polled_ready() {
-    let source = ClientCredentials::with_transport(URL, ID, SECRET, Strict::default()).unwrap();
+    let source = ClientCredentials::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(Strict::default());
     for _ in 0..2 {
         assert!(source.fetch(Reason::First).await.is_ok());
     }
@@ -203,7 +211,9 @@ async fn a_transport_that_fails_is_the_source_of_the_error() {
     let broken = tower::service_fn(|_: Request<Full<Bytes>>| async {
         Err::<Response<Full<Bytes>>, _>(std::io::Error::other("no route to host"))
     });
-    let source = ClientCredentials::with_transport(URL, ID, SECRET, broken).unwrap();
+    let source = ClientCredentials::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(broken);
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_transport(), "{error}");
     let cause = std::error::Error::source(&error).unwrap();

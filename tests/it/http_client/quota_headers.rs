@@ -220,8 +220,10 @@ async fn a_secret_that_a_server_gives_a_bucket_for_a_name_is_not_shown() {
                 format!("\"{secret}\";r=0;t=3540, \"issued\";r=0"),
             );
         let (log, _listening) = listen();
-        let source = ClientCredentials::with_transport(URL, ID, secret, server.transport());
-        let cache = TokenCache::new(source.unwrap());
+        let source = ClientCredentials::new(URL, ID, secret)
+            .unwrap()
+            .transport(server.transport());
+        let cache = TokenCache::new(source);
         cache.token().await.unwrap();
         let text = format!("{:?} {:?}", cache.status(), log.all());
         for part in ["s3cr3t", "planted", "remainder", "issued"] {
@@ -233,13 +235,10 @@ async fn a_secret_that_a_server_gives_a_bucket_for_a_name_is_not_shown() {
 #[tokio::test(start_paused = true)]
 async fn the_login_of_an_api_of_its_own_says_it_too() {
     let server = TokenServer::issuing().with_header("x-ratelimit-remaining", "3");
-    let login = JsonLogin::with_transport(
-        "https://api.example.com/login",
-        "me",
-        "secret",
-        server.transport(),
-    );
-    let cache = TokenCache::new(login.unwrap());
+    let login = JsonLogin::new("https://api.example.com/login", "me", "secret")
+        .unwrap()
+        .transport(server.transport());
+    let cache = TokenCache::new(login);
     cache.token().await.unwrap();
     assert_eq!(cache.status().quotas()[0].remaining(), 3);
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Redirect;
 use axum::routing::{any, post};
-use tower_auth::oauth2::ClientCredentials;
+use tower_auth::oauth2::{Client, ClientCredentials};
 use tower_auth::{Reason, TokenSource};
 
 use crate::support::token_server::{ID, SECRET, all_text_of};
@@ -80,7 +80,7 @@ async fn a_server_that_is_not_there_is_a_transport_error_without_its_address() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let url = format!("http://{address}/token?key=hunter22");
-    let source = ClientCredentials::public(url, ID).unwrap();
+    let source = ClientCredentials::with_client(Client::public(url, ID).unwrap());
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_transport(), "{error}");
     assert!(

@@ -6,7 +6,7 @@ use tower_auth::{Error, Reason, TokenSource};
 use crate::support::token_server::{ID, SECRET, TokenServer, all_text_of};
 
 fn at(url: &str) -> Result<ClientCredentials, Error> {
-    ClientCredentials::with_transport(url, ID, SECRET, TokenServer::issuing().transport())
+    ClientCredentials::new(url, ID, SECRET)
 }
 
 #[test]
@@ -52,7 +52,9 @@ fn a_cleartext_address_is_refused_before_anything_is_sent() {
 async fn a_cleartext_address_can_be_allowed_by_name() {
     let server = TokenServer::issuing();
     let url = EndpointUrl::danger_allow_http("http://id.internal/token").unwrap();
-    let source = ClientCredentials::with_transport(url, ID, SECRET, server.transport()).unwrap();
+    let source = ClientCredentials::new(url, ID, SECRET)
+        .unwrap()
+        .transport(server.transport());
     source.fetch(Reason::First).await.unwrap();
     assert_eq!(server.request().0.uri, "http://id.internal/token");
 }
@@ -87,7 +89,9 @@ fn an_address_that_is_none_is_refused_without_quoting_it() {
 fn debug_shows_no_secret_no_query_and_no_value_of_an_extra_parameter() {
     let url = "https://id.example.com/token?key=query-key";
     let transport = TokenServer::issuing().transport();
-    let source = ClientCredentials::with_transport(url, ID, "hunter22", transport).unwrap();
+    let source = ClientCredentials::new(url, ID, "hunter22")
+        .unwrap()
+        .transport(transport);
     let source = source.basic_auth().param("pin", "pin-value").unwrap();
     let text = format!("{source:?} {source:#?}");
     assert!(

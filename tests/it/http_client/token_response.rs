@@ -298,7 +298,9 @@ async fn a_content_type_that_is_none_is_not_repeated() {
     for (content_type, what) in [("text/evil{}", "malformed"), ("hunter22", "[redacted]")] {
         let server = TokenServer::new(200, "<html>").with_header("content-type", content_type);
         let transport = server.transport();
-        let source = ClientCredentials::with_transport(URL, ID, "hunter22", transport).unwrap();
+        let source = ClientCredentials::new(URL, ID, "hunter22")
+            .unwrap()
+            .transport(transport);
         let error = source.fetch(Reason::First).await.unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
         assert!(!all_text_of(&error).contains(content_type), "{error}");
@@ -376,7 +378,9 @@ async fn a_secret_that_is_one_only_when_it_is_cleaned_is_redacted() {
     }
     // And the other way around: what is a secret before it is cleaned.
     let transport = TokenServer::new(400, r#"{"error":"no:two\nlines"}"#).transport();
-    let source = ClientCredentials::with_transport(URL, ID, "two\nlines", transport).unwrap();
+    let source = ClientCredentials::new(URL, ID, "two\nlines")
+        .unwrap()
+        .transport(transport);
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert_eq!(error.code(), Some("no:[redacted]"));
 }

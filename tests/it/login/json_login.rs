@@ -42,7 +42,9 @@ impl LoginApi {
     fn login_with(&self, password: impl Into<SecretSource>) -> JsonLogin {
         let api = self.clone();
         let transport = serving(move |head, body| ready(Ok(api.respond(&head, &body))));
-        JsonLogin::with_transport(LOGIN, "me@example.com", password, transport).unwrap()
+        JsonLogin::new(LOGIN, "me@example.com", password)
+            .unwrap()
+            .transport(transport)
     }
 
     fn respond(&self, head: &Parts, body: &[u8]) -> ServerResponse {
@@ -275,10 +277,12 @@ fn addresses_and_credentials_are_checked_at_once() {
         (LOGIN, "", "secret"),
         (LOGIN, "me", ""),
     ] {
-        let login = JsonLogin::with_transport(url, user, password, transport());
+        let login = JsonLogin::new(url, user, password);
         assert!(login.unwrap_err().is_config());
     }
-    let login = JsonLogin::with_transport(LOGIN, "me", "secret", transport()).unwrap();
+    let login = JsonLogin::new(LOGIN, "me", "secret")
+        .unwrap()
+        .transport(transport());
     let cleartext = login.refresh_at("http://api.example.com/refresh");
     assert!(cleartext.unwrap_err().is_config());
 }
@@ -288,8 +292,9 @@ async fn a_login_that_hangs_is_given_up_after_the_timeout() {
     let transport = tower::service_fn(|_: Request<Full<Bytes>>| {
         std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
-    let login = JsonLogin::with_transport(LOGIN, "me", "secret", transport)
+    let login = JsonLogin::new(LOGIN, "me", "secret")
         .unwrap()
+        .transport(transport)
         .timeout(Duration::from_secs(3));
     let start = tokio::time::Instant::now();
     assert!(fetch(&login).await.unwrap_err().is_timeout());

@@ -42,7 +42,9 @@ fn issuer() -> EndpointUrl {
 }
 
 fn client(web: &Web, url: EndpointUrl) -> Client {
-    Client::with_transport(url, ID, SECRET, web.transport()).unwrap()
+    Client::new(url, ID, SECRET)
+        .unwrap()
+        .transport(web.transport())
 }
 
 fn source(web: &Web, url: EndpointUrl) -> ClientCredentials {

@@ -121,7 +121,7 @@ fn respond(status: u16, name: &'static str, value: &str, body: &'static str) -> 
 fn layer() -> (AuthLayer, Seen, DpopKey) {
     let key = DpopKey::generate().unwrap();
     let (issuer, asked) = server(|number, _| issue(number));
-    let client = Client::with_transport(URL, ID, SECRET, issuer).unwrap();
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer);
     let source = ClientCredentials::with_client(client.dpop(key.clone()));
     (AuthLayer::new(source), asked, key)
 }

@@ -155,6 +155,6 @@ fn credential(headers: &HeaderMap) -> String {
 }
 
 fn client(echo: Echo) -> Client {
-    let client = Client::with_transport(URL, "client", SECRET, echo).unwrap();
+    let client = Client::new(URL, "client", SECRET).unwrap().transport(echo);
     client.revoke_at(REVOKE).unwrap()
 }

@@ -28,7 +28,9 @@ async fn a_file_is_read_again_for_each_fetch_and_without_the_line_break_at_its_e
     let file = folder.path().join("rotated");
     let server = TokenServer::issuing();
     let secret = SecretSource::file(&file);
-    let source = ClientCredentials::with_transport(URL, ID, secret, server.transport()).unwrap();
+    let source = ClientCredentials::new(URL, ID, secret)
+        .unwrap()
+        .transport(server.transport());
     fs::write(&file, "first\n").unwrap();
     assert_eq!(sent(&server, &source).await, "first");
     fs::write(&file, "  second, with spaces \r\n\n").unwrap();
@@ -43,7 +45,9 @@ async fn a_closure_is_asked_again_for_each_fetch() {
         Ok(SecretString::from(format!("asked-{asked}")))
     });
     let server = TokenServer::issuing();
-    let source = ClientCredentials::with_transport(URL, ID, secret, server.transport()).unwrap();
+    let source = ClientCredentials::new(URL, ID, secret)
+        .unwrap()
+        .transport(server.transport());
     assert_eq!(sent(&server, &source).await, "asked-0");
     assert_eq!(sent(&server, &source).await, "asked-1");
 }
@@ -78,8 +82,9 @@ async fn what_is_missing_or_empty_is_named_and_nothing_is_sent() {
         ),
     ] {
         let server = TokenServer::issuing();
-        let source =
-            ClientCredentials::with_transport(URL, ID, secret, server.transport()).unwrap();
+        let source = ClientCredentials::new(URL, ID, secret)
+            .unwrap()
+            .transport(server.transport());
         let error = source.fetch(Reason::First).await.unwrap_err();
         assert!(error.is_config() && error.is_permanent(), "{error:?}");
         assert!(error.to_string().contains(named), "{error}");

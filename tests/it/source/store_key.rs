@@ -46,8 +46,9 @@ impl Asked {
             false => EndpointUrl::try_from(self.endpoint.as_str()).unwrap(),
         };
         let transport = TokenServer::issuing().transport();
-        let client =
-            Client::with_transport(url, self.client.as_str(), "secret", transport).unwrap();
+        let client = Client::new(url, self.client.as_str(), "secret")
+            .unwrap()
+            .transport(transport);
         #[cfg(feature = "dpop")]
         let client = match self.dpop {
             Some(n) => client.dpop(dpop_key(n)),
@@ -198,7 +199,9 @@ fn what_the_client_proves_itself_with_and_how_it_asks_is_no_part_of_the_key() {
 }
 
 fn client() -> Client {
-    Client::with_transport(URL, ID, SECRET, TokenServer::issuing().transport()).unwrap()
+    Client::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(TokenServer::issuing().transport())
 }
 
 #[test]
@@ -236,13 +239,9 @@ fn an_exchange_depends_on_those_who_are_shown() {
 fn a_login_depends_on_whose_it_is_and_on_what_goes_along() {
     let server = TokenServer::issuing();
     let of = |user: &str| {
-        JsonLogin::with_transport(
-            "https://api.example.com/login",
-            user,
-            "password",
-            server.transport(),
-        )
-        .unwrap()
+        JsonLogin::new("https://api.example.com/login", user, "password")
+            .unwrap()
+            .transport(server.transport())
     };
     let me = of("me").store_key().unwrap();
     assert_eq!(me, of("me").store_key().unwrap());
@@ -263,13 +262,10 @@ fn a_login_depends_on_whose_it_is_and_on_what_goes_along() {
             .store_key()
             .unwrap()
     );
-    let elsewhere = JsonLogin::with_transport(
-        "https://api.example.com/v2/login",
-        "me",
-        "password",
-        server.transport(),
-    );
-    assert_ne!(me, elsewhere.unwrap().store_key().unwrap());
+    let elsewhere = JsonLogin::new("https://api.example.com/v2/login", "me", "password")
+        .unwrap()
+        .transport(server.transport());
+    assert_ne!(me, elsewhere.store_key().unwrap());
 }
 
 #[test]

@@ -77,15 +77,17 @@ impl FormServer {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::with_transport(URL, ID, SECRET, self.transport()).unwrap()
+        Client::new(URL, ID, SECRET)
+            .unwrap()
+            .transport(self.transport())
     }
 
     pub(crate) fn public(&self) -> Client {
-        Client::public_with_transport(URL, ID, self.transport()).unwrap()
+        Client::public(URL, ID).unwrap().transport(self.transport())
     }
 
     pub(crate) fn anonymous(&self) -> Client {
-        Client::anonymous_with_transport(URL, self.transport()).unwrap()
+        Client::anonymous(URL).unwrap().transport(self.transport())
     }
 
     pub(crate) fn forms(&self) -> Vec<Form> {

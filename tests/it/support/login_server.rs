@@ -54,7 +54,7 @@ impl LoginServer {
 
     /// A public client of this server.
     pub(crate) fn client(&self) -> Client {
-        Client::public_with_transport(URL, ID, self.transport()).unwrap()
+        Client::public(URL, ID).unwrap().transport(self.transport())
     }
 
     pub(crate) fn transport(&self) -> impl Transport + use<> {

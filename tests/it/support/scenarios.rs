@@ -67,7 +67,9 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
         errors.push((token_server::fetch(status, body).await.unwrap_err(), word));
     }
     let dead = TokenServer::new(400, r#"{"error":"invalid_grant"}"#);
-    let client = Client::with_transport(URL, ID, SECRET, dead.transport()).unwrap();
+    let client = Client::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(dead.transport());
     let dead = RefreshToken::new(client, "dead").fetch(Reason::First).await;
     errors.push((dead.unwrap_err(), "login_required"));
     // Those of this crate's own, by way of another cache.
@@ -92,8 +94,10 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
     let broken = service_fn(|_: Request<Full<Bytes>>| async {
         Err::<Response<Full<Bytes>>, _>(std::io::Error::other("the line is cut"))
     });
-    let source = ClientCredentials::with_transport(URL, ID, SECRET, broken);
-    let broken = source.unwrap().fetch(Reason::First).await.unwrap_err();
+    let source = ClientCredentials::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(broken);
+    let broken = source.fetch(Reason::First).await.unwrap_err();
     errors.push((broken, "transport"));
     errors
 }

@@ -105,7 +105,9 @@ impl Site {
     }
 
     pub(crate) fn session(&self) -> Session {
-        Session::with_transport(LOGIN, "me@example.com", PASSWORD, self.clone()).unwrap()
+        Session::new(LOGIN, "me@example.com", PASSWORD)
+            .unwrap()
+            .transport(self.clone())
     }
 
     pub(crate) fn asked(&self, logins: bool) -> Vec<Asked> {

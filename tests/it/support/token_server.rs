@@ -64,7 +64,9 @@ impl TokenServer {
 
     /// A client of this server.
     pub(crate) fn client(&self) -> ClientCredentials {
-        ClientCredentials::with_transport(URL, ID, SECRET, self.transport()).unwrap()
+        ClientCredentials::new(URL, ID, SECRET)
+            .unwrap()
+            .transport(self.transport())
     }
 
     pub(crate) fn times_asked(&self) -> usize {

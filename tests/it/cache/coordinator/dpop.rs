@@ -21,8 +21,10 @@ fn server() -> TokenServer {
 }
 
 fn with(server: &TokenServer, key: &DpopKey) -> ClientCredentials {
-    let client = Client::with_transport(URL, ID, SECRET, server.transport());
-    ClientCredentials::with_client(client.unwrap().dpop(key.clone()))
+    let client = Client::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(server.transport());
+    ClientCredentials::with_client(client.dpop(key.clone()))
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,7 +47,9 @@ async fn ask<const N: usize>(
         let behaviour = left.lock().unwrap().pop_front();
         async move { respond(behaviour.expect("asked more often than it has behaviours")).await }
     });
-    let source = ClientCredentials::with_transport(URL, ID, SECRET, server).unwrap();
+    let source = ClientCredentials::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(server);
     let cache: TokenCache = paused(source).build();
     let start = Instant::now();
     let token = cache.token().await;

@@ -145,7 +145,9 @@ async fn a_secure_cookie_goes_over_https_or_to_loopback() {
     ] {
         let url = format!("http://{host}/v1/session/login");
         let site = Site::setting(["sid=1; Secure; Path=/"]);
-        let session = Session::with_transport(url, "me", "secret", site.clone()).unwrap();
+        let session = Session::new(url, "me", "secret")
+            .unwrap()
+            .transport(site.clone());
         let url = format!("http://{host}/v1/things");
         let cookies = sent(&site, AuthLayer::new(session), &url).await;
         assert_eq!(cookies.as_deref(), Some("sid=1"), "{host}");
@@ -157,7 +159,9 @@ async fn a_secure_cookie_that_can_go_nowhere_is_no_session() {
     use tower_auth::oauth2::EndpointUrl;
     let url = EndpointUrl::danger_allow_http("http://api.internal/login").unwrap();
     let site = Site::setting(["sid=planted; Secure; Path=/"]);
-    let session = Session::with_transport(url, "me", "secret", site.clone()).unwrap();
+    let session = Session::new(url, "me", "secret")
+        .unwrap()
+        .transport(site.clone());
     let error = AuthLayer::new(session).cache().token().await.unwrap_err();
     assert!(
         error.is_reply() && error.to_string().contains("`Secure`"),
@@ -448,7 +452,9 @@ async fn what_another_origin_sets_that_a_redirect_led_to_is_not_learned() {
     let http = reqwest::Client::new();
     let transport = ReqwestTransport::new(http.clone());
     let login = format!("{site}/login");
-    let session = Session::with_transport(login, "me", "secret", transport).unwrap();
+    let session = Session::new(login, "me", "secret")
+        .unwrap()
+        .transport(transport);
     let mut client = AuthLayer::new(session).layer(http.clone());
     for (path, seen) in [
         ("/things", "sid=own"),

@@ -189,7 +189,7 @@ async fn settings_are_checked_at_once() {
         (LOGIN, "", "secret"),
         (LOGIN, "me", ""),
     ] {
-        let session = Session::with_transport(url, user, password, site.clone());
+        let session = Session::new(url, user, password);
         assert!(session.unwrap_err().is_config());
     }
     let session = || site.session();
@@ -211,7 +211,9 @@ async fn a_login_or_logout_that_hangs_is_given_up_after_the_timeout() {
     let hanging = tower::service_fn(|_: Request<Full<Bytes>>| {
         std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
-    let session = Session::with_transport(LOGIN, "me", "secret", hanging).unwrap();
+    let session = Session::new(LOGIN, "me", "secret")
+        .unwrap()
+        .transport(hanging);
     let session = session.log_out_at(LOGOUT).unwrap();
     let session = session.timeout(Duration::from_secs(3));
     let start = tokio::time::Instant::now();

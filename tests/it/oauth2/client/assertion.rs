@@ -37,7 +37,9 @@ async fn the_request_is_that_of_the_rfc() {
 #[tokio::test]
 async fn in_json_it_is_the_same() {
     let server = TokenServer::issuing();
-    let client = Client::public_with_transport(URL, ID, server.transport()).unwrap();
+    let client = Client::public(URL, ID)
+        .unwrap()
+        .transport(server.transport());
     fetch(client.client_assertion("the-jwt").json())
         .await
         .unwrap();
@@ -62,7 +64,11 @@ async fn a_client_without_an_id_leaves_it_to_the_assertion() {
 #[tokio::test]
 async fn no_request_authenticates_in_two_ways() {
     let server = TokenServer::issuing();
-    let client = || Client::with_transport(URL, ID, SECRET, server.transport()).unwrap();
+    let client = || {
+        Client::new(URL, ID, SECRET)
+            .unwrap()
+            .transport(server.transport())
+    };
     let assertion = "client_assertion=the-jwt";
     for (client, in_the_body, basic) in [
         (client().client_assertion("the-jwt"), assertion, false),
@@ -292,7 +298,9 @@ mod signed {
     #[tokio::test]
     async fn secret_jwt_is_signed_with_the_secret_and_does_not_send_it() {
         let server = FormServer::issuing();
-        let client = Client::with_transport(URL, ID, HMAC_SECRET, server.transport()).unwrap();
+        let client = Client::new(URL, ID, HMAC_SECRET)
+            .unwrap()
+            .transport(server.transport());
         fetch(client.secret_jwt().unwrap()).await.unwrap();
         let form = server.form();
         assert!(form.all("client_secret").is_empty());
@@ -307,7 +315,9 @@ mod signed {
         let file = folder.path().join("secret");
         let server = FormServer::issuing();
         let secret = SecretSource::file(&file);
-        let client = Client::with_transport(URL, ID, secret, server.transport()).unwrap();
+        let client = Client::new(URL, ID, secret)
+            .unwrap()
+            .transport(server.transport());
         let source = source(client.secret_jwt().unwrap());
         for number in 0..2 {
             let secret = format!("{HMAC_SECRET} {number}");

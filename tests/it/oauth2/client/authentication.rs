@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use tower_auth::oauth2::ClientCredentials;
+use tower_auth::oauth2::{Client, ClientCredentials};
 use tower_auth::{Place, Reason, TokenSource};
 
 use crate::support::token_server::{ID, TokenServer, URL, pairs};
@@ -57,7 +57,9 @@ async fn basic_authentication_leaves_the_body_without_id_and_secret() {
 async fn id_and_secret_are_form_encoded_before_they_are_joined() {
     let server = TokenServer::issuing();
     let (id, secret) = ("a:b c", "p%q+r é&=~");
-    let source = ClientCredentials::with_transport(URL, id, secret, server.transport()).unwrap();
+    let source = ClientCredentials::new(URL, id, secret)
+        .unwrap()
+        .transport(server.transport());
     source.basic_auth().fetch(Reason::First).await.unwrap();
     let (head, _) = server.request();
     let value = head.headers[AUTHORIZATION]
@@ -77,7 +79,10 @@ async fn id_and_secret_are_form_encoded_before_they_are_joined() {
 #[tokio::test]
 async fn a_public_client_sends_its_id_and_no_secret() {
     let server = TokenServer::issuing();
-    let client = || ClientCredentials::public_with_transport(URL, ID, server.transport()).unwrap();
+    let client = || {
+        let client = Client::public(URL, ID).unwrap();
+        ClientCredentials::with_client(client.transport(server.transport()))
+    };
     client().fetch(Reason::First).await.unwrap();
     let expected = [("grant_type", "client_credentials"), ("client_id", ID)];
     assert_eq!(server.form(), pairs(&expected));
@@ -92,9 +97,8 @@ async fn a_public_client_sends_its_id_and_no_secret() {
 
 #[test]
 fn an_empty_id_or_secret_is_refused_at_once() {
-    let transport = || TokenServer::issuing().transport();
-    let no_secret = ClientCredentials::with_transport(URL, ID, "", transport()).unwrap_err();
+    let no_secret = ClientCredentials::new(URL, ID, "").unwrap_err();
     assert!(no_secret.is_config() && no_secret.to_string().contains("secret is empty"));
-    let no_id = ClientCredentials::public_with_transport(URL, "", transport()).unwrap_err();
+    let no_id = Client::public(URL, "").unwrap_err();
     assert!(no_id.is_config() && no_id.to_string().contains("id is empty"));
 }

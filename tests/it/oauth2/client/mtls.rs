@@ -3,7 +3,7 @@
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity, StatusCode};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_auth::oauth2::{ClientCredentials, ReqwestTransport};
+use tower_auth::oauth2::{self, ClientCredentials, ReqwestTransport};
 use tower_auth::{AuthLayer, Error, Reason, Token, TokenSource};
 
 use crate::support::token_server::all_text_of;
@@ -28,7 +28,8 @@ fn client(root: &Authority, own: Option<&str>) -> Client {
 
 fn source(servers: &Servers, client: &Client) -> ClientCredentials {
     let transport = ReqwestTransport::new(client.clone());
-    ClientCredentials::public_with_transport(&servers.token_url, CLIENT_ID, transport).unwrap()
+    let client = oauth2::Client::public(&servers.token_url, CLIENT_ID).unwrap();
+    ClientCredentials::with_client(client.transport(transport))
 }
 
 async fn fetch(servers: &Servers, client: &Client) -> Result<Token, Error> {

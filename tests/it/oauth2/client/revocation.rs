@@ -41,7 +41,7 @@ fn client(status: u16, body: &'static str) -> (Client, Asked) {
             ),
         }))
     });
-    let client = Client::with_transport(URL, ID, SECRET, transport).unwrap();
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(transport);
     (client.json().revoke_at(REVOKE).unwrap(), asked)
 }
 
@@ -111,7 +111,9 @@ async fn a_login_that_cannot_be_ended_is_told_and_the_token_in_hand_revoked_all_
     assert_eq!(revocations(&asked).len(), 2);
     // Whoever doesn't know where gets to know at once.
     let issuer = crate::support::token_server::TokenServer::issuing();
-    let client = Client::with_transport(URL, ID, SECRET, issuer.transport()).unwrap();
+    let client = Client::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(issuer.transport());
     let error = RefreshToken::new(client, "login").log_out_on_close();
     assert!(error.unwrap_err().to_string().contains("revoke_at"));
 }
@@ -163,7 +165,7 @@ async fn a_server_that_hangs_holds_nobody_up_past_the_close_timeout() {
             r#"{"access_token":"t"}"#,
         )))
     });
-    let client = Client::with_transport(URL, ID, SECRET, hangs).unwrap();
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(hangs);
     let source = ClientCredentials::with_client(client.revoke_at(REVOKE).unwrap());
     let cache = paused(source).build();
     cache.token().await.unwrap();

@@ -30,8 +30,10 @@ fn web(more: &Value) -> Web {
 
 fn client(web: &Web) -> (Client, EndpointUrl) {
     let issuer = EndpointUrl::from_issuer(ISSUER).unwrap();
-    let client = Client::public_with_transport(issuer.clone(), ID, web.transport());
-    (client.unwrap(), issuer)
+    let client = Client::public(issuer.clone(), ID)
+        .unwrap()
+        .transport(web.transport());
+    (client, issuer)
 }
 
 fn login(web: &Web) -> AuthorizationCode {

@@ -42,10 +42,14 @@ async fn every_grant_takes_an_issuer_and_nothing_is_asked_before_the_first_token
     let source = RefreshToken::new(client(&web, issuer()), "refresh");
     assert!(web.asked().is_empty());
     source.fetch(Reason::First).await.unwrap();
-    let public = Client::public_with_transport(issuer(), ID, web.transport()).unwrap();
+    let public = Client::public(issuer(), ID)
+        .unwrap()
+        .transport(web.transport());
     let source = RefreshToken::new(public, "refresh");
     source.fetch(Reason::First).await.unwrap();
-    let source = ClientCredentials::with_transport(issuer(), ID, SECRET, web.transport()).unwrap();
+    let source = ClientCredentials::new(issuer(), ID, SECRET)
+        .unwrap()
+        .transport(web.transport());
     source.fetch(Reason::First).await.unwrap();
     assert_eq!(web.times(&format!("POST {TOKEN}")), 3);
 }
@@ -304,9 +308,11 @@ fn what_is_no_issuer_is_refused_at_once() {
 #[test]
 fn a_login_in_json_takes_no_issuer() {
     let web = web();
-    let login = JsonLogin::with_transport(issuer(), "me", "password", web.transport());
+    let login = JsonLogin::new(issuer(), "me", "password");
     assert!(login.unwrap_err().is_config());
-    let login = JsonLogin::with_transport(TOKEN, "me", "password", web.transport()).unwrap();
+    let login = JsonLogin::new(TOKEN, "me", "password")
+        .unwrap()
+        .transport(web.transport());
     let error = login.refresh_at(issuer()).unwrap_err();
     assert!(error.is_config() && error.to_string().contains("issuer"));
 }

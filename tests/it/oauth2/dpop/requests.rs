@@ -244,7 +244,9 @@ async fn a_token_that_is_not_bound_is_refused_by_whoever_wanted_one_that_is() {
     for kind in [r#""token_type":"Bearer","#, "", r#""token_type":null,"#] {
         let body = format!(r#"{{{kind}"access_token":"loose","expires_in":60}}"#);
         let issuer = TokenServer::new(200, body);
-        let client = Client::with_transport(URL, ID, SECRET, issuer.transport()).unwrap();
+        let client = Client::new(URL, ID, SECRET)
+            .unwrap()
+            .transport(issuer.transport());
         let source = ClientCredentials::with_client(client.dpop(DpopKey::generate().unwrap()));
         let error = source.fetch(Reason::First).await.unwrap_err();
         assert!(error.is_reply());

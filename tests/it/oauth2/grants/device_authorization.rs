@@ -50,7 +50,9 @@ async fn polled<const N: usize>(
 /// What is made of a device authorization response.
 async fn prompt(status: u16, body: &str) -> Result<DevicePrompt, Error> {
     let server = TokenServer::new(status, body.to_owned());
-    let client = Client::public_with_transport(URL, ID, server.transport()).unwrap();
+    let client = Client::public(URL, ID)
+        .unwrap()
+        .transport(server.transport());
     let login = DeviceAuthorization::new(client, DEVICE).unwrap();
     login.begin().await
 }
@@ -65,7 +67,9 @@ fn with(part: &str, other: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn the_requests_are_those_of_the_rfc() {
     let server = LoginServer::responding([PROMPT, PENDING, ISSUED, REFRESHED]);
-    let client = Client::with_transport(URL, ID, SECRET, server.transport()).unwrap();
+    let client = Client::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(server.transport());
     let login = DeviceAuthorization::new(client, DEVICE)
         .unwrap()
         .scope(" offline_access  read ")
@@ -207,9 +211,9 @@ async fn a_response_that_a_person_could_not_log_in_with_is_an_error_that_quotes_
             "`verification_uri_complete`",
         ),
         (with(expires, r#""x":1"#), "no `expires_in`"),
-        (with("60", "0"), "over already"),
-        (with("60", "-5"), "over already"),
-        (with("60", "0.5"), "over already"),
+        (with("60", "0"), "expired already"),
+        (with("60", "-5"), "expired already"),
+        (with("60", "0.5"), "expired already"),
         (with("60", r#""planted""#), "neither a number"),
         (with("60", "{}"), "neither a number"),
         (
@@ -310,7 +314,9 @@ async fn a_retry_after_is_heeded() {
     let server = TokenServer::new(503, "").with_header("retry-after", "40");
     let begun = LoginServer::responding([PROMPT]);
     let prompt = login(&begun).begin().await.unwrap();
-    let client = Client::public_with_transport(URL, ID, server.transport()).unwrap();
+    let client = Client::public(URL, ID)
+        .unwrap()
+        .transport(server.transport());
     let login = DeviceAuthorization::new(client, DEVICE).unwrap();
     assert!(login.finish(prompt).await.unwrap_err().is_login_required());
     // After 5 s and 45 s; the next would be after 125 s.
@@ -438,7 +444,9 @@ fn settings_that_can_not_be_used_are_refused_at_once() {
         let error = login(&server).param(name, "x").unwrap_err();
         assert!(error.is_config(), "{name}");
     }
-    let nobody = Client::anonymous_with_transport(URL, server.transport()).unwrap();
+    let nobody = Client::anonymous(URL)
+        .unwrap()
+        .transport(server.transport());
     assert!(
         DeviceAuthorization::new(nobody, DEVICE)
             .unwrap_err()

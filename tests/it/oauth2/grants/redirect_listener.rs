@@ -18,7 +18,9 @@ use crate::support::token_server::{ID, URL};
 const AUTHORIZE: &str = "https://id.example.com/authorize";
 
 fn login(server: &LoginServer) -> AuthorizationCode {
-    let client = Client::public_with_transport(URL, ID, server.transport()).unwrap();
+    let client = Client::public(URL, ID)
+        .unwrap()
+        .transport(server.transport());
     AuthorizationCode::new(client, AUTHORIZE).unwrap()
 }
 

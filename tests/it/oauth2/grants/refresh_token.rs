@@ -33,7 +33,7 @@ impl Rotating {
     fn client(&self) -> Client {
         let server = self.clone();
         let transport = serving(move |_, body| ready(Ok(server.respond(&body))));
-        Client::with_transport(URL, ID, SECRET, transport).unwrap()
+        Client::new(URL, ID, SECRET).unwrap().transport(transport)
     }
 
     fn respond(&self, body: &[u8]) -> ServerResponse {
@@ -77,7 +77,9 @@ async fn fetch(source: &RefreshToken) -> Result<String, tower_auth::Error> {
 #[tokio::test]
 async fn the_request_is_that_of_the_rfc() {
     let server = TokenServer::issuing();
-    let client = Client::with_transport(URL, ID, SECRET, server.transport()).unwrap();
+    let client = Client::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(server.transport());
     let source = RefreshToken::new(client, "the-token")
         .scope(" read   write ")
         .param("tenant", "acme")
@@ -119,7 +121,9 @@ fn a_parameter_that_somebody_else_sets_is_refused() {
 async fn a_response_without_a_refresh_token_keeps_the_old_one() {
     let server = TokenServer::issuing();
     let store = Store::holding("kept");
-    let client = Client::with_transport(URL, ID, SECRET, server.transport()).unwrap();
+    let client = Client::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(server.transport());
     let source = RefreshToken::stored(client, store.clone());
     for _ in 0..3 {
         fetch(&source).await.unwrap();
@@ -137,7 +141,7 @@ async fn the_same_one_again_is_not_saved_again() {
     let body = r#"{"access_token":"a","refresh_token":"kept"}"#;
     let store = Store::holding("kept");
     let transport = TokenServer::new(200, body).transport();
-    let client = Client::with_transport(URL, ID, SECRET, transport).unwrap();
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(transport);
     let source = RefreshToken::stored(client, store.clone());
     fetch(&source).await.unwrap();
     assert_eq!(store.saves(), Vec::<String>::new());
@@ -245,7 +249,7 @@ async fn one_that_another_process_has_used_up_is_replaced_by_what_that_has_saved
         }
         ready(Ok(beside.respond(&body)))
     });
-    let client = Client::with_transport(URL, ID, SECRET, transport).unwrap();
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(transport);
     let source = RefreshToken::stored(client, store.clone());
     assert_eq!(fetch(&source).await.unwrap(), "access-2");
     assert_eq!(server.sent(), ["refresh-0", "refresh-1"]);
@@ -307,7 +311,7 @@ async fn a_refresh_token_that_is_no_text_is_an_error() {
     for token in ["7", "{}", "[\"x\"]", "false"] {
         let body = format!(r#"{{"access_token":"a","refresh_token":{token}}}"#);
         let transport = TokenServer::new(200, body).transport();
-        let client = Client::with_transport(URL, ID, SECRET, transport).unwrap();
+        let client = Client::new(URL, ID, SECRET).unwrap().transport(transport);
         let source = RefreshToken::new(client, "the-token");
         assert!(fetch(&source).await.unwrap_err().is_reply(), "{token}");
     }
@@ -317,7 +321,7 @@ async fn a_refresh_token_that_is_no_text_is_an_error() {
 async fn nothing_shows_a_refresh_token() {
     let body = r#"{"error":"invalid_request","error_description":"planted-1 and planted-2","refresh_token":"planted-2"}"#;
     let transport = TokenServer::new(400, body).transport();
-    let client = Client::with_transport(URL, ID, SECRET, transport).unwrap();
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(transport);
     let source = RefreshToken::new(client, "planted-1");
     let error = source.fetch(Reason::First).await.unwrap_err();
     let shown = format!("{source:?} {source:#?} {}", all_text_of(&error));

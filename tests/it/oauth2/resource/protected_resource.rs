@@ -57,13 +57,14 @@ fn source_of(web: &Web, resource: &str, allowed: &[&str]) -> Result<ProtectedRes
     let transport = web.transport();
     let build = move |protection: Protection| {
         let endpoint = protection.endpoint();
-        let client = Client::with_transport(endpoint.clone(), ID, SECRET, transport.clone())?;
+        let client = Client::new(endpoint.clone(), ID, SECRET)?.transport(transport.clone());
         let source = ClientCredentials::with_client(client.revoke_at(endpoint)?);
         Ok(source
             .resource(protection.resource())
             .scope(protection.scope()))
     };
-    ProtectedResource::with_transport(resource, allowed, build, web.transport())
+    let source = ProtectedResource::new(resource, allowed, build)?;
+    Ok(source.transport(web.transport()))
 }
 
 fn source(web: &Web) -> ProtectedResource {

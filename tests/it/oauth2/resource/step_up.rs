@@ -35,7 +35,7 @@ impl Server {
     fn client(&self) -> Client {
         let server = self.clone();
         let transport = serving(move |_, body| server.clone().respond(body));
-        Client::with_transport(URL, ID, SECRET, transport).unwrap()
+        Client::new(URL, ID, SECRET).unwrap().transport(transport)
     }
 
     async fn respond(self, body: Bytes) -> Result<ServerResponse, BoxError> {

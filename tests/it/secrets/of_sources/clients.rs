@@ -12,7 +12,7 @@ use crate::support::secret_finder::SecretFinder;
 
 #[cfg(feature = "jwt")]
 fn public(echo: Echo) -> Client {
-    let client = Client::public_with_transport(URL, "client", echo).unwrap();
+    let client = Client::public(URL, "client").unwrap().transport(echo);
     client.revoke_at(REVOKE).unwrap()
 }
 
@@ -166,14 +166,17 @@ async fn metadata_with_a_secret_in_an_odd_place_is_not_quoted_there() {
             page,
         );
         let url = EndpointUrl::from_issuer(issuer).unwrap();
-        let client = Client::with_transport(url, "client", SECRET, web.transport()).unwrap();
+        let client = Client::new(url, "client", SECRET)
+            .unwrap()
+            .transport(web.transport());
         let source = ClientCredentials::with_client(client);
         finder.print_error(&source.fetch(Reason::First).await.unwrap_err());
         finder.print(&source);
 
         let build = |_| Ok(|_| async { Token::bearer("planted") });
-        let of = ProtectedResource::with_transport(resource, [issuer], build, web.transport());
-        let source = of.unwrap();
+        let source = ProtectedResource::new(resource, [issuer], build)
+            .unwrap()
+            .transport(web.transport());
         finder.print_error(&source.fetch(Reason::First).await.unwrap_err());
         finder.print(&source);
     }

@@ -112,18 +112,18 @@ fn form(text: &str) -> String {
 async fn a_resource_that_echoes_its_token_in_a_challenge_does_not_show_it() {
     drive(async |_, echo| {
         let transport = echo.clone();
-        ProtectedResource::with_transport(
+        let source = ProtectedResource::new(
             "https://api.example.com",
             ["https://id.example.com"],
             move |protection| {
                 let endpoint = protection.endpoint();
                 let client =
-                    Client::with_transport(endpoint.clone(), "client", SECRET, echo.clone())?;
+                    Client::new(endpoint.clone(), "client", SECRET)?.transport(echo.clone());
                 let client = client.revoke_at(endpoint)?;
                 Ok(ClientCredentials::with_client(client).scope(protection.scope()))
             },
-            transport,
-        )
+        )?;
+        Ok(source.transport(transport))
     })
     .await;
 }

@@ -104,8 +104,10 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
                 ready(Ok(responses.swap_remove(next)))
             });
             let url = "https://id.example.com/token?key=planted";
-            let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, server);
-            let source = source.unwrap().param("key", "planted-param").unwrap();
+            let source = ClientCredentials::new(url, "client", CLIENT_SECRET)
+                .unwrap()
+                .transport(server);
+            let source = source.param("key", "planted-param").unwrap();
             let source = way(source);
             finder.print(&source);
 
@@ -143,16 +145,20 @@ async fn a_transport_that_fails_or_hangs_gets_no_secret_into_an_error() {
     let broken = service_fn(|_: Request<Full<Bytes>>| async {
         Err::<Response<Full<Bytes>>, _>(std::io::Error::other("the line is cut"))
     });
-    let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, broken);
-    let error = source.unwrap().fetch(Reason::First).await.unwrap_err();
+    let source = ClientCredentials::new(url, "client", CLIENT_SECRET)
+        .unwrap()
+        .transport(broken);
+    let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_transport());
     finder.print_error(&error);
 
     let hanging = service_fn(|_: Request<Full<Bytes>>| {
         pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
-    let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, hanging);
-    let source = source.unwrap().timeout(Duration::ZERO);
+    let source = ClientCredentials::new(url, "client", CLIENT_SECRET)
+        .unwrap()
+        .transport(hanging);
+    let source = source.timeout(Duration::ZERO);
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_timeout());
     finder.print_error(&error);

@@ -168,7 +168,9 @@ async fn the_browser_comes_back_to_nobody_else() {
 #[test]
 fn a_client_that_does_not_say_who_it_is_and_a_cleartext_address_are_refused() {
     let server = LoginServer::default();
-    let nobody = Client::anonymous_with_transport(URL, server.transport()).unwrap();
+    let nobody = Client::anonymous(URL)
+        .unwrap()
+        .transport(server.transport());
     let error = AuthorizationCode::new(nobody, AUTHORIZE).unwrap_err();
     assert!(error.is_config(), "{error}");
     let cleartext = "http://id.example.com/authorize";

@@ -19,7 +19,9 @@ use crate::support::{Api, request};
 #[tokio::test]
 async fn the_exchange_is_that_of_the_rfcs() {
     let server = LoginServer::responding([ISSUED]);
-    let client = Client::with_transport(URL, ID, SECRET, server.transport()).unwrap();
+    let client = Client::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(server.transport());
     let login = AuthorizationCode::new(client, AUTHORIZE).unwrap();
     let login = login.resource("https://a.example.com");
     let request = login.begin(CALLBACK).await.unwrap();
@@ -181,7 +183,9 @@ async fn nothing_shows_what_the_login_is_known_by() {
     let body = r#"{"error":"odd","error_description":"planted-code and planted-secret"}"#;
     let server = LoginServer::responding([(400, body)]);
     let secret = "planted-secret";
-    let client = Client::with_transport(URL, ID, secret, server.transport()).unwrap();
+    let client = Client::new(URL, ID, secret)
+        .unwrap()
+        .transport(server.transport());
     let login = AuthorizationCode::new(client, AUTHORIZE).unwrap();
     let login = login
         .login_hint("planted@example.com")

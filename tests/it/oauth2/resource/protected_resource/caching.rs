@@ -27,13 +27,9 @@ fn counting<T: TokenSource + Clone>(
         made.fetch_add(1, Ordering::SeqCst);
         Ok(inner.clone())
     };
-    ProtectedResource::with_transport(
-        API,
-        [ISSUER, "https://new.example.com"],
-        build,
-        web.transport(),
-    )
-    .unwrap()
+    ProtectedResource::new(API, [ISSUER, "https://new.example.com"], build)
+        .unwrap()
+        .transport(web.transport())
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +135,9 @@ async fn an_error_of_the_closure_is_that_of_the_fetch() {
     let build = |_: Protection| -> Result<ClientCredentials, Error> {
         Err(Error::other("no account with this one"))
     };
-    let source = ProtectedResource::with_transport(API, [ISSUER], build, web.transport()).unwrap();
+    let source = ProtectedResource::new(API, [ISSUER], build)
+        .unwrap()
+        .transport(web.transport());
     let error = fetch(&source).await.unwrap_err();
     assert!(error.is_source(), "{error}");
 }
@@ -153,7 +151,9 @@ async fn the_protection_says_what_was_found() {
         *see.lock().unwrap() = Some(protection);
         Ok(ScriptedSource::new(|_| Token::bearer("token")))
     };
-    let source = ProtectedResource::with_transport(API, [ISSUER], build, web.transport()).unwrap();
+    let source = ProtectedResource::new(API, [ISSUER], build)
+        .unwrap()
+        .transport(web.transport());
     fetch(&source).await.unwrap();
     let protection = seen.lock().unwrap().take().unwrap();
     assert_eq!(protection.issuer(), ISSUER);
