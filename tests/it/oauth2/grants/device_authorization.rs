@@ -333,7 +333,7 @@ async fn what_says_no_ends_it() {
     let (expired, seconds) = polled([PROMPT, EXPIRED]).await;
     let error = expired.unwrap_err();
     assert!(
-        error.is_login_required() && error.to_string().contains("anew"),
+        error.is_login_required() && error.to_string().contains("again"),
         "{error}"
     );
     let cause = std::error::Error::source(&error).unwrap();
@@ -361,7 +361,7 @@ async fn it_stops_when_the_code_is_over() {
     let (ended, seconds) = polled([(200, short), PENDING, PENDING]).await;
     let error = ended.unwrap_err();
     assert!(
-        error.is_login_required() && error.to_string().contains("anew"),
+        error.is_login_required() && error.to_string().contains("again"),
         "{error}"
     );
     assert_eq!((seconds, start.elapsed().as_secs()), (vec![5, 10], 12));

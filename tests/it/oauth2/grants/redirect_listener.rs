@@ -346,7 +346,7 @@ async fn a_browser_that_never_comes_is_given_up_after_five_minutes_or_as_long_as
         let start = tokio::time::Instant::now();
         let error = listener.accept(&request).await.unwrap_err();
         assert!(
-            error.is_timeout() && error.to_string().contains("anew"),
+            error.is_timeout() && error.to_string().contains("again"),
             "{error}"
         );
         assert_eq!(start.elapsed(), said.unwrap_or(Duration::from_secs(300)));
