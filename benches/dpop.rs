@@ -30,8 +30,10 @@ fn bound() -> AuthLayer {
         let reply = r#"{"access_token":"a-token","token_type":"DPoP","expires_in":3600}"#;
         std::future::ready(Ok::<_, Infallible>(Response::new(Body::from(reply))))
     });
-    let client = Client::with_transport("https://id.example.com/token", "id", "secret", issuer);
-    let client = client.unwrap().dpop(DpopKey::generate().unwrap());
+    let client = Client::new("https://id.example.com/token", "id", "secret")
+        .unwrap()
+        .transport(issuer);
+    let client = client.dpop(DpopKey::generate().unwrap());
     AuthLayer::new(ClientCredentials::with_client(client))
 }
 

@@ -63,12 +63,8 @@ async fn main() -> Result<(), Report> {
     let (transport, at) = (ReqwestTransport::new(http.build()?), url.clone());
     let tenants = Tenants::new(move |tenant: &Arc<str>| {
         let endpoint = format!("{at}/{tenant}/token");
-        let client = Client::with_transport(
-            endpoint,
-            tenant.to_string(),
-            CLIENT_SECRET,
-            transport.clone(),
-        )?;
+        let client =
+            Client::new(endpoint, tenant.to_string(), CLIENT_SECRET)?.transport(transport.clone());
         Ok(AuthLayer::new(ClientCredentials::with_client(client)))
     });
     // `reqwest::Request` shows no extensions; others are asked for the key by `by_extension`.

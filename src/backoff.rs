@@ -1,23 +1,23 @@
-//! How long to wait after a failure, and how much longer after the next.
+//! Delays that double after each failure.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Delays that double from a first to a longest, until something goes well again.
+/// Delays that double from a first to a longest, until they are reset by a success.
 pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     jitter: bool,
-    /// Made by the first failure: a cache where all goes well takes no memory for it.
+    /// Created by the first failure: a cache without failures needs no memory for it.
     series: Option<Box<Series>>,
 }
 
 /// The delays of failures in a row.
 struct Series {
     delays: ExponentialBackoff,
-    /// The next one, if it was drawn already.
-    due: Option<Duration>,
+    /// The next one, if it was calculated already.
+    next: Option<Duration>,
 }
 
 impl Backoff {
@@ -36,22 +36,22 @@ impl Backoff {
     pub(crate) fn next(&mut self) -> Duration {
         let longest = self.longest;
         let series = self.series();
-        let drawn = series.due.take().or_else(|| series.delays.next());
-        drawn.unwrap_or(longest).min(longest)
+        let delay = series.next.take().or_else(|| series.delays.next());
+        delay.unwrap_or(longest).min(longest)
     }
 
-    /// The same, if it comes to less than `limit`; else `limit`, and the next failure has the delay
-    /// that was due here.
+    /// The same, if it is less than `limit`; else `limit`, and the next failure has the delay that was
+    /// cut here.
     pub(crate) fn next_within(&mut self, limit: Duration) -> Duration {
         let delay = self.next();
         if delay < limit {
             return delay;
         }
-        self.series().due = Some(delay);
+        self.series().next = Some(delay);
         limit
     }
 
-    /// Something went well: the next delay is the first again.
+    /// After a success: the next delay is the first again.
     pub(crate) fn reset(&mut self) {
         self.series = None;
     }
@@ -60,7 +60,7 @@ impl Backoff {
         let (first, longest, jitter) = (self.first, self.longest, self.jitter);
         self.series.get_or_insert_with(|| {
             let delays = delays(first, longest, jitter);
-            Box::new(Series { delays, due: None })
+            Box::new(Series { delays, next: None })
         })
     }
 }

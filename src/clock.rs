@@ -1,8 +1,7 @@
-//! What time it is, twice: by a clock that never steps and by one that never sleeps.
+//! The time by two clocks: the monotonic clock and the wall clock.
 //!
-//! The monotonic clock can't be set back, but on most systems it stands still while a machine is
-//! suspended. The wall clock goes on, but can be set. A token is used only while *both* say that
-//! it is good.
+//! The monotonic clock can't be set back, but on most systems it stops while a machine is suspended.
+//! The wall clock goes on, but can be set. A token is used only while it is good by *both*.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,8 +45,8 @@ impl Moment {
         self.monotonic
     }
 
-    /// What a [glance](Clock::glance) would have seen.
-    pub(crate) fn glance(self) -> u64 {
+    /// What [`Clock::wall_nanos`] would have returned.
+    pub(crate) fn wall_nanos(self) -> u64 {
         self.wall
     }
 
@@ -123,15 +122,15 @@ impl Clock {
         }
     }
 
-    /// Reads the wall clock alone, in nanoseconds since the Unix epoch: half the price of both. Of
-    /// the two it is the one that goes on while the machine sleeps. `None` for a clock of the
-    /// user's own, which is to be asked each time.
+    /// Reads only the wall clock, in nanoseconds since the Unix epoch: half the cost of both. It is the
+    /// one that goes on while the machine is suspended. `None` for a clock of the user's own, which is
+    /// read each time.
     #[inline]
-    pub(crate) fn glance(&self) -> Option<u64> {
+    pub(crate) fn wall_nanos(&self) -> Option<u64> {
         if self.custom.is_some() {
             None
         } else {
-            system_glance()
+            system_wall_nanos()
         }
     }
 
@@ -167,7 +166,7 @@ fn system_now() -> Moment {
 
 #[cfg(target_os = "linux")]
 #[inline]
-fn system_glance() -> Option<u64> {
+fn system_wall_nanos() -> Option<u64> {
     Some(coarse(ClockId::RealtimeCoarse))
 }
 
@@ -191,6 +190,6 @@ fn system_now() -> Moment {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn system_glance() -> Option<u64> {
+fn system_wall_nanos() -> Option<u64> {
     None
 }

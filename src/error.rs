@@ -1,5 +1,4 @@
-//! The one error of this crate: opaque, shared by all who waited for the same fetch, and asked
-//! about with questions.
+//! The error of this crate: opaque, and a cheap clone for all callers that waited for the same fetch.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -7,24 +6,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Extensions, StatusCode};
 
-use crate::quota::{self, Quota};
-use crate::quote::quote;
+use crate::sanitize::sanitize;
 
 /// Any error of another crate, as Tower's own layers carry it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why there is no token, or why a request was not sent.
 ///
-/// One failed fetch has many waiters, so the error is a cheap clone. It is opaque: ask it with the
-/// `is_*` methods, and read what the authorization server said with [`status`](Error::status),
+/// One failed fetch has many waiters, so the error is a cheap clone. It is opaque: query it with
+/// the `is_*` methods, and read what the authorization server said with [`status`](Error::status),
 /// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
 /// this level only; the cause is behind [`source`](StdError::source).
 ///
-/// No text of it holds a secret or a token: neither is ever put in, and what a server replied is
-/// quoted only as far as RFC 6749 §5.2 names the fields, cleaned of control characters and cut to
-/// a bounded length.
+/// No text of it contains a secret or a token. Of a server's reply it shows only the fields of RFC 6749
+/// §5.2, without control characters and cut to a bounded length.
 ///
 /// # Example
 ///
@@ -37,15 +34,16 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct Error {
-    inner: Arc<Inner>,
+    inner: Arc<ErrorInner>,
 }
 
-struct Inner {
+struct ErrorInner {
     kind: Kind,
     message: Cow<'static, str>,
     reply: Option<Reply>,
     retry_after: Option<Duration>,
-    quotas: Arc<[Quota]>,
+    /// What other parts of the crate attach to an error, by type.
+    attached: Extensions,
     source: Option<BoxError>,
 }
 
@@ -85,14 +83,14 @@ pub(crate) enum Kind {
 /// What the token endpoint answered, as far as it is safe to keep.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
-    /// `None`: it came by way of a browser, which has no status to tell.
+    /// `None` if the reply came through a browser, which shows no status.
     pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Codes that stand whatever the status (RFC 6749 §5.2).
+/// Codes that are permanent whatever the status (RFC 6749 §5.2).
 const PERMANENT: &[&str] = &[
     "invalid_client",
     "unauthorized_client",
@@ -100,7 +98,7 @@ const PERMANENT: &[&str] = &[
     "unsupported_grant_type",
 ];
 
-/// Codes of a server that is in trouble or wants to be left alone (RFC 6749 §4.1.2.1, RFC 8628
+/// Codes of a server that has a problem or limits the rate (RFC 6749 §4.1.2.1, RFC 8628
 /// §3.5), or that has just changed the nonce it wants (RFC 9449 §8), for which some send a 400.
 const PASSING: &[&str] = &[
     "temporarily_unavailable",
@@ -109,8 +107,8 @@ const PASSING: &[&str] = &[
     "use_dpop_nonce",
 ];
 
-/// The other codes of RFC 6749 §5.2 and §4.1.2.1 and of RFC 9449 §5, which say no more of what passes
-/// than the status does.
+/// The other codes of RFC 6749 §5.2 and §4.1.2.1 and of RFC 9449 §5. With these the status decides
+/// whether the error may pass.
 const OTHER_CODES: &[&str] = &[
     "invalid_request",
     "invalid_grant",
@@ -133,7 +131,7 @@ impl Error {
     }
 
     /// Wraps an error of a [`TokenSource`](crate::TokenSource) of your own that may pass by itself,
-    /// such as a broken connection: the fetch is tried again within the same flight.
+    /// such as a broken connection: the cache makes another attempt within the same fetch.
     ///
     /// # Example
     ///
@@ -149,49 +147,34 @@ impl Error {
         Self::new(Kind::Transient, "the token source failed").with_source(source)
     }
 
-    /// Says how long to wait before the next attempt: what a server asked for, to a source of your
-    /// own. No effect on an error that has clones.
+    /// Says how long to wait before the next attempt, as a server told a source of your own. No effect on an error that has clones.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.edit(|inner| inner.retry_after = Some(wait))
     }
 
-    /// Says what is left of the server's quotas, 8 at most, as [`Token::with_quotas`] does for those who
-    /// got one. No effect on an error that has clones.
-    ///
-    /// [`Token::with_quotas`]: crate::Token::with_quotas
-    #[must_use]
-    pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
-        let quotas = quota::keep(quotas);
-        self.edit(|inner| inner.quotas = quotas)
-    }
-
-    pub(crate) fn quotas(&self) -> &Arc<[Quota]> {
-        &self.inner.quotas
-    }
-
     pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ErrorInner {
                 kind,
                 message: message.into(),
                 reply: None,
                 retry_after: None,
-                quotas: Arc::default(),
+                attached: Extensions::new(),
                 source: None,
             }),
         }
     }
 
-    /// An error answer of the token endpoint. Texts of the server's are cleaned and cut here, so
-    /// that no caller can forget to.
+    /// An error response of the token endpoint. The server's texts are sanitized here, so that no caller
+    /// can forget to.
     pub(crate) fn denied(message: impl Into<Cow<'static, str>>, reply: Reply) -> Self {
         Self::new(Kind::Denied, message).with_reply(reply)
     }
 
     pub(crate) fn with_reply(self, mut reply: Reply) -> Self {
-        reply.code = reply.code.as_deref().map(quote);
-        reply.description = reply.description.as_deref().map(quote);
+        reply.code = reply.code.as_deref().map(sanitize);
+        reply.description = reply.description.as_deref().map(sanitize);
         self.edit(|inner| inner.reply = Some(reply))
     }
 
@@ -199,8 +182,26 @@ impl Error {
         self.edit(|inner| inner.source = Some(source.into()))
     }
 
-    /// Only for an error just made, which nobody shares yet.
-    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+    /// Attaches a value; replaces one of the same type. No effect on an error that has clones.
+    pub(crate) fn attach<T>(self, value: T) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.edit(|inner| {
+            inner.attached.insert(value);
+        })
+    }
+
+    /// The value of this type that was attached.
+    pub(crate) fn attached<T>(&self) -> Option<&T>
+    where
+        T: Send + Sync + 'static,
+    {
+        self.inner.attached.get()
+    }
+
+    /// Only for a new error, which has no clones yet.
+    fn edit(mut self, change: impl FnOnce(&mut ErrorInner)) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             change(inner);
         }
@@ -248,8 +249,7 @@ impl Error {
         }
     }
 
-    /// It stays until somebody changes a setting, here or at the server: the server has answered,
-    /// and said no (`invalid_client`, `unauthorized_client`, `invalid_scope`,
+    /// It stays until somebody changes a setting, here or at the server: the server has refused (`invalid_client`, `unauthorized_client`, `invalid_scope`,
     /// `unsupported_grant_type`, any other 4xx).
     pub fn is_permanent(&self) -> bool {
         match self.inner.kind {
@@ -270,13 +270,13 @@ impl Error {
         self.status().is_some_and(passes) || PASSING.iter().any(|code| self.has_code(code))
     }
 
-    /// The fetch took longer than it may: the whole flight's limit, or the token endpoint's.
+    /// The fetch took longer than it may: the limit of the whole fetch, or that of the token endpoint.
     pub fn is_timeout(&self) -> bool {
         self.is(Kind::Timeout)
     }
 
-    /// The source panicked. The panic was caught on the flight's own task; the next attempt
-    /// starts clean.
+    /// The source panicked. The panic was caught on the task of the fetch; the next attempt isn't
+    /// affected.
     pub fn is_panic(&self) -> bool {
         self.is(Kind::Panic)
     }
@@ -291,7 +291,7 @@ impl Error {
         self.is(Kind::IllegalToken)
     }
 
-    /// The token had expired by the time it was here, so that it was never sent.
+    /// The token had expired by the time it arrived, so it was never sent.
     pub fn is_expired(&self) -> bool {
         self.is(Kind::Expired)
     }
@@ -325,7 +325,7 @@ impl Error {
         self.has_code("invalid_client")
     }
 
-    /// The scope asked for is unknown or not allowed (`invalid_scope`, RFC 6749 §5.2).
+    /// The requested scope is unknown or not allowed (`invalid_scope`, RFC 6749 §5.2).
     pub fn is_invalid_scope(&self) -> bool {
         self.has_code("invalid_scope")
     }
@@ -336,7 +336,7 @@ impl Error {
         self.has_code("invalid_grant")
     }
 
-    /// A person has to log in again: the grant that stood for an earlier login is used up, revoked or
+    /// A person has to log in again: the grant of an earlier login is used up, revoked or
     /// expired (`invalid_grant`, RFC 6749 §5.2), or there is none. Trying again won't help.
     pub fn is_login_required(&self) -> bool {
         self.is(Kind::LoginRequired)
@@ -374,7 +374,7 @@ impl Error {
         self.reply()?.description.as_deref()
     }
 
-    /// How long the token endpoint asked to be left alone (`Retry-After`, RFC 9110 §10.2.3).
+    /// How long to wait before the next request, by the token endpoint's response (`Retry-After`, RFC 9110 §10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         let own = self.inner.retry_after;
         own.or_else(|| self.reply()?.retry_after)

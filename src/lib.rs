@@ -86,139 +86,92 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// Floor 0: the words.
+// Small words that every part uses.
 mod sync;
 
 mod backoff;
 mod clock;
-mod quote;
-
-mod quota;
+mod sanitize;
 
 mod error;
-mod present;
-mod secret_file;
 
-mod secret;
-mod token;
+mod origin;
+mod quota;
 
 mod challenge;
-mod flight;
-mod replay;
+mod token;
 
-mod step_up;
-
-#[cfg(feature = "fleet")]
-mod store_key;
-
-// Floor 1: where a token comes from, and where it is shared.
+// Where a token comes from, and where it is shared.
 mod source;
 
 #[cfg(feature = "fleet")]
-mod store;
-
-// Floor 2: the state machine, the lock around it, and what runs on tasks.
-mod freshness;
-mod latch;
-mod ledger;
-mod setback;
-mod status;
-
-mod state;
-
-mod hub;
-
-mod events;
-
-#[cfg(feature = "fleet")]
 mod fleet;
-#[cfg(feature = "fleet")]
-mod member;
 
-mod shared;
-
-mod fetch;
-
-mod closing;
-mod keeper;
-
-mod acquire;
-mod settings;
-
+// Which token is good, and who fetches the next.
 mod cache;
 
-// Floor 3: the life of one request.
-mod origin;
-mod query;
-
-mod http;
-
-mod redirects;
-
-mod gate;
-mod refusal;
-
-mod policy;
-
-mod stamp;
-
-mod future;
-
-mod service;
-
+// The life of one request.
 mod layer;
 
-#[cfg(feature = "reqwest-middleware")]
-mod reqwest_middleware;
 #[cfg(feature = "tenants")]
 mod tenants;
 
-// Floor 4: ready-made sources.
+// How this crate itself talks HTTP.
+mod http_client;
+
+// Ready-made sources.
 pub mod oauth2;
 
 pub mod login;
 
-mod api_key;
-mod bearer;
-
 pub mod docs;
 
-#[cfg(feature = "reqwest-middleware")]
-pub use crate::reqwest_middleware::AuthMiddleware;
-pub use acquire::Acquire;
-pub use api_key::{ApiKey, ApiKeyRotation};
-pub use cache::TokenCache;
-pub use challenge::Challenge;
+pub use cache::acquire::Acquire;
+pub use cache::builder::TokenCacheBuilder;
+pub use cache::status::{Phase, Status};
+pub use cache::token_cache::TokenCache;
+pub use challenge::step_up::StepUpChallenge;
+pub use challenge::www_authenticate::Challenge;
 pub use clock::{Clock, Moment};
 pub use error::{BoxError, Error};
 #[cfg(feature = "fleet")]
-pub use fleet::Fleet;
-pub use future::ResponseFuture;
-pub use gate::Origin;
-#[cfg(feature = "reqwest")]
-pub use http::ReqwestCopy;
-pub use http::{AuthRequest, AuthResponse, RequestCopy};
-pub use layer::AuthLayer;
-pub use quota::Quota;
-pub use refusal::NotReplayed;
-pub use replay::Replay;
-pub use secret::SecretSource;
-pub use service::Auth;
-pub use settings::TokenCacheBuilder;
-pub use source::{Reason, TokenSource};
-pub use status::{Phase, Status};
-pub use step_up::StepUpChallenge;
+pub use fleet::keyring::Keyring;
+#[cfg(feature = "fleet")]
+pub use fleet::sharing::Fleet;
 #[cfg(feature = "file")]
-pub use store::FileStore;
+pub use fleet::store::file::FileStore;
 #[cfg(feature = "fleet")]
-pub use store::{Keyring, Lease, MemoryStore, TokenStore};
+pub use fleet::store::memory::MemoryStore;
 #[cfg(feature = "redis")]
-pub use store::{RedisConnection, RedisStore};
+pub use fleet::store::redis::RedisStore;
+#[cfg(feature = "redis")]
+pub use fleet::store::redis_connection::RedisConnection;
 #[cfg(feature = "fleet")]
-pub use store_key::StoreKey;
+pub use fleet::store::token_store::{Lease, TokenStore};
+pub use layer::auth_layer::AuthLayer;
+pub use layer::auth_request::{AuthRequest, RequestCopy};
+pub use layer::auth_response::AuthResponse;
+pub use layer::body::replay::Replay;
+pub use layer::future::ResponseFuture;
+pub use layer::not_replayed::NotReplayed;
+#[cfg(feature = "reqwest")]
+pub use layer::reqwest_adapter::ReqwestCopy;
+#[cfg(feature = "reqwest-middleware")]
+pub use layer::reqwest_middleware::AuthMiddleware;
+pub use layer::service::Auth;
+pub use origin::Origin;
+pub use quota::Quota;
+pub use source::api_key::{ApiKey, ApiKeyRotation};
+pub use source::secret_source::SecretSource;
+#[cfg(feature = "fleet")]
+pub use source::store_key::StoreKey;
+pub use source::token_source::{Reason, TokenSource};
 #[cfg(feature = "tenants")]
-pub use tenants::{ByExtension, TenantKey, Tenants, TenantsAuth, TenantsBuilder, TenantsLayer};
-pub use token::{Place, Token};
+pub use tenants::registry::{Tenants, TenantsBuilder};
+#[cfg(feature = "tenants")]
+pub use tenants::service::{ByExtension, TenantKey, TenantsAuth, TenantsLayer};
+pub use token::issued_token::Token;
+pub use token::place::Place;
 
 /// The README's examples are compiled with the documentation's.
 #[cfg(all(doctest, feature = "reqwest", feature = "tenants"))]

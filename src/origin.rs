@@ -1,20 +1,96 @@
-//! Origins (RFC 6454), and whether a secret may travel to one: encrypted, or without leaving the
-//! machine.
+//! Origins (RFC 6454), and which of them may receive a secret: those reached over an encrypted
+//! channel, and loopback.
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
-/// Whether what is sent to this scheme and host can't be read on the way.
+use http::Uri;
+use http::uri::Authority;
+
+use crate::error::{Error, Kind};
+
+/// An origin (RFC 6454 §4): scheme, host and port.
 ///
-/// The host is as [`http::Uri::host`] gives it: an IPv6 address stands in brackets.
-pub(crate) fn is_secure(scheme: Option<&str>, host: Option<&str>) -> bool {
-    let Some(host) = host.filter(|host| !host.is_empty()) else {
-        return false;
-    };
-    scheme.is_some_and(is_encrypted) || is_loopback(host)
+/// # Example
+///
+/// ```
+/// use tower_auth::Origin;
+///
+/// let origin: Origin = "https://API.example.com".parse()?;
+/// assert_eq!(origin.to_string(), "https://api.example.com:443");
+/// assert!("api.example.com".parse::<Origin>().is_err());
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: u16,
 }
 
-/// An origin as RFC 6454 §6.2 writes it: in lower case, and with no port that goes without saying.
-pub(crate) fn text(scheme: &str, host: &str, port: Option<u16>) -> String {
+impl Origin {
+    /// `None` without a port, if the scheme has no default port either.
+    pub(crate) fn new(scheme: &str, host: &str, port: Option<u16>) -> Option<Self> {
+        Some(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            host: host.to_ascii_lowercase(),
+            port: port.or_else(|| default_port(scheme))?,
+        })
+    }
+
+    /// The origin of an absolute URI. `None` if the URI contains a user name or an invalid port.
+    pub(crate) fn of_uri(uri: &Uri) -> Option<Self> {
+        let scheme = uri.scheme_str()?;
+        let host = uri.host().filter(|host| !host.is_empty())?;
+        let authority = uri.authority().map(Authority::as_str)?;
+        let port = match authority.strip_prefix(host)? {
+            "" => None,
+            port => Some(port.strip_prefix(':')?.parse().ok()?),
+        };
+        Self::new(scheme, host, port)
+    }
+
+    /// Whether this is the origin of that scheme, host and port. Does not allocate.
+    pub(crate) fn is_at(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        self.scheme.eq_ignore_ascii_case(scheme)
+            && self.host.eq_ignore_ascii_case(host)
+            && port.or_else(|| default_port(scheme)) == Some(self.port)
+    }
+
+    /// The origin as RFC 6454 §6.2 writes it: without the port if that is the scheme's default.
+    #[cfg(feature = "cookies")]
+    pub(crate) fn serialize(&self) -> String {
+        serialize(&self.scheme, &self.host, Some(self.port))
+    }
+}
+
+impl FromStr for Origin {
+    type Err = Error;
+
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) unless the text is `scheme://host[:port]`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let is_bare = |uri: &Uri| uri.path() == "/" && uri.query().is_none();
+        let uri = text.parse().ok().filter(is_bare);
+        uri.and_then(|uri| Self::of_uri(&uri)).ok_or_else(|| {
+            let message = "an origin is written `scheme://host[:port]`, such as \
+                           `https://api.example.com`, with no path or user name";
+            Error::new(Kind::Config, message)
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+/// The text of an origin (RFC 6454 §6.2): in lower case, without the port if that is the scheme's
+/// default.
+pub(crate) fn serialize(scheme: &str, host: &str, port: Option<u16>) -> String {
     let mut text = format!("{scheme}://{host}");
     text.make_ascii_lowercase();
     if let Some(port) = port.filter(|port| default_port(scheme) != Some(*port)) {
@@ -23,15 +99,25 @@ pub(crate) fn text(scheme: &str, host: &str, port: Option<u16>) -> String {
     text
 }
 
-/// The origin of an absolute address.
+/// The text of an absolute URI's origin, as [`serialize`] writes it.
 #[cfg(any(feature = "cookies", feature = "dpop"))]
-pub(crate) fn of(address: &http::Uri) -> String {
-    let (scheme, host) = (address.scheme_str(), address.host());
-    text(
+pub(crate) fn serialize_uri(uri: &Uri) -> String {
+    let (scheme, host) = (uri.scheme_str(), uri.host());
+    serialize(
         scheme.unwrap_or_default(),
         host.unwrap_or_default(),
-        address.port_u16(),
+        uri.port_u16(),
     )
+}
+
+/// Whether nobody on the network path can read what is sent to this scheme and host.
+///
+/// The host is as [`http::Uri::host`] returns it: an IPv6 address is in brackets.
+pub(crate) fn is_secure(scheme: Option<&str>, host: Option<&str>) -> bool {
+    let Some(host) = host.filter(|host| !host.is_empty()) else {
+        return false;
+    };
+    scheme.is_some_and(is_encrypted) || is_loopback(host)
 }
 
 pub(crate) fn default_port(scheme: &str) -> Option<u16> {
@@ -48,9 +134,10 @@ fn is_encrypted(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
 }
 
-/// A name that only looks local (`localhost.evil.com`, `127.0.0.1.nip.io`) is a stranger's: only
-/// whole addresses count, and only names whose *last* label is `localhost`, which no public DNS
-/// may hold (RFC 6761 §6.3).
+/// Whether the host is this machine, by its whole name or address.
+///
+/// `localhost.evil.com` and `127.0.0.1.nip.io` belong to strangers. Only complete addresses count,
+/// and names whose *last* label is `localhost`, which public DNS never contains (RFC 6761 §6.3).
 fn is_loopback(host: &str) -> bool {
     if let Some(address) = host
         .strip_prefix('[')
@@ -66,7 +153,8 @@ fn is_loopback(host: &str) -> bool {
     last.eq_ignore_ascii_case("localhost") && name.split('.').all(is_label)
 }
 
-/// Plain letters only: what one URL parser takes for part of a name may end it for another.
+/// Whether a label contains only ASCII letters, digits, `-` and `_`. A character that one URL
+/// parser takes as part of a name may end the name for another parser.
 pub(crate) fn is_label(label: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     !label.is_empty() && label.bytes().all(is_plain)

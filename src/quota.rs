@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::quote::quote;
+use crate::error::Error;
+use crate::sanitize::sanitize;
 
-/// What is left in one bucket of a quota, as the token endpoint said with its last answer:
+/// What is left in one bucket of a quota, from the last response of the token endpoint:
 /// [`Status::quotas`](crate::Status::quotas).
 ///
-/// Read from the headers of that answer, refusals included: `Auth0-Client-Quota-Limit` and
+/// Read from the headers of that response, refusals included: `Auth0-Client-Quota-Limit` and
 /// `Auth0-Organization-Quota-Limit`, `RateLimit` with `RateLimit-Policy`
 /// (draft-ietf-httpapi-ratelimit-headers, also as its earlier versions had it), and `X-RateLimit-*`. A
 /// source of your own says it with [`Token::with_quotas`](crate::Token::with_quotas) and
@@ -20,8 +21,8 @@ use crate::quote::quote;
 /// use tower_auth::Quota;
 ///
 /// let quota = Quota::new("client/per_day", 20).of(300);
-/// assert!(quota.is_running_dry());
-/// assert!(!Quota::new("client/per_day", 31).of(300).is_running_dry());
+/// assert!(quota.is_low());
+/// assert!(!Quota::new("client/per_day", 31).of(300).is_low());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
@@ -31,17 +32,17 @@ pub struct Quota {
     resets_at: Option<SystemTime>,
 }
 
-/// More buckets than any server has, and no more than should be kept and shown.
+/// The most buckets that are kept and shown. Servers have fewer.
 pub(crate) const MOST_BUCKETS: usize = 8;
 
-/// Longer names are cut: they are a server's text.
+/// Longer names are cut, since they are a server's text.
 const LONGEST_NAME: usize = 64;
 
 impl Quota {
     /// A bucket by its name, in which so many requests are left. Control characters of the name are
     /// taken out, and it is cut to 64 bytes.
     pub fn new(bucket: impl AsRef<str>, remaining: u64) -> Self {
-        let mut name = quote(bucket.as_ref());
+        let mut name = sanitize(bucket.as_ref());
         let end = (0..=LONGEST_NAME.min(name.len())).rev();
         let end = end.into_iter().find(|end| name.is_char_boundary(*end));
         name.truncate(end.unwrap_or(0));
@@ -93,22 +94,37 @@ impl Quota {
     }
 
     /// Whether a tenth of it is left or less; nothing, if it isn't known how many there are.
-    pub fn is_running_dry(&self) -> bool {
+    pub fn is_low(&self) -> bool {
         let left = u128::from(self.remaining) * 10;
         left <= u128::from(self.limit.unwrap_or(0))
     }
 }
 
-/// As they are kept: of a bucket that stands twice the first, and no more than a few.
-pub(crate) fn keep(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
-    let mut kept: Vec<Quota> = Vec::new();
+impl Error {
+    /// Says what is left of the server's quotas, 8 at most, as [`Token::with_quotas`] does for a token.
+    /// No effect on an error that has clones.
+    ///
+    /// [`Token::with_quotas`]: crate::Token::with_quotas
+    #[must_use]
+    pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
+        self.attach(bounded(quotas))
+    }
+
+    pub(crate) fn quotas(&self) -> Option<&Arc<[Quota]>> {
+        self.attached()
+    }
+}
+
+/// The quotas without duplicates, of which the first stays, and at most [`MOST_BUCKETS`].
+pub(crate) fn bounded(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
+    let mut bounded: Vec<Quota> = Vec::new();
     for quota in quotas {
-        if kept.len() == MOST_BUCKETS {
+        if bounded.len() == MOST_BUCKETS {
             break;
         }
-        if kept.iter().all(|known| known.bucket != quota.bucket) {
-            kept.push(quota);
+        if bounded.iter().all(|known| known.bucket != quota.bucket) {
+            bounded.push(quota);
         }
     }
-    kept.into()
+    bounded.into()
 }

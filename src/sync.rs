@@ -1,8 +1,7 @@
-//! The primitives that an interleaving of threads can be seen through, named in one place.
+//! The locks and atomics whose interleavings a model checker tests.
 //!
-//! A model checker replaces this file by one of its own, and runs [`flight`](crate::flight) and
-//! the [state machine](crate::state) through every order in which threads can meet there:
-//! `tests/model`.
+//! `tests/model` replaces this file by one of loom, and runs the [single flight](crate::cache::single_flight)
+//! and the [published state](crate::cache::published_state) through every interleaving of threads.
 
 pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
 

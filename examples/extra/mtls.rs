@@ -16,7 +16,7 @@ use reqwest::{Certificate, Identity};
 use support::Report;
 use tls::{Authority, CLIENT_ID, CLIENT_NAME, Servers};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_auth::oauth2::{ClientCredentials, ReqwestTransport};
+use tower_auth::oauth2::{Client, ClientCredentials, ReqwestTransport};
 use tower_auth::{AuthLayer, BoxError, TokenCache};
 
 /// The HTTP client, for the token endpoint and the API alike: the token is bound to the certificate
@@ -39,8 +39,8 @@ async fn main() -> Result<(), Report> {
 
     let http_client = http(&authority, Some(CLIENT_NAME))?;
     let transport = ReqwestTransport::new(http_client.clone());
-    let source =
-        ClientCredentials::public_with_transport(&servers.token_url, CLIENT_ID, transport)?;
+    let client = Client::public(&servers.token_url, CLIENT_ID)?.transport(transport);
+    let source = ClientCredentials::with_client(client);
     let cache = TokenCache::new(source);
     let client = ServiceBuilder::new()
         .layer(AuthLayer::from(cache.clone()))
@@ -62,7 +62,8 @@ async fn main() -> Result<(), Report> {
     );
 
     let bare = ReqwestTransport::new(http(&authority, None)?);
-    let source = ClientCredentials::public_with_transport(&servers.token_url, CLIENT_ID, bare)?;
+    let client = Client::public(&servers.token_url, CLIENT_ID)?.transport(bare);
+    let source = ClientCredentials::with_client(client);
     match TokenCache::builder(source)
         .fetch_attempts(1)
         .build()

@@ -1,12 +1,12 @@
-//! JSON objects whose members stand where JSON pointers (RFC 6901) say.
+//! JSON objects that are built from JSON pointers (RFC 6901) and values.
 
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
-use crate::oauth2::members::wipe;
+use crate::http_client::response_fields::wipe;
 
-/// A JSON pointer that names a member: an array's element can't be made out of nothing.
+/// Checks that a JSON pointer names a member of an object; it must not be empty.
 pub(super) fn pointer(pointer: String) -> Result<String, Error> {
     let is_escaped = |name: &str| {
         let mut rest = name.split('~').skip(1);
@@ -27,18 +27,18 @@ pub(super) fn pointer(pointer: String) -> Result<String, Error> {
     Err(Error::new(Kind::Config, message))
 }
 
-/// The object with these members, and nothing of it left behind.
-pub(super) fn written(members: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
+/// Writes the object with these fields, and zeroizes all copies of their values.
+pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
     let unwritable = || {
-        let message = "the login can't be written: two of its fields are within one another";
+        let message = "the login can't be written: one of its fields is within another";
         Error::new(Kind::Config, message)
     };
     let mut object = Value::Object(Map::new());
-    let placed = members
+    let placed = fields
         .into_iter()
         .try_for_each(|(pointer, value)| place(&mut object, &pointer, value));
     let body = placed.and_then(|()| {
-        // Room enough that it is never moved: what is left behind isn't zeroized.
+        // Enough that the buffer never grows: the memory that a growing buffer leaves isn't zeroized.
         let mut body = Zeroizing::new(Vec::with_capacity(6 * length(&object)));
         serde_json::to_writer(&mut *body, &object).ok()?;
         Some(body)
@@ -47,7 +47,7 @@ pub(super) fn written(members: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>
     body.ok_or_else(unwritable)
 }
 
-/// Puts a value where the pointer says, and objects on the way there.
+/// Inserts a value at the pointer, and the objects that contain it.
 fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
     let mut place = object;
     for name in pointer.split('/').skip(1) {
@@ -60,7 +60,7 @@ fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
     place.is_null().then(|| *place = value)
 }
 
-/// Every text of it.
+/// All texts in a value.
 pub(super) fn texts(json: &Value) -> Vec<&str> {
     match json {
         Value::String(text) => vec![text],
@@ -71,7 +71,7 @@ pub(super) fn texts(json: &Value) -> Vec<&str> {
 }
 
 fn length(json: &Value) -> usize {
-    // Quotes, a colon and a comma; a number or a word.
+    // Quotes, a colon and a comma; a number or a literal.
     const MARKS: usize = 32;
     MARKS
         + match json {

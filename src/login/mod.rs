@@ -1,10 +1,16 @@
 //! Tokens and sessions from an API's own login, for which there is no RFC.
 
-mod credentials;
-#[cfg(feature = "cookies")]
-mod jar;
 mod json;
+
+mod login_request;
+
+mod response_paths;
+
 mod json_login;
+
+#[cfg(feature = "cookies")]
+mod cookie_jar;
+
 #[cfg(feature = "cookies")]
 mod session;
 

@@ -1,33 +1,28 @@
-//! A login that is answered with cookies: a session.
+//! A login whose response sets cookies: a session.
 
-use std::fmt;
 use std::str;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{COOKIE, HeaderMap, HeaderValue};
-use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
-use super::credentials::{Credentials, address};
-use super::jar::Jar;
+use super::cookie_jar::CookieJar;
+use super::json;
+use super::login_request::{LoginRequest, address, login_setters};
 use crate::error::{Error, Kind};
-use crate::gate::Origin;
-use crate::oauth2::discovery::Role;
-use crate::oauth2::exchange::{Exchange, Question};
-use crate::oauth2::redact::Redactor;
-use crate::oauth2::transport::{DynTransport, Transport};
-use crate::oauth2::url::EndpointUrl;
-use crate::origin;
-use crate::refusal::target;
-use crate::secret::SecretSource;
-use crate::source::{Reason, TokenSource};
-use crate::token::{Credential, Place, Token};
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::exchange::{EndpointRequest, Exchange};
+use crate::http_client::redact::Redactor;
+use crate::origin::{self, Origin};
+use crate::source::secret_source::SecretSource;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::{Credential, Token};
+use crate::token::place::Place;
+use crate::token::request_head::RequestHead;
 
-/// Gets session cookies from an API's own login: a POST of `{"email": …, "password": …}` is answered
-/// with `Set-Cookie`, and each request has the `Cookie` that RFC 6265 says, beside the caller's own
-/// cookies.
+/// Gets session cookies from an API's own login: the response to a POST of
+/// `{"email": …, "password": …}` has `Set-Cookie`. Each request then has the `Cookie` of RFC 6265, beside
+/// the caller's own cookies.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -35,29 +30,29 @@ use crate::token::{Credential, Place, Token};
 /// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
 /// | [`session_cookie`](Self::session_cookie) | all cookies that the login sets |
 /// | [`origin`](Self::origin)s the cookies may go to | the login's own |
-/// | [`log_out_at`](Self::log_out_at) | none: the session is left to end by itself |
-/// | [`timeout`](Self::timeout) of each exchange | 10 s |
+/// | [`log_out_at`](Self::log_out_at) | none: the session ends by itself |
+/// | [`timeout`](Self::timeout) of each request | 10 s |
 ///
 /// # Where the cookies go
 ///
-/// To the origins that were named, and within those where their `Domain`, `Path` and `Secure` have
-/// them go (RFC 6265 §5.4). A request to another origin, or to a path that no cookie of the session is
-/// for, is an error and isn't sent. Loopback counts as secure, as everywhere in this crate. A request
-/// whose address is only a path is taken to go to the login's origin.
+/// To the named origins, as far as their `Domain`, `Path` and `Secure` allow (RFC 6265 §5.4). A request
+/// to another origin, or to a path that no cookie of the session matches, is an error and isn't sent.
+/// Loopback counts as secure, as everywhere in this crate. A request with only a path counts as one to
+/// the login's origin.
 ///
-/// Cookies of the caller's stay. If there is one of the same name, the caller's is sent; if it takes
-/// the place of the session's, the request is the caller's own and passes untouched. With
-/// [`replace_existing`](crate::AuthLayer::replace_existing) ours takes its place.
+/// The caller's cookies are kept. Of two cookies with one name the caller's is sent. If it replaces the
+/// session's cookie, the request is the caller's own and passes unchanged. With
+/// [`replace_existing`](crate::AuthLayer::replace_existing) the session's cookie is sent.
 ///
 /// # How long it lasts
 ///
-/// Until the first of the session's cookies ends by its `Max-Age` or `Expires`, and without one until
-/// it is refused: then there is a login anew. Answers to requests may set cookies, which are kept and
-/// sent from then on (RFC 6265 §5.3), but put no login off. If an answer deletes the session, there
-/// is a login for the next request. At most 50 cookies are kept, of at most 4 KiB each (§6.1).
+/// Until the first of the session's cookies expires by its `Max-Age` or `Expires`; without these until
+/// the server refuses the session. Then the source logs in again. Responses to requests may set cookies,
+/// which are sent from then on (RFC 6265 §5.3) but postpone no login. If a response deletes the session,
+/// the next request requires a login. At most 50 cookies are kept, of at most 4 KiB each (§6.1).
 ///
-/// The password is read anew for each login. Addresses are `https`, or `http` to loopback; redirects
-/// are not followed, and a login that is answered with one has failed.
+/// The password is read for each login. Addresses are `https`, or `http` to loopback. Redirects are not
+/// followed; a login whose response is a redirect has failed.
 ///
 /// # Example
 ///
@@ -66,32 +61,29 @@ use crate::token::{Credential, Place, Token};
 /// use tower_auth::{AuthLayer, SecretSource};
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
-/// # #[cfg(feature = "reqwest")] {
 /// let password = SecretSource::file("/run/secrets/password");
 /// let url = "https://api.example.com/v1/session/login";
 /// let session = Session::new(url, "me@example.com", password)?
 ///     .log_out_at("https://api.example.com/v1/session/logout")?;
 /// let layer = AuthLayer::new(session);
-/// # }
 /// # Ok(()) }
 /// ```
+#[derive(Debug)]
 pub struct Session {
-    login: Exchange,
-    log_out: Option<Exchange>,
-    credentials: Credentials,
-    /// The login's own, and those that were named.
+    login: LoginRequest,
+    log_out_at: Option<EndpointUrl>,
+    /// Where the cookies may go: the login's origin first.
     origins: Vec<String>,
     session_cookie: Option<String>,
 }
 
 impl Session {
-    /// A source that logs in at `url` with a [`reqwest`] client of its own.
+    /// A source that logs in at `url`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, if the user or
-    /// the password is empty, or if no HTTP client can be made.
-    #[cfg(feature = "reqwest")]
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the user
+    /// or the password is empty.
     pub fn new<U>(
         url: U,
         user: impl Into<String>,
@@ -101,43 +93,18 @@ impl Session {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let login = Exchange::new(address(url)?, DynTransport::reqwest()?);
-        Self::build(login, user.into(), password.into())
-    }
-
-    /// As `new`, over an HTTP client of your own.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the user
-    /// or the password is empty.
-    pub fn with_transport<U>(
-        url: U,
-        user: impl Into<String>,
-        password: impl Into<SecretSource>,
-        transport: impl Transport,
-    ) -> Result<Self, Error>
-    where
-        U: TryInto<EndpointUrl>,
-        Error: From<U::Error>,
-    {
-        let login = Exchange::new(address(url)?, DynTransport::new(transport));
-        Self::build(login, user.into(), password.into())
-    }
-
-    fn build(login: Exchange, user: String, password: SecretSource) -> Result<Self, Error> {
-        let origin = login.url.address().map(origin::of);
+        let login = LoginRequest::new(url, user, password)?;
+        let origin = login.exchange.url.address().map(origin::serialize_uri);
         Ok(Self {
-            credentials: Credentials::new(user, password)?,
             origins: origin.into_iter().collect(),
             login,
-            log_out: None,
+            log_out_at: None,
             session_cookie: None,
         })
     }
 
-    /// Where the session is ended as the cache is [closed](crate::TokenCache::close): by a POST of an
-    /// empty JSON object, with the session's cookies.
+    /// Ends the session when the cache is [closed](crate::TokenCache::close), by a POST of an empty JSON
+    /// object with the session's cookies to this address.
     ///
     /// # Errors
     ///
@@ -147,24 +114,24 @@ impl Session {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        self.log_out = Some(self.login.to(address(url)?, Role::Token));
+        self.log_out_at = Some(address(url)?);
         Ok(self)
     }
 
-    /// Lets the cookies go to this origin too, as far as their `Domain` is of both:
-    /// `https://files.example.com`, or another port of the same host. Default: only the login's own.
+    /// Allows the cookies to go to this origin too, if their `Domain` covers both:
+    /// `https://files.example.com`, or another port of the same host. Default: only the login's origin.
     ///
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) unless it is `scheme://host[:port]`.
     pub fn origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
         let origin: Origin = origin.as_ref().parse()?;
-        self.origins.push(origin.as_text());
+        self.origins.push(origin.serialize());
         Ok(self)
     }
 
-    /// Names the cookie that is the session: a login that doesn't set it has failed, the session ends
-    /// with it, and no other cookie's end ends it. Default: all cookies that the login sets.
+    /// Names the cookie that is the session. A login that doesn't set it has failed, and only its expiry
+    /// ends the session. Default: all cookies that the login sets.
     ///
     /// # Errors
     ///
@@ -178,88 +145,42 @@ impl Session {
         Ok(self)
     }
 
-    /// Where the login has the user name; default `/email`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-    pub fn user_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.credentials.set_user_field(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Where the login has the password; default `/password`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-    pub fn password_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.credentials.set_password_field(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Adds a member to the login that is always the same: a tenant, a device. Its texts are treated
-    /// as secrets.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-    pub fn field(
-        mut self,
-        pointer: impl Into<String>,
-        value: impl Into<Value>,
-    ) -> Result<Self, Error> {
-        self.credentials.add_field(pointer.into(), value.into())?;
-        Ok(self)
-    }
-
-    /// Bounds each exchange, from connecting to the last byte of the answer; default 10 s.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.login.timeout = timeout;
-        if let Some(log_out) = &mut self.log_out {
-            log_out.timeout = timeout;
-        }
-        self
-    }
-
     async fn log_in(&self) -> Result<Token, Error> {
-        let (question, redactor) = self.credentials.question().await?;
-        let request = self.login.request(question).await?;
-        let login = target(&request);
-        let answer = self.login.send(request).await?;
-        answer.done(redactor, "the login was refused")?;
+        let (request, redactor) = self.login.build().await?;
+        let request = self.login.exchange.request(request).await?;
+        let login = RequestHead::of(&request);
+        let response = self.login.exchange.send(request).await?;
+        response.done(redactor, "the login was refused")?;
         let origins = Arc::from(self.origins.as_slice());
         let named = self.session_cookie.as_deref();
-        let jar = Jar::of_login(origins, named, &login, &answer.headers)?;
-        let lifetime = jar.lifetime(answer.started);
-        let token = Token::made(Place::Cookie, jar.secret(), Arc::new(jar));
+        let jar = CookieJar::from_login(origins, named, &login, &response.headers)?;
+        let lifetime = jar.lifetime(response.started);
+        let token = Token::per_request(Place::Cookie, jar.secret(), Arc::new(jar));
         Ok(match lifetime {
             Some(lifetime) => token.expires_in(lifetime),
             None => token,
         })
     }
 
-    async fn end(&self, at: &Exchange, session: &Token) -> Result<(), Error> {
-        let Credential::Made(by) = session.credential(None) else {
+    async fn log_out(at: &Exchange, session: &Token) -> Result<(), Error> {
+        let Credential::PerRequest(by) = session.credential(None) else {
             return Ok(());
         };
-        // Some servers take no request for JSON that has none.
-        let nothing = Value::Object(Map::new()).to_string();
-        let nothing = Question::json(Zeroizing::new(nothing.into_bytes()));
-        let mut request = at.request(nothing).await?;
-        by.put(&target(&request), request.headers_mut(), true)?;
+        // Some servers refuse a request without a body.
+        let request = EndpointRequest::json(json::object(Vec::new())?);
+        let mut request = at.request(request).await?;
+        by.apply(&RequestHead::of(&request), request.headers_mut(), true)?;
         let redactor = hiding_cookies(request.headers());
-        let answer = at.send(request).await?;
-        if answer.status == StatusCode::UNAUTHORIZED {
-            // Who isn't logged in has nothing to log out of.
+        let response = at.send(request).await?;
+        if response.status == StatusCode::UNAUTHORIZED {
+            // The session has ended already.
             return Ok(());
         }
-        answer.done(redactor, "the logout was refused")
+        response.done(redactor, "the logout was refused")
     }
 }
 
-/// Servers do echo what they were sent.
+/// A redactor for the response: servers echo what they were sent.
 fn hiding_cookies(headers: &HeaderMap) -> Redactor {
     let mut redactor = Redactor::default();
     let line = headers.get(COOKIE).map(HeaderValue::as_bytes);
@@ -270,31 +191,22 @@ fn hiding_cookies(headers: &HeaderMap) -> Redactor {
     redactor
 }
 
+login_setters!(Session);
+
 impl TokenSource for Session {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
-        self.login.within(self.log_in()).await
+        self.login.exchange.within(self.log_in()).await
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        match (&self.log_out, last) {
-            (Some(at), Some(session)) => at.within(self.end(at, &session)).await,
-            _ => Ok(()),
-        }
+        let (Some(url), Some(session)) = (&self.log_out_at, last) else {
+            return Ok(());
+        };
+        let at = self.login.exchange_with(url);
+        at.within(Self::log_out(&at, &session)).await
     }
 
     fn place(&self) -> Place {
         Place::Cookie
-    }
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("login", &self.login)
-            .field("log_out", &self.log_out)
-            .field("credentials", &self.credentials)
-            .field("origins", &self.origins)
-            .field("session_cookie", &self.session_cookie)
-            .finish()
     }
 }

@@ -1,6 +1,6 @@
 //! Scopes (RFC 6749 §3.3): names with single spaces between.
 
-/// One list of many, each of which may be a list itself.
+/// Joins scopes, each of which may be a list itself, into one list.
 pub(crate) fn join<I>(scopes: I) -> String
 where
     I: IntoIterator,

@@ -1,4 +1,4 @@
-//! The layer that asks each request whose it is, and the service it makes.
+//! The layer that finds each request's tenant, and its service.
 
 use std::fmt;
 use std::hash::Hash;
@@ -11,17 +11,19 @@ use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::Tenants;
+use super::registry::Tenants;
 use crate::error::{BoxError, Error, Kind};
-use crate::future::{ResponseFuture, release};
-use crate::http::{AuthRequest, AuthResponse};
+use crate::layer::auth_request::AuthRequest;
+use crate::layer::auth_response::AuthResponse;
+use crate::layer::future::ResponseFuture;
+use crate::layer::readiness::release;
 
-/// Says whose a request is. A closure from a request to the key does.
+/// Finds the tenant of a request. Closures from a request to an optional key implement it.
 pub trait TenantKey<Req> {
-    /// What tells one tenant from another.
+    /// The type that identifies a tenant.
     type Key;
 
-    /// The key, or `None` if the request names none: then it isn't sent.
+    /// The tenant's key. `None` if the request names no tenant: such a request is not sent.
     fn key(&self, request: &Req) -> Option<Self::Key>;
 }
 
@@ -36,13 +38,13 @@ where
     }
 }
 
-/// Takes the key from the request's [extensions](http::Extensions): [`Tenants::by_extension`].
+/// Takes the key from the request's [extensions](http::Extensions); see [`Tenants::by_extension`].
 pub struct ByExtension<K> {
     key: PhantomData<fn() -> K>,
 }
 
 impl<K> ByExtension<K> {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self { key: PhantomData }
     }
 }
@@ -58,9 +60,9 @@ where
     }
 }
 
-/// Authenticates each request as the tenant whose it is: [`Tenants::by`], [`Tenants::by_extension`].
+/// Authenticates each request as its tenant; made by [`Tenants::by`] and [`Tenants::by_extension`].
 ///
-/// All services that it makes, and all its clones, share the tenants.
+/// All services of the layer, and all its clones, share the tenants.
 #[must_use = "a layer does nothing until it is put in front of a service"]
 pub struct TenantsLayer<K, By> {
     tenants: Tenants<K>,
@@ -68,9 +70,31 @@ pub struct TenantsLayer<K, By> {
 }
 
 impl<K, By> TenantsLayer<K, By> {
-    pub(super) fn new(tenants: Tenants<K>, by: By) -> Self {
+    fn new(tenants: Tenants<K>, by: By) -> Self {
         let by = Arc::new(by);
         Self { tenants, by }
+    }
+}
+
+impl<K> Tenants<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// Makes a layer that takes the key from the request's [extensions](http::Extensions).
+    /// `reqwest::Request` has none: use [`by`](Self::by) instead.
+    ///
+    /// A request without a key is an error, and is not sent.
+    pub fn by_extension(&self) -> TenantsLayer<K, ByExtension<K>> {
+        TenantsLayer::new(self.clone(), ByExtension::new())
+    }
+
+    /// Makes a layer that gets the key from a closure. If the closure returns `None`, the request is an
+    /// error, and is not sent.
+    pub fn by<Req, F>(&self, key: F) -> TenantsLayer<K, F>
+    where
+        F: Fn(&Req) -> Option<K>,
+    {
+        TenantsLayer::new(self.clone(), key)
     }
 }
 
@@ -83,13 +107,13 @@ impl<S, K, By> Layer<S> for TenantsLayer<K, By> {
     }
 }
 
-/// A service that puts on every request the credential of its tenant: what [`TenantsLayer`] makes of
-/// the client below it. With a key in hand it is that tenant's [`Auth`](crate::Auth).
+/// Attaches the tenant's credential to every request; the service of a [`TenantsLayer`]. It sends each
+/// request through the tenant's [`Auth`](crate::Auth).
 ///
 /// # Errors
 ///
-/// Those of [`Auth`](crate::Auth); [`is_config`](Error::is_config) if the request names no tenant, and
-/// whatever kept the tenant's layer from being made. Then nothing was sent.
+/// Those of [`Auth`](crate::Auth). [`is_config`](Error::is_config) if the request names no tenant. The
+/// error of the closure if it can't make the tenant's layer. The request is then not sent.
 pub struct TenantsAuth<S, K, By> {
     inner: S,
     tenants: Tenants<K>,
@@ -134,7 +158,7 @@ where
         let key = self.by.key(&request).ok_or_else(no_key::<K>);
         match key.and_then(|key| self.tenants.get(&key)) {
             Ok(layer) => {
-                // The one that is ready is the one to call.
+                // The ready service is called, and a clone that is not ready takes its place.
                 let unready = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, unready);
                 layer.layer(ready).call(request)
@@ -151,9 +175,8 @@ where
 fn no_key<K>() -> Error {
     let key = std::any::type_name::<K>();
     let message = format!(
-        "the request names no tenant, so that it isn't known which credential it is to have: put a \
-         `{key}` in its extensions for `Tenants::by_extension`, or return one from the closure of \
-         `Tenants::by`"
+        "the request names no tenant, so it has no credential; insert a `{key}` in its extensions \
+         for `Tenants::by_extension`, or return one from the closure of `Tenants::by`"
     );
     Error::new(Kind::Config, message)
 }

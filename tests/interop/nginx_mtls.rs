@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_auth::oauth2::{ClientCredentials, ReqwestTransport};
+use tower_auth::oauth2::{self, ClientCredentials, ReqwestTransport};
 use tower_auth::{AuthLayer, NotReplayed, Reason, TokenSource};
 
 use crate::free_port::free_port;
@@ -124,7 +124,8 @@ impl Front {
     fn source(&self, http: &Client) -> ClientCredentials {
         let url = format!("{}/token", self.url);
         let transport = ReqwestTransport::new(http.clone());
-        ClientCredentials::public_with_transport(url, "reports", transport).unwrap()
+        let client = oauth2::Client::public(url, "reports").unwrap();
+        ClientCredentials::with_client(client.transport(transport))
     }
 
     /// What the API answers a client whose tokens are fetched by another, or itself.

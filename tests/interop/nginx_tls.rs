@@ -50,8 +50,9 @@ impl Front {
 
     fn source(&self, transport: impl Transport) -> ClientCredentials {
         let url = format!("{}/oauth/token", self.url);
-        ClientCredentials::with_transport(url, CLIENT_ID, CLIENT_SECRET, transport)
+        ClientCredentials::new(url, CLIENT_ID, CLIENT_SECRET)
             .unwrap()
+            .transport(transport)
             .audience(AUDIENCE)
             .scope(SCOPE)
     }
@@ -158,8 +159,10 @@ async fn a_front_that_isnt_trusted_gets_no_secret_and_the_error_says_why() {
     for (http, url) in distrusting(&front) {
         let url = format!("{url}/oauth/token");
         let transport = ReqwestTransport::new(http);
-        let source = ClientCredentials::with_transport(url, CLIENT_ID, CLIENT_SECRET, transport);
-        let error = source.unwrap().fetch(Reason::First).await.unwrap_err();
+        let source = ClientCredentials::new(url, CLIENT_ID, CLIENT_SECRET)
+            .unwrap()
+            .transport(transport);
+        let error = source.fetch(Reason::First).await.unwrap_err();
         assert!(error.is_transport(), "{error:?}");
         let text = all_causes(&error);
         assert!(text.contains("invalid peer certificate"), "{text}");

@@ -197,7 +197,8 @@ async fn a_service_is_known_by_its_certificate() {
     let client = service("tls_client_auth", known_by(NAME)).await;
     let source = |http: reqwest::Client| {
         let transport = ReqwestTransport::new(http);
-        ClientCredentials::public_with_transport(issuer().mtls(), &client.id, transport).unwrap()
+        let client = Client::public(issuer().mtls(), &client.id).unwrap();
+        ClientCredentials::with_client(client.transport(transport))
     };
     let (own, thumbprint) = http(NAME);
     let token = source(own).fetch(Reason::First).await.unwrap();
@@ -216,7 +217,9 @@ async fn a_token_that_is_bound_to_a_certificate_is_of_use_with_it_alone() {
     let app = app(known_by(NAME)).await;
     let (own, _) = http(NAME);
     let transport = ReqwestTransport::new(own.clone());
-    let client = Client::public_with_transport(issuer().mtls(), &app.id, transport).unwrap();
+    let client = Client::public(issuer().mtls(), &app.id)
+        .unwrap()
+        .transport(transport);
     let cache = TokenCache::new(log_in(client, |login| login).await.unwrap());
     let metadata = text(HTTP.get(OIDC.url("/.well-known/openid-configuration"))).await;
     let metadata: Value = serde_json::from_str(&metadata).unwrap();

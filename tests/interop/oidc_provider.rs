@@ -82,7 +82,7 @@ async fn a_token_is_for_the_resource_that_it_was_asked_for() {
         let response = call(&cache, &url).await;
         assert_eq!(response.status(), 401);
         let reason = response.extensions().get::<NotReplayed>();
-        latched += usize::from(matches!(reason, Some(NotReplayed::Latched)));
+        latched += usize::from(matches!(reason, Some(NotReplayed::RefusalBudget)));
     }
     assert!(latched > 15, "{latched}");
     assert!(issued(&OIDC, &client.id).await <= 4);

@@ -1,13 +1,16 @@
-//! One token for all who ask: fetched, refreshed, refused, put off and given up.
+//! One token for all callers: fetched, refreshed, refused, expired, and shared with other processes.
 
-mod abandoned;
-mod closing;
+mod as_source;
+mod background_refresh;
+#[cfg(feature = "fleet")]
+mod coordinator;
+mod expiry;
 mod failure;
-mod flights;
-mod keep_fresh;
-mod latch;
-mod machine;
-mod outages;
-mod quotas;
-mod wakers;
-mod windows;
+mod quota;
+mod reentrancy;
+mod refusal_budget;
+mod shutdown;
+mod single_flight;
+mod state_machine;
+mod status;
+mod telemetry;

@@ -1,6 +1,6 @@
 //! The same layer in front of the clients that people use, over loopback, with no type changed.
 //!
-//! Each of them is taken through the same scenarios, which are methods of [`Scene`].
+//! Each of them is taken through the same scenarios, which are methods of [`Scenario`].
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request as Received, State};
-use axum::response::{IntoResponse, Response as Answer};
+use axum::response::{IntoResponse, Response as ServerResponse};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
@@ -69,9 +69,9 @@ fn boxed(
 /// An API on loopback that accepts one token at a time and remembers all it was sent. It stops
 /// with the runtime of the test.
 ///
-/// - `/things` reads the body before it answers, and `/unread` only if it accepts the token.
+/// - `/things` reads the body before it responds, and `/unread` only if it accepts the token.
 /// - `/drained` is `/unread`, but for what it does with a body that it doesn't want: it lets it come
-///   and doesn't end the connection, so that nothing but the answer tells the client to stop.
+///   and doesn't end the connection, so that nothing but the response tells the client to stop.
 /// - `/moved?<address>` redirects there with a 307, if it accepts the token.
 #[derive(Clone)]
 struct Api {
@@ -143,7 +143,7 @@ impl Api {
     }
 
     fn router(&self) -> Router {
-        Router::new().fallback(answer).with_state(self.clone())
+        Router::new().fallback(respond).with_state(self.clone())
     }
 
     /// Serves HTTP/1 and HTTP/2, whichever the client begins with.
@@ -180,7 +180,7 @@ fn credential<B>(request: &Request<B>) -> String {
     credential.to_owned()
 }
 
-async fn answer(State(api): State<Api>, request: Received) -> Answer {
+async fn respond(State(api): State<Api>, request: Received) -> ServerResponse {
     let credential = credential(&request);
     let accepted = *api.shared.accepted.lock().unwrap() == credential;
     let (parts, body) = request.into_parts();
@@ -219,14 +219,14 @@ async fn answer(State(api): State<Api>, request: Received) -> Answer {
 }
 
 /// An API, the source of its tokens, and the layer to put in front of a client.
-struct Scene {
+struct Scenario {
     api: Api,
     address: SocketAddr,
     source: Counting,
     layer: AuthLayer,
 }
 
-impl Scene {
+impl Scenario {
     async fn new() -> Self {
         let api = Api::new();
         let source = Counting::default();

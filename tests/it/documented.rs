@@ -7,3 +7,5 @@ pub(crate) mod page;
 mod pages;
 mod public;
 mod readme;
+mod telemetry;
+mod words;

@@ -32,18 +32,18 @@ mod set_header;
 mod timeout;
 mod trace;
 
-/// An API that answers with one status after the other, whatever it is sent, and with 200 from then on.
+/// An API that responds with one status after the other, whatever it is sent, and with 200 from then on.
 #[derive(Clone)]
 struct Script {
-    answers: Arc<Mutex<VecDeque<u16>>>,
+    responses: Arc<Mutex<VecDeque<u16>>>,
     /// All values of `Authorization`, of each request.
     seen: Arc<Mutex<Vec<Vec<String>>>>,
 }
 
 impl Script {
-    fn new(answers: impl IntoIterator<Item = u16>) -> Self {
+    fn new(responses: impl IntoIterator<Item = u16>) -> Self {
         Self {
-            answers: Arc::new(Mutex::new(answers.into_iter().collect())),
+            responses: Arc::new(Mutex::new(responses.into_iter().collect())),
             seen: Arc::default(),
         }
     }
@@ -67,7 +67,7 @@ impl<B> Service<Request<B>> for Script {
         let values = request.headers().get_all(AUTHORIZATION).iter();
         let values = values.map(|value| value.to_str().unwrap().to_owned());
         self.seen.lock().unwrap().push(values.collect());
-        let status = self.answers.lock().unwrap().pop_front().unwrap_or(200);
+        let status = self.responses.lock().unwrap().pop_front().unwrap_or(200);
         let response = Response::builder().status(status);
         ready(Ok(response.body(Full::from("done")).unwrap()))
     }

@@ -3,5 +3,3 @@
 mod json_login;
 #[cfg(feature = "cookies")]
 mod session;
-#[cfg(feature = "cookies")]
-mod session_cookies;

@@ -1,30 +1,26 @@
-//! One binary: a folder for each part of the crate, and in it a room for each behaviour.
+//! One binary: the folders of `src/`, and in each a file for each behaviour.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-// A token in hand, and the next one.
+// The parts of the crate.
 mod cache;
-
-// The life of one request, and the clients that it is sent with.
-mod clients;
-mod ecosystem;
-mod request;
-
-// Where tokens come from.
-mod api_key;
-mod chained;
-mod login;
-mod oauth2;
-
-// One token for many processes, and many tokens in one.
+mod challenge;
 #[cfg(feature = "fleet")]
 mod fleet;
+mod http_client;
+mod layer;
+mod login;
+mod oauth2;
+mod source;
 #[cfg(feature = "tenants")]
 mod tenants;
+mod token;
 
-// What is told of it all, and what never is.
+// What crosses parts: other crates around the layer, servers that send anything, secrets, auto traits.
+mod auto_traits;
+mod clients;
+mod ecosystem;
 mod hostile;
 mod secrets;
-mod watching;
 
 // What the documentation says.
 mod documented;

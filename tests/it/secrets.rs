@@ -1,5 +1,4 @@
-//! Secrets are read where they are kept, and shown nowhere.
+//! Secrets are shown nowhere.
 
 mod of_sources;
 mod shown;
-mod source;

@@ -1,4 +1,4 @@
-//! A token source whose every fetch the test answers by hand, and an API that accepts the tokens
+//! A token source whose every fetch the test completes by hand, and an API that accepts the tokens
 //! it is told to.
 
 use std::collections::HashSet;
@@ -19,12 +19,15 @@ use tokio::sync::{mpsc, oneshot};
 use tower_auth::{Clock, Error, Moment, Reason, Token, TokenCache, TokenCacheBuilder, TokenSource};
 use tower_service::Service;
 
+#[cfg(feature = "fleet")]
+pub(crate) mod breakable_store;
 #[cfg(feature = "file")]
-pub(crate) mod doomed;
+pub(crate) mod child_process;
 pub(crate) mod echo;
 pub(crate) mod form_server;
 #[cfg(feature = "redis")]
 mod free_port;
+pub(crate) mod house;
 #[cfg(feature = "jwt")]
 pub(crate) mod keys;
 pub(crate) mod log;
@@ -34,28 +37,26 @@ pub(crate) mod recorder;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_server;
 pub(crate) mod refresh_store;
-pub(crate) mod scenes;
+pub(crate) mod scenarios;
+pub(crate) mod secret_finder;
 pub(crate) mod serving;
 #[cfg(feature = "cookies")]
 pub(crate) mod session_site;
-#[cfg(feature = "fleet")]
-pub(crate) mod shelf;
 pub(crate) mod test_names;
 pub(crate) mod token_server;
 pub(crate) mod tree;
-pub(crate) mod watch;
 pub(crate) mod web;
 
 /// A source that hands each of its fetches to the test. A fetch that the test drops hangs.
 pub(crate) fn source() -> (impl TokenSource, Fetches) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let source = move |reason| {
-        let (answer, answered) = oneshot::channel();
-        let asked = sender.send(Fetch { reason, answer });
+        let (complete, completed) = oneshot::channel();
+        let asked = sender.send(Fetch { reason, complete });
         async move {
             asked.expect("the test is over");
-            match answered.await {
-                Ok(answer) => answer(),
+            match completed.await {
+                Ok(result) => result(),
                 Err(_) => std::future::pending().await,
             }
         }
@@ -63,17 +64,17 @@ pub(crate) fn source() -> (impl TokenSource, Fetches) {
     (source, Fetches { receiver })
 }
 
-type Answer = Box<dyn FnOnce() -> Result<Token, Error> + Send>;
+type FetchResult = Box<dyn FnOnce() -> Result<Token, Error> + Send>;
 
 /// The fetches that a source was asked for.
 pub(crate) struct Fetches {
     receiver: mpsc::UnboundedReceiver<Fetch>,
 }
 
-/// A fetch in the air.
+/// A fetch in flight.
 pub(crate) struct Fetch {
     pub(crate) reason: Reason,
-    answer: oneshot::Sender<Answer>,
+    complete: oneshot::Sender<FetchResult>,
 }
 
 impl Fetches {
@@ -87,8 +88,8 @@ impl Fetches {
         self.receiver.try_recv().ok()
     }
 
-    /// Asks for a token, answers the fetch that takes with one of this lifetime, and waits until it
-    /// is in hand.
+    /// Asks for a token, completes the fetch with one of this lifetime, and waits until it
+    /// is the current one.
     pub(crate) async fn issued(&mut self, cache: &TokenCache, secret: &str, lifetime: Duration) {
         let caller = tokio::spawn(cache.token());
         self.next().await.issue_for(secret, lifetime);
@@ -97,7 +98,7 @@ impl Fetches {
 
     /// Lets every task that can run do so, and then asserts that no fetch was asked for.
     pub(crate) async fn none(&mut self) {
-        settle().await;
+        run_until_idle().await;
         if let Some(fetch) = self.try_next() {
             panic!("a fetch that nobody needed: {}", fetch.reason);
         }
@@ -105,22 +106,22 @@ impl Fetches {
 }
 
 impl Fetch {
-    pub(crate) fn answer(self, answer: Result<Token, Error>) {
-        self.with(move || answer);
+    pub(crate) fn complete(self, result: Result<Token, Error>) {
+        self.with(move || result);
     }
 
-    /// Answers with a bearer token that never expires.
+    /// Completes it with a bearer token that never expires.
     pub(crate) fn issue(self, secret: &str) {
-        self.answer(Token::bearer(secret));
+        self.complete(Token::bearer(secret));
     }
 
-    /// Answers with a bearer token of this lifetime.
+    /// Completes it with a bearer token of this lifetime.
     pub(crate) fn issue_for(self, secret: &str, lifetime: Duration) {
-        self.answer(Token::bearer(secret).map(|token| token.expires_in(lifetime)));
+        self.complete(Token::bearer(secret).map(|token| token.expires_in(lifetime)));
     }
 
     pub(crate) fn fail(self, message: &str) {
-        self.answer(Err(Error::other(message)));
+        self.complete(Err(Error::other(message)));
     }
 
     /// Lets the source panic, as the test wants it and nobody needs to read.
@@ -130,12 +131,12 @@ impl Fetch {
 
     /// Whether whoever asked has stopped waiting.
     pub(crate) fn is_dropped(&self) -> bool {
-        self.answer.is_closed()
+        self.complete.is_closed()
     }
 
-    fn with(self, answer: impl FnOnce() -> Result<Token, Error> + Send + 'static) {
+    fn with(self, result: impl FnOnce() -> Result<Token, Error> + Send + 'static) {
         assert!(
-            self.answer.send(Box::new(answer)).is_ok(),
+            self.complete.send(Box::new(result)).is_ok(),
             "the fetch was dropped"
         );
     }
@@ -147,7 +148,7 @@ pub(crate) fn runtime() -> Runtime {
 }
 
 /// Lets every other task run until all wait. On a runtime of one thread.
-pub(crate) async fn settle() {
+pub(crate) async fn run_until_idle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
@@ -170,24 +171,26 @@ pub(crate) fn paused_clock() -> Clock {
 
 /// Both clocks, moved by hand.
 #[derive(Clone, Default)]
-pub(crate) struct Hands {
+pub(crate) struct ManualClock {
     passed: Arc<AtomicU64>,
     /// How far the wall clock was set, in seconds.
     stepped: Arc<AtomicI64>,
 }
 
-impl Hands {
-    /// A cache on these hands that leaves nothing to chance.
+impl ManualClock {
+    /// A cache on this clock, without jitter.
     pub(crate) fn cache(&self, source: impl TokenSource) -> TokenCacheBuilder {
-        TokenCache::builder(source).jitter(0.0).clock(self.clock())
+        TokenCache::builder(source)
+            .jitter(0.0)
+            .clock(self.as_clock())
     }
 
-    pub(crate) fn clock(&self) -> Clock {
-        let hands = self.clone();
+    pub(crate) fn as_clock(&self) -> Clock {
+        let clock = self.clone();
         Clock::custom(move || {
             let start = Duration::from_secs(1_000_000_000);
-            let now = start + Duration::from_nanos(hands.passed.load(Ordering::SeqCst));
-            let stepped = hands.stepped.load(Ordering::SeqCst);
+            let now = start + Duration::from_nanos(clock.passed.load(Ordering::SeqCst));
+            let stepped = clock.stepped.load(Ordering::SeqCst);
             let by = Duration::from_secs(stepped.unsigned_abs());
             let wall = if stepped < 0 { now - by } else { now + by };
             Moment::new(now, UNIX_EPOCH + wall)
@@ -245,20 +248,20 @@ impl TokenSource for Counting {
     }
 }
 
-/// A source that answers its nth attempt, counted from 1, as it is told, and counts.
+/// A source whose nth attempt, counted from 1, has the result that the script says. It counts them.
 #[derive(Clone)]
-pub(crate) struct Answering {
+pub(crate) struct ScriptedSource {
     asked: Arc<AtomicU64>,
-    answer: Arc<dyn Fn(usize) -> Result<Token, Error> + Send + Sync>,
+    script: Arc<dyn Fn(usize) -> Result<Token, Error> + Send + Sync>,
 }
 
-impl Answering {
+impl ScriptedSource {
     pub(crate) fn new(
-        answer: impl Fn(usize) -> Result<Token, Error> + Send + Sync + 'static,
+        script: impl Fn(usize) -> Result<Token, Error> + Send + Sync + 'static,
     ) -> Self {
         Self {
             asked: Arc::default(),
-            answer: Arc::new(answer),
+            script: Arc::new(script),
         }
     }
 
@@ -267,10 +270,10 @@ impl Answering {
     }
 }
 
-impl TokenSource for Answering {
+impl TokenSource for ScriptedSource {
     fn fetch(&self, _: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
         let attempt = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        ready((self.answer)(attempt as usize))
+        ready((self.script)(attempt as usize))
     }
 }
 
@@ -320,7 +323,7 @@ impl Api {
         self.inner.lock().unwrap().credentials.len()
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let mut seen = self.inner.lock().unwrap();
         let credential = match request.headers().get(AUTHORIZATION) {
             Some(value) => value.to_str().unwrap().to_owned(),
@@ -347,7 +350,7 @@ impl<B> Service<Request<B>> for Api {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ready(Ok(self.answer(&request)))
+        ready(Ok(self.respond(&request)))
     }
 }
 

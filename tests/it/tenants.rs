@@ -15,10 +15,10 @@ use tower_auth::{
 
 use crate::support::{Fetches, request, source};
 
-mod by_key;
-mod chosen;
 mod closed;
 mod evicted;
+mod keys;
+mod selection;
 
 /// The key of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -89,7 +89,7 @@ impl TokenSource for Server {
     }
 }
 
-/// Tenants of whom the first is `slow`, whose every fetch the test answers. There is place for one.
+/// Tenants of whom the first is `slow`, whose every fetch the test completes. There is place for one.
 fn one_place(close: bool) -> (Tenants<Tenant>, Servers, Fetches) {
     let servers = Servers::default();
     let (source, fetches) = source();
@@ -123,13 +123,13 @@ where
 }
 
 /// Makes another tenant take the one place.
-async fn put_out(tenants: &Tenants<Tenant>) {
+async fn evict(tenants: &Tenants<Tenant>) {
     let other = tenants.get(&Tenant("other")).unwrap();
     other.cache().token().await.unwrap();
     assert_eq!(tenants.len(), 1);
 }
 
-fn kept(tenants: &Tenants<Tenant>, name: &'static str) -> TokenCache {
+fn cache_of(tenants: &Tenants<Tenant>, name: &'static str) -> TokenCache {
     tenants.get(&Tenant(name)).unwrap().cache().clone()
 }
 

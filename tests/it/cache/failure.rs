@@ -4,28 +4,29 @@ use std::time::Duration;
 
 use tower_auth::{Error, TokenCache};
 
-use crate::support::{Fetches, Hands, source, token_server};
+use crate::support::{Fetches, ManualClock, source, token_server};
 
+mod attempt_floor;
 mod attempts;
 mod backoff;
-mod chance;
-mod floor;
+mod jitter;
 mod refresh_now;
+mod token_endpoint_outages;
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn set_up() -> (TokenCache, Fetches, Hands) {
+fn set_up() -> (TokenCache, Fetches, ManualClock) {
     let (source, fetches) = source();
-    let hands = Hands::default();
-    let cache = hands.cache(source).build();
-    (cache, fetches, hands)
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).build();
+    (cache, fetches, clock)
 }
 
 async fn fails(cache: &TokenCache, fetches: &mut Fetches, error: Error) {
     let caller = tokio::spawn(cache.token());
-    fetches.next().await.answer(Err(error));
+    fetches.next().await.complete(Err(error));
     caller.await.unwrap().unwrap_err();
 }
 

@@ -6,7 +6,7 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-use super::{Scene, boxed, chunks, large, small, streamed, whole};
+use super::{Scenario, boxed, chunks, large, small, streamed, whole};
 
 fn http1<B>() -> Client<hyper_util::client::legacy::connect::HttpConnector, B>
 where
@@ -30,13 +30,13 @@ const SIZES: [usize; 3] = [0, 1, 25];
 
 #[tokio::test]
 async fn a_body_in_memory_over_http1_is_sent_again() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     for body in SIZES.map(chunks) {
         let request = || {
-            let request = Request::put(scene.url("/things"));
+            let request = Request::put(scenario.url("/things"));
             request.body(Full::new(whole(&body))).unwrap()
         };
-        scene
+        scenario
             .a_revoked_token_goes_unnoticed(http1(), Version::HTTP_11, request, &body)
             .await;
     }
@@ -44,13 +44,13 @@ async fn a_body_in_memory_over_http1_is_sent_again() {
 
 #[tokio::test]
 async fn a_body_in_memory_over_http2_is_sent_again() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     for body in SIZES.map(chunks) {
         let request = || {
-            let request = Request::put(scene.url("/things"));
+            let request = Request::put(scenario.url("/things"));
             request.body(Full::new(whole(&body))).unwrap()
         };
-        scene
+        scenario
             .a_revoked_token_goes_unnoticed(http2(), Version::HTTP_2, request, &body)
             .await;
     }
@@ -58,15 +58,15 @@ async fn a_body_in_memory_over_http2_is_sent_again() {
 
 #[tokio::test]
 async fn a_boxed_stream_within_the_limit_is_sent_again() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let request = || {
-        let request = Request::post(scene.url("/things"));
+        let request = Request::post(scenario.url("/things"));
         request.body(boxed(streamed(small()))).unwrap()
     };
-    scene
+    scenario
         .a_revoked_token_goes_unnoticed(http1(), Version::HTTP_11, request, &small())
         .await;
-    scene
+    scenario
         .a_revoked_token_goes_unnoticed(http2(), Version::HTTP_2, request, &small())
         .await;
 }
@@ -74,10 +74,10 @@ async fn a_boxed_stream_within_the_limit_is_sent_again() {
 #[tokio::test]
 async fn a_boxed_stream_over_the_limit_gets_the_refusal() {
     for client in [http1(), http2()] {
-        let scene = Scene::new().await;
-        let request = Request::post(scene.url("/things"));
+        let scenario = Scenario::new().await;
+        let request = Request::post(scenario.url("/things"));
         let request = request.body(boxed(streamed(large()))).unwrap();
-        scene
+        scenario
             .the_refusal_comes_back(client, request, &large())
             .await;
     }
@@ -85,11 +85,11 @@ async fn a_boxed_stream_over_the_limit_gets_the_refusal() {
 
 #[tokio::test]
 async fn a_boxed_stream_that_was_refused_unread_is_sent_again_whole_or_not_at_all() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let body = chunks(128);
-    let request = Request::post(scene.url("/unread"));
+    let request = Request::post(scenario.url("/unread"));
     let request = request.body(boxed(streamed(body.clone()))).unwrap();
-    scene
+    scenario
         .a_refusal_of_an_unread_body(http2(), request, &body)
         .await;
 }
@@ -98,27 +98,27 @@ async fn a_boxed_stream_that_was_refused_unread_is_sent_again_whole_or_not_at_al
 /// is still being sent, and a box can't be told to stop.
 #[tokio::test]
 async fn a_boxed_stream_that_is_still_being_sent_over_http1_gets_the_refusal() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let body = chunks(128);
-    let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
-    let request = Request::post(scene.url("/drained"));
+    let rest_when_accepted = scenario.api.streamed_when_accepted(body.clone());
+    let request = Request::post(scenario.url("/drained"));
     let request = request.body(boxed(rest_when_accepted)).unwrap();
-    let status = scene
+    let status = scenario
         .a_refusal_of_an_unread_body(http1(), request, &body)
         .await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
 
-/// The server ends the connection with its answer. Whether the client knows by the time that
+/// The server ends the connection with its response. Whether the client knows by the time that
 /// the new token is there, and lets go of the body, is anyone's guess.
 #[tokio::test]
 async fn a_boxed_stream_whose_connection_was_closed_over_http1_is_sent_again_whole_or_not_at_all() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let body = chunks(128);
-    let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
-    let request = Request::post(scene.url("/unread"));
+    let rest_when_accepted = scenario.api.streamed_when_accepted(body.clone());
+    let request = Request::post(scenario.url("/unread"));
     let request = request.body(boxed(rest_when_accepted)).unwrap();
-    scene
+    scenario
         .a_refusal_of_an_unread_body(http1(), request, &body)
         .await;
 }
@@ -128,13 +128,13 @@ async fn a_boxed_stream_whose_connection_was_closed_over_http1_is_sent_again_who
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn axums_body_that_was_refused_unread_over_http1_is_sent_again_whole_or_not_at_all() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let body = chunks(128);
-    let request = Request::post(scene.url("/drained"));
+    let request = Request::post(scenario.url("/drained"));
     let request = request
         .body(axum::body::Body::from_stream(streamed(body.clone())))
         .unwrap();
-    scene
+    scenario
         .a_refusal_of_an_unread_body(http1(), request, &body)
         .await;
 }
@@ -142,32 +142,32 @@ async fn axums_body_that_was_refused_unread_over_http1_is_sent_again_whole_or_no
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn axums_body_that_was_refused_unread_goes_on_where_it_was_over_http1() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let body = chunks(128);
-    let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
-    let request = Request::post(scene.url("/drained"));
+    let rest_when_accepted = scenario.api.streamed_when_accepted(body.clone());
+    let request = Request::post(scenario.url("/drained"));
     let request = request
         .body(axum::body::Body::from_stream(rest_when_accepted))
         .unwrap();
-    let status = scene
+    let status = scenario
         .a_refusal_of_an_unread_body(http1(), request, &body)
         .await;
     assert_eq!(status, StatusCode::OK);
     // What was begun over the first connection doesn't end there as if it were whole.
-    scene.api.the_unwanted_body().await.unwrap_err();
+    scenario.api.the_unwanted_body().await.unwrap_err();
 }
 
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn axums_body_that_was_refused_unread_goes_on_where_it_was_over_http2() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let body = chunks(128);
-    let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
-    let request = Request::post(scene.url("/unread"));
+    let rest_when_accepted = scenario.api.streamed_when_accepted(body.clone());
+    let request = Request::post(scenario.url("/unread"));
     let request = request
         .body(axum::body::Body::from_stream(rest_when_accepted))
         .unwrap();
-    let status = scene
+    let status = scenario
         .a_refusal_of_an_unread_body(http2(), request, &body)
         .await;
     assert_eq!(status, StatusCode::OK);
@@ -183,7 +183,7 @@ async fn a_body_that_comes_from_a_connection_is_passed_on_once_and_never_sent_ag
 
     use super::Api;
 
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let upstream = Api::new();
     upstream.accept_only("upstream");
     let upstream = format!("http://{}/", upstream.serve().await);
@@ -194,16 +194,18 @@ async fn a_body_that_comes_from_a_connection_is_passed_on_once_and_never_sent_ag
             .unwrap();
         let response = http1().request(request).await.unwrap();
         let body: hyper::body::Incoming = response.into_body();
-        Request::post(scene.url("/things")).body(body).unwrap()
+        Request::post(scenario.url("/things")).body(body).unwrap()
     };
     let body = [Bytes::from("accepted")];
 
-    scene.api.accept_only("token-1");
-    let client = scene.layer.layer(http1());
+    scenario.api.accept_only("token-1");
+    let client = scenario.layer.layer(http1());
     let response = client.oneshot(incoming().await).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(scene.api.take_seen()[0].body, body[0]);
+    assert_eq!(scenario.api.take_seen()[0].body, body[0]);
 
     let request = incoming().await;
-    scene.the_refusal_comes_back(http1(), request, &body).await;
+    scenario
+        .the_refusal_comes_back(http1(), request, &body)
+        .await;
 }

@@ -16,7 +16,7 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{ApiKey, AuthLayer, BoxError, NotReplayed};
 use tower_service::Service;
 
-use super::{Api, Scene, chunks, large, small, streamed, whole};
+use super::{Api, Scenario, chunks, large, small, streamed, whole};
 
 fn http1() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
@@ -44,10 +44,10 @@ fn seen_as_http(
 
 #[tokio::test]
 async fn the_layer_takes_and_returns_reqwests_own_types() {
-    let scene = Scene::new().await;
-    scene.api.accept_only("token-2");
-    let mut client = scene.layer.layer(http1());
-    let request = post(scene.url("/things"), "hello");
+    let scenario = Scenario::new().await;
+    scenario.api.accept_only("token-2");
+    let mut client = scenario.layer.layer(http1());
+    let request = post(scenario.url("/things"), "hello");
     let response: reqwest::Response = client.ready().await.unwrap().call(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.text().await.unwrap(), "accepted");
@@ -55,11 +55,11 @@ async fn the_layer_takes_and_returns_reqwests_own_types() {
 
 #[tokio::test]
 async fn a_body_in_memory_is_sent_again_whatever_its_size() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     for body in [small(), large()] {
-        let request = || post(scene.url("/things"), whole(&body));
+        let request = || post(scenario.url("/things"), whole(&body));
         let client = seen_as_http(http1());
-        scene
+        scenario
             .a_revoked_token_goes_unnoticed(client, Version::HTTP_11, request, &body)
             .await;
     }
@@ -67,17 +67,17 @@ async fn a_body_in_memory_is_sent_again_whatever_its_size() {
 
 #[tokio::test]
 async fn a_request_without_a_body_is_sent_again() {
-    let scene = Scene::new().await;
-    let request = || http1().get(scene.url("/things")).build().unwrap();
+    let scenario = Scenario::new().await;
+    let request = || http1().get(scenario.url("/things")).build().unwrap();
     let client = seen_as_http(http1());
-    scene
+    scenario
         .a_revoked_token_goes_unnoticed(client, Version::HTTP_11, request, &[])
         .await;
 }
 
 #[tokio::test]
 async fn a_stream_within_the_limit_is_sent_again() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let stream = || reqwest::Body::wrap_stream(streamed(small()));
     let body = || {
         let frames = small()
@@ -86,10 +86,10 @@ async fn a_stream_within_the_limit_is_sent_again() {
         reqwest::Body::wrap(StreamBody::new(stream::iter(frames)))
     };
     for make in [&stream as &dyn Fn() -> reqwest::Body, &body] {
-        let request = || post(scene.url("/things"), make());
+        let request = || post(scenario.url("/things"), make());
         for (client, version) in [(http1(), Version::HTTP_11), (http2(), Version::HTTP_2)] {
             let client = seen_as_http(client);
-            scene
+            scenario
                 .a_revoked_token_goes_unnoticed(client, version, request, &small())
                 .await;
         }
@@ -99,11 +99,11 @@ async fn a_stream_within_the_limit_is_sent_again() {
 #[tokio::test]
 async fn a_stream_over_the_limit_gets_the_refusal() {
     for client in [http1(), http2()] {
-        let scene = Scene::new().await;
+        let scenario = Scenario::new().await;
         let body = reqwest::Body::wrap_stream(streamed(large()));
-        let request = post(scene.url("/things"), body);
+        let request = post(scenario.url("/things"), body);
         let client = seen_as_http(client);
-        scene
+        scenario
             .the_refusal_comes_back(client, request, &large())
             .await;
     }
@@ -111,33 +111,33 @@ async fn a_stream_over_the_limit_gets_the_refusal() {
 
 #[tokio::test]
 async fn a_stream_that_was_refused_unread_goes_on_where_it_was_over_http1() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let body = chunks(128);
-    let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
+    let rest_when_accepted = scenario.api.streamed_when_accepted(body.clone());
     let request = post(
-        scene.url("/drained"),
+        scenario.url("/drained"),
         reqwest::Body::wrap_stream(rest_when_accepted),
     );
     let client = seen_as_http(http1());
-    let status = scene
+    let status = scenario
         .a_refusal_of_an_unread_body(client, request, &body)
         .await;
     assert_eq!(status, StatusCode::OK);
     // What was begun over the first connection doesn't end there as if it were whole.
-    scene.api.the_unwanted_body().await.unwrap_err();
+    scenario.api.the_unwanted_body().await.unwrap_err();
 }
 
 #[tokio::test]
 async fn a_stream_that_was_refused_unread_goes_on_where_it_was_over_http2() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let body = chunks(128);
-    let rest_when_accepted = scene.api.streamed_when_accepted(body.clone());
+    let rest_when_accepted = scenario.api.streamed_when_accepted(body.clone());
     let request = post(
-        scene.url("/unread"),
+        scenario.url("/unread"),
         reqwest::Body::wrap_stream(rest_when_accepted),
     );
     let client = seen_as_http(http2());
-    let status = scene
+    let status = scenario
         .a_refusal_of_an_unread_body(client, request, &body)
         .await;
     assert_eq!(status, StatusCode::OK);
@@ -145,28 +145,28 @@ async fn a_stream_that_was_refused_unread_goes_on_where_it_was_over_http2() {
 
 #[tokio::test]
 async fn a_stream_that_was_refused_unread_is_sent_again_whole_or_not_at_all() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let body = chunks(128);
     let stream = reqwest::Body::wrap_stream(streamed(body.clone()));
-    let request = post(scene.url("/unread"), stream);
+    let request = post(scenario.url("/unread"), stream);
     let client = seen_as_http(http2());
-    scene
+    scenario
         .a_refusal_of_an_unread_body(client, request, &body)
         .await;
 }
 
 #[tokio::test]
 async fn a_redirect_of_a_post_is_followed_with_its_body_and_its_credential() {
-    let scene = Scene::new().await;
-    let client = scene.layer.layer(http1());
-    let url = scene.url(&format!("/moved?{}", scene.url("/things")));
+    let scenario = Scenario::new().await;
+    let client = scenario.layer.layer(http1());
+    let url = scenario.url(&format!("/moved?{}", scenario.url("/things")));
     for valid in ["token-1", "token-2"] {
-        scene.api.accept_only(valid);
+        scenario.api.accept_only(valid);
         let request = post(url.clone(), "hello");
         let response = client.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(response.url().as_str(), scene.url("/things"));
-        let mut seen = scene.api.take_seen();
+        assert_eq!(response.url().as_str(), scenario.url("/things"));
+        let mut seen = scenario.api.take_seen();
         // The second time, the first try is refused.
         if valid == "token-2" {
             let refused = seen.remove(0);
@@ -183,20 +183,20 @@ async fn a_redirect_of_a_post_is_followed_with_its_body_and_its_credential() {
         }
         assert_eq!(seen.len(), 2);
     }
-    assert_eq!(scene.source.issued(), 2);
+    assert_eq!(scenario.source.issued(), 2);
 }
 
 #[tokio::test]
 async fn a_redirect_to_another_origin_is_followed_without_the_credential() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let other = Api::new();
     // Accepts those who have no credential.
     *other.shared.accepted.lock().unwrap() = String::from("-");
-    let url = scene.url(&format!("/moved?http://{}/things", other.serve().await));
-    let client = scene.layer.layer(http1());
+    let url = scenario.url(&format!("/moved?http://{}/things", other.serve().await));
+    let client = scenario.layer.layer(http1());
     // The second time, the redirect is what the replay gets.
     for valid in ["token-1", "token-2"] {
-        scene.api.accept_only(valid);
+        scenario.api.accept_only(valid);
         let request = post(url.clone(), "hello");
         let response = client.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
@@ -262,17 +262,17 @@ async fn a_key_in_a_header_of_its_own_stays_with_its_origin_under_a_policy_that_
 
 #[tokio::test]
 async fn a_refusal_of_another_origin_that_a_redirect_led_to_costs_no_token() {
-    let scene = Scene::new().await;
+    let scenario = Scenario::new().await;
     let other = Api::new();
     other.accept_only("nobody-has-this");
-    let url = scene.url(&format!("/moved?http://{}/things", other.serve().await));
-    scene.api.accept_only("token-1");
-    let client = scene.layer.layer(http1());
+    let url = scenario.url(&format!("/moved?http://{}/things", other.serve().await));
+    scenario.api.accept_only("token-1");
+    let client = scenario.layer.layer(http1());
     let response = client.oneshot(post(url, "hello")).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let why = response.extensions().get::<NotReplayed>();
     assert!(matches!(why, Some(NotReplayed::Elsewhere)), "{why:?}");
     assert_eq!(other.take_seen().len(), 1);
-    scene.layer.cache().token().await.unwrap();
-    assert_eq!(scene.source.issued(), 1);
+    scenario.layer.cache().token().await.unwrap();
+    assert_eq!(scenario.source.issued(), 1);
 }

@@ -56,9 +56,9 @@ impl Decoder for Raw {
     }
 }
 
-/// `/test/Read` answers with the number of messages once it has read them; a token that it
+/// `/test/Read` responds with the number of messages once it has read them; a token that it
 /// doesn't know it refuses after that. `/test/Unread` refuses before.
-async fn answer(State(api): State<Api>, request: Received) -> Response<tonic::body::Body> {
+async fn respond(State(api): State<Api>, request: Received) -> Response<tonic::body::Body> {
     let seen = Seen {
         path: request.uri().path().to_owned(),
         version: request.version(),
@@ -104,7 +104,7 @@ impl Grpcs {
         let api = Api::new();
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let origin = format!("http://{}", incoming.local_addr().unwrap());
-        let router = Router::new().fallback(answer).with_state(api.clone());
+        let router = Router::new().fallback(respond).with_state(api.clone());
         let server = Server::builder().add_routes(Routes::from(router));
         tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
 
@@ -141,26 +141,30 @@ fn bearer(secret: &str, body: &[Bytes]) -> (String, Bytes) {
 
 #[tokio::test]
 async fn unary_and_streaming_calls_are_sent_again_when_the_token_was_revoked() {
-    let scene = Grpcs::new().await;
+    let scenario = Grpcs::new().await;
     let path = PathAndQuery::from_static(READ);
-    scene.api.accept_only("token-1");
+    scenario.api.accept_only("token-1");
     let message = whole(&small());
     let unary = async || {
         let request = tonic::Request::new(message.clone());
-        scene.grpc().await.unary(request, path.clone(), Raw).await
+        scenario
+            .grpc()
+            .await
+            .unary(request, path.clone(), Raw)
+            .await
     };
     assert_eq!(unary().await.unwrap().into_inner(), "1");
-    assert_eq!(scene.arrived(), [bearer("token-1", &small())]);
+    assert_eq!(scenario.arrived(), [bearer("token-1", &small())]);
 
-    scene.api.accept_only("token-2");
+    scenario.api.accept_only("token-2");
     assert_eq!(unary().await.unwrap().into_inner(), "1");
     let [old, new] = ["token-1", "token-2"].map(|secret| bearer(secret, &small()));
-    assert_eq!(scene.arrived(), [old, new]);
-    assert_eq!(scene.source.issued(), 2);
+    assert_eq!(scenario.arrived(), [old, new]);
+    assert_eq!(scenario.source.issued(), 2);
 
-    scene.api.accept_only("token-3");
+    scenario.api.accept_only("token-3");
     let request = tonic::Request::new(stream::iter(small()));
-    let response: tonic::Response<Bytes> = scene
+    let response: tonic::Response<Bytes> = scenario
         .grpc()
         .await
         .client_streaming(request, path.clone(), Raw)
@@ -168,17 +172,17 @@ async fn unary_and_streaming_calls_are_sent_again_when_the_token_was_revoked() {
         .unwrap();
     assert_eq!(response.into_inner(), "5");
     let [old, new] = ["token-2", "token-3"].map(|secret| bearer(secret, &small()));
-    assert_eq!(scene.arrived(), [old, new]);
-    assert_eq!(scene.source.issued(), 3);
+    assert_eq!(scenario.arrived(), [old, new]);
+    assert_eq!(scenario.source.issued(), 3);
 }
 
 #[tokio::test]
 async fn a_stream_that_was_refused_unread_goes_on_where_it_was() {
-    let scene = Grpcs::new().await;
-    scene.api.accept_only("token-2");
+    let scenario = Grpcs::new().await;
+    scenario.api.accept_only("token-2");
     let path = PathAndQuery::from_static("/test/Unread");
     let request = tonic::Request::new(stream::iter(small()));
-    let response: tonic::Response<Bytes> = scene
+    let response: tonic::Response<Bytes> = scenario
         .grpc()
         .await
         .client_streaming(request, path, Raw)
@@ -186,16 +190,16 @@ async fn a_stream_that_was_refused_unread_goes_on_where_it_was() {
         .unwrap();
     assert_eq!(response.into_inner(), "5");
     let [old, new] = [bearer("token-1", &[]), bearer("token-2", &small())];
-    assert_eq!(scene.arrived(), [old, new]);
+    assert_eq!(scenario.arrived(), [old, new]);
 }
 
 #[tokio::test]
 async fn a_stream_over_the_limit_gets_the_refusal() {
-    let scene = Grpcs::new().await;
-    scene.api.accept_only("another");
+    let scenario = Grpcs::new().await;
+    scenario.api.accept_only("another");
     let path = PathAndQuery::from_static(READ);
     let request = tonic::Request::new(stream::iter(large()));
-    let result: Result<tonic::Response<Bytes>, Status> = scene
+    let result: Result<tonic::Response<Bytes>, Status> = scenario
         .grpc()
         .await
         .client_streaming(request, path, Raw)
@@ -205,14 +209,14 @@ async fn a_stream_over_the_limit_gets_the_refusal() {
         (status.code(), status.message()),
         (Code::Unauthenticated, "refused")
     );
-    assert_eq!(scene.arrived(), [bearer("token-1", &large())]);
-    assert_eq!(scene.source.issued(), 1);
+    assert_eq!(scenario.arrived(), [bearer("token-1", &large())]);
+    assert_eq!(scenario.source.issued(), 1);
 }
 
 /// What a refusal looks like on the wire, and that the reason is with it.
 #[tokio::test]
 async fn a_refusal_is_an_http_200_that_has_only_trailers() {
-    let scene = Grpcs::new().await;
+    let scenario = Grpcs::new().await;
     let message = |data: &Bytes| {
         let mut frame = vec![0];
         frame.extend_from_slice(&u32::try_from(data.len()).unwrap().to_be_bytes());
@@ -220,15 +224,15 @@ async fn a_refusal_is_an_http_200_that_has_only_trailers() {
         Bytes::from(frame)
     };
     let messages: Vec<_> = large().iter().map(message).collect();
-    let request = Request::post(format!("{}test/Read", scene.origin))
+    let request = Request::post(format!("{}test/Read", scenario.origin))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(tonic::body::Body::new(boxed(streamed(messages))))
         .unwrap();
-    let response = scene.client.clone().oneshot(request).await.unwrap();
+    let response = scenario.client.clone().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["grpc-status"], "16");
     let why = response.extensions().get();
     assert!(matches!(why, Some(NotReplayed::Body)), "{why:?}");
-    assert_eq!(scene.arrived(), [bearer("token-1", &large())]);
+    assert_eq!(scenario.arrived(), [bearer("token-1", &large())]);
 }

@@ -1,64 +1,144 @@
-//! The crate is built in floors: a file imports only what `lib.rs` declares above it, and the table in
-//! CONTRIBUTING.md lists the floors in that order.
+//! The crate is built in floors. A folder imports only what `lib.rs` declares before it; inside a folder, a file
+//! imports only what its `mod.rs` declares before it. The table in CONTRIBUTING.md lists the parts in that order.
 
-use crate::support::tree::{code, rust_files, text};
+use std::collections::BTreeMap;
 
-/// The modules, from the lowest up.
-fn declared() -> Vec<String> {
-    let lib = text("src/lib.rs");
-    let lines = lib.lines().map(|line| line.trim_start_matches("pub "));
-    let modules = lines.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
-    modules.map(str::to_owned).collect()
-}
-
-/// What stands after each `crate::`.
-fn imported(file: &str) -> Vec<String> {
-    let code = code(file);
-    let places = code.split("crate::").skip(1);
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words = places.map(|rest| rest.chars().take_while(|c| is_word(*c)).collect());
-    words.collect()
-}
+use crate::support::house::House;
+use crate::support::tree::{place, rust_files, text};
 
 #[test]
 fn a_file_imports_only_what_is_declared_before_it() {
-    let declared = declared();
-    let floor = |module: &str| declared.iter().position(|other| other == module);
-    let mut imports = 0;
-    let mut upward = Vec::new();
-    for (file, text) in rust_files("src") {
-        let module = file.trim_end_matches(".rs").split('/').next().unwrap();
-        if module == "lib" {
-            continue;
-        }
-        let own = floor(module).unwrap_or_else(|| panic!("lib.rs declares no {module}"));
-        for import in imported(&text) {
-            imports += 1;
-            // What isn't a module is a name that only `lib.rs` has: that is the highest floor.
-            if floor(&import).is_none_or(|floor| floor > own) {
-                upward.push(format!("{file} imports {import:?}"));
-            }
-        }
-    }
-    assert!(imports > 200, "{imports} imports were found");
-    assert!(upward.is_empty(), "{upward:#?}");
+    let (imports, violations) = House::read(&rust_files("src")).check();
+    assert!(imports > 500, "{imports} imports were found");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
-fn the_table_of_floors_has_the_modules_in_the_order_of_their_declaration() {
+fn a_folders_mod_file_holds_no_logic() {
+    let logic = House::read(&rust_files("src")).logic_in_mod_files();
+    assert!(logic.is_empty(), "{logic:#?}");
+}
+
+#[test]
+fn the_table_of_parts_has_the_modules_in_the_order_of_their_declaration() {
     let page = text("CONTRIBUTING.md");
-    let (_, rest) = page.split_once("| floor | files | answer |\n").unwrap();
+    let (_, rest) = page.split_once("| place | responsibility |\n").unwrap();
     let rows = rest
         .lines()
         .skip(1)
         .take_while(|line| line.starts_with('|'));
-    let files = rows.filter_map(|row| row.split('|').nth(2));
-    let listed: Vec<&str> = files
+    let places = rows.filter_map(|row| row.split('|').nth(1));
+    let listed: Vec<&str> = places
         .flat_map(str::split_whitespace)
         .map(|name| name.trim_matches('`').trim_end_matches('/'))
         .collect();
-    let mut declared = declared();
+    let house = House::read(&rust_files("src"));
+    let mut declared = house.declared(&[]).to_vec();
     // It holds no code.
     declared.retain(|module| module != "docs");
     assert_eq!(listed, declared);
+}
+
+#[test]
+fn at_most_eight_files_are_beside_lib_rs() {
+    let files = rust_files("src").into_keys();
+    let beside: Vec<String> = files.filter(|file| !file.contains('/')).collect();
+    assert!(beside.len() <= 9, "{beside:?}");
+}
+
+#[test]
+fn each_folder_of_the_crate_has_its_tests_in_a_folder_of_the_same_name() {
+    let house = House::read(&rust_files("src"));
+    let parts = house.declared(&[]).iter();
+    let folders = parts.filter(|part| place("src").join(part).is_dir() && *part != "docs");
+    for folder in folders {
+        let tests = place("tests/it").join(folder);
+        assert!(tests.is_dir(), "no folder {}", tests.display());
+    }
+}
+
+/// The violations of a crate with these files.
+fn violations(files: &[(&str, &str)]) -> Vec<String> {
+    let files = files
+        .iter()
+        .map(|(name, text)| (name.to_string(), text.to_string()));
+    let files: BTreeMap<String, String> = files.collect();
+    let (_, violations) = House::read(&files).check();
+    let shown = violations
+        .into_iter()
+        .map(|it| format!("{} imports {}", it.file, it.import));
+    shown.collect()
+}
+
+const LIB: (&str, &str) = ("lib.rs", "mod low; mod part;");
+const PART: (&str, &str) = (
+    "part/mod.rs",
+    "//! use super::nothing;\npub(crate) mod first;\nmod second;",
+);
+
+#[test]
+fn imports_of_what_is_declared_before_are_allowed() {
+    let files = [
+        LIB,
+        ("low.rs", "use std::fmt;"),
+        PART,
+        (
+            "part/first.rs",
+            "use crate::low::Low; fn of() -> self::Own { super::super::low::make() }",
+        ),
+        (
+            "part/second.rs",
+            "use super::first::{self, First}; mod tests { use super::*; }",
+        ),
+    ];
+    assert_eq!(violations(&files), [""; 0]);
+}
+
+#[test]
+fn a_cycle_inside_a_folder_is_found_however_its_paths_are_written() {
+    let ways = [
+        "use super::second::Second;",
+        "use super::{second::Second};",
+        "use crate::part::second::{self};",
+        "fn of() { super::second::make() }",
+        "macro_rules! made { () => { $crate::part::second::make() } }",
+        "fn log() { tracing::warn!(\"{}\", super::second::NAME) }",
+        "mod tests { use super::super::second::Second; }",
+    ];
+    for way in ways {
+        let files = [
+            LIB,
+            PART,
+            ("part/first.rs", way),
+            ("part/second.rs", "use super::first::First;"),
+        ];
+        let found = violations(&files);
+        assert_eq!(found.len(), 1, "{way}: {found:?}");
+        assert!(
+            found[0].starts_with("part/first.rs imports part::second"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn an_import_of_a_higher_folder_is_found() {
+    let files = [
+        LIB,
+        ("low.rs", "use crate::part::first::First;"),
+        PART,
+        ("part/first.rs", ""),
+    ];
+    assert_eq!(violations(&files), ["low.rs imports part::first::First"]);
+}
+
+#[test]
+fn an_import_of_a_folders_own_re_export_is_found() {
+    let part = (
+        "part/mod.rs",
+        "mod first; mod second; pub(crate) use self::second::Second;",
+    );
+    let first = ("part/first.rs", "use super::Second;");
+    let files = [LIB, part, first, ("part/second.rs", "")];
+    assert_eq!(violations(&files), ["part/first.rs imports part::Second"]);
 }

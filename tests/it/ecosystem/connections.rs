@@ -26,7 +26,7 @@ use super::serve;
 use crate::support::{Api, Counting, call};
 
 type Sent = Request<Full<Bytes>>;
-type Answer = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
 
 /// A connection as a service.
 struct Http1(conn::http1::SendRequest<Full<Bytes>>);
@@ -34,13 +34,13 @@ struct Http1(conn::http1::SendRequest<Full<Bytes>>);
 impl Service<Sent> for Http1 {
     type Response = Response<Incoming>;
     type Error = hyper::Error;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Sent) -> Answer {
+    fn call(&mut self, request: Sent) -> ResponseFuture {
         Box::pin(self.0.send_request(request))
     }
 }
@@ -51,13 +51,13 @@ struct Http2(conn::http2::SendRequest<Full<Bytes>>);
 impl Service<Sent> for Http2 {
     type Response = Response<Incoming>;
     type Error = hyper::Error;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Sent) -> Answer {
+    fn call(&mut self, request: Sent) -> ResponseFuture {
         Box::pin(self.0.send_request(request))
     }
 }
@@ -109,7 +109,7 @@ async fn one_http2_connection_takes_refusals_and_replays_of_many_at_once() {
     assert_eq!(source.issued(), 2);
 }
 
-/// Serves over connections that end with their first answer, by `Connection: close` or `GOAWAY`, and
+/// Serves over connections that end with their first response, by `Connection: close` or `GOAWAY`, and
 /// counts them.
 async fn serve_once_each(http2: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -119,13 +119,13 @@ async fn serve_once_each(http2: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(one_answer(stream, http2));
+            tokio::spawn(one_response(stream, http2));
         }
     });
     (address, connections)
 }
 
-async fn one_answer(stream: TcpStream, http2: bool) {
+async fn one_response(stream: TcpStream, http2: bool) {
     let (asked, ends) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let tells = (Arc::clone(&asked), Arc::clone(&ends));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -137,7 +137,7 @@ async fn one_answer(stream: TcpStream, http2: bool) {
                 *response.status_mut() = StatusCode::UNAUTHORIZED;
             }
             if http2 {
-                // The `GOAWAY` is to be there before the answer.
+                // The `GOAWAY` is to be there before the response.
                 asked.notify_one();
                 ends.notified().await;
             } else {
@@ -224,15 +224,15 @@ async fn over_http2_the_credential_is_never_indexed() {
             }
         }
     });
-    let stamped = service_fn(move |request: Sent| async move {
+    let attached = service_fn(move |request: Sent| async move {
         let mut connection = http2(address).await;
         let response = call(&mut connection, request).await;
         Ok::<_, BoxError>(response?)
     });
-    let client = AuthLayer::new(Counting::default()).layer(stamped);
-    let answer = tokio::spawn(client.oneshot(get(address)));
+    let client = AuthLayer::new(Counting::default()).layer(attached);
+    let response = tokio::spawn(client.oneshot(get(address)));
     let block = wire.await.unwrap();
-    answer.abort();
+    response.abort();
     let found = block.windows(2).any(|pair| pair == NEVER_INDEXED);
     assert!(found, "{block:02x?}");
 }

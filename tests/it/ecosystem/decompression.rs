@@ -19,7 +19,7 @@ fn text(status: StatusCode) -> String {
     format!("{status} ").repeat(100)
 }
 
-/// Compresses whatever it answers, refusals too; accepts `token-2`.
+/// Compresses all its responses, refusals too; accepts `token-2`.
 fn compressing() -> impl Service<
     Request<Full<Bytes>>,
     Response = Response<impl http_body::Body<Data = Bytes, Error: Into<BoxError>>>,
@@ -46,7 +46,7 @@ fn compressing() -> impl Service<
 }
 
 /// The status, and the body as text.
-async fn answer<S, B>(client: S) -> (StatusCode, String)
+async fn response_of<S, B>(client: S) -> (StatusCode, String)
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = BoxError>,
     B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>,
@@ -59,7 +59,7 @@ where
 }
 
 #[tokio::test]
-async fn a_compressed_refusal_is_replayed_for_and_the_answer_is_readable_in_both_orders() {
+async fn a_compressed_refusal_is_replayed_for_and_the_response_is_readable_in_both_orders() {
     let layer = AuthLayer::new(Counting::default());
     let outside = ServiceBuilder::new()
         .layer(DecompressionLayer::new())
@@ -69,21 +69,21 @@ async fn a_compressed_refusal_is_replayed_for_and_the_answer_is_readable_in_both
         .layer(layer)
         .layer(DecompressionLayer::new());
     let expected = (StatusCode::OK, text(StatusCode::OK));
-    assert_eq!(answer(outside.service(compressing())).await, expected);
-    assert_eq!(answer(inside.service(compressing())).await, expected);
+    assert_eq!(response_of(outside.service(compressing())).await, expected);
+    assert_eq!(response_of(inside.service(compressing())).await, expected);
 }
 
 #[tokio::test]
-async fn a_refusal_that_stands_is_readable_in_both_orders_too() {
+async fn a_refusal_that_is_not_replayed_is_readable_in_both_orders_too() {
     let layer = AuthLayer::new(Counting::default()).retry(false);
     let outside = ServiceBuilder::new()
         .layer(DecompressionLayer::new())
         .layer(layer.clone());
     let expected = (StatusCode::UNAUTHORIZED, text(StatusCode::UNAUTHORIZED));
-    assert_eq!(answer(outside.service(compressing())).await, expected);
+    assert_eq!(response_of(outside.service(compressing())).await, expected);
     let layer = AuthLayer::new(Counting::default()).retry(false);
     let inside = ServiceBuilder::new()
         .layer(layer)
         .layer(DecompressionLayer::new());
-    assert_eq!(answer(inside.service(compressing())).await, expected);
+    assert_eq!(response_of(inside.service(compressing())).await, expected);
 }

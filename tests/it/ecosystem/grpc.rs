@@ -46,14 +46,14 @@ impl Peer {
         if let Some(tls) = tls {
             server = server.tls_config(tls).unwrap();
         }
-        let router = Router::new().fallback(answer).with_state(self.clone());
+        let router = Router::new().fallback(respond).with_state(self.clone());
         let server = server.add_routes(Routes::from(router));
         tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
         port
     }
 }
 
-async fn answer(State(peer): State<Peer>, request: Received) -> Response<Body> {
+async fn respond(State(peer): State<Peer>, request: Received) -> Response<Body> {
     let credential = request.headers()[AUTHORIZATION]
         .to_str()
         .unwrap()

@@ -1,6 +1,6 @@
 //! `Buffer`, `ConcurrencyLimit`, `RateLimit` and `LoadShed`, on either side of the layer.
 //!
-//! `request::readiness` has `Buffer` over `ConcurrencyLimit` inside, with the fetch through the same.
+//! `layer::readiness` has `Buffer` over `ConcurrencyLimit` inside, with the fetch through the same.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tower_auth::{AuthLayer, BoxError, Error, Token, TokenSource};
 use tower_service::Service;
 
 use super::Script;
-use crate::support::{Counting, request, settle, source};
+use crate::support::{Counting, request, run_until_idle, source};
 
 type Sent = Request<Full<Bytes>>;
 
@@ -38,16 +38,16 @@ where
     }
 }
 
-/// Whether fifty callers at once get their answers.
+/// Whether fifty callers at once get their responses.
 async fn all_get_through<S>(client: S)
 where
     S: Service<Sent, Response = Response<Full<Bytes>>, Error: std::fmt::Debug> + Clone,
 {
     let callers = (0..50).map(|_| client.clone().oneshot(request("")));
-    let answers = timeout(Duration::from_secs(60), join_all(callers)).await;
-    let answers = answers.expect("a deadlock");
-    let is_done = |answer: &Result<Response<_>, _>| answer.as_ref().unwrap().status() == 200;
-    assert!(answers.iter().all(is_done));
+    let responses = timeout(Duration::from_secs(60), join_all(callers)).await;
+    let responses = responses.expect("a deadlock");
+    let is_done = |response: &Result<Response<_>, _>| response.as_ref().unwrap().status() == 200;
+    assert!(responses.iter().all(is_done));
 }
 
 /// One permit, and the fetch needs it: whoever holds it while the token is waited for waits for ever.
@@ -145,7 +145,7 @@ async fn a_rate_limit_outside_does_not() {
 /// Overload says nothing of the token.
 #[tokio::test]
 async fn that_the_client_is_overloaded_is_the_callers_error_and_rejects_no_token() {
-    let (first, answer) = tokio::sync::oneshot::channel::<()>();
+    let (first, response) = tokio::sync::oneshot::channel::<()>();
     let first = std::sync::Arc::new(tokio::sync::Mutex::new(Some(first)));
     let slow = service_fn(move |_: Sent| {
         let first = std::sync::Arc::clone(&first);
@@ -164,11 +164,11 @@ async fn that_the_client_is_overloaded_is_the_callers_error_and_rejects_no_token
         .service(slow);
     let mut running = task::spawn(client.clone().oneshot(request("")));
     assert_pending!(running.poll());
-    settle().await;
+    run_until_idle().await;
     assert_pending!(running.poll());
     let error = client.clone().oneshot(request("")).await.unwrap_err();
     assert!(error.is::<Overloaded>(), "{error}");
-    drop(answer);
+    drop(response);
     assert_eq!(running.await.unwrap().status(), StatusCode::OK);
     client.oneshot(request("")).await.unwrap();
     assert_eq!(source.issued(), 1);
@@ -190,7 +190,7 @@ async fn who_waits_for_a_token_is_no_load() {
         assert_pending!(caller.poll(), "it was shed");
     }
     fetches.next().await.issue("token");
-    for answer in join_all(waiting).await {
-        assert_eq!(answer.unwrap().status(), StatusCode::OK);
+    for response in join_all(waiting).await {
+        assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
 }

@@ -144,10 +144,10 @@ async fn followed_outside_a_redirect_to_another_origin_is_an_error_before_a_byte
             "https://[::1]/x",
         ] {
             let net = Net::moving(API, location);
-            let answer = outside(&layer.clone().replace_existing(true), &net)
+            let response = outside(&layer.clone().replace_existing(true), &net)
                 .oneshot(get(API))
                 .await;
-            is_of_its_origin(&answer.expect_err(location));
+            is_of_its_origin(&response.expect_err(location));
             assert_eq!(net.seen().len(), 1, "{location}");
         }
     }
@@ -180,7 +180,7 @@ async fn followed_outside_a_redirect_to_the_same_origin_carries_the_credential()
 /// With replay on and off, over a copy of the service for each request and over the same.
 /// A service that is used again knows where it goes as a rule.
 #[tokio::test]
-async fn whence_a_redirect_comes_is_known_however_often_the_service_was_used_and_for_what() {
+async fn the_origin_of_a_redirect_is_known_however_often_the_service_was_used_and_for_what() {
     let net = Net::moving("https://other.example/x", "https://other.example/y")
         .and("https://user@API.example:443/x", "https://api.example/y")
         .and("https://other.example/z", "https://api.example/y");
@@ -229,10 +229,10 @@ async fn a_redirect_that_the_replay_gets_is_no_way_out_either() {
 /// Whoever follows it drops the caller's credential. The layer's own isn't put in its place.
 #[tokio::test]
 async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() {
-    for in_hand in [false, true] {
+    for has_token in [false, true] {
         let net = Net::moving(API, "https://evil.example");
         let layer = bearer();
-        if in_hand {
+        if has_token {
             layer.cache().token().await.unwrap();
         }
         let mut own = get(API);
@@ -243,7 +243,7 @@ async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() 
     }
 }
 
-/// What is presented anew for each request is no exception.
+/// A credential that is made for each request is no exception.
 #[cfg(feature = "dpop")]
 #[tokio::test]
 async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {
@@ -256,7 +256,9 @@ async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {
     let token =
         serde_json::json!({"access_token": "bound", "token_type": "DPoP", "expires_in": 60});
     web.put(TOKEN, Page::json(&token));
-    let client = Client::with_transport(TOKEN, "id", "secret", web.transport()).unwrap();
+    let client = Client::new(TOKEN, "id", "secret")
+        .unwrap()
+        .transport(web.transport());
     let client = client.dpop(DpopKey::generate().unwrap());
     let layer = AuthLayer::new(ClientCredentials::with_client(client));
     let net = Net::moving(API, "https://evil.example");

@@ -85,7 +85,7 @@ async fn a_refused_request_is_sent_once_more_with_a_new_token_and_the_same_body_
 }
 
 #[tokio::test]
-async fn a_refusal_that_stands_says_why() {
+async fn a_refusal_that_is_not_replayed_says_why() {
     let url = format!("http://{}/", serve(&Api::default()).await);
     let response = client(Counting::default()).get(url).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -129,7 +129,7 @@ async fn an_error_of_the_layer_is_found_in_the_chains_and_one_from_below_is_as_i
 }
 
 #[tokio::test]
-async fn a_retry_before_it_is_stamped_anew_and_one_after_it_is_not() {
+async fn a_retry_before_it_gets_a_credential_again_and_one_after_it_does_not() {
     for (before, expected) in [
         (true, ["token-1", "token-2"]),
         (false, ["token-1", "token-1"]),
@@ -156,10 +156,10 @@ async fn a_retry_before_it_is_stamped_anew_and_one_after_it_is_not() {
 }
 
 /// Holds each request for ever, and tells that it does.
-struct Held(Arc<Semaphore>);
+struct Waits(Arc<Semaphore>);
 
 #[async_trait]
-impl Middleware for Held {
+impl Middleware for Waits {
     async fn handle(
         &self,
         _: reqwest::Request,
@@ -177,14 +177,14 @@ async fn what_a_caller_who_leaves_has_put_in_the_extensions_is_still_there() {
     let reached = Arc::new(Semaphore::new(0));
     let client = ClientBuilder::new(http())
         .with(AuthMiddleware::new(AuthLayer::new(Counting::default())))
-        .with(Held(Arc::clone(&reached)))
+        .with(Waits(Arc::clone(&reached)))
         .build();
     let mut extensions = Extensions::new();
     extensions.insert("the caller's");
     let request = client.get("https://api.example.com").build().unwrap();
     tokio::select! {
         biased;
-        _ = client.execute_with_extensions(request, &mut extensions) => panic!("it was answered"),
+        _ = client.execute_with_extensions(request, &mut extensions) => panic!("there was a response"),
         permit = reached.acquire() => permit.unwrap().forget(),
         () = tokio::time::sleep(Duration::from_secs(30)) => panic!("it wasn't sent"),
     }

@@ -18,16 +18,16 @@ use crate::support::{Counting, request};
 type Opens = fn(&Request<Full<Bytes>>) -> Span;
 type Tells = fn(&Response<Full<Bytes>>, Duration, &Span);
 
-/// Tells all there is of a request and of its answer.
+/// Tells all there is of a request and of its response.
 fn trace() -> TraceLayer<SharedClassifier<ServerErrorsAsFailures>, Opens, DefaultOnRequest, Tells> {
     let opens: Opens = |request| info_span!("request", ?request);
-    let tells: Tells = |response, _, _| info!(status = response.status().as_u16(), "answered");
+    let tells: Tells = |response, _, _| info!(status = response.status().as_u16(), "responded");
     TraceLayer::new_for_http()
         .make_span_with(opens)
         .on_response(tells)
 }
 
-/// How many spans there were, and the statuses of the answers; that no secret was in either.
+/// How many spans there were, and the statuses of the responses; that no secret was in either.
 fn traced(lines: &[Line], secret: &str) -> (usize, Vec<String>) {
     for line in lines {
         assert!(!line.to_string().contains(secret), "{line}");
@@ -35,13 +35,13 @@ fn traced(lines: &[Line], secret: &str) -> (usize, Vec<String>) {
     let spans = lines
         .iter()
         .filter(|line| line.is_span && line.message == "request");
-    let answers = lines.iter().filter(|line| line.message == "answered");
-    let statuses = answers.map(|line| line.value("status").to_owned());
+    let responses = lines.iter().filter(|line| line.message == "responded");
+    let statuses = responses.map(|line| line.value("status").to_owned());
     (spans.count(), statuses.collect())
 }
 
 #[tokio::test]
-async fn outside_it_sees_one_request_and_the_answer_to_the_replay() {
+async fn outside_it_sees_one_request_and_the_response_to_the_replay() {
     let (log, _guard) = listen();
     let client = ServiceBuilder::new()
         .layer(trace())

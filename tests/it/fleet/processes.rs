@@ -19,8 +19,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
+use crate::support::breakable_store::KEY;
 use crate::support::redis_server::RedisServer;
-use crate::support::shelf::KEY;
 
 /// For a machine with a lot else to do.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ impl Issuer {
     async fn start() -> Self {
         let (issued, permits) = (Arc::<AtomicUsize>::default(), Arc::new(Semaphore::new(0)));
         let (tell, asked) = mpsc::unbounded_channel();
-        let answer = {
+        let respond = {
             let (issued, permits) = (Arc::clone(&issued), Arc::clone(&permits));
             move || async move {
                 tell.send(()).unwrap();
@@ -50,7 +50,7 @@ impl Issuer {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/token", listener.local_addr().unwrap());
-        let router = Router::new().route("/token", post(answer));
+        let router = Router::new().route("/token", post(respond));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self {
             url,
@@ -65,7 +65,7 @@ impl Issuer {
     }
 }
 
-/// A process: the example `fleet` as a member.
+/// A process: the example `fleet`, as one of several.
 struct Process {
     process: Child,
     input: ChildStdin,
@@ -136,15 +136,15 @@ async fn tell_all(processes: &mut [Process], word: &str) -> Vec<String> {
     join_all(processes.iter_mut().map(|process| process.tell(word))).await
 }
 
-fn none_failed(answers: &[String]) {
-    for answer in answers {
-        assert!(answer.contains(" 0 failed"), "{answer}");
+fn none_failed(responses: &[String]) {
+    for response in responses {
+        assert!(response.contains(" 0 failed"), "{response}");
     }
 }
 
-fn all_at_once(answers: &[String]) {
-    for answer in answers {
-        assert!(answer.contains("1000 at once, 0 failed"), "{answer}");
+fn all_at_once(responses: &[String]) {
+    for response in responses {
+        assert!(response.contains("1000 at once, 0 failed"), "{response}");
     }
 }
 
@@ -246,8 +246,8 @@ async fn a_redis_that_forgets_all_at_any_time_fails_nobody() {
             }
         };
         let (_, ()) = tokio::join!(tell_all(&mut processes, word), flush());
-        let (answers, ()) = tokio::join!(tell_all(&mut processes, "ask"), flush());
-        none_failed(&answers);
+        let (responses, ()) = tokio::join!(tell_all(&mut processes, "ask"), flush());
+        none_failed(&responses);
     }
 }
 

@@ -20,7 +20,9 @@ fn outcome(server: &TokenServer) -> Result<Token, Error> {
         .enable_time()
         .build()
         .unwrap();
-    let source = ClientCredentials::with_transport(URL, ID, SECRET, server.transport()).unwrap();
+    let source = ClientCredentials::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(server.transport());
     runtime.block_on(source.fetch(Reason::First))
 }
 

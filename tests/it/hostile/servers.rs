@@ -64,9 +64,9 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object with some of these members, each of which may be anything.
-fn object(members: &'static [&'static str]) -> impl Strategy<Value = Value> {
-    hash_map(select(members), any_json(), 0..members.len()).prop_map(|map| {
+/// An object with some of these fields, each of which may be anything.
+fn object(fields: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    hash_map(select(fields), any_json(), 0..fields.len()).prop_map(|map| {
         map.into_iter()
             .map(|(name, of)| (name.to_owned(), of))
             .collect()
@@ -124,7 +124,9 @@ fn session(at_login: Vec<HeaderValue>, later: Vec<HeaderValue>) -> Result<Vec<St
         std::future::ready(Ok::<_, Infallible>(response))
     };
     let login = service_fn(move |_: Request<Full<Bytes>>| set(&at_login));
-    let source = Session::with_transport("https://api.example.com/v1/login", "me", "pw", login);
+    let source = Session::new("https://api.example.com/v1/login", "me", "pw")
+        .unwrap()
+        .transport(login);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let api = service_fn(move |request: Request<Full<Bytes>>| {
@@ -134,7 +136,7 @@ fn session(at_login: Vec<HeaderValue>, later: Vec<HeaderValue>) -> Result<Vec<St
         log.extend(sent.map(|sent| format!("{to}: {sent:?} {}", sent.is_sensitive())));
         set(&later)
     });
-    let layer = AuthLayer::new(source.unwrap());
+    let layer = AuthLayer::new(source);
     let mut client = layer.layer(api);
     let mut errors = String::new();
     block_on(async {
@@ -162,8 +164,8 @@ proptest! {
         around in [".{0,12}", ".{0,12}"],
         is_whole: bool,
     ) {
-        let client = Client::public_with_transport(URL, ID, TokenServer::issuing().transport());
-        let login = AuthorizationCode::new(client.unwrap(), format!("{ISSUER}/authorize")).unwrap();
+        let client = Client::public(URL, ID).unwrap().transport(TokenServer::issuing().transport());
+        let login = AuthorizationCode::new(client, format!("{ISSUER}/authorize")).unwrap();
         let begin = login.issuer(ISSUER);
         let request = block_on(begin.begin("https://app.example.com/back")).unwrap();
         let state = request.url().split_once("&state=").unwrap().1;
@@ -230,11 +232,11 @@ proptest! {
 
     #[test]
     fn a_person_is_told_of_an_address_that_they_can_go_to_or_of_nothing(
-        reply in object(&["device_code", "user_code", "verification_uri", "verification_url", "verification_uri_complete", "expires_in", "interval"]),
+        response in object(&["device_code", "user_code", "verification_uri", "verification_url", "verification_uri_complete", "expires_in", "interval"]),
         status in select(vec![200u16, 200, 200, 201, 204, 302, 400, 500]),
     ) {
-        let server = TokenServer::new(status, reply.to_string());
-        let client = Client::public_with_transport(URL, ID, server.transport()).unwrap();
+        let server = TokenServer::new(status, response.to_string());
+        let client = Client::public(URL, ID).unwrap().transport(server.transport());
         let login = DeviceAuthorization::new(client, format!("{ISSUER}/device")).unwrap();
         if let Ok(prompt) = block_on(login.begin()) {
             prop_assert!((200..300).contains(&status));
@@ -260,8 +262,8 @@ proptest! {
         web.put(&place, Page::json(&metadata));
         let url = EndpointUrl::from_issuer(ISSUER).unwrap();
         let url = if mtls { url.mtls() } else { url };
-        let source = ClientCredentials::with_transport(url, ID, SECRET, web.transport());
-        let _ = block_on(source.unwrap().fetch(Reason::First));
+        let source = ClientCredentials::new(url, ID, SECRET).unwrap().transport(web.transport());
+        let _ = block_on(source.fetch(Reason::First));
         for asked in web.asked() {
             if asked.is_bare() {
                 continue;
@@ -294,7 +296,7 @@ proptest! {
     #[test]
     fn a_nonce_is_sent_back_as_it_came_or_not_at_all(nonces in vec(any_header(), 1..3)) {
         let issuer = TokenServer::new(200, r#"{"access_token":"t","token_type":"DPoP"}"#);
-        let client = Client::with_transport(URL, ID, SECRET, issuer.transport()).unwrap();
+        let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer.transport());
         let source = ClientCredentials::with_client(client.dpop(DpopKey::generate().unwrap()));
         let proofs = Arc::new(Mutex::new(Vec::new()));
         let (log, sent) = (Arc::clone(&proofs), nonces.clone());

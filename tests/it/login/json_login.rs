@@ -14,24 +14,24 @@ use serde_json::{Value, json};
 use tower_auth::login::JsonLogin;
 use tower_auth::{Error, Reason, SecretSource, Token, TokenSource};
 
-use crate::support::serving::{Answer, answer, serving};
+use crate::support::serving::{ServerResponse, respond, serving};
 use crate::support::token_server::{all_text_of, expiry};
 
 const LOGIN: &str = "https://api.example.com/v1/auth/login";
 const REFRESH: &str = "https://api.example.com/v1/auth/refresh";
 const PASSWORD: &str = "p4ssword \"of\" the test";
 
-/// An API that answers as it is told, in turn, and keeps what it was asked.
+/// An API that responds by a script, in turn, and keeps what it was asked.
 #[derive(Clone, Default)]
 struct LoginApi {
-    answers: Arc<Mutex<Vec<(u16, Value)>>>,
+    responses: Arc<Mutex<Vec<(u16, Value)>>>,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl LoginApi {
-    fn answering<const N: usize>(answers: [(u16, Value); N]) -> Self {
+    fn responding<const N: usize>(responses: [(u16, Value); N]) -> Self {
         let api = Self::default();
-        *api.answers.lock().unwrap() = answers.into_iter().rev().collect();
+        *api.responses.lock().unwrap() = responses.into_iter().rev().collect();
         api
     }
 
@@ -41,18 +41,25 @@ impl LoginApi {
 
     fn login_with(&self, password: impl Into<SecretSource>) -> JsonLogin {
         let api = self.clone();
-        let transport = serving(move |head, body| ready(Ok(api.answer(&head, &body))));
-        JsonLogin::with_transport(LOGIN, "me@example.com", password, transport).unwrap()
+        let transport = serving(move |head, body| ready(Ok(api.respond(&head, &body))));
+        JsonLogin::new(LOGIN, "me@example.com", password)
+            .unwrap()
+            .transport(transport)
     }
 
-    fn answer(&self, head: &Parts, body: &[u8]) -> Answer {
+    fn respond(&self, head: &Parts, body: &[u8]) -> ServerResponse {
         assert_eq!(head.method, "POST");
         assert_eq!(head.headers["content-type"], "application/json");
         let path = head.uri.path().to_owned();
         let body = serde_json::from_slice(body).unwrap();
         self.asked.lock().unwrap().push((path, body));
-        let (status, body) = self.answers.lock().unwrap().pop().expect("asked too often");
-        answer(status, body.to_string())
+        let (status, body) = self
+            .responses
+            .lock()
+            .unwrap()
+            .pop()
+            .expect("asked too often");
+        respond(status, body.to_string())
     }
 
     fn asked(&self) -> Vec<(String, Value)> {
@@ -81,7 +88,7 @@ const REFRESHES: &str = "/v1/auth/refresh";
 
 #[tokio::test]
 async fn a_login_brings_a_token_and_the_refresh_token_the_next() {
-    let api = LoginApi::answering([
+    let api = LoginApi::responding([
         issued("first", Some("refresh-1")),
         issued("second", None),
         issued("third", Some("refresh-2")),
@@ -107,7 +114,7 @@ async fn a_login_brings_a_token_and_the_refresh_token_the_next() {
 
 #[tokio::test]
 async fn without_an_address_to_refresh_at_each_fetch_is_a_login() {
-    let api = LoginApi::answering([issued("first", Some("r")), issued("second", Some("r"))]);
+    let api = LoginApi::responding([issued("first", Some("r")), issued("second", Some("r"))]);
     let login = api.login();
     fetch(&login).await.unwrap();
     assert_eq!(fetch(&login).await.unwrap().secret(), "second");
@@ -117,7 +124,7 @@ async fn without_an_address_to_refresh_at_each_fetch_is_a_login() {
 #[tokio::test]
 async fn a_refresh_that_is_refused_is_followed_by_a_login() {
     for status in [400, 401, 403, 404] {
-        let api = LoginApi::answering([
+        let api = LoginApi::responding([
             issued("first", Some("old")),
             (status, json!({"error": "expired"})),
             issued("second", Some("new")),
@@ -135,7 +142,7 @@ async fn a_refresh_that_is_refused_is_followed_by_a_login() {
 /// A password isn't sent around because a server had a hiccup.
 #[tokio::test]
 async fn a_refresh_that_fails_in_a_way_that_may_pass_is_no_login() {
-    let api = LoginApi::answering([
+    let api = LoginApi::responding([
         issued("first", Some("kept")),
         (503, Value::Null),
         issued("second", None),
@@ -150,7 +157,7 @@ async fn a_refresh_that_fails_in_a_way_that_may_pass_is_no_login() {
 #[tokio::test]
 async fn a_login_that_is_refused_is_the_error_and_shows_no_password() {
     let echo = format!("no account for {PASSWORD}");
-    let api = LoginApi::answering([(401, json!({"error": "wrong", "message": echo}))]);
+    let api = LoginApi::responding([(401, json!({"error": "wrong", "message": echo}))]);
     let login = api.login().error_field("/message").unwrap();
     let error = fetch(&login).await.unwrap_err();
     assert!(error.is_denied() && error.is_permanent(), "{error}");
@@ -164,8 +171,8 @@ async fn a_login_that_is_refused_is_the_error_and_shows_no_password() {
 
 #[tokio::test]
 async fn fields_are_where_they_are_said_to_be() {
-    let answer = json!({"data": {"jwt": "nested", "ttl": "90", "next": "r"}});
-    let api = LoginApi::answering([(201, answer.clone()), (201, answer)]);
+    let response = json!({"data": {"jwt": "nested", "ttl": "90", "next": "r"}});
+    let api = LoginApi::responding([(201, response.clone()), (201, response)]);
     let login = api
         .login()
         .refresh_at(REFRESH)
@@ -197,7 +204,7 @@ async fn fields_are_where_they_are_said_to_be() {
 }
 
 #[test]
-fn what_is_no_pointer_to_a_member_is_refused_at_once() {
+fn what_is_no_pointer_to_a_field_is_refused_at_once() {
     for pointer in ["", "/", "email", "a/b", "/a//b", "/a~", "/a~2", "/a/"] {
         let error = LoginApi::default().login().user_field(pointer).unwrap_err();
         assert!(
@@ -222,8 +229,8 @@ async fn fields_within_one_another_are_an_error_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn the_password_is_read_anew_for_each_login() {
-    let api = LoginApi::answering([issued("first", None), issued("second", None)]);
+async fn the_password_is_read_again_for_each_login() {
+    let api = LoginApi::responding([issued("first", None), issued("second", None)]);
     let asked = Arc::new(Mutex::new(0));
     let password = SecretSource::from_fn(move || {
         let asked = Arc::clone(&asked);
@@ -245,14 +252,14 @@ async fn the_password_is_read_anew_for_each_login() {
 }
 
 #[tokio::test]
-async fn answers_that_hold_no_token_are_errors() {
+async fn responses_that_hold_no_token_are_errors() {
     for body in [
         json!({}),
         json!([]),
         json!({"access_token": 7}),
         json!({"access_token": ""}),
     ] {
-        let api = LoginApi::answering([(200, body.clone())]);
+        let api = LoginApi::responding([(200, body.clone())]);
         let error = fetch(&api.login()).await.unwrap_err();
         assert!(error.is_reply(), "{body}: {error}");
     }
@@ -270,10 +277,12 @@ fn addresses_and_credentials_are_checked_at_once() {
         (LOGIN, "", "secret"),
         (LOGIN, "me", ""),
     ] {
-        let login = JsonLogin::with_transport(url, user, password, transport());
+        let login = JsonLogin::new(url, user, password);
         assert!(login.unwrap_err().is_config());
     }
-    let login = JsonLogin::with_transport(LOGIN, "me", "secret", transport()).unwrap();
+    let login = JsonLogin::new(LOGIN, "me", "secret")
+        .unwrap()
+        .transport(transport());
     let cleartext = login.refresh_at("http://api.example.com/refresh");
     assert!(cleartext.unwrap_err().is_config());
 }
@@ -283,8 +292,9 @@ async fn a_login_that_hangs_is_given_up_after_the_timeout() {
     let transport = tower::service_fn(|_: Request<Full<Bytes>>| {
         std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
-    let login = JsonLogin::with_transport(LOGIN, "me", "secret", transport)
+    let login = JsonLogin::new(LOGIN, "me", "secret")
         .unwrap()
+        .transport(transport)
         .timeout(Duration::from_secs(3));
     let start = tokio::time::Instant::now();
     assert!(fetch(&login).await.unwrap_err().is_timeout());

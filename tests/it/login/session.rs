@@ -1,10 +1,11 @@
-//! A session: a login that is answered with cookies, its end, and the next.
+//! A session: a login that sets cookies, its end, and the next.
 
 use tower_auth::login::Session;
 use tower_auth::{Error, Reason, Token, TokenSource};
 
-mod ends;
-mod logins;
+mod cookies;
+mod ending;
+mod opening;
 
 const LOGOUT: &str = "https://api.example.com/v1/session/logout";
 

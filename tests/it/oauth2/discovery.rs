@@ -7,9 +7,10 @@ use tower_auth::{Error, Reason, Token, TokenSource};
 use crate::support::token_server::{ID, SECRET};
 use crate::support::web::{Page, Web};
 
+mod caching;
 mod endpoints;
-mod found;
-mod kept;
+mod logins;
+mod lookup;
 
 const ISSUER: &str = "https://id.example.com";
 const METADATA: &str = "https://id.example.com/.well-known/oauth-authorization-server";
@@ -41,7 +42,9 @@ fn issuer() -> EndpointUrl {
 }
 
 fn client(web: &Web, url: EndpointUrl) -> Client {
-    Client::with_transport(url, ID, SECRET, web.transport()).unwrap()
+    Client::new(url, ID, SECRET)
+        .unwrap()
+        .transport(web.transport())
 }
 
 fn source(web: &Web, url: EndpointUrl) -> ClientCredentials {

@@ -14,7 +14,7 @@ use tower::Service;
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
 use tower_auth::{AuthLayer, BoxError};
 
-use crate::support::serving::{Answer, serving};
+use crate::support::serving::{ServerResponse, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 
 mod keys;
@@ -63,11 +63,11 @@ fn proof(headers: &HeaderMap) -> Proof {
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
-/// A server that sees heads and bodies, and answers as it is told.
+/// A server that sees heads and bodies, and responds by the script.
 fn server(
-    answer: impl Fn(usize, &HeaderMap) -> Answer + Clone + Send + Sync + 'static,
+    script: impl Fn(usize, &HeaderMap) -> ServerResponse + Clone + Send + Sync + 'static,
 ) -> (
-    impl Service<Request<Full<Bytes>>, Response = Answer, Error = BoxError, Future: Send>
+    impl Service<Request<Full<Bytes>>, Response = ServerResponse, Error = BoxError, Future: Send>
     + Clone
     + Send
     + Sync
@@ -83,7 +83,7 @@ fn server(
             log.push((head.headers.clone(), body));
             log.len()
         };
-        ready(Ok(answer(number, &head.headers)))
+        ready(Ok(script(number, &head.headers)))
     });
     (service, seen)
 }
@@ -103,17 +103,17 @@ fn credentials(seen: &Seen) -> Vec<String> {
     seen.iter().map(of).collect()
 }
 
-fn ok() -> Answer {
+fn ok() -> ServerResponse {
     Response::new(Full::default())
 }
 
-fn issue(number: usize) -> Answer {
-    let reply =
+fn issue(number: usize) -> ServerResponse {
+    let response =
         format!(r#"{{"access_token":"token-{number}","token_type":"DPoP","expires_in":3600}}"#);
-    Response::new(Full::from(reply))
+    Response::new(Full::from(response))
 }
 
-fn answer(status: u16, name: &'static str, value: &str, body: &'static str) -> Answer {
+fn respond(status: u16, name: &'static str, value: &str, body: &'static str) -> ServerResponse {
     let response = Response::builder().status(status).header(name, value);
     response.body(Full::from(body)).unwrap()
 }
@@ -121,7 +121,7 @@ fn answer(status: u16, name: &'static str, value: &str, body: &'static str) -> A
 fn layer() -> (AuthLayer, Seen, DpopKey) {
     let key = DpopKey::generate().unwrap();
     let (issuer, asked) = server(|number, _| issue(number));
-    let client = Client::with_transport(URL, ID, SECRET, issuer).unwrap();
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer);
     let source = ClientCredentials::with_client(client.dpop(key.clone()));
     (AuthLayer::new(source), asked, key)
 }

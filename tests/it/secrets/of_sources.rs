@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use crate::support::echo::Echo;
 use crate::support::request;
-use crate::support::watch::Watch;
+use crate::support::secret_finder::SecretFinder;
 
 mod clients;
 mod grants;
@@ -30,62 +30,62 @@ const REVOKE: &str = "https://id.example.com/revoke?key=planted-key";
 const SECRET: &str = "planted+client/secret: \"of\" <the>\\planted & client";
 const TOKEN: &str = "planted/token+with~signs=&more";
 
-/// Has the source fetch, be refused, replay and close, with each odd answer to each of its first
+/// Has the source fetch, be refused, replay and close, with each odd response to each of its first
 /// requests.
-async fn drive<S>(make: impl AsyncFn(&Watch, Echo) -> Result<S, Error>)
+async fn drive<S>(make: impl AsyncFn(&SecretFinder, Echo) -> Result<S, Error>)
 where
     S: TokenSource + fmt::Debug,
 {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     // A protected resource has asked six times before it has a second token.
     for works_for in 0..8 {
         let mut odd = 0;
         loop {
             let echo = Echo::new(works_for, odd);
-            match make(&watch, echo.clone()).await {
-                Ok(source) if odd % 2 == works_for % 2 => alone(&watch, source).await,
-                Ok(source) => below_a_layer(&watch, source, odd / 2).await,
-                Err(error) => watch.print_error(&error),
+            match make(&finder, echo.clone()).await {
+                Ok(source) if odd % 2 == works_for % 2 => alone(&finder, source).await,
+                Ok(source) => below_a_layer(&finder, source, odd / 2).await,
+                Err(error) => finder.print_error(&error),
             }
-            watch.end_round();
+            finder.end_round();
             odd += 1;
-            if odd >= echo.odd_answers() {
+            if odd >= echo.odd_responses() {
                 break;
             }
         }
     }
-    watch.end();
+    finder.end();
 }
 
-async fn alone<S>(watch: &Watch, source: S)
+async fn alone<S>(finder: &SecretFinder, source: S)
 where
     S: TokenSource + fmt::Debug,
 {
-    watch.print(&source);
+    finder.print(&source);
     let mut last = None;
     for reason in [Reason::First, Reason::Refused] {
         match source.fetch(reason).await {
             Ok(token) => {
-                watch.print(&token);
-                watch.print(&token.header_value());
+                finder.print(&token);
+                finder.print(&token.header_value());
                 last = Some(token);
             }
-            Err(error) => watch.print_error(&error),
+            Err(error) => finder.print_error(&error),
         }
-        watch.print(&source);
+        finder.print(&source);
     }
     if let Err(error) = source.close(last).await {
-        watch.print_error(&error);
+        finder.print_error(&error);
     }
 }
 
-async fn below_a_layer<S>(watch: &Watch, source: S, how: usize)
+async fn below_a_layer<S>(finder: &SecretFinder, source: S, how: usize)
 where
     S: TokenSource + fmt::Debug,
 {
     // One attempt says all: between two there is a pause.
     let builder = TokenCache::builder(source).fetch_attempts(1);
-    watch.print(&builder);
+    finder.print(&builder);
     let cache = builder.build();
     let layer = AuthLayer::from(cache.clone());
     let client = layer.layer(Refusing { how });
@@ -93,21 +93,21 @@ where
         match client.clone().oneshot(request("")).await {
             Ok(response) => {
                 let why = response.extensions().get::<NotReplayed>();
-                watch.print(&why);
-                watch.text(&why.map(ToString::to_string).unwrap_or_default());
+                finder.print(&why);
+                finder.text(&why.map(ToString::to_string).unwrap_or_default());
                 if let Some(NotReplayed::Fetch(error)) = why {
-                    watch.print_error(error);
+                    finder.print_error(error);
                 }
             }
-            Err(error) => watch.print_error(error.downcast_ref().unwrap()),
+            Err(error) => finder.print_error(error.downcast_ref().unwrap()),
         }
-        watch.print(&client);
-        watch.print(&layer);
-        watch.print(&cache.status());
+        finder.print(&client);
+        finder.print(&layer);
+        finder.print(&cache.status());
     }
     cache.close().await;
-    watch.print(&cache);
-    watch.print_error(&cache.token().await.unwrap_err());
+    finder.print(&cache);
+    finder.print_error(&cache.token().await.unwrap_err());
 }
 
 /// An API that takes no credential, and says which, in each of the ways that the layer listens to.
@@ -155,6 +155,6 @@ fn credential(headers: &HeaderMap) -> String {
 }
 
 fn client(echo: Echo) -> Client {
-    let client = Client::with_transport(URL, "client", SECRET, echo).unwrap();
+    let client = Client::new(URL, "client", SECRET).unwrap().transport(echo);
     client.revoke_at(REVOKE).unwrap()
 }

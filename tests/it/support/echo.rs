@@ -1,5 +1,5 @@
 //! A server in memory that works for a while, and then gives back what it was sent: in every place
-//! that an answer has, as it came, taken apart, and spelled anew.
+//! that a response has, as it came, in parts, and in other encodings.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -19,14 +19,14 @@ use serde_json::{Value, json};
 use tower_auth::BoxError;
 use tower_service::Service;
 
-use crate::support::watch::shows_a_secret;
+use crate::support::secret_finder::shows_a_secret;
 
 /// One, for all that a source asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Echo {
-    /// How many requests are answered as they should be.
+    /// How many requests get the response that they should.
     works_for: usize,
-    /// Which of the odd answers comes after that.
+    /// Which of the odd responses comes after that.
     odd: usize,
     seen: Arc<Seen>,
 }
@@ -34,17 +34,17 @@ pub(crate) struct Echo {
 #[derive(Debug, Default)]
 struct Seen {
     asked: AtomicUsize,
-    /// How many odd answers there are to what was asked.
+    /// How many odd responses there are to what was asked.
     odd: AtomicUsize,
     verifiers: Mutex<Vec<String>>,
 }
 
 /// `None`: the connection breaks.
-type Answer = Option<Response<Full<Bytes>>>;
+type ServerResponse = Option<Response<Full<Bytes>>>;
 
 thread_local! {
     /// Those to what was sent before: most of it is sent again in each round, and there are hundreds.
-    static ODD_ANSWERS: RefCell<HashMap<(String, bool), Vec<Answer>>> = RefCell::default();
+    static ODD_RESPONSES: RefCell<HashMap<(String, bool), Vec<ServerResponse>>> = RefCell::default();
 }
 
 const FIRST: &str = "planted-access-0";
@@ -61,8 +61,8 @@ impl Echo {
         }
     }
 
-    /// How many odd answers there are to what was asked; 0 if it wasn't asked so often.
-    pub(crate) fn odd_answers(&self) -> usize {
+    /// How many odd responses there are to what was asked; 0 if it wasn't asked so often.
+    pub(crate) fn odd_responses(&self) -> usize {
         self.seen.odd.load(Ordering::SeqCst)
     }
 
@@ -72,7 +72,7 @@ impl Echo {
         self.seen.verifiers.lock().unwrap().clone()
     }
 
-    fn answer(&self, parts: &Parts, body: &str) -> Answer {
+    fn respond(&self, parts: &Parts, body: &str) -> ServerResponse {
         let sent = Sent { parts, body };
         let verifier = sent.param("code_verifier");
         self.seen.verifiers.lock().unwrap().extend(verifier);
@@ -82,16 +82,16 @@ impl Echo {
         }
         // Once is enough for those that differ in nothing but the spelling.
         let all_spellings = self.works_for < 2;
-        ODD_ANSWERS.with_borrow_mut(|known| {
+        ODD_RESPONSES.with_borrow_mut(|known| {
             // What is random comes only once.
             if known.len() == 16 {
                 known.clear();
             }
-            let answers = known
+            let responses = known
                 .entry((sent.key(), all_spellings))
-                .or_insert_with(|| odd_answers(&sent, all_spellings));
-            self.seen.odd.fetch_max(answers.len(), Ordering::SeqCst);
-            answers[self.odd % answers.len()].clone()
+                .or_insert_with(|| odd_responses(&sent, all_spellings));
+            self.seen.odd.fetch_max(responses.len(), Ordering::SeqCst);
+            responses[self.odd % responses.len()].clone()
         })
     }
 }
@@ -110,8 +110,8 @@ impl Service<Request<Full<Bytes>>> for Echo {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
-            let answer = echo.answer(&parts, std::str::from_utf8(&body)?);
-            answer.ok_or_else(|| std::io::Error::other("the line is cut").into())
+            let response = echo.respond(&parts, std::str::from_utf8(&body)?);
+            response.ok_or_else(|| std::io::Error::other("the line is cut").into())
         })
     }
 }
@@ -171,12 +171,12 @@ fn leaves(json: &Value, texts: &mut BTreeSet<String>) {
     match json {
         Value::String(text) => drop(texts.insert(text.clone())),
         Value::Array(values) => values.iter().for_each(|value| leaves(value, texts)),
-        Value::Object(members) => members.values().for_each(|value| leaves(value, texts)),
+        Value::Object(fields) => fields.values().for_each(|value| leaves(value, texts)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-/// As other programs spell it.
+/// As other programs encode it.
 fn spellings(text: &str) -> Vec<String> {
     let each = |spell: &dyn Fn(char) -> String| -> String {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
@@ -211,9 +211,9 @@ fn spellings(text: &str) -> Vec<String> {
     ]
 }
 
-fn odd_answers(sent: &Sent<'_>, all_spellings: bool) -> Vec<Answer> {
+fn odd_responses(sent: &Sent<'_>, all_spellings: bool) -> Vec<ServerResponse> {
     // Where it sends nothing but a question, it still can be cut off.
-    let mut answers = vec![
+    let mut responses = vec![
         None,
         text(200, "{\"access_token\":\"planted"),
         text(200, "<html>planted</html>"),
@@ -226,9 +226,9 @@ fn odd_answers(sent: &Sent<'_>, all_spellings: bool) -> Vec<Answer> {
             && !sent.starts_with(['{', 'h']);
         for spelled in spellings(&sent).into_iter().filter(|_| is_value) {
             let refusal = json!({ "error": spelled, "error_description": spelled });
-            answers.push(json(400, &refusal));
+            responses.push(json(400, &refusal));
         }
-        answers.extend(around(&sent));
+        responses.extend(around(&sent));
     }
     // Something is issued and refused in one, and what is issued is told.
     let told = match sent.parts.uri.path() {
@@ -241,14 +241,14 @@ fn odd_answers(sent: &Sent<'_>, all_spellings: bool) -> Vec<Answer> {
             both["error"] = Value::from("invalid_request");
             both["error_description"] = Value::from(format!("this is it: {issued}"));
             let cookie = format!("sid={COOKIE}; Path=/");
-            answers.push(with(json(status, &both), SET_COOKIE, &cookie));
+            responses.push(with(json(status, &both), SET_COOKIE, &cookie));
         }
     }
-    answers
+    responses
 }
 
-/// Every place that an answer has.
-fn around(sent: &str) -> Vec<Answer> {
+/// Every place that a response has.
+fn around(sent: &str) -> Vec<ServerResponse> {
     let issued = |name: &str, value: Value| {
         let mut issued = issue(0);
         issued[name] = value;
@@ -301,7 +301,7 @@ fn around(sent: &str) -> Vec<Answer> {
 /// As it should be, whatever was asked.
 fn working(parts: &Parts, number: usize) -> Response<Full<Bytes>> {
     let path = parts.uri.path();
-    let answer = if path.contains("oauth-protected-resource") {
+    let response = if path.contains("oauth-protected-resource") {
         json(
             200,
             &json!({
@@ -327,10 +327,10 @@ fn working(parts: &Parts, number: usize) -> Response<Full<Bytes>> {
             issued["token_type"] = Value::from("DPoP");
         }
         let nonce = HeaderName::from_static("dpop-nonce");
-        let answer = with(json(200, &issued), nonce, "planted-nonce");
-        with(answer, SET_COOKIE, &format!("sid={COOKIE}; Path=/"))
+        let response = with(json(200, &issued), nonce, "planted-nonce");
+        with(response, SET_COOKIE, &format!("sid={COOKIE}; Path=/"))
     };
-    answer.unwrap()
+    response.unwrap()
 }
 
 fn issue(number: usize) -> Value {
@@ -348,7 +348,7 @@ fn issue(number: usize) -> Value {
     })
 }
 
-fn json(status: u16, value: &Value) -> Answer {
+fn json(status: u16, value: &Value) -> ServerResponse {
     with(
         text(status, &value.to_string()),
         CONTENT_TYPE,
@@ -356,16 +356,16 @@ fn json(status: u16, value: &Value) -> Answer {
     )
 }
 
-fn text(status: u16, text: &str) -> Answer {
+fn text(status: u16, text: &str) -> ServerResponse {
     let mut response = Response::new(Full::from(text.to_owned()));
     *response.status_mut() = status.try_into().unwrap();
     Some(response)
 }
 
 /// As it is without, if no header can hold that.
-fn with(mut answer: Answer, name: HeaderName, value: &str) -> Answer {
-    if let (Some(response), Ok(value)) = (&mut answer, HeaderValue::try_from(value)) {
+fn with(mut response: ServerResponse, name: HeaderName, value: &str) -> ServerResponse {
+    if let (Some(response), Ok(value)) = (&mut response, HeaderValue::try_from(value)) {
         response.headers_mut().insert(name, value);
     }
-    answer
+    response
 }

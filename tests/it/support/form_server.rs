@@ -1,11 +1,11 @@
-//! A token endpoint in memory that answers each form as the test says, and keeps them all.
+//! A token endpoint in memory that responds to each form as the test says, and keeps them all.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};
 
 use tower_auth::oauth2::{Client, Transport};
 
-use crate::support::serving::{answer, params, serving};
+use crate::support::serving::{params, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 
 /// The parameters of one request, in order.
@@ -35,21 +35,21 @@ impl Form {
     }
 }
 
-type Answer = dyn Fn(usize, &Form) -> (u16, String) + Send + Sync;
+type Respond = dyn Fn(usize, &Form) -> (u16, String) + Send + Sync;
 
 #[derive(Clone)]
 pub(crate) struct FormServer {
-    answer: Arc<Answer>,
+    respond: Arc<Respond>,
     asked: Arc<Mutex<Vec<Form>>>,
 }
 
 impl FormServer {
-    /// Answers the nth form, counted from 1, with a status and a body.
+    /// Responds to the nth form, counted from 1, with a status and a body.
     pub(crate) fn new(
-        answer: impl Fn(usize, &Form) -> (u16, String) + Send + Sync + 'static,
+        respond: impl Fn(usize, &Form) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
         Self {
-            answer: Arc::new(answer),
+            respond: Arc::new(respond),
             asked: Arc::default(),
         }
     }
@@ -71,21 +71,23 @@ impl FormServer {
                 asked.push(form.clone());
                 asked.len()
             };
-            let (status, body) = (server.answer)(number, &form);
-            ready(Ok(answer(status, body)))
+            let (status, body) = (server.respond)(number, &form);
+            ready(Ok(respond(status, body)))
         })
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::with_transport(URL, ID, SECRET, self.transport()).unwrap()
+        Client::new(URL, ID, SECRET)
+            .unwrap()
+            .transport(self.transport())
     }
 
     pub(crate) fn public(&self) -> Client {
-        Client::public_with_transport(URL, ID, self.transport()).unwrap()
+        Client::public(URL, ID).unwrap().transport(self.transport())
     }
 
     pub(crate) fn anonymous(&self) -> Client {
-        Client::anonymous_with_transport(URL, self.transport()).unwrap()
+        Client::anonymous(URL).unwrap().transport(self.transport())
     }
 
     pub(crate) fn forms(&self) -> Vec<Form> {

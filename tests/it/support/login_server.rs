@@ -1,4 +1,4 @@
-//! An authorization server in memory that people log in at: it answers as it is told, in turn, and
+//! An authorization server in memory that people log in at: it responds by a script, in turn, and
 //! keeps what it was asked and when.
 
 use std::collections::VecDeque;
@@ -14,47 +14,47 @@ use crate::support::token_server::{ID, URL};
 
 pub(crate) type Form = Vec<(String, String)>;
 
-/// What is answered: a status and a body.
-pub(crate) type Answer = (u16, &'static str);
+/// A response: a status and a body.
+pub(crate) type ScriptedResponse = (u16, &'static str);
 
 /// Both tokens.
-pub(crate) const ISSUED: Answer = (
+pub(crate) const ISSUED: ScriptedResponse = (
     200,
     r#"{"access_token":"first","refresh_token":"refresh","token_type":"Bearer","expires_in":3600}"#,
 );
 
 /// What a refresh brings after that.
-pub(crate) const REFRESHED: Answer = (
+pub(crate) const REFRESHED: ScriptedResponse = (
     200,
     r#"{"access_token":"second","token_type":"Bearer","expires_in":3600}"#,
 );
 
-/// The line is cut before an answer.
-pub(crate) const BROKEN: Answer = (0, "");
+/// The line is cut before a response.
+pub(crate) const BROKEN: ScriptedResponse = (0, "");
 
 #[derive(Clone, Default)]
 pub(crate) struct LoginServer {
-    answers: Arc<Mutex<VecDeque<Answer>>>,
+    responses: Arc<Mutex<VecDeque<ScriptedResponse>>>,
     asked: Arc<Mutex<Vec<(String, Form, Instant)>>>,
     takes: Duration,
 }
 
 impl LoginServer {
-    pub(crate) fn answering<const N: usize>(answers: [Answer; N]) -> Self {
+    pub(crate) fn responding<const N: usize>(responses: [ScriptedResponse; N]) -> Self {
         Self {
-            answers: Arc::new(Mutex::new(answers.into())),
+            responses: Arc::new(Mutex::new(responses.into())),
             ..Self::default()
         }
     }
 
-    /// It answers after so long.
+    /// It responds after so long.
     pub(crate) fn taking(self, takes: Duration) -> Self {
         Self { takes, ..self }
     }
 
     /// A public client of this server.
     pub(crate) fn client(&self) -> Client {
-        Client::public_with_transport(URL, ID, self.transport()).unwrap()
+        Client::public(URL, ID).unwrap().transport(self.transport())
     }
 
     pub(crate) fn transport(&self) -> impl Transport + use<> {
@@ -62,18 +62,18 @@ impl LoginServer {
         serving(move |head, body| {
             let asked = (head.uri.path().to_owned(), params(&body), Instant::now());
             server.asked.lock().unwrap().push(asked);
-            server.clone().answer()
+            server.clone().respond()
         })
     }
 
-    async fn answer(self) -> Result<serving::Answer, BoxError> {
+    async fn respond(self) -> Result<serving::ServerResponse, BoxError> {
         if !self.takes.is_zero() {
             tokio::time::sleep(self.takes).await;
         }
-        let next = self.answers.lock().unwrap().pop_front();
+        let next = self.responses.lock().unwrap().pop_front();
         match next.expect("it was asked too often") {
             BROKEN => Err("the line is cut".into()),
-            (status, body) => Ok(serving::answer(status, body)),
+            (status, body) => Ok(serving::respond(status, body)),
         }
     }
 
@@ -99,9 +99,9 @@ impl LoginServer {
             .collect()
     }
 
-    /// Whatever it was told to answer, it was asked for.
+    /// All responses of its script were asked for.
     pub(crate) fn is_done(&self) -> bool {
-        self.answers.lock().unwrap().is_empty()
+        self.responses.lock().unwrap().is_empty()
     }
 }
 

@@ -56,7 +56,7 @@ fn values(value: DebugValue) -> Option<Vec<f64>> {
     (!values.is_empty()).then_some(values)
 }
 
-/// Runs a scene in paused time, under a recorder of its own.
+/// Runs a scenario in paused time, under a recorder of its own.
 pub(crate) fn recorded<F>(scene: impl FnOnce(Metrics) -> F)
 where
     F: Future<Output = ()>,

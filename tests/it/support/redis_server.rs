@@ -25,7 +25,7 @@ pub(crate) struct RedisServer {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl RedisServer {
-    /// One that answers.
+    /// One that responds.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
         let mut server = Self::stopped(arguments);
         server.run().await;
@@ -42,7 +42,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts it, and waits until it answers.
+    /// Starts it, and waits until it responds.
     pub(crate) async fn run(&mut self) {
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
@@ -74,7 +74,7 @@ impl RedisServer {
                 None,
                 "it ended: does it know all that it was started with?"
             );
-            // Whoever wants a password has answered too.
+            // A server that wants a password has responded too.
             match self.ask::<String>(&["PING"]).await {
                 Ok(_) => true,
                 Err(error) => !error.is_io_error(),
@@ -104,7 +104,7 @@ impl RedisServer {
         format!("redis://{credentials}127.0.0.1:{}", self.port)
     }
 
-    /// What it answers to a command.
+    /// Its reply to a command.
     pub(crate) async fn ask<T>(&self, command: &[&str]) -> RedisResult<T>
     where
         T: FromRedisValue,

@@ -1,4 +1,4 @@
-//! What servers in memory do alike: they read a request to its end, and answer it.
+//! What servers in memory do alike: they read a request to its end, and respond.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -7,30 +7,30 @@ use http_body_util::{BodyExt, Full};
 use tower::{Service, service_fn};
 use tower_auth::BoxError;
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type ServerResponse = Response<Full<Bytes>>;
 
-/// A server that answers heads and bodies so.
+/// A server that responds to heads and bodies so.
 pub(crate) fn serving<F>(
-    answer: impl Fn(Parts, Bytes) -> F + Clone + Send + Sync + 'static,
-) -> impl Service<Request<Full<Bytes>>, Response = Answer, Error = BoxError, Future: Send>
+    respond: impl Fn(Parts, Bytes) -> F + Clone + Send + Sync + 'static,
+) -> impl Service<Request<Full<Bytes>>, Response = ServerResponse, Error = BoxError, Future: Send>
 + Clone
 + Send
 + Sync
 + 'static
 where
-    F: Future<Output = Result<Answer, BoxError>> + Send,
+    F: Future<Output = Result<ServerResponse, BoxError>> + Send,
 {
     service_fn(move |request: Request<Full<Bytes>>| {
-        let answer = answer.clone();
+        let respond = respond.clone();
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
-            answer(head, body).await
+            respond(head, body).await
         }
     })
 }
 
-pub(crate) fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn respond(status: u16, body: impl Into<Bytes>) -> ServerResponse {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response

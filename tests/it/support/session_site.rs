@@ -1,4 +1,4 @@
-//! A site with a login that is answered with cookies: it answers as the test says, and keeps what it
+//! A site with a login that sets cookies: it responds as the test says, and keeps what it
 //! was asked.
 
 use std::convert::Infallible;
@@ -15,17 +15,17 @@ use serde_json::Value;
 use tower_auth::login::Session;
 use tower_service::Service;
 
-use crate::support::settle;
+use crate::support::run_until_idle;
 
 pub(crate) const LOGIN: &str = "https://api.example.com/v1/session/login";
 pub(crate) const THINGS: &str = "https://api.example.com/v1/things";
 pub(crate) const PASSWORD: &str = "p4ssword of the test";
 
-/// A site that answers as the test says, be it a login or another request, and keeps what it was
+/// A site that responds as the test says, be it a login or another request, and keeps what it was
 /// asked.
 #[derive(Clone)]
 pub(crate) struct Site {
-    answer: Arc<dyn Fn(&Asked) -> Answer + Send + Sync>,
+    respond: Arc<dyn Fn(&Asked) -> SiteResponse + Send + Sync>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
@@ -40,13 +40,13 @@ pub(crate) struct Asked {
     pub(crate) requests: usize,
 }
 
-pub(crate) struct Answer {
+pub(crate) struct SiteResponse {
     status: u16,
     set: Vec<String>,
     body: String,
 }
 
-impl Answer {
+impl SiteResponse {
     pub(crate) fn new(status: u16, set: &[&str]) -> Self {
         Self {
             status,
@@ -78,32 +78,36 @@ impl Asked {
 }
 
 impl Site {
-    pub(crate) fn new(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(respond: impl Fn(&Asked) -> SiteResponse + Send + Sync + 'static) -> Self {
         Self {
-            answer: Arc::new(answer),
+            respond: Arc::new(respond),
             asked: Arc::default(),
         }
     }
 
-    /// Its login sets these cookies, and all else is answered with 200.
+    /// Its login sets these cookies, and the response to all else is 200.
     pub(crate) fn setting<const N: usize>(set: [&'static str; N]) -> Self {
         Self::new(move |asked| match asked.is_login() {
-            true => Answer::new(200, &set),
-            false => Answer::new(200, &[]),
+            true => SiteResponse::new(200, &set),
+            false => SiteResponse::new(200, &[]),
         })
     }
 
     /// Its nth login sets `sid=n`, and nothing but the latest is accepted.
     pub(crate) fn numbering() -> Self {
         Self::new(|asked| match asked.is_login() {
-            true => Answer::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-            false if asked.cookies() == format!("sid={}", asked.logins) => Answer::new(200, &[]),
-            false => Answer::new(401, &[]),
+            true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            false if asked.cookies() == format!("sid={}", asked.logins) => {
+                SiteResponse::new(200, &[])
+            }
+            false => SiteResponse::new(401, &[]),
         })
     }
 
     pub(crate) fn session(&self) -> Session {
-        Session::with_transport(LOGIN, "me@example.com", PASSWORD, self.clone()).unwrap()
+        Session::new(LOGIN, "me@example.com", PASSWORD)
+            .unwrap()
+            .transport(self.clone())
     }
 
     pub(crate) fn asked(&self, logins: bool) -> Vec<Asked> {
@@ -137,7 +141,7 @@ impl Service<Request<Full<Bytes>>> for Site {
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
         let site = self.clone();
-        let answer = async move {
+        let response = async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
             let mut asked = Asked {
@@ -149,18 +153,18 @@ impl Service<Request<Full<Bytes>>> for Site {
             };
             asked.logins = site.logins() + usize::from(asked.is_login());
             site.asked.lock().unwrap().push(asked.clone());
-            // Others get their turn before it is answered.
-            settle().await;
-            let answer = (site.answer)(&asked);
-            let mut response = Response::new(Full::from(answer.body));
-            *response.status_mut() = StatusCode::from_u16(answer.status).unwrap();
-            for line in answer.set {
+            // Others get their turn before the response.
+            run_until_idle().await;
+            let scripted = (site.respond)(&asked);
+            let mut response = Response::new(Full::from(scripted.body));
+            *response.status_mut() = StatusCode::from_u16(scripted.status).unwrap();
+            for line in scripted.set {
                 let line = line.try_into().unwrap();
                 response.headers_mut().append(SET_COOKIE, line);
             }
             Ok(response)
         };
-        answer.boxed()
+        response.boxed()
     }
 }
 

@@ -1,4 +1,4 @@
-//! A token endpoint in memory: it gives the answer it was made with, and keeps what it was asked.
+//! A token endpoint in memory: it gives the response it was made with, and keeps what it was asked.
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tower_auth::oauth2::{ClientCredentials, Transport};
 use tower_auth::{Error, Reason, Token, TokenSource};
 
-use crate::support::serving::{answer, params, serving};
+use crate::support::serving::{params, respond, serving};
 
 pub(crate) const URL: &str = "https://id.example.com/oauth/token";
 pub(crate) const ID: &str = "the-client";
@@ -56,7 +56,7 @@ impl TokenServer {
         let server = self.clone();
         serving(move |head, body| {
             server.asked.lock().unwrap().push((head, body));
-            let mut response = answer(server.status, server.body.clone());
+            let mut response = respond(server.status, server.body.clone());
             *response.headers_mut() = server.headers.clone();
             ready(Ok(response))
         })
@@ -64,7 +64,9 @@ impl TokenServer {
 
     /// A client of this server.
     pub(crate) fn client(&self) -> ClientCredentials {
-        ClientCredentials::with_transport(URL, ID, SECRET, self.transport()).unwrap()
+        ClientCredentials::new(URL, ID, SECRET)
+            .unwrap()
+            .transport(self.transport())
     }
 
     pub(crate) fn times_asked(&self) -> usize {
@@ -88,7 +90,7 @@ impl TokenServer {
     }
 }
 
-/// What comes of one answer.
+/// What comes of one response.
 pub(crate) async fn fetch(status: u16, body: impl Into<Bytes>) -> Result<Token, Error> {
     TokenServer::new(status, body)
         .client()
@@ -112,4 +114,10 @@ pub(crate) fn expiry(token: &Token) -> String {
     let text = format!("{token:?}");
     let (_, rest) = text.split_once("expiry: ").unwrap();
     rest.split_once(", scope").unwrap().0.to_owned()
+}
+
+/// The parameters of a form, to compare with [`TokenServer::form`].
+pub(crate) fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    pairs.iter().map(owned).collect()
 }

@@ -86,10 +86,10 @@ impl Web {
 
     pub(crate) fn transport(&self) -> impl Transport + Clone + use<> {
         let web = self.clone();
-        serving(move |head, body| web.clone().answer(head, body))
+        serving(move |head, body| web.clone().respond(head, body))
     }
 
-    async fn answer(self, head: Parts, body: Bytes) -> Result<serving::Answer, BoxError> {
+    async fn respond(self, head: Parts, body: Bytes) -> Result<serving::ServerResponse, BoxError> {
         // Whoever else asks has come that far too.
         tokio::task::yield_now().await;
         let url = head.uri.to_string();
@@ -106,7 +106,7 @@ impl Web {
         if page.hangs {
             pending::<()>().await;
         }
-        let mut response = serving::answer(page.status.ok_or("connection reset")?, page.body);
+        let mut response = serving::respond(page.status.ok_or("connection reset")?, page.body);
         *response.headers_mut() = page.headers;
         Ok(response)
     }

@@ -6,26 +6,26 @@ use tokio::time::advance;
 use tokio_test::{assert_pending, task};
 use tower_auth::Phase;
 
-use super::{Servers, Tenant, kept, one_place, put_out};
-use crate::support::settle;
+use super::{Servers, Tenant, cache_of, evict, one_place};
+use crate::support::run_until_idle;
 
 #[tokio::test]
 async fn an_eviction_revokes_nothing_unless_asked() {
     for asked in [false, true] {
         let (tenants, servers, mut fetches) = one_place(asked);
-        let slow = kept(&tenants, "slow");
+        let slow = cache_of(&tenants, "slow");
         fetches
             .issued(&slow, "last", Duration::from_secs(3600))
             .await;
-        put_out(&tenants).await;
-        settle().await;
+        evict(&tenants).await;
+        run_until_idle().await;
         let closed: &[&str] = if asked { &["last"] } else { &[] };
         assert_eq!(servers.closed_with(), closed);
         assert_eq!(slow.token().await.is_err_and(|e| e.is_closed()), asked);
 
         // A tenant that was closed comes back with a cache of its own.
         if asked {
-            let again = kept(&tenants, "slow");
+            let again = cache_of(&tenants, "slow");
             fetches
                 .issued(&again, "new", Duration::from_secs(3600))
                 .await;
@@ -34,58 +34,58 @@ async fn an_eviction_revokes_nothing_unless_asked() {
 }
 
 #[tokio::test]
-async fn who_is_closed_as_it_is_evicted_is_closed_when_its_fetch_has_landed() {
+async fn a_tenant_that_is_closed_as_it_is_evicted_is_closed_when_its_fetch_has_completed() {
     let (tenants, servers, mut fetches) = one_place(true);
-    let mut waiting = task::spawn(kept(&tenants, "slow").token());
+    let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
-    put_out(&tenants).await;
-    settle().await;
+    evict(&tenants).await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
     fetch.issue("last");
     assert_eq!(waiting.await.unwrap().secret(), "last");
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), ["last"]);
 }
 
 #[tokio::test]
-async fn who_is_back_before_its_fetch_has_landed_is_not_closed() {
+async fn a_tenant_that_is_back_before_its_fetch_has_completed_is_not_closed() {
     let (tenants, servers, mut fetches) = one_place(true);
-    let mut waiting = task::spawn(kept(&tenants, "slow").token());
+    let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
-    put_out(&tenants).await;
-    settle().await;
-    let back = kept(&tenants, "slow");
+    evict(&tenants).await;
+    run_until_idle().await;
+    let back = cache_of(&tenants, "slow");
     fetch.issue("token");
     assert_eq!(waiting.await.unwrap().secret(), "token");
-    settle().await;
+    run_until_idle().await;
     // The other one has gone for it.
     assert_eq!(tenants.len(), 1);
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), ["other-1"]);
     assert_eq!(back.token().await.unwrap().secret(), "token");
 }
 
 /// The runtime that the fetch was on is gone, or nobody drives it.
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_never_lands_does_not_keep_its_tenant_from_being_closed() {
+async fn a_fetch_that_never_completes_does_not_keep_its_tenant_from_being_closed() {
     let (tenants, servers, mut fetches) = one_place(true);
     let elsewhere = crate::support::runtime();
-    let mut waiting = task::spawn(kept(&tenants, "slow").token());
+    let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
     {
         let _guard = elsewhere.enter();
         assert_pending!(waiting.poll());
     }
     assert!(fetches.try_next().is_none());
-    put_out(&tenants).await;
-    settle().await;
+    evict(&tenants).await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
     // Its fetch timeout, and the close timeout.
     advance(Duration::from_secs(31)).await;
-    settle().await;
+    run_until_idle().await;
     advance(Duration::from_secs(6)).await;
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), ["nothing"]);
     elsewhere.shutdown_background();
 }
@@ -93,27 +93,27 @@ async fn a_fetch_that_never_lands_does_not_keep_its_tenant_from_being_closed() {
 #[test]
 fn outside_of_a_runtime_who_is_evicted_is_closed_and_its_source_is_not_told() {
     let (tenants, servers, _fetches) = one_place(true);
-    let slow = kept(&tenants, "slow");
-    kept(&tenants, "other");
+    let slow = cache_of(&tenants, "slow");
+    cache_of(&tenants, "other");
     assert_eq!(tenants.len(), 1);
     assert_eq!(slow.status().phase(), Phase::Closed);
     assert_eq!(servers.closed_with(), [""; 0]);
 }
 
 #[tokio::test]
-async fn who_is_removed_is_made_anew_and_nothing_is_closed_by_itself() {
+async fn who_is_removed_is_made_again_and_nothing_is_closed_by_itself() {
     let servers = Servers::default();
     let tenants = servers.tenants().close_on_eviction(true).build();
-    let before = kept(&tenants, "acme");
+    let before = cache_of(&tenants, "acme");
     before.token().await.unwrap();
     let removed = tenants.remove(&Tenant("acme")).unwrap();
     assert!(tenants.is_empty());
     assert!(tenants.remove(&Tenant("acme")).is_none());
-    settle().await;
+    run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
 
     // Though there are handles to the one before.
-    let after = kept(&tenants, "acme");
+    let after = cache_of(&tenants, "acme");
     assert_eq!(after.token().await.unwrap().secret(), "acme-2");
     assert_eq!(before.token().await.unwrap().secret(), "acme-1");
     removed.cache().close().await;
@@ -123,15 +123,15 @@ async fn who_is_removed_is_made_anew_and_nothing_is_closed_by_itself() {
 }
 
 #[tokio::test]
-async fn who_is_removed_after_it_went_is_made_anew_as_well() {
+async fn who_is_removed_after_it_went_is_made_again_as_well() {
     let (tenants, _, mut fetches) = one_place(false);
-    let before = kept(&tenants, "slow");
+    let before = cache_of(&tenants, "slow");
     fetches
         .issued(&before, "old", Duration::from_secs(3600))
         .await;
-    put_out(&tenants).await;
+    evict(&tenants).await;
     assert!(tenants.remove(&Tenant("slow")).is_none());
-    let after = kept(&tenants, "slow");
+    let after = cache_of(&tenants, "slow");
     fetches
         .issued(&after, "new", Duration::from_secs(3600))
         .await;

@@ -1,4 +1,4 @@
-//! Who is idle or one too many goes, and what is in the air is found again.
+//! A tenant that is idle or one too many is evicted, and its fetch in flight is found again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -9,7 +9,7 @@ use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Phase, Tenants, Token};
 
-use super::{Servers, Tenant, kept, of, one_place, put_out};
+use super::{Servers, Tenant, cache_of, evict, of, one_place};
 use crate::support::{Api, source};
 
 #[tokio::test]
@@ -18,20 +18,20 @@ async fn who_was_asked_for_longest_ago_goes_and_a_newcomer_is_kept() {
     let tenants = servers.tenants().capacity(2).build();
     for _ in 0..50 {
         for name in ["acme", "globex"] {
-            kept(&tenants, name).token().await.unwrap();
+            cache_of(&tenants, name).token().await.unwrap();
         }
     }
     assert_eq!(tenants.len(), 2);
-    kept(&tenants, "acme");
+    cache_of(&tenants, "acme");
     tenants.len();
-    kept(&tenants, "new");
+    cache_of(&tenants, "new");
     assert_eq!(tenants.len(), 2);
     assert_eq!(servers.made(), 3);
     for name in ["new", "acme"] {
-        kept(&tenants, name);
+        cache_of(&tenants, name);
     }
     assert_eq!((tenants.len(), servers.made()), (2, 3));
-    kept(&tenants, "globex");
+    cache_of(&tenants, "globex");
     assert_eq!(servers.made(), 4);
 }
 
@@ -40,13 +40,13 @@ async fn there_is_always_place_for_one() {
     let servers = Servers::default();
     let tenants = servers.tenants().capacity(0).build();
     for _ in 0..3 {
-        kept(&tenants, "acme").token().await.unwrap();
+        cache_of(&tenants, "acme").token().await.unwrap();
     }
     assert_eq!((servers.made(), servers.issued("acme")), (1, 1));
 }
 
 #[tokio::test]
-async fn a_fetch_in_the_air_outlives_the_eviction_of_its_tenant_and_the_next_request_joins_it() {
+async fn a_fetch_in_flight_outlives_the_eviction_of_its_tenant_and_the_next_request_joins_it() {
     let (tenants, _, mut fetches) = one_place(false);
     let api = Api::accepting(["token"]);
     let client = tenants.by_extension().layer(api.clone());
@@ -55,7 +55,7 @@ async fn a_fetch_in_the_air_outlives_the_eviction_of_its_tenant_and_the_next_req
     let fetch = fetches.next().await;
     // Whoever began it leaves, and so does the tenant: only the fetch is left.
     drop(first);
-    put_out(&tenants).await;
+    evict(&tenants).await;
 
     let mut second = task::spawn(client.clone().oneshot(of("slow")));
     assert_pending!(second.poll());
@@ -67,17 +67,17 @@ async fn a_fetch_in_the_air_outlives_the_eviction_of_its_tenant_and_the_next_req
 }
 
 #[tokio::test]
-async fn a_fetch_in_the_air_outlives_one_eviction_after_the_other() {
+async fn a_fetch_in_flight_outlives_one_eviction_after_the_other() {
     let (tenants, _, mut fetches) = one_place(false);
-    let first = kept(&tenants, "slow");
+    let first = cache_of(&tenants, "slow");
     let mut waiting = task::spawn(first.token());
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
     drop((waiting, first));
     let mut joined = Vec::new();
     for _ in 0..5 {
-        put_out(&tenants).await;
-        let mut waiting = task::spawn(kept(&tenants, "slow").token());
+        evict(&tenants).await;
+        let mut waiting = task::spawn(cache_of(&tenants, "slow").token());
         assert_pending!(waiting.poll());
         joined.push(waiting);
     }
@@ -91,7 +91,7 @@ async fn a_fetch_in_the_air_outlives_one_eviction_after_the_other() {
 
 /// With no time at all, each tenant's time is over as soon as it was asked for.
 #[tokio::test]
-async fn a_fetch_in_the_air_outlives_the_idle_time_of_its_tenant() {
+async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
     let (source, mut fetches) = source();
     let (source, made) = (Arc::new(source), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&made);
@@ -102,16 +102,16 @@ async fn a_fetch_in_the_air_outlives_the_idle_time_of_its_tenant() {
     let tenants = tenants.idle(Duration::ZERO).build();
     let mut callers = Vec::new();
     for _ in 0..3 {
-        let mut waiting = task::spawn(kept(&tenants, "acme").token());
+        let mut waiting = task::spawn(cache_of(&tenants, "acme").token());
         assert_pending!(waiting.poll());
         callers.push(waiting);
         assert!(tenants.is_empty());
     }
     // Not even housekept in between.
-    let mut waiting = task::spawn(kept(&tenants, "acme").token());
+    let mut waiting = task::spawn(cache_of(&tenants, "acme").token());
     assert_pending!(waiting.poll());
     callers.push(waiting);
-    let mut waiting = task::spawn(kept(&tenants, "acme").token());
+    let mut waiting = task::spawn(cache_of(&tenants, "acme").token());
     assert_pending!(waiting.poll());
     callers.push(waiting);
     assert_eq!(made.load(Ordering::SeqCst), 5);
@@ -126,12 +126,12 @@ async fn a_fetch_in_the_air_outlives_the_idle_time_of_its_tenant() {
 #[tokio::test]
 async fn a_tenant_who_went_and_of_whom_somebody_has_a_handle_has_no_second_cache() {
     let (tenants, _, mut fetches) = one_place(false);
-    let handle = kept(&tenants, "slow");
+    let handle = cache_of(&tenants, "slow");
     fetches
         .issued(&handle, "token", Duration::from_secs(3600))
         .await;
-    put_out(&tenants).await;
-    let again = kept(&tenants, "slow");
+    evict(&tenants).await;
+    let again = cache_of(&tenants, "slow");
     assert_eq!(again.token().await.unwrap().secret(), "token");
     // What is known of the one is known of the other: they are the same.
     again.reject(&again.token().await.unwrap());
@@ -142,10 +142,10 @@ async fn a_tenant_who_went_and_of_whom_somebody_has_a_handle_has_no_second_cache
 #[tokio::test]
 async fn a_tenant_who_went_and_was_closed_by_hand_is_not_found_again() {
     let (tenants, _, mut fetches) = one_place(false);
-    let handle = kept(&tenants, "slow");
-    put_out(&tenants).await;
+    let handle = cache_of(&tenants, "slow");
+    evict(&tenants).await;
     handle.close().await;
-    let again = kept(&tenants, "slow");
+    let again = cache_of(&tenants, "slow");
     assert_eq!(again.status().phase(), Phase::Empty);
     fetches
         .issued(&again, "token", Duration::from_secs(3600))

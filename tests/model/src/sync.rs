@@ -1,4 +1,4 @@
-//! The names of `src/sync.rs`, by loom.
+//! Loom's versions of what `src/sync.rs` exports.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ pub(crate) mod atomic {
 
 use atomic::{AtomicU64, Ordering};
 
-/// In the place of arc_swap's, which loom can't look into.
+/// Replaces arc_swap's, which loom can't model.
 ///
-/// A load acquires what a store released, and may miss the latest store unless something else
-/// orders the two. arc_swap promises no less, so what holds here holds there.
+/// A load acquires what a store released, and may miss the latest store unless something else orders
+/// the two. arc_swap guarantees at least as much.
 pub(crate) struct ArcSwapOption<T> {
-    /// All that were ever stored. Not loom's lock: it only keeps the values, and orders nothing.
+    /// All values that were ever stored. Not loom's lock, because it must not order anything.
     values: std::sync::Mutex<Vec<Option<Arc<T>>>>,
-    /// Which of them is the one.
+    /// The index of the current value.
     latest: AtomicU64,
 }
 
@@ -40,7 +40,7 @@ impl<T> ArcSwapOption<T> {
         let mut values = self.values.lock().unwrap();
         let index = values.len() as u64;
         values.push(value);
-        // Another thread may come in at the store.
+        // Another thread may run before the store.
         drop(values);
         self.latest.store(index, Ordering::Release);
     }

@@ -1,4 +1,4 @@
-//! Several attempts within one flight, as long as the error may pass.
+//! Several attempts within one fetch, as long as the error is transient.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use tokio::time::advance;
 use tower_auth::{Error, Phase, Token};
 
 use super::{SECOND, denied};
-use crate::support::{Answering, paused};
+use crate::support::{ScriptedSource, paused};
 
 /// A source that fails so many times, and then issues.
-fn failing(times: usize, error: impl Fn() -> Error + Send + Sync + 'static) -> Answering {
-    Answering::new(move |attempt| match attempt <= times {
+fn failing(times: usize, error: impl Fn() -> Error + Send + Sync + 'static) -> ScriptedSource {
+    ScriptedSource::new(move |attempt| match attempt <= times {
         true => Err(error()),
         false => Token::bearer(format!("after-{attempt}")),
     })
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_pass_is_tried_three_times_within_one_flight() {
+async fn transient_errors_are_tried_three_times_within_one_fetch() {
     let source = failing(2, || Error::transient("reset"));
     let cache = paused(source.clone()).build();
     let callers: Vec<_> = (0..100).map(|_| tokio::spawn(cache.token())).collect();
@@ -43,7 +43,7 @@ async fn after_three_attempts_all_who_wait_get_the_last_ones_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_many_attempts_a_flight_has_is_a_setting_of_one_at_least() {
+async fn how_many_attempts_a_fetch_has_is_a_setting_of_one_at_least() {
     for (set, asked) in [(0, 1), (1, 1), (2, 2), (5, 5)] {
         let source = failing(9, || Error::transient("reset"));
         let cache = paused(source.clone()).fetch_attempts(set).build();
@@ -64,7 +64,7 @@ async fn what_does_not_pass_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn within_a_flight_a_retry_after_is_waited_for_if_it_fits_before_the_timeout() {
+async fn within_a_fetch_a_retry_after_is_waited_for_if_it_fits_before_the_timeout() {
     for (wait, fits) in [
         (2 * SECOND, true),
         (29 * SECOND, true),
@@ -89,7 +89,7 @@ async fn within_a_flight_a_retry_after_is_waited_for_if_it_fits_before_the_timeo
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_attempts_of_a_flight_are_under_one_deadline() {
+async fn all_attempts_of_a_fetch_are_under_one_deadline() {
     let source = Arc::new(|_| async {
         tokio::time::sleep(25 * SECOND).await;
         Err::<Token, _>(Error::transient("slow"))
@@ -104,7 +104,7 @@ async fn all_attempts_of_a_flight_are_under_one_deadline() {
 /// The server can't have issued the token before it was asked the second time.
 #[tokio::test(start_paused = true)]
 async fn expiry_is_counted_from_the_attempt_that_brought_the_token() {
-    let source = Answering::new(|attempt| match attempt {
+    let source = ScriptedSource::new(|attempt| match attempt {
         1 => Err(Error::transient("busy").with_retry_after(20 * SECOND)),
         _ => Token::bearer("second").map(|token| token.expires_in(100 * SECOND)),
     });

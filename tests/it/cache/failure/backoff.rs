@@ -6,84 +6,84 @@ use tokio_test::{assert_pending, task};
 use tower_auth::{Error, Reason, Token, TokenCache};
 
 use super::{HOUR, MILLI, SECOND, denied, fails, set_up};
-use crate::support::{Fetches, Hands, settle};
+use crate::support::{Fetches, ManualClock, run_until_idle};
 
 /// How long it is until the next fetch, to the millisecond: before it, the error is told again.
-async fn silence(cache: &TokenCache, hands: &Hands, wait: Duration) {
-    hands.pass(wait - MILLI);
+async fn silence(cache: &TokenCache, clock: &ManualClock, wait: Duration) {
+    clock.pass(wait - MILLI);
     cache.token().await.unwrap_err();
-    hands.pass(MILLI);
+    clock.pass(MILLI);
 }
 
 #[tokio::test]
 async fn without_a_token_the_wait_after_each_failure_doubles_to_a_minute() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
         fails(&cache, &mut fetches, Error::other("down")).await;
-        silence(&cache, &hands, wait * SECOND).await;
+        silence(&cache, &clock, wait * SECOND).await;
     }
     fetches.none().await;
 }
 
 #[tokio::test]
 async fn a_success_makes_the_next_wait_a_short_one_again() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     for wait in [1, 2, 4] {
         fails(&cache, &mut fetches, Error::other("down")).await;
-        silence(&cache, &hands, wait * SECOND).await;
+        silence(&cache, &clock, wait * SECOND).await;
     }
     fetches.issued(&cache, "between", 10 * SECOND).await;
-    hands.pass(10 * SECOND);
+    clock.pass(10 * SECOND);
     fails(&cache, &mut fetches, Error::other("down again")).await;
-    silence(&cache, &hands, SECOND).await;
+    silence(&cache, &clock, SECOND).await;
     fetches.issued(&cache, "after", HOUR).await;
 }
 
 #[tokio::test]
 async fn a_thousand_who_ask_a_source_that_is_down_are_one_fetch_a_wait() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     for wait in [1, 2, 4] {
         fails(&cache, &mut fetches, Error::other("down")).await;
         for _ in 0..1_000 {
             cache.token().await.unwrap_err();
         }
         fetches.none().await;
-        hands.pass(wait * SECOND);
+        clock.pass(wait * SECOND);
     }
 }
 
 #[tokio::test]
 async fn while_a_valid_token_is_in_use_failed_refreshes_back_off_and_nobody_sees_them() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
-    hands.set(HOUR - 300 * SECOND);
+    clock.set(HOUR - 300 * SECOND);
     for wait in [1, 2, 4, 8, 16, 32, 60] {
         assert_eq!(cache.token().await.unwrap().secret(), "valid");
         let refresh = fetches.next().await;
         assert_eq!(refresh.reason, Reason::Stale);
         refresh.fail("down");
-        settle().await;
-        hands.pass(wait * SECOND - MILLI);
+        run_until_idle().await;
+        clock.pass(wait * SECOND - MILLI);
         for _ in 0..100 {
             assert_eq!(cache.token().await.unwrap().secret(), "valid");
         }
         fetches.none().await;
-        hands.pass(MILLI);
+        clock.pass(MILLI);
     }
 }
 
 /// The failure begins to be seen there, so it is worth an attempt.
 #[tokio::test]
 async fn the_backoff_of_a_refresh_ends_with_the_token() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
-    hands.set(HOUR - 300 * SECOND);
+    clock.set(HOUR - 300 * SECOND);
     // The last failure is 27 s before the end, and the next wait would be a minute.
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60, 27] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
-        settle().await;
-        hands.pass(wait * SECOND);
+        run_until_idle().await;
+        clock.pass(wait * SECOND);
     }
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
@@ -92,30 +92,30 @@ async fn the_backoff_of_a_refresh_ends_with_the_token() {
 
 #[tokio::test]
 async fn the_attempt_at_a_tokens_end_lengthens_no_wait() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
-    hands.set(HOUR - 36 * SECOND);
+    clock.set(HOUR - 36 * SECOND);
     // The third wait would be four seconds, and the token ends after three.
     for wait in [1, 2, 3] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
-        settle().await;
-        hands.pass(wait * SECOND);
+        run_until_idle().await;
+        clock.pass(wait * SECOND);
     }
     for wait in [4, 8] {
         fails(&cache, &mut fetches, Error::other("down")).await;
-        silence(&cache, &hands, wait * SECOND).await;
+        silence(&cache, &clock, wait * SECOND).await;
     }
 }
 
 #[tokio::test]
 async fn what_is_permanent_is_told_for_a_minute() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     for _ in 0..3 {
         let error = denied(401, "invalid_client").await;
         assert!(error.is_permanent() && !error.is_transient());
         fails(&cache, &mut fetches, error).await;
-        silence(&cache, &hands, 60 * SECOND).await;
+        silence(&cache, &clock, 60 * SECOND).await;
     }
     fetches.issued(&cache, "mended", HOUR).await;
 }
@@ -123,42 +123,42 @@ async fn what_is_permanent_is_told_for_a_minute() {
 #[tokio::test]
 async fn a_retry_after_is_waited_for_and_no_longer_than_five_minutes() {
     for (asked, waited) in [(90, 90), (1, 2), (299, 299), (301, 300), (86_400, 300)] {
-        let (cache, mut fetches, hands) = set_up();
+        let (cache, mut fetches, clock) = set_up();
         // Once before, so that the backoff is two seconds.
         fails(&cache, &mut fetches, Error::other("down")).await;
-        hands.pass(SECOND);
+        clock.pass(SECOND);
         let error = Error::other("busy").with_retry_after(asked * SECOND);
         fails(&cache, &mut fetches, error).await;
-        silence(&cache, &hands, waited * SECOND).await;
+        silence(&cache, &clock, waited * SECOND).await;
         fetches.issued(&cache, "rested", HOUR).await;
     }
 }
 
 #[tokio::test]
 async fn a_retry_after_is_waited_for_though_the_token_ends_before() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
-    hands.set(HOUR - 40 * SECOND);
+    clock.set(HOUR - 40 * SECOND);
     cache.token().await.unwrap();
     let busy = Error::other("busy").with_retry_after(100 * SECOND);
-    fetches.next().await.answer(Err(busy));
-    settle().await;
-    hands.pass(10 * SECOND - MILLI);
+    fetches.next().await.complete(Err(busy));
+    run_until_idle().await;
+    clock.pass(10 * SECOND - MILLI);
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
-    hands.pass(MILLI);
+    clock.pass(MILLI);
     // Past its end it isn't sent, and nothing is asked for.
     assert!(cache.token().await.unwrap_err().is_source());
     fetches.none().await;
-    hands.pass(90 * SECOND - MILLI);
+    clock.pass(90 * SECOND - MILLI);
     cache.token().await.unwrap_err();
     fetches.none().await;
-    hands.pass(MILLI);
+    clock.pass(MILLI);
     fetches.issued(&cache, "rested", HOUR).await;
 }
 
 #[tokio::test]
 async fn no_failure_is_for_ever() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     let permanent = denied(400, "unauthorized_client").await;
     for error in [
         permanent,
@@ -167,18 +167,18 @@ async fn no_failure_is_for_ever() {
     ] {
         for _ in 0..20 {
             let caller = tokio::spawn(cache.token());
-            answer_all(&mut fetches, &error, caller).await;
-            hands.pass(300 * SECOND);
+            fail_all(&mut fetches, &error, caller).await;
+            clock.pass(300 * SECOND);
         }
     }
     fetches.issued(&cache, "at-last", HOUR).await;
 }
 
-async fn answer_all(
+async fn fail_all(
     fetches: &mut Fetches,
     error: &Error,
     caller: tokio::task::JoinHandle<Result<Token, Error>>,
 ) {
-    fetches.next().await.answer(Err(error.clone()));
+    fetches.next().await.complete(Err(error.clone()));
     caller.await.unwrap().unwrap_err();
 }

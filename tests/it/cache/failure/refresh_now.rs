@@ -3,11 +3,11 @@
 use tower_auth::{Error, Reason};
 
 use super::{HOUR, SECOND, denied, fails, set_up};
-use crate::support::settle;
+use crate::support::run_until_idle;
 
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_passes_the_wait_by() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     let permanent = denied(401, "invalid_client").await;
     fails(&cache, &mut fetches, permanent).await;
     cache.token().await.unwrap_err();
@@ -22,7 +22,7 @@ async fn a_refresh_that_is_asked_for_passes_the_wait_by() {
 
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_replaces_a_token_that_is_fresh_and_serves_it_until_then() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     fetches.issued(&cache, "old", HOUR).await;
     let forced = [cache.refresh_now(), cache.refresh_now()].map(tokio::spawn);
     let fetch = fetches.next().await;
@@ -36,10 +36,10 @@ async fn a_refresh_that_is_asked_for_replaces_a_token_that_is_fresh_and_serves_i
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_asked_for_joins_the_one_in_the_air() {
-    let (cache, mut fetches, hands) = set_up();
+async fn a_refresh_that_is_asked_for_joins_the_one_in_flight() {
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "old", HOUR).await;
-    hands.set(HOUR - 300 * SECOND);
+    clock.set(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     let refresh = fetches.next().await;
     let forced = tokio::spawn(cache.refresh_now());
@@ -50,7 +50,7 @@ async fn a_refresh_that_is_asked_for_joins_the_one_in_the_air() {
 
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_and_fails_displaces_no_token() {
-    let (cache, mut fetches, _hands) = set_up();
+    let (cache, mut fetches, _clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     let forced = tokio::spawn(cache.refresh_now());
     fetches.next().await.fail("down");
@@ -61,12 +61,12 @@ async fn a_refresh_that_is_asked_for_and_fails_displaces_no_token() {
 /// One who waits for a refresh behind a token that is good waits for it alone: it has to be told
 /// when that is given up.
 #[tokio::test]
-async fn a_refresh_that_is_asked_for_outlives_the_flight_it_waited_for() {
-    let (cache, mut fetches, hands) = set_up();
+async fn a_refresh_that_is_asked_for_outlives_the_fetch_it_waited_for() {
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     let forced = tokio::spawn(cache.refresh_now());
     let _abandoned = fetches.next().await;
-    hands.pass(35 * SECOND);
+    clock.pass(35 * SECOND);
     let second = tokio::spawn(cache.refresh_now());
     fetches.next().await.issue("new");
     for forced in [forced, second] {
@@ -76,15 +76,15 @@ async fn a_refresh_that_is_asked_for_outlives_the_flight_it_waited_for() {
 
 #[tokio::test]
 async fn a_refusal_beats_the_backoff_that_protects_a_valid_token() {
-    let (cache, mut fetches, hands) = set_up();
+    let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "revoked", HOUR).await;
     let token = cache.token().await.unwrap();
     cache.accept(&token);
-    hands.set(HOUR - 300 * SECOND);
+    clock.set(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     let busy = Error::other("busy").with_retry_after(100 * SECOND);
-    fetches.next().await.answer(Err(busy));
-    settle().await;
+    fetches.next().await.complete(Err(busy));
+    run_until_idle().await;
 
     cache.reject(&token);
     let caller = tokio::spawn(cache.token());

@@ -70,7 +70,7 @@ async fn discovery_looks_for_the_metadata_once_and_knows_where_to_revoke() {
 }
 
 #[tokio::test]
-async fn protected_resource_goes_from_the_refusal_to_the_answer_once() {
+async fn protected_resource_goes_from_the_refusal_to_the_response_once() {
     let run = example("protected_resource").run().await;
     run.succeeded();
     let expected = [

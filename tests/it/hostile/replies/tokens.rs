@@ -12,7 +12,7 @@ use crate::support::token_server::{TokenServer, all_text_of};
 
 const TOKEN: &str = "planted-access-token";
 
-const MEMBERS: [&str; 6] = [
+const FIELDS: [&str; 6] = [
     "access_token",
     "token_type",
     "expires_in",
@@ -36,10 +36,10 @@ fn no_token_is_made_up(
 ) -> Result<(), TestCaseError> {
     let Ok(token) = result else { return Ok(()) };
     prop_assert!((200..300).contains(&status), "{}", status);
-    // In a member that isn't read, there may be anything between the quotes.
+    // In a field that isn't read, there may be anything between the quotes.
     let text = String::from_utf8_lossy(body);
-    let reply: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap();
-    prop_assert_eq!(&reply["access_token"], token.secret());
+    let response: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap();
+    prop_assert_eq!(&response["access_token"], token.secret());
     prop_assert!(is_legal(token.secret()), "{:?}", token.secret());
     Ok(())
 }
@@ -110,11 +110,11 @@ fn echo() -> impl Strategy<Value = String> {
         .prop_map(|(a, secret, b, token, c)| [a, secret, b, token, c].concat())
 }
 
-/// The members of any reply, mostly those that are read. Its `access_token` is the planted one or
+/// The fields of any response, mostly those that are read. Its `access_token` is the planted one or
 /// anything at all.
-fn any_members() -> impl Strategy<Value = serde_json::Map<String, Value>> {
+fn any_fields() -> impl Strategy<Value = serde_json::Map<String, Value>> {
     let name = prop_oneof![
-        5 => select(MEMBERS.to_vec()).prop_map(String::from),
+        5 => select(FIELDS.to_vec()).prop_map(String::from),
         1 => ".{0,8}",
     ];
     let access_token = prop_oneof![
@@ -124,16 +124,16 @@ fn any_members() -> impl Strategy<Value = serde_json::Map<String, Value>> {
     ];
     let echoes = hash_map(select(vec!["error", "error_description"]), echo(), 0..3);
     let others = hash_map(name, any_value(), 0..6);
-    (others, echoes, access_token).prop_map(|(mut members, echoes, access_token)| {
+    (others, echoes, access_token).prop_map(|(mut fields, echoes, access_token)| {
         for (name, text) in echoes {
-            members.insert(name.to_owned(), text.into());
+            fields.insert(name.to_owned(), text.into());
         }
-        members.insert("access_token".to_owned(), access_token);
-        members.into_iter().collect()
+        fields.insert("access_token".to_owned(), access_token);
+        fields.into_iter().collect()
     })
 }
 
-/// What happens to a reply on its way.
+/// What happens to a response on its way.
 #[derive(Clone, Debug)]
 enum Damage {
     Truncated(Index),
@@ -143,7 +143,7 @@ enum Damage {
     },
     /// Written again, at the front or at the end, perhaps with an escape in its name.
     Twice {
-        member: &'static str,
+        field: &'static str,
         value: Value,
         is_first: bool,
         is_escaped: bool,
@@ -155,13 +155,13 @@ fn any_damage() -> impl Strategy<Value = Damage> {
         any::<Index>().prop_map(Damage::Truncated),
         (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Damage::Flipped { at, bit }),
         (
-            select(MEMBERS.to_vec()),
+            select(FIELDS.to_vec()),
             any_value(),
             any::<bool>(),
             any::<bool>()
         )
-            .prop_map(|(member, value, is_first, is_escaped)| Damage::Twice {
-                member,
+            .prop_map(|(field, value, is_first, is_escaped)| Damage::Twice {
+                field,
                 value,
                 is_first,
                 is_escaped,
@@ -177,15 +177,15 @@ impl Damage {
             Self::Truncated(at) => bytes.truncate(at.index(bytes.len())),
             Self::Flipped { at, bit } => bytes[at.index(body.len())] ^= 1 << bit,
             Self::Twice {
-                member,
+                field,
                 value,
                 is_first,
                 is_escaped,
             } => {
                 let name = if *is_escaped {
-                    member.replacen('e', "\\u0065", 1)
+                    field.replacen('e', "\\u0065", 1)
                 } else {
-                    (*member).to_owned()
+                    (*field).to_owned()
                 };
                 let inside = &body[1..body.len() - 1];
                 bytes = if *is_first {
@@ -199,15 +199,15 @@ impl Damage {
         bytes
     }
 
-    /// Whether what is left can be no token's reply. One byte may well be flipped to another that
+    /// Whether what is left can be no token response. One byte may well be flipped to another that
     /// means as much.
     fn is_fatal(&self) -> bool {
         !matches!(self, Self::Flipped { .. })
     }
 }
 
-/// A reply with a token in it, and all members that are read.
-fn valid_reply() -> impl Strategy<Value = Value> {
+/// A response with a token in it, and all fields that are read.
+fn valid_response() -> impl Strategy<Value = Value> {
     (
         select(vec![json!(60), json!("3600"), json!(null)]),
         ".{0,8}",
@@ -247,12 +247,12 @@ proptest! {
     }
 
     #[test]
-    fn any_members_are_an_error_or_the_token_that_they_hold(
+    fn any_fields_are_an_error_or_the_token_that_they_hold(
         status in any_status(),
-        members in any_members(),
+        fields in any_fields(),
         content_type in any_header(),
     ) {
-        let body = Value::from(members.clone()).to_string();
+        let body = Value::from(fields.clone()).to_string();
         let server = TokenServer::new(status, body.clone())
             .with_header("content-type", content_type)
             .with_header("location", format!("https://evil.example.com/?{SECRET}"));
@@ -260,17 +260,17 @@ proptest! {
         no_token_is_made_up(&result, status, body.as_bytes())?;
         // What is planted where no token is expected is told by nobody but `error_description`,
         // and there only the token that was issued is known to be one.
-        let access_token = members["access_token"].as_str();
+        let access_token = fields["access_token"].as_str();
         let secrets = [SECRET, TOKEN];
         let is_known = access_token == Some(TOKEN);
         nothing_is_told(&result, if is_known { &secrets } else { &secrets[..1] })?;
 
         // And what is a token is not refused.
-        let is_nothing = |name| members.get(name).is_none_or(Value::is_null);
-        let kind = members.get("token_type").and_then(Value::as_str);
+        let is_nothing = |name| fields.get(name).is_none_or(Value::is_null);
+        let kind = fields.get("token_type").and_then(Value::as_str);
         let is_bearer = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
         let is_plain = (is_nothing("token_type") || is_bearer)
-            && (is_nothing("expires_in") || members["expires_in"].is_number());
+            && (is_nothing("expires_in") || fields["expires_in"].is_number());
         if (200..300).contains(&status) && access_token.is_some_and(is_legal) && is_plain {
             prop_assert!(result.is_ok(), "{:?}", result);
         }
@@ -280,20 +280,20 @@ proptest! {
     }
 
     #[test]
-    fn a_reply_that_was_damaged_is_an_error_or_the_token_that_it_holds(
+    fn a_response_that_was_damaged_is_an_error_or_the_token_that_it_holds(
         status in any_status(),
-        reply in valid_reply(),
+        response in valid_response(),
         damage in any_damage(),
     ) {
-        let reply = reply.to_string();
-        let body = damage.done_to(&reply);
+        let response = response.to_string();
+        let body = damage.done_to(&response);
         let result = outcome(&TokenServer::new(status, body.clone()));
         no_token_is_made_up(&result, status, &body)?;
         nothing_is_told(&result, &[SECRET, "planted-refresh-token", "planted in a member"])?;
         if damage.is_fatal() {
             prop_assert!(result.is_err(), "{}", String::from_utf8_lossy(&body));
         }
-        let whole = outcome(&TokenServer::new(200, reply)).unwrap();
+        let whole = outcome(&TokenServer::new(200, response)).unwrap();
         prop_assert_eq!(whole.secret(), TOKEN);
     }
 
@@ -326,7 +326,7 @@ proptest! {
 
 /// Reading one level on the stack for each of its own would overflow it.
 #[test]
-fn a_member_that_is_not_read_may_be_nested_as_deep_as_a_reply_is_long() {
+fn a_field_that_is_not_read_may_be_nested_as_deep_as_a_response_is_long() {
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let depth = 63 * 1024 / (open.len() + close.len());
         let value = format!("{}1{}", open.repeat(depth), close.repeat(depth));

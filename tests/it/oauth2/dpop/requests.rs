@@ -15,22 +15,22 @@ use tower::{Layer, Service, service_fn};
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
 use tower_auth::{NotReplayed, Reason, TokenSource};
 
-use super::{Answer, answer, credentials, layer, ok, proof, proofs, server};
+use super::{ServerResponse, credentials, layer, ok, proof, proofs, respond, server};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 use crate::support::{call, request};
 
 /// What an API says to a proof without its nonce (§9).
-fn nonce_wanted(nonce: &str) -> Answer {
-    let mut answer = answer(401, "dpop-nonce", nonce, "");
+fn nonce_wanted(nonce: &str) -> ServerResponse {
+    let mut response = respond(401, "dpop-nonce", nonce, "");
     let challenge = r#"DPoP error="use_dpop_nonce", error_description="nonce required""#;
     let challenge = challenge.parse().unwrap();
-    answer.headers_mut().insert("www-authenticate", challenge);
-    answer
+    response.headers_mut().insert("www-authenticate", challenge);
+    response
 }
 
 /// And to a token that isn't good.
-fn token_refused() -> Answer {
-    answer(
+fn token_refused() -> ServerResponse {
+    respond(
         401,
         "www-authenticate",
         r#"DPoP error="invalid_token", algs="ES256""#,
@@ -62,7 +62,7 @@ async fn an_api_that_wants_a_nonce_gets_it_with_the_same_token() {
     let (api, seen) = server(|number, _| match number {
         1 => nonce_wanted("n-1"),
         // The next one comes with a success.
-        2 => answer(200, "dpop-nonce", "n-2", ""),
+        2 => respond(200, "dpop-nonce", "n-2", ""),
         _ => ok(),
     });
     let mut client = layer.layer(api);
@@ -81,7 +81,7 @@ async fn an_api_that_wants_a_nonce_gets_it_with_the_same_token() {
 #[tokio::test]
 async fn nonces_are_kept_by_origin_and_shared_by_tokens() {
     let (layer, asked, _) = layer();
-    let (api, seen) = server(|number, _| answer(200, "dpop-nonce", &format!("n-{number}"), ""));
+    let (api, seen) = server(|number, _| respond(200, "dpop-nonce", &format!("n-{number}"), ""));
     let mut client = layer.layer(api);
     for address in [
         "https://one.example.com/a",
@@ -178,13 +178,13 @@ async fn a_thousand_with_an_old_nonce_are_sent_once_more_and_cost_no_token() {
         Some("now") => ok(),
         _ => nonce_wanted("now"),
     });
-    // All are on their way before the first answer is here.
-    let gate = Arc::new(tokio::sync::Barrier::new(1000));
+    // All are on their way before the first response is here.
+    let barrier = Arc::new(tokio::sync::Barrier::new(1000));
     let slow = service_fn(move |request: Request<Full<Bytes>>| {
-        let (mut api, gate) = (api.clone(), Arc::clone(&gate));
+        let (mut api, barrier) = (api.clone(), Arc::clone(&barrier));
         async move {
             if proof(request.headers()).nonce.is_none() {
-                gate.wait().await;
+                barrier.wait().await;
             }
             api.call(request).await
         }
@@ -207,9 +207,9 @@ async fn what_is_no_nonce_is_ignored() {
     let bad: Vec<String> = bad.iter().map(|bad| (*bad).to_owned()).collect();
     let count = bad.len();
     let (api, seen) = server(move |number, _| match bad.get(number - 1) {
-        Some(bad) => answer(200, "dpop-nonce", bad, ""),
+        Some(bad) => respond(200, "dpop-nonce", bad, ""),
         None => {
-            let mut two = answer(200, "dpop-nonce", "one", "");
+            let mut two = respond(200, "dpop-nonce", "one", "");
             two.headers_mut()
                 .append("dpop-nonce", "two".parse().unwrap());
             two
@@ -225,7 +225,7 @@ async fn what_is_no_nonce_is_ignored() {
 #[tokio::test]
 async fn as_many_origins_as_ever_have_their_nonces_kept_in_a_bounded_room() {
     let (layer, ..) = layer();
-    let (api, seen) = server(|_, _| answer(200, "dpop-nonce", "n", ""));
+    let (api, seen) = server(|_, _| respond(200, "dpop-nonce", "n", ""));
     let mut client = layer.layer(api);
     let to = |number: usize| {
         let address = format!("https://{number}.example.com/");
@@ -244,7 +244,9 @@ async fn a_token_that_is_not_bound_is_refused_by_whoever_wanted_one_that_is() {
     for kind in [r#""token_type":"Bearer","#, "", r#""token_type":null,"#] {
         let body = format!(r#"{{{kind}"access_token":"loose","expires_in":60}}"#);
         let issuer = TokenServer::new(200, body);
-        let client = Client::with_transport(URL, ID, SECRET, issuer.transport()).unwrap();
+        let client = Client::new(URL, ID, SECRET)
+            .unwrap()
+            .transport(issuer.transport());
         let source = ClientCredentials::with_client(client.dpop(DpopKey::generate().unwrap()));
         let error = source.fetch(Reason::First).await.unwrap_err();
         assert!(error.is_reply());

@@ -11,7 +11,7 @@ use tower::Layer;
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey, RefreshToken, SignedJwt, SigningKey};
 use tower_auth::{Reason, TokenSource};
 
-use super::{answer, credentials, issue, layer, ok, proofs, server};
+use super::{credentials, issue, layer, ok, proofs, respond, server};
 use crate::support::call;
 use crate::support::token_server::{ID, SECRET, TokenServer, URL};
 
@@ -60,7 +60,7 @@ async fn the_token_request_and_each_request_have_a_proof_of_their_own() {
 #[tokio::test]
 async fn a_token_endpoint_that_wants_a_nonce_gets_it_with_a_new_proof_and_a_new_assertion() {
     let (issuer, asked) = server(|number, _| match number {
-        1 => answer(
+        1 => respond(
             400,
             "dpop-nonce",
             "n-1",
@@ -70,7 +70,7 @@ async fn a_token_endpoint_that_wants_a_nonce_gets_it_with_a_new_proof_and_a_new_
     });
     let key = SigningKey::hmac("a secret of at least thirty-two bytes").unwrap();
     let assertion = SignedJwt::new(key).issuer(ID).subject(ID).audience(URL);
-    let client = Client::public_with_transport(URL, ID, issuer).unwrap();
+    let client = Client::public(URL, ID).unwrap().transport(issuer);
     let client = client.client_assertion(assertion);
     let source = ClientCredentials::with_client(client.dpop(DpopKey::generate().unwrap()));
     let token = source.fetch(Reason::First).await.unwrap();
@@ -94,14 +94,14 @@ async fn a_token_endpoint_that_wants_a_nonce_gets_it_with_a_new_proof_and_a_new_
 
 /// It stands in the grant itself, which no retry of the request may send again.
 #[tokio::test]
-async fn a_jwt_of_a_service_account_is_signed_anew_for_the_nonce_too() {
+async fn a_jwt_of_a_service_account_is_signed_again_for_the_nonce_too() {
     let (issuer, asked) = server(|number, _| match number {
-        1 => answer(400, "dpop-nonce", "n-1", r#"{"error":"use_dpop_nonce"}"#),
+        1 => respond(400, "dpop-nonce", "n-1", r#"{"error":"use_dpop_nonce"}"#),
         _ => issue(number),
     });
     let key = SigningKey::hmac("a secret of at least thirty-two bytes").unwrap();
     let assertion = SignedJwt::new(key).issuer(ID).audience(URL);
-    let client = Client::anonymous_with_transport(URL, issuer).unwrap();
+    let client = Client::anonymous(URL).unwrap().transport(issuer);
     let client = client.dpop(DpopKey::generate().unwrap());
     let source = tower_auth::oauth2::JwtBearer::new(client, assertion);
     source.fetch(Reason::First).await.unwrap();
@@ -117,7 +117,7 @@ async fn a_jwt_of_a_service_account_is_signed_anew_for_the_nonce_too() {
 async fn a_code_is_bound_to_the_key_from_the_start() {
     let key = DpopKey::generate().unwrap();
     let issuer = TokenServer::issuing().transport();
-    let client = Client::public_with_transport(URL, ID, issuer).unwrap();
+    let client = Client::public(URL, ID).unwrap().transport(issuer);
     let login = tower_auth::oauth2::AuthorizationCode::new(
         client.dpop(key.clone()),
         "https://id.example.com/authorize",
@@ -131,8 +131,8 @@ async fn a_code_is_bound_to_the_key_from_the_start() {
 async fn a_token_endpoint_that_is_never_content_with_a_nonce_is_asked_twice_an_attempt() {
     let wants = r#"{"error":"use_dpop_nonce"}"#;
     let (issuer, asked) =
-        server(move |number, _| answer(400, "dpop-nonce", &format!("n-{number}"), wants));
-    let client = Client::with_transport(URL, ID, SECRET, issuer).unwrap();
+        server(move |number, _| respond(400, "dpop-nonce", &format!("n-{number}"), wants));
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer);
     let source = ClientCredentials::with_client(client.dpop(DpopKey::generate().unwrap()));
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert_eq!(error.code(), Some("use_dpop_nonce"));
@@ -140,8 +140,8 @@ async fn a_token_endpoint_that_is_never_content_with_a_nonce_is_asked_twice_an_a
     assert_eq!(asked.lock().unwrap().len(), 2);
 
     // Without a nonce there's nothing to try again with.
-    let (issuer, asked) = server(move |_, _| answer(400, "x", "", wants));
-    let client = Client::with_transport(URL, ID, SECRET, issuer).unwrap();
+    let (issuer, asked) = server(move |_, _| respond(400, "x", "", wants));
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer);
     let source = ClientCredentials::with_client(client.dpop(DpopKey::generate().unwrap()));
     source.fetch(Reason::First).await.unwrap_err();
     assert_eq!(asked.lock().unwrap().len(), 1);
@@ -150,7 +150,7 @@ async fn a_token_endpoint_that_is_never_content_with_a_nonce_is_asked_twice_an_a
 #[tokio::test]
 async fn a_refresh_token_is_used_with_a_proof_too() {
     let (issuer, asked) = server(|number, _| issue(number));
-    let client = Client::public_with_transport(URL, ID, issuer).unwrap();
+    let client = Client::public(URL, ID).unwrap().transport(issuer);
     let key = DpopKey::generate().unwrap();
     let source = RefreshToken::new(client.dpop(key.clone()), "refresh");
     source.fetch(Reason::First).await.unwrap();

@@ -8,11 +8,11 @@ use super::{REVOKE, URL};
 use super::{SECRET, TOKEN, client, drive};
 #[cfg(feature = "jwt")]
 use crate::support::echo::Echo;
-use crate::support::watch::Watch;
+use crate::support::secret_finder::SecretFinder;
 
 #[cfg(feature = "jwt")]
 fn public(echo: Echo) -> Client {
-    let client = Client::public_with_transport(URL, "client", echo).unwrap();
+    let client = Client::public(URL, "client").unwrap().transport(echo);
     client.revoke_at(REVOKE).unwrap()
 }
 
@@ -25,9 +25,9 @@ async fn client_credentials_show_no_secret_however_they_prove_themselves() {
         |client| client.client_assertion(TOKEN),
     ];
     for way in ways {
-        drive(async |watch, echo| {
+        drive(async |finder, echo| {
             let client = way(client(echo));
-            watch.print(&client);
+            finder.print(&client);
             ClientCredentials::with_client(client).param("key", "planted & param")
         })
         .await;
@@ -48,21 +48,21 @@ async fn a_client_that_signs_shows_neither_its_key_nor_what_it_signed() {
         &|| SigningKey::jwk(jwk()),
         &|| SigningKey::hmac(SECRET),
     ];
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     for key in keys {
-        watch.print(&key().unwrap());
-        watch.print(&public(Echo::new(0, 0)).private_key_jwt(key().unwrap()));
+        finder.print(&key().unwrap());
+        finder.print(&public(Echo::new(0, 0)).private_key_jwt(key().unwrap()));
     }
-    watch.end();
+    finder.end();
     drive(async |_, echo| {
         let client = public(echo).private_key_jwt(keys[0]()?)?;
         Ok(ClientCredentials::with_client(client))
     })
     .await;
-    drive(async |watch, echo| {
+    drive(async |finder, echo| {
         let jwt = SignedJwt::new(keys[1]()?).claim("note", "planted-claim")?;
-        watch.print(&jwt);
-        watch.print(&SecretSource::from(jwt.clone()));
+        finder.print(&jwt);
+        finder.print(&SecretSource::from(jwt.clone()));
         Ok(JwtBearer::new(
             public(echo).client_assertion(jwt.clone()),
             jwt,
@@ -71,7 +71,7 @@ async fn a_client_that_signs_shows_neither_its_key_nor_what_it_signed() {
     .await;
     drive(async |_, echo| Ok(ClientCredentials::with_client(client(echo).secret_jwt()?))).await;
 
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     for wrong in [
         SigningKey::pem(JwsAlgorithm::RS256, pem()),
         SigningKey::pem(JwsAlgorithm::ES256, "-----BEGIN PRIVATE KEY-----\nplanted"),
@@ -83,9 +83,9 @@ async fn a_client_that_signs_shows_neither_its_key_nor_what_it_signed() {
         SigningKey::hmac("planted"),
         SigningKey::hmac(SECRET).unwrap().x5t("planted"),
     ] {
-        watch.print_error(&wrong.unwrap_err());
+        finder.print_error(&wrong.unwrap_err());
     }
-    watch.end();
+    finder.end();
 }
 
 #[cfg(feature = "dpop")]
@@ -94,35 +94,35 @@ async fn a_token_that_is_bound_to_a_key_shows_neither_itself_nor_its_proofs() {
     use tower_auth::oauth2::DpopKey;
 
     let key = DpopKey::generate().unwrap();
-    drive(async |watch, echo| {
-        watch.print(&key);
+    drive(async |finder, echo| {
+        finder.print(&key);
         let client = client(echo).dpop(key.clone());
-        watch.print(&client);
+        finder.print(&client);
         Ok(ClientCredentials::with_client(client))
     })
     .await;
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     for wrong in [
         "planted",
         "-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----",
     ] {
-        watch.print_error(&DpopKey::from_pem(wrong).unwrap_err());
+        finder.print_error(&DpopKey::from_pem(wrong).unwrap_err());
     }
-    watch.end();
+    finder.end();
 }
 
 #[tokio::test]
 async fn a_secret_that_cannot_be_read_is_not_quoted() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     let long = "planted".repeat(64 * 1024 / 7 + 1);
     for content in [long.as_bytes(), b"planted \xff planted".as_slice()] {
         std::fs::write(&path, content).unwrap();
         let error = SecretSource::file(&path).read().await.unwrap_err();
-        watch.print_error(&error);
+        finder.print_error(&error);
     }
-    watch.end();
+    finder.end();
 }
 
 /// Documents that are asked for without a credential may have seen one elsewhere.
@@ -131,7 +131,7 @@ async fn metadata_with_a_secret_in_an_odd_place_is_not_quoted_there() {
     use crate::support::web::{Page, Web};
     use serde_json::json;
 
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let issuer = "https://id.example.com";
     let resource = "https://api.example.com";
     for odd in [
@@ -166,16 +166,19 @@ async fn metadata_with_a_secret_in_an_odd_place_is_not_quoted_there() {
             page,
         );
         let url = EndpointUrl::from_issuer(issuer).unwrap();
-        let client = Client::with_transport(url, "client", SECRET, web.transport()).unwrap();
+        let client = Client::new(url, "client", SECRET)
+            .unwrap()
+            .transport(web.transport());
         let source = ClientCredentials::with_client(client);
-        watch.print_error(&source.fetch(Reason::First).await.unwrap_err());
-        watch.print(&source);
+        finder.print_error(&source.fetch(Reason::First).await.unwrap_err());
+        finder.print(&source);
 
         let build = |_| Ok(|_| async { Token::bearer("planted") });
-        let of = ProtectedResource::with_transport(resource, [issuer], build, web.transport());
-        let source = of.unwrap();
-        watch.print_error(&source.fetch(Reason::First).await.unwrap_err());
-        watch.print(&source);
+        let source = ProtectedResource::new(resource, [issuer], build)
+            .unwrap()
+            .transport(web.transport());
+        finder.print_error(&source.fetch(Reason::First).await.unwrap_err());
+        finder.print(&source);
     }
-    watch.end();
+    finder.end();
 }

@@ -32,12 +32,12 @@ async fn an_exchange_shows_neither_the_subject_nor_the_actor() {
 
 #[tokio::test(start_paused = true)]
 async fn a_login_on_another_device_shows_no_code() {
-    drive(async |watch, echo| {
+    drive(async |finder, echo| {
         let url = "https://id.example.com/device?key=planted-key";
         let login = DeviceAuthorization::new(client(echo), url)?.param("key", "planted param")?;
-        watch.print(&login);
+        finder.print(&login);
         let prompt = login.begin().await?;
-        watch.print(&prompt);
+        finder.print(&prompt);
         login.finish(prompt).await
     })
     .await;
@@ -48,18 +48,18 @@ async fn a_login_on_another_device_shows_no_code() {
 async fn a_login_with_a_browser_shows_no_code_no_state_and_no_verifier() {
     use tower_auth::oauth2::AuthorizationCode;
 
-    drive(async |watch, echo| {
+    drive(async |finder, echo| {
         let login = AuthorizationCode::new(
             client(echo.clone()),
             "https://id.example.com/authorize?key=planted-key",
         )?
         .param("key2", "planted param")?
         .issuer("https://id.example.com");
-        watch.print(&login);
+        finder.print(&login);
         let request = login.begin("https://app.example.com/callback").await?;
         let state = param(request.url(), "state");
-        watch.look_for(&state);
-        watch.print(&request);
+        finder.look_for(&state);
+        finder.print(&request);
 
         let code = form(TOKEN);
         for wrong in [
@@ -81,14 +81,14 @@ async fn a_login_with_a_browser_shows_no_code_no_state_and_no_verifier() {
                 wrong.clone(),
                 format!("https://app.example.com/callback?{wrong}"),
             ] {
-                watch.print_error(&request.read(&whole).unwrap_err());
+                finder.print_error(&request.read(&whole).unwrap_err());
             }
         }
         let response = request.read(&format!("/callback?code={code}&state={state}"))?;
-        watch.print(&response);
+        finder.print(&response);
         let finished = login.finish(request, response).await;
         for verifier in echo.verifiers() {
-            watch.look_for(&verifier);
+            finder.look_for(&verifier);
         }
         finished
     })
@@ -112,18 +112,18 @@ fn form(text: &str) -> String {
 async fn a_resource_that_echoes_its_token_in_a_challenge_does_not_show_it() {
     drive(async |_, echo| {
         let transport = echo.clone();
-        ProtectedResource::with_transport(
+        let source = ProtectedResource::new(
             "https://api.example.com",
             ["https://id.example.com"],
             move |protection| {
                 let endpoint = protection.endpoint();
                 let client =
-                    Client::with_transport(endpoint.clone(), "client", SECRET, echo.clone())?;
+                    Client::new(endpoint.clone(), "client", SECRET)?.transport(echo.clone());
                 let client = client.revoke_at(endpoint)?;
                 Ok(ClientCredentials::with_client(client).scope(protection.scope()))
             },
-            transport,
-        )
+        )?;
+        Ok(source.transport(transport))
     })
     .await;
 }

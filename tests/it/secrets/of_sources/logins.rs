@@ -10,7 +10,7 @@ use super::{SECRET, TOKEN, drive};
 async fn a_login_in_json_shows_no_password_and_no_field() {
     drive(async |_, echo| {
         let url = "https://api.example.com/login?key=planted-key";
-        let login = JsonLogin::with_transport(url, "me", SECRET, echo)?;
+        let login = JsonLogin::new(url, "me", SECRET)?.transport(echo);
         let login = login.refresh_at("https://api.example.com/refresh?key=planted-key")?;
         login.field("/device/pin", "planted \"pin\"")
     })
@@ -24,7 +24,7 @@ async fn a_session_shows_no_password_and_no_cookie() {
 
     drive(async |_, echo| {
         let url = "https://api.example.com/login?key=planted-key";
-        let session = Session::with_transport(url, "me", SECRET, echo)?;
+        let session = Session::new(url, "me", SECRET)?.transport(echo);
         let session = session.log_out_at("https://api.example.com/logout?key=planted-key")?;
         session.field("/pin", "planted \"pin\"")
     })
@@ -46,9 +46,9 @@ async fn an_api_key_does_not_show() {
         &|| SecretSource::from_fn(|| async { Ok(SecretString::from("planted\0")) }),
     ];
     for source in sources {
-        drive(async |watch, _| {
-            watch.print(&source());
-            watch.text(&source().to_string());
+        drive(async |finder, _| {
+            finder.print(&source());
+            finder.text(&source().to_string());
             Ok(source())
         })
         .await;
@@ -56,10 +56,10 @@ async fn an_api_key_does_not_show() {
         drive(async |_, _| ApiKey::new(source()).header("x-other-key")).await;
         drive(async |_, _| ApiKey::new(source()).query("key")).await;
     }
-    drive(async |watch, _| {
+    drive(async |finder, _| {
         let (source, rotation) = ApiKey::rotating(TOKEN);
         rotation.offer("planted-next");
-        watch.print(&rotation);
+        finder.print(&rotation);
         Ok(source)
     })
     .await;

@@ -15,14 +15,14 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{AuthLayer, Reason, TokenCache, TokenSource};
 
+use crate::support::secret_finder::SecretFinder;
 use crate::support::serving::serving;
-use crate::support::watch::Watch;
 use crate::support::{Api, request};
 
 /// With characters in it that each way of writing a request spells differently.
 const CLIENT_SECRET: &str = "planted+client/secret: \"of\" the\\planted client";
 
-/// A token endpoint that gives back what it was sent, in every place that an answer has.
+/// A token endpoint that gives back what it was sent, in every place that a response has.
 fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
     let json = |status: u16, value: &serde_json::Value| {
         Response::builder()
@@ -33,25 +33,25 @@ fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
     };
     let authorization = parts.headers.get(AUTHORIZATION);
     let authorization = authorization.map_or("", |value| value.to_str().unwrap());
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for sent in [body, authorization, CLIENT_SECRET] {
         for status in [200, 400, 401, 500] {
-            let answer = json!({
+            let response = json!({
                 "error": sent, "error_description": sent, "error_uri": sent,
             });
-            answers.push(json(status, &answer));
-            let answer = json!({ "error": "invalid_client", "error_description": sent });
-            answers.push(json(status, &answer));
+            responses.push(json(status, &response));
+            let response = json!({ "error": "invalid_client", "error_description": sent });
+            responses.push(json(status, &response));
             let nested = json!({ "error": { "message": sent }, "message": sent });
-            answers.push(json(status, &nested));
-            answers.push(json(status, &json!(sent)));
-            answers.push(json(status, &json!([sent])));
-            answers.push(json(status, &json!({ sent: sent })));
+            responses.push(json(status, &nested));
+            responses.push(json(status, &json!(sent)));
+            responses.push(json(status, &json!([sent])));
+            responses.push(json(status, &json!({ sent: sent })));
             let mut text = Response::new(Full::from(sent.to_owned()));
             *text.status_mut() = status.try_into().unwrap();
-            answers.push(text);
+            responses.push(text);
         }
-        for answer in [
+        for response in [
             json!({ "access_token": format!("planted\n{sent}") }),
             json!({ "access_token": { sent: sent } }),
             json!({ "access_token": [sent] }),
@@ -61,32 +61,32 @@ fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
             json!({ "access_token": "planted", "expires_in": { sent: sent } }),
             json!({ "access_token": "planted", "token_type": "mac", "error": sent }),
         ] {
-            answers.push(json(200, &answer));
+            responses.push(json(200, &response));
         }
         let Ok(header) = HeaderValue::try_from(sent) else {
             continue;
         };
         let mut odd_type = Response::new(Full::from("<html>planted</html>"));
         odd_type.headers_mut().insert(CONTENT_TYPE, header.clone());
-        answers.push(odd_type);
+        responses.push(odd_type);
         for status in [302, 307, 308] {
             let mut redirect = Response::new(Full::from(sent.to_owned()));
             *redirect.status_mut() = status.try_into().unwrap();
             redirect.headers_mut().insert(LOCATION, header.clone());
-            answers.push(redirect);
+            responses.push(redirect);
         }
     }
     // Cut in the middle of a text.
-    answers.push(Response::new(Full::from("{\"access_token\":\"planted")));
-    answers.push(Response::new(Full::from(
+    responses.push(Response::new(Full::from("{\"access_token\":\"planted")));
+    responses.push(Response::new(Full::from(
         "{\"access_token\":\"planted\",\"access_token\":\"planted\"}",
     )));
-    answers
+    responses
 }
 
 #[tokio::test]
 async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_error() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     // In the body, in the header, and in JSON.
     let ways: [fn(ClientCredentials) -> ClientCredentials; 3] = [
         |source| source,
@@ -97,25 +97,27 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
         let mut next = 0;
         loop {
             let left = Arc::new(Mutex::new(None));
-            let answered = Arc::clone(&left);
+            let responded = Arc::clone(&left);
             let server = serving(move |head, body| {
-                let mut answers = echo(&head, std::str::from_utf8(&body).unwrap());
-                *answered.lock().unwrap() = Some(answers.len());
-                ready(Ok(answers.swap_remove(next)))
+                let mut responses = echo(&head, std::str::from_utf8(&body).unwrap());
+                *responded.lock().unwrap() = Some(responses.len());
+                ready(Ok(responses.swap_remove(next)))
             });
             let url = "https://id.example.com/token?key=planted";
-            let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, server);
-            let source = source.unwrap().param("key", "planted-param").unwrap();
+            let source = ClientCredentials::new(url, "client", CLIENT_SECRET)
+                .unwrap()
+                .transport(server);
+            let source = source.param("key", "planted-param").unwrap();
             let source = way(source);
-            watch.print(&source);
+            finder.print(&source);
 
             // By itself, and below a layer, which logs.
             match source.fetch(Reason::First).await {
-                Ok(token) => watch.print(&token),
+                Ok(token) => finder.print(&token),
                 Err(error) => {
-                    watch.print_error(&error);
+                    finder.print_error(&error);
                     let code = (error.code(), error.description());
-                    watch.print(&code);
+                    finder.print(&code);
                 }
             }
             // One attempt says all: between two there is a pause.
@@ -123,39 +125,43 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
             let layer = AuthLayer::from(cache);
             let client = layer.layer(Api::default());
             match client.oneshot(request("")).await {
-                Ok(response) => watch.print(&response),
-                Err(error) => watch.print_error(error.downcast_ref().unwrap()),
+                Ok(response) => finder.print(&response),
+                Err(error) => finder.print_error(error.downcast_ref().unwrap()),
             }
-            watch.print(&layer);
+            finder.print(&layer);
             next += 1;
             if left.lock().unwrap().unwrap() == next {
                 break;
             }
         }
     }
-    watch.end();
+    finder.end();
 }
 
 #[tokio::test]
 async fn a_transport_that_fails_or_hangs_gets_no_secret_into_an_error() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let url = "https://id.example.com/token?key=planted";
     let broken = service_fn(|_: Request<Full<Bytes>>| async {
         Err::<Response<Full<Bytes>>, _>(std::io::Error::other("the line is cut"))
     });
-    let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, broken);
-    let error = source.unwrap().fetch(Reason::First).await.unwrap_err();
+    let source = ClientCredentials::new(url, "client", CLIENT_SECRET)
+        .unwrap()
+        .transport(broken);
+    let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_transport());
-    watch.print_error(&error);
+    finder.print_error(&error);
 
     let hanging = service_fn(|_: Request<Full<Bytes>>| {
         pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
-    let source = ClientCredentials::with_transport(url, "client", CLIENT_SECRET, hanging);
-    let source = source.unwrap().timeout(Duration::ZERO);
+    let source = ClientCredentials::new(url, "client", CLIENT_SECRET)
+        .unwrap()
+        .transport(hanging);
+    let source = source.timeout(Duration::ZERO);
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_timeout());
-    watch.print_error(&error);
+    finder.print_error(&error);
 
     #[cfg(feature = "reqwest")]
     {
@@ -166,7 +172,7 @@ async fn a_transport_that_fails_or_hangs_gets_no_secret_into_an_error() {
         let source = ClientCredentials::new(url, "client", CLIENT_SECRET).unwrap();
         let error = source.fetch(Reason::First).await.unwrap_err();
         assert!(error.is_transport());
-        watch.print_error(&error);
+        finder.print_error(&error);
     }
-    watch.end();
+    finder.end();
 }

@@ -6,12 +6,12 @@ use tokio_test::task;
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, Error, NotReplayed, Reason, Token, TokenCache};
 
-use crate::support::watch::{Watch, shows_a_secret};
-use crate::support::{Api, Fetch, paused, request, settle, source};
+use crate::support::secret_finder::{SecretFinder, shows_a_secret};
+use crate::support::{Api, Fetch, paused, request, run_until_idle, source};
 
 #[tokio::test(start_paused = true)]
 async fn fetch_refresh_and_replay_leave_no_secret_behind() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let (source, mut fetches) = source();
     let cache = paused(source)
         .fetch_timeout(Duration::from_secs(20))
@@ -30,15 +30,15 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
     let response = send();
     let refresh = fetches.next().await;
     assert_eq!(refresh.reason, Reason::Stale);
-    watch.print(&layer);
+    finder.print(&layer);
     refresh.fail("the vault is sealed");
     assert_eq!(response.await.unwrap().unwrap().status(), 200);
-    settle().await;
+    run_until_idle().await;
     tokio::time::advance(Duration::from_secs(2)).await;
     let response = send();
     fetches.next().await.issue_for("planted-2", hour);
     assert_eq!(response.await.unwrap().unwrap().status(), 200);
-    settle().await;
+    run_until_idle().await;
 
     // A replay.
     api.revoke("planted-2");
@@ -49,50 +49,50 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
     fetch.issue("planted-3");
     let response = response.await.unwrap().unwrap();
     assert_eq!(response.status(), 200);
-    watch.print(&response);
+    finder.print(&response);
 
     fetches.none().await;
-    watch.end();
+    finder.end();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_stands_leaves_no_secret_behind() {
-    let watch = Watch::start();
-    type Answer = fn(Fetch);
-    let answers: [(Answer, &str); 5] = [
+async fn a_refusal_that_is_not_replayed_leaves_no_secret_behind() {
+    let finder = SecretFinder::start();
+    type Completion = fn(Fetch);
+    let completions: [(Completion, &str); 5] = [
         (|fetch| fetch.issue("planted-1"), "SameToken"),
         (|fetch| fetch.issue("planted-2"), "Again"),
         (|fetch| fetch.fail("the vault is sealed"), "Fetch"),
-        (|fetch| fetch.answer(Token::bearer("planted\n")), "Fetch"),
+        (|fetch| fetch.complete(Token::bearer("planted\n")), "Fetch"),
         // Hangs.
         (drop, "Fetch"),
     ];
-    for (answer, expected) in answers {
+    for (complete, expected) in completions {
         let (source, mut fetches) = source();
         let layer = AuthLayer::from(paused(source).build());
         let client = layer.layer(Api::default());
         let response = tokio::spawn(client.oneshot(request("planted")));
         fetches.next().await.issue("planted-1");
-        answer(fetches.next().await);
+        complete(fetches.next().await);
         let response = response.await.unwrap().unwrap();
         assert_eq!(response.status(), 401);
-        watch.print(&response);
-        watch.print(&layer);
+        finder.print(&response);
+        finder.print(&layer);
         let why = response.extensions().get::<NotReplayed>().unwrap();
         assert!(format!("{why:?}").starts_with(expected), "{why:?}");
         assert!(!shows_a_secret(&why.to_string()));
         if let NotReplayed::Fetch(error) = why {
-            watch.print_error(error);
+            finder.print_error(error);
         }
     }
-    let log = watch.end();
+    let log = finder.end();
     let lines = log.matches("a refused request is not replayed").count();
-    assert_eq!(lines, answers.len(), "{log}");
+    assert_eq!(lines, completions.len(), "{log}");
 }
 
 #[tokio::test]
 async fn a_request_that_is_not_sent_is_not_quoted() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let layer = AuthLayer::new(|_| async { Token::bearer("planted") });
     let only = layer
         .clone()
@@ -108,9 +108,9 @@ async fn a_request_that_is_not_sent_is_not_quoted() {
         let error = client.oneshot(request).await.unwrap_err();
         let error = error.downcast_ref::<Error>().unwrap();
         assert!(error.is_origin());
-        watch.print_error(error);
+        finder.print_error(error);
     }
-    watch.end();
+    finder.end();
 }
 
 #[tokio::test]
@@ -118,24 +118,24 @@ async fn what_a_source_says_when_it_panics_is_not_repeated() {
     async fn panicking(_: Reason) -> Result<Token, Error> {
         panic!("planted, on purpose")
     }
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let layer = AuthLayer::new(panicking);
     let error = layer.cache().token().await.unwrap_err();
     assert!(error.is_panic());
-    watch.print_error(&error);
+    finder.print_error(&error);
     let error = layer.layer(Api::default()).oneshot(request("")).await;
-    watch.print_error(error.unwrap_err().downcast_ref().unwrap());
-    watch.end();
+    finder.print_error(error.unwrap_err().downcast_ref().unwrap());
+    finder.end();
 }
 
 #[test]
 fn a_cache_without_a_runtime_shows_no_secret() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let cache = TokenCache::new(|_| async { Token::bearer("planted") });
     let error = assert_ready_err(task::spawn(cache.token()).poll());
     assert!(error.is_runtime());
-    watch.print_error(&error);
-    watch.end();
+    finder.print_error(&error);
+    finder.end();
 }
 
 fn assert_ready_err(polled: std::task::Poll<Result<Token, Error>>) -> Error {

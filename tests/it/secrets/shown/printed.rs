@@ -15,12 +15,12 @@ use tower_auth::oauth2::EndpointUrl;
 use tower_auth::{AuthLayer, AuthRequest, NotReplayed, Origin, Reason, Token, TokenCache};
 use tower_test::mock;
 
-use crate::support::watch::{PLANTED, Watch};
-use crate::support::{call, request, settle, source};
+use crate::support::secret_finder::{PLANTED, SecretFinder};
+use crate::support::{call, request, run_until_idle, source};
 
 #[test]
 fn a_token_does_not_show_its_secret() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let bearer = Token::bearer("planted-bearer").unwrap();
     let bearer = bearer
         .expires_in(Duration::from_secs(60))
@@ -28,16 +28,16 @@ fn a_token_does_not_show_its_secret() {
     let own_header = Token::header(HeaderName::from_static("x-api-key"), "planted-key").unwrap();
     for token in [&bearer, &own_header] {
         assert!(token.secret().starts_with(PLANTED));
-        watch.print(token);
-        watch.print(&token.header_value());
-        watch.print(&Reason::Refused);
+        finder.print(token);
+        finder.print(&token.header_value());
+        finder.print(&Reason::Refused);
     }
-    watch.end();
+    finder.end();
 }
 
 #[test]
 fn a_token_that_is_illegal_is_not_quoted() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     for secret in [
         "planted\n",
         " planted",
@@ -45,25 +45,25 @@ fn a_token_that_is_illegal_is_not_quoted() {
         "planted\r\nx: y",
         "plänted\0planted",
     ] {
-        watch.print_error(&Token::bearer(secret).unwrap_err());
+        finder.print_error(&Token::bearer(secret).unwrap_err());
         let name = HeaderName::from_static("x-api-key");
-        watch.print_error(&Token::header(name, secret).unwrap_err());
+        finder.print_error(&Token::header(name, secret).unwrap_err());
     }
-    watch.end();
+    finder.end();
 }
 
 #[test]
 fn a_setting_that_is_wrong_is_not_quoted_where_it_may_hold_a_secret() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     for url in [
         "https://id:planted@api.example.com",
         "https://api.example.com/planted",
         "https://api.example.com?key=planted",
         "planted",
     ] {
-        watch.print_error(&url.parse::<Origin>().unwrap_err());
+        finder.print_error(&url.parse::<Origin>().unwrap_err());
         let layer = AuthLayer::new(|_| async { Token::bearer("planted") });
-        watch.print_error(&layer.only_to([url]).unwrap_err());
+        finder.print_error(&layer.only_to([url]).unwrap_err());
     }
     for url in [
         "https://id:planted@id.example.com/token",
@@ -71,39 +71,39 @@ fn a_setting_that_is_wrong_is_not_quoted_where_it_may_hold_a_secret() {
         "http://id.example.com/token?key=planted",
         "planted",
     ] {
-        watch.print_error(&EndpointUrl::try_from(url).unwrap_err());
+        finder.print_error(&EndpointUrl::try_from(url).unwrap_err());
     }
-    watch.print(&EndpointUrl::try_from("https://id.example.com/token?key=planted").unwrap());
-    watch.end();
+    finder.print(&EndpointUrl::try_from("https://id.example.com/token?key=planted").unwrap());
+    finder.end();
 }
 
 #[tokio::test]
 async fn no_state_of_a_request_shows_its_credential() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let (source, mut fetches) = source();
     let cache = TokenCache::builder(source);
-    watch.print(&cache);
+    finder.print(&cache);
     let layer = AuthLayer::from(cache.build());
     let (client, mut api) = mock::pair::<Request<Full<Bytes>>, Response<()>>();
     let mut client = layer.layer(client);
     let print_all = |client: &dyn fmt::Debug| {
-        watch.print(&client);
-        watch.print(&layer);
-        watch.print(layer.cache());
+        finder.print(&client);
+        finder.print(&layer);
+        finder.print(layer.cache());
     };
     let refusal = || Response::builder().status(401).body(()).unwrap();
     print_all(&client.get_ref().clone());
 
     let mut waiting = task::spawn(layer.cache().token());
-    watch.print(&*waiting);
+    finder.print(&*waiting);
     assert_pending!(waiting.poll());
-    watch.print(&*waiting);
+    finder.print(&*waiting);
 
     assert_ready_ok!(task::spawn(client.ready()).poll());
     let mut response = task::spawn(tower_service::Service::call(&mut client, request("")));
     let mut states = Vec::new();
     let mut print_state = |response: &dyn fmt::Debug| {
-        watch.print(&response);
+        finder.print(&response);
         let state = format!("{response:?}");
         states.push(state.split_once('(').unwrap().1.replace(')', ""));
     };
@@ -112,36 +112,36 @@ async fn no_state_of_a_request_shows_its_credential() {
 
     api.allow(0);
     fetches.next().await.issue("planted-1");
-    watch.print(&waiting.await.unwrap());
+    finder.print(&waiting.await.unwrap());
     assert_pending!(response.poll());
     print_state(&*response);
 
     api.allow(1);
     assert_pending!(response.poll());
     print_state(&*response);
-    let (sent, answer) = api.next_request().await.unwrap();
+    let (sent, send_response) = api.next_request().await.unwrap();
     assert_eq!(sent.headers()[AUTHORIZATION], "Bearer planted-1");
-    watch.print(&sent);
+    finder.print(&sent);
     assert!(format!("{sent:?}").contains("Sensitive"));
-    watch.print(&sent.headers());
-    answer.send_response(refusal());
+    finder.print(&sent.headers());
+    send_response.send_response(refusal());
     assert_pending!(response.poll());
     print_state(&*response);
 
     fetches.next().await.issue("planted-2");
-    settle().await;
+    run_until_idle().await;
     assert_pending!(response.poll());
     print_state(&*response);
 
     api.allow(1);
     assert_pending!(response.poll());
     print_state(&*response);
-    let (sent, answer) = api.next_request().await.unwrap();
+    let (sent, send_response) = api.next_request().await.unwrap();
     assert_eq!(sent.headers()[AUTHORIZATION], "Bearer planted-2");
-    watch.print(&sent);
-    answer.send_response(refusal());
+    finder.print(&sent);
+    send_response.send_response(refusal());
     let response = assert_ready_ok!(response.poll());
-    watch.print(&response);
+    finder.print(&response);
     assert!(matches!(
         response.extensions().get(),
         Some(NotReplayed::Again)
@@ -159,12 +159,12 @@ async fn no_state_of_a_request_shows_its_credential() {
         ]
     );
     print_all(&client.get_ref().clone());
-    watch.end();
+    finder.end();
 }
 
 #[tokio::test]
 async fn a_service_that_keeps_a_copy_of_the_header_does_not_show_it() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let seen = Arc::new(Mutex::new(Vec::new()));
     #[derive(Clone, Debug)]
     struct Client(Arc<Mutex<Vec<Request<Full<Bytes>>>>>);
@@ -189,8 +189,8 @@ async fn a_service_that_keeps_a_copy_of_the_header_does_not_show_it() {
     let mut client = layer.layer(Client(Arc::clone(&seen)));
     for _ in 0..4 {
         call(&mut client, request("")).await.unwrap();
-        watch.print(&client);
-        watch.print(&client.clone());
+        finder.print(&client);
+        finder.print(&client.clone());
     }
     // From the third on it is the private copy that goes out.
     let seen = seen.lock().unwrap();
@@ -198,20 +198,20 @@ async fn a_service_that_keeps_a_copy_of_the_header_does_not_show_it() {
     for request in &*seen {
         assert_eq!(request.headers()[AUTHORIZATION], "Bearer planted");
         assert!(request.headers()[AUTHORIZATION].is_sensitive());
-        watch.print(request);
+        finder.print(request);
     }
-    watch.end();
+    finder.end();
 }
 
 /// A copy is what the caller had in the request, which may be a secret of theirs.
 #[test]
 fn what_is_kept_of_a_request_shows_nothing_of_it() {
-    let watch = Watch::start();
+    let finder = SecretFinder::start();
     let mut request = Request::post("https://api.example.com/?key=planted")
         .header("x-api-key", "planted")
         .body(Full::<Bytes>::from("planted"))
         .unwrap();
-    watch.print(&request.record(64 * 1024).unwrap());
+    finder.print(&request.record(64 * 1024).unwrap());
     #[cfg(feature = "reqwest")]
     for body in [
         reqwest::Body::from("planted"),
@@ -222,9 +222,9 @@ fn what_is_kept_of_a_request_shows_nothing_of_it() {
         let own = http::HeaderValue::from_static("planted");
         request.headers_mut().insert(AUTHORIZATION, own);
         *request.body_mut() = Some(body);
-        watch.print(&request.record(64 * 1024).unwrap());
+        finder.print(&request.record(64 * 1024).unwrap());
         let mut body = request.body_mut().take().unwrap();
-        watch.print(&tower_auth::Replay::record(&mut body, 64 * 1024).unwrap());
+        finder.print(&tower_auth::Replay::record(&mut body, 64 * 1024).unwrap());
     }
-    watch.end();
+    finder.end();
 }

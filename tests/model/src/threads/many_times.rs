@@ -1,4 +1,4 @@
-//! Threads of the system, many times over.
+//! The system's threads, many times.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) use std::thread::spawn;
 
-/// Miri is some thousand times slower, and switches threads where it likes.
+/// Miri is some thousand times slower, and switches threads at any point.
 const TIMES: usize = if cfg!(miri) { 20 } else { 2_000 };
 
-/// Longer than any scenario takes: who sleeps for so long was forgotten.
-const FOR_EVER: Duration = Duration::from_secs(30);
+/// Longer than any scenario takes: a thread that sleeps for so long was never woken.
+const DEADLOCK: Duration = Duration::from_secs(30);
 
 pub(crate) fn in_every_order(scenario: impl Fn() + Send + Sync + 'static) {
     (0..TIMES).for_each(|_| scenario());
@@ -30,8 +30,8 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             return output;
         }
         let since = Instant::now();
-        thread::park_timeout(FOR_EVER);
-        assert!(since.elapsed() < FOR_EVER, "nobody woke this thread");
+        thread::park_timeout(DEADLOCK);
+        assert!(since.elapsed() < DEADLOCK, "nobody woke this thread");
     }
 }
 

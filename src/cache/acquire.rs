@@ -1,0 +1,170 @@
+//! How a caller gets a token: at once, by waiting for the running fetch, or not at all.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use super::cache_inner::CacheInner;
+use super::expiry::CachedToken;
+use super::single_flight::{Abandoned, Wait};
+use super::state_machine::machine::Outcome;
+use super::state_machine::request::{Decision, FetchStart};
+use crate::error::{Error, Kind};
+use crate::token::issued_token::Token;
+
+/// The answer to a caller who needs a token.
+pub(crate) enum Lookup {
+    Now(Arc<CachedToken>),
+    Later(Acquire),
+    Never(Error),
+}
+
+impl CacheInner {
+    /// The current token if it can be served, or else what the state machine decides.
+    pub(crate) fn lookup(self: &Arc<Self>) -> Lookup {
+        if let Some(cached) = self.state.servable(&self.clock) {
+            return Lookup::Now(cached);
+        }
+        let now = self.now();
+        let decided = self.transition(|machine| machine.request(now));
+        self.carry_out(decided, Want::Any)
+    }
+
+    /// A token that is newer than the current one.
+    fn force_refresh(self: &Arc<Self>) -> Lookup {
+        let now = self.now();
+        let decided = self.transition(|machine| machine.force_refresh(now));
+        self.carry_out(decided, Want::Newer)
+    }
+
+    fn carry_out(
+        self: &Arc<Self>,
+        (decision, start): (Decision, Option<FetchStart>),
+        want: Want,
+    ) -> Lookup {
+        if let Some(start) = start {
+            self.start_fetch(start);
+            self.ensure_background_refresh();
+        }
+        match decision {
+            Decision::Serve(cached) => Lookup::Now(cached),
+            Decision::Fail(error) => Lookup::Never(error),
+            Decision::Join(flight) => Lookup::Later(Acquire {
+                inner: Arc::clone(self),
+                want,
+                stage: Stage::Waiting {
+                    wait: flight.wait(),
+                },
+                abandoned: 0,
+            }),
+        }
+    }
+}
+
+/// A future of a token: [`TokenCache::token`](crate::TokenCache::token) and
+/// [`TokenCache::refresh_now`](crate::TokenCache::refresh_now). A named type, so that a struct of your
+/// own can contain it without a box.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::{Acquire, Token, TokenCache};
+///
+/// /// A connection that waits for a token before it is opened.
+/// struct Connecting {
+///     token: Acquire,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let cache = TokenCache::new(|_| async { Token::bearer("secret") });
+/// let connecting = Connecting { token: cache.token() };
+/// assert_eq!(connecting.token.await?.secret(), "secret");
+/// # Ok(()) }
+/// ```
+#[must_use = "futures do nothing unless polled"]
+pub struct Acquire {
+    inner: Arc<CacheInner>,
+    want: Want,
+    stage: Stage,
+    /// How many fetches in a row were abandoned while this future waited.
+    abandoned: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Any token that can be served.
+    Any,
+    /// A token whose fetch is running, or starts now.
+    Newer,
+}
+
+enum Stage {
+    Start,
+    Waiting { wait: Wait<Outcome> },
+}
+
+/// Fetches are abandoned when their runtime shuts down. A caller who sees so many in a row is on such
+/// a runtime.
+const MOST_ABANDONED: u8 = 3;
+
+impl Acquire {
+    pub(crate) fn new(inner: Arc<CacheInner>, want: Want) -> Self {
+        Self {
+            inner,
+            want,
+            stage: Stage::Start,
+            abandoned: 0,
+        }
+    }
+
+    pub(crate) fn poll_cached(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            match &mut self.stage {
+                Stage::Start => match self.lookup() {
+                    Lookup::Now(cached) => return Poll::Ready(Ok(cached)),
+                    Lookup::Never(error) => return Poll::Ready(Err(error)),
+                    Lookup::Later(later) => self.stage = later.stage,
+                },
+                Stage::Waiting { wait } => match ready!(Pin::new(wait).poll(cx)) {
+                    // This future was polled long after the fetch completed.
+                    Ok(Ok(cached)) if cached.has_expired(self.inner.now()) => {
+                        self.stage = Stage::Start
+                    }
+                    Ok(outcome) => return Poll::Ready(outcome),
+                    Err(Abandoned) if self.abandoned == MOST_ABANDONED => {
+                        let message = "the runtime shut down while the token was fetched";
+                        return Poll::Ready(Err(Error::new(Kind::Runtime, message)));
+                    }
+                    Err(Abandoned) => {
+                        self.abandoned += 1;
+                        self.stage = Stage::Start;
+                    }
+                },
+            }
+        }
+    }
+
+    fn lookup(&self) -> Lookup {
+        match self.want {
+            Want::Any => self.inner.lookup(),
+            Want::Newer => self.inner.force_refresh(),
+        }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Token, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(self.poll_cached(cx));
+        Poll::Ready(outcome.map(|cached| cached.token().clone()))
+    }
+}
+
+impl fmt::Debug for Acquire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! Refreshes the token in time even when no caller needs it.
+//!
+//! The task has no handle to the cache. When the last handle is dropped, the channel of changes closes
+//! and the task ends.
+
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::cache_inner::CacheInner;
+use super::fetch_task::has_timer;
+use super::state_machine::snapshot::Due;
+use super::status::Status;
+
+/// The longest sleep. The timer of a suspended machine stops, and the token may have expired by the
+/// time the machine wakes up.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+impl CacheInner {
+    /// Starts the task if it is wanted and doesn't run.
+    pub(crate) fn ensure_background_refresh(self: &Arc<Self>) {
+        if !self.keeps_fresh {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            self.refresh_timer.ensure_running(|| {
+                let task = refresh_in_background(Arc::downgrade(self), self.watch());
+                runtime.spawn(task).abort_handle()
+            });
+        }
+    }
+
+    fn due(&self) -> Due {
+        let now = self.now();
+        self.state.look(|machine| machine.due(now))
+    }
+
+    /// Requests a token, as a caller would, if a fetch is due.
+    fn refresh_if_due(self: &Arc<Self>) {
+        if self.due() != Due::In(Duration::ZERO) {
+            return;
+        }
+        let now = self.now();
+        let (_, start) = self.transition(|machine| machine.request(now));
+        if let Some(start) = start {
+            self.start_fetch(start);
+        }
+    }
+}
+
+async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Receiver<Status>) {
+    // The fetch that started this task reports the error to its callers.
+    if !has_timer() {
+        return;
+    }
+    loop {
+        changes.mark_unchanged();
+        let Some(due) = cache.upgrade().map(|inner| inner.due()) else {
+            return;
+        };
+        let sleep = match due {
+            Due::Never => return,
+            Due::OnChange => LONGEST_SLEEP,
+            Due::In(wait) => wait.min(LONGEST_SLEEP),
+        };
+        let (sleep, change) = (tokio::time::sleep(sleep), changes.changed());
+        match select(pin!(sleep), pin!(change)).await {
+            // The state has changed, or the last handle was dropped.
+            Either::Right(_) => {}
+            Either::Left(_) => match cache.upgrade() {
+                Some(inner) => inner.refresh_if_due(),
+                None => return,
+            },
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What all handles to one cache share.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+#[cfg(feature = "fleet")]
+use super::coordinator::Coordinator;
+use super::published_state::PublishedState;
+use super::state_machine::machine::{Limits, StateMachine};
+use super::status::Status;
+use super::task_slot::TaskSlot;
+use super::telemetry::Telemetry;
+use crate::clock::{Clock, Moment};
+use crate::source::token_source::DynTokenSource;
+use crate::token::place::Place;
+
+pub(crate) struct CacheInner {
+    pub(crate) source: Box<dyn DynTokenSource>,
+    /// Shares the token with other processes, if it is shared.
+    #[cfg(feature = "fleet")]
+    pub(crate) coordinator: Option<Box<Coordinator>>,
+    pub(crate) place: Place,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    /// The most attempts of one fetch.
+    pub(crate) attempts: u32,
+    pub(crate) close_timeout: Duration,
+    pub(crate) keeps_fresh: bool,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) state: PublishedState,
+    /// Created for the first subscriber: it takes as much memory as all other fields together.
+    pub(crate) changes: OnceLock<watch::Sender<Status>>,
+    /// The task of the latest fetch.
+    pub(crate) fetch_task: TaskSlot,
+    /// The task that refreshes the token in the background.
+    pub(crate) refresh_timer: TaskSlot,
+}
+
+impl CacheInner {
+    #[inline]
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let now = self.now();
+        self.state.look(|machine| machine.status(now))
+    }
+
+    /// Whether other processes use the same token.
+    pub(crate) fn is_shared_with_fleet(&self) -> bool {
+        #[cfg(feature = "fleet")]
+        return self.coordinator.is_some();
+        #[cfg(not(feature = "fleet"))]
+        return false;
+    }
+
+    /// Changes the state, and notifies the subscribers.
+    pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> R {
+        let (result, has_changed) = self.state.transition(change);
+        if has_changed {
+            self.publish();
+        }
+        result
+    }
+
+    /// A channel of changes. Its value may be old: it is set only while there are subscribers.
+    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+        let changes = self
+            .changes
+            .get_or_init(|| watch::Sender::new(self.status()));
+        changes.subscribe()
+    }
+
+    /// Sends the current status to the subscribers. Called without the state's lock, because it wakes
+    /// them.
+    pub(crate) fn publish(&self) {
+        self.update_gauges();
+        if let Some(changes) = self.changes.get()
+            && changes.receiver_count() > 0
+        {
+            send(changes, self.status());
+        }
+    }
+
+    /// Sets the gauges of the current token; 0 if there is none, so that they don't show the last one.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn update_gauges(&self) {
+        let now = self.now();
+        let (age, remaining) = match self.state.current() {
+            Some(cached) => {
+                let age = now.ticks().saturating_sub(cached.requested().ticks());
+                let remaining = cached.expires_at().map(|end| now.until(end));
+                (Duration::from_nanos(age), remaining)
+            }
+            None => (Duration::ZERO, Some(Duration::ZERO)),
+        };
+        self.telemetry.token(age, remaining);
+        self.telemetry
+            .quotas(&self.state.look(StateMachine::quotas));
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    pub(crate) fn update_gauges(&self) {}
+}
+
+/// Sends a status unless a later one was sent. One of the same version replaces the last, since time
+/// has passed, but notifies nobody.
+fn send(changes: &watch::Sender<Status>, mut status: Status) {
+    changes.send_if_modified(|sent| {
+        let is_newer = status.version > sent.version;
+        if status.version >= sent.version {
+            std::mem::swap(sent, &mut status);
+        }
+        is_newer
+    });
+    // Outside of the channel's lock: the replaced status may contain a user's error, whose drop is
+    // the user's code.
+    drop(status);
+}
+
+/// Here, because no test can stop a thread between reading the status and sending it.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::expiry::ExpiryPolicy;
+    use crate::cache::status::Phase;
+
+    #[test]
+    fn of_two_concurrent_changes_the_later_status_stays() {
+        let mut machine = StateMachine::new(Limits {
+            expiry_policy: ExpiryPolicy {
+                refresh_before: None,
+                expiry_margin: None,
+                jitter: 0.0,
+            },
+            fetch_timeout: Duration::ZERO,
+            attempt_floor: Duration::ZERO,
+        });
+        let first = machine.status(Moment::START);
+        drop(machine.request(Moment::START));
+        let earlier = machine.status(Moment::START);
+        machine.close();
+        let later = machine.status(Moment::START);
+
+        let (changes, mut subscriber) = watch::channel(first);
+        send(&changes, later);
+        assert!(
+            subscriber
+                .has_changed()
+                .is_ok_and(|has_changed| has_changed)
+        );
+        send(&changes, earlier);
+        assert_eq!(subscriber.borrow_and_update().phase(), Phase::Closed);
+    }
+}

@@ -1,0 +1,357 @@
+//! When a token is refreshed, and when it expires.
+//!
+//! ```text
+//!  requested              stale                expired      (expires_at)
+//!      │── fresh: serve ────│── serve, refresh ────│── wait ──── margin ──│
+//! ```
+
+use std::time::Duration;
+
+use crate::clock::{Clock, Moment};
+use crate::error::Error;
+use crate::source::token_source::{DynTokenSource, Reason};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::token::issued_token::{Expiry, Token};
+
+/// The settings of when a token is refreshed, and from when it isn't used any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExpiryPolicy {
+    pub(crate) refresh_before: Option<Duration>,
+    pub(crate) expiry_margin: Option<Duration>,
+    /// Up to which share of the window, from 0 to 1, a refresh is delayed at random.
+    pub(crate) jitter: f64,
+}
+
+/// A lifetime from which on [`REFRESH_BEFORE`] is the default window.
+const LONG_LIFETIME: Duration = Duration::from_secs(20 * 60);
+/// How long before its expiry a long-lived token is refreshed. Longer than a short outage of the
+/// authorization server.
+const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
+/// How long before its expiry a token is no longer sent: a request takes time to arrive, and the
+/// server's clock may be ahead.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
+
+impl ExpiryPolicy {
+    /// Whether anything is random.
+    pub(crate) fn has_jitter(&self) -> bool {
+        self.jitter > 0.0
+    }
+
+    /// A token that has arrived `now`, with its deadlines.
+    pub(crate) fn cache(&self, fetched: FetchedToken, now: Moment) -> CachedToken {
+        let FetchedToken {
+            token,
+            requested,
+            by,
+        } = fetched;
+        // From when how much is left of its lifetime, and the whole lifetime.
+        let lifetime = match token.expiry() {
+            Expiry::Never => None,
+            Expiry::In(lifetime) => Some((requested, lifetime, lifetime)),
+            Expiry::At(end) => {
+                let since = |start: Moment| end.duration_since(start.wall()).unwrap_or_default();
+                Some((now, since(now), since(by.start(requested, now))))
+            }
+        };
+        let deadlines = lifetime.map(|(from, left, lifetime)| {
+            let (before, margin) = (self.refresh_before(lifetime), self.margin(lifetime));
+            let window = before.saturating_sub(margin);
+            let before = before - window.mul_f64(self.jitter * fastrand::f64());
+            let lead = margin
+                + LAST_FETCH
+                    .min(window / 2)
+                    .min(before.saturating_sub(margin));
+            Deadlines {
+                latest_refresh_at: from.plus(left.saturating_sub(lead)),
+                refresh_at: from.plus(left.saturating_sub(before)),
+                serve_until: from.plus(left.saturating_sub(margin)),
+                expires_at: from.plus(left),
+            }
+        });
+        CachedToken {
+            token,
+            requested,
+            deadlines,
+            checked_at: AtomicU64::new(0),
+            no_refresh_before: AtomicU64::new(0),
+            accepted: AtomicBool::new(false),
+        }
+    }
+
+    /// At least twice the margin, so that even a token of seconds is refreshed before anyone has
+    /// to wait for it; at most half of the lifetime, so that it is of use.
+    fn refresh_before(&self, lifetime: Duration) -> Duration {
+        match self.refresh_before {
+            Some(window) => window,
+            None if lifetime >= LONG_LIFETIME => REFRESH_BEFORE,
+            None => lifetime / 4,
+        }
+        .max(self.margin(lifetime) * 2)
+        .min(lifetime / 2)
+    }
+
+    fn margin(&self, lifetime: Duration) -> Duration {
+        match self.expiry_margin {
+            Some(margin) => margin.min(lifetime / 2),
+            None => EXPIRY_MARGIN.min(lifetime / 4),
+        }
+    }
+}
+
+/// The time reserved for the last refresh that no caller has to wait for: three times what a token
+/// endpoint may take (`oauth2::Client`), or half of the time from stale to expired if that is less.
+const LAST_FETCH: Duration = Duration::from_secs(30);
+
+/// How long one reading of both clocks is used: a kernel tick or a few.
+const RECENT: Duration = Duration::from_millis(16);
+
+/// A token and when its fetch started. Expiry counts from then, since the server can't have issued the
+/// token earlier.
+pub(crate) struct FetchedToken {
+    pub(crate) token: Token,
+    pub(crate) requested: Moment,
+    pub(crate) by: FetchedBy,
+}
+
+impl FetchedToken {
+    /// Calls the source once.
+    pub(crate) async fn fetch_from(
+        source: &dyn DynTokenSource,
+        reason: Reason,
+        clock: &Clock,
+    ) -> Result<Self, Error> {
+        let requested = clock.now();
+        let token = source.fetch(reason).await?;
+        Ok(Self {
+            token,
+            requested,
+            by: FetchedBy::ThisProcess,
+        })
+    }
+}
+
+/// Which process fetched it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "fleet"),
+    allow(dead_code, reason = "processes share tokens by way of a feature")
+)]
+pub(crate) enum FetchedBy {
+    ThisProcess,
+    /// Another process, some time ago.
+    AnotherProcess,
+}
+
+impl FetchedBy {
+    /// When the lifetime of a token started, if only its end is known.
+    fn start(self, requested: Moment, now: Moment) -> Moment {
+        match self {
+            Self::ThisProcess => now,
+            Self::AnotherProcess => requested,
+        }
+    }
+}
+
+/// A token in use, with its deadlines.
+#[derive(Debug)]
+pub(crate) struct CachedToken {
+    token: Token,
+    requested: Moment,
+    deadlines: Option<Deadlines>,
+    /// The wall clock's reading when the token was last found servable.
+    checked_at: AtomicU64,
+    /// No refresh is started before this tick: one is running, or the last one failed.
+    no_refresh_before: AtomicU64,
+    /// Whether a server has accepted it.
+    accepted: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Deadlines {
+    refresh_at: Moment,
+    /// The last moment for a refresh that no caller has to wait for.
+    latest_refresh_at: Moment,
+    serve_until: Moment,
+    /// The token's own expiry, after the margin.
+    expires_at: Moment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Serve it.
+    Fresh,
+    /// Serve it, and refresh it.
+    Stale,
+    /// Don't serve it.
+    Expired,
+}
+
+impl CachedToken {
+    #[inline]
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    #[inline]
+    pub(crate) fn freshness(&self, now: Moment) -> Freshness {
+        match &self.deadlines {
+            None => Freshness::Fresh,
+            Some(deadlines) if now.reached(deadlines.serve_until) => Freshness::Expired,
+            Some(deadlines) if now.reached(deadlines.refresh_at) => Freshness::Stale,
+            Some(_) => Freshness::Fresh,
+        }
+    }
+
+    /// When its fetch started.
+    pub(crate) fn requested(&self) -> Moment {
+        self.requested
+    }
+
+    /// From when on it is refreshed; `None` if it never expires.
+    pub(crate) fn refresh_at(&self) -> Option<Moment> {
+        self.deadlines
+            .as_ref()
+            .map(|deadlines| deadlines.refresh_at)
+    }
+
+    /// Delays the refresh while a quota is low, but not so long that a caller has to wait for it.
+    ///
+    /// The quota resets for the whole fleet at once. So the refreshes are spread over the time that is
+    /// left, or over half of it if the quota stays low until the end.
+    pub(crate) fn postpone_refresh(
+        &mut self,
+        expiry_policy: &ExpiryPolicy,
+        low_for: Duration,
+        now: Moment,
+    ) {
+        let Some(deadlines) = &mut self.deadlines else {
+            return;
+        };
+        let latest = now.until(deadlines.latest_refresh_at);
+        let left = match latest.checked_sub(low_for) {
+            Some(left) => left,
+            None => now.until(deadlines.serve_until).saturating_sub(latest) / 2,
+        };
+        let until = low_for.min(latest) + left.mul_f64(expiry_policy.jitter * fastrand::f64());
+        if now.until(deadlines.refresh_at) < until {
+            deadlines.refresh_at = now.plus(until);
+        }
+    }
+
+    /// The last moment for a refresh that no caller has to wait for; `None` if it never expires.
+    pub(crate) fn latest_refresh_at(&self) -> Option<Moment> {
+        self.deadlines
+            .as_ref()
+            .map(|deadlines| deadlines.latest_refresh_at)
+    }
+
+    /// From when on it isn't served any more; `None` if it never expires.
+    pub(crate) fn serve_until(&self) -> Option<Moment> {
+        self.deadlines
+            .as_ref()
+            .map(|deadlines| deadlines.serve_until)
+    }
+
+    /// Its own expiry; `None` if it never expires.
+    pub(crate) fn expires_at(&self) -> Option<Moment> {
+        self.deadlines
+            .as_ref()
+            .map(|deadlines| deadlines.expires_at)
+    }
+
+    /// Whether it is past its own expiry, where not even callers that waited for it may send it.
+    pub(crate) fn has_expired(&self, now: Moment) -> bool {
+        let deadlines = self.deadlines.as_ref();
+        deadlines.is_some_and(|deadlines| now.reached(deadlines.expires_at))
+    }
+
+    /// Whether it can be served with nothing else to do.
+    #[inline]
+    pub(crate) fn is_servable(&self, now: Moment) -> bool {
+        match self.freshness(now) {
+            Freshness::Fresh => true,
+            Freshness::Stale => now.ticks() < self.no_refresh_before.load(Ordering::Relaxed),
+            Freshness::Expired => false,
+        }
+    }
+
+    /// The same, but reads only the wall clock if both clocks were read just before. A clock that was set
+    /// back since then doesn't count as that.
+    #[inline]
+    pub(crate) fn is_servable_by(&self, clock: &Clock) -> bool {
+        let checked_at = self.checked_at.load(Ordering::Relaxed);
+        let is_recent = |wall: u64| u128::from(wall.wrapping_sub(checked_at)) < RECENT.as_nanos();
+        if clock.wall_nanos().is_some_and(is_recent) {
+            return true;
+        }
+        let now = clock.now();
+        // A token may have less time left than that, if its margin is shorter.
+        if self.is_servable(now.plus(RECENT)) {
+            self.checked_at.store(now.wall_nanos(), Ordering::Relaxed);
+        }
+        self.is_servable(now)
+    }
+
+    pub(crate) fn delay_refresh_until(&self, until: Moment) {
+        self.no_refresh_before
+            .store(until.ticks(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn allow_refresh(&self) {
+        self.no_refresh_before.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn may_refresh(&self, now: Moment) -> bool {
+        now.ticks() >= self.no_refresh_before.load(Ordering::Relaxed)
+    }
+
+    /// How long it is until a refresh may be started.
+    pub(crate) fn refresh_delayed_for(&self, now: Moment) -> Duration {
+        let until = self.no_refresh_before.load(Ordering::Relaxed);
+        Duration::from_nanos(until.saturating_sub(now.ticks()))
+    }
+
+    #[inline]
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn accept(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Here, because only the system's clocks are read in this way, and a test can't set those.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_check_kept(lifetime: Duration) -> bool {
+        let expiry_policy = ExpiryPolicy {
+            refresh_before: Some(Duration::ZERO),
+            expiry_margin: Some(Duration::ZERO),
+            jitter: 0.0,
+        };
+        let clock = Clock::default();
+        let token = Token::bearer("secret").map(|token| token.expires_in(lifetime));
+        let cached = token.map(|token| {
+            let (requested, by) = (clock.now(), FetchedBy::ThisProcess);
+            let fetched = FetchedToken {
+                token,
+                requested,
+                by,
+            };
+            expiry_policy.cache(fetched, clock.now())
+        });
+        cached.is_ok_and(|cached| {
+            cached.is_servable_by(&clock);
+            cached.checked_at.load(Ordering::Relaxed) != 0
+        })
+    }
+
+    #[test]
+    fn one_reading_of_the_clocks_is_not_used_for_longer_than_the_token_lives() {
+        assert!(is_check_kept(Duration::from_secs(3600)));
+        assert!(!is_check_kept(Duration::from_millis(15)));
+    }
+}

@@ -1,0 +1,217 @@
+//! The task of one fetch: calls the source, again after an error that may pass, and completes the
+//! flight.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::cache_inner::CacheInner;
+#[cfg(feature = "fleet")]
+use super::coordinator::FetchContext;
+use super::expiry::{FetchedBy, FetchedToken};
+use super::state_machine::request::FetchStart;
+use super::telemetry::FetchSummary;
+use crate::backoff::Backoff;
+use crate::error::{Error, Kind};
+use crate::source::token_source::Reason;
+
+/// The pause between two attempts of one fetch, while callers wait: short at first, since a new
+/// connection is often enough.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+impl CacheInner {
+    /// Runs a fetch on a task of its own. Must not be called under the state's lock: a runtime that is
+    /// shutting down drops the task, and with it the completer, before `spawn` returns.
+    pub(crate) fn start_fetch(self: &Arc<Self>, mut start: FetchStart) {
+        if let Some(abandoned) = start.replaces.take() {
+            abandoned.abandon();
+        }
+        let span = self.telemetry.fetch(start.reason);
+        let task = FetchTask {
+            inner: Arc::clone(self),
+            start: Some(start),
+        };
+        match Handle::try_current() {
+            Ok(runtime) => {
+                let task = runtime.spawn(task.run().instrument(span));
+                self.fetch_task.set(task.abort_handle());
+            }
+            Err(error) => {
+                let message = "a token can only be fetched on a Tokio runtime";
+                task.abort(Error::new(Kind::Runtime, message).with_source(error));
+            }
+        }
+    }
+}
+
+/// Whether the runtime this is polled on has a timer; without one `sleep` panics.
+pub(crate) fn has_timer() -> bool {
+    catch_unwind(|| tokio::time::sleep(Duration::ZERO)).is_ok()
+}
+
+/// The task of a fetch. If it is dropped before its end, it aborts the fetch in the state machine.
+struct FetchTask {
+    inner: Arc<CacheInner>,
+    start: Option<FetchStart>,
+}
+
+/// The result of all attempts of a fetch.
+struct Attempted {
+    fetched: Result<FetchedToken, Error>,
+    attempts: u32,
+    duration: Duration,
+}
+
+impl FetchTask {
+    async fn run(self) {
+        let Some(start) = &self.start else {
+            return;
+        };
+        if !has_timer() {
+            let message = "the Tokio runtime has no timer, so a fetch could hang for ever; \
+                           build it with `enable_time` or `enable_all`";
+            return self.abort(Error::new(Kind::Runtime, message));
+        }
+        if !start.delay.is_zero() {
+            tokio::time::sleep(start.delay).await;
+        }
+        let attempted = self.fetch(start).await;
+        self.complete(attempted);
+    }
+
+    async fn fetch(&self, start: &FetchStart) -> Attempted {
+        let limit = self.inner.limits.fetch_timeout;
+        let began = Instant::now();
+        let mut attempts = 0;
+        let all = self.attempt(start, began + limit, &mut attempts);
+        let fetched = AssertUnwindSafe(within(limit, all))
+            .catch_unwind()
+            .await
+            // Without the panic's message, which may contain a secret. The panic hook has it.
+            .unwrap_or_else(|_| Err(Error::new(Kind::Panic, "the token source panicked")));
+        Attempted {
+            fetched,
+            attempts,
+            duration: began.elapsed(),
+        }
+    }
+
+    /// Calls the source until it returns a token, or an error that no further attempt will change.
+    async fn attempt(
+        &self,
+        start: &FetchStart,
+        deadline: Instant,
+        attempts: &mut u32,
+    ) -> Result<FetchedToken, Error> {
+        let inner = &self.inner;
+        let jitter = inner.limits.expiry_policy.has_jitter();
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, jitter);
+        loop {
+            *attempts += 1;
+            let error = match self.fetch_once(start.reason).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) => error,
+            };
+            let pause = pauses.next().max(error.retry_after().unwrap_or_default());
+            let in_time = deadline.saturating_duration_since(Instant::now()) > pause;
+            if *attempts >= inner.attempts || !error.is_transient() || !in_time {
+                return Err(error);
+            }
+            inner.telemetry.attempt_failed(start.reason, &error, pause);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn fetch_once(&self, reason: Reason) -> Result<FetchedToken, Error> {
+        let inner = &self.inner;
+        #[cfg(feature = "fleet")]
+        if let Some(coordinator) = &inner.coordinator {
+            let context = FetchContext {
+                source: &*inner.source,
+                reason,
+                clock: &inner.clock,
+                expiry_policy: &inner.limits.expiry_policy,
+                limit: inner.limits.fetch_timeout,
+                telemetry: &inner.telemetry,
+            };
+            return coordinator.fetch(context).await;
+        }
+        FetchedToken::fetch_from(&*inner.source, reason, &inner.clock).await
+    }
+
+    fn complete(mut self, attempted: Attempted) {
+        let Some(start) = self.start.take() else {
+            return;
+        };
+        let (inner, now) = (&self.inner, self.inner.now());
+        let by = attempted.fetched.as_ref().map(|fetched| fetched.by);
+        let by = by.unwrap_or(FetchedBy::ThisProcess);
+        // The state first: a caller that is woken must find the new token there.
+        let (outcome, retry_in, newly_low) = inner.transition(|machine| {
+            let outcome = machine.complete(&start.completer, attempted.fetched, now);
+            (outcome, machine.retry_in(now), machine.take_newly_low())
+        });
+        let lifetime = match &outcome {
+            Ok(cached) => Ok(cached.expires_at().map(|end| now.until(end))),
+            Err(error) => Err(error.clone()),
+        };
+        let waiters = start.completer.complete(outcome);
+        if let Some(id) = tokio::task::try_id() {
+            inner.fetch_task.done(id);
+        }
+        inner.telemetry.fetch_completed(&FetchSummary {
+            reason: start.reason,
+            duration: attempted.duration,
+            attempts: attempted.attempts,
+            by,
+            waiters,
+            outcome: lifetime.as_ref().copied(),
+            retry_in,
+        });
+        for low in &newly_low {
+            inner.telemetry.quota_low(low);
+        }
+    }
+
+    /// Ends the fetch before it calls the source. The state machine doesn't cache the error, which says
+    /// nothing of the source.
+    fn abort(mut self, error: Error) {
+        let Some(start) = self.start.take() else {
+            return;
+        };
+        self.abandon(&start);
+        start.completer.complete(Err(error));
+    }
+
+    fn abandon(&self, start: &FetchStart) {
+        self.inner
+            .transition(|machine| machine.abort(&start.completer));
+    }
+}
+
+impl Drop for FetchTask {
+    fn drop(&mut self) {
+        if let Some(start) = self.start.take() {
+            self.abandon(&start);
+        }
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    attempts: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(limit, attempts)
+        .await
+        .unwrap_or_else(|_| {
+            let message = format!("the token source took longer than its {limit:?}");
+            Err(Error::new(Kind::Timeout, message))
+        })
+}

@@ -1,0 +1,32 @@
+//! Which token is good, and who fetches the next.
+
+pub(crate) mod single_flight;
+
+pub(crate) mod expiry;
+pub(crate) mod failure_backoff;
+pub(crate) mod quota_tracker;
+pub(crate) mod refusal_budget;
+pub(crate) mod status;
+
+pub(crate) mod state_machine;
+
+pub(crate) mod published_state;
+
+pub(crate) mod telemetry;
+
+#[cfg(feature = "fleet")]
+pub(crate) mod coordinator;
+
+pub(crate) mod task_slot;
+
+pub(crate) mod cache_inner;
+
+pub(crate) mod fetch_task;
+
+pub(crate) mod background_refresh;
+pub(crate) mod shutdown;
+
+pub(crate) mod acquire;
+pub(crate) mod builder;
+
+pub(crate) mod token_cache;

@@ -1,0 +1,147 @@
+//! What is left of the token endpoint's quotas, and which fetches have used them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::clock::Moment;
+use crate::quota::{MOST_BUCKETS, Quota};
+use crate::source::token_source::Reason;
+
+/// A bucket that is full again sooner than this limits a rate, and is full before a delayed refresh
+/// would start.
+const SOON: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(crate) struct QuotaTracker {
+    fetches: FetchCounts,
+    /// Boxed, because most servers send no quotas, and there may be a great many caches.
+    known: Option<Box<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    quotas: Arc<[Quota]>,
+    /// The low buckets that were reported, and when they are full again.
+    reported: Vec<(Arc<str>, Option<SystemTime>)>,
+    /// The buckets that have become low, to be reported.
+    low: Vec<LowQuota>,
+}
+
+/// How many fetches there were for each reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FetchCounts([u32; REASONS.len()]);
+
+const REASONS: [Reason; 5] = [
+    Reason::First,
+    Reason::Stale,
+    Reason::Expired,
+    Reason::Refused,
+    Reason::Forced,
+];
+
+/// A bucket that has become low.
+#[derive(Clone, Debug)]
+pub(crate) struct LowQuota {
+    pub(crate) quota: Quota,
+    pub(crate) resets_in: Option<Duration>,
+    pub(crate) fetches: FetchCounts,
+}
+
+impl QuotaTracker {
+    pub(crate) fn quotas(&self) -> Arc<[Quota]> {
+        let known = self.known.as_ref();
+        known.map_or_else(Arc::default, |known| Arc::clone(&known.quotas))
+    }
+
+    /// The source was called.
+    pub(crate) fn count_fetch(&mut self, reason: Reason) {
+        let at = REASONS.iter().position(|known| *known == reason);
+        if let Some(count) = at.and_then(|at| self.fetches.0.get_mut(at)) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Records what another process was told, which also reports it.
+    pub(crate) fn record_from_other_process(&mut self, quotas: &Arc<[Quota]>) {
+        if !quotas.is_empty() {
+            self.known.get_or_insert_default().quotas = Arc::clone(quotas);
+        }
+    }
+
+    /// Records the quotas of a response; no effect if there are none. A bucket is to be reported if it
+    /// is low and wasn't before, or was full in between.
+    pub(crate) fn record(&mut self, quotas: &Arc<[Quota]>, now: Moment) {
+        if !quotas.is_empty() {
+            let known = self.known.get_or_insert_default();
+            known.record(quotas, self.fetches, now.wall());
+        }
+    }
+
+    pub(crate) fn take_newly_low(&mut self) -> Vec<LowQuota> {
+        let known = self.known.as_mut();
+        known.map_or_else(Vec::new, |known| std::mem::take(&mut known.low))
+    }
+
+    /// How long a refresh should be delayed: until the low buckets are full again. `None` if no bucket is
+    /// low, and [`Duration::MAX`] if the server didn't say when.
+    pub(crate) fn low_for(&self, now: Moment) -> Option<Duration> {
+        let now = now.wall();
+        let quotas = self.known.as_ref()?.quotas.iter();
+        let low = quotas.filter(|quota| is_low(quota, now));
+        low.map(|quota| left(quota, now).unwrap_or(Duration::MAX))
+            .max()
+    }
+}
+
+impl Known {
+    fn record(&mut self, quotas: &Arc<[Quota]>, fetches: FetchCounts, now: SystemTime) {
+        self.quotas = Arc::clone(quotas);
+        self.reported.retain(|(bucket, until)| {
+            let is_reset = until.is_some_and(|until| until <= now);
+            let is_full = |quota: &Quota| *quota.bucket() == **bucket && !quota.is_low();
+            !is_reset && !quotas.iter().any(is_full)
+        });
+        for quota in quotas.iter().filter(|quota| is_low(quota, now)) {
+            if self
+                .reported
+                .iter()
+                .any(|(reported, _)| **reported == *quota.bucket())
+            {
+                continue;
+            }
+            if self.reported.len() == MOST_BUCKETS {
+                self.reported.remove(0);
+            }
+            let reported = (Arc::clone(quota.shared_bucket()), quota.resets_at());
+            self.reported.push(reported);
+            self.low.push(LowQuota {
+                quota: quota.clone(),
+                resets_in: left(quota, now),
+                fetches,
+            });
+        }
+    }
+}
+
+fn is_low(quota: &Quota, now: SystemTime) -> bool {
+    quota.is_low() && left(quota, now).is_none_or(|left| left > SOON)
+}
+
+/// How long it is until the bucket is full again, if the server said so.
+fn left(quota: &Quota, now: SystemTime) -> Option<Duration> {
+    let resets_at = quota.resets_at()?;
+    Some(resets_at.duration_since(now).unwrap_or_default())
+}
+
+/// `first 1, refused 12`: reasons without a fetch are left out.
+impl fmt::Display for FetchCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let some = REASONS.iter().zip(self.0).filter(|(_, count)| *count > 0);
+        for (at, (reason, count)) in some.enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{reason} {count}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! What follows when a fetch ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::machine::{CachedError, Outcome, Refresh, StateMachine, TokenState};
+use crate::cache::expiry::{CachedToken, FetchedBy, FetchedToken};
+use crate::cache::single_flight::Completer;
+use crate::clock::Moment;
+use crate::error::{Error, Kind};
+
+impl StateMachine {
+    /// A fetch has ended, with this result. One that was abandoned changes nothing.
+    pub(crate) fn complete(
+        &mut self,
+        completer: &Completer<Outcome>,
+        fetched: Result<FetchedToken, Error>,
+        now: Moment,
+    ) -> Outcome {
+        let is_running = self.is_running(completer);
+        if is_running {
+            self.record_quotas(&fetched, now);
+        }
+        let expiry_policy = &self.limits.expiry_policy;
+        let cached = fetched.map(|fetched| {
+            let mut cached = expiry_policy.cache(fetched, now);
+            if let Some(low_for) = self.quota_tracker.low_for(now) {
+                cached.postpone_refresh(expiry_policy, low_for, now);
+            }
+            cached
+        });
+        let outcome = cached.and_then(|cached| match cached.has_expired(now) {
+            true => Err(expired_on_arrival()),
+            false => Ok(Arc::new(cached)),
+        });
+        if !is_running {
+            return outcome;
+        }
+        self.version += 1;
+        match &outcome {
+            Ok(cached) => self.store(Arc::clone(cached)),
+            Err(error) => self.record_failure(error.clone(), now),
+        }
+        outcome
+    }
+
+    fn store(&mut self, cached: Arc<CachedToken>) {
+        cached.delay_refresh_until(cached.requested().plus(self.limits.attempt_floor));
+        self.failure_backoff.reset();
+        self.state = TokenState::Holding {
+            cached,
+            refresh: Refresh::NotStarted,
+        };
+    }
+
+    /// A token that is still good stays. Without one, all callers get the error until the next attempt.
+    fn record_failure(&mut self, error: Error, now: Moment) {
+        let left = self
+            .cached()
+            .and_then(|cached| cached.serve_until())
+            .filter(|end| !now.reached(*end))
+            .map(|end| now.until(end));
+        let floor = self.limits.attempt_floor;
+        let wait = self.failure_backoff.wait_after(&error, left, floor);
+        let latest = self.cached().and_then(|cached| cached.latest_refresh_at());
+        let low = self.quota_tracker.low_for(now).zip(latest);
+        let wait = wait.max(low.map_or(Duration::ZERO, |(low_for, latest)| {
+            low_for.min(now.until(latest))
+        }));
+        let until = now.plus(wait);
+        let cached_error = CachedError { error, until };
+        match &mut self.state {
+            TokenState::Holding { cached, refresh } => {
+                cached.delay_refresh_until(until);
+                *refresh = Refresh::Failed(cached_error);
+            }
+            state => *state = TokenState::Failed(cached_error),
+        }
+    }
+
+    /// The task of a fetch was dropped before its end: the next request starts another.
+    pub(crate) fn abort(&mut self, completer: &Completer<Outcome>) {
+        if !self.is_running(completer) {
+            return;
+        }
+        self.version += 1;
+        match &mut self.state {
+            TokenState::Holding { cached, refresh } => {
+                *refresh = Refresh::NotStarted;
+                cached.allow_refresh();
+            }
+            state => *state = TokenState::Empty,
+        }
+    }
+
+    fn is_running(&self, completer: &Completer<Outcome>) -> bool {
+        let running = self.running();
+        running.is_some_and(|running| running.flight.is_completed_by(completer))
+    }
+
+    /// Records the quotas that came with a token or an error. A token that another process fetched isn't
+    /// counted as a fetch.
+    fn record_quotas(&mut self, fetched: &Result<FetchedToken, Error>, now: Moment) {
+        let quotas = match fetched {
+            Ok(fetched) if fetched.by == FetchedBy::AnotherProcess => {
+                return self
+                    .quota_tracker
+                    .record_from_other_process(fetched.token.quotas());
+            }
+            Ok(fetched) => Some(fetched.token.quotas()),
+            Err(error) => error.quotas(),
+        };
+        if let Some(reason) = self.running().map(|running| running.reason) {
+            self.quota_tracker.count_fetch(reason);
+        }
+        if let Some(quotas) = quotas {
+            self.quota_tracker.record(quotas, now);
+        }
+    }
+}
+
+/// An error is cached for a while. An expired token would be fetched again by each request.
+#[cold]
+fn expired_on_arrival() -> Error {
+    let message = "the token had expired by the time it arrived; \
+                   check what the token source returns, and this machine's clock";
+    Error::new(Kind::Expired, message)
+}

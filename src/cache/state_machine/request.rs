@@ -1,0 +1,124 @@
+//! What happens when a caller needs a token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::machine::{Outcome, Refresh, RunningFetch, StateMachine, TokenState};
+use crate::cache::expiry::{CachedToken, Freshness};
+use crate::cache::single_flight::{Completer, Flight};
+use crate::clock::Moment;
+use crate::error::{Error, Kind};
+use crate::source::token_source::Reason;
+
+/// What the caller is to do.
+pub(crate) enum Decision {
+    Serve(Arc<CachedToken>),
+    Join(Flight<Outcome>),
+    Fail(Error),
+}
+
+/// A fetch that the caller has to run on a task.
+pub(crate) struct FetchStart {
+    pub(crate) completer: Completer<Outcome>,
+    pub(crate) reason: Reason,
+    /// How long to wait before the first attempt.
+    pub(crate) delay: Duration,
+    /// The overdue flight that this one replaces. It is abandoned outside of the lock, since that
+    /// wakes the callers that wait for it.
+    pub(crate) replaces: Option<Flight<Outcome>>,
+}
+
+/// A fetch that hasn't ended this long after its timeout counts as abandoned by its runtime: the
+/// timeout needs that runtime's timer, so a runtime that isn't driven can't end the fetch.
+const OVERDUE_GRACE: Duration = Duration::from_secs(5);
+
+impl StateMachine {
+    /// A caller needs a token.
+    pub(crate) fn request(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
+        if let TokenState::Holding { cached, .. } = &self.state {
+            match cached.freshness(now) {
+                Freshness::Fresh => return (Decision::Serve(Arc::clone(cached)), None),
+                Freshness::Stale => {
+                    let cached = Arc::clone(cached);
+                    let is_due = cached.may_refresh(now);
+                    let start = is_due.then(|| self.start_fetch(Reason::Stale, now).1);
+                    return (Decision::Serve(cached), start);
+                }
+                Freshness::Expired => self.discard(Reason::Expired),
+            }
+        }
+        match &self.state {
+            TokenState::Fetching(running) if !now.reached(running.overdue_at) => {
+                (Decision::Join(running.flight.clone()), None)
+            }
+            TokenState::Failed(cached_error) if !now.reached(cached_error.until) => {
+                (Decision::Fail(cached_error.error.clone()), None)
+            }
+            TokenState::Closed(_) => (Decision::Fail(closed()), None),
+            TokenState::Empty
+            | TokenState::Fetching(_)
+            | TokenState::Failed(_)
+            | TokenState::Holding { .. } => {
+                let (flight, start) = self.start_fetch(self.reason, now);
+                (Decision::Join(flight), Some(start))
+            }
+        }
+    }
+
+    /// A caller wants a new token, even if the current one is good or the next fetch was delayed.
+    pub(crate) fn force_refresh(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
+        if let TokenState::Closed(_) = self.state {
+            return (Decision::Fail(closed()), None);
+        }
+        if let Some(running) = self.running()
+            && !now.reached(running.overdue_at)
+        {
+            return (Decision::Join(running.flight.clone()), None);
+        }
+        let (flight, start) = self.start_fetch(Reason::Forced, now);
+        (Decision::Join(flight), Some(start))
+    }
+
+    fn start_fetch(&mut self, reason: Reason, now: Moment) -> (Flight<Outcome>, FetchStart) {
+        let delay = match reason {
+            // A token whose lifetime is shorter than the floor would be fetched without a pause. All
+            // other fetches are limited by other means: a refresh is delayed, and a refusal has a
+            // budget.
+            Reason::Expired => now.until(self.last_fetch_at.plus(self.limits.attempt_floor)),
+            Reason::First | Reason::Stale | Reason::Refused | Reason::Forced => Duration::ZERO,
+        };
+        let (flight, completer) = Flight::start();
+        let start = now.plus(delay);
+        let overdue_at = start.plus(self.limits.fetch_timeout).plus(OVERDUE_GRACE);
+        let replaces = self.running().map(|overdue| overdue.flight.clone());
+        let running = RunningFetch {
+            flight: flight.clone(),
+            reason,
+            overdue_at,
+        };
+        match &mut self.state {
+            TokenState::Holding { cached, refresh } => {
+                cached.delay_refresh_until(overdue_at);
+                *refresh = Refresh::InFlight(running);
+            }
+            state => *state = TokenState::Fetching(running),
+        }
+        self.last_fetch_at = start;
+        self.version += 1;
+        let start = FetchStart {
+            completer,
+            reason,
+            delay,
+            replaces,
+        };
+        (flight, start)
+    }
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::new(
+        Kind::Closed,
+        "the token cache was closed; there are no more tokens",
+    )
+}

@@ -1,0 +1,82 @@
+//! What the state is at one moment, and when it changes next.
+
+use std::time::Duration;
+
+use super::machine::{CloseProgress, StateMachine, TokenState};
+use crate::cache::expiry::Freshness;
+use crate::cache::status::{CachedTokenStatus, Phase, Status};
+use crate::clock::Moment;
+
+/// When a token is to be requested although no caller needs one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    In(Duration),
+    /// After the next change.
+    OnChange,
+    /// The cache is closed.
+    Never,
+}
+
+impl StateMachine {
+    /// When a token is to be requested so that there always is one.
+    pub(crate) fn due(&self, now: Moment) -> Due {
+        match (&self.state, self.running()) {
+            (TokenState::Closed(_), _) => Due::Never,
+            (_, Some(running)) => Due::In(now.until(running.overdue_at)),
+            (TokenState::Holding { cached, .. }, None) => {
+                match (cached.refresh_at(), cached.serve_until()) {
+                    (Some(stale), Some(expired)) => {
+                        let refresh = now.until(stale).max(cached.refresh_delayed_for(now));
+                        Due::In(refresh.min(now.until(expired)))
+                    }
+                    _ => Due::OnChange,
+                }
+            }
+            (TokenState::Failed(cached_error), None) => Due::In(now.until(cached_error.until)),
+            (TokenState::Empty | TokenState::Fetching(_), None) => Due::OnChange,
+        }
+    }
+
+    /// The state at this moment, for health checks and people.
+    pub(crate) fn status(&self, now: Moment) -> Status {
+        let cached = self.cached();
+        let cached_error = self.cached_error();
+        let limited_until = cached.and_then(|cached| {
+            self.refusal_budget
+                .limited_until(cached.token().generation(), now)
+        });
+        Status {
+            version: self.version,
+            phase: self.phase(now),
+            fetching: self.running().map(|running| running.reason),
+            waiting: self.running().map_or(0, |running| running.flight.waiting()),
+            token: cached.map(|cached| CachedTokenStatus {
+                requested_at: cached.requested().wall(),
+                refresh_at: cached.refresh_at().map(Moment::wall),
+                expires_at: cached.expires_at().map(Moment::wall),
+                scope: cached.token().scope_arc(),
+                is_accepted: cached.is_accepted(),
+            }),
+            cached_error: cached_error.map(|cached_error| cached_error.error.clone()),
+            failures: self.failure_backoff.count(),
+            next_attempt_at: cached_error.map(|cached_error| cached_error.until.wall()),
+            refusals_limited_until: limited_until.map(Moment::wall),
+            quotas: self.quota_tracker.quotas(),
+            is_closed: matches!(self.state, TokenState::Closed(CloseProgress::Finished)),
+        }
+    }
+
+    fn phase(&self, now: Moment) -> Phase {
+        match &self.state {
+            TokenState::Empty => Phase::Empty,
+            TokenState::Fetching(_) => Phase::Fetching,
+            TokenState::Holding { cached, .. } => match cached.freshness(now) {
+                Freshness::Fresh => Phase::Fresh,
+                Freshness::Stale => Phase::Stale,
+                Freshness::Expired => Phase::Expired,
+            },
+            TokenState::Failed(_) => Phase::Failed,
+            TokenState::Closed(_) => Phase::Closed,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A slot for the task of a cache, so that others may abort it.
+
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::task::{AbortHandle, Id};
+
+/// The handle of the latest task.
+#[derive(Default)]
+pub(crate) struct TaskSlot {
+    state: Mutex<SlotState>,
+}
+
+/// A handle keeps the memory of its task, which is more than a token takes, and a cache may be idle for
+/// hours. So the handle is dropped as soon as there is nothing to abort.
+#[derive(Default)]
+enum SlotState {
+    #[default]
+    Empty,
+    Running(AbortHandle),
+    /// The task was done before its handle was set.
+    Done(Id),
+}
+
+impl TaskSlot {
+    /// Keeps the handle of a task. The task before it goes on.
+    pub(crate) fn set(&self, handle: AbortHandle) {
+        let mut state = self.lock();
+        let next = match &*state {
+            SlotState::Done(id) if *id == handle.id() => SlotState::Empty,
+            _ => SlotState::Running(handle),
+        };
+        let before = mem::replace(&mut *state, next);
+        drop(state);
+        drop(before);
+    }
+
+    /// Records that a task has nothing left to abort. No effect if it isn't the latest task.
+    pub(crate) fn done(&self, id: Id) {
+        let mut state = self.lock();
+        let before = match &*state {
+            SlotState::Running(handle) if handle.id() != id => return,
+            SlotState::Running(_) => mem::take(&mut *state),
+            SlotState::Empty | SlotState::Done(_) => mem::replace(&mut *state, SlotState::Done(id)),
+        };
+        drop(state);
+        drop(before);
+    }
+
+    /// Starts a task unless one is running. Under the lock, so that two concurrent callers start one
+    /// task: a task whose end takes this lock must not be started here.
+    pub(crate) fn ensure_running(&self, start: impl FnOnce() -> AbortHandle) {
+        let mut state = self.lock();
+        let is_running = matches!(&*state, SlotState::Running(handle) if !handle.is_finished());
+        if !is_running {
+            *state = SlotState::Running(start());
+        }
+    }
+
+    pub(crate) fn abort(&self) {
+        let state = mem::take(&mut *self.lock());
+        if let SlotState::Running(handle) = state {
+            handle.abort();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Here, because a test outside can't see whether a handle is kept.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_handle_of_a_task_that_is_done_is_dropped_even_if_it_is_set_later() {
+        let tasks = TaskSlot::default();
+        let [first, second] = [0; 2].map(|_| tokio::spawn(std::future::ready(())).abort_handle());
+        let has_handle = |handle: &AbortHandle| match &*tasks.lock() {
+            SlotState::Running(running) => running.id() == handle.id(),
+            SlotState::Empty | SlotState::Done(_) => false,
+        };
+        tasks.set(first.clone());
+        assert!(has_handle(&first));
+        tasks.done(first.id());
+        assert!(!has_handle(&first));
+
+        tasks.done(second.id());
+        tasks.set(second.clone());
+        assert!(!has_handle(&second));
+
+        // An older task that is done changes nothing.
+        tasks.set(second.clone());
+        tasks.done(first.id());
+        assert!(has_handle(&second));
+    }
+}

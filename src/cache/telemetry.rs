@@ -1,0 +1,372 @@
+//! Every [`tracing`] event and every metric of the crate. [`docs::watching`](crate::docs::watching)
+//! lists them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Span;
+
+use super::expiry::FetchedBy;
+use super::quota_tracker::LowQuota;
+#[cfg(feature = "fleet")]
+use crate::error::BoxError;
+use crate::error::Error;
+#[cfg(feature = "metrics")]
+use crate::quota::Quota;
+#[cfg(feature = "fleet")]
+use crate::sanitize::sanitize;
+use crate::source::token_source::Reason;
+
+/// The cache's name, which every event and metric has.
+#[derive(Clone, Debug)]
+pub(crate) struct Telemetry {
+    cache: Arc<str>,
+}
+
+/// The result of a fetch, as it is reported.
+pub(crate) struct FetchSummary<'a> {
+    pub(crate) reason: Reason,
+    pub(crate) duration: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) by: FetchedBy,
+    pub(crate) waiters: usize,
+    /// How long the token lives, `None` for ever; or why there is none.
+    pub(crate) outcome: Result<Option<Duration>, &'a Error>,
+    /// How long there is no other attempt.
+    pub(crate) retry_in: Option<Duration>,
+}
+
+/// The result of a call of the shared store.
+#[cfg(feature = "fleet")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreOutcome {
+    Hit,
+    Miss,
+    Ignored,
+    Granted,
+    Taken,
+    Saved,
+    Released,
+    /// The lease ended before the call.
+    LeaseLost,
+    Failed,
+    TimedOut,
+}
+
+#[cfg(all(feature = "fleet", feature = "metrics"))]
+impl StoreOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Ignored => "ignored",
+            Self::Granted => "granted",
+            Self::Taken => "taken",
+            Self::Saved => "saved",
+            Self::Released => "released",
+            Self::LeaseLost => "lease_lost",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+impl Telemetry {
+    pub(crate) fn new(cache: Arc<str>) -> Self {
+        Self { cache }
+    }
+
+    pub(crate) fn cache(&self) -> &str {
+        &self.cache
+    }
+
+    /// The span of a fetch: a child of the request that started it.
+    pub(crate) fn fetch(&self, reason: Reason) -> Span {
+        tracing::debug_span!(
+            "token fetch",
+            tower_auth.cache = &*self.cache,
+            tower_auth.fetch.reason = reason.as_str(),
+        )
+    }
+
+    pub(crate) fn attempt_failed(&self, reason: Reason, error: &Error, retry_in: Duration) {
+        tracing::debug!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.fetch.reason = reason.as_str(),
+            tower_auth.fetch.retry_in = ?retry_in,
+            "error.type" = error.type_name(),
+            error.message = %error,
+            http.response.status_code = error.status().map(|status| status.as_u16()),
+            "an attempt to fetch a token failed, another follows",
+        );
+        #[cfg(feature = "metrics")]
+        self.metrics()
+            .attempt_failed(reason.as_str(), error.type_name());
+    }
+
+    pub(crate) fn fetch_completed(&self, summary: &FetchSummary<'_>) {
+        match summary.outcome {
+            Ok(lifetime) if summary.by == FetchedBy::AnotherProcess => tracing::debug!(
+                tower_auth.cache = &*self.cache,
+                tower_auth.fetch.reason = summary.reason.as_str(),
+                tower_auth.fetch.duration = ?summary.duration,
+                tower_auth.fetch.attempts = summary.attempts,
+                tower_auth.fetch.waiters = summary.waiters,
+                tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
+                "a token was taken from the shared store",
+            ),
+            Ok(lifetime) => tracing::debug!(
+                tower_auth.cache = &*self.cache,
+                tower_auth.fetch.reason = summary.reason.as_str(),
+                tower_auth.fetch.duration = ?summary.duration,
+                tower_auth.fetch.attempts = summary.attempts,
+                tower_auth.fetch.waiters = summary.waiters,
+                tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
+                "a token was fetched",
+            ),
+            Err(error) => tracing::warn!(
+                tower_auth.cache = &*self.cache,
+                tower_auth.fetch.reason = summary.reason.as_str(),
+                tower_auth.fetch.duration = ?summary.duration,
+                tower_auth.fetch.attempts = summary.attempts,
+                tower_auth.fetch.waiters = summary.waiters,
+                tower_auth.fetch.retry_in = summary.retry_in.map(tracing::field::debug),
+                "error.type" = error.type_name(),
+                error.message = %error,
+                http.response.status_code = error.status().map(|status| status.as_u16()),
+                "no token could be fetched",
+            ),
+        }
+        #[cfg(feature = "metrics")]
+        self.metrics().fetch_completed(summary);
+    }
+
+    /// How old the current token is, and how much of its lifetime is left.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn token(&self, age: Duration, remaining: Option<Duration>) {
+        self.metrics().token(age, remaining);
+    }
+
+    /// What is left of the quotas.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn quotas(&self, quotas: &[Quota]) {
+        self.metrics().quotas(quotas);
+    }
+
+    pub(crate) fn replayed(&self) {
+        tracing::debug!(
+            tower_auth.cache = &*self.cache,
+            http.request.resend_count = 1,
+            "a refused request is sent again with another token",
+        );
+        #[cfg(feature = "metrics")]
+        self.metrics().replay("sent");
+    }
+
+    pub(crate) fn not_replayed(&self, why: &'static str) {
+        tracing::debug!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.not_replayed = why,
+            "a refused request is not replayed",
+        );
+        #[cfg(feature = "metrics")]
+        self.metrics().replay(why);
+    }
+
+    pub(crate) fn refusals_limited(&self, refused: u32, retry_in: Duration, scope: Option<&str>) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.refusals.count = refused,
+            tower_auth.refusals.retry_in = ?retry_in,
+            tower_auth.token.scope = scope,
+            "new tokens are refused again and again, so no more are fetched for a while; \
+             the likely cause is an audience, an issuer or a scope that isn't the one this API \
+             expects: compare what the token source requests with the API's own documentation",
+        );
+        #[cfg(feature = "metrics")]
+        self.metrics().refusals_limited();
+    }
+
+    pub(crate) fn quota_low(&self, low: &LowQuota) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.quota.bucket = low.quota.bucket(),
+            tower_auth.quota.limit = low.quota.limit(),
+            tower_auth.quota.remaining = low.quota.remaining(),
+            tower_auth.quota.resets_in = low.resets_in.map(tracing::field::debug),
+            tower_auth.quota.fetches = %low.fetches,
+            "the token endpoint's quota is low, so refreshes are delayed as long as possible; compare the \
+             fetches of this cache, counted by reason: many after refusals point to a wrong audience or \
+             to an API that takes no tokens; if they are few, others use the same quota, and processes \
+             that share a token (a fleet) need fewer fetches",
+        );
+    }
+
+    pub(crate) fn refusals_accepted_again(&self) {
+        tracing::info!(
+            tower_auth.cache = &*self.cache,
+            "a token was accepted, so refusals are no longer limited",
+        );
+    }
+
+    pub(crate) fn close_failed(&self, error: &Error) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            "error.type" = error.type_name(),
+            error.message = %error,
+            "closing the token source failed",
+        );
+    }
+
+    /// The result of a call of the shared store.
+    #[cfg(feature = "fleet")]
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(unused_variables, clippy::unused_self)
+    )]
+    pub(crate) fn store(&self, operation: &'static str, outcome: StoreOutcome) {
+        #[cfg(feature = "metrics")]
+        self.metrics().store(operation, outcome.as_str());
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn store_failed(&self, operation: &'static str, error: &BoxError) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.store.operation = operation,
+            error.message = %sanitize(&error.to_string()),
+            "the shared store failed, so this process fetches without it",
+        );
+        self.store(operation, StoreOutcome::Failed);
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn store_timed_out(&self, operation: &'static str, limit: Duration) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.store.operation = operation,
+            tower_auth.store.timeout = ?limit,
+            "the shared store didn't answer in time, so this process fetches without it",
+        );
+        self.store(operation, StoreOutcome::TimedOut);
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn value_ignored(&self, why: &'static str, error: Option<&Error>) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.store.ignored = why,
+            error.message = error.map(tracing::field::display),
+            "the value in the shared store is no token that this process can use, and is ignored",
+        );
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn lease_lost(&self, operation: &'static str) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            "the lease ended before the token was fetched, so another process may have fetched one as \
+             well; set a lease time that is longer than a fetch takes",
+        );
+        self.store(operation, StoreOutcome::LeaseLost);
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn gave_up_waiting(&self, wait: Duration) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.store.waited = ?wait,
+            "no other process has saved a token in time, so this process fetches without the store",
+        );
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn not_shared(&self) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            "a token of this kind can't be shared, so only this process uses it",
+        );
+    }
+
+    #[cfg(feature = "metrics")]
+    fn metrics(&self) -> with_metrics::Metrics<'_> {
+        with_metrics::Metrics { cache: &self.cache }
+    }
+}
+
+#[cfg(feature = "metrics")]
+mod with_metrics {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use metrics::{SharedString, counter, gauge, histogram};
+
+    use super::{FetchSummary, FetchedBy, Quota};
+
+    pub(super) struct Metrics<'a> {
+        pub(super) cache: &'a Arc<str>,
+    }
+
+    impl Metrics<'_> {
+        fn cache(&self) -> SharedString {
+            SharedString::from_shared(Arc::clone(self.cache))
+        }
+
+        pub(super) fn attempt_failed(&self, reason: &'static str, outcome: &'static str) {
+            counter!("tower_auth.fetch.attempts.failed",
+                "cache" => self.cache(), "reason" => reason, "outcome" => outcome)
+            .increment(1);
+        }
+
+        pub(super) fn fetch_completed(&self, summary: &FetchSummary<'_>) {
+            let reason = summary.reason.as_str();
+            let outcome = match (summary.outcome, summary.by) {
+                (Ok(_), FetchedBy::ThisProcess) => "ok",
+                (Ok(_), FetchedBy::AnotherProcess) => "shared",
+                (Err(error), _) => error.type_name(),
+            };
+            counter!("tower_auth.fetches",
+                "cache" => self.cache(), "reason" => reason, "outcome" => outcome)
+            .increment(1);
+            histogram!("tower_auth.fetch.duration", "cache" => self.cache(), "reason" => reason)
+                .record(summary.duration);
+            histogram!("tower_auth.fetch.waiters", "cache" => self.cache(), "reason" => reason)
+                .record(summary.waiters as f64);
+        }
+
+        pub(super) fn token(&self, age: Duration, remaining: Option<Duration>) {
+            gauge!("tower_auth.token.age", "cache" => self.cache()).set(age);
+            let remaining = remaining.map_or(f64::INFINITY, |left| left.as_secs_f64());
+            gauge!("tower_auth.token.remaining", "cache" => self.cache()).set(remaining);
+        }
+
+        pub(super) fn quotas(&self, quotas: &[Quota]) {
+            for quota in quotas {
+                let bucket = SharedString::from_shared(Arc::clone(quota.shared_bucket()));
+                gauge!("tower_auth.quota.remaining",
+                    "cache" => self.cache(), "bucket" => bucket.clone())
+                .set(quota.remaining() as f64);
+                if let Some(limit) = quota.limit() {
+                    gauge!("tower_auth.quota.limit", "cache" => self.cache(), "bucket" => bucket)
+                        .set(limit as f64);
+                }
+            }
+        }
+
+        pub(super) fn replay(&self, outcome: &'static str) {
+            counter!("tower_auth.replays", "cache" => self.cache(), "outcome" => outcome)
+                .increment(1);
+        }
+
+        #[cfg(feature = "fleet")]
+        pub(super) fn store(&self, operation: &'static str, outcome: &'static str) {
+            counter!("tower_auth.store.operations",
+                "cache" => self.cache(), "operation" => operation, "outcome" => outcome)
+            .increment(1);
+        }
+
+        pub(super) fn refusals_limited(&self) {
+            counter!("tower_auth.refusals.limited", "cache" => self.cache()).increment(1);
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The handle to a cached token.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
+#[cfg(feature = "tenants")]
+use std::{sync::Weak, time::Duration};
+
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::acquire::{Acquire, Lookup, Want};
+use super::builder::TokenCacheBuilder;
+use super::cache_inner::CacheInner;
+use super::expiry::CachedToken;
+use super::published_state::PublishedState;
+use super::shutdown::Shutdown;
+use super::state_machine::machine::StateMachine;
+use super::state_machine::reject::Rejection;
+use super::status::Status;
+use super::task_slot::TaskSlot;
+use super::telemetry::Telemetry;
+use crate::challenge::www_authenticate::Challenge;
+use crate::clock::{Clock, Moment};
+use crate::error::Error;
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
+use crate::token::place::Place;
+
+/// One token, fetched once for everyone who needs it.
+///
+/// A clone is a handle to the same token. It works without Tower, for websockets, SDKs and
+/// command lines; [`AuthLayer`](crate::AuthLayer) is this in front of an HTTP client.
+///
+/// 1. While the token is fresh, nobody waits and no lock is taken.
+/// 2. While it is about to expire, it is still served, and one fetch runs in the background.
+/// 3. When there is none, all callers wait for one fetch, and all get its one result.
+/// 4. When a fetch fails, a token that is still good stays in use; without one, all callers get the
+///    error until the next attempt, which is delayed for longer with each failure.
+/// 5. When a server refuses the token, it is replaced; when it refuses each new token, they are
+///    replaced less and less often.
+///
+/// A fetch runs on a task of its own, so that the caller that started it may be cancelled. It is bounded by
+/// the [fetch timeout](TokenCacheBuilder::fetch_timeout); a panic in the source is an error like
+/// any other. What callers see of every fault is in [`docs::faults`](crate::docs::faults).
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::{Token, TokenCache};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let cache = TokenCache::new(|_| async { Token::bearer("fresh-from-the-vault") });
+///
+/// let token = cache.token().await?;
+/// assert_eq!(token.secret(), "fresh-from-the-vault");
+///
+/// // A server refused it: the next call gets a new one.
+/// cache.reject(&token);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct TokenCache {
+    inner: Arc<CacheInner>,
+}
+
+impl TokenCache {
+    /// A cache over `source`, with the defaults of [`TokenCacheBuilder`].
+    pub fn new(source: impl TokenSource) -> Self {
+        Self::builder(source).build()
+    }
+
+    /// A cache over `source` with settings of your own.
+    pub fn builder(source: impl TokenSource) -> TokenCacheBuilder {
+        TokenCacheBuilder::new(source)
+    }
+
+    /// A token that is good now. The future does nothing until it is polled.
+    ///
+    /// # Errors
+    ///
+    /// The error of the fetch, the same for all callers that waited for it, and after it the same error
+    /// until the next attempt: for a second, doubling to a minute, for a minute at once if
+    /// the error [is permanent](crate::Error::is_permanent), or as long as the server's
+    /// `Retry-After` says, up to 5 min. [`is_runtime`](crate::Error::is_runtime) outside of a Tokio
+    /// runtime, [`is_closed`](crate::Error::is_closed) after [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the fetch goes on for the others and for the next.
+    pub fn token(&self) -> Acquire {
+        Acquire::new(Arc::clone(&self.inner), Want::Any)
+    }
+
+    /// A new token, even if the current one is good or the next attempt was delayed: for when somebody
+    /// has corrected what was wrong. It waits for a fetch that is already running. Until the new token
+    /// arrives, the old one is served. The future does nothing until it is polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`token`](Self::token), but never an error of an earlier fetch.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the fetch goes on.
+    pub fn refresh_now(&self) -> Acquire {
+        Acquire::new(Arc::clone(&self.inner), Want::Newer)
+    }
+
+    /// Says that a server refused `token`. If it is still the current one, the next request starts a
+    /// fetch; if there is a newer one by now, nothing happens.
+    ///
+    /// If neither it nor the one before it was ever [accepted](Self::accept), it stays in use for a
+    /// while: a new token would most likely be refused as well, and cost a fetch. The wait is 5 s and
+    /// doubles to 5 min.
+    pub fn reject(&self, token: &Token) {
+        self.refuse(token);
+    }
+
+    /// Says that a server accepted `token`: when it is refused later on it was revoked, and a new
+    /// one will do. [`AuthLayer`](crate::AuthLayer) says so by itself; call this where you
+    /// [`reject`](Self::reject) by yourself.
+    pub fn accept(&self, token: &Token) {
+        let generation = token.generation();
+        if self.inner.transition(|machine| machine.accept(generation)) {
+            self.inner.telemetry.refusals_accepted_again();
+        }
+    }
+
+    /// The status now. Takes a lock for a moment.
+    pub fn status(&self) -> Status {
+        self.inner.update_gauges();
+        self.inner.status()
+    }
+
+    /// Watches the status: a fetch starts, completes or fails, the token is refused, the cache closes.
+    /// The passing of time alone is no change: a token that no caller requests becomes stale without a
+    /// notification, unless the cache [keeps it fresh](TokenCacheBuilder::keep_fresh).
+    ///
+    /// The channel holds the latest [`Status`], from the start the one of that moment, and ends when
+    /// the last handle to the cache is dropped.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{Phase, Token, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+    /// let cache = TokenCache::new(|_| async { Token::bearer("secret") });
+    /// let mut watch = cache.subscribe();
+    /// cache.token().await?;
+    /// let ready = watch.wait_for(|status| status.is_ready()).await?;
+    /// assert_eq!(ready.phase(), Phase::Fresh);
+    /// # Ok(()) }
+    /// ```
+    pub fn subscribe(&self) -> watch::Receiver<Status> {
+        let mut receiver = self.inner.watch();
+        // What it holds from the start is no change.
+        self.inner.publish();
+        receiver.mark_unchanged();
+        receiver
+    }
+
+    /// Closes the cache: no more fetches, and callers get [`is_closed`](crate::Error::is_closed).
+    ///
+    /// A running fetch may complete, for the callers that wait for it. Then the source is
+    /// [closed](TokenSource::close) with the last token, to revoke it or to log out. All this within
+    /// the [close timeout](TokenCacheBuilder::close_timeout), after which it is cancelled. Failures are
+    /// logged.
+    ///
+    /// A second call waits for the first. Outside of a Tokio runtime the source isn't closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// The cache is closed when the future is first polled, and the rest runs on a task of its own:
+    /// dropping the future changes nothing.
+    pub async fn close(&self) {
+        let mut changes = self.subscribe();
+        let inner = &self.inner;
+        let Some(remaining) = inner.transition(StateMachine::close) else {
+            // The first call does the rest.
+            return drop(changes.wait_for(Status::is_closed).await);
+        };
+        let shutdown = Shutdown::new(inner, remaining);
+        match Handle::try_current() {
+            Ok(runtime) => {
+                drop(runtime.spawn(shutdown.finish()));
+                drop(changes.wait_for(Status::is_closed).await);
+            }
+            Err(_) => shutdown.skip(),
+        }
+    }
+
+    /// The cache again, while it is in use: a handle, a waiting caller or a running fetch.
+    #[cfg(feature = "tenants")]
+    pub(crate) fn upgrade(inner: &Weak<CacheInner>) -> Option<Self> {
+        inner.upgrade().map(|inner| Self { inner })
+    }
+
+    #[cfg(feature = "tenants")]
+    pub(crate) fn downgrade(&self) -> Weak<CacheInner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    /// The most that a fetch takes.
+    #[cfg(feature = "tenants")]
+    pub(crate) fn fetch_timeout(&self) -> Duration {
+        self.inner.limits.fetch_timeout
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Moment {
+        self.inner.now()
+    }
+
+    #[inline]
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.inner.telemetry
+    }
+
+    /// Where in a request the tokens of this cache go, by what its source says.
+    pub(crate) fn place(&self) -> &Place {
+        &self.inner.place
+    }
+
+    /// Tells the source what a refusal said. Returns whether another token would do.
+    pub(crate) fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+        self.inner.source.challenged(token, challenges)
+    }
+
+    /// Whether it is the current token. Takes no lock.
+    #[inline]
+    pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
+        self.inner.state.is_current(cached)
+    }
+
+    /// The current token, if it can be served with nothing else to do. Takes no lock.
+    #[inline]
+    pub(crate) fn servable(&self) -> Option<Arc<CachedToken>> {
+        self.inner.state.servable(&self.inner.clock)
+    }
+
+    /// The current token if it can be served, or else what the state machine decides.
+    pub(crate) fn lookup(&self) -> Lookup {
+        self.inner.lookup()
+    }
+
+    /// As [`reject`](Self::reject), and returns what it led to.
+    pub(crate) fn refuse(&self, token: &Token) -> Rejection {
+        let (generation, now) = (token.generation(), self.now());
+        let rejection = self
+            .inner
+            .transition(|machine| machine.reject(generation, now));
+        if let Rejection::NowLimited { refused, wait } = rejection {
+            self.telemetry()
+                .refusals_limited(refused, wait, token.scope());
+        }
+        rejection
+    }
+}
+
+/// A cache as the source of another: several sources derive their own tokens from one.
+///
+/// It returns the current token, or a newer one if [a server refused](Reason::Refused) the last or the
+/// user [wants a new one](Reason::Forced). Closing the other cache doesn't close this one, which may
+/// have other users. In front of a client use `AuthLayer::from(cache)`, without another cache.
+impl TokenSource for TokenCache {
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        let want = match reason {
+            Reason::Refused | Reason::Forced => Want::Newer,
+            Reason::First | Reason::Stale | Reason::Expired => Want::Any,
+        };
+        let mut acquire = Acquire::new(Arc::clone(&self.inner), want);
+        let cached = poll_fn(|cx| acquire.poll_cached(cx)).await?;
+        // This cache reports the quotas.
+        let token = cached.token().clone().with_quotas([]);
+        // Its lifetime counts from its fetch, which may be some time ago.
+        Ok(match cached.expires_at() {
+            Some(end) => token.expires_at(end.wall()),
+            None => token,
+        })
+    }
+
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        self.inner.source.store_key()
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.inner.source.bind(to, secret)
+    }
+
+    fn place(&self) -> Place {
+        self.inner.place.clone()
+    }
+}
+
+impl TokenCacheBuilder {
+    /// The cache.
+    pub fn build(self) -> TokenCache {
+        TokenCache {
+            inner: Arc::new(CacheInner {
+                place: self.source.place(),
+                source: self.source,
+                #[cfg(feature = "fleet")]
+                coordinator: self.coordinator,
+                clock: self.clock,
+                limits: self.limits,
+                attempts: self.attempts,
+                close_timeout: self.close_timeout,
+                keeps_fresh: self.keeps_fresh,
+                telemetry: Telemetry::new(self.name),
+                state: PublishedState::new(self.limits),
+                changes: OnceLock::new(),
+                fetch_task: TaskSlot::default(),
+                refresh_timer: TaskSlot::default(),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cached = self.inner.state.current();
+        f.debug_struct("TokenCache")
+            .field("name", &self.inner.telemetry.cache())
+            .field("place", &self.inner.place)
+            .field("token", &cached.as_ref().map(|cached| cached.token()))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! A challenge to a good token that isn't enough: the server wants more scope, or a better login.
+
+use std::time::Duration;
+
+use super::www_authenticate::Challenge;
+
+/// What a server wants in addition to a good token: more scope
+/// (`insufficient_scope`, RFC 6750 §3.1), or a stronger or newer login of the user
+/// (`insufficient_user_authentication`, RFC 9470 §3).
+///
+/// The layer puts it in the extensions of the response, a 401 or a 403. Another token is fetched only if
+/// the source [can get one](crate::TokenSource::challenged) that is enough, such as
+/// [`oauth2::StepUp`](crate::oauth2::StepUp).
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::StepUpChallenge;
+///
+/// fn explain<B>(response: &http::Response<B>) -> Option<String> {
+///     let wanted: &StepUpChallenge = response.extensions().get()?;
+///     Some(match wanted.scope() {
+///         Some(scope) => format!("log in again and allow {scope}"),
+///         None => String::from("log in again"),
+///     })
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepUpChallenge {
+    lack: Lack,
+    scope: Option<String>,
+    acr_values: Option<String>,
+    max_age: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    Scope,
+    UserAuthentication,
+}
+
+impl StepUpChallenge {
+    /// The first of the challenges that says so.
+    pub(crate) fn of(challenges: &[Challenge]) -> Option<Self> {
+        challenges.iter().find_map(|challenge| {
+            let lack = if challenge.is_insufficient_scope() {
+                Lack::Scope
+            } else if challenge.is_insufficient_user_authentication() {
+                Lack::UserAuthentication
+            } else {
+                return None;
+            };
+            let text = |name| challenge.param(name).map(str::to_owned);
+            let seconds = challenge.param("max_age").map(str::parse);
+            Some(Self {
+                lack,
+                scope: text("scope"),
+                acr_values: text("acr_values"),
+                max_age: seconds.and_then(Result::ok).map(Duration::from_secs),
+            })
+        })
+    }
+
+    /// Whether the token lacks scope.
+    pub fn is_insufficient_scope(&self) -> bool {
+        self.lack == Lack::Scope
+    }
+
+    /// Whether the user's login is too weak or too long ago.
+    pub fn is_insufficient_user_authentication(&self) -> bool {
+        self.lack == Lack::UserAuthentication
+    }
+
+    /// The scope that is needed: space-separated (RFC 6750 §3). The server's text; request only
+    /// what you trust.
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    /// How strong the login has to be: authentication context class references in order of
+    /// preference, space-separated (RFC 9470 §3).
+    pub fn acr_values(&self) -> Option<&str> {
+        self.acr_values.as_deref()
+    }
+
+    /// How long ago the login may be (RFC 9470 §3). Zero is "now".
+    pub fn max_age(&self) -> Option<Duration> {
+        self.max_age
+    }
+}

@@ -1,0 +1,167 @@
+//! Encodes a token for a store, with everything that another process needs to use it.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::quota::Quota;
+use crate::source::token_source::DynTokenSource;
+use crate::token::issued_token::{Expiry, StoredAs, Token};
+
+/// Longer than any token that fits in a header, several times over.
+const LONGEST: usize = 64 * 1024;
+
+/// A token as it is stored, in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncodedToken<'a> {
+    #[serde(borrow)]
+    form: EncodedForm<'a>,
+    /// Borrowed from the decrypted bytes, so that no copy is left in memory. A secret with a quotation
+    /// mark or a backslash is copied, but RFC 6750 allows neither in a header.
+    #[serde(borrow)]
+    secret: Cow<'a, str>,
+    /// When its fetch started, and when it expires: milliseconds since the Unix epoch.
+    requested: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<u64>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    scope: Option<Cow<'a, str>>,
+    /// What was left of the quotas when it was issued, for the other processes too.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    quotas: Vec<EncodedQuota<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EncodedQuota<'a> {
+    #[serde(borrow)]
+    bucket: Cow<'a, str>,
+    limit: Option<u64>,
+    remaining: u64,
+    resets: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum EncodedForm<'a> {
+    Header {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+        #[serde(borrow)]
+        scheme: Cow<'a, str>,
+    },
+    Query {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    },
+    Bound {
+        #[serde(borrow)]
+        to: Cow<'a, str>,
+    },
+}
+
+/// A decoded token.
+#[derive(Clone)]
+pub(crate) struct SavedToken {
+    pub(crate) token: Token,
+    pub(crate) requested: SystemTime,
+}
+
+/// The encoded token; `None` if no other process could use it.
+pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
+    let form = match token.stored_as()? {
+        StoredAs::Header(name, scheme) => EncodedForm::Header {
+            name: name.as_str().into(),
+            scheme: scheme.into(),
+        },
+        StoredAs::Query(name) => EncodedForm::Query { name: name.into() },
+        StoredAs::Bound(to) => EncodedForm::Bound { to: to.into() },
+    };
+    let encoded = EncodedToken {
+        form,
+        secret: token.secret().into(),
+        requested: millis(requested),
+        end: expires_at(token, requested).map(millis),
+        scope: token.scope().map(Cow::from),
+        quotas: token.quotas().iter().map(encode_quota).collect(),
+    };
+    // The greatest possible length, since what a growing buffer leaves behind isn't zeroized. Each byte
+    // takes at most six (`\u0000`).
+    let texts = token.secret().len() + token.scope().map_or(0, str::len);
+    let room = 6 * texts + 512 * token.quotas().len() + 1024;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    serde_json::to_writer(&mut *bytes, &encoded).ok()?;
+    (bytes.len() <= LONGEST).then_some(bytes)
+}
+
+/// When a token expires whose fetch started at `requested`.
+pub(crate) fn expires_at(token: &Token, requested: SystemTime) -> Option<SystemTime> {
+    match token.expiry() {
+        Expiry::Never => None,
+        Expiry::In(lifetime) => Some(requested + lifetime),
+        Expiry::At(end) => Some(end),
+    }
+}
+
+/// Why this process can't use a stored value.
+pub(crate) enum DecodeError {
+    /// It isn't what [`encode`] returns.
+    Malformed,
+    /// It is bound to something that this process doesn't have.
+    Unbound(Error),
+}
+
+/// The token again. The source restores a bound one, since it has the key that the token is bound to.
+pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedToken, DecodeError> {
+    let encoded: EncodedToken<'_> =
+        serde_json::from_slice(bytes).map_err(|_| DecodeError::Malformed)?;
+    let requested = time(encoded.requested).ok_or(DecodeError::Malformed)?;
+    let secret = encoded.secret.as_ref();
+    let token = match &encoded.form {
+        EncodedForm::Header { name, scheme } => Token::restore_in_header(name, scheme, secret),
+        EncodedForm::Query { name } => Token::query(name.as_ref(), secret),
+        EncodedForm::Bound { to } => {
+            let token = source
+                .bind(to, secret.into())
+                .map_err(DecodeError::Unbound)?;
+            Ok(token)
+        }
+    };
+    let mut token = token.map_err(|_| DecodeError::Malformed)?;
+    if let Some(end) = encoded.end {
+        token = token.expires_at(time(end).ok_or(DecodeError::Malformed)?);
+    }
+    if let Some(scope) = encoded.scope {
+        token = token.with_scope(scope.as_ref());
+    }
+    let token = token.with_quotas(encoded.quotas.iter().map(decode_quota));
+    Ok(SavedToken { token, requested })
+}
+
+fn encode_quota(quota: &Quota) -> EncodedQuota<'_> {
+    EncodedQuota {
+        bucket: quota.bucket().into(),
+        limit: quota.limit(),
+        remaining: quota.remaining(),
+        resets: quota.resets_at().map(millis),
+    }
+}
+
+fn decode_quota(encoded: &EncodedQuota<'_>) -> Quota {
+    let quota = Quota::new(&encoded.bucket, encoded.remaining);
+    let quota = encoded.limit.into_iter().fold(quota, Quota::of);
+    let resets_at = encoded.resets.and_then(time);
+    resets_at.into_iter().fold(quota, Quota::until)
+}
+
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn time(millis: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+}

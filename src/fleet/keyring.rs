@@ -1,0 +1,233 @@
+//! Seals what a store gets: without the key nobody can read it, or replace it unnoticed.
+//!
+//! ```text
+//!  "TA" │ version │ kind │ length of the key's name │ name │ nonce │ encrypted token, and its tag
+//!  └──────── authenticated, with the store's key ──────────┘
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind};
+
+/// The keys that tokens are sealed with before a store gets them: XChaCha20-Poly1305, 256 bits, a
+/// random nonce of 192 bits each.
+///
+/// A key has a name, which is stored beside what is sealed with it. The first key of the ring seals new
+/// tokens, and all of them open. To rotate keys without losing a token, add the next to all processes
+/// with [`also`](Self::also), then make it the first, and remove the old one a token's lifetime later.
+///
+/// [`Debug`](fmt::Debug) shows only the names.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::Keyring;
+///
+/// # fn example(new: String, old: String) -> Result<(), tower_auth::Error> {
+/// // Each the output of `openssl rand -base64 32`.
+/// let keys = Keyring::new("2026-11", new)?.also("2026-05", old)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Keyring {
+    /// The first one seals. Behind a pointer, because a cipher's key is wiped where it is dropped, but not
+    /// where it was moved from.
+    keys: Vec<Arc<Key>>,
+}
+
+struct Key {
+    name: String,
+    cipher: XChaCha20Poly1305,
+}
+
+/// Whether values are sealed with a key, or plain.
+#[derive(Clone, Debug)]
+pub(crate) enum Sealing {
+    Sealed(Keyring),
+    #[cfg(feature = "file")]
+    Plain,
+}
+
+/// Why a value can't be opened. It is then ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenError {
+    /// Not a value of this crate, truncated, changed, or moved to another key.
+    Corrupt,
+    /// Written by another version of this crate.
+    UnknownVersion,
+    /// Sealed with a key that isn't on the ring.
+    UnknownKey,
+    /// Not sealed where it should be, or the other way round.
+    WrongKind,
+}
+
+const MAGIC: &[u8] = b"TA";
+const VERSION: u8 = 1;
+const SEALED: u8 = b'S';
+const PLAIN: u8 = b'P';
+const KEY_LENGTH: usize = 32;
+const NONCE_LENGTH: usize = 24;
+
+/// Standard or URL-safe, with padding or without, because tools differ.
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+
+impl Keyring {
+    /// A ring with one key: 32 random bytes in base64, as `openssl rand -base64 32` writes them.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the key isn't that, or its name is empty or longer than
+    /// 255 bytes.
+    pub fn new(name: impl Into<String>, key: impl Into<SecretString>) -> Result<Self, Error> {
+        Self { keys: Vec::new() }.also(name, key)
+    }
+
+    /// Adds a key, to open what other processes have sealed with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), and if there is a key of that name.
+    pub fn also(
+        mut self,
+        name: impl Into<String>,
+        key: impl Into<SecretString>,
+    ) -> Result<Self, Error> {
+        let (name, key) = (name.into(), key.into());
+        let wrong = |what: &str| {
+            let message = format!("the sealing key `{}` {what}", name.escape_debug());
+            Err(Error::new(Kind::Config, message))
+        };
+        if name.is_empty() || name.len() > usize::from(u8::MAX) {
+            return wrong("needs a name of 1 to 255 bytes");
+        }
+        if self.named(name.as_bytes()).is_some() {
+            return wrong("is on the ring already");
+        }
+        let Some(cipher) = cipher(key.expose_secret().trim()) else {
+            return wrong(
+                "isn't 32 random bytes in base64; make one with `openssl rand -base64 32`",
+            );
+        };
+        self.keys.push(Arc::new(Key { name, cipher }));
+        Ok(self)
+    }
+
+    fn named(&self, name: &[u8]) -> Option<&Key> {
+        let named = self.keys.iter().find(|key| key.name.as_bytes() == name);
+        named.map(Arc::as_ref)
+    }
+}
+
+fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
+    let alphabet = match key.contains(['-', '_']) {
+        true => alphabet::URL_SAFE,
+        false => alphabet::STANDARD,
+    };
+    let engine = GeneralPurpose::new(&alphabet, LENIENT);
+    // The greatest possible length, since what a growing buffer leaves behind isn't zeroized.
+    let mut bytes = Zeroizing::new(vec![0; key.len()]);
+    let length = engine.decode_slice(key, &mut bytes).ok()?;
+    let is_key = length == KEY_LENGTH;
+    let key = bytes.get(..KEY_LENGTH).filter(|_| is_key)?;
+    XChaCha20Poly1305::new_from_slice(key).ok()
+}
+
+impl Sealing {
+    /// Seals a value for `key`. `None` only if the system has no random bytes.
+    pub(crate) fn seal(&self, key: &str, value: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Sealed(ring) => ring.keys.first()?.seal(key, value),
+            #[cfg(feature = "file")]
+            Self::Plain => Some([MAGIC, &[VERSION, PLAIN], key.as_bytes(), value].concat()),
+        }
+    }
+
+    /// Opens a value that was stored for `key`.
+    pub(crate) fn open(&self, key: &str, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let rest = value.strip_prefix(MAGIC).ok_or(OpenError::Corrupt)?;
+        let [version, kind, rest @ ..] = rest else {
+            return Err(OpenError::Corrupt);
+        };
+        if *version != VERSION {
+            return Err(OpenError::UnknownVersion);
+        }
+        match (self, *kind) {
+            (Self::Sealed(ring), SEALED) => ring.open(key, value, rest),
+            (Self::Sealed(_), PLAIN) => Err(OpenError::WrongKind),
+            #[cfg(feature = "file")]
+            (Self::Plain, PLAIN) => {
+                let value = rest.strip_prefix(key.as_bytes());
+                let value = value.ok_or(OpenError::Corrupt)?;
+                Ok(Zeroizing::new(value.to_vec()))
+            }
+            #[cfg(feature = "file")]
+            (Self::Plain, SEALED) => Err(OpenError::WrongKind),
+            _ => Err(OpenError::UnknownVersion),
+        }
+    }
+}
+
+impl Keyring {
+    fn open(&self, key: &str, value: &[u8], rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let (length, rest) = rest.split_first().ok_or(OpenError::Corrupt)?;
+        let name = rest.split_at_checked(usize::from(*length));
+        let (name, rest) = name.ok_or(OpenError::Corrupt)?;
+        let sealed = rest.split_first_chunk::<NONCE_LENGTH>();
+        let (nonce, sealed) = sealed.ok_or(OpenError::Corrupt)?;
+        let head = &value[..value.len() - rest.len()];
+        let with = self.named(name).ok_or(OpenError::UnknownKey)?;
+        let aad = [head, key.as_bytes()].concat();
+        let payload = Payload {
+            msg: sealed,
+            aad: &aad,
+        };
+        let opened = with.cipher.decrypt(&XNonce::from(*nonce), payload);
+        opened.map(Zeroizing::new).map_err(|_| OpenError::Corrupt)
+    }
+}
+
+impl Key {
+    fn seal(&self, key: &str, value: &[u8]) -> Option<Vec<u8>> {
+        let mut nonce = [0; NONCE_LENGTH];
+        getrandom::fill(&mut nonce).ok()?;
+        let name = self.name.as_bytes();
+        let length = u8::try_from(name.len()).ok()?;
+        let head = [MAGIC, &[VERSION, SEALED, length], name].concat();
+        let aad = [&head, key.as_bytes()].concat();
+        let payload = Payload {
+            msg: value,
+            aad: &aad,
+        };
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).ok()?;
+        Some([head.as_slice(), &nonce, &sealed].concat())
+    }
+}
+
+impl OpenError {
+    /// The reason as one word, for logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Corrupt => "corrupt",
+            Self::UnknownVersion => "unknown_version",
+            Self::UnknownKey => "unknown_key",
+            Self::WrongKind => "wrong_kind",
+        }
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.keys.iter().map(|key| &key.name);
+        f.debug_list().entries(names).finish()
+    }
+}

@@ -1,0 +1,141 @@
+//! The settings with which the processes of a fleet share their tokens.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keyring::{Keyring, Sealing};
+#[cfg(feature = "file")]
+use super::store::file::FileStore;
+use super::store::token_store::{DynTokenStore, TokenStore};
+use crate::error::{Error, Kind};
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::DynTokenSource;
+
+/// Shares tokens between processes through a store, sealed with keys.
+///
+/// Give it to a cache with [`TokenCacheBuilder::fleet`](crate::TokenCacheBuilder::fleet): then one
+/// process fetches, and the others load the token from the store. [`docs::fleet`](crate::docs::fleet)
+/// says what is shared, and what happens when the store fails.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`key`](Self::key) | the source's own ([`TokenSource::store_key`](crate::TokenSource::store_key)) |
+/// | [`tenant`](Self::tenant) | none |
+/// | [`lease_time`](Self::lease_time) | 10 s |
+/// | [`store_timeout`](Self::store_timeout) | 250 ms |
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::ClientCredentials;
+/// use tower_auth::{AuthLayer, Fleet, Keyring, MemoryStore, TokenCache};
+///
+/// # fn example(id: String, secret: String, key: String) -> Result<(), tower_auth::Error> {
+/// # #[cfg(feature = "reqwest")] {
+/// let fleet = Fleet::new(MemoryStore::new(), Keyring::new("2026-11", key)?);
+///
+/// let source = ClientCredentials::new("https://id.example.com/oauth/token", id, secret)?
+///     .audience("https://api.example.com");
+/// let layer = AuthLayer::from(TokenCache::builder(source).fleet(fleet)?.build());
+/// # }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Fleet {
+    pub(crate) store: Arc<dyn DynTokenStore>,
+    pub(crate) sealing: Sealing,
+    key: Option<StoreKey>,
+    tenant: Option<String>,
+    pub(crate) lease_time: Duration,
+    pub(crate) store_timeout: Duration,
+}
+
+/// As long as a token request may take ([`Client`](crate::oauth2::Client)).
+const LEASE_TIME: Duration = Duration::from_secs(10);
+
+/// Fifty round trips in a data centre, and less than a token request.
+const STORE_TIMEOUT: Duration = Duration::from_millis(250);
+
+impl Fleet {
+    /// Shares tokens with the processes that have this store and these keys.
+    pub fn new(store: impl TokenStore, keys: Keyring) -> Self {
+        Self::of(store, Sealing::Sealed(keys))
+    }
+
+    /// The same with files that only their owner can read, and that are not sealed: for a command line
+    /// whose keys would be in a file beside them.
+    #[cfg(feature = "file")]
+    pub fn unsealed(store: FileStore) -> Self {
+        Self::of(store, Sealing::Plain)
+    }
+
+    fn of(store: impl TokenStore, sealing: Sealing) -> Self {
+        Self {
+            store: Arc::new(store),
+            sealing,
+            key: None,
+            tenant: None,
+            lease_time: LEASE_TIME,
+            store_timeout: STORE_TIMEOUT,
+        }
+    }
+
+    /// Sets what the tokens depend on; replaces the source's own key. For a closure, and for sources that
+    /// can't know, such as one with a refresh token, which knows its client but not the user.
+    #[must_use]
+    pub fn key(mut self, key: StoreKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Adds a tenant to the key: anything else the tokens depend on that the source doesn't know, such as
+    /// the client's certificate. Replaces the one set before.
+    #[must_use]
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// How long one process may take to fetch before another may; at most a third of the cache's
+    /// [fetch timeout](crate::TokenCacheBuilder::fetch_timeout). When a process dies during a
+    /// fetch, the others wait that long, at most one and a half times. Then they fetch without the lease.
+    #[must_use]
+    pub fn lease_time(mut self, time: Duration) -> Self {
+        self.lease_time = time;
+        self
+    }
+
+    /// How long each call of the store may take before the process goes on without it.
+    #[must_use]
+    pub fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.store_timeout = timeout;
+        self
+    }
+
+    /// What the tokens of a source are shared under.
+    pub(crate) fn key_of(&self, source: &dyn DynTokenSource) -> Result<StoreKey, Error> {
+        let known = self.key.clone().or_else(|| source.store_key());
+        let Some(key) = known else {
+            let message = "it isn't known what this source's tokens depend on, so they can't be shared; \
+                           set it with `Fleet::key`";
+            return Err(Error::new(Kind::Config, message));
+        };
+        Ok(match &self.tenant {
+            Some(tenant) => key.with("tenant", tenant),
+            None => key,
+        })
+    }
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fleet")
+            .field("sealing", &self.sealing)
+            .field("key", &self.key)
+            .field("tenant", &self.tenant)
+            .field("lease_time", &self.lease_time)
+            .field("store_timeout", &self.store_timeout)
+            .finish_non_exhaustive()
+    }
+}

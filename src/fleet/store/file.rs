@@ -1,0 +1,255 @@
+//! A store in a folder, for the processes of one user on one machine.
+
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use zeroize::Zeroizing;
+
+use super::token_store::{LIMIT, Lease, TokenStore, check_length};
+use crate::error::BoxError;
+use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
+
+/// Shares tokens between the processes of one user on one machine: command lines, jobs of a timer.
+///
+/// There is a file for each token, and one beside it that the fetching process locks. The system frees the
+/// lock when that process ends, so the lease ends only with it, and needs no fencing token. A token is
+/// written beside the old one, synced to the disk, and then replaces it in one step. It expires by the
+/// machine's clock.
+///
+/// The folder is created when it is first needed. It should be on a local disk: some network file systems
+/// have no locks.
+///
+/// # Errors
+///
+/// On Unix, a folder or a file that isn't this user's, or that others may use (its mode isn't 0700 or
+/// 0600, or stricter), is refused.
+///
+/// # Example
+///
+/// ```no_run
+/// use tower_auth::FileStore;
+///
+/// let home = std::env::var("HOME").unwrap_or_default();
+/// let store = FileStore::new(format!("{home}/.cache/my-app/tokens"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    folder: PathBuf,
+}
+
+/// Starts each file. A later version with another format has another one.
+const MAGIC: &[u8; 8] = b"t-auth 1";
+
+/// The length of the magic, the expiry (milliseconds since 1970, big-endian) and the number of bytes that
+/// follow (also big-endian).
+const HEADER: usize = 24;
+
+impl FileStore {
+    /// A store in this folder, which needn't exist yet.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        let folder = folder.into();
+        Self { folder }
+    }
+
+    /// Where the files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// An invalid key could lead to another folder.
+    fn path(&self, key: &str, extension: &str) -> Result<PathBuf, BoxError> {
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if key.is_empty() || !key.bytes().all(is_letter) {
+            return Err("a key holds letters of the base64url alphabet only".into());
+        }
+        Ok(self.folder.join(format!("{key}.{extension}")))
+    }
+}
+
+impl TokenStore for FileStore {
+    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+        let folder = self.folder.clone();
+        let path = self.path(key, "token")?;
+        off_the_runtime(move || load(&folder, &path)).await?
+    }
+
+    async fn save(
+        &self,
+        key: &str,
+        sealed: &[u8],
+        ttl: Duration,
+        _lease: &Lease,
+    ) -> Result<bool, BoxError> {
+        check_length(sealed.len())?;
+        let folder = self.folder.clone();
+        let path = self.path(key, "token")?;
+        let sealed = Zeroizing::new(sealed.to_vec());
+        off_the_runtime(move || save(&folder, &path, &sealed, ttl)).await?
+    }
+
+    /// The lease ends with its process, not after the requested time.
+    async fn lease(&self, key: &str, _ttl: Duration) -> Result<Option<Lease>, BoxError> {
+        let folder = self.folder.clone();
+        let path = self.path(key, "lock")?;
+        let locked = off_the_runtime(move || lock(&folder, &path)).await??;
+        // No other process saves while the file is locked, so a fencing token isn't needed.
+        Ok(locked.map(|file| Lease::new(0).holding(file)))
+    }
+
+    async fn release(&self, _key: &str, lease: Lease) -> Result<bool, BoxError> {
+        // Dropping it is what frees it.
+        let is_ours = lease.guard.is_some_and(|guard| guard.is::<Locked>());
+        Ok(is_ours)
+    }
+}
+
+/// A file that this process has locked. It is unlocked, and not only closed: a child process that is being
+/// started at that moment has the file open until its `exec`, and so would keep the lock.
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        drop(self.0.unlock());
+    }
+}
+
+fn load(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, BoxError> {
+    if !exists(folder)? {
+        return Ok(None);
+    }
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path, &error)),
+    };
+    check(path, &file)?;
+    let mut bytes = Vec::new();
+    let read = file
+        .take((HEADER + LIMIT + 1) as u64)
+        .read_to_end(&mut bytes);
+    read.map_err(|error| at(path, &error))?;
+    if bytes.len() > HEADER + LIMIT {
+        let path = path.display();
+        return Err(format!("{path}: no sealed token has more than 256 KiB; remove it").into());
+    }
+    match parse(&bytes) {
+        Some((end, _)) if end <= now() => Ok(None),
+        Some((_, sealed)) => Ok(Some(sealed.to_vec())),
+        // Truncated, or not of this store: opening the seal reports that, and the next save replaces it.
+        None => Ok(Some(bytes)),
+    }
+}
+
+/// The expiry and the sealed token; `None` if it isn't a file of this store.
+fn parse(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (magic, rest) = bytes.split_first_chunk::<8>()?;
+    let (end, rest) = rest.split_first_chunk()?;
+    let (length, sealed) = rest.split_first_chunk()?;
+    let is_whole = magic == MAGIC && u64::from_be_bytes(*length) == sealed.len() as u64;
+    is_whole.then_some((u64::from_be_bytes(*end), sealed))
+}
+
+fn save(folder: &Path, path: &Path, sealed: &[u8], ttl: Duration) -> Result<bool, BoxError> {
+    let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    if ttl == 0 {
+        return Ok(false);
+    }
+    create(folder)?;
+    let end = now().saturating_add(ttl).to_be_bytes();
+    let length = (sealed.len() as u64).to_be_bytes();
+    let parts: [&[u8]; 4] = [MAGIC, &end, &length, sealed];
+    secret_file::replace(path, &parts).map_err(|error| at(path, &error))?;
+    Ok(true)
+}
+
+/// The lock file, locked; `None` if another process has locked it. It isn't removed when it is unlocked,
+/// because the next process may have opened it by then.
+fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
+    create(folder)?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let file = options.open(path).map_err(|error| at(path, &error))?;
+    check(path, &file)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Locked(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(at(path, &error)),
+    }
+}
+
+/// Creates the folder if it doesn't exist, and checks its owner if it does.
+fn create(folder: &Path) -> Result<(), BoxError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(folder).map_err(|error| at(folder, &error))?;
+    exists(folder).map(drop)
+}
+
+/// Whether the folder exists. An error if others than its owner may use it.
+fn exists(folder: &Path) -> Result<bool, BoxError> {
+    match fs::metadata(folder) {
+        Ok(found) => check_owner(folder, &found).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at(folder, &error)),
+    }
+}
+
+fn check(path: &Path, file: &File) -> Result<(), BoxError> {
+    let found = file.metadata().map_err(|error| at(path, &error))?;
+    check_owner(path, &found)
+}
+
+/// A user who may write there decides which token is sent, and one who may read there can try to unseal it.
+fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
+    let path = path.display();
+    if let Some((owner, user)) = foreign_owner(found) {
+        return Err(format!(
+            "{path}: belongs to user {owner} and not to user {user} who runs this, so no token is kept \
+             there; `chown {user} {path}`, remove it, or choose another folder"
+        )
+        .into());
+    }
+    let mode = mode_of(found);
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let right = if found.is_dir() { "700" } else { "600" };
+    Err(format!(
+        "{path}: others than its owner may use it (mode {mode:04o}), so no token is kept there; \
+         `chmod {right} {path}`, or remove it if they may have changed it"
+    )
+    .into())
+}
+
+/// The owner and this process's user, if they differ.
+#[cfg(unix)]
+fn foreign_owner(found: &Metadata) -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+
+    let user = rustix::process::geteuid().as_raw();
+    (found.uid() != user).then_some((found.uid(), user))
+}
+
+#[cfg(not(unix))]
+fn foreign_owner(_: &Metadata) -> Option<(u32, u32)> {
+    None
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

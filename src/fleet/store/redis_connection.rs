@@ -1,0 +1,201 @@
+//! A connection to Redis that is opened when it is first needed, and again after a failure.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
+    ServerErrorKind, Value,
+};
+use tokio::runtime::Handle;
+
+/// The connection of a [`RedisStore`](crate::RedisStore) that was [opened](crate::RedisStore::open) by
+/// an address. Clones share it.
+///
+/// It is opened when a command first needs it, on a task of its own: a cancelled command doesn't stop
+/// that. After a command that fails, isn't answered in 5 s, or is cancelled, the next command connects
+/// again. So a server that was restarted, or whose name has a new address, costs one failed command. A
+/// server that closed an idle connection costs none.
+///
+/// `redis::aio::ConnectionManager` can't do this: it needs a runtime when it is created, and keeps the
+/// refusal of a password, and a connection that doesn't answer any more. It notices that an idle connection
+/// was closed only when a command fails.
+#[derive(Clone)]
+pub struct RedisConnection {
+    inner: Arc<ConnectionInner>,
+}
+
+struct ConnectionInner {
+    client: Client,
+    opened: Mutex<Option<SharedConnection>>,
+}
+
+/// A connection that is open, or being opened.
+type SharedConnection = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
+
+/// Callers wait for less. This bounds what goes on after they have given up.
+const LIMIT: Duration = Duration::from_secs(5);
+
+impl RedisConnection {
+    pub(super) fn new(client: Client) -> Self {
+        let opened = Mutex::new(None);
+        Self {
+            inner: Arc::new(ConnectionInner { client, opened }),
+        }
+    }
+
+    async fn connection(&self) -> RedisResult<CommandConnection> {
+        let (shared, was_open) = self.shared()?;
+        let connection = shared.clone().await;
+        let guard = ReconnectGuard {
+            inner: Arc::clone(&self.inner),
+            shared,
+            is_disarmed: false,
+        };
+        // After the guard, so that a refusal isn't kept.
+        let connection = connection.map_err(|error| self.without_detail(error))?;
+        Ok(CommandConnection {
+            connection,
+            was_open,
+            guard,
+        })
+    }
+
+    /// The connection, and whether it was open already.
+    fn shared(&self) -> RedisResult<(SharedConnection, bool)> {
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
+        let mut opened = self.inner.lock();
+        if let Some(shared) = &*opened {
+            return Ok((shared.clone(), shared.peek().is_some()));
+        }
+        let shared = connect(self.inner.client.clone()).boxed().shared();
+        *opened = Some(shared.clone());
+        drop(opened);
+        runtime.spawn(shared.clone().map(drop));
+        Ok((shared, false))
+    }
+
+    /// The error without the server's text: a server that doesn't know the command with the password may
+    /// repeat it.
+    fn without_detail(&self, error: RedisError) -> RedisError {
+        let settings = self.inner.client.get_connection_info().redis_settings();
+        if settings.password().is_none() || error.detail().is_none() {
+            return error;
+        }
+        let code = error.code().unwrap_or("no code").to_owned();
+        (error.kind(), "Redis refused the connection", code).into()
+    }
+}
+
+async fn connect(client: Client) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(LIMIT))
+        .set_response_timeout(Some(LIMIT));
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+/// A connection for one command.
+struct CommandConnection {
+    connection: MultiplexedConnection,
+    was_open: bool,
+    guard: ReconnectGuard,
+}
+
+impl CommandConnection {
+    /// Keeps the connection unless the command failed. Returns whether to send the command again: the server
+    /// had closed the idle connection, and nothing else was wrong.
+    fn should_retry<T>(mut self, result: &RedisResult<T>) -> bool {
+        match result {
+            Err(error) if error.kind() != NO_SCRIPT => {
+                self.was_open && error.is_connection_dropped()
+            }
+            _ => {
+                self.guard.is_disarmed = true;
+                false
+            }
+        }
+    }
+}
+
+/// An expected error: a script is sent when the server doesn't have it.
+const NO_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
+
+/// Unless it is disarmed, the next command gets another connection.
+struct ReconnectGuard {
+    inner: Arc<ConnectionInner>,
+    shared: SharedConnection,
+    is_disarmed: bool,
+}
+
+impl Drop for ReconnectGuard {
+    fn drop(&mut self) {
+        if !self.is_disarmed {
+            // Dropped after the lock is released.
+            let is_ours = |shared: &mut SharedConnection| shared.ptr_eq(&self.shared);
+            let _failed = self.inner.lock().take_if(is_ours);
+        }
+    }
+}
+
+impl ConnectionInner {
+    fn lock(&self) -> MutexGuard<'_, Option<SharedConnection>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConnectionLike for RedisConnection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move {
+            loop {
+                let mut command = self.connection().await?;
+                let result = command.connection.req_packed_command(cmd).await;
+                // An error of the server arrives as a value.
+                let result = result.and_then(Value::extract_error);
+                if !command.should_retry(&result) {
+                    return result;
+                }
+            }
+        })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(async move {
+            loop {
+                let mut command = self.connection().await?;
+                let connection = &mut command.connection;
+                let result = connection
+                    .req_packed_commands(pipeline, offset, count)
+                    .await;
+                if !command.should_retry(&result) {
+                    return result;
+                }
+            }
+        })
+    }
+
+    fn get_db(&self) -> i64 {
+        let info = self.inner.client.get_connection_info();
+        info.redis_settings().db()
+    }
+}
+
+/// Shows the address, without the password.
+impl fmt::Debug for RedisConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.inner.client.get_connection_info().addr();
+        let address = address.to_string();
+        f.debug_tuple("RedisConnection").field(&address).finish()
+    }
+}

@@ -1,0 +1,240 @@
+//! The trait of a store of shared tokens.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::BoxError;
+
+/// Stores the tokens that processes share, and leases the right to fetch the next.
+///
+/// The [`Fleet`](crate::Fleet) bounds each call, and after one that failed the process fetches without the
+/// store. So a store doesn't retry and hides no failure.
+///
+/// A key is 43 letters of the base64url alphabet, valid in file names and in any database. If the store has
+/// several servers, all calls for one key must go to the same server.
+///
+/// # Example
+///
+/// A store for a single process:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::Mutex;
+/// use std::time::{Duration, Instant};
+///
+/// use tower_auth::{BoxError, Lease, TokenStore};
+///
+/// #[derive(Default)]
+/// struct OneProcess {
+///     values: Mutex<HashMap<String, (Vec<u8>, Instant)>>,
+/// }
+///
+/// impl TokenStore for OneProcess {
+///     async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+///         let values = self.values.lock().map_err(|_| "poisoned")?;
+///         let good = values.get(key).filter(|(_, end)| *end > Instant::now());
+///         Ok(good.map(|(sealed, _)| sealed.clone()))
+///     }
+///
+///     async fn save(
+///         &self,
+///         key: &str,
+///         sealed: &[u8],
+///         ttl: Duration,
+///         _lease: &Lease,
+///     ) -> Result<bool, BoxError> {
+///         let value = (sealed.to_vec(), Instant::now() + ttl);
+///         self.values.lock().map_err(|_| "poisoned")?.insert(key.to_owned(), value);
+///         Ok(true)
+///     }
+///
+///     // There is no other process that could fetch.
+///     async fn lease(&self, _: &str, _: Duration) -> Result<Option<Lease>, BoxError> {
+///         Ok(Some(Lease::new(0)))
+///     }
+///
+///     async fn release(&self, _: &str, _: Lease) -> Result<bool, BoxError> {
+///         Ok(true)
+///     }
+/// }
+/// ```
+pub trait TokenStore: Send + Sync + 'static {
+    /// The value that was saved last for `key`; `None` if there is none, or it has expired.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be read. The message may be logged, so it must contain no secret.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped after the [store timeout](crate::Fleet::store_timeout). This holds for all
+    /// methods of this trait.
+    fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send;
+
+    /// Saves `sealed` for `ttl`, and replaces the old value in one step.
+    ///
+    /// Returns whether it was saved. It isn't if a later lease than `lease`, with a greater
+    /// [fence](Lease::fence), has saved a value by now: a delayed process must not replace a newer token
+    /// with an old one.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be written.
+    fn save(
+        &self,
+        key: &str,
+        sealed: &[u8],
+        ttl: Duration,
+        lease: &Lease,
+    ) -> impl Future<Output = Result<bool, BoxError>> + Send;
+
+    /// Leases the right to fetch for `key`, which one process has at a time; `None` if another has it. The
+    /// lease ends by itself after `ttl`, or with its process.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be granted.
+    fn lease(
+        &self,
+        key: &str,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Option<Lease>, BoxError>> + Send;
+
+    /// Releases the lease, unless it has ended: another process's lease stays. Returns whether it was
+    /// released.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be released. Then it ends by itself.
+    fn release(
+        &self,
+        key: &str,
+        lease: Lease,
+    ) -> impl Future<Output = Result<bool, BoxError>> + Send;
+}
+
+/// The right to fetch a token for all processes, as a [`TokenStore`] grants it.
+pub struct Lease {
+    fence: u64,
+    pub(super) guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Lease {
+    /// A lease with a fencing token: greater than that of any lease for the same key before it.
+    pub fn new(fence: u64) -> Self {
+        Self { fence, guard: None }
+    }
+
+    /// Keeps a value for as long as the lease lives, such as a locked file. Dropping the lease drops it.
+    #[must_use]
+    pub fn holding(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.guard = Some(Box::new(guard));
+        self
+    }
+
+    /// The fencing token.
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("fence", &self.fence)
+            .field("holds", &self.guard.is_some())
+            .finish()
+    }
+}
+
+/// No sealed token is longer, and a longer value must not fill the memory.
+pub(crate) const LIMIT: usize = 256 * 1024;
+
+pub(crate) fn check_length(length: usize) -> Result<(), BoxError> {
+    if length <= LIMIT {
+        return Ok(());
+    }
+    Err(format!("{length} bytes are no sealed token: one has at most 256 KiB").into())
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+
+/// A store without its type.
+pub(crate) trait DynTokenStore: Send + Sync + 'static {
+    fn load<'a>(&'a self, key: &'a str) -> Boxed<'a, Option<Vec<u8>>>;
+    fn save<'a>(
+        &'a self,
+        key: &'a str,
+        sealed: &'a [u8],
+        ttl: Duration,
+        lease: &'a Lease,
+    ) -> Boxed<'a, bool>;
+    fn lease<'a>(&'a self, key: &'a str, ttl: Duration) -> Boxed<'a, Option<Lease>>;
+    fn release<'a>(&'a self, key: &'a str, lease: Lease) -> Boxed<'a, bool>;
+}
+
+impl<T> DynTokenStore for T
+where
+    T: TokenStore,
+{
+    fn load<'a>(&'a self, key: &'a str) -> Boxed<'a, Option<Vec<u8>>> {
+        Box::pin(TokenStore::load(self, key))
+    }
+
+    fn save<'a>(
+        &'a self,
+        key: &'a str,
+        sealed: &'a [u8],
+        ttl: Duration,
+        lease: &'a Lease,
+    ) -> Boxed<'a, bool> {
+        Box::pin(TokenStore::save(self, key, sealed, ttl, lease))
+    }
+
+    fn lease<'a>(&'a self, key: &'a str, ttl: Duration) -> Boxed<'a, Option<Lease>> {
+        Box::pin(TokenStore::lease(self, key, ttl))
+    }
+
+    fn release<'a>(&'a self, key: &'a str, lease: Lease) -> Boxed<'a, bool> {
+        Box::pin(TokenStore::release(self, key, lease))
+    }
+}
+
+impl<T> TokenStore for Arc<T>
+where
+    T: TokenStore,
+{
+    fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send {
+        T::load(self, key)
+    }
+
+    fn save(
+        &self,
+        key: &str,
+        sealed: &[u8],
+        ttl: Duration,
+        lease: &Lease,
+    ) -> impl Future<Output = Result<bool, BoxError>> + Send {
+        T::save(self, key, sealed, ttl, lease)
+    }
+
+    fn lease(
+        &self,
+        key: &str,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Option<Lease>, BoxError>> + Send {
+        T::lease(self, key, ttl)
+    }
+
+    fn release(
+        &self,
+        key: &str,
+        lease: Lease,
+    ) -> impl Future<Output = Result<bool, BoxError>> + Send {
+        T::release(self, key, lease)
+    }
+}

@@ -1,0 +1,130 @@
+//! The response of an endpoint, read whole and within a limit.
+
+use std::time::SystemTime;
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, StatusCode};
+use http_body::Body;
+use http_body_util::BodyExt;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::default_transport::no_response;
+use super::redact::Redactor;
+use super::response_fields::{self, Malformed, ResponseFields};
+use super::transport::RawResponse;
+use crate::error::{BoxError, Error, Kind, Reply};
+
+/// The most of a body that is read. Tokens travel in headers, which servers limit to 8 to 16 KiB,
+/// so a token, a refresh token and an ID token fit several times over.
+const RESPONSE_LIMIT: usize = 64 * 1024;
+
+/// Most bodies are shorter.
+const INITIAL_CAPACITY: usize = 4 * 1024;
+
+/// A response with its body read.
+pub(crate) struct EndpointResponse {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+    /// When the request was started.
+    pub(crate) started: SystemTime,
+    /// Hides what was sent in the request's address.
+    pub(crate) sent: Redactor,
+}
+
+/// Why a response could not be read.
+pub(crate) enum ReadError {
+    Redirect(StatusCode),
+    TooLong(StatusCode),
+    Broken(BoxError),
+}
+
+impl EndpointResponse {
+    /// Reads a response to a request that was started at `started`.
+    pub(crate) async fn read(
+        response: RawResponse,
+        started: SystemTime,
+    ) -> Result<Self, ReadError> {
+        let (head, body) = response.into_parts();
+        let status = head.status;
+        if status.is_redirection() {
+            return Err(ReadError::Redirect(status));
+        }
+        let body = match collect(status, body).await {
+            Ok(body) => body,
+            // The body of a refusal only explains it.
+            Err(_) if !status.is_success() => Zeroizing::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            status,
+            headers: head.headers,
+            body,
+            started,
+            sent: Redactor::default(),
+        })
+    }
+
+    /// The fields of its JSON, where RFC 6749 has them.
+    pub(crate) fn fields(&self) -> Result<ResponseFields, Malformed> {
+        response_fields::parse(&self.body)
+    }
+}
+
+impl ReadError {
+    /// The error to return. `endpoint` and `response` name the two in its message; `not_followed`
+    /// says why a redirect is refused.
+    pub(crate) fn into_error(self, endpoint: &str, response: &str, not_followed: &str) -> Error {
+        match self {
+            // Its target is not shown: it may hold what was sent.
+            Self::Redirect(status) => unusable(response, status, not_followed),
+            Self::TooLong(status) => {
+                let what = format!("is longer than {} KiB", RESPONSE_LIMIT / 1024);
+                unusable(response, status, &what)
+            }
+            Self::Broken(error) => {
+                let message = format!("{endpoint} could not be reached, or the connection broke");
+                no_response(message, error)
+            }
+        }
+    }
+}
+
+/// The error for a response that can't be used. `what` must hold no text of the body.
+pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error {
+    let reply = Reply {
+        status: Some(status),
+        ..Reply::default()
+    };
+    Error::new(Kind::Reply, format!("{response} {what}")).with_reply(reply)
+}
+
+/// Reads frame by frame, so that no more is ever in memory than the limit allows.
+async fn collect<B>(status: StatusCode, body: B) -> Result<Zeroizing<Vec<u8>>, ReadError>
+where
+    B: Body<Data = Bytes, Error = BoxError>,
+{
+    let mut bytes = Zeroizing::new(Vec::with_capacity(INITIAL_CAPACITY));
+    let mut body = std::pin::pin!(body);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else {
+            continue;
+        };
+        if data.remaining() > RESPONSE_LIMIT - bytes.len() {
+            return Err(ReadError::TooLong(status));
+        }
+        let length = bytes.len() + data.remaining();
+        if length > bytes.capacity() {
+            // A buffer that grows by itself leaves a copy behind that isn't zeroized.
+            let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
+            larger.extend_from_slice(&bytes);
+            bytes = larger;
+        }
+        bytes.extend_from_slice(&data);
+        // The transport's own copy, if nobody shares it.
+        if let Ok(mut data) = data.try_into_mut() {
+            data.as_mut().zeroize();
+        }
+    }
+    Ok(bytes)
+}

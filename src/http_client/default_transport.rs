@@ -1,0 +1,146 @@
+//! The HTTP client of a source that was given none: made for its first request, then kept.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+
+#[cfg(feature = "reqwest")]
+use super::reqwest_transport::make;
+use super::transport::{DynTransport, ResponseFuture, SealedTransport};
+use crate::error::{BoxError, Error, Kind};
+
+struct MadeOnFirstUse {
+    make: fn() -> Result<DynTransport, Error>,
+    made: OnceLock<DynTransport>,
+}
+
+/// The clones of one default share its client.
+impl Default for DynTransport {
+    fn default() -> Self {
+        Self::made_by(make)
+    }
+}
+
+impl DynTransport {
+    fn made_by(make: fn() -> Result<Self, Error>) -> Self {
+        let made = OnceLock::new();
+        Self::new(MadeOnFirstUse { make, made })
+    }
+}
+
+#[cfg(not(feature = "reqwest"))]
+fn make() -> Result<DynTransport, Error> {
+    let message = "there is no HTTP client to fetch a token with; give one with \
+                   `.transport(…)`, or enable the feature `reqwest`";
+    Err(Error::new(Kind::Config, message))
+}
+
+impl MadeOnFirstUse {
+    /// An error is not kept: the next request tries again.
+    fn get(&self) -> Result<&DynTransport, Error> {
+        if let Some(made) = self.made.get() {
+            return Ok(made);
+        }
+        let made = (self.make)()?;
+        Ok(self.made.get_or_init(|| made))
+    }
+}
+
+impl SealedTransport for MadeOnFirstUse {
+    fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        match self.get() {
+            Ok(transport) => transport.send(request),
+            Err(error) => Box::pin(future::ready(Err(NoHttpClient(error).into()))),
+        }
+    }
+}
+
+/// Tells a client that can't be made from a client that failed: only the latter is a fault of
+/// transport.
+#[derive(Debug)]
+struct NoHttpClient(Error);
+
+impl fmt::Display for NoHttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for NoHttpClient {}
+
+/// The error of a request that got no response.
+pub(crate) fn no_response(message: String, error: BoxError) -> Error {
+    match error.downcast() {
+        Ok(no_client) => {
+            let NoHttpClient(error) = *no_client;
+            error
+        }
+        Err(error) => Error::new(Kind::Transport, message).with_source(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::Response;
+
+    use super::*;
+
+    async fn send(transport: &DynTransport) -> Result<(), Error> {
+        let response = transport.send(Request::new(Full::default())).await;
+        response
+            .map(drop)
+            .map_err(|error| no_response(String::from("broken"), error))
+    }
+
+    #[tokio::test]
+    async fn a_client_is_made_once_for_all_clones_and_a_failure_is_tried_again() {
+        static TRIES: AtomicUsize = AtomicUsize::new(0);
+        fn make() -> Result<DynTransport, Error> {
+            if TRIES.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Err(Error::new(Kind::Config, "no root certificates"));
+            }
+            Ok(DynTransport::new(tower::service_fn(
+                |_: Request<Full<Bytes>>| async {
+                    Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+                },
+            )))
+        }
+        let transport = DynTransport::made_by(make);
+        let clone = transport.clone();
+        let failed = send(&transport).await;
+        assert!(failed.is_err_and(|error| error.is_config() && error.to_string().contains("root")));
+        assert!(send(&clone).await.is_ok());
+        assert!(send(&transport).await.is_ok());
+        assert_eq!(TRIES.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn an_error_of_a_client_is_one_of_transport() {
+        let transport = DynTransport::new(tower::service_fn(|_: Request<Full<Bytes>>| async {
+            Err::<Response<Full<Bytes>>, _>(Error::new(Kind::Config, "of the client's own"))
+        }));
+        assert!(
+            send(&transport)
+                .await
+                .is_err_and(|error| error.is_transport())
+        );
+    }
+
+    #[cfg(not(feature = "reqwest"))]
+    #[tokio::test]
+    async fn without_reqwest_the_error_says_what_to_give() {
+        let error = send(&DynTransport::default()).await.err();
+        let error = error
+            .filter(Error::is_config)
+            .map(|error| error.to_string());
+        assert!(error.is_some_and(|it| it.contains(".transport(") && it.contains("`reqwest`")));
+    }
+}

@@ -1,0 +1,321 @@
+//! The address of an endpoint, or the issuer whose metadata has the address.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+
+use super::endpoint_kind::EndpointKind;
+use super::transport::DynTransport;
+use crate::error::{Error, Kind};
+use crate::origin::is_secure;
+use crate::sanitize::sanitize;
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+
+/// The address of a protocol endpoint (RFC 6749 §3), checked to be fit for a secret.
+///
+/// The address is `https`, or `http` to loopback: `localhost` and names below it, `127.0.0.0/8`,
+/// `[::1]`. Every constructor that takes an address also takes a `&str` or a `String`, and checks
+/// it at once. Name this type for a server that you reach over cleartext on purpose, or for a
+/// server whose addresses are to be [discovered](Self::from_issuer).
+///
+/// [`Debug`](fmt::Debug) omits the query, which may hold a key.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::EndpointUrl;
+///
+/// assert!(EndpointUrl::try_from("https://id.example.com/oauth/token").is_ok());
+/// assert!(EndpointUrl::try_from("http://localhost:8080/token").is_ok());
+///
+/// let error = EndpointUrl::try_from("http://id.internal/token").unwrap_err();
+/// assert!(error.is_config());
+/// assert!(EndpointUrl::danger_allow_http("http://id.internal/token").is_ok());
+/// ```
+#[derive(Clone)]
+pub struct EndpointUrl {
+    location: EndpointLocation,
+}
+
+#[derive(Clone)]
+enum EndpointLocation {
+    Address(Uri),
+    /// The address is in the metadata of an authorization server.
+    Discovered {
+        resolver: Arc<dyn EndpointResolver>,
+        prefers_mtls: bool,
+    },
+}
+
+/// Finds the endpoints of one authorization server.
+pub(crate) trait EndpointResolver: Any + Send + Sync {
+    /// The name of the authorization server: its issuer.
+    fn issuer(&self) -> &str;
+
+    /// The address of an endpoint. `timeout` is the time for this and for the request to the
+    /// endpoint together.
+    fn endpoint<'a>(
+        &'a self,
+        kind: EndpointKind,
+        prefers_mtls: bool,
+        transport: &'a DynTransport,
+        timeout: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Uri, Error>> + Send + 'a>>;
+
+    /// Says that an endpoint isn't where this resolver says: the next call looks again.
+    fn invalidate(&self);
+}
+
+impl EndpointUrl {
+    pub(crate) fn discovered(resolver: Arc<dyn EndpointResolver>) -> Self {
+        Self {
+            location: EndpointLocation::Discovered {
+                resolver,
+                prefers_mtls: false,
+            },
+        }
+    }
+
+    /// Prefers the endpoints that the issuer has for clients with a certificate
+    /// (`mtls_endpoint_aliases`, RFC 8705 §5), and takes the others where it has none. No effect on
+    /// an address.
+    #[must_use]
+    pub fn mtls(mut self) -> Self {
+        if let EndpointLocation::Discovered { prefers_mtls, .. } = &mut self.location {
+            *prefers_mtls = true;
+        }
+        self
+    }
+
+    /// Adds what a token depends on to its key: the address, or the name of the issuer.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
+        let name = self.issuer().map_or("endpoint", |_| "issuer");
+        key.with(name, self.address_or_issuer())
+    }
+
+    /// An address that may be `http` to any host.
+    ///
+    /// The client secret and every token then cross the network in the clear, against RFC 6749
+    /// §3.2. Sensible only where something else encrypts the path, such as a service mesh.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it isn't an absolute `http` or `https` address, or has a
+    /// user name or a fragment.
+    pub fn danger_allow_http(url: impl AsRef<str>) -> Result<Self, Error> {
+        parse(THE_ADDRESS, url.as_ref()).map(Self::at)
+    }
+
+    fn at(uri: Uri) -> Self {
+        Self {
+            location: EndpointLocation::Address(uri),
+        }
+    }
+
+    /// Where the endpoint is: at a known address, or where the metadata of the issuer says.
+    /// `timeout` is the time for this and for the request to the endpoint together.
+    pub(crate) async fn resolve(
+        &self,
+        kind: EndpointKind,
+        transport: &DynTransport,
+        timeout: Duration,
+    ) -> Result<Uri, Error> {
+        match &self.location {
+            EndpointLocation::Address(address) => Ok(address.clone()),
+            EndpointLocation::Discovered {
+                resolver,
+                prefers_mtls,
+            } => {
+                let endpoint = resolver.endpoint(kind, *prefers_mtls, transport, timeout);
+                endpoint.await
+            }
+        }
+    }
+
+    /// What finds the address, if discovery has to.
+    pub(crate) fn resolver(&self) -> Option<&dyn EndpointResolver> {
+        match &self.location {
+            EndpointLocation::Address(_) => None,
+            EndpointLocation::Discovered { resolver, .. } => Some(resolver.as_ref()),
+        }
+    }
+
+    /// The name of the issuer whose metadata has the address, if discovery has to find it.
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.resolver().map(EndpointResolver::issuer)
+    }
+
+    /// The address, or else the name of the issuer whose metadata has it.
+    pub(crate) fn address_or_issuer(&self) -> String {
+        match &self.location {
+            EndpointLocation::Address(address) => address.to_string(),
+            EndpointLocation::Discovered { resolver, .. } => resolver.issuer().to_owned(),
+        }
+    }
+
+    /// The address, unless discovery has to find it.
+    #[cfg(feature = "cookies")]
+    pub(crate) fn address(&self) -> Option<&Uri> {
+        match &self.location {
+            EndpointLocation::Address(address) => Some(address),
+            EndpointLocation::Discovered { .. } => None,
+        }
+    }
+
+    /// Refuses an issuer: for endpoints that no metadata names.
+    pub(crate) fn only_address(self) -> Result<Self, Error> {
+        if self.issuer().is_none() {
+            return Ok(self);
+        }
+        let message = "an issuer's metadata has no address for an API's own login; give the address \
+                       itself";
+        Err(Error::new(Kind::Config, message))
+    }
+}
+
+/// Two of the same issuer are equal, even if each has its own copy of the metadata.
+impl PartialEq for EndpointUrl {
+    fn eq(&self, other: &Self) -> bool {
+        let identity = |url: &Self| match &url.location {
+            EndpointLocation::Address(address) => (Some(address.clone()), None, false),
+            EndpointLocation::Discovered {
+                resolver,
+                prefers_mtls,
+            } => (None, Some(resolver.issuer().to_owned()), *prefers_mtls),
+        };
+        identity(self) == identity(other)
+    }
+}
+
+impl Eq for EndpointUrl {}
+
+const THE_ADDRESS: &str = "the endpoint's address";
+
+impl TryFrom<&str> for EndpointUrl {
+    type Error = Error;
+
+    fn try_from(url: &str) -> Result<Self, Error> {
+        let uri = parse(THE_ADDRESS, url)?;
+        if let Some(host) = cleartext(&uri) {
+            let what = format!(
+                "is http to `{host}`, where the client secret could be read on the way; use https, \
+                 or `EndpointUrl::danger_allow_http` if the path is encrypted by other means"
+            );
+            return Err(bad(THE_ADDRESS, what));
+        }
+        Ok(Self::at(uri))
+    }
+}
+
+impl TryFrom<&String> for EndpointUrl {
+    type Error = Error;
+
+    fn try_from(url: &String) -> Result<Self, Error> {
+        Self::try_from(url.as_str())
+    }
+}
+
+impl TryFrom<String> for EndpointUrl {
+    type Error = Error;
+
+    fn try_from(url: String) -> Result<Self, Error> {
+        Self::try_from(url.as_str())
+    }
+}
+
+/// Lets a constructor take an [`EndpointUrl`] as well as a text.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Parses an address that is `https`, or `http` to loopback. `what` is how an error begins.
+pub(crate) fn secure(what: &str, url: &str) -> Result<Uri, Error> {
+    let uri = parse(what, url)?;
+    match cleartext(&uri) {
+        None => Ok(uri),
+        Some(host) => {
+            let why = format!("is http to `{host}`, where it could be read on the way; use https");
+            Err(bad(what, why))
+        }
+    }
+}
+
+/// The host, if what is sent there could be read on the way.
+fn cleartext(uri: &Uri) -> Option<&str> {
+    let is_cleartext = !is_secure(uri.scheme_str(), uri.host());
+    is_cleartext.then(|| uri.host().unwrap_or_default())
+}
+
+/// Parses an address. Errors show only the host: if the caller swapped two arguments, the text is
+/// the secret.
+fn parse(what: &str, url: &str) -> Result<Uri, Error> {
+    let bad = |why: &str| bad(what, why);
+    // `Uri` drops a fragment without a word; RFC 6749 §3.2 forbids it.
+    if url.contains('#') {
+        return Err(bad("has a fragment (`#`)"));
+    }
+    let uri: Uri = url.parse().map_err(|_| bad("is no valid URL"))?;
+    // `host` alone is read as a host, `/path` as a path.
+    let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+        return Err(bad("is not absolute: it must start with `https://`"));
+    };
+    if *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP {
+        return Err(bad("is neither https nor http"));
+    }
+    if authority.as_str().contains('@') {
+        return Err(bad(
+            "has a user name or password (`@`); pass the client's own as id and secret",
+        ));
+    }
+    if authority.host().is_empty() {
+        return Err(bad("has no host"));
+    }
+    // A port that is no number would be dropped for the default one.
+    if authority.as_str() != authority.host() && authority.port().is_none() {
+        return Err(bad("has a port that is not a number up to 65535"));
+    }
+    Ok(uri)
+}
+
+/// An address that a server named, safe to print: with `…` for each part that may be a secret.
+pub(crate) fn sanitize_url(address: &str) -> String {
+    let end = address.find(['?', '#']).unwrap_or(address.len());
+    let (address, rest) = address.split_at(end);
+    let mark = rest.get(..1).unwrap_or_default();
+    let more = if mark.is_empty() { "" } else { "…" };
+    let (scheme, rest) = address.split_once("//").unwrap_or(("", address));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => sanitize(&format!("{scheme}//…@{host}{path}{mark}{more}")),
+        None => sanitize(&format!("{address}{mark}{more}")),
+    }
+}
+
+fn bad(what: &str, why: impl fmt::Display) -> Error {
+    Error::new(Kind::Config, format!("{what} {why}"))
+}
+
+impl fmt::Debug for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uri = match &self.location {
+            EndpointLocation::Address(uri) => uri,
+            EndpointLocation::Discovered { resolver, .. } => {
+                return write!(f, "as {} says", resolver.issuer());
+            }
+        };
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let query = if uri.query().is_some() { "?…" } else { "" };
+        write!(f, "{scheme}://{authority}{}{query}", uri.path())
+    }
+}

@@ -1,0 +1,175 @@
+//! One POST to one endpoint: with a timeout, a limit on the response, and no redirects.
+
+use std::future::Future;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+use zeroize::Zeroizing;
+
+use super::bounded_response::{EndpointResponse, ReadError};
+use super::endpoint_kind::EndpointKind;
+use super::endpoint_url::EndpointUrl;
+use super::redact::Redactor;
+use super::transport::DynTransport;
+use crate::error::{Error, Kind};
+
+/// Issuing a token takes milliseconds. In 10 s TCP has retried a connection three times.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where requests go, and how they are sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) url: EndpointUrl,
+    kind: EndpointKind,
+    pub(crate) timeout: Duration,
+    pub(crate) transport: DynTransport,
+}
+
+/// What is sent. The body's bytes are zeroized when the transport drops them.
+pub(crate) struct EndpointRequest {
+    pub(crate) body: Zeroizing<Vec<u8>>,
+    pub(crate) content_type: &'static str,
+    /// Besides `Content-Type` and `Accept`.
+    pub(crate) headers: HeaderMap,
+}
+
+impl EndpointRequest {
+    /// A body in JSON, which holds all that the endpoint wants to know of the sender.
+    pub(crate) fn json(body: Zeroizing<Vec<u8>>) -> Self {
+        Self {
+            body,
+            content_type: "application/json",
+            headers: HeaderMap::new(),
+        }
+    }
+
+    fn into_http(self, address: Uri) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(Bytes::from_owner(self.body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = address;
+        let headers = request.headers_mut();
+        let content_type = HeaderValue::from_static(self.content_type);
+        headers.insert(header::CONTENT_TYPE, content_type);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.extend(self.headers);
+        request
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new(url: EndpointUrl) -> Self {
+        Self {
+            url,
+            kind: EndpointKind::Token,
+            timeout: TIMEOUT,
+            transport: DynTransport::default(),
+        }
+    }
+
+    /// An exchange with another endpoint, by the same transport and within the same timeout.
+    pub(crate) fn to(&self, url: EndpointUrl, kind: EndpointKind) -> Self {
+        Self {
+            url,
+            kind,
+            timeout: self.timeout,
+            transport: self.transport.clone(),
+        }
+    }
+
+    /// Bounds `work`, which is all that is done to get a response, by the timeout.
+    pub(crate) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let with = match self.url.issuer() {
+            Some(_) => ", with the metadata that names it,",
+            None => "",
+        };
+        within(self.timeout, &format!("{}{with}", self.kind.name()), work).await
+    }
+
+    /// Where this endpoint is. To be called within [`within`](Self::within), as all that sends.
+    pub(crate) async fn address(&self) -> Result<Uri, Error> {
+        self.resolve(&self.url, self.kind).await
+    }
+
+    /// Where an endpoint is: at a known address, or where the metadata of its issuer says.
+    pub(crate) async fn resolve(
+        &self,
+        url: &EndpointUrl,
+        kind: EndpointKind,
+    ) -> Result<Uri, Error> {
+        url.resolve(kind, &self.transport, self.timeout).await
+    }
+
+    /// Sends a request once, and reads the response.
+    pub(crate) async fn post(&self, request: EndpointRequest) -> Result<EndpointResponse, Error> {
+        let request = self.request(request).await?;
+        self.send(request).await
+    }
+
+    /// The request that [`post`](Self::post) sends.
+    pub(crate) async fn request(
+        &self,
+        request: EndpointRequest,
+    ) -> Result<Request<Full<Bytes>>, Error> {
+        let address = self.address().await?;
+        Ok(request.into_http(address))
+    }
+
+    /// Sends what [`request`](Self::request) made, which the caller may have added to.
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<EndpointResponse, Error> {
+        let started = SystemTime::now();
+        let sent = Redactor::of_address(request.uri());
+        let response = match self.transport.send(request).await {
+            Ok(response) => {
+                if let Some(resolver) = self.url.resolver()
+                    && has_moved(response.status())
+                {
+                    resolver.invalidate();
+                }
+                EndpointResponse::read(response, started).await
+            }
+            Err(error) => Err(ReadError::Broken(error)),
+        };
+        match response {
+            Ok(response) => Ok(EndpointResponse { sent, ..response }),
+            Err(error) => {
+                let name = self.kind.name();
+                let not_followed = "is a redirect, which is not followed, for the client secret \
+                                    would go along; check the endpoint's address";
+                Err(error.into_error(name, &format!("{name}'s reply"), not_followed))
+            }
+        }
+    }
+}
+
+/// Bounds `work`, which is named `what` in the error.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    // Tokio's timer would panic.
+    if tokio::runtime::Handle::try_current().is_err() {
+        let message = "a token can only be fetched within a Tokio runtime";
+        return Err(Error::new(Kind::Runtime, message));
+    }
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => {
+            let message = format!("{what} took longer than {limit:?}");
+            Err(Error::new(Kind::Timeout, message))
+        }
+    }
+}
+
+/// Whether nothing at this address takes a POST, or not any more.
+fn has_moved(status: StatusCode) -> bool {
+    status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410)
+}

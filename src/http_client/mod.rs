@@ -1,0 +1,26 @@
+//! How this crate itself talks HTTP: to token endpoints, logins and metadata.
+
+pub(crate) mod redact;
+
+pub(crate) mod retry_after;
+
+pub(crate) mod quota_headers;
+
+pub(crate) mod response_fields;
+
+pub(crate) mod transport;
+
+#[cfg(feature = "reqwest")]
+pub(crate) mod reqwest_transport;
+
+pub(crate) mod default_transport;
+
+pub(crate) mod endpoint_kind;
+
+pub(crate) mod endpoint_url;
+
+pub(crate) mod bounded_response;
+
+pub(crate) mod token_response;
+
+pub(crate) mod exchange;

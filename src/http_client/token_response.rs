@@ -1,0 +1,348 @@
+//! What a token endpoint's response holds: a token (RFC 6749 §5.1), a refusal (§5.2), or neither.
+//!
+//! Errors show nothing of the body but the two fields of a refusal that people are meant to read.
+//! Both go through the [`Redactor`] first.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, header};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::bounded_response::{EndpointResponse, unusable};
+use super::quota_headers;
+use super::redact::Redactor;
+use super::response_fields::{FieldValue, Malformed, ResponseFields};
+use super::retry_after;
+use crate::error::{Error, Reply};
+use crate::quota::Quota;
+use crate::token::issued_token::{Expiry, Token};
+use crate::token::jwt;
+
+/// The lifetime of a token when neither the server nor the token itself says it: that of the
+/// examples in RFC 6749 §5.1, and what most servers issue.
+pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+pub(crate) const RESPONSE: &str = "the token endpoint's reply";
+
+/// A token that was issued, and what was said of it.
+pub(crate) struct TokenResponse {
+    access_token: SecretString,
+    /// `None` if neither the server nor the token itself says it.
+    expiry: Option<Expiry>,
+    scope: Scope,
+    /// The next refresh token (RFC 6749 §6), if one was sent.
+    pub(crate) refresh_token: Option<SecretString>,
+    /// What a token exchange issued (RFC 8693 §2.2.1).
+    pub(crate) issued_token_type: FieldValue,
+    quotas: Vec<Quota>,
+}
+
+/// What a token must be: a client must not use a type that it doesn't know (RFC 6749 §7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenType {
+    Bearer,
+    #[cfg(feature = "dpop")]
+    Dpop,
+}
+
+impl TokenType {
+    /// What is wrong with a `token_type`, if anything.
+    fn objection(self, sent: &FieldValue) -> Option<&'static str> {
+        match self {
+            _ if is_text(sent, "N_A") => {
+                Some("has the `token_type` `N_A`: what it issued is no access token")
+            }
+            Self::Bearer if sent.is_nothing() || is_text(sent, "bearer") => None,
+            Self::Bearer => {
+                Some("has a `token_type` other than `Bearer`, which is the only one supported")
+            }
+            #[cfg(feature = "dpop")]
+            Self::Dpop if is_text(sent, "dpop") => None,
+            #[cfg(feature = "dpop")]
+            Self::Dpop => Some(
+                "has a `token_type` other than `DPoP`: the server has ignored the proof, and \
+                 anybody who steals that token can use it",
+            ),
+        }
+    }
+}
+
+fn is_text(field: &FieldValue, text: &str) -> bool {
+    let sent = field.text();
+    sent.is_some_and(|sent| sent.eq_ignore_ascii_case(text))
+}
+
+enum Scope {
+    /// The one that was asked for (RFC 6749 §5.1).
+    AsRequested,
+    Granted(String),
+    /// Not in the form of RFC 6749, such as an array.
+    Unknown,
+}
+
+impl TokenResponse {
+    /// The token, made of its secret by `make`. `requested` is the requested scope, which may be
+    /// empty. `assumed` is the lifetime if nothing says it.
+    pub(crate) fn into_token(
+        self,
+        requested: &str,
+        assumed: Duration,
+        make: impl FnOnce(SecretString) -> Result<Token, Error>,
+    ) -> Result<Token, Error> {
+        let token = make(self.access_token)?;
+        let token = match self.expiry {
+            Some(Expiry::In(lifetime)) => token.expires_in(lifetime),
+            Some(Expiry::At(time)) => token.expires_at(time),
+            Some(Expiry::Never) | None => token.expires_in(assumed),
+        };
+        let token = token.with_quotas(self.quotas);
+        Ok(match (self.scope, requested) {
+            (Scope::Granted(scope), _) => token.with_scope(scope),
+            (Scope::AsRequested, "") | (Scope::Unknown, _) => token,
+            (Scope::AsRequested, scope) => token.with_scope(scope),
+        })
+    }
+}
+
+impl EndpointResponse {
+    /// Reads the token, from fields that the caller has found in this response.
+    pub(crate) fn token(
+        &self,
+        fields: Result<ResponseFields, Malformed>,
+        wanted: TokenType,
+        redactor: Redactor,
+    ) -> Result<TokenResponse, Error> {
+        let redactor = self.hiding(redactor, fields.as_ref().ok());
+        let quotas = quota_headers::parse(&self.headers, &redactor, self.started);
+        match self.issued(fields, wanted, &redactor) {
+            Ok(response) => Ok(TokenResponse { quotas, ..response }),
+            Err(error) => Err(error.with_quotas(quotas)),
+        }
+    }
+
+    fn issued(
+        &self,
+        fields: Result<ResponseFields, Malformed>,
+        wanted: TokenType,
+        redactor: &Redactor,
+    ) -> Result<TokenResponse, Error> {
+        if self.status.is_client_error() || self.status.is_server_error() {
+            // A refusal is one in any shape: HTML of a proxy, nothing at all.
+            return Err(self.denied(&fields.unwrap_or_default(), redactor));
+        }
+        if !self.status.is_success() {
+            return Err(unusable(
+                RESPONSE,
+                self.status,
+                "has a status that is neither a success nor an error",
+            ));
+        }
+        let fields = fields.map_err(|malformed| self.malformed(malformed, redactor))?;
+        if fields.access_token.is_nothing() && !fields.error.is_nothing() {
+            return Err(self.denied(&fields, redactor));
+        }
+        read_token(fields, wanted, self.started, redactor)
+            .map_err(|what| unusable(RESPONSE, self.status, what))
+    }
+
+    /// Adds what was issued, and what was sent in the address, to what is hidden.
+    fn hiding(&self, mut redactor: Redactor, fields: Option<&ResponseFields>) -> Redactor {
+        redactor.hide_all_of(&self.sent);
+        redactor.hide_cookies(&self.headers);
+        let tokens = fields.map(|fields| [&fields.access_token, &fields.refresh_token]);
+        for token in tokens.into_iter().flatten().filter_map(FieldValue::text) {
+            redactor.hide(token);
+        }
+        redactor
+    }
+
+    /// Whether the server refused the request with this error code.
+    #[cfg(feature = "dpop")]
+    pub(crate) fn is_refused_with(&self, code: &str) -> bool {
+        let fields = self.fields().unwrap_or_default();
+        self.status.is_client_error() && fields.error.text() == Some(code)
+    }
+
+    /// Checks the response of an endpoint that issues nothing: `Ok` if it has succeeded.
+    pub(crate) fn done(&self, redactor: Redactor, refused: &'static str) -> Result<(), Error> {
+        if self.status.is_success() {
+            return Ok(());
+        }
+        Err(self.denied_with(&self.fields().unwrap_or_default(), redactor, refused))
+    }
+
+    /// The error if the server refused: by its status, or by a success that has an `error`.
+    pub(crate) fn refusal(&self, redactor: Redactor, refused: &'static str) -> Option<Error> {
+        let fields = self.fields().unwrap_or_default();
+        let is_refusal = !self.status.is_success() || !fields.error.is_nothing();
+        is_refusal.then(|| self.denied_with(&fields, redactor, refused))
+    }
+
+    fn denied_with(
+        &self,
+        fields: &ResponseFields,
+        redactor: Redactor,
+        refused: &'static str,
+    ) -> Error {
+        let redactor = self.hiding(redactor, Some(fields));
+        Error::denied(refused, self.reply(fields, &redactor))
+    }
+
+    fn denied(&self, fields: &ResponseFields, redactor: &Redactor) -> Error {
+        let reply = self.reply(fields, redactor);
+        let message = match reply.code.as_deref() {
+            Some("invalid_client") => {
+                "the token endpoint doesn't accept this client; check the id, the secret or the \
+                 key, and whether it wants a secret in the body or as basic authentication"
+            }
+            _ if self.status.is_server_error() => "the token endpoint failed",
+            _ => "the token endpoint refused to issue a token",
+        };
+        Error::denied(message, reply)
+    }
+
+    /// What an error keeps of a refusal.
+    fn reply(&self, fields: &ResponseFields, redactor: &Redactor) -> Reply {
+        let code = fields.error.text().map(|code| {
+            if is_registered(code) {
+                // A registered code is no secret, and the crate acts on it.
+                code.to_owned()
+            } else {
+                redactor.redact(code)
+            }
+        });
+        let description = fields.error_description.text();
+        Reply {
+            status: Some(self.status),
+            description: description.map(|text| redactor.redact(text)),
+            retry_after: retry_after::parse(&self.headers, self.started),
+            code,
+        }
+    }
+
+    fn malformed(&self, malformed: Malformed, redactor: &Redactor) -> Error {
+        let what = malformed.what();
+        let content_type = redactor.redact(&content_type(&self.headers));
+        unusable(
+            RESPONSE,
+            self.status,
+            &format!("{what}; its content type is {content_type}"),
+        )
+    }
+}
+
+/// The token, or what is wrong with the response.
+fn read_token(
+    fields: ResponseFields,
+    wanted: TokenType,
+    now: SystemTime,
+    redactor: &Redactor,
+) -> Result<TokenResponse, &'static str> {
+    if fields.has_duplicate {
+        return Err("has a field twice, and which value is meant can't be known");
+    }
+    if let Some(objection) = wanted.objection(&fields.token_type) {
+        return Err(objection);
+    }
+    let expires_in = seconds(&fields.expires_in).map_err(
+        |NotSeconds| "has an `expires_in` that is neither a number nor a numeric string",
+    )?;
+    let access_token = match fields.access_token {
+        FieldValue::Text(token) if !token.expose_secret().is_empty() => token,
+        FieldValue::Absent | FieldValue::Null => return Err("has no `access_token`"),
+        FieldValue::Text(_) => return Err("has an empty `access_token`"),
+        FieldValue::Number(_) | FieldValue::Other => {
+            return Err("has an `access_token` that is not a text");
+        }
+    };
+    let expiry = match expires_in {
+        Some(lifetime) => Some(Expiry::In(lifetime)),
+        None => jwt::expiry(access_token.expose_secret(), now),
+    };
+    let scope = match &fields.scope {
+        FieldValue::Text(scope) if !scope.expose_secret().trim().is_empty() => {
+            // The scope is printed and logged.
+            Scope::Granted(redactor.redact(scope.expose_secret()))
+        }
+        FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => Scope::AsRequested,
+        FieldValue::Number(_) | FieldValue::Other => Scope::Unknown,
+    };
+    let refresh_token = match fields.refresh_token {
+        FieldValue::Text(token) if !token.expose_secret().is_empty() => Some(token),
+        FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => None,
+        // The old refresh token may be revoked, so it must not be used again.
+        FieldValue::Number(_) | FieldValue::Other => {
+            return Err("has a `refresh_token` that is not a text");
+        }
+    };
+    Ok(TokenResponse {
+        access_token,
+        expiry,
+        scope,
+        refresh_token,
+        issued_token_type: fields.issued_token_type,
+        quotas: Vec::new(),
+    })
+}
+
+/// The field wasn't a number of seconds.
+pub(crate) struct NotSeconds;
+
+/// A number of seconds, which some servers send as a text or with a fraction; `None` if the field
+/// is absent. Below zero is zero.
+pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds> {
+    let seconds = match field {
+        FieldValue::Absent | FieldValue::Null => return Ok(None),
+        FieldValue::Number(seconds) => Some(*seconds),
+        FieldValue::Text(text) => number(text.expose_secret()),
+        FieldValue::Other => None,
+    };
+    // The cast cuts the fraction and stops at both ends.
+    let seconds = seconds.ok_or(NotSeconds)? as u64;
+    Ok(Some(Duration::from_secs(seconds)))
+}
+
+fn number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    // `f64` also reads `inf` and `nan`.
+    let is_numeric = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    if is_numeric { text.parse().ok() } else { None }
+}
+
+/// The codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707 §2, and RFC 9449 §5 and §8.
+fn is_registered(code: &str) -> bool {
+    matches!(
+        code,
+        "invalid_request"
+            | "invalid_client"
+            | "invalid_grant"
+            | "unauthorized_client"
+            | "unsupported_grant_type"
+            | "invalid_scope"
+            | "invalid_target"
+            | "access_denied"
+            | "server_error"
+            | "temporarily_unavailable"
+            | "authorization_pending"
+            | "slow_down"
+            | "expired_token"
+            | "invalid_dpop_proof"
+            | "use_dpop_nonce"
+    )
+}
+
+/// The media type, which tells a proxy's page from a token response. Only a plain one is shown.
+fn content_type(headers: &HeaderMap) -> String {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return "not given".to_owned();
+    };
+    let full = value.to_str().unwrap_or_default();
+    let kind = full.split(';').next().unwrap_or_default().trim();
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/+-.".contains(&b);
+    if kind.is_empty() || kind.len() > 64 || !kind.bytes().all(is_plain) {
+        return "malformed".to_owned();
+    }
+    format!("`{kind}`")
+}

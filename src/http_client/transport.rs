@@ -1,0 +1,123 @@
+//! The HTTP client that sends this crate's own requests, of any type.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use tower::ServiceExt;
+use tower_service::Service;
+
+use crate::error::BoxError;
+
+/// An HTTP client that can post to a token endpoint and get metadata: any Tower service that takes
+/// an `http::Request<Full<Bytes>>` and returns an `http::Response` with any body.
+///
+/// It is implemented for every service that is
+///
+/// - `Service<http::Request<Full<Bytes>>, Response = http::Response<B>>`,
+///   `Clone + Send + Sync + 'static`, with a future that is `Send`,
+/// - whose errors are `Into<BoxError>`,
+/// - and whose `B` is `http_body::Body + Send + 'static` with errors that are `Into<BoxError>`.
+///
+/// That is hyper-util's client, an axum `Router` in a test, and any stack of layers over one. For
+/// reqwest's client there is `ReqwestTransport` (feature `reqwest`).
+/// Each request goes to a new clone, which is polled until it is ready.
+///
+/// The service must not follow redirects, because the secret would go where they point.
+///
+/// # Example
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tower_auth::oauth2::Transport;
+///
+/// fn takes(_: impl Transport) {}
+///
+/// takes(tower::service_fn(|_request: Request<Full<Bytes>>| async {
+///     Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(r#"{"access_token":"t"}"#)))
+/// }));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an HTTP client for `http::Request<Full<Bytes>>`",
+    note = "see the bounds in the documentation of `Transport`"
+)]
+pub trait Transport: sealed::SealedTransport {}
+
+impl<T> Transport for T where T: sealed::SealedTransport {}
+
+pub(crate) type RawResponse = Response<UnsyncBoxBody<Bytes, BoxError>>;
+pub(crate) type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<RawResponse, BoxError>> + Send>>;
+
+mod sealed {
+    use bytes::Bytes;
+    use http::Request;
+    use http_body_util::Full;
+
+    /// The bounds of a transport in one place; sealed so that they can grow.
+    pub trait SealedTransport: Send + Sync + 'static {
+        #[doc(hidden)]
+        fn send(&self, request: Request<Full<Bytes>>) -> super::ResponseFuture;
+    }
+}
+
+pub(crate) use sealed::SealedTransport;
+
+impl<S, B> SealedTransport for S
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        // The readiness of a service isn't that of its clone.
+        let service = self.clone();
+        Box::pin(async move {
+            let response = service.oneshot(request).await;
+            Ok(response.map_err(Into::into)?.map(erase))
+        })
+    }
+}
+
+/// Makes one type of all bodies.
+pub(crate) fn erase<B>(body: B) -> UnsyncBoxBody<Bytes, BoxError>
+where
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+        .map_err(Into::into)
+        .boxed_unsync()
+}
+
+/// A transport of any type.
+#[derive(Clone)]
+pub(crate) struct DynTransport(Arc<dyn SealedTransport>);
+
+impl DynTransport {
+    pub(crate) fn new(transport: impl SealedTransport) -> Self {
+        Self(Arc::new(transport))
+    }
+
+    pub(crate) fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        self.0.send(request)
+    }
+}
+
+impl fmt::Debug for DynTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
+    }
+}

@@ -1,0 +1,223 @@
+//! What the layer needs of a request, whichever client sends it.
+
+use std::fmt;
+
+use http::header::HeaderMap;
+use http::uri::{Authority, Scheme};
+use http::{Extensions, Method, Uri, Version};
+use zeroize::Zeroizing;
+
+use super::body::replay::Replay;
+use super::query;
+use crate::error::{Error, Kind};
+use crate::token::request_head::RequestHead;
+
+/// A request to which the layer can attach a credential: `http::Request` with any body that
+/// implements [`Replay`], and `reqwest::Request`.
+///
+/// # Example
+///
+/// ```
+/// use http::Request;
+/// use tower_auth::AuthRequest;
+///
+/// /// Chooses the tenant of a request, for `Tenants::by`.
+/// fn host_of(request: &impl AuthRequest) -> Option<String> {
+///     request.host().map(str::to_owned)
+/// }
+///
+/// let request = Request::get("https://api.example.com/v1").body(String::new())?;
+/// assert_eq!(host_of(&request).as_deref(), Some("api.example.com"));
+/// # Ok::<(), http::Error>(())
+/// ```
+pub trait AuthRequest: Sized {
+    /// What is recorded of the request when it is sent for the first time.
+    type Copy;
+
+    /// The header fields.
+    fn headers(&self) -> &HeaderMap;
+
+    /// The header fields, mutably: the layer inserts the credential here.
+    fn headers_mut(&mut self) -> &mut HeaderMap;
+
+    /// The method.
+    fn method(&self) -> &Method;
+
+    /// The path of the request's URI, without the query.
+    fn path(&self) -> &str;
+
+    /// The scheme of the request's URI: `https`, `http`, … `None` if the URI is only a path: the
+    /// client below decides where the request goes.
+    fn scheme(&self) -> Option<&str>;
+
+    /// Whether the scheme is `https`. Called for every request.
+    #[inline]
+    fn is_https(&self) -> bool {
+        self.scheme()
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    }
+
+    /// The host of the request's URI. An IPv6 address is in brackets.
+    fn host(&self) -> Option<&str>;
+
+    /// The port, if the URI names one.
+    fn port(&self) -> Option<u16>;
+
+    /// The authority of the request's URI as written: `[user@]host[:port]` (RFC 3986 §3.2). `None`
+    /// if the URI is only a path. Called for every request, instead of host and port.
+    fn authority(&self) -> Option<&str>;
+
+    /// Whether the query has a parameter with this name. Default: `false`, for requests without a
+    /// query.
+    fn has_query(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
+
+    /// Replaces all query parameters named `name` by `pair`, which is encoded and starts with the
+    /// encoded name. `pair` becomes the last parameter. Other parameters stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the request can't have a query. Default: always.
+    fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
+        let _ = pair;
+        Err(no_query(name))
+    }
+
+    /// Records what is needed to send the request again, at most `limit` bytes of its body. `None`
+    /// if the request can't be sent twice.
+    fn record(&mut self, limit: usize) -> Option<Self::Copy>;
+
+    /// Makes the request again. `None` if what was recorded is not enough.
+    fn replay(copy: Self::Copy) -> Option<Self>;
+}
+
+#[cold]
+fn no_query(name: &str) -> Error {
+    let name = name.escape_debug();
+    let message = format!(
+        "the request's URI can't have a query for the credential `{name}`; use a URI with a path"
+    );
+    Error::new(Kind::Config, message)
+}
+
+/// The head of a request, for credentials that are made for each request.
+pub(crate) fn request_head(request: &impl AuthRequest) -> RequestHead {
+    RequestHead::new(
+        request.method(),
+        request.scheme(),
+        request.host(),
+        request.port(),
+        request.path(),
+    )
+}
+
+/// What is recorded of an [`http::Request`] to send it again.
+pub struct RequestCopy<B>
+where
+    B: Replay,
+{
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: B::Copy,
+}
+
+impl<B> AuthRequest for http::Request<B>
+where
+    B: Replay,
+{
+    type Copy = RequestCopy<B>;
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+
+    fn method(&self) -> &Method {
+        self.method()
+    }
+
+    fn path(&self) -> &str {
+        self.uri().path()
+    }
+
+    #[inline]
+    fn scheme(&self) -> Option<&str> {
+        self.uri().scheme_str()
+    }
+
+    #[inline]
+    fn is_https(&self) -> bool {
+        self.uri().scheme() == Some(&Scheme::HTTPS)
+    }
+
+    fn host(&self) -> Option<&str> {
+        self.uri().host()
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.uri().port_u16()
+    }
+
+    #[inline]
+    fn authority(&self) -> Option<&str> {
+        self.uri().authority().map(Authority::as_str)
+    }
+
+    fn has_query(&self, name: &str) -> bool {
+        query::contains(self.uri().query(), name)
+    }
+
+    fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
+        let query = query::replace(self.uri().query(), name, pair);
+        let mut parts = self.uri().clone().into_parts();
+        let path = self.uri().path();
+        let target = Zeroizing::new(format!("{path}?{}", *query));
+        parts.path_and_query = target.parse().ok();
+        // A URI that is only an authority, as for `CONNECT`, has no query.
+        let uri = parts
+            .path_and_query
+            .is_some()
+            .then(|| Uri::from_parts(parts));
+        *self.uri_mut() = uri.and_then(Result::ok).ok_or_else(|| no_query(name))?;
+        Ok(())
+    }
+
+    #[inline]
+    fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+        Some(RequestCopy {
+            body: self.body_mut().record(limit)?,
+            method: self.method().clone(),
+            uri: self.uri().clone(),
+            version: self.version(),
+            headers: self.headers().clone(),
+            extensions: self.extensions().clone(),
+        })
+    }
+
+    fn replay(copy: Self::Copy) -> Option<Self> {
+        let mut request = Self::new(B::replay(copy.body)?);
+        *request.method_mut() = copy.method;
+        *request.uri_mut() = copy.uri;
+        *request.version_mut() = copy.version;
+        *request.headers_mut() = copy.headers;
+        *request.extensions_mut() = copy.extensions;
+        Some(request)
+    }
+}
+
+impl<B> fmt::Debug for RequestCopy<B>
+where
+    B: Replay,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestCopy").finish_non_exhaustive()
+    }
+}

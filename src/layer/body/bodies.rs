@@ -1,0 +1,196 @@
+//! How each type of body is recorded.
+
+use std::mem;
+
+use bytes::{Buf, Bytes};
+use http_body::Body;
+use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
+use http_body_util::{Either, Empty, Full};
+
+use super::replay::Replay;
+use super::tee::{MakeError, Recording, Replayed, Tee, tee};
+
+/// Bodies whose clone copies no bytes, so the limit does not apply.
+macro_rules! by_clone {
+    ($($body:ty),*) => {$(
+        impl Replay for $body {
+            type Copy = Self;
+
+            fn record(&mut self, _limit: usize) -> Option<Self> {
+                Some(self.clone())
+            }
+
+            fn replay(copy: Self) -> Option<Self> {
+                Some(copy)
+            }
+        }
+    )*};
+}
+
+by_clone!((), Bytes, &'static str, &'static [u8]);
+
+/// Bodies whose clone copies all of their bytes.
+macro_rules! by_copy {
+    ($($body:ty),*) => {$(
+        impl Replay for $body {
+            type Copy = Self;
+
+            fn record(&mut self, limit: usize) -> Option<Self> {
+                (self.len() <= limit).then(|| self.clone())
+            }
+
+            fn replay(copy: Self) -> Option<Self> {
+                Some(copy)
+            }
+        }
+    )*};
+}
+
+by_copy!(String, Vec<u8>);
+
+impl<D> Replay for Empty<D> {
+    type Copy = ();
+
+    fn record(&mut self, _limit: usize) -> Option<()> {
+        Some(())
+    }
+
+    fn replay((): ()) -> Option<Self> {
+        Some(Self::new())
+    }
+}
+
+/// Recorded at any size: the body is in memory already, usually as [`Bytes`].
+impl<D: Buf + Clone> Replay for Full<D> {
+    type Copy = Self;
+
+    fn record(&mut self, _limit: usize) -> Option<Self> {
+        Some(self.clone())
+    }
+
+    fn replay(copy: Self) -> Option<Self> {
+        Some(copy)
+    }
+}
+
+impl<L: Replay, R: Replay> Replay for Either<L, R> {
+    type Copy = Either<L::Copy, R::Copy>;
+
+    fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+        match self {
+            Self::Left(body) => body.record(limit).map(Either::Left),
+            Self::Right(body) => body.record(limit).map(Either::Right),
+        }
+    }
+
+    fn replay(copy: Self::Copy) -> Option<Self> {
+        match copy {
+            Either::Left(copy) => L::replay(copy).map(Self::Left),
+            Either::Right(copy) => R::replay(copy).map(Self::Right),
+        }
+    }
+}
+
+/// The copy of a body with a tee. `None` for an empty body, which needs no tee.
+type StreamCopy<B> = Option<Recording<B>>;
+
+fn record<B: Body + Default>(
+    body: &mut B,
+    limit: usize,
+    boxed: fn(Tee<B>) -> B,
+) -> Option<StreamCopy<B>> {
+    if body.is_end_stream() {
+        return Some(None);
+    }
+    let (tee, recording) = tee(mem::take(body), limit);
+    *body = boxed(tee);
+    Some(Some(recording))
+}
+
+fn replay<B: Body + Default>(
+    copy: StreamCopy<B>,
+    make_error: Option<MakeError<B::Error>>,
+    boxed: fn(Replayed<B>) -> B,
+) -> Option<B> {
+    match copy {
+        None => Some(B::default()),
+        Some(recording) => recording.replay(make_error).map(boxed),
+    }
+}
+
+/// Replayed if it fits in the limit, and only after the first try has read it to its end or dropped
+/// it: a replay during the first try would need an error of type `E`.
+impl<E: Send + 'static> Replay for BoxBody<Bytes, E> {
+    type Copy = StreamCopy<Self>;
+
+    fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+        record(self, limit, Self::new)
+    }
+
+    fn replay(copy: Self::Copy) -> Option<Self> {
+        replay(copy, None, Self::new)
+    }
+}
+
+/// Like [`BoxBody`].
+impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
+    type Copy = StreamCopy<Self>;
+
+    fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+        record(self, limit, Self::new)
+    }
+
+    fn replay(copy: Self::Copy) -> Option<Self> {
+        replay(copy, None, Self::new)
+    }
+}
+
+#[cfg(feature = "axum")]
+impl Replay for axum_core::body::Body {
+    type Copy = StreamCopy<Self>;
+
+    // Boxed here as axum boxes: `Body::new` takes such a box as it is. It would wrap the errors of
+    // any other body in another axum error.
+    fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+        record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
+    }
+
+    fn replay(copy: Self::Copy) -> Option<Self> {
+        replay(copy, Some(axum_core::Error::new), |body| {
+            Self::new(UnsyncBoxBody::new(body))
+        })
+    }
+}
+
+#[cfg(feature = "tonic")]
+impl Replay for tonic::body::Body {
+    type Copy = StreamCopy<Self>;
+
+    // Boxed here as tonic boxes, for the same reason as axum's body.
+    fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+        record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
+    }
+
+    fn replay(copy: Self::Copy) -> Option<Self> {
+        let make_error: MakeError<tonic::Status> =
+            |error| tonic::Status::cancelled(error.to_string());
+        replay(copy, Some(make_error), |body| {
+            Self::new(UnsyncBoxBody::new(body))
+        })
+    }
+}
+
+/// Never replayed: it reads from a connection, and can't be made from another body such as a tee. To
+/// have it replayed, box it with [`BodyExt::boxed`](http_body_util::BodyExt::boxed).
+#[cfg(feature = "hyper")]
+impl Replay for hyper::body::Incoming {
+    type Copy = std::convert::Infallible;
+
+    fn record(&mut self, _limit: usize) -> Option<Self::Copy> {
+        None
+    }
+
+    fn replay(copy: Self::Copy) -> Option<Self> {
+        match copy {}
+    }
+}

@@ -1,0 +1,18 @@
+//! Recording a request's body, so that it can be sent twice.
+//!
+//! A refused request is sent once more with its body. There are three kinds of bodies:
+//!
+//! - A body in memory is cloned ([`bodies`]).
+//! - A stream is sent through a [`tee`]. The tee records what the first try reads ([`recorded`]), up to
+//!   a limit. The second try reads the rest from the stream.
+//! - Other bodies are sent once.
+
+pub(crate) mod recorded;
+
+pub(crate) mod tee;
+
+pub(crate) mod replay;
+
+mod bodies;
+#[cfg(feature = "reqwest")]
+mod reqwest;

@@ -1,0 +1,121 @@
+//! Why a refused request was not sent again.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::challenge::step_up::StepUpChallenge;
+use crate::error::Error;
+
+/// Says why a refused request was not sent again. The layer inserts it in the extensions of the
+/// refusal, which the caller gets as the server sent it.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::NotReplayed;
+///
+/// fn explain<B>(response: &http::Response<B>) -> &'static str {
+///     match response.extensions().get() {
+///         Some(NotReplayed::InsufficientScope) => "ask for more scope",
+///         Some(NotReplayed::SameToken) => "the source returns the refused token again",
+///         Some(_) => "see the logs",
+///         None => "not refused",
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum NotReplayed {
+    /// [`AuthLayer::retry(false)`](crate::AuthLayer::retry) is set.
+    Off,
+    /// The token is valid, but its scope is not enough for this request (RFC 6750 §3.1). The server
+    /// would refuse a new token with the same scope too.
+    InsufficientScope,
+    /// The login behind the token is too weak or too long ago for this request (RFC 9470 §3).
+    InsufficientUserAuthentication,
+    /// The refusal has no `WWW-Authenticate`, and
+    /// [`retry_without_challenge(false)`](crate::AuthLayer::retry_without_challenge) is set.
+    NoChallenge,
+    /// The refusal is from another origin, to which the client was redirected. The token was not
+    /// sent to that origin, so the cache does not reject it.
+    Elsewhere,
+    /// The body was not recorded: it exceeds the [limit](crate::AuthLayer::body_limit), or it can't
+    /// be read twice.
+    Body,
+    /// The fetch of a new token failed.
+    Fetch(Error),
+    /// Servers refused this token and those before it as soon as they were issued, so another fetch
+    /// would not help. The next fetch waits for a delay that doubles each time.
+    RefusalBudget,
+    /// The source returned the refused token again.
+    SameToken,
+    /// The inner service became unusable before the request could be sent again.
+    NotReady(Arc<dyn StdError + Send + Sync>),
+    /// The server refused the replay too.
+    Again,
+}
+
+impl NotReplayed {
+    /// The reason if the token is valid but not enough for the request.
+    pub(crate) fn lacking(wanted: &StepUpChallenge) -> Self {
+        if wanted.is_insufficient_scope() {
+            Self::InsufficientScope
+        } else {
+            Self::InsufficientUserAuthentication
+        }
+    }
+
+    /// The reason as one word, for logs and metrics.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::InsufficientUserAuthentication => "insufficient_user_authentication",
+            Self::NoChallenge => "no_challenge",
+            Self::Elsewhere => "elsewhere",
+            Self::Body => "body",
+            Self::Fetch(_) => "fetch",
+            Self::RefusalBudget => "refusal_budget",
+            Self::SameToken => "same_token",
+            Self::NotReady(_) => "not_ready",
+            Self::Again => "again",
+        }
+    }
+}
+
+impl fmt::Display for NotReplayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "replays are switched off",
+            Self::InsufficientScope => "the token's scope is insufficient",
+            Self::InsufficientUserAuthentication => "the login behind the token is insufficient",
+            Self::NoChallenge => "the refusal has no challenge",
+            Self::Elsewhere => "another origin refused the request, after a redirect",
+            Self::Body => "the body can't be sent again",
+            Self::Fetch(_) => "no new token could be fetched",
+            Self::RefusalBudget => "the server refuses tokens as soon as they are issued",
+            Self::SameToken => "the source returned the refused token again",
+            Self::NotReady(_) => "the inner service became unusable",
+            Self::Again => "the server refused the new token too",
+        })
+    }
+}
+
+impl StdError for NotReplayed {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Fetch(error) => Some(error),
+            Self::NotReady(error) => Some(&**error),
+            Self::Off
+            | Self::InsufficientScope
+            | Self::InsufficientUserAuthentication
+            | Self::NoChallenge
+            | Self::Elsewhere
+            | Self::Body
+            | Self::RefusalBudget
+            | Self::SameToken
+            | Self::Again => None,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! [`AuthRequest`] and [`AuthResponse`] for reqwest's requests and responses.
+
+use std::fmt;
+
+use http::header::HeaderMap;
+use http::{Extensions, Method, StatusCode};
+
+use super::auth_request::AuthRequest;
+use super::auth_response::AuthResponse;
+use super::body::replay::Replay;
+use super::query;
+use crate::error::Error;
+
+/// What is recorded of a [`reqwest::Request`] to send it again.
+pub struct ReqwestCopy {
+    head: reqwest::Request,
+    body: Option<<reqwest::Body as Replay>::Copy>,
+}
+
+impl AuthRequest for reqwest::Request {
+    type Copy = ReqwestCopy;
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+
+    fn method(&self) -> &Method {
+        self.method()
+    }
+
+    fn path(&self) -> &str {
+        self.url().path()
+    }
+
+    fn scheme(&self) -> Option<&str> {
+        Some(self.url().scheme())
+    }
+
+    fn host(&self) -> Option<&str> {
+        self.url().host_str()
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.url().port()
+    }
+
+    fn authority(&self) -> Option<&str> {
+        self.url().has_host().then(|| self.url().authority())
+    }
+
+    fn has_query(&self, name: &str) -> bool {
+        query::contains(self.url().query(), name)
+    }
+
+    fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
+        let query = query::replace(self.url().query(), name, pair);
+        self.url_mut().set_query(Some(&query));
+        Ok(())
+    }
+
+    fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+        // reqwest clones any request that has no stream in it, so the body is recorded separately.
+        let mut body = self.body_mut().take();
+        let head = self.try_clone();
+        let recorded = match &mut body {
+            None => Some(None),
+            Some(body) => body.record(limit).map(Some),
+        };
+        *self.body_mut() = body;
+        let (head, body) = head.zip(recorded)?;
+        Some(ReqwestCopy { head, body })
+    }
+
+    fn replay(copy: Self::Copy) -> Option<Self> {
+        let mut request = copy.head;
+        *request.body_mut() = match copy.body {
+            None => None,
+            Some(body) => Some(reqwest::Body::replay(body)?),
+        };
+        Some(request)
+    }
+}
+
+/// Shows neither the headers nor the body: they may contain the caller's secrets.
+impl fmt::Debug for ReqwestCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestCopy").finish_non_exhaustive()
+    }
+}
+
+impl AuthResponse for reqwest::Response {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+
+    fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
+        let url = self.url();
+        Some((url.scheme(), url.host_str()?, url.port()))
+    }
+
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        self.extensions_mut()
+    }
+}

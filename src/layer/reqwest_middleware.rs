@@ -1,0 +1,104 @@
+//! The layer as a [`reqwest_middleware`]: the same service, with the rest of the chain as the inner
+//! service.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use http::Extensions;
+use reqwest::{Request, Response};
+use reqwest_middleware::{Middleware, Next, Result};
+use tokio::sync::Mutex;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::auth_layer::AuthLayer;
+use crate::error::{BoxError, Error};
+
+/// Puts an [`AuthLayer`] in a chain of [`reqwest_middleware`].
+///
+/// A middleware added before this one is outside: it sees one request and one response, even if the
+/// request was sent twice. A middleware added after this one is inside and sees each try. So add a
+/// retry middleware before: then each of its tries gets the current token. Both tries share their
+/// [`Extensions`].
+///
+/// # Errors
+///
+/// Errors of the inner chain are returned unchanged. An [`Error`] of this crate becomes a
+/// [`reqwest_middleware::Error::Middleware`]; `downcast_ref` gets it back.
+///
+/// # Example
+///
+/// ```
+/// use reqwest_middleware::ClientBuilder;
+/// use tower_auth::{AuthLayer, AuthMiddleware, Token};
+///
+/// let layer = AuthLayer::new(|_| async { Token::bearer("secret") });
+/// let client = ClientBuilder::new(reqwest::Client::new())
+///     .with(AuthMiddleware::new(layer))
+///     .build();
+/// ```
+#[derive(Clone, Debug)]
+pub struct AuthMiddleware {
+    layer: AuthLayer,
+}
+
+impl AuthMiddleware {
+    /// Makes a middleware that shares its token with all other services of the layer.
+    pub fn new(layer: AuthLayer) -> Self {
+        Self { layer }
+    }
+}
+
+#[async_trait]
+impl Middleware for AuthMiddleware {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        let extensions = Arc::new(Mutex::new(extensions));
+        let mut client = self.layer.layer(Chain { next, extensions });
+        client.call(request).await.map_err(unbox)
+    }
+}
+
+/// The rest of the chain as a service, which is always ready.
+#[derive(Clone)]
+struct Chain<'a> {
+    next: Next<'a>,
+    /// Locked for one try at a time.
+    extensions: Arc<Mutex<&'a mut Extensions>>,
+}
+
+impl<'a> Service<Request> for Chain<'a> {
+    type Response = Response;
+    type Error = reqwest_middleware::Error;
+    type Future = BoxFuture<'a, Result<Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self { next, extensions } = self.clone();
+        Box::pin(async move {
+            let mut extensions = extensions.lock_owned().await;
+            next.run(request, &mut extensions).await
+        })
+    }
+}
+
+/// Converts the service's error back to the type that it was boxed from.
+fn unbox(error: BoxError) -> reqwest_middleware::Error {
+    match error.downcast::<reqwest_middleware::Error>() {
+        Ok(below) => *below,
+        Err(error) => reqwest_middleware::Error::middleware(match error.downcast::<Error>() {
+            Ok(ours) => *ours,
+            // The service returns no other type.
+            Err(other) => Error::other(other),
+        }),
+    }
+}

@@ -1,0 +1,366 @@
+//! The cookies of one session (RFC 6265), and which of them a request gets.
+//!
+//! By RFC 6265 a cookie may go to more hosts than the one that set it, and to all of their ports. Here it
+//! goes only to named origins, and among their paths only where RFC 6265 §5.4 allows.
+
+use std::convert::Infallible;
+use std::str;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use cookie_store::{Cookie, CookieError, CookieStore};
+use http::StatusCode;
+use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use secrecy::SecretString;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind};
+use crate::origin;
+use crate::token::header_value::{sensitive, too_many_headers};
+use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
+use crate::token::request_head::RequestHead;
+
+/// The bytes of a cookie with its attributes. RFC 6265 §6.1 requires a client to allow as many.
+const MAX_COOKIE_SIZE: usize = 4096;
+
+/// The cookies of a host. RFC 6265 §6.1 requires a client to allow as many.
+const MAX_COOKIES: usize = 50;
+
+pub(super) struct CookieJar {
+    /// The origins that cookies may go to: the login's own first.
+    origins: Arc<[String]>,
+    /// The names of the cookies that are the session. It doesn't depend on the others.
+    session: Vec<String>,
+    cookies: Mutex<CookieStore>,
+}
+
+impl CookieJar {
+    /// The cookies that the response to a login set. `session` names the cookie that is the session;
+    /// `None` means all of them.
+    pub(super) fn from_login(
+        origins: Arc<[String]>,
+        session: Option<&str>,
+        login: &RequestHead,
+        headers: &HeaderMap,
+    ) -> Result<Self, Error> {
+        let mut jar = Self {
+            origins,
+            session: Vec::new(),
+            cookies: Mutex::default(),
+        };
+        let url = jar.url(login)?;
+        let mut cookies = CookieStore::default();
+        let mut why = None;
+        for line in headers.get_all(SET_COOKIE) {
+            if let Err(rejection) = store(&mut cookies, line, &url) {
+                why = Some(rejection);
+            }
+        }
+        let is_usable = |cookie: &&Cookie<'static>| {
+            let mut urls = jar.origins.iter().filter_map(|origin| address(origin, "/"));
+            let is_usable = urls.any(|url| goes_to_host(cookie, &url));
+            if !is_usable {
+                why = Some(Rejection::Insecure);
+            }
+            is_usable && session.is_none_or(|name| cookie.name() == name)
+        };
+        let usable = cookies.iter_any().filter(is_usable);
+        jar.session = usable.map(|cookie| cookie.name().to_owned()).collect();
+        if jar.session.is_empty() {
+            return Err(no_session(session, why));
+        }
+        jar.cookies = Mutex::new(cookies);
+        Ok(jar)
+    }
+
+    /// The secret that identifies this session: its cookies as in a header.
+    pub(super) fn secret(&self) -> SecretString {
+        let cookies = self.lock();
+        let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
+        let mut header = Zeroizing::new(Vec::new());
+        append(&mut header, sorted(of_session.collect()).into_iter());
+        // Each cookie was parsed from a text.
+        SecretString::from(str::from_utf8(&header).unwrap_or_default())
+    }
+
+    /// The time from the login until the first of the session's cookies expires; `None` if none does.
+    pub(super) fn lifetime(&self, login: SystemTime) -> Option<Duration> {
+        let cookies = self.lock();
+        let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
+        of_session
+            .filter_map(
+                |cookie| match (cookie.max_age(), cookie.expires_datetime()) {
+                    // `Max-Age` has precedence over `Expires` (RFC 6265 §5.3).
+                    (Some(age), _) => Some(Duration::try_from(age).unwrap_or_default()),
+                    (None, Some(end)) => {
+                        let end = SystemTime::from(end);
+                        Some(end.duration_since(login).unwrap_or_default())
+                    }
+                    (None, None) => None,
+                },
+            )
+            .min()
+    }
+
+    fn is_session(&self, cookie: &Cookie<'_>) -> bool {
+        self.session.iter().any(|name| name == cookie.name())
+    }
+
+    /// The address that a request's cookies are matched with. An error if its origin isn't allowed.
+    fn url(&self, target: &RequestHead) -> Result<Url, Error> {
+        // The client below sends a request with only a path to the API.
+        let origin = target.origin.as_ref().or(self.origins.first());
+        origin
+            .filter(|origin| self.origins.contains(origin))
+            .and_then(|origin| address(origin, &target.path))
+            .ok_or_else(|| other_origin(target))
+    }
+
+    /// The cookies for this address, in the order of RFC 6265 §5.4.
+    ///
+    /// Expired cookies of the session are still sent. They exist only if a response has shortened their
+    /// lifetime; the server then refuses them, and the source logs in again.
+    fn matching<'a>(&self, cookies: &'a CookieStore, url: &Url) -> Vec<&'a Cookie<'static>> {
+        let matches = |cookie: &&Cookie<'static>| {
+            cookie.matches(url) && (self.is_session(cookie) || !cookie.is_expired())
+        };
+        sorted(cookies.iter_any().filter(matches).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CookieStore> {
+        self.cookies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PerRequestCredential for CookieJar {
+    fn apply(
+        &self,
+        target: &RequestHead,
+        headers: &mut HeaderMap,
+        replaces: bool,
+    ) -> Result<Applied, Error> {
+        let url = self.url(target)?;
+        let cookies = self.lock();
+        let mut ours = self.matching(&cookies, &url);
+        if !ours.iter().any(|cookie| self.is_session(cookie)) {
+            return Err(no_matching_cookie(target));
+        }
+        let mut callers: Vec<&[u8]> = headers
+            .get_all(COOKIE)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+            .map(<[u8]>::trim_ascii)
+            .filter(|pair| !pair.is_empty())
+            .collect();
+        let is = |pair: &[u8], cookie: &Cookie<'_>| name(pair) == cookie.name().as_bytes();
+        if replaces {
+            callers.retain(|pair| !ours.iter().any(|cookie| is(pair, cookie)));
+        } else {
+            ours.retain(|cookie| !callers.iter().any(|pair| is(pair, cookie)));
+            if !ours.iter().any(|cookie| self.is_session(cookie)) {
+                return Ok(Applied::CallersOwn);
+            }
+        }
+        let mut header = Zeroizing::new(callers.join(&b"; "[..]));
+        append(&mut header, ours.into_iter());
+        drop(cookies);
+        let value = sensitive(header).ok_or_else(illegal)?;
+        headers
+            .try_insert(COOKIE, value)
+            .map_err(too_many_headers)?;
+        Ok(Applied::Done)
+    }
+
+    fn observe(&self, target: &RequestHead, _: StatusCode, headers: &HeaderMap) -> Feedback {
+        if !headers.contains_key(SET_COOKIE) {
+            return Feedback::Nothing;
+        }
+        let Ok(url) = self.url(target) else {
+            return Feedback::Nothing;
+        };
+        let mut cookies = self.lock();
+        let kept = cookies.iter_any();
+        let kept = kept.filter(|cookie| self.is_session(cookie) || !cookie.is_expired());
+        let copies = kept.cloned().map(Ok::<_, Infallible>);
+        let Ok(mut next) = CookieStore::from_cookies(copies, true);
+        for line in headers.get_all(SET_COOKIE) {
+            // A rejected cookie is ignored (RFC 6265 §5.3).
+            let _ = store(&mut next, line, &url);
+        }
+        if !next.iter_any().any(|cookie| self.is_session(cookie)) {
+            // The old cookies stay: until the next login, requests have them and are refused.
+            return Feedback::TokenEnded;
+        }
+        *cookies = next;
+        Feedback::Nothing
+    }
+}
+
+/// Why a cookie isn't stored.
+#[derive(Clone, Copy)]
+enum Rejection {
+    Malformed,
+    TooLarge,
+    TooMany,
+    Domain,
+    Expired,
+    Insecure,
+}
+
+/// Stores a cookie as RFC 6265 §5.3 says. An expired cookie deletes the one that it replaces.
+fn store(cookies: &mut CookieStore, line: &HeaderValue, url: &Url) -> Result<(), Rejection> {
+    if line.len() > MAX_COOKIE_SIZE {
+        return Err(Rejection::TooLarge);
+    }
+    let text = str::from_utf8(line.as_bytes()).map_err(|_| Rejection::Malformed)?;
+    let cookie = Cookie::parse(text, url).map_err(|error| match error {
+        CookieError::DomainMismatch => Rejection::Domain,
+        _ => Rejection::Malformed,
+    })?;
+    let cookie = cookie.into_owned();
+    let domain = cookie.domain.as_cow().unwrap_or_default().into_owned();
+    let path = String::from(&cookie.path);
+    if cookie.is_expired() {
+        let deleted = cookies.remove(&domain, &path, cookie.name());
+        return deleted.map(drop).ok_or(Rejection::Expired);
+    }
+    let is_new = !cookies.contains_any(&domain, &path, cookie.name());
+    if is_new && cookies.iter_any().count() >= MAX_COOKIES {
+        return Err(Rejection::TooMany);
+    }
+    let stored = cookies.insert(cookie, url);
+    stored.map(drop).map_err(|_| Rejection::Malformed)
+}
+
+/// The address to match cookies with. Loopback gets `https`, since it counts as secure, and so does
+/// `wss`, which cookies don't know.
+fn address(origin: &str, path: &str) -> Option<Url> {
+    let mut url = Url::parse(origin).ok()?;
+    let is_secure = origin::is_secure(Some(url.scheme()), url.host_str());
+    url.set_scheme(if is_secure { "https" } else { "http" })
+        .ok()?;
+    url.set_path(path);
+    Some(url)
+}
+
+/// Whether a cookie may go to this host, on any path.
+fn goes_to_host(cookie: &Cookie<'_>, url: &Url) -> bool {
+    let is_secure = cookie.secure().unwrap_or_default();
+    cookie.domain.matches(url) && (!is_secure || url.scheme() == "https")
+}
+
+/// The longest path first (RFC 6265 §5.4), then by name.
+fn sorted<'a>(mut cookies: Vec<&'a Cookie<'static>>) -> Vec<&'a Cookie<'static>> {
+    cookies.sort_by_key(|cookie| {
+        let length = cookie.path.len();
+        (std::cmp::Reverse(length), cookie.name(), &*cookie.path)
+    });
+    cookies
+}
+
+fn append<'a>(
+    header: &mut Zeroizing<Vec<u8>>,
+    cookies: impl Iterator<Item = &'a Cookie<'static>> + Clone,
+) {
+    // Enough that the buffer never grows: the memory that a growing buffer leaves isn't zeroized.
+    let lengths = cookies.clone();
+    let lengths = lengths.map(|cookie| cookie.name().len() + cookie.value().len() + 3);
+    let mut whole = Zeroizing::new(Vec::with_capacity(header.len() + lengths.sum::<usize>()));
+    whole.extend_from_slice(header);
+    for cookie in cookies {
+        if !whole.is_empty() {
+            whole.extend_from_slice(b"; ");
+        }
+        whole.extend_from_slice(cookie.name().as_bytes());
+        whole.push(b'=');
+        whole.extend_from_slice(cookie.value().as_bytes());
+    }
+    *header = whole;
+}
+
+/// The name in `name=value`.
+fn name(pair: &[u8]) -> &[u8] {
+    let name = pair.split(|byte| *byte == b'=').next();
+    name.unwrap_or_default().trim_ascii()
+}
+
+/// The message contains nothing that the server sent, since any of its texts may be a secret.
+fn no_session(named: Option<&str>, why: Option<Rejection>) -> Error {
+    let what = match (named, why) {
+        (None, None) => String::from("sets no cookie (`Set-Cookie`)"),
+        (Some(name), None) => format!("sets no cookie `{}`", name.escape_debug()),
+        (_, Some(why)) => format!("sets no cookie that can be the session: {}", why.as_str()),
+    };
+    Error::new(Kind::Reply, format!("the response to the login {what}"))
+}
+
+impl Rejection {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "one is malformed (RFC 6265 §5.2)",
+            Self::TooLarge => "one is larger than 4 KiB",
+            Self::TooMany => "there are more than 50",
+            Self::Domain => "the `Domain` of one isn't the login's (RFC 6265 §5.3)",
+            Self::Expired => "one has expired or is deleted",
+            Self::Insecure => "one is `Secure`, and no origin it may go to is `https` or loopback",
+        }
+    }
+}
+
+fn other_origin(target: &RequestHead) -> Error {
+    let origin = target.origin.as_deref().unwrap_or("(no origin)");
+    let message = format!(
+        "no cookie is sent to {origin}: it isn't the login's origin; \
+         name it with `Session::origin` to allow it"
+    );
+    Error::new(Kind::Origin, message)
+}
+
+fn no_matching_cookie(target: &RequestHead) -> Error {
+    let origin = target.origin.as_deref().unwrap_or("the login's origin");
+    let message = format!(
+        "no cookie of the session may go to this request's path at {origin}: the `Path`, `Domain` \
+         or `Secure` it was set with is of elsewhere (RFC 6265 §5.4)"
+    );
+    Error::new(Kind::Origin, message)
+}
+
+fn illegal() -> Error {
+    let message = "the session's cookies hold bytes that are illegal in a header";
+    Error::new(Kind::IllegalToken, message)
+}
+
+/// A unit test, because cookies expire by the system's clock, which a test can't set.
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    #[allow(clippy::unwrap_used, reason = "it is a test")]
+    fn what_has_run_out_is_not_sent_and_not_kept_unless_it_is_the_session() {
+        let url = Url::parse("https://api.example.com/").unwrap();
+        let lines = ["sid=1; Max-Age=0", "other=2; Max-Age=0", "kept=3"];
+        let cookies = lines.map(|line| Cookie::parse(line, &url));
+        let jar = CookieJar {
+            origins: Arc::from([String::from("https://api.example.com")]),
+            session: vec![String::from("sid")],
+            cookies: Mutex::new(CookieStore::from_cookies(cookies, true).unwrap()),
+        };
+        let target = RequestHead {
+            method: Method::GET,
+            origin: None,
+            path: String::from("/"),
+        };
+        let mut headers = HeaderMap::new();
+        jar.apply(&target, &mut headers, false).unwrap();
+        assert_eq!(headers[COOKIE], "kept=3; sid=1");
+
+        let set = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_static("new=4"))]);
+        let feedback = jar.observe(&target, StatusCode::OK, &set);
+        assert_eq!(feedback, Feedback::Nothing);
+        assert_eq!(jar.lock().iter_any().count(), 3);
+    }
+}

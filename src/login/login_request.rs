@@ -1,0 +1,177 @@
+//! The request that logs in to an API: its address, its credentials and its transport.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::json;
+use crate::error::{Error, Kind};
+use crate::http_client::endpoint_kind::EndpointKind;
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::exchange::{EndpointRequest, Exchange};
+use crate::http_client::redact::Redactor;
+use crate::source::secret_source::SecretSource;
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+
+pub(super) struct LoginRequest {
+    pub(super) exchange: Exchange,
+    user: String,
+    password: SecretSource,
+    pub(super) user_field: String,
+    pub(super) password_field: String,
+    /// Fields that are always the same. Their texts may be secrets.
+    pub(super) fields: Vec<(String, Value)>,
+}
+
+impl LoginRequest {
+    pub(super) fn new<U>(
+        url: U,
+        user: impl Into<String>,
+        password: impl Into<SecretSource>,
+    ) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let exchange = Exchange::new(address(url)?);
+        let (user, password) = (user.into(), password.into());
+        if user.is_empty() {
+            return Err(Error::new(Kind::Config, "the user name is empty"));
+        }
+        if password.is_empty_value() {
+            return Err(Error::new(Kind::Config, "the password is empty"));
+        }
+        Ok(Self {
+            exchange,
+            user,
+            password,
+            user_field: String::from("/email"),
+            password_field: String::from("/password"),
+            fields: Vec::new(),
+        })
+    }
+
+    /// Another endpoint of the API, reached as the login is.
+    pub(super) fn exchange_with(&self, url: &EndpointUrl) -> Exchange {
+        self.exchange.to(url.clone(), EndpointKind::Token)
+    }
+
+    /// Adds the user and the fields to what a token depends on.
+    #[cfg(feature = "fleet")]
+    pub(super) fn add_to_key(&self, key: StoreKey) -> StoreKey {
+        let key = self.exchange.url.add_to_key(key).with("user", &self.user);
+        let fields = self.fields.iter();
+        fields.fold(key, |key, (pointer, value)| {
+            key.with(format!("field {pointer}"), value.to_string())
+        })
+    }
+
+    /// The request, with the password as it is now, and a redactor for the response.
+    pub(super) async fn build(&self) -> Result<(EndpointRequest, Redactor), Error> {
+        let password = self.password.read().await?;
+        let mut fields = self.fields.clone();
+        fields.push((self.user_field.clone(), Value::from(self.user.as_str())));
+        let secret = Value::from(password.expose_secret());
+        fields.push((self.password_field.clone(), secret));
+        let (request, mut redactor) = request(fields, &password)?;
+        for text in self.fields.iter().flat_map(|(_, value)| json::texts(value)) {
+            redactor.hide(text);
+        }
+        Ok((request, redactor))
+    }
+}
+
+/// A request with these fields, among them `secret`, and a redactor for the response.
+pub(super) fn request(
+    fields: Vec<(String, Value)>,
+    secret: &SecretString,
+) -> Result<(EndpointRequest, Redactor), Error> {
+    let mut redactor = Redactor::default();
+    redactor.hide(secret.expose_secret());
+    Ok((EndpointRequest::json(json::object(fields)?), redactor))
+}
+
+/// Refuses an issuer, whose metadata has no endpoint of an API's own login.
+pub(super) fn address<U>(url: U) -> Result<EndpointUrl, Error>
+where
+    U: TryInto<EndpointUrl>,
+    Error: From<U::Error>,
+{
+    url.try_into()?.only_address()
+}
+
+impl fmt::Debug for LoginRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginRequest")
+            .field("exchange", &self.exchange)
+            .field("user_field", &self.user_field)
+            .field("password_field", &self.password_field)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes the setters of a login that holds its [`LoginRequest`] in the field `login`.
+macro_rules! login_setters {
+    ($login:ident) => {
+        impl $login {
+            /// Sets where the login has the user name; default `/email`.
+            ///
+            /// # Errors
+            ///
+            /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
+            pub fn user_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+                self.login.user_field = json::pointer(pointer.into())?;
+                Ok(self)
+            }
+
+            /// Sets where the login has the password; default `/password`.
+            ///
+            /// # Errors
+            ///
+            /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
+            pub fn password_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+                self.login.password_field = json::pointer(pointer.into())?;
+                Ok(self)
+            }
+
+            /// Adds a field to the login that is always the same, such as a tenant or a device. Its
+            /// texts are treated as secrets.
+            ///
+            /// # Errors
+            ///
+            /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
+            pub fn field(
+                mut self,
+                pointer: impl Into<String>,
+                value: impl Into<serde_json::Value>,
+            ) -> Result<Self, Error> {
+                let pointer = json::pointer(pointer.into())?;
+                self.login.fields.push((pointer, value.into()));
+                Ok(self)
+            }
+
+            /// Sends all requests with `transport`, such as your own HTTP client. The default is that
+            /// of [`oauth2::Client`](crate::oauth2::Client::transport).
+            #[must_use]
+            pub fn transport(
+                mut self,
+                transport: impl crate::http_client::transport::Transport,
+            ) -> Self {
+                let transport = crate::http_client::transport::DynTransport::new(transport);
+                self.login.exchange.transport = transport;
+                self
+            }
+
+            /// Bounds each request, from connecting to the last byte of the response; default 10 s.
+            #[must_use]
+            pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
+                self.login.exchange.timeout = timeout;
+                self
+            }
+        }
+    };
+}
+
+pub(super) use login_setters;

@@ -1,0 +1,191 @@
+//! Client authentication (RFC 6749 §2.3): an id with a secret, or with an assertion (RFC 7521 §4.2).
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::params::Params;
+use crate::error::{Error, Kind};
+use crate::source::secret_source::SecretSource;
+use crate::token::header_value::sensitive;
+
+/// The client's id, its secret, and where in a request they go.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientAuth {
+    /// Empty for an anonymous client.
+    id: String,
+    /// `None` for a public client (RFC 6749 §2.1).
+    secret: Option<SecretSource>,
+    method: AuthMethod,
+}
+
+/// The client authentication of one request, with the secret or the assertion already read.
+pub(crate) struct RequestAuth<'a> {
+    id: &'a str,
+    /// The secret or the assertion.
+    secret: Option<SecretString>,
+    method: &'a AuthMethod,
+}
+
+/// A client must not use two methods in one request (RFC 6749 §2.3).
+#[derive(Clone)]
+enum AuthMethod {
+    /// `client_secret_post`, and `none` without a secret.
+    Body,
+    /// `client_secret_basic`.
+    Basic,
+    /// An assertion for an audience (RFC 7523 §2.2): `private_key_jwt`, `client_secret_jwt`, or an
+    /// assertion that another party issued.
+    Assertion(AssertionFor),
+}
+
+/// Makes the assertion for an audience.
+type AssertionFor = Arc<dyn Fn(&str) -> SecretSource + Send + Sync>;
+
+/// RFC 7523 §2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+impl ClientAuth {
+    /// Refuses an empty secret, which is usually an unset variable.
+    pub(crate) fn confidential(id: String, secret: SecretSource) -> Result<Self, Error> {
+        if secret.is_empty_value() {
+            let message = "the client secret is empty; use `Client::public` for a client that \
+                           has none";
+            return Err(Error::new(Kind::Config, message));
+        }
+        Self::new(id, Some(secret))
+    }
+
+    pub(crate) fn public(id: String) -> Result<Self, Error> {
+        Self::new(id, None)
+    }
+
+    fn new(id: String, secret: Option<SecretSource>) -> Result<Self, Error> {
+        if id.is_empty() {
+            return Err(Error::new(Kind::Config, "the client id is empty"));
+        }
+        Ok(Self {
+            id,
+            secret,
+            method: AuthMethod::Body,
+        })
+    }
+
+    pub(crate) fn anonymous() -> Self {
+        Self {
+            id: String::new(),
+            secret: None,
+            method: AuthMethod::Body,
+        }
+    }
+
+    pub(crate) fn use_basic(&mut self) {
+        self.method = AuthMethod::Basic;
+    }
+
+    /// Sends an assertion instead of the secret. `assertion_for` makes it for an audience.
+    pub(crate) fn use_assertion(
+        &mut self,
+        assertion_for: impl Fn(&str) -> SecretSource + Send + Sync + 'static,
+    ) {
+        self.method = AuthMethod::Assertion(Arc::new(assertion_for));
+    }
+
+    /// The id; `None` for an anonymous client.
+    pub(crate) fn id(&self) -> Option<&str> {
+        Some(self.id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    #[cfg(feature = "jwt")]
+    pub(crate) fn secret(&self) -> Option<&SecretSource> {
+        self.secret.as_ref()
+    }
+
+    /// Reads the secret, which may have been rotated since the last request. An assertion is made for
+    /// the audience, since a server may accept it only once.
+    pub(crate) async fn for_request(&self, audience: &str) -> Result<RequestAuth<'_>, Error> {
+        let secret = match (&self.method, &self.secret) {
+            (AuthMethod::Assertion(assertion_for), _) => {
+                Some(assertion_for(audience).read().await?)
+            }
+            (AuthMethod::Body | AuthMethod::Basic, Some(secret)) => Some(secret.read().await?),
+            (AuthMethod::Body | AuthMethod::Basic, None) => None,
+        };
+        Ok(RequestAuth {
+            id: &self.id,
+            secret,
+            method: &self.method,
+        })
+    }
+}
+
+impl RequestAuth<'_> {
+    fn secret(&self) -> &str {
+        self.secret
+            .as_ref()
+            .map_or("", |secret| secret.expose_secret())
+    }
+
+    /// Adds what goes in the body: nothing with basic authentication.
+    pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
+        match self.method {
+            AuthMethod::Basic => {}
+            AuthMethod::Body => {
+                params.push("client_id", self.id);
+                params.push_secret("client_secret", self.secret());
+            }
+            AuthMethod::Assertion(_) => {
+                params.push("client_id", self.id);
+                params.push("client_assertion_type", JWT_BEARER);
+                params.push_secret("client_assertion", self.secret());
+            }
+        }
+    }
+
+    /// The `Authorization` header, if the client authenticates there.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        if !matches!(self.method, AuthMethod::Basic) || self.id.is_empty() {
+            return None;
+        }
+        let encoded = self.basic();
+        let mut header = Zeroizing::new(Vec::with_capacity("Basic ".len() + encoded.len()));
+        header.extend_from_slice(b"Basic ");
+        header.extend_from_slice(encoded.as_bytes());
+        sensitive(header)
+    }
+
+    /// The secret or the assertion, in each form that a server could echo.
+    pub(crate) fn secrets(&self) -> Vec<Zeroizing<String>> {
+        let Some(secret) = &self.secret else {
+            return Vec::new();
+        };
+        let secret = secret.expose_secret();
+        vec![Zeroizing::new(secret.to_owned()), self.basic()]
+    }
+
+    /// Form-encodes id and secret *before* they are joined (RFC 6749 §2.3.1, appendix B), so that a
+    /// colon in the id doesn't end it.
+    fn basic(&self) -> Zeroizing<String> {
+        let (id, secret) = (self.id.as_bytes(), self.secret().as_bytes());
+        let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
+        pair.extend(form_urlencoded::byte_serialize(id));
+        pair.push(':');
+        pair.extend(form_urlencoded::byte_serialize(secret));
+        Zeroizing::new(STANDARD.encode(pair.as_bytes()))
+    }
+}
+
+impl fmt::Debug for AuthMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Body => "Body",
+            Self::Basic => "Basic",
+            Self::Assertion(_) => "Assertion",
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! The token endpoint (RFC 6749 §3.2), to which each grant sends its parameters.
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use secrecy::SecretString;
+
+use super::client_auth::{ClientAuth, RequestAuth};
+use super::params::{Format, Params};
+use crate::error::{Error, Kind};
+use crate::http_client::bounded_response::EndpointResponse;
+use crate::http_client::endpoint_kind::EndpointKind;
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::exchange::{EndpointRequest, Exchange};
+use crate::http_client::redact::Redactor;
+use crate::http_client::token_response::{TokenResponse, TokenType};
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop::proof::{DPOP, Dpop, USE_NONCE};
+use crate::token::issued_token::Token;
+
+/// The token endpoint and the revocation endpoint of one client.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenEndpoint {
+    pub(crate) exchange: Exchange,
+    pub(crate) client: ClientAuth,
+    pub(crate) format: Format,
+    pub(crate) revocation: Option<EndpointUrl>,
+    /// Binds tokens to a key.
+    #[cfg(feature = "dpop")]
+    pub(crate) dpop: Option<Dpop>,
+}
+
+impl TokenEndpoint {
+    pub(crate) fn new(url: EndpointUrl, client: ClientAuth) -> Self {
+        Self {
+            exchange: Exchange::new(url),
+            client,
+            format: Format::default(),
+            revocation: None,
+            #[cfg(feature = "dpop")]
+            dpop: None,
+        }
+    }
+
+    /// Requests a token once. `grant` has the parameters of the grant; the client authentication is
+    /// added here.
+    pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
+        self.exchange.within(self.send(grant, true)).await
+    }
+
+    /// Requests a token with a grant that servers accept only once. If the server wants a nonce
+    /// ([`wants_nonce`](Error::wants_nonce)), the caller tries again with another grant.
+    pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
+        self.exchange.within(self.send(grant, false)).await
+    }
+
+    #[cfg_attr(not(feature = "dpop"), expect(unused_variables))]
+    async fn send(&self, grant: Params<'_>, may_repeat: bool) -> Result<TokenResponse, Error> {
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.dpop {
+            return self.send_with_proof(dpop, grant, may_repeat).await;
+        }
+        let post = self.post(&self.exchange, grant, self.format, HeaderMap::new());
+        let (response, redactor) = post.await?;
+        response.token(response.fields(), TokenType::Bearer, redactor)
+    }
+
+    /// The token with this secret, bound to the key if there is one.
+    pub(crate) fn make_token(&self, secret: SecretString) -> Result<Token, Error> {
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.dpop {
+            return dpop.token(secret);
+        }
+        Token::bearer(secret)
+    }
+
+    /// Requests a token that is bound to a key. If the server wants a nonce in the proof (RFC 9449 §8),
+    /// tries once more, with a new client assertion too, since a server may accept it only once.
+    #[cfg(feature = "dpop")]
+    async fn send_with_proof(
+        &self,
+        dpop: &Dpop,
+        grant: Params<'_>,
+        mut may_repeat: bool,
+    ) -> Result<TokenResponse, Error> {
+        let address = self.exchange.address().await?;
+        loop {
+            let headers = HeaderMap::from_iter([(DPOP, dpop.prove_to(&address)?)]);
+            let post = self.post(&self.exchange, grant.clone(), self.format, headers);
+            let (response, redactor) = post.await?;
+            let has_nonce = dpop.observe(&address, &response.headers);
+            if has_nonce && may_repeat && response.is_refused_with(USE_NONCE) {
+                may_repeat = false;
+                continue;
+            }
+            return response.token(response.fields(), TokenType::Dpop, redactor);
+        }
+    }
+
+    /// Revokes a token (RFC 7009 §2.1), if there is a revocation endpoint. An invalid token is no error
+    /// to the server (§2.2).
+    pub(crate) async fn revoke(&self, token: &str, hint: &str) -> Result<(), Error> {
+        let Some(url) = &self.revocation else {
+            return Ok(());
+        };
+        let mut params = Params::default();
+        params.push_secret("token", token);
+        params.push("token_type_hint", hint);
+        let refused = "the revocation endpoint refused to revoke a token";
+        self.request_at(
+            url,
+            EndpointKind::Revocation,
+            params,
+            |response, redactor| response.done(redactor, refused),
+        )
+        .await
+    }
+
+    /// Sends a request of this client to another endpoint of the same server, and reads the response. The
+    /// parameters are always a form: the RFCs of other endpoints define nothing else.
+    pub(crate) async fn request_at<T>(
+        &self,
+        url: &EndpointUrl,
+        kind: EndpointKind,
+        params: Params<'_>,
+        read: impl FnOnce(&EndpointResponse, Redactor) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let exchange = self.exchange.to(url.clone(), kind);
+        let send = async {
+            let post = self.post(&exchange, params, Format::Form, HeaderMap::new());
+            let (response, redactor) = post.await?;
+            read(&response, redactor)
+        };
+        exchange.within(send).await
+    }
+
+    /// The audience of client assertions, at each endpoint: the issuer if it is known, else the token
+    /// endpoint (RFC 7523 §3).
+    fn audience(&self) -> String {
+        self.exchange.url.address_or_issuer()
+    }
+
+    async fn post(
+        &self,
+        exchange: &Exchange,
+        mut params: Params<'_>,
+        format: Format,
+        mut headers: HeaderMap,
+    ) -> Result<(EndpointResponse, Redactor), Error> {
+        let client = self.client.for_request(&self.audience()).await?;
+        client.add_to(&mut params);
+        let unwritable = || Error::new(Kind::Config, "the token request can't be written");
+        headers.extend(client.header().map(|value| (AUTHORIZATION, value)));
+        let request = EndpointRequest {
+            body: params.encode(format).ok_or_else(unwritable)?,
+            content_type: format.content_type(),
+            headers,
+        };
+        let response = exchange.post(request).await?;
+        let redactor = redactor(&params, &client);
+        Ok((response, redactor))
+    }
+}
+
+fn redactor(params: &Params<'_>, client: &RequestAuth<'_>) -> Redactor {
+    let mut redactor = Redactor::default();
+    for secret in client.secrets() {
+        redactor.hide(&secret);
+    }
+    for secret in params.secrets() {
+        redactor.hide(secret);
+    }
+    redactor
+}

@@ -1,0 +1,360 @@
+//! The client as the authorization server knows it (RFC 6749 §2), which every grant is requested with.
+
+use std::time::Duration;
+
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
+
+use super::client_auth::ClientAuth;
+use super::endpoint::TokenEndpoint;
+use super::params::Format;
+#[cfg(feature = "fleet")]
+use super::params::Params;
+use crate::error::Error;
+#[cfg(feature = "jwt")]
+use crate::error::Kind;
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::token_response::TokenResponse;
+use crate::http_client::transport::{DynTransport, Transport};
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop::dpop_key::DpopKey;
+#[cfg(feature = "dpop")]
+use crate::oauth2::dpop::proof::Dpop;
+#[cfg(feature = "jwt")]
+use crate::oauth2::jose::signed_jwt::SignedJwt;
+#[cfg(feature = "jwt")]
+use crate::oauth2::jose::signing_key::SigningKey;
+use crate::source::secret_source::SecretSource;
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+#[cfg(feature = "fleet")]
+use crate::source::token_source::unbound;
+use crate::token::issued_token::Token;
+
+/// A client of an authorization server (RFC 6749 §2): its token endpoint, its authentication, and the
+/// settings of its requests.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth), [`client_assertion`](Self::client_assertion), `private_key_jwt` and `secret_jwt` (feature `jwt`); the last one set is used |
+/// | body | a form; [`json`](Self::json) |
+/// | [`timeout`](Self::timeout) of each request | 10 s |
+/// | [`revoke_at`](Self::revoke_at) | none: no token is revoked |
+/// | [`transport`](Self::transport) | a reqwest client (feature `reqwest`), made for the first request |
+///
+/// The address must be `https`, or `http` to loopback; [`EndpointUrl::danger_allow_http`] allows others.
+/// Redirects are not followed, and a response longer than 64 KiB is an error. Each fetch is one
+/// request: the client doesn't retry or cache.
+///
+/// The url is a `&str`, a `String` or an [`EndpointUrl`]. [`EndpointUrl::from_issuer`] finds the address
+/// in the issuer's metadata. The secret is a text, or a [`SecretSource`] that is read for each fetch.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::{Client, RefreshToken};
+///
+/// # fn example(id: String, secret: String, token: String) -> Result<(), tower_auth::Error> {
+/// let client = Client::new("https://id.example.com/oauth/token", id, secret)?.basic_auth();
+/// let source = RefreshToken::new(client, token);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) endpoint: TokenEndpoint,
+}
+
+impl Client {
+    /// A confidential client, which has an id and a secret.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id or
+    /// the secret is empty.
+    pub fn new<U>(
+        url: U,
+        id: impl Into<String>,
+        secret: impl Into<SecretSource>,
+    ) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let client = ClientAuth::confidential(id.into(), secret.into())?;
+        Ok(Self::build(url.try_into()?, client))
+    }
+
+    /// A public client (RFC 6749 §2.1), which has an id but no secret: an app on a user's machine.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id is
+    /// empty.
+    pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        let client = ClientAuth::public(id.into())?;
+        Ok(Self::build(url.try_into()?, client))
+    }
+
+    /// A client that doesn't say who it is: for grants that identify it themselves, such as the
+    /// assertion of a service account (RFC 7521 §4.1).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    pub fn anonymous<U>(url: U) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        Ok(Self::build(url.try_into()?, ClientAuth::anonymous()))
+    }
+
+    fn build(url: EndpointUrl, client: ClientAuth) -> Self {
+        Self {
+            endpoint: TokenEndpoint::new(url, client),
+        }
+    }
+
+    /// Sends all requests of this client with `transport`, such as your own HTTP client.
+    ///
+    /// Default, with the feature `reqwest`: a [`reqwest`](https://docs.rs/reqwest) client over rustls
+    /// that uses the proxy of the environment. It is made for the first request and shared by all
+    /// clones. If it can't be made, for example without root certificates, that fetch fails with
+    /// [`is_config`](Error::is_config), and so does every fetch without the feature.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    ///
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tower_auth::oauth2::{Client, ClientCredentials};
+    /// use tower_auth::{Reason, TokenSource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let server = tower::service_fn(|_request: Request<Full<Bytes>>| async {
+    ///     let reply = r#"{"access_token":"issued","token_type":"Bearer","expires_in":3600}"#;
+    ///     Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(reply)))
+    /// });
+    /// let client = Client::new("https://id.example.com/token", "job", "secret")?.transport(server);
+    /// let source = ClientCredentials::with_client(client);
+    /// assert_eq!(source.fetch(Reason::First).await?.secret(), "issued");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.endpoint.exchange.transport = DynTransport::new(transport);
+        self
+    }
+
+    /// Sends id and secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
+    /// instead of in the body. A public client has an empty password.
+    ///
+    /// Every server must support this, but many allow a client only the method it was registered for.
+    /// Auth0 registers clients for the body by default, so that is the default here too.
+    #[must_use]
+    pub fn basic_auth(mut self) -> Self {
+        self.endpoint.client.use_basic();
+        self
+    }
+
+    /// Sends an assertion instead of a secret (RFC 7521 §4.2, RFC 7523 §2.2): a JWT of an issuer that
+    /// the authorization server trusts. It is read for each request, so a file may rotate. A Kubernetes
+    /// pod has such a file, its projected service account token, and needs no secret of its own.
+    ///
+    /// Start from a public client: a secret isn't sent. A `SignedJwt` (feature `jwt`) is an assertion
+    /// too, with an audience of your choice.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{Client, ClientCredentials};
+    ///
+    /// # fn example() -> Result<(), tower_auth::Error> {
+    /// let token = SecretSource::file("/var/run/secrets/tokens/id");
+    /// let client = Client::public("https://id.example.com/token", "job")?.client_assertion(token);
+    /// let source = ClientCredentials::with_client(client).scope("read");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn client_assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
+        let assertion = assertion.into();
+        let assertion_for = move |_audience: &str| assertion.clone();
+        self.endpoint.client.use_assertion(assertion_for);
+        self
+    }
+
+    /// Authenticates the client with a key of its own (`private_key_jwt`, RFC 7523 §2.2, OpenID Connect
+    /// Core §9). Each request has its own JWT, valid for one minute, whose `iss` and `sub` are the client
+    /// id. Its `aud` is the issuer if the client was made from one, else the token endpoint's address.
+    ///
+    /// Start from a public client: a secret isn't sent. For a server that wants another audience, use
+    /// `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(audience))`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for an anonymous client, which has no id.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{Client, JwsAlgorithm, SigningKey};
+    ///
+    /// # fn example() -> Result<(), tower_auth::Error> {
+    /// let key = SigningKey::pem(JwsAlgorithm::ES256, SecretSource::file("/run/secrets/key.pem"))?;
+    /// let client = Client::public("https://id.example.com/token", "job")?.private_key_jwt(key)?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "jwt")]
+    pub fn private_key_jwt(mut self, key: SigningKey) -> Result<Self, Error> {
+        let Some(id) = self.id() else {
+            let message = "an anonymous client has no id to sign for; use `Client::public`";
+            return Err(Error::new(Kind::Config, message));
+        };
+        let jwt = SignedJwt::new(key).issuer(id).subject(id);
+        let assertion_for = move |audience: &str| jwt.clone().audience(audience).into();
+        self.endpoint.client.use_assertion(assertion_for);
+        Ok(self)
+    }
+
+    /// Authenticates the client with its secret without sending it (`client_secret_jwt`, RFC 7523 §2.2,
+    /// OpenID Connect Core §9): as `private_key_jwt`, but signed with the secret (HS256).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a client that has no secret, or a fixed secret of fewer than
+    /// 32 bytes (RFC 7518 §3.2).
+    #[cfg(feature = "jwt")]
+    pub fn secret_jwt(self) -> Result<Self, Error> {
+        let Some(secret) = self.endpoint.client.secret() else {
+            let message = "a client without a secret can't sign with it; use `Client::new`";
+            return Err(Error::new(Kind::Config, message));
+        };
+        let key = SigningKey::hmac(secret.clone())?;
+        self.private_key_jwt(key)
+    }
+
+    /// Sends the parameters as a JSON object instead of a form, which Auth0 accepts. No RFC defines
+    /// this.
+    #[must_use]
+    pub fn json(mut self) -> Self {
+        self.endpoint.format = Format::Json;
+        self
+    }
+
+    /// Binds tokens to a key (DPoP, RFC 9449), so that a stolen token can't be used. Each token request,
+    /// and each request with the token, has its own proof that the sender has the key, as does each
+    /// replay. Default: tokens are bearer tokens.
+    ///
+    /// The nonces that servers want in proofs are kept by origin, and taken from any response. A server
+    /// that wants another nonce gets one more try, besides the replay with a new token. A bearer token
+    /// from a server that ignored the proof is an error (§5). An authorization code is bound to the key
+    /// too (`dpop_jkt`, §10).
+    ///
+    /// The proof names the address of the request as the layer sees it: scheme, host and path. A request
+    /// with only a path is an error; a layer that adds the rest belongs outside of this one.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::AuthLayer;
+    /// use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
+    ///
+    /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
+    /// let client = Client::new("https://id.example.com/token", id, secret)?
+    ///     .dpop(DpopKey::generate()?);
+    /// let layer = AuthLayer::new(ClientCredentials::with_client(client));
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "dpop")]
+    #[must_use]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.endpoint.dpop = Some(Dpop::new(key));
+        self
+    }
+
+    /// Sets the revocation endpoint (RFC 7009 §2), where the current access token is revoked when the
+    /// cache is [closed](crate::TokenCache::close). Default: no token is revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    pub fn revoke_at<U>(mut self, url: U) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        self.endpoint.revocation = Some(url.try_into()?);
+        Ok(self)
+    }
+
+    /// The id; `None` for an anonymous client.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.endpoint.client.id()
+    }
+
+    /// What a token depends on that is requested with `grant`.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn store_key(&self, grant: &Params<'_>) -> StoreKey {
+        let key = self
+            .endpoint
+            .exchange
+            .url
+            .add_to_key(StoreKey::new("oauth2"));
+        let key = key.with("client_id", self.id().unwrap_or_default());
+        #[cfg(feature = "dpop")]
+        let key = match &self.endpoint.dpop {
+            Some(dpop) => key.with("dpop", dpop.thumbprint()),
+            None => key,
+        };
+        grant.add_to_key(key)
+    }
+
+    /// A token that is bound to a key, which must be this client's.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.endpoint.dpop
+            && dpop.thumbprint() == to
+        {
+            return dpop.token(secret);
+        }
+        drop(secret);
+        Err(unbound(to))
+    }
+
+    /// The token of a response, bound to this client's key if it has one. `requested` is the
+    /// requested scope, `assumed` the lifetime if nothing says it.
+    pub(crate) fn token(
+        &self,
+        response: TokenResponse,
+        requested: &str,
+        assumed: Duration,
+    ) -> Result<Token, Error> {
+        let make = |secret| self.endpoint.make_token(secret);
+        response.into_token(requested, assumed, make)
+    }
+
+    /// Revokes the access token, if there is a token and a revocation endpoint.
+    pub(crate) async fn revoke(&self, token: Option<Token>) -> Result<(), Error> {
+        match token {
+            Some(token) => self.endpoint.revoke(token.secret(), "access_token").await,
+            None => Ok(()),
+        }
+    }
+
+    /// Bounds each request, from connecting to the last byte of the response; default 10 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.endpoint.exchange.timeout = timeout;
+        self
+    }
+}

@@ -1,0 +1,143 @@
+//! The parameters of one request, and their two encodings.
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use zeroize::Zeroizing;
+
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+
+/// Borrowed names and values, in the order in which they are sent.
+#[derive(Clone, Default)]
+pub(crate) struct Params<'a> {
+    list: Vec<Param<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct Param<'a> {
+    name: &'a str,
+    value: &'a str,
+    /// Whether errors must not show the value.
+    is_secret: bool,
+}
+
+/// The encoding of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// `application/x-www-form-urlencoded`, as RFC 6749 requires.
+    #[default]
+    Form,
+    /// JSON, an extension of Auth0.
+    Json,
+}
+
+impl Format {
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Form => "application/x-www-form-urlencoded",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+impl<'a> Params<'a> {
+    pub(crate) fn push(&mut self, name: &'a str, value: &'a str) {
+        self.add(name, value, false);
+    }
+
+    pub(crate) fn push_secret(&mut self, name: &'a str, value: &'a str) {
+        self.add(name, value, true);
+    }
+
+    /// Leaves out a parameter without a value, which servers treat as omitted (RFC 6749 §3.2).
+    fn add(&mut self, name: &'a str, value: &'a str, is_secret: bool) {
+        if !value.is_empty() {
+            self.list.push(Param {
+                name,
+                value,
+                is_secret,
+            });
+        }
+    }
+
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.named(name).next().is_some()
+    }
+
+    /// Adds what a token depends on. Parameters that may be repeated are a set, and so are the words of
+    /// a scope (RFC 6749 §3.3).
+    #[cfg(feature = "fleet")]
+    pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
+        self.list.iter().fold(key, |key, param| {
+            let name = format!("param {}", param.name);
+            match param.name {
+                "scope" => key.with_words(name, param.value),
+                _ => key.with(name, param.value),
+            }
+        })
+    }
+
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &'a str> {
+        let secret = self.list.iter().filter(|param| param.is_secret);
+        secret.map(|param| param.value)
+    }
+
+    /// The body. `None` if JSON can't be written, which no text causes.
+    pub(crate) fn encode(&self, format: Format) -> Option<Zeroizing<Vec<u8>>> {
+        match format {
+            Format::Form => Some(self.to_form()),
+            Format::Json => self.to_json(),
+        }
+    }
+
+    fn to_form(&self) -> Zeroizing<Vec<u8>> {
+        // Each byte takes at most three (`%00`), and each pair a `=` and a `&`.
+        let mut text = String::with_capacity(self.capacity(3));
+        form_urlencoded::Serializer::new(&mut text)
+            .extend_pairs(self.list.iter().map(|param| (param.name, param.value)));
+        Zeroizing::new(text.into_bytes())
+    }
+
+    fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
+        // Each byte takes at most six (`\u0000`).
+        let mut body = Zeroizing::new(Vec::with_capacity(self.capacity(6)));
+        serde_json::to_writer(&mut *body, self).ok()?;
+        Some(body)
+    }
+
+    /// Enough that the buffer never grows: the memory that a growing buffer leaves isn't zeroized.
+    fn capacity(&self, longest_escape: usize) -> usize {
+        let pair = |param: &Param<'_>| param.name.len() + param.value.len();
+        // `,"":""` and the brackets of an array.
+        let marks = 8;
+        let bytes = |param| longest_escape * pair(param) + marks;
+        marks + self.list.iter().map(bytes).sum::<usize>()
+    }
+
+    fn named(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let same = self.list.iter().filter(move |param| param.name == name);
+        same.map(|param| param.value)
+    }
+}
+
+/// An object. A repeated parameter, such as `resource`, becomes an array.
+impl Serialize for Params<'_> {
+    fn serialize<S>(&self, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        S: Serializer,
+    {
+        let mut object = serializer.serialize_map(None)?;
+        for (at, param) in self.list.iter().enumerate() {
+            if self.list[..at].iter().any(|seen| seen.name == param.name) {
+                continue;
+            }
+            let values: Vec<&str> = self.named(param.name).collect();
+            match values.as_slice() {
+                [value] => object.serialize_entry(param.name, value)?,
+                values => object.serialize_entry(param.name, values)?,
+            }
+        }
+        object.end()
+    }
+}

@@ -1,0 +1,84 @@
+//! A document that a server publishes, cached for as long as the server says. Concurrent callers
+//! share one request, and the old document stays in use while a new one can't be fetched.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::error::{Error, Kind};
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// How long the old document is used after a failed fetch, before the next attempt.
+const RETRY: Duration = Duration::from_secs(60);
+
+pub(crate) struct CachedDocument<T> {
+    /// Locked during a fetch.
+    state: Mutex<Option<State<T>>>,
+    is_invalid: AtomicBool,
+}
+
+struct State<T> {
+    value: Arc<T>,
+    /// When it is fetched again.
+    due: Instant,
+}
+
+impl<T> CachedDocument<T> {
+    /// The cached document, or the one that `fetch` gets, with its lifetime. If there is an old
+    /// one, `fetch` is stopped after `limit`, so that the caller has time left to use the old one.
+    pub(crate) async fn get(
+        &self,
+        fetch: impl Future<Output = Result<(T, Duration), Error>>,
+        limit: Duration,
+    ) -> Result<Arc<T>, Error> {
+        let mut state = self.state.lock().await;
+        let fetched = match &*state {
+            Some(old) if Instant::now() < old.due && !self.is_invalid() => {
+                return Ok(Arc::clone(&old.value));
+            }
+            Some(_) => timeout(limit, fetch).await.unwrap_or_else(|_| {
+                let message = "the metadata could not be fetched again in time";
+                Err(Error::new(Kind::Timeout, message))
+            }),
+            None => fetch.await,
+        };
+        // Not earlier, because a caller that is dropped above has fetched nothing.
+        self.is_invalid.store(false, Ordering::Relaxed);
+        let now = Instant::now();
+        let next = match (fetched, state.take()) {
+            (Ok((value, lifetime)), _) => State {
+                value: Arc::new(value),
+                due: now + lifetime,
+            },
+            (Err(_), Some(old)) => State {
+                value: old.value,
+                due: now + RETRY,
+            },
+            (Err(error), None) => return Err(error),
+        };
+        let value = Arc::clone(&next.value);
+        *state = Some(next);
+        Ok(value)
+    }
+
+    /// Says that the document seems to be out of date: the next caller fetches it again.
+    pub(crate) fn invalidate(&self) {
+        self.is_invalid.store(true, Ordering::Relaxed);
+    }
+
+    fn is_invalid(&self) -> bool {
+        self.is_invalid.load(Ordering::Relaxed)
+    }
+}
+
+impl<T> Default for CachedDocument<T> {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            is_invalid: AtomicBool::new(false),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Metadata of authorization servers and resources, found from their addresses.
+
+pub(crate) mod document;
+
+pub(crate) mod cached_document;
+
+pub(crate) mod issuer;

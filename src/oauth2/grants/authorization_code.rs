@@ -1,0 +1,285 @@
+//! The authorization code grant (RFC 6749 §4.1) with PKCE (RFC 7636): a person logs in with a browser.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Uri;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::authorization_request::AuthorizationRequest;
+use super::authorization_response::{AuthorizationResponse, ExpectedIssuer};
+use super::refresh_store::RefreshTokenStore;
+use super::refresh_token::RefreshToken;
+use super::token_params::{Reserved, token_param_setters};
+use super::user_login::UserLogin;
+use crate::error::{Error, Kind};
+use crate::http_client::endpoint_kind::EndpointKind;
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::oauth2::client::oauth2_client::Client;
+use crate::oauth2::client::params::Params;
+
+/// Names that [`AuthorizationCode::param`] refuses.
+const RESERVED: Reserved = &[
+    ("response_type", "it is always `code`"),
+    ("response_mode", "the response is read from the query"),
+    ("client_id", "the client has it"),
+    ("client_secret", "it never goes through a browser"),
+    ("client_assertion", "it never goes through a browser"),
+    ("redirect_uri", "`.begin(…)` takes it"),
+    ("state", "it is made anew for each request"),
+    ("code_challenge", "it is made anew for each request"),
+    ("code_challenge_method", "it is always `S256`"),
+    ("code_verifier", "it never goes through a browser"),
+    ("scope", "use `.scope(…)`"),
+    ("audience", "use `.audience(…)`"),
+    ("resource", "use `.resource(…)`"),
+    ("login_hint", "use `.login_hint(…)`"),
+    ("prompt", "use `.prompt(…)`"),
+];
+
+/// Lets a person log in with a browser (RFC 6749 §4.1, RFC 7636, RFC 8252), and returns a
+/// [`RefreshToken`] source.
+///
+/// 1. [`begin`](Self::begin) makes an [`AuthorizationRequest`]: show its
+///    [`url`](AuthorizationRequest::url) to the person, or open it in their browser.
+/// 2. The browser comes back with the response. `RedirectListener` (feature `redirect-listener`) waits
+///    for it on loopback. A server of your own passes it to [`AuthorizationRequest::read`].
+/// 3. [`finish`](Self::finish) exchanges the code for tokens and saves the refresh token.
+///
+/// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`scope`](Self::scope), [`audience`](Self::audience), [`resource`](Self::resource) | none: the server decides |
+/// | [`login_hint`](Self::login_hint), [`prompt`](Self::prompt) | none |
+/// | [`issuer`](Self::issuer) | unknown: an `iss` in the response is ignored |
+/// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+///
+/// `state` and the code verifier are random for each request, 256 bits each; the challenge is always
+/// `S256`. Many servers issue a refresh token only for the scope `offline_access`, or for a parameter of
+/// their own.
+///
+/// # Example
+///
+/// ```no_run
+/// use tower_auth::AuthLayer;
+/// use tower_auth::oauth2::{AuthorizationCode, Client};
+///
+/// # async fn example() -> Result<(), tower_auth::Error> {
+/// # #[cfg(feature = "redirect-listener")] {
+/// use tower_auth::oauth2::RedirectListener;
+///
+/// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
+/// let login = AuthorizationCode::new(client, "https://id.example.com/authorize")?
+///     .scope("offline_access read:things")
+///     .issuer("https://id.example.com");
+///
+/// let listener = RedirectListener::bind().await?;
+/// let request = login.begin(listener.redirect_uri()).await?;
+/// println!("Log in at {}", request.url());
+/// let response = listener.accept(&request).await?;
+/// let layer = AuthLayer::new(login.finish(request, response).await?);
+/// # }
+/// # Ok(()) }
+/// ```
+pub struct AuthorizationCode {
+    login: UserLogin,
+    authorize_at: EndpointUrl,
+    login_hint: String,
+    prompt: String,
+    issuer: ExpectedIssuer,
+}
+
+impl AuthorizationCode {
+    /// A login of `client` at the server's authorization endpoint (RFC 6749 §3.1).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the
+    /// client has no id.
+    pub fn new<U>(client: Client, authorize_at: U) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        Ok(Self {
+            login: UserLogin::new(client, RESERVED)?,
+            authorize_at: authorize_at.try_into()?,
+            login_hint: String::new(),
+            prompt: String::new(),
+            issuer: ExpectedIssuer::Unknown,
+        })
+    }
+
+    /// Names the person who logs in, by an email address or a user name (OpenID Connect Core §3.1.2.1).
+    /// Default, and if empty: none.
+    #[must_use]
+    pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
+        self.login_hint = hint.into();
+        self
+    }
+
+    /// Sets what the server asks the person for (OpenID Connect Core §3.1.2.1): `login`, `consent`,
+    /// `select_account`. Default, and if empty: the server decides.
+    #[must_use]
+    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.prompt = prompt.into();
+        self
+    }
+
+    /// Adds any other parameter to the address that the browser opens. It is visible there, so it must
+    /// not be a secret.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
+    /// client, `begin` or another method sets.
+    pub fn param(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Result<Self, Error> {
+        let value = SecretString::from(value.into());
+        self.login.params.add_extra_param(name.into(), value)?;
+        Ok(self)
+    }
+
+    /// Names the server, as its metadata does (RFC 8414 §2). An `iss` in the response must be exactly
+    /// this name, so that the response of another server is refused (RFC 9207 §2.4). A response without
+    /// `iss` is accepted; [`require_issuer`](Self::require_issuer) refuses it.
+    ///
+    /// Default: the issuer of an endpoint [from its issuer](EndpointUrl::from_issuer), required if its
+    /// metadata says that responses have `iss`; unknown for any other endpoint.
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = ExpectedIssuer::Known(issuer.into());
+        self
+    }
+
+    /// Names the server as [`issuer`](Self::issuer), and refuses a response without `iss` too. For servers
+    /// whose metadata has `authorization_response_iss_parameter_supported`.
+    #[must_use]
+    pub fn require_issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = ExpectedIssuer::Required(issuer.into());
+        self
+    }
+
+    /// Saves the refresh token in `store`, so that the next run needs no login. Default: in memory.
+    #[must_use]
+    pub fn store(mut self, store: impl RefreshTokenStore) -> Self {
+        self.login.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Begins a login. The browser comes back to `redirect_uri`, which the server must know: `https`,
+    /// `http` to loopback (RFC 8252 §7.3), or a private-use scheme such as
+    /// `com.example.app:/callback` (§7.1).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the redirect URI is none of these, or if the query of the
+    /// authorization endpoint's address has a parameter that is set here.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn begin(
+        &self,
+        redirect_uri: impl AsRef<str>,
+    ) -> Result<AuthorizationRequest, Error> {
+        let mut params = Params::default();
+        params.push("response_type", "code");
+        params.push("client_id", self.login.client.id().unwrap_or_default());
+        self.login.params.add_scope_to(&mut params);
+        self.login.params.add_targets_to(&mut params);
+        params.push("login_hint", &self.login_hint);
+        params.push("prompt", &self.prompt);
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.login.client.endpoint.dpop {
+            params.push("dpop_jkt", dpop.thumbprint());
+        }
+        self.login.params.add_extra_params_to(&mut params);
+        let (authorize_at, issuer) = self.server().await?;
+        AuthorizationRequest::new(&authorize_at, params, redirect_uri.as_ref(), issuer)
+    }
+
+    /// The authorization endpoint, and the issuer that the response must come from.
+    async fn server(&self) -> Result<(Uri, ExpectedIssuer), Error> {
+        let (url, exchange) = (&self.authorize_at, &self.login.client.endpoint.exchange);
+        let look = async {
+            let address = exchange.resolve(url, EndpointKind::Authorization).await?;
+            Ok((address, exchange.metadata(url).await?))
+        };
+        let (address, metadata) = exchange.within(look).await?;
+        let Some((metadata, issuer)) = metadata.zip(url.issuer()) else {
+            return Ok((address, self.issuer.clone()));
+        };
+        let methods = metadata.code_challenge_methods();
+        if methods.is_some_and(|methods| !methods.contains(&"S256")) {
+            let message = "the authorization server's metadata has no `S256` among its \
+                           `code_challenge_methods_supported`, and no login is begun without (PKCE)";
+            return Err(Error::new(Kind::Config, message));
+        }
+        let name = issuer.to_owned();
+        let issuer = match &self.issuer {
+            ExpectedIssuer::Unknown if metadata.says_its_issuer() => ExpectedIssuer::Required(name),
+            ExpectedIssuer::Unknown => ExpectedIssuer::Known(name),
+            known => known.clone(),
+        };
+        Ok((address, issuer))
+    }
+
+    /// Exchanges the code for tokens (RFC 6749 §4.1.3). The source returns the new access token first,
+    /// and then refreshes. The refresh token is saved before this returns.
+    ///
+    /// If the server issued no refresh token, the access token is used until it expires. Then
+    /// [a login is required](Error::is_login_required); the store isn't changed.
+    ///
+    /// A code can be exchanged only once: after an error, begin the login again.
+    ///
+    /// # Errors
+    ///
+    /// [`is_reply`](Error::is_reply) if the response isn't that of this request,
+    /// [`is_invalid_grant`](Error::is_invalid_grant) if the code has expired or was used before,
+    /// [`is_source`](Error::is_source) if the refresh token can't be saved, and any other error of the
+    /// token endpoint.
+    ///
+    /// # Cancel safety
+    ///
+    /// The code may be used and its tokens lost: begin the login again.
+    pub async fn finish(
+        &self,
+        request: AuthorizationRequest,
+        response: AuthorizationResponse,
+    ) -> Result<RefreshToken, Error> {
+        if !request.is_answered_by(&response) {
+            let message =
+                "the authorization response is that of another request; begin the login again";
+            return Err(Error::new(Kind::Reply, message));
+        }
+        let mut grant = Params::default();
+        grant.push("grant_type", "authorization_code");
+        grant.push_secret("code", response.code().expose_secret());
+        grant.push("redirect_uri", request.redirect_uri());
+        grant.push_secret("code_verifier", request.verifier().expose_secret());
+        self.login.exchange(grant).await
+    }
+}
+
+token_param_setters!(
+    AuthorizationCode,
+    (login.params),
+    [scope, audience, resource, assume_lifetime]
+);
+
+impl fmt::Debug for AuthorizationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationCode")
+            .field("login", &self.login)
+            .field("authorize_at", &self.authorize_at)
+            .field("prompt", &self.prompt)
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,202 @@
+//! The authorization request (RFC 6749 §4.1.1), which the browser is sent to the server with.
+
+use std::fmt;
+
+use http::Uri;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::authorization_response::{AuthorizationResponse, ExpectedIssuer, RedirectParams};
+use super::pkce;
+use crate::error::{Error, Kind};
+use crate::oauth2::client::params::{Format, Params};
+use crate::oauth2::random;
+use crate::origin::is_secure;
+
+/// A login that has begun: the address for the browser, and the secrets that verify the response.
+///
+/// [`finish`](crate::oauth2::AuthorizationCode::finish) consumes it. [`Debug`](fmt::Debug) shows no
+/// secret of it.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::AuthorizationCode;
+///
+/// # async fn example(login: AuthorizationCode) -> Result<(), tower_auth::Error> {
+/// let request = login.begin("https://app.example.com/callback").await?;
+/// // The browser is sent to `request.url()`, and comes back to the app's own server:
+/// let target = "/callback?code=…&state=…";
+/// let response = request.read(target)?;
+/// let source = login.finish(request, response).await?;
+/// # Ok(()) }
+/// ```
+pub struct AuthorizationRequest {
+    /// Contains `state`.
+    url: SecretString,
+    redirect_uri: String,
+    state: SecretString,
+    verifier: SecretString,
+    issuer: ExpectedIssuer,
+}
+
+impl AuthorizationRequest {
+    /// Adds the parameters of this request to `params`, which are the same for each request.
+    pub(crate) fn new(
+        authorize_at: &Uri,
+        params: Params<'_>,
+        redirect_uri: &str,
+        issuer: ExpectedIssuer,
+    ) -> Result<Self, Error> {
+        check_redirect_uri(redirect_uri)?;
+        // 256 bits: RFC 7636 §4.1 recommends them for a verifier, and RFC 6749 §10.10 asks for less.
+        let (state, verifier) = (random::base64url::<32>()?, random::base64url::<32>()?);
+        let challenge = pkce::challenge(verifier.expose_secret());
+        let mut params = params;
+        params.push("redirect_uri", redirect_uri);
+        params.push("state", state.expose_secret());
+        params.push("code_challenge", &challenge);
+        params.push("code_challenge_method", "S256");
+        let url = with_query(authorize_at, &params)?;
+        Ok(Self {
+            url,
+            redirect_uri: redirect_uri.to_owned(),
+            issuer,
+            verifier,
+            state,
+        })
+    }
+
+    /// The address that the browser opens. Show it to the person only.
+    pub fn url(&self) -> &str {
+        self.url.expose_secret()
+    }
+
+    /// The address that the browser comes back to.
+    pub fn redirect_uri(&self) -> &str {
+        &self.redirect_uri
+    }
+
+    /// Reads what the browser came back with: the whole address, its path and query, or only the
+    /// query.
+    ///
+    /// # Errors
+    ///
+    /// - [`is_reply`](Error::is_reply) if it isn't the response to this request: `state` differs, or
+    ///   `iss` isn't the [issuer](crate::oauth2::AuthorizationCode::issuer).
+    /// - [`is_reply`](Error::is_reply) if it has no code, or a parameter twice.
+    /// - [`is_denied`](Error::is_denied) if it is an error (RFC 6749 §4.1.2.1), and
+    ///   [`is_access_denied`](Error::is_access_denied) if the person said no.
+    pub fn read(&self, redirect: &str) -> Result<AuthorizationResponse, Error> {
+        let params = RedirectParams::parse(redirect);
+        if !self.has_state_of(&params) {
+            let message = "what the browser came back with has another `state` than it was sent \
+                           with, or none: it is not the response to this request";
+            return Err(Error::new(Kind::Reply, message));
+        }
+        params.verify(&self.issuer)
+    }
+
+    /// Whether these belong to this request, as a success or as an error.
+    pub(crate) fn has_state_of(&self, params: &RedirectParams) -> bool {
+        params.state().is_some_and(|state| self.has_state(state))
+    }
+
+    #[cfg(feature = "redirect-listener")]
+    pub(crate) fn verify(&self, params: RedirectParams) -> Result<AuthorizationResponse, Error> {
+        params.verify(&self.issuer)
+    }
+
+    pub(crate) fn is_answered_by(&self, response: &AuthorizationResponse) -> bool {
+        self.has_state(response.state())
+    }
+
+    /// Compares in constant time, so that the time reveals nothing of the right state.
+    fn has_state(&self, state: &SecretString) -> bool {
+        let (own, other) = (self.state.expose_secret(), state.expose_secret());
+        own.as_bytes().ct_eq(other.as_bytes()).into()
+    }
+
+    pub(crate) fn verifier(&self) -> &SecretString {
+        &self.verifier
+    }
+}
+
+/// Adds the parameters to the address, and keeps the query that it has (RFC 6749 §3.1).
+fn with_query(address: &Uri, params: &Params<'_>) -> Result<SecretString, Error> {
+    let before = address.query().unwrap_or_default();
+    let mut names = form_urlencoded::parse(before.as_bytes()).map(|(name, _)| name);
+    if let Some(name) = names.find(|name| params.has(name)) {
+        let name = name.escape_debug();
+        let message = format!(
+            "the authorization endpoint's address has the parameter `{name}` in its query, which \
+             is set here too; take it out of the address"
+        );
+        return Err(Error::new(Kind::Config, message));
+    }
+    let unwritable = || Error::new(Kind::Config, "the authorization request can't be written");
+    let query = params.encode(Format::Form).ok_or_else(unwritable)?;
+    let query = std::str::from_utf8(&query).map_err(|_| unwritable())?;
+    let address = Zeroizing::new(address.to_string());
+    let separator = match address.split_once('?') {
+        None => "?",
+        Some((_, query)) if query.is_empty() || query.ends_with('&') => "",
+        Some(_) => "&",
+    };
+    Ok(SecretString::from([&address, separator, query].concat()))
+}
+
+/// Refuses an address where another program could receive the code.
+fn check_redirect_uri(text: &str) -> Result<(), Error> {
+    let wrong = |what: &str| {
+        let message = format!(
+            "the redirect URI {what}; it is `https://…`, `http://127.0.0.1:PORT/…`, or has a \
+             scheme of the app's own such as `com.example.app:/…` (RFC 8252 §7)"
+        );
+        Err(Error::new(Kind::Config, message))
+    };
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return wrong("has characters that no URI has");
+    }
+    if text.contains('#') {
+        return wrong("has a fragment (`#`), against RFC 6749 §3.1.2");
+    }
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return wrong("is not absolute");
+    };
+    let is_web = ["http", "https"]
+        .iter()
+        .any(|web| scheme.eq_ignore_ascii_case(web));
+    if !is_web {
+        // A reversed domain name (§7.1): no two apps share it, and no browser claims it.
+        let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+        let is_own = scheme.contains('.')
+            && scheme.bytes().all(is_letter)
+            && scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+        return match is_own && rest.starts_with('/') {
+            true => Ok(()),
+            false => wrong("has a scheme that anybody may use, or no path"),
+        };
+    }
+    let Ok(uri) = text.parse::<Uri>() else {
+        return wrong("is no valid URI");
+    };
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return wrong("has a user name or password (`@`)");
+    }
+    if !is_secure(uri.scheme_str(), uri.host()) {
+        return wrong("is cleartext to another machine, where the code could be read on the way");
+    }
+    Ok(())
+}
+
+impl fmt::Debug for AuthorizationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationRequest")
+            .field("redirect_uri", &self.redirect_uri)
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,186 @@
+//! The authorization response (RFC 6749 §4.1.2, RFC 9207), which the browser brings back.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Error, Kind, Reply};
+use crate::http_client::redact::Redactor;
+
+/// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest): a code
+/// that [`AuthorizationCode::finish`](crate::oauth2::AuthorizationCode::finish) exchanges for tokens.
+///
+/// [`AuthorizationRequest::read`](crate::oauth2::AuthorizationRequest::read) and `RedirectListener`
+/// return it. [`Debug`](fmt::Debug) shows nothing of it.
+pub struct AuthorizationResponse {
+    code: SecretString,
+    state: SecretString,
+}
+
+impl AuthorizationResponse {
+    pub(crate) fn code(&self) -> &SecretString {
+        &self.code
+    }
+
+    pub(crate) fn state(&self) -> &SecretString {
+        &self.state
+    }
+}
+
+/// The issuer that a response must come from, as far as it is known (RFC 9207).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ExpectedIssuer {
+    Unknown,
+    /// The response may name its issuer, which must then be this one.
+    Known(String),
+    /// The response must name this issuer.
+    Required(String),
+}
+
+/// The parameters that the browser brought back, which anyone may have sent.
+#[derive(Default)]
+pub(crate) struct RedirectParams {
+    code: Param,
+    state: Param,
+    iss: Param,
+    error: Param,
+    error_description: Param,
+}
+
+/// The value of one parameter.
+#[derive(Default)]
+enum Param {
+    #[default]
+    Absent,
+    Once(SecretString),
+    /// Against RFC 6749 §3.1. Which value is meant is unknown.
+    Repeated,
+}
+
+impl Param {
+    fn text(&self) -> Option<&SecretString> {
+        match self {
+            Self::Once(text) => Some(text),
+            Self::Absent | Self::Repeated => None,
+        }
+    }
+}
+
+impl RedirectParams {
+    /// Reads an address, its path and query, or only its query.
+    pub(crate) fn parse(text: &str) -> Self {
+        Self::of_query(query(text))
+    }
+
+    /// Ignores other parameters (RFC 6749 §4.1.2) and those without a value (§3.1).
+    pub(crate) fn of_query(query: &str) -> Self {
+        let mut params = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let value = SecretString::from(value.into_owned());
+            let param = match name.as_ref() {
+                "code" => &mut params.code,
+                "state" => &mut params.state,
+                "iss" => &mut params.iss,
+                "error" => &mut params.error,
+                "error_description" => &mut params.error_description,
+                _ => continue,
+            };
+            *param = match param {
+                Param::Absent if value.expose_secret().is_empty() => continue,
+                Param::Absent => Param::Once(value),
+                Param::Once(_) | Param::Repeated => Param::Repeated,
+            };
+        }
+        params
+    }
+
+    pub(crate) fn state(&self) -> Option<&SecretString> {
+        self.state.text()
+    }
+
+    /// The response. The caller has checked that `state` is that of the request.
+    pub(crate) fn verify(self, issuer: &ExpectedIssuer) -> Result<AuthorizationResponse, Error> {
+        let all = [
+            &self.code,
+            &self.state,
+            &self.iss,
+            &self.error,
+            &self.error_description,
+        ];
+        if all.iter().any(|param| matches!(param, Param::Repeated)) {
+            return Err(unusable("has a parameter twice"));
+        }
+        self.check_issuer(issuer)?;
+        if let Param::Once(error) = &self.error {
+            return Err(self.denied(error.expose_secret()));
+        }
+        match (self.code, self.state) {
+            (Param::Once(code), Param::Once(state)) => Ok(AuthorizationResponse { code, state }),
+            _ => Err(unusable("has no `code`")),
+        }
+    }
+
+    /// Compares the issuers as texts (RFC 9207 §2.4), also of an error response: another server may have
+    /// sent it.
+    fn check_issuer(&self, issuer: &ExpectedIssuer) -> Result<(), Error> {
+        match (issuer, self.iss.text()) {
+            (ExpectedIssuer::Unknown, _) | (ExpectedIssuer::Known(_), None) => Ok(()),
+            (ExpectedIssuer::Required(_), None) => Err(unusable(
+                "has no `iss`, so it is unknown which server sent it",
+            )),
+            (ExpectedIssuer::Known(issuer) | ExpectedIssuer::Required(issuer), Some(iss)) => {
+                if iss.expose_secret() == issuer {
+                    return Ok(());
+                }
+                Err(unusable(
+                    "has the `iss` of another server than the expected one",
+                ))
+            }
+        }
+    }
+
+    /// The error that the server sent (RFC 6749 §4.1.2.1).
+    fn denied(&self, code: &str) -> Error {
+        let mut redactor = Redactor::default();
+        for secret in [&self.code, &self.state]
+            .into_iter()
+            .filter_map(Param::text)
+        {
+            redactor.hide(secret.expose_secret());
+        }
+        let description = self.error_description.text();
+        let reply = Reply {
+            code: Some(redactor.redact(code)),
+            description: description.map(|text| redactor.redact(text.expose_secret())),
+            ..Reply::default()
+        };
+        let message = match code {
+            "access_denied" => "the login was refused, by the person or by the server",
+            _ => "the authorization server didn't let the person log in",
+        };
+        Error::denied(message, reply)
+    }
+}
+
+/// The query of an address. A text is only a query if its first `=` is before any `:`, `/` or `?`.
+fn query(text: &str) -> &str {
+    let text = text.split('#').next().unwrap_or_default();
+    match text.find(['=', ':', '/', '?']) {
+        Some(at) if !text[at..].starts_with('=') => {
+            text.split_once('?').map_or("", |(_, query)| query)
+        }
+        _ => text,
+    }
+}
+
+fn unusable(what: &str) -> Error {
+    let message = format!("what the browser came back with {what}; begin the login again");
+    Error::new(Kind::Reply, message)
+}
+
+impl fmt::Debug for AuthorizationResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationResponse")
+            .finish_non_exhaustive()
+    }
+}

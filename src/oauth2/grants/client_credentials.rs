@@ -1,0 +1,157 @@
+//! The client credentials grant (RFC 6749 §4.4): a service gets a token for itself.
+
+use std::time::Duration;
+
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
+
+use super::token_params::{Reserved, TokenParams, token_param_setters};
+use crate::error::Error;
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::transport::Transport;
+use crate::oauth2::client::oauth2_client::Client;
+use crate::oauth2::client::params::Params;
+use crate::source::secret_source::SecretSource;
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
+
+/// Names that [`ClientCredentials::param`] refuses.
+const RESERVED: Reserved = &[
+    ("grant_type", "it is always `client_credentials`"),
+    ("scope", "use `.scope(…)`"),
+    ("audience", "use `.audience(…)`"),
+    ("resource", "use `.resource(…)`"),
+];
+
+/// Gets tokens with the client credentials grant (RFC 6749 §4.4): a service, a job or a daemon gets them
+/// for itself, with its id and secret or another authentication of its [`Client`].
+///
+/// | setting | default |
+/// | --- | --- |
+/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth); others by [`with_client`](Self::with_client) |
+/// | body | a form; [`json`](Self::json) |
+/// | [`timeout`](Self::timeout) of each request | 10 s |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+///
+/// The address must be `https`, or `http` to loopback; [`EndpointUrl::danger_allow_http`] allows others.
+/// Redirects are not followed, and a response longer than 64 KiB is an error. Each fetch is one
+/// request: the source doesn't retry or cache.
+///
+/// A token expires as `expires_in` in the response says, else as `exp` says if it is a JWT, else after the
+/// assumed lifetime. [`Debug`](std::fmt::Debug) redacts the secret and the values of extra params.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::ClientCredentials;
+///
+/// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
+/// let source = ClientCredentials::new("https://example.auth0.com/oauth/token", id, secret)?
+///     .audience("https://api.example.com")
+///     .scope("read:reports write:reports");
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct ClientCredentials {
+    client: Client,
+    params: TokenParams,
+}
+
+impl ClientCredentials {
+    /// A source for a confidential client. [`with_client`](Self::with_client) makes one for any other.
+    ///
+    /// The url is a `&str`, a `String` or an [`EndpointUrl`]. The secret is a text, or a
+    /// [`SecretSource`] that is read for each fetch.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id or
+    /// the secret is empty.
+    pub fn new<U>(
+        url: U,
+        id: impl Into<String>,
+        secret: impl Into<SecretSource>,
+    ) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        Client::new(url, id, secret).map(Self::with_client)
+    }
+
+    /// A source for a [`Client`], whose settings other grants may share.
+    ///
+    /// RFC 6749 §4.4 leaves this grant to confidential clients. Some servers also allow it to public
+    /// clients, which they know by their network or certificate.
+    #[must_use]
+    pub fn with_client(client: Client) -> Self {
+        Self {
+            client,
+            params: TokenParams::new(RESERVED),
+        }
+    }
+
+    /// As [`Client::basic_auth`].
+    #[must_use]
+    pub fn basic_auth(mut self) -> Self {
+        self.client = self.client.basic_auth();
+        self
+    }
+
+    /// As [`Client::json`].
+    #[must_use]
+    pub fn json(mut self) -> Self {
+        self.client = self.client.json();
+        self
+    }
+
+    /// As [`Client::transport`].
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.client = self.client.transport(transport);
+        self
+    }
+
+    /// As [`Client::timeout`].
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.client = self.client.timeout(timeout);
+        self
+    }
+
+    fn grant(&self) -> Params<'_> {
+        let mut params = Params::default();
+        params.push("grant_type", "client_credentials");
+        self.params.add_to(&mut params);
+        params
+    }
+}
+
+token_param_setters!(
+    ClientCredentials,
+    (params),
+    [scope, scopes, audience, resource, param, assume_lifetime]
+);
+
+impl TokenSource for ClientCredentials {
+    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+        let response = self.client.endpoint.request(self.grant()).await?;
+        self.params.token(&self.client, response)
+    }
+
+    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+        self.client.revoke(last).await
+    }
+
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        Some(self.client.store_key(&self.grant()))
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.client.bind(to, secret)
+    }
+}

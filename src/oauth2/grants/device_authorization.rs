@@ -1,0 +1,218 @@
+//! The device authorization grant (RFC 8628): a person logs in with the browser of another device.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep_until};
+
+use super::device_prompt::{DevicePrompt, MAX_INTERVAL};
+use super::refresh_store::RefreshTokenStore;
+use super::refresh_token::RefreshToken;
+use super::token_params::{Reserved, token_param_setters};
+use super::user_login::UserLogin;
+use crate::error::{Error, Kind};
+use crate::http_client::endpoint_kind::EndpointKind;
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::oauth2::client::oauth2_client::Client;
+use crate::oauth2::client::params::Params;
+
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// What each `slow_down` adds to the time between polls (RFC 8628 §3.5).
+const SLOW_DOWN: Duration = Duration::from_secs(5);
+
+/// Names that [`DeviceAuthorization::param`] refuses.
+const RESERVED: Reserved = &[
+    ("grant_type", "it belongs to the token request"),
+    ("device_code", "the server issues it"),
+    ("scope", "use `.scope(…)`"),
+    ("audience", "use `.audience(…)`"),
+    ("resource", "use `.resource(…)`"),
+];
+
+/// Lets a person log in on another device (RFC 8628), and returns a [`RefreshToken`] source: for a
+/// television, a container, or a server behind SSH.
+///
+/// 1. [`begin`](Self::begin) gets a [`DevicePrompt`]: show the person its address and its code.
+/// 2. [`finish`](Self::finish) polls the server until the person has logged in.
+///
+/// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`scope`](Self::scope), [`audience`](Self::audience), [`resource`](Self::resource) | none: the server decides |
+/// | [`param`](Self::param) of the request that begins the login | none |
+/// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+/// | time between polls | as the server says, within 1 s and 5 min; else 5 s |
+///
+/// # Example
+///
+/// ```no_run
+/// use tower_auth::AuthLayer;
+/// use tower_auth::oauth2::{Client, DeviceAuthorization};
+///
+/// # async fn example() -> Result<(), tower_auth::Error> {
+/// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
+/// let login = DeviceAuthorization::new(client, "https://id.example.com/oauth/device/code")?
+///     .scope("offline_access read:things");
+///
+/// let prompt = login.begin().await?;
+/// println!("Open {} and type {}", prompt.verification_uri(), prompt.user_code());
+/// let layer = AuthLayer::new(login.finish(prompt).await?);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct DeviceAuthorization {
+    login: UserLogin,
+    device_authorization_at: EndpointUrl,
+}
+
+impl DeviceAuthorization {
+    /// A login of `client` at the server's device authorization endpoint (RFC 8628 §3.1).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the
+    /// client has no id.
+    pub fn new<U>(client: Client, device_authorization_at: U) -> Result<Self, Error>
+    where
+        U: TryInto<EndpointUrl>,
+        Error: From<U::Error>,
+    {
+        Ok(Self {
+            login: UserLogin::new(client, RESERVED)?,
+            device_authorization_at: device_authorization_at.try_into()?,
+        })
+    }
+
+    /// Saves the refresh token in `store`, so that the next run needs no login. Default: in memory.
+    #[must_use]
+    pub fn store(mut self, store: impl RefreshTokenStore) -> Self {
+        self.login.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Requests a code that the person can log in with (RFC 8628 §3.1). There is no retry.
+    ///
+    /// # Errors
+    ///
+    /// [`is_denied`](Error::is_denied) if the server refuses, [`is_reply`](Error::is_reply) if its
+    /// response lacks a field or has a malformed one, and any other error of a request to the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// The server may have issued a code that nobody will use.
+    pub async fn begin(&self) -> Result<DevicePrompt, Error> {
+        let requested_at = Instant::now();
+        let mut params = Params::default();
+        self.login.params.add_to(&mut params);
+        let endpoint = &self.login.client.endpoint;
+        let url = &self.device_authorization_at;
+        endpoint
+            .request_at(
+                url,
+                EndpointKind::DeviceAuthorization,
+                params,
+                |response, redactor| DevicePrompt::read(response, redactor, requested_at),
+            )
+            .await
+    }
+
+    /// Waits until the person has logged in, and exchanges the code for tokens (RFC 8628 §3.4). The
+    /// source returns the new access token first, and then refreshes. The refresh token is saved before
+    /// this returns. If the server issued none, the access token is used until it expires. Then
+    /// [a login is required](Error::is_login_required); the store isn't changed.
+    ///
+    /// The time between polls is what the server says. It grows by 5 s after each `slow_down`, and is
+    /// doubled each time that the server can't be reached or has failed (§3.5). None of these is an
+    /// error before the code expires.
+    ///
+    /// # Errors
+    ///
+    /// [`is_access_denied`](Error::is_access_denied) if the person said no,
+    /// [`is_login_required`](Error::is_login_required) if the code expires before they log in,
+    /// [`is_source`](Error::is_source) if the refresh token can't be saved, and any other error of the
+    /// token endpoint. After any error, begin the login again.
+    ///
+    /// # Cancel safety
+    ///
+    /// The code is lost, and its tokens may be: begin the login again.
+    pub async fn finish(&self, prompt: DevicePrompt) -> Result<RefreshToken, Error> {
+        let (expires_at, mut interval) = (prompt.expires_at(), prompt.interval);
+        loop {
+            let next = Instant::now() + interval;
+            sleep_until(next.min(expires_at)).await;
+            if next >= expires_at {
+                return Err(expired());
+            }
+            let error = match self.poll(&prompt).await {
+                Ok(source) => return Ok(source),
+                Err(error) => error,
+            };
+            let Some(change) = IntervalChange::after(&error) else {
+                return Err(ended(error));
+            };
+            let retry_after = error.retry_after().unwrap_or_default();
+            interval = change.apply(interval).max(retry_after);
+            interval = interval.min(MAX_INTERVAL);
+        }
+    }
+
+    async fn poll(&self, prompt: &DevicePrompt) -> Result<RefreshToken, Error> {
+        let mut grant = Params::default();
+        grant.push("grant_type", GRANT_TYPE);
+        grant.push_secret("device_code", prompt.device_code.expose_secret());
+        self.login.exchange(grant).await
+    }
+}
+
+token_param_setters!(
+    DeviceAuthorization,
+    (login.params),
+    [scope, audience, resource, param, assume_lifetime]
+);
+
+/// How a poll without a token changes the time to the next poll.
+enum IntervalChange {
+    /// The person hasn't logged in yet.
+    Same,
+    /// The server wants fewer polls.
+    Longer,
+    /// The server can't be reached, or has failed.
+    Doubled,
+}
+
+impl IntervalChange {
+    /// `None` if polling must end.
+    fn after(error: &Error) -> Option<Self> {
+        match error.code() {
+            Some("authorization_pending") => Some(Self::Same),
+            Some("slow_down") => Some(Self::Longer),
+            _ if error.is_transient() => Some(Self::Doubled),
+            _ => None,
+        }
+    }
+
+    /// The interval of the next poll and all later polls (§3.5).
+    fn apply(self, interval: Duration) -> Duration {
+        match self {
+            Self::Same => interval,
+            Self::Longer => interval + SLOW_DOWN,
+            Self::Doubled => interval * 2,
+        }
+    }
+}
+
+fn ended(error: Error) -> Error {
+    match error.code() {
+        Some("expired_token") => expired().with_source(error),
+        _ => error,
+    }
+}
+
+fn expired() -> Error {
+    let message = "the code has expired before anybody logged in with it; begin the login again";
+    Error::new(Kind::LoginRequired, message)
+}

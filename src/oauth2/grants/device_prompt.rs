@@ -1,0 +1,191 @@
+//! The device authorization response (RFC 8628 §3.2): what a person does on another device.
+
+use std::fmt;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::error::{Error, Kind, Reply};
+use crate::http_client::bounded_response::EndpointResponse;
+use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::redact::Redactor;
+use crate::http_client::response_fields::{self, FieldValue};
+use crate::http_client::token_response::seconds;
+use crate::sanitize::sanitize_unbounded;
+
+/// The time between two polls if the server doesn't say it (RFC 8628 §3.2).
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A server that sends zero wants frequent polls, not continuous ones.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A server that sends more probably uses another unit.
+pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// Codes usually expire within minutes.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What to show the person who logs in: an address to open on any device, and the code to enter there.
+///
+/// [`finish`](crate::oauth2::DeviceAuthorization::finish) consumes it. [`Debug`](fmt::Debug) shows no
+/// code.
+pub struct DevicePrompt {
+    pub(crate) device_code: SecretString,
+    user_code: SecretString,
+    verification_uri: String,
+    verification_uri_complete: Option<SecretString>,
+    pub(crate) interval: Duration,
+    expires_in: Duration,
+    requested_at: Instant,
+}
+
+impl DevicePrompt {
+    /// The code that the person enters.
+    pub fn user_code(&self) -> &str {
+        self.user_code.expose_secret()
+    }
+
+    /// The address where they enter it: `https`, or `http` to loopback.
+    pub fn verification_uri(&self) -> &str {
+        &self.verification_uri
+    }
+
+    /// The address with the code in it, if the server sent it: for a link or a QR code. Show the code
+    /// too, so that the person can compare it (RFC 8628 §3.3.1).
+    pub fn verification_uri_complete(&self) -> Option<&str> {
+        let uri = self.verification_uri_complete.as_ref();
+        uri.map(SecretString::expose_secret)
+    }
+
+    /// The lifetime of the code, counted from when it was requested; at most 24 h.
+    pub fn expires_in(&self) -> Duration {
+        self.expires_in
+    }
+
+    pub(crate) fn expires_at(&self) -> Instant {
+        self.requested_at + self.expires_in
+    }
+
+    /// Reads the response to a request that was sent at `requested_at`.
+    pub(crate) fn read(
+        response: &EndpointResponse,
+        mut redactor: Redactor,
+        requested_at: Instant,
+    ) -> Result<Self, Error> {
+        let refused = "the device authorization endpoint refused to begin a login";
+        let fields = parse(&response.body);
+        if let Ok(fields) = &fields {
+            for code in [
+                &fields.device_code,
+                &fields.user_code,
+                &fields.verification_uri_complete,
+                &fields.verification_url_complete,
+            ] {
+                redactor.hide(code.text().unwrap_or_default());
+            }
+        }
+        if let Some(refusal) = response.refusal(redactor, refused) {
+            return Err(refusal);
+        }
+        let prompt = fields.and_then(|fields| Self::new(fields, requested_at));
+        prompt.map_err(|what| {
+            let reply = Reply {
+                status: Some(response.status),
+                ..Reply::default()
+            };
+            let message = format!("the device authorization endpoint's reply {what}");
+            Error::new(Kind::Reply, message).with_reply(reply)
+        })
+    }
+
+    fn new(fields: DeviceFields, requested_at: Instant) -> Result<Self, &'static str> {
+        let device_code = text(fields.device_code).ok_or("has no `device_code`")?;
+        let user_code = text(fields.user_code).ok_or("has no `user_code`")?;
+        if sanitize_unbounded(user_code.expose_secret()) != user_code.expose_secret() {
+            return Err("has a `user_code` with characters that can't be shown");
+        }
+        let uri = text(fields.verification_uri).or(text(fields.verification_url));
+        let uri = uri.ok_or("has no `verification_uri`")?;
+        if !is_address(uri.expose_secret()) {
+            return Err("has a `verification_uri` that is neither https nor http to loopback");
+        }
+        let complete =
+            text(fields.verification_uri_complete).or(text(fields.verification_url_complete));
+        if complete
+            .as_ref()
+            .is_some_and(|uri| !is_address(uri.expose_secret()))
+        {
+            return Err(
+                "has a `verification_uri_complete` that is neither https nor http to loopback",
+            );
+        }
+        let expires_in = seconds(&fields.expires_in)
+            .map_err(|_| "has an `expires_in` that is neither a number nor a numeric string")?
+            .ok_or("has no `expires_in`")?;
+        if expires_in.is_zero() {
+            return Err("has an `expires_in` of zero: its code has expired already");
+        }
+        let interval = seconds(&fields.interval)
+            .map_err(|_| "has an `interval` that is neither a number nor a numeric string")?
+            .unwrap_or(DEFAULT_INTERVAL);
+        Ok(Self {
+            device_code,
+            user_code,
+            verification_uri: uri.expose_secret().to_owned(),
+            verification_uri_complete: complete,
+            interval: interval.clamp(MIN_INTERVAL, MAX_INTERVAL),
+            expires_in: expires_in.min(MAX_LIFETIME),
+            requested_at,
+        })
+    }
+}
+
+/// Each field accepts any JSON type, so that no error of serde quotes a value.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DeviceFields {
+    device_code: FieldValue,
+    user_code: FieldValue,
+    verification_uri: FieldValue,
+    /// The name in the RFC's drafts, which some servers still use.
+    verification_url: FieldValue,
+    verification_uri_complete: FieldValue,
+    verification_url_complete: FieldValue,
+    expires_in: FieldValue,
+    interval: FieldValue,
+}
+
+fn parse(body: &[u8]) -> Result<DeviceFields, &'static str> {
+    // The syntax first: the only error that is left after it is a field that is there twice.
+    response_fields::parse(body).map_err(response_fields::Malformed::what)?;
+    serde_json::from_slice(response_fields::without_byte_order_mark(body))
+        .map_err(|_| "has a field twice, and which value is meant can't be known")
+}
+
+/// A text that isn't empty.
+fn text(field: FieldValue) -> Option<SecretString> {
+    match field {
+        FieldValue::Text(text) if !text.expose_secret().is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+/// Whether a person may open this address. A fragment is allowed, since browsers don't send it.
+fn is_address(text: &str) -> bool {
+    let address = text.split('#').next().unwrap_or_default();
+    text.bytes().all(|b| b.is_ascii_graphic()) && EndpointUrl::try_from(address).is_ok()
+}
+
+impl fmt::Debug for DevicePrompt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The query may contain the code.
+        let address = self.verification_uri.split(['?', '#']).next();
+        f.debug_struct("DevicePrompt")
+            .field("verification_uri", &address.unwrap_or_default())
+            .field("interval", &self.interval)
+            .field("expires_in", &self.expires_in)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,57 @@
+//! The access token that a login returned, kept until the first fetch.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::token::issued_token::{Expiry, Token};
+
+/// A token, and when it was requested: the first fetch may be much later.
+pub(crate) struct InitialToken {
+    token: Token,
+    requested_at: RequestedAt,
+}
+
+/// When a token was requested, by two clocks: the monotonic clock may stop while the machine sleeps,
+/// and the wall clock can be set.
+pub(crate) struct RequestedAt {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl InitialToken {
+    pub(crate) fn new(token: Token, requested_at: RequestedAt) -> Self {
+        Self {
+            token,
+            requested_at,
+        }
+    }
+
+    /// The token with the rest of its lifetime, counted from now; `None` if it has expired.
+    pub(crate) fn unexpired(&self) -> Option<Token> {
+        let token = self.token.clone();
+        match token.expiry() {
+            Expiry::Never => Some(token),
+            Expiry::At(end) => (end > SystemTime::now()).then_some(token),
+            Expiry::In(lifetime) => {
+                let rest = lifetime.saturating_sub(self.requested_at.elapsed());
+                (!rest.is_zero()).then(|| token.expires_in(rest))
+            }
+        }
+    }
+}
+
+impl RequestedAt {
+    pub(crate) fn now() -> Self {
+        Self {
+            monotonic: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// The longer time of the two clocks: a wrong clock then costs a refresh, not a refused request.
+    fn elapsed(&self) -> Duration {
+        let by_wall_clock = self.wall.elapsed().unwrap_or_default();
+        self.monotonic.elapsed().max(by_wall_clock)
+    }
+}

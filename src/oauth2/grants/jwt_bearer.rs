@@ -1,0 +1,101 @@
+//! The JWT bearer grant (RFC 7523 §2.1), which exchanges an assertion for an access token.
+
+use secrecy::ExposeSecret;
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
+
+use super::token_params::{Reserved, TokenParams, token_param_setters};
+use crate::error::Error;
+use crate::http_client::token_response::TokenResponse;
+use crate::oauth2::client::oauth2_client::Client;
+use crate::oauth2::client::params::Params;
+use crate::source::secret_source::SecretSource;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
+
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// Names that [`JwtBearer::param`] refuses.
+const RESERVED: Reserved = &[
+    ("grant_type", "it is always that of RFC 7523 §2.1"),
+    ("assertion", "the constructor takes it"),
+    ("scope", "use `.scope(…)`"),
+    ("resource", "use `.resource(…)`"),
+];
+
+/// Gets tokens with an assertion (RFC 7523 §2.1): a JWT that names their subject, signed by an issuer
+/// that the authorization server trusts. Service accounts use it with a key of their own and a
+/// `SignedJwt` (feature `jwt`), which signs a new JWT for each request.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`scope`](Self::scope), [`resource`](Self::resource) | none |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+///
+/// The assertion is read for each attempt of a fetch. A parameter that the assertion itself contains,
+/// such as Google's `scope`, isn't set here. The client of such a server is `Client::anonymous`.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::{Client, JwtBearer};
+/// use tower_auth::{AuthLayer, SecretSource};
+///
+/// # fn example() -> Result<(), tower_auth::Error> {
+/// let client = Client::anonymous("https://id.example.com/token")?;
+/// let assertion = SecretSource::file("/var/run/secrets/tokens/id");
+/// let layer = AuthLayer::new(JwtBearer::new(client, assertion).scope("read"));
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct JwtBearer {
+    client: Client,
+    assertion: SecretSource,
+    params: TokenParams,
+}
+
+impl JwtBearer {
+    /// A source that sends this assertion.
+    pub fn new(client: Client, assertion: impl Into<SecretSource>) -> Self {
+        Self {
+            client,
+            assertion: assertion.into(),
+            params: TokenParams::new(RESERVED),
+        }
+    }
+
+    async fn request(&self) -> Result<TokenResponse, Error> {
+        let assertion = self.assertion.read().await?;
+        let mut params = Params::default();
+        params.push("grant_type", GRANT_TYPE);
+        params.push_secret("assertion", assertion.expose_secret());
+        self.params.add_to(&mut params);
+        self.client.endpoint.request_once(params).await
+    }
+}
+
+token_param_setters!(
+    JwtBearer,
+    (params),
+    [scope, resource, param, assume_lifetime]
+);
+
+impl TokenSource for JwtBearer {
+    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+        let response = match self.request().await {
+            // With another assertion, since a server may accept it only once.
+            Err(error) if error.wants_nonce() => self.request().await?,
+            other => other?,
+        };
+        self.params.token(&self.client, response)
+    }
+
+    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+        self.client.revoke(last).await
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.client.bind(to, secret)
+    }
+}

@@ -1,0 +1,39 @@
+//! The grants, a file each.
+
+pub(crate) mod token_params;
+
+pub(crate) mod initial_token;
+
+pub(crate) mod refresh_store;
+
+#[cfg(feature = "file")]
+pub(crate) mod refresh_file;
+
+pub(crate) mod refresh_token;
+
+pub(crate) mod user_login;
+
+pub(crate) mod client_credentials;
+
+#[cfg(feature = "authorization-code")]
+pub(crate) mod pkce;
+
+#[cfg(feature = "authorization-code")]
+pub(crate) mod authorization_response;
+
+#[cfg(feature = "authorization-code")]
+pub(crate) mod authorization_request;
+
+#[cfg(feature = "authorization-code")]
+pub(crate) mod authorization_code;
+
+#[cfg(feature = "redirect-listener")]
+pub(crate) mod redirect_listener;
+
+pub(crate) mod device_prompt;
+
+pub(crate) mod device_authorization;
+
+pub(crate) mod jwt_bearer;
+
+pub(crate) mod token_exchange;

@@ -1,0 +1,347 @@
+//! A listener on loopback for the browser that comes back from the authorization server (RFC 8252 §7.3).
+
+use std::convert::Infallible;
+use std::future::{self, poll_fn};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+
+use super::authorization_request::AuthorizationRequest;
+use super::authorization_response::{AuthorizationResponse, RedirectParams};
+use crate::error::{Error, Kind};
+
+/// A password, a second factor and a consent take one or two minutes, and login pages of servers expire
+/// after 5 or 10 min.
+const TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// Browsers open some in advance, and other programs may open more. When all are in use, the next
+/// connection waits until one ends, which takes at most [`CONNECTION_TIMEOUT`].
+const MAX_CONNECTIONS: usize = 64;
+
+/// From the first byte to the last. On one machine a request takes milliseconds.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The wait after a connection that couldn't be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A code can be a JWT of 1 to 2 KiB, and the browser's headers have as much.
+const HEAD_LIMIT: usize = 16 * 1024;
+
+/// Waits on loopback until the browser comes back with the response to an
+/// [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest).
+///
+/// | setting | default |
+/// | --- | --- |
+/// | port | the system chooses; [`bind_port`](Self::bind_port) |
+/// | [`path`](Self::path) | `/callback` |
+/// | [`timeout`](Self::timeout) | 5 min |
+///
+/// Only a request with the right `state` ends the wait. Any other request, such as a browser's for an
+/// icon, gets an error page. The `Host` must be the listener's address, so that no other site reaches it
+/// through a name of its own. The page shows nothing that the browser sent, and keeps the code out of
+/// caches and referrers.
+///
+/// # Example
+///
+/// ```no_run
+/// use tower_auth::oauth2::{AuthorizationCode, RedirectListener, RefreshToken};
+///
+/// # async fn example(login: AuthorizationCode) -> Result<RefreshToken, tower_auth::Error> {
+/// let listener = RedirectListener::bind().await?;
+/// let request = login.begin(listener.redirect_uri()).await?;
+/// println!("Log in at {}", request.url());
+/// let response = listener.accept(&request).await?;
+/// login.finish(request, response).await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct RedirectListener {
+    listener: TcpListener,
+    /// The required `Host`.
+    authority: String,
+    path: String,
+    timeout: Duration,
+}
+
+impl RedirectListener {
+    /// Listens at `127.0.0.1`, on a port that the system chooses. A server must allow any port in a
+    /// redirect URI on loopback (RFC 8252 §7.3).
+    ///
+    /// # Errors
+    ///
+    /// [`is_runtime`](Error::is_runtime) outside of a Tokio runtime,
+    /// [`is_transport`](Error::is_transport) if no port is free.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn bind() -> Result<Self, Error> {
+        Self::bind_port(0).await
+    }
+
+    /// Listens on this port, for servers that allow only the registered port.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn bind_port(port: u16) -> Result<Self, Error> {
+        // Tokio's sockets would panic.
+        if Handle::try_current().is_err() {
+            let message = "a browser can only be waited for within a Tokio runtime";
+            return Err(Error::new(Kind::Runtime, message));
+        }
+        let unbound = |error: io::Error| {
+            let message = format!("nothing can listen at port {port} of 127.0.0.1");
+            Error::new(Kind::Transport, message).with_source(error)
+        };
+        // Not `localhost`, which may be another interface (RFC 8252 §8.3).
+        let address = (Ipv4Addr::LOCALHOST, port);
+        let listener = TcpListener::bind(address).await.map_err(unbound)?;
+        let authority = match listener.local_addr().map_err(unbound)? {
+            // A browser omits the default port of `http`.
+            address if address.port() == 80 => address.ip().to_string(),
+            address => address.to_string(),
+        };
+        Ok(Self {
+            listener,
+            authority,
+            path: String::from("/callback"),
+            timeout: TIMEOUT,
+        })
+    }
+
+    /// Sets the path that the browser comes back to; default `/callback`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it doesn't start with `/`, or has characters that must be
+    /// encoded.
+    pub fn path(mut self, path: impl Into<String>) -> Result<Self, Error> {
+        let path = path.into();
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
+        if !path.starts_with('/') || !path.bytes().all(is_plain) {
+            let message = "the path of the redirect URI must start with `/`, and contain only \
+                           letters, digits and `/-._~`";
+            return Err(Error::new(Kind::Config, message));
+        }
+        self.path = path;
+        Ok(self)
+    }
+
+    /// Bounds the time that the person may take; default 5 min.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The redirect URI to [begin](crate::oauth2::AuthorizationCode::begin) the login with:
+    /// `http://127.0.0.1:PORT/callback`.
+    pub fn redirect_uri(&self) -> String {
+        format!("http://{}{}", self.authority, self.path)
+    }
+
+    /// Waits for the response to `request`, and shows the person a page. The listener is closed when this
+    /// returns.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`AuthorizationRequest::read`], except that a response with another `state` doesn't
+    /// end the wait. [`is_timeout`](Error::is_timeout) if the browser doesn't come back,
+    /// [`is_config`](Error::is_config) if the request was begun with another redirect URI.
+    ///
+    /// # Cancel safety
+    ///
+    /// The listener is closed, so the browser can't come back.
+    pub async fn accept(
+        self,
+        request: &AuthorizationRequest,
+    ) -> Result<AuthorizationResponse, Error> {
+        if request.redirect_uri() != self.redirect_uri() {
+            let message = "the login was begun with another redirect URI than the listener's; \
+                           begin it with `listener.redirect_uri()`";
+            return Err(Error::new(Kind::Config, message));
+        }
+        let timed_out = |_| {
+            let message = format!(
+                "the browser didn't come back within {:?}; begin the login again",
+                self.timeout
+            );
+            Err(Error::new(Kind::Timeout, message))
+        };
+        let response = timeout(self.timeout, self.wait(request)).await;
+        response.unwrap_or_else(timed_out)
+    }
+
+    /// Serves several connections at once, until one of them brings the response.
+    async fn wait(&self, request: &AuthorizationRequest) -> Result<AuthorizationResponse, Error> {
+        let mut connections = FuturesUnordered::new();
+        poll_fn(|cx| {
+            loop {
+                while let Poll::Ready(Some(served)) = connections.poll_next_unpin(cx) {
+                    if let Some(response) = served {
+                        return Poll::Ready(response);
+                    }
+                }
+                if connections.len() == MAX_CONNECTIONS {
+                    return Poll::Pending;
+                }
+                let accepted = ready!(self.listener.poll_accept(cx));
+                connections.push(self.serve(accepted, request));
+            }
+        })
+        .await
+    }
+
+    /// Serves one request, and returns the response if the request has it. Returns only after the page was
+    /// sent, since the process may end then.
+    async fn serve(
+        &self,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+        request: &AuthorizationRequest,
+    ) -> Option<Result<AuthorizationResponse, Error>> {
+        let Ok((connection, _)) = accepted else {
+            // The browser closed the connection, or the process has too many open files. The pause
+            // avoids a busy loop until that changes.
+            sleep(ACCEPT_PAUSE).await;
+            return None;
+        };
+        let response = Mutex::new(None);
+        let page = service_fn(|browser: Request<hyper::body::Incoming>| {
+            let (page, outcome) = self.answer(&browser, request);
+            if outcome.is_some() {
+                *response.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
+            }
+            future::ready(Ok::<_, Infallible>(page.into_response()))
+        });
+        let served = http1::Builder::new()
+            .max_buf_size(HEAD_LIMIT)
+            // One request each, so that a connection ends when its page was sent.
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(connection), page);
+        // The response counts even if the browser doesn't read its page.
+        let _ = timeout(CONNECTION_TIMEOUT, served).await;
+        response
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer<B>(
+        &self,
+        browser: &Request<B>,
+        request: &AuthorizationRequest,
+    ) -> (Page, Option<Result<AuthorizationResponse, Error>>) {
+        if !self.has_own_host(browser) {
+            return (Page::Misdirected, None);
+        }
+        if browser.uri().path() != self.path {
+            return (Page::NotFound, None);
+        }
+        if browser.method() != Method::GET {
+            return (Page::MethodNotAllowed, None);
+        }
+        let params = RedirectParams::of_query(browser.uri().query().unwrap_or_default());
+        if !request.has_state_of(&params) {
+            return (Page::WrongState, None);
+        }
+        match request.verify(params) {
+            Ok(response) => (Page::LoggedIn, Some(Ok(response))),
+            Err(error) => (Page::Failed, Some(Err(error))),
+        }
+    }
+
+    /// Whether the browser used the listener's address, and not a name that another site points at this
+    /// machine (DNS rebinding).
+    fn has_own_host<B>(&self, browser: &Request<B>) -> bool {
+        let mut hosts = browser.headers().get_all(header::HOST).iter();
+        let is_own = |host: &HeaderValue| host.as_bytes() == self.authority.as_bytes();
+        let (host, other) = (hosts.next(), hosts.next());
+        let target = browser.uri().authority();
+        host.is_some_and(is_own)
+            && other.is_none()
+            && target.is_none_or(|target| target.as_str() == self.authority)
+    }
+}
+
+/// The page that the browser gets. It contains nothing that the browser sent.
+#[derive(Clone, Copy)]
+enum Page {
+    LoggedIn,
+    /// The response is an error.
+    Failed,
+    /// `state` isn't that of the request.
+    WrongState,
+    NotFound,
+    MethodNotAllowed,
+    /// The request is for another host.
+    Misdirected,
+}
+
+impl Page {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::LoggedIn | Self::Failed => StatusCode::OK,
+            Self::WrongState => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::LoggedIn => "The login goes on in the application. You can close this window.",
+            Self::Failed => {
+                "You are not logged in. The application says why. You can close this window."
+            }
+            Self::WrongState => "This is not the login that the application is waiting for.",
+            Self::NotFound | Self::MethodNotAllowed | Self::Misdirected => "There is nothing here.",
+        }
+    }
+
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let page = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Login</title>\
+             </head><body><p>{}</p></body></html>\n",
+            self.text()
+        );
+        let mut response = Response::new(Full::from(page));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        self.add_headers(headers);
+        response
+    }
+
+    fn add_headers(self, headers: &mut HeaderMap) {
+        for (name, value) in [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            // The address contains the code.
+            (header::CACHE_CONTROL, "no-store"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if matches!(self, Self::MethodNotAllowed) {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A refresh token in a file.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::refresh_store::RefreshTokenStore;
+use crate::error::BoxError;
+use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
+
+/// Keeps a refresh token in a file that only its owner may read (mode 0600), for command lines and
+/// services on one machine.
+///
+/// A new token is written to a file beside the old one, synced to the disk, and renamed: even after a
+/// crash the file holds either token, complete. The folder must exist.
+///
+/// # Errors
+///
+/// On Unix, [`load`](RefreshTokenStore::load) refuses a file that other users than its owner may read
+/// or write: they may know the token.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::{Client, RefreshToken, RefreshTokenFile};
+///
+/// # fn example() -> Result<(), tower_auth::Error> {
+/// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
+/// let source = RefreshToken::stored(client, RefreshTokenFile::new("/var/lib/my-app/refresh-token"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RefreshTokenFile {
+    path: PathBuf,
+}
+
+impl RefreshTokenFile {
+    /// A store in the file at `path`, which needn't exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl RefreshTokenStore for RefreshTokenFile {
+    async fn load(&self) -> Result<Option<SecretString>, BoxError> {
+        let path = self.path.clone();
+        off_the_runtime(move || load(&path)).await?
+    }
+
+    async fn save(&self, token: SecretString) -> Result<(), BoxError> {
+        let path = self.path.clone();
+        off_the_runtime(move || save(&path, &token)).await?
+    }
+}
+
+fn load(path: &Path) -> Result<Option<SecretString>, BoxError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path, &error)),
+    };
+    check_mode(path, &file)?;
+    let text = secret_file::read(file).map_err(|error| at(path, &error))?;
+    let Some(text) = text else {
+        let path = path.display();
+        return Err(format!("{path}: longer than 64 KiB, so no refresh token").into());
+    };
+    let token = text.trim();
+    Ok((!token.is_empty()).then(|| SecretString::from(token)))
+}
+
+fn check_mode(path: &Path, file: &File) -> Result<(), BoxError> {
+    let found = file.metadata().map_err(|error| at(path, &error))?;
+    let mode = mode_of(&found);
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(format!(
+        "{path}: others than its owner may use this file (mode {mode:04o}), so the refresh token in it \
+         may be known to them; log in again, or `chmod 600 {path}` if it is not"
+    )
+    .into())
+}
+
+fn save(path: &Path, token: &SecretString) -> Result<(), BoxError> {
+    let parts = [token.expose_secret().as_bytes(), b"\n"];
+    secret_file::replace(path, &parts).map_err(|error| at(path, &error))
+}

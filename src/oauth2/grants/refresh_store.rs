@@ -1,0 +1,119 @@
+//! The storage of a refresh token, which outlives the process.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use secrecy::SecretString;
+
+use crate::error::BoxError;
+
+/// Keeps a refresh token: a file, a keychain, a row of a database.
+///
+/// A server that rotates refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2) revokes the old token when it
+/// issues the next. So [`save`](Self::save) is called *before* the new access token is used, and must
+/// not return before the refresh token would survive a crash. A crash before the end of `save` leaves
+/// the old token. Servers that rotate accept it for a while longer, since a response can get lost too.
+///
+/// # Example
+///
+/// ```
+/// use std::sync::Mutex;
+///
+/// use secrecy::SecretString;
+/// use tower_auth::BoxError;
+/// use tower_auth::oauth2::RefreshTokenStore;
+///
+/// struct Keychain(Mutex<Option<SecretString>>);
+///
+/// impl RefreshTokenStore for Keychain {
+///     async fn load(&self) -> Result<Option<SecretString>, BoxError> {
+///         Ok(self.0.lock().map_err(|_| "poisoned")?.clone())
+///     }
+///
+///     async fn save(&self, token: SecretString) -> Result<(), BoxError> {
+///         *self.0.lock().map_err(|_| "poisoned")? = Some(token);
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait RefreshTokenStore: Send + Sync + 'static {
+    /// Loads the token that was saved last; `None` if there is none, and a person has to log in.
+    ///
+    /// # Errors
+    ///
+    /// Why the token can't be read. The next fetch tries again.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the [fetch timeout](crate::TokenCacheBuilder::fetch_timeout) ends. The
+    /// same holds for `save`, which the next fetch then calls again.
+    fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send;
+
+    /// Replaces the saved token by `token`, completely or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Why the token can't be written. The new access token isn't used then, and the next fetch saves
+    /// the refresh token before it does anything else.
+    fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+
+/// A store of any type.
+pub(crate) trait DynRefreshTokenStore: Send + Sync + 'static {
+    fn load(&self) -> Boxed<'_, Option<SecretString>>;
+    fn save(&self, token: SecretString) -> Boxed<'_, ()>;
+}
+
+impl<T> DynRefreshTokenStore for T
+where
+    T: RefreshTokenStore,
+{
+    fn load(&self) -> Boxed<'_, Option<SecretString>> {
+        Box::pin(RefreshTokenStore::load(self))
+    }
+
+    fn save(&self, token: SecretString) -> Boxed<'_, ()> {
+        Box::pin(RefreshTokenStore::save(self, token))
+    }
+}
+
+impl<T> RefreshTokenStore for Arc<T>
+where
+    T: RefreshTokenStore,
+{
+    fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send {
+        T::load(self)
+    }
+
+    fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send {
+        T::save(self, token)
+    }
+}
+
+/// Keeps the token until the process ends.
+pub(crate) struct InMemory {
+    token: Mutex<SecretString>,
+}
+
+impl InMemory {
+    pub(crate) fn new(token: SecretString) -> Self {
+        Self {
+            token: Mutex::new(token),
+        }
+    }
+}
+
+impl RefreshTokenStore for InMemory {
+    async fn load(&self) -> Result<Option<SecretString>, BoxError> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(token.clone()))
+    }
+
+    async fn save(&self, token: SecretString) -> Result<(), BoxError> {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! The refresh token grant (RFC 6749 §6), which continues a person's login.
+
+use std::fmt;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+use super::initial_token::InitialToken;
+use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
+use super::token_params::{Reserved, TokenParams, token_param_setters};
+use crate::error::{BoxError, Error, Kind};
+use crate::http_client::token_response::TokenResponse;
+use crate::oauth2::client::oauth2_client::Client;
+use crate::oauth2::client::params::Params;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
+
+/// Names that [`RefreshToken::param`] refuses.
+const RESERVED: Reserved = &[
+    ("grant_type", "it is always `refresh_token`"),
+    ("refresh_token", "the constructor takes it, or the store"),
+    ("scope", "use `.scope(…)`"),
+];
+
+/// Gets tokens with a refresh token (RFC 6749 §6), which a person's login returned.
+///
+/// - A response without a refresh token keeps the old token; a response with a new token replaces it.
+/// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the new access token is
+///   used. If it can't be saved the fetch fails, and the next fetch saves it first.
+/// - Two fetches never overlap, so a rotating token is never sent twice at once.
+/// - A token that the server no longer accepts (`invalid_grant`) is an error that
+///   [requires a login](Error::is_login_required), and isn't sent again. If the store has another token
+///   by then, from another process or a new login, that token is used.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`scope`](Self::scope) | none: that of the login |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+/// | [`log_out_on_close`](Self::log_out_on_close) | no: the login outlives the process |
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::AuthLayer;
+/// use tower_auth::oauth2::{Client, RefreshToken};
+///
+/// # fn example(token: String) -> Result<(), tower_auth::Error> {
+/// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
+/// let layer = AuthLayer::new(RefreshToken::new(client, token));
+/// # Ok(()) }
+/// ```
+pub struct RefreshToken {
+    client: Client,
+    store: Arc<dyn DynRefreshTokenStore>,
+    params: TokenParams,
+    logs_out: bool,
+    /// Locked during a fetch.
+    state: Mutex<LoginState>,
+}
+
+/// What is known of the login besides the token in the store.
+#[derive(Default)]
+struct LoginState {
+    /// A new refresh token that couldn't be saved yet. The stored token may be revoked.
+    unsaved: Option<SecretString>,
+    /// The refresh token that the server no longer accepts.
+    refused: Option<SecretString>,
+    /// The access token of the login. It is returned until another one is wanted.
+    initial_token: Option<InitialToken>,
+}
+
+impl RefreshToken {
+    /// A source that starts with `token` and keeps new refresh tokens in memory: for a server that
+    /// doesn't rotate them, or for a process that logs in again after a restart.
+    pub fn new(client: Client, token: impl Into<SecretString>) -> Self {
+        Self::stored(client, InMemory::new(token.into()))
+    }
+
+    /// A source whose token is in `store`, where a login has saved it.
+    pub fn stored(client: Client, store: impl RefreshTokenStore) -> Self {
+        Self::with_store(client, Arc::new(store))
+    }
+
+    fn with_store(client: Client, store: Arc<dyn DynRefreshTokenStore>) -> Self {
+        Self {
+            client,
+            store,
+            params: TokenParams::new(RESERVED),
+            logs_out: false,
+            state: Mutex::default(),
+        }
+    }
+
+    /// A source that continues a new login, with its access token and its refresh token, which is saved
+    /// first. Without a refresh token the store isn't used: its token is from another login.
+    pub(crate) async fn logged_in(
+        client: Client,
+        store: Option<Arc<dyn DynRefreshTokenStore>>,
+        initial_token: InitialToken,
+        refresh_token: Option<SecretString>,
+    ) -> Result<Self, Error> {
+        let store = match (store, refresh_token) {
+            (Some(store), Some(token)) => {
+                store.save(token).await.map_err(not_saved)?;
+                store
+            }
+            (_, token) => Arc::new(InMemory::new(token.unwrap_or_default())),
+        };
+        let mut source = Self::with_store(client, store);
+        source.state.get_mut().initial_token = Some(initial_token);
+        Ok(source)
+    }
+
+    /// Asks for less than the login granted (RFC 6749 §6): names separated by spaces. Default, and if
+    /// empty: the whole scope of the login.
+    #[must_use]
+    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        self.params.set_scope([scope]);
+        self
+    }
+
+    /// Ends the login when the cache is [closed](crate::TokenCache::close): the refresh token is revoked
+    /// at the endpoint of [`Client::revoke_at`]. Most servers then revoke its access tokens too
+    /// (RFC 7009 §2.1). Default: the login outlives the process.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the client has no revocation endpoint.
+    pub fn log_out_on_close(mut self) -> Result<Self, Error> {
+        if self.client.endpoint.revocation.is_none() {
+            let message = "the login can't be ended: the client has no revocation endpoint; set \
+                           it with `revoke_at`";
+            return Err(Error::new(Kind::Config, message));
+        }
+        self.logs_out = true;
+        Ok(self)
+    }
+
+    async fn log_out(&self) -> Result<(), Error> {
+        let mut state = self.state.lock().await;
+        let token = match self.load(&mut state).await {
+            Ok(token) => token,
+            // The login has ended already.
+            Err(error) if error.is_login_required() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let endpoint = &self.client.endpoint;
+        let revoked = endpoint
+            .revoke(token.expose_secret(), "refresh_token")
+            .await;
+        state.refused = Some(token);
+        revoked
+    }
+
+    /// The refresh token to send now.
+    async fn load(&self, state: &mut LoginState) -> Result<SecretString, Error> {
+        self.save(state).await?;
+        let stored = self.store.load().await.map_err(not_loaded)?;
+        let Some(token) = stored.filter(|token| !token.expose_secret().is_empty()) else {
+            return Err(login_required("there is no refresh token"));
+        };
+        match &state.refused {
+            Some(refused) if is_same(refused, &token) => {
+                let what = "the refresh token was refused before and isn't sent again";
+                Err(login_required(what))
+            }
+            _ => Ok(token),
+        }
+    }
+
+    /// Saves the token that isn't saved yet. It stays in memory until then, even if this future is
+    /// dropped.
+    async fn save(&self, state: &mut LoginState) -> Result<(), Error> {
+        if let Some(token) = &state.unsaved {
+            self.store.save(token.clone()).await.map_err(not_saved)?;
+            state.unsaved = None;
+        }
+        Ok(())
+    }
+
+    async fn exchange(&self, token: &SecretString) -> Result<TokenResponse, Error> {
+        let mut params = Params::default();
+        params.push("grant_type", "refresh_token");
+        params.push_secret("refresh_token", token.expose_secret());
+        self.params.add_to(&mut params);
+        self.client.endpoint.request(params).await
+    }
+
+    /// Tries again with another token if the store has one: another process may have saved it.
+    async fn refresh(
+        &self,
+        state: &mut LoginState,
+    ) -> Result<(SecretString, TokenResponse), Error> {
+        let mut refused: Option<Error> = None;
+        loop {
+            let token = match (self.load(state).await, refused) {
+                (Ok(token), _) => token,
+                (Err(error), Some(refusal)) if error.is_login_required() => {
+                    let what = "the authorization server doesn't accept the refresh token any more";
+                    return Err(login_required(what).with_source(refusal));
+                }
+                (Err(error), _) => return Err(error),
+            };
+            match self.exchange(&token).await {
+                Ok(response) => return Ok((token, response)),
+                Err(error) if error.is_invalid_grant() => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+            state.refused = Some(token);
+        }
+    }
+}
+
+token_param_setters!(RefreshToken, (params), [param, assume_lifetime]);
+
+impl TokenSource for RefreshToken {
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        let mut state = self.state.lock().await;
+        // For any other reason the initial token was refused or is about to expire.
+        state.initial_token.take_if(|_| reason != Reason::First);
+        if let Some(token) = state
+            .initial_token
+            .as_ref()
+            .and_then(InitialToken::unexpired)
+        {
+            return Ok(token);
+        }
+        let (used, mut response) = self.refresh(&mut state).await?;
+        state.unsaved = response
+            .refresh_token
+            .take()
+            .filter(|next| !is_same(next, &used));
+        self.save(&mut state).await?;
+        self.params.token(&self.client, response)
+    }
+
+    /// Keeps the refresh token, unless it is set otherwise: the end of a process is no logout.
+    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+        let logged_out = if self.logs_out {
+            self.log_out().await
+        } else {
+            Ok(())
+        };
+        // Even if the logout failed.
+        self.client.revoke(last).await.and(logged_out)
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.client.bind(to, secret)
+    }
+}
+
+fn is_same(one: &SecretString, other: &SecretString) -> bool {
+    one.expose_secret() == other.expose_secret()
+}
+
+fn login_required(what: &'static str) -> Error {
+    Error::new(Kind::LoginRequired, format!("{what}; log in again"))
+}
+
+fn not_loaded(error: BoxError) -> Error {
+    Error::new(
+        Kind::Source,
+        "the refresh token can't be read from its store",
+    )
+    .with_source(error)
+}
+
+fn not_saved(error: BoxError) -> Error {
+    let message = "the new refresh token can't be saved, so the new access token isn't used";
+    Error::new(Kind::Source, message).with_source(error)
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshToken")
+            .field("client", &self.client)
+            .field("params", &self.params)
+            .finish_non_exhaustive()
+    }
+}

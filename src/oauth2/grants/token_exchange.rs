@@ -1,0 +1,292 @@
+//! Token exchange (RFC 8693): one token for another, for another service or on behalf of a person.
+
+use std::fmt;
+
+use http::StatusCode;
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
+
+use super::token_params::{Reserved, TokenParams, token_param_setters};
+use crate::error::Error;
+use crate::http_client::bounded_response::unusable;
+use crate::http_client::response_fields::FieldValue;
+use crate::http_client::token_response::{RESPONSE, TokenResponse};
+use crate::oauth2::client::oauth2_client::Client;
+use crate::oauth2::client::params::Params;
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
+use crate::token::issued_token::Token;
+
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// RFC 8693 §3.
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// Names that [`TokenExchange::param`] refuses.
+const RESERVED: Reserved = &[
+    ("grant_type", "it is always that of RFC 8693 §2.1"),
+    ("subject_token", "the constructor takes its source"),
+    ("subject_token_type", "use `.subject_token_type(…)`"),
+    ("actor_token", "use `.actor(…)`"),
+    ("actor_token_type", "use `.actor_token_type(…)`"),
+    ("requested_token_type", "use `.requested_token_type(…)`"),
+    ("audience", "use `.audience(…)`"),
+    ("resource", "use `.resource(…)`"),
+    ("scope", "use `.scope(…)`"),
+];
+
+/// Exchanges the token of one source for another token (RFC 8693): for another service, for less scope,
+/// or on behalf of a person.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`subject_token_type`](Self::subject_token_type), [`actor_token_type`](Self::actor_token_type) | `urn:ietf:params:oauth:token-type:access_token` |
+/// | [`actor`](Self::actor) | none: nobody acts for the subject |
+/// | [`requested_token_type`](Self::requested_token_type) | none: the server decides |
+/// | [`audience`](Self::audience), [`resource`](Self::resource), [`scope`](Self::scope) | none |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+///
+/// The subject is any source; each fetch gets its token first. A [`TokenCache`](crate::TokenCache) is a
+/// source too, so several exchanges can share one subject token. A
+/// [`SecretSource`](crate::SecretSource) is a source whose token is read.
+///
+/// If the server doesn't accept the subject or the actor (`invalid_request`, RFC 8693 §2.2.2, or
+/// `invalid_grant`), both sources fetch once more with [`Reason::Refused`], for which a cache fetches a
+/// new token. New tokens are exchanged; without them, or if they are refused too, the refusal is the
+/// error.
+///
+/// The issued token must be usable as an access token. A response is an error if its `token_type` is
+/// `N_A` or its `issued_token_type` is missing (§2.2.1 requires it). The type must be that of an access
+/// token, that of a JWT, or the requested type.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::{Client, ClientCredentials, TokenExchange};
+/// use tower_auth::{AuthLayer, TokenCache};
+///
+/// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
+/// let client = Client::new("https://id.example.com/token", id, secret)?;
+/// let subject = TokenCache::new(ClientCredentials::with_client(client.clone()));
+///
+/// let exchange = TokenExchange::new(client, subject).audience("https://stock.example.com");
+/// let layer = AuthLayer::new(exchange);
+/// # Ok(()) }
+/// ```
+pub struct TokenExchange {
+    client: Client,
+    subject: Box<dyn DynTokenSource>,
+    subject_token_type: String,
+    actor: Option<Box<dyn DynTokenSource>>,
+    actor_token_type: String,
+    requested_token_type: String,
+    params: TokenParams,
+}
+
+impl TokenExchange {
+    /// A source that exchanges the token of `subject`: the person or service that the new token is about.
+    pub fn new(client: Client, subject: impl TokenSource) -> Self {
+        Self {
+            client,
+            subject: Box::new(subject),
+            subject_token_type: String::from(ACCESS_TOKEN),
+            actor: None,
+            actor_token_type: String::from(ACCESS_TOKEN),
+            requested_token_type: String::new(),
+            params: TokenParams::new(RESERVED),
+        }
+    }
+
+    /// Sets the type of the subject's token (RFC 8693 §3): a URI, by default
+    /// `urn:ietf:params:oauth:token-type:access_token`.
+    #[must_use]
+    pub fn subject_token_type(mut self, uri: impl Into<String>) -> Self {
+        self.subject_token_type = uri.into();
+        self
+    }
+
+    /// Sets the party that acts for the subject (RFC 8693 §2.1, `actor_token`): delegation rather than
+    /// impersonation.
+    #[must_use]
+    pub fn actor(mut self, actor: impl TokenSource) -> Self {
+        self.actor = Some(Box::new(actor));
+        self
+    }
+
+    /// Sets the type of the actor's token, as [`subject_token_type`](Self::subject_token_type). It is sent
+    /// only with an actor's token.
+    #[must_use]
+    pub fn actor_token_type(mut self, uri: impl Into<String>) -> Self {
+        self.actor_token_type = uri.into();
+        self
+    }
+
+    /// Requests a type for the new token (RFC 8693 §2.1). Default, and if empty: the server decides.
+    #[must_use]
+    pub fn requested_token_type(mut self, uri: impl Into<String>) -> Self {
+        self.requested_token_type = uri.into();
+        self
+    }
+
+    /// Adds a service that the token is for, by the name that the server knows it by (RFC 8693
+    /// §2.1). Can be called for several.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.params.add_audience(audience.into());
+        self
+    }
+
+    async fn fetch_inputs(&self, reason: Reason) -> Result<InputTokens, Error> {
+        let subject = self.subject.fetch(reason).await?;
+        let actor = match &self.actor {
+            Some(actor) => Some(actor.fetch(reason).await?),
+            None => None,
+        };
+        Ok(InputTokens { subject, actor })
+    }
+
+    async fn exchange(&self, inputs: &InputTokens) -> Result<TokenResponse, Error> {
+        self.client.endpoint.request(self.grant(Some(inputs))).await
+    }
+
+    /// The parameters, with the input tokens or, for a store key, without them.
+    fn grant<'a>(&'a self, inputs: Option<&'a InputTokens>) -> Params<'a> {
+        let subject = inputs.map(|inputs| inputs.subject.secret());
+        let actor = inputs.and_then(|inputs| Some(inputs.actor.as_ref()?.secret()));
+        let mut params = Params::default();
+        params.push("grant_type", GRANT_TYPE);
+        params.push_secret("subject_token", subject.unwrap_or_default());
+        params.push("subject_token_type", &self.subject_token_type);
+        if self.actor.is_some() {
+            params.push_secret("actor_token", actor.unwrap_or_default());
+            params.push("actor_token_type", &self.actor_token_type);
+        }
+        params.push("requested_token_type", &self.requested_token_type);
+        self.params.add_targets_to(&mut params);
+        self.params.add_scope_to(&mut params);
+        self.params.add_extra_params_to(&mut params);
+        params
+    }
+
+    /// Exchanges these tokens, and new ones if the server doesn't accept them.
+    async fn exchange_or_renew(&self, inputs: InputTokens) -> Result<TokenResponse, Error> {
+        let refusal = match self.exchange(&inputs).await {
+            Err(error) if is_input_refused(&error) => error,
+            other => return other,
+        };
+        let renewed = self.fetch_inputs(Reason::Refused).await?;
+        if renewed.is_same(&inputs) {
+            return Err(refusal);
+        }
+        self.exchange(&renewed).await
+    }
+
+    /// Refuses an issued token that is neither an access token nor of the requested type.
+    fn check_issued_type(&self, response: &TokenResponse) -> Result<(), Error> {
+        let what = match &response.issued_token_type {
+            FieldValue::Absent | FieldValue::Null => {
+                "has no `issued_token_type`, which RFC 8693 §2.2.1 requires"
+            }
+            issued => match issued.text() {
+                Some(ACCESS_TOKEN | JWT) => return Ok(()),
+                // By default no type is requested.
+                Some(issued) if !issued.is_empty() && issued == self.requested_token_type => {
+                    return Ok(());
+                }
+                _ => {
+                    "has an `issued_token_type` that is neither an access token's nor the one \
+                     that was requested"
+                }
+            },
+        };
+        Err(unusable(RESPONSE, StatusCode::OK, what))
+    }
+}
+
+/// The tokens that are exchanged for the new token.
+struct InputTokens {
+    subject: Token,
+    actor: Option<Token>,
+}
+
+impl InputTokens {
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_actor = match (&self.actor, &other.actor) {
+            (Some(one), Some(other)) => one.is_same_credential(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        is_same_actor && self.subject.is_same_credential(&other.subject)
+    }
+}
+
+/// RFC 8693 §2.2.2 says `invalid_request` for an invalid token; many servers send the `invalid_grant`
+/// of RFC 6749 §5.2.
+fn is_input_refused(error: &Error) -> bool {
+    error.is_denied() && (error.is_invalid_grant() || error.code() == Some("invalid_request"))
+}
+
+token_param_setters!(
+    TokenExchange,
+    (params),
+    [resource, scope, param, assume_lifetime]
+);
+
+impl TokenSource for TokenExchange {
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        // The API refused the exchanged token, which says nothing of the input tokens.
+        let reason = match reason {
+            Reason::Refused => Reason::First,
+            other => other,
+        };
+        let inputs = self.fetch_inputs(reason).await?;
+        let response = self.exchange_or_renew(inputs).await?;
+        self.check_issued_type(&response)?;
+        self.params.token(&self.client, response)
+    }
+
+    /// Closes subject and actor too, without a token, since none of theirs is kept here. A
+    /// [`TokenCache`](crate::TokenCache) among them stays open, since it may be shared.
+    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+        let revoked = self.client.revoke(last).await;
+        let subject = self.subject.close(None).await;
+        let actor = match &self.actor {
+            Some(actor) => actor.close(None).await,
+            None => Ok(()),
+        };
+        revoked.and(subject).and(actor)
+    }
+
+    /// `None` if the subject or the actor has no key.
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        let subject = self.subject.store_key()?;
+        let key = self
+            .client
+            .store_key(&self.grant(None))
+            .with_key("subject", &subject);
+        match &self.actor {
+            Some(actor) => Some(key.with_key("actor", &actor.store_key()?)),
+            None => Some(key),
+        }
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        self.client.bind(to, secret)
+    }
+}
+
+impl fmt::Debug for TokenExchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenExchange")
+            .field("client", &self.client)
+            .field("subject_token_type", &self.subject_token_type)
+            .field("has_actor", &self.actor.is_some())
+            .field("actor_token_type", &self.actor_token_type)
+            .field("requested_token_type", &self.requested_token_type)
+            .field("params", &self.params)
+            .finish_non_exhaustive()
+    }
+}

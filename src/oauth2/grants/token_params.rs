@@ -1,0 +1,231 @@
+//! The parameters of a token request that several grants share, and the setters for them.
+
+use std::fmt;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Error, Kind};
+use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse};
+use crate::oauth2::client::oauth2_client::Client;
+use crate::oauth2::client::params::Params;
+use crate::oauth2::scope;
+use crate::token::issued_token::Token;
+
+/// What a grant asks for, and the lifetime that it assumes when the server names none.
+pub(crate) struct TokenParams {
+    scope: String,
+    audiences: Vec<String>,
+    resources: Vec<String>,
+    /// Parameters that no RFC defines. Any of their values may be a secret.
+    extra_params: Vec<(String, SecretString)>,
+    reserved: Reserved,
+    assumed_lifetime: Duration,
+}
+
+/// Names that extra params of a grant must not have, each with how its value is set instead.
+pub(crate) type Reserved = &'static [(&'static str, &'static str)];
+
+/// The parameters of client authentication, reserved in every grant (RFC 6749 §2.3.1, RFC 7521 §4.2).
+const CLIENT_AUTH: [&str; 4] = [
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+];
+
+impl TokenParams {
+    pub(crate) fn new(reserved: Reserved) -> Self {
+        Self {
+            scope: String::new(),
+            audiences: Vec::new(),
+            resources: Vec::new(),
+            extra_params: Vec::new(),
+            reserved,
+            assumed_lifetime: ASSUMED_LIFETIME,
+        }
+    }
+
+    pub(crate) fn set_scope<I>(&mut self, scopes: I)
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.scope = scope::join(scopes);
+    }
+
+    pub(crate) fn set_audience(&mut self, audience: String) {
+        self.audiences = vec![audience];
+    }
+
+    pub(crate) fn add_audience(&mut self, audience: String) {
+        self.audiences.push(audience);
+    }
+
+    pub(crate) fn add_resource(&mut self, resource: String) {
+        self.resources.push(resource);
+    }
+
+    pub(crate) fn add_extra_param(
+        &mut self,
+        name: String,
+        value: SecretString,
+    ) -> Result<(), Error> {
+        if let Some(why) = self.objection(&name) {
+            let name = name.escape_debug();
+            let message = format!("the parameter `{name}` can't be added: {why}");
+            return Err(Error::new(Kind::Config, message));
+        }
+        self.extra_params.push((name, value));
+        Ok(())
+    }
+
+    /// Why no extra param may have this name, if none may.
+    fn objection(&self, name: &str) -> Option<&'static str> {
+        if name.is_empty() {
+            return Some("it has no name");
+        }
+        if let Some((_, instead)) = self.reserved.iter().find(|(taken, _)| *taken == name) {
+            return Some(instead);
+        }
+        if CLIENT_AUTH.contains(&name) {
+            return Some("it says who the client is, which its constructor and methods do");
+        }
+        let is_set = self.extra_params.iter().any(|(taken, _)| taken == name);
+        is_set.then_some("it is set already")
+    }
+
+    pub(crate) fn assume_lifetime(&mut self, lifetime: Duration) {
+        self.assumed_lifetime = lifetime;
+    }
+
+    pub(crate) fn assumed_lifetime(&self) -> Duration {
+        self.assumed_lifetime
+    }
+
+    /// Adds all of them, in the order of most grants.
+    pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
+        self.add_scope_to(params);
+        self.add_targets_to(params);
+        self.add_extra_params_to(params);
+    }
+
+    pub(crate) fn add_scope_to<'a>(&'a self, params: &mut Params<'a>) {
+        params.push("scope", &self.scope);
+    }
+
+    /// Adds the audiences and the resources that the tokens are for.
+    pub(crate) fn add_targets_to<'a>(&'a self, params: &mut Params<'a>) {
+        for audience in &self.audiences {
+            params.push("audience", audience);
+        }
+        self.add_resources_to(params);
+    }
+
+    pub(crate) fn add_resources_to<'a>(&'a self, params: &mut Params<'a>) {
+        for resource in &self.resources {
+            params.push("resource", resource);
+        }
+    }
+
+    pub(crate) fn add_extra_params_to<'a>(&'a self, params: &mut Params<'a>) {
+        for (name, value) in &self.extra_params {
+            params.push_secret(name, value.expose_secret());
+        }
+    }
+
+    /// The token of a response to this request, with this scope and lifetime if the response has none.
+    pub(crate) fn token(&self, client: &Client, response: TokenResponse) -> Result<Token, Error> {
+        client.token(response, &self.scope, self.assumed_lifetime)
+    }
+}
+
+/// Shows only the names of extra params.
+impl fmt::Debug for TokenParams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.extra_params.iter().map(|(name, _)| name).collect();
+        f.debug_struct("TokenParams")
+            .field("scope", &self.scope)
+            .field("audiences", &self.audiences)
+            .field("resources", &self.resources)
+            .field("extra_params", &names)
+            .field("assumed_lifetime", &self.assumed_lifetime)
+            .finish()
+    }
+}
+
+/// Writes the public setters of a grant that holds [`TokenParams`] in a field: only the setters that
+/// are listed, since not every grant has all parameters.
+macro_rules! token_param_setters {
+    ($grant:ident, $field:tt, [$($setter:ident),+]) => {
+        impl $grant {
+            $( token_param_setters!(@$setter $field); )+
+        }
+    };
+    (@scope ($($field:ident).+)) => {
+        /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Replaces the scope set before;
+        /// default, and if empty: none, and the server decides.
+        #[must_use]
+        pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+            self.$($field).+.set_scope([scope]);
+            self
+        }
+    };
+    (@scopes ($($field:ident).+)) => {
+        /// Asks for a [`scope`](Self::scope), name by name.
+        #[must_use]
+        pub fn scopes<I>(mut self, scopes: I) -> Self
+        where
+            I: IntoIterator,
+            I::Item: AsRef<str>,
+        {
+            self.$($field).+.set_scope(scopes);
+            self
+        }
+    };
+    (@audience ($($field:ident).+)) => {
+        /// Names the API that the tokens are for, as Auth0 wants it. Replaces the audience set before;
+        /// default, and if empty: none.
+        #[must_use]
+        pub fn audience(mut self, audience: impl Into<String>) -> Self {
+            self.$($field).+.set_audience(audience.into());
+            self
+        }
+    };
+    (@resource ($($field:ident).+)) => {
+        /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a fragment.
+        /// Can be called for several.
+        #[must_use]
+        pub fn resource(mut self, resource: impl Into<String>) -> Self {
+            self.$($field).+.add_resource(resource.into());
+            self
+        }
+    };
+    (@param ($($field:ident).+)) => {
+        /// Adds any other parameter. Its value is treated as a secret.
+        ///
+        /// # Errors
+        ///
+        /// [`is_config`](crate::Error::is_config) if the name is empty or set already (RFC 6749 §3.2
+        /// allows each once), or if the client, the constructor or another method sets it.
+        pub fn param(
+            mut self,
+            name: impl Into<String>,
+            value: impl Into<secrecy::SecretString>,
+        ) -> Result<Self, crate::error::Error> {
+            self.$($field).+.add_extra_param(name.into(), value.into())?;
+            Ok(self)
+        }
+    };
+    (@assume_lifetime ($($field:ident).+)) => {
+        /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
+        /// says it; default 1 h.
+        #[must_use]
+        pub fn assume_lifetime(mut self, lifetime: std::time::Duration) -> Self {
+            self.$($field).+.assume_lifetime(lifetime);
+            self
+        }
+    };
+}
+
+pub(super) use token_param_setters;

@@ -1,0 +1,62 @@
+//! What the grants share in which a person logs in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::initial_token::{InitialToken, RequestedAt};
+use super::refresh_store::DynRefreshTokenStore;
+use super::refresh_token::RefreshToken;
+use super::token_params::{Reserved, TokenParams};
+use crate::error::{Error, Kind};
+use crate::oauth2::client::oauth2_client::Client;
+use crate::oauth2::client::params::Params;
+
+/// The settings of a login, which ends with a [`RefreshToken`] source.
+pub(crate) struct UserLogin {
+    pub(crate) client: Client,
+    pub(crate) params: TokenParams,
+    /// `None` keeps the refresh token in memory.
+    pub(crate) store: Option<Arc<dyn DynRefreshTokenStore>>,
+}
+
+impl UserLogin {
+    /// Refuses an anonymous client: the server asks the person whether to trust the client.
+    pub(crate) fn new(client: Client, reserved: Reserved) -> Result<Self, Error> {
+        if client.id().is_none() {
+            let message = "a client without an id can't have a person log in; use `Client::new` \
+                           or `Client::public`";
+            return Err(Error::new(Kind::Config, message));
+        }
+        Ok(Self {
+            client,
+            params: TokenParams::new(reserved),
+            store: None,
+        })
+    }
+
+    /// Exchanges the grant for tokens, and saves the refresh token before it returns.
+    pub(crate) async fn exchange<'a>(
+        &'a self,
+        mut grant: Params<'a>,
+    ) -> Result<RefreshToken, Error> {
+        let requested_at = RequestedAt::now();
+        // Also in the token request (RFC 8707 §2.2).
+        self.params.add_resources_to(&mut grant);
+        let mut response = self.client.endpoint.request(grant).await?;
+        let refresh_token = response.refresh_token.take();
+        let token = self.params.token(&self.client, response)?;
+        let initial_token = InitialToken::new(token, requested_at);
+        let (client, store) = (self.client.clone(), self.store.clone());
+        let source = RefreshToken::logged_in(client, store, initial_token, refresh_token).await?;
+        Ok(source.assume_lifetime(self.params.assumed_lifetime()))
+    }
+}
+
+impl fmt::Debug for UserLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserLogin")
+            .field("client", &self.client)
+            .field("params", &self.params)
+            .finish_non_exhaustive()
+    }
+}

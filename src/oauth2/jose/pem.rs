@@ -1,0 +1,84 @@
+//! The private key in a PEM text (RFC 7468), which may have other blocks too.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+#[cfg(feature = "dpop")]
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+/// One block of the text: its label and what it holds.
+pub(crate) struct Block<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) der: Zeroizing<Vec<u8>>,
+}
+
+/// The first private key. Other blocks are skipped, such as a certificate or a curve's parameters.
+pub(crate) fn private_key(text: &str) -> Result<Block<'_>, String> {
+    let mut other = None;
+    for (label, body) in blocks(text) {
+        match label {
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => {
+                let der = decode(body)?;
+                return Ok(Block { label, der });
+            }
+            "ENCRYPTED PRIVATE KEY" => return Err(ENCRYPTED.to_owned()),
+            "PUBLIC KEY" | "RSA PUBLIC KEY" => other = Some("a public key"),
+            "CERTIFICATE" => other = other.or(Some("a certificate")),
+            _ => other = other.or(Some("something else")),
+        }
+    }
+    Err(match other {
+        Some(what) => format!("is PEM of {what} and not of a private key"),
+        None => String::from("isn't PEM: it has no `-----BEGIN … PRIVATE KEY-----` with its end"),
+    })
+}
+
+const ENCRYPTED: &str = "is encrypted with a passphrase; decrypt it, and guard the file instead";
+
+/// Label and body of each block that has an end.
+fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (_, begun) = rest.split_once("-----BEGIN ")?;
+        let (label, begun) = begun.split_once("-----")?;
+        let end = begun.find("-----END ")?;
+        let (body, behind) = begun.split_at(end);
+        rest = behind;
+        Some((label, body))
+    })
+}
+
+fn decode(body: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    // Only the traditional way of encrypting has headers.
+    if body.contains("ENCRYPTED") {
+        return Err(ENCRYPTED.to_owned());
+    }
+    let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
+    base64.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
+    let mut der = Zeroizing::new(Vec::with_capacity(base64.len()));
+    STANDARD
+        .decode_vec(base64.as_bytes(), &mut der)
+        .map_err(|_| {
+            String::from(
+                "is PEM that isn't base64 inside; its line breaks must not be written `\\n`",
+            )
+        })?;
+    Ok(der)
+}
+
+/// A private key in PKCS #8 as PEM, in lines of 64 characters (RFC 7468 §2).
+#[cfg(feature = "dpop")]
+pub(crate) fn write_pkcs8(der: &[u8]) -> SecretString {
+    let base64 = Zeroizing::new(STANDARD.encode(der));
+    // Large enough never to grow: the copy that growing leaves behind isn't zeroized.
+    let mut pem = String::with_capacity(base64.len() * 2 + 64);
+    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
+    for (at, letter) in base64.chars().enumerate() {
+        if at > 0 && at % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(letter);
+    }
+    pem.push_str("\n-----END PRIVATE KEY-----\n");
+    SecretString::from(pem)
+}

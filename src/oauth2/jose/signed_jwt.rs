@@ -1,0 +1,190 @@
+//! A JWT that the client itself signs (RFC 7523 §3), a new one for each request.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+use super::signing_key::SigningKey;
+use crate::error::{Error, Kind};
+use crate::oauth2::random;
+use crate::source::secret_source::SecretSource;
+
+/// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request: the assertion of a service
+/// account or of a client (RFC 7523 §3).
+///
+/// | claim | default |
+/// | --- | --- |
+/// | `iss`: [`issuer`](Self::issuer), `sub`: [`subject`](Self::subject), `aud`: [`audience`](Self::audience) | none |
+/// | `iat` | now |
+/// | `exp` | `iat` and the [`lifetime`](Self::lifetime): a minute |
+/// | `jti` | 128 random bits, never the same twice |
+/// | others: [`claim`](Self::claim) | none |
+///
+/// RFC 7523 §3 wants `iss`, `sub` and `aud`; servers refuse a second JWT with the same `jti`.
+///
+/// # Example
+///
+/// A service account, as at Google:
+///
+/// ```
+/// use tower_auth::oauth2::{Client, JwsAlgorithm, JwtBearer, SignedJwt, SigningKey};
+///
+/// # fn example(key: String) -> Result<(), tower_auth::Error> {
+/// # #[cfg(feature = "reqwest")] {
+/// let url = "https://oauth2.example.com/token";
+/// let jwt = SignedJwt::new(SigningKey::pem(JwsAlgorithm::RS256, key)?.key_id("c0ffee"))
+///     .issuer("robot@project.example.com")
+///     .audience(url)
+///     .claim("scope", "https://example.com/auth/things.readonly")?;
+/// let source = JwtBearer::new(Client::anonymous(url)?, jwt);
+/// # }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SignedJwt {
+    key: SigningKey,
+    issuer: Option<String>,
+    subject: Option<String>,
+    audience: Vec<String>,
+    claims: Map<String, Value>,
+    lifetime: Duration,
+}
+
+/// Each JWT is for one request, so its lifetime need only cover the difference of two clocks.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// Names that [`SignedJwt::claim`] refuses, because something else sets them.
+const RESERVED: [(&str, &str); 6] = [
+    ("iss", "use `.issuer(…)`"),
+    ("sub", "use `.subject(…)`"),
+    ("aud", "use `.audience(…)`"),
+    ("exp", "use `.lifetime(…)`"),
+    ("iat", "it is the time of signing"),
+    ("jti", "it is random for each request"),
+];
+
+impl SignedJwt {
+    /// A JWT that is signed with this key.
+    pub fn new(key: SigningKey) -> Self {
+        Self {
+            key,
+            issuer: None,
+            subject: None,
+            audience: Vec::new(),
+            claims: Map::new(),
+            lifetime: LIFETIME,
+        }
+    }
+
+    /// Sets who signs the JWT (`iss`, RFC 7519 §4.1.1).
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Sets whom the JWT is about (`sub`, RFC 7519 §4.1.2).
+    #[must_use]
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// Adds a recipient (`aud`, RFC 7519 §4.1.3): the authorization server's issuer or its token
+    /// endpoint. One is a text, several are an array.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audience.push(audience.into());
+        self
+    }
+
+    /// Adds any other claim, such as Google's `scope`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that another
+    /// method or the signing itself sets: `iss`, `sub`, `aud`, `exp`, `iat`, `jti`.
+    pub fn claim(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<Value>,
+    ) -> Result<Self, Error> {
+        let name = name.into();
+        let wrong = |why: &str| {
+            let message = format!("the claim `{}` can't be added: {why}", name.escape_debug());
+            Err(Error::new(Kind::Config, message))
+        };
+        if name.is_empty() {
+            return wrong("it has no name");
+        }
+        if let Some((_, instead)) = RESERVED.iter().find(|(taken, _)| *taken == name) {
+            return wrong(instead);
+        }
+        if self.claims.contains_key(&name) {
+            return wrong("it is set already");
+        }
+        self.claims.insert(name, value.into());
+        Ok(self)
+    }
+
+    /// Sets the lifetime, in whole seconds and at least 1 s; default 1 min. Servers refuse long
+    /// ones: Google accepts at most 1 h.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    async fn sign(&self) -> Result<SecretString, Error> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let iat = now.as_secs();
+        let exp = iat.saturating_add(self.lifetime.as_secs().max(1));
+        let mut claims = self.claims.clone();
+        let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        if let Some(issuer) = &self.issuer {
+            set("iss", issuer.as_str().into());
+        }
+        if let Some(subject) = &self.subject {
+            set("sub", subject.as_str().into());
+        }
+        match self.audience.as_slice() {
+            [] => None,
+            [one] => set("aud", one.as_str().into()),
+            several => set("aud", several.into()),
+        };
+        set("iat", iat.into());
+        set("exp", exp.into());
+        // 128 bits, so that no two are ever the same (RFC 7519 §4.1.7).
+        let jti = random::base64url::<16>()?;
+        set("jti", jti.expose_secret().into());
+        self.key.sign(&claims).await
+    }
+}
+
+impl From<SignedJwt> for SecretSource {
+    fn from(jwt: SignedJwt) -> Self {
+        Self::from_fn(move || {
+            let jwt = jwt.clone();
+            async move { Ok(jwt.sign().await?) }
+        })
+    }
+}
+
+/// Shows only the names of the other claims, because a value may be a secret.
+impl fmt::Debug for SignedJwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.claims.keys().collect();
+        f.debug_struct("SignedJwt")
+            .field("key", &self.key)
+            .field("issuer", &self.issuer)
+            .field("subject", &self.subject)
+            .field("audience", &self.audience)
+            .field("claims", &names)
+            .field("lifetime", &self.lifetime)
+            .finish()
+    }
+}

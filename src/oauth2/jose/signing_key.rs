@@ -1,0 +1,232 @@
+//! The key that a client or a service account signs with, and the name by which servers find it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use super::jwk;
+use super::jws;
+use super::key_pair::{JwsAlgorithm, KeyPair};
+use crate::error::{Error, Kind};
+use crate::source::secret_source::SecretSource;
+
+/// A key that signs (RFC 7515): a private key, or a secret that the server has too.
+///
+/// | form | signs with |
+/// | --- | --- |
+/// | [`pem`](Self::pem): PKCS #8, or PKCS #1 and SEC 1 as OpenSSL writes them | the [`JwsAlgorithm`] given |
+/// | [`jwk`](Self::jwk): a private JWK (RFC 7517) | its `alg`, else RS256, ES256, EdDSA or HS256 by its `kty` |
+/// | [`hmac`](Self::hmac): a secret of 32 bytes or more | HS256 |
+///
+/// A key in a fixed text is checked at once. A key in a file, a variable or a closure is read for
+/// each signature, so that it can be rotated while the service runs. The `kid` of a JWK is sent
+/// along. For other keys, servers with several keys of a client need a [`key_id`](Self::key_id).
+///
+/// [`Debug`](fmt::Debug) redacts the key, and no error shows it.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::SecretSource;
+/// use tower_auth::oauth2::{JwsAlgorithm, SigningKey};
+///
+/// let file = SecretSource::file("/run/secrets/key.pem");
+/// let key = SigningKey::pem(JwsAlgorithm::ES256, file)?.key_id("2026-01");
+/// assert!(SigningKey::pem(JwsAlgorithm::ES256, "no key").unwrap_err().is_config());
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SigningKey {
+    text: SecretSource,
+    format: KeyFormat,
+    /// The key, if the text is a fixed one.
+    fixed: Option<Arc<ParsedKey>>,
+    key_id: Option<String>,
+    x5t: Option<String>,
+    x5t_s256: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum KeyFormat {
+    Pem(JwsAlgorithm),
+    Jwk,
+    Hmac,
+}
+
+/// A key, and the `kid` if it was in the text too.
+struct ParsedKey {
+    pair: KeyPair,
+    key_id: Option<String>,
+}
+
+impl SigningKey {
+    /// A private key in PEM (RFC 7468), without a passphrase. Other blocks are skipped, such as its
+    /// certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is a fixed text that isn't PEM of a private key that
+    /// the algorithm signs with.
+    pub fn pem(algorithm: JwsAlgorithm, key: impl Into<SecretSource>) -> Result<Self, Error> {
+        Self::new(KeyFormat::Pem(algorithm), key.into())
+    }
+
+    /// A private key as a JWK in JSON (RFC 7517): RSA, EC on P-256, OKP with Ed25519, or `oct`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is a fixed text that isn't such a key.
+    pub fn jwk(key: impl Into<SecretSource>) -> Result<Self, Error> {
+        Self::new(KeyFormat::Jwk, key.into())
+    }
+
+    /// A secret that the server has too, for HS256.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is a fixed text of fewer than 32 bytes
+    /// (RFC 7518 §3.2).
+    pub fn hmac(secret: impl Into<SecretSource>) -> Result<Self, Error> {
+        Self::new(KeyFormat::Hmac, secret.into())
+    }
+
+    fn new(format: KeyFormat, text: SecretSource) -> Result<Self, Error> {
+        let mut key = Self {
+            text,
+            format,
+            fixed: None,
+            key_id: None,
+            x5t: None,
+            x5t_s256: None,
+        };
+        if let Some(text) = key.text.value() {
+            key.fixed = Some(Arc::new(key.parse(text)?));
+        }
+        Ok(key)
+    }
+
+    /// Names the key (`kid`, RFC 7515 §4.1.4); default: the `kid` of a JWK, else none.
+    #[must_use]
+    pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
+        self.key_id = Some(key_id.into());
+        self
+    }
+
+    /// Names the key by the SHA-1 thumbprint of its certificate (`x5t`, RFC 7515 §4.1.7), as
+    /// Microsoft Entra needs it: in base64url, or in hexadecimal digits as its pages show it.
+    /// Default: none.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is neither, or not of 20 bytes.
+    pub fn x5t(mut self, thumbprint: impl AsRef<str>) -> Result<Self, Error> {
+        self.x5t = Some(base64url(thumbprint.as_ref(), "x5t", 20)?);
+        Ok(self)
+    }
+
+    /// Names the key by the SHA-256 thumbprint of its certificate (`x5t#S256`, RFC 7515 §4.1.8), as
+    /// [`x5t`](Self::x5t). Default: none.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is neither, or not of 32 bytes.
+    pub fn x5t_s256(mut self, thumbprint: impl AsRef<str>) -> Result<Self, Error> {
+        self.x5t_s256 = Some(base64url(thumbprint.as_ref(), "x5t#S256", 32)?);
+        Ok(self)
+    }
+
+    /// A JWT of these claims, in the compact form (RFC 7515 §3.1).
+    pub(crate) async fn sign(&self, claims: &impl Serialize) -> Result<SecretString, Error> {
+        let key = match &self.fixed {
+            Some(key) => Arc::clone(key),
+            None => Arc::new(self.parse(&self.text.read().await?)?),
+        };
+        let header = Header {
+            alg: key.pair.algorithm(),
+            typ: "JWT",
+            kid: self.key_id.as_deref().or(key.key_id.as_deref()),
+            x5t: self.x5t.as_deref(),
+            x5t_s256: self.x5t_s256.as_deref(),
+        };
+        let unwritable = |error| unsigned().with_source(error);
+        let header = jws::encode(&header).map_err(unwritable)?;
+        let claims = jws::encode(claims).map_err(unwritable)?;
+        let jwt = jws::compact(&header, &claims, |jwt| key.pair.sign(jwt));
+        jwt.map(SecretString::from).map_err(|_| unsigned())
+    }
+
+    fn parse(&self, text: &SecretString) -> Result<ParsedKey, Error> {
+        let text = text.expose_secret();
+        let without_id = |pair| ParsedKey { pair, key_id: None };
+        match self.format {
+            KeyFormat::Pem(algorithm) => KeyPair::from_pem(algorithm, text).map(without_id),
+            KeyFormat::Hmac => KeyPair::from_secret(text.as_bytes()).map(without_id),
+            KeyFormat::Jwk => jwk::read(text).map(|(pair, key_id)| ParsedKey { pair, key_id }),
+        }
+        .map_err(|what| {
+            let message = format!("the signing key, {}, {what}", self.text);
+            Error::new(Kind::Config, message)
+        })
+    }
+}
+
+/// The header (RFC 7515 §4.1).
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'static str,
+    typ: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x5t: Option<&'a str>,
+    #[serde(rename = "x5t#S256", skip_serializing_if = "Option::is_none")]
+    x5t_s256: Option<&'a str>,
+}
+
+fn unsigned() -> Error {
+    Error::new(Kind::Source, "the JWT can't be signed")
+}
+
+/// The thumbprint in base64url, as a header has it. No text has the right length in both
+/// notations.
+fn base64url(thumbprint: &str, name: &str, length: usize) -> Result<String, Error> {
+    let digits: String = thumbprint.chars().filter(|c| *c != ':').collect();
+    let bytes = if digits.len() == 2 * length {
+        hexadecimal(&digits)
+    } else {
+        URL_SAFE_NO_PAD.decode(thumbprint).ok()
+    };
+    match bytes {
+        Some(bytes) if bytes.len() == length => Ok(URL_SAFE_NO_PAD.encode(bytes)),
+        _ => {
+            let message = format!(
+                "the thumbprint for `{name}` is not {length} bytes in base64url or hexadecimal"
+            );
+            Err(Error::new(Kind::Config, message))
+        }
+    }
+}
+
+fn hexadecimal(digits: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let pairs = digits.as_bytes().chunks_exact(2);
+    pairs
+        .map(|pair| u8::try_from(digit(&pair[0])? * 16 + digit(&pair[1])?).ok())
+        .collect()
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("text", &self.text)
+            .field("format", &self.format)
+            .field("key_id", &self.key_id)
+            .field("x5t", &self.x5t)
+            .field("x5t_s256", &self.x5t_s256)
+            .finish_non_exhaustive()
+    }
+}

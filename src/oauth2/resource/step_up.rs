@@ -1,0 +1,300 @@
+//! Step-up: a stronger token, when a server refuses a valid one as not enough (RFC 9470, and
+//! `insufficient_scope` of RFC 6750 §3.1).
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::challenge::step_up::StepUpChallenge;
+use crate::challenge::www_authenticate::Challenge;
+use crate::error::Error;
+use crate::oauth2::scope;
+use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
+use crate::token::issued_token::Token;
+
+/// Fetches stronger tokens when servers want them. It starts with little scope, and adds the scope
+/// of an `insufficient_scope` (RFC 6750 §3.1), or logs in as an `insufficient_user_authentication`
+/// (RFC 9470 §3) says.
+///
+/// A closure makes the source for each [`StepUpRequest`]. New scope is added to the present scope, so
+/// that the stronger token is good for all earlier requests too. Only scope that is
+/// [allowed](Self::allow) is added: an API can't get a stronger token than you meant it to have.
+///
+/// - The refused request waits for the stronger token and is sent again, once. All others use the
+///   old token until the stronger one is here.
+/// - Each stronger token takes one fetch. If the authorization server refuses it
+///   [permanently](Error::is_permanent), it isn't requested again, and the old token stays in use.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`scope`](Self::scope) from the start | none |
+/// | [`allow`](Self::allow)ed on top | no scope |
+/// | [`allow_acr`](Self::allow_acr): logins that a server may want | newer ones only, and at most one in 30 s |
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::AuthLayer;
+/// use tower_auth::oauth2::{Client, ClientCredentials, StepUp};
+///
+/// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
+/// # #[cfg(feature = "reqwest")] {
+/// let client = Client::new("https://id.example.com/oauth/token", id, secret)?;
+/// let source = StepUp::new(move |wanted| {
+///     Ok(ClientCredentials::with_client(client.clone()).scope(wanted.scope()))
+/// })
+/// .scope("read:notes")
+/// .allow("write:notes");
+/// let layer = AuthLayer::new(source);
+/// # }
+/// # Ok(()) }
+/// ```
+pub struct StepUp {
+    build: Build,
+    allowed: Allowed,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct Allowed {
+    scopes: BTreeSet<String>,
+    acr_values: BTreeSet<String>,
+}
+
+/// The shortest time between two logins, so that an API can't cause one with every request.
+const LOGIN_INTERVAL: Duration = Duration::from_secs(30);
+
+type Build = Box<dyn Fn(&StepUpRequest) -> Result<Arc<dyn DynTokenSource>, Error> + Send + Sync>;
+
+/// What the next token is to have: the closure that makes the source gets it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepUpRequest {
+    scope: String,
+    acr_values: Option<String>,
+    max_age: Option<Duration>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What the token in use was requested with, and by which source.
+    current: StepUpRequest,
+    source: Option<Arc<dyn DynTokenSource>>,
+    /// What the next token is requested with, if that is more.
+    next: Option<StepUpRequest>,
+    /// Scope and login that the authorization server has refused. Their number is bounded, because
+    /// both are allowed ones.
+    refused: BTreeSet<(String, Option<String>)>,
+    /// Which token was issued last.
+    latest: Option<u64>,
+    /// When a server last caused a login.
+    logged_in: Option<Instant>,
+}
+
+impl StepUp {
+    /// A source over the sources that `build` makes for each [`StepUpRequest`]. The first fetch calls
+    /// `build`, and so does each later one whose request differs from the one before.
+    pub fn new<F, S>(build: F) -> Self
+    where
+        F: Fn(&StepUpRequest) -> Result<S, Error> + Send + Sync + 'static,
+        S: TokenSource,
+    {
+        Self {
+            build: Box::new(move |wanted| {
+                let source: Arc<dyn DynTokenSource> = Arc::new(build(wanted)?);
+                Ok(source)
+            }),
+            allowed: Allowed::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Sets the scope of the first token (RFC 6749 §3.3): names separated by spaces.
+    #[must_use]
+    pub fn scope(self, scope: impl AsRef<str>) -> Self {
+        self.lock().current.scope = scope::join([scope]);
+        self
+    }
+
+    /// Allows scopes that are added when a server wants them: names separated by spaces. If a server
+    /// wants any other, the caller gets the refusal.
+    #[must_use]
+    pub fn allow(mut self, scopes: impl AsRef<str>) -> Self {
+        let names = scopes.as_ref().split_whitespace();
+        self.allowed.scopes.extend(names.map(str::to_owned));
+        self
+    }
+
+    /// Allows authentication context class references that a server may want of the login
+    /// (`acr_values`, RFC 9470 §3): separated by spaces.
+    #[must_use]
+    pub fn allow_acr(mut self, acr_values: impl AsRef<str>) -> Self {
+        let names = acr_values.as_ref().split_whitespace();
+        self.allowed.acr_values.extend(names.map(str::to_owned));
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request for the next fetch, and the source for it.
+    fn prepare(&self) -> Result<(StepUpRequest, Arc<dyn DynTokenSource>), Error> {
+        let (wanted, known) = {
+            let state = self.lock();
+            match &state.next {
+                Some(next) => (next.clone(), None),
+                None => (state.current.clone(), state.source.clone()),
+            }
+        };
+        let source = match known {
+            Some(source) => source,
+            None => (self.build)(&wanted)?,
+        };
+        Ok((wanted, source))
+    }
+}
+
+impl TokenSource for StepUp {
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        let (wanted, source) = self.prepare()?;
+        let fetched = source.fetch(reason).await;
+        let mut state = self.lock();
+        match &fetched {
+            Ok(token) => {
+                state.latest = Some(token.generation());
+                state.source = Some(source);
+                // A server may want more by now.
+                state.next = state.next.take().filter(|next| *next != wanted);
+                state.current = wanted;
+            }
+            Err(error) if error.is_permanent() && state.next.as_ref() == Some(&wanted) => {
+                state.next = None;
+                state.refused.insert(wanted.key());
+            }
+            Err(_) => {}
+        }
+        fetched
+    }
+
+    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+        let source = self.lock().source.clone();
+        match source {
+            Some(source) => source.close(last).await,
+            None => Ok(()),
+        }
+    }
+
+    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+        let mut state = self.lock();
+        let Some(challenge) = StepUpChallenge::of(challenges) else {
+            let source = state.source.clone();
+            drop(state);
+            return source.is_some_and(|source| source.challenged(token, challenges));
+        };
+        let known = state.next.as_ref().unwrap_or(&state.current);
+        let Some(next) = known.with(&challenge, &self.allowed) else {
+            return false;
+        };
+        if state.refused.contains(&next.key()) {
+            return false;
+        }
+        // Another refusal has caused this fetch, or the token is here already.
+        if state.next.as_ref() == Some(&next) || state.latest != Some(token.generation()) {
+            return true;
+        }
+        let has_answer = if challenge.is_insufficient_scope() {
+            next.scope != state.current.scope
+        } else {
+            state.may_log_in()
+        };
+        if has_answer {
+            state.next = Some(next);
+        }
+        has_answer
+    }
+}
+
+impl State {
+    /// Whether enough time has passed for another login. Only the server knows how long ago the last
+    /// login was: a token can be younger than the login behind it.
+    fn may_log_in(&mut self) -> bool {
+        let is_too_soon = self
+            .logged_in
+            .is_some_and(|at| at.elapsed() < LOGIN_INTERVAL);
+        if !is_too_soon {
+            self.logged_in = Some(Instant::now());
+        }
+        !is_too_soon
+    }
+}
+
+impl StepUpRequest {
+    /// The scope to ask for (RFC 6749 §3.3): names separated by spaces; empty if none.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// How strong the login must be (`acr_values`, RFC 9470 §3), if a server has said so.
+    pub fn acr_values(&self) -> Option<&str> {
+        self.acr_values.as_deref()
+    }
+
+    /// How long ago the login may be (`max_age`, RFC 9470 §3), if a server has said so.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.max_age
+    }
+
+    /// This request with what a challenge wants added; `None` if that isn't allowed, or if the
+    /// challenge doesn't say what it wants.
+    fn with(&self, challenge: &StepUpChallenge, allowed: &Allowed) -> Option<Self> {
+        let mut next = self.clone();
+        if challenge.is_insufficient_user_authentication() {
+            let acr_values = allowed.acr_values_of(challenge);
+            if acr_values.is_none() && challenge.max_age().is_none() {
+                return None;
+            }
+            next.acr_values = acr_values.or(next.acr_values);
+            next.max_age = challenge.max_age().or(next.max_age);
+            return Some(next);
+        }
+        let names = challenge.scope()?.split_whitespace();
+        for name in names {
+            let is_new = next.scope.split(' ').all(|known| known != name);
+            if is_new && !allowed.scopes.contains(name) {
+                return None;
+            }
+            if is_new {
+                next.scope = scope::join([next.scope.as_str(), name]);
+            }
+        }
+        Some(next)
+    }
+
+    /// The part that the authorization server may refuse permanently.
+    fn key(&self) -> (String, Option<String>) {
+        (self.scope.clone(), self.acr_values.clone())
+    }
+}
+
+impl Allowed {
+    /// The wanted values that are allowed, in the server's order of preference.
+    fn acr_values_of(&self, challenge: &StepUpChallenge) -> Option<String> {
+        let wanted = challenge.acr_values()?.split_whitespace();
+        let allowed = scope::join(wanted.filter(|name| self.acr_values.contains(*name)));
+        (!allowed.is_empty()).then_some(allowed)
+    }
+}
+
+impl fmt::Debug for StepUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("StepUp")
+            .field("current", &state.current)
+            .field("next", &state.next)
+            .field("allowed_scopes", &self.allowed.scopes)
+            .finish_non_exhaustive()
+    }
+}

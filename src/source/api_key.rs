@@ -1,0 +1,234 @@
+//! API keys: secrets that are issued by hand and sent as they are.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::header::HeaderName;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::secret_source::{REREAD_EVERY, SecretSource};
+use super::token_source::{Reason, TokenSource};
+use crate::error::{Error, Kind};
+use crate::token::issued_token::Token;
+use crate::token::place::Place;
+
+/// An API key: in a header, or in the query.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | place | the header `X-API-Key`; [`header`](Self::header), [`query`](Self::query) |
+/// | [`prefix`](Self::prefix) | none |
+/// | [`reread_every`](Self::reread_every) | a minute, of a key that isn't a fixed value |
+///
+/// A key from the environment, a file or a closure is read again at an interval and when it is refused, so
+/// that a replaced key is used without a failed request.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::{ApiKey, AuthLayer, SecretSource};
+///
+/// let in_a_header = ApiKey::new(SecretSource::file("/run/secrets/api-key"));
+/// let in_the_query = ApiKey::new(SecretSource::env("API_KEY")).query("api_key")?;
+/// let layer = AuthLayer::new(in_a_header);
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
+pub struct ApiKey {
+    keys: Keys,
+    place: Place,
+    prefix: String,
+    reread_every: Duration,
+}
+
+enum Keys {
+    Read(SecretSource),
+    Fixed(SecretString),
+    Rotating(Arc<Mutex<KeyPair>>),
+}
+
+/// The current key, and the other one for when it is refused.
+struct KeyPair {
+    used: SecretString,
+    offered: Option<SecretString>,
+}
+
+/// Takes new keys at run time: the other half of [`ApiKey::rotating`].
+#[derive(Clone)]
+pub struct ApiKeyRotation {
+    keys: Arc<Mutex<KeyPair>>,
+}
+
+const HEADER: HeaderName = HeaderName::from_static("x-api-key");
+
+impl ApiKey {
+    /// A key in the header `X-API-Key`.
+    pub fn new(key: impl Into<SecretSource>) -> Self {
+        let key = key.into();
+        Self::of(match key.value() {
+            Some(value) => Keys::Fixed(value.clone()),
+            None => Keys::Read(key),
+        })
+    }
+
+    /// A key that can be replaced at run time, through the second half.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{ApiKey, AuthLayer};
+    ///
+    /// let (key, rotation) = ApiKey::rotating("the-old-key");
+    /// let layer = AuthLayer::new(key);
+    /// // Later, from a signal handler or an admin endpoint:
+    /// rotation.offer("the-new-key");
+    /// ```
+    pub fn rotating(key: impl Into<SecretString>) -> (Self, ApiKeyRotation) {
+        let keys = Arc::new(Mutex::new(KeyPair {
+            used: key.into(),
+            offered: None,
+        }));
+        let rotation = ApiKeyRotation {
+            keys: Arc::clone(&keys),
+        };
+        (Self::of(Keys::Rotating(keys)), rotation)
+    }
+
+    fn of(keys: Keys) -> Self {
+        Self {
+            keys,
+            place: Place::Header(HEADER),
+            prefix: String::new(),
+            reread_every: REREAD_EVERY,
+        }
+    }
+
+    /// Puts the key in this header.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it is no header name (RFC 9110 §5.1).
+    pub fn header(mut self, name: impl AsRef<str>) -> Result<Self, Error> {
+        let name = name.as_ref();
+        let header = name
+            .parse()
+            .map_err(|error: http::header::InvalidHeaderName| {
+                let message = format!("`{}` is no header name", name.escape_debug());
+                Error::new(Kind::Config, message).with_source(error)
+            })?;
+        self.place = Place::Header(header);
+        Ok(self)
+    }
+
+    /// Puts the key in the query, percent-encoded, after the parameters that are there. For APIs that want
+    /// it there: a URL ends up in logs and histories, and in the `Referer` of a redirected
+    /// request unless the client leaves that out.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the name is empty.
+    pub fn query(mut self, name: impl Into<Arc<str>>) -> Result<Self, Error> {
+        let name = name.into();
+        if name.is_empty() {
+            let message = "the query parameter for the API key has no name";
+            return Err(Error::new(Kind::Config, message));
+        }
+        self.place = Place::Query(name);
+        Ok(self)
+    }
+
+    /// Puts this in front of the key, as in `Authorization: ApiKey <key>`. Default: nothing.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How often a key is read again from its file, variable or closure; default a minute. The first
+    /// request after that starts the read and doesn't wait for it. No effect on a fixed value.
+    #[must_use]
+    pub fn reread_every(mut self, interval: Duration) -> Self {
+        self.reread_every = interval;
+        self
+    }
+
+    fn token(&self, key: &SecretString) -> Result<Token, Error> {
+        let key = if self.prefix.is_empty() {
+            key.clone()
+        } else {
+            let mut whole = String::with_capacity(self.prefix.len() + key.expose_secret().len());
+            whole.push_str(&self.prefix);
+            whole.push_str(key.expose_secret());
+            SecretString::from(whole)
+        };
+        match &self.place {
+            Place::Header(name) => Token::header(name.clone(), key),
+            Place::Query(name) => Token::query(Arc::clone(name), key),
+            Place::Cookie => unreachable!("no setter puts a key there"),
+        }
+    }
+}
+
+impl TokenSource for ApiKey {
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        match &self.keys {
+            Keys::Fixed(key) => self.token(key),
+            Keys::Read(source) => {
+                let token = self.token(&source.read().await?)?;
+                // In the second half it is read again in the background.
+                Ok(token.expires_in(self.reread_every.saturating_mul(2)))
+            }
+            Keys::Rotating(keys) => {
+                let used = lock(keys).next(reason);
+                self.token(&used)
+            }
+        }
+    }
+
+    fn place(&self) -> Place {
+        self.place.clone()
+    }
+}
+
+impl KeyPair {
+    /// The key to use. After a refusal it is the other key: a new key may be offered before the server
+    /// accepts it, and then the old one is used again.
+    fn next(&mut self, reason: Reason) -> SecretString {
+        if reason == Reason::Refused
+            && let Some(offered) = &mut self.offered
+        {
+            std::mem::swap(&mut self.used, offered);
+        }
+        self.used.clone()
+    }
+}
+
+impl ApiKeyRotation {
+    /// Offers a new key; replaces the one that was offered before. The old key is used until it is refused,
+    /// and that request is sent again with the new one. If the server refuses the new key too, because it
+    /// doesn't accept it yet, the old one is used again. So no request fails while one of the two is
+    /// accepted.
+    pub fn offer(&self, key: impl Into<SecretString>) {
+        lock(&self.keys).offered = Some(key.into());
+    }
+}
+
+fn lock(keys: &Mutex<KeyPair>) -> MutexGuard<'_, KeyPair> {
+    keys.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKey")
+            .field("place", &self.place)
+            .field("prefix", &self.prefix)
+            .field("key", &"[redacted]")
+            .finish()
+    }
+}
+
+impl fmt::Debug for ApiKeyRotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKeyRotation").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,11 @@
+//! Where a token comes from.
+
+pub(crate) mod secret_file;
+#[cfg(feature = "fleet")]
+pub(crate) mod store_key;
+
+pub(crate) mod token_source;
+
+pub(crate) mod secret_source;
+
+pub(crate) mod api_key;

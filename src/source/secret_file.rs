@@ -1,0 +1,99 @@
+//! Reads and writes secrets in files, off the runtime's threads, without leaving copies in memory.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+use zeroize::Zeroizing;
+
+#[cfg(feature = "file")]
+pub(crate) use written::{at, mode_of, replace};
+
+/// No secret is longer, and a wrong path must not fill the memory.
+const LIMIT: u64 = 64 * 1024;
+
+/// The whole text; `None` if it is longer than 64 KiB.
+pub(crate) fn read(file: File) -> io::Result<Option<Zeroizing<String>>> {
+    // The greatest possible length, since what a growing buffer leaves behind isn't zeroized.
+    let mut text = Zeroizing::new(String::with_capacity(LIMIT as usize + 1));
+    file.take(LIMIT + 1).read_to_string(&mut text)?;
+    Ok((text.len() as u64 <= LIMIT).then_some(text))
+}
+
+/// Does work that waits for a disk: off the runtime's threads where there is a runtime.
+pub(crate) async fn off_the_runtime<T, F>(work: F) -> Result<T, JoinError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    match Handle::try_current() {
+        Ok(runtime) => runtime.spawn_blocking(work).await,
+        Err(_) => Ok(work()),
+    }
+}
+
+/// Files that this crate writes itself.
+#[cfg(feature = "file")]
+mod written {
+    use std::ffi::OsStr;
+    use std::fs::{File, Metadata};
+    use std::io::{self, Write};
+    use std::path::Path;
+
+    use crate::error::BoxError;
+
+    /// Replaces a file by one with these parts, in one step: after a crash either the old or the new file
+    /// is there, whole. Only its owner may use it.
+    ///
+    /// `tempfile` creates files of mode 0600, and removes one that wasn't moved to its path.
+    pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+        let folder = folder_of(path);
+        let name = path.file_name().unwrap_or(OsStr::new("secret"));
+        let mut file = tempfile::Builder::new().prefix(name).tempfile_in(folder)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        // The new name is on the disk only after the folder is synced.
+        sync_folder(folder)
+    }
+
+    /// The permission bits; those for others than the owner are in `0o077`. 0 where there are no modes.
+    pub(crate) fn mode_of(found: &Metadata) -> u32 {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            found.permissions().mode() & 0o777
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = found;
+            0
+        }
+    }
+
+    /// The error with its path.
+    pub(crate) fn at(path: &Path, error: &io::Error) -> BoxError {
+        format!("{}: {error}", path.display()).into()
+    }
+
+    fn folder_of(path: &Path) -> &Path {
+        match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+
+    #[cfg(unix)]
+    fn sync_folder(folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+
+    /// Elsewhere a folder can't be opened.
+    #[cfg(not(unix))]
+    fn sync_folder(_: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}

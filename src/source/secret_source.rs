@@ -1,0 +1,225 @@
+//! The place that a secret is read from.
+
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fs};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::secret_file::{self, off_the_runtime};
+use super::token_source::{Reason, TokenSource};
+use crate::error::{BoxError, Error, Kind};
+use crate::token::issued_token::Token;
+use crate::token::jwt;
+
+/// The place that a secret is read from, again for each fetch, so that it can be rotated while the service
+/// runs.
+///
+/// A `&str`, `String` or [`SecretString`] is a fixed secret.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::SecretSource;
+///
+/// let fixed = SecretSource::from("s3cret");
+/// let mounted = SecretSource::file("/run/secrets/client-secret");
+/// let set = SecretSource::env("CLIENT_SECRET");
+/// let fetched = SecretSource::from_fn(|| async { Ok("from-the-vault".into()) });
+/// assert!(!format!("{fixed:?}").contains("s3cret"));
+/// ```
+#[derive(Clone)]
+pub struct SecretSource {
+    location: SecretLocation,
+}
+
+#[derive(Clone)]
+enum SecretLocation {
+    Value(SecretString),
+    Env(Arc<str>),
+    File(Arc<Path>),
+    Closure(ReadFn),
+}
+
+/// How long a secret is used before it is read again.
+pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
+
+type ReadFuture = Pin<Box<dyn Future<Output = Result<SecretString, BoxError>> + Send>>;
+type ReadFn = Arc<dyn Fn() -> ReadFuture + Send + Sync>;
+
+impl SecretSource {
+    /// An environment variable of this process.
+    pub fn env(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            location: SecretLocation::Env(name.into()),
+        }
+    }
+
+    /// A file, such as a mounted Kubernetes secret. White space at its end, which editors and
+    /// shells leave there, isn't part of the secret. At most 64 KiB.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        let path: PathBuf = path.into();
+        Self {
+            location: SecretLocation::File(Arc::from(path)),
+        }
+    }
+
+    /// A closure that reads it from elsewhere: a vault, a keychain. Its [`Error`] is returned as it is, so
+    /// that a [`transient`](Error::transient) one leads to another attempt within the same fetch.
+    pub fn from_fn<F, Fut>(read: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<SecretString, BoxError>> + Send + 'static,
+    {
+        Self {
+            location: SecretLocation::Closure(Arc::new(move || Box::pin(read()))),
+        }
+    }
+
+    /// The secret as it is now. Never empty.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if there is none or it is empty: the message names the
+    /// variable or the file. [`is_source`](Error::is_source) if the closure failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn read(&self) -> Result<SecretString, Error> {
+        let secret = match &self.location {
+            SecretLocation::Value(secret) => secret.clone(),
+            SecretLocation::Env(name) => from_env(name)?,
+            SecretLocation::File(path) => from_file(path).await?,
+            SecretLocation::Closure(read) => read().await.map_err(closure_error)?,
+        };
+        if secret.expose_secret().is_empty() {
+            return Err(wrong(format!("{self} is empty")));
+        }
+        Ok(secret)
+    }
+
+    /// The secret, if it is a fixed one.
+    pub(crate) fn value(&self) -> Option<&SecretString> {
+        match &self.location {
+            SecretLocation::Value(secret) => Some(secret),
+            SecretLocation::Env(_) | SecretLocation::File(_) | SecretLocation::Closure(_) => None,
+        }
+    }
+
+    /// Whether it is a fixed secret, and empty.
+    pub(crate) fn is_empty_value(&self) -> bool {
+        let value = self.value();
+        value.is_some_and(|secret| secret.expose_secret().is_empty())
+    }
+}
+
+/// A [bearer token](Token::bearer) that is read for each fetch: one that an agent rotates in a file
+/// (a Kubernetes service account token), or that a person has put in a variable.
+///
+/// A JWT is used until its `exp`, and read again before that. Any other is read again once a minute, in the
+/// background, unless it is a fixed value. A refused one is read again at once.
+///
+/// ```
+/// use tower_auth::{AuthLayer, SecretSource};
+///
+/// let layer = AuthLayer::new(SecretSource::file("/var/run/secrets/tokens/api"));
+/// ```
+impl TokenSource for SecretSource {
+    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+        let secret = self.read().await?;
+        let end = jwt::exp(secret.expose_secret());
+        let token = Token::bearer(secret)?;
+        Ok(match end {
+            Some(end) => token.expires_at(end),
+            None if self.value().is_some() => token,
+            // In the second half it is read again in the background.
+            None => token.expires_in(REREAD_EVERY * 2),
+        })
+    }
+}
+
+/// An error of this crate is returned as it is, and any other wrapped.
+fn closure_error(error: BoxError) -> Error {
+    match error.downcast::<Error>() {
+        Ok(own) => *own,
+        Err(other) => Error::other(other),
+    }
+}
+
+fn wrong(what: impl fmt::Display) -> Error {
+    Error::new(Kind::Config, format!("no secret could be read: {what}"))
+}
+
+fn from_env(name: &str) -> Result<SecretString, Error> {
+    match env::var(name) {
+        Ok(secret) => Ok(SecretString::from(secret)),
+        // Without the error as the source: it contains the value.
+        Err(env::VarError::NotUnicode(_)) => Err(wrong(format!("the variable {name} isn't UTF-8"))),
+        Err(env::VarError::NotPresent) => Err(wrong(format!("the variable {name} isn't set"))),
+    }
+}
+
+async fn from_file(path: &Arc<Path>) -> Result<SecretString, Error> {
+    let path = Arc::clone(path);
+    off_the_runtime(move || read_file(&path))
+        .await
+        .unwrap_or_else(|error| Err(wrong("the runtime is shutting down").with_source(error)))
+}
+
+fn read_file(path: &Path) -> Result<SecretString, Error> {
+    let text = fs::File::open(path).and_then(secret_file::read);
+    let text = text.map_err(|error| {
+        wrong(format!("the file {} can't be read", path.display())).with_source(error)
+    })?;
+    let too_long = || wrong(format!("the file {} is longer than 64 KiB", path.display()));
+    let text = text.ok_or_else(too_long)?;
+    Ok(SecretString::from(text.trim_end()))
+}
+
+/// Shows the place, and nothing of the secret.
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.location {
+            SecretLocation::Value(_) => f.write_str("the secret"),
+            SecretLocation::Env(name) => write!(f, "the variable {name}"),
+            SecretLocation::File(path) => write!(f, "the file {}", path.display()),
+            SecretLocation::Closure(_) => f.write_str("the secret of a closure"),
+        }
+    }
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.location {
+            SecretLocation::Value(_) => f.write_str("SecretSource([redacted])"),
+            SecretLocation::Env(_) | SecretLocation::File(_) | SecretLocation::Closure(_) => {
+                write!(f, "SecretSource({self})")
+            }
+        }
+    }
+}
+
+impl From<SecretString> for SecretSource {
+    fn from(secret: SecretString) -> Self {
+        Self {
+            location: SecretLocation::Value(secret),
+        }
+    }
+}
+
+impl From<String> for SecretSource {
+    fn from(secret: String) -> Self {
+        SecretString::from(secret).into()
+    }
+}
+
+impl From<&str> for SecretSource {
+    fn from(secret: &str) -> Self {
+        SecretString::from(secret).into()
+    }
+}

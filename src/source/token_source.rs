@@ -1,0 +1,257 @@
+//! Where a token comes from.
+
+use std::fmt;
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+#[cfg(feature = "fleet")]
+use secrecy::SecretString;
+
+#[cfg(feature = "fleet")]
+use super::store_key::StoreKey;
+use crate::challenge::www_authenticate::Challenge;
+use crate::error::Error;
+#[cfg(feature = "fleet")]
+use crate::error::Kind;
+#[cfg(feature = "fleet")]
+use crate::sanitize::sanitize;
+use crate::token::issued_token::Token;
+use crate::token::place::Place;
+
+/// Fetches a new token.
+///
+/// A source has no cache, no retry and no refresh loop of its own: it makes one attempt and returns its
+/// result. The [`TokenCache`](crate::TokenCache) calls it on a task of its own, one call at a time,
+/// bounds how long it may take, and calls it again when an error
+/// [may pass](Error::is_transient). Sources wrap sources.
+///
+/// A closure is a source:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_auth::{Reason, Token, TokenCache};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let cache = TokenCache::new(|_reason: Reason| async {
+///     Ok(Token::bearer("from-the-vault")?.expires_in(Duration::from_secs(600)))
+/// });
+/// assert_eq!(cache.token().await?.secret(), "from-the-vault");
+/// # Ok(()) }
+/// ```
+pub trait TokenSource: Send + Sync + 'static {
+    /// Fetches a new token, in one attempt.
+    ///
+    /// # Errors
+    ///
+    /// If no token was issued; [`Error::other`] wraps an error of your own.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future runs on a task of its own that no caller's cancellation stops. It is dropped only after
+    /// the fetch timeout, or when the runtime shuts down.
+    fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send;
+
+    /// Closes the source, once, when the cache is [closed](crate::TokenCache::close): to revoke `last`, the
+    /// current token, or to log out. There is no fetch after it. Default: does nothing.
+    ///
+    /// # Errors
+    ///
+    /// If that failed. The error is logged, and closing goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped after the [close timeout](crate::TokenCacheBuilder::close_timeout).
+    fn close(&self, last: Option<Token>) -> impl Future<Output = Result<(), Error>> + Send {
+        drop(last);
+        ready(Ok(()))
+    }
+
+    /// Sees what a server said as it refused `token`: its challenges (`WWW-Authenticate`), in the
+    /// order they were sent.
+    ///
+    /// Returns whether there is, or can be, another token that has what this one lacks, where the
+    /// server says that it is good but not enough: more scope (RFC 6750 §3.1), or a stronger or newer
+    /// login (RFC 9470). Then one is fetched, unless there is a newer one already, and the request is
+    /// sent again; [`oauth2::StepUp`] does so. Default: no, and the caller gets the refusal. For any
+    /// other refusal it makes no difference.
+    ///
+    /// [`oauth2::StepUp`]: crate::oauth2::StepUp
+    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+        let _ = (token, challenges);
+        false
+    }
+
+    /// What its tokens depend on: endpoint, client, scope and the rest of the request. Two sources
+    /// with the same key can use each other's tokens, in this process or another.
+    ///
+    /// Default: not known, and a fleet has to set it with [`Fleet::key`](crate::Fleet::key).
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        None
+    }
+
+    /// Restores a token that was issued to another process and is bound to the key with the thumbprint `to`
+    /// (RFC 9449 §6.1). Default: an error; sources that wrap others call theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if this source doesn't have that key.
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        drop(secret);
+        Err(unbound(to))
+    }
+
+    /// Where in a request this source's tokens go; default `Authorization`. A request that already has a
+    /// credential there is sent as the caller made it, without waiting for a token.
+    fn place(&self) -> Place {
+        Place::Header(AUTHORIZATION)
+    }
+}
+
+impl<F, Fut> TokenSource for F
+where
+    F: Fn(Reason) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Token, Error>> + Send,
+{
+    fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
+        self(reason)
+    }
+}
+
+impl<T> TokenSource for Arc<T>
+where
+    T: TokenSource,
+{
+    fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
+        T::fetch(self, reason)
+    }
+
+    fn close(&self, last: Option<Token>) -> impl Future<Output = Result<(), Error>> + Send {
+        T::close(self, last)
+    }
+
+    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+        T::challenged(self, token, challenges)
+    }
+
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        T::store_key(self)
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        T::bind(self, to, secret)
+    }
+
+    fn place(&self) -> Place {
+        T::place(self)
+    }
+}
+
+/// The error for a token of another process that this process has no key for.
+#[cfg(feature = "fleet")]
+pub(crate) fn unbound(to: &str) -> Error {
+    let message = format!(
+        "the token is bound to the key `{}`, which this source doesn't have",
+        sanitize(to)
+    );
+    Error::new(Kind::Config, message)
+}
+
+/// Why a token is fetched.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::{AuthLayer, Reason, Token};
+///
+/// let layer = AuthLayer::new(|reason: Reason| async move {
+///     // The token that an agent has cached may be the one that was refused.
+///     let cached = reason != Reason::Refused;
+///     Token::bearer(if cached { "from-the-agent" } else { "from-the-vault" })
+/// });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// There was no token yet.
+    First,
+    /// The current token is about to expire; it is still served in the meantime.
+    Stale,
+    /// The last token has expired.
+    Expired,
+    /// A server refused the last token.
+    Refused,
+    /// The user wants a new token.
+    Forced,
+}
+
+impl Reason {
+    /// The reason as one word in lower case, for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+            Self::Forced => "forced",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A source without its type, so that the cache and the layer need no type parameter. The box costs one
+/// allocation for each fetch, and none for a request.
+pub(crate) trait DynTokenSource: Send + Sync + 'static {
+    fn fetch(&self, reason: Reason) -> Fetch<'_>;
+    fn close(&self, last: Option<Token>) -> Close<'_>;
+    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool;
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey>;
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error>;
+    fn place(&self) -> Place;
+}
+
+pub(crate) type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Token, Error>> + Send + 'a>>;
+pub(crate) type Close<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+
+impl<T> DynTokenSource for T
+where
+    T: TokenSource,
+{
+    fn fetch(&self, reason: Reason) -> Fetch<'_> {
+        Box::pin(TokenSource::fetch(self, reason))
+    }
+
+    fn close(&self, last: Option<Token>) -> Close<'_> {
+        Box::pin(TokenSource::close(self, last))
+    }
+
+    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+        TokenSource::challenged(self, token, challenges)
+    }
+
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        TokenSource::store_key(self)
+    }
+
+    #[cfg(feature = "fleet")]
+    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+        TokenSource::bind(self, to, secret)
+    }
+
+    fn place(&self) -> Place {
+        TokenSource::place(self)
+    }
+}

@@ -1,0 +1,142 @@
+//! Evicted caches that are still in use.
+//!
+//! Nothing here keeps a cache alive. Its users do: a running fetch, a waiting request or a clone of its
+//! handle. As long as there are users, the tenant's next request uses that cache too, and joins a fetch
+//! in flight.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::cache::cache_inner::CacheInner;
+use crate::cache::status::Phase;
+use crate::cache::token_cache::TokenCache;
+
+/// The evicted caches by their tenants' keys.
+pub(super) struct EvictedCaches<K> {
+    caches: Mutex<Caches<K>>,
+}
+
+struct Caches<K> {
+    evicted: HashMap<Arc<K>, Weak<CacheInner>>,
+    /// At this number of entries, those of unused caches are removed.
+    sweep_at: usize,
+    /// The caches that will be closed.
+    to_close: Vec<EvictedCache<K>>,
+}
+
+/// An evicted cache that will be closed.
+pub(super) struct EvictedCache<K> {
+    pub(super) key: Arc<K>,
+    pub(super) cache: TokenCache,
+}
+
+/// Below this number of entries there is no sweep.
+const MIN_SWEEP: usize = 64;
+
+impl<K> Default for EvictedCaches<K> {
+    fn default() -> Self {
+        Self {
+            caches: Mutex::new(Caches {
+                evicted: HashMap::new(),
+                sweep_at: MIN_SWEEP,
+                to_close: Vec::new(),
+            }),
+        }
+    }
+}
+
+impl<K> EvictedCaches<K>
+where
+    K: Hash + Eq,
+{
+    /// Adds an evicted cache. moka calls this with its locks held, so nothing is closed, woken or spawned
+    /// here.
+    pub(super) fn insert(&self, key: Arc<K>, cache: &TokenCache, closes: bool) {
+        let mut caches = self.lock();
+        if closes {
+            let (key, cache) = (Arc::clone(&key), cache.clone());
+            caches.to_close.push(EvictedCache { key, cache });
+        }
+        let before = caches.evicted.insert(key, cache.downgrade());
+        let swept = caches.sweep();
+        drop(caches);
+        drop((before, swept));
+    }
+
+    /// Takes the tenant's evicted cache, if it is still in use. Then only the caller has it.
+    pub(super) fn take(&self, key: &K) -> Option<TokenCache> {
+        let taken = self.lock().evicted.remove_entry(key);
+        let (_, weak) = taken?;
+        let cache = TokenCache::upgrade(&weak)?;
+        (cache.status().phase() != Phase::Closed).then_some(cache)
+    }
+
+    /// Removes this cache and returns `true`, unless the tenant uses it again.
+    pub(super) fn forget(&self, EvictedCache { key, cache }: &EvictedCache<K>) -> bool {
+        let mut caches = self.lock();
+        let is_same = |weak: &Weak<CacheInner>| weak.ptr_eq(&cache.downgrade());
+        let removed = match caches.evicted.get(key) {
+            Some(weak) if is_same(weak) => caches.evicted.remove_entry(key),
+            Some(_) | None => None,
+        };
+        drop(caches);
+        removed.is_some()
+    }
+
+    pub(super) fn take_to_close(&self) -> Vec<EvictedCache<K>> {
+        mem::take(&mut self.lock().to_close)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Caches<K>> {
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K> Caches<K>
+where
+    K: Hash + Eq,
+{
+    /// Removes the entries of unused caches, at twice as many entries as the last sweep left. So the cost
+    /// per eviction is constant, and there are never more entries than that.
+    fn sweep(&mut self) -> Vec<(Arc<K>, Weak<CacheInner>)> {
+        if self.evicted.len() < self.sweep_at {
+            return Vec::new();
+        }
+        let is_unused = |_: &Arc<K>, weak: &mut Weak<CacheInner>| weak.strong_count() == 0;
+        let unused = self.evicted.extract_if(is_unused).collect();
+        self.sweep_at = MIN_SWEEP.max(2 * self.evicted.len());
+        unused
+    }
+}
+
+/// A unit test, because the entries of unused caches are not visible from outside.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::issued_token::Token;
+
+    fn cache() -> TokenCache {
+        TokenCache::new(|_| async { Token::bearer("secret") })
+    }
+
+    #[test]
+    fn unused_caches_are_removed_and_used_ones_are_found() {
+        let evicted_caches = EvictedCaches::default();
+        let used: Vec<_> = (0..200).map(|_| cache()).collect();
+        for (key, cache) in used.iter().enumerate() {
+            evicted_caches.insert(Arc::new(key), cache, false);
+        }
+        for key in 1_000..100_000 {
+            evicted_caches.insert(Arc::new(key), &cache(), false);
+            // The cache that is being inserted is in use too.
+            assert!(evicted_caches.lock().evicted.len() <= 2 * (used.len() + 1));
+        }
+        for (key, cache) in used.iter().enumerate() {
+            let found = evicted_caches.take(&key).map(|found| found.downgrade());
+            assert!(found.is_some_and(|found| found.ptr_eq(&cache.downgrade())));
+            assert!(evicted_caches.take(&key).is_none());
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! The tenants: a layer with its own cache for each, made on the first request and evicted later.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use moka::notification::RemovalCause;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use tokio::runtime::Handle;
+
+use super::evicted::{EvictedCache, EvictedCaches};
+use crate::cache::status::Status;
+use crate::cache::token_cache::TokenCache;
+use crate::error::Error;
+use crate::layer::auth_layer::AuthLayer;
+
+/// Keeps a cache for each tenant, or for each value of something else that a credential depends on,
+/// such as an audience, a set of scopes or an origin.
+///
+/// A key identifies the tenant. It is taken from each request ([`by_extension`](Self::by_extension),
+/// [`by`](Self::by)). For a tenant's first request a closure makes an [`AuthLayer`] with its own
+/// source, settings and origins. Tenants share only the client below: if one tenant's authorization
+/// server hangs or fails, the other tenants are not affected.
+///
+/// | setting | default | |
+/// | --- | --- | --- |
+/// | [`capacity`](TenantsBuilder::capacity) | 10,000 | the most tenants; above it the least recently used is evicted |
+/// | [`idle`](TenantsBuilder::idle) | 1 h | a tenant without requests for this long is evicted |
+/// | [`close_on_eviction`](TenantsBuilder::close_on_eviction) | `false` | whether an evicted tenant's source is [closed](crate::TokenSource::close) |
+///
+/// An evicted tenant's token is dropped. Nothing is revoked unless `close_on_eviction` is set. An evicted
+/// cache may still be in use: by a running fetch, a waiting request or a clone of its handle. Then the
+/// tenant's next request uses that cache again, so a tenant never has two caches, and no fetch is
+/// made twice. Evictions happen during requests of any tenant, without a task or a timer.
+///
+/// Clones share the tenants. [`by_extension`](Self::by_extension) clones the key for each request: an
+/// `Arc<str>` is cheaper than a `String`.
+///
+/// # Example
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use http::{Request, Response, header::AUTHORIZATION};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_auth::{AuthLayer, Tenants, Token};
+///
+/// #[derive(Clone, PartialEq, Eq, Hash)]
+/// struct Tenant(Arc<str>);
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// let tenants = Tenants::new(|Tenant(name): &Tenant| {
+///     // With `oauth2::ClientCredentials`, say, of this tenant's client.
+///     let secret = format!("secret-of-{name}");
+///     Ok(AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone()))))
+/// });
+/// let client = service_fn(|request: Request<String>| async move {
+///     let credential = request.headers()[AUTHORIZATION].to_str().unwrap().to_owned();
+///     Ok::<_, std::convert::Infallible>(Response::new(credential))
+/// });
+/// let client = ServiceBuilder::new().layer(tenants.by_extension()).service(client);
+///
+/// for name in ["acme", "globex"] {
+///     let mut request = Request::get("https://api.example.com/v1").body(String::new())?;
+///     request.extensions_mut().insert(Tenant(name.into()));
+///     let response = client.clone().oneshot(request).await?;
+///     assert_eq!(response.body(), &format!("Bearer secret-of-{name}"));
+/// }
+/// assert_eq!(tenants.len(), 2);
+/// # Ok(()) }
+/// ```
+///
+/// A credential for each origin, which is sent to no other origin:
+///
+/// ```
+/// # use http::Request;
+/// # use tower_auth::{AuthLayer, Error, Origin, Tenants, Token};
+/// let layer = Tenants::new(|origin: &Origin| {
+///     let secret = format!("for-{origin}");
+///     AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone())))
+///         .only_to([origin.to_string()])
+/// })
+/// .by(Origin::of::<Request<String>>);
+/// ```
+///
+/// A token for each audience and scope:
+///
+/// ```
+/// # #[cfg(feature = "reqwest")] {
+/// use tower_auth::oauth2::{Client, ClientCredentials};
+/// # use tower_auth::{AuthLayer, Error, Tenants};
+///
+/// # fn example(client: Client) {
+/// let layer = Tenants::new(move |(audience, scope): &(String, &'static str)| {
+///     let source = ClientCredentials::with_client(client.clone());
+///     Ok(AuthLayer::new(source.audience(audience).scope(*scope)))
+/// })
+/// .by(|request: &reqwest::Request| {
+///     let scope = match request.method().is_safe() {
+///         true => "read",
+///         false => "read write",
+///     };
+///     Some((format!("https://{}", request.url().host_str()?), scope))
+/// });
+/// # } }
+/// ```
+pub struct Tenants<K> {
+    inner: Arc<TenantsInner<K>>,
+}
+
+struct TenantsInner<K> {
+    make: Make<K>,
+    layers: Cache<K, Arc<TenantLayer>>,
+    evicted_caches: Arc<EvictedCaches<K>>,
+    closes: bool,
+}
+
+type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
+
+/// The layer of one tenant.
+///
+/// The new layer is made before it is inserted: a tenant whose layer can't be made must not evict
+/// another tenant. An eviction of the same tenant may run at the same time. It is certain to have ended
+/// when the new layer is inserted, because moka calls the eviction listener before it inserts another
+/// value for the key. So the first user after the insertion looks for an evicted cache to use again.
+struct TenantLayer {
+    new_layer: AuthLayer,
+    layer: OnceLock<AuthLayer>,
+}
+
+impl TenantLayer {
+    /// The layer for the tenant's requests: over the evicted cache, if that is still in use.
+    fn layer<K>(&self, key: &K, evicted_caches: &EvictedCaches<K>) -> &AuthLayer
+    where
+        K: Hash + Eq,
+    {
+        self.layer.get_or_init(|| {
+            let new_layer = self.new_layer.clone();
+            match evicted_caches.take(key) {
+                Some(cache) => new_layer.with_cache(cache),
+                None => new_layer,
+            }
+        })
+    }
+}
+
+impl<K> Tenants<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// Makes tenants with default settings, whose layers `make` makes.
+    ///
+    /// `make` is called for the first request of a tenant, and for its first request after an eviction.
+    /// It is called once for all concurrent requests, which block their threads until it returns. So it
+    /// should be quick, and must not use the same tenants; slow work belongs in the source. If it
+    /// fails, the waiting requests fail with its error, and the next request calls it again.
+    pub fn new<F>(make: F) -> Self
+    where
+        F: Fn(&K) -> Result<AuthLayer, Error> + Send + Sync + 'static,
+    {
+        Self::builder(make).build()
+    }
+
+    /// Makes a builder for tenants with other settings.
+    pub fn builder<F>(make: F) -> TenantsBuilder<K>
+    where
+        F: Fn(&K) -> Result<AuthLayer, Error> + Send + Sync + 'static,
+    {
+        TenantsBuilder {
+            make: Box::new(make),
+            capacity: CAPACITY,
+            idle: IDLE,
+            closes: false,
+        }
+    }
+
+    /// Returns the layer of one tenant, and makes it if there is none. Its [cache](AuthLayer::cache)
+    /// provides tokens for websockets and SDKs.
+    ///
+    /// # Errors
+    ///
+    /// The error of the closure that makes the layer.
+    pub fn get(&self, key: &K) -> Result<AuthLayer, Error> {
+        let TenantsInner {
+            make,
+            layers,
+            evicted_caches,
+            ..
+        } = &*self.inner;
+        let tenant = layers.try_get_with_by_ref(key, || {
+            // moka may still keep an idle tenant that it no longer returns. Evicted first, so that its
+            // cache is among the evicted caches.
+            layers.invalidate(key);
+            make(key).map(|new_layer| {
+                let layer = OnceLock::new();
+                Arc::new(TenantLayer { new_layer, layer })
+            })
+        });
+        self.close_evicted();
+        match tenant {
+            Ok(tenant) => Ok(tenant.layer(key, evicted_caches).clone()),
+            Err(error) => Err(Error::clone(&error)),
+        }
+    }
+
+    /// Removes a tenant and returns its layer, if there is one. The next request makes a new layer, even
+    /// if the old cache is still in use: for when the tenant's client or secret has changed. The cache
+    /// is not closed; call `layer.cache().close()` for that.
+    pub fn remove(&self, key: &K) -> Option<AuthLayer> {
+        let TenantsInner {
+            layers,
+            evicted_caches,
+            ..
+        } = &*self.inner;
+        let removed = layers.remove(key);
+        let layer = removed.map(|tenant| tenant.layer(key, evicted_caches).clone());
+        drop(evicted_caches.take(key));
+        self.close_evicted();
+        layer
+    }
+
+    /// The number of tenants. Evicts the idle ones first.
+    pub fn len(&self) -> usize {
+        self.inner.layers.run_pending_tasks();
+        self.close_evicted();
+        usize::try_from(self.inner.layers.entry_count()).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there are no tenants. Evicts the idle ones first.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Closes the evicted caches, if `close_on_eviction` is set. Not called in the eviction listener,
+    /// where moka holds its locks.
+    fn close_evicted(&self) {
+        if !self.inner.closes {
+            return;
+        }
+        for evicted in self.inner.evicted_caches.take_to_close() {
+            let evicted_caches = Arc::clone(&self.inner.evicted_caches);
+            match Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(close(evicted_caches, evicted))),
+                // Without a runtime the source can't be closed. `close` logs that.
+                Err(_) if evicted_caches.forget(&evicted) => {
+                    _ = evicted.cache.close().now_or_never();
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Closes an evicted cache when its fetch has completed, unless its tenant uses it again by then.
+async fn close<K>(evicted_caches: Arc<EvictedCaches<K>>, evicted: EvictedCache<K>)
+where
+    K: Hash + Eq,
+{
+    wait_for_fetch(&evicted.cache).await;
+    if evicted_caches.forget(&evicted) {
+        evicted.cache.close().await;
+    }
+}
+
+/// Waits for a running fetch, at most for the fetch timeout: the fetch's runtime may have shut down.
+async fn wait_for_fetch(cache: &TokenCache) {
+    let mut changes = cache.subscribe();
+    let completed = changes.wait_for(|status: &Status| status.fetching().is_none());
+    drop(tokio::time::timeout(cache.fetch_timeout(), completed).await);
+}
+
+/// Builds [`Tenants`].
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_auth::{AuthLayer, Tenants, Token};
+///
+/// let tenants = Tenants::builder(|_: &u64| Ok(AuthLayer::new(|_| async { Token::bearer("secret") })))
+///     .capacity(100_000)
+///     .idle(Duration::from_secs(600))
+///     .close_on_eviction(true)
+///     .build();
+/// assert!(tenants.is_empty());
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct TenantsBuilder<K> {
+    make: Make<K>,
+    capacity: u64,
+    idle: Duration,
+    closes: bool,
+}
+
+const CAPACITY: u64 = 10_000;
+const IDLE: Duration = Duration::from_secs(60 * 60);
+
+impl<K> TenantsBuilder<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// Sets the most tenants; default 10,000, at least 1. There may be a few more for a short time.
+    pub fn capacity(mut self, tenants: u64) -> Self {
+        // With a capacity of 0, each request would make a new tenant and cost a fetch.
+        self.capacity = tenants.max(1);
+        self
+    }
+
+    /// Sets how long a tenant is kept without requests; default 1 h, at most 1,000 years.
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.idle = idle.min(MAX_IDLE);
+        self
+    }
+
+    /// Sets whether a tenant's cache is [closed](TokenCache::close) when the tenant is evicted; default
+    /// `false`. Closing makes the source revoke the last token, or log out.
+    ///
+    /// A running fetch completes first. If the tenant has another request by then, the cache is not
+    /// closed. Otherwise users of the cache get an error that it [is closed](Error::is_closed), and a
+    /// server may refuse requests in flight.
+    ///
+    /// The cache is closed on a task of the runtime that runs the next request of any tenant. Outside a
+    /// runtime the source is not closed, and a log event says so.
+    pub fn close_on_eviction(mut self, close: bool) -> Self {
+        self.closes = close;
+        self
+    }
+
+    /// Makes the tenants.
+    pub fn build(self) -> Tenants<K> {
+        let (evicted_caches, closes) = (Arc::new(EvictedCaches::default()), self.closes);
+        let evicted = {
+            let evicted_caches = Arc::clone(&evicted_caches);
+            move |key: Arc<K>, tenant: Arc<TenantLayer>, cause| {
+                // The cache of a tenant removed by `remove` is not used again.
+                if cause != RemovalCause::Explicit {
+                    let cache = tenant.layer(&*key, &evicted_caches).cache();
+                    evicted_caches.insert(key, cache, closes);
+                }
+            }
+        };
+        let layers = Cache::builder()
+            .max_capacity(self.capacity)
+            .time_to_idle(self.idle)
+            // moka's default policy does not admit a tenant with fewer requests than those in the cache.
+            // Each of its requests would cost a fetch.
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(evicted)
+            .build();
+        let make = self.make;
+        Tenants {
+            inner: Arc::new(TenantsInner {
+                make,
+                layers,
+                evicted_caches,
+                closes,
+            }),
+        }
+    }
+}
+
+/// moka panics above this.
+const MAX_IDLE: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
+
+impl<K> Clone for Tenants<K> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+/// Does not show the keys: they may identify the program's customers.
+impl<K> fmt::Debug for Tenants<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenants")
+            .field("closes", &self.inner.closes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K> fmt::Debug for TenantsBuilder<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantsBuilder")
+            .field("capacity", &self.capacity)
+            .field("idle", &self.idle)
+            .field("closes", &self.closes)
+            .finish_non_exhaustive()
+    }
+}

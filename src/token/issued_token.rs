@@ -1,0 +1,364 @@
+//! An issued token, encoded as it is sent.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::header_value::{credential_value, sensitive};
+use super::per_request::PerRequestCredential;
+use super::place::Place;
+use crate::error::{Error, Kind};
+use crate::quota::{self, Quota};
+
+/// An issued credential: the secret, encoded as it is sent, with its expiry and scope.
+///
+/// A clone is cheap and is the *same* token: the cache identifies a refused token by a generation
+/// number that all clones share. The header value is marked sensitive. Its bytes are zeroized when
+/// its last clone is dropped. [`Debug`](fmt::Debug) redacts the secret.
+///
+/// A lifetime is counted from the *start* of the fetch, which is never later than the moment when
+/// the server issued the token. A token without an expiry is used until a server refuses it.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_auth::Token;
+///
+/// let token = Token::bearer("eyJhbGciOi")?
+///     .expires_in(Duration::from_secs(3600))
+///     .with_scope("read:sources");
+/// assert_eq!(token.header_value().unwrap(), "Bearer eyJhbGciOi");
+/// assert!(!format!("{token:?}").contains("eyJ"));
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Token {
+    inner: Arc<IssuedToken>,
+}
+
+#[derive(Clone)]
+struct IssuedToken {
+    generation: u64,
+    place: Place,
+    wire: Wire,
+    expiry: Expiry,
+    scope: Option<Arc<str>>,
+    quotas: Arc<[Quota]>,
+}
+
+/// The credential as it is sent in its place.
+#[derive(Clone)]
+enum Wire {
+    Header {
+        value: HeaderValue,
+        /// The offset of the secret in `value`, such as the length of `Bearer `.
+        secret_at: usize,
+    },
+    Query {
+        secret: SecretString,
+        /// `name=secret`, percent-encoded.
+        pair: SecretString,
+    },
+    /// A credential that is made for each request.
+    PerRequest {
+        secret: SecretString,
+        credential: Arc<dyn PerRequestCredential>,
+    },
+}
+
+/// What the layer attaches to a request.
+#[derive(Clone, Copy)]
+pub(crate) enum Credential<'a> {
+    Header(&'a HeaderName, &'a HeaderValue),
+    /// A parameter's name, and the encoded pair that starts with it.
+    Query(&'a str, &'a str),
+    PerRequest(&'a dyn PerRequestCredential),
+}
+
+/// What another process needs besides the secret to restore the token.
+#[cfg(feature = "fleet")]
+pub(crate) enum StoredAs<'a> {
+    /// A header's name, and the scheme before the secret.
+    Header(&'a HeaderName, &'a str),
+    /// A query parameter's name.
+    Query(&'a str),
+    /// The thumbprint of the key that the token is bound to.
+    Bound(&'a str),
+}
+
+/// When a token expires, as far as its source knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// Unknown: the token is used until a server refuses it.
+    Never,
+    /// This long after the start of the fetch.
+    In(Duration),
+    /// At this time of the wall clock.
+    At(SystemTime),
+}
+
+/// 10 years: far below the values at which clock arithmetic overflows.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+impl Token {
+    /// Makes a bearer token (RFC 6750 §2.1): `Authorization: Bearer <secret>`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes
+    /// that are illegal in a header.
+    pub fn bearer(secret: impl Into<SecretString>) -> Result<Self, Error> {
+        Self::in_header(AUTHORIZATION, "Bearer ", &secret.into())
+    }
+
+    /// Makes a token that is the whole value of a header: `X-API-Key: <secret>`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes
+    /// that are illegal in a header.
+    pub fn header(name: HeaderName, secret: impl Into<SecretString>) -> Result<Self, Error> {
+        Self::in_header(name, "", &secret.into())
+    }
+
+    /// Makes a token that is sent in the query: `?api_key=<secret>`.
+    ///
+    /// Prefer a header where the API accepts one. URLs end up in logs, in histories and in the
+    /// `Referer` of a redirected request.
+    ///
+    /// # Errors
+    ///
+    /// [`is_illegal_token`](Error::is_illegal_token) if the name or the secret is empty.
+    pub fn query(
+        name: impl Into<Arc<str>>,
+        secret: impl Into<SecretString>,
+    ) -> Result<Self, Error> {
+        let (name, secret) = (name.into(), secret.into());
+        let bytes = secret.expose_secret();
+        if name.is_empty() || bytes.is_empty() {
+            let message = "the token, or the name of its query parameter, is empty; \
+                           check what the token source returns";
+            return Err(Error::new(Kind::IllegalToken, message));
+        }
+        // Enough capacity for `%00` instead of each byte: growing would leave a copy of the secret
+        // behind.
+        let mut pair = String::with_capacity(3 * (name.len() + bytes.len()) + 1);
+        pair.extend(form_urlencoded::byte_serialize(name.as_bytes()));
+        pair.push('=');
+        pair.extend(form_urlencoded::byte_serialize(bytes.as_bytes()));
+        let pair = SecretString::from(pair);
+        Ok(Self::new(Place::Query(name), Wire::Query { secret, pair }))
+    }
+
+    /// Makes a token whose credential is made for each request. Two such tokens are the same
+    /// credential if their `secret`s are equal.
+    #[cfg_attr(
+        not(any(feature = "cookies", feature = "dpop")),
+        allow(dead_code, reason = "the implementations are behind features")
+    )]
+    pub(crate) fn per_request(
+        place: Place,
+        secret: SecretString,
+        credential: Arc<dyn PerRequestCredential>,
+    ) -> Self {
+        Self::new(place, Wire::PerRequest { secret, credential })
+    }
+
+    fn new(place: Place, wire: Wire) -> Self {
+        Self {
+            inner: Arc::new(IssuedToken {
+                generation: next_generation(),
+                place,
+                wire,
+                expiry: Expiry::Never,
+                scope: None,
+                quotas: Arc::default(),
+            }),
+        }
+    }
+
+    /// Restores a token that another process sends in a header.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn restore_in_header(name: &str, scheme: &str, secret: &str) -> Result<Self, Error> {
+        let name = HeaderName::try_from(name);
+        let name = name.map_err(|_| {
+            Error::new(
+                Kind::IllegalToken,
+                "the stored token has an invalid header name",
+            )
+        })?;
+        Self::in_header(name, scheme, &SecretString::from(secret))
+    }
+
+    fn in_header(header: HeaderName, scheme: &str, secret: &SecretString) -> Result<Self, Error> {
+        let value = credential_value(&header, scheme, secret)?;
+        let secret_at = scheme.len();
+        Ok(Self::new(
+            Place::Header(header),
+            Wire::Header { value, secret_at },
+        ))
+    }
+
+    /// Sets the lifetime, counted from the start of the fetch; at most 10 years.
+    #[must_use]
+    pub fn expires_in(self, lifetime: Duration) -> Self {
+        self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(MAX_LIFETIME)))
+    }
+
+    /// Sets the time of the wall clock at which the token expires.
+    #[must_use]
+    pub fn expires_at(self, time: SystemTime) -> Self {
+        self.edit(|inner| inner.expiry = Expiry::At(time))
+    }
+
+    /// Sets the granted scope: space-separated, as in RFC 6749 §3.3.
+    #[must_use]
+    pub fn with_scope(self, scope: impl Into<Arc<str>>) -> Self {
+        self.edit(|inner| inner.scope = Some(scope.into()))
+    }
+
+    /// Sets what is left of the quotas that this token's fetch counted against; at most 8.
+    ///
+    /// [`Status::quotas`](crate::Status::quotas) shows them. If a quota is low, the cache postpones
+    /// the background refresh of this token.
+    #[must_use]
+    pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
+        let quotas = quota::bounded(quotas);
+        self.edit(|inner| inner.quotas = quotas)
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut IssuedToken)) -> Self {
+        change(Arc::make_mut(&mut self.inner));
+        self
+    }
+
+    /// Where in a request the token goes: the `Authorization` header for a bearer token.
+    #[inline]
+    pub fn place(&self) -> &Place {
+        &self.inner.place
+    }
+
+    /// The header value, marked sensitive. `None` if the token does not go in a header, or if its
+    /// header value is made for each request.
+    pub fn header_value(&self) -> Option<&HeaderValue> {
+        match &self.inner.wire {
+            Wire::Header { value, .. } => Some(value),
+            Wire::Query { .. } | Wire::PerRequest { .. } => None,
+        }
+    }
+
+    /// The bare secret, for uses without a header: a websocket's first message, a shell.
+    pub fn secret(&self) -> &str {
+        match &self.inner.wire {
+            // The value is built of two `str`s and cut between them, so this is valid UTF-8.
+            Wire::Header { value, secret_at } => {
+                std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
+            }
+            Wire::Query { secret, .. } | Wire::PerRequest { secret, .. } => secret.expose_secret(),
+        }
+    }
+
+    /// What another process needs besides the secret to restore the token. `None` if no other
+    /// process could use it.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn stored_as(&self) -> Option<StoredAs<'_>> {
+        match (&self.inner.place, &self.inner.wire) {
+            (Place::Header(name), Wire::Header { value, secret_at }) => {
+                let scheme = std::str::from_utf8(&value.as_bytes()[..*secret_at]);
+                Some(StoredAs::Header(name, scheme.ok()?))
+            }
+            (Place::Query(name), Wire::Query { .. }) => Some(StoredAs::Query(name)),
+            (_, Wire::PerRequest { credential, .. }) => credential.bound_to().map(StoredAs::Bound),
+            _ => None,
+        }
+    }
+
+    /// What the layer attaches to a request. A `private` copy of the header value is used if given.
+    #[inline]
+    pub(crate) fn credential<'a>(&'a self, private: Option<&'a HeaderValue>) -> Credential<'a> {
+        match (&self.inner.place, &self.inner.wire) {
+            (Place::Header(name), Wire::Header { value, .. }) => {
+                Credential::Header(name, private.unwrap_or(value))
+            }
+            (Place::Query(name), Wire::Query { pair, .. }) => {
+                Credential::Query(name, pair.expose_secret())
+            }
+            (_, Wire::PerRequest { credential, .. }) => Credential::PerRequest(&**credential),
+            _ => unreachable!("each constructor pairs a place with its wire encoding"),
+        }
+    }
+
+    /// The granted scope, if the server named it: space-separated (RFC 6749 §3.3).
+    pub fn scope(&self) -> Option<&str> {
+        self.inner.scope.as_deref()
+    }
+
+    pub(crate) fn quotas(&self) -> &Arc<[Quota]> {
+        &self.inner.quotas
+    }
+
+    pub(crate) fn scope_arc(&self) -> Option<Arc<str>> {
+        self.inner.scope.clone()
+    }
+
+    pub(crate) fn expiry(&self) -> Expiry {
+        self.inner.expiry
+    }
+
+    /// A number that is unique among the tokens that this process has made. Never 0.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner.generation
+    }
+
+    /// A copy of the header value that shares no reference count with any other copy.
+    pub(crate) fn private_header_value(&self) -> Option<HeaderValue> {
+        let value = self.header_value()?;
+        let bytes = Zeroizing::new(value.as_bytes().to_vec());
+        Some(sensitive(bytes).unwrap_or_else(|| value.clone()))
+    }
+
+    /// Whether a server that refused one of the tokens would refuse the other too.
+    pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
+        let (one, other) = (&self.inner, &other.inner);
+        Arc::ptr_eq(one, other) || (one.place == other.place && one.wire.is_same(&other.wire))
+    }
+}
+
+impl Wire {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Header { value: one, .. }, Self::Header { value: other, .. }) => one == other,
+            (Self::Query { pair: one, .. }, Self::Query { pair: other, .. }) => {
+                one.expose_secret() == other.expose_secret()
+            }
+            (Self::PerRequest { secret: one, .. }, Self::PerRequest { secret: other, .. }) => {
+                one.expose_secret() == other.expose_secret()
+            }
+            _ => false,
+        }
+    }
+}
+
+fn next_generation() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("generation", &self.inner.generation)
+            .field("place", &self.inner.place)
+            .field("secret", &"[redacted]")
+            .field("expiry", &self.inner.expiry)
+            .field("scope", &self.inner.scope)
+            .finish()
+    }
+}

@@ -1,0 +1,61 @@
+//! Reads when a JWT expires (RFC 7519 §4.1), without verifying it.
+//!
+//! A token is opaque to its client (RFC 6749 §1.4). The claims only decide when to refresh the
+//! token, and only if the server did not name its expiry.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD_INDIFFERENT;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::issued_token::Expiry;
+
+/// Times in seconds since 1970, which may have a fraction (RFC 7519 §2, NumericDate).
+#[derive(Deserialize)]
+struct Claims {
+    exp: f64,
+    #[serde(default)]
+    iat: Option<f64>,
+}
+
+/// When the token expires, if it is a JWT with an `exp` claim.
+///
+/// `exp - iat` is the lifetime by the server's clock, so it is right whatever the local clock says.
+/// But a server may hand out a token that it issued a while ago, which has less time left. So the
+/// local clock counts if `exp` is in its future and less than that lifetime away.
+pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
+    let claims = claims(token)?;
+    let exp = time(claims.exp)?;
+    let Some(iat) = claims.iat else {
+        return Some(Expiry::At(exp));
+    };
+    let lifetime = exp.duration_since(time(iat)?).ok()?;
+    let left = exp.duration_since(now).unwrap_or(lifetime);
+    Some(Expiry::In(lifetime.min(left)))
+}
+
+/// The `exp` claim by the local clock, for a token whose time of issue is unknown.
+pub(crate) fn exp(token: &str) -> Option<SystemTime> {
+    time(claims(token)?.exp)
+}
+
+fn claims(token: &str) -> Option<Claims> {
+    let mut parts = token.split('.');
+    // A JWS has three parts. A JWE has five, and its claims are encrypted.
+    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let mut json = Zeroizing::new(Vec::with_capacity(payload.len()));
+    URL_SAFE_NO_PAD_INDIFFERENT
+        .decode_vec(payload, &mut json)
+        .ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+fn time(seconds: f64) -> Option<SystemTime> {
+    let since = Duration::try_from_secs_f64(seconds).ok()?;
+    UNIX_EPOCH.checked_add(since)
+}

@@ -1,0 +1,13 @@
+//! Issued credentials: where and how each goes on a request, and when it expires.
+
+pub(crate) mod place;
+
+pub(crate) mod header_value;
+
+pub(crate) mod request_head;
+
+pub(crate) mod per_request;
+
+pub(crate) mod issued_token;
+
+pub(crate) mod jwt;

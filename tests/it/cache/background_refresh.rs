@@ -1,0 +1,186 @@
+//! A cache that keeps its token fresh with no traffic, and leaves nothing behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+use tower_auth::{Error, Phase, Reason, Token, TokenCache};
+
+use crate::support::{ManualClock, ScriptedSource, paused, run_until_idle, source};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn hourly() -> ScriptedSource {
+    ScriptedSource::new(|attempt| {
+        Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_is_refreshed_with_no_traffic() {
+    let source = hourly();
+    let cache = paused(source.clone()).keep_fresh().build();
+    cache.token().await.unwrap();
+    // At 55 minutes, and every 55 after it.
+    for refreshes in 0..24 {
+        sleep(HOUR - 302 * SECOND).await;
+        assert_eq!(source.asked(), 1 + refreshes);
+        sleep(2 * SECOND).await;
+        run_until_idle().await;
+        assert_eq!(source.asked(), 2 + refreshes);
+        assert_eq!(cache.status().phase(), Phase::Fresh);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_demand_nothing_is_refreshed_until_somebody_asks() {
+    let source = hourly();
+    let cache = paused(source.clone()).build();
+    cache.token().await.unwrap();
+    sleep(24 * HOUR).await;
+    assert_eq!(source.asked(), 1);
+    assert_eq!(cache.status().phase(), Phase::Expired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_fetched_before_anybody_asked_for_a_token() {
+    let source = hourly();
+    let cache = paused(source.clone()).keep_fresh().build();
+    sleep(24 * HOUR).await;
+    assert_eq!(source.asked(), 0);
+    drop(cache);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
+    let source = ScriptedSource::new(|attempt| match attempt {
+        1 | 5.. => Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR)),
+        _ => Err(Error::other("down")),
+    });
+    let cache = paused(source.clone()).keep_fresh().build();
+    cache.token().await.unwrap();
+    sleep(HOUR - 300 * SECOND).await;
+    // At once, and after 1, 2 and 4 s.
+    sleep(8 * SECOND).await;
+    assert_eq!(source.asked(), 5);
+    assert_eq!(cache.token().await.unwrap().secret(), "token-5");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_token_left_it_goes_on_trying() {
+    let source = ScriptedSource::new(|attempt| match attempt {
+        1 | 20.. => Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR)),
+        _ => Err(Error::other("down")),
+    });
+    let cache = paused(source.clone()).keep_fresh().build();
+    cache.token().await.unwrap();
+    sleep(HOUR).await;
+    assert_eq!(cache.status().phase(), Phase::Failed);
+    sleep(HOUR).await;
+    assert_eq!(cache.token().await.unwrap().secret(), "token-20");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_the_next_callers_business() {
+    let (source, mut fetches) = source();
+    let cache = paused(source).keep_fresh().build();
+    fetches.issued(&cache, "first", HOUR).await;
+    cache.reject(&cache.token().await.unwrap());
+    sleep(HOUR).await;
+    fetches.none().await;
+    let caller = tokio::spawn(cache.token());
+    let fetch = fetches.next().await;
+    assert_eq!(fetch.reason, Reason::Refused);
+    fetch.issue_for("second", HOUR);
+    caller.await.unwrap().unwrap();
+    sleep(HOUR - 299 * SECOND).await;
+    assert_eq!(fetches.next().await.reason, Reason::Stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_never_expires_keeps_the_timer_waiting() {
+    let source = ScriptedSource::new(|_| Token::bearer("for-ever"));
+    let cache = paused(source.clone()).keep_fresh().build();
+    cache.token().await.unwrap();
+    sleep(100 * HOUR).await;
+    assert_eq!(source.asked(), 1);
+}
+
+/// The clock of the test jumps on, as it does when a lid is opened; the timer's doesn't.
+#[tokio::test(start_paused = true)]
+async fn after_a_suspension_it_is_at_most_a_minute_late() {
+    let (source, mut fetches) = source();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).keep_fresh().build();
+    fetches.issued(&cache, "first", 10 * HOUR).await;
+    clock.step_wall(20 * 3600);
+    sleep(60 * SECOND).await;
+    assert_eq!(fetches.next().await.reason, Reason::Expired);
+}
+
+/// Proven by what the runtime counts, and by what the source holds.
+#[tokio::test(start_paused = true)]
+async fn with_the_last_handle_the_timer_ends_and_nothing_is_left() {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let captured = Arc::new(());
+    let weak = Arc::downgrade(&captured);
+    let source = move |_| {
+        let captured = Arc::clone(&captured);
+        async move {
+            drop(captured);
+            Token::bearer("secret").map(|token| token.expires_in(HOUR))
+        }
+    };
+    let cache = paused(source).keep_fresh().build();
+    let clone = cache.clone();
+    cache.token().await.unwrap();
+    run_until_idle().await;
+    assert_eq!(tasks(), before + 1);
+    drop(cache);
+    run_until_idle().await;
+    assert_eq!((tasks(), weak.strong_count()), (before + 1, 1));
+    drop(clone);
+    run_until_idle().await;
+    assert_eq!((tasks(), weak.strong_count()), (before, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_fetches_start_one_timer() {
+    let before = Handle::current().metrics().num_alive_tasks();
+    let cache = paused(hourly()).keep_fresh().build();
+    for _ in 0..10 {
+        cache.refresh_now().await.unwrap();
+    }
+    run_until_idle().await;
+    let after = Handle::current().metrics().num_alive_tasks();
+    assert_eq!(after, before + 1);
+}
+
+/// The runtime of the first fetch took its timer with it; the next fetch starts another.
+#[test]
+fn a_timer_that_died_with_its_runtime_is_started_again() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let (source, clock) = (hourly(), ManualClock::default());
+    let cache: TokenCache = clock.cache(source.clone()).keep_fresh().build();
+    runtime().block_on(cache.token()).unwrap();
+    let second = runtime();
+    clock.pass(HOUR);
+    second.block_on(cache.token()).unwrap();
+    second.block_on(async {
+        run_until_idle().await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
+        clock.pass(HOUR - 299 * SECOND);
+        sleep(61 * SECOND).await;
+        run_until_idle().await;
+    });
+    assert_eq!(source.asked(), 3);
+}

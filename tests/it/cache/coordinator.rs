@@ -1,0 +1,30 @@
+//! One token for all processes of a fleet, whatever happens to one of them.
+
+use std::time::Duration;
+
+use tower_auth::TokenCache;
+
+use crate::support::breakable_store::BreakableStore;
+use crate::support::{Fetches, source};
+
+#[cfg(feature = "dpop")]
+mod dpop;
+mod process_deaths;
+mod store_calls;
+mod store_failures;
+mod tokens;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Two processes, and the fetches of each.
+fn two(store: &BreakableStore) -> [(TokenCache, Fetches); 2] {
+    [(); 2].map(|()| {
+        let (source, fetches) = source();
+        (store.process(source), fetches)
+    })
+}
+
+async fn secret(cache: &TokenCache) -> String {
+    cache.token().await.unwrap().secret().to_owned()
+}

@@ -1,0 +1,133 @@
+//! Processes that fail, die or are slow while they hold the lease.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tower_auth::{Error, Reason, Token, TokenSource};
+
+use super::{HOUR, SECOND, secret, two};
+use crate::support::breakable_store::BreakableStore;
+use crate::support::{Counting, run_until_idle, runtime, source};
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_fetch_fails_lets_the_next_one_try() {
+    let store = BreakableStore::default();
+    let [(first, mut first_fetches), (second, mut second_fetches)] = two(&store);
+    let failing = tokio::spawn(first.token());
+    let fetch = first_fetches.next().await;
+    let waiting = tokio::spawn(second.token());
+    second_fetches.none().await;
+    fetch.fail("down");
+    failing.await.unwrap().unwrap_err();
+    second_fetches.next().await.issue_for("token", HOUR);
+    assert_eq!(waiting.await.unwrap().unwrap().secret(), "token");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_process_dies_in_mid_fetch_one_of_the_others_goes_on_within_the_lease_time() {
+    let store = BreakableStore::default();
+    let [(dead, mut fetches), (second, mut second_fetches)] = two(&store);
+    let third = store.process(|_| async { panic!("a third fetch") });
+    let start = Instant::now();
+    tokio::spawn(dead.token());
+    let fetch = fetches.next().await;
+    let waiting = [second.token(), third.token()].map(tokio::spawn);
+    // As when it is killed: nobody gives the lease back.
+    drop(fetch);
+    second_fetches.next().await.issue_for("token", HOUR);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().unwrap().secret(), "token");
+    }
+    let late = start.elapsed() - 10 * SECOND;
+    assert!(late < SECOND, "{late:?} after the lease time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_vain_fetches_for_itself_after_half_as_long_again() {
+    let store = BreakableStore::default();
+    let [(held_up, mut fetches), (second, mut second_fetches)] = two(&store);
+    let start = Instant::now();
+    tokio::spawn(held_up.token());
+    let held_up = fetches.next().await;
+    // Each time that the lease is over another process has it at once.
+    let greedy = store.process(|_| std::future::pending());
+    tokio::spawn(async move {
+        sleep(10 * SECOND - Duration::from_millis(1)).await;
+        loop {
+            drop(tokio::time::timeout(Duration::from_millis(2), greedy.refresh_now()).await);
+        }
+    });
+    let waiting = tokio::spawn(second.token());
+    second_fetches.next().await.issue_for("token", HOUR);
+    let waited = start.elapsed();
+    assert!((14 * SECOND..=15 * SECOND).contains(&waited), "{waited:?}");
+    assert_eq!(waiting.await.unwrap().unwrap().secret(), "token");
+    drop(held_up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_never_longer_than_a_third_of_what_a_fetch_may_take() {
+    let store = BreakableStore::default();
+    let hanging = |_| std::future::pending();
+    let first = store.settings(hanging).fleet(store.fleet()).unwrap();
+    let first = first.fetch_timeout(3 * SECOND).build();
+    let asked = tokio::spawn(first.token());
+    run_until_idle().await;
+    let second = store.process(Counting::default());
+    let start = Instant::now();
+    second.token().await.unwrap();
+    let waited = start.elapsed();
+    assert!((SECOND..2 * SECOND).contains(&waited), "{waited:?}");
+    asked.await.unwrap().unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_lost_puts_no_old_token_in_the_place_of_a_newer() {
+    let store = BreakableStore::default();
+    let [(held_up, mut fetches), (second, mut second_fetches)] = two(&store);
+    let late = tokio::spawn(held_up.token());
+    let fetch = fetches.next().await;
+    let waiting = tokio::spawn(second.token());
+    second_fetches.next().await.issue_for("newer", HOUR);
+    waiting.await.unwrap().unwrap();
+    fetch.issue_for("older", HOUR);
+    // It is of use to the one who has it all the same.
+    assert_eq!(late.await.unwrap().unwrap().secret(), "older");
+    assert_eq!(secret(&store.process(Counting::default())).await, "newer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_shuts_down_in_mid_fetch_holds_the_others_up_for_no_longer_than_the_lease() {
+    let store = BreakableStore::default();
+    let (source, mut fetches) = source();
+    let cache = store.process(source);
+    let gone = runtime();
+    let asked = gone.spawn(cache.token());
+    std::thread::spawn(move || gone.block_on(async { fetches.next().await }))
+        .join()
+        .unwrap();
+    drop(asked);
+    let start = Instant::now();
+    assert_eq!(secret(&store.process(Counting::default())).await, "token-1");
+    assert!(start.elapsed() < 11 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_revokes_no_token_that_others_use() {
+    struct Revoking;
+    impl TokenSource for Revoking {
+        async fn fetch(&self, _: Reason) -> Result<Token, Error> {
+            Token::bearer("shared")
+        }
+        async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+            assert!(last.is_none(), "it would be revoked");
+            Ok(())
+        }
+    }
+    let store = BreakableStore::default();
+    let cache = store.process(Revoking);
+    cache.token().await.unwrap();
+    let (log, _listening) = crate::support::log::listen();
+    cache.close().await;
+    let [] = log.events();
+}

@@ -1,0 +1,77 @@
+//! How often a fleet asks its store for one token: the formulas of `docs::fleet`.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::sleep;
+use tower_auth::TokenCache;
+
+use crate::support::breakable_store::BreakableStore;
+use crate::support::{Counting, run_until_idle};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// For those who come when it is there.
+fn steady(processes: usize) -> usize {
+    processes + 4
+}
+
+/// For those who all come at once, each of whom looks so often while it waits.
+fn burst(processes: usize, looks: usize) -> usize {
+    5 + (processes - 1) * (1 + 2 * looks)
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_that_come_one_after_the_other_ask_once_each_and_four_times_more_in_all() {
+    for processes in [1, 2, 8, 100] {
+        let store = BreakableStore::default();
+        let source = Counting::lasting(HOUR);
+        let fleet: Vec<TokenCache> = (0..processes)
+            .map(|_| store.process(source.clone()))
+            .collect();
+        for process in &fleet {
+            process.token().await.unwrap();
+        }
+        assert_eq!(store.calls().len(), steady(processes));
+        // And so for each token that follows.
+        for lifetime in 1..=3 {
+            sleep(HOUR - 299 * Duration::from_secs(1)).await;
+            for process in &fleet {
+                process.token().await.unwrap();
+                run_until_idle().await;
+            }
+            assert_eq!(
+                store.calls().len(),
+                steady(processes),
+                "{processes} in lifetime {lifetime}"
+            );
+        }
+        assert_eq!(source.issued(), 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_that_come_at_once_ask_twice_for_each_look_while_they_wait() {
+    for processes in [2, 8, 100] {
+        // Looks are 20, 60, 140, 300 and 620 ms after the first, and then every 320 ms.
+        for (fetch, looks) in [(10, 1), (50, 2), (250, 4), (1000, 7)] {
+            let store = BreakableStore::default();
+            let source = Counting::lasting(HOUR);
+            let slow = move |reason| {
+                let source = source.clone();
+                async move {
+                    sleep(Duration::from_millis(fetch)).await;
+                    tower_auth::TokenSource::fetch(&source, reason).await
+                }
+            };
+            let fleet: Vec<TokenCache> = (0..processes)
+                .map(|_| store.process(slow.clone()))
+                .collect();
+            for token in join_all(fleet.iter().map(TokenCache::token)).await {
+                token.unwrap();
+            }
+            let calls = store.calls().len();
+            assert_eq!(calls, burst(processes, looks), "{processes} for {fetch} ms");
+        }
+    }
+}

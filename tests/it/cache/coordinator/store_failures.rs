@@ -1,0 +1,276 @@
+//! A store that fails costs a fetch of each process, and no request anything more.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tower_auth::{Error, Token, TokenCache};
+use tracing::Level;
+
+use crate::support::breakable_store::{BreakableStore, Fault, lose_a_lease, wait_in_vain};
+use crate::support::log::listen;
+use crate::support::{Counting, ScriptedSource};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const STORE_TIMEOUT: Duration = Duration::from_millis(250);
+const OPERATIONS: [&str; 4] = ["load", "lease", "save", "release"];
+
+async fn secret(cache: &TokenCache) -> String {
+    cache.token().await.unwrap().secret().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_fails_each_process_has_a_token_from_its_own_fetch() {
+    for operation in OPERATIONS {
+        let store = BreakableStore::default();
+        store.breaks(operation, Fault::Fails);
+        let source = Counting::lasting(HOUR);
+        let (log, _listening) = listen();
+        let start = Instant::now();
+        let process = store.process(source.clone());
+        assert_eq!(secret(&process).await, "token-1", "{operation}");
+        assert_eq!(start.elapsed(), Duration::ZERO, "{operation}");
+        assert_eq!(store.calls().last(), Some(&operation), "none after it");
+        let [told, completed] = log.events();
+        told.is(
+            Level::WARN,
+            "the shared store failed, so this process fetches without it",
+            [
+                "tower_auth.cache=orders",
+                &format!("tower_auth.store.operation={operation}"),
+                "error.message=the store is broken",
+            ],
+        );
+        assert_eq!(completed.message, "a token was fetched");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_hangs_costs_a_process_a_quarter_of_a_second_once() {
+    for operation in OPERATIONS {
+        let store = BreakableStore::default();
+        store.breaks(operation, Fault::Hangs);
+        let (log, _listening) = listen();
+        let start = Instant::now();
+        let process = store.process(Counting::lasting(HOUR));
+        assert_eq!(secret(&process).await, "token-1", "{operation}");
+        assert_eq!(start.elapsed(), STORE_TIMEOUT, "{operation}");
+        let [told, _] = log.events();
+        told.is(
+            Level::WARN,
+            "the shared store didn't answer in time, so this process fetches without it",
+            [
+                "tower_auth.cache=orders",
+                &format!("tower_auth.store.operation={operation}"),
+                "tower_auth.store.timeout=250ms",
+            ],
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_a_store_may_take_is_a_setting() {
+    let store = BreakableStore::default();
+    store.breaks("load", Fault::Hangs);
+    let fleet = store.fleet().store_timeout(SECOND);
+    let start = Instant::now();
+    secret(&store.process_of(fleet, Counting::default())).await;
+    assert_eq!(start.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_holds_up_nobody_who_has_a_token() {
+    let store = BreakableStore::default();
+    let source = Counting::lasting(HOUR);
+    let process = store.process(source.clone());
+    process.token().await.unwrap();
+    for operation in OPERATIONS {
+        store.breaks(operation, Fault::Hangs);
+    }
+    sleep(HOUR - 100 * SECOND).await;
+    // It is stale, and refreshed behind.
+    let start = Instant::now();
+    for _ in 0..1000 {
+        assert_eq!(secret(&process).await, "token-1");
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    sleep(SECOND).await;
+    assert_eq!(secret(&process).await, "token-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_works_again_is_used_again() {
+    let store = BreakableStore::default();
+    let source = Counting::lasting(HOUR);
+    let processes = [(); 3].map(|()| store.process(source.clone()));
+    store.breaks("load", Fault::Fails);
+    for (n, process) in processes.iter().enumerate() {
+        assert_eq!(secret(process).await, format!("token-{}", n + 1));
+    }
+    store.works_again();
+    sleep(HOUR).await;
+    for process in &processes {
+        assert_eq!(secret(process).await, "token-4");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_forgets_all_at_any_moment_fails_no_request() {
+    let store = BreakableStore::default();
+    for at in 0..60 {
+        let source = {
+            let store = store.clone();
+            move |_| {
+                let store = store.clone();
+                async move {
+                    // In mid-fetch: the lease is gone too.
+                    if at % 2 == 0 {
+                        store.forgets_all();
+                    }
+                    sleep(SECOND / 10).await;
+                    if at % 3 == 0 {
+                        store.forgets_all();
+                    }
+                    Ok::<_, Error>(Token::bearer("token")?.expires_in(HOUR))
+                }
+            }
+        };
+        let processes = [(); 4].map(|()| store.process(source.clone()));
+        let asked = processes
+            .each_ref()
+            .map(|process| tokio::spawn(process.token()));
+        sleep(Duration::from_millis(at * 5)).await;
+        store.forgets_all();
+        for asked in asked {
+            asked.await.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
+    let store = BreakableStore::default();
+    secret(&store.process(Counting::lasting(HOUR))).await;
+    store.put(b"foreign".to_vec());
+    let (log, _listening) = listen();
+    secret(&store.process(ScriptedSource::new(|_| Token::bearer("newer")))).await;
+    let [told, _] = log.events();
+    told.is(
+        Level::WARN,
+        "the value in the shared store is no token that this process can use, and is ignored",
+        [
+            "tower_auth.cache=orders",
+            "tower_auth.store.ignored=corrupt",
+        ],
+    );
+    assert_eq!(secret(&store.process(Counting::default())).await, "newer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_is_told() {
+    let (log, _listening) = listen();
+    lose_a_lease().await;
+    let lost = log
+        .all()
+        .into_iter()
+        .filter(|line| line.message.starts_with("the lease ended"));
+    // It is neither saved nor given back.
+    assert_eq!(
+        lost.map(|line| line.level).collect::<Vec<_>>(),
+        [Level::WARN; 2]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_vain_is_told() {
+    let (log, _listening) = listen();
+    wait_in_vain().await;
+    let told = log
+        .all()
+        .into_iter()
+        .find(|line| line.message.starts_with("no other process"));
+    told.unwrap().is(
+        Level::WARN,
+        "no other process has saved a token in time, so this process fetches without the store",
+        ["tower_auth.cache=orders", "tower_auth.store.waited=15s"],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_another_process_has_fetched_is_told_as_such() {
+    let store = BreakableStore::default();
+    secret(&store.process(Counting::lasting(HOUR))).await;
+    let (log, _listening) = listen();
+    secret(&store.process(Counting::default())).await;
+    let [taken] = log.events();
+    taken.is(
+        Level::DEBUG,
+        "a token was taken from the shared store",
+        [
+            "tower_auth.cache=orders",
+            "tower_auth.fetch.reason=first",
+            "tower_auth.fetch.duration=0ns",
+            "tower_auth.fetch.attempts=1",
+            "tower_auth.fetch.waiters=1",
+            "tower_auth.token.lifetime=3600s",
+        ],
+    );
+}
+
+/// A session's cookies are of use to the process that logged in.
+#[cfg(feature = "cookies")]
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_of_use_to_one_process_alone_is_not_shared() {
+    use crate::support::session_site::Site;
+    let site = Site::numbering();
+    let store = BreakableStore::default();
+    let (log, _listening) = listen();
+    let process = store.process(site.session());
+    process.token().await.unwrap();
+    assert!(store.stored().is_empty());
+    let [told, _] = log.events();
+    told.is(
+        Level::WARN,
+        "a token of this kind can't be shared, so only this process uses it",
+        ["tower_auth.cache=orders"],
+    );
+}
+
+#[cfg(feature = "metrics")]
+#[test]
+fn what_the_store_does_is_counted() {
+    crate::support::recorder::recorded(|metrics| async move {
+        let store = BreakableStore::default();
+        let processes = [(); 2].map(|()| store.process(Counting::lasting(HOUR)));
+        for process in &processes {
+            secret(process).await;
+        }
+        store.breaks("load", Fault::Hangs);
+        secret(&store.process(Counting::default())).await;
+        let recorded = metrics.take();
+        let counted = |name: &str, labels: &str| {
+            let key = format!("{name}{{cache=orders,{labels}}}");
+            recorded.get(&key).map(|values| values[0])
+        };
+        for (operation, outcome, count) in [
+            ("load", "miss", 2.0),
+            ("load", "hit", 1.0),
+            ("load", "timed_out", 1.0),
+            ("lease", "granted", 1.0),
+            ("save", "saved", 1.0),
+            ("release", "released", 1.0),
+        ] {
+            let labels = format!("operation={operation},outcome={outcome}");
+            let counted = counted("tower_auth.store.operations", &labels);
+            assert_eq!(counted, Some(count), "{labels}: {recorded:?}");
+        }
+        for (outcome, count) in [("ok", 2.0), ("shared", 1.0)] {
+            let labels = format!("outcome={outcome},reason=first");
+            assert_eq!(
+                counted("tower_auth.fetches", &labels),
+                Some(count),
+                "{recorded:?}"
+            );
+        }
+    });
+}

@@ -1,0 +1,381 @@
+//! From when a token is refreshed and from when it isn't sent, by a clock that the test sets.
+
+use std::time::Duration;
+
+use tokio_test::{assert_pending, assert_ready, task};
+use tower_auth::{Error, Reason, Token, TokenCache, TokenCacheBuilder};
+
+use crate::support::{Counting, Fetches, ManualClock, run_until_idle, source};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A cache on a clock that the test moves.
+fn set_up(
+    settings: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
+) -> (TokenCache, Fetches, ManualClock) {
+    let (source, fetches) = source();
+    let clock = ManualClock::default();
+    let cache = settings(clock.cache(source)).build();
+    (cache, fetches, clock)
+}
+
+async fn first(cache: &TokenCache, fetches: &mut Fetches, issued: Result<Token, Error>) {
+    let caller = tokio::spawn(cache.token());
+    fetches.next().await.complete(issued);
+    caller.await.unwrap().unwrap();
+}
+
+fn lasting(secret: &str, lifetime: Duration) -> Result<Token, Error> {
+    Token::bearer(secret).map(|token| token.expires_in(lifetime))
+}
+
+fn serves(cache: &TokenCache, secret: &str) -> bool {
+    let mut asking = task::spawn(cache.token());
+    match asking.poll() {
+        std::task::Poll::Ready(token) => {
+            assert_eq!(token.unwrap().secret(), secret);
+            true
+        }
+        std::task::Poll::Pending => false,
+    }
+}
+
+/// Follows a token of this lifetime to its end: what is served when, and when it is fetched again.
+async fn follow(
+    settings: impl Fn(TokenCacheBuilder) -> TokenCacheBuilder,
+    lifetime: Duration,
+    stale: Duration,
+    expired: Duration,
+) {
+    const NANO: Duration = Duration::from_nanos(1);
+    let (cache, mut fetches, clock) = set_up(&settings);
+    first(&cache, &mut fetches, lasting("first", lifetime)).await;
+    clock.set(stale - NANO);
+    assert!(serves(&cache, "first"), "{lifetime:?}");
+    fetches.none().await;
+    if stale < expired {
+        clock.set(stale);
+        assert!(serves(&cache, "first"), "{lifetime:?}");
+        let refresh = fetches.next().await;
+        assert_eq!(refresh.reason, Reason::Stale, "{lifetime:?}");
+        // Refused by the server, or it would be joined below.
+        refresh.fail("down");
+        run_until_idle().await;
+    }
+    clock.set(expired - NANO);
+    assert!(serves(&cache, "first"), "{lifetime:?}");
+    clock.set(expired);
+    assert!(!serves(&cache, "first"), "{lifetime:?}");
+
+    // And from fresh to expired at one stroke, as after a night.
+    let (cache, mut fetches, clock) = set_up(&settings);
+    first(&cache, &mut fetches, lasting("first", lifetime)).await;
+    clock.set(expired);
+    assert!(!serves(&cache, "first"), "{lifetime:?}");
+    assert_eq!(fetches.next().await.reason, Reason::Expired, "{lifetime:?}");
+}
+
+#[tokio::test]
+async fn the_refresh_and_expiry_times_are_set_by_the_lifetime() {
+    let ten_years = 3650 * DAY;
+    for (lifetime, stale, expired) in [
+        (SECOND, 0.5, 0.75),
+        (10 * SECOND, 5.0, 7.5),
+        (60 * SECOND, 30.0, 45.0),
+        (119 * SECOND, 59.5, 89.25),
+        (120 * SECOND, 60.0, 90.0),
+        (600 * SECOND, 450.0, 570.0),
+        (1199 * SECOND, 899.25, 1169.0),
+        (1200 * SECOND, 900.0, 1170.0),
+        (HOUR, 3300.0, 3570.0),
+        (DAY, 86_100.0, 86_370.0),
+        (ten_years, 315_359_700.0, 315_359_970.0),
+        (Duration::MAX, 315_359_700.0, 315_359_970.0),
+    ] {
+        let (stale, expired) = (
+            Duration::from_secs_f64(stale),
+            Duration::from_secs_f64(expired),
+        );
+        // The floor between two fetches is another matter.
+        let settings = |cache: TokenCacheBuilder| cache.attempt_floor(Duration::ZERO);
+        follow(settings, lifetime, stale, expired).await;
+    }
+}
+
+#[tokio::test]
+async fn configured_refresh_and_expiry_times_are_kept_within_half_of_the_lifetime() {
+    let seconds = Duration::from_secs;
+    for (refresh_before, margin, stale, expired) in [
+        (seconds(60), seconds(0), 540, 600),
+        (seconds(60), seconds(10), 540, 590),
+        // At least twice the margin.
+        (seconds(60), seconds(50), 500, 550),
+        (seconds(0), seconds(0), 600, 600),
+        (seconds(0), seconds(1), 598, 599),
+        (Duration::MAX, seconds(0), 300, 600),
+        (seconds(60), seconds(200), 300, 400),
+        (Duration::MAX, Duration::MAX, 300, 300),
+    ] {
+        let settings =
+            |cache: TokenCacheBuilder| cache.refresh_before(refresh_before).expiry_margin(margin);
+        follow(settings, seconds(600), seconds(stale), seconds(expired)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_an_expiry_is_never_refreshed() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    first(&cache, &mut fetches, Token::bearer("for-ever")).await;
+    clock.set(36_500 * DAY);
+    assert!(serves(&cache, "for-ever"));
+    fetches.none().await;
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_on_arrival_is_an_error_and_not_fetched_by_each_who_asks() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    let at_its_end = || lasting("over", Duration::ZERO);
+    let long_over = || Token::bearer("over").map(|t| t.expires_at(std::time::UNIX_EPOCH));
+    let callers: Vec<_> = (0..3).map(|_| tokio::spawn(cache.token())).collect();
+    fetches.next().await.complete(at_its_end());
+    for caller in callers {
+        assert!(caller.await.unwrap().unwrap_err().is_expired());
+    }
+    assert!(cache.token().await.unwrap_err().is_expired());
+    fetches.none().await;
+
+    clock.pass(SECOND);
+    let caller = tokio::spawn(cache.token());
+    fetches.next().await.complete(long_over());
+    assert!(caller.await.unwrap().unwrap_err().is_expired());
+    fetches.none().await;
+
+    clock.pass(2 * SECOND);
+    first(&cache, &mut fetches, lasting("good", HOUR)).await;
+}
+
+#[tokio::test]
+async fn a_refresh_that_has_expired_on_arrival_displaces_no_token() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    first(&cache, &mut fetches, lasting("first", HOUR)).await;
+    clock.set(HOUR - 300 * SECOND);
+    assert!(serves(&cache, "first"));
+    fetches
+        .next()
+        .await
+        .complete(lasting("second", Duration::ZERO));
+    run_until_idle().await;
+    assert!(serves(&cache, "first"));
+}
+
+/// A fetch may take longer than what is left to the margin. There is nothing better to send.
+#[tokio::test]
+async fn a_token_that_arrives_within_its_margin_is_for_those_who_waited() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    let mut waiting = task::spawn(cache.token());
+    assert_pending!(waiting.poll());
+    let fetch = fetches.next().await;
+    clock.pass(9 * SECOND);
+    fetch.complete(lasting("short", 10 * SECOND));
+    run_until_idle().await;
+    assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "short");
+    assert!(!serves(&cache, "short"));
+}
+
+#[tokio::test]
+async fn a_caller_who_polls_a_completed_fetch_after_the_tokens_end_gets_another() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    let mut waiting = task::spawn(cache.token());
+    assert_pending!(waiting.poll());
+    fetches.next().await.complete(lasting("first", HOUR));
+    run_until_idle().await;
+    clock.pass(HOUR);
+    assert_pending!(waiting.poll());
+    fetches.next().await.complete(lasting("second", HOUR));
+    assert_eq!(waiting.await.unwrap().secret(), "second");
+}
+
+#[tokio::test]
+async fn a_time_of_expiry_is_counted_from_the_arrival_and_not_from_the_request() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    let caller = tokio::spawn(cache.token());
+    let slow = fetches.next().await;
+    clock.pass(20 * SECOND);
+    let end = clock.as_clock().now().wall() + HOUR;
+    slow.complete(Token::bearer("dated").map(|token| token.expires_at(end)));
+    caller.await.unwrap().unwrap();
+
+    clock.pass(HOUR - 301 * SECOND);
+    assert!(serves(&cache, "dated"));
+    fetches.none().await;
+    clock.pass(SECOND);
+    assert!(serves(&cache, "dated"));
+    assert_eq!(fetches.next().await.reason, Reason::Stale);
+}
+
+#[tokio::test]
+async fn a_machine_that_was_suspended_wakes_up_with_its_token_expired() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    first(&cache, &mut fetches, lasting("first", HOUR)).await;
+    clock.step_wall(HOUR.as_secs() as i64);
+    assert!(!serves(&cache, "first"));
+    assert_eq!(fetches.next().await.reason, Reason::Expired);
+}
+
+/// The fetch was in flight as the lid was closed: its connection is dead, and its timer stood
+/// still.
+#[tokio::test]
+async fn a_fetch_that_a_suspension_cut_off_is_not_waited_for() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    let before = tokio::spawn(cache.token());
+    let _cut_off = fetches.next().await;
+    clock.step_wall(HOUR.as_secs() as i64);
+    let after = tokio::spawn(cache.token());
+    fetches.next().await.complete(lasting("awake", HOUR));
+    for caller in [before, after] {
+        assert_eq!(caller.await.unwrap().unwrap().secret(), "awake");
+    }
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_set_back_lengthens_no_tokens_life() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    let end = clock.as_clock().now().wall() + HOUR;
+    for token in [
+        lasting("first", HOUR),
+        Token::bearer("first").map(|token| token.expires_at(end)),
+    ] {
+        first(&cache, &mut fetches, token).await;
+        clock.step_wall(-7200);
+        clock.pass(HOUR - 31 * SECOND);
+        assert!(serves(&cache, "first"));
+        fetches.next().await.fail("down");
+        run_until_idle().await;
+        clock.pass(SECOND);
+        assert!(!serves(&cache, "first"));
+        fetches
+            .next()
+            .await
+            .complete(lasting("between", 60 * SECOND));
+        run_until_idle().await;
+        clock.pass(60 * SECOND);
+        clock.step_wall(7200 - 3600 - 30);
+    }
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() {
+    let source = Counting::lasting(HOUR);
+    let clock = ManualClock::default();
+    let cache = clock.cache(source.clone()).build();
+    cache.token().await.unwrap();
+    for (step, issued) in [
+        (DAY.as_secs() as i64, 2),
+        (-2 * DAY.as_secs() as i64, 2),
+        (DAY.as_secs() as i64, 2),
+        (DAY.as_secs() as i64, 2),
+        (DAY.as_secs() as i64, 3),
+        (-9 * DAY.as_secs() as i64, 3),
+    ] {
+        clock.step_wall(step);
+        for _ in 0..100 {
+            cache.token().await.unwrap();
+            run_until_idle().await;
+        }
+        assert_eq!(source.issued(), issued, "{step}");
+    }
+    // The monotonic clock goes on, and by it the token is refreshed in time.
+    clock.pass(HOUR - 300 * SECOND);
+    cache.token().await.unwrap();
+    run_until_idle().await;
+    assert_eq!(source.issued(), 4);
+}
+
+/// The first fetch of a machine without a battery runs while its clock is set for the first time.
+#[tokio::test]
+async fn a_clock_that_is_set_while_the_token_is_fetched_costs_one_error() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    let caller = tokio::spawn(cache.token());
+    let fetch = fetches.next().await;
+    clock.step_wall(20 * 365 * DAY.as_secs() as i64);
+    fetch.complete(lasting("first", HOUR));
+    assert!(caller.await.unwrap().unwrap_err().is_expired());
+    clock.pass(SECOND);
+    first(&cache, &mut fetches, lasting("second", HOUR)).await;
+    assert!(serves(&cache, "second"));
+}
+
+#[tokio::test]
+async fn between_the_attempts_to_refresh_is_a_floor_by_the_monotonic_clock() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache.attempt_floor(10 * SECOND));
+    first(&cache, &mut fetches, lasting("first", HOUR)).await;
+    clock.set(HOUR - 300 * SECOND);
+    assert!(serves(&cache, "first"));
+    fetches.next().await.fail("down");
+    run_until_idle().await;
+    clock.step_wall(20);
+    assert!(serves(&cache, "first"));
+    fetches.none().await;
+    clock.pass(9 * SECOND);
+    assert!(serves(&cache, "first"));
+    fetches.none().await;
+    clock.pass(SECOND);
+    assert!(serves(&cache, "first"));
+    assert_eq!(fetches.next().await.reason, Reason::Stale);
+}
+
+#[tokio::test]
+async fn a_refresh_begins_within_the_share_of_the_time_that_jitter_has() {
+    for (jitter, latest) in [
+        (0.0, 0),
+        (0.5, 135),
+        (1.0, 270),
+        (-1.0, 0),
+        (9.0, 270),
+        (f64::NAN, 0),
+    ] {
+        let mut begins = Vec::new();
+        for _ in 0..200 {
+            let (cache, mut fetches, clock) = set_up(|cache| cache.jitter(jitter));
+            first(&cache, &mut fetches, lasting("first", HOUR)).await;
+            let begin = cache.status().refresh_at().unwrap();
+            let after = begin.duration_since(clock.as_clock().now().wall()).unwrap();
+            begins.push(after.as_secs_f64() - 3300.0);
+        }
+        let latest = f64::from(latest);
+        assert!(
+            begins.iter().all(|begin| (0.0..=latest).contains(begin)),
+            "{jitter}: {begins:?}"
+        );
+        let late = begins.iter().filter(|begin| **begin > latest / 2.0).count();
+        assert!(
+            latest == 0.0 || (50..150).contains(&late),
+            "{jitter}: {late}"
+        );
+    }
+}
+
+/// The floor is by whichever clock says that it is over.
+#[tokio::test(start_paused = true)]
+async fn one_who_finds_a_token_of_milliseconds_expired_waits_for_the_floor_and_no_longer() {
+    let (source, mut fetches) = source();
+    let cache = crate::support::paused(source).build();
+    first(
+        &cache,
+        &mut fetches,
+        lasting("short", Duration::from_millis(400)),
+    )
+    .await;
+    tokio::time::advance(Duration::from_millis(300)).await;
+    let start = tokio::time::Instant::now();
+    let waiting = tokio::spawn(cache.token());
+    let fetch = fetches.next().await;
+    assert_eq!(
+        (fetch.reason, start.elapsed()),
+        (Reason::Expired, Duration::from_millis(700))
+    );
+    fetch.issue("next");
+    assert_eq!(waiting.await.unwrap().unwrap().secret(), "next");
+}

@@ -1,0 +1,56 @@
+//! What is drawn by lot, so that a fleet does not come all at once.
+
+use tower_auth::Error;
+
+use super::{SECOND, denied, fails};
+use crate::support::{ManualClock, source};
+
+#[tokio::test]
+async fn what_a_fleet_draws_by_lot_is_spread() {
+    let permanent = denied(401, "invalid_client").await;
+    for (error, shortest, longest) in [
+        (Error::other("down"), 1_000, 2_000),
+        (permanent, 60_000, 66_000),
+        (
+            Error::other("busy").with_retry_after(100 * SECOND),
+            100_000,
+            110_000,
+        ),
+    ] {
+        let mut waits = Vec::new();
+        for _ in 0..200 {
+            waits.push(first_wait(0.5, &error).await);
+        }
+        let all = shortest..=longest;
+        assert!(waits.iter().all(|wait| all.contains(wait)), "{waits:?}");
+        let middle = (shortest + longest) / 2;
+        let late = waits.iter().filter(|wait| **wait > middle).count();
+        assert!((50..150).contains(&late), "{late}");
+        assert_eq!(first_wait(0.0, &error).await, shortest);
+    }
+}
+
+#[tokio::test]
+async fn chance_makes_no_wait_longer_than_a_minute() {
+    let (source, mut fetches) = source();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).jitter(1.0).build();
+    for _ in 0..100 {
+        fails(&cache, &mut fetches, Error::other("down")).await;
+        let next = cache.status().next_attempt_at().unwrap();
+        let wait = next.duration_since(clock.as_clock().now().wall()).unwrap();
+        assert!(wait <= 60 * SECOND, "{wait:?}");
+        clock.pass(wait);
+    }
+}
+
+/// How long the error of a first failure is told, in milliseconds.
+async fn first_wait(jitter: f64, error: &Error) -> u128 {
+    let (source, mut fetches) = source();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).jitter(jitter).build();
+    fails(&cache, &mut fetches, error.clone()).await;
+    let next = cache.status().next_attempt_at().unwrap();
+    let wait = next.duration_since(clock.as_clock().now().wall());
+    wait.unwrap().as_millis()
+}

@@ -1,0 +1,62 @@
+//! What a server says of its quotas is shown and respected: while one is low, refreshes wait.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tower_auth::{Quota, Token, TokenCache};
+
+use crate::support::{Fetches, ManualClock, run_until_idle, source};
+
+mod postponed_refreshes;
+mod telemetry;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A cache on a clock of the test's, with a token of an hour, and the quotas that came with it.
+struct Fixture {
+    clock: ManualClock,
+    cache: TokenCache,
+    fetches: Fetches,
+}
+
+impl Fixture {
+    async fn with(quotas: impl IntoIterator<Item = Quota>) -> Self {
+        let clock = ManualClock::default();
+        let (source, fetches) = source();
+        let cache = clock.cache(source).name("orders").build();
+        let mut fixture = Self {
+            clock,
+            cache,
+            fetches,
+        };
+        fixture.is_issued("first", quotas).await;
+        fixture
+    }
+
+    async fn is_issued(&mut self, secret: &str, quotas: impl IntoIterator<Item = Quota>) {
+        let token = Token::bearer(secret)
+            .unwrap()
+            .expires_in(HOUR)
+            .with_quotas(quotas);
+        let caller = tokio::spawn(self.cache.token());
+        self.fetches.next().await.complete(Ok(token));
+        caller.await.unwrap().unwrap();
+        run_until_idle().await;
+    }
+
+    /// A hundred ask at this age of the token, and it is served to all.
+    async fn asked_at(&self, age: Duration) {
+        self.clock.set(age);
+        for _ in 0..100 {
+            assert_eq!(self.cache.token().await.unwrap().secret(), "first");
+        }
+    }
+
+    fn in_(&self, span: Duration) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000_000_000) + span
+    }
+}
+
+/// One request of ten is left.
+fn low_quota() -> Quota {
+    Quota::new("client/per_day", 1).of(10)
+}

@@ -1,0 +1,175 @@
+//! What runs when a waker, an error or a source of the user's is woken, dropped or called, and
+//! comes back into the cache: nothing of theirs may run under a lock of ours.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use tokio_test::{assert_pending, task};
+use tower_auth::{Acquire, Error, Token, TokenCache};
+
+use crate::support::{ManualClock, paused, run_until_idle, source};
+
+/// A task that waits for the same token as others: it ends as it is woken or dropped, and with
+/// it its waiting.
+struct Other(Mutex<Option<Acquire>>);
+
+impl Wake for Other {
+    fn wake(self: Arc<Self>) {
+        let waiting = self.0.lock().unwrap().take();
+        drop(waiting);
+    }
+}
+
+fn poll(acquire: &mut Acquire, waker: &Waker) {
+    let mut cx = Context::from_waker(waker);
+    assert!(std::pin::Pin::new(acquire).poll(&mut cx).is_pending());
+}
+
+/// A waker that is the last owner of another waiter of the same fetch.
+fn other(cache: &TokenCache) -> Waker {
+    let mut waiting = cache.token();
+    poll(&mut waiting, Waker::noop());
+    Arc::new(Other(Mutex::new(Some(waiting)))).into()
+}
+
+/// Runs on a thread of its own, so that a deadlock is a failure and no hang.
+fn no_deadlock<F>(test: impl FnOnce() -> F + Send + 'static)
+where
+    F: Future<Output = ()>,
+{
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(test());
+        done.send(()).unwrap();
+    });
+    let ended = ended.recv_timeout(Duration::from_secs(10));
+    ended.expect("a deadlock, or a panic above");
+}
+
+#[test]
+fn a_waker_may_drop_another_waiter_as_it_is_woken() {
+    no_deadlock(|| async {
+        let (source, mut fetches) = source();
+        let cache = TokenCache::new(source);
+        let mut waiting = cache.token();
+        poll(&mut waiting, &other(&cache));
+        fetches.next().await.issue("token");
+        run_until_idle().await;
+        // Not polled in between: that would replace the waker.
+        assert_eq!(waiting.await.unwrap().secret(), "token");
+    });
+}
+
+#[test]
+fn a_waker_may_drop_another_waiter_as_it_is_replaced() {
+    no_deadlock(|| async {
+        let (source, _fetches) = source();
+        let cache = TokenCache::new(source);
+        let mut waiting = cache.token();
+        poll(&mut waiting, &other(&cache));
+        poll(&mut waiting, Waker::noop());
+    });
+}
+
+#[test]
+fn a_waker_may_drop_another_waiter_as_its_own_is_dropped() {
+    no_deadlock(|| async {
+        let (source, _fetches) = source();
+        let cache = TokenCache::new(source);
+        let mut waiting = cache.token();
+        poll(&mut waiting, &other(&cache));
+        drop(waiting);
+    });
+}
+
+#[tokio::test]
+async fn a_waiter_that_left_leaves_no_waker_behind() {
+    let (source, _fetches) = source();
+    let cache = TokenCache::new(source);
+    let mut stays = task::spawn(cache.token());
+    assert_pending!(stays.poll());
+    let task = Arc::new(Other(Mutex::new(None)));
+    let mut leaves = cache.token();
+    poll(&mut leaves, &Arc::clone(&task).into());
+    assert_eq!(Arc::strong_count(&task), 2);
+    drop(leaves);
+    assert_eq!(Arc::strong_count(&task), 1);
+}
+
+/// An error that has the cache at hand as it is dropped.
+#[derive(Debug, thiserror::Error)]
+#[error("down")]
+struct Clinging(TokenCache);
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        self.0.reject(&Token::bearer("another").unwrap());
+    }
+}
+
+#[test]
+fn an_error_may_use_the_cache_as_it_is_dropped() {
+    no_deadlock(|| async {
+        let (source, mut fetches) = source();
+        let clock = ManualClock::default();
+        let cache = clock.cache(source).build();
+        let failing = tokio::spawn(cache.token());
+        let error = Error::other(Clinging(cache.clone()));
+        fetches.next().await.complete(Err(error));
+        drop(failing.await);
+        // Forgotten as the next attempt begins.
+        clock.pass(Duration::from_secs(1));
+        let next = tokio::spawn(cache.token());
+        fetches.next().await.issue("token");
+        next.await.unwrap().unwrap();
+    });
+}
+
+/// An error that has a look at the cache as it is dropped.
+#[derive(Debug, thiserror::Error)]
+#[error("down")]
+struct Watching(TokenCache);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        drop(self.0.subscribe());
+    }
+}
+
+#[test]
+fn an_error_may_watch_the_cache_as_it_is_dropped() {
+    no_deadlock(|| async {
+        let (source, mut fetches) = source();
+        let clock = ManualClock::default();
+        let cache = clock.cache(source).build();
+        // It is shown until the next attempt begins.
+        let _watcher = cache.subscribe();
+        let failing = tokio::spawn(cache.token());
+        let error = Error::other(Watching(cache.clone()));
+        fetches.next().await.complete(Err(error));
+        drop(failing.await);
+        clock.pass(Duration::from_secs(1));
+        let next = tokio::spawn(cache.token());
+        fetches.next().await.issue("token");
+        next.await.unwrap().unwrap();
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_waits_for_its_own_token_is_cut_off_and_not_for_ever() {
+    let own = Arc::new(Mutex::new(None::<TokenCache>));
+    let asks = Arc::clone(&own);
+    let cache = paused(move |_| {
+        let cache = asks.lock().unwrap().clone().unwrap();
+        async move { cache.token().await }
+    })
+    .build();
+    *own.lock().unwrap() = Some(cache.clone());
+    let waiting = tokio::spawn(cache.token());
+    run_until_idle().await;
+    assert!(waiting.await.unwrap().unwrap_err().is_timeout());
+}

@@ -1,0 +1,232 @@
+//! An API that refuses every token, and what that may cost: a handful of fetches, not one a call.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::advance;
+use tower::{Layer, ServiceExt};
+use tower_auth::{AuthLayer, NotReplayed, Phase, Token, TokenCache};
+
+use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn set_up() -> (TokenCache, Counting, ManualClock) {
+    let source = Counting::default();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source.clone()).build();
+    (cache, source, clock)
+}
+
+#[tokio::test]
+async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetches_a_minute() {
+    let (cache, source, clock) = set_up();
+    let api = Api::default();
+    let client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let mut fetches = Vec::new();
+    for _ in 0..1_000 {
+        let response = client.clone().oneshot(request("")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert!(response.extensions().get::<NotReplayed>().is_some());
+        fetches.push(source.issued());
+        clock.pass(60 * SECOND / 1_000);
+    }
+    // Two at once, and one each after 5, 15 and 35 s.
+    assert_eq!(fetches[0], 2);
+    assert_eq!(fetches[1_000 * 4 / 60], 2);
+    assert_eq!(fetches[1_000 * 6 / 60], 3);
+    assert_eq!(fetches[999], 5);
+    // Each request was sent, with a credential, and nearly all of them once.
+    assert_eq!(api.requests(), 1_000 + 4);
+    assert!(api.credentials().iter().all(|credential| credential != "-"));
+}
+
+#[tokio::test]
+async fn a_thousand_at_once_cost_two() {
+    let (cache, source, _clock) = set_up();
+    let client = AuthLayer::from(cache).layer(Api::default());
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| tokio::spawn(client.clone().oneshot(request(""))))
+        .collect();
+    for caller in callers {
+        let response = caller.await.unwrap().unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(source.issued(), 2);
+}
+
+#[tokio::test]
+async fn without_replay_it_costs_no_more() {
+    let (cache, source, _clock) = set_up();
+    let client = AuthLayer::from(cache).retry(false).layer(Api::default());
+    for _ in 0..1_000 {
+        client.clone().oneshot(request("")).await.unwrap();
+    }
+    assert_eq!(source.issued(), 2);
+}
+
+#[tokio::test]
+async fn the_delay_doubles_to_five_minutes() {
+    let (cache, source, clock) = set_up();
+    let client = AuthLayer::from(cache).layer(Api::default());
+    client.clone().oneshot(request("")).await.unwrap();
+    let mut issued = 2;
+    for delay in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
+        clock.pass(delay * SECOND - Duration::from_millis(1));
+        client.clone().oneshot(request("")).await.unwrap();
+        assert_eq!(source.issued(), issued, "{delay}");
+        clock.pass(Duration::from_millis(1));
+        client.clone().oneshot(request("")).await.unwrap();
+        issued += 1;
+        assert_eq!(source.issued(), issued, "{delay}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_over_the_budget_says_so() {
+    let (cache, _, _clock) = set_up();
+    let client = AuthLayer::from(cache.clone()).layer(Api::default());
+    client.clone().oneshot(request("")).await.unwrap();
+    let status = cache.status();
+    assert!(status.refusals_limited_until().is_some() && !status.is_ready());
+    assert_eq!(status.phase(), Phase::Fresh);
+
+    let response = client.oneshot(request("")).await.unwrap();
+    let why = response.extensions().get::<NotReplayed>();
+    assert!(matches!(why, Some(NotReplayed::RefusalBudget)), "{why:?}");
+    assert!(
+        why.unwrap()
+            .to_string()
+            .contains("as soon as they are issued")
+    );
+}
+
+#[tokio::test]
+async fn the_first_acceptance_clears_the_count_of_refusals() {
+    let (cache, source, clock) = set_up();
+    let api = Api::default();
+    let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
+    for _ in 0..10 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    assert_eq!(source.issued(), 2);
+
+    // Somebody has mended the API.
+    api.accept("token-2");
+    let response = call(&mut client, request("")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(cache.status().refusals_limited_until(), None);
+
+    // And now a refusal is a revocation, with two fetches at once again, and the first delay.
+    api.revoke("token-2");
+    for _ in 0..10 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    assert_eq!(source.issued(), 4);
+    let until = cache.status().refusals_limited_until().unwrap();
+    let delay = until.duration_since(clock.as_clock().now().wall());
+    assert_eq!(delay.unwrap(), 5 * SECOND);
+}
+
+#[tokio::test]
+async fn a_token_that_was_accepted_and_is_revoked_again_and_again_costs_no_budget() {
+    let (cache, source, _clock) = set_up();
+    let api = Api::default();
+    let mut client = AuthLayer::from(cache).layer(api.clone());
+    for generation in 1..=50 {
+        api.accept(&format!("token-{generation}"));
+        let response = call(&mut client, request("")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        api.revoke(&format!("token-{generation}"));
+    }
+    assert_eq!(source.issued(), 50);
+}
+
+#[tokio::test]
+async fn only_a_success_or_a_redirect_is_an_acceptance() {
+    for (status, accepts) in [
+        (200, true),
+        (204, true),
+        (302, true),
+        (400, false),
+        (403, false),
+        (404, false),
+        (429, false),
+        (500, false),
+        (503, false),
+    ] {
+        let (cache, _, _clock) = set_up();
+        let responses = tower::service_fn(move |_: http::Request<http_body_util::Full<_>>| {
+            let mut response = http::Response::new(());
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        });
+        let client = AuthLayer::from(cache.clone()).layer(responses);
+        client.oneshot(request("")).await.unwrap();
+        assert_eq!(cache.status().is_accepted(), accepts, "{status}");
+    }
+}
+
+/// The budget limits the current token, and the current token has to be accepted.
+#[tokio::test]
+async fn the_late_acceptance_of_an_old_token_clears_nothing() {
+    let (cache, source, _clock) = set_up();
+    let old = cache.token().await.unwrap();
+    cache.reject(&old);
+    let new = cache.token().await.unwrap();
+    cache.reject(&new);
+    assert!(cache.status().refusals_limited_until().is_some());
+    cache.accept(&old);
+    assert!(cache.status().refusals_limited_until().is_some());
+    cache.reject(&new);
+    cache.token().await.unwrap();
+    assert_eq!(source.issued(), 2);
+}
+
+/// A source that keeps its token has it refused again and again, and each is the same.
+#[tokio::test]
+async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
+    let (clock, same) = (ManualClock::default(), Token::bearer("kept").unwrap());
+    let source = crate::support::ScriptedSource::new(move |_| Ok(same.clone()));
+    let cache = clock.cache(source.clone()).build();
+    let client = AuthLayer::from(cache).layer(Api::default());
+    for _ in 0..1_000 {
+        client.clone().oneshot(request("")).await.unwrap();
+        clock.pass(60 * SECOND / 1_000);
+    }
+    assert_eq!(source.asked(), 5);
+}
+
+#[tokio::test]
+async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
+    let (cache, source, _clock) = set_up();
+    let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-3"]));
+    client.clone().oneshot(request("")).await.unwrap();
+    assert!(cache.status().refusals_limited_until().is_some());
+    cache.refresh_now().await.unwrap();
+    assert_eq!(source.issued(), 3);
+    let response = client.oneshot(request("")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+/// Over the budget or not, it is refreshed in time: it may be accepted elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_token_over_the_refusal_budget_is_refreshed_as_any_other() {
+    let (source, mut fetches) = source();
+    let cache = crate::support::paused(source).build();
+    for secret in ["first", "second"] {
+        fetches
+            .issued(&cache, secret, Duration::from_secs(3600))
+            .await;
+        cache.reject(&cache.token().await.unwrap());
+    }
+    assert!(cache.status().refusals_limited_until().is_some());
+    advance(Duration::from_secs(3300)).await;
+    assert_eq!(cache.token().await.unwrap().secret(), "second");
+    fetches
+        .next()
+        .await
+        .issue_for("third", Duration::from_secs(3600));
+    run_until_idle().await;
+    assert_eq!(cache.token().await.unwrap().secret(), "third");
+}

@@ -1,0 +1,305 @@
+//! The end of a cache: nobody is left waiting, the source hears of it, and nothing stays behind.
+
+use std::future::{Future, pending};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, advance};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower::{Layer, ServiceExt};
+use tower_auth::{AuthLayer, Error, Phase, Reason, Token, TokenCache, TokenSource};
+
+use crate::support::{Api, paused, request, run_until_idle, runtime, source};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A source that writes down with which token it was closed, and then does as it is told.
+#[derive(Clone)]
+struct Closable<S> {
+    fetches: S,
+    closed_with: Arc<Mutex<Vec<Option<String>>>>,
+    how: How,
+}
+
+#[derive(Clone)]
+enum How {
+    Well,
+    Fails,
+    Panics,
+    Hangs,
+    WhenTold(Arc<Notify>),
+}
+
+impl<S> Closable<S> {
+    fn new(fetches: S, how: How) -> Self {
+        Self {
+            fetches,
+            closed_with: Arc::default(),
+            how,
+        }
+    }
+}
+
+impl<S> TokenSource for Closable<S>
+where
+    S: TokenSource,
+{
+    fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
+        self.fetches.fetch(reason)
+    }
+
+    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+        let last = last.map(|token| token.secret().to_owned());
+        self.closed_with.lock().unwrap().push(last);
+        match &self.how {
+            How::Well => Ok(()),
+            How::Fails => Err(Error::other("no connection")),
+            How::Panics => panic!("a source that panics as it is closed, as the test wants it"),
+            How::Hangs => pending().await,
+            How::WhenTold(told) => {
+                told.notified().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn closed_with<S>(source: &Closable<S>) -> Vec<Option<String>> {
+    source.closed_with.lock().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_after_the_end_is_told_so_and_nothing_is_fetched() {
+    let (source, mut fetches) = source();
+    let cache = paused(source).build();
+    fetches.issued(&cache, "last", HOUR).await;
+    cache.close().await;
+    assert_eq!(cache.status().phase(), Phase::Closed);
+    for error in [cache.token().await, cache.refresh_now().await].map(Result::unwrap_err) {
+        assert!(error.is_closed(), "{error}");
+    }
+    advance(HOUR).await;
+    assert!(cache.token().await.unwrap_err().is_closed());
+    fetches.none().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_after_the_end_is_not_sent() {
+    let (source, mut fetches) = source();
+    let cache = paused(source).build();
+    let api = Api::accepting(["last"]);
+    let client = AuthLayer::from(cache.clone()).layer(api.clone());
+    fetches.issued(&cache, "last", HOUR).await;
+    // Twice, so that it has a copy of the header of its own.
+    for _ in 0..2 {
+        client.clone().oneshot(request("")).await.unwrap();
+    }
+    cache.close().await;
+    let error = client.oneshot(request("")).await.unwrap_err();
+    assert!(error.downcast_ref::<Error>().unwrap().is_closed());
+    assert_eq!(api.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_source_is_closed_once_with_the_token_that_was_in_hand() {
+    let (fetches_of, mut fetches) = source();
+    let source = Arc::new(Closable::new(fetches_of, How::Well));
+    let cache = paused(Arc::clone(&source)).build();
+    fetches.issued(&cache, "last", HOUR).await;
+    for _ in 0..3 {
+        cache.close().await;
+    }
+    assert_eq!(closed_with(&source), [Some(String::from("last"))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_never_had_a_token_is_closed_with_none() {
+    let (fetches_of, _fetches) = source();
+    let source = Arc::new(Closable::new(fetches_of, How::Well));
+    let cache = paused(Arc::clone(&source)).build();
+    cache.close().await;
+    assert_eq!(closed_with(&source), [None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_in_flight_may_complete_and_its_token_is_the_last() {
+    let (fetches_of, mut fetches) = source();
+    let source = Arc::new(Closable::new(fetches_of, How::Well));
+    let cache = paused(Arc::clone(&source)).build();
+    let waiting = tokio::spawn(cache.token());
+    let fetch = fetches.next().await;
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
+    // One who asks from now on isn't let aboard.
+    assert!(cache.token().await.unwrap_err().is_closed());
+    advance(4 * SECOND).await;
+    assert_pending!(close.poll());
+    assert_eq!(closed_with(&source), []);
+
+    fetch.issue("landed");
+    assert_eq!(waiting.await.unwrap().unwrap().secret(), "landed");
+    close.await;
+    assert_eq!(closed_with(&source), [Some(String::from("landed"))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_refresh_in_flight_that_fails_the_token_before_is_the_last() {
+    let (fetches_of, mut fetches) = source();
+    let source = Arc::new(Closable::new(fetches_of, How::Well));
+    let cache = paused(Arc::clone(&source)).build();
+    fetches.issued(&cache, "first", HOUR).await;
+    let forced = tokio::spawn(cache.refresh_now());
+    let fetch = fetches.next().await;
+    let close = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.close().await }
+    });
+    run_until_idle().await;
+    fetch.fail("down");
+    close.await.unwrap();
+    assert!(forced.await.unwrap().unwrap_err().is_source());
+    assert_eq!(closed_with(&source), [Some(String::from("first"))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_does_not_complete_in_time_is_ended_and_those_who_wait_are_told() {
+    let before = Handle::current().metrics().num_alive_tasks();
+    let (source, mut fetches) = source();
+    let cache = paused(source).close_timeout(2 * SECOND).build();
+    let mut waiting = task::spawn(cache.token());
+    assert_pending!(waiting.poll());
+    let _hanging = fetches.next().await;
+    let start = Instant::now();
+    cache.close().await;
+    assert_eq!(start.elapsed(), 2 * SECOND);
+    assert!(assert_ready!(waiting.poll()).unwrap_err().is_closed());
+    run_until_idle().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_fails_panics_or_hangs_holds_nobody_up_past_the_timeout() {
+    for (how, took) in [
+        (How::Fails, Duration::ZERO),
+        (How::Panics, Duration::ZERO),
+        (How::Hangs, 5 * SECOND),
+    ] {
+        let (fetches_of, _fetches) = source();
+        let cache = paused(Closable::new(fetches_of, how)).build();
+        let start = Instant::now();
+        cache.close().await;
+        assert_eq!(start.elapsed(), took);
+        assert!(cache.token().await.unwrap_err().is_closed());
+    }
+}
+
+/// The deadline is one for both: a fetch that took most of it leaves the source little.
+#[tokio::test(start_paused = true)]
+async fn the_fetch_and_the_source_have_one_deadline() {
+    let (fetches_of, mut fetches) = source();
+    let cache = paused(Closable::new(fetches_of, How::Hangs)).build();
+    let _waiting = tokio::spawn(cache.token());
+    let fetch = fetches.next().await;
+    let start = Instant::now();
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
+    advance(4 * SECOND).await;
+    fetch.issue("late");
+    close.await;
+    assert_eq!(start.elapsed(), 5 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_call_waits_for_the_first() {
+    let told = Arc::new(Notify::new());
+    let (fetches_of, _fetches) = source();
+    let source = Arc::new(Closable::new(fetches_of, How::WhenTold(Arc::clone(&told))));
+    let cache = paused(Arc::clone(&source)).build();
+    let mut first = task::spawn(cache.close());
+    let mut second = task::spawn(cache.close());
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    run_until_idle().await;
+    assert_pending!(second.poll());
+    told.notify_one();
+    run_until_idle().await;
+    assert_ready!(second.poll());
+    assert_ready!(first.poll());
+    assert_eq!(closed_with(&source).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_leaves_while_it_closes_changes_nothing() {
+    let told = Arc::new(Notify::new());
+    let (fetches_of, _fetches) = source();
+    let source = Arc::new(Closable::new(fetches_of, How::WhenTold(Arc::clone(&told))));
+    let cache = paused(Arc::clone(&source)).build();
+    let mut close = task::spawn(cache.close());
+    assert_pending!(close.poll());
+    drop(close);
+    run_until_idle().await;
+    assert_eq!(closed_with(&source), [None]);
+    told.notify_one();
+    cache.close().await;
+    assert!(cache.token().await.unwrap_err().is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timer_ends_with_it() {
+    let before = Handle::current().metrics().num_alive_tasks();
+    let (source, mut fetches) = source();
+    let cache = paused(source).keep_fresh().build();
+    fetches.issued(&cache, "last", HOUR).await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 1);
+    cache.close().await;
+    run_until_idle().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+    tokio::time::sleep(2 * HOUR).await;
+    fetches.none().await;
+}
+
+#[test]
+fn outside_of_a_runtime_it_is_closed_all_the_same() {
+    let (fetches_of, _fetches) = source();
+    let source = Arc::new(Closable::new(fetches_of, How::Well));
+    let cache = TokenCache::new(Arc::clone(&source));
+    assert_ready!(task::spawn(cache.close()).poll());
+    let mut asking = task::spawn(cache.token());
+    assert!(assert_ready!(asking.poll()).unwrap_err().is_closed());
+    assert_eq!(closed_with(&source), []);
+}
+
+/// A refusal that comes in later finds nothing to reject, and nothing to replay with.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_after_the_end_is_the_callers() {
+    let (source, mut fetches) = source();
+    let cache = paused(source).build();
+    fetches.issued(&cache, "last", HOUR).await;
+    let last = cache.token().await.unwrap();
+    cache.close().await;
+    cache.reject(&last);
+    cache.accept(&last);
+    assert!(cache.token().await.unwrap_err().is_closed());
+    fetches.none().await;
+}
+
+/// Nothing can end such a fetch, but its waiting callers can get an error.
+#[test]
+fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
+    let (source, _fetches) = source();
+    let cache = TokenCache::builder(source)
+        .close_timeout(Duration::ZERO)
+        .build();
+    let idle = runtime();
+    let mut waiting = task::spawn(cache.token());
+    {
+        let _inside = idle.enter();
+        assert_pending!(waiting.poll());
+    }
+    runtime().block_on(cache.close());
+    assert!(waiting.is_woken());
+    assert!(assert_ready!(waiting.poll()).unwrap_err().is_closed());
+}

@@ -1,0 +1,544 @@
+//! What a cache, its source and its callers do, in plain words: no lock, no task, no waker, and not
+//! a line of the crate's. Written from the rules; where it and the cache differ, one is wrong.
+//!
+//! Times are in whole milliseconds.
+
+use std::collections::HashSet;
+
+use tower_auth::{Phase, Reason};
+
+mod callers;
+mod fetches;
+mod status;
+mod time;
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+
+/// What the clocks say. The timers' is Tokio's, and stands still when a runtime isn't driven.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) clocks: Clocks,
+    pub(crate) timers: i64,
+    /// How far the wall clock went in all, whenever it wasn't set back.
+    pub(crate) forward: i64,
+}
+
+/// What the two clocks say that the cache reads, or are to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Clocks {
+    pub(crate) monotonic: i64,
+    pub(crate) wall: i64,
+}
+
+impl Clocks {
+    pub(crate) fn plus(self, span: i64) -> Self {
+        Self {
+            monotonic: self.monotonic + span,
+            wall: self.wall + span,
+        }
+    }
+
+    /// A deadline has come when either clock says so.
+    pub(crate) fn reached(self, deadline: Self) -> bool {
+        self.until(deadline) == 0
+    }
+
+    pub(crate) fn until(self, deadline: Self) -> i64 {
+        let monotonic = deadline.monotonic - self.monotonic;
+        let wall = deadline.wall - self.wall;
+        monotonic.min(wall).max(0)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// The most attempts of one fetch.
+    pub(crate) attempts: u32,
+    pub(crate) floor: i64,
+    pub(crate) refresh_before: Option<i64>,
+    pub(crate) expiry_margin: Option<i64>,
+}
+
+pub(crate) const FETCH_TIMEOUT: i64 = 30 * SECOND;
+/// A fetch is abandoned so long after it should have begun, by the caller that finds that out.
+const OVERDUE: i64 = 35 * SECOND;
+/// Odd, where all else is even: it never ends at once with anything.
+pub(crate) const CLOSE_TIMEOUT: i64 = 4_999;
+
+/// An error, as far as one can be told from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Source(Failure),
+    Timeout,
+    Panic,
+    /// The token was over on arrival.
+    Expired,
+    Closed,
+    /// So many fetches in a row were abandoned while the caller waited.
+    Runtime,
+}
+
+/// What the source said, and which time: no two are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) nth: usize,
+    pub(crate) kind: Kind,
+    pub(crate) retry_after: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Transient,
+    Unknown,
+    Permanent,
+}
+
+impl Fault {
+    fn is_transient(self) -> bool {
+        matches!(self, Self::Source(failure) if failure.kind == Kind::Transient)
+    }
+
+    fn is_permanent(self) -> bool {
+        matches!(self, Self::Source(failure) if failure.kind == Kind::Permanent)
+    }
+
+    fn retry_after(self) -> i64 {
+        match self {
+            Self::Source(failure) => failure.retry_after.unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
+/// What the source returns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FetchResult {
+    Token { token: usize, lifetime: Lifetime },
+    Fault(Fault),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lifetime {
+    Endless,
+    /// From when it was asked for.
+    In(i64),
+    /// Until a time that was so far away when the source returned.
+    Dated(i64),
+}
+
+/// A token as it was issued once. A source may issue the same one again.
+#[derive(Clone, Copy, Debug)]
+struct CachedToken {
+    token: usize,
+    requested: Clocks,
+    deadlines: Option<Deadlines>,
+    is_accepted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Deadlines {
+    refresh_at: Clocks,
+    expired_at: Clocks,
+    ends_at: Clocks,
+}
+
+struct Flight {
+    reason: Reason,
+    overdue: Clocks,
+    task: Task,
+    attempts: u32,
+    end: Option<End>,
+}
+
+/// What the task of the fetch does. It goes on when the fetch was abandoned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Delayed { until: i64 },
+    Asking { requested: Clocks, deadline: i64 },
+    Pausing { until: i64, deadline: i64 },
+    Done,
+}
+
+/// The result of a fetch for those who wait.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Completed(Result<usize, Fault>),
+    Abandoned,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct CachedError {
+    fault: Fault,
+    until: Clocks,
+}
+
+/// Tokens refused that nobody ever accepted.
+#[derive(Default)]
+struct RefusalBudget {
+    refusals: u32,
+    /// How many waits there were.
+    delays: u32,
+    /// The last token over the budget, and until when that is kept.
+    limited: Option<(usize, Clocks)>,
+}
+
+struct Shutdown {
+    last: Option<usize>,
+    flight: Option<usize>,
+    deadline: i64,
+}
+
+/// A fetch was decided on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    pub(crate) reason: Reason,
+    /// By how far the wall clock has gone in all.
+    pub(crate) start: i64,
+}
+
+/// A fetch that the source was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) flight: usize,
+    pub(crate) reason: Reason,
+}
+
+/// A request that reached the API.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) token: usize,
+    /// The status of the response.
+    pub(crate) status: Option<u16>,
+}
+
+/// What a caller gets in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Token(usize),
+    Fault(Fault),
+    Response(u16, Option<Why>),
+    Closed,
+}
+
+/// Why a refusal isn't replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    RefusalBudget,
+    Fetch(Fault),
+    SameToken,
+    Again,
+}
+
+/// A caller, by what it waits for.
+#[derive(Debug)]
+pub(crate) enum Caller {
+    Token(Acquire),
+    Request { is_slow: bool, stage: Stage },
+    Close,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Acquire {
+    is_forced: bool,
+    waits_for: Option<usize>,
+    abandonments: u32,
+}
+
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// For the API to be ready.
+    Uncalled,
+    Acquiring(Acquire),
+    Readying(usize),
+    Sent {
+        cached: usize,
+        call: usize,
+    },
+    Renewing {
+        acquire: Acquire,
+        refused: usize,
+    },
+    ReadyingAgain {
+        cached: usize,
+        refused: usize,
+    },
+    Resent {
+        cached: usize,
+        call: usize,
+    },
+}
+
+impl Caller {
+    pub(crate) fn token() -> Self {
+        Self::Token(Acquire::default())
+    }
+
+    pub(crate) fn refresh_now() -> Self {
+        Self::Token(Acquire {
+            is_forced: true,
+            ..Acquire::default()
+        })
+    }
+
+    pub(crate) fn request(is_slow: bool) -> Self {
+        Self::Request {
+            is_slow,
+            stage: Stage::Uncalled,
+        }
+    }
+
+    pub(crate) fn waits_for(&self) -> Option<usize> {
+        match self {
+            Self::Token(acquire)
+            | Self::Request {
+                stage: Stage::Acquiring(acquire) | Stage::Renewing { acquire, .. },
+                ..
+            } => acquire.waits_for,
+            _ => None,
+        }
+    }
+}
+
+/// What there is for one who asks.
+enum Lookup {
+    Now(usize),
+    Later(usize),
+    Never(Fault),
+}
+
+/// How things stand, as `Status` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExpectedStatus {
+    pub(crate) phase: Phase,
+    pub(crate) fetching: Option<Reason>,
+    pub(crate) waiting: usize,
+    pub(crate) requested_at: Option<i64>,
+    pub(crate) refresh_at: Option<i64>,
+    pub(crate) expires_at: Option<i64>,
+    pub(crate) is_accepted: bool,
+    pub(crate) last_error: Option<Fault>,
+    pub(crate) failures: u32,
+    pub(crate) next_attempt_at: Option<i64>,
+    pub(crate) refusals_limited_until: Option<i64>,
+}
+
+pub(crate) struct Model {
+    pub(crate) now: Now,
+    pub(crate) rules: Rules,
+
+    // The cache. At most one of `in_flight` and `cached_error` is there.
+    current: Option<usize>,
+    in_flight: Option<usize>,
+    cached_error: Option<CachedError>,
+    shutdown: Option<Shutdown>,
+    pub(crate) has_shut_down: bool,
+    /// Why the next fetch starts.
+    reason: Reason,
+    last_start: Option<Clocks>,
+    /// Until when a stale token isn't refreshed, by the clock that nobody sets.
+    no_refresh_before: i64,
+    failures: u32,
+    /// How many delays of the backoff are behind us.
+    backoffs: u32,
+    refusal_budget: RefusalBudget,
+
+    // All that ever were.
+    issues: Vec<CachedToken>,
+    flights: Vec<Flight>,
+    pub(crate) starts: Vec<Started>,
+    /// What the source was just asked for.
+    pub(crate) asked: Vec<Asked>,
+
+    // The API.
+    pub(crate) is_busy: bool,
+    /// The tokens it accepts.
+    pub(crate) accepted: HashSet<usize>,
+    pub(crate) calls: Vec<Call>,
+
+    /// What the source was told at the end.
+    pub(crate) closed_with: Vec<Option<usize>>,
+}
+
+impl Model {
+    pub(crate) fn new(rules: Rules, wall: i64) -> Self {
+        Self {
+            now: Now {
+                clocks: Clocks { monotonic: 0, wall },
+                timers: 0,
+                forward: 0,
+            },
+            rules,
+            current: None,
+            in_flight: None,
+            cached_error: None,
+            shutdown: None,
+            has_shut_down: false,
+            reason: Reason::First,
+            last_start: None,
+            no_refresh_before: 0,
+            failures: 0,
+            backoffs: 0,
+            refusal_budget: RefusalBudget::default(),
+            issues: Vec::new(),
+            flights: Vec::new(),
+            starts: Vec::new(),
+            asked: Vec::new(),
+            is_busy: false,
+            accepted: HashSet::new(),
+            calls: Vec::new(),
+            closed_with: Vec::new(),
+        }
+    }
+
+    // ---- the token
+
+    fn freshness(&self, cached: usize) -> Phase {
+        let now = self.now.clocks;
+        match self.issues[cached].deadlines {
+            Some(deadlines) if now.reached(deadlines.expired_at) => Phase::Expired,
+            Some(deadlines) if now.reached(deadlines.refresh_at) => Phase::Stale,
+            Some(_) | None => Phase::Fresh,
+        }
+    }
+
+    /// Past its own end, where nobody may send it any more.
+    fn is_past_its_end(&self, cached: usize) -> bool {
+        let deadlines = self.issues[cached].deadlines;
+        deadlines.is_some_and(|deadlines| self.now.clocks.reached(deadlines.ends_at))
+    }
+
+    /// Whether there is a token that anybody who asks has to be served.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.current
+            .is_some_and(|cached| self.freshness(cached) != Phase::Expired)
+    }
+
+    fn request_token(&mut self) -> Lookup {
+        if self.is_closed() {
+            return Lookup::Never(Fault::Closed);
+        }
+        if let Some(cached) = self.current {
+            match self.freshness(cached) {
+                Phase::Expired => {
+                    self.current = None;
+                    self.reason = Reason::Expired;
+                }
+                Phase::Stale if self.now.clocks.monotonic >= self.no_refresh_before => {
+                    self.start_fetch(Reason::Stale);
+                    return Lookup::Now(cached);
+                }
+                _ => return Lookup::Now(cached),
+            }
+        }
+        if let Some(flight) = self.joinable() {
+            return Lookup::Later(flight);
+        }
+        match self.cached_error {
+            Some(cached_error) if !self.now.clocks.reached(cached_error.until) => {
+                Lookup::Never(cached_error.fault)
+            }
+            _ => Lookup::Later(self.start_fetch(self.reason)),
+        }
+    }
+
+    fn force_refresh(&mut self) -> Lookup {
+        if self.is_closed() {
+            return Lookup::Never(Fault::Closed);
+        }
+        let joined = self.joinable();
+        Lookup::Later(joined.unwrap_or_else(|| self.start_fetch(Reason::Forced)))
+    }
+
+    fn joinable(&self) -> Option<usize> {
+        self.in_flight
+            .filter(|flight| !self.now.clocks.reached(self.flights[*flight].overdue))
+    }
+
+    /// A server refused the token. Whether it is kept all the same.
+    pub(crate) fn reject(&mut self, token: usize) -> bool {
+        let Some(cached) = self.current.map(|cached| self.issues[cached]) else {
+            return false;
+        };
+        if cached.token != token {
+            return false;
+        }
+        if !cached.is_accepted && self.is_over_budget(token) {
+            return true;
+        }
+        // What put the next attempt off protected a token that was good.
+        self.cached_error = None;
+        self.current = None;
+        self.reason = Reason::Refused;
+        false
+    }
+
+    fn is_over_budget(&mut self, token: usize) -> bool {
+        let now = self.now.clocks;
+        match self.refusal_budget.limited {
+            Some((limited, until)) if limited == token => {
+                let holds = !now.reached(until);
+                if !holds {
+                    self.refusal_budget.limited = None;
+                }
+                holds
+            }
+            _ => {
+                self.refusal_budget.refusals += 1;
+                if self.refusal_budget.refusals == 1 {
+                    return false;
+                }
+                let wait = doubled(5 * SECOND, self.refusal_budget.delays, 5 * MINUTE);
+                self.refusal_budget.delays += 1;
+                self.refusal_budget.limited = Some((token, now.plus(wait)));
+                true
+            }
+        }
+    }
+
+    /// A server accepted the token.
+    pub(crate) fn accept(&mut self, token: usize) {
+        if let Some(cached) = self.current
+            && self.issues[cached].token == token
+        {
+            self.issues[cached].is_accepted = true;
+            self.refusal_budget = RefusalBudget::default();
+        }
+    }
+
+    // ---- the end
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.has_shut_down || self.shutdown.is_some()
+    }
+
+    /// Whether this is what closes it.
+    fn close(&mut self) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        let last = self.current.take().map(|cached| self.issues[cached].token);
+        let flight = self.in_flight.take();
+        self.cached_error = None;
+        self.shutdown = Some(Shutdown {
+            last,
+            flight,
+            deadline: self.now.timers + CLOSE_TIMEOUT,
+        });
+        if flight.is_none() {
+            self.finish_shutdown(last);
+        }
+        true
+    }
+
+    fn finish_shutdown(&mut self, last: Option<usize>) {
+        self.closed_with.push(last);
+        self.shutdown = None;
+        self.has_shut_down = true;
+    }
+}
+
+/// A delay that doubles from a first to a longest.
+fn doubled(first: i64, times: u32, longest: i64) -> i64 {
+    first.saturating_mul(1 << times.min(30)).min(longest)
+}

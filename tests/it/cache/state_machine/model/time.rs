@@ -1,0 +1,99 @@
+//! Time passes: by which clocks, and up to what.
+
+use super::*;
+
+impl Model {
+    /// The next time, by the timers, at which something happens by itself.
+    pub(crate) fn next_timer(&self) -> Option<i64> {
+        let flights = self.flights.iter().filter_map(|flight| match flight.task {
+            Task::Delayed { until } | Task::Pausing { until, .. } => Some(until),
+            Task::Asking { deadline, .. } => Some(deadline),
+            Task::Done => None,
+        });
+        let shutdown = self.shutdown.iter().map(|shutdown| shutdown.deadline);
+        flights.chain(shutdown).min()
+    }
+
+    /// Time passes, and nobody runs the timers.
+    pub(crate) fn pass_without_timers(&mut self, span: i64) {
+        self.now.clocks = self.now.clocks.plus(span);
+        self.now.forward += span;
+    }
+
+    pub(crate) fn set_wall(&mut self, span: i64) {
+        self.now.clocks.wall += span;
+        self.now.forward += span.max(0);
+    }
+
+    /// Time passes by all clocks, and not past the next timer.
+    pub(crate) fn pass(&mut self, span: i64) {
+        self.pass_without_timers(span);
+        self.now.timers += span;
+        let timers = self.now.timers;
+        for flight in 0..self.flights.len() {
+            match self.flights[flight].task {
+                Task::Delayed { until } if until <= timers => {
+                    self.attempt(flight, timers + FETCH_TIMEOUT);
+                }
+                Task::Pausing { until, deadline } if until <= timers => {
+                    self.attempt(flight, deadline);
+                }
+                Task::Asking { deadline, .. } if deadline <= timers => {
+                    self.complete(flight, Err(Fault::Timeout));
+                }
+                _ => {}
+            }
+        }
+        if let Some(shutdown) = self.shutdown.as_ref()
+            && shutdown.deadline <= timers
+        {
+            let last = shutdown.last;
+            if let Some(flight) = shutdown.flight {
+                // Its task is aborted.
+                self.flights[flight].task = Task::Done;
+                self.flights[flight].end = Some(End::Abandoned);
+            }
+            self.finish_shutdown(last);
+        }
+    }
+
+    /// How long it is until the fetch in flight begins, or begins again.
+    pub(crate) fn delay(&self) -> Option<i64> {
+        match self.flights[self.in_flight?].task {
+            Task::Delayed { until } | Task::Pausing { until, .. } => Some(until - self.now.timers),
+            Task::Asking { .. } | Task::Done => None,
+        }
+    }
+
+    /// How far it is to all that the clocks decide on.
+    pub(crate) fn edges(&self) -> Vec<i64> {
+        let now = self.now.clocks;
+        let mut moments = Vec::new();
+        if let Some(cached) = self.current
+            && let Some(deadlines) = self.issues[cached].deadlines
+        {
+            moments.extend([
+                deadlines.refresh_at,
+                deadlines.expired_at,
+                deadlines.ends_at,
+            ]);
+        }
+        moments.extend(self.cached_error.map(|cached_error| cached_error.until));
+        moments.extend(self.refusal_budget.limited.map(|(_, until)| until));
+        moments.extend(self.last_start.map(|start| start.plus(self.rules.floor)));
+        if let Some(flight) = self.in_flight {
+            moments.push(self.flights[flight].overdue);
+        }
+        let no_refresh_before = self.no_refresh_before - now.monotonic;
+        let tasks = self.flights.iter().filter_map(|flight| match flight.task {
+            Task::Asking { deadline, .. } => Some(deadline - self.now.timers),
+            _ => None,
+        });
+        let lefts = moments.into_iter().map(|deadline| now.until(deadline));
+        lefts
+            .chain([no_refresh_before])
+            .chain(tasks)
+            .filter(|left| *left > 0)
+            .collect()
+    }
+}

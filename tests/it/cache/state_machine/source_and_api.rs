@@ -1,0 +1,134 @@
+//! What is on either side of the cache: its source, and the API.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::sync::oneshot;
+use tokio::task::Id;
+use tower_auth::{Error, Reason, Token, TokenSource};
+use tower_service::Service;
+
+/// A source that notes on which task it is asked, and what it is told at the end.
+pub(super) struct Noting<S> {
+    pub(super) inner: S,
+    pub(super) notes: Arc<Mutex<Notes>>,
+}
+
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) tasks: VecDeque<Id>,
+    pub(super) closed_with: Vec<Option<Token>>,
+}
+
+impl<S> TokenSource for Noting<S>
+where
+    S: TokenSource,
+{
+    fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
+        self.notes
+            .lock()
+            .unwrap()
+            .tasks
+            .push_back(tokio::task::id());
+        self.inner.fetch(reason)
+    }
+
+    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+        self.notes.lock().unwrap().closed_with.push(last);
+        Ok(())
+    }
+}
+
+/// An API that responds when it is told to or at once, and accepts the tokens that it is told to.
+#[derive(Clone, Default)]
+pub(super) struct Api {
+    inner: Arc<Mutex<Inside>>,
+}
+
+#[derive(Default)]
+struct Inside {
+    is_busy: bool,
+    waiting: Vec<Waker>,
+    accepted: Vec<String>,
+    credentials: Vec<String>,
+    /// Of each request, for the response of those that wait for it.
+    pending_responses: Vec<Option<oneshot::Sender<u16>>>,
+}
+
+impl Api {
+    pub(super) fn admit(&self, token: usize) {
+        let credential = format!("Bearer token-{token}");
+        self.inner.lock().unwrap().accepted.push(credential);
+    }
+
+    pub(super) fn revoke(&self, token: usize) {
+        let credential = format!("Bearer token-{token}");
+        let mut inside = self.inner.lock().unwrap();
+        inside.accepted.retain(|accepted| *accepted != credential);
+    }
+
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        let mut inside = self.inner.lock().unwrap();
+        inside.is_busy = is_busy;
+        if !is_busy {
+            inside.waiting.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Nobody may be left to hear it.
+    pub(super) fn respond(&self, call: usize, status: u16) {
+        let sender = self.inner.lock().unwrap().pending_responses[call].take();
+        sender.unwrap().send(status).ok();
+    }
+
+    /// The `Authorization` of every request so far; `-` for none.
+    pub(super) fn credentials(&self) -> Vec<String> {
+        self.inner.lock().unwrap().credentials.clone()
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Api {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<()>, Infallible>>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        let mut inside = self.inner.lock().unwrap();
+        if inside.is_busy {
+            inside.waiting.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let mut inside = self.inner.lock().unwrap();
+        let credential = match request.headers().get(AUTHORIZATION) {
+            Some(value) => value.to_str().unwrap().to_owned(),
+            None => String::from("-"),
+        };
+        let is_accepted = inside.accepted.contains(&credential);
+        inside.credentials.push(credential);
+        if request.uri().path() != "/slow" {
+            inside.pending_responses.push(None);
+            return Box::pin(ready(Ok(with_status(if is_accepted { 200 } else { 401 }))));
+        }
+        let (sender, status) = oneshot::channel();
+        inside.pending_responses.push(Some(sender));
+        Box::pin(async { Ok(with_status(status.await.unwrap())) })
+    }
+}
+
+fn with_status(status: u16) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status.try_into().unwrap();
+    response
+}

@@ -1,0 +1,85 @@
+//! What `status` says of a cache, and whom a change of it wakes.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tower_auth::{Error, Phase, Reason, Status, TokenCache};
+
+use crate::support::{Fetches, ManualClock, source};
+
+mod phases;
+mod subscriptions;
+
+fn set_up() -> (TokenCache, Fetches, ManualClock) {
+    let (source, fetches) = source();
+    let clock = ManualClock::default();
+    let cache = clock.cache(source).build();
+    (cache, fetches, clock)
+}
+
+/// All that a status says; times in seconds since the start of the test.
+#[derive(Debug, PartialEq)]
+struct Said {
+    phase: Phase,
+    is_ready: bool,
+    fetching: Option<Reason>,
+    waiting: usize,
+    requested_at: Option<u64>,
+    refresh_at: Option<u64>,
+    expires_at: Option<u64>,
+    scope: Option<String>,
+    is_accepted: bool,
+    last_error: Option<String>,
+    failures: u32,
+    next_attempt_at: Option<u64>,
+    refusals_limited_until: Option<u64>,
+}
+
+const EMPTY: Said = Said {
+    phase: Phase::Empty,
+    is_ready: false,
+    fetching: None,
+    waiting: 0,
+    requested_at: None,
+    refresh_at: None,
+    expires_at: None,
+    scope: None,
+    is_accepted: false,
+    last_error: None,
+    failures: 0,
+    next_attempt_at: None,
+    refusals_limited_until: None,
+};
+
+/// A token of an hour that was fetched at the start.
+const FRESH: Said = Said {
+    phase: Phase::Fresh,
+    is_ready: true,
+    requested_at: Some(0),
+    refresh_at: Some(3300),
+    expires_at: Some(3600),
+    ..EMPTY
+};
+
+fn said(status: &Status) -> Said {
+    let start = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let since = |time: SystemTime| time.duration_since(start).unwrap().as_secs();
+    Said {
+        phase: status.phase(),
+        is_ready: status.is_ready(),
+        fetching: status.fetching(),
+        waiting: status.waiting(),
+        requested_at: status.requested_at().map(since),
+        refresh_at: status.refresh_at().map(since),
+        expires_at: status.expires_at().map(since),
+        scope: status.scope().map(str::to_owned),
+        is_accepted: status.is_accepted(),
+        last_error: status.last_error().map(Error::to_string),
+        failures: status.failures(),
+        next_attempt_at: status.next_attempt_at().map(since),
+        refusals_limited_until: status.refusals_limited_until().map(since),
+    }
+}
+
+fn now(cache: &TokenCache) -> Said {
+    said(&cache.status())
+}

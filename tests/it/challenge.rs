@@ -1,0 +1,19 @@
+//! What a server asks for is read off its `WWW-Authenticate`, however it is written.
+
+use http::HeaderMap;
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use tower_auth::Challenge;
+
+mod parsing;
+mod round_trip;
+
+fn parse<T: AsRef<[u8]>>(lines: &[T]) -> Vec<Challenge> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        headers.append(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_bytes(line.as_ref()).unwrap(),
+        );
+    }
+    Challenge::parse(&headers)
+}

@@ -1,0 +1,217 @@
+//! The tables of `docs::watching` say what is told, no less and no more.
+
+use std::collections::BTreeMap;
+
+use tower::{Layer, ServiceExt};
+use tower_auth::{AuthLayer, Error, Quota, Reason, Token};
+
+use crate::documented::page::{self, Words, quoted};
+#[cfg(feature = "fleet")]
+use crate::support::breakable_store;
+use crate::support::log::{Line, listen};
+use crate::support::scenarios::{FailingClose, errors, orders, refuse_without_replay};
+use crate::support::tree::{code, rust_files, text};
+use crate::support::{Api, Counting, ScriptedSource, request};
+
+const PAGE: &str = include_str!("../../../src/docs/watching.md");
+
+/// The cells of each row of the table in a section of the page.
+fn rows(section: &str) -> Vec<Vec<&'static str>> {
+    page::rows(page::section(PAGE, &format!("# {section}")))
+}
+
+/// The words of the paragraph that begins so, without what it is about.
+fn words_of(beginning: &str) -> Words {
+    let mut paragraphs = PAGE.split("\n\n");
+    let paragraph = paragraphs.find(|text| text.starts_with(beginning));
+    let words = quoted(paragraph.unwrap()).into_iter();
+    words.skip(1).filter(|word| word != "Reason").collect()
+}
+
+fn words<T: ToString>(words: impl IntoIterator<Item = T>) -> Words {
+    words.into_iter().map(|word| word.to_string()).collect()
+}
+
+/// Each event and span by what it says, with its level and its fields.
+type Told = BTreeMap<String, (String, Words)>;
+
+/// The sections that have events.
+const LOGS: [&str; 2] = ["Logs", "Logs of a fleet"];
+
+fn told_by_the_page(sections: &[&str]) -> Told {
+    let rows = sections.iter().flat_map(|section| rows(section));
+    let rows = rows.map(|row| {
+        let [what, level, fields] = row[..] else {
+            panic!("{row:?}");
+        };
+        // Values have no dot in them, and names all have.
+        let fields = quoted(fields).into_iter().filter(|word| word.contains('.'));
+        let fields = fields.chain([String::from("tower_auth.cache")]);
+        let what = quoted(what).swap_remove(0);
+        (what, (level.to_owned(), fields.collect()))
+    });
+    rows.collect()
+}
+
+fn told_by(lines: &[Line], page: &Told) -> Told {
+    let lines = lines.iter().map(|line| {
+        let level = line.level.to_string().to_lowercase();
+        // A long one is quoted by its beginning.
+        let is_cut = |what: &&String| {
+            let beginning = what.strip_suffix('…');
+            beginning.is_some_and(|beginning| line.message.starts_with(beginning))
+        };
+        let message = page.keys().find(is_cut).unwrap_or(&line.message);
+        (message.clone(), (level, words(&line.names)))
+    });
+    lines.collect()
+}
+
+/// Everything that can be told, once at least.
+async fn all_events() {
+    let source = ScriptedSource::new(|attempt| match attempt {
+        1 => Err(Error::transient("reset")),
+        _ => Token::bearer("token"),
+    });
+    orders(source).token().await.unwrap();
+    for word in words_of_refusals() {
+        if word != "elsewhere" || cfg!(feature = "reqwest") {
+            refuse_without_replay(&word).await;
+        }
+    }
+    let api = Api::default();
+    let client = AuthLayer::from(orders(Counting::default())).layer(api.clone());
+    client.clone().oneshot(request("")).await.unwrap();
+    api.accept("token-2");
+    client.oneshot(request("")).await.unwrap();
+    orders(FailingClose::Fails).close().await;
+    let quota = Quota::new("client/per_day", 1).of(10);
+    let source =
+        ScriptedSource::new(move |_| Ok(Token::bearer("token")?.with_quotas([quota.clone()])));
+    orders(source).token().await.unwrap();
+    #[cfg(feature = "fleet")]
+    breakable_store::all_events().await;
+}
+
+/// What the page has for `tower_auth.not_replayed`.
+fn words_of_refusals() -> Words {
+    let all = rows("Logs");
+    let row = all.iter().find(|row| row[2].contains("not_replayed"));
+    words(quoted(row.unwrap()[2]).into_iter().skip(1))
+}
+
+/// The code of a file of the crate.
+fn source_file(name: &str) -> String {
+    code(&text(&format!("src/{name}")))
+}
+
+/// How often the crate's code has one of these.
+fn places(macros: &[&str]) -> usize {
+    let files = rust_files("src");
+    let code = files.values().map(|text| code(text));
+    code.map(|code| {
+        macros
+            .iter()
+            .map(|name| code.matches(name).count())
+            .sum::<usize>()
+    })
+    .sum()
+}
+
+/// The words that an enum of the crate is told as: `Self::Off => "off"`.
+fn words_in(code: &str) -> Words {
+    let arms = code.lines().filter_map(|line| {
+        let (_, word) = line.split_once(" => \"")?;
+        word.trim().strip_suffix("\",")
+    });
+    let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    words(arms.filter(is_word))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_logged_is_what_the_page_says() {
+    let (log, _listening) = listen();
+    all_events().await;
+    let mut lines = log.all();
+    lines.retain(|line| line.target.starts_with("tower_auth"));
+    let sections = if cfg!(feature = "fleet") { 2 } else { 1 };
+    let page = told_by_the_page(&LOGS[..sections]);
+    assert_eq!(told_by(&lines, &page), page);
+    // And the crate has no other place that tells something.
+    let macros = ["trace", "debug", "info", "warn", "error", "event"];
+    let events = macros.map(|name| format!("tracing::{name}!("));
+    let spans = macros.map(|name| format!("tracing::{name}_span!("));
+    let all: Vec<&str> = events.iter().chain(&spans).map(String::as_str).collect();
+    assert_eq!(places(&all), told_by_the_page(&LOGS).len());
+    assert_eq!(places(&["#[instrument", "#[tracing::instrument"]), 0);
+}
+
+#[test]
+fn the_page_has_every_reason_of_a_fetch() {
+    let all = [
+        Reason::First,
+        Reason::Stale,
+        Reason::Expired,
+        Reason::Refused,
+        Reason::Forced,
+    ];
+    assert_eq!(words_of("`tower_auth.fetch.reason` is"), words(all));
+    assert_eq!(words_in(&source_file("source/token_source.rs")), words(all));
+}
+
+#[test]
+fn the_page_has_every_word_for_a_refusal_that_is_not_replayed() {
+    assert_eq!(
+        words_of_refusals(),
+        words_in(&source_file("layer/not_replayed.rs"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_has_every_type_of_error() {
+    let page = words_of("`error.type` is");
+    let seen = words(errors().await.into_iter().map(|(_, word)| word));
+    assert_eq!(page, seen);
+    let kinds = words_in(&source_file("error.rs"));
+    assert!(kinds.is_subset(&page), "{kinds:?}");
+}
+
+#[cfg(all(feature = "fleet", feature = "metrics"))]
+mod of_metrics {
+    use super::*;
+    use crate::support::recorder::recorded;
+
+    /// Each metric by its name, with its labels.
+    fn named_by_the_page() -> BTreeMap<String, Words> {
+        let rows = rows("Metrics").into_iter().map(|row| {
+            let [name, _, labels] = row[..] else {
+                panic!("{row:?}");
+            };
+            // Behind the colon are values.
+            let labels = labels.split("`: ").next().unwrap();
+            let labels = quoted(&format!("{labels}`"));
+            let labels = labels.into_iter().filter(|label| !label.is_empty());
+            (quoted(name).swap_remove(0), labels.collect())
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn what_is_recorded_is_what_the_page_says() {
+        recorded(|metrics| async move {
+            all_events().await;
+            let mut seen = BTreeMap::new();
+            for recorded in metrics.take().into_keys() {
+                let (name, labels) = recorded.trim_end_matches('}').split_once('{').unwrap();
+                let labels = labels
+                    .split(',')
+                    .map(|label| label.split('=').next().unwrap());
+                let known = seen.insert(name.to_owned(), words(labels.clone()));
+                assert!(known.is_none_or(|known| known == words(labels)), "{name}");
+            }
+            assert_eq!(seen, named_by_the_page());
+            let macros = ["counter!(", "gauge!(", "histogram!("];
+            assert_eq!(places(&macros), seen.len());
+        });
+    }
+}

@@ -1,0 +1,55 @@
+//! A token is the same in the process that reads it from a store.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use tower_auth::{Place, Token, TokenCache};
+
+use crate::support::ScriptedSource;
+use crate::support::breakable_store::BreakableStore;
+use crate::support::log::listen;
+
+/// What a process makes of the token of another.
+async fn passed_on(token: Token) -> Token {
+    let store = BreakableStore::default();
+    let source = ScriptedSource::new(move |_| Ok(token.clone()));
+    store.process(source).token().await.unwrap();
+    let other = ScriptedSource::new(|_| panic!("it is there"));
+    store.process(other).token().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_the_same_in_another_process_wherever_it_goes() {
+    let secret = "it \" has \\ all \u{7f}that \u{e9} can be";
+    let token = passed_on(Token::query("api key", secret).unwrap()).await;
+    assert_eq!(token.secret(), secret);
+    assert_eq!(token.place(), &Place::Query(Arc::from("api key")));
+
+    let header = HeaderName::from_static("x-api-key");
+    let token = passed_on(Token::header(header.clone(), "key").unwrap()).await;
+    assert_eq!(token.place(), &Place::Header(header));
+    assert_eq!(token.header_value().unwrap(), "key");
+    assert!(token.header_value().unwrap().is_sensitive());
+
+    let token = Token::bearer("token").unwrap().with_scope("read write");
+    let token = passed_on(token).await;
+    assert_eq!(token.header_value().unwrap(), "Bearer token");
+    assert_eq!(token.secret(), "token");
+    assert_eq!(token.scope(), Some("read write"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_too_long_for_any_header_is_not_shared() {
+    let (log, _listening) = listen();
+    let store = BreakableStore::default();
+    let source = ScriptedSource::new(|_| Token::bearer("x".repeat(64 * 1024)));
+    let process: TokenCache = store.process(source);
+    process.token().await.unwrap();
+    assert!(store.stored().is_empty());
+    let told = log
+        .all()
+        .into_iter()
+        .any(|line| line.message.contains("can't be shared"));
+    assert!(told);
+    assert_eq!(store.calls(), ["load", "lease", "load", "release"]);
+}

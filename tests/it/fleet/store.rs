@@ -1,0 +1,5 @@
+//! What each store keeps, and for how long.
+
+mod contract;
+mod file;
+mod redis;

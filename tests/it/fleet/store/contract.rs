@@ -1,0 +1,212 @@
+//! What all stores do alike: one run over each.
+#![cfg(feature = "fleet")]
+
+use std::future::Future;
+use std::time::Duration;
+
+use tower_auth::{Lease, MemoryStore, StoreKey, TokenStore};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Long enough to see what is there before it is over.
+const SHORT: Duration = Duration::from_millis(150);
+
+/// What is short isn't over after as many looks if it never is.
+const LOOKS: u32 = 5_000;
+
+fn key(name: &str) -> String {
+    StoreKey::new(name).to_text()
+}
+
+async fn lease(store: &impl TokenStore, key: &str) -> Lease {
+    let lease = store.lease(key, LONG).await.unwrap();
+    lease.expect("nobody else is there")
+}
+
+/// What holds for each of them. `other` is another process' view of the same store.
+async fn is_stored<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
+where
+    S: TokenStore,
+    W: Future<Output = ()>,
+{
+    let key = key("kept");
+    assert_eq!(store.load(&key).await.unwrap(), None);
+    let held = lease(store, &key).await;
+
+    // What it gets is what it gives back, whatever the bytes are.
+    for sealed in [
+        &b"first"[..],
+        b"second",
+        b"",
+        &[0, 255, 10, 13],
+        b"0123456789012345",
+    ] {
+        assert!(store.save(&key, sealed, LONG, &held).await.unwrap());
+        assert_eq!(other.load(&key).await.unwrap().as_deref(), Some(sealed));
+    }
+    let longest = vec![7; 256 * 1024];
+    assert!(store.save(&key, &longest, LONG, &held).await.unwrap());
+    assert_eq!(other.load(&key).await.unwrap(), Some(longest.clone()));
+    let longer = [longest.as_slice(), b"7"].concat();
+    let error = store.save(&key, &longer, LONG, &held).await.unwrap_err();
+    assert!(error.to_string().contains("256 KiB"), "{error}");
+    assert_eq!(other.load(&key).await.unwrap(), Some(longest));
+
+    // As long as it is good, to which no time is too long, and no longer.
+    for ever in [Duration::MAX, Duration::from_millis(u64::MAX)] {
+        assert!(store.save(&key, b"for ever", ever, &held).await.unwrap());
+    }
+    assert!(
+        !store
+            .save(&key, b"over", Duration::ZERO, &held)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        other.load(&key).await.unwrap().as_deref(),
+        Some(&b"for ever"[..])
+    );
+    assert!(store.save(&key, b"short", SHORT, &held).await.unwrap());
+    let mut looks = 0..LOOKS;
+    while store.load(&key).await.unwrap().is_some() {
+        looks.next().expect("it is never over");
+        passes().await;
+    }
+    assert!(store.release(&key, held).await.unwrap());
+}
+
+async fn is_leased_to_one<S>(store: &S, other: &S)
+where
+    S: TokenStore,
+{
+    let key = key("leased");
+    let held = lease(store, &key).await;
+    assert!(other.lease(&key, LONG).await.unwrap().is_none());
+    assert!(store.lease(&key, LONG).await.unwrap().is_none());
+    // Another key is another matter.
+    let elsewhere = self::key("another");
+    let another = lease(other, &elsewhere).await;
+    assert!(other.release(&elsewhere, another).await.unwrap());
+
+    assert!(store.release(&key, held).await.unwrap());
+    let next = lease(other, &key).await;
+    assert!(store.lease(&key, LONG).await.unwrap().is_none());
+    assert!(other.release(&key, next).await.unwrap());
+}
+
+/// What holds where a lease ends by its time.
+async fn is_fenced<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
+where
+    S: TokenStore,
+    W: Future<Output = ()>,
+{
+    let key = key("fenced");
+    let held = store.lease(&key, SHORT).await.unwrap();
+    let late = held.expect("nobody else is there");
+    let mut looks = 0..LOOKS;
+    let next = loop {
+        looks.next().expect("it is never over");
+        match other.lease(&key, LONG).await.unwrap() {
+            Some(next) => break next,
+            None => passes().await,
+        }
+    };
+    assert!(next.fence() > late.fence());
+
+    // Until the next one saves, the late one may: it is no worse than nothing.
+    assert!(store.save(&key, b"late", LONG, &late).await.unwrap());
+    assert!(other.save(&key, b"next", LONG, &next).await.unwrap());
+    assert!(!store.save(&key, b"later", LONG, &late).await.unwrap());
+    assert_eq!(
+        store.load(&key).await.unwrap().as_deref(),
+        Some(&b"next"[..])
+    );
+
+    // Giving back what was lost frees nobody else's.
+    assert!(!store.release(&key, late).await.unwrap());
+    assert!(store.lease(&key, LONG).await.unwrap().is_none());
+    assert!(other.release(&key, next).await.unwrap());
+    assert!(store.lease(&key, LONG).await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_keeps_the_contract() {
+    let store = MemoryStore::new();
+    let other = store.clone();
+    let passes = || tokio::time::advance(Duration::from_millis(1));
+    is_stored(&store, &other, passes).await;
+    is_leased_to_one(&store, &other).await;
+    is_fenced(&store, &other, passes).await;
+}
+
+#[cfg(any(feature = "file", feature = "redis"))]
+async fn passes() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+#[cfg(feature = "file")]
+#[tokio::test]
+async fn a_folder_keeps_the_contract() {
+    use tower_auth::FileStore;
+
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::new(folder.path().join("tokens"));
+    let other = FileStore::new(folder.path().join("tokens"));
+    is_stored(&store, &other, passes).await;
+    is_leased_to_one(&store, &other).await;
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn redis_keeps_the_contract() {
+    use crate::support::redis_server::RedisServer;
+    use tower_auth::RedisStore;
+
+    let server = RedisServer::start(&[]).await;
+    let store = RedisStore::open(server.url()).unwrap();
+    let other = RedisStore::open(server.url()).unwrap();
+    is_stored(&store, &other, passes).await;
+    is_leased_to_one(&store, &other).await;
+    is_fenced(&store, &other, passes).await;
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_cluster_keeps_the_contract() {
+    use crate::support::redis_server::{RedisServer, eventually};
+    use redis::cluster::ClusterClient;
+    use tower_auth::RedisStore;
+
+    let server = RedisServer::start(&["--cluster-enabled", "yes"]).await;
+    server
+        .tell(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+        .await;
+    eventually(async || {
+        let info: String = server.ask(&["CLUSTER", "INFO"]).await.unwrap();
+        info.contains("cluster_state:ok")
+    })
+    .await;
+    let client = ClusterClient::new(vec![server.url()]).unwrap();
+    let store = RedisStore::with_connection(client.get_async_connection().await.unwrap());
+    let other = RedisStore::with_connection(client.get_async_connection().await.unwrap());
+    is_stored(&store, &other, passes).await;
+    is_leased_to_one(&store, &other).await;
+    is_fenced(&store, &other, passes).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_memory_holds_is_not_shown_and_not_longer_held_than_it_is_good() {
+    let store = MemoryStore::new();
+    let held = store.lease("key", SHORT).await.unwrap().unwrap();
+    assert!(store.save("key", b"planted", SHORT, &held).await.unwrap());
+    let shown = format!("{store:?} {held:?}");
+    assert!(
+        shown.contains("values: 1") && !shown.contains("planted"),
+        "{shown}"
+    );
+    tokio::time::advance(SHORT).await;
+    let shown = format!("{store:?}");
+    assert!(shown.contains("values: 0, leases: 0"), "{shown}");
+    let next = store.lease("key", SHORT).await.unwrap().unwrap();
+    assert!(next.fence() > held.fence());
+}

@@ -1,0 +1,324 @@
+//! A store in a folder: whose it is, what a crash leaves, and who has the lock.
+#![cfg(feature = "file")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tower_auth::{FileStore, Lease, TokenStore};
+
+use crate::support::child_process::{self, ChildProcess};
+
+const KEY: &str = "a-key_of-43-letters";
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A store whose folder isn't made yet, in one that is gone when the test is over.
+fn store() -> (TempDir, FileStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::new(folder.path().join("app/tokens"));
+    (folder, store)
+}
+
+fn token(store: &FileStore) -> PathBuf {
+    store.folder().join(format!("{KEY}.token"))
+}
+
+fn lock(store: &FileStore) -> PathBuf {
+    store.folder().join(format!("{KEY}.lock"))
+}
+
+async fn save(store: &FileStore, sealed: &[u8]) {
+    let lease = store.lease(KEY, LONG).await.unwrap().unwrap();
+    assert!(store.save(KEY, sealed, LONG, &lease).await.unwrap());
+    assert!(store.release(KEY, lease).await.unwrap());
+}
+
+async fn load(store: &FileStore) -> Option<Vec<u8>> {
+    store.load(KEY).await.unwrap()
+}
+
+/// What each call says of a folder that it refuses.
+#[cfg(unix)]
+async fn refusals(store: &FileStore) -> [String; 3] {
+    let lease = Lease::new(0);
+    [
+        store.load(KEY).await.unwrap_err().to_string(),
+        store
+            .save(KEY, b"planted", LONG, &lease)
+            .await
+            .unwrap_err()
+            .to_string(),
+        store.lease(KEY, LONG).await.unwrap_err().to_string(),
+    ]
+}
+
+#[tokio::test]
+async fn looking_for_a_token_makes_nothing() {
+    let (folder, store) = store();
+    assert_eq!(load(&store).await, None);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_left_but_the_token_and_its_lock() {
+    let (_folder, store) = store();
+    save(&store, b"first").await;
+    save(&store, b"second").await;
+    let files = fs::read_dir(store.folder()).unwrap();
+    let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files, [lock(&store), token(&store)]);
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_made_is_its_owners_only() {
+    let (_folder, store) = store();
+    save(&store, b"sealed").await;
+    assert_eq!(mode(store.folder()), 0o700);
+    assert_eq!(mode(store.folder().parent().unwrap()), 0o700);
+    assert_eq!(mode(&token(&store)), 0o600);
+    assert_eq!(mode(&lock(&store)), 0o600);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_others_may_use_is_refused() {
+    let (_folder, store) = store();
+    save(&store, b"planted").await;
+    for mode in [0o750, 0o705, 0o720, 0o777, 0o710] {
+        set_mode(store.folder(), mode);
+        let advice = format!("`chmod 700 {}`", store.folder().display());
+        for error in refusals(&store).await {
+            assert!(error.contains(&advice), "{error}");
+            assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
+            assert!(!error.contains("planted"), "{error}");
+        }
+    }
+    set_mode(store.folder(), 0o700);
+    assert_eq!(load(&store).await.as_deref(), Some(&b"planted"[..]));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_others_may_use_is_refused_and_the_next_token_mends_it() {
+    let (_folder, store) = store();
+    save(&store, b"planted").await;
+    for mode in [0o640, 0o604, 0o620, 0o666] {
+        set_mode(&token(&store), mode);
+        let error = store.load(KEY).await.unwrap_err().to_string();
+        let advice = format!("`chmod 600 {}`", token(&store).display());
+        assert!(
+            error.contains(&advice) && error.contains("remove it"),
+            "{error}"
+        );
+        assert!(!error.contains("planted"), "{error}");
+    }
+    save(&store, b"next").await;
+    assert_eq!(load(&store).await.as_deref(), Some(&b"next"[..]));
+
+    set_mode(&lock(&store), 0o666);
+    let error = store.lease(KEY, LONG).await.unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("`chmod 600 {}`", lock(&store).display())),
+        "{error}"
+    );
+}
+
+/// Root can give files away; for anyone else there are some of root's.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_belongs_to_somebody_else_is_refused() {
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+
+    let (folder, mut store) = store();
+    save(&store, b"planted").await;
+    let user = fs::metadata(folder.path()).unwrap().uid();
+    let give_away = |path: &Path| {
+        if user == 0 {
+            chown(path, Some(65_534), None).unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
+            symlink("/etc/passwd", path).unwrap();
+        }
+    };
+
+    let says = |error: &str, path: &Path| {
+        let advice = format!("`chown {user} {}`", path.display());
+        assert!(
+            error.contains(&advice) && error.contains("belongs to user"),
+            "{error}"
+        );
+        assert!(!error.contains("planted"), "{error}");
+    };
+    give_away(&token(&store));
+    says(
+        &store.load(KEY).await.unwrap_err().to_string(),
+        &token(&store),
+    );
+    if user == 0 {
+        give_away(&lock(&store));
+        says(
+            &store.lease(KEY, LONG).await.unwrap_err().to_string(),
+            &lock(&store),
+        );
+        chown(store.folder(), Some(65_534), None).unwrap();
+    } else {
+        store = FileStore::new("/");
+    }
+    for error in refusals(&store).await {
+        says(&error, store.folder());
+    }
+}
+
+/// Cut anywhere, grown, or not of this store: it is handed on for whoever unseals it to say so.
+#[tokio::test]
+async fn a_torn_file_is_no_error_and_the_next_token_mends_it() {
+    let (_folder, store) = store();
+    save(&store, b"sealed").await;
+    let whole = fs::read(token(&store)).unwrap();
+    for length in 0..whole.len() {
+        let torn = whole.get(..length).unwrap();
+        fs::write(token(&store), torn).unwrap();
+        assert_eq!(load(&store).await.as_deref(), Some(torn), "cut to {length}");
+    }
+    let grown = [whole.as_slice(), b"!"].concat();
+    let other = [b"T", whole.get(1..).unwrap()].concat();
+    for torn in [grown, other] {
+        fs::write(token(&store), &torn).unwrap();
+        assert_eq!(load(&store).await, Some(torn));
+    }
+    save(&store, b"next").await;
+    assert_eq!(load(&store).await.as_deref(), Some(&b"next"[..]));
+}
+
+#[tokio::test]
+async fn a_file_that_is_too_long_is_refused() {
+    let (_folder, store) = store();
+    save(&store, b"sealed").await;
+    fs::write(token(&store), vec![0; 256 * 1024 + 25]).unwrap();
+    let error = store.load(KEY).await.unwrap_err().to_string();
+    let path = token(&store).display().to_string();
+    assert!(
+        error.contains("256 KiB") && error.contains(&path),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_keeps_a_folder_from_being_used_is_told_with_its_place() {
+    let (_folder, store) = store();
+    let parent = store.folder().parent().unwrap();
+    fs::write(parent, b"a file in its place").unwrap();
+    let error = store.lease(KEY, LONG).await.unwrap_err().to_string();
+    assert!(
+        error.contains(&store.folder().display().to_string()),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_leads_to_no_other_folder() {
+    let (_folder, store) = store();
+    for key in ["", "..", "../key", "a/b", "a.b", "a\\b", "a\0b"] {
+        assert!(store.load(key).await.is_err(), "{key}");
+        assert!(store.lease(key, LONG).await.is_err(), "{key}");
+        let saved = store.save(key, b"sealed", LONG, &Lease::new(0)).await;
+        assert!(saved.is_err(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_dropped_is_free() {
+    let (_folder, store) = store();
+    let held = store.lease(KEY, LONG).await.unwrap().unwrap();
+    let other = FileStore::new(store.folder());
+    assert!(other.lease(KEY, LONG).await.unwrap().is_none());
+    drop(held);
+    assert!(other.lease(KEY, LONG).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_lease_of_another_store_was_never_had() {
+    let (_folder, store) = store();
+    assert!(!store.release(KEY, Lease::new(0)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_ask_at_once_one_has_the_lease() {
+    let (_folder, store) = store();
+    let asked: Vec<_> = (0..16)
+        .map(|_| {
+            let store = FileStore::new(store.folder());
+            tokio::spawn(async move { store.lease(KEY, LONG).await.unwrap() })
+        })
+        .collect();
+    let mut held = Vec::new();
+    for lease in asked {
+        held.extend(lease.await.unwrap());
+    }
+    assert_eq!(held.len(), 1);
+}
+
+/// Not a test of its own: the process that is killed below.
+#[tokio::test]
+#[allow(clippy::print_stdout)]
+async fn holds_the_lease_until_it_is_killed() {
+    let Some(folder) = child_process::place() else {
+        return;
+    };
+    let lease = FileStore::new(folder).lease(KEY, LONG).await.unwrap();
+    println!("leased {}", lease.is_some());
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_frees_its_lease() {
+    let (_folder, store) = store();
+    let child = "holds_the_lease_until_it_is_killed";
+    let mut holding = ChildProcess::start(module_path!(), child, store.folder());
+    let leased = holding.lines().find(|line| line.ends_with("leased true"));
+    let is_free = store.lease(KEY, LONG).await.unwrap().is_some();
+    holding.kill();
+    assert!(leased.is_some() && !is_free);
+    assert!(store.lease(KEY, LONG).await.unwrap().is_some());
+}
+
+/// One that is being started has all files open that this process has, until it becomes another program.
+#[cfg(unix)]
+#[test]
+fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
+    let (_folder, store) = store();
+    let (stop, starting) = (
+        std::sync::atomic::AtomicBool::new(false),
+        std::sync::Barrier::new(2),
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            starting.wait();
+            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                drop(std::process::Command::new("true").status());
+            }
+        });
+        starting.wait();
+        let runtime = crate::support::runtime();
+        // The second is dropped as well before the next round.
+        let is_free = |_| runtime.block_on(store.lease(KEY, LONG)).unwrap().is_some();
+        let all_free = (0..600).all(is_free);
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(all_free);
+    });
+}

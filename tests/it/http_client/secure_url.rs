@@ -1,0 +1,104 @@
+//! Whom a secret may be sent to, and what is shown of the address.
+
+use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
+use tower_auth::{Error, Reason, TokenSource};
+
+use crate::support::token_server::{ID, SECRET, TokenServer, all_text_of};
+
+fn at(url: &str) -> Result<ClientCredentials, Error> {
+    ClientCredentials::new(url, ID, SECRET)
+}
+
+#[test]
+fn the_address_is_https_or_loopback() {
+    for url in [
+        "https://id.example.com/token",
+        "https://id.example.com:8443/token?api-version=1",
+        "HTTPS://ID.EXAMPLE.COM/token",
+        "http://localhost/token",
+        "http://LOCALHOST:8080/token",
+        "http://localhost./token",
+        "http://id.localhost:8080/token",
+        "http://127.0.0.1:8080/token",
+        "http://127.255.0.3/token",
+        "http://[::1]:8080/token",
+    ] {
+        assert!(at(url).is_ok(), "{url}: {:?}", at(url));
+    }
+}
+
+#[test]
+fn a_cleartext_address_is_refused_before_anything_is_sent() {
+    for url in [
+        "http://example.com/token",
+        "http://10.0.0.1/token",
+        "http://0.0.0.0/token",
+        "http://localhost.evil.com/token",
+        "http://127.0.0.1.nip.io/token",
+        "http://127.0.0.1.localhost.evil/token",
+        "http://notlocalhost/token",
+        "http://.localhost/token",
+        "http://[::2]/token",
+        "http://[::ffff:10.0.0.1]/token",
+        "http://128.0.0.1/token",
+    ] {
+        let error = at(url).map(|_| url).unwrap_err();
+        assert!(error.is_config());
+        assert!(error.to_string().contains("use https"), "{url}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_cleartext_address_can_be_allowed_by_name() {
+    let server = TokenServer::issuing();
+    let url = EndpointUrl::danger_allow_http("http://id.internal/token").unwrap();
+    let source = ClientCredentials::new(url, ID, SECRET)
+        .unwrap()
+        .transport(server.transport());
+    source.fetch(Reason::First).await.unwrap();
+    assert_eq!(server.request().0.uri, "http://id.internal/token");
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_without_quoting_it() {
+    for (url, what) in [
+        ("https://me:hunter22@id.example.com/token", "user name"),
+        ("https://hunter22@id.example.com/token", "user name"),
+        ("https://id.example.com/token#hunter22", "fragment"),
+        ("ftp://localhost/hunter22", "neither https nor http"),
+        ("/hunter22", "not absolute"),
+        ("hunter22", "not absolute"),
+        ("hunter22 and more", "no valid URL"),
+        ("", "no valid URL"),
+        ("https:///hunter22", "no valid URL"),
+        ("https://id.example.com:99999/hunter22", "port"),
+        (" https://id.example.com/hunter22", "no valid URL"),
+    ] {
+        for error in [
+            at(url).unwrap_err(),
+            EndpointUrl::danger_allow_http(url).unwrap_err(),
+        ] {
+            assert!(error.is_config());
+            assert!(error.to_string().contains(what), "{url}: {error}");
+            assert!(!all_text_of(&error).contains("hunter22"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn debug_shows_no_secret_no_query_and_no_value_of_an_extra_parameter() {
+    let url = "https://id.example.com/token?key=query-key";
+    let transport = TokenServer::issuing().transport();
+    let source = ClientCredentials::new(url, ID, "hunter22")
+        .unwrap()
+        .transport(transport);
+    let source = source.basic_auth().param("pin", "pin-value").unwrap();
+    let text = format!("{source:?} {source:#?}");
+    assert!(
+        text.contains(ID) && text.contains("\"pin\"") && text.contains("[redacted]"),
+        "{text}"
+    );
+    for secret in ["hunter22", "pin-value", "query-key"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}

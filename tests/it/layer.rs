@@ -1,0 +1,36 @@
+//! The life of one request: its credential is attached, it is sent, refused and replayed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+mod allocations;
+mod allowed_origins;
+mod attaching;
+mod body;
+mod private_copies;
+mod readiness;
+mod refusals;
+mod replay;
+
+/// Counts how often it is cloned.
+#[derive(Default)]
+struct Clones(Arc<AtomicUsize>);
+
+impl Clone for Clones {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl tower_auth::Replay for Clones {
+    type Copy = Self;
+
+    fn record(&mut self, _: usize) -> Option<Self> {
+        Some(self.clone())
+    }
+
+    fn replay(copy: Self) -> Option<Self> {
+        Some(copy)
+    }
+}

@@ -1,0 +1,96 @@
+//! The copy of a credential that each clone of the service keeps, and when it is no longer sent.
+
+use std::time::Duration;
+
+use tokio_test::{assert_pending, task};
+use tower::Layer;
+use tower_auth::{AuthLayer, Token};
+
+use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
+
+#[tokio::test]
+async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
+    let api = Api::accepting(["token-1", "token-2"]);
+    let layer = AuthLayer::new(Counting::default());
+    let mut client = layer.layer(api.clone());
+    for _ in 0..3 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    let token = layer.cache().token().await.unwrap();
+    layer.cache().reject(&token);
+    call(&mut client, request("")).await.unwrap();
+    assert_eq!(api.credentials()[3..], ["Bearer token-2"]);
+}
+
+#[tokio::test]
+async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_once_it_is_stale() {
+    let (source, mut fetches) = source();
+    let (clock, hour) = (ManualClock::default(), Duration::from_secs(3600));
+    let cache = clock.cache(source).build();
+    let api = Api::accepting(["first", "second", "third"]);
+    let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let first = tokio::spawn(cache.token());
+    fetches.next().await.issue_for("first", hour);
+    first.await.unwrap().unwrap();
+    for _ in 0..3 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    clock.pass(hour - Duration::from_secs(300));
+    call(&mut client, request("")).await.unwrap();
+    fetches.next().await.issue_for("second", hour);
+    run_until_idle().await;
+    for _ in 0..3 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    clock.pass(hour);
+    let mut waiting = task::spawn(call(&mut client, request("")));
+    assert_pending!(waiting.poll());
+    fetches.next().await.issue_for("third", hour);
+    waiting.await.unwrap();
+    let expected = [
+        "first", "first", "first", "first", "second", "second", "second", "third",
+    ];
+    assert_eq!(
+        api.credentials(),
+        expected.map(|secret| format!("Bearer {secret}"))
+    );
+}
+
+/// A source that keeps its token issues clones of one. It is the same token, and another lifetime.
+#[tokio::test]
+async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less_and_has_expired() {
+    let (source, mut fetches) = source();
+    let (clock, minute) = (ManualClock::default(), Duration::from_secs(60));
+    let cache = clock.cache(source).build();
+    let api = Api::accepting(["kept"]);
+    let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let same = Token::bearer("kept").unwrap();
+    let first = tokio::spawn(cache.token());
+    fetches.next().await.complete(Ok(same.clone()));
+    first.await.unwrap().unwrap();
+    for _ in 0..3 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    let forced = tokio::spawn(cache.refresh_now());
+    fetches.next().await.complete(Ok(same.expires_in(minute)));
+    forced.await.unwrap().unwrap();
+    clock.pass(minute);
+    let mut waiting = task::spawn(call(&mut client, request("")));
+    assert_pending!(waiting.poll());
+    assert_eq!(api.requests(), 3);
+}
+
+/// The one test here that sleeps: the system's clocks can't be paused.
+#[tokio::test]
+async fn by_the_systems_clocks_too_a_private_copy_is_not_sent_once_it_has_expired() {
+    let lifetime = Duration::from_millis(200);
+    let api = Api::accepting(["token-1", "token-2"]);
+    let mut client = AuthLayer::new(Counting::lasting(lifetime)).layer(api.clone());
+    for _ in 0..4 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    tokio::time::sleep(lifetime).await;
+    call(&mut client, request("")).await.unwrap();
+    let seen = api.credentials();
+    assert_eq!((&*seen[0], &*seen[4]), ("Bearer token-1", "Bearer token-2"));
+}

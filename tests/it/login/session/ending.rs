@@ -1,0 +1,258 @@
+//! When a session is over, and who ends it.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use http::header::COOKIE;
+use serde_json::json;
+use tower::{Layer, ServiceExt};
+use tower_auth::{AuthLayer, Error, NotReplayed, Token, TokenSource};
+
+use super::{LOGOUT, fetch};
+use crate::support::session_site::{Site, SiteResponse, THINGS, get};
+use crate::support::token_server::{all_text_of, expiry};
+use crate::support::{ManualClock, call};
+
+#[tokio::test]
+async fn a_session_ends_with_the_first_of_its_cookies() {
+    let past = "other=2; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+    for (set, named, end) in [
+        (["sid=1", "other=2"], None, "Never"),
+        (["sid=1; Max-Age=600", "other=2"], None, "In(600s)"),
+        (
+            ["sid=1; Max-Age=600", "other=2; Max-Age=60"],
+            None,
+            "In(60s)",
+        ),
+        (
+            ["sid=1; Max-Age=600", "other=2; Max-Age=60"],
+            Some("sid"),
+            "In(600s)",
+        ),
+        (["sid=1", "other=2; Max-Age=60"], Some("sid"), "Never"),
+        // `Max-Age` beats `Expires`.
+        (["sid=1; Max-Age=600", past], None, "In(60s)"),
+        (
+            ["sid=1; Max-Age=99999999999999999999", "other=2"],
+            None,
+            "In(315360000s)",
+        ),
+    ] {
+        let session = Site::setting(set).session();
+        let session = match named {
+            Some(name) => session.session_cookie(name).unwrap(),
+            None => session,
+        };
+        assert_eq!(expiry(&fetch(&session).await.unwrap()), end, "{set:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_when_its_cookies_expires_says() {
+    let site = Site::new(|_| {
+        let end = SystemTime::now() + Duration::from_secs(3600);
+        let end = httpdate::fmt_http_date(end);
+        SiteResponse::new(200, &[&format!("sid=1; Expires={end}")])
+    });
+    let end = expiry(&fetch(&site.session()).await.unwrap());
+    // A date has no fractions of a second.
+    assert!(end == "In(3600s)" || end.starts_with("In(3599."), "{end}");
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request() {
+    let site = Site::new(|asked| match asked.is_login() {
+        true => SiteResponse::new(
+            200,
+            &[&format!("sid={}; Max-Age=600; Path=/", asked.logins)],
+        ),
+        // That it is issued again delays no login.
+        false => SiteResponse::new(
+            200,
+            &["other=1; Max-Age=3600", "sid=again; Max-Age=3600; Path=/"],
+        ),
+    });
+    let clock = ManualClock::default();
+    let cache = clock.cache(site.session()).build();
+    let mut client = AuthLayer::from(cache).layer(site.clone());
+    call(&mut client, get(THINGS)).await.unwrap();
+    clock.pass(Duration::from_secs(601));
+    call(&mut client, get(THINGS)).await.unwrap();
+    assert_eq!(site.cookies(), ["sid=1", "sid=2"]);
+}
+
+#[tokio::test]
+async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
+    for end in [
+        "sid=; Path=/; Max-Age=0",
+        "sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+    ] {
+        let site = Site::new(move |asked| match asked.is_login() {
+            true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            false if asked.logins == 1 => SiteResponse::new(204, &[end]),
+            false => SiteResponse::new(200, &[]),
+        });
+        let client = AuthLayer::new(site.session()).layer(site.clone());
+        let five = || join_all((0..5).map(|_| client.clone().oneshot(get(THINGS))));
+        // All are in flight as the first gets its response.
+        for response in five().await {
+            assert_eq!(response.unwrap().status(), StatusCode::NO_CONTENT);
+        }
+        for response in five().await {
+            assert_eq!(response.unwrap().status(), StatusCode::OK);
+        }
+        assert_eq!(site.cookies(), [["sid=1"; 5], ["sid=2"; 5]].concat());
+        assert_eq!(site.logins(), 2);
+    }
+}
+
+/// A 403 is no refusal, nor is a 401 without a challenge if the layer was told so. What is deleted is
+/// gone nevertheless.
+#[tokio::test]
+async fn a_session_that_any_response_deletes_has_ended() {
+    for status in [200, 302, 401, 403, 500] {
+        let site = Site::new(move |asked| match asked.is_login() {
+            true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            false if asked.logins == 1 => SiteResponse::new(status, &["sid=; Path=/; Max-Age=0"]),
+            false => SiteResponse::new(200, &[]),
+        });
+        let layer = AuthLayer::new(site.session()).retry_without_challenge(false);
+        let mut client = layer.layer(site.clone());
+        for expected in [status, 200] {
+            let response = call(&mut client, get(THINGS)).await.unwrap();
+            assert_eq!(response.status(), expected);
+            let why = response.extensions().get();
+            let has_no_challenge = matches!(why, Some(NotReplayed::NoChallenge));
+            assert_eq!(has_no_challenge, expected == 401);
+        }
+        assert_eq!(site.cookies(), ["sid=1", "sid=2"], "{status}");
+    }
+}
+
+/// What is sent until there is another can be refused. Nothing goes bare, and none is an error.
+#[tokio::test]
+async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
+    let site = Site::new(|asked| match asked.is_login() {
+        true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
+        false => SiteResponse::new(401, &["sid=; Path=/; Max-Age=0"]),
+    });
+    let mut client = AuthLayer::new(site.session()).layer(site.clone());
+    for _ in 0..3 {
+        let response = call(&mut client, get(THINGS)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    }
+    // Two logins that were of no use are enough for now.
+    assert_eq!(site.cookies(), ["sid=1", "sid=2", "sid=2", "sid=2"]);
+}
+
+#[tokio::test]
+async fn a_cookie_that_is_not_the_session_may_be_deleted() {
+    let site = Site::new(|asked| match asked.is_login() {
+        true => SiteResponse::new(200, &["sid=1; Path=/", "other=2; Path=/"]),
+        false => SiteResponse::new(200, &["other=; Path=/; Max-Age=0"]),
+    });
+    let session = site.session().session_cookie("sid").unwrap();
+    let mut client = AuthLayer::new(session).layer(site.clone());
+    for _ in 0..2 {
+        call(&mut client, get(THINGS)).await.unwrap();
+    }
+    assert_eq!(site.cookies(), ["other=2; sid=1", "sid=1"]);
+    assert_eq!(site.logins(), 1);
+}
+
+/// Of a session that is closed: what the site was asked, and what came of it.
+async fn closed(status: u16, at: &str) -> (Site, Result<(), Error>) {
+    let site = Site::new(move |asked| match asked.is_login() {
+        true => SiteResponse::new(
+            200,
+            &[
+                "sid=planted; Path=/v1/session",
+                "deep=er; Path=/v1/session/logout",
+            ],
+        ),
+        false => SiteResponse::new(status, &[]).saying(&json!({"error_description": "no planted"})),
+    });
+    let session = site.session().log_out_at(at).unwrap();
+    let token = fetch(&session).await.unwrap();
+    let closed = session.close(Some(token)).await;
+    (site, closed)
+}
+
+#[tokio::test]
+async fn the_session_is_ended_as_the_cache_is_closed() {
+    let site = Site::setting(["sid=1; Path=/"]);
+    let session = site.session().log_out_at(LOGOUT).unwrap();
+    let layer = AuthLayer::new(session);
+    layer.cache().token().await.unwrap();
+    layer.cache().close().await;
+    let requests = site.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(
+        (requests[0].url.as_str(), requests[0].body.as_str()),
+        (LOGOUT, "{}")
+    );
+    assert_eq!(requests[0].cookies(), "sid=1");
+    assert_eq!(requests[0].headers["content-type"], "application/json");
+    assert!(requests[0].headers[COOKIE].is_sensitive());
+}
+
+#[tokio::test]
+async fn a_session_that_was_issued_again_is_ended_by_its_new_name() {
+    let site = Site::new(|asked| match asked.is_login() {
+        true => SiteResponse::new(200, &["sid=1; Path=/"]),
+        false => SiteResponse::new(200, &["sid=2; Path=/"]),
+    });
+    let layer = AuthLayer::new(site.session().log_out_at(LOGOUT).unwrap());
+    layer
+        .layer(site.clone())
+        .oneshot(get(THINGS))
+        .await
+        .unwrap();
+    layer.cache().close().await;
+    assert_eq!(site.cookies(), ["sid=1", "sid=2"]);
+}
+
+#[tokio::test]
+async fn a_logout_that_fails_is_told_and_shows_no_cookie() {
+    for status in [200, 204, 401] {
+        let (site, closed) = closed(status, LOGOUT).await;
+        closed.unwrap();
+        assert_eq!(site.cookies(), ["deep=er; sid=planted"]);
+    }
+    for status in [400, 404, 500] {
+        let error = closed(status, LOGOUT).await.1.unwrap_err();
+        assert!(error.is_denied(), "{error}");
+        assert_eq!(error.description(), Some("no [redacted]"));
+        assert!(!all_text_of(&error).contains("planted"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_logout_elsewhere_gets_no_cookie() {
+    for at in [
+        "https://other.example.com/v1/session/logout",
+        "https://api.example.com:8443/v1/session/logout",
+        "https://api.example.com/v2/logout",
+    ] {
+        let (site, closed) = closed(200, at).await;
+        assert!(closed.unwrap_err().is_origin(), "{at}");
+        assert!(site.requests().is_empty(), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn who_never_logged_in_or_names_no_logout_logs_out_of_nothing() {
+    let site = Site::setting(["sid=1"]);
+    let session = site.session().log_out_at(LOGOUT).unwrap();
+    session.close(None).await.unwrap();
+    // A token of another source's.
+    session
+        .close(Some(Token::bearer("x").unwrap()))
+        .await
+        .unwrap();
+    let silent = site.session();
+    let token = fetch(&silent).await.unwrap();
+    silent.close(Some(token)).await.unwrap();
+    assert!(site.requests().is_empty());
+}

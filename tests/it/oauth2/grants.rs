@@ -1,0 +1,12 @@
+//! Each grant: what is asked for, and what comes of it.
+
+#[cfg(feature = "authorization-code")]
+mod authorization_code;
+mod client_credentials;
+mod device_authorization;
+mod jwt_bearer;
+#[cfg(feature = "redirect-listener")]
+mod redirect_listener;
+mod refresh_token;
+mod refresh_token_file;
+mod token_exchange;

@@ -1,0 +1,184 @@
+//! What the browser comes back with, and whether it belongs to the request.
+
+use super::{CALLBACK, begin, logged_in, login, query, read};
+use crate::support::login_server::{BROKEN, LoginServer, ScriptedResponse};
+use crate::support::refresh_store::Store;
+use crate::support::token_server::all_text_of;
+
+const ISSUER: &str = "https://id.example.com";
+
+#[tokio::test]
+async fn an_address_its_path_and_query_or_its_query_are_read() {
+    let request = begin().await;
+    let response = format!(
+        "state={}&other=1&other=2&code=a?b:c/d",
+        query(&request)["state"]
+    );
+    for redirect in [
+        format!("{CALLBACK}?{response}"),
+        format!("com.example.app:/callback?{response}"),
+        format!("/callback?{response}"),
+        format!("?{response}"),
+        response.clone(),
+        format!("{CALLBACK}?{response}#_=_"),
+        format!("{response}#state=x"),
+    ] {
+        request.read(&redirect).expect(&redirect);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_the_response_to_the_request_is_refused() {
+    let request = begin().await;
+    let state = query(&request)["state"].clone();
+    let other = query(&begin().await)["state"].clone();
+    let (start, rest) = state.split_at(42);
+    let last = if rest == "A" { "B" } else { "A" };
+    for redirect in [
+        String::from("code=c"),
+        String::from("code=c&state="),
+        format!("code=c&state={other}"),
+        format!("code=c&state={start}"),
+        format!("code=c&state={start}{last}"),
+        format!("code=c&state={state}x"),
+        format!("code=c&state={}", state.to_lowercase()),
+        format!("code=c&state={state}&state={state}"),
+        format!("code=c&state={other}&state={state}"),
+        format!("code=c&State={state}"),
+        format!("code=c#state={state}"),
+        format!("error=access_denied&state={other}"),
+        format!("http://127.0.0.1/code=c&state={state}"),
+        String::new(),
+    ] {
+        let error = request.read(&redirect).unwrap_err();
+        assert!(
+            error.is_reply() && error.to_string().contains("`state`"),
+            "{redirect}: {error}"
+        );
+        assert!(!all_text_of(&error).contains(start), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_occurs_twice_is_refused() {
+    let request = begin().await;
+    for rest in [
+        "code=a&code=a",
+        "code=a&code=b",
+        "code=a&iss=x&iss=x",
+        "error=a&error=b",
+        "code=a&error_description=a&error_description=b",
+    ] {
+        let error = read(&request, rest).unwrap_err();
+        assert!(
+            error.is_reply() && error.to_string().contains("twice"),
+            "{rest}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_response_without_a_code_is_refused() {
+    let request = begin().await;
+    for rest in ["", "code=", "token=x", "error="] {
+        let error = read(&request, rest).unwrap_err();
+        assert!(
+            error.is_reply() && error.to_string().contains("no `code`"),
+            "{rest}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_response_of_another_server_is_refused() {
+    let login = || login(&LoginServer::default());
+    let own = "code=c&iss=https%3A%2F%2Fid.example.com";
+    let (none, evil) = ("code=c", "code=c&iss=https://evil.example.com");
+    // Plain comparison: this is another.
+    let alike = "code=c&iss=https://id.example.com/";
+    let denied = "error=access_denied&iss=https://evil.example.com";
+    let unknown = login().begin(CALLBACK).await.unwrap();
+    let known = login().issuer(ISSUER).begin(CALLBACK).await.unwrap();
+    let required = login()
+        .require_issuer(ISSUER)
+        .begin(CALLBACK)
+        .await
+        .unwrap();
+    for (request, good) in [
+        (&unknown, &[own, none, evil, alike][..]),
+        (&known, &[own, none]),
+        (&required, &[own]),
+    ] {
+        for rest in [own, none, evil, alike] {
+            let response = read(request, rest);
+            assert_eq!(response.is_ok(), good.contains(&rest), "{rest}");
+            if let Err(error) = response {
+                assert!(
+                    error.is_reply() && error.to_string().contains("`iss`"),
+                    "{error}"
+                );
+            }
+        }
+    }
+    for request in [known, required] {
+        assert!(!read(&request, denied).unwrap_err().is_access_denied());
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_says_no_with_is_told() {
+    let request = begin().await;
+    let denied = "error=access_denied&error_description=The+person%0Asaid+no&code=x";
+    let error = read(&request, denied).unwrap_err();
+    assert!(error.is_access_denied() && error.is_denied() && error.is_permanent());
+    assert_eq!(error.description(), Some("The person said no"));
+    assert_eq!(error.status(), None);
+    let told = error.to_string();
+    assert!(
+        told.ends_with("(error `access_denied`: The person said no)"),
+        "{told}"
+    );
+
+    let error = read(&request, "error=temporarily_unavailable").unwrap_err();
+    assert!(error.is_transient() && !error.is_access_denied(), "{error}");
+    let error = read(&request, "error=login_required").unwrap_err();
+    assert_eq!(error.code(), Some("login_required"));
+
+    // And nothing of what it echoes.
+    let state = query(&request)["state"].clone();
+    let echo = format!("error={state}&error_description=no+{state}+planted&code=planted");
+    let text = all_text_of(&read(&request, &echo).unwrap_err());
+    assert!(
+        !text.contains(&state) && !text.contains("planted"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn the_response_to_another_request_is_refused_and_not_sent() {
+    let server = LoginServer::default();
+    let login = login(&server);
+    let (one, other) = (
+        login.begin(CALLBACK).await.unwrap(),
+        login.begin(CALLBACK).await.unwrap(),
+    );
+    let response = read(&one, "code=c").unwrap();
+    assert!(login.finish(other, response).await.unwrap_err().is_reply());
+    assert_eq!(server.times_asked(), 0);
+}
+
+/// The code may be used up by the first try.
+#[tokio::test]
+async fn a_code_is_sent_once() {
+    let refused: ScriptedResponse = (400, r#"{"error":"invalid_grant"}"#);
+    for response in [BROKEN, (503, ""), (429, ""), refused, (200, "no json")] {
+        let server = LoginServer::responding([response]);
+        let store = Store::default();
+        let error = logged_in(&login(&server).store(store.clone()))
+            .await
+            .unwrap_err();
+        assert_eq!(error.is_invalid_grant(), response == refused);
+        assert_eq!(server.times_asked(), 1);
+        assert!(store.saves().is_empty());
+    }
+}

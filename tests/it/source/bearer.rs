@@ -1,0 +1,95 @@
+//! A bearer token that another program keeps up to date, read from where it is stored.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+use tower::{Layer, ServiceExt};
+use tower_auth::{AuthLayer, Reason, SecretSource, TokenCache, TokenSource};
+
+use crate::support::token_server::expiry;
+use crate::support::{Api, ManualClock, request};
+
+fn jwt(exp: u64) -> String {
+    let [header, claims] = ["{}".to_owned(), format!(r#"{{"iat":1,"exp":{exp}}}"#)]
+        .map(|part| URL_SAFE_NO_PAD.encode(part));
+    format!("{header}.{claims}.signature")
+}
+
+#[tokio::test]
+async fn a_secret_is_a_bearer_token() {
+    let fixed = SecretSource::from("the-token");
+    let token = fixed.fetch(Reason::First).await.unwrap();
+    assert_eq!(token.header_value().unwrap(), "Bearer the-token");
+    assert_eq!(expiry(&token), "Never");
+
+    let api = Api::accepting(["the-token"]);
+    let client = AuthLayer::new(fixed).layer(api.clone());
+    let response = client.oneshot(request("")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn one_that_is_refused_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "old\n").unwrap();
+    let api = Api::accepting(["old"]);
+    let client = AuthLayer::new(SecretSource::file(&file)).layer(api.clone());
+    client.clone().oneshot(request("")).await.unwrap();
+
+    fs::write(&file, "new\n").unwrap();
+    api.revoke("old");
+    api.accept("new");
+    let response = client.oneshot(request("")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(api.credentials().last().unwrap(), "Bearer new");
+}
+
+#[tokio::test]
+async fn one_that_may_be_replaced_is_read_again_once_a_minute() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "old").unwrap();
+    let clock = ManualClock::default();
+    let cache = clock.cache(SecretSource::file(&file)).build();
+    assert_eq!(cache.token().await.unwrap().secret(), "old");
+    fs::write(&file, "new").unwrap();
+    clock.pass(Duration::from_secs(59));
+    assert_eq!(cache.token().await.unwrap().secret(), "old");
+    clock.pass(Duration::from_secs(2));
+    // This one is served on, and the next is read behind it.
+    let mut changes = cache.subscribe();
+    assert_eq!(cache.token().await.unwrap().secret(), "old");
+    let completed = changes.wait_for(|status| status.fetching().is_none());
+    completed.await.unwrap();
+    assert_eq!(cache.token().await.unwrap().secret(), "new");
+}
+
+#[tokio::test]
+async fn a_jwt_is_good_until_its_own_end() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let exp = now.as_secs() + 3600;
+    for secret in [
+        SecretSource::from(jwt(exp)),
+        SecretSource::from_fn(move || async move { Ok(jwt(exp).into()) }),
+    ] {
+        let token = secret.fetch(Reason::First).await.unwrap();
+        assert!(expiry(&token).contains(&exp.to_string()), "{token:?}");
+    }
+    // Left behind by whoever should have replaced it: it isn't sent.
+    let cache = TokenCache::new(SecretSource::from(jwt(now.as_secs() - 1)));
+    assert!(cache.token().await.unwrap_err().is_expired());
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_an_error() {
+    let illegal = SecretSource::from("two\nlines");
+    let error = illegal.fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_illegal_token());
+    let missing = SecretSource::env("TOWER_AUTH_IS_NOT_SET");
+    let error = missing.fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_config() && error.to_string().contains("TOWER_AUTH_IS_NOT_SET"));
+}

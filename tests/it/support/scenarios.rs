@@ -1,0 +1,253 @@
+//! Scenarios that log or record something: for the tests of logs and metrics, and of what the
+//! documentation says of both.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl, RefreshToken};
+use tower_auth::{AuthLayer, Error, Reason, Replay, Token, TokenCache, TokenSource};
+use tower_service::Service;
+
+use crate::support::token_server::{self, ID, SECRET, TokenServer, URL};
+use crate::support::{Api, Counting, ScriptedSource, paused, request};
+
+/// A cache in paused time, by the name of `orders`.
+pub(crate) fn orders(source: impl TokenSource) -> TokenCache {
+    paused(source).name("orders").build()
+}
+
+/// An error for each word that `error.type` may be.
+pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
+    let mut errors = vec![
+        (Error::other("down"), "source"),
+        (Error::transient("down"), "source"),
+        (EndpointUrl::try_from("no-url").unwrap_err(), "config"),
+        (Token::bearer("two\nlines").unwrap_err(), "illegal_token"),
+    ];
+    for (status, body, word) in [
+        (404, "", "denied"),
+        (400, r#"{"error":"of_its_own"}"#, "denied"),
+        (200, "no json", "reply"),
+        (400, r#"{"error":"invalid_request"}"#, "invalid_request"),
+        (400, r#"{"error":"invalid_client"}"#, "invalid_client"),
+        (400, r#"{"error":"invalid_grant"}"#, "invalid_grant"),
+        (
+            400,
+            r#"{"error":"unauthorized_client"}"#,
+            "unauthorized_client",
+        ),
+        (
+            400,
+            r#"{"error":"unsupported_grant_type"}"#,
+            "unsupported_grant_type",
+        ),
+        (400, r#"{"error":"invalid_scope"}"#, "invalid_scope"),
+        (
+            503,
+            r#"{"error":"temporarily_unavailable"}"#,
+            "temporarily_unavailable",
+        ),
+        (500, r#"{"error":"server_error"}"#, "server_error"),
+        (400, r#"{"error":"slow_down"}"#, "slow_down"),
+        (400, r#"{"error":"use_dpop_nonce"}"#, "use_dpop_nonce"),
+        (
+            400,
+            r#"{"error":"invalid_dpop_proof"}"#,
+            "invalid_dpop_proof",
+        ),
+        (403, r#"{"error":"access_denied"}"#, "access_denied"),
+    ] {
+        errors.push((token_server::fetch(status, body).await.unwrap_err(), word));
+    }
+    let dead = TokenServer::new(400, r#"{"error":"invalid_grant"}"#);
+    let client = Client::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(dead.transport());
+    let dead = RefreshToken::new(client, "dead").fetch(Reason::First).await;
+    errors.push((dead.unwrap_err(), "login_required"));
+    // Those of this crate's own, by way of another cache.
+    let hanging = paused(|_| std::future::pending());
+    errors.push((hanging.build().token().await.unwrap_err(), "timeout"));
+    let over = paused(|_| ready(Token::bearer("over").map(|t| t.expires_in(Duration::ZERO))));
+    errors.push((over.build().token().await.unwrap_err(), "expired"));
+    let panicking = paused(|_| async { panic!("a source that panics, as the test wants it") });
+    errors.push((panicking.build().token().await.unwrap_err(), "panic"));
+    let closed = paused(Counting::default()).build();
+    closed.close().await;
+    errors.push((closed.token().await.unwrap_err(), "closed"));
+    let nowhere = paused(Counting::default()).build();
+    let asked = std::thread::spawn(move || nowhere.token().now_or_never());
+    let refused = asked.join().unwrap().unwrap().unwrap_err();
+    errors.push((refused, "runtime"));
+    let mut cleartext = request("");
+    *cleartext.uri_mut() = "http://api.example.com".parse().unwrap();
+    let client = AuthLayer::new(Counting::default()).layer(Api::default());
+    let kept_back = client.oneshot(cleartext).await.unwrap_err();
+    errors.push((*kept_back.downcast().unwrap(), "origin"));
+    let broken = service_fn(|_: Request<Full<Bytes>>| async {
+        Err::<Response<Full<Bytes>>, _>(std::io::Error::other("the line is cut"))
+    });
+    let source = ClientCredentials::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(broken);
+    let broken = source.fetch(Reason::First).await.unwrap_err();
+    errors.push((broken, "transport"));
+    errors
+}
+
+/// Why a refusal stands, each in a word.
+pub(crate) const REFUSALS: &[&str] = &[
+    "off",
+    "insufficient_scope",
+    "insufficient_user_authentication",
+    "no_challenge",
+    #[cfg(feature = "reqwest")]
+    "elsewhere",
+    "body",
+    "fetch",
+    "refusal_budget",
+    "same_token",
+    "not_ready",
+    "again",
+];
+
+/// Sends a request that is refused, and that isn't replayed for this reason.
+pub(crate) async fn refuse_without_replay(word: &str) {
+    let layer = AuthLayer::from(orders(Counting::default()));
+    let of = |source| AuthLayer::from(orders(source));
+    match word {
+        "off" => refused(layer.retry(false), Api::default()).await,
+        "insufficient_scope" | "insufficient_user_authentication" => {
+            let challenge = format!(r#"Bearer error="{word}""#);
+            let api = service_fn(move |_: Request<Full<Bytes>>| {
+                let challenge = challenge.clone();
+                async move {
+                    let response = Response::builder().status(401);
+                    response.header("www-authenticate", challenge).body(())
+                }
+            });
+            refused(layer, api).await;
+        }
+        "no_challenge" => refused(layer.retry_without_challenge(false), Api::default()).await,
+        #[cfg(feature = "reqwest")]
+        "elsewhere" => {
+            let url = "https://api.example.com".parse().unwrap();
+            let request = reqwest::Request::new(http::Method::GET, url);
+            // As after a redirect.
+            let api = service_fn(|_: reqwest::Request| async {
+                use reqwest::ResponseBuilderExt;
+                let url = "https://elsewhere.example.com".parse().unwrap();
+                let response = Response::builder().status(401).url(url).body("");
+                response.map(reqwest::Response::from)
+            });
+            let response = layer.layer(api).oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 401);
+        }
+        "body" => {
+            let request = request("").map(|_| Once);
+            let response = layer.layer(Api::default()).oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 401);
+        }
+        "fetch" => {
+            let source = ScriptedSource::new(|attempt| match attempt {
+                1 => Token::bearer("token"),
+                _ => Err(Error::other("down")),
+            });
+            refused(of(source), Api::default()).await;
+        }
+        "refusal_budget" => {
+            for _ in 0..2 {
+                refused(layer.clone(), Api::default()).await;
+            }
+        }
+        "same_token" => {
+            let same = Token::bearer("kept").unwrap();
+            refused(
+                of(ScriptedSource::new(move |_| Ok(same.clone()))),
+                Api::default(),
+            )
+            .await;
+        }
+        "not_ready" => refused(layer, Broken { is_used: false }).await,
+        "again" => refused(layer, Api::default()).await,
+        word => panic!("no request stands for `{word}`"),
+    }
+}
+
+async fn refused<S, B>(layer: AuthLayer, api: S)
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
+    S::Error: Into<tower_auth::BoxError>,
+{
+    let response = layer.layer(api).oneshot(request("body")).await.unwrap();
+    assert_eq!(response.status(), 401);
+}
+
+/// A body that can't be sent again.
+struct Once;
+
+impl Replay for Once {
+    type Copy = Infallible;
+
+    fn record(&mut self, _: usize) -> Option<Infallible> {
+        None
+    }
+
+    fn replay(copy: Infallible) -> Option<Self> {
+        match copy {}
+    }
+}
+
+/// Refuses once, and is never ready again.
+#[derive(Clone)]
+struct Broken {
+    is_used: bool,
+}
+
+impl Service<Request<Full<Bytes>>> for Broken {
+    type Response = Response<()>;
+    type Error = std::io::Error;
+    type Future = Ready<Result<Response<()>, std::io::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
+        Poll::Ready(match self.is_used {
+            true => Err(std::io::Error::other("the pool is closed")),
+            false => Ok(()),
+        })
+    }
+
+    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+        self.is_used = true;
+        let mut refusal = Response::new(());
+        *refusal.status_mut() = StatusCode::UNAUTHORIZED;
+        ready(Ok(refusal))
+    }
+}
+
+/// How a source closes that issues nothing.
+pub(crate) enum FailingClose {
+    Fails,
+    Panics,
+    Hangs,
+}
+
+impl TokenSource for FailingClose {
+    async fn fetch(&self, _: Reason) -> Result<Token, Error> {
+        Err(Error::other("it issues nothing"))
+    }
+
+    async fn close(&self, _: Option<Token>) -> Result<(), Error> {
+        match self {
+            Self::Fails => Err(Error::other("the line is cut")),
+            Self::Panics => panic!("a source that panics, as the test wants it"),
+            Self::Hangs => std::future::pending().await,
+        }
+    }
+}
