@@ -94,19 +94,21 @@ install_packages() {
 }
 
 policy=
+passed=
 finish() {
-  local status=$?
   [ -z "$policy" ] || rm -f "$policy"
-  [ $status = 0 ] || [ -z "$step" ] || step="$step (failed)"
+  [ -n "$passed" ] || [ -z "$step" ] || step="$step (failed)"
   end_step
   printf '\n%-36s %7s %7s\n' step wall CPU
   printf '%s\n' "${rows[@]}"
   read_cpu
   printf '%-36s %5d s %5d s\n' all $SECONDS "$cpu"
   rm -rf "$work"
-  [ $status != 0 ] || echo "all good"
+  [ -z "$passed" ] || echo "all good"
 }
 trap finish EXIT
+# A signal ends it by way of `finish`, with a status that isn't 0.
+trap 'exit 130' INT TERM
 
 if [ ${#missing[@]} != 0 ]; then
   step "install"
@@ -161,6 +163,7 @@ if [ -n "$soak" ]; then
   cargo clippy --locked --release --manifest-path benches/peers/Cargo.toml --all-targets -- -D warnings
   cargo run --locked --release --manifest-path benches/peers/Cargo.toml -- --quick
   if command -v valgrind >/dev/null; then bash benches/peers/drift.sh; else echo "skipped drift.sh: no valgrind"; fi
+  passed=yes
   exit
 fi
 
@@ -212,9 +215,13 @@ for feature in $features; do
   echo "$feature"
   cargo clippy --locked --quiet --lib --no-default-features --features "$feature" -- -D warnings
 done
+# The examples as README has them run: with the features of the root package's own dev-dependencies.
+cargo clippy --locked --quiet --all-features --examples -- -D warnings
 
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features --quiet
 
 step "the package from outside"
 bash tests/supply.sh
+
+passed=yes
