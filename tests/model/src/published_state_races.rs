@@ -209,7 +209,7 @@ fn after_the_close_there_is_no_token() {
         });
         let completed = block_on(waiting.wait()).unwrap().unwrap();
         completing.join().unwrap();
-        let last = caborting.join().unwrap();
+        let last = closing.join().unwrap();
         // The source is told of the last token either way.
         let last = match (last.cached, last.flight) {
             (Some(cached), None) => cached,
