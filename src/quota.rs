@@ -21,8 +21,8 @@ use crate::sanitize::sanitize;
 /// use tower_auth::Quota;
 ///
 /// let quota = Quota::new("client/per_day", 20).of(300);
-/// assert!(quota.is_running_dry());
-/// assert!(!Quota::new("client/per_day", 31).of(300).is_running_dry());
+/// assert!(quota.is_low());
+/// assert!(!Quota::new("client/per_day", 31).of(300).is_low());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
@@ -94,7 +94,7 @@ impl Quota {
     }
 
     /// Whether a tenth of it is left or less; nothing, if it isn't known how many there are.
-    pub fn is_running_dry(&self) -> bool {
+    pub fn is_low(&self) -> bool {
         let left = u128::from(self.remaining) * 10;
         left <= u128::from(self.limit.unwrap_or(0))
     }

@@ -99,7 +99,7 @@ impl Known {
         self.quotas = Arc::clone(quotas);
         self.reported.retain(|(bucket, until)| {
             let is_reset = until.is_some_and(|until| until <= now);
-            let is_full = |quota: &Quota| *quota.bucket() == **bucket && !quota.is_running_dry();
+            let is_full = |quota: &Quota| *quota.bucket() == **bucket && !quota.is_low();
             !is_reset && !quotas.iter().any(is_full)
         });
         for quota in quotas.iter().filter(|quota| is_low(quota, now)) {
@@ -125,7 +125,7 @@ impl Known {
 }
 
 fn is_low(quota: &Quota, now: SystemTime) -> bool {
-    quota.is_running_dry() && left(quota, now).is_none_or(|left| left > SOON)
+    quota.is_low() && left(quota, now).is_none_or(|left| left > SOON)
 }
 
 /// How long it is until the bucket is full again, if the server said so.

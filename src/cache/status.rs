@@ -37,7 +37,7 @@ pub struct Status {
     pub(crate) cached_error: Option<Error>,
     pub(crate) failures: u32,
     pub(crate) next_attempt_at: Option<SystemTime>,
-    pub(crate) latched_until: Option<SystemTime>,
+    pub(crate) refusals_limited_until: Option<SystemTime>,
     pub(crate) quotas: Arc<[Quota]>,
     pub(crate) is_closed: bool,
 }
@@ -103,9 +103,9 @@ impl Status {
     }
 
     /// Whether a request would be sent with no wait: there is a token that is good, and refusals aren't
-    /// [limited](Self::latched_until). For readiness probes.
+    /// [limited](Self::refusals_limited_until). For readiness probes.
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Fresh | Phase::Stale) && self.latched_until.is_none()
+        matches!(self.phase, Phase::Fresh | Phase::Stale) && self.refusals_limited_until.is_none()
     }
 
     /// Whether the cache is closed and its shutdown finished.
@@ -173,7 +173,7 @@ impl Status {
 
     /// Until when the current token stays in use though it is refused, because the tokens before it were
     /// refused as well.
-    pub fn latched_until(&self) -> Option<SystemTime> {
-        self.latched_until
+    pub fn refusals_limited_until(&self) -> Option<SystemTime> {
+        self.refusals_limited_until
     }
 }

@@ -62,11 +62,11 @@ impl StoreOutcome {
             Self::Ignored => "ignored",
             Self::Granted => "granted",
             Self::Taken => "taken",
-            Self::Saved => "kept",
+            Self::Saved => "saved",
             Self::Released => "released",
-            Self::LeaseLost => "lost",
+            Self::LeaseLost => "lease_lost",
             Self::Failed => "failed",
-            Self::TimedOut => "late",
+            Self::TimedOut => "timed_out",
         }
     }
 }
@@ -176,12 +176,12 @@ impl Telemetry {
     pub(crate) fn refusals_limited(&self, refused: u32, retry_in: Duration, scope: Option<&str>) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            tower_auth.latch.refused = refused,
-            tower_auth.latch.retry_in = ?retry_in,
+            tower_auth.refusals.count = refused,
+            tower_auth.refusals.retry_in = ?retry_in,
             tower_auth.token.scope = scope,
-            "newly issued tokens are refused again and again, so no more are fetched for a while; \
+            "new tokens are refused again and again, so no more are fetched for a while; \
              the likely cause is an audience, an issuer or a scope that isn't the one this API \
-             expects: compare what the token source asks for with the API's own documentation",
+             expects: compare what the token source requests with the API's own documentation",
         );
         #[cfg(feature = "metrics")]
         self.metrics().refusals_limited();
@@ -194,18 +194,18 @@ impl Telemetry {
             tower_auth.quota.limit = low.quota.limit(),
             tower_auth.quota.remaining = low.quota.remaining(),
             tower_auth.quota.resets_in = low.resets_in.map(tracing::field::debug),
-            tower_auth.quota.spent = %low.fetches,
-            "the token endpoint's quota is running dry, so refreshes are put off as long as they can be; \
-             what this cache has spent of it stands here by reason: many that are refused point to a \
-             wrong audience or to an API that takes no tokens, and if it is little, others use the same \
-             quota, and processes that share a token need one for all",
+            tower_auth.quota.fetches = %low.fetches,
+            "the token endpoint's quota is low, so refreshes are delayed as long as possible; compare the \
+             fetches of this cache, counted by reason: many after refusals point to a wrong audience or \
+             to an API that takes no tokens; if they are few, others use the same quota, and processes \
+             that share a token (a fleet) need fewer fetches",
         );
     }
 
     pub(crate) fn refusals_accepted_again(&self) {
         tracing::info!(
             tower_auth.cache = &*self.cache,
-            "a token was accepted at last",
+            "a token was accepted, so refusals are no longer limited",
         );
     }
 
@@ -235,7 +235,7 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
             error.message = %sanitize(&error.to_string()),
-            "the shared store failed, and this process goes on by itself",
+            "the shared store failed, so this process fetches without it",
         );
         self.store(operation, StoreOutcome::Failed);
     }
@@ -246,7 +246,7 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
             tower_auth.store.timeout = ?limit,
-            "the shared store gave no answer in time, and this process goes on by itself",
+            "the shared store didn't answer in time, so this process fetches without it",
         );
         self.store(operation, StoreOutcome::TimedOut);
     }
@@ -257,7 +257,7 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             tower_auth.store.ignored = why,
             error.message = error.map(tracing::field::display),
-            "what the shared store has is no token to this process, and is as if it wasn't there",
+            "the value in the shared store is no token that this process can use, and is ignored",
         );
     }
 
@@ -265,8 +265,8 @@ impl Telemetry {
     pub(crate) fn lease_lost(&self, operation: &'static str) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            "the lease was over before the token was fetched, and another process may have fetched \
-             one as well: see that the lease time is longer than a fetch takes",
+            "the lease ended before the token was fetched, so another process may have fetched one as \
+             well; set a lease time that is longer than a fetch takes",
         );
         self.store(operation, StoreOutcome::LeaseLost);
     }
@@ -276,7 +276,7 @@ impl Telemetry {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.waited = ?wait,
-            "no other process has come by a token in time, and this one goes on by itself",
+            "no other process has saved a token in time, so this process fetches without the store",
         );
     }
 
@@ -284,7 +284,7 @@ impl Telemetry {
     pub(crate) fn not_shared(&self) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            "a token of this kind can't be shared, and is used by this process alone",
+            "a token of this kind can't be shared, so only this process uses it",
         );
     }
 
@@ -366,7 +366,7 @@ mod with_metrics {
         }
 
         pub(super) fn refusals_limited(&self) {
-            counter!("tower_auth.latches", "cache" => self.cache()).increment(1);
+            counter!("tower_auth.refusals.limited", "cache" => self.cache()).increment(1);
         }
     }
 }

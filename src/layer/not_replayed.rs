@@ -47,7 +47,7 @@ pub enum NotReplayed {
     Fetch(Error),
     /// Servers refused this token and those before it as soon as they were issued, so another fetch
     /// would not help. The next fetch waits for a delay that doubles each time.
-    Latched,
+    RefusalBudget,
     /// The source returned the refused token again.
     SameToken,
     /// The inner service became unusable before the request could be sent again.
@@ -76,7 +76,7 @@ impl NotReplayed {
             Self::Elsewhere => "elsewhere",
             Self::Body => "body",
             Self::Fetch(_) => "fetch",
-            Self::Latched => "latched",
+            Self::RefusalBudget => "refusal_budget",
             Self::SameToken => "same_token",
             Self::NotReady(_) => "not_ready",
             Self::Again => "again",
@@ -94,7 +94,7 @@ impl fmt::Display for NotReplayed {
             Self::Elsewhere => "another origin refused the request, after a redirect",
             Self::Body => "the body can't be sent again",
             Self::Fetch(_) => "no new token could be fetched",
-            Self::Latched => "the server refuses tokens as soon as they are issued",
+            Self::RefusalBudget => "the server refuses tokens as soon as they are issued",
             Self::SameToken => "the source returned the refused token again",
             Self::NotReady(_) => "the inner service became unusable",
             Self::Again => "the server refused the new token too",
@@ -113,7 +113,7 @@ impl StdError for NotReplayed {
             | Self::NoChallenge
             | Self::Elsewhere
             | Self::Body
-            | Self::Latched
+            | Self::RefusalBudget
             | Self::SameToken
             | Self::Again => None,
         }

@@ -184,7 +184,7 @@ where
             _ if is_limited => {
                 return ControlFlow::Break(with_reason(
                     response,
-                    NotReplayed::Latched,
+                    NotReplayed::RefusalBudget,
                     &sent_token,
                 ));
             }

@@ -60,7 +60,7 @@ impl StateMachine {
             cached_error: cached_error.map(|cached_error| cached_error.error.clone()),
             failures: self.failure_backoff.count(),
             next_attempt_at: cached_error.map(|cached_error| cached_error.until.wall()),
-            latched_until: limited_until.map(Moment::wall),
+            refusals_limited_until: limited_until.map(Moment::wall),
             quotas: self.quota_tracker.quotas(),
             is_closed: matches!(self.state, TokenState::Closed(CloseProgress::Finished)),
         }

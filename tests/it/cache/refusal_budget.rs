@@ -88,12 +88,12 @@ async fn a_refusal_over_the_budget_says_so() {
     let client = AuthLayer::from(cache.clone()).layer(Api::default());
     client.clone().oneshot(request("")).await.unwrap();
     let status = cache.status();
-    assert!(status.latched_until().is_some() && !status.is_ready());
+    assert!(status.refusals_limited_until().is_some() && !status.is_ready());
     assert_eq!(status.phase(), Phase::Fresh);
 
     let response = client.oneshot(request("")).await.unwrap();
     let why = response.extensions().get::<NotReplayed>();
-    assert!(matches!(why, Some(NotReplayed::Latched)), "{why:?}");
+    assert!(matches!(why, Some(NotReplayed::RefusalBudget)), "{why:?}");
     assert!(
         why.unwrap()
             .to_string()
@@ -115,7 +115,7 @@ async fn the_first_acceptance_clears_the_count_of_refusals() {
     api.accept("token-2");
     let response = call(&mut client, request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(cache.status().latched_until(), None);
+    assert_eq!(cache.status().refusals_limited_until(), None);
 
     // And now a refusal is a revocation, with two fetches at once again, and the first delay.
     api.revoke("token-2");
@@ -123,7 +123,7 @@ async fn the_first_acceptance_clears_the_count_of_refusals() {
         call(&mut client, request("")).await.unwrap();
     }
     assert_eq!(source.issued(), 4);
-    let until = cache.status().latched_until().unwrap();
+    let until = cache.status().refusals_limited_until().unwrap();
     let delay = until.duration_since(clock.as_clock().now().wall());
     assert_eq!(delay.unwrap(), 5 * SECOND);
 }
@@ -175,9 +175,9 @@ async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     cache.reject(&old);
     let new = cache.token().await.unwrap();
     cache.reject(&new);
-    assert!(cache.status().latched_until().is_some());
+    assert!(cache.status().refusals_limited_until().is_some());
     cache.accept(&old);
-    assert!(cache.status().latched_until().is_some());
+    assert!(cache.status().refusals_limited_until().is_some());
     cache.reject(&new);
     cache.token().await.unwrap();
     assert_eq!(source.issued(), 2);
@@ -202,7 +202,7 @@ async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
     let (cache, source, _clock) = set_up();
     let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-3"]));
     client.clone().oneshot(request("")).await.unwrap();
-    assert!(cache.status().latched_until().is_some());
+    assert!(cache.status().refusals_limited_until().is_some());
     cache.refresh_now().await.unwrap();
     assert_eq!(source.issued(), 3);
     let response = client.oneshot(request("")).await.unwrap();
@@ -220,7 +220,7 @@ async fn a_token_over_the_refusal_budget_is_refreshed_as_any_other() {
             .await;
         cache.reject(&cache.token().await.unwrap());
     }
-    assert!(cache.status().latched_until().is_some());
+    assert!(cache.status().refusals_limited_until().is_some());
     advance(Duration::from_secs(3300)).await;
     assert_eq!(cache.token().await.unwrap().secret(), "second");
     fetches

@@ -31,7 +31,7 @@ struct Said {
     last_error: Option<String>,
     failures: u32,
     next_attempt_at: Option<u64>,
-    latched_until: Option<u64>,
+    refusals_limited_until: Option<u64>,
 }
 
 const EMPTY: Said = Said {
@@ -47,7 +47,7 @@ const EMPTY: Said = Said {
     last_error: None,
     failures: 0,
     next_attempt_at: None,
-    latched_until: None,
+    refusals_limited_until: None,
 };
 
 /// A token of an hour that was fetched at the start.
@@ -76,7 +76,7 @@ fn said(status: &Status) -> Said {
         last_error: status.last_error().map(Error::to_string),
         failures: status.failures(),
         next_attempt_at: status.next_attempt_at().map(since),
-        latched_until: status.latched_until().map(since),
+        refusals_limited_until: status.refusals_limited_until().map(since),
     }
 }
 

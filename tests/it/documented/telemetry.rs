@@ -156,7 +156,7 @@ fn the_page_has_every_reason_of_a_fetch() {
         Reason::Forced,
     ];
     assert_eq!(words_of("`tower_auth.fetch.reason` is"), words(all));
-    assert_eq!(words_in(&source_file("source.rs")), words(all));
+    assert_eq!(words_in(&source_file("source/token_source.rs")), words(all));
 }
 
 #[test]

@@ -122,7 +122,7 @@ async fn a_retry_of_refusals_outside_is_not_doubled_by_replays_nor_paid_for_in_t
     let response = client.oneshot(request("body")).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let why = response.extensions().get::<NotReplayed>();
-    assert!(matches!(why, Some(NotReplayed::Latched)), "{why:?}");
+    assert!(matches!(why, Some(NotReplayed::RefusalBudget)), "{why:?}");
     let sent = api.seen().len();
     assert_eq!((sent, source.issued()), (11, 2), "{:?}", api.seen());
 }

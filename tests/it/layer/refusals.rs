@@ -231,7 +231,7 @@ async fn a_second_refusal_is_one_of_the_second_token() {
     let api = crate::support::Api::default();
     let layer = AuthLayer::new(source.clone());
     call(&mut layer.layer(api), request("")).await.unwrap();
-    assert!(layer.cache().status().latched_until().is_some());
+    assert!(layer.cache().status().refusals_limited_until().is_some());
     assert_eq!(layer.cache().token().await.unwrap().secret(), "token-2");
     assert_eq!(source.issued(), 2);
 }

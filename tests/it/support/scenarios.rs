@@ -108,7 +108,7 @@ pub(crate) const REFUSALS: &[&str] = &[
     "elsewhere",
     "body",
     "fetch",
-    "latched",
+    "refusal_budget",
     "same_token",
     "not_ready",
     "again",
@@ -158,7 +158,7 @@ pub(crate) async fn refuse_without_replay(word: &str) {
             });
             refused(of(source), Api::default()).await;
         }
-        "latched" => {
+        "refusal_budget" => {
             for _ in 0..2 {
                 refused(layer.clone(), Api::default()).await;
             }

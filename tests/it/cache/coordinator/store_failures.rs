@@ -34,7 +34,7 @@ async fn whatever_fails_each_process_has_a_token_from_its_own_fetch() {
         let [told, completed] = log.events();
         told.is(
             Level::WARN,
-            "the shared store failed, and this process goes on by itself",
+            "the shared store failed, so this process fetches without it",
             [
                 "tower_auth.cache=orders",
                 &format!("tower_auth.store.operation={operation}"),
@@ -58,7 +58,7 @@ async fn whatever_hangs_costs_a_process_a_quarter_of_a_second_once() {
         let [told, _] = log.events();
         told.is(
             Level::WARN,
-            "the shared store gave no answer in time, and this process goes on by itself",
+            "the shared store didn't answer in time, so this process fetches without it",
             [
                 "tower_auth.cache=orders",
                 &format!("tower_auth.store.operation={operation}"),
@@ -157,7 +157,7 @@ async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
     let [told, _] = log.events();
     told.is(
         Level::WARN,
-        "what the shared store has is no token to this process, and is as if it wasn't there",
+        "the value in the shared store is no token that this process can use, and is ignored",
         [
             "tower_auth.cache=orders",
             "tower_auth.store.ignored=corrupt",
@@ -173,7 +173,7 @@ async fn a_lost_lease_is_told() {
     let lost = log
         .all()
         .into_iter()
-        .filter(|line| line.message.starts_with("the lease was over"));
+        .filter(|line| line.message.starts_with("the lease ended"));
     // It is neither saved nor given back.
     assert_eq!(
         lost.map(|line| line.level).collect::<Vec<_>>(),
@@ -191,7 +191,7 @@ async fn a_wait_in_vain_is_told() {
         .find(|line| line.message.starts_with("no other process"));
     told.unwrap().is(
         Level::WARN,
-        "no other process has come by a token in time, and this one goes on by itself",
+        "no other process has saved a token in time, so this process fetches without the store",
         ["tower_auth.cache=orders", "tower_auth.store.waited=15s"],
     );
 }
@@ -231,7 +231,7 @@ async fn a_token_that_is_of_use_to_one_process_alone_is_not_shared() {
     let [told, _] = log.events();
     told.is(
         Level::WARN,
-        "a token of this kind can't be shared, and is used by this process alone",
+        "a token of this kind can't be shared, so only this process uses it",
         ["tower_auth.cache=orders"],
     );
 }
@@ -255,9 +255,9 @@ fn what_the_store_does_is_counted() {
         for (operation, outcome, count) in [
             ("load", "miss", 2.0),
             ("load", "hit", 1.0),
-            ("load", "late", 1.0),
+            ("load", "timed_out", 1.0),
             ("lease", "granted", 1.0),
-            ("save", "kept", 1.0),
+            ("save", "saved", 1.0),
             ("release", "released", 1.0),
         ] {
             let labels = format!("operation={operation},outcome={outcome}");

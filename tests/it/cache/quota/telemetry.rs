@@ -14,7 +14,7 @@ async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
     let (log, _listening) = listen();
     let told = |log: &crate::support::log::Log| {
         let all = log.all().into_iter();
-        all.filter(|line| line.message.contains("running dry"))
+        all.filter(|line| line.message.contains("quota is low"))
             .collect::<Vec<_>>()
     };
     let full = || Quota::new("client/per_day", 9).of(10);
@@ -37,7 +37,7 @@ async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
             "tower_auth.quota.bucket=client/per_day",
             "tower_auth.quota.limit=10",
             "tower_auth.quota.remaining=1",
-            "tower_auth.quota.spent=first 1, refused 1",
+            "tower_auth.quota.fetches=first 1, refused 1",
         ]
     );
     // It recovers, and the next low quota is logged again.
@@ -51,7 +51,7 @@ async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
         panic!("it isn't told, or twice");
     };
     let used = "first 1, refused 5";
-    assert_eq!(second.value("tower_auth.quota.spent"), used);
+    assert_eq!(second.value("tower_auth.quota.fetches"), used);
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_limit_of_the_rate_is_no_low_quota() {
         let quota = low_quota().until(fixture.in_(Duration::from_secs(seconds)));
         Fixture::with([quota]).await;
         let all = log.all().into_iter();
-        let all = all.filter(|line| line.message.contains("running dry"));
+        let all = all.filter(|line| line.message.contains("quota is low"));
         assert_eq!(all.count(), told, "{seconds} s");
     }
 }
@@ -82,7 +82,7 @@ async fn a_quota_that_was_refilled_and_is_low_again_is_logged_again() {
     }
     let all = log.all().into_iter();
     let told: Vec<_> = all
-        .filter(|line| line.message.contains("running dry"))
+        .filter(|line| line.message.contains("quota is low"))
         .collect();
     assert_eq!(told.len(), 3);
     assert_eq!(told[0].value("tower_auth.quota.resets_in"), "3600s");
@@ -115,7 +115,7 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
     assert_eq!(second.status().refresh_at(), first.status().refresh_at());
     let told = |log: &crate::support::log::Log| {
         let all = log.all().into_iter();
-        all.filter(|line| line.message.contains("running dry"))
+        all.filter(|line| line.message.contains("quota is low"))
             .collect::<Vec<_>>()
     };
     assert_eq!(told(&log).len(), 1);
@@ -123,7 +123,7 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
     let [low_quota] = &told(&log)[..] else {
         panic!("it isn't told, or twice");
     };
-    assert_eq!(low_quota.value("tower_auth.quota.spent"), "forced 1");
+    assert_eq!(low_quota.value("tower_auth.quota.fetches"), "forced 1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +134,7 @@ async fn a_cache_over_a_cache_logs_no_low_quota_a_second_time() {
     paused(below).build().token().await.unwrap();
     let all = log.all().into_iter();
     assert_eq!(
-        all.filter(|line| line.message.contains("running dry"))
+        all.filter(|line| line.message.contains("quota is low"))
             .count(),
         1
     );
@@ -184,7 +184,7 @@ async fn of_a_bucket_that_occurs_twice_the_first_counts() {
         .await;
     let all = log.all().into_iter();
     assert_eq!(
-        all.filter(|line| line.message.contains("running dry"))
+        all.filter(|line| line.message.contains("quota is low"))
             .count(),
         1
     );

@@ -320,7 +320,7 @@ pub(crate) struct ExpectedStatus {
     pub(crate) last_error: Option<Fault>,
     pub(crate) failures: u32,
     pub(crate) next_attempt_at: Option<i64>,
-    pub(crate) latched_until: Option<i64>,
+    pub(crate) refusals_limited_until: Option<i64>,
 }
 
 pub(crate) struct Model {

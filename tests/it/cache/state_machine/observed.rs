@@ -46,7 +46,7 @@ pub(super) fn request_outcome(result: Result<Response<()>, BoxError>) -> Outcome
         Err(error) => Outcome::Fault(fault(error.downcast_ref().unwrap())),
         Ok(response) => {
             let why = response.extensions().get().map(|why| match why {
-                NotReplayed::Latched => Why::RefusalBudget,
+                NotReplayed::RefusalBudget => Why::RefusalBudget,
                 NotReplayed::Fetch(error) => Why::Fetch(fault(error)),
                 NotReplayed::SameToken => Why::SameToken,
                 NotReplayed::Again => Why::Again,
@@ -96,6 +96,6 @@ pub(super) fn observed_status(status: &Status) -> ExpectedStatus {
         last_error: status.last_error().map(fault),
         failures: status.failures(),
         next_attempt_at: status.next_attempt_at().map(since_epoch),
-        latched_until: status.latched_until().map(since_epoch),
+        refusals_limited_until: status.refusals_limited_until().map(since_epoch),
     }
 }

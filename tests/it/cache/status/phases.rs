@@ -193,7 +193,7 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     cache.reject(&second);
     let limited = Said {
         is_ready: false,
-        latched_until: Some(5),
+        refusals_limited_until: Some(5),
         ..FRESH
     };
     assert_eq!(now(&cache), limited);

@@ -96,7 +96,7 @@ async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_refusal_budget_and_th
         watcher.mark_unchanged();
         let token = cache.token().await.unwrap();
         let refused = news(&mut watcher, async { cache.reject(&token) }).await;
-        let limited = refused.unwrap().latched_until;
+        let limited = refused.unwrap().refusals_limited_until;
         assert_eq!(limited.is_some(), secret == "third");
     }
     let third = cache.token().await.unwrap();

@@ -260,8 +260,8 @@ async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
             limited.fields,
             [
                 String::from("tower_auth.cache=orders"),
-                format!("tower_auth.latch.strikes={refusals}"),
-                format!("tower_auth.latch.retry_in={retry_in}s"),
+                format!("tower_auth.refusals.count={refusals}"),
+                format!("tower_auth.refusals.retry_in={retry_in}s"),
                 String::from("tower_auth.token.scope=read"),
             ]
         );
@@ -277,7 +277,7 @@ async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
     };
     cleared.is(
         Level::INFO,
-        "a token was accepted at last",
+        "a token was accepted, so refusals are no longer limited",
         ["tower_auth.cache=orders"],
     );
 }

@@ -195,7 +195,9 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
             let counted = replays();
             // On the way to some there is a replay, or a request that has one.
             match *word {
-                "latched" => assert_eq!(counted, [of("again"), of("latched"), of("sent")]),
+                "refusal_budget" => {
+                    assert_eq!(counted, [of("again"), of("refusal_budget"), of("sent")])
+                }
                 "again" => assert_eq!(counted, [of("again"), of("sent")]),
                 word => assert_eq!(counted, [of(word)]),
             }
@@ -211,8 +213,11 @@ fn a_limit_on_refusals_is_counted_once_per_token() {
             for _ in 0..100 {
                 call(&mut client, request("")).await.unwrap();
             }
-            let limits = only(&metrics.take(), "tower_auth.latches");
-            let counted = (String::from("tower_auth.latches{cache=orders}"), vec![1.0]);
+            let limits = only(&metrics.take(), "tower_auth.refusals.limited");
+            let counted = (
+                String::from("tower_auth.refusals.limited{cache=orders}"),
+                vec![1.0],
+            );
             assert_eq!(limits, [counted]);
             advance(wait * SECOND).await;
         }

@@ -25,7 +25,7 @@ impl Model {
             next_attempt_at: self
                 .cached_error
                 .map(|cached_error| cached_error.until.wall),
-            latched_until: limited.map(|(_, until)| until.wall),
+            refusals_limited_until: limited.map(|(_, until)| until.wall),
         }
     }
 
