@@ -35,17 +35,17 @@ const FIGURES: [(&str, &str, &str); 26] = [
     ("the longest", "cache/fetch_task.rs", "LONGEST_PAUSE"),
     (
         "one exchange with a token endpoint",
-        "oauth2/exchange.rs",
+        "http_client/exchange.rs",
         "TIMEOUT",
     ),
     (
         "the longest answer that is read of it",
-        "oauth2/exchange.rs",
-        "REPLY_LIMIT",
+        "http_client/bounded_response.rs",
+        "RESPONSE_LIMIT",
     ),
     (
         "the lifetime, if neither",
-        "oauth2/reply.rs",
+        "http_client/token_response.rs",
         "ASSUMED_LIFETIME",
     ),
     (
@@ -90,7 +90,11 @@ const FIGURES: [(&str, &str, &str); 26] = [
         "source/secret_source.rs",
         "REREAD_EVERY",
     ),
-    ("metadata is kept for", "oauth2/document.rs", "LIFETIME"),
+    (
+        "metadata is kept for",
+        "oauth2/discovery/document.rs",
+        "LIFETIME",
+    ),
     (
         "a [`Fleet`](crate::Fleet)'s lease",
         "fleet/sharing.rs",
