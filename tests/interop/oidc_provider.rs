@@ -77,14 +77,14 @@ async fn a_token_is_for_the_resource_that_it_was_asked_for() {
     // The audience is wrong, so that no new token helps: a few are tried, and then it is left at that.
     let cache = TokenCache::new(source(THINGS));
     let url = format!("{}/read", others.url);
-    let mut latched = 0;
+    let mut limited = 0;
     for _ in 0..20 {
         let response = call(&cache, &url).await;
         assert_eq!(response.status(), 401);
         let reason = response.extensions().get::<NotReplayed>();
         latched += usize::from(matches!(reason, Some(NotReplayed::RefusalBudget)));
     }
-    assert!(latched > 15, "{latched}");
+    assert!(limited > 15, "{latched}");
     assert!(issued(&OIDC, &client.id).await <= 4);
 }
 
