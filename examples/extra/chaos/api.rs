@@ -30,7 +30,7 @@ pub(crate) struct Api {
     visit: Arc<Mutex<Visit>>,
 }
 
-/// What the API saw of the request that its caller has in the air.
+/// What the API saw of its caller's request in flight.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Visit {
     /// How long the request was in here, all tries together.
@@ -38,7 +38,7 @@ pub(crate) struct Visit {
     pub(crate) refusals: u32,
 }
 
-/// What the API's own work takes: long enough that tokens go bad while requests are in the air.
+/// What the API's own work takes: long enough that tokens go bad while requests are in flight.
 const WORK_MS: std::ops::Range<u64> = 2..10;
 
 impl Api {

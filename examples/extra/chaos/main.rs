@@ -143,7 +143,7 @@ async fn spoil_tokens(schedule: &Schedule, watch: Stopwatch, truth: &Truth) {
 }
 
 /// How many more tasks there are than there were. A connection that was just dropped takes a
-/// moment to end its task, and a refresh in the air may run into its timeout: those aren't leaks.
+/// moment to end its task, and a refresh in flight may run into its timeout: those aren't leaks.
 async fn tasks_beyond(before: usize) -> usize {
     let long_enough = Instant::now() + Duration::from_secs(10);
     loop {

@@ -139,10 +139,10 @@ async fn a_fetch_in_flight_may_complete_and_its_token_is_the_last() {
     assert_pending!(close.poll());
     assert_eq!(closed_with(&source), []);
 
-    fetch.issue("landed");
-    assert_eq!(waiting.await.unwrap().unwrap().secret(), "landed");
+    fetch.issue("completed");
+    assert_eq!(waiting.await.unwrap().unwrap().secret(), "completed");
     close.await;
-    assert_eq!(closed_with(&source), [Some(String::from("landed"))]);
+    assert_eq!(closed_with(&source), [Some(String::from("completed"))]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -290,7 +290,7 @@ fn callers_on_many_threads_start_one_refresh() {
             }
         });
         runtime.block_on(async {
-            let _in_the_air = fetches.next().await;
+            let _in_flight = fetches.next().await;
             fetches.none().await;
         });
     }
