@@ -243,7 +243,7 @@ where
                 }
             };
         }
-        let sent_token = SentToken::Shared(self.settings, cached);
+        let sent_token = SentToken::Cached(self.settings, cached);
         let attached = sent_token.attach(&mut self.request);
         if let Attached::Rejected(error) = attached {
             return RequestState::Failed { error: Some(error) };

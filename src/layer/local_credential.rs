@@ -44,7 +44,7 @@ pub(crate) struct PrivateCopy {
 /// The token and the settings that a request was sent with, by the cheapest reference to both.
 #[derive(Clone, Debug)]
 pub(crate) enum SentToken {
-    Shared(Arc<LayerSettings>, Arc<CachedToken>),
+    Cached(Arc<LayerSettings>, Arc<CachedToken>),
     Private(Arc<PrivateCopy>),
 }
 
@@ -72,7 +72,7 @@ impl LocalCredential {
         let settings = Arc::clone(settings);
         if let Self::Unused = self {
             *self = Self::Used;
-            return Some(SentToken::Shared(settings, cached));
+            return Some(SentToken::Cached(settings, cached));
         }
         let value = cached.token().private_header_value();
         let copy = Arc::new(PrivateCopy {
@@ -116,7 +116,7 @@ impl SentToken {
     #[inline]
     pub(crate) fn credential(&self) -> Credential<'_> {
         match self {
-            Self::Shared(_, cached) => cached.token().credential(None),
+            Self::Cached(_, cached) => cached.token().credential(None),
             Self::Private(copy) => copy.credential(),
         }
     }
@@ -129,14 +129,14 @@ impl SentToken {
     #[inline]
     pub(crate) fn cached(&self) -> &Arc<CachedToken> {
         match self {
-            Self::Shared(_, cached) => cached,
+            Self::Cached(_, cached) => cached,
             Self::Private(copy) => &copy.cached,
         }
     }
 
     pub(crate) fn settings(&self) -> &Arc<LayerSettings> {
         match self {
-            Self::Shared(settings, _) => settings,
+            Self::Cached(settings, _) => settings,
             Self::Private(copy) => &copy.settings,
         }
     }

@@ -343,7 +343,7 @@ where
                 }
             };
         }
-        let sent_token = SentToken::Shared(Arc::clone(self.sent_token.settings()), cached);
+        let sent_token = SentToken::Cached(Arc::clone(self.sent_token.settings()), cached);
         let attached = sent_token.attach_again(&mut self.request);
         if let Attached::Rejected(error) = attached {
             return self.give_up(NotReplayed::Fetch(error));

@@ -146,7 +146,7 @@ impl<S> Auth<S> {
                 ResponseFuture::acquiring(acquire, inner, request, settings, from)
             }
             Lookup::Now(cached) => {
-                let sent_token = SentToken::Shared(Arc::clone(&self.settings), cached);
+                let sent_token = SentToken::Cached(Arc::clone(&self.settings), cached);
                 let attached = sent_token.attach(&mut request);
                 if let Attached::Rejected(error) = attached {
                     return self.fail(error);

@@ -9,6 +9,7 @@ mod attaching;
 mod body;
 mod private_copies;
 mod readiness;
+mod redirects;
 mod refusals;
 mod replay;
 
