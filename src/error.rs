@@ -47,36 +47,24 @@ struct ErrorInner {
     source: Option<BoxError>,
 }
 
-/// What happened, in one word. Private: new kinds are no breaking change.
+/// What happened, in one word; each `is_*` method of [`Error`] says what its kind means. Private: new
+/// kinds are no breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A setting can't be used as it was given.
     Config,
-    /// A source of the user's own failed.
     Source,
-    /// A source of the user's own failed, in a way that may pass.
+    /// A [`Source`](Self::Source) failed in a way that may pass.
     Transient,
-    /// The cache was closed.
     Closed,
-    /// The fetch took longer than it may.
     Timeout,
-    /// The source panicked.
     Panic,
-    /// There is no runtime to fetch on, or it is shutting down.
     Runtime,
-    /// The token can't be put in a header.
     IllegalToken,
-    /// The token had expired when it arrived.
     Expired,
-    /// The credential would have gone where it doesn't belong.
     Origin,
-    /// The token endpoint could not be reached, or the connection broke.
     Transport,
-    /// The token endpoint answered with an error.
     Denied,
-    /// The server's answer can't be understood.
     Reply,
-    /// Somebody has to log in.
     LoginRequired,
 }
 

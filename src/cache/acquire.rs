@@ -130,7 +130,7 @@ impl Acquire {
                 Stage::Waiting { wait } => match ready!(Pin::new(wait).poll(cx)) {
                     // This future was polled long after the fetch completed.
                     Ok(Ok(cached)) if cached.has_expired(self.inner.now()) => {
-                        self.stage = Stage::Start
+                        self.stage = Stage::Start;
                     }
                     Ok(outcome) => return Poll::Ready(outcome),
                     Err(Abandoned) if self.abandoned == MOST_ABANDONED => {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::expiry::{ExpiryPolicy, FetchedBy, FetchedToken, Freshness};
-use super::telemetry::{StoreOutcome, Telemetry};
+use super::telemetry::Telemetry;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{BoxError, Error};
@@ -191,11 +191,11 @@ impl Coordinator {
     ) -> Result<Option<SavedToken>, StoreUnavailable> {
         let load = self.fleet.store.load(&self.key);
         let Some(sealed) = self.call("load", load, context).await? else {
-            context.telemetry.store("load", StoreOutcome::Miss);
+            context.telemetry.store("load", "miss");
             return Ok(None);
         };
         let ignored = |why: &'static str, error: Option<&Error>| {
-            context.telemetry.store("load", StoreOutcome::Ignored);
+            context.telemetry.store("load", "ignored");
             if self.lock().is_news(&sealed) {
                 context.telemetry.value_ignored(why, error);
             }
@@ -207,7 +207,7 @@ impl Coordinator {
         };
         match codec::decode(&opened, context.source) {
             Ok(saved) => {
-                context.telemetry.store("load", StoreOutcome::Hit);
+                context.telemetry.store("load", "hit");
                 Ok(Some(saved))
             }
             Err(DecodeError::Malformed) => ignored("corrupt", None),
@@ -223,8 +223,8 @@ impl Coordinator {
         let lease = self.fleet.store.lease(&self.key, time);
         let lease = self.call("lease", lease, context).await?;
         let outcome = match &lease {
-            Some(_) => StoreOutcome::Granted,
-            None => StoreOutcome::Taken,
+            Some(_) => "granted",
+            None => "taken",
         };
         context.telemetry.store("lease", outcome);
         Ok(lease)
@@ -251,7 +251,7 @@ impl Coordinator {
         let save = store.save(&self.key, &sealed, left.unwrap_or(DEFAULT_TTL), lease);
         let is_saved = self.call("save", save, context).await?;
         if is_saved {
-            context.telemetry.store("save", StoreOutcome::Saved);
+            context.telemetry.store("save", "saved");
         } else {
             context.telemetry.lease_lost("save");
         }
@@ -261,7 +261,7 @@ impl Coordinator {
     async fn release(&self, lease: Lease, context: &FetchContext<'_>) {
         let release = self.fleet.store.release(&self.key, lease);
         match self.call("release", release, context).await {
-            Ok(true) => context.telemetry.store("release", StoreOutcome::Released),
+            Ok(true) => context.telemetry.store("release", "released"),
             Ok(false) => context.telemetry.lease_lost("release"),
             // The lease ends by itself.
             Err(StoreUnavailable) => {}

@@ -50,7 +50,11 @@ impl ExpiryPolicy {
             Expiry::In(lifetime) => Some((requested, lifetime, lifetime)),
             Expiry::At(end) => {
                 let since = |start: Moment| end.duration_since(start.wall()).unwrap_or_default();
-                Some((now, since(now), since(by.start(requested, now))))
+                let start = match by {
+                    FetchedBy::ThisProcess => now,
+                    FetchedBy::AnotherProcess => requested,
+                };
+                Some((now, since(now), since(start)))
             }
         };
         let deadlines = lifetime.map(|(from, left, lifetime)| {
@@ -142,16 +146,6 @@ pub(crate) enum FetchedBy {
     AnotherProcess,
 }
 
-impl FetchedBy {
-    /// When the lifetime of a token started, if only its end is known.
-    fn start(self, requested: Moment, now: Moment) -> Moment {
-        match self {
-            Self::ThisProcess => now,
-            Self::AnotherProcess => requested,
-        }
-    }
-}
-
 /// A token in use, with its deadlines.
 #[derive(Debug)]
 pub(crate) struct CachedToken {
@@ -166,7 +160,7 @@ pub(crate) struct CachedToken {
     accepted: AtomicBool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Deadlines {
     refresh_at: Moment,
     /// The last moment for a refresh that no caller has to wait for.
@@ -209,9 +203,7 @@ impl CachedToken {
 
     /// From when on it is refreshed; `None` if it never expires.
     pub(crate) fn refresh_at(&self) -> Option<Moment> {
-        self.deadlines
-            .as_ref()
-            .map(|deadlines| deadlines.refresh_at)
+        self.deadlines.map(|deadlines| deadlines.refresh_at)
     }
 
     /// Delays the refresh while a quota is low, but not so long that a caller has to wait for it.
@@ -240,23 +232,17 @@ impl CachedToken {
 
     /// The last moment for a refresh that no caller has to wait for; `None` if it never expires.
     pub(crate) fn latest_refresh_at(&self) -> Option<Moment> {
-        self.deadlines
-            .as_ref()
-            .map(|deadlines| deadlines.latest_refresh_at)
+        self.deadlines.map(|deadlines| deadlines.latest_refresh_at)
     }
 
     /// From when on it isn't served any more; `None` if it never expires.
     pub(crate) fn serve_until(&self) -> Option<Moment> {
-        self.deadlines
-            .as_ref()
-            .map(|deadlines| deadlines.serve_until)
+        self.deadlines.map(|deadlines| deadlines.serve_until)
     }
 
     /// Its own expiry; `None` if it never expires.
     pub(crate) fn expires_at(&self) -> Option<Moment> {
-        self.deadlines
-            .as_ref()
-            .map(|deadlines| deadlines.expires_at)
+        self.deadlines.map(|deadlines| deadlines.expires_at)
     }
 
     /// Whether it is past its own expiry, where not even callers that waited for it may send it.

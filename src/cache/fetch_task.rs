@@ -62,13 +62,6 @@ struct FetchTask {
     start: Option<FetchStart>,
 }
 
-/// The result of all attempts of a fetch.
-struct Attempted {
-    fetched: Result<FetchedToken, Error>,
-    attempts: u32,
-    duration: Duration,
-}
-
 impl FetchTask {
     async fn run(self) {
         let Some(start) = &self.start else {
@@ -82,11 +75,6 @@ impl FetchTask {
         if !start.delay.is_zero() {
             tokio::time::sleep(start.delay).await;
         }
-        let attempted = self.fetch(start).await;
-        self.complete(attempted);
-    }
-
-    async fn fetch(&self, start: &FetchStart) -> Attempted {
         let limit = self.inner.limits.fetch_timeout;
         let began = Instant::now();
         let mut attempts = 0;
@@ -96,11 +84,7 @@ impl FetchTask {
             .await
             // Without the panic's message, which may contain a secret. The panic hook has it.
             .unwrap_or_else(|_| Err(Error::new(Kind::Panic, "the token source panicked")));
-        Attempted {
-            fetched,
-            attempts,
-            duration: began.elapsed(),
-        }
+        self.complete(fetched, attempts, began.elapsed());
     }
 
     /// Calls the source until it returns a token, or an error that no further attempt will change.
@@ -146,16 +130,16 @@ impl FetchTask {
         FetchedToken::fetch_from(&*inner.source, reason, &inner.clock).await
     }
 
-    fn complete(mut self, attempted: Attempted) {
+    fn complete(mut self, fetched: Result<FetchedToken, Error>, attempts: u32, duration: Duration) {
         let Some(start) = self.start.take() else {
             return;
         };
         let (inner, now) = (&self.inner, self.inner.now());
-        let by = attempted.fetched.as_ref().map(|fetched| fetched.by);
+        let by = fetched.as_ref().map(|fetched| fetched.by);
         let by = by.unwrap_or(FetchedBy::ThisProcess);
         // The state first: a caller that is woken must find the new token there.
         let (outcome, retry_in, newly_low) = inner.transition(|machine| {
-            let outcome = machine.complete(&start.completer, attempted.fetched, now);
+            let outcome = machine.complete(&start.completer, fetched, now);
             (outcome, machine.retry_in(now), machine.take_newly_low())
         });
         let lifetime = match &outcome {
@@ -168,8 +152,8 @@ impl FetchTask {
         }
         inner.telemetry.fetch_completed(&FetchSummary {
             reason: start.reason,
-            duration: attempted.duration,
-            attempts: attempted.attempts,
+            duration,
+            attempts,
             by,
             waiters,
             outcome: lifetime.as_ref().copied(),

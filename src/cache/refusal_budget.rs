@@ -24,15 +24,17 @@ pub(crate) struct RefusalBudget {
     backoff: Backoff,
 }
 
-/// What follows when a token is refused that was never accepted.
+/// What the refusal of a token leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BudgetDecision {
-    /// Another token may be fetched.
-    Fetch,
-    /// The token stays: with this refusal the budget is used up.
-    NowLimited { refused: u32, wait: Duration },
-    /// The token stays: the budget was used up before.
+pub(crate) enum Rejection {
+    /// The token is dropped: the next request starts a fetch.
+    Rejected,
+    /// It isn't the current token any more.
+    Outdated,
+    /// The refusal budget is used up: the token stays, since a new one would likely be refused too.
     Limited,
+    /// The same, and this refusal has used it up.
+    NowLimited { refused: u32, wait: Duration },
 }
 
 impl RefusalBudget {
@@ -45,24 +47,24 @@ impl RefusalBudget {
         }
     }
 
-    /// A token was refused that was never accepted.
-    pub(crate) fn record_refusal(&mut self, generation: u64, now: Moment) -> BudgetDecision {
+    /// The current token was refused, and was never accepted.
+    pub(crate) fn record_refusal(&mut self, generation: u64, now: Moment) -> Rejection {
         if self.limited_generation == Some(generation) {
             if !now.reached(self.until) {
-                return BudgetDecision::Limited;
+                return Rejection::Limited;
             }
             // Its successor may be the same token again, and counts as another.
             self.limited_generation = None;
-            return BudgetDecision::Fetch;
+            return Rejection::Rejected;
         }
         self.refused = self.refused.saturating_add(1);
         if self.refused == 1 {
-            return BudgetDecision::Fetch;
+            return Rejection::Rejected;
         }
         let wait = self.backoff.next();
         self.limited_generation = Some(generation);
         self.until = now.plus(wait);
-        BudgetDecision::NowLimited {
+        Rejection::NowLimited {
             refused: self.refused,
             wait,
         }

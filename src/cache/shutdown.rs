@@ -2,7 +2,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -73,15 +72,14 @@ impl CacheInner {
         let closed = match tokio::time::timeout_at(deadline, close).await {
             Ok(Ok(closed)) => closed,
             Ok(Err(_panic)) => Err(Error::new(Kind::Panic, "the token source panicked")),
-            Err(_) => Err(timed_out(self.close_timeout)),
+            Err(_) => {
+                let limit = self.close_timeout;
+                let message = format!("the token source was not closed within {limit:?}");
+                Err(Error::new(Kind::Timeout, message))
+            }
         };
         if let Err(error) = closed {
             self.telemetry.close_failed(&error);
         }
     }
-}
-
-fn timed_out(limit: Duration) -> Error {
-    let message = format!("the token source was not closed within {limit:?}");
-    Error::new(Kind::Timeout, message)
 }

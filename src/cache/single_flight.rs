@@ -119,14 +119,12 @@ impl<T> FlightInner<T> {
     /// Ends the flight if it is in flight, and returns how many waits were woken.
     fn finish(&self, ended: Progress<T>) -> usize {
         let mut progress = self.lock();
-        if !matches!(*progress, Progress::InFlight(_)) {
-            return 0;
-        }
-        let before = mem::replace(&mut *progress, ended);
-        drop(progress);
-        let Progress::InFlight(wakers) = before else {
+        let Progress::InFlight(wakers) = &mut *progress else {
             return 0;
         };
+        let wakers = mem::take(wakers);
+        *progress = ended;
+        drop(progress);
         let woken = wakers.len();
         wakers.into_iter().for_each(|(_, waker)| waker.wake());
         woken

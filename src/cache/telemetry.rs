@@ -11,8 +11,6 @@ use super::quota_tracker::LowQuota;
 #[cfg(feature = "fleet")]
 use crate::error::BoxError;
 use crate::error::Error;
-#[cfg(feature = "metrics")]
-use crate::quota::Quota;
 #[cfg(feature = "fleet")]
 use crate::sanitize::sanitize;
 use crate::source::token_source::Reason;
@@ -34,41 +32,6 @@ pub(crate) struct FetchSummary<'a> {
     pub(crate) outcome: Result<Option<Duration>, &'a Error>,
     /// How long there is no other attempt.
     pub(crate) retry_in: Option<Duration>,
-}
-
-/// The result of a call of the shared store.
-#[cfg(feature = "fleet")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StoreOutcome {
-    Hit,
-    Miss,
-    Ignored,
-    Granted,
-    Taken,
-    Saved,
-    Released,
-    /// The lease ended before the call.
-    LeaseLost,
-    Failed,
-    TimedOut,
-}
-
-#[cfg(all(feature = "fleet", feature = "metrics"))]
-impl StoreOutcome {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Ignored => "ignored",
-            Self::Granted => "granted",
-            Self::Taken => "taken",
-            Self::Saved => "saved",
-            Self::Released => "released",
-            Self::LeaseLost => "lease_lost",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-        }
-    }
 }
 
 impl Telemetry {
@@ -100,30 +63,26 @@ impl Telemetry {
             "an attempt to fetch a token failed, another follows",
         );
         #[cfg(feature = "metrics")]
-        self.metrics()
-            .attempt_failed(reason.as_str(), error.type_name());
+        self.count_failed_attempt(reason, error);
     }
 
     pub(crate) fn fetch_completed(&self, summary: &FetchSummary<'_>) {
         match summary.outcome {
-            Ok(lifetime) if summary.by == FetchedBy::AnotherProcess => tracing::debug!(
-                tower_auth.cache = &*self.cache,
-                tower_auth.fetch.reason = summary.reason.as_str(),
-                tower_auth.fetch.duration = ?summary.duration,
-                tower_auth.fetch.attempts = summary.attempts,
-                tower_auth.fetch.waiters = summary.waiters,
-                tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
-                "a token was taken from the shared store",
-            ),
-            Ok(lifetime) => tracing::debug!(
-                tower_auth.cache = &*self.cache,
-                tower_auth.fetch.reason = summary.reason.as_str(),
-                tower_auth.fetch.duration = ?summary.duration,
-                tower_auth.fetch.attempts = summary.attempts,
-                tower_auth.fetch.waiters = summary.waiters,
-                tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
-                "a token was fetched",
-            ),
+            Ok(lifetime) => {
+                let message = match summary.by {
+                    FetchedBy::ThisProcess => "a token was fetched",
+                    FetchedBy::AnotherProcess => "a token was taken from the shared store",
+                };
+                tracing::debug!(
+                    tower_auth.cache = &*self.cache,
+                    tower_auth.fetch.reason = summary.reason.as_str(),
+                    tower_auth.fetch.duration = ?summary.duration,
+                    tower_auth.fetch.attempts = summary.attempts,
+                    tower_auth.fetch.waiters = summary.waiters,
+                    tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
+                    "{message}",
+                );
+            }
             Err(error) => tracing::warn!(
                 tower_auth.cache = &*self.cache,
                 tower_auth.fetch.reason = summary.reason.as_str(),
@@ -138,19 +97,7 @@ impl Telemetry {
             ),
         }
         #[cfg(feature = "metrics")]
-        self.metrics().fetch_completed(summary);
-    }
-
-    /// How old the current token is, and how much of its lifetime is left.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn token(&self, age: Duration, remaining: Option<Duration>) {
-        self.metrics().token(age, remaining);
-    }
-
-    /// What is left of the quotas.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn quotas(&self, quotas: &[Quota]) {
-        self.metrics().quotas(quotas);
+        self.record_fetch(summary);
     }
 
     pub(crate) fn replayed(&self) {
@@ -160,7 +107,7 @@ impl Telemetry {
             "a refused request is sent again with another token",
         );
         #[cfg(feature = "metrics")]
-        self.metrics().replay("sent");
+        self.count_replay("sent");
     }
 
     pub(crate) fn not_replayed(&self, why: &'static str) {
@@ -170,7 +117,7 @@ impl Telemetry {
             "a refused request is not replayed",
         );
         #[cfg(feature = "metrics")]
-        self.metrics().replay(why);
+        self.count_replay(why);
     }
 
     pub(crate) fn refusals_limited(&self, refused: u32, retry_in: Duration, scope: Option<&str>) {
@@ -184,7 +131,7 @@ impl Telemetry {
              expects: compare what the token source requests with the API's own documentation",
         );
         #[cfg(feature = "metrics")]
-        self.metrics().refusals_limited();
+        self.count_limited_refusals();
     }
 
     pub(crate) fn quota_low(&self, low: &LowQuota) {
@@ -224,9 +171,9 @@ impl Telemetry {
         not(feature = "metrics"),
         expect(unused_variables, clippy::unused_self)
     )]
-    pub(crate) fn store(&self, operation: &'static str, outcome: StoreOutcome) {
+    pub(crate) fn store(&self, operation: &'static str, outcome: &'static str) {
         #[cfg(feature = "metrics")]
-        self.metrics().store(operation, outcome.as_str());
+        self.count_store_call(operation, outcome);
     }
 
     #[cfg(feature = "fleet")]
@@ -237,7 +184,7 @@ impl Telemetry {
             error.message = %sanitize(&error.to_string()),
             "the shared store failed, so this process fetches without it",
         );
-        self.store(operation, StoreOutcome::Failed);
+        self.store(operation, "failed");
     }
 
     #[cfg(feature = "fleet")]
@@ -248,7 +195,7 @@ impl Telemetry {
             tower_auth.store.timeout = ?limit,
             "the shared store didn't answer in time, so this process fetches without it",
         );
-        self.store(operation, StoreOutcome::TimedOut);
+        self.store(operation, "timed_out");
     }
 
     #[cfg(feature = "fleet")]
@@ -268,7 +215,7 @@ impl Telemetry {
             "the lease ended before the token was fetched, so another process may have fetched one as \
              well; set a lease time that is longer than a fetch takes",
         );
-        self.store(operation, StoreOutcome::LeaseLost);
+        self.store(operation, "lease_lost");
     }
 
     #[cfg(feature = "fleet")]
@@ -287,11 +234,6 @@ impl Telemetry {
             "a token of this kind can't be shared, so only this process uses it",
         );
     }
-
-    #[cfg(feature = "metrics")]
-    fn metrics(&self) -> with_metrics::Metrics<'_> {
-        with_metrics::Metrics { cache: &self.cache }
-    }
 }
 
 #[cfg(feature = "metrics")]
@@ -301,24 +243,22 @@ mod with_metrics {
 
     use metrics::{SharedString, counter, gauge, histogram};
 
-    use super::{FetchSummary, FetchedBy, Quota};
+    use super::{Error, FetchSummary, FetchedBy, Reason, Telemetry};
+    use crate::quota::Quota;
 
-    pub(super) struct Metrics<'a> {
-        pub(super) cache: &'a Arc<str>,
-    }
-
-    impl Metrics<'_> {
-        fn cache(&self) -> SharedString {
-            SharedString::from_shared(Arc::clone(self.cache))
+    impl Telemetry {
+        fn label(&self) -> SharedString {
+            SharedString::from_shared(Arc::clone(&self.cache))
         }
 
-        pub(super) fn attempt_failed(&self, reason: &'static str, outcome: &'static str) {
+        pub(super) fn count_failed_attempt(&self, reason: Reason, error: &Error) {
+            let (reason, outcome) = (reason.as_str(), error.type_name());
             counter!("tower_auth.fetch.attempts.failed",
-                "cache" => self.cache(), "reason" => reason, "outcome" => outcome)
+                "cache" => self.label(), "reason" => reason, "outcome" => outcome)
             .increment(1);
         }
 
-        pub(super) fn fetch_completed(&self, summary: &FetchSummary<'_>) {
+        pub(super) fn record_fetch(&self, summary: &FetchSummary<'_>) {
             let reason = summary.reason.as_str();
             let outcome = match (summary.outcome, summary.by) {
                 (Ok(_), FetchedBy::ThisProcess) => "ok",
@@ -326,47 +266,49 @@ mod with_metrics {
                 (Err(error), _) => error.type_name(),
             };
             counter!("tower_auth.fetches",
-                "cache" => self.cache(), "reason" => reason, "outcome" => outcome)
+                "cache" => self.label(), "reason" => reason, "outcome" => outcome)
             .increment(1);
-            histogram!("tower_auth.fetch.duration", "cache" => self.cache(), "reason" => reason)
+            histogram!("tower_auth.fetch.duration", "cache" => self.label(), "reason" => reason)
                 .record(summary.duration);
-            histogram!("tower_auth.fetch.waiters", "cache" => self.cache(), "reason" => reason)
+            histogram!("tower_auth.fetch.waiters", "cache" => self.label(), "reason" => reason)
                 .record(summary.waiters as f64);
         }
 
-        pub(super) fn token(&self, age: Duration, remaining: Option<Duration>) {
-            gauge!("tower_auth.token.age", "cache" => self.cache()).set(age);
+        /// How old the current token is, and how much of its lifetime is left.
+        pub(crate) fn token(&self, age: Duration, remaining: Option<Duration>) {
+            gauge!("tower_auth.token.age", "cache" => self.label()).set(age);
             let remaining = remaining.map_or(f64::INFINITY, |left| left.as_secs_f64());
-            gauge!("tower_auth.token.remaining", "cache" => self.cache()).set(remaining);
+            gauge!("tower_auth.token.remaining", "cache" => self.label()).set(remaining);
         }
 
-        pub(super) fn quotas(&self, quotas: &[Quota]) {
+        /// What is left of the quotas.
+        pub(crate) fn quotas(&self, quotas: &[Quota]) {
             for quota in quotas {
                 let bucket = SharedString::from_shared(Arc::clone(quota.shared_bucket()));
                 gauge!("tower_auth.quota.remaining",
-                    "cache" => self.cache(), "bucket" => bucket.clone())
+                    "cache" => self.label(), "bucket" => bucket.clone())
                 .set(quota.remaining() as f64);
                 if let Some(limit) = quota.limit() {
-                    gauge!("tower_auth.quota.limit", "cache" => self.cache(), "bucket" => bucket)
+                    gauge!("tower_auth.quota.limit", "cache" => self.label(), "bucket" => bucket)
                         .set(limit as f64);
                 }
             }
         }
 
-        pub(super) fn replay(&self, outcome: &'static str) {
-            counter!("tower_auth.replays", "cache" => self.cache(), "outcome" => outcome)
+        pub(super) fn count_replay(&self, outcome: &'static str) {
+            counter!("tower_auth.replays", "cache" => self.label(), "outcome" => outcome)
                 .increment(1);
         }
 
         #[cfg(feature = "fleet")]
-        pub(super) fn store(&self, operation: &'static str, outcome: &'static str) {
+        pub(super) fn count_store_call(&self, operation: &'static str, outcome: &'static str) {
             counter!("tower_auth.store.operations",
-                "cache" => self.cache(), "operation" => operation, "outcome" => outcome)
+                "cache" => self.label(), "operation" => operation, "outcome" => outcome)
             .increment(1);
         }
 
-        pub(super) fn refusals_limited(&self) {
-            counter!("tower_auth.refusals.limited", "cache" => self.cache()).increment(1);
+        pub(super) fn count_limited_refusals(&self) {
+            counter!("tower_auth.refusals.limited", "cache" => self.label()).increment(1);
         }
     }
 }

@@ -209,7 +209,7 @@ impl<'a> Cursor<'a> {
         self.byte(b'=')?;
         self.space();
         let value = match self.byte(b'"') {
-            Some(()) => self.quoted()?,
+            Some(()) => self.quoted_string()?,
             None => text(self.unquoted()?),
         };
         self.space();
@@ -217,7 +217,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// What is left of a quoted string behind its opening quote; `None` if it isn't closed.
-    fn quoted(&mut self) -> Option<String> {
+    fn quoted_string(&mut self) -> Option<String> {
         let mut value = Vec::new();
         loop {
             match self.next()? {
@@ -244,7 +244,7 @@ impl<'a> Cursor<'a> {
         while let Some(byte) = self.next() {
             match byte {
                 b',' => return,
-                b'"' => drop(self.quoted()),
+                b'"' => drop(self.quoted_string()),
                 _ => {}
             }
         }

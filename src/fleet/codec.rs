@@ -19,7 +19,7 @@ const LONGEST: usize = 64 * 1024;
 #[serde(deny_unknown_fields)]
 struct EncodedToken<'a> {
     #[serde(borrow)]
-    form: EncodedForm<'a>,
+    form: StoredAs<'a>,
     /// Borrowed from the decrypted bytes, so that no copy is left in memory. A secret with a quotation
     /// mark or a backslash is copied, but RFC 6750 allows neither in a header.
     #[serde(borrow)]
@@ -44,25 +44,6 @@ struct EncodedQuota<'a> {
     resets: Option<u64>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum EncodedForm<'a> {
-    Header {
-        #[serde(borrow)]
-        name: Cow<'a, str>,
-        #[serde(borrow)]
-        scheme: Cow<'a, str>,
-    },
-    Query {
-        #[serde(borrow)]
-        name: Cow<'a, str>,
-    },
-    Bound {
-        #[serde(borrow)]
-        to: Cow<'a, str>,
-    },
-}
-
 /// A decoded token.
 #[derive(Clone)]
 pub(crate) struct SavedToken {
@@ -72,16 +53,8 @@ pub(crate) struct SavedToken {
 
 /// The encoded token; `None` if no other process could use it.
 pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
-    let form = match token.stored_as()? {
-        StoredAs::Header(name, scheme) => EncodedForm::Header {
-            name: name.as_str().into(),
-            scheme: scheme.into(),
-        },
-        StoredAs::Query(name) => EncodedForm::Query { name: name.into() },
-        StoredAs::Bound(to) => EncodedForm::Bound { to: to.into() },
-    };
     let encoded = EncodedToken {
-        form,
+        form: token.stored_as()?,
         secret: token.secret().into(),
         requested: millis(requested),
         end: expires_at(token, requested).map(millis),
@@ -121,9 +94,9 @@ pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedT
     let requested = time(encoded.requested).ok_or(DecodeError::Malformed)?;
     let secret = encoded.secret.as_ref();
     let token = match &encoded.form {
-        EncodedForm::Header { name, scheme } => Token::restore_in_header(name, scheme, secret),
-        EncodedForm::Query { name } => Token::query(name.as_ref(), secret),
-        EncodedForm::Bound { to } => {
+        StoredAs::Header { name, scheme } => Token::restore_in_header(name, scheme, secret),
+        StoredAs::Query { name } => Token::query(name.as_ref(), secret),
+        StoredAs::Bound { to } => {
             let token = source
                 .bind(to, secret.into())
                 .map_err(DecodeError::Unbound)?;

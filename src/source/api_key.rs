@@ -110,12 +110,10 @@ impl ApiKey {
     /// [`is_config`](Error::is_config) if it is no header name (RFC 9110 §5.1).
     pub fn header(mut self, name: impl AsRef<str>) -> Result<Self, Error> {
         let name = name.as_ref();
-        let header = name
-            .parse()
-            .map_err(|error: http::header::InvalidHeaderName| {
-                let message = format!("`{}` is no header name", name.escape_debug());
-                Error::new(Kind::Config, message).with_source(error)
-            })?;
+        let header = HeaderName::try_from(name).map_err(|error| {
+            let message = format!("`{}` is no header name", name.escape_debug());
+            Error::new(Kind::Config, message).with_source(error)
+        })?;
         self.place = Place::Header(header);
         Ok(self)
     }
@@ -153,14 +151,11 @@ impl ApiKey {
     }
 
     fn token(&self, key: &SecretString) -> Result<Token, Error> {
-        let key = if self.prefix.is_empty() {
-            key.clone()
-        } else {
-            let mut whole = String::with_capacity(self.prefix.len() + key.expose_secret().len());
-            whole.push_str(&self.prefix);
-            whole.push_str(key.expose_secret());
-            SecretString::from(whole)
-        };
+        // The exact capacity: growing would leave a copy of the key behind.
+        let mut whole = String::with_capacity(self.prefix.len() + key.expose_secret().len());
+        whole.push_str(&self.prefix);
+        whole.push_str(key.expose_secret());
+        let key = SecretString::from(whole);
         match &self.place {
             Place::Header(name) => Token::header(name.clone(), key),
             Place::Query(name) => Token::query(Arc::clone(name), key),

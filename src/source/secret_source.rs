@@ -195,11 +195,9 @@ impl fmt::Display for SecretSource {
 
 impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.location {
-            SecretLocation::Value(_) => f.write_str("SecretSource([redacted])"),
-            SecretLocation::Env(_) | SecretLocation::File(_) | SecretLocation::Closure(_) => {
-                write!(f, "SecretSource({self})")
-            }
+        match self.value() {
+            Some(_) => f.write_str("SecretSource([redacted])"),
+            None => write!(f, "SecretSource({self})"),
         }
     }
 }

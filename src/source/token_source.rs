@@ -121,6 +121,29 @@ where
     }
 }
 
+/// The methods that aren't asynchronous, forwarded to the source of type `T`.
+macro_rules! forward_to_source {
+    () => {
+        fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+            <T as TokenSource>::challenged(self, token, challenges)
+        }
+
+        #[cfg(feature = "fleet")]
+        fn store_key(&self) -> Option<StoreKey> {
+            <T as TokenSource>::store_key(self)
+        }
+
+        #[cfg(feature = "fleet")]
+        fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+            <T as TokenSource>::bind(self, to, secret)
+        }
+
+        fn place(&self) -> Place {
+            <T as TokenSource>::place(self)
+        }
+    };
+}
+
 impl<T> TokenSource for Arc<T>
 where
     T: TokenSource,
@@ -133,23 +156,7 @@ where
         T::close(self, last)
     }
 
-    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
-        T::challenged(self, token, challenges)
-    }
-
-    #[cfg(feature = "fleet")]
-    fn store_key(&self) -> Option<StoreKey> {
-        T::store_key(self)
-    }
-
-    #[cfg(feature = "fleet")]
-    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
-        T::bind(self, to, secret)
-    }
-
-    fn place(&self) -> Place {
-        T::place(self)
-    }
+    forward_to_source!();
 }
 
 /// The error for a token of another process that this process has no key for.
@@ -237,21 +244,5 @@ where
         Box::pin(TokenSource::close(self, last))
     }
 
-    fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
-        TokenSource::challenged(self, token, challenges)
-    }
-
-    #[cfg(feature = "fleet")]
-    fn store_key(&self) -> Option<StoreKey> {
-        TokenSource::store_key(self)
-    }
-
-    #[cfg(feature = "fleet")]
-    fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
-        TokenSource::bind(self, to, secret)
-    }
-
-    fn place(&self) -> Place {
-        TokenSource::place(self)
-    }
+    forward_to_source!();
 }

@@ -1,5 +1,7 @@
 //! An issued token, encoded as it is sent.
 
+#[cfg(feature = "fleet")]
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,13 +85,25 @@ pub(crate) enum Credential<'a> {
 
 /// What another process needs besides the secret to restore the token.
 #[cfg(feature = "fleet")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum StoredAs<'a> {
-    /// A header's name, and the scheme before the secret.
-    Header(&'a HeaderName, &'a str),
-    /// A query parameter's name.
-    Query(&'a str),
-    /// The thumbprint of the key that the token is bound to.
-    Bound(&'a str),
+    Header {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+        /// What precedes the secret.
+        #[serde(borrow)]
+        scheme: Cow<'a, str>,
+    },
+    Query {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    },
+    /// The token is bound to the key with this thumbprint.
+    Bound {
+        #[serde(borrow)]
+        to: Cow<'a, str>,
+    },
 }
 
 /// When a token expires, as far as its source knows.
@@ -171,9 +185,10 @@ impl Token {
     }
 
     fn new(place: Place, wire: Wire) -> Self {
+        static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
         Self {
             inner: Arc::new(IssuedToken {
-                generation: next_generation(),
+                generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed),
                 place,
                 wire,
                 expiry: Expiry::Never,
@@ -186,13 +201,9 @@ impl Token {
     /// Restores a token that another process sends in a header.
     #[cfg(feature = "fleet")]
     pub(crate) fn restore_in_header(name: &str, scheme: &str, secret: &str) -> Result<Self, Error> {
+        let message = "the stored token has an invalid header name";
         let name = HeaderName::try_from(name);
-        let name = name.map_err(|_| {
-            Error::new(
-                Kind::IllegalToken,
-                "the stored token has an invalid header name",
-            )
-        })?;
+        let name = name.map_err(|_| Error::new(Kind::IllegalToken, message))?;
         Self::in_header(name, scheme, &SecretString::from(secret))
     }
 
@@ -271,10 +282,19 @@ impl Token {
         match (&self.inner.place, &self.inner.wire) {
             (Place::Header(name), Wire::Header { value, secret_at }) => {
                 let scheme = std::str::from_utf8(&value.as_bytes()[..*secret_at]);
-                Some(StoredAs::Header(name, scheme.ok()?))
+                Some(StoredAs::Header {
+                    name: name.as_str().into(),
+                    scheme: scheme.ok()?.into(),
+                })
             }
-            (Place::Query(name), Wire::Query { .. }) => Some(StoredAs::Query(name)),
-            (_, Wire::PerRequest { credential, .. }) => credential.bound_to().map(StoredAs::Bound),
+            (Place::Query(name), Wire::Query { .. }) => {
+                let name = Cow::from(&**name);
+                Some(StoredAs::Query { name })
+            }
+            (_, Wire::PerRequest { credential, .. }) => {
+                let to = credential.bound_to()?.into();
+                Some(StoredAs::Bound { to })
+            }
             _ => None,
         }
     }
@@ -335,20 +355,13 @@ impl Wire {
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Header { value: one, .. }, Self::Header { value: other, .. }) => one == other,
-            (Self::Query { pair: one, .. }, Self::Query { pair: other, .. }) => {
-                one.expose_secret() == other.expose_secret()
-            }
-            (Self::PerRequest { secret: one, .. }, Self::PerRequest { secret: other, .. }) => {
+            (Self::Query { pair: one, .. }, Self::Query { pair: other, .. })
+            | (Self::PerRequest { secret: one, .. }, Self::PerRequest { secret: other, .. }) => {
                 one.expose_secret() == other.expose_secret()
             }
             _ => false,
         }
     }
-}
-
-fn next_generation() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl fmt::Debug for Token {

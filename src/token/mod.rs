@@ -6,6 +6,10 @@ pub(crate) mod header_value;
 
 pub(crate) mod request_head;
 
+#[cfg_attr(
+    not(all(feature = "cookies", feature = "dpop")),
+    allow(dead_code, reason = "the implementations are behind features")
+)]
 pub(crate) mod per_request;
 
 pub(crate) mod issued_token;

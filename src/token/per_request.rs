@@ -7,10 +7,6 @@ use super::request_head::RequestHead;
 use crate::error::Error;
 
 /// A credential that is made for each request, such as a DPoP proof or a session's cookies.
-#[cfg_attr(
-    not(any(feature = "cookies", feature = "dpop")),
-    allow(dead_code, reason = "the implementations are behind features")
-)]
 pub(crate) trait PerRequestCredential: Send + Sync {
     /// Adds the credential to the headers. With `replaces`, it replaces what the caller has set.
     fn apply(
@@ -34,10 +30,6 @@ pub(crate) trait PerRequestCredential: Send + Sync {
 
 /// The result of applying a credential to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(all(feature = "cookies", feature = "dpop")),
-    allow(dead_code, reason = "the implementations are behind features")
-)]
 pub(crate) enum Applied {
     /// The request has the credential.
     Done,
@@ -47,10 +39,6 @@ pub(crate) enum Applied {
 
 /// What a response said about the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(all(feature = "cookies", feature = "dpop")),
-    allow(dead_code, reason = "the implementations are behind features")
-)]
 pub(crate) enum Feedback {
     /// Nothing that changes how the response is handled.
     Nothing,

@@ -101,10 +101,7 @@ impl StateMachine {
                 refresh: Refresh::InFlight(running),
                 ..
             } => Some(running),
-            TokenState::Empty
-            | TokenState::Failed(_)
-            | TokenState::Holding { .. }
-            | TokenState::Closed(_) => None,
+            _ => None,
         }
     }
 
@@ -122,10 +119,7 @@ impl StateMachine {
                 refresh: Refresh::Failed(cached_error),
                 ..
             } => Some(cached_error),
-            TokenState::Empty
-            | TokenState::Fetching(_)
-            | TokenState::Holding { .. }
-            | TokenState::Closed(_) => None,
+            _ => None,
         }
     }
 
@@ -133,10 +127,7 @@ impl StateMachine {
     pub(crate) fn cached(&self) -> Option<&Arc<CachedToken>> {
         match &self.state {
             TokenState::Holding { cached, .. } => Some(cached),
-            TokenState::Empty
-            | TokenState::Fetching(_)
-            | TokenState::Failed(_)
-            | TokenState::Closed(_) => None,
+            _ => None,
         }
     }
 

@@ -1,24 +1,9 @@
 //! What follows when a server refuses or accepts a token.
 
-use std::time::Duration;
-
 use super::machine::{StateMachine, TokenState};
-use crate::cache::refusal_budget::BudgetDecision;
+use crate::cache::refusal_budget::Rejection;
 use crate::clock::Moment;
 use crate::source::token_source::Reason;
-
-/// What the refusal of a token leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    /// The token is dropped: the next request starts a fetch.
-    Rejected,
-    /// It isn't the current token any more.
-    Outdated,
-    /// The refusal budget is used up: the token stays, since a new one would likely be refused too.
-    Limited,
-    /// The same, and this refusal has used it up.
-    NowLimited { refused: u32, wait: Duration },
-}
 
 impl StateMachine {
     /// A server refused the token of this generation. Only the current token can be rejected.
@@ -29,18 +14,16 @@ impl StateMachine {
         if cached.token().generation() != generation {
             return Rejection::Outdated;
         }
-        if !cached.is_accepted() {
-            match self.refusal_budget.record_refusal(generation, now) {
-                BudgetDecision::Fetch => {}
-                BudgetDecision::Limited => return Rejection::Limited,
-                BudgetDecision::NowLimited { refused, wait } => {
-                    self.version += 1;
-                    return Rejection::NowLimited { refused, wait };
-                }
-            }
+        let rejection = match cached.is_accepted() {
+            true => Rejection::Rejected,
+            false => self.refusal_budget.record_refusal(generation, now),
+        };
+        match rejection {
+            Rejection::Rejected => self.discard(Reason::Refused),
+            Rejection::NowLimited { .. } => self.version += 1,
+            Rejection::Limited | Rejection::Outdated => {}
         }
-        self.discard(Reason::Refused);
-        Rejection::Rejected
+        rejection
     }
 
     /// A server accepted the token of this generation; once is enough. Returns whether refusals were

@@ -1,6 +1,5 @@
 //! A store in Redis, for a fleet of processes on many machines.
 
-use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ use crate::error::{BoxError, Error, Kind};
 /// let store = RedisStore::open("redis://127.0.0.1:6379")?.prefix("reports");
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RedisStore<C = RedisConnection> {
     connection: C,
     prefix: Arc<str>,
@@ -238,16 +237,4 @@ fn without_fence(mut value: Vec<u8>) -> Vec<u8> {
 fn milliseconds(ttl: Duration) -> u64 {
     const CENTURY: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
     u64::try_from(ttl.as_millis()).map_or(CENTURY, |ttl| ttl.min(CENTURY))
-}
-
-impl<C> fmt::Debug for RedisStore<C>
-where
-    C: fmt::Debug,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore")
-            .field("connection", &self.connection)
-            .field("prefix", &self.prefix)
-            .finish()
-    }
 }

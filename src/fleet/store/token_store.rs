@@ -208,33 +208,25 @@ impl<T> TokenStore for Arc<T>
 where
     T: TokenStore,
 {
-    fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send {
-        T::load(self, key)
+    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+        T::load(self, key).await
     }
 
-    fn save(
+    async fn save(
         &self,
         key: &str,
         sealed: &[u8],
         ttl: Duration,
         lease: &Lease,
-    ) -> impl Future<Output = Result<bool, BoxError>> + Send {
-        T::save(self, key, sealed, ttl, lease)
+    ) -> Result<bool, BoxError> {
+        T::save(self, key, sealed, ttl, lease).await
     }
 
-    fn lease(
-        &self,
-        key: &str,
-        ttl: Duration,
-    ) -> impl Future<Output = Result<Option<Lease>, BoxError>> + Send {
-        T::lease(self, key, ttl)
+    async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
+        T::lease(self, key, ttl).await
     }
 
-    fn release(
-        &self,
-        key: &str,
-        lease: Lease,
-    ) -> impl Future<Output = Result<bool, BoxError>> + Send {
-        T::release(self, key, lease)
+    async fn release(&self, key: &str, lease: Lease) -> Result<bool, BoxError> {
+        T::release(self, key, lease).await
     }
 }
