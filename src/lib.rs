@@ -137,7 +137,7 @@ pub use error::{BoxError, Error};
 #[cfg(feature = "fleet")]
 pub use fleet::keyring::Keyring;
 #[cfg(feature = "fleet")]
-pub use fleet::sharing::Fleet;
+pub use fleet::settings::Fleet;
 #[cfg(feature = "file")]
 pub use fleet::store::file::FileStore;
 #[cfg(feature = "fleet")]

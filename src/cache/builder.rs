@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "fleet")]
-use super::coordinator::Coordinator;
 use super::expiry::ExpiryPolicy;
+#[cfg(feature = "fleet")]
+use super::fleet_coordinator::Coordinator;
 use super::state_machine::machine::Limits;
 use crate::clock::Clock;
 #[cfg(feature = "fleet")]
 use crate::error::Error;
 #[cfg(feature = "fleet")]
-use crate::fleet::sharing::Fleet;
+use crate::fleet::settings::Fleet;
 use crate::source::token_source::{DynTokenSource, TokenSource};
 
 /// Settings of a [`TokenCache`](crate::TokenCache).

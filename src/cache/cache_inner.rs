@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 #[cfg(feature = "fleet")]
-use super::coordinator::Coordinator;
+use super::fleet_coordinator::Coordinator;
 use super::published_state::PublishedState;
 use super::state_machine::machine::{Limits, StateMachine};
 use super::status::Status;

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::cache_inner::CacheInner;
-#[cfg(feature = "fleet")]
-use super::coordinator::FetchContext;
 use super::expiry::{FetchedBy, FetchedToken};
+#[cfg(feature = "fleet")]
+use super::fleet_coordinator::FetchContext;
 use super::state_machine::request::FetchStart;
 use super::telemetry::FetchSummary;
 use crate::backoff::Backoff;

@@ -15,7 +15,7 @@ pub(crate) mod published_state;
 pub(crate) mod telemetry;
 
 #[cfg(feature = "fleet")]
-pub(crate) mod coordinator;
+pub(crate) mod fleet_coordinator;
 
 pub(crate) mod task_slot;
 

@@ -5,4 +5,4 @@ pub(crate) mod keyring;
 
 pub(crate) mod store;
 
-pub(crate) mod sharing;
+pub(crate) mod settings;

@@ -23,9 +23,7 @@ pub(crate) mod attach;
 
 pub(crate) mod local_credential;
 
-pub(crate) mod readiness;
-
-mod request_state;
+pub(crate) mod request_state;
 
 mod response_outcome;
 

@@ -157,3 +157,12 @@ pub(super) fn take<T>(part: &mut Option<T>) -> T {
     };
     part
 }
+
+/// Replaces a ready service that will not be called by a clone that is not ready. Dropping the
+/// ready one returns its permit.
+pub(crate) fn release<S>(inner: &mut S)
+where
+    S: Clone,
+{
+    *inner = inner.clone();
+}

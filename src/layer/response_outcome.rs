@@ -19,7 +19,7 @@ use super::auth_request::{AuthRequest, request_head};
 use super::auth_response::AuthResponse;
 use super::local_credential::SentToken;
 use super::not_replayed::NotReplayed;
-use super::readiness::release;
+use super::request_state::release;
 use super::request_state::{Refused, RequestState, SentPerRequest, Step, Tried};
 use super::response_classification::{RefusalRules, is_forbidden, is_from_elsewhere};
 use crate::cache::acquire::Lookup;

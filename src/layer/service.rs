@@ -10,7 +10,7 @@ use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
 use super::future::ResponseFuture;
 use super::local_credential::{LocalCredential, SentToken};
-use super::readiness::release;
+use super::request_state::release;
 use super::settings::LayerSettings;
 use crate::cache::acquire::Lookup;
 use crate::error::{BoxError, Error};

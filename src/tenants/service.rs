@@ -16,7 +16,7 @@ use crate::error::{BoxError, Error, Kind};
 use crate::layer::auth_request::AuthRequest;
 use crate::layer::auth_response::AuthResponse;
 use crate::layer::future::ResponseFuture;
-use crate::layer::readiness::release;
+use crate::layer::request_state::release;
 
 /// Finds the tenant of a request. Closures from a request to an optional key implement it.
 pub trait TenantKey<Req> {

@@ -97,12 +97,12 @@ const FIGURES: [(&str, &str, &str); 26] = [
     ),
     (
         "a [`Fleet`](crate::Fleet)'s lease",
-        "fleet/sharing.rs",
+        "fleet/settings.rs",
         "LEASE_TIME",
     ),
     (
         "its store's time to answer",
-        "fleet/sharing.rs",
+        "fleet/settings.rs",
         "STORE_TIMEOUT",
     ),
     (

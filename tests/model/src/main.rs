@@ -40,6 +40,9 @@ mod clock;
 #[path = "../../../src/error.rs"]
 mod error;
 #[allow(dead_code)]
+#[path = "../../../src/origin.rs"]
+mod origin;
+#[allow(dead_code)]
 #[path = "../../../src/quota.rs"]
 mod quota;
 #[allow(dead_code)]
@@ -74,8 +77,11 @@ mod source {
 #[allow(dead_code)]
 #[path = "../../../src/token"]
 mod token {
+    pub(crate) mod header_value;
     pub(crate) mod issued_token;
     pub(crate) mod per_request;
+    pub(crate) mod place;
+    pub(crate) mod request_head;
 }
 
 /// A name, which is the sentence that the scenario proves, and its function.

@@ -26,7 +26,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{BoxError, Error};
 use crate::fleet::codec::{self, DecodeError, SavedToken};
-use crate::fleet::sharing::Fleet;
+use crate::fleet::settings::Fleet;
 use crate::fleet::store::token_store::Lease;
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::token::issued_token::Token;
