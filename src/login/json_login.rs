@@ -11,8 +11,8 @@ use super::json;
 use super::login_request::{LoginRequest, address, login_setters, request};
 use super::response_paths::ResponsePaths;
 use crate::error::Error;
+use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse, TokenType};
 use crate::source::secret_source::SecretSource;
@@ -151,10 +151,14 @@ impl JsonLogin {
 
     async fn log_in(&self) -> Result<TokenResponse, Error> {
         let (request, redactor) = self.login.build().await?;
-        self.send(&self.login.exchange, request, redactor).await
+        self.send(&self.login.http, request, redactor).await
     }
 
-    async fn refresh(&self, at: &Exchange, token: &SecretString) -> Result<TokenResponse, Error> {
+    async fn refresh(
+        &self,
+        at: &EndpointClient,
+        token: &SecretString,
+    ) -> Result<TokenResponse, Error> {
         let pointer = self.paths.refresh_token.clone();
         let fields = vec![(pointer, Value::from(token.expose_secret()))];
         let (request, redactor) = request(fields, token)?;
@@ -163,7 +167,7 @@ impl JsonLogin {
 
     async fn send(
         &self,
-        at: &Exchange,
+        at: &EndpointClient,
         request: EndpointRequest,
         redactor: Redactor,
     ) -> Result<TokenResponse, Error> {
@@ -177,13 +181,13 @@ impl JsonLogin {
         refresh_token: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
         if let (Some(url), Some(token)) = (&self.refresh_at, refresh_token.as_ref()) {
-            let at = self.login.exchange_with(url);
+            let at = self.login.client_for(url);
             match at.within(self.refresh(&at, token)).await {
                 Err(error) if error.is_permanent() => *refresh_token = None,
                 other => return other,
             }
         }
-        self.login.exchange.within(self.log_in()).await
+        self.login.http.within(self.log_in()).await
     }
 }
 

@@ -16,11 +16,11 @@ const RETRY: Duration = Duration::from_secs(60);
 
 pub(crate) struct CachedDocument<T> {
     /// Locked during a fetch.
-    state: Mutex<Option<State<T>>>,
+    state: Mutex<Option<StoredDocument<T>>>,
     is_invalid: AtomicBool,
 }
 
-struct State<T> {
+struct StoredDocument<T> {
     value: Arc<T>,
     /// When it is fetched again.
     due: Instant,
@@ -49,11 +49,11 @@ impl<T> CachedDocument<T> {
         self.is_invalid.store(false, Ordering::Relaxed);
         let now = Instant::now();
         let next = match (fetched, state.take()) {
-            (Ok((value, lifetime)), _) => State {
+            (Ok((value, lifetime)), _) => StoredDocument {
                 value: Arc::new(value),
                 due: now + lifetime,
             },
-            (Err(_), Some(old)) => State {
+            (Err(_), Some(old)) => StoredDocument {
                 value: old.value,
                 due: now + RETRY,
             },

@@ -13,10 +13,10 @@ use http::uri::Scheme;
 use super::cached_document::CachedDocument;
 use super::document::{Document, base};
 use crate::error::{Error, Kind};
+#[cfg(feature = "authorization-code")]
+use crate::http_client::endpoint_client::EndpointClient;
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::{self, EndpointResolver, EndpointUrl};
-#[cfg(feature = "authorization-code")]
-use crate::http_client::exchange::Exchange;
 use crate::http_client::transport::DynTransport;
 
 impl EndpointUrl {
@@ -117,7 +117,7 @@ impl EndpointResolver for Issuer {
 }
 
 #[cfg(feature = "authorization-code")]
-impl Exchange {
+impl EndpointClient {
     /// The metadata of the authorization server, if `url` was made from its issuer.
     pub(crate) async fn metadata(&self, url: &EndpointUrl) -> Result<Option<Arc<Metadata>>, Error> {
         let resolver = url.resolver().map(|resolver| -> &dyn Any { resolver });

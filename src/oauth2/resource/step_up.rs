@@ -55,7 +55,7 @@ use crate::token::issued_token::Token;
 pub struct StepUp {
     build: Build,
     allowed: Allowed,
-    state: Mutex<State>,
+    state: Mutex<StepUpState>,
 }
 
 #[derive(Default)]
@@ -78,7 +78,7 @@ pub struct StepUpRequest {
 }
 
 #[derive(Default)]
-struct State {
+struct StepUpState {
     /// What the token in use was requested with, and by which source.
     current: StepUpRequest,
     source: Option<Arc<dyn DynTokenSource>>,
@@ -136,7 +136,7 @@ impl StepUp {
         self
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StepUpState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -217,7 +217,7 @@ impl TokenSource for StepUp {
     }
 }
 
-impl State {
+impl StepUpState {
     /// Whether enough time has passed for another login. Only the server knows how long ago the last
     /// login was: a token can be younger than the login behind it.
     fn may_log_in(&mut self) -> bool {
