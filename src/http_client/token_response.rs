@@ -131,11 +131,8 @@ impl EndpointResponse {
             return Err(self.denied(&fields.unwrap_or_default(), redactor));
         }
         if !self.status.is_success() {
-            return Err(unusable(
-                RESPONSE,
-                self.status,
-                "has a status that is neither a success nor an error",
-            ));
+            let why = "has a status that is neither a success nor an error";
+            return Err(unusable(RESPONSE, self.status, why));
         }
         let fields = fields.map_err(|malformed| self.malformed(malformed, redactor))?;
         if fields.access_token.is_nothing() && !fields.error.is_nothing() {
@@ -223,11 +220,8 @@ impl EndpointResponse {
     fn malformed(&self, malformed: Malformed, redactor: &Redactor) -> Error {
         let what = malformed.what();
         let content_type = redactor.redact(&content_type(&self.headers));
-        unusable(
-            RESPONSE,
-            self.status,
-            &format!("{what}; its content type is {content_type}"),
-        )
+        let why = format!("{what}; its content type is {content_type}");
+        unusable(RESPONSE, self.status, &why)
     }
 }
 

@@ -84,3 +84,20 @@ fn length(json: &Value) -> usize {
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         }
 }
+
+/// Writes public setters of fields that hold a JSON pointer, each with its own first line of doc.
+macro_rules! pointer_setters {
+    ($($(#[$doc:meta])+ $setter:ident => $($field:ident).+;)+) => { $(
+        $(#[$doc])+
+        ///
+        /// # Errors
+        ///
+        /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
+        pub fn $setter(mut self, pointer: impl Into<String>) -> Result<Self, crate::Error> {
+            self.$($field).+ = json::pointer(pointer.into())?;
+            Ok(self)
+        }
+    )+ };
+}
+
+pub(super) use pointer_setters;

@@ -101,44 +101,15 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Sets where responses have the access token; default `/access_token`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn access_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.paths.access_token = json::pointer(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Sets where responses have the refresh token, and the refresh request too; default `/refresh_token`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn refresh_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.paths.refresh_token = json::pointer(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Sets where responses have the lifetime in seconds; default `/expires_in`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn expires_in_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.paths.expires_in = json::pointer(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Sets where refusals have their description; default `/error_description`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn error_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.paths.error_description = json::pointer(pointer.into())?;
-        Ok(self)
+    json::pointer_setters! {
+        /// Sets where responses have the access token; default `/access_token`.
+        access_token_field => paths.access_token;
+        /// Sets where responses have the refresh token, and the refresh request too; default `/refresh_token`.
+        refresh_token_field => paths.refresh_token;
+        /// Sets where responses have the lifetime in seconds; default `/expires_in`.
+        expires_in_field => paths.expires_in;
+        /// Sets where refusals have their description; default `/error_description`.
+        error_field => paths.error_description;
     }
 
     /// Sets the lifetime of a token when neither the response nor, being a JWT, the token itself says

@@ -116,24 +116,11 @@ impl fmt::Debug for LoginRequest {
 macro_rules! login_setters {
     ($login:ident) => {
         impl $login {
-            /// Sets where the login has the user name; default `/email`.
-            ///
-            /// # Errors
-            ///
-            /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-            pub fn user_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-                self.login.user_field = json::pointer(pointer.into())?;
-                Ok(self)
-            }
-
-            /// Sets where the login has the password; default `/password`.
-            ///
-            /// # Errors
-            ///
-            /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-            pub fn password_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-                self.login.password_field = json::pointer(pointer.into())?;
-                Ok(self)
+            json::pointer_setters! {
+                /// Sets where the login has the user name; default `/email`.
+                user_field => login.user_field;
+                /// Sets where the login has the password; default `/password`.
+                password_field => login.password_field;
             }
 
             /// Adds a field to the login that is always the same, such as a tenant or a device. Its

@@ -106,13 +106,9 @@ impl TokenEndpoint {
         params.push_secret("token", token);
         params.push("token_type_hint", hint);
         let refused = "the revocation endpoint refused to revoke a token";
-        self.request_at(
-            url,
-            EndpointKind::Revocation,
-            params,
-            |response, redactor| response.done(redactor, refused),
-        )
-        .await
+        let read = |response: &EndpointResponse, redactor| response.done(redactor, refused);
+        self.request_at(url, EndpointKind::Revocation, params, read)
+            .await
     }
 
     /// Sends a request of this client to another endpoint of the same server, and reads the response. The

@@ -35,8 +35,9 @@ impl<T> CachedDocument<T> {
         limit: Duration,
     ) -> Result<Arc<T>, Error> {
         let mut state = self.state.lock().await;
+        let is_invalid = self.is_invalid.load(Ordering::Relaxed);
         let fetched = match &*state {
-            Some(old) if Instant::now() < old.due && !self.is_invalid() => {
+            Some(old) if Instant::now() < old.due && !is_invalid => {
                 return Ok(Arc::clone(&old.value));
             }
             Some(_) => timeout(limit, fetch).await.unwrap_or_else(|_| {
@@ -67,10 +68,6 @@ impl<T> CachedDocument<T> {
     /// Says that the document seems to be out of date: the next caller fetches it again.
     pub(crate) fn invalidate(&self) {
         self.is_invalid.store(true, Ordering::Relaxed);
-    }
-
-    fn is_invalid(&self) -> bool {
-        self.is_invalid.load(Ordering::Relaxed)
     }
 }
 

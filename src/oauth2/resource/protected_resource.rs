@@ -187,7 +187,7 @@ impl ProtectedResource {
         lock(&self.hints).used = hint.clone();
         let (metadata, lifetime) = self.resource.metadata(&hint, &self.transport).await?;
         let protection = Protection {
-            endpoint: metadata.choose(&self.allowed, issuer)?.clone(),
+            endpoint: metadata.choose(&self.allowed)?.clone(),
             resource: metadata.resource,
             scope: metadata.scope,
         };
@@ -252,7 +252,7 @@ impl Protection {
 
     /// The authorization server's name (RFC 8414 §2), which is on the list of those allowed.
     pub fn issuer(&self) -> &str {
-        issuer(&self.endpoint)
+        self.endpoint.issuer().unwrap_or_default()
     }
 
     /// The API's name for itself: the `resource` parameter of a token request (RFC 8707).
@@ -265,10 +265,6 @@ impl Protection {
     pub fn scope(&self) -> &str {
         &self.scope
     }
-}
-
-fn issuer(url: &EndpointUrl) -> &str {
-    url.issuer().unwrap_or_default()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -102,10 +102,7 @@ impl StepUp {
         S: TokenSource,
     {
         Self {
-            build: Box::new(move |wanted| {
-                let source: Arc<dyn DynTokenSource> = Arc::new(build(wanted)?);
-                Ok(source)
-            }),
+            build: Box::new(move |wanted| Ok(Arc::new(build(wanted)?))),
             allowed: Allowed::default(),
             state: Mutex::default(),
         }
@@ -221,13 +218,12 @@ impl StepUpState {
     /// Whether enough time has passed for another login. Only the server knows how long ago the last
     /// login was: a token can be younger than the login behind it.
     fn may_log_in(&mut self) -> bool {
-        let is_too_soon = self
-            .logged_in
-            .is_some_and(|at| at.elapsed() < LOGIN_INTERVAL);
-        if !is_too_soon {
+        let last = self.logged_in;
+        let is_due = last.is_none_or(|at| at.elapsed() >= LOGIN_INTERVAL);
+        if is_due {
             self.logged_in = Some(Instant::now());
         }
-        !is_too_soon
+        is_due
     }
 }
 
