@@ -299,10 +299,9 @@ pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds
 fn number(text: &str) -> Option<f64> {
     let text = text.trim();
     // `f64` also reads `inf` and `nan`.
-    let is_numeric = text
-        .bytes()
-        .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
-    if is_numeric { text.parse().ok() } else { None }
+    let is_numeric = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
+    let number = text.bytes().all(is_numeric).then(|| text.parse());
+    number?.ok()
 }
 
 /// The codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707 §2, and RFC 9449 §5 and §8.
