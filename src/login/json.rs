@@ -89,7 +89,7 @@ macro_rules! pointer_setters {
         /// # Errors
         ///
         /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-        pub fn $setter(mut self, pointer: impl Into<String>) -> Result<Self, crate::Error> {
+        pub fn $setter(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
             self.$($field).+ = json::pointer(pointer.into())?;
             Ok(self)
         }
