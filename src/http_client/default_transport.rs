@@ -121,26 +121,4 @@ mod tests {
         assert!(send(&transport).await.is_ok());
         assert_eq!(TRIES.load(Ordering::Relaxed), 2);
     }
-
-    #[tokio::test]
-    async fn an_error_of_a_client_is_one_of_transport() {
-        let transport = DynTransport::new(tower::service_fn(|_: Request<Full<Bytes>>| async {
-            Err::<Response<Full<Bytes>>, _>(Error::new(Kind::Config, "of the client's own"))
-        }));
-        assert!(
-            send(&transport)
-                .await
-                .is_err_and(|error| error.is_transport())
-        );
-    }
-
-    #[cfg(not(feature = "reqwest"))]
-    #[tokio::test]
-    async fn without_reqwest_the_error_says_what_to_give() {
-        let error = send(&DynTransport::default()).await.err();
-        let error = error
-            .filter(Error::is_config)
-            .map(|error| error.to_string());
-        assert!(error.is_some_and(|it| it.contains(".transport(") && it.contains("`reqwest`")));
-    }
 }

@@ -134,8 +134,9 @@ impl EndpointUrl {
                 resolver,
                 prefers_mtls,
             } => {
-                let endpoint = resolver.endpoint(kind, *prefers_mtls, transport, timeout);
-                endpoint.await
+                resolver
+                    .endpoint(kind, *prefers_mtls, transport, timeout)
+                    .await
             }
         }
     }

@@ -23,4 +23,4 @@ pub(crate) mod bounded_response;
 
 pub(crate) mod token_response;
 
-pub(crate) mod exchange;
+pub(crate) mod endpoint_client;

@@ -46,9 +46,7 @@ pub(crate) fn parse(headers: &HeaderMap, redactor: &Redactor, now: SystemTime) -
         now,
     };
     let auth0 = AUTH0.into_iter().flat_map(|auth0| quotas.auth0(auth0));
-    let triples = TRIPLES
-        .into_iter()
-        .filter_map(|triple| quotas.triple(triple));
+    let triples = TRIPLES.iter().filter_map(|&triple| quotas.triple(triple));
     let found = auth0
         .chain(quotas.named())
         .chain(quotas.unnamed())
@@ -75,9 +73,8 @@ impl<'a> QuotaHeaders<'a> {
     fn named(&self) -> impl Iterator<Item = Quota> {
         self.items("ratelimit").filter_map(|item| {
             let quota = Quota::new(item.name?, item.number("r")?);
-            let policy = self
-                .items("ratelimit-policy")
-                .find(|policy| policy.name == item.name);
+            let mut policies = self.items("ratelimit-policy");
+            let policy = policies.find(|policy| policy.name == item.name);
             let limit = policy.and_then(|policy| policy.number("q"));
             Some(self.with(quota, limit, item.number("t")))
         })
@@ -85,11 +82,11 @@ impl<'a> QuotaHeaders<'a> {
 
     /// `limit=100, remaining=50, reset=5`, as in earlier drafts, which had no names.
     fn unnamed(&self) -> Option<Quota> {
-        let pairs = self
-            .items("ratelimit")
-            .flat_map(|item| item.pairs)
-            .collect();
-        let item = Item { name: None, pairs };
+        let pairs = self.items("ratelimit").flat_map(|item| item.pairs);
+        let item = Item {
+            name: None,
+            pairs: pairs.collect(),
+        };
         let quota = Quota::new("ratelimit", item.number("remaining")?);
         Some(self.with(quota, item.number("limit"), item.number("reset")))
     }
@@ -148,10 +145,8 @@ impl<'a> Item<'a> {
 
     /// The value of a key that is there once.
     fn text(&self, key: &str) -> Option<&'a str> {
-        let mut values = self
-            .pairs
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(key));
+        let is_key = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(key);
+        let mut values = self.pairs.iter().filter(is_key);
         match (values.next(), values.next()) {
             (Some((_, value)), None) => Some(value),
             _ => None,

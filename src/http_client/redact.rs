@@ -104,11 +104,8 @@ fn lower_escapes(escaped: &str) -> String {
         } else {
             i32::max(digits - 1, -1)
         };
-        if digits >= 0 {
-            c.to_ascii_lowercase()
-        } else {
-            c
-        }
+        let is_digit = digits >= 0;
+        if is_digit { c.to_ascii_lowercase() } else { c }
     });
     // The text gets no longer, so it is never moved.
     let mut text = String::with_capacity(escaped.len());

@@ -131,11 +131,8 @@ impl EndpointResponse {
             return Err(self.denied(&fields.unwrap_or_default(), redactor));
         }
         if !self.status.is_success() {
-            return Err(unusable(
-                RESPONSE,
-                self.status,
-                "has a status that is neither a success nor an error",
-            ));
+            let why = "has a status that is neither a success nor an error";
+            return Err(unusable(RESPONSE, self.status, why));
         }
         let fields = fields.map_err(|malformed| self.malformed(malformed, redactor))?;
         if fields.access_token.is_nothing() && !fields.error.is_nothing() {
@@ -223,11 +220,8 @@ impl EndpointResponse {
     fn malformed(&self, malformed: Malformed, redactor: &Redactor) -> Error {
         let what = malformed.what();
         let content_type = redactor.redact(&content_type(&self.headers));
-        unusable(
-            RESPONSE,
-            self.status,
-            &format!("{what}; its content type is {content_type}"),
-        )
+        let why = format!("{what}; its content type is {content_type}");
+        unusable(RESPONSE, self.status, &why)
     }
 }
 
@@ -305,10 +299,9 @@ pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds
 fn number(text: &str) -> Option<f64> {
     let text = text.trim();
     // `f64` also reads `inf` and `nan`.
-    let is_numeric = text
-        .bytes()
-        .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
-    if is_numeric { text.parse().ok() } else { None }
+    let is_numeric = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
+    let number = text.bytes().all(is_numeric).then(|| text.parse());
+    number?.ok()
 }
 
 /// The codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707 §2, and RFC 9449 §5 and §8.

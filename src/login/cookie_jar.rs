@@ -88,19 +88,15 @@ impl CookieJar {
     pub(super) fn lifetime(&self, login: SystemTime) -> Option<Duration> {
         let cookies = self.lock();
         let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
-        of_session
-            .filter_map(
-                |cookie| match (cookie.max_age(), cookie.expires_datetime()) {
-                    // `Max-Age` has precedence over `Expires` (RFC 6265 §5.3).
-                    (Some(age), _) => Some(Duration::try_from(age).unwrap_or_default()),
-                    (None, Some(end)) => {
-                        let end = SystemTime::from(end);
-                        Some(end.duration_since(login).unwrap_or_default())
-                    }
-                    (None, None) => None,
-                },
-            )
-            .min()
+        let lifetimes = of_session.filter_map(|cookie| {
+            // `Max-Age` has precedence over `Expires` (RFC 6265 §5.3).
+            if let Some(age) = cookie.max_age() {
+                return Some(Duration::try_from(age).unwrap_or_default());
+            }
+            let end = SystemTime::from(cookie.expires_datetime()?);
+            Some(end.duration_since(login).unwrap_or_default())
+        });
+        lifetimes.min()
     }
 
     fn is_session(&self, cookie: &Cookie<'_>) -> bool {

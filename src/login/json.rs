@@ -8,16 +8,12 @@ use crate::http_client::response_fields::wipe;
 
 /// Checks that a JSON pointer names a member of an object; it must not be empty.
 pub(super) fn pointer(pointer: String) -> Result<String, Error> {
-    let is_escaped = |name: &str| {
-        let mut rest = name.split('~').skip(1);
-        rest.all(|after| after.starts_with(['0', '1']))
+    let is_name = |name: &str| {
+        let mut escapes = name.split('~').skip(1);
+        !name.is_empty() && escapes.all(|after| after.starts_with(['0', '1']))
     };
     let names = pointer.strip_prefix('/');
-    if names.is_some_and(|names| {
-        names
-            .split('/')
-            .all(|name| !name.is_empty() && is_escaped(name))
-    }) {
+    if names.is_some_and(|names| names.split('/').all(is_name)) {
         return Ok(pointer);
     }
     let message = format!(
@@ -84,3 +80,20 @@ fn length(json: &Value) -> usize {
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         }
 }
+
+/// Writes public setters of fields that hold a JSON pointer, each with its own first line of doc.
+macro_rules! pointer_setters {
+    ($($(#[$doc:meta])+ $setter:ident => $($field:ident).+;)+) => { $(
+        $(#[$doc])+
+        ///
+        /// # Errors
+        ///
+        /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
+        pub fn $setter(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+            self.$($field).+ = json::pointer(pointer.into())?;
+            Ok(self)
+        }
+    )+ };
+}
+
+pub(super) use pointer_setters;

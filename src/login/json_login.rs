@@ -11,8 +11,8 @@ use super::json;
 use super::login_request::{LoginRequest, address, login_setters, request};
 use super::response_paths::ResponsePaths;
 use crate::error::Error;
+use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse, TokenType};
 use crate::source::secret_source::SecretSource;
@@ -101,44 +101,15 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Sets where responses have the access token; default `/access_token`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn access_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.paths.access_token = json::pointer(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Sets where responses have the refresh token, and the refresh request too; default `/refresh_token`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn refresh_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.paths.refresh_token = json::pointer(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Sets where responses have the lifetime in seconds; default `/expires_in`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn expires_in_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.paths.expires_in = json::pointer(pointer.into())?;
-        Ok(self)
-    }
-
-    /// Sets where refusals have their description; default `/error_description`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if it is no JSON pointer to a member.
-    pub fn error_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-        self.paths.error_description = json::pointer(pointer.into())?;
-        Ok(self)
+    json::pointer_setters! {
+        /// Sets where responses have the access token; default `/access_token`.
+        access_token_field => paths.access_token;
+        /// Sets where responses have the refresh token, and the refresh request too; default `/refresh_token`.
+        refresh_token_field => paths.refresh_token;
+        /// Sets where responses have the lifetime in seconds; default `/expires_in`.
+        expires_in_field => paths.expires_in;
+        /// Sets where refusals have their description; default `/error_description`.
+        error_field => paths.error_description;
     }
 
     /// Sets the lifetime of a token when neither the response nor, being a JWT, the token itself says
@@ -151,10 +122,14 @@ impl JsonLogin {
 
     async fn log_in(&self) -> Result<TokenResponse, Error> {
         let (request, redactor) = self.login.build().await?;
-        self.send(&self.login.exchange, request, redactor).await
+        self.send(&self.login.http, request, redactor).await
     }
 
-    async fn refresh(&self, at: &Exchange, token: &SecretString) -> Result<TokenResponse, Error> {
+    async fn refresh(
+        &self,
+        at: &EndpointClient,
+        token: &SecretString,
+    ) -> Result<TokenResponse, Error> {
         let pointer = self.paths.refresh_token.clone();
         let fields = vec![(pointer, Value::from(token.expose_secret()))];
         let (request, redactor) = request(fields, token)?;
@@ -163,7 +138,7 @@ impl JsonLogin {
 
     async fn send(
         &self,
-        at: &Exchange,
+        at: &EndpointClient,
         request: EndpointRequest,
         redactor: Redactor,
     ) -> Result<TokenResponse, Error> {
@@ -177,13 +152,13 @@ impl JsonLogin {
         refresh_token: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
         if let (Some(url), Some(token)) = (&self.refresh_at, refresh_token.as_ref()) {
-            let at = self.login.exchange_with(url);
+            let at = self.login.client_for(url);
             match at.within(self.refresh(&at, token)).await {
                 Err(error) if error.is_permanent() => *refresh_token = None,
                 other => return other,
             }
         }
-        self.login.exchange.within(self.log_in()).await
+        self.login.http.within(self.log_in()).await
     }
 }
 

@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::json;
 use crate::error::{Error, Kind};
+use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 
 pub(super) struct LoginRequest {
-    pub(super) exchange: Exchange,
+    pub(super) http: EndpointClient,
     user: String,
     password: SecretSource,
     pub(super) user_field: String,
@@ -35,7 +35,7 @@ impl LoginRequest {
         U: TryInto<EndpointUrl>,
         Error: From<U::Error>,
     {
-        let exchange = Exchange::new(address(url)?);
+        let http = EndpointClient::new(address(url)?);
         let (user, password) = (user.into(), password.into());
         if user.is_empty() {
             return Err(Error::new(Kind::Config, "the user name is empty"));
@@ -44,7 +44,7 @@ impl LoginRequest {
             return Err(Error::new(Kind::Config, "the password is empty"));
         }
         Ok(Self {
-            exchange,
+            http,
             user,
             password,
             user_field: String::from("/email"),
@@ -54,14 +54,14 @@ impl LoginRequest {
     }
 
     /// Another endpoint of the API, reached as the login is.
-    pub(super) fn exchange_with(&self, url: &EndpointUrl) -> Exchange {
-        self.exchange.to(url.clone(), EndpointKind::Token)
+    pub(super) fn client_for(&self, url: &EndpointUrl) -> EndpointClient {
+        self.http.to(url.clone(), EndpointKind::Token)
     }
 
     /// Adds the user and the fields to what a token depends on.
     #[cfg(feature = "fleet")]
     pub(super) fn add_to_key(&self, key: StoreKey) -> StoreKey {
-        let key = self.exchange.url.add_to_key(key).with("user", &self.user);
+        let key = self.http.url.add_to_key(key).with("user", &self.user);
         let fields = self.fields.iter();
         fields.fold(key, |key, (pointer, value)| {
             key.with(format!("field {pointer}"), value.to_string())
@@ -105,7 +105,7 @@ where
 impl fmt::Debug for LoginRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoginRequest")
-            .field("exchange", &self.exchange)
+            .field("http", &self.http)
             .field("user_field", &self.user_field)
             .field("password_field", &self.password_field)
             .finish_non_exhaustive()
@@ -116,24 +116,11 @@ impl fmt::Debug for LoginRequest {
 macro_rules! login_setters {
     ($login:ident) => {
         impl $login {
-            /// Sets where the login has the user name; default `/email`.
-            ///
-            /// # Errors
-            ///
-            /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-            pub fn user_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-                self.login.user_field = json::pointer(pointer.into())?;
-                Ok(self)
-            }
-
-            /// Sets where the login has the password; default `/password`.
-            ///
-            /// # Errors
-            ///
-            /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
-            pub fn password_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-                self.login.password_field = json::pointer(pointer.into())?;
-                Ok(self)
+            json::pointer_setters! {
+                /// Sets where the login has the user name; default `/email`.
+                user_field => login.user_field;
+                /// Sets where the login has the password; default `/password`.
+                password_field => login.password_field;
             }
 
             /// Adds a field to the login that is always the same, such as a tenant or a device. Its
@@ -160,14 +147,14 @@ macro_rules! login_setters {
                 transport: impl crate::http_client::transport::Transport,
             ) -> Self {
                 let transport = crate::http_client::transport::DynTransport::new(transport);
-                self.login.exchange.transport = transport;
+                self.login.http.transport = transport;
                 self
             }
 
             /// Bounds each request, from connecting to the last byte of the response; default 10 s.
             #[must_use]
             pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
-                self.login.exchange.timeout = timeout;
+                self.login.http.timeout = timeout;
                 self
             }
         }

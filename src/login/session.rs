@@ -10,8 +10,8 @@ use super::cookie_jar::CookieJar;
 use super::json;
 use super::login_request::{LoginRequest, address, login_setters};
 use crate::error::{Error, Kind};
+use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::origin::{self, Origin};
 use crate::source::secret_source::SecretSource;
@@ -94,7 +94,7 @@ impl Session {
         Error: From<U::Error>,
     {
         let login = LoginRequest::new(url, user, password)?;
-        let origin = login.exchange.url.address().map(origin::serialize_uri);
+        let origin = login.http.url.address().map(origin::serialize_uri);
         Ok(Self {
             origins: origin.into_iter().collect(),
             login,
@@ -147,9 +147,9 @@ impl Session {
 
     async fn log_in(&self) -> Result<Token, Error> {
         let (request, redactor) = self.login.build().await?;
-        let request = self.login.exchange.request(request).await?;
+        let request = self.login.http.request(request).await?;
         let login = RequestHead::of(&request);
-        let response = self.login.exchange.send(request).await?;
+        let response = self.login.http.send(request).await?;
         response.done(redactor, "the login was refused")?;
         let origins = Arc::from(self.origins.as_slice());
         let named = self.session_cookie.as_deref();
@@ -162,7 +162,7 @@ impl Session {
         })
     }
 
-    async fn log_out(at: &Exchange, session: &Token) -> Result<(), Error> {
+    async fn log_out(at: &EndpointClient, session: &Token) -> Result<(), Error> {
         let Credential::PerRequest(by) = session.credential(None) else {
             return Ok(());
         };
@@ -195,14 +195,14 @@ login_setters!(Session);
 
 impl TokenSource for Session {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
-        self.login.exchange.within(self.log_in()).await
+        self.login.http.within(self.log_in()).await
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
         let (Some(url), Some(session)) = (&self.log_out_at, last) else {
             return Ok(());
         };
-        let at = self.login.exchange_with(url);
+        let at = self.login.client_for(url);
         at.within(Self::log_out(&at, &session)).await
     }
 

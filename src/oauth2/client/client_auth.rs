@@ -126,9 +126,8 @@ impl ClientAuth {
 
 impl RequestAuth<'_> {
     fn secret(&self) -> &str {
-        self.secret
-            .as_ref()
-            .map_or("", |secret| secret.expose_secret())
+        let secret = self.secret.as_ref();
+        secret.map_or("", SecretString::expose_secret)
     }
 
     /// Adds what goes in the body: nothing with basic authentication.

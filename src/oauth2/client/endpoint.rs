@@ -5,12 +5,12 @@ use http::header::AUTHORIZATION;
 use secrecy::SecretString;
 
 use super::client_auth::{ClientAuth, RequestAuth};
-use super::params::{Format, Params};
+use super::params::{BodyFormat, Params};
 use crate::error::{Error, Kind};
 use crate::http_client::bounded_response::EndpointResponse;
+use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::exchange::{EndpointRequest, Exchange};
 use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{TokenResponse, TokenType};
 #[cfg(feature = "dpop")]
@@ -20,9 +20,9 @@ use crate::token::issued_token::Token;
 /// The token endpoint and the revocation endpoint of one client.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenEndpoint {
-    pub(crate) exchange: Exchange,
+    pub(crate) http: EndpointClient,
     pub(crate) client: ClientAuth,
-    pub(crate) format: Format,
+    pub(crate) format: BodyFormat,
     pub(crate) revocation: Option<EndpointUrl>,
     /// Binds tokens to a key.
     #[cfg(feature = "dpop")]
@@ -32,9 +32,9 @@ pub(crate) struct TokenEndpoint {
 impl TokenEndpoint {
     pub(crate) fn new(url: EndpointUrl, client: ClientAuth) -> Self {
         Self {
-            exchange: Exchange::new(url),
+            http: EndpointClient::new(url),
             client,
-            format: Format::default(),
+            format: BodyFormat::default(),
             revocation: None,
             #[cfg(feature = "dpop")]
             dpop: None,
@@ -44,13 +44,13 @@ impl TokenEndpoint {
     /// Requests a token once. `grant` has the parameters of the grant; the client authentication is
     /// added here.
     pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
-        self.exchange.within(self.send(grant, true)).await
+        self.http.within(self.send(grant, true)).await
     }
 
     /// Requests a token with a grant that servers accept only once. If the server wants a nonce
     /// ([`wants_nonce`](Error::wants_nonce)), the caller tries again with another grant.
     pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
-        self.exchange.within(self.send(grant, false)).await
+        self.http.within(self.send(grant, false)).await
     }
 
     #[cfg_attr(not(feature = "dpop"), expect(unused_variables))]
@@ -59,7 +59,7 @@ impl TokenEndpoint {
         if let Some(dpop) = &self.dpop {
             return self.send_with_proof(dpop, grant, may_repeat).await;
         }
-        let post = self.post(&self.exchange, grant, self.format, HeaderMap::new());
+        let post = self.post(&self.http, grant, self.format, HeaderMap::new());
         let (response, redactor) = post.await?;
         response.token(response.fields(), TokenType::Bearer, redactor)
     }
@@ -82,10 +82,10 @@ impl TokenEndpoint {
         grant: Params<'_>,
         mut may_repeat: bool,
     ) -> Result<TokenResponse, Error> {
-        let address = self.exchange.address().await?;
+        let address = self.http.address().await?;
         loop {
             let headers = HeaderMap::from_iter([(DPOP, dpop.prove_to(&address)?)]);
-            let post = self.post(&self.exchange, grant.clone(), self.format, headers);
+            let post = self.post(&self.http, grant.clone(), self.format, headers);
             let (response, redactor) = post.await?;
             let has_nonce = dpop.observe(&address, &response.headers);
             if has_nonce && may_repeat && response.is_refused_with(USE_NONCE) {
@@ -106,13 +106,9 @@ impl TokenEndpoint {
         params.push_secret("token", token);
         params.push("token_type_hint", hint);
         let refused = "the revocation endpoint refused to revoke a token";
-        self.request_at(
-            url,
-            EndpointKind::Revocation,
-            params,
-            |response, redactor| response.done(redactor, refused),
-        )
-        .await
+        let read = |response: &EndpointResponse, redactor| response.done(redactor, refused);
+        self.request_at(url, EndpointKind::Revocation, params, read)
+            .await
     }
 
     /// Sends a request of this client to another endpoint of the same server, and reads the response. The
@@ -124,26 +120,26 @@ impl TokenEndpoint {
         params: Params<'_>,
         read: impl FnOnce(&EndpointResponse, Redactor) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let exchange = self.exchange.to(url.clone(), kind);
+        let http = self.http.to(url.clone(), kind);
         let send = async {
-            let post = self.post(&exchange, params, Format::Form, HeaderMap::new());
+            let post = self.post(&http, params, BodyFormat::FormUrlEncoded, HeaderMap::new());
             let (response, redactor) = post.await?;
             read(&response, redactor)
         };
-        exchange.within(send).await
+        http.within(send).await
     }
 
     /// The audience of client assertions, at each endpoint: the issuer if it is known, else the token
     /// endpoint (RFC 7523 §3).
     fn audience(&self) -> String {
-        self.exchange.url.address_or_issuer()
+        self.http.url.address_or_issuer()
     }
 
     async fn post(
         &self,
-        exchange: &Exchange,
+        http: &EndpointClient,
         mut params: Params<'_>,
-        format: Format,
+        format: BodyFormat,
         mut headers: HeaderMap,
     ) -> Result<(EndpointResponse, Redactor), Error> {
         let client = self.client.for_request(&self.audience()).await?;
@@ -155,7 +151,7 @@ impl TokenEndpoint {
             content_type: format.content_type(),
             headers,
         };
-        let response = exchange.post(request).await?;
+        let response = http.post(request).await?;
         let redactor = redactor(&params, &client);
         Ok((response, redactor))
     }

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::client_auth::ClientAuth;
 use super::endpoint::TokenEndpoint;
-use super::params::Format;
+use super::params::BodyFormat;
 #[cfg(feature = "fleet")]
 use super::params::Params;
 use crate::error::Error;
@@ -149,7 +149,7 @@ impl Client {
     /// ```
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.endpoint.exchange.transport = DynTransport::new(transport);
+        self.endpoint.http.transport = DynTransport::new(transport);
         self
     }
 
@@ -246,7 +246,7 @@ impl Client {
     /// this.
     #[must_use]
     pub fn json(mut self) -> Self {
-        self.endpoint.format = Format::Json;
+        self.endpoint.format = BodyFormat::Json;
         self
     }
 
@@ -304,11 +304,7 @@ impl Client {
     /// What a token depends on that is requested with `grant`.
     #[cfg(feature = "fleet")]
     pub(crate) fn store_key(&self, grant: &Params<'_>) -> StoreKey {
-        let key = self
-            .endpoint
-            .exchange
-            .url
-            .add_to_key(StoreKey::new("oauth2"));
+        let key = self.endpoint.http.url.add_to_key(StoreKey::new("oauth2"));
         let key = key.with("client_id", self.id().unwrap_or_default());
         #[cfg(feature = "dpop")]
         let key = match &self.endpoint.dpop {
@@ -354,7 +350,7 @@ impl Client {
     /// Bounds each request, from connecting to the last byte of the response; default 10 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.endpoint.exchange.timeout = timeout;
+        self.endpoint.http.timeout = timeout;
         self
     }
 }

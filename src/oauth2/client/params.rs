@@ -23,18 +23,18 @@ struct Param<'a> {
 
 /// The encoding of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum BodyFormat {
     /// `application/x-www-form-urlencoded`, as RFC 6749 requires.
     #[default]
-    Form,
+    FormUrlEncoded,
     /// JSON, an extension of Auth0.
     Json,
 }
 
-impl Format {
+impl BodyFormat {
     pub(crate) fn content_type(self) -> &'static str {
         match self {
-            Self::Form => "application/x-www-form-urlencoded",
+            Self::FormUrlEncoded => "application/x-www-form-urlencoded",
             Self::Json => "application/json",
         }
     }
@@ -84,10 +84,10 @@ impl<'a> Params<'a> {
     }
 
     /// The body. `None` if JSON can't be written, which no text causes.
-    pub(crate) fn encode(&self, format: Format) -> Option<Zeroizing<Vec<u8>>> {
+    pub(crate) fn encode(&self, format: BodyFormat) -> Option<Zeroizing<Vec<u8>>> {
         match format {
-            Format::Form => Some(self.to_form()),
-            Format::Json => self.to_json(),
+            BodyFormat::FormUrlEncoded => Some(self.to_form()),
+            BodyFormat::Json => self.to_json(),
         }
     }
 

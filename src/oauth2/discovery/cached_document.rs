@@ -16,11 +16,11 @@ const RETRY: Duration = Duration::from_secs(60);
 
 pub(crate) struct CachedDocument<T> {
     /// Locked during a fetch.
-    state: Mutex<Option<State<T>>>,
+    state: Mutex<Option<StoredDocument<T>>>,
     is_invalid: AtomicBool,
 }
 
-struct State<T> {
+struct StoredDocument<T> {
     value: Arc<T>,
     /// When it is fetched again.
     due: Instant,
@@ -35,8 +35,9 @@ impl<T> CachedDocument<T> {
         limit: Duration,
     ) -> Result<Arc<T>, Error> {
         let mut state = self.state.lock().await;
+        let is_invalid = self.is_invalid.load(Ordering::Relaxed);
         let fetched = match &*state {
-            Some(old) if Instant::now() < old.due && !self.is_invalid() => {
+            Some(old) if Instant::now() < old.due && !is_invalid => {
                 return Ok(Arc::clone(&old.value));
             }
             Some(_) => timeout(limit, fetch).await.unwrap_or_else(|_| {
@@ -49,11 +50,11 @@ impl<T> CachedDocument<T> {
         self.is_invalid.store(false, Ordering::Relaxed);
         let now = Instant::now();
         let next = match (fetched, state.take()) {
-            (Ok((value, lifetime)), _) => State {
+            (Ok((value, lifetime)), _) => StoredDocument {
                 value: Arc::new(value),
                 due: now + lifetime,
             },
-            (Err(_), Some(old)) => State {
+            (Err(_), Some(old)) => StoredDocument {
                 value: old.value,
                 due: now + RETRY,
             },
@@ -67,10 +68,6 @@ impl<T> CachedDocument<T> {
     /// Says that the document seems to be out of date: the next caller fetches it again.
     pub(crate) fn invalidate(&self) {
         self.is_invalid.store(true, Ordering::Relaxed);
-    }
-
-    fn is_invalid(&self) -> bool {
-        self.is_invalid.load(Ordering::Relaxed)
     }
 }
 

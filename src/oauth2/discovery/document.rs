@@ -73,11 +73,8 @@ impl Document {
             return Err(Error::denied(format!("{what} can't be fetched"), reply));
         }
         if status != StatusCode::OK {
-            return Err(unusable(
-                &what,
-                status,
-                "has a status that is neither 200 nor an error",
-            ));
+            let why = "has a status that is neither 200 nor an error";
+            return Err(unusable(&what, status, why));
         }
         // serde's own error is dropped: it may show a part of the body.
         match serde_json::from_slice(&response.body) {
@@ -132,12 +129,8 @@ fn lifetime(headers: &HeaderMap) -> Duration {
     let directives = lines
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
-        .map(|directive| {
-            directive
-                .trim()
-                .split_once('=')
-                .unwrap_or((directive.trim(), ""))
-        });
+        .map(str::trim)
+        .map(|directive| directive.split_once('=').unwrap_or((directive, "")));
     let mut said = None;
     for (name, value) in directives {
         if name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache") {

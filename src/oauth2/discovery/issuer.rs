@@ -13,10 +13,10 @@ use http::uri::Scheme;
 use super::cached_document::CachedDocument;
 use super::document::{Document, base};
 use crate::error::{Error, Kind};
+#[cfg(feature = "authorization-code")]
+use crate::http_client::endpoint_client::EndpointClient;
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::{self, EndpointResolver, EndpointUrl};
-#[cfg(feature = "authorization-code")]
-use crate::http_client::exchange::Exchange;
 use crate::http_client::transport::DynTransport;
 
 impl EndpointUrl {
@@ -117,7 +117,7 @@ impl EndpointResolver for Issuer {
 }
 
 #[cfg(feature = "authorization-code")]
-impl Exchange {
+impl EndpointClient {
     /// The metadata of the authorization server, if `url` was made from its issuer.
     pub(crate) async fn metadata(&self, url: &EndpointUrl) -> Result<Option<Arc<Metadata>>, Error> {
         let resolver = url.resolver().map(|resolver| -> &dyn Any { resolver });
@@ -170,22 +170,21 @@ impl Issuer {
     /// Accepts metadata with exactly this issuer in it (RFC 8414 §3.3). With any other, the metadata
     /// may be of any server.
     fn accept(&self, document: Document) -> Result<Metadata, Error> {
-        let given = self.name.as_str();
         match document.text("issuer") {
-            Some(issuer) if issuer == given => Ok(Metadata { document }),
+            Some(issuer) if issuer == self.name => Ok(Metadata { document }),
             Some(issuer) => {
-                let message = format!(
-                    "the metadata of the issuer `{given}` is that of `{}`; the two must be the \
-                     same, to the last slash",
-                    endpoint_url::sanitize_url(issuer)
-                );
-                Err(Error::new(Kind::Config, message))
+                let other = endpoint_url::sanitize_url(issuer);
+                Err(self.wrong(&format!(
+                    "is that of `{other}`; the two must be the same, to the last slash"
+                )))
             }
-            None => {
-                let message = format!("the metadata of the issuer `{given}` has no `issuer`");
-                Err(Error::new(Kind::Config, message))
-            }
+            None => Err(self.wrong("has no `issuer`")),
         }
+    }
+
+    fn wrong(&self, what: &str) -> Error {
+        let message = format!("the metadata of the issuer `{}` {what}", self.name);
+        Error::new(Kind::Config, message)
     }
 
     fn endpoint_in(
@@ -196,11 +195,8 @@ impl Issuer {
     ) -> Result<Uri, Error> {
         let (name, field) = (&self.name, field(kind));
         let Some(endpoint) = metadata.endpoint(field, prefers_mtls) else {
-            let message = format!(
-                "the metadata of the issuer `{name}` has no `{field}`; give {}'s address instead",
-                kind.name()
-            );
-            return Err(Error::new(Kind::Config, message));
+            let instead = format!("give {}'s address instead", kind.name());
+            return Err(self.wrong(&format!("has no `{field}`; {instead}")));
         };
         let what = format!("the `{field}` of the issuer `{name}`");
         let uri = endpoint_url::secure(&what, endpoint)?;

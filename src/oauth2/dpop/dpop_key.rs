@@ -40,10 +40,10 @@ use crate::oauth2::random;
 /// ```
 #[derive(Clone)]
 pub struct DpopKey {
-    inner: Arc<Inner>,
+    inner: Arc<ProofKey>,
 }
 
-struct Inner {
+struct ProofKey {
     pair: EcdsaKeyPair,
     /// The header of every proof, encoded.
     header: String,
@@ -134,7 +134,7 @@ impl DpopKey {
         };
         let thumbprint = serde_json::to_string(&public).map_err(|_| unprovable())?;
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ProofKey {
                 pair,
                 header: jws::encode(&header).map_err(|_| unprovable())?,
                 thumbprint: hash(&thumbprint),

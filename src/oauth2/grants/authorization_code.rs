@@ -206,12 +206,12 @@ impl AuthorizationCode {
 
     /// The authorization endpoint, and the issuer that the response must come from.
     async fn server(&self) -> Result<(Uri, ExpectedIssuer), Error> {
-        let (url, exchange) = (&self.authorize_at, &self.login.client.endpoint.exchange);
+        let (url, http) = (&self.authorize_at, &self.login.client.endpoint.http);
         let look = async {
-            let address = exchange.resolve(url, EndpointKind::Authorization).await?;
-            Ok((address, exchange.metadata(url).await?))
+            let address = http.resolve(url, EndpointKind::Authorization).await?;
+            Ok((address, http.metadata(url).await?))
         };
-        let (address, metadata) = exchange.within(look).await?;
+        let (address, metadata) = http.within(look).await?;
         let Some((metadata, issuer)) = metadata.zip(url.issuer()) else {
             return Ok((address, self.issuer.clone()));
         };

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::authorization_response::{AuthorizationResponse, ExpectedIssuer, RedirectParams};
 use super::pkce;
 use crate::error::{Error, Kind};
-use crate::oauth2::client::params::{Format, Params};
+use crate::oauth2::client::params::{BodyFormat, Params};
 use crate::oauth2::random;
 use crate::origin::is_secure;
 
@@ -136,7 +136,9 @@ fn with_query(address: &Uri, params: &Params<'_>) -> Result<SecretString, Error>
         return Err(Error::new(Kind::Config, message));
     }
     let unwritable = || Error::new(Kind::Config, "the authorization request can't be written");
-    let query = params.encode(Format::Form).ok_or_else(unwritable)?;
+    let query = params
+        .encode(BodyFormat::FormUrlEncoded)
+        .ok_or_else(unwritable)?;
     let query = std::str::from_utf8(&query).map_err(|_| unwritable())?;
     let address = Zeroizing::new(address.to_string());
     let separator = match address.split_once('?') {

@@ -125,16 +125,16 @@ impl RedirectParams {
     fn check_issuer(&self, issuer: &ExpectedIssuer) -> Result<(), Error> {
         match (issuer, self.iss.text()) {
             (ExpectedIssuer::Unknown, _) | (ExpectedIssuer::Known(_), None) => Ok(()),
-            (ExpectedIssuer::Required(_), None) => Err(unusable(
-                "has no `iss`, so it is unknown which server sent it",
-            )),
+            (ExpectedIssuer::Required(_), None) => {
+                let what = "has no `iss`, so it is unknown which server sent it";
+                Err(unusable(what))
+            }
             (ExpectedIssuer::Known(issuer) | ExpectedIssuer::Required(issuer), Some(iss)) => {
                 if iss.expose_secret() == issuer {
                     return Ok(());
                 }
-                Err(unusable(
-                    "has the `iss` of another server than the expected one",
-                ))
+                let what = "has the `iss` of another server than the expected one";
+                Err(unusable(what))
             }
         }
     }
@@ -142,10 +142,7 @@ impl RedirectParams {
     /// The error that the server sent (RFC 6749 §4.1.2.1).
     fn denied(&self, code: &str) -> Error {
         let mut redactor = Redactor::default();
-        for secret in [&self.code, &self.state]
-            .into_iter()
-            .filter_map(Param::text)
-        {
+        for secret in [self.code.text(), self.state.text()].into_iter().flatten() {
             redactor.hide(secret.expose_secret());
         }
         let description = self.error_description.text();

@@ -108,16 +108,13 @@ impl DeviceAuthorization {
         let requested_at = Instant::now();
         let mut params = Params::default();
         self.login.params.add_to(&mut params);
+        let (url, kind) = (
+            &self.device_authorization_at,
+            EndpointKind::DeviceAuthorization,
+        );
+        let read = |response: &_, redactor| DevicePrompt::read(response, redactor, requested_at);
         let endpoint = &self.login.client.endpoint;
-        let url = &self.device_authorization_at;
-        endpoint
-            .request_at(
-                url,
-                EndpointKind::DeviceAuthorization,
-                params,
-                |response, redactor| DevicePrompt::read(response, redactor, requested_at),
-            )
-            .await
+        endpoint.request_at(url, kind, params, read).await
     }
 
     /// Waits until the person has logged in, and exchanges the code for tokens (RFC 8628 §3.4). The

@@ -108,15 +108,13 @@ impl DevicePrompt {
         }
         let uri = text(fields.verification_uri).or(text(fields.verification_url));
         let uri = uri.ok_or("has no `verification_uri`")?;
-        if !is_address(uri.expose_secret()) {
+        let is_unfit = |uri: &SecretString| !is_address(uri.expose_secret());
+        if is_unfit(&uri) {
             return Err("has a `verification_uri` that is neither https nor http to loopback");
         }
         let complete =
             text(fields.verification_uri_complete).or(text(fields.verification_url_complete));
-        if complete
-            .as_ref()
-            .is_some_and(|uri| !is_address(uri.expose_secret()))
-        {
+        if complete.as_ref().is_some_and(is_unfit) {
             return Err(
                 "has a `verification_uri_complete` that is neither https nor http to loopback",
             );

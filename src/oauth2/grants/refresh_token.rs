@@ -145,10 +145,8 @@ impl RefreshToken {
             Err(error) if error.is_login_required() => return Ok(()),
             Err(error) => return Err(error),
         };
-        let endpoint = &self.client.endpoint;
-        let revoked = endpoint
-            .revoke(token.expose_secret(), "refresh_token")
-            .await;
+        let (endpoint, secret) = (&self.client.endpoint, token.expose_secret());
+        let revoked = endpoint.revoke(secret, "refresh_token").await;
         state.refused = Some(token);
         revoked
     }
@@ -219,18 +217,13 @@ impl TokenSource for RefreshToken {
         let mut state = self.state.lock().await;
         // For any other reason the initial token was refused or is about to expire.
         state.initial_token.take_if(|_| reason != Reason::First);
-        if let Some(token) = state
-            .initial_token
-            .as_ref()
-            .and_then(InitialToken::unexpired)
-        {
+        let initial = state.initial_token.as_ref();
+        if let Some(token) = initial.and_then(InitialToken::unexpired) {
             return Ok(token);
         }
         let (used, mut response) = self.refresh(&mut state).await?;
-        state.unsaved = response
-            .refresh_token
-            .take()
-            .filter(|next| !is_same(next, &used));
+        let next = response.refresh_token.take();
+        state.unsaved = next.filter(|next| !is_same(next, &used));
         self.save(&mut state).await?;
         self.params.token(&self.client, response)
     }
@@ -261,11 +254,8 @@ fn login_required(what: &'static str) -> Error {
 }
 
 fn not_loaded(error: BoxError) -> Error {
-    Error::new(
-        Kind::Source,
-        "the refresh token can't be read from its store",
-    )
-    .with_source(error)
+    let message = "the refresh token can't be read from its store";
+    Error::new(Kind::Source, message).with_source(error)
 }
 
 fn not_saved(error: BoxError) -> Error {

@@ -123,9 +123,8 @@ impl Jwk<'_> {
     }
 
     fn bytes(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-        let text = self
-            .text(name)
-            .ok_or_else(|| format!("has no `{name}` that is a text"))?;
+        let absent = || format!("has no `{name}` that is a text");
+        let text = self.text(name).ok_or_else(absent)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         URL_SAFE_NO_PAD_INDIFFERENT
             .decode_vec(text, &mut bytes)

@@ -138,10 +138,8 @@ impl SignedJwt {
     }
 
     async fn sign(&self) -> Result<SecretString, Error> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let iat = now.as_secs();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let iat = now.unwrap_or_default().as_secs();
         let exp = iat.saturating_add(self.lifetime.as_secs().max(1));
         let mut claims = self.claims.clone();
         let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);

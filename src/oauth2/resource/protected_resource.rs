@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::resource_metadata::{Hint, Resource};
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
+use crate::http_client::endpoint_client::{TIMEOUT, within};
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::exchange::{TIMEOUT, within};
 use crate::http_client::transport::{DynTransport, Transport};
 use crate::oauth2::discovery::cached_document::CachedDocument;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
@@ -165,18 +165,16 @@ impl ProtectedResource {
     }
 
     /// Keeps what a refusal says for the next fetch, if that is other metadata or other scopes than
-    /// were used. Says whether it is.
-    fn keep_hint(&self, challenges: &[Challenge]) -> bool {
+    /// were used.
+    fn keep_hint(&self, challenges: &[Challenge]) {
         let hint = Hint::of(challenges);
         let mut hints = lock(&self.hints);
         let is_elsewhere = hint.metadata != hints.used.metadata;
         let is_for_more = hint.scope.is_some() && hint.scope != hints.used.scope;
         // A challenge that names no metadata says nothing new about it.
-        if hint.metadata.is_none() || !(is_elsewhere || is_for_more) {
-            return false;
+        if hint.metadata.is_some() && (is_elsewhere || is_for_more) {
+            hints.next = Some(hint);
         }
-        hints.next = Some(hint);
-        true
     }
 
     async fn find(&self) -> Result<(Protection, Duration), Error> {
@@ -189,7 +187,7 @@ impl ProtectedResource {
         lock(&self.hints).used = hint.clone();
         let (metadata, lifetime) = self.resource.metadata(&hint, &self.transport).await?;
         let protection = Protection {
-            endpoint: metadata.choose(&self.allowed, issuer)?.clone(),
+            endpoint: metadata.choose(&self.allowed)?.clone(),
             resource: metadata.resource,
             scope: metadata.scope,
         };
@@ -254,7 +252,7 @@ impl Protection {
 
     /// The authorization server's name (RFC 8414 §2), which is on the list of those allowed.
     pub fn issuer(&self) -> &str {
-        issuer(&self.endpoint)
+        self.endpoint.issuer().unwrap_or_default()
     }
 
     /// The API's name for itself: the `resource` parameter of a token request (RFC 8707).
@@ -269,10 +267,6 @@ impl Protection {
     }
 }
 
-fn issuer(url: &EndpointUrl) -> &str {
-    url.issuer().unwrap_or_default()
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -284,118 +278,5 @@ impl fmt::Debug for ProtectedResource {
             .field("allowed", &self.allowed)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// Here, because only the layer passes on challenges.
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::convert::Infallible;
-
-    use bytes::Bytes;
-    use http::header::WWW_AUTHENTICATE;
-    use http::{HeaderMap, Request, Response};
-    use http_body_util::Full;
-
-    use super::*;
-
-    const API: &str = "https://api.example.com";
-
-    fn challenges(text: &str) -> Vec<Challenge> {
-        let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, text.parse().unwrap())]);
-        Challenge::parse(&headers)
-    }
-
-    /// An API whose refusal has its metadata at `/one`, with the scope `a`; wherever it is, it is the
-    /// same. The token tells the scope that it was asked for with.
-    fn source() -> (ProtectedResource, Arc<Mutex<Vec<String>>>) {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let write = Arc::clone(&asked);
-        let api = tower::service_fn(move |request: Request<Full<Bytes>>| {
-            let path = request.uri().path().to_owned();
-            let mut response = Response::new(Full::<Bytes>::from(format!(
-                r#"{{"resource":"{API}","authorization_servers":["https://id.example.com"]}}"#
-            )));
-            if path == "/" {
-                let challenge = format!(r#"Bearer resource_metadata="{API}/one", scope="a""#);
-                let headers = response.headers_mut();
-                headers.insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
-            }
-            lock(&write).push(path);
-            async { Ok::<_, Infallible>(response) }
-        });
-        let build = |protection: Protection| {
-            Ok(move |_| {
-                let token = Token::bearer(protection.scope.clone());
-                async { token }
-            })
-        };
-        let allowed = ["https://id.example.com"];
-        let source = ProtectedResource::new(API, allowed, build)
-            .unwrap()
-            .transport(api);
-        (source, asked)
-    }
-
-    async fn scope_of_the_next(source: &ProtectedResource) -> String {
-        let token = TokenSource::fetch(source, Reason::Refused).await.unwrap();
-        token.secret().to_owned()
-    }
-
-    #[tokio::test]
-    async fn a_refusal_that_names_other_metadata_or_scopes_is_gone_by() {
-        let (source, asked) = source();
-        assert_eq!(scope_of_the_next(&source).await, "a");
-        assert_eq!(*lock(&asked), ["/", "/one"]);
-        for (challenge, path, scope) in [
-            (
-                r#"Bearer resource_metadata="https://api.example.com/two", scope="a""#,
-                "/two",
-                "a",
-            ),
-            (
-                r#"Bearer resource_metadata="https://api.example.com/two", scope="a b""#,
-                "/two",
-                "a b",
-            ),
-        ] {
-            lock(&asked).clear();
-            assert!(source.keep_hint(&challenges(challenge)));
-            assert_eq!(scope_of_the_next(&source).await, scope);
-            assert_eq!(scope_of_the_next(&source).await, scope);
-            assert_eq!(*lock(&asked), [path]);
-            // It is no news when it is said again.
-            assert!(!source.keep_hint(&challenges(challenge)));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_refusal_that_says_nothing_new_is_none() {
-        let (source, asked) = source();
-        scope_of_the_next(&source).await;
-        for challenge in [
-            r#"Bearer resource_metadata="https://api.example.com/one", scope="a""#,
-            r#"Bearer error="invalid_token", resource_metadata="https://api.example.com/one""#,
-            r#"Bearer error="invalid_token", scope="b""#,
-            "Bearer",
-        ] {
-            assert!(!source.keep_hint(&challenges(challenge)), "{challenge}");
-        }
-        assert!(!source.keep_hint(&[]));
-        scope_of_the_next(&source).await;
-        assert_eq!(*lock(&asked), ["/", "/one"]);
-    }
-
-    #[tokio::test]
-    async fn a_refusal_that_names_another_origin_changes_nothing() {
-        let (source, asked) = source();
-        scope_of_the_next(&source).await;
-        let elsewhere = challenges(r#"Bearer resource_metadata="https://evil.example.com/x""#);
-        source.keep_hint(&elsewhere);
-        assert_eq!(scope_of_the_next(&source).await, "a");
-        assert_eq!(*lock(&asked), ["/", "/one"]);
-        // Nor when it is said again and again.
-        assert!(!source.keep_hint(&elsewhere));
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{BoxError, Error, Kind, Reply};
 use crate::http_client::default_transport::no_response;
-use crate::http_client::endpoint_url::{self, sanitize_url};
+use crate::http_client::endpoint_url::{self, EndpointUrl, sanitize_url};
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
 use crate::oauth2::discovery::document::{Document, base, get_request};
@@ -212,12 +212,8 @@ impl Hint {
 
 impl ResourceMetadata {
     /// The first of its authorization servers that is one of these.
-    pub(crate) fn choose<'a, T>(
-        &self,
-        allowed: &'a [T],
-        name: impl Fn(&T) -> &str,
-    ) -> Result<&'a T, Error> {
-        let find = |offered: &String| allowed.iter().find(|it| name(it) == offered);
+    pub(crate) fn choose<'a>(&self, allowed: &'a [EndpointUrl]) -> Result<&'a EndpointUrl, Error> {
+        let find = |offered: &String| allowed.iter().find(|it| it.issuer() == Some(offered));
         let mut servers = self.authorization_servers.iter();
         servers.find_map(find).ok_or_else(|| {
             let all = self.authorization_servers.iter();

@@ -55,7 +55,7 @@ use crate::token::issued_token::Token;
 pub struct StepUp {
     build: Build,
     allowed: Allowed,
-    state: Mutex<State>,
+    state: Mutex<StepUpState>,
 }
 
 #[derive(Default)]
@@ -78,7 +78,7 @@ pub struct StepUpRequest {
 }
 
 #[derive(Default)]
-struct State {
+struct StepUpState {
     /// What the token in use was requested with, and by which source.
     current: StepUpRequest,
     source: Option<Arc<dyn DynTokenSource>>,
@@ -102,10 +102,7 @@ impl StepUp {
         S: TokenSource,
     {
         Self {
-            build: Box::new(move |wanted| {
-                let source: Arc<dyn DynTokenSource> = Arc::new(build(wanted)?);
-                Ok(source)
-            }),
+            build: Box::new(move |wanted| Ok(Arc::new(build(wanted)?))),
             allowed: Allowed::default(),
             state: Mutex::default(),
         }
@@ -136,7 +133,7 @@ impl StepUp {
         self
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StepUpState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -217,17 +214,16 @@ impl TokenSource for StepUp {
     }
 }
 
-impl State {
+impl StepUpState {
     /// Whether enough time has passed for another login. Only the server knows how long ago the last
     /// login was: a token can be younger than the login behind it.
     fn may_log_in(&mut self) -> bool {
-        let is_too_soon = self
-            .logged_in
-            .is_some_and(|at| at.elapsed() < LOGIN_INTERVAL);
-        if !is_too_soon {
+        let last = self.logged_in;
+        let is_due = last.is_none_or(|at| at.elapsed() >= LOGIN_INTERVAL);
+        if is_due {
             self.logged_in = Some(Instant::now());
         }
-        !is_too_soon
+        is_due
     }
 }
 

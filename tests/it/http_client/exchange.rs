@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use tower::Service;
-use tower_auth::oauth2::ClientCredentials;
+use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
 use tower_auth::{Reason, TokenSource};
 
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
@@ -227,4 +227,18 @@ fn outside_a_runtime_the_fetch_is_an_error_and_no_panic() {
         .unwrap()
         .unwrap_err();
     assert!(error.is_runtime(), "{error}");
+}
+
+#[tokio::test]
+async fn an_error_of_a_client_is_one_of_transport() {
+    let broken = tower::service_fn(|_: Request<Full<Bytes>>| async {
+        let of_the_clients_own = EndpointUrl::try_from("").unwrap_err();
+        assert!(of_the_clients_own.is_config());
+        Err::<Response<Full<Bytes>>, _>(of_the_clients_own)
+    });
+    let source = ClientCredentials::new(URL, ID, SECRET)
+        .unwrap()
+        .transport(broken);
+    let error = source.fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_transport(), "{error}");
 }

@@ -9,6 +9,7 @@ use crate::support::web::{Page, Web};
 
 mod authorization_servers;
 mod caching;
+mod hints;
 mod metadata_lookup;
 
 const API: &str = "https://mcp.example.com/mcp";

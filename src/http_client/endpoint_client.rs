@@ -20,7 +20,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where requests go, and how they are sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct EndpointClient {
     pub(crate) url: EndpointUrl,
     kind: EndpointKind,
     pub(crate) timeout: Duration,
@@ -58,7 +58,7 @@ impl EndpointRequest {
     }
 }
 
-impl Exchange {
+impl EndpointClient {
     pub(crate) fn new(url: EndpointUrl) -> Self {
         Self {
             url,
@@ -68,7 +68,7 @@ impl Exchange {
         }
     }
 
-    /// An exchange with another endpoint, by the same transport and within the same timeout.
+    /// A client of another endpoint, with the same transport and within the same timeout.
     pub(crate) fn to(&self, url: EndpointUrl, kind: EndpointKind) -> Self {
         Self {
             url,

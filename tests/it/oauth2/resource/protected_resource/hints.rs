@@ -1,0 +1,119 @@
+//! What a refusal says about the metadata counts for the next fetch, if it is new.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
+use serde_json::json;
+use tokio::time::advance;
+use tower_auth::oauth2::{ProtectedResource, Protection};
+use tower_auth::{Challenge, Reason, Token, TokenSource};
+
+use super::refusal;
+use crate::support::web::{Page, Web};
+
+const API: &str = "https://api.example.com";
+const PROBE: &str = "GET https://api.example.com/";
+const ONE: &str = "GET https://api.example.com/one";
+const TWO: &str = "GET https://api.example.com/two";
+
+fn challenges(text: &str) -> Vec<Challenge> {
+    let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, text.parse().unwrap())]);
+    Challenge::parse(&headers)
+}
+
+/// An API whose refusal has its metadata at `/one`, with the scope `a`; at `/two` it is the same. The
+/// token tells the scope that it was asked for with.
+fn source() -> (ProtectedResource, Web) {
+    let web = Web::default();
+    let challenge = format!(r#"Bearer resource_metadata="{API}/one", scope="a""#);
+    web.put(&format!("{API}/"), refusal(&challenge));
+    let metadata = json!({"resource": API, "authorization_servers": ["https://id.example.com"]});
+    for path in ["one", "two"] {
+        web.put(&format!("{API}/{path}"), Page::json(&metadata));
+    }
+    let build = |protection: Protection| {
+        Ok(move |_| {
+            let token = Token::bearer(protection.scope());
+            async { token }
+        })
+    };
+    let source = ProtectedResource::new(API, ["https://id.example.com"], build).unwrap();
+    (source.transport(web.transport()), web)
+}
+
+async fn scope_of_the_next(source: &ProtectedResource) -> String {
+    let token = source.fetch(Reason::Refused).await.unwrap();
+    token.secret().to_owned()
+}
+
+/// Refuses a token of the source with this challenge. The inner source never asks for a replay.
+fn refuse(source: &ProtectedResource, challenge: &str) {
+    let token = Token::bearer("refused").unwrap();
+    assert!(!source.challenged(&token, &challenges(challenge)));
+}
+
+#[tokio::test]
+async fn a_refusal_that_names_other_metadata_or_scopes_is_gone_by() {
+    let (source, web) = source();
+    assert_eq!(scope_of_the_next(&source).await, "a");
+    assert_eq!(web.take_lines(), [PROBE, ONE]);
+    for (challenge, scope) in [
+        (
+            r#"Bearer resource_metadata="https://api.example.com/two", scope="a""#,
+            "a",
+        ),
+        (
+            r#"Bearer resource_metadata="https://api.example.com/two", scope="a b""#,
+            "a b",
+        ),
+    ] {
+        refuse(&source, challenge);
+        assert_eq!(scope_of_the_next(&source).await, scope);
+        assert_eq!(scope_of_the_next(&source).await, scope);
+        assert_eq!(web.take_lines(), [TWO]);
+        // It is no news when it is said again.
+        refuse(&source, challenge);
+        assert_eq!(scope_of_the_next(&source).await, scope);
+        assert!(web.take_lines().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_says_nothing_new_is_none() {
+    let (source, web) = source();
+    scope_of_the_next(&source).await;
+    assert_eq!(web.take_lines(), [PROBE, ONE]);
+    for challenge in [
+        r#"Bearer resource_metadata="https://api.example.com/one", scope="a""#,
+        r#"Bearer error="invalid_token", resource_metadata="https://api.example.com/one""#,
+        r#"Bearer error="invalid_token", scope="b""#,
+        "Bearer",
+    ] {
+        refuse(&source, challenge);
+        assert_eq!(scope_of_the_next(&source).await, "a", "{challenge}");
+        assert!(web.take_lines().is_empty(), "{challenge}");
+    }
+    let token = Token::bearer("refused").unwrap();
+    assert!(!source.challenged(&token, &[]));
+    assert_eq!(scope_of_the_next(&source).await, "a");
+    assert!(web.take_lines().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_names_another_origin_changes_nothing() {
+    let (source, web) = source();
+    scope_of_the_next(&source).await;
+    let elsewhere = r#"Bearer resource_metadata="https://evil.example.com/x""#;
+    refuse(&source, elsewhere);
+    assert_eq!(scope_of_the_next(&source).await, "a");
+    assert_eq!(web.take_lines(), [PROBE, ONE]);
+    // Nor when it is said again: it doesn't postpone the next search, a minute after the first time.
+    advance(Duration::from_secs(40)).await;
+    refuse(&source, elsewhere);
+    assert_eq!(scope_of_the_next(&source).await, "a");
+    assert!(web.take_lines().is_empty());
+    advance(Duration::from_secs(20)).await;
+    assert_eq!(scope_of_the_next(&source).await, "a");
+    assert_eq!(web.take_lines(), [PROBE, ONE]);
+}
