@@ -82,9 +82,9 @@ async fn a_token_is_for_the_resource_that_it_was_asked_for() {
         let response = call(&cache, &url).await;
         assert_eq!(response.status(), 401);
         let reason = response.extensions().get::<NotReplayed>();
-        latched += usize::from(matches!(reason, Some(NotReplayed::RefusalBudget)));
+        limited += usize::from(matches!(reason, Some(NotReplayed::RefusalBudget)));
     }
-    assert!(limited > 15, "{latched}");
+    assert!(limited > 15, "{limited}");
     assert!(issued(&OIDC, &client.id).await <= 4);
 }
 
