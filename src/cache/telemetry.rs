@@ -68,21 +68,24 @@ impl Telemetry {
 
     pub(crate) fn fetch_completed(&self, summary: &FetchSummary<'_>) {
         match summary.outcome {
-            Ok(lifetime) => {
-                let message = match summary.by {
-                    FetchedBy::ThisProcess => "a token was fetched",
-                    FetchedBy::AnotherProcess => "a token was taken from the shared store",
-                };
-                tracing::debug!(
-                    tower_auth.cache = &*self.cache,
-                    tower_auth.fetch.reason = summary.reason.as_str(),
-                    tower_auth.fetch.duration = ?summary.duration,
-                    tower_auth.fetch.attempts = summary.attempts,
-                    tower_auth.fetch.waiters = summary.waiters,
-                    tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
-                    "{message}",
-                );
-            }
+            Ok(lifetime) if summary.by == FetchedBy::AnotherProcess => tracing::debug!(
+                tower_auth.cache = &*self.cache,
+                tower_auth.fetch.reason = summary.reason.as_str(),
+                tower_auth.fetch.duration = ?summary.duration,
+                tower_auth.fetch.attempts = summary.attempts,
+                tower_auth.fetch.waiters = summary.waiters,
+                tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
+                "a token was taken from the shared store",
+            ),
+            Ok(lifetime) => tracing::debug!(
+                tower_auth.cache = &*self.cache,
+                tower_auth.fetch.reason = summary.reason.as_str(),
+                tower_auth.fetch.duration = ?summary.duration,
+                tower_auth.fetch.attempts = summary.attempts,
+                tower_auth.fetch.waiters = summary.waiters,
+                tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
+                "a token was fetched",
+            ),
             Err(error) => tracing::warn!(
                 tower_auth.cache = &*self.cache,
                 tower_auth.fetch.reason = summary.reason.as_str(),

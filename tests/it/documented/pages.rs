@@ -35,7 +35,7 @@ const FIGURES: [(&str, &str, &str); 26] = [
     ("the longest", "cache/fetch_task.rs", "LONGEST_PAUSE"),
     (
         "one exchange with a token endpoint",
-        "http_client/exchange.rs",
+        "http_client/endpoint_client.rs",
         "TIMEOUT",
     ),
     (
