@@ -196,7 +196,7 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
             // On the way to some there is a replay, or a request that has one.
             match *word {
                 "refusal_budget" => {
-                    assert_eq!(counted, [of("again"), of("refusal_budget"), of("sent")])
+                    assert_eq!(counted, [of("again"), of("refusal_budget"), of("sent")]);
                 }
                 "again" => assert_eq!(counted, [of("again"), of("sent")]),
                 word => assert_eq!(counted, [of(word)]),
