@@ -52,6 +52,7 @@ impl Origin {
     }
 
     /// Whether this is the origin of that scheme, host and port. Does not allocate.
+    #[inline]
     pub(crate) fn is_at(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
             && self.host.eq_ignore_ascii_case(host)

@@ -98,8 +98,9 @@ impl Fleet {
     }
 
     /// How long one process may take to fetch before another may; at most a third of the cache's
-    /// [fetch timeout](crate::TokenCacheBuilder::fetch_timeout). When a process dies during a
-    /// fetch, the others wait that long, at most one and a half times. Then they fetch without the lease.
+    /// [fetch timeout](crate::TokenCacheBuilder::fetch_timeout). When a process dies during a fetch, its
+    /// lease ends after that time, and one of the others gets it. A process that waits for one and a
+    /// half times as long fetches without the lease.
     #[must_use]
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = time;

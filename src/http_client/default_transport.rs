@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::Request;
@@ -16,7 +16,7 @@ use crate::error::{BoxError, Error, Kind};
 
 struct MadeOnFirstUse {
     make: fn() -> Result<DynTransport, Error>,
-    made: OnceLock<DynTransport>,
+    made: Mutex<Option<DynTransport>>,
 }
 
 /// The clones of one default share its client.
@@ -27,8 +27,8 @@ impl Default for DynTransport {
 }
 
 impl DynTransport {
-    fn made_by(make: fn() -> Result<Self, Error>) -> Self {
-        let made = OnceLock::new();
+    pub(crate) fn made_by(make: fn() -> Result<Self, Error>) -> Self {
+        let made = Mutex::default();
         Self::new(MadeOnFirstUse { make, made })
     }
 }
@@ -41,13 +41,14 @@ fn make() -> Result<DynTransport, Error> {
 }
 
 impl MadeOnFirstUse {
-    /// An error is not kept: the next request tries again.
-    fn get(&self) -> Result<&DynTransport, Error> {
-        if let Some(made) = self.made.get() {
-            return Ok(made);
+    /// Makes it under the lock, so that concurrent first requests make one. An error is not kept: the
+    /// next request tries again.
+    fn get(&self) -> Result<DynTransport, Error> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*made {
+            Some(transport) => Ok(transport.clone()),
+            None => Ok(made.insert((self.make)()?).clone()),
         }
-        let made = (self.make)()?;
-        Ok(self.made.get_or_init(|| made))
     }
 }
 
@@ -57,6 +58,10 @@ impl SealedTransport for MadeOnFirstUse {
             Ok(transport) => transport.send(request),
             Err(error) => Box::pin(future::ready(Err(NoHttpClient(error).into()))),
         }
+    }
+
+    fn prepare(&self) -> Result<(), Error> {
+        self.get().map(drop)
     }
 }
 
@@ -120,5 +125,28 @@ mod tests {
         assert!(send(&clone).await.is_ok());
         assert!(send(&transport).await.is_ok());
         assert_eq!(TRIES.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn first_requests_at_once_make_one_client() {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        fn make() -> Result<DynTransport, Error> {
+            MADE.fetch_add(1, Ordering::Relaxed);
+            // Leaves the other threads time to get here too.
+            (0..10_000).for_each(|_| std::thread::yield_now());
+            Ok(DynTransport::default())
+        }
+        let made = Mutex::default();
+        let first_use = MadeOnFirstUse { make, made };
+        let barrier = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    first_use.get().is_ok()
+                });
+            }
+        });
+        assert_eq!(MADE.load(Ordering::Relaxed), 1);
     }
 }

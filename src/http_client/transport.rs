@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use tower::ServiceExt;
 use tower_service::Service;
 
-use crate::error::BoxError;
+use crate::error::{BoxError, Error};
 
 /// An HTTP client that can post to a token endpoint and get metadata: any Tower service that takes
 /// an `http::Request<Full<Bytes>>` and returns an `http::Response` with any body.
@@ -68,6 +68,11 @@ mod sealed {
     pub trait SealedTransport: Send + Sync + 'static {
         #[doc(hidden)]
         fn send(&self, request: Request<Full<Bytes>>) -> super::ResponseFuture;
+
+        #[doc(hidden)]
+        fn prepare(&self) -> Result<(), super::Error> {
+            Ok(())
+        }
     }
 }
 
@@ -113,6 +118,12 @@ impl DynTransport {
 
     pub(crate) fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
         self.0.send(request)
+    }
+
+    /// Makes what sending needs, ahead of the first request.
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn prepare(&self) -> Result<(), Error> {
+        self.0.prepare()
     }
 }
 

@@ -179,7 +179,8 @@ impl AuthorizationCode {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the redirect URI is none of these, or if the query of the
-    /// authorization endpoint's address has a parameter that is set here.
+    /// authorization endpoint's address has a parameter that is set here, or if there is no HTTP client to
+    /// finish the login with.
     ///
     /// # Cancel safety
     ///
@@ -188,6 +189,8 @@ impl AuthorizationCode {
         &self,
         redirect_uri: impl AsRef<str>,
     ) -> Result<AuthorizationRequest, Error> {
+        // Before the person logs in, because a login that can't be finished is lost.
+        self.login.client.endpoint.http.transport.prepare()?;
         let mut params = Params::default();
         params.push("response_type", "code");
         params.push("client_id", self.login.client.id().unwrap_or_default());
@@ -281,5 +284,27 @@ impl fmt::Debug for AuthorizationCode {
             .field("prompt", &self.prompt)
             .field("issuer", &self.issuer)
             .finish_non_exhaustive()
+    }
+}
+
+/// Inside, because no test from outside can make the default HTTP client fail.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http_client::transport::DynTransport;
+
+    #[tokio::test]
+    async fn a_login_that_cannot_be_finished_is_not_begun() {
+        let client = Client::public("https://id.example.com/token", "app").map(|mut client| {
+            let make = || Err(Error::new(Kind::Config, "no root certificates"));
+            client.endpoint.http.transport = DynTransport::made_by(make);
+            client
+        });
+        let code = client.and_then(|it| AuthorizationCode::new(it, "https://id.example.com/login"));
+        let begun = match &code {
+            Ok(code) => code.begin("http://127.0.0.1/").await.map(drop),
+            Err(error) => Err(error.clone()),
+        };
+        assert!(begun.is_err_and(|error| error.to_string().contains("root certificates")));
     }
 }
