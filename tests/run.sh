@@ -207,8 +207,8 @@ CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} \
 
 step "each feature alone, and none"
 # By clippy, which has warnings denied in this package only; with RUSTFLAGS, all that it depends on would be compiled
-# again. `default` is `reqwest` alone.
-features=$(sed -n '/^\[features\]/,/^\[dep/p' Cargo.toml | sed -n 's/^\([a-z][a-z0-9-]*\) = .*/\1/p' | grep -vx default)
+# again. `default` is `reqwest` alone, and `full` is all of them, with the examples.
+features=$(sed -n '/^\[features\]/,/^\[dep/p' Cargo.toml | sed -n 's/^\([a-z][a-z0-9-]*\) = .*/\1/p' | grep -vxE 'default|full')
 [ "$(wc -w <<<"$features")" -gt 10 ] || { echo "found no features" >&2; exit 1; }
 cargo clippy --locked --quiet --lib --no-default-features -- -D warnings
 for feature in $features; do
@@ -216,7 +216,7 @@ for feature in $features; do
   cargo clippy --locked --quiet --lib --no-default-features --features "$feature" -- -D warnings
 done
 # The examples as README has them run: with the features of the root package's own dev-dependencies.
-cargo clippy --locked --quiet --all-features --examples -- -D warnings
+cargo clippy --locked --quiet --all-features --lib --examples -- -D warnings
 
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features --quiet
