@@ -219,7 +219,7 @@ done
 cargo clippy --locked --quiet --all-features --lib --examples -- -D warnings
 
 step "docs"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features --quiet
+RUSTDOCFLAGS="-D warnings" cargo doc "${all[@]}" --no-deps --quiet
 
 step "the package from outside"
 bash tests/supply.sh

@@ -23,15 +23,16 @@ chmod +x "$out/rustdoc"
 json() {
   local name=$1
   shift
-  RUSTDOC=$out/rustdoc cargo rustdoc --locked --quiet --lib "$@" -- -Z unstable-options --output-format json --cap-lints allow
+  RUSTDOC=$out/rustdoc RUSTDOCFLAGS="-Z unstable-options --output-format json --cap-lints allow" \
+    cargo doc --locked --quiet --no-deps "$@"
   mv "$target/doc/tower_auth.json" "$out/$name.json"
 }
 rm -rf "$out"/*.json "$out/html"
 # Before 1.92 it makes no badges by itself.
 minor=$(rustc --version | sed 's/^rustc 1\.\([0-9]*\).*/\1/')
-if [ "$minor" -ge 92 ] && json none --no-default-features && json all --all-features; then
+if [ "$minor" -ge 92 ] && json none --no-default-features && json all --workspace --all-features; then
   # As docs.rs does it.
-  RUSTDOC=$out/rustdoc RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo doc --locked --quiet --no-deps --all-features
+  RUSTDOC=$out/rustdoc RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo doc --locked --quiet --no-deps --workspace --all-features
   cp -r "$target/doc/tower_auth" "$out/html"
   PUBLIC_API=$out cargo test --locked --workspace --all-features --test it -- documented::public --include-ignored
 elif [ -n "${CI:-}" ]; then

@@ -1,4 +1,4 @@
-//! What state the cache was in, and when there was a token to be had from it.
+//! What state the cache was in, and when it had a token to give.
 
 use std::time::Duration;
 

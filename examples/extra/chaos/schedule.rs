@@ -56,7 +56,7 @@ const FAULTS: [(f64, f64, Fault); 8] = [
     (54.5, 55.5, Fault::Reset),
 ];
 
-/// One while all is well, and one when there is no new token to be had.
+/// One while all is well, and one when no new token can be fetched.
 const ROTATIONS: [f64; 2] = [52.0, 55.0];
 
 const REVOCATIONS: u32 = 4;

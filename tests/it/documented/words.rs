@@ -52,6 +52,8 @@ const METAPHORS: &[&str] = &[
     "running dry",
     "runs dry",
     "is had",
+    "be had",
+    "been had",
     "stamped",
     "gatekeeper",
 ];

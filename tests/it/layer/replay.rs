@@ -185,7 +185,7 @@ async fn a_clone_of_the_same_token_is_not_replayed_with_either() {
 }
 
 #[tokio::test]
-async fn when_no_new_token_can_be_had_the_caller_gets_the_servers_own_refusal() {
+async fn when_no_new_token_can_be_fetched_the_caller_gets_the_servers_own_refusal() {
     let (source, mut fetches) = source();
     let api = Api::default();
     let client = AuthLayer::new(source).layer(api.clone());

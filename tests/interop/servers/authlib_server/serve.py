@@ -1,4 +1,4 @@
-"""Authlib's authorization server for the grants in which one token is had for another: assertions of service accounts
+"""Authlib's authorization server for the grants in which one token is exchanged for another: assertions of service accounts
 (RFC 7523 §2.1) and token exchange (RFC 8693). Access tokens are JWTs (RFC 9068). Authlib brings the first grant; the
 second is written here over its clients, its errors and its tokens, as it means other grants to be."""
 

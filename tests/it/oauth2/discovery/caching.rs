@@ -1,4 +1,4 @@
-//! How long what was found is used, and what happens when no newer can be had.
+//! How long what was found is used, and what happens when no newer can be fetched.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn it_is_kept_for_an_hour_or_as_the_server_says_within_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_old_one_is_used_on_when_a_new_one_cannot_be_had() {
+async fn the_old_one_stays_in_use_when_a_new_one_cannot_be_fetched() {
     for page in [
         Page::new(500, ""),
         Page::new(404, ""),

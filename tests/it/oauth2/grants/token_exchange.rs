@@ -232,7 +232,7 @@ async fn any_other_refusal_is_none_of_the_subjects_fault() {
 }
 
 #[tokio::test]
-async fn a_subject_that_cannot_be_had_is_the_error_and_nothing_is_sent() {
+async fn a_subject_that_cannot_be_fetched_is_the_error_and_nothing_is_sent() {
     let server = server();
     let error = || Err(Error::transient("the vault is busy"));
     let subject = TokenExchange::new(server.client(), ScriptedSource::new(move |_| error()));

@@ -68,7 +68,7 @@ async fn the_source_is_made_once_until_the_metadata_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_old_metadata_is_used_on_when_new_cannot_be_had() {
+async fn the_old_metadata_stays_in_use_when_new_cannot_be_fetched() {
     let web = web();
     let source = source(&web);
     fetch(&source).await.unwrap();
