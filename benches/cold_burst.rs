@@ -85,7 +85,8 @@ fn request(cache: &TokenCache) -> impl Future<Output = ()> + Send + 'static + us
     let client = service_fn(|_: Request<Full<Bytes>>| async {
         Ok::<_, std::convert::Infallible>(Response::new(()))
     });
-    let client = AuthLayer::from(cache.clone()).layer(client);
+    let layer = AuthLayer::from(cache.clone()).only_to(["https://api.example.com"]);
+    let client = layer.unwrap().layer(client);
     let request = Request::get("https://api.example.com")
         .body(Full::default())
         .unwrap();

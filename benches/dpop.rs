@@ -25,6 +25,8 @@ fn bare()
     })
 }
 
+const API: &str = "https://api.example.com";
+
 fn bound() -> AuthLayer {
     let issuer = service_fn(|_: Request<Body>| {
         let reply = r#"{"access_token":"a-token","token_type":"DPoP","expires_in":3600}"#;
@@ -35,6 +37,8 @@ fn bound() -> AuthLayer {
         .transport(issuer);
     let client = client.dpop(DpopKey::generate().unwrap());
     AuthLayer::new(ClientCredentials::with_client(client))
+        .only_to([API])
+        .unwrap()
 }
 
 /// Sends so many, one after the other.
@@ -57,7 +61,9 @@ fn main() {
     let layers = [
         (
             "bearer token",
-            AuthLayer::new(|_| async { Token::bearer("a-token") }),
+            AuthLayer::new(|_| async { Token::bearer("a-token") })
+                .only_to([API])
+                .unwrap(),
         ),
         ("DPoP", bound()),
     ];

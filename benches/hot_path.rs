@@ -101,6 +101,7 @@ fn auth() -> AuthLayer {
         let token = Token::bearer(secret());
         ready(token.map(|token| token.expires_in(Duration::from_secs(86_400))))
     });
+    let layer = layer.only_to(["https://api.example.com"]).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -34,12 +34,13 @@ async fn main() -> Result<(), Report> {
     let keys = Keys::new(Mutex::new(vec!["the-old-key"]));
     let accept = |accepted| *keys.lock().unwrap_or_else(PoisonError::into_inner) = accepted;
     let api = Router::new().route("/things", get(things));
-    let url = serve(api.with_state(Arc::clone(&keys))).await? + "/things";
+    let origin = serve(api.with_state(Arc::clone(&keys))).await?;
+    let url = format!("{origin}/things");
 
     let (key, rotation) = ApiKey::rotating("the-old-key");
     let plain = reqwest::Client::new();
     let mut client = ServiceBuilder::new()
-        .layer(AuthLayer::new(key))
+        .layer(AuthLayer::new(key).only_to([origin])?)
         .service(plain.clone());
     let mut ask = async |when: &str| -> Result<(), Report> {
         let request = plain.get(&url).build()?;

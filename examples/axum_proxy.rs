@@ -65,7 +65,7 @@ async fn main() -> Result<(), Report> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let upstream = Upstream {
         client: ServiceBuilder::new()
-            .layer(AuthLayer::new(source))
+            .layer(AuthLayer::new(source).only_to([servers.api.url()])?)
             .service(client),
         url: servers.api.url().to_owned(),
     };

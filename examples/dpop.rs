@@ -156,8 +156,9 @@ async fn main() -> Result<(), Report> {
 
     let client =
         Client::new(format!("{url}/token"), CLIENT_ID, CLIENT_SECRET)?.dpop(DpopKey::generate()?);
+    let layer = AuthLayer::new(ClientCredentials::with_client(client)).only_to([&url])?;
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::new(ClientCredentials::with_client(client)))
+        .layer(layer)
         .service(reqwest::Client::new());
 
     for request in 1..=3 {

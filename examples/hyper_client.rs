@@ -26,7 +26,7 @@ async fn main() -> Result<(), Report> {
         .audience(AUDIENCE)
         .scope(SCOPE);
     let mut client = ServiceBuilder::new()
-        .layer(AuthLayer::new(source))
+        .layer(AuthLayer::new(source).only_to([servers.api.url()])?)
         .service(Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
 
     for note in ["buy milk", "water the plants"] {

@@ -87,7 +87,7 @@ async fn main() -> Result<(), Report> {
         .refresh_at(format!("{url}/v1/auth/refresh"))?;
     let plain = reqwest::Client::new();
     let mut client = ServiceBuilder::new()
-        .layer(AuthLayer::new(source))
+        .layer(AuthLayer::new(source).only_to([&url])?)
         .service(plain.clone());
 
     for _ in 0..3 {

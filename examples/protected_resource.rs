@@ -111,8 +111,9 @@ async fn main() -> Result<(), Report> {
     };
     let source = ProtectedResource::new(&resource, [&issuer], build)?;
     let http = reqwest::Client::new();
+    // The resource names the only origin that gets its tokens.
     let mut client = ServiceBuilder::new()
-        .layer(AuthLayer::new(source).only_to([url.as_str()])?)
+        .layer(AuthLayer::new(source))
         .service(http.clone());
     for request in 1..=2 {
         println!("request {request}");

@@ -55,8 +55,10 @@ async fn main() -> Result<(), Report> {
     // What goes over the wire is counted below the layer.
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
+    let origin = reqwest::Url::parse(&api_url)?.origin();
+    let layer = AuthLayer::from(cache.clone()).only_to([origin.ascii_serialization()])?;
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::from(cache.clone()))
+        .layer(layer)
         .map_request(move |request: reqwest::Request| {
             count.fetch_add(1, Relaxed);
             request

@@ -25,7 +25,7 @@ async fn main() -> Result<(), Report> {
         .scope(SCOPE);
     let plain = Client::new();
     let mut client = ServiceBuilder::new()
-        .layer(AuthLayer::new(source))
+        .layer(AuthLayer::new(source).only_to([servers.api.url()])?)
         .service(plain.clone());
 
     for note in ["buy milk", "water the plants"] {

@@ -106,6 +106,7 @@ async fn main() -> Result<(), Report> {
     let source = Session::new(format!("{url}/v1/session/login"), EMAIL, PASSWORD)?
         .session_cookie("sid")?
         .log_out_at(format!("{url}/v1/session/logout"))?;
+    // The session names the origin of its login, so cookies go nowhere else.
     let layer = AuthLayer::new(source);
     let plain = reqwest::Client::new();
     let mut client = layer.layer(plain.clone());

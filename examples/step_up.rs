@@ -60,7 +60,7 @@ async fn main() -> Result<(), Report> {
     .scope("read")
     .allow("write");
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::new(source))
+        .layer(AuthLayer::new(source).only_to([&url])?)
         .service(reqwest::Client::new());
 
     for wanted in ["read", "write", "read", "write", "admin"] {

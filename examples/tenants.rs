@@ -65,7 +65,7 @@ async fn main() -> Result<(), Report> {
         let endpoint = format!("{at}/{tenant}/token");
         let client =
             Client::new(endpoint, tenant.to_string(), CLIENT_SECRET)?.transport(transport.clone());
-        Ok(AuthLayer::new(ClientCredentials::with_client(client)))
+        AuthLayer::new(ClientCredentials::with_client(client)).only_to([&at])
     });
     // `reqwest::Request` shows no extensions; others are asked for the key by `by_extension`.
     let by = tenants.by(|request: &reqwest::Request| {
@@ -118,8 +118,9 @@ fn memory(many: usize) -> Result<usize, BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let tenants =
-        Tenants::builder(|_: &usize| Ok(AuthLayer::new(|_| ready(Token::bearer("secret")))));
+    let tenants = Tenants::builder(|_: &usize| {
+        AuthLayer::new(|_| ready(Token::bearer("secret"))).only_to(["https://api.example.com"])
+    });
     let tenants = tenants.capacity(many as u64).build();
     let fetch_all = async || {
         for number in 0..many {

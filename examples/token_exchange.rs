@@ -95,7 +95,7 @@ async fn main() -> Result<(), Report> {
     for service in ["stock", "billing"] {
         let exchange = TokenExchange::new(client.clone(), own.clone()).audience(service);
         let calling = ServiceBuilder::new()
-            .layer(AuthLayer::new(exchange))
+            .layer(AuthLayer::new(exchange).only_to([&url])?)
             .service(plain.clone());
         let request = plain.get(format!("{url}/{service}/things")).build()?;
         println!("{service}: {}", calling.oneshot(request).await?.status());

@@ -135,6 +135,17 @@ impl Error {
         Self::new(Kind::Transient, "the token source failed").with_source(source)
     }
 
+    /// The error of a [`PerRequestCredential`](crate::token::PerRequestCredential) that failed.
+    pub(crate) fn not_applied(source: BoxError) -> Self {
+        match source.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(source) => {
+                let message = "the credential for the request could not be made";
+                Self::new(Kind::Source, message).with_source(source)
+            }
+        }
+    }
+
     /// Says how long to wait before the next attempt, as a server told a source of your own. No effect on an error that has clones.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
@@ -214,7 +225,8 @@ impl Error {
         self.is(Kind::Config)
     }
 
-    /// A [`TokenSource`](crate::TokenSource) of your own failed; its error is the
+    /// A [`TokenSource`](crate::TokenSource) of your own failed, or a
+    /// [`PerRequestCredential`](crate::token::PerRequestCredential); its error is the
     /// [`source`](StdError::source).
     pub fn is_source(&self) -> bool {
         self.is(Kind::Source) || self.is(Kind::Transient)

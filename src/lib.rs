@@ -18,7 +18,8 @@
 //!     let source = ClientCredentials::new("https://example.auth0.com/oauth/token", "id", "secret")?
 //!         .audience("https://api.example.com");
 //!     let http = reqwest::Client::new();
-//!     let client = ServiceBuilder::new().layer(AuthLayer::new(source)).service(http.clone());
+//!     let layer = AuthLayer::new(source).only_to(["https://api.example.com"])?;
+//!     let client = ServiceBuilder::new().layer(layer).service(http.clone());
 //!
 //!     let request = http.get("https://api.example.com/v1/things").build()?;
 //!     println!("{}", client.oneshot(request).await?.text().await?);
@@ -80,6 +81,7 @@
 //! | `redirect-listener` | [`oauth2::RedirectListener`] (so `authorization-code` too), which catches that browser on its way back |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
 //! | `reqwest-middleware` | [`AuthMiddleware`] (so `reqwest` too): the layer in a chain of that crate's middlewares |
+//! | `tower-http` | which origin sent the response that tower-http's `FollowRedirect` returns |
 //! | `full` | all of them |
 //!
 //! Whatever is switched on, it runs on Tokio, and `unsafe` is forbidden. The minimum Rust version is 1.89.
@@ -99,7 +101,7 @@ mod origin;
 mod quota;
 
 mod challenge;
-mod token;
+pub mod token;
 
 // Where a token comes from, and where it is shared.
 mod source;

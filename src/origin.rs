@@ -2,8 +2,10 @@
 //! channel, and loopback.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use http::Uri;
 use http::uri::Authority;
@@ -24,45 +26,81 @@ use crate::error::{Error, Kind};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    scheme: String,
-    host: String,
+    /// The text that [`serialize`] returns. It is the same for all spellings of one origin.
+    text: Box<str>,
+    scheme_len: usize,
+    host_len: usize,
     port: u16,
 }
 
 impl Origin {
     /// `None` without a port, if the scheme has no default port either.
     pub(crate) fn new(scheme: &str, host: &str, port: Option<u16>) -> Option<Self> {
+        let port = port.or_else(|| default_port(scheme))?;
         Some(Self {
-            scheme: scheme.to_ascii_lowercase(),
-            host: host.to_ascii_lowercase(),
-            port: port.or_else(|| default_port(scheme))?,
+            text: serialize(scheme, host, Some(port)).into_boxed_str(),
+            scheme_len: scheme.len(),
+            host_len: host.len(),
+            port,
         })
+    }
+
+    pub(crate) fn scheme(&self) -> &str {
+        &self.text[..self.scheme_len]
+    }
+
+    /// Whether this is how [`serialize`] writes the origin. Called for each request.
+    #[inline]
+    pub(crate) fn is_written(&self, scheme: &str, authority: &str) -> bool {
+        self.scheme_len == scheme.len()
+            && self.text.len() == scheme.len() + "://".len() + authority.len()
+            && self.text.ends_with(authority)
+            && self.text.starts_with(scheme)
+    }
+
+    /// The host, with the port unless it is the scheme's default.
+    pub(crate) fn authority(&self) -> &str {
+        &self.text[self.scheme_len + "://".len()..]
+    }
+
+    fn host(&self) -> &str {
+        &self.authority()[..self.host_len]
     }
 
     /// The origin of an absolute URI. `None` if the URI contains a user name or an invalid port.
     pub(crate) fn of_uri(uri: &Uri) -> Option<Self> {
-        let scheme = uri.scheme_str()?;
         let host = uri.host().filter(|host| !host.is_empty())?;
         let authority = uri.authority().map(Authority::as_str)?;
         let port = match authority.strip_prefix(host)? {
             "" => None,
             port => Some(port.strip_prefix(':')?.parse().ok()?),
         };
-        Self::new(scheme, host, port)
+        Self::new(uri.scheme_str()?, host, port)
+    }
+
+    /// The origin of a URL over `https` or on loopback. `None` for cleartext URLs, and for a URI that
+    /// names no server, such as a URN.
+    pub(crate) fn of_secure_url(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        is_secure(uri.scheme_str(), uri.host()).then(|| Self::of_uri(&uri))?
     }
 
     /// Whether this is the origin of that scheme, host and port. Does not allocate.
     #[inline]
     pub(crate) fn is_at(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
-        self.scheme.eq_ignore_ascii_case(scheme)
-            && self.host.eq_ignore_ascii_case(host)
+        self.scheme().eq_ignore_ascii_case(scheme)
+            && self.host().eq_ignore_ascii_case(host)
             && port.or_else(|| default_port(scheme)) == Some(self.port)
     }
 
     /// The origin as RFC 6454 §6.2 writes it: without the port if that is the scheme's default.
     #[cfg(feature = "cookies")]
-    pub(crate) fn serialize(&self) -> String {
-        serialize(&self.scheme, &self.host, Some(self.port))
+    pub(crate) fn serialize(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn digest(&self) -> OriginDigest {
+        OriginDigest::new(self.scheme(), self.host(), Some(self.port))
     }
 }
 
@@ -74,7 +112,9 @@ impl FromStr for Origin {
     /// [`is_config`](Error::is_config) unless the text is `scheme://host[:port]`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let is_bare = |uri: &Uri| uri.path() == "/" && uri.query().is_none();
+        // A URI is parsed without its fragment.
         let uri = text.parse().ok().filter(is_bare);
+        let uri = uri.filter(|_| !text.contains('#'));
         uri.and_then(|uri| Self::of_uri(&uri)).ok_or_else(|| {
             let message = "an origin is written `scheme://host[:port]`, such as \
                            `https://api.example.com`, with no path or user name";
@@ -85,7 +125,32 @@ impl FromStr for Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+        write!(f, "{}://{}:{}", self.scheme(), self.host(), self.port)
+    }
+}
+
+/// A keyed hash of an origin. A request in flight keeps the hash, to recognize a response of another
+/// origin. The hash is small, and computing it does not allocate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OriginDigest(u64);
+
+impl OriginDigest {
+    /// The digest for a request whose URI is only a path: the client below decides where the request goes.
+    pub(crate) const UNKNOWN: Self = Self(0);
+
+    /// Computes the digest, which is the same for all spellings of one origin.
+    pub(crate) fn new(scheme: &str, host: &str, port: Option<u16>) -> Self {
+        /// Random in each process, so that nobody can find two origins with one digest.
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let mut hasher = KEY.build_hasher();
+        for text in [scheme, host] {
+            text.len().hash(&mut hasher);
+            for byte in text.bytes() {
+                hasher.write_u8(byte.to_ascii_lowercase());
+            }
+        }
+        port.or_else(|| default_port(scheme)).hash(&mut hasher);
+        Self(hasher.finish().max(1))
     }
 }
 
@@ -121,7 +186,7 @@ pub(crate) fn is_secure(scheme: Option<&str>, host: Option<&str>) -> bool {
     scheme.is_some_and(is_encrypted) || is_loopback(host)
 }
 
-pub(crate) fn default_port(scheme: &str) -> Option<u16> {
+fn default_port(scheme: &str) -> Option<u16> {
     if is_encrypted(scheme) {
         Some(443)
     } else if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") {
@@ -156,7 +221,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// Whether a label contains only ASCII letters, digits, `-` and `_`. A character that one URL
 /// parser takes as part of a name may end the name for another parser.
-pub(crate) fn is_label(label: &str) -> bool {
+fn is_label(label: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     !label.is_empty() && label.bytes().all(is_plain)
 }

@@ -42,8 +42,10 @@ async fn main() -> Result<(), Report> {
     let client = Client::public(&servers.token_url, CLIENT_ID)?.transport(transport);
     let source = ClientCredentials::with_client(client);
     let cache = TokenCache::new(source);
+    let origin = reqwest::Url::parse(&servers.api_url)?.origin();
+    let layer = AuthLayer::from(cache.clone()).only_to([origin.ascii_serialization()])?;
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::from(cache.clone()))
+        .layer(layer)
         .service(http_client.clone());
     let request = http_client.get(&servers.api_url).build()?;
     let response = client.oneshot(request).await?;

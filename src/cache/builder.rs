@@ -35,11 +35,16 @@ pub struct TokenCacheBuilder {
     pub(crate) coordinator: Option<Box<Coordinator>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
+    /// Whether the user has set the fetch timeout.
+    pub(crate) has_fetch_timeout: bool,
     pub(crate) attempts: u32,
     pub(crate) close_timeout: Duration,
     pub(crate) keeps_fresh: bool,
     pub(crate) name: Arc<str>,
 }
+
+/// The default of [`TokenCacheBuilder::fetch_timeout`].
+pub(crate) const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl TokenCacheBuilder {
     pub(crate) fn new(source: impl TokenSource) -> Self {
@@ -54,9 +59,10 @@ impl TokenCacheBuilder {
                     expiry_margin: None,
                     jitter: 0.5,
                 },
-                fetch_timeout: Duration::from_secs(30),
+                fetch_timeout: FETCH_TIMEOUT,
                 attempt_floor: Duration::from_secs(1),
             },
+            has_fetch_timeout: false,
             attempts: 3,
             close_timeout: Duration::from_secs(5),
             keeps_fresh: false,
@@ -79,10 +85,11 @@ impl TokenCacheBuilder {
         Ok(self)
     }
 
-    /// The most a fetch may take before the callers that wait get an error, all its
-    /// [attempts](Self::fetch_attempts) together; default 30 s.
+    /// Sets how long a fetch with all its [attempts](Self::fetch_attempts) may take before the waiting
+    /// callers get an error. Default: the [source's limit](TokenSource::fetch_timeout), or 30 s.
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.limits.fetch_timeout = timeout;
+        self.has_fetch_timeout = true;
         self
     }
 

@@ -11,7 +11,7 @@ use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::token::issued_token::{Expiry, Token};
+use crate::token::issued_token::{Expiry, RefreshHint, Token};
 
 /// The settings of when a token is refreshed, and from when it isn't used any more.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,7 @@ impl ExpiryPolicy {
             requested,
             by,
         } = fetched;
+        let hint = token.refresh_hint();
         // From when how much is left of its lifetime, and the whole lifetime.
         let lifetime = match token.expiry() {
             Expiry::Never => None,
@@ -58,7 +59,18 @@ impl ExpiryPolicy {
             }
         };
         let deadlines = lifetime.map(|(from, left, lifetime)| {
-            let (before, margin) = (self.refresh_before(lifetime), self.margin(lifetime));
+            let margin = self.margin(lifetime, hint);
+            let before = match hint {
+                // Counted from the start of the fetch, as the lifetime is.
+                Some(RefreshHint::After(after)) if self.refresh_before.is_none() => {
+                    let end = from.plus(left);
+                    requested.plus(after).until(end).max(margin * 2)
+                }
+                Some(RefreshHint::WithinLast(left)) => {
+                    self.refresh_before(lifetime, margin).min(left)
+                }
+                Some(RefreshHint::After(_)) | None => self.refresh_before(lifetime, margin),
+            };
             let window = before.saturating_sub(margin);
             let before = before - window.mul_f64(self.jitter * fastrand::f64());
             let lead = margin
@@ -84,20 +96,26 @@ impl ExpiryPolicy {
 
     /// At least twice the margin, so that even a token of seconds is refreshed before anyone has
     /// to wait for it; at most half of the lifetime, so that it is of use.
-    fn refresh_before(&self, lifetime: Duration) -> Duration {
+    fn refresh_before(&self, lifetime: Duration, margin: Duration) -> Duration {
         match self.refresh_before {
             Some(window) => window,
             None if lifetime >= LONG_LIFETIME => REFRESH_BEFORE,
             None => lifetime / 4,
         }
-        .max(self.margin(lifetime) * 2)
+        .max(margin * 2)
         .min(lifetime / 2)
     }
 
-    fn margin(&self, lifetime: Duration) -> Duration {
-        match self.expiry_margin {
+    /// How long before its expiry the token is no longer sent. At most half of the time that
+    /// [`RefreshHint::WithinLast`] leaves for a refresh.
+    fn margin(&self, lifetime: Duration, hint: Option<RefreshHint>) -> Duration {
+        let margin = match self.expiry_margin {
             Some(margin) => margin.min(lifetime / 2),
             None => EXPIRY_MARGIN.min(lifetime / 4),
+        };
+        match hint {
+            Some(RefreshHint::WithinLast(left)) => margin.min(left / 2),
+            Some(RefreshHint::After(_)) | None => margin,
         }
     }
 }

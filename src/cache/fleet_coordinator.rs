@@ -10,7 +10,8 @@
 //!   wait a little, and start again; after a while call the source without the lease
 //! ```
 //!
-//! If the store fails, the process calls the source as if there was no store.
+//! If the store fails, the process calls the source as if there was no store. With a one-time grant, the
+//! fetch fails instead.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -24,7 +25,7 @@ use super::expiry::{ExpiryPolicy, FetchedBy, FetchedToken, Freshness};
 use super::telemetry::Telemetry;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, Kind};
 use crate::fleet::codec::{self, DecodeError, SavedToken};
 use crate::fleet::settings::Fleet;
 use crate::fleet::store::token_store::Lease;
@@ -71,7 +72,7 @@ pub(crate) struct FetchContext<'a> {
     pub(crate) telemetry: &'a Telemetry,
 }
 
-/// The store has failed, which was reported: the process fetches without it.
+/// The store has failed, or another process has held the lease for too long. A log event has reported it.
 struct StoreUnavailable;
 
 impl Coordinator {
@@ -91,6 +92,7 @@ impl Coordinator {
         }
         let fetched = match self.share(&context).await {
             Ok(fetched) => fetched,
+            Err(StoreUnavailable) if context.source.has_one_time_grant() => Err(no_lease()),
             Err(StoreUnavailable) => context.fetch().await,
         }?;
         self.lock().latest = Some(fetched.token.clone());
@@ -286,6 +288,13 @@ impl Coordinator {
     fn lock(&self) -> MutexGuard<'_, KnownTokens> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+#[cold]
+fn no_lease() -> Error {
+    let message = "the fleet's store granted no lease, and without a lease another process could use the \
+                   same one-time grant; see the log for the store's error";
+    Error::new(Kind::Transient, message)
 }
 
 impl KnownTokens {

@@ -185,7 +185,7 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
             error.message = %sanitize(&error.to_string()),
-            "the shared store failed, so this process fetches without it",
+            "the shared store failed",
         );
         self.store(operation, "failed");
     }
@@ -196,7 +196,7 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
             tower_auth.store.timeout = ?limit,
-            "the shared store didn't answer in time, so this process fetches without it",
+            "the shared store didn't answer in time",
         );
         self.store(operation, "timed_out");
     }
@@ -226,7 +226,7 @@ impl Telemetry {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.waited = ?wait,
-            "no other process has saved a token in time, so this process fetches without the store",
+            "no other process has saved a token in time",
         );
     }
 

@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::{Arc, OnceLock};
 #[cfg(feature = "tenants")]
-use std::{sync::Weak, time::Duration};
+use std::sync::Weak;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use http::StatusCode;
+use http::header::HeaderMap;
 #[cfg(feature = "fleet")]
 use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::acquire::{Acquire, Lookup, Want};
-use super::builder::TokenCacheBuilder;
+use super::builder::{FETCH_TIMEOUT, TokenCacheBuilder};
 use super::cache_inner::CacheInner;
 use super::expiry::CachedToken;
 use super::published_state::PublishedState;
@@ -25,6 +28,7 @@ use super::telemetry::Telemetry;
 use crate::challenge::www_authenticate::Challenge;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
+use crate::origin::Origin;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
@@ -236,6 +240,16 @@ impl TokenCache {
         self.inner.source.challenged(token, challenges)
     }
 
+    /// The origins that the source names for its tokens.
+    pub(crate) fn origins(&self) -> Vec<Origin> {
+        self.inner.source.origins()
+    }
+
+    /// Whether a response is a refusal by the source's own rule.
+    pub(crate) fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        self.inner.source.is_refusal(status, headers)
+    }
+
     /// Whether it is the current token. Takes no lock.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
@@ -282,9 +296,17 @@ impl TokenSource for TokenCache {
         let cached = poll_fn(|cx| acquire.poll_cached(cx)).await?;
         // This cache reports the quotas.
         let token = cached.token().clone().with_quotas([]);
-        // Its lifetime counts from its fetch, which may be some time ago.
-        Ok(match cached.expires_at() {
+        // Expiry and refresh hint count from the token's fetch, which may be some time ago.
+        let token = match cached.expires_at() {
             Some(end) => token.expires_at(end.wall()),
+            None => token,
+        };
+        // This cache's refresh may come later than its source's hint says.
+        let hint = cached.token().refresh_hint();
+        let refresh_at = hint.and_then(|_| cached.refresh_at());
+        let left = refresh_at.map(|at| self.now().until(at));
+        Ok(match left.filter(|left| !left.is_zero()) {
+            Some(left) => token.refresh_in(left),
             None => token,
         })
     }
@@ -302,11 +324,37 @@ impl TokenSource for TokenCache {
     fn place(&self) -> Place {
         self.inner.place.clone()
     }
+
+    fn origins(&self) -> Vec<Origin> {
+        self.inner.source.origins()
+    }
+
+    fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        self.inner.source.is_refusal(status, headers)
+    }
+
+    /// If this cache is in a fleet, its own lease guards the grant.
+    fn has_one_time_grant(&self) -> bool {
+        !self.inner.is_shared_with_fleet() && self.inner.source.has_one_time_grant()
+    }
+
+    /// Its own, if that is longer than the default.
+    fn fetch_timeout(&self) -> Option<Duration> {
+        let own = self.inner.limits.fetch_timeout;
+        (own > FETCH_TIMEOUT).then_some(own)
+    }
 }
 
 impl TokenCacheBuilder {
     /// The cache.
-    pub fn build(self) -> TokenCache {
+    pub fn build(mut self) -> TokenCache {
+        if let Some(timeout) = self
+            .source
+            .fetch_timeout()
+            .filter(|_| !self.has_fetch_timeout)
+        {
+            self.limits.fetch_timeout = timeout;
+        }
         TokenCache {
             inner: Arc::new(CacheInner {
                 place: self.source.place(),

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
-use crate::token::issued_token::{Expiry, StoredAs, Token};
+use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 
 /// Longer than any token that fits in a header, several times over.
 const LONGEST: usize = 64 * 1024;
@@ -28,6 +28,12 @@ struct EncodedToken<'a> {
     requested: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<u64>,
+    /// When the source wants a refresh: at this time (`refresh_at`), or within the last milliseconds of the
+    /// lifetime (`refresh_within`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh_within: Option<u64>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     scope: Option<Cow<'a, str>>,
     /// What was left of the quotas when it was issued, for the other processes too.
@@ -53,11 +59,18 @@ pub(crate) struct SavedToken {
 
 /// The encoded token; `None` if no other process could use it.
 pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
+    let (refresh_at, refresh_within) = match token.refresh_hint() {
+        Some(RefreshHint::After(after)) => (Some(millis(requested + after)), None),
+        Some(RefreshHint::WithinLast(left)) => (None, u64::try_from(left.as_millis()).ok()),
+        None => (None, None),
+    };
     let encoded = EncodedToken {
         form: token.stored_as()?,
         secret: token.secret().into(),
         requested: millis(requested),
         end: expires_at(token, requested).map(millis),
+        refresh_at,
+        refresh_within,
         scope: token.scope().map(Cow::from),
         quotas: token.quotas().iter().map(encode_quota).collect(),
     };
@@ -106,6 +119,13 @@ pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedT
     let mut token = token.map_err(|_| DecodeError::Malformed)?;
     if let Some(end) = encoded.end {
         token = token.expires_at(time(end).ok_or(DecodeError::Malformed)?);
+    }
+    if let Some(at) = encoded.refresh_at {
+        let at = time(at).ok_or(DecodeError::Malformed)?;
+        token = token.refresh_in(at.duration_since(requested).unwrap_or_default());
+    }
+    if let Some(left) = encoded.refresh_within {
+        token = token.refresh_within_last(Duration::from_millis(left));
     }
     if let Some(scope) = encoded.scope {
         token = token.with_scope(scope.as_ref());

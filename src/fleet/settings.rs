@@ -37,7 +37,8 @@ use crate::source::token_source::DynTokenSource;
 ///
 /// let source = ClientCredentials::new("https://id.example.com/oauth/token", id, secret)?
 ///     .audience("https://api.example.com");
-/// let layer = AuthLayer::from(TokenCache::builder(source).fleet(fleet)?.build());
+/// let cache = TokenCache::builder(source).fleet(fleet)?.build();
+/// let layer = AuthLayer::from(cache).only_to(["https://api.example.com"])?;
 /// # }
 /// # Ok(()) }
 /// ```

@@ -16,6 +16,9 @@ pub(crate) struct ResponseFields {
     pub(crate) access_token: FieldValue,
     pub(crate) token_type: FieldValue,
     pub(crate) expires_in: FieldValue,
+    /// After how many seconds the server wants the token to be refreshed. In no RFC, but Microsoft sends
+    /// this field.
+    pub(crate) refresh_in: FieldValue,
     pub(crate) scope: FieldValue,
     pub(crate) refresh_token: FieldValue,
     pub(crate) issued_token_type: FieldValue,
@@ -126,6 +129,7 @@ impl<'de> Visitor<'de> for ResponseFieldsVisitor {
                 "access_token" => &mut fields.access_token,
                 "token_type" => &mut fields.token_type,
                 "expires_in" => &mut fields.expires_in,
+                "refresh_in" => &mut fields.refresh_in,
                 "scope" => &mut fields.scope,
                 "refresh_token" => &mut fields.refresh_token,
                 "issued_token_type" => &mut fields.issued_token_type,
@@ -138,7 +142,8 @@ impl<'de> Visitor<'de> for ResponseFieldsVisitor {
             };
             let is_second = !matches!(field, FieldValue::Absent);
             *field = map.next_value()?;
-            fields.has_duplicate |= is_second;
+            // `refresh_in` is only a hint, so a duplicate doesn't make the response unusable.
+            fields.has_duplicate |= is_second && name != "refresh_in";
         }
         Ok(fields)
     }

@@ -29,6 +29,7 @@ pub(crate) struct TokenResponse {
     access_token: SecretString,
     /// `None` if neither the server nor the token itself says it.
     expiry: Option<Expiry>,
+    refresh_in: Option<Duration>,
     scope: Scope,
     /// The next refresh token (RFC 6749 §6), if one was sent.
     pub(crate) refresh_token: Option<SecretString>,
@@ -94,6 +95,10 @@ impl TokenResponse {
             Some(Expiry::In(lifetime)) => token.expires_in(lifetime),
             Some(Expiry::At(time)) => token.expires_at(time),
             Some(Expiry::Never) | None => token.expires_in(assumed),
+        };
+        let token = match self.refresh_in {
+            Some(after) => token.refresh_in(after),
+            None => token,
         };
         let token = token.with_quotas(self.quotas);
         Ok(match (self.scope, requested) {
@@ -253,6 +258,9 @@ fn read_token(
         Some(lifetime) => Some(Expiry::In(lifetime)),
         None => jwt::expiry(access_token.expose_secret(), now),
     };
+    // A hint of zero would make each new token stale at once, without end.
+    let refresh_in = seconds(&fields.refresh_in).ok().flatten();
+    let refresh_in = refresh_in.filter(|after| !after.is_zero());
     let scope = match &fields.scope {
         FieldValue::Text(scope) if !scope.expose_secret().trim().is_empty() => {
             // The scope is printed and logged.
@@ -272,6 +280,7 @@ fn read_token(
     Ok(TokenResponse {
         access_token,
         expiry,
+        refresh_in,
         scope,
         refresh_token,
         issued_token_type: fields.issued_token_type,

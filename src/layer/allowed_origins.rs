@@ -1,11 +1,10 @@
-//! The origins that may receive a credential: those reached over `https`, loopback, or those that
-//! the user named.
+//! The origins that receive the credential: those that the source or the user named.
+
+use std::sync::OnceLock;
 
 use super::auth_request::AuthRequest;
-use super::auth_response::AuthResponse;
-use super::redirects::{OriginDigest, Redirects};
 use crate::error::{Error, Kind};
-use crate::origin::{Origin, is_secure};
+use crate::origin::{Origin, OriginDigest, is_secure};
 
 impl Origin {
     /// The origin that a request is sent to. `None` if the request's URI is only a path.
@@ -15,64 +14,148 @@ impl Origin {
     where
         Req: AuthRequest,
     {
-        Self::new(request.scheme()?, request.host()?, request.port())
-    }
-
-    fn is_of(&self, request: &impl AuthRequest) -> bool {
-        let (Some(scheme), Some(host)) = (request.scheme(), request.host()) else {
-            return false;
-        };
-        self.is_at(scheme, host, request.port())
+        let target = Target::of(request)?;
+        Self::new(target.scheme, target.host, target.port)
     }
 }
 
-/// Decides whether a credential may be sent to the origin of a request.
+/// Decides whether a request receives the credential, by the origin that it is sent to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowedOrigins {
-    /// `None`: any origin over a secure channel that no redirect named.
-    only: Option<Vec<Origin>>,
-    redirects: Redirects,
+    named: Named,
+    /// Whether the user has named them, and not the source.
+    by_user: bool,
+    /// Whether a request to another origin passes without the credential. It is an error otherwise.
+    pub(crate) pass_elsewhere: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Named {
+    /// Neither the source nor the user has named origins.
+    #[default]
+    Nothing,
+    Origins(Vec<NamedOrigin>),
+    /// Any origin over `https`, and loopback. Most requests go to one origin, whose digest is computed
+    /// once.
+    AnyHttps {
+        usual: OnceLock<NamedOrigin>,
+    },
+}
+
+/// An origin with its digest. Most requests spell an origin as it is serialized, so the serialized
+/// spelling is compared first.
+#[derive(Clone, Debug)]
+struct NamedOrigin {
+    origin: Origin,
+    digest: OriginDigest,
+}
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// The request gets the credential. The digest is that of the request's origin.
+    Credential(OriginDigest),
+    /// The request passes unchanged.
+    Unchanged,
 }
 
 impl AllowedOrigins {
-    pub(crate) fn only_to(origins: Vec<Origin>) -> Self {
-        Self {
-            only: Some(origins),
-            redirects: Redirects::default(),
+    pub(crate) fn only_to(&mut self, origins: Vec<Origin>) {
+        self.named = Named::these(origins);
+        self.by_user = true;
+    }
+
+    /// Allows the origins that a source names, unless the user has named others.
+    pub(crate) fn set_by_source(&mut self, origins: impl FnOnce() -> Vec<Origin>) {
+        if !self.by_user {
+            self.named = Named::these(origins());
         }
     }
 
-    /// Fails if the request's origin may not receive the credential. A request whose URI is only a
-    /// path passes: the client below decides where it goes.
+    pub(crate) fn allow_any_https(&mut self) {
+        let usual = OnceLock::new();
+        self.named = Named::AnyHttps { usual };
+        self.by_user = true;
+    }
+
+    /// Whether the source or the user has named origins.
+    pub(crate) fn are_named(&self) -> bool {
+        !matches!(self.named, Named::Nothing)
+    }
+
+    /// Whether this origin is named; for responses to requests whose URI was only a path. `None` if no
+    /// list of origins is set: without named origins, or with `any_https`.
+    pub(crate) fn names(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<bool> {
+        match &self.named {
+            Named::Origins(origins) => {
+                let is_at = |named: &NamedOrigin| named.origin.is_at(scheme, host, port);
+                Some(origins.iter().any(is_at))
+            }
+            Named::Nothing | Named::AnyHttps { .. } => None,
+        }
+    }
+
+    /// Decides what happens to a request, or fails if the request must not be sent. A request whose URI is
+    /// only a path gets the credential: the client below decides where the request goes.
     #[inline]
-    pub(crate) fn check(&self, request: &impl AuthRequest) -> Result<(), Error> {
-        let is_allowed = match &self.only {
-            None if request.is_https() => self.redirects.allow(request),
-            _ if request.scheme().is_none() && request.host().is_none() => true,
-            None => is_secure(request.scheme(), request.host()) && self.redirects.allow(request),
-            Some(origins) => origins.iter().any(|origin| origin.is_of(request)),
+    pub(crate) fn admit(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
+        let usual = match &self.named {
+            Named::Origins(origins) => origins.first(),
+            Named::AnyHttps { usual } => usual.get(),
+            Named::Nothing => None,
         };
-        if is_allowed {
-            Ok(())
-        } else {
-            Err(self.denied(request))
+        match usual {
+            Some(usual) if usual.is_written(request) => Ok(Admission::Credential(usual.digest)),
+            _ => self.admit_other(request),
         }
     }
 
-    /// The origin that the request is sent to, for [`redirected`](Self::redirected).
-    #[inline]
-    pub(crate) fn origin_of(&self, request: &impl AuthRequest) -> OriginDigest {
-        match self.only {
-            None => self.redirects.origin_of(request),
-            Some(_) => OriginDigest::UNKNOWN,
+    /// The same for another origin than most requests go to.
+    #[inline(never)]
+    fn admit_other(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
+        if let Named::Origins(origins) = &self.named
+            && let Some(named) = origins.iter().find(|named| named.is_written(request))
+        {
+            return Ok(Admission::Credential(named.digest));
         }
+        self.admit_unusual(request)
     }
 
-    /// Denies the target of a redirect from now on, if it is another origin and the user named none.
+    /// The same for an origin that is written in an unusual way, or isn't named.
     #[cold]
-    pub(crate) fn redirected(&self, from: OriginDigest, response: &impl AuthResponse) {
-        if self.only.is_none() {
-            self.redirects.record(from, response);
+    fn admit_unusual(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
+        if request.scheme().is_none() && request.host().is_none() {
+            return match names_a_host(request.path()) {
+                true => Err(ambiguous_path()),
+                false => Ok(Admission::Credential(OriginDigest::UNKNOWN)),
+            };
+        }
+        let target = Target::of(request);
+        let digest = match (&self.named, &target) {
+            (Named::Origins(origins), Some(target)) => {
+                let named = origins.iter().find(|named| target.is_at(&named.origin));
+                named.map(|named| named.digest)
+            }
+            (Named::AnyHttps { usual }, Some(target)) if target.is_secure() => {
+                if usual.get().is_none()
+                    && let Some(first) = Origin::of(request)
+                {
+                    // A concurrent request may have set it first.
+                    drop(usual.set(NamedOrigin::new(first)));
+                }
+                Some(match usual.get() {
+                    Some(usual) if target.is_at(&usual.origin) => usual.digest,
+                    _ => OriginDigest::new(target.scheme, target.host, target.port),
+                })
+            }
+            _ => None,
+        };
+        match digest {
+            Some(digest) => Ok(Admission::Credential(digest)),
+            None if self.pass_elsewhere && !matches!(self.named, Named::Nothing) => {
+                Ok(Admission::Unchanged)
+            }
+            None => Err(self.denied(request)),
         }
     }
 
@@ -84,18 +167,95 @@ impl AllowedOrigins {
             .port()
             .map(|port| format!(":{port}"))
             .unwrap_or_default();
-        let why = match self.only {
-            None if is_secure(request.scheme(), request.host()) => {
-                "another origin may have redirected the request there; \
-                 name both origins with `AuthLayer::only_to` to allow it"
+        let why = match self.named {
+            Named::Nothing => {
+                "no origin is named; name the API's origin with `AuthLayer::only_to`, allow all over https \
+                 with `AuthLayer::any_https`, or let the source name its origins (`TokenSource::origins`, \
+                 which `resource` of the OAuth 2 sources sets)"
             }
-            None => {
-                "a credential is only sent over https or to loopback; \
-                 name the origin with `AuthLayer::only_to` to allow it"
+            Named::AnyHttps { .. } => {
+                "`AuthLayer::any_https` allows only https and loopback; name the origin with \
+                 `AuthLayer::only_to` instead"
             }
-            Some(_) => "`AuthLayer::only_to` does not name this origin",
+            Named::Origins(_) => {
+                "this origin is not named; add the origin to `AuthLayer::only_to`, or let such requests \
+                 pass without the credential with `AuthLayer::pass_elsewhere`"
+            }
         };
         let message = format!("no credential is sent to {scheme}://{host}{port}: {why}");
         Error::new(Kind::Origin, message)
+    }
+}
+
+/// Whether a path is a reference to another host for a client that resolves it against a base URL
+/// (RFC 3986 §4.2). URL parsers of the WHATWG read a backslash as a slash.
+fn names_a_host(path: &str) -> bool {
+    let is_slash = |byte: Option<&u8>| matches!(byte, Some(b'/' | b'\\'));
+    let bytes = path.as_bytes();
+    is_slash(bytes.first()) && is_slash(bytes.get(1))
+}
+
+#[cold]
+fn ambiguous_path() -> Error {
+    let message = "no credential is sent to a path that starts with two slashes, which some clients read \
+                   as another host; use a URI with a scheme and a host";
+    Error::new(Kind::Origin, message)
+}
+
+impl Named {
+    /// Only these origins. An empty list names nothing.
+    fn these(origins: Vec<Origin>) -> Self {
+        match origins.is_empty() {
+            true => Self::Nothing,
+            false => Self::Origins(origins.into_iter().map(NamedOrigin::new).collect()),
+        }
+    }
+}
+
+impl NamedOrigin {
+    fn new(origin: Origin) -> Self {
+        let digest = origin.digest();
+        Self { origin, digest }
+    }
+
+    #[inline]
+    fn is_written(&self, request: &impl AuthRequest) -> bool {
+        match (request.scheme(), request.authority()) {
+            (Some(scheme), Some(authority)) => self.origin.is_written(scheme, authority),
+            _ => false,
+        }
+    }
+}
+
+/// Where a request is sent.
+struct Target<'a> {
+    scheme: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+}
+
+impl<'a> Target<'a> {
+    /// `None` if the URI is only a path, or if its port is invalid.
+    fn of(request: &'a impl AuthRequest) -> Option<Self> {
+        let (scheme, host) = (request.scheme()?, request.host()?);
+        let authority = request.authority()?;
+        // A host has no `@`, so the last one ends the user name.
+        let authority = match authority.rfind('@') {
+            Some(at) => &authority[at + 1..],
+            None => authority,
+        };
+        let port = match authority.strip_prefix(host)? {
+            "" | ":" => None,
+            port => Some(port.strip_prefix(':')?.parse().ok()?),
+        };
+        Some(Self { scheme, host, port })
+    }
+
+    fn is_at(&self, origin: &Origin) -> bool {
+        origin.is_at(self.scheme, self.host, self.port)
+    }
+
+    fn is_secure(&self) -> bool {
+        is_secure(Some(self.scheme), Some(self.host))
     }
 }

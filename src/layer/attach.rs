@@ -1,8 +1,12 @@
 //! Attaching a credential to a request.
 
+use http::header::Entry;
+
+use super::allowed_origins::Admission;
 use super::auth_request::{AuthRequest, request_head};
 use super::settings::LayerSettings;
 use crate::error::Error;
+use crate::origin::OriginDigest;
 use crate::token::header_value::too_many_headers;
 use crate::token::issued_token::Credential;
 use crate::token::per_request::{Applied, PerRequestCredential};
@@ -11,14 +15,14 @@ use crate::token::request_head::RequestHead;
 
 /// The result of attaching a credential to a request.
 pub(crate) enum Attached<C> {
-    /// The request has the caller's own credential.
-    CallersOwn,
+    /// The request is unchanged: it has the caller's own credential, or passes without one.
+    Unchanged,
     /// The request has the credential, and can't be sent again.
-    NoReplay,
+    NoReplay(OriginDigest),
     /// The request has the credential. The copy is needed to send the request again.
-    Replayable(C),
+    Replayable(OriginDigest, C),
     /// The request has a credential that was made for it. There is a copy if it can be sent again.
-    PerRequest(Box<(Option<C>, RequestHead)>),
+    PerRequest(OriginDigest, Box<(Option<C>, RequestHead)>),
     /// The request must not be sent.
     Rejected(Error),
 }
@@ -39,23 +43,26 @@ impl LayerSettings {
     where
         Req: AuthRequest,
     {
-        match self.admits(request, place) {
-            Ok(true) => {}
-            Ok(false) => return Attached::CallersOwn,
+        let sent_to = match self.admit(request, place) {
+            Ok(Admission::Credential(sent_to)) => sent_to,
+            Ok(Admission::Unchanged) => return Attached::Unchanged,
             Err(error) => return Attached::Rejected(error),
-        }
+        };
         if let Credential::PerRequest(credential) = credential {
-            return self.attach_per_request(request, credential, records);
+            return self.attach_per_request(request, place, credential, records, sent_to);
         }
         if !records {
             return insert(request, credential)
-                .map_or_else(Attached::Rejected, |()| Attached::NoReplay);
+                .map_or_else(Attached::Rejected, |()| Attached::NoReplay(sent_to));
         }
         // Before the credential is attached: one header less to copy.
         let copy = request.record(self.body_limit);
         match insert(request, credential) {
             Err(error) => Attached::Rejected(error),
-            Ok(()) => copy.map_or(Attached::NoReplay, Attached::Replayable),
+            Ok(()) => match copy {
+                Some(copy) => Attached::Replayable(sent_to, copy),
+                None => Attached::NoReplay(sent_to),
+            },
         }
     }
 
@@ -65,22 +72,35 @@ impl LayerSettings {
     fn attach_per_request<Req>(
         &self,
         request: &mut Req,
+        place: &Place,
         credential: &dyn PerRequestCredential,
         records: bool,
+        sent_to: OriginDigest,
     ) -> Attached<Req::Copy>
     where
         Req: AuthRequest,
     {
-        let target = request_head(request);
+        let mut target = request_head(request, self.replace_existing);
         let copy = if records {
             request.record(self.body_limit)
         } else {
             None
         };
-        match credential.apply(&target, request.headers_mut(), self.replace_existing) {
-            Err(error) => Attached::Rejected(error),
-            Ok(Applied::CallersOwn) => Attached::CallersOwn,
-            Ok(Applied::Done) => Attached::PerRequest(Box::new((copy, target))),
+        match credential.apply(&target, request.headers_mut()) {
+            Err(error) => Attached::Rejected(Error::not_applied(error)),
+            Ok(Applied::CallersOwn) => Attached::Unchanged,
+            Ok(Applied::Done) => {
+                if let Place::Header(name) = place
+                    && let Entry::Occupied(mut values) = request.headers_mut().entry(name)
+                {
+                    // So that no layer below prints them.
+                    for value in values.iter_mut() {
+                        value.set_sensitive(true);
+                    }
+                    target.sent_credential = Some(values.get().clone());
+                }
+                Attached::PerRequest(sent_to, Box::new((copy, target)))
+            }
         }
     }
 }

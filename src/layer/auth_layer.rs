@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use http::header::HeaderMap;
+use http::{Extensions, StatusCode, Uri};
 use tower_layer::Layer;
 
 use super::allowed_origins::AllowedOrigins;
 use super::response_classification::RefusalRules;
+use super::response_origin::ResponseOrigin;
 use super::service::Auth;
 use super::settings::LayerSettings;
 use crate::cache::token_cache::TokenCache;
@@ -37,9 +38,9 @@ use crate::source::token_source::TokenSource;
 ///     Ok::<_, std::convert::Infallible>(Response::new(String::from("hello")))
 /// });
 ///
-/// let client = ServiceBuilder::new()
-///     .layer(AuthLayer::new(|_| async { Token::bearer("secret") }))
-///     .service(client);
+/// let layer = AuthLayer::new(|_| async { Token::bearer("secret") })
+///     .only_to(["https://api.example.com"])?;
+/// let client = ServiceBuilder::new().layer(layer).service(client);
 ///
 /// let request = Request::get("https://api.example.com/v1").body(String::new())?;
 /// assert_eq!(client.oneshot(request).await?.body(), "hello");
@@ -90,13 +91,17 @@ impl AuthLayer {
     }
 
     /// Sends the credential only to these origins (`scheme://host[:port]`). A request to another
-    /// origin is an error before any byte is sent. An origin named here may be cleartext `http`.
+    /// origin is an error before any byte is sent, or [passes](Self::pass_elsewhere) without the
+    /// credential. An origin named here may be cleartext `http`.
     ///
-    /// A request whose URI is only a path passes: the client below decides where it goes. Clients
-    /// that tonic generates send such requests. Give them an origin (`with_origin`) to have it checked.
+    /// The origins replace those that the source or an earlier call has named. Default: the
+    /// [source's origins](TokenSource::origins). If no origin is named, each request with an absolute URI is
+    /// an error.
     ///
-    /// Default: any origin over `https` or on loopback, except those to which another origin
-    /// redirected a request.
+    /// A request whose URI is only a path passes with the credential: the client below decides where the
+    /// request goes. With tonic, the layer checks the origin that `with_origin` sets, which is only what the
+    /// request says. A channel to another port, or in clear, gets the credential too. Connect the channel to
+    /// the same `https` URL.
     ///
     /// # Errors
     ///
@@ -124,11 +129,49 @@ impl AuthLayer {
                 "`only_to` was given no origin, so no request could be sent; name at least one";
             return Err(Error::new(Kind::Config, message));
         }
-        Ok(self.edit(|settings| settings.allowed_origins = AllowedOrigins::only_to(origins)))
+        Ok(self.edit(|settings| settings.allowed_origins.only_to(origins)))
+    }
+
+    /// Sends the credential to any `https` or `wss` origin, and to loopback, also in clear: `localhost`,
+    /// names that end in `.localhost`, `127.0.0.0/8` and `[::1]`. Replaces the origins that the source or
+    /// an earlier call has named.
+    ///
+    /// For a client whose program alone decides where requests go. If a redirect or a link in a response
+    /// may decide, name the origins with [`only_to`](Self::only_to) instead.
+    pub fn any_https(self) -> Self {
+        self.edit(|settings| settings.allowed_origins.allow_any_https())
+    }
+
+    /// Lets a request to an origin that isn't named pass *without* the credential; default: an error. For
+    /// an API that redirects to presigned storage, or links to other hosts.
+    ///
+    /// Needs named origins, or [`any_https`](Self::any_https). Without either, a request with an absolute URI
+    /// is still an error.
+    pub fn pass_elsewhere(self) -> Self {
+        self.edit(|settings| settings.allowed_origins.pass_elsewhere = true)
+    }
+
+    /// Sets how to find the URI that a response came from, if the client below follows redirects and
+    /// records the URI in the response's extensions. The layer ignores what a response of another origin
+    /// says about the token, its scope or its session.
+    ///
+    /// reqwest's responses tell their URI already. With the feature `tower-http`, so do those of
+    /// tower-http's `FollowRedirect`. The closure replaces both: if it returns `None`, the response counts as
+    /// one of the request's own origin. So does a response of unknown origin. If a layer below sends requests
+    /// to another address than they name, such as a sidecar's, use `answered_by(|_| None)`.
+    ///
+    /// After a request whose URI was only a path, a response is of another origin if its origin isn't
+    /// named. With [`any_https`](Self::any_https), such a response counts as the request's own.
+    pub fn answered_by<F>(self, answered_by: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<Uri> + Send + Sync + 'static,
+    {
+        self.edit(|settings| settings.response_origin.answered_by = Some(Arc::new(answered_by)))
     }
 
     /// Adds a rule for refusals of the token, besides a 401 and gRPC's `UNAUTHENTICATED`. For servers
-    /// that respond to an expired token with a 403 or a 419.
+    /// that respond to an expired token with a 403 or a 419. Replaces the
+    /// [source's own rule](TokenSource::is_refusal).
     pub fn refused_if<F>(self, refused: F) -> Self
     where
         F: Fn(StatusCode, &HeaderMap) -> bool + Send + Sync + 'static,
@@ -143,10 +186,20 @@ impl AuthLayer {
         self.edit(|settings| settings.refusal_rules.without_challenge = retry)
     }
 
+    /// Whether the source or the user has named origins.
+    #[cfg(feature = "tenants")]
+    pub(crate) fn names_origins(&self) -> bool {
+        self.settings.allowed_origins.are_named()
+    }
+
     /// The layer with the same settings and another cache.
     #[cfg(feature = "tenants")]
     pub(crate) fn with_cache(self, cache: TokenCache) -> Self {
-        self.edit(|settings| settings.cache = cache)
+        self.edit(|settings| {
+            // Its tokens belong where its own source says.
+            settings.allowed_origins.set_by_source(|| cache.origins());
+            settings.cache = cache;
+        })
     }
 
     /// Changes a copy of the settings: services made before keep theirs.
@@ -158,13 +211,16 @@ impl AuthLayer {
 
 impl From<TokenCache> for AuthLayer {
     fn from(cache: TokenCache) -> Self {
+        let mut allowed_origins = AllowedOrigins::default();
+        allowed_origins.set_by_source(|| cache.origins());
         Self {
             settings: Arc::new(LayerSettings {
+                allowed_origins,
                 cache,
                 retry: true,
                 body_limit: BODY_LIMIT,
                 replace_existing: false,
-                allowed_origins: AllowedOrigins::default(),
+                response_origin: ResponseOrigin::default(),
                 refusal_rules: RefusalRules {
                     also: None,
                     without_challenge: true,

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use http::header::HeaderMap;
-use http::uri::{Authority, Scheme};
+use http::uri::Authority;
 use http::{Extensions, Method, Uri, Version};
 use zeroize::Zeroizing;
 
 use super::body::replay::Replay;
 use super::query;
 use crate::error::{Error, Kind};
+use crate::origin;
 use crate::token::request_head::RequestHead;
 
 /// A request to which the layer can attach a credential: `http::Request` with any body that
@@ -46,16 +47,14 @@ pub trait AuthRequest: Sized {
     /// The path of the request's URI, without the query.
     fn path(&self) -> &str;
 
-    /// The scheme of the request's URI: `https`, `http`, … `None` if the URI is only a path: the
+    /// The query of the request's URI, for credentials that sign it. Default: `None`.
+    fn query(&self) -> Option<&str> {
+        None
+    }
+
+    /// The scheme of the request's URI: `https`, `http`, … `None` if the URI is only a path. Then the
     /// client below decides where the request goes.
     fn scheme(&self) -> Option<&str>;
-
-    /// Whether the scheme is `https`. Called for every request.
-    #[inline]
-    fn is_https(&self) -> bool {
-        self.scheme()
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
-    }
 
     /// The host of the request's URI. An IPv6 address is in brackets.
     fn host(&self) -> Option<&str>;
@@ -64,7 +63,8 @@ pub trait AuthRequest: Sized {
     fn port(&self) -> Option<u16>;
 
     /// The authority of the request's URI as written: `[user@]host[:port]` (RFC 3986 §3.2). `None`
-    /// if the URI is only a path. Called for every request, instead of host and port.
+    /// if the URI is only a path. The layer calls this for every request, and host and port only for
+    /// unusual spellings and per-request credentials.
     fn authority(&self) -> Option<&str>;
 
     /// Whether the query has a parameter with this name. Default: `false`, for requests without a
@@ -103,14 +103,16 @@ fn no_query(name: &str) -> Error {
 }
 
 /// The head of a request, for credentials that are made for each request.
-pub(crate) fn request_head(request: &impl AuthRequest) -> RequestHead {
-    RequestHead::new(
-        request.method(),
-        request.scheme(),
-        request.host(),
-        request.port(),
-        request.path(),
-    )
+pub(crate) fn request_head(request: &impl AuthRequest, replaces_existing: bool) -> RequestHead {
+    let origin = request.scheme().zip(request.host());
+    RequestHead {
+        method: request.method().clone(),
+        origin: origin.map(|(scheme, host)| origin::serialize(scheme, host, request.port())),
+        path: request.path().to_owned(),
+        query: request.query().map(str::to_owned),
+        replaces_existing,
+        sent_credential: None,
+    }
 }
 
 /// What is recorded of an [`http::Request`] to send it again.
@@ -148,14 +150,13 @@ where
         self.uri().path()
     }
 
-    #[inline]
-    fn scheme(&self) -> Option<&str> {
-        self.uri().scheme_str()
+    fn query(&self) -> Option<&str> {
+        self.uri().query()
     }
 
     #[inline]
-    fn is_https(&self) -> bool {
-        self.uri().scheme() == Some(&Scheme::HTTPS)
+    fn scheme(&self) -> Option<&str> {
+        self.uri().scheme_str()
     }
 
     fn host(&self) -> Option<&str> {

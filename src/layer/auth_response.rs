@@ -2,6 +2,8 @@
 
 use http::header::HeaderMap;
 use http::{Extensions, StatusCode};
+#[cfg(feature = "tower-http")]
+use tower_http::follow_redirect::RequestUri;
 
 /// A response that can refuse a credential: `http::Response` with any body, and
 /// `reqwest::Response`.
@@ -24,12 +26,16 @@ pub trait AuthResponse {
     /// The header fields.
     fn headers(&self) -> &HeaderMap;
 
-    /// The origin that sent the response, if the client says so: scheme, host, and the port unless
-    /// it is the scheme's default. A client that follows redirects may return another origin's
-    /// response. Default: `None`.
+    /// The origin that sent the response, if the client records the origin: scheme, host, and the port
+    /// unless it is the scheme's default. A client that follows redirects may return another origin's
+    /// response. Default: `None`. Then the response counts as one of the request's own origin, unless
+    /// [`AuthLayer::answered_by`](crate::AuthLayer::answered_by) returns another.
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         None
     }
+
+    /// The extensions.
+    fn extensions(&self) -> &Extensions;
 
     /// The extensions, mutably: the layer inserts the reason why it did not
     /// [replay](crate::NotReplayed) a refused request.
@@ -43,6 +49,17 @@ impl<B> AuthResponse for http::Response<B> {
 
     fn headers(&self) -> &HeaderMap {
         self.headers()
+    }
+
+    /// The URI that tower-http's `FollowRedirect` requested last.
+    #[cfg(feature = "tower-http")]
+    fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
+        let RequestUri(uri) = self.extensions().get()?;
+        Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
+    }
+
+    fn extensions(&self) -> &Extensions {
+        self.extensions()
     }
 
     fn extensions_mut(&mut self) -> &mut Extensions {

@@ -15,7 +15,6 @@ use super::attach::Attached;
 use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
 use super::local_credential::SentToken;
-use super::redirects::OriginDigest;
 use super::request_state::release;
 use super::request_state::{RequestState, Sent, StateProj, Tried, Unsent, take};
 use super::response_classification::is_forbidden;
@@ -40,8 +39,6 @@ pin_project! {
     {
         #[pin]
         state: RequestState<S, Req>,
-        // The origin that the request is sent to, in case of a redirect.
-        from: OriginDigest,
     }
 }
 
@@ -56,7 +53,6 @@ where
         inner: S,
         request: Req,
         settings: Arc<LayerSettings>,
-        from: OriginDigest,
     ) -> Self {
         let unsent = Some(Unsent {
             inner,
@@ -65,20 +61,14 @@ where
         });
         Self {
             state: RequestState::Acquiring { acquire, unsent },
-            from,
         }
     }
 
-    /// A request that was sent unchanged, with the caller's own credential.
-    pub(crate) fn passing(
-        response: S::Future,
-        settings: Arc<LayerSettings>,
-        from: OriginDigest,
-    ) -> Self {
-        let sent = Sent::CallersOwn(settings);
+    /// A request that was sent unchanged.
+    #[cold]
+    pub(crate) fn passing(response: S::Future) -> Self {
         Self {
-            state: RequestState::Sending { response, sent },
-            from,
+            state: RequestState::Passing { response },
         }
     }
 
@@ -87,7 +77,6 @@ where
     pub(crate) fn failed(error: Error) -> Self {
         Self {
             state: RequestState::Failed { error: Some(error) },
-            from: OriginDigest::UNKNOWN,
         }
     }
 }
@@ -105,43 +94,40 @@ where
         attached: Attached<Req::Copy>,
         sent_token: SentToken,
         inner: &S,
-        from: OriginDigest,
     ) -> Self {
         // Each arm builds a whole state: a copy is large, so only arms that have one move it.
         match attached {
             Attached::Rejected(error) => Self::failed(error),
-            Attached::CallersOwn => {
-                Self::passing(response, Arc::clone(sent_token.settings()), from)
-            }
-            Attached::NoReplay => Self {
+            Attached::Unchanged => Self::passing(response),
+            Attached::NoReplay(sent_to) => Self {
                 state: RequestState::Sending {
                     response,
                     sent: Sent::Attached {
                         sent_token,
+                        sent_to,
                         replay: None,
                     },
                 },
-                from,
             },
-            Attached::Replayable(copy) => Self {
+            Attached::Replayable(sent_to, copy) => Self {
                 state: RequestState::Sending {
                     response,
                     sent: Sent::Attached {
                         sent_token,
+                        sent_to,
                         replay: Some((inner.clone(), copy)),
                     },
                 },
-                from,
             },
-            Attached::PerRequest(per_request) => Self {
+            Attached::PerRequest(sent_to, per_request) => Self {
                 state: RequestState::per_request(
                     response,
                     *per_request,
                     sent_token,
+                    sent_to,
                     inner,
                     Tried::default(),
                 ),
-                from,
             },
         }
     }
@@ -158,31 +144,40 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let (mut state, from) = (this.state, *this.from);
+        let mut state = self.project().state;
         loop {
             let step = match state.as_mut().project() {
                 StateProj::Sending { response, sent } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    if response.status().is_redirection() {
-                        sent.settings().allowed_origins.redirected(from, &response);
-                    }
                     match sent {
-                        Sent::Attached { sent_token, replay }
-                            if sent_token.refusal_rules.is_refusal(&response) =>
-                        {
-                            DeniedResponse::first(response, sent_token, replay).refused()
+                        Sent::Attached {
+                            sent_token,
+                            sent_to,
+                            replay,
+                        } if sent_token.is_refusal(&response) => {
+                            DeniedResponse::first(response, sent_token, *sent_to, replay).refused()
                         }
-                        Sent::Attached { sent_token, replay } if is_forbidden(&response) => {
-                            DeniedResponse::first(response, sent_token, replay).forbidden()
+                        Sent::Attached {
+                            sent_token,
+                            sent_to,
+                            replay,
+                        } if is_forbidden(&response) => {
+                            DeniedResponse::first(response, sent_token, *sent_to, replay)
+                                .forbidden()
                         }
-                        Sent::Attached { sent_token, .. } => {
-                            record_acceptance(&response, sent_token);
+                        Sent::Attached {
+                            sent_token,
+                            sent_to,
+                            ..
+                        } => {
+                            record_acceptance(&response, sent_token, *sent_to);
                             return Poll::Ready(Ok(response));
                         }
                         Sent::PerRequest(sent) => take(sent).classify(response),
-                        Sent::CallersOwn(_) => return Poll::Ready(Ok(response)),
                     }
+                }
+                StateProj::Passing { response } => {
+                    return response.poll(cx).map_err(Into::into);
                 }
                 StateProj::Acquiring { acquire, unsent } => {
                     let cached = ready!(acquire.poll_cached(cx))?;
@@ -209,12 +204,10 @@ where
                 StateProj::Resending {
                     response,
                     sent_token,
+                    sent_to,
                 } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    if response.status().is_redirection() {
-                        sent_token.allowed_origins.redirected(from, &response);
-                    }
-                    ControlFlow::Break(finish_replay(response, sent_token))
+                    ControlFlow::Break(finish_replay(response, sent_token, *sent_to))
                 }
                 StateProj::Failed { error } => return Poll::Ready(Err(take(error).into())),
             };
@@ -249,14 +242,7 @@ where
             return RequestState::Failed { error: Some(error) };
         }
         let response = self.inner.call(self.request);
-        ResponseFuture::sent(
-            response,
-            attached,
-            sent_token,
-            &self.inner,
-            OriginDigest::UNKNOWN,
-        )
-        .state
+        ResponseFuture::sent(response, attached, sent_token, &self.inner).state
     }
 }
 
@@ -270,6 +256,7 @@ where
             RequestState::Acquiring { .. } => "Acquiring",
             RequestState::Readying { .. } => "Readying",
             RequestState::Sending { .. } => "Sending",
+            RequestState::Passing { .. } => "Passing",
             RequestState::Renewing { .. } => "Renewing",
             RequestState::ReadyingAgain { .. } => "ReadyingAgain",
             RequestState::Resending { .. } => "Resending",

@@ -9,13 +9,13 @@ pub(crate) mod auth_response;
 #[cfg(feature = "reqwest")]
 pub(crate) mod reqwest_adapter;
 
-pub(crate) mod redirects;
-
 pub(crate) mod allowed_origins;
 
 pub(crate) mod not_replayed;
 
 pub(crate) mod response_classification;
+
+pub(crate) mod response_origin;
 
 pub(crate) mod settings;
 

@@ -18,6 +18,7 @@ use super::settings::LayerSettings;
 use crate::cache::acquire::Acquire;
 use crate::cache::expiry::CachedToken;
 use crate::error::Error;
+use crate::origin::OriginDigest;
 use crate::token::request_head::RequestHead;
 
 pin_project! {
@@ -35,12 +36,14 @@ pin_project! {
         Readying { unsent: Option<Unsent<S, Req>>, cached: Arc<CachedToken> },
         // Waits for the response.
         Sending { #[pin] response: S::Future, sent: Sent<S, Req> },
+        // Waits for the response to a request that passed unchanged.
+        Passing { #[pin] response: S::Future },
         // Waits for another token than the refused one.
         Renewing { acquire: Acquire, refused: Option<Box<Refused<S, Req>>> },
         // Waits for the inner service, to send the request again.
         ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, cached: Arc<CachedToken> },
         // Waits for the response to the last replay.
-        Resending { #[pin] response: S::Future, sent_token: SentToken },
+        Resending { #[pin] response: S::Future, sent_token: SentToken, sent_to: OriginDigest },
         // The request was not sent.
         Failed { error: Option<Error> },
     }
@@ -58,32 +61,15 @@ pub(super) enum Sent<S, Req>
 where
     Req: AuthRequest,
 {
-    /// The request had the caller's own credential. The layer only looks for a redirect: a client
-    /// that follows one drops that credential, and the layer would attach ours in its place.
-    CallersOwn(Arc<LayerSettings>),
     /// The request had a token that is the same for all requests.
     Attached {
         sent_token: SentToken,
+        sent_to: OriginDigest,
         /// What is needed to send the request again.
         replay: Option<(S, Req::Copy)>,
     },
     /// The request had a credential that was made for it.
     PerRequest(Option<Box<SentPerRequest<S, Req>>>),
-}
-
-impl<S, Req> Sent<S, Req>
-where
-    Req: AuthRequest,
-{
-    #[cold]
-    pub(super) fn settings(&self) -> &LayerSettings {
-        match self {
-            Self::CallersOwn(settings) => settings,
-            Self::Attached { sent_token, .. } => sent_token,
-            Self::PerRequest(Some(sent)) => &sent.sent_token,
-            Self::PerRequest(None) => unreachable!("polled after completion"),
-        }
-    }
 }
 
 /// What the layer keeps of a request whose credential was made for it. Always boxed: it would make
@@ -93,6 +79,7 @@ where
     Req: AuthRequest,
 {
     pub(super) sent_token: SentToken,
+    pub(super) sent_to: OriginDigest,
     pub(super) target: RequestHead,
     /// What is needed to send the request again.
     pub(super) replay: Option<(S, Req::Copy)>,
@@ -118,6 +105,7 @@ where
     pub(super) request: Req,
     pub(super) response: S::Response,
     pub(super) sent_token: SentToken,
+    pub(super) sent_to: OriginDigest,
     pub(super) tried: Tried,
 }
 
@@ -135,11 +123,13 @@ where
         response: S::Future,
         (copy, target): (Option<Req::Copy>, RequestHead),
         sent_token: SentToken,
+        sent_to: OriginDigest,
         inner: &S,
         tried: Tried,
     ) -> Self {
         let sent = SentPerRequest {
             sent_token,
+            sent_to,
             target,
             replay: copy.map(|copy| (inner.clone(), copy)),
             tried,

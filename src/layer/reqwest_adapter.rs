@@ -11,6 +11,9 @@ use super::body::replay::Replay;
 use super::query;
 use crate::error::Error;
 
+/// The host of a response that was made of an `http::Response` without a URL, by a middleware or a test.
+const UNKNOWN_HOST: &str = "no.url.provided.local";
+
 /// What is recorded of a [`reqwest::Request`] to send it again.
 pub struct ReqwestCopy {
     head: reqwest::Request,
@@ -34,6 +37,10 @@ impl AuthRequest for reqwest::Request {
 
     fn path(&self) -> &str {
         self.url().path()
+    }
+
+    fn query(&self) -> Option<&str> {
+        self.url().query()
     }
 
     fn scheme(&self) -> Option<&str> {
@@ -103,7 +110,12 @@ impl AuthResponse for reqwest::Response {
 
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         let url = self.url();
-        Some((url.scheme(), url.host_str()?, url.port()))
+        let host = url.host_str().filter(|host| *host != UNKNOWN_HOST)?;
+        Some((url.scheme(), host, url.port()))
+    }
+
+    fn extensions(&self) -> &Extensions {
+        self.extensions()
     }
 
     fn extensions_mut(&mut self) -> &mut Extensions {

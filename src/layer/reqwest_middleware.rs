@@ -34,10 +34,12 @@ use crate::error::{BoxError, Error};
 /// use reqwest_middleware::ClientBuilder;
 /// use tower_auth::{AuthLayer, AuthMiddleware, Token};
 ///
-/// let layer = AuthLayer::new(|_| async { Token::bearer("secret") });
+/// let layer = AuthLayer::new(|_| async { Token::bearer("secret") })
+///     .only_to(["https://api.example.com"])?;
 /// let client = ClientBuilder::new(reqwest::Client::new())
 ///     .with(AuthMiddleware::new(layer))
 ///     .build();
+/// # Ok::<(), tower_auth::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct AuthMiddleware {

@@ -8,8 +8,6 @@ use http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 
 use super::auth_response::AuthResponse;
 use super::not_replayed::NotReplayed;
-use crate::origin;
-use crate::token::request_head::RequestHead;
 
 /// The closure of [`AuthLayer::refused_if`](crate::AuthLayer::refused_if).
 pub(crate) type RefusedIf = Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync>;
@@ -52,14 +50,6 @@ impl RefusalRules {
             && !refusal.headers().contains_key(WWW_AUTHENTICATE);
         (is_bare && !self.without_challenge).then_some(NotReplayed::NoChallenge)
     }
-}
-
-/// Whether the response is from another origin than the request was sent to.
-pub(crate) fn is_from_elsewhere(target: &RequestHead, response: &impl AuthResponse) -> bool {
-    let Some((scheme, host, port)) = response.answered_by() else {
-        return false;
-    };
-    target.origin != Some(origin::serialize(scheme, host, port))
 }
 
 /// Whether the status is 403: not a refusal of the token, but perhaps a step-up challenge.

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use tower_service::Service;
 
 use super::attach::Attached;
-use super::auth_request::{AuthRequest, request_head};
+use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
 use super::local_credential::SentToken;
 use super::not_replayed::NotReplayed;
 use super::request_state::release;
 use super::request_state::{Refused, RequestState, SentPerRequest, Step, Tried};
-use super::response_classification::{RefusalRules, is_forbidden, is_from_elsewhere};
+use super::response_classification::{RefusalRules, is_forbidden};
 use crate::cache::acquire::Lookup;
 use crate::cache::expiry::CachedToken;
 use crate::cache::refusal_budget::Rejection;
@@ -29,6 +29,7 @@ use crate::cache::state_machine::machine::Outcome;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
+use crate::origin::OriginDigest;
 use crate::token::issued_token::Credential;
 use crate::token::per_request::Feedback;
 
@@ -40,9 +41,11 @@ where
 {
     /// Lets the credential observe the response, then classifies the response.
     pub(super) fn classify(self, response: S::Response) -> Step<S, Req> {
+        if self.sent_token.is_from_elsewhere(&response, self.sent_to) {
+            return ControlFlow::Break(answered_elsewhere(response, &self.sent_token));
+        }
         let feedback = match self.sent_token.credential() {
-            // Another origin's response says nothing about this origin.
-            Credential::PerRequest(credential) if !is_from_elsewhere(&self.target, &response) => {
+            Credential::PerRequest(credential) => {
                 credential.observe(&self.target, response.status(), response.headers())
             }
             _ => Feedback::Nothing,
@@ -52,17 +55,18 @@ where
         }
         let Self {
             sent_token,
+            sent_to,
             replay,
             tried,
             ..
         } = self;
-        let is_refusal = sent_token.refusal_rules.is_refusal(&response);
+        let is_refusal = sent_token.is_refusal(&response);
         let no_replay_reason = is_refusal
             .then(|| sent_token.refusal_rules.no_replay_reason(&response))
             .flatten();
         // Any other refusal rejects the token in `DeniedResponse::refused`.
         if feedback == Feedback::TokenEnded && (!is_refusal || no_replay_reason.is_some()) {
-            record_acceptance(&response, &sent_token);
+            record_acceptance(&response, &sent_token, sent_to);
             sent_token.cache.refuse(sent_token.token());
             return ControlFlow::Break(match no_replay_reason {
                 Some(why) => with_reason(response, why, &sent_token),
@@ -70,12 +74,13 @@ where
             });
         }
         if !is_refusal && !is_forbidden(&response) {
-            record_acceptance(&response, &sent_token);
+            record_acceptance(&response, &sent_token, sent_to);
             return ControlFlow::Break(response);
         }
         let denied = DeniedResponse {
             response,
             sent_token,
+            sent_to,
             replay,
             tried,
         };
@@ -89,7 +94,10 @@ where
     /// Sends the request again with the same token and the proof that the server wants.
     fn send_new_proof(self, response: S::Response) -> Step<S, Req> {
         let Self {
-            sent_token, tried, ..
+            sent_token,
+            sent_to,
+            tried,
+            ..
         } = self;
         if tried.new_proof {
             return ControlFlow::Break(with_reason(response, NotReplayed::Again, &sent_token));
@@ -104,6 +112,7 @@ where
             request,
             response,
             sent_token,
+            sent_to,
             tried: Tried {
                 new_proof: true,
                 ..tried
@@ -124,6 +133,7 @@ where
 {
     response: S::Response,
     sent_token: SentToken,
+    sent_to: OriginDigest,
     replay: Option<(S, Req::Copy)>,
     tried: Tried,
 }
@@ -138,11 +148,13 @@ where
     pub(super) fn first(
         response: S::Response,
         sent_token: &SentToken,
+        sent_to: OriginDigest,
         replay: &mut Option<(S, Req::Copy)>,
     ) -> Self {
         Self {
             response,
             sent_token: sent_token.clone(),
+            sent_to,
             replay: replay.take(),
             tried: Tried::default(),
         }
@@ -151,8 +163,15 @@ where
     /// Rejects the token, and starts a replay if the request can be sent again.
     #[cold]
     pub(super) fn refused(self) -> Step<S, Req> {
+        if self
+            .sent_token
+            .is_from_elsewhere(&self.response, self.sent_to)
+        {
+            return ControlFlow::Break(answered_elsewhere(self.response, &self.sent_token));
+        }
         if self.tried.new_token {
-            return ControlFlow::Break(finish_replay(self.response, &self.sent_token));
+            let response = finish_replay(self.response, &self.sent_token, self.sent_to);
+            return ControlFlow::Break(response);
         }
         let challenges = Challenge::parse(self.response.headers());
         if let Some(wanted) = StepUpChallenge::of(&challenges) {
@@ -161,6 +180,7 @@ where
         let Self {
             response,
             sent_token,
+            sent_to,
             replay,
             tried,
         } = self;
@@ -169,11 +189,6 @@ where
         }
         // Before waiting for a token: without a body there is nothing to wait for.
         let replay = replayable::<S, Req>(replay, &sent_token);
-        if let Ok((_, request)) = &replay
-            && is_from_elsewhere(&request_head(request), &response)
-        {
-            return ControlFlow::Break(with_reason(response, NotReplayed::Elsewhere, &sent_token));
-        }
         sent_token.cache.challenged(sent_token.token(), &challenges);
         let rejection = sent_token.cache.refuse(sent_token.token());
         let is_limited = matches!(rejection, Rejection::Limited | Rejection::NowLimited { .. });
@@ -197,6 +212,7 @@ where
             request,
             response,
             sent_token,
+            sent_to,
             tried,
         });
         match lookup {
@@ -212,6 +228,12 @@ where
     /// A 403 does not refuse the token, but it may name what the token lacks.
     #[cold]
     pub(super) fn forbidden(self) -> Step<S, Req> {
+        if self
+            .sent_token
+            .is_from_elsewhere(&self.response, self.sent_to)
+        {
+            return ControlFlow::Break(answered_elsewhere(self.response, &self.sent_token));
+        }
         let challenges = Challenge::parse(self.response.headers());
         match StepUpChallenge::of(&challenges) {
             Some(wanted) => self.step_up(&challenges, wanted),
@@ -225,21 +247,12 @@ where
         let Self {
             mut response,
             sent_token,
+            sent_to,
             replay,
             tried,
         } = self;
         let why = record_step_up(&mut response, wanted, &sent_token);
-        // Another origin's response must not cause a request for more scope.
-        let replay = replayable::<S, Req>(replay, &sent_token);
-        let is_elsewhere = |request: &Req| is_from_elsewhere(&request_head(request), &response);
-        let (inner, request) = match replay {
-            Ok((_, request)) if is_elsewhere(&request) => {
-                return ControlFlow::Break(with_reason(
-                    response,
-                    NotReplayed::Elsewhere,
-                    &sent_token,
-                ));
-            }
+        let (inner, request) = match replayable::<S, Req>(replay, &sent_token) {
             Ok(replay)
                 if !tried.new_token
                     && sent_token.cache.challenged(sent_token.token(), challenges) =>
@@ -258,6 +271,7 @@ where
             request,
             response,
             sent_token,
+            sent_to,
             tried,
         });
         match newer {
@@ -353,6 +367,7 @@ where
             request,
             response,
             sent_token: _,
+            sent_to,
             tried,
         } = *self;
         // Dropped before the replay is sent: it may hold the connection that the replay needs.
@@ -360,12 +375,18 @@ where
         sent_token.cache.telemetry().replayed();
         let response = inner.call(request);
         ControlFlow::Continue(match attached {
-            Attached::PerRequest(per_request) => {
-                RequestState::per_request(response, *per_request, sent_token, &inner, tried)
-            }
+            Attached::PerRequest(_, per_request) => RequestState::per_request(
+                response,
+                *per_request,
+                sent_token,
+                sent_to,
+                &inner,
+                tried,
+            ),
             _ => RequestState::Resending {
                 response,
                 sent_token,
+                sent_to,
             },
         })
     }
@@ -376,14 +397,17 @@ where
 }
 
 /// Returns the response to a replay to the caller. A second refusal rejects the second token.
-pub(super) fn finish_replay<R>(mut response: R, sent_token: &SentToken) -> R
+pub(super) fn finish_replay<R>(mut response: R, sent_token: &SentToken, sent_to: OriginDigest) -> R
 where
     R: AuthResponse,
 {
-    let is_refusal = sent_token.refusal_rules.is_refusal(&response);
+    let is_refusal = sent_token.is_refusal(&response);
     if !is_refusal && !is_forbidden(&response) {
-        record_acceptance(&response, sent_token);
+        record_acceptance(&response, sent_token, sent_to);
         return response;
+    }
+    if sent_token.is_from_elsewhere(&response, sent_to) {
+        return answered_elsewhere(response, sent_token);
     }
     let challenges = Challenge::parse(response.headers());
     if let Some(wanted) = StepUpChallenge::of(&challenges) {
@@ -402,9 +426,30 @@ where
 
 /// Tells the cache when a server accepts the token for the first time.
 #[inline]
-pub(super) fn record_acceptance(response: &impl AuthResponse, sent_token: &SentToken) {
-    if !sent_token.cached().is_accepted() && RefusalRules::accepts(response) {
+pub(super) fn record_acceptance(
+    response: &impl AuthResponse,
+    sent_token: &SentToken,
+    sent_to: OriginDigest,
+) {
+    if !sent_token.cached().is_accepted()
+        && RefusalRules::accepts(response)
+        && !sent_token.is_from_elsewhere(response, sent_to)
+    {
         accept(sent_token);
+    }
+}
+
+/// A response of another origin, to which the client was redirected. The other origin did not receive
+/// the token, so its response neither refuses nor accepts the token.
+#[cold]
+fn answered_elsewhere<R>(response: R, sent_token: &SentToken) -> R
+where
+    R: AuthResponse,
+{
+    let wants_more = || StepUpChallenge::of(&Challenge::parse(response.headers())).is_some();
+    match sent_token.is_refusal(&response) || (is_forbidden(&response) && wants_more()) {
+        true => with_reason(response, NotReplayed::Elsewhere, sent_token),
+        false => response,
     }
 }
 

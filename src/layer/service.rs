@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
+use super::allowed_origins::Admission;
 use super::attach::Attached;
 use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
@@ -34,19 +35,20 @@ use crate::error::{BoxError, Error};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_auth::{AuthLayer, Error, Token};
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
 /// let client = service_fn(|_: Request<String>| async {
 ///     Ok::<_, std::io::Error>(Response::new(String::from("hello")))
 /// });
-/// let down = AuthLayer::new(|_| async { Err::<Token, _>(Error::other("the vault is sealed")) });
+/// let down = AuthLayer::new(|_| async { Err::<Token, _>(Error::other("the vault is sealed")) })
+///     .only_to(["https://api.example.com"])?;
 ///
-/// let request = Request::get("https://api.example.com/v1").body(String::new()).unwrap();
+/// let request = Request::get("https://api.example.com/v1").body(String::new())?;
 /// let error = down.layer(client).oneshot(request).await.unwrap_err();
 /// match error.downcast_ref::<Error>() {
 ///     Some(error) => assert!(error.is_source(), "no token: {error}"),
 ///     None => unreachable!("the client's own: {error}"),
 /// }
-/// # }
+/// # Ok(()) }
 /// ```
 #[derive(Debug)]
 pub struct Auth<S> {
@@ -110,13 +112,12 @@ where
         let Some(sent_token) = self.local_credential.servable(&self.settings) else {
             return self.call_without_fresh(request);
         };
-        let from = self.settings.allowed_origins.origin_of(&request);
         let attached = sent_token.attach(&mut request);
         if let Attached::Rejected(error) = attached {
             return self.fail(error);
         }
         let response = self.inner.call(request);
-        ResponseFuture::sent(response, attached, sent_token, &self.inner, from)
+        ResponseFuture::sent(response, attached, sent_token, &self.inner)
     }
 }
 
@@ -128,14 +129,10 @@ impl<S> Auth<S> {
         S: Service<Req> + Clone,
         Req: AuthRequest,
     {
-        let from = self.settings.allowed_origins.origin_of(&request);
         // Before the request waits for a token or starts a fetch.
-        match self.settings.admits(&request, self.settings.cache.place()) {
-            Ok(true) => {}
-            Ok(false) => {
-                let settings = Arc::clone(&self.settings);
-                return ResponseFuture::passing(self.inner.call(request), settings, from);
-            }
+        match self.settings.admit(&request, self.settings.cache.place()) {
+            Ok(Admission::Credential(_)) => {}
+            Ok(Admission::Unchanged) => return ResponseFuture::passing(self.inner.call(request)),
             Err(error) => return self.fail(error),
         }
         match self.settings.cache.lookup() {
@@ -143,7 +140,7 @@ impl<S> Auth<S> {
             Lookup::Later(acquire) => {
                 release(&mut self.inner);
                 let (inner, settings) = (self.inner.clone(), Arc::clone(&self.settings));
-                ResponseFuture::acquiring(acquire, inner, request, settings, from)
+                ResponseFuture::acquiring(acquire, inner, request, settings)
             }
             Lookup::Now(cached) => {
                 let sent_token = SentToken::Cached(Arc::clone(&self.settings), cached);
@@ -152,7 +149,7 @@ impl<S> Auth<S> {
                     return self.fail(error);
                 }
                 let response = self.inner.call(request);
-                ResponseFuture::sent(response, attached, sent_token, &self.inner, from)
+                ResponseFuture::sent(response, attached, sent_token, &self.inner)
             }
         }
     }

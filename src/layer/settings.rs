@@ -1,10 +1,13 @@
 //! The settings of a layer: one value that all of its services share.
 
-use super::allowed_origins::AllowedOrigins;
+use super::allowed_origins::{Admission, AllowedOrigins};
 use super::auth_request::AuthRequest;
+use super::auth_response::AuthResponse;
 use super::response_classification::RefusalRules;
+use super::response_origin::ResponseOrigin;
 use crate::cache::token_cache::TokenCache;
 use crate::error::Error;
+use crate::origin::OriginDigest;
 use crate::token::place::Place;
 
 #[derive(Clone, Debug)]
@@ -14,23 +17,71 @@ pub(crate) struct LayerSettings {
     pub(crate) body_limit: usize,
     pub(crate) replace_existing: bool,
     pub(crate) allowed_origins: AllowedOrigins,
+    pub(crate) response_origin: ResponseOrigin,
     pub(crate) refusal_rules: RefusalRules,
 }
 
 impl LayerSettings {
-    /// Whether the layer attaches a credential to the request. `false` if the caller has set one in
-    /// the same place: such a request stays as it is, and may go to any origin.
+    /// Decides whether the layer attaches a credential to the request. If the caller has set one in
+    /// the same place, the request stays as it is, and may go to any origin.
     #[inline]
-    pub(crate) fn admits(&self, request: &impl AuthRequest, place: &Place) -> Result<bool, Error> {
+    pub(crate) fn admit(
+        &self,
+        request: &impl AuthRequest,
+        place: &Place,
+    ) -> Result<Admission, Error> {
         let is_callers = match place {
             Place::Header(name) => request.headers().contains_key(name),
             Place::Query(name) => request.has_query(name),
-            // The caller's cookies may be others than ours. `PerRequestCredential::apply` decides.
+            // The caller's cookies may be other cookies. `PerRequestCredential::apply` decides.
             Place::Cookie => false,
         };
         if is_callers && !self.replace_existing {
-            return Ok(false);
+            return Ok(Admission::Unchanged);
         }
-        self.allowed_origins.check(request).map(|()| true)
+        match self.allowed_origins.admit(request) {
+            Err(error) => self.admit_by_source(request, error),
+            admitted => admitted,
+        }
+    }
+
+    /// Asks the source again where its tokens belong, if nobody has said so: it may not have known when
+    /// the layer was made.
+    #[cold]
+    fn admit_by_source(
+        &self,
+        request: &impl AuthRequest,
+        error: Error,
+    ) -> Result<Admission, Error> {
+        if self.allowed_origins.are_named() {
+            return Err(error);
+        }
+        let mut allowed_origins = self.allowed_origins.clone();
+        allowed_origins.set_by_source(|| self.cache.origins());
+        allowed_origins.admit(request)
+    }
+
+    /// Whether the response refuses the request's credential.
+    #[inline]
+    pub(crate) fn is_refusal(&self, response: &impl AuthResponse) -> bool {
+        self.refusal_rules.is_refusal(response)
+            || (!response.status().is_success() && self.is_refusal_by_source(response))
+    }
+
+    #[cold]
+    fn is_refusal_by_source(&self, response: &impl AuthResponse) -> bool {
+        let (status, headers) = (response.status(), response.headers());
+        self.refusal_rules.also.is_none() && self.cache.is_refusal(status, headers)
+    }
+
+    /// Whether the response is known to come from another origin than the request was sent to.
+    #[cold]
+    pub(crate) fn is_from_elsewhere(
+        &self,
+        response: &impl AuthResponse,
+        sent_to: OriginDigest,
+    ) -> bool {
+        self.response_origin
+            .is_elsewhere(response, sent_to, &self.allowed_origins)
     }
 }

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Kind};
+use crate::error::{BoxError, Error, Kind};
 use crate::origin;
 use crate::token::header_value::{sensitive, too_many_headers};
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
@@ -130,17 +130,12 @@ impl CookieJar {
 }
 
 impl PerRequestCredential for CookieJar {
-    fn apply(
-        &self,
-        target: &RequestHead,
-        headers: &mut HeaderMap,
-        replaces: bool,
-    ) -> Result<Applied, Error> {
+    fn apply(&self, target: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError> {
         let url = self.url(target)?;
         let cookies = self.lock();
         let mut ours = self.matching(&cookies, &url);
         if !ours.iter().any(|cookie| self.is_session(cookie)) {
-            return Err(no_matching_cookie(target));
+            return Err(no_matching_cookie(target).into());
         }
         let mut callers: Vec<&[u8]> = headers
             .get_all(COOKIE)
@@ -150,7 +145,7 @@ impl PerRequestCredential for CookieJar {
             .filter(|pair| !pair.is_empty())
             .collect();
         let is = |pair: &[u8], cookie: &Cookie<'_>| name(pair) == cookie.name().as_bytes();
-        if replaces {
+        if target.replaces_existing {
             callers.retain(|pair| !ours.iter().any(|cookie| is(pair, cookie)));
         } else {
             ours.retain(|cookie| !callers.iter().any(|pair| is(pair, cookie)));
@@ -330,7 +325,6 @@ fn illegal() -> Error {
 /// A unit test, because cookies expire by the system's clock, which a test can't set.
 #[cfg(test)]
 mod tests {
-    use http::Method;
 
     use super::*;
 
@@ -345,13 +339,10 @@ mod tests {
             session: vec![String::from("sid")],
             cookies: Mutex::new(CookieStore::from_cookies(cookies, true).unwrap()),
         };
-        let target = RequestHead {
-            method: Method::GET,
-            origin: None,
-            path: String::from("/"),
-        };
+        let request = http::Request::new(());
+        let target = RequestHead::of(&request);
         let mut headers = HeaderMap::new();
-        jar.apply(&target, &mut headers, false).unwrap();
+        jar.apply(&target, &mut headers).unwrap();
         assert_eq!(headers[COOKIE], "kept=3; sid=1");
 
         let set = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_static("new=4"))]);

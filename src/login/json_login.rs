@@ -49,7 +49,7 @@ use crate::token::issued_token::Token;
 /// let password = SecretSource::file("/run/secrets/password");
 /// let login = JsonLogin::new("https://api.example.com/v1/auth/login", "me@example.com", password)?
 ///     .refresh_at("https://api.example.com/v1/auth/refresh")?;
-/// let layer = AuthLayer::new(login);
+/// let layer = AuthLayer::new(login).only_to(["https://api.example.com"])?;
 /// # Ok(()) }
 /// ```
 pub struct JsonLogin {

@@ -65,6 +65,7 @@ use crate::token::request_head::RequestHead;
 /// let url = "https://api.example.com/v1/session/login";
 /// let session = Session::new(url, "me@example.com", password)?
 ///     .log_out_at("https://api.example.com/v1/session/logout")?;
+/// // The source names its login's origin, so the cookies go only there.
 /// let layer = AuthLayer::new(session);
 /// # Ok(()) }
 /// ```
@@ -126,7 +127,7 @@ impl Session {
     /// [`is_config`](Error::is_config) unless it is `scheme://host[:port]`.
     pub fn origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
         let origin: Origin = origin.as_ref().parse()?;
-        self.origins.push(origin.serialize());
+        self.origins.push(origin.serialize().to_owned());
         Ok(self)
     }
 
@@ -169,7 +170,8 @@ impl Session {
         // Some servers refuse a request without a body.
         let request = EndpointRequest::json(json::object(Vec::new())?);
         let mut request = at.request(request).await?;
-        by.apply(&RequestHead::of(&request), request.headers_mut(), true)?;
+        let applied = by.apply(&RequestHead::of(&request), request.headers_mut());
+        applied.map_err(Error::not_applied)?;
         let redactor = hiding_cookies(request.headers());
         let response = at.send(request).await?;
         if response.status == StatusCode::UNAUTHORIZED {
@@ -208,5 +210,11 @@ impl TokenSource for Session {
 
     fn place(&self) -> Place {
         Place::Cookie
+    }
+
+    /// The login's own origin, and those added by [`origin`](Self::origin).
+    fn origins(&self) -> Vec<Origin> {
+        let texts = self.origins.iter();
+        texts.filter_map(|origin| origin.parse().ok()).collect()
     }
 }

@@ -31,7 +31,7 @@ use crate::token::place::Place;
 ///
 /// let in_a_header = ApiKey::new(SecretSource::file("/run/secrets/api-key"));
 /// let in_the_query = ApiKey::new(SecretSource::env("API_KEY")).query("api_key")?;
-/// let layer = AuthLayer::new(in_a_header);
+/// let layer = AuthLayer::new(in_a_header).only_to(["https://api.example.com"])?;
 /// # Ok::<(), tower_auth::Error>(())
 /// ```
 pub struct ApiKey {
@@ -79,9 +79,10 @@ impl ApiKey {
     /// use tower_auth::{ApiKey, AuthLayer};
     ///
     /// let (key, rotation) = ApiKey::rotating("the-old-key");
-    /// let layer = AuthLayer::new(key);
+    /// let layer = AuthLayer::new(key).only_to(["https://api.example.com"])?;
     /// // Later, from a signal handler or an admin endpoint:
     /// rotation.offer("the-new-key");
+    /// # Ok::<(), tower_auth::Error>(())
     /// ```
     pub fn rotating(key: impl Into<SecretString>) -> (Self, ApiKeyRotation) {
         let keys = Arc::new(Mutex::new(KeyPair {

@@ -127,7 +127,9 @@ impl SecretSource {
 /// ```
 /// use tower_auth::{AuthLayer, SecretSource};
 ///
-/// let layer = AuthLayer::new(SecretSource::file("/var/run/secrets/tokens/api"));
+/// let layer = AuthLayer::new(SecretSource::file("/var/run/secrets/tokens/api"))
+///     .only_to(["https://api.example.com"])?;
+/// # Ok::<(), tower_auth::Error>(())
 /// ```
 impl TokenSource for SecretSource {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {

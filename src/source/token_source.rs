@@ -4,8 +4,10 @@ use std::fmt;
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::AUTHORIZATION;
+use http::StatusCode;
+use http::header::{AUTHORIZATION, HeaderMap};
 #[cfg(feature = "fleet")]
 use secrecy::SecretString;
 
@@ -15,6 +17,7 @@ use crate::challenge::www_authenticate::Challenge;
 use crate::error::Error;
 #[cfg(feature = "fleet")]
 use crate::error::Kind;
+use crate::origin::Origin;
 #[cfg(feature = "fleet")]
 use crate::sanitize::sanitize;
 use crate::token::issued_token::Token;
@@ -109,6 +112,39 @@ pub trait TokenSource: Send + Sync + 'static {
     fn place(&self) -> Place {
         Place::Header(AUTHORIZATION)
     }
+
+    /// The origins that may receive this source's tokens. The layer sends the tokens nowhere else, unless
+    /// the user sets [`AuthLayer::only_to`](crate::AuthLayer::only_to) or
+    /// [`any_https`](crate::AuthLayer::any_https). The layer calls this method once, when the layer is made.
+    ///
+    /// Default: none, and the user has to name the origins.
+    fn origins(&self) -> Vec<Origin> {
+        Vec::new()
+    }
+
+    /// Whether a response refuses the token, besides a 401 and gRPC's `UNAUTHENTICATED`. For servers
+    /// that respond to an expired token with a 403 or a 419. The layer calls this method for other responses
+    /// without a success status, unless [`AuthLayer::refused_if`](crate::AuthLayer::refused_if) is set.
+    /// Default: `false`.
+    fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let _ = (status, headers);
+        false
+    }
+
+    /// Whether the server accepts this source's grant only once: a refresh token that the server replaces
+    /// (RFC 9700 §4.14.2), or a code. Then no process of a [`Fleet`](crate::Fleet) fetches without the
+    /// store's lease. While the store fails, each fetch fails, and the current token stays in use until it
+    /// expires. Default: `false`.
+    fn has_one_time_grant(&self) -> bool {
+        false
+    }
+
+    /// The longest time that a fetch may take, if this source needs another limit than the default. A
+    /// [`fetch_timeout`](crate::TokenCacheBuilder::fetch_timeout) set by the user takes precedence.
+    /// Default: `None`.
+    fn fetch_timeout(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl<F, Fut> TokenSource for F
@@ -140,6 +176,22 @@ macro_rules! forward_to_source {
 
         fn place(&self) -> Place {
             <T as TokenSource>::place(self)
+        }
+
+        fn origins(&self) -> Vec<Origin> {
+            <T as TokenSource>::origins(self)
+        }
+
+        fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+            <T as TokenSource>::is_refusal(self, status, headers)
+        }
+
+        fn has_one_time_grant(&self) -> bool {
+            <T as TokenSource>::has_one_time_grant(self)
+        }
+
+        fn fetch_timeout(&self) -> Option<Duration> {
+            <T as TokenSource>::fetch_timeout(self)
         }
     };
 }
@@ -180,7 +232,9 @@ pub(crate) fn unbound(to: &str) -> Error {
 ///     // The token that an agent has cached may be the one that was refused.
 ///     let cached = reason != Reason::Refused;
 ///     Token::bearer(if cached { "from-the-agent" } else { "from-the-vault" })
-/// });
+/// })
+/// .only_to(["https://api.example.com"])?;
+/// # Ok::<(), tower_auth::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -227,6 +281,10 @@ pub(crate) trait DynTokenSource: Send + Sync + 'static {
     #[cfg(feature = "fleet")]
     fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error>;
     fn place(&self) -> Place;
+    fn origins(&self) -> Vec<Origin>;
+    fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool;
+    fn has_one_time_grant(&self) -> bool;
+    fn fetch_timeout(&self) -> Option<Duration>;
 }
 
 pub(crate) type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Token, Error>> + Send + 'a>>;

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use super::evicted::{EvictedCache, EvictedCaches};
 use crate::cache::status::Status;
 use crate::cache::token_cache::TokenCache;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::layer::auth_layer::AuthLayer;
 
 /// Keeps a cache for each tenant, or for each value of something else that a credential depends on,
@@ -24,6 +24,10 @@ use crate::layer::auth_layer::AuthLayer;
 /// [`by`](Self::by)). For a tenant's first request a closure makes an [`AuthLayer`] with its own
 /// source, settings and origins. Tenants share only the client below: if one tenant's authorization
 /// server hangs or fails, the other tenants are not affected.
+///
+/// Each layer must name its origins: by its source, [`AuthLayer::only_to`] or [`AuthLayer::any_https`].
+/// Otherwise the tenant's requests are errors ([`is_config`](Error::is_config)). A redirect or a link can
+/// choose a key such as a path, so the origins limit where the tenant's credential goes.
 ///
 /// | setting | default | |
 /// | --- | --- | --- |
@@ -55,7 +59,8 @@ use crate::layer::auth_layer::AuthLayer;
 /// let tenants = Tenants::new(|Tenant(name): &Tenant| {
 ///     // With `oauth2::ClientCredentials`, say, of this tenant's client.
 ///     let secret = format!("secret-of-{name}");
-///     Ok(AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone()))))
+///     AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone())))
+///         .only_to(["https://api.example.com"])
 /// });
 /// let client = service_fn(|request: Request<String>| async move {
 ///     let credential = request.headers()[AUTHORIZATION].to_str().unwrap().to_owned();
@@ -93,17 +98,22 @@ use crate::layer::auth_layer::AuthLayer;
 /// use tower_auth::oauth2::{Client, ClientCredentials};
 /// # use tower_auth::{AuthLayer, Error, Tenants};
 ///
+/// const APIS: [&str; 2] = ["https://api.example.com", "https://files.example.com"];
+///
 /// # fn example(client: Client) {
-/// let layer = Tenants::new(move |(audience, scope): &(String, &'static str)| {
+/// let layer = Tenants::new(move |&(api, scope): &(&'static str, &'static str)| {
 ///     let source = ClientCredentials::with_client(client.clone());
-///     Ok(AuthLayer::new(source.audience(audience).scope(*scope)))
+///     AuthLayer::new(source.audience(api).scope(scope)).only_to([api])
 /// })
 /// .by(|request: &reqwest::Request| {
+///     // A redirect or a link may lead to any host, so the key is one of a list.
+///     let origin = request.url().origin().ascii_serialization();
+///     let api = APIS.into_iter().find(|api| *api == origin)?;
 ///     let scope = match request.method().is_safe() {
 ///         true => "read",
 ///         false => "read write",
 ///     };
-///     Some((format!("https://{}", request.url().host_str()?), scope))
+///     Some((api, scope))
 /// });
 /// # } }
 /// ```
@@ -182,7 +192,8 @@ where
     ///
     /// # Errors
     ///
-    /// The error of the closure that makes the layer.
+    /// The error of the closure that makes the layer. [`is_config`](Error::is_config) if the layer names no
+    /// origins.
     pub fn get(&self, key: &K) -> Result<AuthLayer, Error> {
         let TenantsInner {
             make,
@@ -194,10 +205,12 @@ where
             // moka may still keep an idle tenant that it no longer returns. Evicted first, so that its
             // cache is among the evicted caches.
             layers.invalidate(key);
-            make(key).map(|new_layer| {
-                let layer = OnceLock::new();
-                Arc::new(TenantLayer { new_layer, layer })
-            })
+            let new_layer = make(key)?;
+            if !new_layer.names_origins() {
+                return Err(unnamed_origins());
+            }
+            let layer = OnceLock::new();
+            Ok(Arc::new(TenantLayer { new_layer, layer }))
         });
         self.close_evicted();
         match tenant {
@@ -254,6 +267,16 @@ where
     }
 }
 
+/// A response may choose the next request's tenant, by a redirect or a link. So each tenant's layer has to
+/// name its origins.
+#[cold]
+fn unnamed_origins() -> Error {
+    let message = "the tenant's layer names no origins; name the API's origin with `AuthLayer::only_to`, \
+                   allow all over https with `AuthLayer::any_https`, or let the source name its origins \
+                   (`TokenSource::origins`)";
+    Error::new(Kind::Config, message)
+}
+
 /// Closes an evicted cache when its fetch has completed, unless its tenant uses it again by then.
 async fn close<K>(evicted_caches: Arc<EvictedCaches<K>>, evicted: EvictedCache<K>)
 where
@@ -280,11 +303,13 @@ async fn wait_for_fetch(cache: &TokenCache) {
 /// use std::time::Duration;
 /// use tower_auth::{AuthLayer, Tenants, Token};
 ///
-/// let tenants = Tenants::builder(|_: &u64| Ok(AuthLayer::new(|_| async { Token::bearer("secret") })))
-///     .capacity(100_000)
-///     .idle(Duration::from_secs(600))
-///     .close_on_eviction(true)
-///     .build();
+/// let tenants = Tenants::builder(|_: &u64| {
+///     AuthLayer::new(|_| async { Token::bearer("secret") }).only_to(["https://api.example.com"])
+/// })
+/// .capacity(100_000)
+/// .idle(Duration::from_secs(600))
+/// .close_on_eviction(true)
+/// .build();
 /// assert!(tenants.is_empty());
 /// ```
 #[must_use = "a builder does nothing until `build` is called"]

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -50,6 +52,7 @@ struct IssuedToken {
     place: Place,
     wire: Wire,
     expiry: Expiry,
+    refresh_hint: Option<RefreshHint>,
     scope: Option<Arc<str>>,
     quotas: Arc<[Quota]>,
 }
@@ -117,6 +120,15 @@ pub(crate) enum Expiry {
     At(SystemTime),
 }
 
+/// When its source wants a token to be refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefreshHint {
+    /// This long after the start of the fetch.
+    After(Duration),
+    /// No earlier than this long before the token expires.
+    WithinLast(Duration),
+}
+
 /// 10 years: far below the values at which clock arithmetic overflows.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
@@ -129,6 +141,42 @@ impl Token {
     /// that are illegal in a header.
     pub fn bearer(secret: impl Into<SecretString>) -> Result<Self, Error> {
         Self::in_header(AUTHORIZATION, "Bearer ", &secret.into())
+    }
+
+    /// Makes basic authentication (RFC 7617): `Authorization: Basic <user:password in Base64>`.
+    ///
+    /// Its [`secret`](Self::secret) is the encoded pair.
+    ///
+    /// # Errors
+    ///
+    /// [`is_illegal_token`](Error::is_illegal_token) if the user name contains a colon, or if the user name
+    /// or the password contains a control character (RFC 7617 §2).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// let layer = AuthLayer::new(|_| async { Token::basic("me", "the password") })
+    ///     .only_to(["https://api.example.com"])?;
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
+    pub fn basic(user: &str, password: impl Into<SecretString>) -> Result<Self, Error> {
+        let password = password.into();
+        let password = password.expose_secret();
+        if user.contains(':') || user.chars().chain(password.chars()).any(char::is_control) {
+            let message = "basic authentication allows no colon in the user name, and no control \
+                           character in either part";
+            return Err(Error::new(Kind::IllegalToken, message));
+        }
+        // Enough capacity: growing would leave a copy of the secret behind.
+        let mut pair = Zeroizing::new(String::with_capacity(user.len() + 1 + password.len()));
+        for part in [user, ":", password] {
+            pair.push_str(part);
+        }
+        let mut encoded = String::with_capacity(pair.len().div_ceil(3) * 4);
+        STANDARD.encode_string(pair.as_bytes(), &mut encoded);
+        Self::in_header(AUTHORIZATION, "Basic ", &SecretString::from(encoded))
     }
 
     /// Makes a token that is the whole value of a header: `X-API-Key: <secret>`.
@@ -170,17 +218,16 @@ impl Token {
         Ok(Self::new(Place::Query(name), Wire::Query { secret, pair }))
     }
 
-    /// Makes a token whose credential is made for each request. Two such tokens are the same
-    /// credential if their `secret`s are equal.
-    #[cfg_attr(
-        not(any(feature = "cookies", feature = "dpop")),
-        allow(dead_code, reason = "the implementations are behind features")
-    )]
-    pub(crate) fn per_request(
-        place: Place,
-        secret: SecretString,
-        credential: Arc<dyn PerRequestCredential>,
-    ) -> Self {
+    /// Makes a token whose credential is made for each request, such as a signature.
+    ///
+    /// `place` says where the credential goes: a header, or [`Place::Cookie`]. If a request already has the field of a [`Place::Header`], the
+    /// field is the caller's own. `secret` identifies the token: a new token with the secret of a refused
+    /// token is not tried. For a signing key, use a text that changes with the key, such as the key's id.
+    pub fn per_request<C>(place: Place, secret: impl Into<SecretString>, credential: Arc<C>) -> Self
+    where
+        C: PerRequestCredential,
+    {
+        let secret = secret.into();
         Self::new(place, Wire::PerRequest { secret, credential })
     }
 
@@ -192,6 +239,7 @@ impl Token {
                 place,
                 wire,
                 expiry: Expiry::Never,
+                refresh_hint: None,
                 scope: None,
                 quotas: Arc::default(),
             }),
@@ -226,6 +274,29 @@ impl Token {
     #[must_use]
     pub fn expires_at(self, time: SystemTime) -> Self {
         self.edit(|inner| inner.expiry = Expiry::At(time))
+    }
+
+    /// Sets how long after the start of the fetch the cache refreshes the token in the background. Some
+    /// servers send this time as `refresh_in`; it is less than the lifetime.
+    /// [Jitter](crate::TokenCacheBuilder::jitter) makes the refresh later, never earlier. A
+    /// [`refresh_before`](crate::TokenCacheBuilder::refresh_before) set by the user takes precedence.
+    ///
+    /// Has no effect on a token without an expiry. Default: the cache decides by the lifetime.
+    #[must_use]
+    pub fn refresh_in(self, after: Duration) -> Self {
+        let hint = RefreshHint::After(after.min(MAX_LIFETIME));
+        self.edit(|inner| inner.refresh_hint = Some(hint))
+    }
+
+    /// Limits background refreshes to this last part of the lifetime. For a server that returns the same
+    /// token until then, as metadata servers of platforms do. Also limits a
+    /// [`refresh_before`](crate::TokenCacheBuilder::refresh_before) set by the user.
+    ///
+    /// Has no effect on a token without an expiry. Default: the cache decides by the lifetime.
+    #[must_use]
+    pub fn refresh_within_last(self, left: Duration) -> Self {
+        let hint = RefreshHint::WithinLast(left.min(MAX_LIFETIME));
+        self.edit(|inner| inner.refresh_hint = Some(hint))
     }
 
     /// Sets the granted scope: space-separated, as in RFC 6749 §3.3.
@@ -327,6 +398,10 @@ impl Token {
         self.inner.scope.clone()
     }
 
+    pub(crate) fn refresh_hint(&self) -> Option<RefreshHint> {
+        self.inner.refresh_hint
+    }
+
     pub(crate) fn expiry(&self) -> Expiry {
         self.inner.expiry
     }
@@ -371,6 +446,7 @@ impl fmt::Debug for Token {
             .field("place", &self.inner.place)
             .field("secret", &"[redacted]")
             .field("expiry", &self.inner.expiry)
+            .field("refresh_hint", &self.inner.refresh_hint)
             .field("scope", &self.inner.scope)
             .finish()
     }

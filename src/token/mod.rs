@@ -1,4 +1,7 @@
-//! Issued credentials: where and how each goes on a request, and when it expires.
+//! Credentials: where and how each goes on a request, and when it expires.
+//!
+//! A [`Token`](crate::Token) is the same for all requests, or a [`PerRequestCredential`] makes a credential
+//! for each request: a signature, for example.
 
 pub(crate) mod place;
 
@@ -6,12 +9,11 @@ pub(crate) mod header_value;
 
 pub(crate) mod request_head;
 
-#[cfg_attr(
-    not(all(feature = "cookies", feature = "dpop")),
-    allow(dead_code, reason = "the implementations are behind features")
-)]
 pub(crate) mod per_request;
 
 pub(crate) mod issued_token;
 
 pub(crate) mod jwt;
+
+pub use per_request::{Applied, Feedback, PerRequestCredential};
+pub use request_head::RequestHead;

@@ -1,27 +1,81 @@
-//! Credentials that are made for each request, and that learn from each response.
+//! Credentials that are made for each request, and that observe each response.
 
 use http::StatusCode;
 use http::header::HeaderMap;
 
 use super::request_head::RequestHead;
-use crate::error::Error;
+use crate::error::BoxError;
 
-/// A credential that is made for each request, such as a DPoP proof or a session's cookies.
-pub(crate) trait PerRequestCredential: Send + Sync {
-    /// Adds the credential to the headers. With `replaces`, it replaces what the caller has set.
-    fn apply(
-        &self,
-        target: &RequestHead,
-        headers: &mut HeaderMap,
-        replaces: bool,
-    ) -> Result<Applied, Error>;
+/// A credential that is made for each request: a signature, a proof of possession, a session's cookies.
+///
+/// A source returns the credential in a [`Token::per_request`](crate::Token::per_request). The cache treats
+/// this token like any other: one fetch serves all requests, and the cache refreshes the token before it
+/// expires and replaces the token when a server refuses it. [`apply`](Self::apply) makes what goes on each
+/// request, and again for its replay.
+///
+/// # Example
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use http::{HeaderMap, HeaderValue, header::HeaderName};
+/// use tower_auth::token::{Applied, PerRequestCredential, RequestHead};
+/// use tower_auth::{AuthLayer, BoxError, Error, Place, Token};
+///
+/// struct Signer {
+///     key: &'static str,
+/// }
+///
+/// const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
+///
+/// impl PerRequestCredential for Signer {
+///     fn apply(&self, request: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError> {
+///         // With a real signature here.
+///         let signature = format!("{}:{}:{}", self.key.len(), request.method(), request.path());
+///         let mut value = HeaderValue::try_from(signature)?;
+///         value.set_sensitive(true);
+///         headers.insert(SIGNATURE, value);
+///         Ok(Applied::Done)
+///     }
+/// }
+///
+/// let layer = AuthLayer::new(|_| async {
+///     let signer = Arc::new(Signer { key: "secret" });
+///     Ok(Token::per_request(Place::Header(SIGNATURE), signer.key, signer))
+/// })
+/// .only_to(["https://api.example.com"])?;
+/// # Ok::<(), Error>(())
+/// ```
+pub trait PerRequestCredential: Send + Sync + 'static {
+    /// Adds the credential to the header fields of a request. The layer calls this method each time it
+    /// sends the request. The method must not block: fetch keys in the source. The layer marks the field
+    /// of [`Place::Header`] sensitive.
+    ///
+    /// If the caller has set the field of [`Place::Header`], the layer doesn't call this method, unless
+    /// [`replace_existing`](crate::AuthLayer::replace_existing) is set. With [`Place::Cookie`], the layer
+    /// always calls this method.
+    ///
+    /// [`Place::Cookie`]: crate::Place::Cookie
+    /// [`Place::Header`]: crate::Place::Header
+    ///
+    /// # Errors
+    ///
+    /// If the credential can't be made. The request is then not sent. The caller gets an
+    /// [`Error`](crate::Error) unchanged. Any other error becomes the source of an `Error` whose
+    /// [`is_source`](crate::Error::is_source) is true.
+    fn apply(&self, request: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError>;
 
-    /// Reads what the response says about the credential. The layer calls this once for each time
-    /// that it applied the credential, and only with a response of the request's own origin.
-    fn observe(&self, target: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback;
+    /// Reads what a response says about the credential. The layer calls this method once for each response
+    /// to a request that [`apply`](Self::apply) changed, unless the response is known to come from another
+    /// origin. Default: [`Feedback::Nothing`].
+    fn observe(&self, request: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
+        let _ = (request, status, headers);
+        Feedback::Nothing
+    }
 
     /// The thumbprint of the key that the token is bound to. Each process that has this key can use
-    /// the token. Default: `None`, only this process can use it.
+    /// the token, by [`TokenSource::bind`](crate::TokenSource::bind). Default: `None`, and only this process
+    /// can use the token.
     #[cfg(feature = "fleet")]
     fn bound_to(&self) -> Option<&str> {
         None
@@ -30,20 +84,23 @@ pub(crate) trait PerRequestCredential: Send + Sync {
 
 /// The result of applying a credential to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Applied {
+#[non_exhaustive]
+pub enum Applied {
     /// The request has the credential.
     Done,
-    /// The request is unchanged: the caller has set the whole credential already.
+    /// The request is unchanged: the caller has set the whole credential.
     CallersOwn,
 }
 
 /// What a response said about the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Feedback {
+#[non_exhaustive]
+pub enum Feedback {
     /// Nothing that changes how the response is handled.
     Nothing,
-    /// The server wants the *same* token with another proof, and the credential can now make it.
+    /// The server wants the *same* token again, and `apply` can now satisfy the server: with the server's
+    /// nonce, say. The layer sends the request again at most once for this, without a fetch.
     OnceMore,
-    /// The server has ended the token.
+    /// The server has ended the token. The next request gets a new token.
     TokenEnded,
 }

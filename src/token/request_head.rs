@@ -1,40 +1,121 @@
-//! The head of a request, as credentials made for each request see it.
+//! The head of a request, for credentials that are made for each request.
 
-use http::Method;
+use std::fmt;
 
+use http::{HeaderValue, Method};
+
+#[cfg(feature = "cookies")]
 use crate::origin;
 
-/// The method and target of a request: all that a per-request credential may depend on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequestHead {
+/// The method and the target of a request: all that a [`PerRequestCredential`] may depend on besides
+/// the header fields.
+///
+/// [`PerRequestCredential`]: super::PerRequestCredential
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::token::RequestHead;
+///
+/// /// What a signature of this request covers.
+/// fn covered(request: &RequestHead) -> String {
+///     let query = request.query().unwrap_or_default();
+///     format!("{}\n{}\n{query}", request.method(), request.path())
+/// }
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestHead {
     pub(crate) method: Method,
-    /// The target's origin as [`origin::serialize`] writes it. `None` if the request's URI is only
-    /// a path: the client below decides where the request goes.
+    /// The text that [`origin::serialize`](crate::origin::serialize) returns.
     pub(crate) origin: Option<String>,
     pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) replaces_existing: bool,
+    pub(crate) sent_credential: Option<HeaderValue>,
 }
 
 impl RequestHead {
-    pub(crate) fn new(
-        method: &Method,
-        scheme: Option<&str>,
-        host: Option<&str>,
-        port: Option<u16>,
-        path: &str,
-    ) -> Self {
-        let origin = scheme.zip(host);
-        Self {
-            method: method.clone(),
-            origin: origin.map(|(scheme, host)| origin::serialize(scheme, host, port)),
-            path: path.to_owned(),
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The target's origin as RFC 6454 §6.2 writes it: `https://api.example.com`, in lower case, with the
+    /// port unless it is the scheme's default. `None` if the request's URI is only a path: the client
+    /// below decides where the request goes.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    /// The host, and the port unless it is the scheme's default: [`origin`](Self::origin) without the
+    /// scheme. A client sends this text as `Host`, unless the caller has set that field.
+    pub fn authority(&self) -> Option<&str> {
+        let (_, authority) = self.origin()?.split_once("://")?;
+        Some(authority)
+    }
+
+    /// The path, as the request writes it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The query, as the request writes it, without the `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// The path with the query, if there is one: the request target in origin form (RFC 9112 §3.2.1).
+    pub fn path_and_query(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
         }
+    }
+
+    /// The origin with the path and the query: the target URI (RFC 9110 §7.1). `None` without an origin.
+    pub fn url(&self) -> Option<String> {
+        let origin = self.origin()?;
+        Some(format!("{origin}{}", self.path_and_query()))
+    }
+
+    /// Whether the credential replaces one that the caller has set
+    /// ([`AuthLayer::replace_existing`](crate::AuthLayer::replace_existing)).
+    pub fn replaces_existing(&self) -> bool {
+        self.replaces_existing
+    }
+
+    /// The value that [`apply`] left in the field of the token's [`Place::Header`]. Known in [`observe`]
+    /// only. `None` if [`apply`] set no value, for example because no response had sent the server's nonce yet.
+    /// Another request may have received the nonce since.
+    ///
+    /// [`apply`]: super::PerRequestCredential::apply
+    /// [`observe`]: super::PerRequestCredential::observe
+    /// [`Place::Header`]: crate::Place::Header
+    pub fn sent_credential(&self) -> Option<&HeaderValue> {
+        self.sent_credential.as_ref()
     }
 
     /// The head of a request that this crate sends itself.
     #[cfg(feature = "cookies")]
     pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
         let uri = request.uri();
-        let (scheme, host) = (uri.scheme_str(), uri.host());
-        Self::new(request.method(), scheme, host, uri.port_u16(), uri.path())
+        Self {
+            method: request.method().clone(),
+            origin: uri.host().map(|_| origin::serialize_uri(uri)),
+            path: uri.path().to_owned(),
+            query: uri.query().map(str::to_owned),
+            replaces_existing: false,
+            sent_credential: None,
+        }
+    }
+}
+
+/// Shows neither the path nor the query, which may contain a caller's secret, nor the credential.
+impl fmt::Debug for RequestHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHead")
+            .field("method", &self.method)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
 }

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, BoxError, TokenCache};
 
-use crate::servers::{HTTP, Registered, text};
+use crate::servers::{HTTP, Registered, origin_of, text};
 
 /// `GET /read` wants the scope `read`, and so on. `GET /since-4711` wants a login later than that (RFC 9470).
 pub(crate) struct Api {
@@ -202,7 +202,8 @@ pub(crate) async fn try_to_call(
     cache: &TokenCache,
     url: &str,
 ) -> Result<reqwest::Response, BoxError> {
-    let client = AuthLayer::from(cache.clone()).layer(HTTP.clone());
+    let layer = AuthLayer::from(cache.clone()).only_to([origin_of(url)])?;
+    let client = layer.layer(HTTP.clone());
     let request = HTTP.get(url).build()?;
     client.oneshot(request).await
 }

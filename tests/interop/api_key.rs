@@ -43,7 +43,7 @@ impl Api {
 
     fn client(&self, key: ApiKey) -> Auth<Client> {
         ServiceBuilder::new()
-            .layer(AuthLayer::new(key))
+            .layer(AuthLayer::new(key).only_to([&self.url]).unwrap())
             .service(HTTP.clone())
     }
 

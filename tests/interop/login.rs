@@ -11,7 +11,7 @@ use tower_auth::login::JsonLogin;
 use tower_auth::{Auth, AuthLayer, Reason, TokenCache, TokenSource};
 
 use crate::login_server::{Django, PASSWORD, USER};
-use crate::servers::HTTP;
+use crate::servers::{HTTP, origin_of};
 use crate::support::MovableClock;
 
 const LOGIN: &str = "POST /api/token/ 200";
@@ -30,9 +30,10 @@ fn login(django: &Django, password: &str) -> JsonLogin {
         .unwrap()
 }
 
-fn client(cache: TokenCache) -> Auth<Client> {
+fn client(django: &Django, cache: TokenCache) -> Auth<Client> {
+    let origin = origin_of(&django.url("/"));
     ServiceBuilder::new()
-        .layer(AuthLayer::from(cache))
+        .layer(AuthLayer::from(cache).only_to([origin]).unwrap())
         .service(HTTP.clone())
 }
 
@@ -58,7 +59,7 @@ async fn fifty_callers_are_one_login_and_at_each_expiry_one_refresh_with_the_new
     let django = Django::start();
     let time = MovableClock::default();
     let cache = TokenCache::builder(login(&django, PASSWORD)).clock(time.clock());
-    let client = client(cache.build());
+    let client = client(&django, cache.build());
     let mut expected = Vec::new();
     for ask_for_a_token in [LOGIN, REFRESH, REFRESH, REFRESH] {
         join_all((0..50).map(|_| is_answered(&django, &client))).await;
@@ -72,7 +73,7 @@ async fn fifty_callers_are_one_login_and_at_each_expiry_one_refresh_with_the_new
 #[tokio::test]
 async fn an_access_token_that_was_taken_back_costs_one_refresh_and_each_request_one_replay() {
     let django = Django::start();
-    let client = client(TokenCache::new(login(&django, PASSWORD)));
+    let client = client(&django, TokenCache::new(login(&django, PASSWORD)));
     let all = async || {
         join_all((0..20).map(|_| is_answered(&django, &client))).await;
     };
@@ -91,7 +92,7 @@ async fn an_access_token_that_was_taken_back_costs_one_refresh_and_each_request_
 #[tokio::test]
 async fn a_refresh_token_that_is_blacklisted_costs_a_login_and_nobody_sees_it() {
     let django = Django::start();
-    let client = client(TokenCache::new(login(&django, PASSWORD)));
+    let client = client(&django, TokenCache::new(login(&django, PASSWORD)));
     is_answered(&django, &client).await;
     django.tell("blacklist-refresh-tokens").await;
     django.tell("revoke-access-tokens").await;

@@ -4,6 +4,7 @@
 mod api;
 mod api_key;
 mod authlib;
+mod digest;
 mod django_oauth;
 mod driven_by_apis;
 #[path = "../it/support/free_port.rs"]

@@ -157,6 +157,8 @@ impl Api {
         let url = self.servers.authorization.token_url();
         let source = ClientCredentials::new(url, CLIENT_ID, CLIENT_SECRET).unwrap();
         AuthLayer::new(source.audience(AUDIENCE).scope(SCOPE))
+            .only_to([&self.url])
+            .unwrap()
     }
 
     async fn post(

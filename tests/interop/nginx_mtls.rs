@@ -130,8 +130,9 @@ impl Front {
 
     /// What the API answers a client whose tokens are fetched by another, or itself.
     async fn ask(&self, by: &Client, tokens_by: &Client) -> reqwest::Response {
+        let layer = AuthLayer::new(self.source(tokens_by)).only_to([&self.url]);
         let client = ServiceBuilder::new()
-            .layer(AuthLayer::new(self.source(tokens_by)))
+            .layer(layer.unwrap())
             .service(by.clone());
         let request = by.get(format!("{}/reports", self.url)).build().unwrap();
         client.oneshot(request).await.unwrap()

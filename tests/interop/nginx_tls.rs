@@ -113,7 +113,7 @@ async fn reqwest_with_the_private_authority_goes_through_a_tls_front_over_http1_
         let http = http.build().unwrap();
         let source = front.source(ReqwestTransport::new(http.clone()));
         let client = ServiceBuilder::new()
-            .layer(AuthLayer::new(source))
+            .layer(AuthLayer::new(source).only_to([&front.url]).unwrap())
             .service(http.clone());
         let send = async || {
             let request = http.get(front.notes()).build().unwrap();
@@ -130,9 +130,8 @@ async fn reqwest_with_the_private_authority_goes_through_a_tls_front_over_http1_
 async fn hyper_with_the_private_authority_goes_through_a_tls_front_as_does_its_token_request() {
     let front = Front::start().await;
     let http = of_hyper(&front.authority);
-    let client = ServiceBuilder::new()
-        .layer(AuthLayer::new(front.source(http.clone())))
-        .service(http);
+    let layer = AuthLayer::new(front.source(http.clone())).only_to([&front.url]);
+    let client = ServiceBuilder::new().layer(layer.unwrap()).service(http);
     let send = async || {
         let request = Request::get(front.notes()).body(Full::<Bytes>::default());
         let response = client.clone().oneshot(request.unwrap()).await.unwrap();
@@ -175,8 +174,9 @@ async fn a_front_that_isnt_trusted_gets_no_secret_and_the_error_says_why() {
 async fn a_front_that_isnt_trusted_gets_no_token_and_the_error_says_why() {
     let front = Front::start().await;
     for (http, url) in distrusting(&front) {
+        let layer = AuthLayer::new(async |_| Token::bearer("not for them")).only_to([&url]);
         let client = ServiceBuilder::new()
-            .layer(AuthLayer::new(async |_| Token::bearer("not for them")))
+            .layer(layer.unwrap())
             .service(http.clone());
         let request = http.get(format!("{url}/notes")).build().unwrap();
         let error = client.oneshot(request).await.unwrap_err();

@@ -21,7 +21,9 @@ use tower_auth::{AuthLayer, Error, NotReplayed, Reason, StepUpChallenge, TokenCa
 use crate::api::{call, crowd};
 use crate::oidc_provider::{api, issuer, service};
 use crate::person::Person;
-use crate::servers::{AUDIENCE, AUTHORITY, HTTP, OIDC, Registered, issued, register, text};
+use crate::servers::{
+    AUDIENCE, AUTHORITY, HTTP, OIDC, Registered, issued, origin_of, register, text,
+};
 
 const CALLBACK: &str = "http://127.0.0.1/callback";
 
@@ -232,7 +234,8 @@ async fn a_token_that_is_bound_to_a_certificate_is_of_use_with_it_alone() {
     for (http, status) in [(own, 200), (thief, 401)] {
         let request = http.get(&userinfo).build().unwrap();
         // A new token would be of as little use to the thief, and isn't theirs to ask for.
-        let layer = AuthLayer::from(cache.clone()).retry(false);
+        let layer = AuthLayer::from(cache.clone()).only_to([origin_of(&userinfo)]);
+        let layer = layer.unwrap().retry(false);
         let response = layer.layer(http).oneshot(request).await.unwrap();
         assert_eq!(response.status(), status);
     }

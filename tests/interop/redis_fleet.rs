@@ -68,8 +68,9 @@ impl Scene {
         let store = RedisStore::open(self.redis.url_with(credentials)).unwrap();
         let fleet = Fleet::new(store, Keyring::new("test", SEALING_KEY).unwrap());
         let cache = TokenCache::builder(source).clock(time.clock()).fleet(fleet);
+        let layer = AuthLayer::from(cache.unwrap().build()).only_to([&self.url]);
         ServiceBuilder::new()
-            .layer(AuthLayer::from(cache.unwrap().build()))
+            .layer(layer.unwrap())
             .service(HTTP.clone())
     }
 

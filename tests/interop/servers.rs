@@ -83,6 +83,12 @@ pub(crate) async fn token(url: &str, client: &Registered, more: &[(&str, &str)])
     reply["access_token"].as_str().unwrap().to_owned()
 }
 
+/// The origin of a URL, for `AuthLayer::only_to`.
+pub(crate) fn origin_of(url: &str) -> String {
+    let url = reqwest::Url::parse(url).unwrap();
+    url.origin().ascii_serialization()
+}
+
 /// The answer to a request that has to succeed.
 pub(crate) async fn text(request: reqwest::RequestBuilder) -> String {
     let response = request.send().await.unwrap();

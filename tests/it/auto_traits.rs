@@ -68,7 +68,7 @@ fn a_response_future_is_send_if_what_it_is_made_of_is() {
         tokio::task::yield_now().await;
         Ok::<_, std::io::Error>(http::Response::new(()))
     });
-    let layer = AuthLayer::new(|_| async { Token::bearer("secret") });
+    let layer = crate::support::layer(|_| async { Token::bearer("secret") });
     let mut client = tower::Layer::layer(&layer, client);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -8,6 +8,7 @@ mod expiry;
 mod failure;
 mod quota;
 mod reentrancy;
+mod refresh_hints;
 mod refusal_budget;
 mod shutdown;
 mod single_flight;

@@ -233,7 +233,7 @@ impl Scenario {
         Self {
             address: api.serve().await,
             api,
-            layer: AuthLayer::new(source.clone()),
+            layer: crate::support::layer(source.clone()),
             source,
         }
     }

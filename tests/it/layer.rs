@@ -7,11 +7,12 @@ mod allocations;
 mod allowed_origins;
 mod attaching;
 mod body;
+mod origins_property;
 mod private_copies;
 mod readiness;
-mod redirects;
 mod refusals;
 mod replay;
+mod response_origin;
 
 /// Counts how often it is cloned.
 #[derive(Default)]

@@ -16,13 +16,17 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tower_auth::{Clock, Error, Moment, Reason, Token, TokenCache, TokenCacheBuilder, TokenSource};
+use tower_auth::{
+    AuthLayer, Clock, Error, Moment, Reason, Token, TokenCache, TokenCacheBuilder, TokenSource,
+};
 use tower_service::Service;
 
 #[cfg(feature = "fleet")]
 pub(crate) mod breakable_store;
 #[cfg(feature = "file")]
 pub(crate) mod child_process;
+#[cfg(feature = "reqwest")]
+pub(crate) mod digest_server;
 pub(crate) mod echo;
 pub(crate) mod form_server;
 #[cfg(feature = "redis")]
@@ -46,6 +50,16 @@ pub(crate) mod test_names;
 pub(crate) mod token_server;
 pub(crate) mod tree;
 pub(crate) mod web;
+
+/// A layer whose token may go to any origin over `https`, and to loopback.
+pub(crate) fn layer(source: impl TokenSource) -> AuthLayer {
+    AuthLayer::new(source).any_https()
+}
+
+/// The same layer, with a cache that the test keeps.
+pub(crate) fn layer_from(cache: TokenCache) -> AuthLayer {
+    AuthLayer::from(cache).any_https()
+}
 
 /// A source that hands each of its fetches to the test. A fetch that the test drops hangs.
 pub(crate) fn source() -> (impl TokenSource, Fetches) {

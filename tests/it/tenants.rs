@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use tower_auth::{
-    AuthLayer, BoxError, Error, Reason, Tenants, TenantsBuilder, Token, TokenCache, TokenSource,
+    BoxError, Error, Reason, Tenants, TenantsBuilder, Token, TokenCache, TokenSource,
 };
 
 use crate::support::{Fetches, request, source};
@@ -18,6 +18,7 @@ use crate::support::{Fetches, request, source};
 mod closed;
 mod evicted;
 mod keys;
+mod origins;
 mod selection;
 
 /// The key of a tenant.
@@ -50,7 +51,7 @@ impl Servers {
         let servers = self.clone();
         Tenants::builder(move |tenant: &Tenant| {
             servers.made.fetch_add(1, Ordering::SeqCst);
-            Ok(AuthLayer::new(Server {
+            Ok(crate::support::layer(Server {
                 name: tenant.0,
                 servers: servers.clone(),
             }))
@@ -98,8 +99,8 @@ fn one_place(close: bool) -> (Tenants<Tenant>, Servers, Fetches) {
         let servers = others.clone();
         let name = tenant.0;
         match name {
-            "slow" => Ok(AuthLayer::new(Arc::clone(&slow))),
-            _ => Ok(AuthLayer::new(Server { name, servers })),
+            "slow" => Ok(crate::support::layer(Arc::clone(&slow))),
+            _ => Ok(crate::support::layer(Server { name, servers })),
         }
     });
     let tenants = tenants.capacity(1).close_on_eviction(close).build();

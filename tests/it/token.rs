@@ -4,6 +4,10 @@ use tower_auth::{Token, TokenCache};
 
 use crate::support::source;
 
+mod basic;
+mod per_request;
+mod request_head;
+
 #[tokio::test]
 async fn a_token_with_bytes_that_are_illegal_in_a_header_is_an_error() {
     for illegal in ["", "two\nlines", "nul\0", " leading", "trailing ", "\u{7f}"] {

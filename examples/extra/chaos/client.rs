@@ -39,7 +39,7 @@ impl Client {
             .name("chaos")
             .build();
         Ok(Self {
-            layer: AuthLayer::from(cache),
+            layer: AuthLayer::from(cache).only_to(["https://api.example.com"])?,
             watch,
         })
     }

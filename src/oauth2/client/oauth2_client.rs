@@ -271,7 +271,8 @@ impl Client {
     /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
     /// let client = Client::new("https://id.example.com/token", id, secret)?
     ///     .dpop(DpopKey::generate()?);
-    /// let layer = AuthLayer::new(ClientCredentials::with_client(client));
+    /// let source = ClientCredentials::with_client(client);
+    /// let layer = AuthLayer::new(source).only_to(["https://api.example.com"])?;
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "dpop")]

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::dpop_key::{DpopKey, ProofRequest, hash};
 use crate::challenge::www_authenticate::Challenge;
-use crate::error::{Error, Kind};
+use crate::error::{BoxError, Error, Kind};
 use crate::origin;
 use crate::token::header_value::{credential_value, too_many_headers};
 use crate::token::issued_token::Token;
@@ -102,16 +102,11 @@ struct BoundToken {
 }
 
 impl PerRequestCredential for BoundToken {
-    fn apply(
-        &self,
-        target: &RequestHead,
-        headers: &mut HeaderMap,
-        _: bool,
-    ) -> Result<Applied, Error> {
+    fn apply(&self, target: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError> {
         let Some(origin) = &target.origin else {
             let message = "a DPoP proof names the whole address of a request, and this one has only \
                            a path; give the client its origin (`with_origin`, for tonic)";
-            return Err(Error::new(Kind::Config, message));
+            return Err(Error::new(Kind::Config, message).into());
         };
         let nonce = self.dpop.nonces.get(origin);
         let proof = self.dpop.key.prove(&ProofRequest {

@@ -79,7 +79,8 @@ const RESERVED: Reserved = &[
 /// let request = login.begin(listener.redirect_uri()).await?;
 /// println!("Log in at {}", request.url());
 /// let response = listener.accept(&request).await?;
-/// let layer = AuthLayer::new(login.finish(request, response).await?);
+/// let source = login.finish(request, response).await?;
+/// let layer = AuthLayer::new(source).only_to(["https://api.example.com"])?;
 /// # }
 /// # Ok(()) }
 /// ```

@@ -11,6 +11,7 @@ use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::transport::Transport;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
+use crate::origin::Origin;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
@@ -153,5 +154,9 @@ impl TokenSource for ClientCredentials {
     #[cfg(feature = "fleet")]
     fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
         self.client.bind(to, secret)
+    }
+
+    fn origins(&self) -> Vec<Origin> {
+        self.params.origins()
     }
 }

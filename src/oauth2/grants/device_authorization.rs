@@ -60,7 +60,8 @@ const RESERVED: Reserved = &[
 ///
 /// let prompt = login.begin().await?;
 /// println!("Open {} and type {}", prompt.verification_uri(), prompt.user_code());
-/// let layer = AuthLayer::new(login.finish(prompt).await?);
+/// let source = login.finish(prompt).await?;
+/// let layer = AuthLayer::new(source).only_to(["https://api.example.com"])?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]

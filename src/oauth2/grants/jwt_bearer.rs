@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::http_client::token_response::TokenResponse;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
+use crate::origin::Origin;
 use crate::source::secret_source::SecretSource;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
@@ -44,7 +45,8 @@ const RESERVED: Reserved = &[
 /// # fn example() -> Result<(), tower_auth::Error> {
 /// let client = Client::anonymous("https://id.example.com/token")?;
 /// let assertion = SecretSource::file("/var/run/secrets/tokens/id");
-/// let layer = AuthLayer::new(JwtBearer::new(client, assertion).scope("read"));
+/// let source = JwtBearer::new(client, assertion).scope("read");
+/// let layer = AuthLayer::new(source).only_to(["https://api.example.com"])?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -97,5 +99,9 @@ impl TokenSource for JwtBearer {
     #[cfg(feature = "fleet")]
     fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
         self.client.bind(to, secret)
+    }
+
+    fn origins(&self) -> Vec<Origin> {
+        self.params.origins()
     }
 }

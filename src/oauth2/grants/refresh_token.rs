@@ -13,6 +13,7 @@ use crate::error::{BoxError, Error, Kind};
 use crate::http_client::token_response::TokenResponse;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
+use crate::origin::Origin;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
@@ -21,6 +22,7 @@ const RESERVED: Reserved = &[
     ("grant_type", "it is always `refresh_token`"),
     ("refresh_token", "the constructor takes it, or the store"),
     ("scope", "use `.scope(…)`"),
+    ("resource", "use `.resource(…)`"),
 ];
 
 /// Gets tokens with a refresh token (RFC 6749 §6), which a person's login returned.
@@ -36,6 +38,7 @@ const RESERVED: Reserved = &[
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope) | none: that of the login |
+/// | [`resource`](Self::resource) | none: those of the login, which the server knows |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
 /// | [`log_out_on_close`](Self::log_out_on_close) | no: the login outlives the process |
 ///
@@ -47,7 +50,8 @@ const RESERVED: Reserved = &[
 ///
 /// # fn example(token: String) -> Result<(), tower_auth::Error> {
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
-/// let layer = AuthLayer::new(RefreshToken::new(client, token));
+/// let source = RefreshToken::new(client, token);
+/// let layer = AuthLayer::new(source).only_to(["https://api.example.com"])?;
 /// # Ok(()) }
 /// ```
 pub struct RefreshToken {
@@ -55,6 +59,7 @@ pub struct RefreshToken {
     store: Arc<dyn DynRefreshTokenStore>,
     params: TokenParams,
     logs_out: bool,
+    origins: Vec<Origin>,
     /// Locked during a fetch.
     state: Mutex<LoginState>,
 }
@@ -88,6 +93,7 @@ impl RefreshToken {
             store,
             params: TokenParams::new(RESERVED),
             logs_out: false,
+            origins: Vec::new(),
             state: Mutex::default(),
         }
     }
@@ -110,6 +116,13 @@ impl RefreshToken {
         let mut source = Self::with_store(client, store);
         source.state.get_mut().initial_token = Some(initial_token);
         Ok(source)
+    }
+
+    /// Sets the origins that may receive the tokens.
+    #[must_use]
+    pub(crate) fn with_origins(mut self, origins: Vec<Origin>) -> Self {
+        self.origins = origins;
+        self
     }
 
     /// Asks for less than the login granted (RFC 6749 §6): names separated by spaces. Default, and if
@@ -210,7 +223,7 @@ impl RefreshToken {
     }
 }
 
-token_param_setters!(RefreshToken, (params), [param, assume_lifetime]);
+token_param_setters!(RefreshToken, (params), [resource, param, assume_lifetime]);
 
 impl TokenSource for RefreshToken {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
@@ -242,6 +255,17 @@ impl TokenSource for RefreshToken {
     #[cfg(feature = "fleet")]
     fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
         self.client.bind(to, secret)
+    }
+
+    /// Those of its own resources, and of the resources that the login asked for.
+    fn origins(&self) -> Vec<Origin> {
+        let own = self.params.origins();
+        self.origins.iter().cloned().chain(own).collect()
+    }
+
+    /// A server may replace any refresh token at its use (RFC 6749 §6).
+    fn has_one_time_grant(&self) -> bool {
+        true
     }
 }
 

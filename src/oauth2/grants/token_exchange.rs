@@ -1,6 +1,7 @@
 //! Token exchange (RFC 8693): one token for another, for another service or on behalf of a person.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::StatusCode;
 #[cfg(feature = "fleet")]
@@ -13,6 +14,7 @@ use crate::http_client::response_fields::FieldValue;
 use crate::http_client::token_response::{RESPONSE, TokenResponse};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
+use crate::origin::Origin;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
@@ -72,7 +74,7 @@ const RESERVED: Reserved = &[
 /// let subject = TokenCache::new(ClientCredentials::with_client(client.clone()));
 ///
 /// let exchange = TokenExchange::new(client, subject).audience("https://stock.example.com");
-/// let layer = AuthLayer::new(exchange);
+/// let layer = AuthLayer::new(exchange).only_to(["https://stock.example.com"])?;
 /// # Ok(()) }
 /// ```
 pub struct TokenExchange {
@@ -275,6 +277,25 @@ impl TokenSource for TokenExchange {
     #[cfg(feature = "fleet")]
     fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
         self.client.bind(to, secret)
+    }
+
+    fn origins(&self) -> Vec<Origin> {
+        self.params.origins()
+    }
+
+    /// The longest that the subject or the actor needs.
+    fn fetch_timeout(&self) -> Option<Duration> {
+        let inputs = [Some(&self.subject), self.actor.as_ref()];
+        let inputs = inputs.into_iter().flatten();
+        inputs.filter_map(|input| input.fetch_timeout()).max()
+    }
+
+    fn has_one_time_grant(&self) -> bool {
+        let inputs = [Some(&self.subject), self.actor.as_ref()];
+        inputs
+            .into_iter()
+            .flatten()
+            .any(|input| input.has_one_time_grant())
     }
 }
 

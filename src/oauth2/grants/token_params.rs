@@ -10,6 +10,7 @@ use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::oauth2::scope;
+use crate::origin::Origin;
 use crate::token::issued_token::Token;
 
 /// What a grant asks for, and the lifetime that it assumes when the server names none.
@@ -64,6 +65,12 @@ impl TokenParams {
 
     pub(crate) fn add_resource(&mut self, resource: String) {
         self.resources.push(resource);
+    }
+
+    /// The origins of the resources, which may receive the tokens. An audience isn't an address.
+    pub(crate) fn origins(&self) -> Vec<Origin> {
+        let urls = self.resources.iter();
+        urls.filter_map(|url| Origin::of_secure_url(url)).collect()
     }
 
     pub(crate) fn add_extra_param(
@@ -194,7 +201,8 @@ macro_rules! token_param_setters {
     };
     (@resource ($($field:ident).+)) => {
         /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a fragment.
-        /// Can be called for several.
+        /// Call again to add more resources. The origin of an `https` or loopback URL may receive the
+        /// tokens ([`TokenSource::origins`](crate::TokenSource::origins)).
         #[must_use]
         pub fn resource(mut self, resource: impl Into<String>) -> Self {
             self.$($field).+.add_resource(resource.into());

@@ -48,7 +48,9 @@ impl UserLogin {
         let initial_token = InitialToken::new(token, requested_at);
         let (client, store) = (self.client.clone(), self.store.clone());
         let source = RefreshToken::logged_in(client, store, initial_token, refresh_token).await?;
-        Ok(source.assume_lifetime(self.params.assumed_lifetime()))
+        Ok(source
+            .assume_lifetime(self.params.assumed_lifetime())
+            .with_origins(self.params.origins()))
     }
 }
 

@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+use http::header::HeaderMap;
+
 use super::resource_metadata::{Hint, Resource};
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{Error, Kind};
@@ -11,6 +14,7 @@ use crate::http_client::endpoint_client::{TIMEOUT, within};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::transport::{DynTransport, Transport};
 use crate::oauth2::discovery::cached_document::CachedDocument;
+use crate::origin::Origin;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::token::issued_token::Token;
@@ -54,8 +58,8 @@ use crate::token::issued_token::Token;
 ///   metadata must say the same name ([`EndpointUrl::from_issuer`]).
 ///
 /// The list protects the client's secret: without it, an API could name a server of its own, which
-/// would get the secret. Name the API in [`AuthLayer::only_to`](crate::AuthLayer::only_to) too, so
-/// that its tokens go nowhere else.
+/// would get the secret. Only the API's own origin gets the tokens, unless
+/// [`AuthLayer::only_to`](crate::AuthLayer::only_to) names other origins.
 ///
 /// # Example
 ///
@@ -72,7 +76,7 @@ use crate::token::issued_token::Token;
 ///         Ok(source.resource(protection.resource()).scope(protection.scope()))
 ///     },
 /// )?;
-/// let layer = AuthLayer::new(source).only_to(["https://mcp.example.com"])?;
+/// let layer = AuthLayer::new(source);
 /// # Ok(()) }
 /// ```
 pub struct ProtectedResource {
@@ -232,6 +236,22 @@ impl TokenSource for ProtectedResource {
         // The source itself decides whether it asks for more scope.
         let built = lock(&self.built).clone();
         built.is_some_and(|built| built.source.challenged(token, challenges))
+    }
+
+    /// The resource's own origin.
+    fn origins(&self) -> Vec<Origin> {
+        self.resource.origin().into_iter().collect()
+    }
+
+    fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let built = lock(&self.built).clone();
+        built.is_some_and(|built| built.source.is_refusal(status, headers))
+    }
+
+    /// Before the first fetch the source isn't known, so its grant counts as one-time.
+    fn has_one_time_grant(&self) -> bool {
+        let built = lock(&self.built).clone();
+        built.is_none_or(|built| built.source.has_one_time_grant())
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {

@@ -55,6 +55,10 @@ impl Resource {
         })
     }
 
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        Origin::of_uri(&self.uri)
+    }
+
     /// Sends a request without a credential, to be refused. Only the head of the response is read,
     /// because its body may be an endless stream.
     pub(crate) async fn probe(&self, transport: &DynTransport) -> Result<Hint, Error> {

@@ -6,12 +6,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
+use http::header::HeaderMap;
 use tokio::time::Instant;
 
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::Error;
 use crate::oauth2::scope;
+use crate::origin::Origin;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::token::issued_token::Token;
 
@@ -48,7 +51,7 @@ use crate::token::issued_token::Token;
 /// })
 /// .scope("read:notes")
 /// .allow("write:notes");
-/// let layer = AuthLayer::new(source);
+/// let layer = AuthLayer::new(source).only_to(["https://api.example.com"])?;
 /// # }
 /// # Ok(()) }
 /// ```
@@ -95,7 +98,8 @@ struct StepUpState {
 
 impl StepUp {
     /// A source over the sources that `build` makes for each [`StepUpRequest`]. The first fetch calls
-    /// `build`, and so does each later one whose request differs from the one before.
+    /// `build`, and so does each later fetch whose request differs from the one before. A new cache or layer
+    /// calls `build` too, to ask the source for its [origins](TokenSource::origins) and limits.
     pub fn new<F, S>(build: F) -> Self
     where
         F: Fn(&StepUpRequest) -> Result<S, Error> + Send + Sync + 'static,
@@ -152,6 +156,12 @@ impl StepUp {
         };
         Ok((wanted, source))
     }
+
+    /// The source for the next fetch, for questions that do not depend on the request. `None` if `build`
+    /// fails: the fetch then returns the error.
+    fn prepared(&self) -> Option<Arc<dyn DynTokenSource>> {
+        self.prepare().ok().map(|(_, source)| source)
+    }
 }
 
 impl TokenSource for StepUp {
@@ -182,6 +192,25 @@ impl TokenSource for StepUp {
             Some(source) => source.close(last).await,
             None => Ok(()),
         }
+    }
+
+    fn origins(&self) -> Vec<Origin> {
+        self.prepared()
+            .map_or_else(Vec::new, |source| source.origins())
+    }
+
+    fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        self.prepared()
+            .is_some_and(|source| source.is_refusal(status, headers))
+    }
+
+    fn has_one_time_grant(&self) -> bool {
+        self.prepared()
+            .is_some_and(|source| source.has_one_time_grant())
+    }
+
+    fn fetch_timeout(&self) -> Option<Duration> {
+        self.prepared()?.fetch_timeout()
     }
 
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tower::{Layer, ServiceExt};
-use tower_auth::{ApiKey, AuthLayer, Place, Reason, TokenCache, TokenSource};
+use tower_auth::{ApiKey, Place, Reason, TokenCache, TokenSource};
 
 use crate::support::token_server::expiry;
 use crate::support::{Api, Counting, ScriptedSource, paused, request, run_until_idle, source};
@@ -49,7 +49,7 @@ async fn a_token_without_an_end_has_none_out_of_a_cache_either() {
 async fn a_refused_token_is_replaced_through_both_caches() {
     let inner = TokenCache::new(Counting::default());
     let api = Api::accepting(["token-2"]);
-    let client = AuthLayer::new(inner.clone()).layer(api.clone());
+    let client = crate::support::layer(inner.clone()).layer(api.clone());
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(inner.token().await.unwrap().secret(), "token-2");

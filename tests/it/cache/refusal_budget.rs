@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::advance;
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, NotReplayed, Phase, Token, TokenCache};
+use tower_auth::{NotReplayed, Phase, Token, TokenCache};
 
 use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 
@@ -22,7 +22,7 @@ fn set_up() -> (TokenCache, Counting, ManualClock) {
 async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetches_a_minute() {
     let (cache, source, clock) = set_up();
     let api = Api::default();
-    let client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let client = crate::support::layer_from(cache.clone()).layer(api.clone());
     let mut fetches = Vec::new();
     for _ in 0..1_000 {
         let response = client.clone().oneshot(request("")).await.unwrap();
@@ -44,7 +44,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
 #[tokio::test]
 async fn a_thousand_at_once_cost_two() {
     let (cache, source, _clock) = set_up();
-    let client = AuthLayer::from(cache).layer(Api::default());
+    let client = crate::support::layer_from(cache).layer(Api::default());
     let callers: Vec<_> = (0..1_000)
         .map(|_| tokio::spawn(client.clone().oneshot(request(""))))
         .collect();
@@ -58,7 +58,9 @@ async fn a_thousand_at_once_cost_two() {
 #[tokio::test]
 async fn without_replay_it_costs_no_more() {
     let (cache, source, _clock) = set_up();
-    let client = AuthLayer::from(cache).retry(false).layer(Api::default());
+    let client = crate::support::layer_from(cache)
+        .retry(false)
+        .layer(Api::default());
     for _ in 0..1_000 {
         client.clone().oneshot(request("")).await.unwrap();
     }
@@ -68,7 +70,7 @@ async fn without_replay_it_costs_no_more() {
 #[tokio::test]
 async fn the_delay_doubles_to_five_minutes() {
     let (cache, source, clock) = set_up();
-    let client = AuthLayer::from(cache).layer(Api::default());
+    let client = crate::support::layer_from(cache).layer(Api::default());
     client.clone().oneshot(request("")).await.unwrap();
     let mut issued = 2;
     for delay in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
@@ -85,7 +87,7 @@ async fn the_delay_doubles_to_five_minutes() {
 #[tokio::test]
 async fn a_refusal_over_the_budget_says_so() {
     let (cache, _, _clock) = set_up();
-    let client = AuthLayer::from(cache.clone()).layer(Api::default());
+    let client = crate::support::layer_from(cache.clone()).layer(Api::default());
     client.clone().oneshot(request("")).await.unwrap();
     let status = cache.status();
     assert!(status.refusals_limited_until().is_some() && !status.is_ready());
@@ -105,7 +107,7 @@ async fn a_refusal_over_the_budget_says_so() {
 async fn the_first_acceptance_clears_the_count_of_refusals() {
     let (cache, source, clock) = set_up();
     let api = Api::default();
-    let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let mut client = crate::support::layer_from(cache.clone()).layer(api.clone());
     for _ in 0..10 {
         call(&mut client, request("")).await.unwrap();
     }
@@ -132,7 +134,7 @@ async fn the_first_acceptance_clears_the_count_of_refusals() {
 async fn a_token_that_was_accepted_and_is_revoked_again_and_again_costs_no_budget() {
     let (cache, source, _clock) = set_up();
     let api = Api::default();
-    let mut client = AuthLayer::from(cache).layer(api.clone());
+    let mut client = crate::support::layer_from(cache).layer(api.clone());
     for generation in 1..=50 {
         api.accept(&format!("token-{generation}"));
         let response = call(&mut client, request("")).await.unwrap();
@@ -161,7 +163,7 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             std::future::ready(Ok::<_, std::convert::Infallible>(response))
         });
-        let client = AuthLayer::from(cache.clone()).layer(responses);
+        let client = crate::support::layer_from(cache.clone()).layer(responses);
         client.oneshot(request("")).await.unwrap();
         assert_eq!(cache.status().is_accepted(), accepts, "{status}");
     }
@@ -189,7 +191,7 @@ async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
     let (clock, same) = (ManualClock::default(), Token::bearer("kept").unwrap());
     let source = crate::support::ScriptedSource::new(move |_| Ok(same.clone()));
     let cache = clock.cache(source.clone()).build();
-    let client = AuthLayer::from(cache).layer(Api::default());
+    let client = crate::support::layer_from(cache).layer(Api::default());
     for _ in 0..1_000 {
         client.clone().oneshot(request("")).await.unwrap();
         clock.pass(60 * SECOND / 1_000);
@@ -200,7 +202,7 @@ async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
     let (cache, source, _clock) = set_up();
-    let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-3"]));
+    let client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-3"]));
     client.clone().oneshot(request("")).await.unwrap();
     assert!(cache.status().refusals_limited_until().is_some());
     cache.refresh_now().await.unwrap();

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Error, Phase, Reason, Token, TokenCache, TokenSource};
+use tower_auth::{Error, Phase, Reason, Token, TokenCache, TokenSource};
 
 use crate::support::{Api, paused, request, run_until_idle, runtime, source};
 
@@ -91,7 +91,7 @@ async fn a_request_after_the_end_is_not_sent() {
     let (source, mut fetches) = source();
     let cache = paused(source).build();
     let api = Api::accepting(["last"]);
-    let client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let client = crate::support::layer_from(cache.clone()).layer(api.clone());
     fetches.issued(&cache, "last", HOUR).await;
     // Twice, so that it has a copy of the header of its own.
     for _ in 0..2 {

@@ -13,7 +13,7 @@ use http_body_util::StreamBody;
 use reqwest::redirect::Policy;
 use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
-use tower_auth::{ApiKey, AuthLayer, BoxError, NotReplayed};
+use tower_auth::{ApiKey, BoxError, NotReplayed};
 use tower_service::Service;
 
 use super::{Api, Scenario, chunks, large, small, streamed, whole};
@@ -244,7 +244,7 @@ async fn a_key_in_a_header_of_its_own_stays_with_its_origin_under_a_policy_that_
         .no_proxy()
         .redirect(within_its_origin);
     let key = ApiKey::new("k3y").header("x-api-key").unwrap();
-    let client = AuthLayer::new(key).layer(http.build().unwrap());
+    let client = crate::support::layer(key).layer(http.build().unwrap());
     for (path, status) in [
         ("near", StatusCode::OK),
         ("far", StatusCode::TEMPORARY_REDIRECT),

@@ -13,7 +13,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic::{Code, Status, Streaming};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_auth::{Auth, AuthLayer, NotReplayed};
+use tower_auth::{Auth, NotReplayed};
 
 use super::{Api, Seen, boxed, credential, large, small, streamed, whole};
 use crate::support::Counting;
@@ -111,7 +111,7 @@ impl Grpcs {
         let source = Counting::default();
         let channel = Channel::from_shared(origin.clone()).unwrap().connect_lazy();
         let client = ServiceBuilder::new()
-            .layer(AuthLayer::new(source.clone()))
+            .layer(crate::support::layer(source.clone()))
             .service(channel);
         Self {
             api,

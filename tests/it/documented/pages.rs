@@ -25,7 +25,7 @@ const FIGURES: [(&str, &str, &str); 26] = [
         "cache/builder.rs",
         "jitter",
     ),
-    ("a fetch, with all", "cache/builder.rs", "fetch_timeout"),
+    ("a fetch, with all", "cache/builder.rs", "FETCH_TIMEOUT"),
     ("attempts of a fetch", "cache/builder.rs", "attempts"),
     (
         "the first pause between them",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Error, Quota, Reason, Token};
+use tower_auth::{Error, Quota, Reason, Token};
 
 use crate::documented::page::{self, Words, quoted};
 #[cfg(feature = "fleet")]
@@ -80,7 +80,7 @@ async fn all_events() {
         }
     }
     let api = Api::default();
-    let client = AuthLayer::from(orders(Counting::default())).layer(api.clone());
+    let client = crate::support::layer_from(orders(Counting::default())).layer(api.clone());
     client.clone().oneshot(request("")).await.unwrap();
     api.accept("token-2");
     client.oneshot(request("")).await.unwrap();

@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, BoxError};
+use tower_auth::BoxError;
 use tower_service::Service;
 
 use super::serve;
@@ -85,7 +85,7 @@ async fn one_http1_connection_behind_a_buffer_takes_the_replay_after_the_refusal
     let (sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::new(Counting::default()))
+        .layer(crate::support::layer(Counting::default()))
         .buffer(4)
         .service(Http1(sender));
     for _ in 0..2 {
@@ -101,7 +101,7 @@ async fn one_http2_connection_takes_refusals_and_replays_of_many_at_once() {
     let api = Api::accepting(["token-2"]);
     let address = serve(&api).await;
     let source = Counting::default();
-    let client = AuthLayer::new(source.clone()).layer(http2(address).await);
+    let client = crate::support::layer(source.clone()).layer(http2(address).await);
     let callers = (0..20).map(|_| client.clone().oneshot(get(address)));
     for response in futures_util::future::join_all(callers).await {
         assert_eq!(response.unwrap().status(), StatusCode::OK);
@@ -171,7 +171,7 @@ async fn a_connection_that_ends_with_the_refusal_is_replaced_for_the_replay() {
             .http2_only(http2)
             .build_http::<Full<Bytes>>();
         let source = Counting::default();
-        let client = AuthLayer::new(source.clone()).layer(pool);
+        let client = crate::support::layer(source.clone()).layer(pool);
         let response = client.oneshot(get(address)).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(
@@ -186,7 +186,7 @@ async fn a_connection_that_ends_with_the_refusal_is_replaced_for_the_replay() {
 #[tokio::test]
 async fn without_another_connection_the_caller_gets_the_refusal_or_the_connections_error() {
     let (address, connections) = serve_once_each(true).await;
-    let client = AuthLayer::new(Counting::default()).layer(http2(address).await);
+    let client = crate::support::layer(Counting::default()).layer(http2(address).await);
     match client.oneshot(get(address)).await {
         Ok(response) => assert_eq!(response.status(), StatusCode::UNAUTHORIZED),
         Err(error) => assert!(error.is::<hyper::Error>(), "{error}"),
@@ -229,7 +229,7 @@ async fn over_http2_the_credential_is_never_indexed() {
         let response = call(&mut connection, request).await;
         Ok::<_, BoxError>(response?)
     });
-    let client = AuthLayer::new(Counting::default()).layer(attached);
+    let client = crate::support::layer(Counting::default()).layer(attached);
     let response = tokio::spawn(client.oneshot(get(address)));
     let block = wire.await.unwrap();
     response.abort();

@@ -7,7 +7,7 @@ use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, BoxError};
+use tower_auth::BoxError;
 use tower_http::compression::CompressionLayer;
 use tower_http::decompression::DecompressionLayer;
 use tower_service::Service;
@@ -60,11 +60,11 @@ where
 
 #[tokio::test]
 async fn a_compressed_refusal_is_replayed_for_and_the_response_is_readable_in_both_orders() {
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     let outside = ServiceBuilder::new()
         .layer(DecompressionLayer::new())
         .layer(layer);
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     let inside = ServiceBuilder::new()
         .layer(layer)
         .layer(DecompressionLayer::new());
@@ -75,13 +75,13 @@ async fn a_compressed_refusal_is_replayed_for_and_the_response_is_readable_in_bo
 
 #[tokio::test]
 async fn a_refusal_that_is_not_replayed_is_readable_in_both_orders_too() {
-    let layer = AuthLayer::new(Counting::default()).retry(false);
+    let layer = crate::support::layer(Counting::default()).retry(false);
     let outside = ServiceBuilder::new()
         .layer(DecompressionLayer::new())
         .layer(layer.clone());
     let expected = (StatusCode::UNAUTHORIZED, text(StatusCode::UNAUTHORIZED));
     assert_eq!(response_of(outside.service(compressing())).await, expected);
-    let layer = AuthLayer::new(Counting::default()).retry(false);
+    let layer = crate::support::layer(Counting::default()).retry(false);
     let inside = ServiceBuilder::new()
         .layer(layer)
         .layer(DecompressionLayer::new());

@@ -17,7 +17,7 @@ use tonic::transport::{
     Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig,
 };
 use tower::{Layer, ServiceExt};
-use tower_auth::{Auth, AuthLayer};
+use tower_auth::Auth;
 
 use crate::support::Counting;
 
@@ -96,7 +96,7 @@ async fn over_tls_a_refused_call_is_replayed_as_in_the_clear() {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
     let endpoint = Endpoint::from_shared(format!("https://localhost:{port}")).unwrap();
     let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
-    let client = AuthLayer::new(Counting::default()).layer(channel);
+    let client = crate::support::layer(Counting::default()).layer(channel);
 
     for (accepted, seen) in [
         ("token-1", &["token-1"][..]),
@@ -119,7 +119,7 @@ async fn balanced(peers: &[Peer; 2]) -> (Auth<Channel>, Counting) {
     });
     let source = Counting::default();
     let channel = Channel::balance_list(endpoints);
-    (AuthLayer::new(source.clone()).layer(channel), source)
+    (crate::support::layer(source.clone()).layer(channel), source)
 }
 
 async fn many(client: &Auth<Channel>) {

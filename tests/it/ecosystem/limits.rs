@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tokio_test::{assert_pending, task};
 use tower::load_shed::error::Overloaded;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, BoxError, Error, Token, TokenSource};
+use tower_auth::{BoxError, Error, Token, TokenSource};
 use tower_service::Service;
 
 use super::Script;
@@ -56,7 +56,7 @@ async fn a_fetch_through_the_one_permit_of_the_same_client_is_no_deadlock() {
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
         .service(Script::new([]));
-    let auth = AuthLayer::new(through(limited.clone())).layer(limited);
+    let auth = crate::support::layer(through(limited.clone())).layer(limited);
     all_get_through(auth).await;
 }
 
@@ -67,7 +67,7 @@ async fn with_a_buffer_outside_as_well_it_is_none_either() {
         .service(Script::new([]));
     let buffered = ServiceBuilder::new()
         .buffer(4)
-        .layer(AuthLayer::new(through(limited.clone())))
+        .layer(crate::support::layer(through(limited.clone())))
         .service(limited);
     all_get_through(buffered).await;
 }
@@ -78,7 +78,7 @@ async fn with_the_limit_outside_the_fetch_goes_through_the_client_below_it() {
     let client = Script::new([]);
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
-        .layer(AuthLayer::new(through(client.clone())))
+        .layer(crate::support::layer(through(client.clone())))
         .service(client);
     all_get_through(limited).await;
 }
@@ -89,7 +89,7 @@ async fn who_waits_for_a_token_behind_a_buffer_holds_up_nobody_else() {
     let (source, mut fetches) = source();
     let client = ServiceBuilder::new()
         .buffer(1)
-        .layer(AuthLayer::new(source))
+        .layer(crate::support::layer(source))
         .service(Script::new([]));
     let waiting = tokio::spawn(client.clone().oneshot(request("")));
     let fetch = fetches.next().await;
@@ -123,7 +123,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 #[tokio::test(start_paused = true)]
 async fn a_rate_limit_inside_counts_the_replay() {
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::new(Counting::default()))
+        .layer(crate::support::layer(Counting::default()))
         .buffer(4)
         .rate_limit(2, PERIOD)
         .service(Script::new([401]));
@@ -136,7 +136,7 @@ async fn a_rate_limit_outside_does_not() {
     let client = ServiceBuilder::new()
         .buffer(4)
         .rate_limit(2, PERIOD)
-        .layer(AuthLayer::new(Counting::default()))
+        .layer(crate::support::layer(Counting::default()))
         .service(Script::new([401]));
     let taken = taken(client).await;
     assert!(taken.iter().all(|taken| *taken < PERIOD), "{taken:?}");
@@ -158,7 +158,7 @@ async fn that_the_client_is_overloaded_is_the_callers_error_and_rejects_no_token
     });
     let source = Counting::default();
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::new(source.clone()))
+        .layer(crate::support::layer(source.clone()))
         .load_shed()
         .concurrency_limit(1)
         .service(slow);
@@ -180,7 +180,7 @@ async fn who_waits_for_a_token_is_no_load() {
     let (source, mut fetches) = source();
     let client = ServiceBuilder::new()
         .load_shed()
-        .layer(AuthLayer::new(source))
+        .layer(crate::support::layer(source))
         .concurrency_limit(1)
         .service(Script::new([]));
     let mut waiting: Vec<_> = (0..10)

@@ -1,6 +1,6 @@
-//! `tower_http::follow_redirect`: no credential follows a redirect to another origin, in either order.
+//! Redirects, followed outside the layer or inside: the credential goes to named origins only.
 //!
-//! `clients` has reqwest, which follows them itself.
+//! `layer::origins_property` has all orders and spellings.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -12,13 +12,13 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tower::{Layer, ServiceBuilder, ServiceExt};
-use tower_auth::{ApiKey, Auth, AuthLayer, BoxError, Error};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::{ApiKey, AuthLayer, BoxError, Error};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_http::follow_redirect::policy::{FilterCredentials, Limited, PolicyExt, SameOrigin};
 use tower_service::Service;
 
-use crate::support::{Counting, call};
+use crate::support::Counting;
 
 type Sent = Request<Full<Bytes>>;
 
@@ -93,135 +93,121 @@ fn get(address: &str) -> Sent {
     Request::get(address).body(Full::default()).unwrap()
 }
 
+/// A layer whose credential belongs to the API.
 fn bearer() -> AuthLayer {
-    AuthLayer::new(Counting::default())
+    let layer = AuthLayer::new(Counting::default());
+    layer.only_to(["https://api.example"]).unwrap()
 }
 
 fn keyed() -> AuthLayer {
-    AuthLayer::new(ApiKey::new("k3y").header("x-api-key").unwrap())
+    let key = ApiKey::new("k3y").header("x-api-key").unwrap();
+    AuthLayer::new(key)
+        .only_to(["https://api.example"])
+        .unwrap()
 }
 
+type Responded = Result<Response<Full<Bytes>>, BoxError>;
+
 /// Follows redirects outside the layer: each hop is a request of its own to it.
-fn outside(
-    layer: &AuthLayer,
-    net: &Net,
-) -> impl Service<Sent, Response = Response<Full<Bytes>>, Error = BoxError> + Clone + use<> {
-    ServiceBuilder::new()
+async fn outside(layer: &AuthLayer, net: &Net, request: Sent) -> Responded {
+    let client = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
         .layer(layer.clone())
-        .service(net.clone())
+        .service(net.clone());
+    client.oneshot(request).await
+}
+
+/// Follows redirects inside: the layer sees one request and the last response.
+async fn inside(layer: &AuthLayer, net: &Net, request: Sent) -> Responded {
+    let client = ServiceBuilder::new()
+        .layer(layer.clone())
+        .layer(FollowRedirectLayer::new())
+        .service(net.clone());
+    client.oneshot(request).await
 }
 
 #[track_caller]
-fn is_of_its_origin(error: &BoxError) {
+fn is_of_its_origin(response: Responded) {
+    let error = response.unwrap_err();
     let ours = error.downcast_ref::<Error>();
     assert!(ours.is_some_and(Error::is_origin), "{error}");
 }
 
+// ---- outside
+
 /// The hop doesn't happen: the request isn't sent without a credential either.
 #[tokio::test]
-async fn followed_outside_a_redirect_to_another_origin_is_an_error_before_a_byte_leaves() {
-    for layer in [
-        bearer(),
-        keyed(),
-        bearer().retry(false),
-        keyed().retry(false),
+async fn followed_outside_a_redirect_to_an_origin_that_is_not_named_is_an_error() {
+    let net = Net::moving(API, "https://evil.example/x");
+    for (layer, credential) in [
+        (bearer(), "Bearer token-1"),
+        (keyed(), "k3y"),
+        (
+            bearer().retry(false).replace_existing(true),
+            "Bearer token-1",
+        ),
     ] {
-        for location in [
-            "https://evil.example/x",
-            "HTTPS://Evil.Example/x",
-            "//evil.example/x",
-            "https://api.example:8443/x",
-            "https://api.example.evil.example",
-            "http://localhost:3000/",
-            "wss://evil.example/",
-            // As it is read by those who read it as browsers do.
-            "/\\evil.example",
-            "https:\\\\evil.example/x",
-            "https://ev%69l.example/x",
-            "https://api.example@evil.example/x",
-            "https://2130706433/x",
-            "https://[::1]/x",
-        ] {
-            let net = Net::moving(API, location);
-            let response = outside(&layer.clone().replace_existing(true), &net)
-                .oneshot(get(API))
-                .await;
-            is_of_its_origin(&response.expect_err(location));
-            assert_eq!(net.seen().len(), 1, "{location}");
-        }
+        is_of_its_origin(outside(&layer, &net, get(API)).await);
+        assert_eq!(net.seen(), [format!("{API}: {credential}")]);
     }
 }
 
 #[tokio::test]
-async fn followed_outside_a_redirect_to_the_same_origin_carries_the_credential() {
-    for location in [
-        "/there",
-        "there",
-        "https://api.example/there",
-        "https://API.example:443/there",
-        "//api.example/there",
-    ] {
-        let net = Net::moving(API, location);
-        let client = outside(&bearer(), &net);
-        // The second shows that the first has closed nothing.
-        for _ in 0..2 {
-            client.clone().oneshot(get(API)).await.expect(location);
-            let there = "https://api.example/there: Bearer token-1";
-            assert_eq!(
-                net.seen(),
-                [&format!("{API}: Bearer token-1"), there],
-                "{location}"
-            );
-        }
+async fn followed_outside_a_redirect_to_a_named_origin_carries_the_credential() {
+    let net = Net::moving(API, "//files.example/x").and("https://files.example/x", API);
+    let net = net.and("https://api.example/near", "far");
+    let names = ["https://api.example", "https://files.example"];
+    let layer = bearer().only_to(names).unwrap();
+    outside(&layer, &net, get("https://api.example/near"))
+        .await
+        .unwrap();
+    let near = ["near", "far"].map(|path| format!("https://api.example/{path}: Bearer token-1"));
+    assert_eq!(net.seen(), near);
+    // Back and forth, until the follower reaches its limit.
+    outside(&layer, &net, get(API)).await.unwrap();
+    let seen = net.seen();
+    assert!(seen.len() > 3 && seen.iter().all(|seen| seen.ends_with(": Bearer token-1")));
+}
+
+/// As an API redirects to presigned storage.
+#[tokio::test]
+async fn followed_outside_with_pass_elsewhere_a_hop_goes_without_the_credential_and_back_with_it() {
+    let net = Net::moving(API, "https://storage.example/x?signature=s").and(
+        "https://storage.example/x?signature=s",
+        "https://api.example/back",
+    );
+    for (layer, credential) in [(bearer(), "Bearer token-1"), (keyed(), "k3y")] {
+        outside(&layer.pass_elsewhere(), &net, get(API))
+            .await
+            .unwrap();
+        let expected = [
+            format!("{API}: {credential}"),
+            String::from("https://storage.example/x?signature=s: -"),
+            format!("https://api.example/back: {credential}"),
+        ];
+        assert_eq!(net.seen(), expected);
     }
 }
 
-/// With replay on and off, over a copy of the service for each request and over the same.
-/// A service that is used again knows where it goes as a rule.
+/// With `any_https`, the API's redirect decides which origin gets the credential.
 #[tokio::test]
-async fn the_origin_of_a_redirect_is_known_however_often_the_service_was_used_and_for_what() {
-    let net = Net::moving("https://other.example/x", "https://other.example/y")
-        .and("https://user@API.example:443/x", "https://api.example/y")
-        .and("https://other.example/z", "https://api.example/y");
-    let mut client = bearer().layer(net);
-    for address in [
-        API,
-        API,
-        API,
-        "https://other.example/x",
-        "https://user@API.example:443/x",
-    ] {
-        call(&mut client, get(address)).await.unwrap();
-        call(&mut client, get("https://other.example/y"))
-            .await
-            .unwrap();
-        call(&mut client, get("https://api.example/y"))
-            .await
-            .unwrap();
-    }
-    call(&mut client, get("https://other.example/z"))
+async fn followed_outside_with_any_https_the_credential_goes_to_any_but_cleartext() {
+    let layer = bearer().any_https();
+    let net = Net::moving(API, "https://other.example/x")
+        .and("https://other.example/x", "http://other.example/x");
+    is_of_its_origin(outside(&layer, &net, get(API)).await);
+    let seen = [API, "https://other.example/x"].map(|address| format!("{address}: Bearer token-1"));
+    assert_eq!(net.seen(), seen);
+    outside(&layer.pass_elsewhere(), &net, get(API))
         .await
         .unwrap();
-    let error = call(&mut client, get(API)).await.unwrap_err();
-    is_of_its_origin(&error);
-    // However it is written.
-    let error = call(&mut client, get("https://user@API.example:443/x")).await;
-    is_of_its_origin(&error.unwrap_err());
-    call(&mut client, get("https://other.example/y"))
-        .await
-        .unwrap();
+    assert_eq!(net.seen()[1..], [&seen[1], "http://other.example/x: -"]);
 }
 
 #[tokio::test]
 async fn a_redirect_that_the_replay_gets_is_no_way_out_either() {
     let net = Net::moving(API, "https://evil.example").refusing("Bearer token-1");
-    is_of_its_origin(
-        &outside(&bearer(), &net)
-            .oneshot(get(API))
-            .await
-            .unwrap_err(),
-    );
+    is_of_its_origin(outside(&bearer(), &net, get(API)).await);
     let tries = ["token-1", "token-2"].map(|token| format!("{API}: Bearer {token}"));
     assert_eq!(net.seen(), tries);
 }
@@ -229,17 +215,22 @@ async fn a_redirect_that_the_replay_gets_is_no_way_out_either() {
 /// Whoever follows it drops the caller's credential. The layer's own isn't put in its place.
 #[tokio::test]
 async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() {
+    let net = Net::moving(API, "https://evil.example/");
     for has_token in [false, true] {
-        let net = Net::moving(API, "https://evil.example");
         let layer = bearer();
         if has_token {
             layer.cache().token().await.unwrap();
         }
-        let mut own = get(API);
-        own.headers_mut()
-            .insert(AUTHORIZATION, "Basic b3du".parse().unwrap());
-        is_of_its_origin(&outside(&layer, &net).oneshot(own).await.unwrap_err());
+        let own = || {
+            let mut own = get(API);
+            let credential = "Basic b3du".parse().unwrap();
+            own.headers_mut().insert(AUTHORIZATION, credential);
+            own
+        };
+        is_of_its_origin(outside(&layer, &net, own()).await);
         assert_eq!(net.seen(), [format!("{API}: Basic b3du")]);
+        outside(&layer.pass_elsewhere(), &net, own()).await.unwrap();
+        assert_eq!(net.seen()[1], "https://evil.example/: -");
     }
 }
 
@@ -260,10 +251,15 @@ async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {
         .unwrap()
         .transport(web.transport());
     let client = client.dpop(DpopKey::generate().unwrap());
-    let layer = AuthLayer::new(ClientCredentials::with_client(client));
-    let net = Net::moving(API, "https://evil.example");
-    is_of_its_origin(&outside(&layer, &net).oneshot(get(API)).await.unwrap_err());
+    let source = ClientCredentials::with_client(client).resource("https://api.example");
+    let layer = AuthLayer::new(source);
+    let net = Net::moving(API, "https://evil.example/");
+    is_of_its_origin(outside(&layer, &net, get(API)).await);
     assert_eq!(net.seen(), [format!("{API}: DPoP bound")]);
+    outside(&layer.pass_elsewhere(), &net, get(API))
+        .await
+        .unwrap();
+    assert_eq!(net.seen()[1], "https://evil.example/: -");
 }
 
 #[tokio::test]
@@ -274,115 +270,69 @@ async fn behind_a_buffer_it_is_the_same() {
         .buffer(4)
         .layer(bearer())
         .service(net.clone());
-    is_of_its_origin(&client.oneshot(get(API)).await.unwrap_err());
+    is_of_its_origin(client.oneshot(get(API)).await);
     assert_eq!(net.seen().len(), 1);
 }
 
-/// Reads `Location` and asks there, as people do who follow redirects themselves.
-async fn by_hand(client: &mut Auth<Net>) -> Result<Response<Full<Bytes>>, BoxError> {
-    let response = call(client, get(API)).await?;
-    let location = response.headers()[LOCATION].to_str().unwrap().to_owned();
-    call(client, get(&location)).await
-}
+// ---- inside
 
-#[tokio::test]
-async fn an_origin_that_a_redirect_led_to_gets_no_credential_from_then_on_and_the_others_do() {
-    let net = Net::moving(API, "https://evil.example/x");
-    let mut client = bearer().layer(net.clone());
-    for elsewhere in ["https://evil.example", "https://other.example"] {
-        call(&mut client, get(elsewhere)).await.unwrap();
-    }
-    let error = by_hand(&mut client).await.unwrap_err();
-    is_of_its_origin(&error);
-    assert!(
-        error.to_string().contains("redirect") && error.to_string().contains("only_to"),
-        "{error}"
-    );
-    net.seen();
-    for elsewhere in ["https://evil.example", "https://EVIL.example:443/y"] {
-        is_of_its_origin(&call(&mut client, get(elsewhere)).await.unwrap_err());
-    }
-    for good in [
-        API,
-        "https://other.example",
-        "https://evil.example:8443",
-        "/path",
-    ] {
-        call(&mut client, get(good)).await.expect(good);
-    }
-    assert_eq!(net.seen().len(), 4);
-}
-
-/// Nobody can tell what it leads to, so nobody but the one who said it is sure not to be there.
-#[tokio::test]
-async fn after_a_redirect_that_leads_nobody_knows_where_only_its_own_origin_gets_a_credential() {
-    let net = Net::moving(API, "/\\evil.example");
-    let mut client = bearer().layer(net.clone());
-    call(&mut client, get(API)).await.unwrap();
-    is_of_its_origin(
-        &call(&mut client, get("https://other.example"))
-            .await
-            .unwrap_err(),
-    );
-    call(&mut client, get(API)).await.unwrap();
-}
-
-/// However many there were: none of them is forgotten for a newer one.
-#[tokio::test]
-async fn the_first_of_thousands_of_redirects_is_not_forgotten() {
-    let mut net = Net::default();
-    for n in 0..3000 {
-        net = net.and(
-            &format!("https://api.example/{n}"),
-            &format!("https://host-{n}.example"),
-        );
-    }
-    let mut client = bearer().layer(net.clone());
-    for n in 0..3000 {
-        call(&mut client, get(&format!("https://api.example/{n}")))
-            .await
-            .unwrap();
-    }
-    for n in [0, 1500, 2999] {
-        let there = get(&format!("https://host-{n}.example"));
-        is_of_its_origin(&call(&mut client, there).await.unwrap_err());
-    }
-    call(&mut client, get(API)).await.unwrap();
-}
-
-/// To name an origin is to say that the credential may go there.
-#[tokio::test]
-async fn with_both_origins_named_the_credential_goes_along_and_with_one_it_does_not() {
-    let net = Net::moving(API, "https://files.example/x");
-    let only = bearer().only_to(["https://api.example"]).unwrap();
-    is_of_its_origin(&outside(&only, &net).oneshot(get(API)).await.unwrap_err());
-    assert_eq!(net.seen(), [format!("{API}: Bearer token-1")]);
-    let both = ["https://api.example", "https://files.example"];
-    let both = bearer().only_to(both).unwrap();
-    outside(&both, &net).oneshot(get(API)).await.unwrap();
-    let there = "https://files.example/x: Bearer token-1";
-    assert_eq!(net.seen(), [&format!("{API}: Bearer token-1"), there]);
-}
-
-/// tower-http drops `Authorization` as the origin changes, and so the hop is made without.
+/// tower-http drops `Authorization` when the origin changes, so the hop carries no credential, even to a
+/// named origin.
 #[tokio::test]
 async fn followed_inside_a_redirect_to_another_origin_goes_without_the_credential() {
     let net = Net::moving(API, "https://files.example/x")
         .and("https://files.example/x", "https://api.example/back")
         .refusing("Bearer token-1");
-    let client = ServiceBuilder::new()
-        .layer(bearer())
-        .layer(FollowRedirectLayer::new())
-        .service(net.clone());
-    let response = client.oneshot(get(API)).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    let expected = [
-        "https://api.example/start: Bearer token-1",
-        "https://api.example/start: Bearer token-2",
+    let both = bearer().only_to(["https://api.example", "https://files.example"]);
+    for layer in [
+        bearer(),
+        bearer().pass_elsewhere(),
+        bearer().any_https(),
+        both.unwrap(),
+    ] {
+        let response = inside(&layer, &net, get(API)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let expected = [
+            "https://api.example/start: Bearer token-1",
+            "https://api.example/start: Bearer token-2",
+            "https://files.example/x: -",
+            "https://api.example/back: -",
+        ];
+        assert_eq!(net.seen(), expected);
+    }
+}
+
+#[tokio::test]
+async fn followed_inside_the_first_origin_has_to_be_named_all_the_same() {
+    let net = Net::moving("https://evil.example/", API);
+    is_of_its_origin(inside(&bearer(), &net, get("https://evil.example/")).await);
+    assert!(net.seen().is_empty());
+    let passing = bearer().pass_elsewhere();
+    inside(&passing, &net, get("https://evil.example/"))
+        .await
+        .unwrap();
+    assert_eq!(
+        net.seen(),
+        ["https://evil.example/: -", &format!("{API}: -")]
+    );
+}
+
+/// The last hop carries no credential, so its refusal is not about the token.
+#[cfg(feature = "tower-http")]
+#[tokio::test]
+async fn followed_inside_a_refusal_of_another_origin_costs_no_token() {
+    use tower_auth::NotReplayed;
+
+    let net = Net::moving(API, "https://files.example/x").refusing("-");
+    let response = inside(&bearer(), &net, get(API)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let why = response.extensions().get::<NotReplayed>();
+    assert!(matches!(why, Some(NotReplayed::Elsewhere)), "{why:?}");
+    let seen = [
+        &format!("{API}: Bearer token-1"),
         "https://files.example/x: -",
-        "https://api.example/back: -",
     ];
-    assert_eq!(net.seen(), expected);
+    assert_eq!(net.seen(), seen);
 }
 
 /// A header of its own is known to no client as a credential. So either the layer goes inside, or
@@ -408,4 +358,62 @@ async fn followed_inside_a_key_in_a_header_of_its_own_takes_a_policy_that_drops_
     let response = client.oneshot(get(API)).await.unwrap();
     assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(net.seen(), [format!("{API}: k3y")]);
+}
+
+// ---- reqwest
+
+/// Serves on loopback: redirects to this address, or accepts all. Keeps the credentials.
+#[cfg(feature = "reqwest")]
+async fn serve(moved: Option<String>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let kept = Arc::clone(&seen);
+    let router = axum::Router::new().fallback(move |headers: http::HeaderMap| {
+        let credential = headers.get(AUTHORIZATION);
+        let credential = credential.map_or("-", |value| value.to_str().unwrap());
+        kept.lock().unwrap().push(credential.to_owned());
+        let mut response = Response::new(axum::body::Body::empty());
+        if let Some(moved) = &moved {
+            *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+            let location = moved.parse().unwrap();
+            response.headers_mut().insert(LOCATION, location);
+        }
+        ready(response)
+    });
+    tokio::spawn(axum::serve(listener, router).into_future());
+    (address, seen)
+}
+
+/// reqwest follows redirects inside, and drops `Authorization` when the origin changes.
+#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn followed_by_reqwest_a_redirect_to_another_origin_goes_without_the_credential() {
+    use tower::Layer;
+
+    let (files, at_files) = serve(None).await;
+    let (api, at_api) = serve(Some(files.clone())).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = |url: &str| reqwest::Request::new(http::Method::GET, url.parse().unwrap());
+    let only = bearer().only_to([&api]).unwrap();
+    for layer in [
+        only.clone(),
+        only.clone().pass_elsewhere(),
+        bearer().any_https(),
+        bearer().only_to([&api, &files]).unwrap(),
+    ] {
+        let response = layer.layer(client.clone()).oneshot(get(&api)).await;
+        assert_eq!(response.unwrap().status(), StatusCode::OK);
+        assert_eq!(
+            std::mem::take(&mut *at_api.lock().unwrap()),
+            ["Bearer token-1"]
+        );
+        assert_eq!(std::mem::take(&mut *at_files.lock().unwrap()), ["-"]);
+    }
+    let error = only.layer(client.clone()).oneshot(get(&files)).await;
+    let error = error.unwrap_err();
+    assert!(error.downcast_ref::<Error>().unwrap().is_origin());
+    let passing = only.pass_elsewhere().layer(client);
+    passing.oneshot(get(&files)).await.unwrap();
+    assert_eq!(*at_files.lock().unwrap(), ["-"]);
 }

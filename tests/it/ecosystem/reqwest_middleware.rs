@@ -9,7 +9,7 @@ use http::{Extensions, StatusCode};
 use reqwest_middleware::Error as ChainError;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, Result};
 use tokio::sync::Semaphore;
-use tower_auth::{AuthLayer, AuthMiddleware, Error, NotReplayed, TokenSource};
+use tower_auth::{AuthMiddleware, Error, NotReplayed, TokenSource};
 
 use super::serve;
 use crate::support::{Api, Counting, source};
@@ -63,7 +63,7 @@ fn http() -> reqwest::Client {
 
 fn client(source: impl TokenSource) -> ClientWithMiddleware {
     ClientBuilder::new(http())
-        .with(AuthMiddleware::new(AuthLayer::new(source)))
+        .with(AuthMiddleware::new(crate::support::layer(source)))
         .with(Tally)
         .build()
 }
@@ -135,7 +135,7 @@ async fn a_retry_before_it_gets_a_credential_again_and_one_after_it_does_not() {
         (false, ["token-1", "token-1"]),
     ] {
         let api = Api::accepting(["token-2"]);
-        let layer = AuthLayer::new(Counting::default()).retry(false);
+        let layer = crate::support::layer(Counting::default()).retry(false);
         let cache = layer.cache().clone();
         let token = cache.token().await.unwrap();
         let auth = AuthMiddleware::new(layer);
@@ -176,7 +176,9 @@ impl Middleware for Waits {
 async fn what_a_caller_who_leaves_has_put_in_the_extensions_is_still_there() {
     let reached = Arc::new(Semaphore::new(0));
     let client = ClientBuilder::new(http())
-        .with(AuthMiddleware::new(AuthLayer::new(Counting::default())))
+        .with(AuthMiddleware::new(crate::support::layer(
+            Counting::default(),
+        )))
         .with(Waits(Arc::clone(&reached)))
         .build();
     let mut extensions = Extensions::new();

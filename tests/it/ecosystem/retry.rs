@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::retry::{Policy, RetryLayer};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_auth::{AuthLayer, NotReplayed, TokenCache};
+use tower_auth::{NotReplayed, TokenCache};
 
 use super::Script;
 use crate::support::{Counting, request};
@@ -59,7 +59,7 @@ impl<E> Policy<Request<Full<Bytes>>, Response<Full<Bytes>>, E> for Again {
 #[tokio::test]
 async fn a_retry_outside_carries_the_token_that_came_meanwhile() {
     let api = Script::new([503]);
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     let retry = RetryLayer::new(Again {
         meanwhile: Some(layer.cache().clone()),
         ..Again::up_to(3)
@@ -77,7 +77,7 @@ async fn a_retry_outside_carries_the_token_that_came_meanwhile() {
 #[tokio::test]
 async fn a_retry_inside_sends_the_token_that_was_replaced_meanwhile() {
     let api = Script::new([503]);
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     let retry = RetryLayer::new(Again {
         meanwhile: Some(layer.cache().clone()),
         ..Again::up_to(3)
@@ -98,7 +98,7 @@ async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
     let source = Counting::default();
     let client = ServiceBuilder::new()
         .layer(RetryLayer::new(Again::up_to(3)))
-        .layer(AuthLayer::new(source.clone()))
+        .layer(crate::support::layer(source.clone()))
         .service(api.clone());
     let response = client.oneshot(request("body")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -117,7 +117,7 @@ async fn a_retry_of_refusals_outside_is_not_doubled_by_replays_nor_paid_for_in_t
             refusals_too: true,
             ..Again::up_to(9)
         }))
-        .layer(AuthLayer::new(source.clone()))
+        .layer(crate::support::layer(source.clone()))
         .service(api.clone());
     let response = client.oneshot(request("body")).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);

@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::timeout::error::Elapsed;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, BoxError};
+use tower_auth::BoxError;
 
 use super::Script;
 use crate::support::{Counting, paused, request, source};
@@ -26,7 +26,7 @@ async fn a_timeout_outside_ends_the_wait_for_a_token_and_not_the_fetch() {
     let api = Script::new([]);
     let client = ServiceBuilder::new()
         .timeout(LIMIT)
-        .layer(AuthLayer::from(paused(source).build()))
+        .layer(crate::support::layer_from(paused(source).build()))
         .service(api.clone());
     let error = client.clone().oneshot(request("")).await.unwrap_err();
     assert!(ran_out(&error), "{error}");
@@ -43,7 +43,7 @@ async fn a_timeout_outside_ends_the_wait_for_a_token_and_not_the_fetch() {
 async fn the_same_where_it_is_waited_for_after_a_refusal() {
     let (source, mut fetches) = source();
     let api = Script::new([401]);
-    let layer = AuthLayer::from(paused(source).build());
+    let layer = crate::support::layer_from(paused(source).build());
     let cache = layer.cache().clone();
     let client = ServiceBuilder::new()
         .timeout(LIMIT)
@@ -64,7 +64,7 @@ async fn the_same_where_it_is_waited_for_after_a_refusal() {
 async fn a_timeout_inside_is_of_the_try_alone_however_long_the_token_takes() {
     let (source, mut fetches) = source();
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::from(paused(source).build()))
+        .layer(crate::support::layer_from(paused(source).build()))
         .timeout(LIMIT)
         .service(Script::new([401]));
     let waiting = tokio::spawn(client.oneshot(request("")));
@@ -84,7 +84,7 @@ async fn a_try_that_takes_too_long_is_the_callers_error_and_rejects_no_token() {
     });
     let source = Counting::default();
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::from(paused(source.clone()).build()))
+        .layer(crate::support::layer_from(paused(source.clone()).build()))
         .timeout(LIMIT)
         .service(hanging);
     for _ in 0..3 {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{ServiceBuilder, ServiceExt};
-use tower_auth::{ApiKey, AuthLayer};
+use tower_auth::ApiKey;
 use tower_http::classify::{ServerErrorsAsFailures, SharedClassifier};
 use tower_http::trace::{DefaultOnRequest, TraceLayer};
 use tracing::{Span, info, info_span};
@@ -45,7 +45,7 @@ async fn outside_it_sees_one_request_and_the_response_to_the_replay() {
     let (log, _guard) = listen();
     let client = ServiceBuilder::new()
         .layer(trace())
-        .layer(AuthLayer::new(Counting::default()))
+        .layer(crate::support::layer(Counting::default()))
         .service(Script::new([401]));
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -56,7 +56,7 @@ async fn outside_it_sees_one_request_and_the_response_to_the_replay() {
 async fn inside_it_sees_each_try_with_a_header_that_it_does_not_show() {
     let (log, _guard) = listen();
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::new(Counting::default()))
+        .layer(crate::support::layer(Counting::default()))
         .layer(trace())
         .service(Script::new([401]));
     let response = client.oneshot(request("")).await.unwrap();
@@ -76,7 +76,7 @@ async fn outside_it_does_not_see_a_key_in_the_query_either() {
     let key = ApiKey::new("k3y").query("key").unwrap();
     let client = ServiceBuilder::new()
         .layer(trace())
-        .layer(AuthLayer::new(key))
+        .layer(crate::support::layer(key))
         .service(Script::new([]));
     client.oneshot(request("")).await.unwrap();
     assert_eq!(traced(&log.all(), "k3y").0, 1);

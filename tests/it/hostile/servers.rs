@@ -24,7 +24,7 @@ use tower_auth::oauth2::{
     AuthorizationCode, Client, ClientCredentials, DeviceAuthorization, DpopKey, EndpointUrl,
     JwsAlgorithm, SigningKey,
 };
-use tower_auth::{AuthLayer, Error, Reason, TokenSource};
+use tower_auth::{Error, Reason, TokenSource};
 
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 use crate::support::web::{Page, Web};
@@ -136,7 +136,7 @@ fn session(at_login: Vec<HeaderValue>, later: Vec<HeaderValue>) -> Result<Vec<St
         log.extend(sent.map(|sent| format!("{to}: {sent:?} {}", sent.is_sensitive())));
         set(&later)
     });
-    let layer = AuthLayer::new(source);
+    let layer = crate::support::layer(source);
     let mut client = layer.layer(api);
     let mut errors = String::new();
     block_on(async {
@@ -308,7 +308,7 @@ proptest! {
             }
             std::future::ready(Ok::<_, Infallible>(response))
         });
-        let mut client = AuthLayer::new(source).layer(api);
+        let mut client = crate::support::layer(source).layer(api);
         block_on(async {
             for _ in 0..2 {
                 let request = Request::get(ISSUER).body(Full::default()).unwrap();

@@ -408,3 +408,23 @@ async fn a_long_code_and_description_are_cut_after_the_secret_is_gone() {
         assert!(!text.contains("s3c"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn refresh_in_says_when_the_token_is_refreshed_and_is_only_a_hint() {
+    for (refresh_in, expected) in [
+        (r#"1800"#, "Some(After(1800s))"),
+        (r#""1800""#, "Some(After(1800s))"),
+        (r#"0"#, "None"),
+        (r#"-1"#, "None"),
+        (r#""soon""#, "None"),
+        (r#"{}"#, "None"),
+        (r#"null"#, "None"),
+        (r#"1800, "refresh_in": 900"#, "Some(After(900s))"),
+    ] {
+        let response =
+            format!(r#"{{"access_token": "t", "expires_in": 3600, "refresh_in": {refresh_in}}}"#);
+        let token = format!("{:?}", fetch(200, response).await.unwrap());
+        let hint = format!("refresh_hint: {expected},");
+        assert!(token.contains(&hint), "{refresh_in}: {token}");
+    }
+}

@@ -120,7 +120,7 @@ fn cost_of_a_clone(headers: usize) -> Cost {
 
 /// A client with a cached token that is fresh for an hour, as it is on its fourth request.
 async fn warm(set: impl FnOnce(AuthLayer) -> AuthLayer) -> Auth<Bare> {
-    let layer = AuthLayer::new(|_| async {
+    let layer = crate::support::layer(|_| async {
         Ok(Token::bearer("token")?.expires_in(Duration::from_secs(3_600)))
     });
     layer.cache().token().await.unwrap();
@@ -184,7 +184,7 @@ async fn a_request_with_the_callers_own_credential_costs_nothing() {
 #[tokio::test]
 async fn cloning_a_service_or_a_layer_or_a_cache_costs_nothing() {
     let client = warm(|layer| layer).await;
-    let layer = AuthLayer::new(|_| async { Token::bearer("token") });
+    let layer = crate::support::layer(|_| async { Token::bearer("token") });
     let token = layer.cache().token().await.unwrap();
     let info = measure(|| {
         let client = client.clone();
@@ -271,7 +271,7 @@ fn memory_of_an_idle_tenant_with_a_token_in_hand() {
     const MOST: i64 = 1_600;
 
     let tenants = tower_auth::Tenants::new(|_: &usize| {
-        Ok(AuthLayer::new(|_| ready(Token::bearer("secret"))))
+        Ok(crate::support::layer(|_| ready(Token::bearer("secret"))))
     });
     let runtime = crate::support::runtime();
     let info = measure(|| {

@@ -10,7 +10,7 @@ use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, NotReplayed, Place, Token, TokenCache};
+use tower_auth::{NotReplayed, Place, Token, TokenCache};
 
 use super::Clones;
 use crate::support::{Api, Counting, call, request, source};
@@ -18,7 +18,7 @@ use crate::support::{Api, Counting, call, request, source};
 #[tokio::test]
 async fn a_request_carries_the_token_and_the_response_comes_back_untouched() {
     let api = Api::accepting(["token-1"]);
-    let client = AuthLayer::new(Counting::default()).layer(api.clone());
+    let client = crate::support::layer(Counting::default()).layer(api.clone());
     let response = client.oneshot(request("hello")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(api.credentials(), ["Bearer token-1"]);
@@ -28,7 +28,7 @@ async fn a_request_carries_the_token_and_the_response_comes_back_untouched() {
 #[tokio::test]
 async fn a_thousand_concurrent_requests_are_one_fetch() {
     let (source, api) = (Counting::default(), Api::accepting(["token-1"]));
-    let client = AuthLayer::new(source.clone()).layer(api.clone());
+    let client = crate::support::layer(source.clone()).layer(api.clone());
     let responses = (0..1_000).map(|_| client.clone().oneshot(request("")));
     for response in join_all(responses).await {
         assert_eq!(response.unwrap().status(), StatusCode::OK);
@@ -39,7 +39,7 @@ async fn a_thousand_concurrent_requests_are_one_fetch() {
 #[tokio::test]
 async fn every_clone_of_the_service_uses_the_new_token_after_a_refusal() {
     let (source, api) = (Counting::default(), Api::accepting(["token-1"]));
-    let mut client = AuthLayer::new(source.clone()).layer(api.clone());
+    let mut client = crate::support::layer(source.clone()).layer(api.clone());
     let mut other = client.clone();
     // Each has made itself a private copy by its third request.
     for _ in 0..3 {
@@ -59,7 +59,7 @@ async fn every_clone_of_the_service_uses_the_new_token_after_a_refusal() {
 async fn without_a_token_nothing_is_sent_and_the_error_is_the_caches() {
     let (source, mut fetches) = source();
     let api = Api::default();
-    let client = AuthLayer::new(source).layer(api.clone());
+    let client = crate::support::layer(source).layer(api.clone());
     let caller = tokio::spawn(client.clone().oneshot(request("")));
     fetches.next().await.fail("down");
     let error = caller.await.unwrap().unwrap_err();
@@ -82,7 +82,7 @@ async fn an_error_of_the_client_is_passed_on_as_it_is() {
     #[error("the wire is cut")]
     struct Cut;
     let client = service_fn(|_: Request<Full<Bytes>>| async { Err::<Response<()>, _>(Cut) });
-    let client = AuthLayer::new(Counting::default()).layer(client);
+    let client = crate::support::layer(Counting::default()).layer(client);
     let error = client.oneshot(request("")).await.unwrap_err();
     assert!(error.is::<Cut>());
 }
@@ -91,7 +91,7 @@ async fn an_error_of_the_client_is_passed_on_as_it_is() {
 async fn the_callers_own_authorization_passes_untouched_unretried_and_without_a_fetch() {
     let (source, mut fetches) = source();
     let api = Api::default();
-    let layer = AuthLayer::new(source);
+    let layer = crate::support::layer(source);
     let mut client = layer.layer(api.clone());
     let own = || {
         let mut own = request("");
@@ -124,7 +124,7 @@ async fn the_callers_own_authorization_passes_untouched_unretried_and_without_a_
 #[tokio::test]
 async fn the_callers_own_authorization_is_replaced_if_the_layer_is_told_to() {
     let api = Api::accepting(["token-2"]);
-    let client = AuthLayer::new(Counting::default())
+    let client = crate::support::layer(Counting::default())
         .replace_existing(true)
         .layer(api.clone());
     let mut own = request("");
@@ -153,7 +153,7 @@ async fn a_token_in_another_header_leaves_authorization_to_the_caller() {
             Place::Header(http::HeaderName::from_static("x-api-key"))
         }
     }
-    let mut client = AuthLayer::new(Key).layer(client);
+    let mut client = crate::support::layer(Key).layer(client);
     for _ in 0..4 {
         let mut own = request("");
         own.headers_mut()
@@ -168,7 +168,7 @@ async fn layers_over_one_cache_share_its_token() {
     let cache = TokenCache::new(source.clone());
     let api = Api::accepting(["token-1"]);
     for _ in 0..3 {
-        let client = AuthLayer::from(cache.clone()).layer(api.clone());
+        let client = crate::support::layer_from(cache.clone()).layer(api.clone());
         client.oneshot(request("")).await.unwrap();
     }
     assert_eq!(source.issued(), 1);
@@ -177,7 +177,7 @@ async fn layers_over_one_cache_share_its_token() {
 #[tokio::test]
 async fn a_request_that_is_full_of_headers_is_an_error_and_no_panic() {
     let api = Api::accepting(["token-1"]);
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     layer.cache().token().await.unwrap();
     let mut full = request("");
     let mut n = 0;
@@ -205,7 +205,7 @@ async fn a_request_that_is_full_of_headers_is_an_error_and_no_panic() {
 async fn nothing_is_kept_of_a_request_that_passes_untouched() {
     let bodies = Clones::default();
     let client = service_fn(|_: Request<Clones>| async { Ok::<_, Infallible>(Response::new(())) });
-    let mut client = AuthLayer::new(Counting::default()).layer(client);
+    let mut client = crate::support::layer(Counting::default()).layer(client);
     for n in 0..6 {
         let body = Clones(Arc::clone(&bodies.0));
         let mut request = Request::get("https://api.example.com").body(body).unwrap();

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio_test::{assert_pending, task};
 use tower::Layer;
-use tower_auth::{AuthLayer, Token};
+use tower_auth::Token;
 
 use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
     let api = Api::accepting(["token-1", "token-2"]);
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     let mut client = layer.layer(api.clone());
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
@@ -28,7 +28,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
     let (clock, hour) = (ManualClock::default(), Duration::from_secs(3600));
     let cache = clock.cache(source).build();
     let api = Api::accepting(["first", "second", "third"]);
-    let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let mut client = crate::support::layer_from(cache.clone()).layer(api.clone());
     let first = tokio::spawn(cache.token());
     fetches.next().await.issue_for("first", hour);
     first.await.unwrap().unwrap();
@@ -63,7 +63,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less
     let (clock, minute) = (ManualClock::default(), Duration::from_secs(60));
     let cache = clock.cache(source).build();
     let api = Api::accepting(["kept"]);
-    let mut client = AuthLayer::from(cache.clone()).layer(api.clone());
+    let mut client = crate::support::layer_from(cache.clone()).layer(api.clone());
     let same = Token::bearer("kept").unwrap();
     let first = tokio::spawn(cache.token());
     fetches.next().await.complete(Ok(same.clone()));
@@ -85,7 +85,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less
 async fn by_the_systems_clocks_too_a_private_copy_is_not_sent_once_it_has_expired() {
     let lifetime = Duration::from_millis(200);
     let api = Api::accepting(["token-1", "token-2"]);
-    let mut client = AuthLayer::new(Counting::lasting(lifetime)).layer(api.clone());
+    let mut client = crate::support::layer(Counting::lasting(lifetime)).layer(api.clone());
     for _ in 0..4 {
         call(&mut client, request("")).await.unwrap();
     }

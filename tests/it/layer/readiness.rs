@@ -11,7 +11,7 @@ use http_body_util::Full;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::limit::ConcurrencyLimit;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, Error, NotReplayed, Token};
+use tower_auth::{Error, NotReplayed, Token};
 use tower_service::Service;
 use tower_test::mock;
 
@@ -23,7 +23,7 @@ type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
 #[tokio::test]
 async fn the_clone_that_is_ready_is_the_one_that_is_called() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     layer.cache().token().await.unwrap();
     let mut client = layer.layer(mocked);
     for _ in 0..3 {
@@ -46,7 +46,7 @@ async fn no_permit_is_held_while_a_token_is_waited_for() {
             Ok::<_, Infallible>(Response::new("done"))
         }));
     let mut other = limited.clone();
-    let mut client = AuthLayer::new(source).layer(limited);
+    let mut client = crate::support::layer(source).layer(limited);
     let mut waiting = task::spawn(client.ready().await.unwrap().call(request("")));
     assert_pending!(waiting.poll());
 
@@ -62,7 +62,7 @@ async fn no_permit_is_held_while_a_token_is_waited_for() {
 #[tokio::test]
 async fn a_replay_is_polled_ready_again() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     layer.cache().token().await.unwrap();
     handle.allow(1);
     let client = layer.layer(mocked);
@@ -88,7 +88,7 @@ async fn a_replay_is_polled_ready_again() {
 #[tokio::test]
 async fn a_client_that_breaks_before_the_replay_leaves_the_caller_the_refusal() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     layer.cache().token().await.unwrap();
     handle.allow(1);
     let mut response = task::spawn(layer.layer(mocked).oneshot(request("")));
@@ -108,7 +108,7 @@ async fn a_client_that_breaks_before_the_replay_leaves_the_caller_the_refusal() 
 async fn an_error_of_readiness_reaches_the_caller() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
     handle.send_error("the pool is closed");
-    let mut client = AuthLayer::new(Counting::default()).layer(mocked);
+    let mut client = crate::support::layer(Counting::default()).layer(mocked);
     let error = client.ready().await.map(drop).unwrap_err();
     assert_eq!(error.to_string(), "the pool is closed");
 }
@@ -141,7 +141,7 @@ async fn a_buffered_client_with_one_permit_can_be_shared_with_the_token_source()
             Token::bearer("secret")
         }
     };
-    let client = AuthLayer::new(source).layer(shared);
+    let client = crate::support::layer(source).layer(shared);
     let callers = (0..50).map(|_| {
         let client = client.clone();
         async move { client.oneshot(request("")).await.unwrap().status() }
@@ -179,7 +179,7 @@ async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     let hour = Duration::from_secs(3600);
 
     let other = limited.clone();
-    let client = AuthLayer::from(cache.clone()).layer(limited);
+    let client = crate::support::layer_from(cache.clone()).layer(limited);
     let mut waiting = task::spawn(client.oneshot(request("")));
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
@@ -212,7 +212,11 @@ async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
     let first = tokio::spawn(cache.token());
     fetches.next().await.issue("revoked");
     first.await.unwrap().unwrap();
-    let mut response = task::spawn(AuthLayer::from(cache).layer(limited).oneshot(request("")));
+    let mut response = task::spawn(
+        crate::support::layer_from(cache)
+            .layer(limited)
+            .oneshot(request("")),
+    );
     assert_pending!(response.poll());
     let (_, send) = handle.next_request().await.unwrap();
     send.send_response(unauthorized());
@@ -245,7 +249,7 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
         .concurrency_limit(1)
         .service(Api::accepting(["token-1"]));
     let other = limited.clone();
-    let layer = AuthLayer::new(source);
+    let layer = crate::support::layer(source);
     let mut client = layer.layer(limited);
     let cleartext = || {
         let mut cleartext = request("");
@@ -264,7 +268,7 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
     assert!(is_free(&other));
 
     // The same with a cached token, and a private copy of it.
-    let layer = AuthLayer::new(Counting::default());
+    let layer = crate::support::layer(Counting::default());
     let mut client = layer.layer(other.clone());
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();

@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderMap};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, service_fn};
-use tower_auth::{AuthLayer, Challenge, NotReplayed};
+use tower_auth::{
+    AuthLayer, Challenge, Error, NotReplayed, Reason, Token, TokenCache, TokenSource,
+};
 
 use crate::support::{Counting, call, request};
 
@@ -34,7 +36,7 @@ async fn ask(
         };
         std::future::ready(Ok::<_, Infallible>(response))
     });
-    let layer = layer(AuthLayer::new(source.clone()));
+    let layer = layer(crate::support::layer(source.clone()));
     let mut client = layer.layer(api);
     let response = call(&mut client, request("")).await.unwrap();
     layer.cache().token().await.unwrap();
@@ -212,7 +214,7 @@ async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
         };
         Ok::<_, Infallible>(response.body(()).unwrap())
     });
-    let layer = AuthLayer::new(source.clone());
+    let layer = crate::support::layer(source.clone());
     let response = call(&mut layer.layer(api), request("")).await.unwrap();
     assert!(matches!(
         response.extensions().get(),
@@ -229,7 +231,7 @@ async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
 async fn a_second_refusal_is_one_of_the_second_token() {
     let source = Counting::default();
     let api = crate::support::Api::default();
-    let layer = AuthLayer::new(source.clone());
+    let layer = crate::support::layer(source.clone());
     call(&mut layer.layer(api), request("")).await.unwrap();
     assert!(layer.cache().status().refusals_limited_until().is_some());
     assert_eq!(layer.cache().token().await.unwrap().secret(), "token-2");
@@ -245,4 +247,66 @@ async fn grpcs_status_is_looked_at_only_where_grpc_puts_it() {
         Response::from_parts(parts, body)
     };
     assert_eq!(ask(|layer| layer, other).await.0.len(), 1);
+}
+
+/// A source of `token-1`, `token-2`, … whose servers refuse a token by this status.
+struct RefusedBy(Counting, StatusCode);
+
+impl TokenSource for RefusedBy {
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        self.0.fetch(reason).await
+    }
+
+    fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        assert!(!status.is_success(), "it is asked about failures only");
+        status == self.1 && !headers.contains_key("x-not-the-token")
+    }
+}
+
+/// How many requests the API saw that refuses `token-1` in this way, and how many tokens were issued.
+async fn ask_by_source(
+    source: impl Fn(RefusedBy) -> AuthLayer,
+    refusal: impl Fn() -> Response<()> + Clone + 'static,
+) -> (usize, usize) {
+    let counting = Counting::default();
+    let asked = std::rc::Rc::new(std::cell::Cell::new(0));
+    let counter = asked.clone();
+    let api = service_fn(move |request: Request<Full<Bytes>>| {
+        counter.set(counter.get() + 1);
+        let response = match request.headers()[AUTHORIZATION] == "Bearer token-1" {
+            true => refusal(),
+            false => Response::new(()),
+        };
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let layer = source(RefusedBy(counting.clone(), StatusCode::FORBIDDEN)).any_https();
+    call(&mut layer.layer(api), request("")).await.unwrap();
+    (asked.get(), counting.issued())
+}
+
+#[tokio::test]
+async fn a_source_says_what_else_refuses_its_tokens() {
+    let (replayed, once) = ((2, 2), (1, 1));
+    assert_eq!(ask_by_source(AuthLayer::new, status(403)).await, replayed);
+    assert_eq!(ask_by_source(AuthLayer::new, status(419)).await, once);
+    assert_eq!(ask_by_source(AuthLayer::new, status(401)).await, replayed);
+    let not_the_token = || {
+        let response = Response::builder()
+            .status(403)
+            .header("x-not-the-token", "1");
+        response.body(()).unwrap()
+    };
+    assert_eq!(ask_by_source(AuthLayer::new, not_the_token).await, once);
+    // Through a shared source, and a cache that the user keeps.
+    let shared = |source| AuthLayer::new(std::sync::Arc::new(source));
+    assert_eq!(ask_by_source(shared, status(403)).await, replayed);
+    let cached = |source| AuthLayer::from(TokenCache::new(TokenCache::new(source)));
+    assert_eq!(ask_by_source(cached, status(403)).await, replayed);
+}
+
+#[tokio::test]
+async fn the_users_rule_replaces_that_of_the_source() {
+    let by_user = |source| AuthLayer::new(source).refused_if(|status, _| status == 419);
+    assert_eq!(ask_by_source(by_user, status(403)).await, (1, 1));
+    assert_eq!(ask_by_source(by_user, status(419)).await, (2, 2));
 }

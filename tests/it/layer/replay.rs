@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, NotReplayed, Token};
+use tower_auth::{NotReplayed, Token};
 
 use super::Clones;
 use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
@@ -41,7 +41,7 @@ async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_bod
             Ok::<_, Infallible>(Response::builder().status(status).body(()).unwrap())
         }
     });
-    let client = AuthLayer::new(Counting::default()).layer(api);
+    let client = crate::support::layer(Counting::default()).layer(api);
     let request = Request::put("https://api.example.com/things?a=b")
         .version(http::Version::HTTP_2)
         .header("x-mine", "kept")
@@ -71,7 +71,7 @@ async fn a_hundred_concurrent_refusals_of_one_token_are_one_fetch_and_a_hundred_
             }
         })
     };
-    let layer = AuthLayer::new(source);
+    let layer = crate::support::layer(source);
     let client = layer.layer(arriving);
     let first = tokio::spawn(layer.cache().token());
     fetches.next().await.issue("old");
@@ -114,7 +114,7 @@ async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a
             Ok::<_, Infallible>(Response::builder().status(status).body(()).unwrap())
         }
     });
-    let layer = AuthLayer::new(source);
+    let layer = crate::support::layer(source);
     let client = layer.layer(api);
     let slow = tokio::spawn(client.clone().oneshot(request("")));
     fetches.next().await.issue("old");
@@ -136,7 +136,7 @@ async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a
 #[tokio::test]
 async fn a_second_refusal_is_returned_as_it_is_and_says_why() {
     let (source, api) = (Counting::default(), Api::default());
-    let client = AuthLayer::new(source.clone()).layer(api.clone());
+    let client = crate::support::layer(source.clone()).layer(api.clone());
     let response = client.clone().oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert!(matches!(
@@ -156,7 +156,7 @@ async fn the_same_token_again_is_not_replayed_with() {
     let fetches = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&fetches);
     let api = Api::default();
-    let client = AuthLayer::new(move |_| {
+    let client = crate::support::layer(move |_| {
         count.fetch_add(1, Ordering::Relaxed);
         async { Token::bearer("always-this") }
     })
@@ -175,7 +175,8 @@ async fn the_same_token_again_is_not_replayed_with() {
 async fn a_clone_of_the_same_token_is_not_replayed_with_either() {
     let same = Token::bearer("kept").unwrap();
     let api = Api::default();
-    let client = AuthLayer::new(move |_| std::future::ready(Ok(same.clone()))).layer(api.clone());
+    let client =
+        crate::support::layer(move |_| std::future::ready(Ok(same.clone()))).layer(api.clone());
     let response = client.oneshot(request("")).await.unwrap();
     assert!(matches!(
         response.extensions().get(),
@@ -188,7 +189,7 @@ async fn a_clone_of_the_same_token_is_not_replayed_with_either() {
 async fn when_no_new_token_can_be_fetched_the_caller_gets_the_servers_own_refusal() {
     let (source, mut fetches) = source();
     let api = Api::default();
-    let client = AuthLayer::new(source).layer(api.clone());
+    let client = crate::support::layer(source).layer(api.clone());
     let caller = tokio::spawn(client.oneshot(request("")));
     fetches.next().await.issue("revoked");
     fetches.next().await.fail("down");
@@ -208,7 +209,7 @@ async fn when_no_new_token_can_be_fetched_the_caller_gets_the_servers_own_refusa
 async fn with_retry_off_nothing_is_cloned_and_a_refusal_still_rejects_the_token() {
     for retry in [false, true] {
         let (services, bodies) = (Clones::default(), Clones::default());
-        let layer = AuthLayer::new(Counting::default()).retry(retry);
+        let layer = crate::support::layer(Counting::default()).retry(retry);
         layer.cache().token().await.unwrap();
         let counted = Clones(Arc::clone(&services.0));
         let mut client = layer.layer(service_fn(move |request: Request<Clones>| {
@@ -264,7 +265,7 @@ async fn a_refusals_body_is_closed_once_and_before_the_request_is_sent_again() {
             Response::builder().status(status).body(body).unwrap(),
         ))
     });
-    let response = AuthLayer::new(Counting::default())
+    let response = crate::support::layer(Counting::default())
         .layer(api)
         .oneshot(request(""))
         .await
@@ -278,7 +279,7 @@ async fn a_refusals_body_is_closed_once_and_before_the_request_is_sent_again() {
 async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() {
     let (source, mut fetches) = source();
     let api = Api::accepting(["new"]);
-    let layer = AuthLayer::new(source);
+    let layer = crate::support::layer(source);
     let client = layer.layer(api.clone());
     let mut waiting = task::spawn(client.clone().oneshot(request("")));
     assert_pending!(waiting.poll());
@@ -312,7 +313,7 @@ async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_again() {
     let (mocked, mut handle) = tower_test::mock::pair::<Request<Full<Bytes>>, Response<()>>();
     handle.allow(2);
     let mut response = task::spawn(
-        AuthLayer::from(cache.clone())
+        crate::support::layer_from(cache.clone())
             .layer(mocked)
             .oneshot(request("")),
     );
@@ -347,7 +348,7 @@ async fn a_body_that_cannot_be_sent_again_is_not_waited_for_a_token_for() {
         }
     }
     let (source, mut fetches) = source();
-    let layer = AuthLayer::new(source);
+    let layer = crate::support::layer(source);
     let mut client = layer.layer(Api::default());
     let request = Request::get("https://api.example.com").body(Once).unwrap();
     let sent = tokio::spawn(async move { call(&mut client, request).await.unwrap() });

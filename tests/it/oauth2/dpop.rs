@@ -123,5 +123,5 @@ fn layer() -> (AuthLayer, Seen, DpopKey) {
     let (issuer, asked) = server(|number, _| issue(number));
     let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer);
     let source = ClientCredentials::with_client(client.dpop(key.clone()));
-    (AuthLayer::new(source), asked, key)
+    (crate::support::layer(source), asked, key)
 }

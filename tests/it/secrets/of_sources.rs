@@ -12,7 +12,7 @@ use http::{HeaderName, Request, Response};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use tower_auth::oauth2::Client;
-use tower_auth::{AuthLayer, Error, NotReplayed, Reason, TokenCache, TokenSource};
+use tower_auth::{Error, NotReplayed, Reason, TokenCache, TokenSource};
 use tower_service::Service;
 
 use crate::support::echo::Echo;
@@ -87,7 +87,7 @@ where
     let builder = TokenCache::builder(source).fetch_attempts(1);
     finder.print(&builder);
     let cache = builder.build();
-    let layer = AuthLayer::from(cache.clone());
+    let layer = crate::support::layer_from(cache.clone());
     let client = layer.layer(Refusing { how });
     for _ in 0..2 {
         match client.clone().oneshot(request("")).await {

@@ -68,7 +68,7 @@ const URI: &str = "https://api.example.com/things";
 #[tokio::test]
 async fn a_key_goes_in_its_header_as_it_is() {
     let api = KeyedApi::knowing(["k3y/+="]);
-    let layer = AuthLayer::new(ApiKey::new("k3y/+="));
+    let layer = crate::support::layer(ApiKey::new("k3y/+="));
     assert_eq!(get(&layer, &api, URI).await.unwrap(), StatusCode::OK);
     assert_eq!(api.seen(), ["k3y/+="]);
 
@@ -83,7 +83,7 @@ async fn a_key_goes_in_its_header_as_it_is() {
 
 #[tokio::test]
 async fn a_key_goes_behind_the_query_that_is_there_and_percent_encoded() {
-    let layer = AuthLayer::new(ApiKey::new("a b&c=d/ü").query("api key").unwrap());
+    let layer = crate::support::layer(ApiKey::new("a b&c=d/ü").query("api key").unwrap());
     let pair = "api+key=a+b%26c%3Dd%2F%C3%BC";
     for (uri, query) in [
         ("https://a.example", pair.to_owned()),
@@ -103,7 +103,7 @@ async fn a_key_goes_behind_the_query_that_is_there_and_percent_encoded() {
 
 #[tokio::test]
 async fn scheme_host_port_and_path_are_left_alone() {
-    let layer = AuthLayer::new(ApiKey::new("k").query("key").unwrap());
+    let layer = crate::support::layer(ApiKey::new("k").query("key").unwrap());
     let seen = Arc::new(Mutex::new(None));
     let put = Arc::clone(&seen);
     let client = tower::service_fn(move |request: Request<Full<Bytes>>| {
@@ -134,7 +134,7 @@ async fn a_request_of_reqwests_has_it_in_its_query_too() {
 #[tokio::test]
 async fn a_key_of_the_callers_own_wins_however_its_name_is_written() {
     let api = KeyedApi::default();
-    let layer = AuthLayer::new(ApiKey::new("ours").query("key").unwrap());
+    let layer = crate::support::layer(ApiKey::new("ours").query("key").unwrap());
     for query in ["key=theirs", "q=1&k%65y=theirs", "key"] {
         get(&layer, &api, &format!("{URI}?{query}")).await.unwrap();
         assert_eq!(api.seen(), [query]);
@@ -149,7 +149,7 @@ async fn a_key_of_the_callers_own_wins_however_its_name_is_written() {
 
 #[tokio::test]
 async fn a_key_in_the_query_goes_only_where_it_belongs() {
-    let layer = AuthLayer::new(ApiKey::new("planted").query("key").unwrap());
+    let layer = crate::support::layer(ApiKey::new("planted").query("key").unwrap());
     let api = KeyedApi::default();
     let error = get(&layer, &api, "http://api.example.com/x?q=1")
         .await
@@ -161,7 +161,7 @@ async fn a_key_in_the_query_goes_only_where_it_belongs() {
 
 #[tokio::test]
 async fn a_request_without_a_place_for_a_query_is_an_error() {
-    let layer = AuthLayer::new(ApiKey::new("planted").query("key").unwrap());
+    let layer = crate::support::layer(ApiKey::new("planted").query("key").unwrap());
     let api = KeyedApi::default();
     let mut request = request("");
     *request.method_mut() = http::Method::CONNECT;
@@ -207,7 +207,7 @@ fn what_can_not_be_a_place_is_refused_at_once() {
 async fn a_key_that_is_empty_or_illegal_is_an_error_and_nothing_is_sent() {
     for key in ["", "line\nbreak"] {
         let api = KeyedApi::default();
-        let layer = AuthLayer::new(ApiKey::new(key));
+        let layer = crate::support::layer(ApiKey::new(key));
         get(&layer, &api, URI).await.unwrap_err();
         assert!(api.seen().is_empty());
     }
@@ -242,7 +242,7 @@ async fn a_file_that_changed_is_read_again_when_the_old_key_is_refused() {
     let path = folder.path().join("key");
     fs::write(&path, "old").unwrap();
     let api = KeyedApi::knowing(["old"]);
-    let layer = AuthLayer::new(ApiKey::new(SecretSource::file(&path)));
+    let layer = crate::support::layer(ApiKey::new(SecretSource::file(&path)));
     assert_eq!(get(&layer, &api, URI).await.unwrap(), StatusCode::OK);
     fs::write(&path, "new").unwrap();
     api.knows(["new"]);
@@ -254,7 +254,7 @@ async fn a_file_that_changed_is_read_again_when_the_old_key_is_refused() {
 async fn a_rotation_fails_no_request_whichever_side_is_first() {
     let (key, rotation) = ApiKey::rotating("old");
     let api = KeyedApi::knowing(["old"]);
-    let layer = AuthLayer::new(key);
+    let layer = crate::support::layer(key);
     let mut client = layer.layer(api.client());
     let mut ok = async || {
         let response = call(&mut client, request("")).await.unwrap();
@@ -278,7 +278,7 @@ async fn a_rotation_fails_no_request_whichever_side_is_first() {
 #[tokio::test]
 async fn a_key_that_is_refused_for_good_costs_nothing_but_its_refusals() {
     let api = KeyedApi::default();
-    let layer = AuthLayer::new(ApiKey::new("revoked"));
+    let layer = crate::support::layer(ApiKey::new("revoked"));
     for _ in 0..100 {
         assert_eq!(
             get(&layer, &api, URI).await.unwrap(),

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Reason, SecretSource, TokenCache, TokenSource};
+use tower_auth::{Reason, SecretSource, TokenCache, TokenSource};
 
 use crate::support::token_server::expiry;
 use crate::support::{Api, ManualClock, request};
@@ -26,7 +26,7 @@ async fn a_secret_is_a_bearer_token() {
     assert_eq!(expiry(&token), "Never");
 
     let api = Api::accepting(["the-token"]);
-    let client = AuthLayer::new(fixed).layer(api.clone());
+    let client = crate::support::layer(fixed).layer(api.clone());
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }
@@ -37,7 +37,7 @@ async fn one_that_is_refused_is_read_again() {
     let file = folder.path().join("token");
     fs::write(&file, "old\n").unwrap();
     let api = Api::accepting(["old"]);
-    let client = AuthLayer::new(SecretSource::file(&file)).layer(api.clone());
+    let client = crate::support::layer(SecretSource::file(&file)).layer(api.clone());
     client.clone().oneshot(request("")).await.unwrap();
 
     fs::write(&file, "new\n").unwrap();

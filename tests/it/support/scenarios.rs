@@ -88,7 +88,7 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
     errors.push((refused, "runtime"));
     let mut cleartext = request("");
     *cleartext.uri_mut() = "http://api.example.com".parse().unwrap();
-    let client = AuthLayer::new(Counting::default()).layer(Api::default());
+    let client = crate::support::layer(Counting::default()).layer(Api::default());
     let kept_back = client.oneshot(cleartext).await.unwrap_err();
     errors.push((*kept_back.downcast().unwrap(), "origin"));
     let broken = service_fn(|_: Request<Full<Bytes>>| async {
@@ -120,8 +120,8 @@ pub(crate) const REFUSALS: &[&str] = &[
 
 /// Sends a request that is refused, and that isn't replayed for this reason.
 pub(crate) async fn refuse_without_replay(word: &str) {
-    let layer = AuthLayer::from(orders(Counting::default()));
-    let of = |source| AuthLayer::from(orders(source));
+    let layer = crate::support::layer_from(orders(Counting::default()));
+    let of = |source| crate::support::layer_from(orders(source));
     match word {
         "off" => refused(layer.retry(false), Api::default()).await,
         "insufficient_scope" | "insufficient_user_authentication" => {

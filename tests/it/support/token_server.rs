@@ -113,7 +113,7 @@ pub(crate) fn all_text_of(error: &Error) -> String {
 pub(crate) fn expiry(token: &Token) -> String {
     let text = format!("{token:?}");
     let (_, rest) = text.split_once("expiry: ").unwrap();
-    rest.split_once(", scope").unwrap().0.to_owned()
+    rest.split_once(", refresh_hint").unwrap().0.to_owned()
 }
 
 /// The parameters of a form, to compare with [`TokenServer::form`].

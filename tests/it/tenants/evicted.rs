@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Phase, Tenants, Token};
+use tower_auth::{Phase, Tenants, Token};
 
 use super::{Servers, Tenant, cache_of, evict, of, one_place};
 use crate::support::{Api, source};
@@ -97,7 +97,7 @@ async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
     let count = Arc::clone(&made);
     let tenants = Tenants::builder(move |_: &Tenant| {
         count.fetch_add(1, Ordering::SeqCst);
-        Ok(AuthLayer::new(Arc::clone(&source)))
+        Ok(crate::support::layer(Arc::clone(&source)))
     });
     let tenants = tenants.idle(Duration::ZERO).build();
     let mut callers = Vec::new();
@@ -159,7 +159,7 @@ async fn nobody_holds_on_to_a_tenant_who_went() {
     let tenants = Tenants::builder(move |_: &usize| {
         let life = Arc::new(());
         made.lock().unwrap().push(Arc::downgrade(&life));
-        Ok(AuthLayer::new(move |_| {
+        Ok(crate::support::layer(move |_| {
             let _held = &life;
             std::future::ready(Token::bearer("secret"))
         }))

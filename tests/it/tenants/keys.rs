@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, Origin, Tenants, Token};
+use tower_auth::{Origin, Tenants, Token};
 use tower_service::Service;
 
 use super::{Servers, cache_of, own};
@@ -24,7 +24,7 @@ fn echo()
 async fn the_credential_of_one_origin_goes_to_no_other() {
     let tenants = Tenants::new(|origin: &Origin| {
         let secret = format!("for-{origin}");
-        AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone())))
+        crate::support::layer(move |_| std::future::ready(Token::bearer(secret.clone())))
             .only_to([origin.to_string()])
     });
     let client = tenants.by(Origin::of::<Request<String>>).layer(echo());
@@ -71,7 +71,7 @@ async fn a_key_may_be_an_audience_and_a_set_of_scopes() {
     let tenants = Tenants::new(|(audience, scopes): &Wanted| {
         let scopes: Vec<_> = scopes.iter().copied().collect();
         let secret = format!("{audience}+{}", scopes.join("+"));
-        Ok(AuthLayer::new(move |_| {
+        Ok(crate::support::layer(move |_| {
             std::future::ready(Token::bearer(secret.clone()))
         }))
     });

@@ -13,7 +13,7 @@ use http_body_util::Full;
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
-use tower_auth::{AuthLayer, Error, Tenants, Token};
+use tower_auth::{Error, Tenants, Token};
 use tower_service::Service;
 use tower_test::mock;
 
@@ -144,7 +144,7 @@ async fn a_tenant_that_cannot_be_made_is_an_error_for_who_asks_and_nothing_is_ke
     let tenants = Tenants::builder(
         move |_: &Tenant| match count.fetch_add(1, Ordering::SeqCst) {
             1 => Err(Error::other("the database is down")),
-            _ => Ok(AuthLayer::new(Counting::default())),
+            _ => Ok(crate::support::layer(Counting::default())),
         },
     );
     let (tenants, api) = (tenants.capacity(1).build(), Api::accepting(["token-1"]));
@@ -189,7 +189,7 @@ async fn one_whose_server_hangs_and_one_whose_server_fails_delay_no_other() {
     const OTHERS: u64 = 1_000;
     let tenants = Tenants::new(|number: &u64| {
         let number = *number;
-        Ok(AuthLayer::new(move |_| async move {
+        Ok(crate::support::layer(move |_| async move {
             match number {
                 0 => pending().await,
                 1 => Err(Error::other("no such client")),

@@ -28,7 +28,7 @@ async fn connect(servers: &Servers, allowed: &str) -> Result<Connected, Box<dyn 
             .scope(protection.scope()))
     };
     let source = ProtectedResource::new(servers.address(), [allowed], build)?;
-    let layer = AuthLayer::new(source).only_to([&servers.origin])?;
+    let layer = AuthLayer::new(source);
     let http = layer.layer(reqwest::Client::builder().no_proxy().build()?);
     let config = StreamableHttpClientTransportConfig::with_uri(servers.address());
     let transport = StreamableHttpClientTransport::with_client(Client { http }, config);

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
+use tower_auth::Fleet;
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
-use tower_auth::{AuthLayer, Fleet};
 
 use super::secret;
 use crate::support::breakable_store::{BreakableStore, keyring};
@@ -47,7 +47,7 @@ async fn who_has_the_key_takes_it_and_makes_proofs_of_its_own() {
         );
         Ok::<_, std::convert::Infallible>(http::Response::new(()))
     });
-    let response = AuthLayer::from(second)
+    let response = crate::support::layer_from(second)
         .layer(api)
         .oneshot(request(""))
         .await

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tower_auth::{Error, Token, TokenCache};
+use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
 use tracing::Level;
 
 use crate::support::breakable_store::{BreakableStore, Fault, lose_a_lease, wait_in_vain};
@@ -34,7 +34,7 @@ async fn whatever_fails_each_process_has_a_token_from_its_own_fetch() {
         let [told, completed] = log.events();
         told.is(
             Level::WARN,
-            "the shared store failed, so this process fetches without it",
+            "the shared store failed",
             [
                 "tower_auth.cache=orders",
                 &format!("tower_auth.store.operation={operation}"),
@@ -58,7 +58,7 @@ async fn whatever_hangs_costs_a_process_a_quarter_of_a_second_once() {
         let [told, _] = log.events();
         told.is(
             Level::WARN,
-            "the shared store didn't answer in time, so this process fetches without it",
+            "the shared store didn't answer in time",
             [
                 "tower_auth.cache=orders",
                 &format!("tower_auth.store.operation={operation}"),
@@ -191,7 +191,7 @@ async fn a_wait_in_vain_is_told() {
         .find(|line| line.message.starts_with("no other process"));
     told.unwrap().is(
         Level::WARN,
-        "no other process has saved a token in time, so this process fetches without the store",
+        "no other process has saved a token in time",
         ["tower_auth.cache=orders", "tower_auth.store.waited=15s"],
     );
 }
@@ -273,4 +273,65 @@ fn what_the_store_does_is_counted() {
             );
         }
     });
+}
+
+/// A source whose grant can be used once.
+#[derive(Clone)]
+struct OneTime(Counting);
+
+impl TokenSource for OneTime {
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        self.0.fetch(reason).await
+    }
+
+    fn has_one_time_grant(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_time_grant_is_not_used_without_the_lease() {
+    for operation in ["load", "lease"] {
+        for fault in [Fault::Fails, Fault::Hangs] {
+            let store = BreakableStore::default();
+            store.breaks(operation, fault);
+            let source = Counting::lasting(HOUR);
+            let process = store.process(OneTime(source.clone()));
+            let error = process.token().await.unwrap_err();
+            assert_eq!(source.issued(), 0, "{operation}");
+            assert!(error.is_transient(), "{error:?}");
+            assert!(error.to_string().contains("one-time grant"), "{error}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_one_time_grant_can_not_be_used_the_current_token_stays_in_use() {
+    let store = BreakableStore::default();
+    let source = Counting::lasting(HOUR);
+    let process = store.process(OneTime(source.clone()));
+    assert_eq!(secret(&process).await, "token-1");
+    store.breaks("lease", Fault::Fails);
+    tokio::time::advance(HOUR - 120 * SECOND).await;
+    assert_eq!(secret(&process).await, "token-1");
+    sleep(60 * SECOND).await;
+    assert_eq!(secret(&process).await, "token-1");
+    assert_eq!(source.issued(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_time_grant_waits_for_the_process_that_has_the_lease_and_does_not_go_on_alone() {
+    let store = BreakableStore::default();
+    let fleet = store.fleet().lease_time(20 * SECOND);
+    let hangs = store.settings(|_| std::future::pending());
+    let holder = hangs.fleet(fleet).unwrap().fetch_timeout(60 * SECOND);
+    let holding = tokio::spawn(holder.build().token());
+    crate::support::run_until_idle().await;
+    let source = Counting::lasting(HOUR);
+    let waiting = store.settings(OneTime(source.clone())).fetch_attempts(1);
+    let waiting = waiting.fleet(store.fleet()).unwrap().build();
+    let error = waiting.token().await.unwrap_err();
+    assert!(error.to_string().contains("one-time grant"), "{error}");
+    assert_eq!(source.issued(), 0);
+    holding.abort();
 }

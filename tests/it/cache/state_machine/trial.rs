@@ -13,7 +13,7 @@ use tokio::task::Id;
 use tokio::time::advance;
 use tokio_test::task::{self, Spawn};
 use tower::{Layer, ServiceExt};
-use tower_auth::{Auth, AuthLayer, Error, Token, TokenCache};
+use tower_auth::{Auth, Error, Token, TokenCache};
 use tower_service::Service;
 
 use super::model::{
@@ -85,7 +85,7 @@ impl Trial {
         Self {
             doing: String::new(),
             model: Model::new(rules, since_epoch(clock.as_clock().now().wall())),
-            client: AuthLayer::from(cache.clone()).layer(api.clone()),
+            client: crate::support::layer_from(cache.clone()).layer(api.clone()),
             cache,
             api,
             clock,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Phase, Reason, Status, Token};
+use tower_auth::{Phase, Reason, Status, Token};
 
 use super::{EMPTY, FRESH, Said, now, said, set_up};
 use crate::support::{Api, Counting, ManualClock, call, paused, request, run_until_idle, source};
@@ -115,7 +115,7 @@ async fn a_watcher_is_not_woken_by_what_changes_nothing() {
     cache.reject(&first);
     fetches.issued(&cache, "second", HOUR).await;
     let second = cache.token().await.unwrap();
-    let mut client = AuthLayer::from(cache.clone()).layer(Api::accepting(["second"]));
+    let mut client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["second"]));
     call(&mut client, request("")).await.unwrap();
     let mut watcher = cache.subscribe();
 
@@ -254,7 +254,7 @@ async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
 #[tokio::test]
 async fn a_request_that_is_served_is_what_accepts_its_token() {
     let cache = ManualClock::default().cache(Counting::default()).build();
-    let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-1"]));
+    let client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-1"]));
     cache.token().await.unwrap();
     let mut watcher = cache.subscribe();
     let served = news(&mut watcher, client.clone().oneshot(request("")));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{advance, sleep};
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
+use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
 use tracing::{Instrument, Level, info_span};
 
 use crate::support::log::{Line, listen};
@@ -201,7 +201,7 @@ async fn each_error_has_its_type() {
 async fn a_replay_is_told() {
     let (log, _listening) = listen();
     let api = Api::accepting(["token-2"]);
-    let client = AuthLayer::from(orders(Counting::default())).layer(api);
+    let client = crate::support::layer_from(orders(Counting::default())).layer(api);
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), 200);
     let [_fetched, _fetched_again, replayed] = log.events();
@@ -243,7 +243,7 @@ async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
     });
     let cache = orders(source.clone());
     let api = Api::default();
-    let mut client = AuthLayer::from(cache).layer(api.clone());
+    let mut client = crate::support::layer_from(cache).layer(api.clone());
     for (refusals, retry_in) in [("2", 5), ("3", 10), ("4", 20)] {
         for _ in 0..100 {
             call(&mut client, request("")).await.unwrap();
@@ -286,7 +286,7 @@ async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
 async fn an_acceptance_without_refusals_over_the_budget_is_not_logged() {
     let (log, _listening) = listen();
     let cache = orders(Counting::default());
-    let mut client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-2"]));
+    let mut client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-2"]));
     // The first is refused, which is within the budget.
     for _ in 0..10 {
         let response = call(&mut client, request("")).await.unwrap();
@@ -349,7 +349,7 @@ fn logging(lifetime: Duration) -> impl TokenSource {
 async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_caller() {
     let (log, _listening) = listen();
     let cache = orders(logging(HOUR));
-    let client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token"]));
+    let client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token"]));
     let first = client.oneshot(request("")).instrument(info_span!("first"));
     let second = cache.token().instrument(info_span!("second"));
     let (response, token) = tokio::join!(first, second);
@@ -392,7 +392,7 @@ async fn a_fetch_that_nobody_asked_for_is_in_no_callers_span() {
 async fn with_a_token_in_hand_nothing_is_logged() {
     let (log, _listening) = listen();
     let cache = orders(Counting::default());
-    let mut client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-1"]));
+    let mut client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-1"]));
     call(&mut client, request("")).await.unwrap();
     log.all();
     for _ in 0..10 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::advance;
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Error, Token};
+use tower_auth::{Error, Token};
 
 use crate::support::recorder::{Metrics, Recorded, recorded};
 use crate::support::scenarios::{REFUSALS, errors, orders, refuse_without_replay};
@@ -186,8 +186,8 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
             let labels = format!("cache=orders,outcome={outcome}");
             (format!("tower_auth.replays{{{labels}}}"), vec![1.0])
         };
-        let client =
-            AuthLayer::from(orders(Counting::default())).layer(Api::accepting(["token-2"]));
+        let client = crate::support::layer_from(orders(Counting::default()))
+            .layer(Api::accepting(["token-2"]));
         client.oneshot(request("")).await.unwrap();
         assert_eq!(replays(), [of("sent")]);
         for word in REFUSALS {
@@ -208,7 +208,8 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
 #[test]
 fn a_limit_on_refusals_is_counted_once_per_token() {
     recorded(|metrics| async move {
-        let mut client = AuthLayer::from(orders(Counting::default())).layer(Api::default());
+        let mut client =
+            crate::support::layer_from(orders(Counting::default())).layer(Api::default());
         for wait in [5, 10, 20] {
             for _ in 0..100 {
                 call(&mut client, request("")).await.unwrap();
@@ -228,7 +229,8 @@ fn a_limit_on_refusals_is_counted_once_per_token() {
 fn with_a_token_in_hand_nothing_is_recorded() {
     recorded(|metrics| async move {
         let cache = orders(Counting::lasting(HOUR));
-        let mut client = AuthLayer::from(cache.clone()).layer(Api::accepting(["token-1"]));
+        let mut client =
+            crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-1"]));
         call(&mut client, request("")).await.unwrap();
         metrics.take();
         for _ in 0..100 {

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use super::{ID, example, support};
+use crate::support::digest_server::{self, DigestServer};
 
 #[tokio::test]
 async fn api_key_rotates_its_key_and_no_request_fails() {
@@ -132,6 +133,37 @@ async fn token_exchange_fetches_its_own_token_once_and_exchanges_it_for_each_ser
     );
     assert_eq!(run.line("after a"), "after a revocation: (1, 3)");
     run.leaks_nothing(&[support::CLIENT_SECRET, "token-1"]);
+}
+
+#[tokio::test]
+async fn aws_sigv4_says_which_fields_it_has_signed() {
+    let run = example("aws_sigv4").run().await;
+    run.succeeded();
+    assert!(run.has("SignedHeaders=host;x-amz-date;x-amz-security-token"));
+    run.leaks_nothing(&["\"secret", "\"session", "Signature="]);
+}
+
+#[tokio::test]
+async fn http_signature_says_what_it_has_signed() {
+    let run = example("http_signature").run().await;
+    run.succeeded();
+    assert!(run.has("@authority") && run.has("created="));
+    run.leaks_nothing(&["sig=:"]);
+}
+
+#[tokio::test]
+async fn digest_answers_the_challenge_of_the_server_that_it_is_told_of() {
+    let server = DigestServer::start().await;
+    let run = example("digest")
+        .env("URL", server.url())
+        .env("LOGIN", digest_server::USER)
+        .env("PASSWORD", digest_server::PASSWORD)
+        .run()
+        .await;
+    run.succeeded();
+    assert_eq!(run.stdout, "200 OK\n");
+    assert_eq!(server.take_statuses(), [401, 200]);
+    run.leaks_nothing(&[digest_server::PASSWORD]);
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn sent(site: &Site, layer: AuthLayer, url: &str) -> Option<String> {
 async fn cookies_go_to_the_logins_origin_and_no_other() {
     // For all hosts of the domain, on any port, as far as RFC 6265 goes.
     let site = Site::setting(["sid=planted; Domain=example.com; Path=/"]);
-    let layer = AuthLayer::new(site.session());
+    let layer = crate::support::layer(site.session());
     for url in [
         THINGS,
         "https://API.example.com:443/",
@@ -73,7 +73,7 @@ async fn cookies_go_to_an_origin_that_was_named_as_far_as_their_domain_has_them_
     let session = session.origin("https://api.example.com:8443").unwrap();
     let session = session.origin("wss://api.example.com").unwrap();
     let session = session.origin("https://example.org").unwrap();
-    let layer = AuthLayer::new(session);
+    let layer = crate::support::layer(session);
     for (url, cookies) in [
         ("https://files.example.com/a", Some("wide=1")),
         // A port is no part of a cookie's scope.
@@ -86,7 +86,7 @@ async fn cookies_go_to_an_origin_that_was_named_as_far_as_their_domain_has_them_
         assert_eq!(sent.as_deref(), cookies, "{url}");
     }
     let named = site.session().session_cookie("sid").unwrap();
-    let layer = AuthLayer::new(named.origin("https://files.example.com").unwrap());
+    let layer = crate::support::layer(named.origin("https://files.example.com").unwrap());
     // What goes there is not the session.
     let cookies = sent(&site, layer, "https://files.example.com/a").await;
     assert_eq!(cookies, None);
@@ -101,7 +101,7 @@ async fn cookies_go_where_their_path_has_them_go_and_the_longest_comes_first() {
         "own=3",
         "no=4; Path=relative",
     ]);
-    let layer = AuthLayer::new(site.session());
+    let layer = crate::support::layer(site.session());
     for (path, cookies) in [
         ("/v1", Some("all=1")),
         ("/v1/things", Some("some=2; all=1")),
@@ -126,7 +126,7 @@ async fn a_secure_cookie_goes_over_https_or_to_loopback() {
         "open=2; Path=/; Domain=example.com",
     ]);
     let session = site.session().origin("http://b.example.com").unwrap();
-    let layer = AuthLayer::new(session);
+    let layer = crate::support::layer(session);
     let layer = layer
         .only_to(["https://api.example.com", "http://b.example.com"])
         .unwrap();
@@ -149,7 +149,7 @@ async fn a_secure_cookie_goes_over_https_or_to_loopback() {
             .unwrap()
             .transport(site.clone());
         let url = format!("http://{host}/v1/things");
-        let cookies = sent(&site, AuthLayer::new(session), &url).await;
+        let cookies = sent(&site, crate::support::layer(session), &url).await;
         assert_eq!(cookies.as_deref(), Some("sid=1"), "{host}");
     }
 }
@@ -162,7 +162,11 @@ async fn a_secure_cookie_that_can_go_nowhere_is_no_session() {
     let session = Session::new(url, "me", "secret")
         .unwrap()
         .transport(site.clone());
-    let error = AuthLayer::new(session).cache().token().await.unwrap_err();
+    let error = crate::support::layer(session)
+        .cache()
+        .token()
+        .await
+        .unwrap_err();
     assert!(
         error.is_reply() && error.to_string().contains("`Secure`"),
         "{error}"
@@ -186,7 +190,7 @@ async fn beside<const N: usize>(layer: &AuthLayer, site: &Site, own: [&str; N]) 
 #[tokio::test]
 async fn the_callers_own_cookies_stay_and_are_no_login() {
     let site = Site::setting(["sid=planted; Path=/"]);
-    let layer = AuthLayer::new(site.session());
+    let layer = crate::support::layer(site.session());
     for (own, all) in [
         (["lang=de", ""], "lang=de; sid=planted"),
         (
@@ -207,7 +211,7 @@ async fn the_callers_own_cookies_stay_and_are_no_login() {
 #[tokio::test]
 async fn a_cookie_of_the_callers_goes_before_ours_of_the_same_name() {
     let site = Site::setting(["sid=planted; Path=/", "lang=en; Path=/"]);
-    let layer = AuthLayer::new(site.session());
+    let layer = crate::support::layer(site.session());
     assert_eq!(
         beside(&layer, &site, ["lang=de"]).await,
         "lang=de; sid=planted"
@@ -215,11 +219,11 @@ async fn a_cookie_of_the_callers_goes_before_ours_of_the_same_name() {
     let both = beside(&layer, &site, [" sid = own ; lang=de"]).await;
     assert_eq!(both, " sid = own ; lang=de");
     assert!(!both.is_sensitive(), "it passes as it is");
-    let replacing = AuthLayer::new(site.session()).replace_existing(true);
+    let replacing = crate::support::layer(site.session()).replace_existing(true);
     let cookies = beside(&replacing, &site, ["a=b; sid=own", "lang=de"]).await;
     assert_eq!(cookies, "a=b; lang=en; sid=planted");
 
-    let named = AuthLayer::new(site.session().session_cookie("sid").unwrap());
+    let named = crate::support::layer(site.session().session_cookie("sid").unwrap());
     // It is another session: ours has no part in it.
     assert_eq!(beside(&named, &site, ["sid=own"]).await, "sid=own");
 }
@@ -230,7 +234,7 @@ async fn a_refusal_of_the_callers_own_session_costs_no_login() {
         true => SiteResponse::new(200, &["sid=1; Path=/"]),
         false => SiteResponse::new(401, &["sid=; Path=/; Max-Age=0"]),
     });
-    let layer = AuthLayer::new(site.session());
+    let layer = crate::support::layer(site.session());
     let request = Request::get(THINGS).header(COOKIE, "sid=own");
     let request = request.body(Full::default()).unwrap();
     let response = layer.layer(site.clone()).oneshot(request).await.unwrap();
@@ -256,7 +260,7 @@ async fn a_request_with_no_room_for_a_cookie_is_not_sent() {
             break;
         }
     }
-    let client = AuthLayer::new(site.session()).layer(site.clone());
+    let client = crate::support::layer(site.session()).layer(site.clone());
     let error = client.oneshot(request).await.unwrap_err();
     assert!(error_of(&error).is_config(), "{error}");
     assert!(site.requests().is_empty());
@@ -277,7 +281,7 @@ async fn after(login: &[&str], responses: &[&[&str]]) -> Vec<String> {
         let set: Vec<&str> = set.into_iter().flatten().map(String::as_str).collect();
         SiteResponse::new(200, &set)
     });
-    let layer = AuthLayer::new(site.session().session_cookie("sid").unwrap());
+    let layer = crate::support::layer(site.session().session_cookie("sid").unwrap());
     let mut client = layer.layer(site.clone());
     for _ in 0..=count {
         call(&mut client, get(THINGS)).await.unwrap();
@@ -363,7 +367,7 @@ async fn what_is_unusual_is_sent_as_it_came() {
         "empty=; Path=/",
         "p=%20; Path=/",
     ]);
-    let layer = AuthLayer::new(site.session());
+    let layer = crate::support::layer(site.session());
     let cookies = sent(&site, layer, THINGS).await.unwrap();
     assert_eq!(cookies, "a=x=y=; empty=; p=%20; sid=\"quoted\"");
 }
@@ -401,7 +405,7 @@ async fn no_response_can_harm_the_session() {
                 false => SiteResponse::new(200, &[&line]),
             });
             let session = site.session().session_cookie("sid").unwrap();
-            let mut client = AuthLayer::new(session).layer(site.clone());
+            let mut client = crate::support::layer(session).layer(site.clone());
             for _ in 0..2 {
                 let url = "https://api.example.com/v1/things/\u{e9}/%zz//";
                 call(&mut client, get(&url.replace('\u{e9}', "%C3%A9")))
@@ -455,7 +459,7 @@ async fn what_another_origin_sets_that_a_redirect_led_to_is_not_learned() {
     let session = Session::new(login, "me", "secret")
         .unwrap()
         .transport(transport);
-    let mut client = AuthLayer::new(session).layer(http.clone());
+    let mut client = crate::support::layer(session).layer(http.clone());
     for (path, seen) in [
         ("/things", "sid=own"),
         ("/moved", ""),

@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::COOKIE;
 use serde_json::json;
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Error, NotReplayed, Token, TokenSource};
+use tower_auth::{Error, NotReplayed, Token, TokenSource};
 
 use super::{LOGOUT, fetch};
 use crate::support::session_site::{Site, SiteResponse, THINGS, get};
@@ -75,7 +75,7 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
     });
     let clock = ManualClock::default();
     let cache = clock.cache(site.session()).build();
-    let mut client = AuthLayer::from(cache).layer(site.clone());
+    let mut client = crate::support::layer_from(cache).layer(site.clone());
     call(&mut client, get(THINGS)).await.unwrap();
     clock.pass(Duration::from_secs(601));
     call(&mut client, get(THINGS)).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
             false if asked.logins == 1 => SiteResponse::new(204, &[end]),
             false => SiteResponse::new(200, &[]),
         });
-        let client = AuthLayer::new(site.session()).layer(site.clone());
+        let client = crate::support::layer(site.session()).layer(site.clone());
         let five = || join_all((0..5).map(|_| client.clone().oneshot(get(THINGS))));
         // All are in flight as the first gets its response.
         for response in five().await {
@@ -117,7 +117,7 @@ async fn a_session_that_any_response_deletes_has_ended() {
             false if asked.logins == 1 => SiteResponse::new(status, &["sid=; Path=/; Max-Age=0"]),
             false => SiteResponse::new(200, &[]),
         });
-        let layer = AuthLayer::new(site.session()).retry_without_challenge(false);
+        let layer = crate::support::layer(site.session()).retry_without_challenge(false);
         let mut client = layer.layer(site.clone());
         for expected in [status, 200] {
             let response = call(&mut client, get(THINGS)).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
         true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
         false => SiteResponse::new(401, &["sid=; Path=/; Max-Age=0"]),
     });
-    let mut client = AuthLayer::new(site.session()).layer(site.clone());
+    let mut client = crate::support::layer(site.session()).layer(site.clone());
     for _ in 0..3 {
         let response = call(&mut client, get(THINGS)).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -153,7 +153,7 @@ async fn a_cookie_that_is_not_the_session_may_be_deleted() {
         false => SiteResponse::new(200, &["other=; Path=/; Max-Age=0"]),
     });
     let session = site.session().session_cookie("sid").unwrap();
-    let mut client = AuthLayer::new(session).layer(site.clone());
+    let mut client = crate::support::layer(session).layer(site.clone());
     for _ in 0..2 {
         call(&mut client, get(THINGS)).await.unwrap();
     }
@@ -183,7 +183,7 @@ async fn closed(status: u16, at: &str) -> (Site, Result<(), Error>) {
 async fn the_session_is_ended_as_the_cache_is_closed() {
     let site = Site::setting(["sid=1; Path=/"]);
     let session = site.session().log_out_at(LOGOUT).unwrap();
-    let layer = AuthLayer::new(session);
+    let layer = crate::support::layer(session);
     layer.cache().token().await.unwrap();
     layer.cache().close().await;
     let requests = site.requests();
@@ -203,7 +203,7 @@ async fn a_session_that_was_issued_again_is_ended_by_its_new_name() {
         true => SiteResponse::new(200, &["sid=1; Path=/"]),
         false => SiteResponse::new(200, &["sid=2; Path=/"]),
     });
-    let layer = AuthLayer::new(site.session().log_out_at(LOGOUT).unwrap());
+    let layer = crate::support::layer(site.session().log_out_at(LOGOUT).unwrap());
     layer
         .layer(site.clone())
         .oneshot(get(THINGS))

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use tower_auth::login::Session;
-use tower_auth::{AuthLayer, NotReplayed, Place, TokenSource};
+use tower_auth::{NotReplayed, Place, TokenSource};
 
 use super::{LOGOUT, fetch};
 use crate::support::call;
@@ -23,7 +23,7 @@ async fn a_login_opens_a_session_and_requests_carry_its_cookies() {
         "sid=one; Path=/; Secure; HttpOnly; SameSite=Lax",
         "b=two; Path=/v1",
     ]);
-    let client = AuthLayer::new(site.session()).layer(site.clone());
+    let client = crate::support::layer(site.session()).layer(site.clone());
     for _ in 0..3 {
         let response = client.clone().oneshot(get(THINGS)).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
@@ -75,7 +75,7 @@ async fn fields_are_where_they_are_said_to_be() {
 #[tokio::test]
 async fn twenty_requests_that_are_refused_at_once_are_one_login_and_twenty_replays() {
     let site = Site::numbering();
-    let layer = AuthLayer::new(site.session());
+    let layer = crate::support::layer(site.session());
     let client = layer.layer(site.clone());
     let twenty = || join_all((0..20).map(|_| client.clone().oneshot(get(THINGS))));
     for response in twenty().await {
@@ -99,7 +99,7 @@ async fn a_session_that_is_refused_again_is_the_callers_to_see() {
         true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
         false => SiteResponse::new(401, &[]),
     });
-    let client = AuthLayer::new(site.session()).layer(site.clone());
+    let client = crate::support::layer(site.session()).layer(site.clone());
     let response = client.oneshot(get(THINGS)).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let why = response.extensions().get();

@@ -4,7 +4,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity, StatusCode};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::oauth2::{self, ClientCredentials, ReqwestTransport};
-use tower_auth::{AuthLayer, Error, Reason, Token, TokenSource};
+use tower_auth::{Error, Reason, Token, TokenSource};
 
 use crate::support::token_server::all_text_of;
 
@@ -42,7 +42,7 @@ async fn a_client_is_known_by_its_certificate_and_says_its_id_alone() {
     let servers = Servers::start(&authority).await.unwrap();
     let http = client(&authority, Some(&authority.issue(CLIENT_NAME).unwrap()));
     let layered = ServiceBuilder::new()
-        .layer(AuthLayer::new(source(&servers, &http)))
+        .layer(crate::support::layer(source(&servers, &http)))
         .service(http.clone());
     let request = http.get(&servers.api_url).build().unwrap();
     let response = layered.oneshot(request).await.unwrap();

@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::oauth2::{Client, RefreshToken};
-use tower_auth::{AuthLayer, Reason, TokenSource};
+use tower_auth::{Reason, TokenSource};
 
 use crate::support::refresh_store::Store;
 use crate::support::serving::{ServerResponse, params, respond, serving};
@@ -260,7 +260,7 @@ async fn a_hundred_refusals_at_once_never_use_a_rotating_token_twice() {
     let server = Rotating::default();
     let source = RefreshToken::new(server.client(), "refresh-0");
     let api = Api::accepting(["access-1"]);
-    let client = AuthLayer::new(source).layer(api.clone());
+    let client = crate::support::layer(source).layer(api.clone());
     client.clone().oneshot(request("")).await.unwrap();
     for number in 2..10 {
         api.revoke(&format!("access-{}", number - 1));

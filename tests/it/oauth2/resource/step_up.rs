@@ -143,7 +143,7 @@ fn why(response: &Response<()>) -> Option<&NotReplayed> {
 #[tokio::test]
 async fn a_403_for_want_of_scope_says_which_and_costs_no_fetch() {
     let source = Counting::default();
-    let layer = AuthLayer::new(source.clone());
+    let layer = crate::support::layer(source.clone());
     let challenge = r#"Basic, DPoP error="insufficient_scope", scope="write delete""#;
     let response = ask(&layer, &wanting("more", 403, challenge)).await.unwrap();
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
@@ -161,7 +161,7 @@ async fn a_403_for_want_of_scope_says_which_and_costs_no_fetch() {
 #[tokio::test]
 async fn a_401_for_want_of_a_better_login_says_which_and_keeps_the_token() {
     let source = Counting::default();
-    let layer = AuthLayer::new(source.clone());
+    let layer = crate::support::layer(source.clone());
     let challenge =
         r#"Bearer error="insufficient_user_authentication", acr_values="mfa pop", max_age="300""#;
     let response = ask(&layer, &wanting("more", 401, challenge)).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_401_for_want_of_a_better_login_says_which_and_keeps_the_token() {
 
 #[tokio::test]
 async fn a_403_that_says_nothing_of_scope_is_left_alone() {
-    let layer = AuthLayer::new(Server::default().source());
+    let layer = crate::support::layer(Server::default().source());
     for challenge in ["Bearer", r#"Bearer error="invalid_token""#, "Basic"] {
         let response = ask(&layer, &wanting("more", 403, challenge)).await.unwrap();
         assert!(response.extensions().get::<StepUpChallenge>().is_none());
@@ -191,7 +191,7 @@ async fn a_403_that_says_nothing_of_scope_is_left_alone() {
 async fn scope_that_is_allowed_is_added_and_the_request_sent_again() {
     for status in [403, 401] {
         let server = Server::default();
-        let layer = AuthLayer::new(server.source());
+        let layer = crate::support::layer(server.source());
         let api = wanting("write", status, WRITE);
         assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
         assert_eq!(server.asked(), ["read", "read write"]);
@@ -211,7 +211,7 @@ async fn scope_that_is_allowed_is_added_and_the_request_sent_again() {
 #[tokio::test]
 async fn scope_that_is_not_allowed_is_never_asked_for() {
     let server = Server::default();
-    let layer = AuthLayer::new(server.source());
+    let layer = crate::support::layer(server.source());
     let greedy = r#"Bearer error="insufficient_scope", scope="write root""#;
     let response = ask(&layer, &wanting("root", 403, greedy)).await.unwrap();
     assert!(matches!(
@@ -226,7 +226,7 @@ async fn scope_that_is_not_allowed_is_never_asked_for() {
 #[tokio::test]
 async fn an_api_that_is_never_content_costs_one_fetch() {
     let server = Server::default();
-    let layer = AuthLayer::new(server.source());
+    let layer = crate::support::layer(server.source());
     let api = wanting("never", 403, WRITE);
     for _ in 0..5 {
         let response = ask(&layer, &api).await.unwrap();
@@ -243,7 +243,7 @@ async fn an_api_that_is_never_content_costs_one_fetch() {
 async fn scope_that_is_withheld_is_not_asked_for_again_and_the_old_token_stays() {
     let server = Server::default();
     *server.withholds.lock().unwrap() = Some("write");
-    let layer = AuthLayer::from(paused(server.source()).build());
+    let layer = crate::support::layer_from(paused(server.source()).build());
     let response = ask(&layer, &wanting("write", 403, WRITE)).await.unwrap();
     match why(&response) {
         Some(NotReplayed::Fetch(error)) => assert!(error.is_invalid_scope()),
@@ -272,7 +272,7 @@ async fn many_who_want_the_same_at_once_cost_one_fetch_and_others_are_served_mea
         may_respond: Some(Arc::clone(&may_respond)),
         ..Server::default()
     };
-    let layer = AuthLayer::new(server.source());
+    let layer = crate::support::layer(server.source());
     may_respond.notify_one();
     layer.cache().token().await.unwrap();
     let api = wanting("write", 403, WRITE);
@@ -294,7 +294,7 @@ async fn many_who_want_the_same_at_once_cost_one_fetch_and_others_are_served_mea
 #[tokio::test]
 async fn a_late_403_for_an_older_token_picks_up_the_newer_without_a_fetch() {
     let server = Server::default();
-    let layer = AuthLayer::new(server.source());
+    let layer = crate::support::layer(server.source());
     let api = wanting("write", 403, WRITE);
     let may_refuse = Arc::new(Notify::new());
     let late = {
@@ -327,7 +327,7 @@ async fn a_late_403_for_an_older_token_picks_up_the_newer_without_a_fetch() {
 #[tokio::test(start_paused = true)]
 async fn a_login_is_stepped_up_as_far_as_allowed_and_once_in_half_a_minute() {
     let server = Server::default();
-    let layer = AuthLayer::from(paused(server.source()).build());
+    let layer = crate::support::layer_from(paused(server.source()).build());
     let mfa = r#"Bearer error="insufficient_user_authentication", acr_values="biometric mfa", max_age=60"#;
     let api = wanting("mfa", 401, mfa);
     assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
@@ -356,14 +356,14 @@ async fn a_login_is_stepped_up_as_far_as_allowed_and_once_in_half_a_minute() {
 #[tokio::test]
 async fn without_a_replay_there_is_no_step_up() {
     let server = Server::default();
-    let layer = AuthLayer::new(server.source()).retry(false);
+    let layer = crate::support::layer(server.source()).retry(false);
     let response = ask(&layer, &wanting("write", 403, WRITE)).await.unwrap();
     assert!(matches!(
         why(&response),
         Some(NotReplayed::InsufficientScope)
     ));
     assert!(response.extensions().get::<StepUpChallenge>().is_some());
-    let layer = AuthLayer::new(server.source()).body_limit(0);
+    let layer = crate::support::layer(server.source()).body_limit(0);
     let body = http_body_util::combinators::UnsyncBoxBody::new(Full::from("too long to keep"));
     let api = service_fn(
         |request: Request<http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>>| async {
@@ -383,7 +383,7 @@ async fn without_a_replay_there_is_no_step_up() {
 async fn no_scope_is_asked_for_because_of_what_another_origin_said() {
     use reqwest::ResponseBuilderExt;
     let server = Server::default();
-    let layer = AuthLayer::new(server.source());
+    let layer = crate::support::layer(server.source());
     let api = service_fn(|_: reqwest::Request| async {
         let response = Response::builder().status(403);
         let response = response.header("www-authenticate", WRITE);
@@ -434,7 +434,7 @@ async fn a_source_hears_of_each_refusal_and_one_around_it_passes_all_on() {
         } else {
             TokenCache::new(inner)
         };
-        let layer = AuthLayer::from(cache);
+        let layer = crate::support::layer_from(cache);
         ask(&layer, &wanting("never", 401, "DPoP, Basic"))
             .await
             .unwrap();

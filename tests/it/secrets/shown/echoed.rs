@@ -13,7 +13,7 @@ use http_body_util::Full;
 use serde_json::json;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{AuthLayer, Reason, TokenCache, TokenSource};
+use tower_auth::{Reason, TokenCache, TokenSource};
 
 use crate::support::secret_finder::SecretFinder;
 use crate::support::serving::serving;
@@ -122,7 +122,7 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
             }
             // One attempt says all: between two there is a pause.
             let cache = TokenCache::builder(source).fetch_attempts(1).build();
-            let layer = AuthLayer::from(cache);
+            let layer = crate::support::layer_from(cache);
             let client = layer.layer(Api::default());
             match client.oneshot(request("")).await {
                 Ok(response) => finder.print(&response),

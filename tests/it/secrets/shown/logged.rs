@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_test::task;
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, Error, NotReplayed, Reason, Token, TokenCache};
+use tower_auth::{Error, NotReplayed, Reason, Token, TokenCache};
 
 use crate::support::secret_finder::{SecretFinder, shows_a_secret};
 use crate::support::{Api, Fetch, paused, request, run_until_idle, source};
@@ -17,7 +17,7 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
         .fetch_timeout(Duration::from_secs(20))
         .build();
     let api = Api::accepting(["planted-1", "planted-2"]);
-    let layer = AuthLayer::from(cache.clone());
+    let layer = crate::support::layer_from(cache.clone());
     let client = layer.layer(api.clone());
     let send = || tokio::spawn(client.clone().oneshot(request("planted")));
     let hour = Duration::from_secs(3_600);
@@ -69,7 +69,7 @@ async fn a_refusal_that_is_not_replayed_leaves_no_secret_behind() {
     ];
     for (complete, expected) in completions {
         let (source, mut fetches) = source();
-        let layer = AuthLayer::from(paused(source).build());
+        let layer = crate::support::layer_from(paused(source).build());
         let client = layer.layer(Api::default());
         let response = tokio::spawn(client.oneshot(request("planted")));
         fetches.next().await.issue("planted-1");
@@ -93,7 +93,7 @@ async fn a_refusal_that_is_not_replayed_leaves_no_secret_behind() {
 #[tokio::test]
 async fn a_request_that_is_not_sent_is_not_quoted() {
     let finder = SecretFinder::start();
-    let layer = AuthLayer::new(|_| async { Token::bearer("planted") });
+    let layer = crate::support::layer(|_| async { Token::bearer("planted") });
     let only = layer
         .clone()
         .only_to(["https://other.example.com"])
@@ -119,7 +119,7 @@ async fn what_a_source_says_when_it_panics_is_not_repeated() {
         panic!("planted, on purpose")
     }
     let finder = SecretFinder::start();
-    let layer = AuthLayer::new(panicking);
+    let layer = crate::support::layer(panicking);
     let error = layer.cache().token().await.unwrap_err();
     assert!(error.is_panic());
     finder.print_error(&error);

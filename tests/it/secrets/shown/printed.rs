@@ -12,7 +12,7 @@ use http_body_util::Full;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::oauth2::EndpointUrl;
-use tower_auth::{AuthLayer, AuthRequest, NotReplayed, Origin, Reason, Token, TokenCache};
+use tower_auth::{AuthRequest, NotReplayed, Origin, Reason, Token, TokenCache};
 use tower_test::mock;
 
 use crate::support::secret_finder::{PLANTED, SecretFinder};
@@ -62,7 +62,7 @@ fn a_setting_that_is_wrong_is_not_quoted_where_it_may_hold_a_secret() {
         "planted",
     ] {
         finder.print_error(&url.parse::<Origin>().unwrap_err());
-        let layer = AuthLayer::new(|_| async { Token::bearer("planted") });
+        let layer = crate::support::layer(|_| async { Token::bearer("planted") });
         finder.print_error(&layer.only_to([url]).unwrap_err());
     }
     for url in [
@@ -83,7 +83,7 @@ async fn no_state_of_a_request_shows_its_credential() {
     let (source, mut fetches) = source();
     let cache = TokenCache::builder(source);
     finder.print(&cache);
-    let layer = AuthLayer::from(cache.build());
+    let layer = crate::support::layer_from(cache.build());
     let (client, mut api) = mock::pair::<Request<Full<Bytes>>, Response<()>>();
     let mut client = layer.layer(client);
     let print_all = |client: &dyn fmt::Debug| {
@@ -185,7 +185,7 @@ async fn a_service_that_keeps_a_copy_of_the_header_does_not_show_it() {
             std::future::ready(Ok(Response::new(())))
         }
     }
-    let layer = AuthLayer::new(|_| async { Token::bearer("planted") });
+    let layer = crate::support::layer(|_| async { Token::bearer("planted") });
     let mut client = layer.layer(Client(Arc::clone(&seen)));
     for _ in 0..4 {
         call(&mut client, request("")).await.unwrap();

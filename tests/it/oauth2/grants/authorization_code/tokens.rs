@@ -8,7 +8,7 @@ use http::StatusCode;
 use sha2::{Digest, Sha256};
 use tower::{Layer, ServiceExt};
 use tower_auth::oauth2::{AuthorizationCode, Client, RefreshToken};
-use tower_auth::{AuthLayer, Reason, TokenSource};
+use tower_auth::{Reason, TokenSource};
 
 use super::{AUTHORIZE, CALLBACK, logged_in, login, query, read};
 use crate::support::login_server::{BROKEN, ISSUED, LoginServer, REFRESHED, form};
@@ -85,7 +85,7 @@ async fn an_api_that_refuses_the_token_just_issued_gets_the_next() {
     let server = LoginServer::responding([ISSUED, REFRESHED]);
     let source = logged_in(&login(&server)).await.unwrap();
     let api = Api::accepting(["second"]);
-    let client = AuthLayer::new(source).layer(api.clone());
+    let client = crate::support::layer(source).layer(api.clone());
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(api.credentials(), ["Bearer first", "Bearer second"]);

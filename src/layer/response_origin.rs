@@ -1,0 +1,62 @@
+//! Decides whether a response came from another origin than its request was sent to.
+//!
+//! A client that follows redirects may return another origin's response. The other origin did not
+//! receive the token, so its response says nothing about the token.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Extensions, Uri};
+
+use super::allowed_origins::AllowedOrigins;
+use super::auth_response::AuthResponse;
+use crate::origin::OriginDigest;
+
+/// The closure of [`AuthLayer::answered_by`](crate::AuthLayer::answered_by).
+pub(crate) type AnsweredBy = Arc<dyn Fn(&Extensions) -> Option<Uri> + Send + Sync>;
+
+/// How the layer learns which origin has sent a response.
+#[derive(Clone, Default)]
+pub(crate) struct ResponseOrigin {
+    /// The user's closure, which is asked before the response type.
+    pub(crate) answered_by: Option<AnsweredBy>,
+}
+
+impl ResponseOrigin {
+    /// Whether the response is known to be of another origin than `sent_to`.
+    #[cold]
+    pub(crate) fn is_elsewhere(
+        &self,
+        response: &impl AuthResponse,
+        sent_to: OriginDigest,
+        allowed_origins: &AllowedOrigins,
+    ) -> bool {
+        let uri = match &self.answered_by {
+            Some(answered_by) => match answered_by(response.extensions()) {
+                Some(uri) => Some(uri),
+                None => return false,
+            },
+            None => None,
+        };
+        let by_user = uri.as_ref().and_then(|uri| {
+            let (scheme, host) = (uri.scheme_str()?, uri.host()?);
+            Some((scheme, host, uri.port_u16()))
+        });
+        let Some((scheme, host, port)) = by_user.or_else(|| response.answered_by()) else {
+            return false;
+        };
+        if sent_to != OriginDigest::UNKNOWN {
+            return sent_to != OriginDigest::new(scheme, host, port);
+        }
+        // The URI was only a path, so the client below has chosen the origin: it should be a named one.
+        allowed_origins.names(scheme, host, port) == Some(false)
+    }
+}
+
+impl fmt::Debug for ResponseOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseOrigin")
+            .field("answered_by", &self.answered_by.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,139 @@
+//! A server that wants Digest authentication (RFC 7616), with SHA-256 and one nonce at a time.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+
+pub(crate) const USER: &str = "Mufasa";
+pub(crate) const PASSWORD: &str = "Circle of Life";
+
+#[derive(Clone)]
+pub(crate) struct DigestServer {
+    url: String,
+    state: Arc<Mutex<Nonce>>,
+}
+
+struct Nonce {
+    number: u32,
+    /// The counts with which the nonce was used.
+    counts: Vec<u32>,
+    password: &'static str,
+    statuses: Vec<u16>,
+}
+
+impl DigestServer {
+    pub(crate) async fn start() -> Self {
+        let state = Arc::new(Mutex::new(Nonce {
+            number: 1,
+            counts: Vec::new(),
+            password: PASSWORD,
+            statuses: Vec::new(),
+        }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&state));
+        tokio::spawn(async move { axum::serve(listener, server).await });
+        Self { url, state }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Accepts a new nonce from now on, and no longer the last nonce.
+    pub(crate) fn expire_nonce(&self) {
+        let mut nonce = self.state.lock().unwrap();
+        nonce.number += 1;
+        nonce.counts.clear();
+    }
+
+    pub(crate) fn set_password(&self, password: &'static str) {
+        self.state.lock().unwrap().password = password;
+    }
+
+    /// The counts with which the nonce was used, in order of arrival.
+    pub(crate) fn counts(&self) -> Vec<u32> {
+        self.state.lock().unwrap().counts.clone()
+    }
+
+    /// The status of each response since the last call.
+    pub(crate) fn take_statuses(&self) -> Vec<u16> {
+        std::mem::take(&mut self.state.lock().unwrap().statuses)
+    }
+}
+
+async fn answer(State(state): State<Arc<Mutex<Nonce>>>, request: Request) -> Response {
+    let target = request.uri().path_and_query().unwrap().as_str().to_owned();
+    let mut nonce = state.lock().unwrap();
+    let verdict = nonce.check(request.method(), &target, request.headers());
+    let response = match verdict {
+        Ok(()) => "welcome".into_response(),
+        Err(is_stale) => {
+            let challenge = format!(
+                "Digest realm=\"the \\\"pride\\\"\", qop=\"auth, auth-int\", algorithm=SHA-256, \
+                 nonce=\"nonce-{}\", opaque=\"F\"{}",
+                nonce.number,
+                if is_stale { ", stale=TRUE" } else { "" }
+            );
+            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response()
+        }
+    };
+    nonce.statuses.push(response.status().as_u16());
+    response
+}
+
+impl Nonce {
+    /// If the request is refused: whether only the nonce is wrong.
+    fn check(&mut self, method: &Method, target: &str, headers: &HeaderMap) -> Result<(), bool> {
+        let sent = headers.get(AUTHORIZATION).ok_or(false)?.to_str().unwrap();
+        let sent = sent.strip_prefix("Digest ").unwrap();
+        let param = |name: &str| {
+            let params = sent.split(", ").filter_map(|param| param.split_once('='));
+            let mut values = params.filter(|(sent, _)| *sent == name);
+            let value = values
+                .next()
+                .unwrap_or_else(|| panic!("no {name}: {sent}"))
+                .1;
+            value.trim_matches('"').to_owned()
+        };
+        assert_eq!(
+            (param("username"), param("uri")),
+            (USER.into(), target.into())
+        );
+        assert_eq!(
+            (param("opaque"), param("algorithm")),
+            ("F".into(), "SHA-256".into())
+        );
+        let count = param("nc");
+        let (a1, a2) = (
+            hash(&format!("{USER}:the \"pride\":{}", self.password)),
+            hash(&format!("{method}:{target}")),
+        );
+        let (nonce, cnonce) = (param("nonce"), param("cnonce"));
+        let expected = hash(&format!("{a1}:{nonce}:{count}:{cnonce}:auth:{a2}"));
+        if param("response") != expected {
+            return Err(false);
+        }
+        if nonce != format!("nonce-{}", self.number) {
+            return Err(true);
+        }
+        let count = u32::from_str_radix(&count, 16).unwrap();
+        assert!(!self.counts.contains(&count), "{count} was used before");
+        self.counts.push(count);
+        Ok(())
+    }
+}
+
+/// In hexadecimal digits.
+fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
