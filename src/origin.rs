@@ -176,6 +176,11 @@ pub(crate) fn serialize_uri(uri: &Uri) -> String {
     )
 }
 
+/// The scheme, the host and the port of an absolute URI, as it writes them.
+pub(crate) fn parts_of(uri: &Uri) -> Option<(&str, &str, Option<u16>)> {
+    Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
+}
+
 /// Whether nobody on the network path can read what is sent to this scheme and host.
 ///
 /// The host is as [`http::Uri::host`] returns it: an IPv6 address is in brackets.

@@ -152,9 +152,7 @@ impl AllowedOrigins {
         };
         match digest {
             Some(digest) => Ok(Admission::Credential(digest)),
-            None if self.pass_elsewhere && !matches!(self.named, Named::Nothing) => {
-                Ok(Admission::Unchanged)
-            }
+            None if self.pass_elsewhere && self.are_named() => Ok(Admission::Unchanged),
             None => Err(self.denied(request)),
         }
     }

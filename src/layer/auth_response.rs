@@ -5,6 +5,9 @@ use http::{Extensions, StatusCode};
 #[cfg(feature = "tower-http")]
 use tower_http::follow_redirect::RequestUri;
 
+#[cfg(feature = "tower-http")]
+use crate::origin;
+
 /// A response that can refuse a credential: `http::Response` with any body, and
 /// `reqwest::Response`.
 ///
@@ -55,7 +58,7 @@ impl<B> AuthResponse for http::Response<B> {
     #[cfg(feature = "tower-http")]
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         let RequestUri(uri) = self.extensions().get()?;
-        Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
+        origin::parts_of(uri)
     }
 
     fn extensions(&self) -> &Extensions {

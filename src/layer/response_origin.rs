@@ -10,7 +10,7 @@ use http::{Extensions, Uri};
 
 use super::allowed_origins::AllowedOrigins;
 use super::auth_response::AuthResponse;
-use crate::origin::OriginDigest;
+use crate::origin::{self, OriginDigest};
 
 /// The closure of [`AuthLayer::answered_by`](crate::AuthLayer::answered_by).
 pub(crate) type AnsweredBy = Arc<dyn Fn(&Extensions) -> Option<Uri> + Send + Sync>;
@@ -38,10 +38,7 @@ impl ResponseOrigin {
             },
             None => None,
         };
-        let by_user = uri.as_ref().and_then(|uri| {
-            let (scheme, host) = (uri.scheme_str()?, uri.host()?);
-            Some((scheme, host, uri.port_u16()))
-        });
+        let by_user = uri.as_ref().and_then(origin::parts_of);
         let Some((scheme, host, port)) = by_user.or_else(|| response.answered_by()) else {
             return false;
         };
