@@ -16,6 +16,7 @@ use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::hint::black_box;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tower::Layer;
 use tower::retry::{Policy, Retry};
-use tower_auth::{AuthLayer, Token};
+use tower_auth::{AuthLayer, Tenants, Token};
 use tower_http::set_header::{SetRequestHeader, SetRequestHeaderLayer};
 use tower_service::Service;
 
@@ -97,10 +98,11 @@ fn static_header() -> SetRequestHeader<Bare, HeaderValue> {
 }
 
 fn auth() -> AuthLayer {
-    let layer = AuthLayer::new(|_| {
-        let token = Token::bearer(secret());
-        ready(token.map(|token| token.expires_in(Duration::from_secs(86_400))))
-    });
+    with_token(|| Token::bearer(secret()).unwrap())
+}
+
+fn with_token(token: fn() -> Token) -> AuthLayer {
+    let layer = AuthLayer::new(move |_| ready(Ok(token().expires_in(Duration::from_secs(86_400)))));
     let layer = layer.only_to(["https://api.example.com"]).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -313,6 +315,145 @@ fn table() {
     }
 }
 
+/// Whose a request is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Tenant(Arc<str>);
+
+/// Most turns of so few requests end before the system takes the processor away.
+const SHORT_TURN: u64 = 200;
+
+/// As many characters as the keys of most APIs have.
+fn api_key() -> String {
+    "k".repeat(40)
+}
+
+fn header_key() -> Token {
+    Token::header("x-api-key".parse().unwrap(), api_key()).unwrap()
+}
+
+fn query_key() -> Token {
+    Token::query("api_key", api_key()).unwrap()
+}
+
+/// What `Tenants` costs beside the layer that it sends the requests through, and a key in the query
+/// beside one in a header. All have the same requests, with a tenant in their extensions, and take turns.
+struct Row {
+    name: &'static str,
+    rounds: Box<dyn FnMut() -> Duration>,
+    net: Vec<f64>,
+}
+
+impl Row {
+    /// `tenants`: whose the requests are, by turns.
+    fn new<S>(name: &'static str, mut service: S, how: Use, uri: &str, tenants: usize) -> Self
+    where
+        S: Service<Request<Body>> + Clone + 'static,
+    {
+        let template = Template {
+            uri: uri.parse().unwrap(),
+        };
+        let names: Vec<Tenant> = ["acme", "globex"].map(|name| Tenant(name.into())).into();
+        let rounds = move || {
+            let start = Instant::now();
+            for tenant in names.iter().take(tenants).cycle().take(SHORT_TURN as usize) {
+                let mut request = template.request();
+                request.extensions_mut().insert(tenant.clone());
+                match how {
+                    Use::OneClone => send(&mut service, request),
+                    Use::ClonePerRequest => send(&mut service.clone(), request),
+                }
+            }
+            start.elapsed()
+        };
+        Self {
+            name,
+            rounds: Box::new(rounds),
+            net: Vec::new(),
+        }
+    }
+
+    fn turn(&mut self, below: f64) -> f64 {
+        let net = (self.rounds)().as_secs_f64() * 1e9 / SHORT_TURN as f64 - below;
+        self.net.push(net);
+        net
+    }
+
+    fn median(&mut self) -> f64 {
+        self.net.sort_by(f64::total_cmp);
+        self.net[self.net.len() / 2]
+    }
+}
+
+fn tenants_and_keys() {
+    const URI: &str = "https://api.example.com/v1/things";
+    const WITH_QUERY: &str = "https://api.example.com/v1/things?page=2&limit=100";
+
+    let alone = auth();
+    let off = alone.clone().retry(false);
+    let tenants_of = |layer: &AuthLayer| {
+        let layer = layer.clone();
+        Tenants::new(move |_: &Tenant| Ok(layer.clone())).by_extension()
+    };
+    let (tenants, tenants_off) = (tenants_of(&alone), tenants_of(&off));
+    let (header, query) = (with_token(header_key), with_token(query_key));
+    let (one, each) = (Use::OneClone, Use::ClonePerRequest);
+    let mut bare = Row::new("bare", Bare, one, URI, 1);
+    let mut rows = [
+        Row::new("the layer, one clone", alone.layer(Bare), one, URI, 1),
+        Row::new("tenants, one clone", tenants.layer(Bare), one, URI, 1),
+        Row::new("tenants, two by turns", tenants.layer(Bare), one, URI, 2),
+        Row::new(
+            "the layer, a clone per request",
+            alone.layer(Bare),
+            each,
+            URI,
+            1,
+        ),
+        Row::new(
+            "tenants, a clone per request",
+            tenants.layer(Bare),
+            each,
+            URI,
+            1,
+        ),
+        Row::new("the layer, replay off", off.layer(Bare), one, URI, 1),
+        Row::new("tenants, replay off", tenants_off.layer(Bare), one, URI, 1),
+        Row::new("a key in a header", header.layer(Bare), one, URI, 1),
+        Row::new("a key in the query", query.layer(Bare), one, URI, 1),
+        Row::new(
+            "a key in a header, beside a query",
+            header.layer(Bare),
+            one,
+            WITH_QUERY,
+            1,
+        ),
+        Row::new(
+            "a key in the query, behind others",
+            query.layer(Bare),
+            one,
+            WITH_QUERY,
+            1,
+        ),
+    ];
+    for _ in 0..TURNS {
+        let below = bare.turn(0.0);
+        for row in &mut rows {
+            row.turn(below);
+        }
+    }
+    println!("\n| service | net | beside |\n| --- | --- | --- |");
+    let net: Vec<f64> = rows.iter_mut().map(Row::median).collect();
+    let beside = [0, 0, 0, 3, 3, 5, 5, 7, 7, 9, 9];
+    for (at, beside) in beside.into_iter().enumerate() {
+        let (row, other) = (net[at], net[beside]);
+        let (ratio, more) = (row / other, row - other);
+        println!(
+            "| {} | {row:.0} ns | {ratio:.2} ×, {more:+.0} ns |",
+            rows[at].name
+        );
+    }
+}
+
 fn main() {
     let mut criterion = Criterion::default()
         .sample_size(30)
@@ -322,6 +463,7 @@ fn main() {
     hot_path(&mut criterion);
     criterion.final_summary();
     if !std::env::args().any(|arg| arg == "--test") {
+        tenants_and_keys();
         table();
     }
 }

@@ -154,6 +154,20 @@ impl fmt::Debug for Clock {
     }
 }
 
+/// The system's monotonic clock, in nanoseconds since an arbitrary start.
+#[cfg(feature = "tenants")]
+#[inline]
+pub(crate) fn monotonic_nanos() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        coarse(ClockId::MonotonicCoarse)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        system_now().ticks()
+    }
+}
+
 /// The coarse clocks are read from a page the kernel keeps: 6 ns instead of 23, at a resolution
 /// of one kernel tick (1 to 10 ms), which is far inside every margin.
 #[cfg(target_os = "linux")]
@@ -167,7 +181,10 @@ fn system_now() -> Moment {
 #[cfg(target_os = "linux")]
 #[inline]
 fn system_wall_nanos() -> Option<u64> {
-    Some(coarse(ClockId::RealtimeCoarse))
+    let time = clock_gettime(ClockId::RealtimeCoarse);
+    // A time before 1970 becomes one in the far future, which is just after no moment.
+    let seconds = time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000);
+    Some(seconds.wrapping_add(time.tv_nsec.cast_unsigned()))
 }
 
 #[cfg(target_os = "linux")]

@@ -29,8 +29,11 @@ pub struct Origin {
     /// The text that [`serialize`] returns. It is the same for all spellings of one origin.
     text: Box<str>,
     scheme_len: usize,
+    /// Where the authority starts.
+    authority_at: usize,
     host_len: usize,
     port: u16,
+    is_https: bool,
 }
 
 impl Origin {
@@ -40,6 +43,8 @@ impl Origin {
         Some(Self {
             text: serialize(scheme, host, Some(port)).into_boxed_str(),
             scheme_len: scheme.len(),
+            authority_at: scheme.len() + "://".len(),
+            is_https: scheme.eq_ignore_ascii_case("https"),
             host_len: host.len(),
             port,
         })
@@ -52,15 +57,18 @@ impl Origin {
     /// Whether this is how [`serialize`] writes the origin. Called for each request.
     #[inline]
     pub(crate) fn is_written(&self, scheme: &str, authority: &str) -> bool {
-        self.scheme_len == scheme.len()
-            && self.text.len() == scheme.len() + "://".len() + authority.len()
-            && self.text.ends_with(authority)
-            && self.text.starts_with(scheme)
+        let text = self.text.as_bytes();
+        // A comparison with a constant takes no call.
+        let is_scheme = match self.is_https {
+            true => scheme == "https",
+            false => text.get(..self.scheme_len) == Some(scheme.as_bytes()),
+        };
+        is_scheme && text.get(self.authority_at..) == Some(authority.as_bytes())
     }
 
     /// The host, with the port unless it is the scheme's default.
     pub(crate) fn authority(&self) -> &str {
-        &self.text[self.scheme_len + "://".len()..]
+        &self.text[self.authority_at..]
     }
 
     fn host(&self) -> &str {
@@ -131,7 +139,7 @@ impl fmt::Display for Origin {
 
 /// A keyed hash of an origin. A request in flight keeps the hash, to recognize a response of another
 /// origin. The hash is small, and computing it does not allocate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OriginDigest(u64);
 
 impl OriginDigest {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::cache_inner::CacheInner;
-use super::expiry::CachedToken;
+use super::expiry::{CachedToken, Freshness};
 use super::single_flight::{Abandoned, Wait};
 use super::state_machine::machine::Outcome;
-use super::state_machine::request::{Decision, FetchStart};
+use super::state_machine::request::{Decision, FetchStart, IfRefused};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 
@@ -23,13 +23,21 @@ pub(crate) enum Lookup {
 
 impl CacheInner {
     /// The current token if it can be served, or else what the state machine decides.
-    pub(crate) fn lookup(self: &Arc<Self>) -> Lookup {
+    pub(crate) fn lookup(self: &Arc<Self>, if_refused: IfRefused) -> Lookup {
         if let Some(cached) = self.state.servable(&self.clock) {
             return Lookup::Now(cached);
         }
         let now = self.now();
-        let decided = self.transition(|machine| machine.request(now));
+        self.end_watch(now);
+        let decided = self.transition(|machine| machine.request(if_refused, now));
         self.carry_out(decided, Want::Any)
+    }
+
+    /// Another token than the refused one of this generation.
+    pub(crate) fn renew(self: &Arc<Self>, generation: u64) -> Lookup {
+        let now = self.now();
+        let decided = self.transition(|machine| machine.renew(generation, now));
+        self.carry_out(decided, Want::InsteadOf(generation))
     }
 
     /// A token that is newer than the current one.
@@ -98,6 +106,8 @@ pub(crate) enum Want {
     Any,
     /// A token whose fetch is running, or starts now.
     Newer,
+    /// Another token than the refused one of this generation.
+    InsteadOf(u64),
 }
 
 enum Stage {
@@ -132,6 +142,9 @@ impl Acquire {
                     Ok(Ok(cached)) if cached.has_expired(self.inner.now()) => {
                         self.stage = Stage::Start;
                     }
+                    Ok(Err(error)) => {
+                        return Poll::Ready(self.fallback().ok_or(error));
+                    }
                     Ok(outcome) => return Poll::Ready(outcome),
                     Err(Abandoned) if self.abandoned == MOST_ABANDONED => {
                         let message = "the runtime shut down while the token was fetched";
@@ -148,9 +161,17 @@ impl Acquire {
 
     fn lookup(&self) -> Lookup {
         match self.want {
-            Want::Any => self.inner.lookup(),
+            Want::Any => self.inner.lookup(IfRefused::GivenUp),
             Want::Newer => self.inner.force_refresh(),
+            Want::InsteadOf(generation) => self.inner.renew(generation),
         }
+    }
+
+    /// The token that was withdrawn, if the fetch of its successor has failed.
+    fn fallback(&self) -> Option<Arc<CachedToken>> {
+        let is_fallback = self.want == Want::Any;
+        let cached = self.inner.state.current().filter(|_| is_fallback)?;
+        (cached.freshness(self.inner.now()) != Freshness::Expired).then_some(cached)
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::cache_inner::CacheInner;
 use super::fetch_task::has_timer;
+use super::state_machine::request::IfRefused;
 use super::state_machine::snapshot::Due;
 use super::status::Status;
 
@@ -45,7 +46,7 @@ impl CacheInner {
             return;
         }
         let now = self.now();
-        let (_, start) = self.transition(|machine| machine.request(now));
+        let (_, start) = self.transition(|machine| machine.request(IfRefused::SentAgain, now));
         if let Some(start) = start {
             self.start_fetch(start);
         }

@@ -66,6 +66,17 @@ impl CacheInner {
         result
     }
 
+    /// Ends the watch for acceptances if there was no refusal for a while.
+    pub(crate) fn end_watch(&self, now: Moment) {
+        if !self.state.is_watching() {
+            return;
+        }
+        let end = self.transition(|machine| machine.end_watch(now));
+        if end.is_some_and(|end| end.was_limited) {
+            self.telemetry.refusals_ended();
+        }
+    }
+
     /// A channel of changes. Its value may be old: it is set only while there are subscribers.
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         let changes = self
@@ -126,6 +137,7 @@ fn send(changes: &watch::Sender<Status>, mut status: Status) {
 mod tests {
     use super::*;
     use crate::cache::expiry::ExpiryPolicy;
+    use crate::cache::state_machine::request::IfRefused;
     use crate::cache::status::Phase;
 
     #[test]
@@ -140,7 +152,7 @@ mod tests {
             attempt_floor: Duration::ZERO,
         });
         let first = machine.status(Moment::START);
-        drop(machine.request(Moment::START));
+        drop(machine.request(IfRefused::GivenUp, Moment::START));
         let earlier = machine.status(Moment::START);
         machine.close();
         let later = machine.status(Moment::START);

@@ -84,9 +84,14 @@ impl ExpiryPolicy {
                 expires_at: from.plus(left),
             }
         });
+        let issued_before = match by {
+            FetchedBy::ThisProcess => now,
+            FetchedBy::AnotherProcess => requested,
+        };
         CachedToken {
             token,
             requested,
+            issued_before,
             deadlines,
             checked_at: AtomicU64::new(0),
             no_refresh_before: AtomicU64::new(0),
@@ -169,6 +174,8 @@ pub(crate) enum FetchedBy {
 pub(crate) struct CachedToken {
     token: Token,
     requested: Moment,
+    /// When the server had issued it at the latest.
+    issued_before: Moment,
     deadlines: Option<Deadlines>,
     /// The wall clock's reading when the token was last found servable.
     checked_at: AtomicU64,
@@ -217,6 +224,12 @@ impl CachedToken {
     /// When its fetch started.
     pub(crate) fn requested(&self) -> Moment {
         self.requested
+    }
+
+    /// Whether it is valid for a server whose clock lags behind the issuer's by no more than `lag`. A token
+    /// that never expires, such as an API key, is valid from the start.
+    pub(crate) fn is_aged(&self, lag: Duration, now: Moment) -> bool {
+        self.deadlines.is_none() || now.reached(self.issued_before.plus(lag))
     }
 
     /// From when on it is refreshed; `None` if it never expires.

@@ -51,9 +51,9 @@ impl CacheInner {
     }
 }
 
-/// Whether the runtime this is polled on has a timer; without one `sleep` panics.
+/// Whether this is polled on a Tokio runtime with a timer; without one `sleep` panics.
 pub(crate) fn has_timer() -> bool {
-    catch_unwind(|| tokio::time::sleep(Duration::ZERO)).is_ok()
+    Handle::try_current().is_ok() && catch_unwind(|| tokio::time::sleep(Duration::ZERO)).is_ok()
 }
 
 /// The task of a fetch. If it is dropped before its end, it aborts the fetch in the state machine.

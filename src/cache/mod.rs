@@ -6,6 +6,8 @@ pub(crate) mod expiry;
 pub(crate) mod failure_backoff;
 pub(crate) mod quota_tracker;
 pub(crate) mod refusal_budget;
+pub(crate) mod refusal_evidence;
+pub(crate) mod refusal_history;
 pub(crate) mod status;
 
 pub(crate) mod state_machine;

@@ -13,29 +13,43 @@ pub(crate) struct PublishedState {
     machine: Mutex<StateMachine>,
     /// The current token of `machine`. Written under its lock.
     current: ArcSwapOption<CachedToken>,
-    /// The address of `current`, 0 for none. Compared with that of a private copy.
+    /// The address of `current`, [`NONE`] or [`WATCHED`]. Compared with that of a private copy.
     address: AtomicU64,
 }
+
+/// There is no current token.
+const NONE: u64 = 0;
+/// While there are refusals, no private copy is current: each request has to record what becomes of it.
+/// No token has this address.
+const WATCHED: u64 = 1;
 
 impl PublishedState {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             machine: Mutex::new(StateMachine::new(limits)),
             current: ArcSwapOption::empty(),
-            address: AtomicU64::new(0),
+            address: AtomicU64::new(NONE),
         }
     }
 
-    /// Whether `cached` is the current token, by comparing one number. As long as the caller has
-    /// `cached`, no other token has its address.
+    /// Whether `cached` is the current token and there are no refusals, by comparing one number. As long
+    /// as the caller has `cached`, no other token has its address.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
         self.address.load(Ordering::Acquire) == address(cached)
     }
 
+    /// Whether there are refusals, so that acceptances have to be recorded.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.address.load(Ordering::Acquire) == WATCHED
+    }
+
     /// The current token, if it can be served with nothing else to do. Takes no lock.
     #[inline]
     pub(crate) fn servable(&self, clock: &Clock) -> Option<Arc<CachedToken>> {
+        if self.is_watching() {
+            return None;
+        }
         let current = self.current.load();
         let cached = current.as_ref()?;
         cached.is_servable_by(clock).then(|| Arc::clone(cached))
@@ -56,17 +70,26 @@ impl PublishedState {
     pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> (R, bool) {
         let mut machine = self.lock();
         let (last_error, version) = (machine.last_error(), machine.version());
+        let last_cached = machine.cached().cloned();
         let result = change(&mut machine);
         let cached = machine.cached();
         // Not by the generation: a source may return the same token again with a later expiry.
         if !is_same(self.current.load().as_ref(), cached) {
             self.current.store(cached.cloned());
-            self.address
-                .store(cached.map_or(0, address), Ordering::Release);
+        }
+        let address = match cached {
+            None => NONE,
+            Some(_) if machine.is_watching() => WATCHED,
+            Some(cached) => address(cached),
+        };
+        // Written under the lock only.
+        if self.address.load(Ordering::Relaxed) != address {
+            self.address.store(address, Ordering::Release);
         }
         let has_changed = machine.version() != version;
         drop(machine);
-        drop(last_error);
+        // Outside of the lock: both may contain a user's values, whose drop is the user's code.
+        drop((last_error, last_cached));
         (result, has_changed)
     }
 

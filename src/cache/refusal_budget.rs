@@ -1,87 +1,118 @@
 //! Limits the fetches that refusals cause.
 //!
-//! A token that was accepted once and is refused now was revoked, and a new one will be accepted. A
-//! token that was never accepted may have the wrong audience or issuer, so that this API never accepts
-//! its like. After the first such refusal there is a fetch at once, because the token may have been
-//! revoked between its issue and its use. From the second on refusals are *limited*: the refused token
-//! stays the current one, and is replaced only after a wait that doubles each time.
+//! A new token helps if the refusal was about the token, and is wasted if it was about the resource. So
+//! the first refusal causes a fetch at once, and each further fetch has to wait twice as long. A fetch
+//! counts until a token has lasted unrefused for the current wait. Neither a replay that succeeds nor an
+//! acceptance elsewhere clears it: one of three servers may refuse every token.
 
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::clock::Moment;
 
-/// Two fetches at once, and then one after 5, 10, 20, … seconds: five in the first minute.
+/// Two fetches at once, the first token's included, and then one after 5, 10, 20, … seconds: five in the
+/// first minute.
 const FIRST: Duration = Duration::from_secs(5);
+/// If the token is known to be revoked, callers have no token meanwhile.
+const FIRST_IF_REVOKED: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 pub(crate) struct RefusalBudget {
-    /// How many tokens in a row were refused and never accepted.
-    refused: u32,
-    /// The generation of the last of them, if it is still the current one.
-    limited_generation: Option<u64>,
-    until: Moment,
+    first: Duration,
     backoff: Backoff,
-}
-
-/// What the refusal of a token leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    /// The token is dropped: the next request starts a fetch.
-    Rejected,
-    /// It isn't the current token any more.
-    Outdated,
-    /// The refusal budget is used up: the token stays, since a new one would likely be refused too.
-    Limited,
-    /// The same, and this refusal has used it up.
-    NowLimited { refused: u32, wait: Duration },
+    /// How many fetches count.
+    fetches: u32,
+    /// Whether a fetch that counts was started and has not ended.
+    is_fetching: bool,
+    /// The current wait: from the end of a fetch to the start of the next.
+    wait: Duration,
+    next_fetch_at: Moment,
+    /// When the current token arrived, unless it was refused since.
+    unrefused_since: Option<Moment>,
 }
 
 impl RefusalBudget {
+    /// For refusals that may be about the resource.
     pub(crate) fn new(jitter: bool) -> Self {
+        Self::starting_with(FIRST, jitter)
+    }
+
+    /// For refusals that prove a revocation.
+    pub(crate) fn for_revocations(jitter: bool) -> Self {
+        Self::starting_with(FIRST_IF_REVOKED, jitter)
+    }
+
+    fn starting_with(first: Duration, jitter: bool) -> Self {
         Self {
-            refused: 0,
-            limited_generation: None,
-            until: Moment::START,
-            backoff: Backoff::new(FIRST, LONGEST, jitter),
+            first,
+            backoff: Backoff::new(first, LONGEST, jitter),
+            fetches: 0,
+            is_fetching: false,
+            wait: first,
+            next_fetch_at: Moment::START,
+            unrefused_since: None,
         }
     }
 
-    /// The current token was refused, and was never accepted.
-    pub(crate) fn record_refusal(&mut self, generation: u64, now: Moment) -> Rejection {
-        if self.limited_generation == Some(generation) {
-            if !now.reached(self.until) {
-                return Rejection::Limited;
-            }
-            // Its successor may be the same token again, and counts as another.
-            self.limited_generation = None;
-            return Rejection::Rejected;
+    pub(crate) fn allows_fetch(&self, now: Moment) -> bool {
+        now.reached(self.next_fetch_at)
+    }
+
+    /// Counts a fetch, which starts next.
+    pub(crate) fn count_fetch(&mut self) {
+        self.fetches = self.fetches.saturating_add(1);
+        self.is_fetching = true;
+        self.wait = self.backoff.next();
+    }
+
+    /// A fetch that a refusal caused has ended. After one that another budget counts, the next has to wait
+    /// too: the new token must have time to be accepted.
+    pub(crate) fn fetch_ended(&mut self, now: Moment) {
+        let wait = match std::mem::take(&mut self.is_fetching) {
+            true => self.wait,
+            false => self.first,
+        };
+        let next = now.plus(wait);
+        if !next.reached(self.next_fetch_at) {
+            return;
         }
-        self.refused = self.refused.saturating_add(1);
-        if self.refused == 1 {
-            return Rejection::Rejected;
-        }
-        let wait = self.backoff.next();
-        self.limited_generation = Some(generation);
-        self.until = now.plus(wait);
-        Rejection::NowLimited {
-            refused: self.refused,
-            wait,
+        self.next_fetch_at = next;
+    }
+
+    /// There is another current token.
+    pub(crate) fn token_arrived(&mut self, now: Moment) {
+        self.unrefused_since = Some(now);
+    }
+
+    pub(crate) fn token_refused(&mut self) {
+        self.unrefused_since = None;
+    }
+
+    /// Counts no fetch any more if the token has lasted unrefused for the current wait.
+    pub(crate) fn reset_if_unrefused(&mut self, now: Moment) {
+        let has_lasted = |since: Moment| now.reached(since.plus(self.wait));
+        if self.unrefused_since.is_some_and(has_lasted) {
+            self.fetches = 0;
+            self.wait = self.first;
+            self.backoff.reset();
         }
     }
 
-    /// A token was accepted: the budget is full again. Returns whether refusals were limited.
-    pub(crate) fn reset(&mut self) -> bool {
-        let was_limited = self.refused > 1;
-        self.refused = 0;
-        self.limited_generation = None;
-        self.backoff.reset();
-        was_limited
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.is_fetching
     }
 
-    /// Until when the token of this generation stays the current one though it was refused.
-    pub(crate) fn limited_until(&self, generation: u64, now: Moment) -> Option<Moment> {
-        let is_limited = self.limited_generation == Some(generation) && !now.reached(self.until);
-        is_limited.then_some(self.until)
+    pub(crate) fn is_unused(&self) -> bool {
+        self.fetches == 0
+    }
+
+    pub(crate) fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// Until when the current token stays although it was refused.
+    pub(crate) fn limited_until(&self, now: Moment) -> Option<Moment> {
+        let is_limited = self.unrefused_since.is_none() && !self.allows_fetch(now);
+        is_limited.then_some(self.next_fetch_at)
     }
 }

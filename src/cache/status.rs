@@ -38,6 +38,8 @@ pub struct Status {
     pub(crate) failures: u32,
     pub(crate) next_attempt_at: Option<SystemTime>,
     pub(crate) refusals_limited_until: Option<SystemTime>,
+    /// Whether callers wait for the successor of the current token.
+    pub(crate) is_withdrawn: bool,
     pub(crate) quotas: Arc<[Quota]>,
     pub(crate) is_closed: bool,
 }
@@ -58,7 +60,8 @@ pub(crate) struct CachedTokenStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// No token, and no fetch: at the start, and after a refusal.
+    /// No token, and no fetch: at the start, or because the runtime of the first fetch has ended. A refusal
+    /// doesn't lead here: the refused token stays until its successor arrives.
     Empty,
     /// No token yet; a fetch is running, and all callers wait for it.
     Fetching,
@@ -102,10 +105,15 @@ impl Status {
         self.phase
     }
 
-    /// Whether a request would be sent with no wait: there is a token that is good, and refusals aren't
+    /// Whether there is a token that has not expired, and refusals aren't
     /// [limited](Self::refusals_limited_until). For readiness probes.
+    ///
+    /// If a server accepts the token for other requests, limited refusals don't count: they are about a
+    /// resource. A token that the server has ended or the user has rejected doesn't count as good.
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Fresh | Phase::Stale) && self.refusals_limited_until.is_none()
+        // A token that is accepted elsewhere is good: the refusals are about a resource.
+        let is_refused = self.refusals_limited_until.is_some() && !self.is_accepted();
+        matches!(self.phase, Phase::Fresh | Phase::Stale) && !self.is_withdrawn && !is_refused
     }
 
     /// Whether the cache is closed and its shutdown finished.
@@ -171,8 +179,11 @@ impl Status {
         &self.quotas
     }
 
-    /// Until when the current token stays in use though it is refused, because the tokens before it were
-    /// refused as well.
+    /// Until when refusals cause no fetch, unless they prove a revocation. `None` if a fetch is allowed, or
+    /// if no server has refused the current token.
+    ///
+    /// There was a fetch after a refusal just before, so another would most likely not help. The current
+    /// token stays in use, for all requests.
     pub fn refusals_limited_until(&self) -> Option<SystemTime> {
         self.refusals_limited_until
     }

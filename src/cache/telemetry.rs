@@ -107,7 +107,7 @@ impl Telemetry {
         tracing::debug!(
             tower_auth.cache = &*self.cache,
             http.request.resend_count = 1,
-            "a refused request is sent again with another token",
+            "a refused request is sent again",
         );
         #[cfg(feature = "metrics")]
         self.count_replay("sent");
@@ -121,6 +121,20 @@ impl Telemetry {
         );
         #[cfg(feature = "metrics")]
         self.count_replay(why);
+    }
+
+    /// A resource refuses a token that others accept.
+    pub(crate) fn resource_refuses(&self, method: Option<&str>, origin: Option<&str>) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            http.request.method = method,
+            tower_auth.request.origin = origin,
+            "a resource refuses a token that the API accepts for other requests, so few more are \
+             fetched for it; find out which permission this resource wants, or which replica of the API \
+             has the wrong keys or the wrong time",
+        );
+        #[cfg(feature = "metrics")]
+        self.count_limited_refusals();
     }
 
     pub(crate) fn refusals_limited(&self, refused: u32, retry_in: Duration, scope: Option<&str>) {
@@ -152,10 +166,10 @@ impl Telemetry {
         );
     }
 
-    pub(crate) fn refusals_accepted_again(&self) {
+    pub(crate) fn refusals_ended(&self) {
         tracing::info!(
             tower_auth.cache = &*self.cache,
-            "a token was accepted, so refusals are no longer limited",
+            "no token was refused for a while, so refusals are no longer limited",
         );
     }
 

@@ -17,11 +17,13 @@ use tokio::sync::watch;
 use super::acquire::{Acquire, Lookup, Want};
 use super::builder::{FETCH_TIMEOUT, TokenCacheBuilder};
 use super::cache_inner::CacheInner;
-use super::expiry::CachedToken;
+use super::expiry::{CachedToken, Freshness};
 use super::published_state::PublishedState;
-use super::refusal_budget::Rejection;
+use super::refusal_evidence::{Resource, SentRequest};
 use super::shutdown::Shutdown;
 use super::state_machine::machine::StateMachine;
+use super::state_machine::reject::{Attempt, Refusal, Rejection, Report};
+use super::state_machine::request::IfRefused;
 use super::status::Status;
 use super::task_slot::TaskSlot;
 use super::telemetry::Telemetry;
@@ -45,8 +47,8 @@ use crate::token::place::Place;
 /// 3. When there is none, all callers wait for one fetch, and all get its one result.
 /// 4. When a fetch fails, a token that is still good stays in use; without one, all callers get the
 ///    error until the next attempt, which is delayed for longer with each failure.
-/// 5. When a server refuses the token, it is replaced; when it refuses each new token, they are
-///    replaced less and less often.
+/// 5. When a server refuses the token, a successor is fetched. Other callers keep the token until then,
+///    unless the refusals prove a revocation. Further refusals cause fetches less and less often.
 ///
 /// A fetch runs on a task of its own, so that the caller that started it may be cancelled. It is bounded by
 /// the [fetch timeout](TokenCacheBuilder::fetch_timeout); a panic in the source is an error like
@@ -115,23 +117,48 @@ impl TokenCache {
         Acquire::new(Arc::clone(&self.inner), Want::Newer)
     }
 
-    /// Says that a server refused `token`. If it is still the current one, the next request starts a
-    /// fetch; if there is a newer one by now, nothing happens.
+    /// Says that a server refused `token`. If it is still the current token, the next call of
+    /// [`token`](Self::token) starts a fetch and waits for it. If that fetch fails, callers get the old
+    /// token until it expires. If there is a newer token already, nothing happens.
     ///
-    /// If neither it nor the one before it was ever [accepted](Self::accept), it stays in use for a
-    /// while: a new token would most likely be refused as well, and cost a fetch. The wait is 5 s and
-    /// doubles to 5 min.
+    /// Fetches after refusals have a budget: one at once, and then one after 5, 10, 20 s, … up to 5 min.
+    /// Until the next fetch is allowed, the refused token stays in use. The budget is full again when a token
+    /// has lasted unrefused for the current wait. If the token was [accepted](Self::accept) before, the
+    /// refusal proves a revocation, and a second budget allows a fetch from 1 s after the last.
     pub fn reject(&self, token: &Token) {
-        self.refuse(token);
+        let refusal = Refusal {
+            generation: token.generation(),
+            sent: self.sent_unknown(),
+            is_final: true,
+            attempt: Attempt::First,
+            can_pause: false,
+        };
+        if let Rejection::Limited {
+            report: Some(Report::AllRefused { tokens, wait }),
+            ..
+        } = self.refuse(&refusal)
+        {
+            self.telemetry()
+                .refusals_limited(tokens, wait, token.scope());
+        }
     }
 
-    /// Says that a server accepted `token`: when it is refused later on it was revoked, and a new
-    /// one will do. [`AuthLayer`](crate::AuthLayer) says so by itself; call this where you
-    /// [`reject`](Self::reject) by yourself.
+    /// Says that a server accepted `token`: a later refusal of the same token shows that it was revoked,
+    /// and a new token helps. An acceptance doesn't clear the budget of fetches after refusals.
+    ///
+    /// [`AuthLayer`](crate::AuthLayer) calls this by itself. Call it where you call
+    /// [`reject`](Self::reject), for each response while there are refusals. A token that is accepted after
+    /// it was refused counts as accepted and refused by turns. Then it takes 16 refusals in a row to prove
+    /// a revocation.
     pub fn accept(&self, token: &Token) {
-        let generation = token.generation();
-        if self.inner.transition(|machine| machine.accept(generation)) {
-            self.inner.telemetry.refusals_accepted_again();
+        self.accept_from(token.generation(), self.sent_unknown());
+    }
+
+    /// A request of which nothing is known.
+    fn sent_unknown(&self) -> SentRequest {
+        SentRequest {
+            resource: Resource::UNKNOWN,
+            at: self.now(),
         }
     }
 
@@ -262,22 +289,40 @@ impl TokenCache {
         self.inner.state.servable(&self.inner.clock)
     }
 
-    /// The current token if it can be served, or else what the state machine decides.
-    pub(crate) fn lookup(&self) -> Lookup {
-        self.inner.lookup()
+    /// Whether there were refusals of late, so that acceptances have to be recorded.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.inner.state.is_watching()
     }
 
-    /// As [`reject`](Self::reject), and returns what it led to.
-    pub(crate) fn refuse(&self, token: &Token) -> Rejection {
-        let (generation, now) = (token.generation(), self.now());
-        let rejection = self
-            .inner
-            .transition(|machine| machine.reject(generation, now));
-        if let Rejection::NowLimited { refused, wait } = rejection {
-            self.telemetry()
-                .refusals_limited(refused, wait, token.scope());
-        }
-        rejection
+    /// The current token if it can be served, or else what the state machine decides.
+    pub(crate) fn lookup(&self, if_refused: IfRefused) -> Lookup {
+        self.inner.lookup(if_refused)
+    }
+
+    /// Another token than the refused one of this generation.
+    pub(crate) fn renew(&self, generation: u64) -> Lookup {
+        self.inner.renew(generation)
+    }
+
+    /// The current token, if it is another than `cached` and has not expired.
+    pub(crate) fn newer_than(&self, cached: &Arc<CachedToken>) -> Option<Arc<CachedToken>> {
+        let current = self.inner.state.current()?;
+        let is_newer = !Arc::ptr_eq(&current, cached);
+        (is_newer && current.freshness(self.now()) != Freshness::Expired).then_some(current)
+    }
+
+    /// Records a refusal, and returns what it leads to.
+    pub(crate) fn refuse(&self, refusal: &Refusal) -> Rejection {
+        let now = self.now();
+        self.inner
+            .transition(|machine| machine.reject(refusal, now))
+    }
+
+    /// Records an acceptance.
+    pub(crate) fn accept_from(&self, generation: u64, sent: SentRequest) {
+        self.inner
+            .transition(|machine| machine.accept(generation, sent));
+        self.inner.end_watch(self.now());
     }
 }
 

@@ -95,30 +95,41 @@ impl AllowedOrigins {
         }
     }
 
-    /// Decides what happens to a request, or fails if the request must not be sent. A request whose URI is
-    /// only a path gets the credential: the client below decides where the request goes.
+    /// The digest of the request's origin, if that is an origin which gets the credential, and is written as
+    /// usual. `None` says nothing.
     #[inline]
-    pub(crate) fn admit(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
-        let usual = match &self.named {
+    pub(crate) fn admit_usual(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
+        let first = match &self.named {
             Named::Origins(origins) => origins.first(),
             Named::AnyHttps { usual } => usual.get(),
             Named::Nothing => None,
         };
-        match usual {
-            Some(usual) if usual.is_written(request) => Ok(Admission::Credential(usual.digest)),
-            _ => self.admit_other(request),
+        match first {
+            Some(first) if first.is_written(request) => Some(first.digest),
+            _ => self.admit_usual_other(request),
         }
     }
 
-    /// The same for another origin than most requests go to.
+    /// The same for another than the first of the named origins.
     #[inline(never)]
-    fn admit_other(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
-        if let Named::Origins(origins) = &self.named
-            && let Some(named) = origins.iter().find(|named| named.is_written(request))
-        {
-            return Ok(Admission::Credential(named.digest));
+    fn admit_usual_other(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
+        let Named::Origins(origins) = &self.named else {
+            return None;
+        };
+        let named = origins
+            .iter()
+            .skip(1)
+            .find(|named| named.is_written(request));
+        named.map(|named| named.digest)
+    }
+
+    /// Decides what happens to a request, or fails if the request must not be sent. A request whose URI is
+    /// only a path gets the credential: the client below decides where the request goes.
+    pub(crate) fn admit(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
+        match self.admit_usual(request) {
+            Some(sent_to) => Ok(Admission::Credential(sent_to)),
+            None => self.admit_unusual(request),
         }
-        self.admit_unusual(request)
     }
 
     /// The same for an origin that is written in an unusual way, or isn't named.

@@ -7,6 +7,7 @@ use http::{Extensions, StatusCode, Uri};
 use tower_layer::Layer;
 
 use super::allowed_origins::AllowedOrigins;
+use super::local_credential::SharedCredential;
 use super::response_classification::RefusalRules;
 use super::response_origin::ResponseOrigin;
 use super::service::Auth;
@@ -49,7 +50,7 @@ use crate::source::token_source::TokenSource;
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is put in front of a service"]
 pub struct AuthLayer {
-    settings: Arc<LayerSettings>,
+    shared: Arc<SharedCredential>,
 }
 
 /// 64 KiB is more than most JSON bodies, and costs little memory with thousands of requests in
@@ -64,13 +65,15 @@ impl AuthLayer {
 
     /// The layer's cache, for other clients than HTTP that need the same token.
     pub fn cache(&self) -> &TokenCache {
-        &self.settings.cache
+        &self.shared.settings.cache
     }
 
     /// Sets whether a refused request is sent once more with a new token; default `true`.
     ///
-    /// With `false`, no request, body or service is cloned. The cache still rejects a refused token,
-    /// so the next request gets a new one.
+    /// With `false`, no request, body or service is cloned. The cache still rejects a refused token: a fetch
+    /// starts in the background at once, within the
+    /// [refusal budget](crate::docs::how_it_works#the-refusal-budget). Until it completes, requests are sent
+    /// with the old token. If refusals prove that the token was revoked, requests wait for the new one.
     pub fn retry(self, retry: bool) -> Self {
         self.edit(|settings| settings.retry = retry)
     }
@@ -172,6 +175,10 @@ impl AuthLayer {
     /// Adds a rule for refusals of the token, besides a 401 and gRPC's `UNAUTHENTICATED`. For servers
     /// that respond to an expired token with a 403 or a 419. Replaces the
     /// [source's own rule](TokenSource::is_refusal).
+    ///
+    /// The rule may also match responses that are about the resource, such as a 403 for missing permissions.
+    /// These cost few fetches, and no token that other requests use: see
+    /// [the refusal budget](crate::docs::how_it_works#the-refusal-budget).
     pub fn refused_if<F>(self, refused: F) -> Self
     where
         F: Fn(StatusCode, &HeaderMap) -> bool + Send + Sync + 'static,
@@ -189,7 +196,13 @@ impl AuthLayer {
     /// Whether the source or the user has named origins.
     #[cfg(feature = "tenants")]
     pub(crate) fn names_origins(&self) -> bool {
-        self.settings.allowed_origins.are_named()
+        self.shared.settings.allowed_origins.are_named()
+    }
+
+    /// The settings that all of the layer's services share.
+    #[cfg(feature = "tenants")]
+    pub(crate) fn settings(&self) -> &Arc<LayerSettings> {
+        &self.shared.settings
     }
 
     /// The layer with the same settings and another cache.
@@ -203,9 +216,12 @@ impl AuthLayer {
     }
 
     /// Changes a copy of the settings: services made before keep theirs.
-    fn edit(mut self, change: impl FnOnce(&mut LayerSettings)) -> Self {
-        change(Arc::make_mut(&mut self.settings));
-        self
+    fn edit(self, change: impl FnOnce(&mut LayerSettings)) -> Self {
+        let mut settings = LayerSettings::clone(&self.shared.settings);
+        change(&mut settings);
+        Self {
+            shared: SharedCredential::new(settings),
+        }
     }
 }
 
@@ -214,7 +230,7 @@ impl From<TokenCache> for AuthLayer {
         let mut allowed_origins = AllowedOrigins::default();
         allowed_origins.set_by_source(|| cache.origins());
         Self {
-            settings: Arc::new(LayerSettings {
+            shared: SharedCredential::new(LayerSettings {
                 allowed_origins,
                 cache,
                 retry: true,
@@ -234,6 +250,6 @@ impl<S> Layer<S> for AuthLayer {
     type Service = Auth<S>;
 
     fn layer(&self, inner: S) -> Auth<S> {
-        Auth::new(inner, Arc::clone(&self.settings))
+        Auth::new(inner, Arc::clone(&self.shared))
     }
 }

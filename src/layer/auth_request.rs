@@ -1,9 +1,10 @@
 //! What the layer needs of a request, whichever client sends it.
 
-use std::fmt;
+use std::{fmt, mem};
 
-use http::header::HeaderMap;
-use http::uri::Authority;
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery};
 use http::{Extensions, Method, Uri, Version};
 use zeroize::Zeroizing;
 
@@ -115,6 +116,15 @@ pub(crate) fn request_head(request: &impl AuthRequest, replaces_existing: bool) 
     }
 }
 
+/// A request target that contains a credential.
+struct ZeroizedTarget(Zeroizing<String>);
+
+impl AsRef<[u8]> for ZeroizedTarget {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 /// What is recorded of an [`http::Request`] to send it again.
 pub struct RequestCopy<B>
 where
@@ -123,7 +133,8 @@ where
     method: Method,
     uri: Uri,
     version: Version,
-    headers: HeaderMap,
+    /// As a list: a map takes a second allocation for its index, and nothing is looked up here.
+    headers: Vec<(HeaderName, HeaderValue)>,
     extensions: Extensions,
     body: B::Copy,
 }
@@ -177,17 +188,18 @@ where
     }
 
     fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
-        let query = query::replace(self.uri().query(), name, pair);
-        let mut parts = self.uri().clone().into_parts();
-        let path = self.uri().path();
-        let target = Zeroizing::new(format!("{path}?{}", *query));
-        parts.path_and_query = target.parse().ok();
+        let uri = self.uri();
         // A URI that is only an authority, as for `CONNECT`, has no query.
-        let uri = parts
-            .path_and_query
-            .is_some()
-            .then(|| Uri::from_parts(parts));
-        *self.uri_mut() = uri.and_then(Result::ok).ok_or_else(|| no_query(name))?;
+        if uri.path_and_query().is_none() {
+            return Err(no_query(name));
+        }
+        let target = query::target(uri.path(), uri.query(), name, pair);
+        // Zeroized when the last clone of the URI is dropped.
+        let target = Bytes::from_owner(ZeroizedTarget(target));
+        let target = PathAndQuery::from_maybe_shared(target).map_err(|_| no_query(name))?;
+        let mut parts = mem::take(self.uri_mut()).into_parts();
+        parts.path_and_query = Some(target);
+        *self.uri_mut() = Uri::from_parts(parts).map_err(|_| no_query(name))?;
         Ok(())
     }
 
@@ -198,7 +210,7 @@ where
             method: self.method().clone(),
             uri: self.uri().clone(),
             version: self.version(),
-            headers: self.headers().clone(),
+            headers: list(self.headers()),
             extensions: self.extensions().clone(),
         })
     }
@@ -208,10 +220,24 @@ where
         *request.method_mut() = copy.method;
         *request.uri_mut() = copy.uri;
         *request.version_mut() = copy.version;
-        *request.headers_mut() = copy.headers;
         *request.extensions_mut() = copy.extensions;
+        let headers = request.headers_mut();
+        // The credential is one more.
+        headers.reserve(copy.headers.len() + 1);
+        for (name, value) in copy.headers {
+            headers.append(name, value);
+        }
         Some(request)
     }
+}
+
+#[inline]
+fn list(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let mut list = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        list.push((name.clone(), value.clone()));
+    }
+    list
 }
 
 impl<B> fmt::Debug for RequestCopy<B>

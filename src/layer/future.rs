@@ -1,5 +1,5 @@
-//! The future of a response, which moves the request from one [state](super::request_state) to the
-//! next.
+//! The future of a response. Nearly all requests have only one state, which is kept here; a request in
+//! any other [state](super::request_state) has it in a box.
 
 use std::fmt;
 use std::future::Future;
@@ -11,18 +11,20 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::allowed_origins::Admission;
 use super::attach::Attached;
 use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
 use super::local_credential::SentToken;
-use super::request_state::release;
-use super::request_state::{RequestState, Sent, StateProj, Tried, Unsent, take};
-use super::response_classification::is_forbidden;
-use super::response_outcome::{DeniedResponse, finish_replay, record_acceptance};
-use super::settings::LayerSettings;
-use crate::cache::acquire::{Acquire, Lookup};
+use super::request_state::{
+    Recorded, ReplayCopy, RequestState, Sent, StateProj, Tried, Unsent, WatchedRequest, record,
+    release, take,
+};
+use crate::cache::acquire::Lookup;
 use crate::cache::expiry::CachedToken;
+use crate::cache::state_machine::request::IfRefused;
 use crate::error::{BoxError, Error};
+use crate::origin::OriginDigest;
 
 pin_project! {
     /// The future that [`Auth`](crate::Auth) returns: it resolves to the response.
@@ -38,98 +40,98 @@ pin_project! {
         Req: AuthRequest,
     {
         #[pin]
-        state: RequestState<S, Req>,
+        stage: Stage<S, Req>,
     }
 }
 
+pin_project! {
+    #[project = StageProj]
+    enum Stage<S, Req>
+    where
+        S: Service<Req>,
+        Req: AuthRequest,
+    {
+        // Waits for the response to a request that was sent with the current token.
+        Sending {
+            #[pin]
+            response: S::Future,
+            sent_token: Arc<SentToken>,
+            sent_to: OriginDigest,
+            replay: Option<ReplayCopy<S, Req>>,
+        },
+        // Waits for the response to a request that passed unchanged.
+        Passing { #[pin] response: S::Future },
+        // Any other state. Boxed: it is rare, and would make the future of every request larger.
+        Other { state: OtherState<S, Req> },
+    }
+}
+
+/// The state of a request that is not sent as most are.
+pub(super) type OtherState<S, Req> = Pin<Box<RequestState<S, Req>>>;
+
+/// What the future keeps of a request that was sent with the current token.
+pub(crate) struct SentAsUsual<S, Req>
+where
+    Req: AuthRequest,
+{
+    pub(crate) sent_token: Arc<SentToken>,
+    pub(crate) sent_to: OriginDigest,
+    pub(crate) replay: Option<ReplayCopy<S, Req>>,
+}
+
+/// Constructors are inlined, so that the future is built where it stays.
 impl<S, Req> ResponseFuture<S, Req>
 where
     S: Service<Req>,
     Req: AuthRequest,
 {
-    /// A request that waits for a token.
-    pub(crate) fn acquiring(
-        acquire: Acquire,
-        inner: S,
-        request: Req,
-        settings: Arc<LayerSettings>,
-    ) -> Self {
-        let unsent = Some(Unsent {
-            inner,
-            request,
-            settings,
-        });
+    #[inline(always)]
+    pub(crate) fn sending(response: S::Future, sent: SentAsUsual<S, Req>) -> Self {
+        let SentAsUsual {
+            sent_token,
+            sent_to,
+            replay,
+        } = sent;
         Self {
-            state: RequestState::Acquiring { acquire, unsent },
+            stage: Stage::Sending {
+                response,
+                sent_token,
+                sent_to,
+                replay,
+            },
         }
     }
 
-    /// A request that was sent unchanged.
-    #[cold]
-    pub(crate) fn passing(response: S::Future) -> Self {
+    #[inline(always)]
+    pub(super) fn passing(response: S::Future) -> Self {
         Self {
-            state: RequestState::Passing { response },
+            stage: Stage::Passing { response },
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn other(state: OtherState<S, Req>) -> Self {
+        Self {
+            stage: Stage::Other { state },
         }
     }
 
     /// A request that is not sent.
-    #[cold]
+    #[cfg(feature = "tenants")]
     pub(crate) fn failed(error: Error) -> Self {
-        Self {
-            state: RequestState::Failed { error: Some(error) },
-        }
+        Self::other(RequestState::failed(error))
     }
 }
 
-impl<S, Req> ResponseFuture<S, Req>
+impl<S, Req> RequestState<S, Req>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req>,
     Req: AuthRequest,
 {
-    /// A request that was sent to a service of which `inner` is a clone, unless attaching the
-    /// credential failed.
-    #[inline(always)]
-    pub(crate) fn sent(
-        response: S::Future,
-        attached: Attached<Req::Copy>,
-        sent_token: SentToken,
-        inner: &S,
-    ) -> Self {
-        // Each arm builds a whole state: a copy is large, so only arms that have one move it.
-        match attached {
-            Attached::Rejected(error) => Self::failed(error),
-            Attached::Unchanged => Self::passing(response),
-            Attached::NoReplay(sent_to) => Self {
-                state: RequestState::Sending {
-                    response,
-                    sent: Sent::Attached {
-                        sent_token,
-                        sent_to,
-                        replay: None,
-                    },
-                },
-            },
-            Attached::Replayable(sent_to, copy) => Self {
-                state: RequestState::Sending {
-                    response,
-                    sent: Sent::Attached {
-                        sent_token,
-                        sent_to,
-                        replay: Some((inner.clone(), copy)),
-                    },
-                },
-            },
-            Attached::PerRequest(sent_to, per_request) => Self {
-                state: RequestState::per_request(
-                    response,
-                    *per_request,
-                    sent_token,
-                    sent_to,
-                    inner,
-                    Tried::default(),
-                ),
-            },
-        }
+    /// The request is not sent.
+    #[cold]
+    pub(super) fn failed(error: Error) -> OtherState<S, Req> {
+        Box::pin(Self::Failed { error: Some(error) })
     }
 }
 
@@ -143,42 +145,81 @@ where
     type Output = Result<S::Response, BoxError>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.as_mut().project().stage.project() {
+            StageProj::Sending {
+                response,
+                sent_token,
+                ..
+            } => match response.poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                Poll::Ready(Ok(response)) if sent_token.is_usual(&response) => {
+                    Poll::Ready(Ok(response))
+                }
+                Poll::Ready(Ok(response)) => self.finish_sending(response, cx),
+            },
+            StageProj::Passing { response } => response.poll(cx).map_err(Into::into),
+            StageProj::Other { .. } => self.poll_other(cx),
+        }
+    }
+}
+
+impl<S, Req> ResponseFuture<S, Req>
+where
+    S: Service<Req> + Clone,
+    S::Response: AuthResponse,
+    S::Error: Into<BoxError>,
+    Req: AuthRequest,
+{
+    /// A response that may teach something about the token.
+    #[cold]
+    #[inline(never)]
+    fn finish_sending(
+        mut self: Pin<&mut Self>,
+        response: S::Response,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, BoxError>> {
+        let mut stage = self.as_mut().project().stage;
+        let StageProj::Sending {
+            sent_token,
+            sent_to,
+            replay,
+            ..
+        } = stage.as_mut().project()
+        else {
+            return Poll::Ready(Ok(response));
+        };
+        let sent = Sent {
+            sent_token: Arc::clone(sent_token),
+            sent_to: *sent_to,
+            watched: None,
+            target: None,
+            replay: replay.take(),
+            tried: Tried::default(),
+        };
+        match sent.outcome(response) {
+            ControlFlow::Break(response) => Poll::Ready(Ok(response)),
+            ControlFlow::Continue(next) => {
+                let state = Box::pin(next);
+                stage.set(Stage::Other { state });
+                self.poll_other(cx)
+            }
+        }
+    }
+
+    /// Moves a request from one state to the next.
+    #[cold]
+    #[inline(never)]
+    fn poll_other(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, BoxError>> {
+        let StageProj::Other { state } = self.project().stage.project() else {
+            unreachable!("the caller has seen the stage");
+        };
         loop {
             let step = match state.as_mut().project() {
-                StateProj::Sending { response, sent } => {
-                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    match sent {
-                        Sent::Attached {
-                            sent_token,
-                            sent_to,
-                            replay,
-                        } if sent_token.is_refusal(&response) => {
-                            DeniedResponse::first(response, sent_token, *sent_to, replay).refused()
-                        }
-                        Sent::Attached {
-                            sent_token,
-                            sent_to,
-                            replay,
-                        } if is_forbidden(&response) => {
-                            DeniedResponse::first(response, sent_token, *sent_to, replay)
-                                .forbidden()
-                        }
-                        Sent::Attached {
-                            sent_token,
-                            sent_to,
-                            ..
-                        } => {
-                            record_acceptance(&response, sent_token, *sent_to);
-                            return Poll::Ready(Ok(response));
-                        }
-                        Sent::PerRequest(sent) => take(sent).classify(response),
-                    }
-                }
-                StateProj::Passing { response } => {
-                    return response.poll(cx).map_err(Into::into);
-                }
                 StateProj::Acquiring { acquire, unsent } => {
                     let cached = ready!(acquire.poll_cached(cx))?;
                     let unsent = unsent.take();
@@ -190,9 +231,20 @@ where
                     }
                     ControlFlow::Continue(take(unsent).ready(Arc::clone(cached)))
                 }
+                StateProj::Sending { response, sent } => {
+                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
+                    take(sent).outcome(response)
+                }
+                StateProj::Passing { response } => {
+                    return response.poll(cx).map_err(Into::into);
+                }
                 StateProj::Renewing { acquire, refused } => {
                     let cached = ready!(acquire.poll_cached(cx));
                     take(refused).renewed(cached)
+                }
+                StateProj::Pausing { sleep, refused } => {
+                    ready!(sleep.as_mut().poll(cx));
+                    take(refused).paused()
                 }
                 StateProj::ReadyingAgain { refused, cached } => {
                     let ready = match refused {
@@ -200,14 +252,6 @@ where
                         None => Ok(()),
                     };
                     take(refused).ready_again(ready, Arc::clone(cached))
-                }
-                StateProj::Resending {
-                    response,
-                    sent_token,
-                    sent_to,
-                } => {
-                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    ControlFlow::Break(finish_replay(response, sent_token, *sent_to))
                 }
                 StateProj::Failed { error } => return Poll::Ready(Err(take(error).into())),
             };
@@ -224,9 +268,11 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
+    /// A token is cached and the inner service is ready: sends the request.
     fn ready(mut self, mut cached: Arc<CachedToken>) -> RequestState<S, Req> {
-        if cached.has_expired(self.settings.cache.now()) {
-            cached = match self.settings.cache.lookup() {
+        let cache = &self.settings.cache;
+        if cached.has_expired(cache.now()) {
+            cached = match cache.lookup(IfRefused::GivenUp) {
                 Lookup::Now(newer) => newer,
                 Lookup::Never(error) => return RequestState::Failed { error: Some(error) },
                 Lookup::Later(acquire) => {
@@ -236,14 +282,63 @@ where
                 }
             };
         }
-        let sent_token = SentToken::Cached(self.settings, cached);
-        let attached = sent_token.attach(&mut self.request);
-        if let Attached::Rejected(error) = attached {
+        let sent_token = SentToken::shared(&self.settings, cached);
+        send(sent_token, self.request, self.recorded, &mut self.inner)
+    }
+}
+
+/// Attaches the credential to a request that may have it, and sends the request to a ready service. The request
+/// is recorded unless it was before.
+pub(super) fn send<S, Req>(
+    sent_token: Arc<SentToken>,
+    mut request: Req,
+    recorded: Recorded<S, Req>,
+    inner: &mut S,
+) -> RequestState<S, Req>
+where
+    S: Service<Req> + Clone,
+    Req: AuthRequest,
+{
+    let settings = &*sent_token.settings;
+    // Again: only the token itself is certain to know its place.
+    let sent_to = match settings.admit(&request, sent_token.token().place()) {
+        Ok(Admission::Credential(sent_to)) => sent_to,
+        Ok(Admission::Unchanged) => {
+            let response = inner.call(request);
+            return RequestState::Passing { response };
+        }
+        Err(error) => {
+            release(inner);
             return RequestState::Failed { error: Some(error) };
         }
-        let response = self.inner.call(self.request);
-        ResponseFuture::sent(response, attached, sent_token, &self.inner).state
-    }
+    };
+    let replay = match recorded {
+        Recorded::Already(replay) => replay,
+        Recorded::NotYet => record(&mut request, inner, settings),
+    };
+    let watched = WatchedRequest::of(&request, sent_to, settings);
+    let target = match sent_token.attach(&mut request) {
+        Err(error) => {
+            release(inner);
+            return RequestState::Failed { error: Some(error) };
+        }
+        Ok(Attached::Unchanged) => {
+            let response = inner.call(request);
+            return RequestState::Passing { response };
+        }
+        Ok(Attached::Fixed) => None,
+        Ok(Attached::PerRequest(target)) => Some(target),
+    };
+    let response = inner.call(request);
+    let sent = Some(Sent {
+        sent_token,
+        sent_to,
+        watched,
+        target,
+        replay,
+        tried: Tried::default(),
+    });
+    RequestState::Sending { response, sent }
 }
 
 impl<S, Req> fmt::Debug for ResponseFuture<S, Req>
@@ -252,15 +347,19 @@ where
     Req: AuthRequest,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            RequestState::Acquiring { .. } => "Acquiring",
-            RequestState::Readying { .. } => "Readying",
-            RequestState::Sending { .. } => "Sending",
-            RequestState::Passing { .. } => "Passing",
-            RequestState::Renewing { .. } => "Renewing",
-            RequestState::ReadyingAgain { .. } => "ReadyingAgain",
-            RequestState::Resending { .. } => "Resending",
-            RequestState::Failed { .. } => "Failed",
+        let state = match &self.stage {
+            Stage::Sending { .. } => "Sending",
+            Stage::Passing { .. } => "Passing",
+            Stage::Other { state } => match &**state {
+                RequestState::Acquiring { .. } => "Acquiring",
+                RequestState::Readying { .. } => "Readying",
+                RequestState::Sending { .. } => "Sending",
+                RequestState::Passing { .. } => "Passing",
+                RequestState::Renewing { .. } => "Renewing",
+                RequestState::Pausing { .. } => "Pausing",
+                RequestState::ReadyingAgain { .. } => "ReadyingAgain",
+                RequestState::Failed { .. } => "Failed",
+            },
         };
         write!(f, "ResponseFuture({state})")
     }

@@ -1,4 +1,4 @@
-//! The credential that one clone of the service keeps for itself.
+//! The credential as it is attached, and the copy of it that one clone of the service keeps for itself.
 //!
 //! Two threads that change one reference count pass its cache line between their cores. Cloning a
 //! shared `HeaderValue` therefore costs three times as much as cloning a private one. So each clone
@@ -6,18 +6,96 @@
 //! its token is still the current one.
 //!
 //! A clone makes the copy when it is used for the *second* time. Clients that clone the service for
-//! every request use each clone once, and never pay for a copy.
+//! every request use each clone once. All such clones share one copy.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
-use http::header::HeaderValue;
+use http::header::{HeaderName, HeaderValue};
 
-use super::attach::Attached;
-use super::auth_request::AuthRequest;
+use super::auth_response::AuthResponse;
+use super::response_classification::is_unauthenticated;
 use super::settings::LayerSettings;
 use crate::cache::expiry::CachedToken;
+use crate::sync::ArcSwapOption;
 use crate::token::issued_token::{Credential, Token};
+use crate::token::place::Place;
+
+/// A token with all that a request needs besides: the settings, and the header.
+#[derive(Debug)]
+pub(crate) struct SentToken {
+    /// Here so that a request in flight changes no reference count that other clones change.
+    pub(crate) settings: Arc<LayerSettings>,
+    pub(crate) cached: Arc<CachedToken>,
+    /// The header, unless the caller's own is to be replaced. `None` if the token does not go in a header,
+    /// or if its value is made for each request.
+    pub(crate) header: Option<(HeaderName, HeaderValue)>,
+    /// Whether the user has a rule of their own, which each response is checked by.
+    has_own_rule: bool,
+}
+
+impl SentToken {
+    /// With the header value that all share.
+    pub(crate) fn shared(settings: &Arc<LayerSettings>, cached: Arc<CachedToken>) -> Arc<Self> {
+        let value = cached.token().header_value().cloned();
+        Self::new(settings, cached, value)
+    }
+
+    /// With a copy of the header value.
+    pub(crate) fn private(settings: &Arc<LayerSettings>, cached: Arc<CachedToken>) -> Arc<Self> {
+        let value = cached.token().private_header_value();
+        Self::new(settings, cached, value)
+    }
+
+    fn new(
+        settings: &Arc<LayerSettings>,
+        cached: Arc<CachedToken>,
+        value: Option<HeaderValue>,
+    ) -> Arc<Self> {
+        let name = match cached.token().place() {
+            Place::Header(name) if !settings.replace_existing => Some(name.clone()),
+            Place::Header(_) | Place::Query(_) | Place::Cookie => None,
+        };
+        Arc::new(Self {
+            settings: Arc::clone(settings),
+            cached,
+            header: name.zip(value),
+            has_own_rule: settings.refusal_rules.also.is_some(),
+        })
+    }
+
+    /// Whether it is the current token, fresh and with no refresh due, and there are no refusals. Takes
+    /// no lock.
+    #[inline(always)]
+    pub(crate) fn is_servable(&self) -> bool {
+        let cache = &self.settings.cache;
+        // Not compared by generation: a source may return the same token again with another expiry.
+        cache.is_current(&self.cached) && self.cached.is_servable_by(cache.clock())
+    }
+
+    #[inline]
+    pub(crate) fn token(&self) -> &Token {
+        self.cached.token()
+    }
+
+    /// Whether the credential is made for each request.
+    pub(crate) fn is_per_request(&self) -> bool {
+        matches!(self.credential(), Credential::PerRequest(_))
+    }
+
+    pub(crate) fn credential(&self) -> Credential<'_> {
+        let value = self.header.as_ref().map(|(_, value)| value);
+        self.token().credential(value)
+    }
+
+    /// Whether the response is the caller's and teaches nothing: a success, as others before it.
+    #[inline]
+    pub(crate) fn is_usual(&self, response: &impl AuthResponse) -> bool {
+        response.status().is_success()
+            && self.cached.is_accepted()
+            && !self.has_own_rule
+            && !is_unauthenticated(response)
+    }
+}
 
 /// What a service clone keeps of the current token.
 #[derive(Debug, Default)]
@@ -28,125 +106,62 @@ pub(crate) enum LocalCredential {
     /// Used once.
     Used,
     /// Used at least twice: a private copy pays off.
-    Private(Arc<PrivateCopy>),
-}
-
-/// A private copy of a token's header value, with all that a request needs besides.
-#[derive(Debug)]
-pub(crate) struct PrivateCopy {
-    /// Here so that a request in flight changes no reference count that other clones change.
-    settings: Arc<LayerSettings>,
-    cached: Arc<CachedToken>,
-    /// `None` if the token does not go in a header.
-    value: Option<HeaderValue>,
-}
-
-/// The token and the settings that a request was sent with, by the cheapest reference to both.
-#[derive(Clone, Debug)]
-pub(crate) enum SentToken {
-    Cached(Arc<LayerSettings>, Arc<CachedToken>),
-    Private(Arc<PrivateCopy>),
+    Private(Arc<SentToken>),
 }
 
 impl LocalCredential {
-    /// The current token, if it is fresh and no refresh is due; from the private copy if that is
-    /// current. Takes no lock.
+    /// The current token, if it is fresh, no refresh is due and there are no refusals; from the private
+    /// copy if that is current. Takes no lock.
     #[inline]
-    pub(crate) fn servable(&mut self, settings: &Arc<LayerSettings>) -> Option<SentToken> {
+    pub(crate) fn servable(&mut self, shared: &SharedCredential) -> Option<Arc<SentToken>> {
         match self {
-            Self::Private(copy)
-                // Not compared by generation: a source may return the same token again with another
-                // expiry.
-                if settings.cache.is_current(&copy.cached)
-                    && copy.cached.is_servable_by(settings.cache.clock()) =>
-            {
-                Some(SentToken::Private(Arc::clone(copy)))
+            Self::Private(copy) if copy.is_servable() => Some(Arc::clone(copy)),
+            Self::Private(_) | Self::Used => self.update(&shared.settings),
+            Self::Unused => {
+                *self = Self::Used;
+                shared.servable()
             }
-            Self::Private(_) | Self::Used | Self::Unused => self.update(settings),
         }
     }
 
-    /// Takes the current token from the cache, and copies it if this clone was used before.
-    fn update(&mut self, settings: &Arc<LayerSettings>) -> Option<SentToken> {
-        let cached = settings.cache.servable()?;
-        let settings = Arc::clone(settings);
-        if let Self::Unused = self {
-            *self = Self::Used;
-            return Some(SentToken::Cached(settings, cached));
-        }
-        let value = cached.token().private_header_value();
-        let copy = Arc::new(PrivateCopy {
-            settings,
-            cached,
-            value,
-        });
+    /// Copies the current token.
+    #[cold]
+    #[inline(never)]
+    fn update(&mut self, settings: &Arc<LayerSettings>) -> Option<Arc<SentToken>> {
+        let copy = SentToken::private(settings, settings.cache.servable()?);
         *self = Self::Private(Arc::clone(&copy));
-        Some(SentToken::Private(copy))
+        Some(copy)
     }
 }
 
-impl PrivateCopy {
-    #[inline]
-    fn credential(&self) -> Credential<'_> {
-        self.cached.token().credential(self.value.as_ref())
-    }
+/// The settings of a layer, and the copy of the current token for clones that are used once.
+#[derive(Debug)]
+pub(crate) struct SharedCredential {
+    pub(crate) settings: Arc<LayerSettings>,
+    copy: ArcSwapOption<SentToken>,
 }
 
-impl SentToken {
-    /// Attaches the credential to a request that is sent for the first time.
-    #[inline(always)]
-    pub(crate) fn attach<Req>(&self, request: &mut Req) -> Attached<Req::Copy>
-    where
-        Req: AuthRequest,
-    {
-        self.attach_credential(request, self.token().place(), self.credential(), self.retry)
+impl SharedCredential {
+    pub(crate) fn new(settings: LayerSettings) -> Arc<Self> {
+        Arc::new(Self {
+            settings: Arc::new(settings),
+            copy: ArcSwapOption::empty(),
+        })
     }
 
-    /// Attaches the credential to a request that is sent again. A request with a per-request
-    /// credential is recorded again: the server may ask for another proof.
-    pub(crate) fn attach_again<Req>(&self, request: &mut Req) -> Attached<Req::Copy>
-    where
-        Req: AuthRequest,
-    {
-        let credential = self.credential();
-        let records = matches!(credential, Credential::PerRequest(_));
-        self.attach_credential(request, self.token().place(), credential, records)
-    }
-
-    #[inline]
-    pub(crate) fn credential(&self) -> Credential<'_> {
-        match self {
-            Self::Cached(_, cached) => cached.token().credential(None),
-            Self::Private(copy) => copy.credential(),
+    #[inline(never)]
+    fn servable(&self) -> Option<Arc<SentToken>> {
+        match &*self.copy.load() {
+            Some(copy) if copy.is_servable() => Some(Arc::clone(copy)),
+            _ => self.update(),
         }
     }
 
-    #[inline]
-    pub(crate) fn token(&self) -> &Token {
-        self.cached().token()
-    }
-
-    #[inline]
-    pub(crate) fn cached(&self) -> &Arc<CachedToken> {
-        match self {
-            Self::Cached(_, cached) => cached,
-            Self::Private(copy) => &copy.cached,
-        }
-    }
-
-    pub(crate) fn settings(&self) -> &Arc<LayerSettings> {
-        match self {
-            Self::Cached(settings, _) => settings,
-            Self::Private(copy) => &copy.settings,
-        }
-    }
-}
-
-impl Deref for SentToken {
-    type Target = LayerSettings;
-
-    #[inline]
-    fn deref(&self) -> &LayerSettings {
-        self.settings()
+    #[cold]
+    #[inline(never)]
+    fn update(&self) -> Option<Arc<SentToken>> {
+        let copy = SentToken::shared(&self.settings, self.settings.cache.servable()?);
+        self.copy.store(Some(Arc::clone(&copy)));
+        Some(copy)
     }
 }

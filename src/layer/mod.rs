@@ -1,4 +1,13 @@
 //! The life of one request: from attaching a credential to the response for the caller.
+//!
+//! ```text
+//!   Auth::call ─┬─ as usual: the current token, the usual origin ──▶ SentAsUsual, no box
+//!               ├─ carefully: another origin, the caller's own header, … ──▶ the same, or passed unchanged
+//!               └─ no fresh token, a credential for this request, refusals of late ──▶ RequestState, boxed
+//! ```
+//!
+//! A usual response passes at once: a success, with a token that was accepted before. All others go through
+//! `response_classification`, which says what a response is, and `response_outcome`, which acts on it.
 
 pub(crate) mod body;
 pub(crate) mod query;
@@ -19,9 +28,9 @@ pub(crate) mod response_origin;
 
 pub(crate) mod settings;
 
-pub(crate) mod attach;
-
 pub(crate) mod local_credential;
+
+pub(crate) mod attach;
 
 pub(crate) mod request_state;
 

@@ -45,9 +45,13 @@ pub enum NotReplayed {
     Body,
     /// The fetch of a new token failed.
     Fetch(Error),
-    /// Servers refused this token and those before it as soon as they were issued, so another fetch
-    /// would not help. The next fetch waits for a delay that doubles each time.
+    /// There was a fetch after a refusal just before, and no server is known to accept the current token.
+    /// Another fetch would most likely not help. The wait until the next one doubles, from 5 s to 5 min.
     RefusalBudget,
+    /// The API accepts this token for other requests, so the refusal is about this resource or about one
+    /// replica of the API. A new token would most likely be refused too. The wait until the next fetch
+    /// after a refusal doubles, from 5 s to 5 min; other requests keep the token.
+    Resource,
     /// The source returned the refused token again.
     SameToken,
     /// The inner service became unusable before the request could be sent again.
@@ -77,6 +81,7 @@ impl NotReplayed {
             Self::Body => "body",
             Self::Fetch(_) => "fetch",
             Self::RefusalBudget => "refusal_budget",
+            Self::Resource => "resource",
             Self::SameToken => "same_token",
             Self::NotReady(_) => "not_ready",
             Self::Again => "again",
@@ -94,7 +99,8 @@ impl fmt::Display for NotReplayed {
             Self::Elsewhere => "another origin refused the request, after a redirect",
             Self::Body => "the body can't be sent again",
             Self::Fetch(_) => "no new token could be fetched",
-            Self::RefusalBudget => "the server refuses tokens as soon as they are issued",
+            Self::RefusalBudget => "the fetches after refusals are used up for now",
+            Self::Resource => "this resource refuses a token that the API accepts elsewhere",
             Self::SameToken => "the source returned the refused token again",
             Self::NotReady(_) => "the inner service became unusable",
             Self::Again => "the server refused the new token too",
@@ -114,6 +120,7 @@ impl StdError for NotReplayed {
             | Self::Elsewhere
             | Self::Body
             | Self::RefusalBudget
+            | Self::Resource
             | Self::SameToken
             | Self::Again => None,
         }

@@ -10,15 +10,34 @@ pub(crate) fn contains(query: Option<&str>, name: &str) -> bool {
 
 /// Replaces all parameters with this name by `pair`, which becomes the last. The pair is a secret,
 /// so the buffer never grows: growing would leave a copy behind.
+#[cfg(feature = "reqwest")]
 pub(crate) fn replace(query: Option<&str>, name: &str, pair: &str) -> Zeroizing<String> {
-    let length = query.map_or(0, |query| query.len() + 1) + pair.len();
-    let mut replaced = Zeroizing::new(String::with_capacity(length));
+    let mut replaced = Zeroizing::new(String::with_capacity(length(query, pair)));
+    push_replaced(&mut replaced, query, name, pair);
+    replaced
+}
+
+/// As `replace`, with the path before the query: all of a request's target in one buffer.
+pub(crate) fn target(path: &str, query: Option<&str>, name: &str, pair: &str) -> Zeroizing<String> {
+    let length = path.len() + 1 + length(query, pair);
+    let mut target = Zeroizing::new(String::with_capacity(length));
+    target.push_str(path);
+    target.push('?');
+    push_replaced(&mut target, query, name, pair);
+    target
+}
+
+/// The most bytes that [`push_replaced`] pushes.
+fn length(query: Option<&str>, pair: &str) -> usize {
+    query.map_or(0, |query| query.len() + 1) + pair.len()
+}
+
+fn push_replaced(replaced: &mut String, query: Option<&str>, name: &str, pair: &str) {
     for other in pairs(query).filter(|other| !is_named(other, name)) {
         replaced.push_str(other);
         replaced.push('&');
     }
     replaced.push_str(pair);
-    replaced
 }
 
 fn pairs(query: Option<&str>) -> impl Iterator<Item = &str> {
@@ -27,6 +46,77 @@ fn pairs(query: Option<&str>) -> impl Iterator<Item = &str> {
 }
 
 fn is_named(pair: &str, name: &str) -> bool {
-    let parsed = form_urlencoded::parse(pair.as_bytes()).next();
+    let Some(first) = pair.bytes().next() else {
+        return false;
+    };
+    // Most other names differ from the first character on, unless that is encoded.
+    if !matches!(first, b'%' | b'+' | b'=') && name.bytes().next() != Some(first) {
+        return false;
+    }
+    let key = pair.split_once('=').map_or(pair, |(key, _)| key);
+    if !key.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return key == name;
+    }
+    let parsed = form_urlencoded::parse(key.as_bytes()).next();
     parsed.is_some_and(|(key, _)| key == name)
+}
+
+/// A unit test, because `form_urlencoded` is what the quick comparison has to agree with.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_compared_as_form_urlencoded_reads_it() {
+        let names = [
+            "key", "", "a b", "a+b", "a%20b", "\u{fc}", "\u{fffd}", "k", "=",
+        ];
+        let pairs = [
+            "",
+            "=",
+            "key",
+            "key=",
+            "key=a=b",
+            "=key",
+            "k%65y=x",
+            "%6Bey",
+            "k%6=x",
+            "key%",
+            "a+b=1",
+            "a%20b",
+            "a%2Bb",
+            "a%2520b=",
+            "%C3%BC=1",
+            "\u{fc}=1",
+            "%FF",
+            "%EF%BF%BD=2",
+            "k=%65y",
+            "%3D=1",
+            "+",
+            "key+=1",
+            "KEY=1",
+        ];
+        for name in names {
+            for pair in pairs {
+                let parsed = form_urlencoded::parse(pair.as_bytes()).next();
+                let expected = parsed.is_some_and(|(key, _)| key == name);
+                assert_eq!(is_named(pair, name), expected, "{pair:?} {name:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_for_a_secret_does_not_grow() {
+        for query in [
+            None,
+            Some(""),
+            Some("q"),
+            Some("key=1"),
+            Some("a=1&key=2&&b=3&k%65y"),
+        ] {
+            let target = target("/x", query, "key", "key=secret");
+            assert!(target.capacity() <= 3 + length(query, "key=secret"));
+            assert!(target.ends_with("key=secret"));
+        }
+    }
 }

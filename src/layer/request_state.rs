@@ -1,15 +1,20 @@
 //! The states of one request: each is named for what the request waits for.
 //!
 //! ```text
-//!  Acquiring ─▶ Readying ─▶ Sending ─▶ Renewing ─▶ ReadyingAgain ─▶ Resending
-//!      no token is cached      ▲  │ refused   a newer token is cached  ▲
-//!      a token is cached ──────┘  └────────────────────────────────────┘
+//!  Acquiring ─▶ Readying ─▶ Sending ─▶ Renewing ─▶ ReadyingAgain ─▶ Sending
+//!      no token is cached      ▲  │ refused   a newer token is cached  ▲ ▲
+//!      a token is cached ──────┘  ├────────────────────────────────────┘ │
+//!                                 └─▶ Pausing ───────────────────────────┘
+//!                                   not valid yet
 //! ```
 
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use http::Method;
 use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::auth_request::AuthRequest;
@@ -17,8 +22,10 @@ use super::local_credential::SentToken;
 use super::settings::LayerSettings;
 use crate::cache::acquire::Acquire;
 use crate::cache::expiry::CachedToken;
+use crate::cache::refusal_evidence::{Resource, SentRequest};
+use crate::cache::state_machine::reject::Attempt;
 use crate::error::Error;
-use crate::origin::OriginDigest;
+use crate::origin::{self, OriginDigest};
 use crate::token::request_head::RequestHead;
 
 pin_project! {
@@ -35,68 +42,118 @@ pin_project! {
         // in the meantime.
         Readying { unsent: Option<Unsent<S, Req>>, cached: Arc<CachedToken> },
         // Waits for the response.
-        Sending { #[pin] response: S::Future, sent: Sent<S, Req> },
+        Sending { #[pin] response: S::Future, sent: Option<Sent<S, Req>> },
         // Waits for the response to a request that passed unchanged.
         Passing { #[pin] response: S::Future },
         // Waits for another token than the refused one.
         Renewing { acquire: Acquire, refused: Option<Box<Refused<S, Req>>> },
+        // Waits until the refused token may be valid.
+        Pausing { sleep: Pin<Box<Sleep>>, refused: Option<Box<Refused<S, Req>>> },
         // Waits for the inner service, to send the request again.
         ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, cached: Arc<CachedToken> },
-        // Waits for the response to the last replay.
-        Resending { #[pin] response: S::Future, sent_token: SentToken, sent_to: OriginDigest },
         // The request was not sent.
         Failed { error: Option<Error> },
     }
 }
 
 /// A request that waits for a token.
-pub(super) struct Unsent<S, Req> {
+pub(super) struct Unsent<S, Req>
+where
+    Req: AuthRequest,
+{
     pub(super) inner: S,
     pub(super) request: Req,
     pub(super) settings: Arc<LayerSettings>,
+    pub(super) recorded: Recorded<S, Req>,
 }
+
+/// Whether a request was recorded. A body is recorded once.
+pub(super) enum Recorded<S, Req>
+where
+    Req: AuthRequest,
+{
+    NotYet,
+    /// `None` if the request can't be sent twice.
+    Already(Option<ReplayCopy<S, Req>>),
+}
+
+/// What is needed to send a request again: a clone of the service, and what was recorded of the request.
+pub(crate) type ReplayCopy<S, Req> = Box<(S, <Req as AuthRequest>::Copy)>;
 
 /// What the layer keeps of a request that was sent.
-pub(super) enum Sent<S, Req>
+pub(super) struct Sent<S, Req>
 where
     Req: AuthRequest,
 {
-    /// The request had a token that is the same for all requests.
-    Attached {
-        sent_token: SentToken,
-        sent_to: OriginDigest,
-        /// What is needed to send the request again.
-        replay: Option<(S, Req::Copy)>,
-    },
-    /// The request had a credential that was made for it.
-    PerRequest(Option<Box<SentPerRequest<S, Req>>>),
-}
-
-/// What the layer keeps of a request whose credential was made for it. Always boxed: it would make
-/// the future of every request larger.
-pub(super) struct SentPerRequest<S, Req>
-where
-    Req: AuthRequest,
-{
-    pub(super) sent_token: SentToken,
+    pub(super) sent_token: Arc<SentToken>,
     pub(super) sent_to: OriginDigest,
-    pub(super) target: RequestHead,
-    /// What is needed to send the request again.
-    pub(super) replay: Option<(S, Req::Copy)>,
+    /// While there are refusals.
+    pub(super) watched: Option<WatchedRequest>,
+    /// The head of a request whose credential was made for it.
+    pub(super) target: Option<Box<RequestHead>>,
+    pub(super) replay: Option<ReplayCopy<S, Req>>,
     pub(super) tried: Tried,
 }
 
+/// What is recorded of a request while there are refusals.
+pub(super) struct WatchedRequest {
+    pub(super) sent: SentRequest,
+    pub(super) method: Method,
+    origin: Option<String>,
+}
+
+impl WatchedRequest {
+    /// `None` if there are no refusals.
+    pub(super) fn of(
+        request: &impl AuthRequest,
+        sent_to: OriginDigest,
+        settings: &LayerSettings,
+    ) -> Option<Self> {
+        if !settings.cache.is_watching() {
+            return None;
+        }
+        let origin = request.scheme().zip(request.host());
+        Some(Self {
+            sent: SentRequest {
+                resource: Resource::new(sent_to, request.path()),
+                at: settings.cache.now(),
+            },
+            method: request.method().clone(),
+            origin: origin.map(|(scheme, host)| origin::serialize(scheme, host, request.port())),
+        })
+    }
+
+    /// The request's origin. `None` if its URI is only a path.
+    pub(super) fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+}
+
 /// Why a request was sent again so far: at most once for each reason.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tried {
     /// With another token.
     pub(super) new_token: bool,
     /// With the same token and another proof.
     pub(super) new_proof: bool,
+    /// With the same token after a pause.
+    pub(super) pause: bool,
+}
+
+impl Tried {
+    pub(super) fn attempt(self) -> Attempt {
+        match self {
+            Self { pause: true, .. } => Attempt::Paused,
+            Self {
+                new_token: true, ..
+            } => Attempt::NewToken,
+            _ => Attempt::First,
+        }
+    }
 }
 
 /// A refused request that can be sent again, and the refusal, which the caller gets if it is not.
-/// Always boxed: it is large and rare, and would make the future of every request larger.
+/// Always boxed: it is large and rare, and would make the state of every waiting request larger.
 pub(super) struct Refused<S, Req>
 where
     S: Service<Req>,
@@ -104,40 +161,14 @@ where
     pub(super) inner: S,
     pub(super) request: Req,
     pub(super) response: S::Response,
-    pub(super) sent_token: SentToken,
+    pub(super) sent_token: Arc<SentToken>,
     pub(super) sent_to: OriginDigest,
+    pub(super) watched: Option<WatchedRequest>,
     pub(super) tried: Tried,
 }
 
 /// The result of a state: the response for the caller, or the next state.
 pub(super) type Step<S, Req> = ControlFlow<<S as Service<Req>>::Response, RequestState<S, Req>>;
-
-impl<S, Req> RequestState<S, Req>
-where
-    S: Service<Req> + Clone,
-    Req: AuthRequest,
-{
-    /// The state of a request that was sent with a credential made for it.
-    #[cold]
-    pub(super) fn per_request(
-        response: S::Future,
-        (copy, target): (Option<Req::Copy>, RequestHead),
-        sent_token: SentToken,
-        sent_to: OriginDigest,
-        inner: &S,
-        tried: Tried,
-    ) -> Self {
-        let sent = SentPerRequest {
-            sent_token,
-            sent_to,
-            target,
-            replay: copy.map(|copy| (inner.clone(), copy)),
-            tried,
-        };
-        let sent = Sent::PerRequest(Some(Box::new(sent)));
-        Self::Sending { response, sent }
-    }
-}
 
 /// Takes the content of a state. The future leaves a state as soon as it has taken the content, so
 /// this fails only if the future is polled after completion.
@@ -146,6 +177,26 @@ pub(super) fn take<T>(part: &mut Option<T>) -> T {
         unreachable!("polled after completion");
     };
     part
+}
+
+/// Records what is needed to send a request again, if the layer sends requests again. `None` if the
+/// request can't be sent twice.
+///
+/// Called before the credential is attached: one header less to copy.
+pub(super) fn record<S, Req>(
+    request: &mut Req,
+    inner: &S,
+    settings: &LayerSettings,
+) -> Option<ReplayCopy<S, Req>>
+where
+    S: Clone,
+    Req: AuthRequest,
+{
+    if !settings.retry {
+        return None;
+    }
+    let copy = request.record(settings.body_limit)?;
+    Some(Box::new((inner.clone(), copy)))
 }
 
 /// Replaces a ready service that will not be called by a clone that is not ready. Dropping the

@@ -1,13 +1,14 @@
-//! Whether a response refuses the credential, and whether a new one could help.
+//! What a response says about the credential.
 
 use std::fmt;
 use std::sync::Arc;
 
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, WWW_AUTHENTICATE};
 
 use super::auth_response::AuthResponse;
-use super::not_replayed::NotReplayed;
+use crate::challenge::step_up::StepUpChallenge;
+use crate::token::per_request::Feedback;
 
 /// The closure of [`AuthLayer::refused_if`](crate::AuthLayer::refused_if).
 pub(crate) type RefusedIf = Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync>;
@@ -26,34 +27,30 @@ const UNAUTHENTICATED: &str = "16";
 
 impl RefusalRules {
     /// Whether the response refuses the request's credential.
-    #[inline]
     pub(crate) fn is_refusal(&self, response: &impl AuthResponse) -> bool {
         let (status, headers) = (response.status(), response.headers());
         status == StatusCode::UNAUTHORIZED
-            || (status == StatusCode::OK && is_unauthenticated(headers))
+            || is_unauthenticated(response)
             || self.also.as_ref().is_some_and(|also| also(status, headers))
     }
 
-    /// Whether the response shows that the server accepted the credential: it is a success or a
-    /// redirect. The server may send any other error before it looks at the credential.
-    #[inline]
-    pub(crate) fn accepts(response: &impl AuthResponse) -> bool {
-        let status = response.status();
-        status.is_success() || status.is_redirection()
-    }
-
-    /// The reason not to replay although a new token could be fetched: the response would be the
-    /// same.
-    #[cold]
-    pub(crate) fn no_replay_reason(&self, refusal: &impl AuthResponse) -> Option<NotReplayed> {
-        let is_bare = refusal.status() == StatusCode::UNAUTHORIZED
-            && !refusal.headers().contains_key(WWW_AUTHENTICATE);
-        (is_bare && !self.without_challenge).then_some(NotReplayed::NoChallenge)
+    /// Whether the response is a refusal that lacks the challenge without which the layer is set to
+    /// ignore refusals.
+    pub(crate) fn lacks_challenge(&self, refusal: &impl AuthResponse) -> bool {
+        refusal.status() == StatusCode::UNAUTHORIZED
+            && !self.without_challenge
+            && !refusal.headers().contains_key(WWW_AUTHENTICATE)
     }
 }
 
+/// Whether the response shows that the server accepted the credential: it is a success or a redirect. The
+/// server may send any other error before it looks at the credential.
+pub(super) fn is_acceptance(response: &impl AuthResponse) -> bool {
+    let status = response.status();
+    status.is_success() || status.is_redirection()
+}
+
 /// Whether the status is 403: not a refusal of the token, but perhaps a step-up challenge.
-#[inline]
 pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
     response.status() == StatusCode::FORBIDDEN
 }
@@ -63,19 +60,25 @@ pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
 /// A gRPC response without a message has its status there ("Trailers-Only" in the gRPC over HTTP/2
 /// protocol). The content type is compared first: for responses that are not gRPC, that is all.
 #[inline]
-fn is_unauthenticated(headers: &HeaderMap) -> bool {
+pub(super) fn is_unauthenticated(response: &impl AuthResponse) -> bool {
+    if response.status() != StatusCode::OK {
+        return false;
+    }
     let is_grpc = |kind: &[u8]| {
         let kind = kind.get(..GRPC.len()).unwrap_or_default();
         kind.eq_ignore_ascii_case(GRPC)
     };
+    let headers = response.headers();
     headers
-        .get(CONTENT_TYPE)
+        .get(&CONTENT_TYPE_NAME)
         .is_some_and(|kind| is_grpc(kind.as_bytes()))
         && headers
             .get("grpc-status")
             .is_some_and(|status| status == UNAUTHENTICATED)
 }
 
+/// Not made again for each look.
+static CONTENT_TYPE_NAME: HeaderName = CONTENT_TYPE;
 const GRPC: &[u8] = b"application/grpc";
 
 impl fmt::Debug for RefusalRules {
@@ -84,5 +87,132 @@ impl fmt::Debug for RefusalRules {
             .field("also", &self.also.is_some())
             .field("without_challenge", &self.without_challenge)
             .finish()
+    }
+}
+
+/// What is known of a response.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResponseFacts<'a> {
+    /// Whether it came from another origin than its request was sent to.
+    pub(super) is_from_elsewhere: bool,
+    pub(super) is_refusal: bool,
+    pub(super) is_acceptance: bool,
+    /// Whether it is a refusal that is to be ignored, because it has no challenge.
+    pub(super) lacks_challenge: bool,
+    /// What the token lacks, if the response is a 401 or a 403 that says so.
+    pub(super) wanted: Option<&'a StepUpChallenge>,
+    /// What it said to a credential that was made for the request.
+    pub(super) feedback: Feedback,
+}
+
+/// What a response comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResponseClass<'a> {
+    /// It says nothing about the token.
+    Neutral,
+    /// The server accepted the token.
+    Accepted,
+    /// Another origin denied the request, which it got without the token.
+    DeniedElsewhere,
+    /// The server wants another proof with the same token.
+    WantsProof,
+    /// The server has ended the token, and did not refuse the request for it.
+    Ended,
+    /// The server accepted the token, which is not enough for the request.
+    WantsMore(&'a StepUpChallenge),
+    /// The server refused the token, and the layer is set to ignore that.
+    Ignored,
+    /// The server refused the token.
+    Refused {
+        /// Whether the server said that the token has ended.
+        is_final: bool,
+    },
+}
+
+/// Decides what a response comes to.
+pub(super) fn classify<'a>(facts: &ResponseFacts<'a>) -> ResponseClass<'a> {
+    if facts.is_from_elsewhere {
+        return match facts.is_refusal || facts.wanted.is_some() {
+            true => ResponseClass::DeniedElsewhere,
+            false => ResponseClass::Neutral,
+        };
+    }
+    if facts.feedback == Feedback::OnceMore {
+        return ResponseClass::WantsProof;
+    }
+    let is_replayed = facts.is_refusal && !facts.lacks_challenge;
+    if facts.feedback == Feedback::TokenEnded && !is_replayed {
+        return ResponseClass::Ended;
+    }
+    if let Some(wanted) = facts.wanted {
+        return ResponseClass::WantsMore(wanted);
+    }
+    match (facts.is_refusal, facts.is_acceptance) {
+        (true, _) if facts.lacks_challenge => ResponseClass::Ignored,
+        (true, _) => ResponseClass::Refused {
+            is_final: facts.feedback == Feedback::TokenEnded,
+        },
+        (false, true) => ResponseClass::Accepted,
+        (false, false) => ResponseClass::Neutral,
+    }
+}
+
+/// Here, because nothing outside sees a class.
+#[cfg(test)]
+mod tests {
+    use http::header::{HeaderMap, HeaderValue};
+
+    use super::*;
+    use crate::challenge::www_authenticate::Challenge;
+
+    fn wants_scope() -> Option<StepUpChallenge> {
+        let value = HeaderValue::from_static("Bearer error=\"insufficient_scope\"");
+        let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]);
+        StepUpChallenge::of(&Challenge::parse(&headers))
+    }
+
+    #[test]
+    fn what_a_response_comes_to() {
+        use Feedback::{Nothing, OnceMore, TokenEnded};
+        use ResponseClass::{
+            Accepted, DeniedElsewhere, Ended, Ignored, Neutral, Refused, WantsMore, WantsProof,
+        };
+        let wanted = wants_scope();
+        let wanted = wanted.as_ref();
+        let more = wanted.map_or(Neutral, WantsMore);
+        let (again, last) = (Refused { is_final: false }, Refused { is_final: true });
+        // From elsewhere, a refusal, an acceptance, without a challenge, with what it wants, the feedback.
+        let table = [
+            (false, false, false, false, None, Nothing, Neutral),
+            (false, false, true, false, None, Nothing, Accepted),
+            (false, true, false, false, None, Nothing, again),
+            // gRPC refuses with a success.
+            (false, true, true, false, None, Nothing, again),
+            (false, true, false, true, None, Nothing, Ignored),
+            (false, true, false, false, wanted, Nothing, more),
+            (false, false, false, false, wanted, Nothing, more),
+            (false, true, false, false, None, OnceMore, WantsProof),
+            (false, false, false, false, None, OnceMore, WantsProof),
+            (false, false, true, false, None, TokenEnded, Ended),
+            (false, false, false, false, None, TokenEnded, Ended),
+            (false, true, false, true, None, TokenEnded, Ended),
+            (false, true, false, false, None, TokenEnded, last),
+            (false, true, false, false, wanted, TokenEnded, more),
+            (true, false, true, false, None, Nothing, Neutral),
+            (true, true, false, false, None, Nothing, DeniedElsewhere),
+            (true, true, false, true, None, Nothing, DeniedElsewhere),
+            (true, false, false, false, wanted, Nothing, DeniedElsewhere),
+        ];
+        for (elsewhere, refusal, acceptance, bare, wanted, feedback, class) in table {
+            let facts = ResponseFacts {
+                is_from_elsewhere: elsewhere,
+                is_refusal: refusal,
+                is_acceptance: acceptance,
+                lacks_challenge: bare,
+                wanted,
+                feedback,
+            };
+            assert_eq!(classify(&facts), class, "{facts:?}");
+        }
     }
 }

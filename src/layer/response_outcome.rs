@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   401, gRPC 16, …                ──▶ reject that token, join the flight for another
+//!       from a token just fetched  ──▶ wait a second, send the same token
 //!   401 or 403, step-up challenge  ──▶ fetch a better token, if the source knows of one
 //!   401 that wants another proof   ──▶ send the same token with a new proof
 //! ```
 //!
-//! A request is sent again at most once with another token, and once with another proof. The response
-//! to a replay is classified again.
+//! A request is sent again at most once with another token, once with another proof and once after a
+//! pause. The response to a replay is classified again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,261 +20,160 @@ use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
 use super::local_credential::SentToken;
 use super::not_replayed::NotReplayed;
-use super::request_state::release;
-use super::request_state::{Refused, RequestState, SentPerRequest, Step, Tried};
-use super::response_classification::{RefusalRules, is_forbidden};
+use super::request_state::{Refused, RequestState, Sent, Step, WatchedRequest, record, release};
+use super::response_classification::{
+    ResponseClass, ResponseFacts, classify, is_acceptance, is_forbidden,
+};
 use crate::cache::acquire::Lookup;
 use crate::cache::expiry::CachedToken;
-use crate::cache::refusal_budget::Rejection;
+use crate::cache::fetch_task::has_timer;
+use crate::cache::refusal_evidence::{Resource, SentRequest};
 use crate::cache::state_machine::machine::Outcome;
+use crate::cache::state_machine::reject::{CLOCK_LAG, PAUSE, Refusal, Rejection, Report};
+use crate::cache::state_machine::request::IfRefused;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
+use crate::clock::Moment;
 use crate::error::BoxError;
-use crate::origin::OriginDigest;
 use crate::token::issued_token::Credential;
 use crate::token::per_request::Feedback;
 
-impl<S, Req> SentPerRequest<S, Req>
+impl<S, Req> Sent<S, Req>
 where
     S: Service<Req> + Clone,
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
-    /// Lets the credential observe the response, then classifies the response.
-    pub(super) fn classify(self, response: S::Response) -> Step<S, Req> {
-        if self.sent_token.is_from_elsewhere(&response, self.sent_to) {
-            return ControlFlow::Break(answered_elsewhere(response, &self.sent_token));
+    /// Decides what follows a response.
+    pub(super) fn outcome(self, response: S::Response) -> Step<S, Req> {
+        let settings = &self.sent_token.settings;
+        let is_refusal = settings.is_refusal(&response);
+        let challenges = match is_refusal || is_forbidden(&response) {
+            true => Challenge::parse(response.headers()),
+            false => Vec::new(),
+        };
+        let wanted = StepUpChallenge::of(&challenges);
+        let is_from_elsewhere = settings.is_from_elsewhere(&response, self.sent_to);
+        let class = classify(&ResponseFacts {
+            is_from_elsewhere,
+            is_refusal,
+            is_acceptance: is_acceptance(&response),
+            lacks_challenge: is_refusal && settings.refusal_rules.lacks_challenge(&response),
+            wanted: wanted.as_ref(),
+            feedback: match is_from_elsewhere {
+                true => Feedback::Nothing,
+                false => self.observe(&response),
+            },
+        });
+        match class {
+            ResponseClass::Neutral => ControlFlow::Break(response),
+            ResponseClass::Accepted => {
+                self.accept();
+                ControlFlow::Break(response)
+            }
+            ResponseClass::DeniedElsewhere => self.give_up(response, NotReplayed::Elsewhere),
+            ResponseClass::WantsProof => self.send_new_proof(response),
+            ResponseClass::Ended => self.end_token(response, is_refusal),
+            ResponseClass::WantsMore(wanted) => self.step_up(response, &challenges, wanted),
+            ResponseClass::Ignored => self.give_up(response, NotReplayed::NoChallenge),
+            ResponseClass::Refused { is_final } => self.refused(response, &challenges, is_final),
         }
-        let feedback = match self.sent_token.credential() {
-            Credential::PerRequest(credential) => {
-                credential.observe(&self.target, response.status(), response.headers())
+    }
+
+    /// Lets a credential that was made for the request observe the response.
+    fn observe(&self, response: &S::Response) -> Feedback {
+        match (self.sent_token.credential(), &self.target) {
+            (Credential::PerRequest(credential), Some(target)) => {
+                credential.observe(target, response.status(), response.headers())
             }
             _ => Feedback::Nothing,
+        }
+    }
+
+    /// Tells the cache that a server has accepted the token. Without refusals, once is enough.
+    fn accept(&self) {
+        let SentToken {
+            settings, cached, ..
+        } = &*self.sent_token;
+        if self.watched.is_none() && cached.is_accepted() {
+            return;
+        }
+        let generation = cached.token().generation();
+        settings.cache.accept_from(generation, self.sent_request());
+        // The token may no longer be the current one, so its own flag is set too. The flag is set last:
+        // the cache ignores a token that has it already.
+        cached.accept();
+    }
+
+    /// Sent before anything else, if there were no refusals then.
+    fn sent_request(&self) -> SentRequest {
+        let unwatched = SentRequest {
+            resource: Resource::UNKNOWN,
+            at: Moment::START,
         };
-        if feedback == Feedback::OnceMore {
-            return self.send_new_proof(response);
+        self.watched
+            .as_ref()
+            .map_or(unwatched, |watched| watched.sent)
+    }
+
+    /// The server has ended the token, and said so in a response that the caller gets.
+    fn end_token(self, response: S::Response, is_refusal: bool) -> Step<S, Req> {
+        if is_acceptance(&response) && !is_refusal {
+            self.accept();
         }
-        let Self {
-            sent_token,
-            sent_to,
-            replay,
-            tried,
-            ..
-        } = self;
-        let is_refusal = sent_token.is_refusal(&response);
-        let no_replay_reason = is_refusal
-            .then(|| sent_token.refusal_rules.no_replay_reason(&response))
-            .flatten();
-        // Any other refusal rejects the token in `DeniedResponse::refused`.
-        if feedback == Feedback::TokenEnded && (!is_refusal || no_replay_reason.is_some()) {
-            record_acceptance(&response, &sent_token, sent_to);
-            sent_token.cache.refuse(sent_token.token());
-            return ControlFlow::Break(match no_replay_reason {
-                Some(why) => with_reason(response, why, &sent_token),
-                None => response,
-            });
-        }
-        if !is_refusal && !is_forbidden(&response) {
-            record_acceptance(&response, &sent_token, sent_to);
-            return ControlFlow::Break(response);
-        }
-        let denied = DeniedResponse {
-            response,
-            sent_token,
-            sent_to,
-            replay,
-            tried,
-        };
-        if is_refusal {
-            denied.refused()
-        } else {
-            denied.forbidden()
+        self.reject(true);
+        match is_refusal {
+            true => self.give_up(response, NotReplayed::NoChallenge),
+            false => ControlFlow::Break(response),
         }
     }
 
     /// Sends the request again with the same token and the proof that the server wants.
     fn send_new_proof(self, response: S::Response) -> Step<S, Req> {
-        let Self {
-            sent_token,
-            sent_to,
-            tried,
-            ..
-        } = self;
-        if tried.new_proof {
-            return ControlFlow::Break(with_reason(response, NotReplayed::Again, &sent_token));
+        if self.tried.new_proof {
+            return self.give_up(response, NotReplayed::Again);
         }
-        let (inner, request) = match replayable(self.replay, &sent_token) {
-            Ok(replay) => replay,
-            Err(why) => return ControlFlow::Break(with_reason(response, why, &sent_token)),
-        };
-        let cached = Arc::clone(sent_token.cached());
-        let refused = Box::new(Refused {
-            inner,
-            request,
-            response,
-            sent_token,
-            sent_to,
-            tried: Tried {
-                new_proof: true,
-                ..tried
-            },
-        });
-        ControlFlow::Continue(RequestState::ReadyingAgain {
-            refused: Some(refused),
-            cached,
-        })
-    }
-}
-
-/// A response that may cause a replay, with what the layer keeps of its request.
-pub(super) struct DeniedResponse<S, Req>
-where
-    S: Service<Req>,
-    Req: AuthRequest,
-{
-    response: S::Response,
-    sent_token: SentToken,
-    sent_to: OriginDigest,
-    replay: Option<(S, Req::Copy)>,
-    tried: Tried,
-}
-
-impl<S, Req> DeniedResponse<S, Req>
-where
-    S: Service<Req> + Clone,
-    S::Response: AuthResponse,
-    Req: AuthRequest,
-{
-    /// The response to a request that was sent once.
-    pub(super) fn first(
-        response: S::Response,
-        sent_token: &SentToken,
-        sent_to: OriginDigest,
-        replay: &mut Option<(S, Req::Copy)>,
-    ) -> Self {
-        Self {
-            response,
-            sent_token: sent_token.clone(),
-            sent_to,
-            replay: replay.take(),
-            tried: Tried::default(),
-        }
-    }
-
-    /// Rejects the token, and starts a replay if the request can be sent again.
-    #[cold]
-    pub(super) fn refused(self) -> Step<S, Req> {
-        if self
-            .sent_token
-            .is_from_elsewhere(&self.response, self.sent_to)
-        {
-            return ControlFlow::Break(answered_elsewhere(self.response, &self.sent_token));
-        }
-        if self.tried.new_token {
-            let response = finish_replay(self.response, &self.sent_token, self.sent_to);
-            return ControlFlow::Break(response);
-        }
-        let challenges = Challenge::parse(self.response.headers());
-        if let Some(wanted) = StepUpChallenge::of(&challenges) {
-            return self.step_up(&challenges, wanted);
-        }
-        let Self {
-            response,
-            sent_token,
-            sent_to,
-            replay,
-            tried,
-        } = self;
-        if let Some(why) = sent_token.refusal_rules.no_replay_reason(&response) {
-            return ControlFlow::Break(with_reason(response, why, &sent_token));
-        }
-        // Before waiting for a token: without a body there is nothing to wait for.
-        let replay = replayable::<S, Req>(replay, &sent_token);
-        sent_token.cache.challenged(sent_token.token(), &challenges);
-        let rejection = sent_token.cache.refuse(sent_token.token());
-        let is_limited = matches!(rejection, Rejection::Limited | Rejection::NowLimited { .. });
-        let (inner, request) = match replay {
-            Err(NotReplayed::Off) => {
-                return ControlFlow::Break(with_reason(response, NotReplayed::Off, &sent_token));
+        let cached = Arc::clone(&self.sent_token.cached);
+        match self.replayable(response) {
+            Err((sent, response, why)) => sent.give_up(response, why),
+            Ok(mut refused) => {
+                refused.tried.new_proof = true;
+                ControlFlow::Continue(RequestState::ReadyingAgain {
+                    refused: Some(refused),
+                    cached,
+                })
             }
-            _ if is_limited => {
-                return ControlFlow::Break(with_reason(
-                    response,
-                    NotReplayed::RefusalBudget,
-                    &sent_token,
-                ));
-            }
-            Err(why) => return ControlFlow::Break(with_reason(response, why, &sent_token)),
-            Ok(replay) => replay,
-        };
-        let lookup = sent_token.cache.lookup();
-        let refused = Box::new(Refused {
-            inner,
-            request,
-            response,
-            sent_token,
-            sent_to,
-            tried,
-        });
-        match lookup {
-            Lookup::Now(cached) => refused.renewed(Ok(cached)),
-            Lookup::Never(error) => refused.renewed(Err(error)),
-            Lookup::Later(acquire) => {
-                let refused = Some(refused);
-                ControlFlow::Continue(RequestState::Renewing { acquire, refused })
-            }
-        }
-    }
-
-    /// A 403 does not refuse the token, but it may name what the token lacks.
-    #[cold]
-    pub(super) fn forbidden(self) -> Step<S, Req> {
-        if self
-            .sent_token
-            .is_from_elsewhere(&self.response, self.sent_to)
-        {
-            return ControlFlow::Break(answered_elsewhere(self.response, &self.sent_token));
-        }
-        let challenges = Challenge::parse(self.response.headers());
-        match StepUpChallenge::of(&challenges) {
-            Some(wanted) => self.step_up(&challenges, wanted),
-            None => ControlFlow::Break(self.response),
         }
     }
 
     /// Fetches another token if the source knows of one that is enough. The current token is valid,
     /// and other requests use it until the fetch completes.
-    fn step_up(self, challenges: &[Challenge], wanted: StepUpChallenge) -> Step<S, Req> {
-        let Self {
-            mut response,
-            sent_token,
-            sent_to,
-            replay,
-            tried,
-        } = self;
-        let why = record_step_up(&mut response, wanted, &sent_token);
-        let (inner, request) = match replayable::<S, Req>(replay, &sent_token) {
-            Ok(replay)
-                if !tried.new_token
-                    && sent_token.cache.challenged(sent_token.token(), challenges) =>
-            {
-                replay
-            }
-            _ => return ControlFlow::Break(with_reason(response, why, &sent_token)),
+    fn step_up(
+        self,
+        mut response: S::Response,
+        challenges: &[Challenge],
+        wanted: &StepUpChallenge,
+    ) -> Step<S, Req> {
+        // A server that says what the token lacks has accepted the token.
+        self.accept();
+        let why = NotReplayed::lacking(wanted);
+        response.extensions_mut().insert(wanted.clone());
+        if self.tried.new_token {
+            return self.give_up(response, why);
+        }
+        let refused = match self.replayable(response) {
+            Ok(refused) => refused,
+            Err((sent, response, _)) => return sent.give_up(response, why),
         };
-        let newer = match sent_token.cache.servable() {
-            Some(newer) if !Arc::ptr_eq(&newer, sent_token.cached()) => Some(newer),
-            _ => None,
-        };
-        let acquire = sent_token.cache.refresh_now();
-        let refused = Box::new(Refused {
-            inner,
-            request,
-            response,
-            sent_token,
-            sent_to,
-            tried,
-        });
+        let SentToken {
+            settings, cached, ..
+        } = &*refused.sent_token;
+        let cache = &settings.cache;
+        if !cache.challenged(cached.token(), challenges) {
+            return refused.give_up(why);
+        }
+        let newer = cache.newer_than(cached);
+        let acquire = cache.refresh_now();
         match newer {
             // The response is about the token that it was sent with, and a newer one is cached.
             Some(newer) => refused.renewed(Ok(newer)),
@@ -283,33 +183,127 @@ where
             }),
         }
     }
-}
 
-/// The request again, or the reason why it can't be sent again.
-fn replayable<S, Req>(
-    replay: Option<(S, Req::Copy)>,
-    sent_token: &SentToken,
-) -> Result<(S, Req), NotReplayed>
-where
-    Req: AuthRequest,
-{
-    if !sent_token.retry {
-        return Err(NotReplayed::Off);
+    /// Rejects the token, and starts a replay if the request can be sent again and a new token may help.
+    fn refused(
+        self,
+        response: S::Response,
+        challenges: &[Challenge],
+        is_final: bool,
+    ) -> Step<S, Req> {
+        let settings = Arc::clone(&self.sent_token.settings);
+        let generation = self.sent_token.token().generation();
+        let tried = self.tried;
+        if !tried.new_token {
+            settings
+                .cache
+                .challenged(self.sent_token.token(), challenges);
+        }
+        // Before waiting for a token: without a body there is nothing to wait for.
+        let (rejection, replayable) = match self.replayable(response) {
+            Ok(refused) => (refused.reject(is_final), Ok(refused)),
+            Err((sent, response, why)) => {
+                let rejection = sent.reject(is_final);
+                (rejection, Err((sent, response, why)))
+            }
+        };
+        let why = match rejection {
+            Rejection::TooYoung => None,
+            Rejection::NotFetched(ref error) => Some(NotReplayed::Fetch(error.clone())),
+            Rejection::Replaced | Rejection::Outdated => {
+                tried.new_token.then_some(NotReplayed::Again)
+            }
+            Rejection::Limited {
+                is_accepted_otherwise: true,
+                ..
+            } => Some(NotReplayed::Resource),
+            Rejection::Limited { .. } if tried.new_token => Some(NotReplayed::Again),
+            Rejection::Limited { .. } => Some(NotReplayed::RefusalBudget),
+        };
+        let refused = match (replayable, why) {
+            (Err((sent, response, NotReplayed::Off)), _) => {
+                sent.start_fetch(&rejection);
+                return sent.give_up(response, NotReplayed::Off);
+            }
+            (Err((sent, response, body)), why) => {
+                sent.start_fetch(&rejection);
+                return sent.give_up(response, why.unwrap_or(body));
+            }
+            (Ok(refused), Some(why)) => return refused.give_up(why),
+            (Ok(refused), None) => refused,
+        };
+        if let Rejection::TooYoung = rejection {
+            return ControlFlow::Continue(RequestState::Pausing {
+                sleep: Box::pin(tokio::time::sleep(PAUSE)),
+                refused: Some(refused),
+            });
+        }
+        refused.look_up(settings.cache.renew(generation))
     }
-    let replay = replay.and_then(|(inner, copy)| Some((inner, Req::replay(copy)?)));
-    replay.ok_or(NotReplayed::Body)
-}
 
-/// Inserts in the response what the token lacks. A server that says so has accepted the token.
-fn record_step_up(
-    response: &mut impl AuthResponse,
-    wanted: StepUpChallenge,
-    sent_token: &SentToken,
-) -> NotReplayed {
-    accept(sent_token);
-    let why = NotReplayed::lacking(&wanted);
-    response.extensions_mut().insert(wanted);
-    why
+    /// Starts the fetch that a refusal caused, for later requests.
+    fn start_fetch(&self, rejection: &Rejection) {
+        if !self.tried.new_token && matches!(rejection, Rejection::Replaced) {
+            let SentToken {
+                settings, cached, ..
+            } = &*self.sent_token;
+            drop(settings.cache.renew(cached.token().generation()));
+        }
+    }
+
+    /// Rejects the token of a request that can't be sent again.
+    fn reject(&self, is_final: bool) -> Rejection {
+        let refusal = Refusal {
+            generation: self.sent_token.token().generation(),
+            sent: self.sent_request(),
+            is_final,
+            attempt: self.tried.attempt(),
+            can_pause: false,
+        };
+        reject(&self.sent_token, self.watched.as_ref(), &refusal)
+    }
+
+    /// The request again, or the reason why it can't be sent again.
+    #[allow(
+        clippy::type_complexity,
+        clippy::result_large_err,
+        reason = "all of it is used at once"
+    )]
+    fn replayable(
+        mut self,
+        response: S::Response,
+    ) -> Result<Box<Refused<S, Req>>, (Self, S::Response, NotReplayed)> {
+        if !self.sent_token.settings.retry {
+            return Err((self, response, NotReplayed::Off));
+        }
+        let replay = self.replay.take().and_then(|replay| {
+            let (inner, copy) = *replay;
+            Some((inner, Req::replay(copy)?))
+        });
+        let Some((inner, request)) = replay else {
+            return Err((self, response, NotReplayed::Body));
+        };
+        let Self {
+            sent_token,
+            sent_to,
+            watched,
+            tried,
+            ..
+        } = self;
+        Ok(Box::new(Refused {
+            inner,
+            request,
+            response,
+            sent_token,
+            sent_to,
+            watched,
+            tried,
+        }))
+    }
+
+    fn give_up(self, response: S::Response, why: NotReplayed) -> Step<S, Req> {
+        ControlFlow::Break(with_reason(response, why, &self.sent_token))
+    }
 }
 
 impl<S, Req> Refused<S, Req>
@@ -318,6 +312,62 @@ where
     S::Response: AuthResponse,
     Req: AuthRequest,
 {
+    fn reject(&self, is_final: bool) -> Rejection {
+        let sent = match &self.watched {
+            Some(watched) => watched.sent,
+            // The first of the refusals: it was sent before any of them.
+            None => SentRequest {
+                resource: Resource::new(self.sent_to, self.request.path()),
+                at: Moment::START,
+            },
+        };
+        let refusal = Refusal {
+            generation: self.sent_token.token().generation(),
+            sent,
+            is_final,
+            attempt: self.tried.attempt(),
+            // In this order: to look for a timer where there is none prints a panic's message.
+            can_pause: self.is_young() && has_timer(),
+        };
+        reject(&self.sent_token, self.watched.as_ref(), &refusal)
+    }
+
+    /// Whether the token may not be valid yet.
+    fn is_young(&self) -> bool {
+        let SentToken {
+            settings, cached, ..
+        } = &*self.sent_token;
+        !cached.is_aged(CLOCK_LAG, settings.cache.now())
+    }
+
+    /// The pause is over: sends the request again with the current token, which is most likely the same.
+    pub(super) fn paused(mut self: Box<Self>) -> Step<S, Req> {
+        self.tried.pause = true;
+        match self.sent_token.settings.cache.lookup(IfRefused::SentAgain) {
+            Lookup::Now(cached) => {
+                let token = cached.token();
+                self.tried.new_token |= !token.is_same_credential(self.sent_token.token());
+                ControlFlow::Continue(RequestState::ReadyingAgain {
+                    refused: Some(self),
+                    cached,
+                })
+            }
+            other => self.look_up(other),
+        }
+    }
+
+    /// Another token is cached, or fetched, or there is none.
+    fn look_up(self: Box<Self>, lookup: Lookup) -> Step<S, Req> {
+        match lookup {
+            Lookup::Now(cached) => self.renewed(Ok(cached)),
+            Lookup::Never(error) => self.renewed(Err(error)),
+            Lookup::Later(acquire) => ControlFlow::Continue(RequestState::Renewing {
+                acquire,
+                refused: Some(self),
+            }),
+        }
+    }
+
     /// Another token is here, or its fetch has failed.
     pub(super) fn renewed(mut self: Box<Self>, cached: Outcome) -> Step<S, Req> {
         self.tried.new_token = true;
@@ -346,48 +396,45 @@ where
         if let Err(error) = ready {
             return self.give_up(NotReplayed::NotReady(Arc::from(error.into())));
         }
-        if cached.has_expired(self.sent_token.cache.now()) {
-            return match self.sent_token.cache.lookup() {
-                Lookup::Now(newer) => self.renewed(Ok(newer)),
-                Lookup::Never(error) => self.renewed(Err(error)),
-                Lookup::Later(acquire) => {
-                    release(&mut self.inner);
-                    let refused = Some(self);
-                    ControlFlow::Continue(RequestState::Renewing { acquire, refused })
-                }
-            };
+        let settings = Arc::clone(&self.sent_token.settings);
+        if cached.has_expired(settings.cache.now()) {
+            let lookup = settings.cache.lookup(IfRefused::SentAgain);
+            if let Lookup::Later(_) = lookup {
+                release(&mut self.inner);
+            }
+            return self.look_up(lookup);
         }
-        let sent_token = SentToken::Cached(Arc::clone(self.sent_token.settings()), cached);
-        let attached = sent_token.attach_again(&mut self.request);
-        if let Attached::Rejected(error) = attached {
-            return self.give_up(NotReplayed::Fetch(error));
-        }
+        let sent_token = SentToken::shared(&settings, cached);
+        let watched = WatchedRequest::of(&self.request, self.sent_to, &settings);
+        // The server may want another proof, or refuse a token that isn't valid yet.
+        let replay = record(&mut self.request, &self.inner, &settings);
+        let target = match sent_token.attach(&mut self.request) {
+            Ok(Attached::PerRequest(target)) => Some(target),
+            Ok(Attached::Fixed | Attached::Unchanged) => None,
+            Err(error) => return self.give_up(NotReplayed::Fetch(error)),
+        };
         let Self {
             mut inner,
             request,
             response,
-            sent_token: _,
             sent_to,
             tried,
+            ..
         } = *self;
         // Dropped before the replay is sent: it may hold the connection that the replay needs.
         drop(response);
-        sent_token.cache.telemetry().replayed();
+        settings.cache.telemetry().replayed();
         let response = inner.call(request);
-        ControlFlow::Continue(match attached {
-            Attached::PerRequest(_, per_request) => RequestState::per_request(
-                response,
-                *per_request,
+        ControlFlow::Continue(RequestState::Sending {
+            response,
+            sent: Some(Sent {
                 sent_token,
                 sent_to,
-                &inner,
+                watched,
+                target,
+                replay,
                 tried,
-            ),
-            _ => RequestState::Resending {
-                response,
-                sent_token,
-                sent_to,
-            },
+            }),
         })
     }
 
@@ -396,69 +443,32 @@ where
     }
 }
 
-/// Returns the response to a replay to the caller. A second refusal rejects the second token.
-pub(super) fn finish_replay<R>(mut response: R, sent_token: &SentToken, sent_to: OriginDigest) -> R
-where
-    R: AuthResponse,
-{
-    let is_refusal = sent_token.is_refusal(&response);
-    if !is_refusal && !is_forbidden(&response) {
-        record_acceptance(&response, sent_token, sent_to);
-        return response;
-    }
-    if sent_token.is_from_elsewhere(&response, sent_to) {
-        return answered_elsewhere(response, sent_token);
-    }
-    let challenges = Challenge::parse(response.headers());
-    if let Some(wanted) = StepUpChallenge::of(&challenges) {
-        let why = record_step_up(&mut response, wanted, sent_token);
-        return with_reason(response, why, sent_token);
-    }
-    if !is_refusal {
-        return response;
-    }
-    if let Some(why) = sent_token.refusal_rules.no_replay_reason(&response) {
-        return with_reason(response, why, sent_token);
-    }
-    sent_token.cache.refuse(sent_token.token());
-    with_reason(response, NotReplayed::Again, sent_token)
-}
-
-/// Tells the cache when a server accepts the token for the first time.
-#[inline]
-pub(super) fn record_acceptance(
-    response: &impl AuthResponse,
+/// Rejects the token that a request was sent with, and reports what is to be reported.
+fn reject(
     sent_token: &SentToken,
-    sent_to: OriginDigest,
-) {
-    if !sent_token.cached().is_accepted()
-        && RefusalRules::accepts(response)
-        && !sent_token.is_from_elsewhere(response, sent_to)
+    watched: Option<&WatchedRequest>,
+    refusal: &Refusal,
+) -> Rejection {
+    let cache = &sent_token.settings.cache;
+    let rejection = cache.refuse(refusal);
+    if let Rejection::Limited {
+        report: Some(report),
+        ..
+    } = rejection
     {
-        accept(sent_token);
+        match report {
+            Report::AllRefused { tokens, wait } => {
+                let scope = sent_token.token().scope();
+                cache.telemetry().refusals_limited(tokens, wait, scope);
+            }
+            Report::Resource => {
+                let method = watched.map(|watched| watched.method.as_str());
+                let origin = watched.and_then(WatchedRequest::origin);
+                cache.telemetry().resource_refuses(method, origin);
+            }
+        }
     }
-}
-
-/// A response of another origin, to which the client was redirected. The other origin did not receive
-/// the token, so its response neither refuses nor accepts the token.
-#[cold]
-fn answered_elsewhere<R>(response: R, sent_token: &SentToken) -> R
-where
-    R: AuthResponse,
-{
-    let wants_more = || StepUpChallenge::of(&Challenge::parse(response.headers())).is_some();
-    match sent_token.is_refusal(&response) || (is_forbidden(&response) && wants_more()) {
-        true => with_reason(response, NotReplayed::Elsewhere, sent_token),
-        false => response,
-    }
-}
-
-#[cold]
-fn accept(sent_token: &SentToken) {
-    sent_token.cache.accept(sent_token.token());
-    // The token may no longer be the current one, so its own flag is set too. The flag is set last:
-    // the cache ignores a token that has it already.
-    sent_token.cached().accept();
+    rejection
 }
 
 /// The refusal as the server sent it, with the reason why the request was not sent again.
@@ -466,7 +476,8 @@ fn with_reason<R>(mut response: R, why: NotReplayed, sent_token: &SentToken) -> 
 where
     R: AuthResponse,
 {
-    sent_token.cache.telemetry().not_replayed(why.as_str());
+    let cache = &sent_token.settings.cache;
+    cache.telemetry().not_replayed(why.as_str());
     response.extensions_mut().insert(why);
     response
 }

@@ -1,4 +1,8 @@
 //! The service: attaches the current token, or returns a future that waits for one.
+//!
+//! A request goes one of three ways. Most have the header of the current token, go to the usual origin and
+//! have no credential of their own: [`attach_as_usual`] asks nothing else. The next have something
+//! unusual about them, but are sent at once: [`Auth::attach_carefully`]. All others get a boxed state.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -6,20 +10,19 @@ use std::task::{Context, Poll};
 use tower_service::Service;
 
 use super::allowed_origins::Admission;
-use super::attach::Attached;
 use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
-use super::future::ResponseFuture;
-use super::local_credential::{LocalCredential, SentToken};
-use super::request_state::release;
-use super::settings::LayerSettings;
+use super::future::{OtherState, ResponseFuture, SentAsUsual, send};
+use super::local_credential::{LocalCredential, SentToken, SharedCredential};
+use super::request_state::{Recorded, RequestState, Unsent, record, release};
 use crate::cache::acquire::Lookup;
+use crate::cache::state_machine::request::IfRefused;
 use crate::error::{BoxError, Error};
 
 /// Attaches a credential to every request; the service of an [`AuthLayer`](crate::AuthLayer).
 ///
-/// Clones share the token. From its second request on, each clone keeps a private copy of the header
-/// value.
+/// Clones share the token. Clones that are used once share one copy of the header value. From its second
+/// request on, each clone keeps a private copy.
 ///
 /// # Errors
 ///
@@ -53,15 +56,15 @@ use crate::error::{BoxError, Error};
 #[derive(Debug)]
 pub struct Auth<S> {
     inner: S,
-    settings: Arc<LayerSettings>,
+    shared: Arc<SharedCredential>,
     local_credential: LocalCredential,
 }
 
 impl<S> Auth<S> {
-    pub(crate) fn new(inner: S, settings: Arc<LayerSettings>) -> Self {
+    pub(crate) fn new(inner: S, shared: Arc<SharedCredential>) -> Self {
         Self {
             inner,
-            settings,
+            shared,
             local_credential: LocalCredential::default(),
         }
     }
@@ -87,7 +90,7 @@ where
     S: Clone,
 {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), Arc::clone(&self.settings))
+        Self::new(self.inner.clone(), Arc::clone(&self.shared))
     }
 }
 
@@ -109,59 +112,192 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let Some(sent_token) = self.local_credential.servable(&self.settings) else {
-            return self.call_without_fresh(request);
+        let careful = match self.local_credential.servable(&self.shared) {
+            Some(sent_token) => match attach_as_usual(sent_token, &mut request, &self.inner) {
+                Ok(sent) => return ResponseFuture::sending(self.inner.call(request), sent),
+                Err(sent_token) => self.attach_carefully(&mut request, Some(sent_token)),
+            },
+            None => self.attach_carefully(&mut request, None),
         };
-        let attached = sent_token.attach(&mut request);
-        if let Attached::Rejected(error) = attached {
-            return self.fail(error);
+        match careful {
+            Careful::Sent(sent) => ResponseFuture::sending(self.inner.call(request), sent),
+            Careful::Unchanged => ResponseFuture::passing(self.inner.call(request)),
+            Careful::Other(otherwise) => {
+                ResponseFuture::other(self.call_otherwise(request, otherwise))
+            }
         }
-        let response = self.inner.call(request);
-        ResponseFuture::sent(response, attached, sent_token, &self.inner)
     }
 }
 
-impl<S> Auth<S> {
-    /// Sends a request for which no fresh token is cached, or that waits for a token.
+/// What happens to a request that has something unusual about it.
+enum Careful<S, Req>
+where
+    Req: AuthRequest,
+{
+    /// It has the credential.
+    Sent(SentAsUsual<S, Req>),
+    /// It passes as it is.
+    Unchanged,
+    Other(Otherwise),
+}
+
+/// Why a request needs a boxed state.
+enum Otherwise {
+    /// It must not be sent.
+    Fails(Error),
+    /// The cache has to say which token it gets.
+    LooksUp,
+    /// Its credential is made for it.
+    Applies(Arc<SentToken>),
+}
+
+/// Attaches the credential if nothing has to be asked that isn't known: the header of the current token,
+/// the usual origin, and no credential of the caller's. Otherwise returns the token.
+#[inline(always)]
+pub(crate) fn attach_as_usual<S, Req>(
+    sent_token: Arc<SentToken>,
+    request: &mut Req,
+    inner: &S,
+) -> Result<SentAsUsual<S, Req>, Arc<SentToken>>
+where
+    S: Clone,
+    Req: AuthRequest,
+{
+    let settings = &*sent_token.settings;
+    let Some((name, value)) = &sent_token.header else {
+        return Err(sent_token);
+    };
+    let Some(sent_to) = settings.allowed_origins.admit_usual(request) else {
+        return Err(sent_token);
+    };
+    // Of a field with several values, insertion would return only the first.
+    let has_several = request.headers().len() != request.headers().keys_len();
+    if has_several {
+        return Err(sent_token);
+    }
+    let mut replay = None;
+    if settings.retry {
+        // Nothing is recorded of a request with the caller's own credential.
+        if request.headers().contains_key(name) {
+            return Err(sent_token);
+        }
+        replay = record(request, inner, settings);
+    }
+    // One look into the header map inserts the value, and says whether there was another.
+    let headers = request.headers_mut();
+    match headers.try_insert(name, value.clone()) {
+        Ok(None) => Ok(SentAsUsual {
+            sent_token,
+            sent_to,
+            replay,
+        }),
+        Ok(Some(callers)) => {
+            // In the same place: the request is as it was.
+            drop(headers.try_insert(name, callers));
+            Err(sent_token)
+        }
+        Err(_) => Err(sent_token),
+    }
+}
+
+impl<S> Auth<S>
+where
+    S: Clone,
+{
+    /// Attaches the credential with everything that may have to be asked.
     #[cold]
-    fn call_without_fresh<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req>
+    #[inline(never)]
+    fn attach_carefully<Req>(
+        &mut self,
+        request: &mut Req,
+        sent_token: Option<Arc<SentToken>>,
+    ) -> Careful<S, Req>
     where
-        S: Service<Req> + Clone,
         Req: AuthRequest,
     {
+        let settings = &*self.shared.settings;
         // Before the request waits for a token or starts a fetch.
-        match self.settings.admit(&request, self.settings.cache.place()) {
-            Ok(Admission::Credential(_)) => {}
-            Ok(Admission::Unchanged) => return ResponseFuture::passing(self.inner.call(request)),
-            Err(error) => return self.fail(error),
+        let place = match &sent_token {
+            Some(sent_token) => sent_token.token().place(),
+            None => settings.cache.place(),
+        };
+        let sent_to = match settings.admit(request, place) {
+            Ok(Admission::Credential(sent_to)) => sent_to,
+            Ok(Admission::Unchanged) => return Careful::Unchanged,
+            Err(error) => return Careful::Other(Otherwise::Fails(error)),
+        };
+        let Some(sent_token) = sent_token else {
+            return Careful::Other(Otherwise::LooksUp);
+        };
+        if sent_token.is_per_request() {
+            return Careful::Other(Otherwise::Applies(sent_token));
         }
-        match self.settings.cache.lookup() {
-            Lookup::Never(error) => self.fail(error),
-            Lookup::Later(acquire) => {
+        let replay = record(request, &self.inner, settings);
+        match sent_token.attach(request) {
+            Ok(_) => Careful::Sent(SentAsUsual {
+                sent_token,
+                sent_to,
+                replay,
+            }),
+            Err(error) => Careful::Other(Otherwise::Fails(error)),
+        }
+    }
+
+    /// The state of a request that is not sent as most are.
+    #[cold]
+    #[inline(never)]
+    fn call_otherwise<Req>(&mut self, request: Req, otherwise: Otherwise) -> OtherState<S, Req>
+    where
+        S: Service<Req>,
+        Req: AuthRequest,
+    {
+        match otherwise {
+            Otherwise::Fails(error) => {
                 release(&mut self.inner);
-                let (inner, settings) = (self.inner.clone(), Arc::clone(&self.settings));
-                ResponseFuture::acquiring(acquire, inner, request, settings)
+                RequestState::failed(error)
             }
-            Lookup::Now(cached) => {
-                let sent_token = SentToken::Cached(Arc::clone(&self.settings), cached);
-                let attached = sent_token.attach(&mut request);
-                if let Attached::Rejected(error) = attached {
-                    return self.fail(error);
-                }
-                let response = self.inner.call(request);
-                ResponseFuture::sent(response, attached, sent_token, &self.inner)
+            Otherwise::LooksUp => self.look_up(request),
+            Otherwise::Applies(sent_token) => {
+                Box::pin(send(sent_token, request, Recorded::NotYet, &mut self.inner))
             }
         }
     }
 
-    /// Returns the error of a request that is not sent.
-    #[cold]
-    fn fail<Req>(&mut self, error: Error) -> ResponseFuture<S, Req>
+    /// Asks the cache for a token: none is fresh, or there are refusals.
+    fn look_up<Req>(&mut self, mut request: Req) -> OtherState<S, Req>
     where
-        S: Service<Req> + Clone,
+        S: Service<Req>,
         Req: AuthRequest,
     {
-        release(&mut self.inner);
-        ResponseFuture::failed(error)
+        let settings = Arc::clone(&self.shared.settings);
+        let mut recorded = Recorded::NotYet;
+        let mut if_refused = IfRefused::GivenUp;
+        if settings.cache.is_watching() {
+            let replay = record(&mut request, &self.inner, &settings);
+            if replay.is_some() {
+                if_refused = IfRefused::SentAgain;
+            }
+            recorded = Recorded::Already(replay);
+        }
+        match settings.cache.lookup(if_refused) {
+            Lookup::Never(error) => {
+                release(&mut self.inner);
+                RequestState::failed(error)
+            }
+            Lookup::Later(acquire) => {
+                release(&mut self.inner);
+                let unsent = Some(Unsent {
+                    inner: self.inner.clone(),
+                    request,
+                    settings,
+                    recorded,
+                });
+                Box::pin(RequestState::Acquiring { acquire, unsent })
+            }
+            Lookup::Now(cached) => {
+                let sent_token = SentToken::shared(&settings, cached);
+                Box::pin(send(sent_token, request, recorded, &mut self.inner))
+            }
+        }
     }
 }

@@ -24,7 +24,6 @@ pub(crate) struct LayerSettings {
 impl LayerSettings {
     /// Decides whether the layer attaches a credential to the request. If the caller has set one in
     /// the same place, the request stays as it is, and may go to any origin.
-    #[inline]
     pub(crate) fn admit(
         &self,
         request: &impl AuthRequest,
@@ -62,20 +61,17 @@ impl LayerSettings {
     }
 
     /// Whether the response refuses the request's credential.
-    #[inline]
     pub(crate) fn is_refusal(&self, response: &impl AuthResponse) -> bool {
         self.refusal_rules.is_refusal(response)
             || (!response.status().is_success() && self.is_refusal_by_source(response))
     }
 
-    #[cold]
     fn is_refusal_by_source(&self, response: &impl AuthResponse) -> bool {
         let (status, headers) = (response.status(), response.headers());
         self.refusal_rules.also.is_none() && self.cache.is_refusal(status, headers)
     }
 
     /// Whether the response is known to come from another origin than the request was sent to.
-    #[cold]
     pub(crate) fn is_from_elsewhere(
         &self,
         response: &impl AuthResponse,

@@ -125,7 +125,8 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Whether a response refuses the token, besides a 401 and gRPC's `UNAUTHENTICATED`. For servers
     /// that respond to an expired token with a 403 or a 419. The layer calls this method for other responses
     /// without a success status, unless [`AuthLayer::refused_if`](crate::AuthLayer::refused_if) is set.
-    /// Default: `false`.
+    /// A refusal may be about the resource, so fetches after refusals have a
+    /// [budget](crate::docs::how_it_works#the-refusal-budget). Default: `false`.
     fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let _ = (status, headers);
         false
@@ -245,7 +246,8 @@ pub enum Reason {
     Stale,
     /// The last token has expired.
     Expired,
-    /// A server refused the last token.
+    /// A server refused the last token. It may be revoked, or only one resource refuses it; until the fetch
+    /// completes, other callers may still use it.
     Refused,
     /// The user wants a new token.
     Forced,

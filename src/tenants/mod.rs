@@ -2,6 +2,10 @@
 
 mod evicted;
 
+mod remembered;
+
 pub(crate) mod registry;
+
+mod last_tenant;
 
 pub(crate) mod service;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ use moka::sync::Cache;
 use tokio::runtime::Handle;
 
 use super::evicted::{EvictedCache, EvictedCaches};
+use super::remembered::{CredentialRef, RememberedCredentials};
 use crate::cache::status::Status;
 use crate::cache::token_cache::TokenCache;
+use crate::clock;
 use crate::error::{Error, Kind};
 use crate::layer::auth_layer::AuthLayer;
 
@@ -126,6 +129,8 @@ struct TenantsInner<K> {
     layers: Cache<K, Arc<TenantLayer>>,
     evicted_caches: Arc<EvictedCaches<K>>,
     closes: bool,
+    use_order: UseOrder,
+    lookup_interval: LookupInterval,
 }
 
 type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
@@ -139,6 +144,9 @@ type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
 struct TenantLayer {
     new_layer: AuthLayer,
     layer: OnceLock<AuthLayer>,
+    /// A number that no other tenant has.
+    id: u64,
+    credentials: Arc<RememberedCredentials>,
 }
 
 impl TenantLayer {
@@ -154,6 +162,114 @@ impl TenantLayer {
                 None => new_layer,
             }
         })
+    }
+}
+
+/// A tenant that was looked up.
+pub(super) struct FoundTenant {
+    tenant: Arc<TenantLayer>,
+    /// The order of use that the lookup left.
+    pub(super) order: u64,
+}
+
+impl FoundTenant {
+    pub(super) fn layer<K>(&self, key: &K, tenants: &Tenants<K>) -> &AuthLayer
+    where
+        K: Hash + Eq,
+    {
+        self.tenant.layer(key, &tenants.inner.evicted_caches)
+    }
+
+    /// Remembers the tenant's token for one service clone. `None` if there is no fresh token, or if
+    /// tenants are idle too soon.
+    pub(super) fn remember<K>(&self, tenants: &Tenants<K>) -> Option<CredentialRef> {
+        if !tenants.inner.lookup_interval.is_used() {
+            return None;
+        }
+        self.tenant.credentials.remember(self.tenant.layer.get()?)
+    }
+}
+
+/// When a clone that remembers its tenant has to look it up again, so that moka evicts the least recently
+/// used tenant, and not one that clones use without a lookup.
+///
+/// With few tenants the order is exact: a clone looks its tenant up if another one was looked up since.
+/// With many, that would end nearly all remembering as soon as two threads have requests of two tenants.
+/// Then a clone looks its tenant up if a new tenant was made since, because only that evicts others. So a
+/// wrong tenant can be evicted only if all others were looked up within the last
+/// [lookup interval](LookupInterval).
+pub(super) struct UseOrder {
+    /// How many tenants were made.
+    made: AtomicU64,
+    /// The tenant that was looked up last, if the order is exact.
+    last: Option<AtomicU64>,
+}
+
+/// The most tenants whose order of use is exact.
+const EXACT_ORDER: u64 = 64;
+
+impl UseOrder {
+    fn new(capacity: u64) -> Self {
+        Self {
+            made: AtomicU64::new(0),
+            last: (capacity <= EXACT_ORDER).then(AtomicU64::default),
+        }
+    }
+
+    /// A number that changes when a remembered tenant has to be looked up.
+    #[inline]
+    pub(super) fn current(&self) -> u64 {
+        self.last
+            .as_ref()
+            .unwrap_or(&self.made)
+            .load(Ordering::Acquire)
+    }
+
+    /// Counts a tenant, and returns its number.
+    fn count(&self) -> u64 {
+        self.made.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Records a lookup of a tenant. Returns the order after it.
+    fn record(&self, before: u64, tenant: u64) -> u64 {
+        let Some(last) = &self.last else {
+            // Not the order of now: another tenant may have been made after the lookup.
+            return before;
+        };
+        // Only written if it changes: other threads read it for each request.
+        if last.load(Ordering::Acquire) != tenant {
+            last.store(tenant, Ordering::Release);
+        }
+        tenant
+    }
+}
+
+/// How long a clone uses a remembered tenant without a lookup, in nanoseconds: a small part of the idle
+/// time, because moka counts that from the last lookup.
+pub(super) struct LookupInterval(u64);
+
+impl LookupInterval {
+    const MAX: Duration = Duration::from_secs(1);
+    /// The coarse clock of some systems has a resolution of 10 ms.
+    const MIN: Duration = Duration::from_millis(20);
+
+    fn new(idle: Duration) -> Self {
+        let interval = (idle / 16).min(Self::MAX);
+        if interval < Self::MIN {
+            return Self(0);
+        }
+        Self(u64::try_from(interval.as_nanos()).unwrap_or(0))
+    }
+
+    /// Whether tenants are remembered at all: not if the idle time is too short for the clock.
+    fn is_used(&self) -> bool {
+        self.0 > 0
+    }
+
+    /// By moka's kind of clock: neither a set wall clock nor a test's own clock counts.
+    #[inline]
+    pub(super) fn has_passed(&self, since: u64) -> bool {
+        clock::monotonic_nanos().saturating_sub(since) >= self.0
     }
 }
 
@@ -195,12 +311,18 @@ where
     /// The error of the closure that makes the layer. [`is_config`](Error::is_config) if the layer names no
     /// origins.
     pub fn get(&self, key: &K) -> Result<AuthLayer, Error> {
+        Ok(self.look_up(key)?.layer(key, self).clone())
+    }
+
+    /// Finds a tenant, and makes it if there is none. moka counts it as used.
+    pub(super) fn look_up(&self, key: &K) -> Result<FoundTenant, Error> {
         let TenantsInner {
             make,
             layers,
-            evicted_caches,
+            use_order,
             ..
         } = &*self.inner;
+        let before = use_order.current();
         let tenant = layers.try_get_with_by_ref(key, || {
             // moka may still keep an idle tenant that it no longer returns. Evicted first, so that its
             // cache is among the evicted caches.
@@ -209,14 +331,31 @@ where
             if !new_layer.names_origins() {
                 return Err(unnamed_origins());
             }
-            let layer = OnceLock::new();
-            Ok(Arc::new(TenantLayer { new_layer, layer }))
+            Ok(Arc::new(TenantLayer {
+                new_layer,
+                layer: OnceLock::new(),
+                id: use_order.count(),
+                credentials: Arc::default(),
+            }))
         });
         self.close_evicted();
         match tenant {
-            Ok(tenant) => Ok(tenant.layer(key, evicted_caches).clone()),
+            Ok(tenant) => {
+                let order = use_order.record(before, tenant.id);
+                Ok(FoundTenant { tenant, order })
+            }
             Err(error) => Err(Error::clone(&error)),
         }
+    }
+
+    #[inline]
+    pub(super) fn use_order(&self) -> &UseOrder {
+        &self.inner.use_order
+    }
+
+    #[inline]
+    pub(super) fn lookup_interval(&self) -> &LookupInterval {
+        &self.inner.lookup_interval
     }
 
     /// Removes a tenant and returns its layer, if there is one. The next request makes a new layer, even
@@ -360,6 +499,9 @@ where
         let evicted = {
             let evicted_caches = Arc::clone(&evicted_caches);
             move |key: Arc<K>, tenant: Arc<TenantLayer>, cause| {
+                // moka calls this before `remove` returns, and before it inserts another layer for the key.
+                // So no clone uses two caches of one tenant.
+                tenant.credentials.end();
                 // The cache of a tenant removed by `remove` is not used again.
                 if cause != RemovalCause::Explicit {
                     let cache = tenant.layer(&*key, &evicted_caches).cache();
@@ -375,13 +517,14 @@ where
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(evicted)
             .build();
-        let make = self.make;
         Tenants {
             inner: Arc::new(TenantsInner {
-                make,
+                make: self.make,
                 layers,
                 evicted_caches,
                 closes,
+                use_order: UseOrder::new(self.capacity),
+                lookup_interval: LookupInterval::new(self.idle),
             }),
         }
     }

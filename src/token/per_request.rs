@@ -101,6 +101,7 @@ pub enum Feedback {
     /// The server wants the *same* token again, and `apply` can now satisfy the server: with the server's
     /// nonce, say. The layer sends the request again at most once for this, without a fetch.
     OnceMore,
-    /// The server has ended the token. The next request gets a new token.
+    /// The server has ended the token. All requests wait for a new one; if its fetch fails, they are sent
+    /// with the old one. If fetches after refusals are used up for now, the old one stays in use.
     TokenEnded,
 }

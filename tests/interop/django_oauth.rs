@@ -1,5 +1,7 @@
 //! django-oauth-toolkit: opaque tokens, a person's logins, and an API that asks about each token.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tower_auth::oauth2::{
     AuthorizationCode, Client, ClientCredentials, DeviceAuthorization, EndpointUrl,
@@ -10,6 +12,7 @@ use tower_auth::{Error, NotReplayed, Reason, SecretSource, TokenCache, TokenSour
 use crate::api::{Api, Check, call, crowd};
 use crate::person::Person;
 use crate::servers::{self, DJANGO, HTTP, Registered, issued, text, token};
+use crate::support::MovableClock;
 
 async fn register(description: &serde_json::Value) -> Registered {
     servers::register(&DJANGO, "/interop/clients", description).await
@@ -130,7 +133,9 @@ async fn a_token_that_somebody_else_rotates_in_a_file_is_read_anew_once_it_is_re
         std::fs::write(&file, token).unwrap();
     };
     rotate().await;
-    let cache = TokenCache::new(SecretSource::file(&file));
+    let time = MovableClock::default();
+    let cache = TokenCache::builder(SecretSource::file(&file)).clock(time.clock());
+    let cache = cache.build();
     let url = format!("{}/read", api.url);
     assert_eq!(crowd(&cache, &url, 10).await, [200]);
 
@@ -141,6 +146,7 @@ async fn a_token_that_somebody_else_rotates_in_a_file_is_read_anew_once_it_is_re
     assert!(matches!(reason, Some(NotReplayed::SameToken)), "{reason:?}");
 
     rotate().await;
+    time.advance(Duration::from_secs(60));
     assert_eq!(crowd(&cache, &url, 10).await, [200]);
     assert_eq!(issued(&DJANGO, &client.id).await, 2);
 }

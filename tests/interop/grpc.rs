@@ -1,5 +1,7 @@
 //! The layer over tonic's channel, in calls to servers of tonic and of grpcio that want a bearer token.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
 use http::Uri;
 use http::uri::PathAndQuery;
@@ -9,12 +11,12 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::ServiceBuilder;
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{Auth, AuthLayer};
+use tower_auth::{Auth, AuthLayer, TokenCache};
 
 use crate::free_port::free_port;
 use crate::grpc_servers::{By, GrpcServer};
 use crate::nginx::Nginx;
-use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, Servers};
+use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, MovableClock, Servers};
 use crate::tls::Authority;
 
 /// A server, an authorization server for its tokens, and a client of both.
@@ -23,6 +25,7 @@ struct Scene {
     servers: Servers,
     origin: Uri,
     client: Auth<Channel>,
+    time: MovableClock,
 }
 
 impl Scene {
@@ -47,7 +50,9 @@ impl Scene {
             None => endpoint,
         };
         let channel = endpoint.connect_lazy();
-        let layer = AuthLayer::new(source.audience(AUDIENCE));
+        let time = MovableClock::default();
+        let cache = TokenCache::builder(source.audience(AUDIENCE)).clock(time.clock());
+        let layer = AuthLayer::from(cache.build());
         Self {
             server,
             servers,
@@ -55,6 +60,7 @@ impl Scene {
                 .layer(layer.only_to([&origin]).unwrap())
                 .service(channel),
             origin: origin.parse().unwrap(),
+            time,
         }
     }
 
@@ -91,8 +97,9 @@ impl Scene {
         response.await.map(Response::into_inner)
     }
 
-    /// The server refuses all that were issued so far.
+    /// The server refuses all that were issued so far. The last ones lasted long enough for another fetch.
     fn revoke_all(&self) {
+        self.time.advance(Duration::from_secs(10));
         self.server.revoke(&self.issued());
     }
 
@@ -204,6 +211,7 @@ async fn calls_through_nginx_are_sent_again_be_it_nginx_that_refuses_them_or_the
     // And nginx in HTTP.
     let revoked = format!("\"Bearer {}\" 1;", issued.last().unwrap());
     nginx.replace("revoked", &revoked).await;
+    scene.time.advance(Duration::from_secs(10));
     assert_eq!(
         scene.unary("/test.Words/Say", "hello").await.unwrap(),
         "HELLO"

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,12 +17,14 @@ use reqwest::{Client, Method};
 use tokio::sync::Semaphore;
 use tower::{Layer, ServiceExt};
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{Auth, AuthLayer, BoxError, NotReplayed};
+use tower_auth::{Auth, AuthLayer, BoxError, NotReplayed, TokenCache};
 
 use crate::free_port::free_port;
 use crate::nginx::Nginx;
 use crate::nginx_clients::of_reqwest;
-use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, SCOPE, Servers, Tokens, serve};
+use crate::support::{
+    AUDIENCE, CLIENT_ID, CLIENT_SECRET, MovableClock, SCOPE, Servers, Tokens, serve,
+};
 use crate::tls::Authority;
 
 /// Whom nginx asks.
@@ -72,6 +75,7 @@ struct Api {
     nginx: Nginx,
     url: String,
     http: Client,
+    time: MovableClock,
 }
 
 /// What may differ.
@@ -146,6 +150,7 @@ impl Api {
             nginx: Nginx::start(&api, &[("server.pem", &certificate)]),
             url: format!("https://localhost:{port}"),
             http: http.build().unwrap(),
+            time: MovableClock::default(),
         }
     }
 
@@ -156,9 +161,9 @@ impl Api {
     fn layer(&self) -> AuthLayer {
         let url = self.servers.authorization.token_url();
         let source = ClientCredentials::new(url, CLIENT_ID, CLIENT_SECRET).unwrap();
-        AuthLayer::new(source.audience(AUDIENCE).scope(SCOPE))
-            .only_to([&self.url])
-            .unwrap()
+        let source = source.audience(AUDIENCE).scope(SCOPE);
+        let cache = TokenCache::builder(source).clock(self.time.clock());
+        AuthLayer::from(cache.build()).only_to([&self.url]).unwrap()
     }
 
     async fn post(
@@ -289,6 +294,7 @@ async fn a_long_stream_that_nginx_refused_unread_is_sent_again_whole_or_the_refu
             let response = api.post(&client, "/notes", "hello").await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
             assert_eq!(api.through(), [Some(Bytes::from("hello"))]);
+            api.time.advance(Duration::from_secs(60));
             api.servers.revoke_all_tokens();
             let fetches = api.fetches();
             let stream = stream::iter(chunks.clone()).map(Ok::<_, BoxError>);

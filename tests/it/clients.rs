@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request as Received, State};
@@ -23,7 +24,7 @@ use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, AuthRequest, BoxError, NotReplayed};
 use tower_service::Service;
 
-use crate::support::Counting;
+use crate::support::{Counting, ManualClock};
 
 #[cfg(feature = "axum")]
 mod of_axum;
@@ -34,6 +35,9 @@ mod of_reqwest;
 mod of_tonic;
 
 const CHUNK: usize = 8 * 1024;
+
+/// After this, a refusal is the first again.
+const LONG: Duration = Duration::from_secs(600);
 
 /// Chunks of which no two are alike, nor any two bytes next to each other.
 fn chunks(count: usize) -> Vec<Bytes> {
@@ -224,16 +228,18 @@ struct Scenario {
     address: SocketAddr,
     source: Counting,
     layer: AuthLayer,
+    clock: ManualClock,
 }
 
 impl Scenario {
     async fn new() -> Self {
         let api = Api::new();
-        let source = Counting::default();
+        let (source, clock) = (Counting::default(), ManualClock::default());
         Self {
             address: api.serve().await,
             api,
-            layer: crate::support::layer(source.clone()),
+            layer: crate::support::layer_from(clock.cache(source.clone()).build()),
+            clock,
             source,
         }
     }
@@ -273,6 +279,7 @@ impl Scenario {
             (&new, vec![arrives(&old), arrives(&new)], 2),
             (&new, vec![arrives(&new)], 2),
         ] {
+            self.clock.pass(LONG);
             self.api.accept_only(valid);
             let response = client.clone().oneshot(request()).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
@@ -283,6 +290,7 @@ impl Scenario {
             assert_eq!(self.source.issued() - fetched, fetches);
         }
         // So that the next one begins without a token.
+        self.clock.pass(LONG);
         let token = self.layer.cache().token().await.unwrap();
         self.layer.cache().reject(&token);
     }

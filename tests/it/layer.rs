@@ -10,6 +10,7 @@ mod body;
 mod origins_property;
 mod private_copies;
 mod readiness;
+mod refusal_evidence;
 mod refusals;
 mod replay;
 mod response_origin;

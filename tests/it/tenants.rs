@@ -19,6 +19,7 @@ mod closed;
 mod evicted;
 mod keys;
 mod origins;
+mod remembered;
 mod selection;
 
 /// The key of a tenant.

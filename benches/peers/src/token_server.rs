@@ -1,5 +1,5 @@
-//! The same fetch over HTTP on loopback, for those whose public API takes nothing else: Google's
-//! library, and kube's plugins, which are processes and ask here in turn.
+//! The same fetch over HTTP on loopback, for those whose public API takes nothing else: Google's library, Constructor
+//! Fabric's toolkit, and kube's plugins, which are processes and ask here in turn.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +19,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tower::BoxError;
 
+use crate::client::Call;
 use crate::issuer::{Issued, Issuer};
 
 /// Ends when it is dropped.
@@ -76,6 +78,16 @@ impl Drop for TokenServer {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the token server ended well");
         }
+    }
+}
+
+/// The server stays for as long as there are requests.
+#[derive(Clone)]
+pub struct Holding<T>(pub T, pub Arc<TokenServer>);
+
+impl<T: Call> Call for Holding<T> {
+    async fn call(&mut self) -> Result<(), BoxError> {
+        self.0.call().await
     }
 }
 

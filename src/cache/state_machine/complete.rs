@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::machine::{CachedError, Outcome, Refresh, StateMachine, TokenState};
+use super::machine::{CachedError, Outcome, Refresh, StateMachine, TokenState, WithdrawnFrom};
 use crate::cache::expiry::{CachedToken, FetchedBy, FetchedToken};
 use crate::cache::single_flight::Completer;
 use crate::clock::Moment;
 use crate::error::{Error, Kind};
+use crate::source::token_source::Reason;
 
 impl StateMachine {
     /// A fetch has ended, with this result. One that was abandoned changes nothing.
@@ -20,6 +21,7 @@ impl StateMachine {
         let is_running = self.is_running(completer);
         if is_running {
             self.record_quotas(&fetched, now);
+            self.record_fetch_end(now);
         }
         let expiry_policy = &self.limits.expiry_policy;
         let cached = fetched.map(|fetched| {
@@ -38,13 +40,25 @@ impl StateMachine {
         }
         self.version += 1;
         match &outcome {
-            Ok(cached) => self.store(Arc::clone(cached)),
+            Ok(cached) => self.store(Arc::clone(cached), now),
             Err(error) => self.record_failure(error.clone(), now),
         }
         outcome
     }
 
-    fn store(&mut self, cached: Arc<CachedToken>) {
+    fn store(&mut self, cached: Arc<CachedToken>, now: Moment) {
+        let before = self.cached();
+        // Some sources return the same credential again. It was refused already.
+        let is_same = before.is_some_and(|before| {
+            let token = before.token();
+            token.is_same_credential(cached.token())
+        });
+        if let Some(before) = before {
+            self.was_accepted = before.is_accepted();
+        }
+        if let Some(refusals) = self.refusals.as_mut().filter(|_| !is_same) {
+            refusals.token_arrived(now);
+        }
         cached.delay_refresh_until(cached.requested().plus(self.limits.attempt_floor));
         self.failure_backoff.reset();
         self.state = TokenState::Holding {
@@ -86,10 +100,30 @@ impl StateMachine {
         self.version += 1;
         match &mut self.state {
             TokenState::Holding { cached, refresh } => {
-                *refresh = Refresh::NotStarted;
+                *refresh = match refresh {
+                    Refresh::InFlight(running)
+                        if running.reason == Reason::Refused
+                            || running.withdrawn_from != WithdrawnFrom::Nobody =>
+                    {
+                        let withdrawn_from = running.withdrawn_from;
+                        Refresh::Wanted { withdrawn_from }
+                    }
+                    _ => Refresh::NotStarted,
+                };
                 cached.allow_refresh();
             }
             state => *state = TokenState::Empty,
+        }
+    }
+
+    /// The next fetch after a refusal has to wait, whatever this one has brought.
+    fn record_fetch_end(&mut self, now: Moment) {
+        let reason = self.running().map(|running| running.reason);
+        if let Some(refusals) = &mut self.refusals
+            // A refresh that the user forces may take the place of a fetch that was counted.
+            && (reason == Some(Reason::Refused) || refusals.is_fetching())
+        {
+            refusals.fetch_ended(now);
         }
     }
 

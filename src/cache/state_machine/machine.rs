@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cache::expiry::{CachedToken, ExpiryPolicy};
 use crate::cache::failure_backoff::FailureBackoff;
 use crate::cache::quota_tracker::{LowQuota, QuotaTracker};
-use crate::cache::refusal_budget::RefusalBudget;
+use crate::cache::refusal_history::RefusalHistory;
 use crate::cache::single_flight::Flight;
 use crate::clock::Moment;
 use crate::error::Error;
@@ -34,7 +34,10 @@ pub(crate) struct StateMachine {
     /// When the last fetch started.
     pub(super) last_fetch_at: Moment,
     pub(super) failure_backoff: FailureBackoff,
-    pub(super) refusal_budget: RefusalBudget,
+    /// `None` while there are no refusals.
+    pub(super) refusals: Option<Box<RefusalHistory>>,
+    /// Whether the token before the current one was accepted.
+    pub(super) was_accepted: bool,
     pub(super) quota_tracker: QuotaTracker,
     /// How many changes there were.
     pub(super) version: u64,
@@ -62,13 +65,30 @@ pub(super) enum CloseProgress {
 /// The refresh of the current token.
 pub(super) enum Refresh {
     NotStarted,
+    /// The token was refused, and the next request starts a fetch. Until its successor arrives, the
+    /// token stays in use.
+    Wanted {
+        withdrawn_from: WithdrawnFrom,
+    },
     InFlight(RunningFetch),
     Failed(CachedError),
+}
+
+/// The callers that wait for the successor of a refused token. If its fetch fails, they get the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum WithdrawnFrom {
+    /// The refusal may be about the resource.
+    Nobody,
+    /// The token is revoked: callers that can't send a refused request again.
+    SentOnce,
+    /// The server has ended the token, or the user rejected it.
+    Everyone,
 }
 
 pub(super) struct RunningFetch {
     pub(super) flight: Flight<Outcome>,
     pub(super) reason: Reason,
+    pub(super) withdrawn_from: WithdrawnFrom,
     /// From when on it counts as abandoned.
     pub(super) overdue_at: Moment,
 }
@@ -88,7 +108,8 @@ impl StateMachine {
             reason: Reason::First,
             last_fetch_at: Moment::START,
             failure_backoff: FailureBackoff::new(jitter),
-            refusal_budget: RefusalBudget::new(jitter),
+            refusals: None,
+            was_accepted: false,
             quota_tracker: QuotaTracker::default(),
             version: 0,
         }
@@ -152,18 +173,55 @@ impl StateMachine {
             .map(|cached_error| now.until(cached_error.until))
     }
 
-    /// Drops the current token. Callers now wait for its refresh, if one is running.
-    pub(super) fn discard(&mut self, reason: Reason) {
-        let TokenState::Holding { refresh, .. } = &mut self.state else {
+    /// Whether the current token was refused, and its successor is wanted or being fetched.
+    pub(super) fn is_replacing(&self) -> bool {
+        match &self.state {
+            TokenState::Holding { refresh, .. } => match refresh {
+                Refresh::Wanted { .. } => true,
+                Refresh::InFlight(running) => {
+                    running.reason == Reason::Refused
+                        || running.withdrawn_from != WithdrawnFrom::Nobody
+                }
+                Refresh::NotStarted | Refresh::Failed(_) => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether all callers wait for the successor of the current token.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        let withdrawn_from = match &self.state {
+            TokenState::Holding {
+                refresh: Refresh::Wanted { withdrawn_from },
+                ..
+            } => *withdrawn_from,
+            TokenState::Holding {
+                refresh: Refresh::InFlight(running),
+                ..
+            } => running.withdrawn_from,
+            _ => WithdrawnFrom::Nobody,
+        };
+        withdrawn_from == WithdrawnFrom::Everyone
+    }
+
+    /// Whether acceptances are recorded, because there are refusals.
+    pub(crate) fn is_watching(&self) -> bool {
+        let refusals = self.refusals.as_ref();
+        refusals.is_some_and(|refusals| refusals.is_watching())
+    }
+
+    /// Drops the expired token. Callers now wait for its refresh, if one is running.
+    pub(super) fn discard_expired(&mut self) {
+        let TokenState::Holding { cached, refresh } = &mut self.state else {
             return;
         };
-        self.state = match (std::mem::replace(refresh, Refresh::NotStarted), reason) {
-            (Refresh::InFlight(running), _) => TokenState::Fetching(running),
-            // The backoff limits refreshes of a token that is served. A refused token isn't.
-            (Refresh::Failed(cached_error), Reason::Expired) => TokenState::Failed(cached_error),
-            (Refresh::Failed(_) | Refresh::NotStarted, _) => TokenState::Empty,
+        self.was_accepted = cached.is_accepted();
+        self.state = match std::mem::replace(refresh, Refresh::NotStarted) {
+            Refresh::InFlight(running) => TokenState::Fetching(running),
+            Refresh::Failed(cached_error) => TokenState::Failed(cached_error),
+            Refresh::NotStarted | Refresh::Wanted { .. } => TokenState::Empty,
         };
-        self.reason = reason;
+        self.reason = Reason::Expired;
         self.version += 1;
     }
 }

@@ -6,15 +6,19 @@
 //! ```text
 //!           request             complete(Ok)
 //!   Empty ────────▶ Fetching ────────────▶ Holding ◀─┐ complete(Ok); complete(Err) keeps the token
-//!     ▲                │  ▲                 │  │  │   │
-//!     │   complete(Err)│  │ request, after  │  │  └───┘ request when stale: background refresh
-//!     │                ▼  │ the backoff     │  │
-//!     │              Failed ◀───────────────│──┤ request when expired, after a failed refresh
-//!     │                                     │  └─ request when expired ─▶ Fetching
-//!     └── reject, within the refusal budget ┘     (joins the refresh, if one is running)
+//!                     │  ▲                  │  │  │   │
+//!        complete(Err)│  │ request, after   │  │  └───┘ request when stale, or reject and then request:
+//!                     ▼  │ the backoff      │  │        refresh
+//!                   Failed ◀────────────────┘  │
+//!                     request when expired,    └─ request when expired ─▶ Fetching
+//!                     after a failed refresh      (joins the refresh, if one is running)
 //!
 //!   any ─── close ──▶ Closed
 //! ```
+//!
+//! A refusal empties nothing: the token stays until its successor arrives, and its refresh is `Wanted`
+//! meanwhile. If the token is revoked, it is withdrawn from callers that can't send a refused request
+//! again: they wait for the successor, and get the old token only if the fetch fails.
 
 pub(crate) mod machine;
 

@@ -1,43 +1,178 @@
 //! What follows when a server refuses or accepts a token.
 
-use super::machine::{StateMachine, TokenState};
-use crate::cache::refusal_budget::Rejection;
+use std::time::Duration;
+
+use super::machine::{Refresh, StateMachine, TokenState, WithdrawnFrom};
+use crate::cache::refusal_evidence::{RefusedToken, SentRequest};
+use crate::cache::refusal_history::{RefusalHistory, WatchEnd};
 use crate::clock::Moment;
-use crate::source::token_source::Reason;
+use crate::error::Error;
+
+/// A server whose clock lags by up to this much refuses a token that was just issued, because the token
+/// isn't valid yet (`nbf`, RFC 7519 §4.1.5). A new token would be as young.
+pub(crate) const CLOCK_LAG: Duration = Duration::from_secs(2);
+/// How long a request waits before it is sent again with the same token.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
+/// A refusal of a token.
+pub(crate) struct Refusal {
+    pub(crate) generation: u64,
+    pub(crate) sent: SentRequest,
+    /// The server said that the token has ended, or the user rejected it.
+    pub(crate) is_final: bool,
+    pub(crate) attempt: Attempt,
+    /// Whether the request can wait and then send the same token again.
+    pub(crate) can_pause: bool,
+}
+
+/// Which try of a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    First,
+    /// With another token than the first try.
+    NewToken,
+    /// After a pause.
+    Paused,
+}
+
+/// What the refusal of a token leads to.
+#[derive(Clone, Debug)]
+pub(crate) enum Rejection {
+    /// A successor is fetched: it is wanted, or in flight.
+    Replaced,
+    /// The last fetch of a successor has failed.
+    NotFetched(Error),
+    /// It isn't the current token any more.
+    Outdated,
+    /// The token may not be valid yet. The request can send it again after [`PAUSE`].
+    TooYoung,
+    /// The refusal budget is used up: the token stays, since a new one would likely be refused too.
+    Limited {
+        /// Whether other requests are accepted with the token, so that the refusal is about the resource.
+        is_accepted_otherwise: bool,
+        report: Option<Report>,
+    },
+}
+
+/// What is to be reported of a refusal that was limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// So many tokens were refused, and the next fetch has to wait for this long.
+    AllRefused { tokens: u32, wait: Duration },
+    /// The resource refuses a token that others accept.
+    Resource,
+}
 
 impl StateMachine {
     /// A server refused the token of this generation. Only the current token can be rejected.
-    pub(crate) fn reject(&mut self, generation: u64, now: Moment) -> Rejection {
-        let TokenState::Holding { cached, .. } = &self.state else {
+    pub(crate) fn reject(&mut self, refusal: &Refusal, now: Moment) -> Rejection {
+        let jitter = self.limits.expiry_policy.has_jitter();
+        let TokenState::Holding { cached, refresh } = &mut self.state else {
             return Rejection::Outdated;
         };
-        if cached.token().generation() != generation {
+        if cached.token().generation() != refusal.generation {
             return Rejection::Outdated;
         }
-        let rejection = match cached.is_accepted() {
-            true => Rejection::Rejected,
-            false => self.refusal_budget.record_refusal(generation, now),
+        let token = RefusedToken {
+            generation: refusal.generation,
+            is_accepted: cached.is_accepted(),
+            is_aged: refusal.attempt == Attempt::Paused || cached.is_aged(CLOCK_LAG, now),
+            is_sent_again: refusal.attempt != Attempt::First,
         };
-        match rejection {
-            Rejection::Rejected => self.discard(Reason::Refused),
-            Rejection::NowLimited { .. } => self.version += 1,
-            Rejection::Limited | Rejection::Outdated => {}
+        let refusals = self
+            .refusals
+            .get_or_insert_with(|| Box::new(RefusalHistory::new(jitter)));
+        let was_watching = refusals.is_watching();
+        let was_limited = refusals.limited_until(now).is_some();
+        let shown = refusals.refused(token, refusal.sent, now);
+        self.version += u64::from(!was_watching);
+        let is_revoked = shown.is_revoked;
+        let withdraws_from = match (refusal.is_final, is_revoked) {
+            (true, _) => WithdrawnFrom::Everyone,
+            (false, true) => WithdrawnFrom::SentOnce,
+            (false, false) => WithdrawnFrom::Nobody,
+        };
+        match refresh {
+            Refresh::Wanted { withdrawn_from } => {
+                self.version += u64::from(withdraws_from > *withdrawn_from);
+                *withdrawn_from = withdraws_from.max(*withdrawn_from);
+                return Rejection::Replaced;
+            }
+            Refresh::InFlight(running) => {
+                self.version += u64::from(withdraws_from > running.withdrawn_from);
+                running.withdrawn_from = withdraws_from.max(running.withdrawn_from);
+                return Rejection::Replaced;
+            }
+            Refresh::NotStarted | Refresh::Failed(_) => {}
         }
-        rejection
+        // Even if a refresh has failed just before: the backoff protects a token that is good.
+        let allows_fetch = refusals.allows_fetch(is_revoked, now);
+        let may_be_too_young = refusal.can_pause
+            && !shown.refuses_aged_tokens
+            && match refusal.attempt {
+                // Tokens were accepted here, and a new one would be younger still.
+                Attempt::First => !allows_fetch || (self.was_accepted && !is_revoked),
+                Attempt::NewToken => !allows_fetch || !is_revoked,
+                Attempt::Paused => false,
+            };
+        if may_be_too_young {
+            return Rejection::TooYoung;
+        }
+        if allows_fetch {
+            refusals.count_fetch(is_revoked, now);
+            *refresh = Refresh::Wanted {
+                withdrawn_from: withdraws_from,
+            };
+            self.version += 1;
+            return Rejection::Replaced;
+        }
+        if let Refresh::Failed(cached_error) = refresh
+            && !now.reached(cached_error.until)
+        {
+            return Rejection::NotFetched(cached_error.error.clone());
+        }
+        let report = match shown.is_accepted_otherwise {
+            true => refusals.report_resource().then_some(Report::Resource),
+            false => refusals
+                .report_limited(now)
+                .map(|(tokens, wait)| Report::AllRefused { tokens, wait }),
+        };
+        self.version += u64::from(!was_limited || report.is_some());
+        Rejection::Limited {
+            is_accepted_otherwise: shown.is_accepted_otherwise,
+            report,
+        }
     }
 
-    /// A server accepted the token of this generation; once is enough. Returns whether refusals were
-    /// limited until now.
-    pub(crate) fn accept(&mut self, generation: u64) -> bool {
-        match &self.state {
-            TokenState::Holding { cached, .. }
-                if cached.token().generation() == generation && !cached.is_accepted() =>
-            {
-                cached.accept();
-                self.version += 1;
-                self.refusal_budget.reset()
-            }
-            _ => false,
+    /// A server accepted the token of this generation. Only what concerns the current token counts.
+    pub(crate) fn accept(&mut self, generation: u64, sent: SentRequest) {
+        let TokenState::Holding { cached, .. } = &self.state else {
+            return;
+        };
+        if cached.token().generation() != generation {
+            return;
         }
+        if !cached.is_accepted() {
+            cached.accept();
+            self.version += 1;
+        }
+        if let Some(refusals) = &mut self.refusals {
+            refusals.accepted(generation, sent);
+        }
+    }
+
+    /// Ends the watch for acceptances if there was no refusal for a while. Not before the successor of a
+    /// refused token has arrived: while there is a watch, no caller gets a withdrawn token without a look here.
+    pub(crate) fn end_watch(&mut self, now: Moment) -> Option<WatchEnd> {
+        if self.is_replacing() {
+            return None;
+        }
+        let refusals = self.refusals.as_mut()?;
+        let end = refusals.end_watch(now)?;
+        if refusals.is_empty() {
+            self.refusals = None;
+        }
+        self.version += 1;
+        Some(end)
     }
 }

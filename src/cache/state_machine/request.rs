@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::machine::{Outcome, Refresh, RunningFetch, StateMachine, TokenState};
+use super::machine::{Outcome, Refresh, RunningFetch, StateMachine, TokenState, WithdrawnFrom};
 use crate::cache::expiry::{CachedToken, Freshness};
 use crate::cache::single_flight::{Completer, Flight};
 use crate::clock::Moment;
@@ -32,19 +32,37 @@ pub(crate) struct FetchStart {
 /// timeout needs that runtime's timer, so a runtime that isn't driven can't end the fetch.
 const OVERDUE_GRACE: Duration = Duration::from_secs(5);
 
+/// Whether a caller can send a request again that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfRefused {
+    /// The caller takes even a token that is most likely revoked.
+    SentAgain,
+    /// The caller waits for the successor of a revoked token.
+    GivenUp,
+}
+
+impl IfRefused {
+    fn waits(self, withdrawn_from: WithdrawnFrom) -> bool {
+        match withdrawn_from {
+            WithdrawnFrom::Nobody => false,
+            WithdrawnFrom::SentOnce => self == Self::GivenUp,
+            WithdrawnFrom::Everyone => true,
+        }
+    }
+}
+
 impl StateMachine {
     /// A caller needs a token.
-    pub(crate) fn request(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
+    pub(crate) fn request(
+        &mut self,
+        if_refused: IfRefused,
+        now: Moment,
+    ) -> (Decision, Option<FetchStart>) {
         if let TokenState::Holding { cached, .. } = &self.state {
+            let cached = Arc::clone(cached);
             match cached.freshness(now) {
-                Freshness::Fresh => return (Decision::Serve(Arc::clone(cached)), None),
-                Freshness::Stale => {
-                    let cached = Arc::clone(cached);
-                    let is_due = cached.may_refresh(now);
-                    let start = is_due.then(|| self.start_fetch(Reason::Stale, now).1);
-                    return (Decision::Serve(cached), start);
-                }
-                Freshness::Expired => self.discard(Reason::Expired),
+                Freshness::Expired => self.discard_expired(),
+                freshness => return self.serve(cached, freshness, if_refused, now),
             }
         }
         match &self.state {
@@ -60,6 +78,75 @@ impl StateMachine {
             | TokenState::Failed(_)
             | TokenState::Holding { .. } => {
                 let (flight, start) = self.start_fetch(self.reason, now);
+                (Decision::Join(flight), Some(start))
+            }
+        }
+    }
+
+    /// Serves a token that has not expired, unless it is withdrawn from this caller.
+    fn serve(
+        &mut self,
+        cached: Arc<CachedToken>,
+        freshness: Freshness,
+        if_refused: IfRefused,
+        now: Moment,
+    ) -> (Decision, Option<FetchStart>) {
+        let TokenState::Holding { refresh, .. } = &self.state else {
+            return (Decision::Serve(cached), None);
+        };
+        match refresh {
+            Refresh::Wanted { withdrawn_from } => {
+                let waits = if_refused.waits(*withdrawn_from);
+                let (flight, start) = self.start_fetch(Reason::Refused, now);
+                let decision = match waits {
+                    true => Decision::Join(flight),
+                    false => Decision::Serve(cached),
+                };
+                (decision, Some(start))
+            }
+            Refresh::InFlight(running) if if_refused.waits(running.withdrawn_from) => {
+                self.join_running(now)
+            }
+            _ if freshness == Freshness::Stale && cached.may_refresh(now) => {
+                let (_, start) = self.start_fetch(Reason::Stale, now);
+                (Decision::Serve(cached), Some(start))
+            }
+            _ => (Decision::Serve(cached), None),
+        }
+    }
+
+    /// A server refused the caller's token of this generation: the caller needs another.
+    pub(crate) fn renew(&mut self, generation: u64, now: Moment) -> (Decision, Option<FetchStart>) {
+        let TokenState::Holding { cached, refresh } = &self.state else {
+            return self.request(IfRefused::GivenUp, now);
+        };
+        if cached.token().generation() != generation || cached.freshness(now) == Freshness::Expired
+        {
+            return self.request(IfRefused::GivenUp, now);
+        }
+        match refresh {
+            Refresh::Wanted { .. } => {
+                let (flight, start) = self.start_fetch(Reason::Refused, now);
+                (Decision::Join(flight), Some(start))
+            }
+            Refresh::InFlight(_) => self.join_running(now),
+            Refresh::Failed(cached_error) if !now.reached(cached_error.until) => {
+                (Decision::Fail(cached_error.error.clone()), None)
+            }
+            // The source has returned the same token again.
+            Refresh::NotStarted | Refresh::Failed(_) => (Decision::Serve(Arc::clone(cached)), None),
+        }
+    }
+
+    /// Joins the running fetch, or starts another if that one is overdue.
+    fn join_running(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
+        match self.running() {
+            Some(running) if !now.reached(running.overdue_at) => {
+                (Decision::Join(running.flight.clone()), None)
+            }
+            running => {
+                let reason = running.map_or(self.reason, |running| running.reason);
+                let (flight, start) = self.start_fetch(reason, now);
                 (Decision::Join(flight), Some(start))
             }
         }
@@ -91,9 +178,19 @@ impl StateMachine {
         let start = now.plus(delay);
         let overdue_at = start.plus(self.limits.fetch_timeout).plus(OVERDUE_GRACE);
         let replaces = self.running().map(|overdue| overdue.flight.clone());
+        let withdrawn_from = match &self.state {
+            TokenState::Holding {
+                refresh: Refresh::Wanted { withdrawn_from },
+                ..
+            } => *withdrawn_from,
+            _ => self
+                .running()
+                .map_or(WithdrawnFrom::Nobody, |running| running.withdrawn_from),
+        };
         let running = RunningFetch {
             flight: flight.clone(),
             reason,
+            withdrawn_from,
             overdue_at,
         };
         match &mut self.state {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::machine::{CloseProgress, StateMachine, TokenState};
+use super::machine::{CloseProgress, Refresh, StateMachine, TokenState};
 use crate::cache::expiry::Freshness;
 use crate::cache::status::{CachedTokenStatus, Phase, Status};
 use crate::clock::Moment;
@@ -20,9 +20,23 @@ pub(crate) enum Due {
 impl StateMachine {
     /// When a token is to be requested so that there always is one.
     pub(crate) fn due(&self, now: Moment) -> Due {
-        match (&self.state, self.running()) {
+        // An overdue fetch replaces no fresh token, so nothing is due until that is stale.
+        let is_fresh = self
+            .cached()
+            .is_some_and(|cached| cached.freshness(now) == Freshness::Fresh);
+        let running = self
+            .running()
+            .filter(|running| !is_fresh || !now.reached(running.overdue_at));
+        match (&self.state, running) {
             (TokenState::Closed(_), _) => Due::Never,
             (_, Some(running)) => Due::In(now.until(running.overdue_at)),
+            (
+                TokenState::Holding {
+                    refresh: Refresh::Wanted { .. },
+                    ..
+                },
+                None,
+            ) => Due::In(Duration::ZERO),
             (TokenState::Holding { cached, .. }, None) => {
                 match (cached.refresh_at(), cached.serve_until()) {
                     (Some(stale), Some(expired)) => {
@@ -41,10 +55,8 @@ impl StateMachine {
     pub(crate) fn status(&self, now: Moment) -> Status {
         let cached = self.cached();
         let cached_error = self.cached_error();
-        let limited_until = cached.and_then(|cached| {
-            self.refusal_budget
-                .limited_until(cached.token().generation(), now)
-        });
+        let refusals = self.refusals.as_ref();
+        let limited_until = cached.and_then(|_| refusals?.limited_until(now));
         Status {
             version: self.version,
             phase: self.phase(now),
@@ -61,6 +73,7 @@ impl StateMachine {
             failures: self.failure_backoff.count(),
             next_attempt_at: cached_error.map(|cached_error| cached_error.until.wall()),
             refusals_limited_until: limited_until.map(Moment::wall),
+            is_withdrawn: self.is_withdrawn(),
             quotas: self.quota_tracker.quotas(),
             is_closed: matches!(self.state, TokenState::Closed(CloseProgress::Finished)),
         }

@@ -83,18 +83,15 @@ async fn with_no_token_left_it_goes_on_trying() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_is_the_next_callers_business() {
+async fn a_refused_token_is_replaced_before_anybody_asks() {
     let (source, mut fetches) = source();
     let cache = paused(source).keep_fresh().build();
     fetches.issued(&cache, "first", HOUR).await;
     cache.reject(&cache.token().await.unwrap());
-    sleep(HOUR).await;
-    fetches.none().await;
-    let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     assert_eq!(fetch.reason, Reason::Refused);
     fetch.issue_for("second", HOUR);
-    caller.await.unwrap().unwrap();
+    run_until_idle().await;
     sleep(HOUR - 299 * SECOND).await;
     assert_eq!(fetches.next().await.reason, Reason::Stale);
 }

@@ -15,8 +15,8 @@ use tonic::{Code, Status, Streaming};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::{Auth, NotReplayed};
 
-use super::{Api, Seen, boxed, credential, large, small, streamed, whole};
-use crate::support::Counting;
+use super::{Api, LONG, Seen, boxed, credential, large, small, streamed, whole};
+use crate::support::{Counting, ManualClock};
 
 /// Messages that are bytes.
 #[derive(Clone, Copy, Default)]
@@ -95,6 +95,7 @@ async fn respond(State(api): State<Api>, request: Received) -> Response<tonic::b
 struct Grpcs {
     api: Api,
     source: Counting,
+    clock: ManualClock,
     client: Auth<Channel>,
     origin: http::Uri,
 }
@@ -108,13 +109,16 @@ impl Grpcs {
         let server = Server::builder().add_routes(Routes::from(router));
         tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
 
-        let source = Counting::default();
+        let (source, clock) = (Counting::default(), ManualClock::default());
         let channel = Channel::from_shared(origin.clone()).unwrap().connect_lazy();
         let client = ServiceBuilder::new()
-            .layer(crate::support::layer(source.clone()))
+            .layer(crate::support::layer_from(
+                clock.cache(source.clone()).build(),
+            ))
             .service(channel);
         Self {
             api,
+            clock,
             source,
             client,
             origin: origin.parse().unwrap(),
@@ -162,6 +166,7 @@ async fn unary_and_streaming_calls_are_sent_again_when_the_token_was_revoked() {
     assert_eq!(scenario.arrived(), [old, new]);
     assert_eq!(scenario.source.issued(), 2);
 
+    scenario.clock.pass(LONG);
     scenario.api.accept_only("token-3");
     let request = tonic::Request::new(stream::iter(small()));
     let response: tonic::Response<Bytes> = scenario

@@ -4,7 +4,7 @@ use super::page::{Words, anchors, links, names_in, opening, quoted, rows, sectio
 use crate::support::tree::text;
 
 /// The first words of each row of the table of defaults, and where the code has the figure.
-const FIGURES: [(&str, &str, &str); 26] = [
+const FIGURES: [(&str, &str, &str); 33] = [
     (
         "a token is refreshed before",
         "cache/expiry.rs",
@@ -78,7 +78,46 @@ const FIGURES: [(&str, &str, &str); 26] = [
         "cache/refusal_budget.rs",
         "FIRST",
     ),
-    ("its longest", "cache/refusal_budget.rs", "LONGEST"),
+    (
+        "… if the token is known to be revoked",
+        "cache/refusal_budget.rs",
+        "FIRST_IF_REVOKED",
+    ),
+    (
+        "the longest of these waits",
+        "cache/refusal_budget.rs",
+        "LONGEST",
+    ),
+    (
+        "acceptances are recorded",
+        "cache/refusal_history.rs",
+        "WATCH",
+    ),
+    (
+        "resources that are remembered",
+        "cache/refusal_evidence.rs",
+        "CAPACITY",
+    ),
+    (
+        "resources whose refusals prove",
+        "cache/refusal_evidence.rs",
+        "SEVERAL",
+    ),
+    (
+        "refusals in a row that prove",
+        "cache/refusal_evidence.rs",
+        "LONG_ROW",
+    ),
+    (
+        "a refused token that is younger",
+        "cache/state_machine/reject.rs",
+        "CLOCK_LAG",
+    ),
+    (
+        "the pause before such a token",
+        "cache/state_machine/reject.rs",
+        "PAUSE",
+    ),
     (
         "of a body that is kept",
         "layer/auth_layer.rs",

@@ -1,6 +1,7 @@
 //! The tables of `docs::watching` say what is told, no less and no more.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tower::{Layer, ServiceExt};
 use tower_auth::{Error, Quota, Reason, Token};
@@ -81,8 +82,12 @@ async fn all_events() {
     }
     let api = Api::default();
     let client = crate::support::layer_from(orders(Counting::default())).layer(api.clone());
-    client.clone().oneshot(request("")).await.unwrap();
+    for _ in 0..2 {
+        client.clone().oneshot(request("")).await.unwrap();
+    }
     api.accept("token-2");
+    // Longer than acceptances are recorded after the last refusal.
+    tokio::time::advance(Duration::from_secs(61)).await;
     client.oneshot(request("")).await.unwrap();
     orders(FailingClose::Fails).close().await;
     let quota = Quota::new("client/per_day", 1).of(10);

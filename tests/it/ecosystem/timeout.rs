@@ -12,7 +12,7 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_auth::BoxError;
 
 use super::Script;
-use crate::support::{Counting, paused, request, source};
+use crate::support::{Counting, paused, request, run_until_idle, source};
 
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -55,6 +55,7 @@ async fn the_same_where_it_is_waited_for_after_a_refusal() {
     let error = client.clone().oneshot(request("")).await.unwrap_err();
     assert!(ran_out(&error), "{error}");
     fetches.next().await.issue("late");
+    run_until_idle().await;
     client.oneshot(request("")).await.unwrap();
     assert_eq!(api.seen(), ["Bearer revoked", "Bearer late"]);
     fetches.none().await;

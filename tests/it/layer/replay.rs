@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::{NotReplayed, Token};
+use tower_auth::{NotReplayed, Reason, Token};
 
 use super::Clones;
 use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
@@ -234,12 +234,14 @@ async fn with_retry_off_nothing_is_cloned_and_a_refusal_still_rejects_the_token(
                 Some(NotReplayed::Off)
             ));
         }
-        layer.cache().token().await.unwrap();
+        // Without a replay, the refusal has started a fetch for the next requests.
+        run_until_idle().await;
         for _ in 0..3 {
             assert_eq!(call_once().await.status(), StatusCode::OK);
         }
         let clones = [services.0, bodies.0].map(|count| count.load(Ordering::Relaxed));
-        assert_eq!(clones, if retry { [4, 4] } else { [0, 0] });
+        // For four requests, and for the replay of the first.
+        assert_eq!(clones, if retry { [5, 5] } else { [0, 0] });
     }
 }
 
@@ -358,5 +360,7 @@ async fn a_body_that_cannot_be_sent_again_is_not_waited_for_a_token_for() {
         response.extensions().get(),
         Some(NotReplayed::Body)
     ));
+    // The next requests need it.
+    assert_eq!(fetches.next().await.reason, Reason::Refused);
     fetches.none().await;
 }

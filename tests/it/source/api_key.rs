@@ -254,9 +254,11 @@ async fn a_file_that_changed_is_read_again_when_the_old_key_is_refused() {
 async fn a_rotation_fails_no_request_whichever_side_is_first() {
     let (key, rotation) = ApiKey::rotating("old");
     let api = KeyedApi::knowing(["old"]);
-    let layer = crate::support::layer(key);
+    let clock = ManualClock::default();
+    let layer = crate::support::layer_from(clock.cache(key).build());
     let mut client = layer.layer(api.client());
     let mut ok = async || {
+        clock.pass(Duration::from_secs(5));
         let response = call(&mut client, request("")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         api.seen()

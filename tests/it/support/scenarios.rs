@@ -3,6 +3,8 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -113,6 +115,7 @@ pub(crate) const REFUSALS: &[&str] = &[
     "body",
     "fetch",
     "refusal_budget",
+    "resource",
     "same_token",
     "not_ready",
     "again",
@@ -167,6 +170,7 @@ pub(crate) async fn refuse_without_replay(word: &str) {
                 refused(layer.clone(), Api::default()).await;
             }
         }
+        "resource" => refuse_one_resource(layer).await,
         "same_token" => {
             let same = Token::bearer("kept").unwrap();
             refused(
@@ -175,10 +179,34 @@ pub(crate) async fn refuse_without_replay(word: &str) {
             )
             .await;
         }
-        "not_ready" => refused(layer, Broken { is_used: false }).await,
+        "not_ready" => refused(layer, Broken::default()).await,
         "again" => refused(layer, Api::default()).await,
         word => panic!("no request stands for `{word}`"),
     }
+}
+
+/// An API whose `/admin` refuses every token.
+async fn refuse_one_resource(layer: AuthLayer) {
+    let client = layer.layer(service_fn(|request: Request<Full<Bytes>>| {
+        let status = match request.uri().path() {
+            "/admin" => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::OK,
+        };
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        ready(Ok::<_, Infallible>(response))
+    }));
+    let call = async |path: &str| {
+        let mut request = request("");
+        *request.uri_mut() = format!("https://api.example.com{path}").parse().unwrap();
+        client.clone().oneshot(request).await.unwrap()
+    };
+    call("/").await;
+    // Uses up the budget, and shows that the resource refuses tokens of any age.
+    call("/admin").await;
+    // Shows that another resource accepts the new token.
+    call("/").await;
+    assert_eq!(call("/admin").await.status(), StatusCode::UNAUTHORIZED);
 }
 
 async fn refused<S, B>(layer: AuthLayer, api: S)
@@ -205,10 +233,10 @@ impl Replay for Once {
     }
 }
 
-/// Refuses once, and is never ready again.
-#[derive(Clone)]
+/// Refuses once, and is never ready again. Nor is any clone.
+#[derive(Clone, Default)]
 struct Broken {
-    is_used: bool,
+    is_used: Arc<AtomicBool>,
 }
 
 impl Service<Request<Full<Bytes>>> for Broken {
@@ -217,14 +245,14 @@ impl Service<Request<Full<Bytes>>> for Broken {
     type Future = Ready<Result<Response<()>, std::io::Error>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
-        Poll::Ready(match self.is_used {
+        Poll::Ready(match self.is_used.load(Ordering::Relaxed) {
             true => Err(std::io::Error::other("the pool is closed")),
             false => Ok(()),
         })
     }
 
     fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
-        self.is_used = true;
+        self.is_used.store(true, Ordering::Relaxed);
         let mut refusal = Response::new(());
         *refusal.status_mut() = StatusCode::UNAUTHORIZED;
         ready(Ok(refusal))

@@ -57,6 +57,8 @@ mod cache {
     pub(crate) mod published_state;
     pub(crate) mod quota_tracker;
     pub(crate) mod refusal_budget;
+    pub(crate) mod refusal_evidence;
+    pub(crate) mod refusal_history;
     pub(crate) mod single_flight;
     pub(crate) mod state_machine;
     pub(crate) mod status;

@@ -2,10 +2,12 @@
 //!
 //! The guarantees for readers without the lock:
 //!
-//! - A reader that finds its token isn't the current one any more, and then reads the current one, gets
-//!   another token or none, and never its own again. So a private copy is replaced by its successor.
-//! - Once a change has returned, later readers see its result: a refused token is served neither by the
-//!   state nor by a private copy of it.
+//! - A reader that finds its token isn't the current one any more, though there are no refusals, and then
+//!   reads the current one, gets another token or none, and never its own again. So a private copy is
+//!   replaced by its successor.
+//! - Once a refusal has returned, there is nothing to be served without the lock, neither by the state nor
+//!   from a private copy, until the watch for acceptances ends. After it, the current token is served so.
+//! - Once a change has returned, later readers see its result.
 //!
 //! During a change, the token that it removes may still be served. There is no guarantee the other way
 //! round: a token that was read may not be known as the current one yet.
@@ -14,12 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Scenario;
-use crate::cache::expiry::{CachedToken, ExpiryPolicy, FetchedBy, FetchedToken};
+use crate::cache::expiry::{CachedToken, ExpiryPolicy, FetchedBy, FetchedToken, Freshness};
 use crate::cache::published_state::PublishedState;
-use crate::cache::refusal_budget::Rejection;
+use crate::cache::refusal_evidence::{Resource, SentRequest};
 use crate::cache::single_flight::{Abandoned, Completer, Flight};
 use crate::cache::state_machine::machine::{Limits, Outcome, StateMachine};
-use crate::cache::state_machine::request::{Decision, FetchStart};
+use crate::cache::state_machine::reject::{Attempt, Refusal, Rejection};
+use crate::cache::state_machine::request::{Decision, FetchStart, IfRefused};
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
@@ -28,14 +31,18 @@ use crate::token::issued_token::Token;
 pub(crate) const ALL: &[Scenario] = crate::scenarios![
     two_concurrent_requests_share_one_flight,
     a_stale_token_is_served_to_both_and_refreshed_once,
-    a_token_refused_twice_starts_one_fetch,
+    two_concurrent_first_refusals_start_one_fetch_and_one_watch,
     a_refused_token_is_replaced_by_the_running_refresh,
     a_reader_whose_token_was_replaced_reads_another_one_or_none,
+    a_private_copy_is_not_current_while_watched_and_its_successor_is_afterwards,
+    a_watch_that_ends_misses_no_concurrent_refusal,
     an_abandoned_flight_replaces_nothing_that_came_after_it,
     nobody_waits_for_an_abandoned_flight_once_another_has_started,
     an_aborted_flight_is_abandoned_once,
     after_the_close_there_is_no_token,
-    the_failure_of_a_refresh_brings_no_refused_token_back,
+    the_failure_of_a_refresh_leaves_a_refused_token_in_use,
+    all_who_wait_instead_of_a_withdrawn_token_get_it_if_the_fetch_fails,
+    a_token_withdrawn_during_a_refresh_that_fails_is_replaced_or_served,
 ];
 
 fn two_concurrent_requests_share_one_flight() {
@@ -75,16 +82,19 @@ fn a_stale_token_is_served_to_both_and_refreshed_once() {
     });
 }
 
-fn a_token_refused_twice_starts_one_fetch() {
+fn two_concurrent_first_refusals_start_one_fetch_and_one_watch() {
     in_every_order(|| {
         let (state, old) = holding();
         let other = spawn({
             let (state, old) = (Arc::clone(&state), Arc::clone(&old));
-            move || refused(&state, &old)
+            move || refused(&state, &old, stale())
         });
-        let (one, other) = (refused(&state, &old), other.join().unwrap());
+        let (one, other) = (refused(&state, &old, stale()), other.join().unwrap());
         assert_eq!(one.fetches + other.fetches, 1);
+        // The other changed nothing: there is one watch, and one fetch that counts.
+        assert_eq!(one.changes + other.changes, 1);
         assert!(Arc::ptr_eq(&one.cached(), &other.cached()));
+        assert!(state.is_watching());
         assert!(is_current(&state, &one.cached()));
     });
 }
@@ -97,7 +107,7 @@ fn a_refused_token_is_replaced_by_the_running_refresh() {
             let state = Arc::clone(&state);
             move || run_fetch(&state, refresh, stale())
         });
-        let new = refused(&state, &old);
+        let new = refused(&state, &old, stale());
         completing.join().unwrap();
         assert_eq!(new.fetches, 0);
         assert!(is_current(&state, &new.cached()));
@@ -109,9 +119,9 @@ fn a_reader_whose_token_was_replaced_reads_another_one_or_none() {
         let (state, old) = holding();
         let refusing = [(); 2].map(|()| {
             let (state, old) = (Arc::clone(&state), Arc::clone(&old));
-            spawn(move || refused(&state, &old))
+            spawn(move || refused(&state, &old, stale()))
         });
-        let is_replaced = !state.is_current(&old);
+        let is_replaced = !state.is_current(&old) && !state.is_watching();
         let current = state.current();
         let is_old = current.is_some_and(|cached| Arc::ptr_eq(&cached, &old));
         assert!(!(is_replaced && is_old), "replaced, and there again");
@@ -119,6 +129,59 @@ fn a_reader_whose_token_was_replaced_reads_another_one_or_none() {
         let [one, other] = refusing.map(|refused| refused.join().unwrap());
         assert_eq!(one.fetches + other.fetches, 1);
         assert!(is_current(&state, &one.cached()));
+    });
+}
+
+fn a_private_copy_is_not_current_while_watched_and_its_successor_is_afterwards() {
+    in_every_order(|| {
+        let (state, old) = holding();
+        let refusing = spawn({
+            let (state, old) = (Arc::clone(&state), Arc::clone(&old));
+            move || {
+                let new = refused(&state, &old, stale()).cached();
+                for copy in [&old, &new] {
+                    assert!(!state.is_current(copy), "while watched");
+                }
+                end_watch(&state, after_watch());
+                assert!(state.is_current(&new));
+                new
+            }
+        });
+        // The watch began after the first look, or the successor came before the second.
+        let is_replaced = !state.is_current(&old) && !state.is_watching();
+        let current = state.current().unwrap();
+        assert!(
+            !(is_replaced && Arc::ptr_eq(&current, &old)),
+            "replaced, and there again"
+        );
+        let new = refusing.join().unwrap();
+        assert!(is_current(&state, &new));
+        let served = state.servable(&clock(after_watch())).unwrap();
+        assert!(Arc::ptr_eq(&served, &new));
+        assert!(!state.is_current(&old));
+    });
+}
+
+fn a_watch_that_ends_misses_no_concurrent_refusal() {
+    in_every_order(|| {
+        let (state, first) = holding();
+        let second = refused(&state, &first, stale()).cached();
+        assert!(state.is_watching());
+        let ending = spawn({
+            let state = Arc::clone(&state);
+            move || acquire(&state, after_watch())
+        });
+        let third = refused(&state, &second, after_watch());
+        let acquired = ending.join().unwrap();
+        assert_eq!(acquired.fetches + third.fetches, 1);
+        for served in [acquired.cached(), third.cached()] {
+            assert!(Arc::ptr_eq(&served, &second) || is_current(&state, &served));
+        }
+        // The watch goes on, or another has begun.
+        assert!(state.is_watching());
+        assert!(!state.is_current(&second));
+        end_watch(&state, after_watch());
+        assert!(state.is_watching(), "ended too early");
     });
 }
 
@@ -222,7 +285,7 @@ fn after_the_close_there_is_no_token() {
     });
 }
 
-fn the_failure_of_a_refresh_brings_no_refused_token_back() {
+fn the_failure_of_a_refresh_leaves_a_refused_token_in_use() {
     in_every_order(|| {
         let (state, old) = holding();
         let refresh = start(&state, stale());
@@ -230,13 +293,56 @@ fn the_failure_of_a_refresh_brings_no_refused_token_back() {
             let state = Arc::clone(&state);
             move || complete(&state, refresh.completer, Err(Error::other("no")), stale())
         });
-        assert_eq!(
-            reject(&state, old.token().generation()),
-            Rejection::Rejected
-        );
-        assert!(shows(&state, None));
+        // The refresh is in flight, or has failed and another fetch is wanted.
+        let (rejection, _) = reject(&state, &refusal(&old), stale());
+        assert!(matches!(rejection, Rejection::Replaced));
+        assert!(shows(&state, Some(&old)));
         failing.join().unwrap();
-        assert!(shows(&state, None));
+        assert!(shows(&state, Some(&old)));
+        assert!(Arc::ptr_eq(&acquire(&state, stale()).cached(), &old));
+    });
+}
+
+fn all_who_wait_instead_of_a_withdrawn_token_get_it_if_the_fetch_fails() {
+    in_orders_of(4, || {
+        let (state, old) = holding();
+        withdraw(&state, &old, soon());
+        let others = [(); 2].map(|()| {
+            let state = Arc::clone(&state);
+            spawn(move || acquire_from(&state, fails, Want::Any, soon()))
+        });
+        let all = others.map(|other| other.join().unwrap());
+        assert_eq!(
+            all.iter().map(|acquired| acquired.fetches).sum::<usize>(),
+            1
+        );
+        for acquired in all {
+            assert!(Arc::ptr_eq(&acquired.cached(), &old));
+        }
+        assert!(is_current(&state, &old));
+        // The caller whose request was refused gets the error instead.
+        let generation = old.token().generation();
+        let renewed = acquire_from(&state, fails, Want::InsteadOf(generation), soon());
+        assert!(renewed.failed_as(Error::is_source));
+        assert_eq!(renewed.fetches, 0);
+    });
+}
+
+fn a_token_withdrawn_during_a_refresh_that_fails_is_replaced_or_served() {
+    in_every_order(|| {
+        let (state, old) = holding();
+        let refresh = start(&state, stale());
+        let failing = spawn({
+            let state = Arc::clone(&state);
+            move || complete(&state, refresh.completer, Err(Error::other("no")), stale())
+        });
+        withdraw(&state, &old, stale());
+        let acquired = acquire(&state, stale());
+        failing.join().unwrap();
+        let cached = acquired.cached();
+        // After the failure it is withdrawn again, until there is a successor.
+        assert_eq!(Arc::ptr_eq(&cached, &old), acquired.fetches == 0);
+        assert!(is_current(&state, &cached));
     });
 }
 
@@ -247,6 +353,27 @@ struct Acquired {
     fetches: usize,
     /// How many flights were abandoned while it waited.
     abandoned: usize,
+    /// How many of its refusals changed anything.
+    changes: usize,
+}
+
+/// Which token a caller needs.
+#[derive(Clone, Copy)]
+enum Want {
+    Any,
+    /// Another than the refused one of this generation.
+    InsteadOf(u64),
+}
+
+/// What the source returns.
+type Source = fn() -> Result<Token, Error>;
+
+fn issues() -> Result<Token, Error> {
+    Ok(Token::bearer("secret").unwrap().expires_in(LIFETIME))
+}
+
+fn fails() -> Result<Token, Error> {
+    Err(Error::other("no"))
 }
 
 impl Acquired {
@@ -259,24 +386,37 @@ impl Acquired {
     }
 }
 
-/// Does what `src/cache/acquire.rs` does.
 fn acquire(state: &PublishedState, now: Moment) -> Acquired {
+    acquire_from(state, issues, Want::Any, now)
+}
+
+/// Does what `src/cache/acquire.rs` does.
+fn acquire_from(state: &PublishedState, source: Source, want: Want, now: Moment) -> Acquired {
     let (mut fetches, mut abandoned) = (0, 0);
     let outcome = loop {
-        if let Some(cached) = state.servable(&clock(now)) {
-            break Ok(cached);
-        }
-        let ((decision, start), _) = state.transition(|machine| machine.request(now));
+        let ((decision, start), _) = match want {
+            Want::Any => {
+                if let Some(cached) = state.servable(&clock(now)) {
+                    break Ok(cached);
+                }
+                end_watch(state, now);
+                state.transition(|machine| machine.request(IfRefused::GivenUp, now))
+            }
+            Want::InsteadOf(generation) => {
+                state.transition(|machine| machine.renew(generation, now))
+            }
+        };
         if let Some(start) = start {
             fetches += 1;
-            run_fetch(state, start, now);
+            run_fetch_from(state, source, start, now);
         }
-        match decision {
-            Decision::Serve(cached) => break Ok(cached),
-            Decision::Fail(error) => break Err(error),
-            Decision::Join(flight) => match block_on(flight.wait()) {
-                Ok(outcome) => break outcome,
-                Err(Abandoned) => abandoned += 1,
+        match (decision, want) {
+            (Decision::Serve(cached), _) => break Ok(cached),
+            (Decision::Fail(error), _) => break Err(error),
+            (Decision::Join(flight), _) => match (block_on(flight.wait()), want) {
+                (Ok(Err(error)), Want::Any) => break fallback(state, now).ok_or(error),
+                (Ok(outcome), _) => break outcome,
+                (Err(Abandoned), _) => abandoned += 1,
             },
         }
     };
@@ -284,29 +424,54 @@ fn acquire(state: &PublishedState, now: Moment) -> Acquired {
         outcome,
         fetches,
         abandoned,
+        changes: 0,
+    }
+}
+
+fn fallback(state: &PublishedState, now: Moment) -> Option<Arc<CachedToken>> {
+    let is_served = |cached: &Arc<CachedToken>| cached.freshness(now) != Freshness::Expired;
+    state.current().filter(is_served)
+}
+
+fn end_watch(state: &PublishedState, now: Moment) {
+    if state.is_watching() {
+        state.transition(|machine| machine.end_watch(now));
     }
 }
 
 /// A caller that sent `old`, was refused, and sends a new token, which is accepted.
-fn refused(state: &PublishedState, old: &Arc<CachedToken>) -> Acquired {
-    reject(state, old.token().generation());
+fn refused(state: &PublishedState, old: &Arc<CachedToken>, now: Moment) -> Acquired {
+    let (rejection, has_changed) = reject(state, &refusal(old), now);
     assert!(!state.is_current(old));
+    // Nothing is watched if the successor was here already.
+    let is_outdated = matches!(rejection, Rejection::Outdated);
+    let is_served = state.servable(&clock(now)).is_some();
+    assert!(!is_served || is_outdated, "there are refusals");
     let old = old.token().generation();
-    let acquired = acquire(state, stale());
+    let acquired = acquire_from(state, issues, Want::InsteadOf(old), now);
     let new = acquired.cached().token().generation();
     assert_ne!(new, old);
-    // Otherwise the refusal budget would keep it from being rejected.
-    state.transition(|machine| machine.accept(new));
-    acquired
+    let sent = SentRequest {
+        resource: Resource::UNKNOWN,
+        at: now,
+    };
+    state.transition(|machine| machine.accept(new, sent));
+    Acquired {
+        changes: usize::from(has_changed),
+        ..acquired
+    }
 }
 
 /// Does what the task in `src/cache/fetch_task.rs` does.
 fn run_fetch(state: &PublishedState, start: FetchStart, now: Moment) {
+    run_fetch_from(state, issues, start, now);
+}
+
+fn run_fetch_from(state: &PublishedState, source: Source, start: FetchStart, now: Moment) {
     if let Some(abandoned) = start.replaces {
         abandoned.abandon();
     }
-    let token = Token::bearer("secret").unwrap().expires_in(LIFETIME);
-    complete(state, start.completer, Ok(token), now);
+    complete(state, start.completer, source(), now);
 }
 
 fn complete(
@@ -330,27 +495,52 @@ fn abort(state: &PublishedState, completer: Completer<Outcome>) {
     drop(completer);
 }
 
-fn reject(state: &PublishedState, generation: u64) -> Rejection {
-    let (rejection, _) = state.transition(|machine| machine.reject(generation, stale()));
-    rejection
+/// Also whether anything has changed.
+fn reject(state: &PublishedState, refusal: &Refusal, now: Moment) -> (Rejection, bool) {
+    state.transition(|machine| machine.reject(refusal, now))
+}
+
+/// A refusal that may be about the resource.
+fn refusal(of: &CachedToken) -> Refusal {
+    Refusal {
+        generation: of.token().generation(),
+        sent: SentRequest {
+            resource: Resource::UNKNOWN,
+            at: START,
+        },
+        is_final: false,
+        attempt: Attempt::First,
+        can_pause: false,
+    }
+}
+
+/// The user rejects the token: all callers wait for its successor.
+fn withdraw(state: &PublishedState, cached: &CachedToken, now: Moment) {
+    let refusal = Refusal {
+        is_final: true,
+        ..refusal(cached)
+    };
+    let (rejection, _) = reject(state, &refusal, now);
+    assert!(matches!(rejection, Rejection::Replaced));
 }
 
 /// The first request, which starts the fetch.
 fn start(state: &PublishedState, now: Moment) -> FetchStart {
-    let ((_, start), _) = state.transition(|machine| machine.request(now));
+    let ((_, start), _) = state.transition(|machine| machine.request(IfRefused::GivenUp, now));
     start.unwrap()
 }
 
 /// A later request, which joins it.
 fn join(state: &PublishedState, now: Moment) -> Flight<Outcome> {
-    let (decided, _) = state.transition(|machine| machine.request(now));
+    let (decided, _) = state.transition(|machine| machine.request(IfRefused::GivenUp, now));
     match decided {
         (Decision::Join(flight), None) => flight,
         _ => panic!("there is no flight to join"),
     }
 }
 
-/// Whether the state machine and both published values agree on `cached`.
+/// Whether the state machine and both published values agree on `cached`. Of the published values, one says
+/// only whether it is watched, if it is.
 fn is_current(state: &PublishedState, cached: &Arc<CachedToken>) -> bool {
     shows(state, Some(cached))
 }
@@ -360,7 +550,7 @@ fn shows(state: &PublishedState, expected: Option<&Arc<CachedToken>>) -> bool {
         |cached: Option<&Arc<CachedToken>>| cached.map(Arc::as_ptr) == expected.map(Arc::as_ptr);
     state.look(|machine| is_it(machine.cached()))
         && is_it(state.current().as_ref())
-        && expected.is_none_or(|cached| state.is_current(cached))
+        && expected.is_none_or(|cached| state.is_current(cached) != state.is_watching())
 }
 
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -375,6 +565,16 @@ fn overdue() -> Moment {
 /// When a token that was fetched at `START` is stale.
 fn stale() -> Moment {
     START.plus(LIFETIME - Duration::from_secs(120))
+}
+
+/// When a token that was fetched at `START` is fresh.
+fn soon() -> Moment {
+    START.plus(Duration::from_secs(10))
+}
+
+/// When the watch ends that began at `stale`, if nothing is refused meanwhile.
+fn after_watch() -> Moment {
+    stale().plus(Duration::from_secs(60))
 }
 
 fn clock(now: Moment) -> Clock {

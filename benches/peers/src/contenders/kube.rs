@@ -20,7 +20,7 @@ use tower::Layer;
 use super::Contender;
 use crate::client::{Call, Inner, Sending};
 use crate::issuer::Issuer;
-use crate::token_server::{Form, Reply, TokenServer};
+use crate::token_server::{Form, Holding, Reply, TokenServer};
 
 pub struct Kube {
     layer: AuthLayer,
@@ -75,16 +75,6 @@ impl Contender for Kube {
 
     fn over<S: Inner>(&self, inner: S) -> impl Call + use<S> {
         Holding(Sending(self.layer.layer(inner)), Arc::clone(&self.server))
-    }
-}
-
-/// The server stays for as long as there are requests.
-#[derive(Clone)]
-struct Holding<T>(T, #[expect(dead_code, reason = "held")] Arc<TokenServer>);
-
-impl<T: Call> Call for Holding<T> {
-    async fn call(&mut self) -> Result<(), tower::BoxError> {
-        self.0.call().await
     }
 }
 

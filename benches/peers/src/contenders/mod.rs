@@ -9,7 +9,11 @@ use crate::issuer::{Issuer, Terms};
 #[cfg(feature = "peers")]
 mod azure;
 #[cfg(feature = "peers")]
+mod gears;
+#[cfg(feature = "peers")]
 mod google;
+#[cfg(feature = "peers")]
+mod huskarl;
 #[cfg(feature = "peers")]
 pub mod kube;
 #[cfg(feature = "peers")]
@@ -17,6 +21,8 @@ mod moka;
 #[cfg(feature = "peers")]
 mod mutex;
 pub mod ours;
+#[cfg(feature = "peers")]
+mod reqsign;
 #[cfg(feature = "peers")]
 mod smithy;
 #[cfg(feature = "peers")]
@@ -82,6 +88,10 @@ pub fn all(visitor: &mut impl Visitor) {
     visitor.visit::<google::Google>();
     visitor.visit::<kube::Kube>();
     visitor.visit::<azure::Azure>();
+    visitor.visit::<reqsign::Reqsign>();
+    visitor.visit::<huskarl::Huskarl>();
+    visitor.visit::<gears::Gears>();
+    visitor.visit::<gears::WithReplay>();
 }
 
 /// Whether a name is ours: it is set off in pictures and tables.

@@ -202,6 +202,7 @@ async fn no_process_takes_a_token_again_that_it_was_refused_with() {
     process.reject(&first);
     let second = process.token().await.unwrap();
     store.works_again();
+    tokio::time::advance(Duration::from_secs(5)).await;
     process.accept(&second);
     process.reject(&second);
     assert_eq!(secret(&process).await, "token-3");

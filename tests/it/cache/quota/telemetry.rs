@@ -21,6 +21,8 @@ async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
     let mut fixture = Fixture::with([full()]).await;
     assert!(told(&log).is_empty());
     for _ in 0..3 {
+        // Long enough to be refused again.
+        fixture.clock.pass(Duration::from_secs(10));
         let token = fixture.cache.token().await.unwrap();
         fixture.cache.accept(&token);
         fixture.cache.reject(&token);
@@ -42,6 +44,7 @@ async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
     );
     // It recovers, and the next low quota is logged again.
     for quota in [full(), low_quota()] {
+        fixture.clock.pass(Duration::from_secs(10));
         let token = fixture.cache.token().await.unwrap();
         fixture.cache.accept(&token);
         fixture.cache.reject(&token);

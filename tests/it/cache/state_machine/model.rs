@@ -3,14 +3,18 @@
 //!
 //! Times are in whole milliseconds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tower_auth::{Phase, Reason};
 
 mod callers;
 mod fetches;
+mod refusals;
 mod status;
 mod time;
+
+use self::refusals::Refusals;
+pub(crate) use self::refusals::{Refusal, Rejected};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -63,6 +67,10 @@ pub(crate) struct Rules {
 pub(crate) const FETCH_TIMEOUT: i64 = 30 * SECOND;
 /// A fetch is abandoned so long after it should have begun, by the caller that finds that out.
 const OVERDUE: i64 = 35 * SECOND;
+/// How long a request waits before the same token is sent again.
+const PAUSE: i64 = SECOND;
+/// When a request was sent that was sent before there were refusals.
+const BEFORE_ALL: i64 = -1;
 /// Odd, where all else is even: it never ends at once with anything.
 pub(crate) const CLOSE_TIMEOUT: i64 = 4_999;
 
@@ -132,6 +140,7 @@ pub(crate) enum Lifetime {
 struct CachedToken {
     token: usize,
     requested: Clocks,
+    arrived: Clocks,
     deadlines: Option<Deadlines>,
     is_accepted: bool,
 }
@@ -145,6 +154,10 @@ struct Deadlines {
 
 struct Flight {
     reason: Reason,
+    /// Who waits for its token although there is another.
+    withdrawn: Withdrawn,
+    /// Whether refusals that prove a revocation are why it was allowed.
+    is_proven: bool,
     overdue: Clocks,
     task: Task,
     attempts: u32,
@@ -173,14 +186,61 @@ struct CachedError {
     until: Clocks,
 }
 
-/// Tokens refused that nobody ever accepted.
-#[derive(Default)]
-struct RefusalBudget {
-    refusals: u32,
-    /// How many waits there were.
-    delays: u32,
-    /// The last token over the budget, and until when that is kept.
-    limited: Option<(usize, Clocks)>,
+/// The current token was refused, and the next that asks starts a fetch.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    withdrawn: Withdrawn,
+    is_proven: bool,
+}
+
+/// Who waits for the successor of a refused token. All others still get that token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Withdrawn {
+    No,
+    /// From those who can't send a request again that is refused.
+    WithOneTry,
+    All,
+}
+
+/// How often a request can be sent, as far as the one knows who asks for its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tries {
+    One,
+    Several,
+}
+
+/// A path of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Resource {
+    /// A slow one responds when told to.
+    pub(crate) is_slow: bool,
+    pub(crate) nth: usize,
+}
+
+/// What a resource does with a token that the API accepts. It refuses all others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Manner {
+    #[default]
+    Fair,
+    RefusesAll,
+    /// It refuses every second request.
+    ByTurns,
+}
+
+/// Why a request was sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tried {
+    pub(crate) new_token: bool,
+    pub(crate) pause: bool,
+}
+
+/// A request that was sent, and what it was sent with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    cached: usize,
+    /// When, if there were refusals then.
+    watched: Option<i64>,
+    tried: Tried,
 }
 
 struct Shutdown {
@@ -195,6 +255,9 @@ pub(crate) struct Started {
     pub(crate) reason: Reason,
     /// By how far the wall clock has gone in all.
     pub(crate) start: i64,
+    pub(crate) is_proven: bool,
+    /// When the last fetch after a refusal had ended before, by the same measure.
+    pub(crate) last_refused_end: Option<i64>,
 }
 
 /// A fetch that the source was asked for.
@@ -225,6 +288,7 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     RefusalBudget,
+    Resource,
     Fetch(Fault),
     SameToken,
     Again,
@@ -234,15 +298,25 @@ pub(crate) enum Why {
 #[derive(Debug)]
 pub(crate) enum Caller {
     Token(Acquire),
-    Request { is_slow: bool, stage: Stage },
+    Request { resource: Resource, stage: Stage },
     Close,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Acquire {
-    is_forced: bool,
+    wants: Wants,
     waits_for: Option<usize>,
     abandonments: u32,
+}
+
+/// Which token does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wants {
+    #[default]
+    Any,
+    Newer,
+    /// Than this one, which was refused.
+    Other(usize),
 }
 
 #[derive(Debug)]
@@ -252,20 +326,21 @@ pub(crate) enum Stage {
     Acquiring(Acquire),
     Readying(usize),
     Sent {
-        cached: usize,
+        sent: Sent,
         call: usize,
     },
     Renewing {
         acquire: Acquire,
-        refused: usize,
+        refused: Sent,
+    },
+    /// Until the timers say so.
+    Pausing {
+        until: i64,
+        refused: Sent,
     },
     ReadyingAgain {
         cached: usize,
-        refused: usize,
-    },
-    Resent {
-        cached: usize,
-        call: usize,
+        refused: Sent,
     },
 }
 
@@ -276,14 +351,14 @@ impl Caller {
 
     pub(crate) fn refresh_now() -> Self {
         Self::Token(Acquire {
-            is_forced: true,
+            wants: Wants::Newer,
             ..Acquire::default()
         })
     }
 
-    pub(crate) fn request(is_slow: bool) -> Self {
+    pub(crate) fn request(resource: Resource) -> Self {
         Self::Request {
-            is_slow,
+            resource,
             stage: Stage::Uncalled,
         }
     }
@@ -298,9 +373,33 @@ impl Caller {
             _ => None,
         }
     }
+
+    /// Until when it waits by the timers.
+    pub(crate) fn pause(&self) -> Option<i64> {
+        match self {
+            Self::Request {
+                stage: Stage::Pausing { until, .. },
+                ..
+            } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// The fetch that it waits for although any token would do.
+    fn waits_for_any(&self) -> Option<usize> {
+        match self {
+            Self::Token(acquire)
+            | Self::Request {
+                stage: Stage::Acquiring(acquire) | Stage::Renewing { acquire, .. },
+                ..
+            } if acquire.wants == Wants::Any => acquire.waits_for,
+            _ => None,
+        }
+    }
 }
 
 /// What there is for one who asks.
+#[derive(Clone, Copy)]
 enum Lookup {
     Now(usize),
     Later(usize),
@@ -327,8 +426,10 @@ pub(crate) struct Model {
     pub(crate) now: Now,
     pub(crate) rules: Rules,
 
-    // The cache. At most one of `in_flight` and `cached_error` is there.
+    // The cache. At most one of `wanted`, `in_flight` and `cached_error` is there.
     current: Option<usize>,
+    /// Only with a token.
+    wanted: Option<Wanted>,
     in_flight: Option<usize>,
     cached_error: Option<CachedError>,
     shutdown: Option<Shutdown>,
@@ -341,7 +442,10 @@ pub(crate) struct Model {
     failures: u32,
     /// How many delays of the backoff are behind us.
     backoffs: u32,
-    refusal_budget: RefusalBudget,
+    refusals: Option<Refusals>,
+    /// Whether the token before the current one was accepted.
+    was_accepted: bool,
+    last_refused_end: Option<i64>,
 
     // All that ever were.
     issues: Vec<CachedToken>,
@@ -354,6 +458,9 @@ pub(crate) struct Model {
     pub(crate) is_busy: bool,
     /// The tokens it accepts.
     pub(crate) accepted: HashSet<usize>,
+    /// How each resource behaves, and how often it was asked.
+    pub(crate) manners: HashMap<Resource, Manner>,
+    turns: HashMap<Resource, u32>,
     pub(crate) calls: Vec<Call>,
 
     /// What the source was told at the end.
@@ -370,6 +477,7 @@ impl Model {
             },
             rules,
             current: None,
+            wanted: None,
             in_flight: None,
             cached_error: None,
             shutdown: None,
@@ -379,13 +487,17 @@ impl Model {
             no_refresh_before: 0,
             failures: 0,
             backoffs: 0,
-            refusal_budget: RefusalBudget::default(),
+            refusals: None,
+            was_accepted: false,
+            last_refused_end: None,
             issues: Vec::new(),
             flights: Vec::new(),
             starts: Vec::new(),
             asked: Vec::new(),
             is_busy: false,
             accepted: HashSet::new(),
+            manners: HashMap::new(),
+            turns: HashMap::new(),
             calls: Vec::new(),
             closed_with: Vec::new(),
         }
@@ -402,6 +514,15 @@ impl Model {
         }
     }
 
+    pub(crate) fn current(&self) -> Option<usize> {
+        self.current
+    }
+
+    /// Whether it isn't served any more.
+    pub(crate) fn is_over(&self, cached: usize) -> bool {
+        self.freshness(cached) == Phase::Expired
+    }
+
     /// Past its own end, where nobody may send it any more.
     fn is_past_its_end(&self, cached: usize) -> bool {
         let deadlines = self.issues[cached].deadlines;
@@ -410,25 +531,66 @@ impl Model {
 
     /// Whether there is a token that anybody who asks has to be served.
     pub(crate) fn is_valid(&self) -> bool {
+        self.withdrawn() == Withdrawn::No && self.has_valid_token()
+    }
+
+    pub(crate) fn has_valid_token(&self) -> bool {
         self.current
             .is_some_and(|cached| self.freshness(cached) != Phase::Expired)
     }
 
-    fn request_token(&mut self) -> Lookup {
+    /// Who waits for the successor of the current token.
+    fn withdrawn(&self) -> Withdrawn {
+        match (self.wanted, self.in_flight) {
+            (Some(wanted), _) => wanted.withdrawn,
+            (None, Some(flight)) => self.flights[flight].withdrawn,
+            (None, None) => Withdrawn::No,
+        }
+    }
+
+    /// Whether a caller waits that has to be served: any token would do, there is one, and nothing
+    /// proves that it was revoked.
+    pub(crate) fn waits_needlessly(&self, caller: &Caller) -> bool {
+        let waits_for = caller.waits_for_any();
+        waits_for.is_some() && waits_for == self.in_flight && self.is_valid()
+    }
+
+    fn request_token(&mut self, tries: Tries) -> Lookup {
+        self.end_watch();
+        self.decide(tries)
+    }
+
+    fn decide(&mut self, tries: Tries) -> Lookup {
         if self.is_closed() {
             return Lookup::Never(Fault::Closed);
         }
         if let Some(cached) = self.current {
-            match self.freshness(cached) {
-                Phase::Expired => {
-                    self.current = None;
-                    self.reason = Reason::Expired;
-                }
-                Phase::Stale if self.now.clocks.monotonic >= self.no_refresh_before => {
-                    self.start_fetch(Reason::Stale);
-                    return Lookup::Now(cached);
-                }
-                _ => return Lookup::Now(cached),
+            let freshness = self.freshness(cached);
+            let waits = match self.withdrawn() {
+                Withdrawn::No => false,
+                Withdrawn::WithOneTry => tries == Tries::One,
+                Withdrawn::All => true,
+            };
+            if freshness == Phase::Expired {
+                self.was_accepted = self.issues[cached].is_accepted;
+                self.current = None;
+                self.wanted = None;
+                self.reason = Reason::Expired;
+            } else if self.wanted.is_some() {
+                let flight = self.start_fetch(Reason::Refused);
+                return match waits {
+                    true => Lookup::Later(flight),
+                    false => Lookup::Now(cached),
+                };
+            } else if waits {
+                return Lookup::Later(self.join_or_replace());
+            } else if freshness == Phase::Stale
+                && self.now.clocks.monotonic >= self.no_refresh_before
+            {
+                self.start_fetch(Reason::Stale);
+                return Lookup::Now(cached);
+            } else {
+                return Lookup::Now(cached);
             }
         }
         if let Some(flight) = self.joinable() {
@@ -439,6 +601,38 @@ impl Model {
                 Lookup::Never(cached_error.fault)
             }
             _ => Lookup::Later(self.start_fetch(self.reason)),
+        }
+    }
+
+    /// One whose request was refused needs another token.
+    fn renew(&mut self, refused: usize) -> Lookup {
+        let current = self.current.filter(|cached| {
+            self.issues[*cached].token == refused && self.freshness(*cached) != Phase::Expired
+        });
+        let Some(cached) = current else {
+            return self.decide(Tries::One);
+        };
+        if self.wanted.is_some() {
+            return Lookup::Later(self.start_fetch(Reason::Refused));
+        }
+        if self.in_flight.is_some() {
+            return Lookup::Later(self.join_or_replace());
+        }
+        match self.cached_error {
+            Some(cached_error) if !self.now.clocks.reached(cached_error.until) => {
+                Lookup::Never(cached_error.fault)
+            }
+            // The source has issued it once more.
+            _ => Lookup::Now(cached),
+        }
+    }
+
+    /// The fetch in flight, or one that takes its place if that is overdue.
+    fn join_or_replace(&mut self) -> usize {
+        match (self.joinable(), self.in_flight) {
+            (Some(flight), _) => flight,
+            (None, Some(overdue)) => self.start_fetch(self.flights[overdue].reason),
+            (None, None) => unreachable!("there is none"),
         }
     }
 
@@ -455,57 +649,6 @@ impl Model {
             .filter(|flight| !self.now.clocks.reached(self.flights[*flight].overdue))
     }
 
-    /// A server refused the token. Whether it is kept all the same.
-    pub(crate) fn reject(&mut self, token: usize) -> bool {
-        let Some(cached) = self.current.map(|cached| self.issues[cached]) else {
-            return false;
-        };
-        if cached.token != token {
-            return false;
-        }
-        if !cached.is_accepted && self.is_over_budget(token) {
-            return true;
-        }
-        // What put the next attempt off protected a token that was good.
-        self.cached_error = None;
-        self.current = None;
-        self.reason = Reason::Refused;
-        false
-    }
-
-    fn is_over_budget(&mut self, token: usize) -> bool {
-        let now = self.now.clocks;
-        match self.refusal_budget.limited {
-            Some((limited, until)) if limited == token => {
-                let holds = !now.reached(until);
-                if !holds {
-                    self.refusal_budget.limited = None;
-                }
-                holds
-            }
-            _ => {
-                self.refusal_budget.refusals += 1;
-                if self.refusal_budget.refusals == 1 {
-                    return false;
-                }
-                let wait = doubled(5 * SECOND, self.refusal_budget.delays, 5 * MINUTE);
-                self.refusal_budget.delays += 1;
-                self.refusal_budget.limited = Some((token, now.plus(wait)));
-                true
-            }
-        }
-    }
-
-    /// A server accepted the token.
-    pub(crate) fn accept(&mut self, token: usize) {
-        if let Some(cached) = self.current
-            && self.issues[cached].token == token
-        {
-            self.issues[cached].is_accepted = true;
-            self.refusal_budget = RefusalBudget::default();
-        }
-    }
-
     // ---- the end
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -520,6 +663,7 @@ impl Model {
         let last = self.current.take().map(|cached| self.issues[cached].token);
         let flight = self.in_flight.take();
         self.cached_error = None;
+        self.wanted = None;
         self.shutdown = Some(Shutdown {
             last,
             flight,

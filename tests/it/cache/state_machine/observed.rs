@@ -47,6 +47,7 @@ pub(super) fn request_outcome(result: Result<Response<()>, BoxError>) -> Outcome
         Ok(response) => {
             let why = response.extensions().get().map(|why| match why {
                 NotReplayed::RefusalBudget => Why::RefusalBudget,
+                NotReplayed::Resource => Why::Resource,
                 NotReplayed::Fetch(error) => Why::Fetch(fault(error)),
                 NotReplayed::SameToken => Why::SameToken,
                 NotReplayed::Again => Why::Again,

@@ -1,6 +1,6 @@
 //! What is on either side of the cache: its source, and the API.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::pin::Pin;
@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 use tokio::task::Id;
 use tower_auth::{Error, Reason, Token, TokenSource};
 use tower_service::Service;
+
+use super::model::{Manner, Resource};
 
 /// A source that notes on which task it is asked, and what it is told at the end.
 pub(super) struct Noting<S> {
@@ -58,6 +60,8 @@ struct Inside {
     is_busy: bool,
     waiting: Vec<Waker>,
     accepted: Vec<String>,
+    manners: HashMap<String, Manner>,
+    turns: HashMap<String, u32>,
     credentials: Vec<String>,
     /// Of each request, for the response of those that wait for it.
     pending_responses: Vec<Option<oneshot::Sender<u16>>>,
@@ -73,6 +77,11 @@ impl Api {
         let credential = format!("Bearer token-{token}");
         let mut inside = self.inner.lock().unwrap();
         inside.accepted.retain(|accepted| *accepted != credential);
+    }
+
+    pub(super) fn behave(&self, resource: Resource, manner: Manner) {
+        let path = path_of(resource);
+        self.inner.lock().unwrap().manners.insert(path, manner);
     }
 
     pub(super) fn set_busy(&self, is_busy: bool) {
@@ -115,9 +124,19 @@ impl Service<Request<Full<Bytes>>> for Api {
             Some(value) => value.to_str().unwrap().to_owned(),
             None => String::from("-"),
         };
-        let is_accepted = inside.accepted.contains(&credential);
+        let path = request.uri().path().to_owned();
+        let is_slow = path.starts_with("/slow");
+        let manner = inside.manners.get(&path).copied().unwrap_or_default();
+        let turn = inside.turns.entry(path).or_default();
+        *turn += 1;
+        let is_fair = match manner {
+            Manner::Fair => true,
+            Manner::RefusesAll => false,
+            Manner::ByTurns => (*turn).is_multiple_of(2),
+        };
+        let is_accepted = is_fair && inside.accepted.contains(&credential);
         inside.credentials.push(credential);
-        if request.uri().path() != "/slow" {
+        if !is_slow {
             inside.pending_responses.push(None);
             return Box::pin(ready(Ok(with_status(if is_accepted { 200 } else { 401 }))));
         }
@@ -131,4 +150,9 @@ fn with_status(status: u16) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status.try_into().unwrap();
     response
+}
+
+pub(super) fn path_of(resource: Resource) -> String {
+    let speed = if resource.is_slow { "slow" } else { "quick" };
+    format!("/{speed}/{}", resource.nth)
 }

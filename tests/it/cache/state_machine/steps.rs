@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::model::{Kind, Lifetime, Rules};
+use super::model::{Kind, Lifetime, Manner, Resource, Rules};
 
 /// What happens next. What can't, such as the result of a fetch that nobody asked for, doesn't.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub(super) enum Step {
     /// A request, through a clone of the client or through the one that is used again and again.
     /// A slow API responds when told to, the other at once.
     Request {
-        is_slow: bool,
+        resource: Resource,
         is_late: bool,
         is_clone: bool,
     },
@@ -50,6 +50,8 @@ pub(super) enum Step {
     /// The API refuses one of the latest tokens from now on, or accepts it.
     Revoke(Index),
     Admit(Index),
+    /// A resource begins to behave otherwise.
+    Behave(Resource, Manner),
     /// Somebody says that one of the latest tokens was refused, or accepted.
     Reject(Index),
     Accept(Index),
@@ -107,6 +109,11 @@ struct Day {
     /// How often the API isn't ready, and how often no timer runs.
     busy: u32,
     stalls: u32,
+    /// How often a resource begins to refuse what the API accepts, and ceases to, and how often a token
+    /// is revoked.
+    strange: u32,
+    revoked: u32,
+    requests: u32,
 }
 
 const FAIR: Day = Day {
@@ -117,10 +124,14 @@ const FAIR: Day = Day {
     shorts: 3,
     busy: 3,
     stalls: 1,
+    strange: 1,
+    revoked: 3,
+    requests: 14,
 };
 
-/// Nothing is accepted, the source is down, no timer runs, tokens end before they are sent.
-const DAYS: [Day; 5] = [
+/// Nothing is accepted, the source is down, no timer runs, tokens end before they are sent, some
+/// resources refuse what others accept.
+const DAYS: [Day; 6] = [
     FAIR,
     Day {
         new: 0.5,
@@ -141,6 +152,14 @@ const DAYS: [Day; 5] = [
         good: 0.4,
         shorts: 30,
         busy: 15,
+        ..FAIR
+    },
+    Day {
+        good: 1.0,
+        shorts: 0,
+        strange: 8,
+        revoked: 3,
+        requests: 90,
         ..FAIR
     },
 ];
@@ -167,12 +186,12 @@ fn any_step(day: Day) -> impl Strategy<Value = Step> {
     prop_oneof![
         10 => rarely().prop_map(|is_late| RequestToken { is_late }),
         3 => rarely().prop_map(|is_late| Refresh { is_late }),
-        14 => (prop::bool::weighted(0.3), rarely(), any::<bool>()).prop_map(
-            |(is_slow, is_late, is_clone)| Request { is_slow, is_late, is_clone }
+        day.requests => (any_resource(), rarely(), any::<bool>()).prop_map(
+            |(resource, is_late, is_clone)| Request { resource, is_late, is_clone }
         ),
         3 => index().prop_map(Poll),
         2 => index().prop_map(Drop),
-        6 => (index(), select(vec![200, 401, 401, 500]))
+        day.requests / 2 => (index(), select(vec![200, 401, 401, 500]))
             .prop_map(|(call, status)| Respond { call, status }),
         day.issues => (index(), any_lifetime(day), prop::bool::weighted(day.new), good).prop_map(
             |(fetch, lifetime, is_new, is_good)| Issue { fetch, lifetime, is_new, is_good }
@@ -181,8 +200,11 @@ fn any_step(day: Day) -> impl Strategy<Value = Step> {
             |(fetch, kind, retry_after)| Fail { fetch, kind, retry_after }
         ),
         1 => index().prop_map(Panic),
-        3 => index().prop_map(Revoke),
+        day.revoked => index().prop_map(Revoke),
         1 => index().prop_map(Admit),
+        day.strange => (any_resource(), any_manner()).prop_map(
+            |(resource, manner)| Behave(resource, manner)
+        ),
         3 => index().prop_map(Reject),
         1 => index().prop_map(Accept),
         day.busy => any::<bool>().prop_map(Busy),
@@ -197,6 +219,14 @@ fn any_step(day: Day) -> impl Strategy<Value = Step> {
 
 fn any_move(day: Day) -> impl Strategy<Value = Move> {
     prop_oneof![8 => Just(Move::All), day.stalls => Just(Move::NoTimer), 1 => Just(Move::Wall)]
+}
+
+fn any_resource() -> impl Strategy<Value = Resource> {
+    (prop::bool::weighted(0.3), 0..2_usize).prop_map(|(is_slow, nth)| Resource { is_slow, nth })
+}
+
+fn any_manner() -> impl Strategy<Value = Manner> {
+    select(vec![Manner::Fair, Manner::RefusesAll, Manner::ByTurns])
 }
 
 fn any_kind() -> impl Strategy<Value = Kind> {

@@ -39,6 +39,22 @@ async fn a_rejected_token_is_replaced_and_the_reason_says_why() {
 }
 
 #[tokio::test]
+async fn a_rejected_token_is_served_again_if_the_fetch_of_its_successor_fails() {
+    let (source, mut fetches) = source();
+    let cache = TokenCache::new(source);
+    let caller = tokio::spawn(cache.token());
+    fetches.next().await.issue("rejected");
+    let rejected = caller.await.unwrap().unwrap();
+
+    cache.reject(&rejected);
+    let mut caller = task::spawn(cache.token());
+    assert_pending!(caller.poll());
+    fetches.next().await.fail("down");
+    assert_eq!(caller.await.unwrap().secret(), "rejected");
+    assert_eq!(cache.token().await.unwrap().secret(), "rejected");
+}
+
+#[tokio::test]
 async fn a_late_rejection_of_an_old_token_picks_up_the_newer_one() {
     let (source, mut fetches) = source();
     let cache = TokenCache::new(source);

@@ -18,10 +18,10 @@ use tower_service::Service;
 
 use super::model::{
     CLOSE_TIMEOUT, Caller, Clocks, FETCH_TIMEOUT, Failure, Fault, FetchResult, Kind, Lifetime,
-    Model, Outcome, Rules,
+    Model, Outcome, Refusal, Resource, Rules, Tried,
 };
 use super::observed::{at, millis, outcome, permanent, pick, request_outcome, since_epoch};
-use super::source_and_api::{Api, Notes, Noting};
+use super::source_and_api::{Api, Notes, Noting, path_of};
 use super::steps::{Move, Step};
 use crate::support::{Fetch, Fetches, ManualClock, source};
 
@@ -45,6 +45,8 @@ pub(super) struct Trial {
     /// How many of the starts and requests were checked.
     checked_starts: usize,
     called: usize,
+    /// The token that there was at the last check, by the model's count.
+    held: Option<usize>,
     tokens: Vec<Token>,
     /// The latest that each token is good until, by all that its source ever said.
     ends: HashMap<usize, Option<Clocks>>,
@@ -94,6 +96,7 @@ impl Trial {
             flights: HashMap::new(),
             checked_starts: 0,
             called: 0,
+            held: None,
             tokens: Vec::new(),
             ends: HashMap::new(),
             failures: 0,
@@ -112,10 +115,14 @@ impl Trial {
                 self.call(Caller::refresh_now(), future, is_late);
             }
             Step::Request {
-                is_slow,
+                resource,
                 is_late,
                 is_clone,
-            } => self.request(is_slow, is_late, is_clone),
+            } => self.request(resource, is_late, is_clone),
+            Step::Behave(resource, manner) => {
+                self.api.behave(resource, manner);
+                self.model.manners.insert(resource, manner);
+            }
             Step::Poll(caller) => {
                 if let Some(caller) = pick(caller, self.callers.len()) {
                     self.poll(caller);
@@ -161,13 +168,21 @@ impl Trial {
             Step::Reject(token) => {
                 if let Some(token) = self.token(token) {
                     self.cache.reject(&self.tokens[token]);
-                    self.model.reject(token);
+                    self.model.reject(Refusal {
+                        token,
+                        resource: None,
+                        sent: self.model.now.clocks.monotonic,
+                        is_final: true,
+                        tried: Tried::default(),
+                        can_pause: false,
+                    });
                 }
             }
             Step::Accept(token) => {
                 if let Some(token) = self.token(token) {
                     self.cache.accept(&self.tokens[token]);
-                    self.model.accept(token);
+                    let now = self.model.now.clocks.monotonic;
+                    self.model.accept(token, None, now);
                 }
             }
             Step::Busy(is_busy) => {
@@ -180,7 +195,7 @@ impl Trial {
                 is_early,
                 way,
             } => {
-                let edges = self.model.edges();
+                let edges = self.model.edges(&self.callers);
                 if let Some(edge) = pick(edge, edges.len()) {
                     let early = if is_early { 2 } else { 0 };
                     self.pass(edges[edge] - early, way).await;
@@ -204,19 +219,20 @@ impl Trial {
         let (asking, is_valid) = (self.cache.token(), self.model.is_valid());
         let future = async { outcome(asking.await) };
         let outcome = self.call(Caller::token(), future, is_late);
-        // Whatever is in flight, failed or over the budget: nobody waits while there is a good token.
+        // Whatever is in flight, failed or over the budget: nobody waits while there is a good token that
+        // nothing proves to be revoked.
         let is_served = matches!(outcome, Some(Outcome::Token(_)));
         assert!(is_served || !is_valid, "{}: {outcome:?}", self.doing);
         let is_turned_away = outcome == Some(Outcome::Fault(Fault::Closed));
         assert_eq!(is_turned_away, self.model.is_closed(), "{}", self.doing);
     }
 
-    fn request(&mut self, is_slow: bool, is_late: bool, is_clone: bool) {
-        let path = if is_slow { "slow" } else { "quick" };
-        let request = Request::post(format!("https://api.example.com/{path}"))
+    fn request(&mut self, resource: Resource, is_late: bool, is_clone: bool) {
+        let path = path_of(resource);
+        let request = Request::post(format!("https://api.example.com{path}"))
             .body(Full::from("a thing"))
             .unwrap();
-        let caller = Caller::request(is_slow);
+        let caller = Caller::request(resource);
         // One that isn't ready must not be called.
         if is_clone || self.model.is_busy {
             let response = self.client.clone().oneshot(request);
@@ -384,7 +400,10 @@ impl Trial {
     async fn pass_all(&mut self, span: i64) {
         let end = self.model.now.timers + span;
         loop {
-            let next = self.model.next_timer().filter(|next| *next <= end);
+            let next = self
+                .model
+                .next_timer(&self.callers)
+                .filter(|next| *next <= end);
             let span = next.unwrap_or(end) - self.model.now.timers;
             self.clock.pass(millis(span));
             self.model.pass(span);

@@ -187,7 +187,12 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     cache.reject(&cache.token().await.unwrap());
-    assert_eq!(now(&cache), EMPTY);
+    // It is withdrawn, and stays until its successor is here.
+    let withdrawn = Said {
+        is_ready: false,
+        ..FRESH
+    };
+    assert_eq!(now(&cache), withdrawn);
     fetches.issued(&cache, "second", HOUR).await;
     let second = cache.token().await.unwrap();
     cache.reject(&second);
@@ -203,9 +208,11 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     clock.set(4 * SECOND);
     assert_eq!(now(&cache), limited);
     cache.accept(&second);
+    // An acceptance elsewhere doesn't end the wait, but the token is good.
     let accepted = Said {
+        is_ready: true,
         is_accepted: true,
-        ..FRESH
+        ..limited
     };
     assert_eq!(now(&cache), accepted);
 }

@@ -169,8 +169,9 @@ fn without_a_token_the_gauges_tell_of_none_and_without_an_end_it_is_far() {
         advance(5 * SECOND).await;
         cache.status();
         assert_eq!(gauges(&metrics), Some([5.0, f64::INFINITY]));
+        // It stays until its successor is here.
         cache.reject(&token);
-        assert_eq!(gauges(&metrics), Some([0.0, 0.0]));
+        assert_eq!(gauges(&metrics), Some([5.0, f64::INFINITY]));
         cache.token().await.unwrap();
         assert_eq!(gauges(&metrics), Some([0.0, f64::INFINITY]));
         cache.close().await;
@@ -197,6 +198,9 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
             match *word {
                 "refusal_budget" => {
                     assert_eq!(counted, [of("again"), of("refusal_budget"), of("sent")]);
+                }
+                "resource" => {
+                    assert_eq!(counted, [of("again"), of("resource"), of("sent")]);
                 }
                 "again" => assert_eq!(counted, [of("again"), of("sent")]),
                 word => assert_eq!(counted, [of(word)]),

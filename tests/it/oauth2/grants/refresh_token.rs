@@ -14,7 +14,7 @@ use tower_auth::{Reason, TokenSource};
 use crate::support::refresh_store::Store;
 use crate::support::serving::{ServerResponse, params, respond, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
-use crate::support::{Api, paused, request, run_until_idle};
+use crate::support::{Api, ManualClock, paused, request, run_until_idle};
 
 /// A server that takes back each refresh token as it issues the next, `refresh-1`, `refresh-2`, …,
 /// with an access token of the same number.
@@ -260,9 +260,11 @@ async fn a_hundred_refusals_at_once_never_use_a_rotating_token_twice() {
     let server = Rotating::default();
     let source = RefreshToken::new(server.client(), "refresh-0");
     let api = Api::accepting(["access-1"]);
-    let client = crate::support::layer(source).layer(api.clone());
+    let clock = ManualClock::default();
+    let client = crate::support::layer_from(clock.cache(source).build()).layer(api.clone());
     client.clone().oneshot(request("")).await.unwrap();
     for number in 2..10 {
+        clock.pass(Duration::from_secs(10));
         api.revoke(&format!("access-{}", number - 1));
         api.accept(&format!("access-{number}"));
         let callers: Vec<_> = (0..100)

@@ -16,7 +16,7 @@ fn public(echo: Echo) -> Client {
     client.revoke_at(REVOKE).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn client_credentials_show_no_secret_however_they_prove_themselves() {
     let ways: [fn(Client) -> Client; 4] = [
         |client| client,
@@ -35,7 +35,7 @@ async fn client_credentials_show_no_secret_however_they_prove_themselves() {
 }
 
 #[cfg(feature = "jwt")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_signs_shows_neither_its_key_nor_what_it_signed() {
     use tower_auth::Error;
     use tower_auth::oauth2::{JwsAlgorithm, JwtBearer, SignedJwt, SigningKey};
@@ -89,7 +89,7 @@ async fn a_client_that_signs_shows_neither_its_key_nor_what_it_signed() {
 }
 
 #[cfg(feature = "dpop")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_token_that_is_bound_to_a_key_shows_neither_itself_nor_its_proofs() {
     use tower_auth::oauth2::DpopKey;
 
@@ -111,7 +111,7 @@ async fn a_token_that_is_bound_to_a_key_shows_neither_itself_nor_its_proofs() {
     finder.end();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_secret_that_cannot_be_read_is_not_quoted() {
     let finder = SecretFinder::start();
     let folder = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ async fn a_secret_that_cannot_be_read_is_not_quoted() {
 }
 
 /// Documents that are asked for without a credential may have seen one elsewhere.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn metadata_with_a_secret_in_an_odd_place_is_not_quoted_there() {
     use crate::support::web::{Page, Web};
     use serde_json::json;

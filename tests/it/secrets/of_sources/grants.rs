@@ -8,18 +8,18 @@ use tower_auth::oauth2::{
 
 use super::{SECRET, TOKEN, client, drive};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refresh_token_does_not_show() {
     drive(async |_, echo| RefreshToken::new(client(echo), TOKEN).param("key", "planted param"))
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_assertion_does_not_show() {
     drive(async |_, echo| JwtBearer::new(client(echo), TOKEN).param("key", "planted param")).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_exchange_shows_neither_the_subject_nor_the_actor() {
     drive(async |_, echo| {
         let own = ClientCredentials::with_client(client(echo.clone()).basic_auth());
@@ -44,7 +44,7 @@ async fn a_login_on_another_device_shows_no_code() {
 }
 
 #[cfg(feature = "authorization-code")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_login_with_a_browser_shows_no_code_no_state_and_no_verifier() {
     use tower_auth::oauth2::AuthorizationCode;
 
@@ -108,7 +108,7 @@ fn form(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_resource_that_echoes_its_token_in_a_challenge_does_not_show_it() {
     drive(async |_, echo| {
         let transport = echo.clone();
@@ -128,7 +128,7 @@ async fn a_resource_that_echoes_its_token_in_a_challenge_does_not_show_it() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_step_up_shows_no_secret() {
     drive(async |_, echo| {
         let build = move |wanted: &tower_auth::oauth2::StepUpRequest| {

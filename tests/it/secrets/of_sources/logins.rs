@@ -6,7 +6,7 @@ use tower_auth::{ApiKey, SecretSource};
 
 use super::{SECRET, TOKEN, drive};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_login_in_json_shows_no_password_and_no_field() {
     drive(async |_, echo| {
         let url = "https://api.example.com/login?key=planted-key";
@@ -18,7 +18,7 @@ async fn a_login_in_json_shows_no_password_and_no_field() {
 }
 
 #[cfg(feature = "cookies")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_shows_no_password_and_no_cookie() {
     use tower_auth::login::Session;
 
@@ -31,7 +31,7 @@ async fn a_session_shows_no_password_and_no_cookie() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_api_key_does_not_show() {
     use std::io::Write as _;
 

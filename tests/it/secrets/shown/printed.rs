@@ -155,7 +155,7 @@ async fn no_state_of_a_request_shows_its_credential() {
             "Sending",
             "Renewing",
             "ReadyingAgain",
-            "Resending"
+            "Sending"
         ]
     );
     print_all(&client.get_ref().clone());

@@ -1,5 +1,6 @@
 //! Callers, and how far each of them goes.
 
+use super::refusals::YOUTH;
 use super::*;
 
 impl Model {
@@ -10,8 +11,8 @@ impl Model {
                 Ok(cached) => Outcome::Token(self.issues[cached].token),
                 Err(fault) => Outcome::Fault(fault),
             }),
-            Caller::Request { is_slow, stage } => loop {
-                match self.go_on(stage, *is_slow) {
+            Caller::Request { resource, stage } => loop {
+                match self.go_on(stage, *resource) {
                     Next::Stage(next) => *stage = next,
                     Next::Wait => return None,
                     Next::End(outcome) => return Some(outcome),
@@ -37,9 +38,8 @@ impl Model {
             Caller::Request { stage, .. } => match stage {
                 Stage::Acquiring(acquire) | Stage::Renewing { acquire, .. } => waits(acquire),
                 Stage::Uncalled | Stage::Readying(_) | Stage::ReadyingAgain { .. } => self.is_busy,
-                Stage::Sent { call, .. } | Stage::Resent { call, .. } => {
-                    self.calls[*call].status.is_none()
-                }
+                Stage::Sent { call, .. } => self.calls[*call].status.is_none(),
+                Stage::Pausing { until, .. } => self.now.timers < *until,
             },
         }
     }
@@ -48,9 +48,10 @@ impl Model {
     fn acquire(&mut self, acquire: &mut Acquire) -> Option<Result<usize, Fault>> {
         loop {
             let Some(flight) = acquire.waits_for.take() else {
-                let lookup = match acquire.is_forced {
-                    true => self.force_refresh(),
-                    false => self.request_token(),
+                let lookup = match acquire.wants {
+                    Wants::Newer => self.force_refresh(),
+                    Wants::Any => self.request_token(Tries::One),
+                    Wants::Other(refused) => self.renew(refused),
                 };
                 match lookup {
                     Lookup::Now(cached) => return Some(Ok(cached)),
@@ -66,6 +67,12 @@ impl Model {
                 }
                 // Looked at long after it came.
                 Some(End::Completed(Ok(cached))) if self.is_past_its_end(cached) => {}
+                // A token that is valid is better than none, even if it was withdrawn.
+                Some(End::Completed(Err(fault))) => {
+                    let is_any = acquire.wants == Wants::Any;
+                    let fallback = self.current.filter(|_| is_any && self.has_valid_token());
+                    return Some(fallback.ok_or(fault));
+                }
                 Some(End::Completed(result)) => return Some(result),
                 Some(End::Abandoned) if acquire.abandonments == 3 => {
                     return Some(Err(Fault::Runtime));
@@ -75,16 +82,20 @@ impl Model {
         }
     }
 
-    fn go_on(&mut self, stage: &mut Stage, is_slow: bool) -> Next {
+    fn go_on(&mut self, stage: &mut Stage, resource: Resource) -> Next {
         match stage {
             Stage::Uncalled | Stage::Readying(_) | Stage::ReadyingAgain { .. } if self.is_busy => {
                 Next::Wait
             }
-            Stage::Uncalled => match self.request_token() {
-                Lookup::Now(cached) => self.send(cached, is_slow),
-                Lookup::Later(flight) => Next::Stage(Stage::Acquiring(joined(flight))),
-                Lookup::Never(fault) => Next::End(Outcome::Fault(fault)),
-            },
+            Stage::Uncalled => {
+                // All requests here can be sent again, which only matters if one was refused.
+                let tries = match self.is_watching() {
+                    true => Tries::Several,
+                    false => Tries::One,
+                };
+                let lookup = self.request_token(tries);
+                self.send_with(lookup, resource)
+            }
             Stage::Acquiring(acquire) => match self.acquire(acquire) {
                 None => Next::Wait,
                 Some(Ok(cached)) => Next::Stage(Stage::Readying(cached)),
@@ -92,45 +103,70 @@ impl Model {
             },
             // It took so long for the API to become ready.
             Stage::Readying(cached) if self.is_past_its_end(*cached) => {
-                Next::Stage(Stage::Uncalled)
+                let lookup = self.request_token(Tries::One);
+                self.send_with(lookup, resource)
             }
-            Stage::Readying(cached) => self.send(*cached, is_slow),
-            Stage::Sent { cached, call } => match self.calls[*call].status {
+            Stage::Readying(cached) => self.send(*cached, resource, Tried::default()),
+            Stage::Sent { sent, call } => match self.calls[*call].status {
                 None => Next::Wait,
-                Some(401) => self.refused(*cached),
-                Some(status) => self.responded(*cached, status),
+                Some(401) => self.refused(*sent, resource),
+                Some(status) => self.responded(*sent, resource, status),
             },
             Stage::Renewing { acquire, refused } => match self.acquire(acquire) {
                 None => Next::Wait,
                 Some(renewed) => self.renewed(renewed, *refused),
             },
-            Stage::ReadyingAgain { cached, refused } if self.is_past_its_end(*cached) => {
-                self.renew(*refused)
-            }
-            Stage::ReadyingAgain { cached, .. } => {
-                let (cached, call) = (*cached, self.call(*cached, is_slow));
-                Next::Stage(Stage::Resent { cached, call })
-            }
-            Stage::Resent { cached, call } => match self.calls[*call].status {
-                None => Next::Wait,
-                Some(401) => {
-                    self.reject(self.issues[*cached].token);
-                    Next::End(Outcome::Response(401, Some(Why::Again)))
+            Stage::Pausing { until, .. } if self.now.timers < *until => Next::Wait,
+            Stage::Pausing { refused, .. } => {
+                let mut refused = *refused;
+                refused.tried.pause = true;
+                match self.request_token(Tries::Several) {
+                    // Most likely the same. If not, no other is tried after it.
+                    Lookup::Now(cached) => {
+                        refused.tried.new_token |= !self.is_same(cached, refused);
+                        Next::Stage(Stage::ReadyingAgain { cached, refused })
+                    }
+                    lookup => self.send_again_with(lookup, refused, Wants::Any),
                 }
-                Some(status) => self.responded(*cached, status),
-            },
+            }
+            Stage::ReadyingAgain { cached, refused } if self.is_past_its_end(*cached) => {
+                let lookup = self.request_token(Tries::Several);
+                self.send_again_with(lookup, *refused, Wants::Any)
+            }
+            Stage::ReadyingAgain { cached, refused } => self.send(*cached, resource, refused.tried),
         }
     }
 
-    fn send(&mut self, cached: usize, is_slow: bool) -> Next {
-        let call = self.call(cached, is_slow);
-        Next::Stage(Stage::Sent { cached, call })
+    fn send_with(&mut self, lookup: Lookup, resource: Resource) -> Next {
+        match lookup {
+            Lookup::Now(cached) => self.send(cached, resource, Tried::default()),
+            Lookup::Later(flight) => Next::Stage(Stage::Acquiring(joined(flight, Wants::Any))),
+            Lookup::Never(fault) => Next::End(Outcome::Fault(fault)),
+        }
     }
 
-    fn call(&mut self, cached: usize, is_slow: bool) -> usize {
+    fn send(&mut self, cached: usize, resource: Resource, tried: Tried) -> Next {
+        let watched = self.is_watching().then_some(self.now.clocks.monotonic);
+        let call = self.call(cached, resource);
+        let sent = Sent {
+            cached,
+            watched,
+            tried,
+        };
+        Next::Stage(Stage::Sent { sent, call })
+    }
+
+    fn call(&mut self, cached: usize, resource: Resource) -> usize {
         let token = self.issues[cached].token;
-        let status = match self.accepted.contains(&token) {
-            _ if is_slow => None,
+        let turn = self.turns.entry(resource).or_default();
+        *turn += 1;
+        let is_fair = match self.manners.get(&resource) {
+            None | Some(Manner::Fair) => true,
+            Some(Manner::RefusesAll) => false,
+            Some(Manner::ByTurns) => (*turn).is_multiple_of(2),
+        };
+        let status = match is_fair && self.accepted.contains(&token) {
+            _ if resource.is_slow => None,
             true => Some(200),
             false => Some(401),
         };
@@ -138,40 +174,76 @@ impl Model {
         self.calls.len() - 1
     }
 
-    fn responded(&mut self, cached: usize, status: u16) -> Next {
-        if status == 200 && !self.issues[cached].is_accepted {
+    fn responded(&mut self, sent: Sent, resource: Resource, status: u16) -> Next {
+        let cached = sent.cached;
+        // Once is enough, unless there are refusals.
+        if status == 200 && (sent.watched.is_some() || !self.issues[cached].is_accepted) {
+            let token = self.issues[cached].token;
+            match sent.watched {
+                Some(at) => self.accept(token, Some(resource), at),
+                None => self.accept(token, None, BEFORE_ALL),
+            }
             self.issues[cached].is_accepted = true;
-            self.accept(self.issues[cached].token);
         }
         Next::End(Outcome::Response(status, None))
     }
 
-    fn refused(&mut self, cached: usize) -> Next {
-        if self.reject(self.issues[cached].token) {
-            return Next::End(Outcome::Response(401, Some(Why::RefusalBudget)));
-        }
-        self.renew(cached)
+    fn refused(&mut self, sent: Sent, resource: Resource) -> Next {
+        let token = self.issues[sent.cached].token;
+        let cached = self.issues[sent.cached];
+        let is_young =
+            cached.deadlines.is_some() && !self.now.clocks.reached(cached.arrived.plus(YOUTH));
+        let rejected = self.reject(Refusal {
+            token,
+            resource: Some(resource),
+            sent: sent.watched.unwrap_or(BEFORE_ALL),
+            is_final: false,
+            tried: sent.tried,
+            can_pause: is_young,
+        });
+        let why = match rejected {
+            Rejected::TooYoung => {
+                let until = self.now.timers + PAUSE;
+                let refused = sent;
+                return Next::Stage(Stage::Pausing { until, refused });
+            }
+            Rejected::Outdated | Rejected::Replaced if !sent.tried.new_token => {
+                let lookup = self.renew(token);
+                return self.send_again_with(lookup, sent, Wants::Other(token));
+            }
+            Rejected::NotFetched(fault) => Why::Fetch(fault),
+            Rejected::Limited {
+                is_accepted_otherwise: true,
+            } => Why::Resource,
+            Rejected::Limited { .. } if !sent.tried.new_token => Why::RefusalBudget,
+            Rejected::Outdated | Rejected::Replaced | Rejected::Limited { .. } => Why::Again,
+        };
+        Next::End(Outcome::Response(401, Some(why)))
     }
 
-    fn renew(&mut self, refused: usize) -> Next {
-        match self.request_token() {
+    fn send_again_with(&mut self, lookup: Lookup, refused: Sent, wants: Wants) -> Next {
+        match lookup {
             Lookup::Now(cached) => self.renewed(Ok(cached), refused),
             Lookup::Never(fault) => self.renewed(Err(fault), refused),
             Lookup::Later(flight) => Next::Stage(Stage::Renewing {
-                acquire: joined(flight),
+                acquire: joined(flight, wants),
                 refused,
             }),
         }
     }
 
-    fn renewed(&mut self, renewed: Result<usize, Fault>, refused: usize) -> Next {
-        let token = |cached: usize| self.issues[cached].token;
+    fn renewed(&mut self, renewed: Result<usize, Fault>, mut refused: Sent) -> Next {
+        refused.tried.new_token = true;
         let why = match renewed {
             Err(fault) => Why::Fetch(fault),
-            Ok(cached) if token(cached) == token(refused) => Why::SameToken,
+            Ok(cached) if self.is_same(cached, refused) => Why::SameToken,
             Ok(cached) => return Next::Stage(Stage::ReadyingAgain { cached, refused }),
         };
         Next::End(Outcome::Response(401, Some(why)))
+    }
+
+    fn is_same(&self, cached: usize, refused: Sent) -> bool {
+        self.issues[cached].token == self.issues[refused.cached].token
     }
 }
 
@@ -181,8 +253,9 @@ enum Next {
     End(Outcome),
 }
 
-fn joined(flight: usize) -> Acquire {
+fn joined(flight: usize, wants: Wants) -> Acquire {
     Acquire {
+        wants,
         waits_for: Some(flight),
         ..Acquire::default()
     }

@@ -11,11 +11,22 @@ impl Model {
         if let Some(abandoned) = self.in_flight {
             self.flights[abandoned].end = Some(End::Abandoned);
         }
+        // What was withdrawn stays so until this one ends.
+        let (withdrawn, is_proven) = match (self.wanted.take(), self.in_flight) {
+            (Some(wanted), _) => (wanted.withdrawn, wanted.is_proven),
+            (None, Some(overdue)) => {
+                let overdue = &self.flights[overdue];
+                (overdue.withdrawn, overdue.is_proven)
+            }
+            (None, None) => (Withdrawn::No, false),
+        };
         let start = self.now.clocks.plus(delay);
         let overdue = start.plus(OVERDUE);
         let until = self.now.timers + delay;
         self.flights.push(Flight {
             reason,
+            withdrawn,
+            is_proven,
             overdue,
             task: Task::Delayed { until },
             attempts: 0,
@@ -29,6 +40,8 @@ impl Model {
         self.starts.push(Started {
             reason,
             start: self.now.forward + delay,
+            is_proven,
+            last_refused_end: self.last_refused_end,
         });
         if delay == 0 {
             self.attempt(flight, self.now.timers + FETCH_TIMEOUT);
@@ -94,6 +107,7 @@ impl Model {
                 self.issues.push(CachedToken {
                     token,
                     requested,
+                    arrived: self.now.clocks,
                     deadlines,
                     is_accepted: false,
                 });
@@ -152,6 +166,16 @@ impl Model {
         }
         if self.in_flight == Some(flight) {
             self.in_flight = None;
+            let is_after_refusal = self.flights[flight].reason == Reason::Refused;
+            if is_after_refusal {
+                self.last_refused_end = Some(self.now.forward);
+            }
+            // A fetch that is forced may have come in the place of one that a refusal wants.
+            if let Some(refusals) = &mut self.refusals
+                && (is_after_refusal || refusals.is_fetching())
+            {
+                refusals.fetch_ended(self.now.clocks);
+            }
             match result {
                 Ok(cached) => self.cache_token(cached),
                 Err(fault) => self.record_failure(fault),
@@ -166,6 +190,17 @@ impl Model {
     }
 
     fn cache_token(&mut self, cached: usize) {
+        if let Some(before) = self.current {
+            self.was_accepted = self.issues[before].is_accepted;
+        }
+        let token = self.issues[cached].token;
+        let before = self.current.map(|before| self.issues[before].token);
+        // The same token was refused already.
+        if let Some(refusals) = &mut self.refusals
+            && before != Some(token)
+        {
+            refusals.token_arrived(self.now.clocks);
+        }
         self.no_refresh_before = self.issues[cached].requested.monotonic + self.rules.floor;
         self.current = Some(cached);
         self.failures = 0;

@@ -6,9 +6,8 @@ impl Model {
     pub(crate) fn status(&self, callers: &[Caller]) -> ExpectedStatus {
         let cached = self.current.map(|cached| self.issues[cached]);
         let waits = |caller: &&Caller| caller.waits_for() == self.in_flight;
-        let limited = self.refusal_budget.limited.filter(|(token, until)| {
-            cached.is_some_and(|cached| cached.token == *token) && !self.now.clocks.reached(*until)
-        });
+        let refusals = self.refusals.as_ref().filter(|_| cached.is_some());
+        let limited = refusals.and_then(|it| it.limited_until(self.now.clocks));
         ExpectedStatus {
             phase: self.phase(),
             fetching: self.in_flight.map(|flight| self.flights[flight].reason),
@@ -25,7 +24,7 @@ impl Model {
             next_attempt_at: self
                 .cached_error
                 .map(|cached_error| cached_error.until.wall),
-            refusals_limited_until: limited.map(|(_, until)| until.wall),
+            refusals_limited_until: limited.map(|until| until.wall),
         }
     }
 

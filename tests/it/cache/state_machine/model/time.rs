@@ -4,14 +4,17 @@ use super::*;
 
 impl Model {
     /// The next time, by the timers, at which something happens by itself.
-    pub(crate) fn next_timer(&self) -> Option<i64> {
+    pub(crate) fn next_timer(&self, callers: &[Caller]) -> Option<i64> {
         let flights = self.flights.iter().filter_map(|flight| match flight.task {
             Task::Delayed { until } | Task::Pausing { until, .. } => Some(until),
             Task::Asking { deadline, .. } => Some(deadline),
             Task::Done => None,
         });
         let shutdown = self.shutdown.iter().map(|shutdown| shutdown.deadline);
-        flights.chain(shutdown).min()
+        let pauses = callers.iter().filter_map(Caller::pause);
+        // A caller that is late may not have noticed that its pause is over.
+        let pauses = pauses.filter(|until| *until > self.now.timers);
+        flights.chain(shutdown).chain(pauses).min()
     }
 
     /// Time passes, and nobody runs the timers.
@@ -66,7 +69,7 @@ impl Model {
     }
 
     /// How far it is to all that the clocks decide on.
-    pub(crate) fn edges(&self) -> Vec<i64> {
+    pub(crate) fn edges(&self, callers: &[Caller]) -> Vec<i64> {
         let now = self.now.clocks;
         let mut moments = Vec::new();
         if let Some(cached) = self.current
@@ -79,7 +82,7 @@ impl Model {
             ]);
         }
         moments.extend(self.cached_error.map(|cached_error| cached_error.until));
-        moments.extend(self.refusal_budget.limited.map(|(_, until)| until));
+        moments.extend(self.refusals.iter().flat_map(Refusals::edges));
         moments.extend(self.last_start.map(|start| start.plus(self.rules.floor)));
         if let Some(flight) = self.in_flight {
             moments.push(self.flights[flight].overdue);
@@ -89,10 +92,13 @@ impl Model {
             Task::Asking { deadline, .. } => Some(deadline - self.now.timers),
             _ => None,
         });
+        let pauses = callers.iter().filter_map(Caller::pause);
+        let pauses = pauses.map(|until| until - self.now.timers);
         let lefts = moments.into_iter().map(|deadline| now.until(deadline));
         lefts
             .chain([no_refresh_before])
             .chain(tasks)
+            .chain(pauses)
             .filter(|left| *left > 0)
             .collect()
     }

@@ -61,9 +61,21 @@ impl Trial {
         let tasks = Handle::current().metrics().num_alive_tasks();
         assert_eq!(tasks, self.model.tasks(), "{doing}: tasks");
         assert_eq!(self.said(), self.model.closed_with, "{doing}: farewells");
+        self.check_token();
         self.check_flights();
         self.check_callers();
         self.check_calls();
+    }
+
+    /// A token stays until its successor is here: neither a refusal nor a failure takes it away.
+    fn check_token(&mut self) {
+        let held = self.held.take();
+        let is_kept = self.cache.status().requested_at().is_some();
+        if let Some(held) = held.filter(|_| !is_kept) {
+            let is_over = self.model.is_over(held) || self.model.is_closed();
+            assert!(is_over, "{}: the token is gone", self.doing);
+        }
+        self.held = self.model.current();
     }
 
     fn check_flights(&mut self) {
@@ -77,6 +89,15 @@ impl Trial {
             open.iter().filter(is_live).count() <= 1,
             "{doing}: {open:?}"
         );
+
+        // After a refusal, none follows another within the first wait of its budget.
+        for start in &self.model.starts[self.checked_starts..] {
+            let wait = if start.is_proven { 1_000 } else { 5_000 };
+            let is_due = |end: i64| start.start >= end + wait;
+            let is_allowed = start.last_refused_end.is_none_or(is_due);
+            let is_after_refusal = start.reason == Reason::Refused;
+            assert!(is_allowed || !is_after_refusal, "{doing}: {start:?}");
+        }
 
         // None follows within the floor, but for a reason that doesn't wait. By the clock that is
         // ahead: a wait is over as soon as either says so, and one that was set back and forth has
@@ -98,6 +119,8 @@ impl Trial {
                 continue;
             }
             assert!(self.model.is_blocked(caller), "{}: {caller:?}", self.doing);
+            let is_needless = self.model.waits_needlessly(caller);
+            assert!(!is_needless, "{}: {caller:?} waits", self.doing);
             let ended = caller.waits_for().filter(|it| self.model.has_ended(*it));
             assert_eq!(ended, None, "{}: {caller:?}", self.doing);
         }

@@ -1,0 +1,130 @@
+//! The bearer layers of Constructor Fabric's toolkit, over a token that a task of their own keeps fresh: the plain one,
+//! and the one that sends a request again on a 401. That task asks a token endpoint over HTTP and takes no source of
+//! one's own, so the endpoint is a server on loopback: in the figures with a fetch, that call is in it.
+//!
+//! An end is in whole seconds, and so is how long before it a refresh begins, which is one second at least. So the reply
+//! names an end 0.8 s after the truth, and the shortest token that a refresh behind it can keep up with lives for a bit
+//! more than a second.
+//!
+//! The layers take a client with errors of the toolkit's own client and no other, so errors are translated, above
+//! and below, also where the credential is left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use toolkit_auth::{
+    BearerAuthAutoRefreshLayer, BearerAuthLayer, OAuthClientConfig, SecretString, TokenProvider,
+};
+use toolkit_http::HttpError;
+use tower::util::MapErr;
+use tower::{BoxError, Layer};
+
+use super::Contender;
+use crate::client::{Call, Inner, Sending};
+use crate::issuer::{Issuer, Terms};
+use crate::token_server::{Form, Holding, Reply, TokenServer};
+
+const PACKAGE: &str = "cf-gears-toolkit-auth";
+
+/// How much longer than in truth a token is said to live.
+const BEYOND: Duration = Duration::from_millis(800);
+
+const SHORT_LIVED: Terms = Terms {
+    takes: Duration::from_millis(50),
+    lives: Duration::from_millis(1_200),
+    fails: false,
+};
+
+pub struct Gears {
+    layer: BearerAuthLayer,
+    server: Arc<TokenServer>,
+}
+
+impl Contender for Gears {
+    const NAME: &str = "cf-gears-toolkit-auth";
+    const PACKAGE: &str = PACKAGE;
+    const NOTE: Option<&str> = Some(
+        "fetches over HTTP on loopback, since it takes no source of one's own; refreshes in whole seconds, so that its \
+         short-lived tokens live for 1.2 s and are said to live 0.8 s longer",
+    );
+
+    async fn new(issuer: &Issuer) -> Self {
+        let (provider, server) = provider(issuer);
+        let layer = BearerAuthLayer::new(provider);
+        Self { layer, server }
+    }
+
+    fn over<S: Inner>(&self, inner: S) -> impl Call + use<S> {
+        let service = above(self.layer.layer(below(inner)));
+        Holding(Sending(service), Arc::clone(&self.server))
+    }
+
+    fn below<S: Inner>(inner: S) -> impl Call {
+        Sending(above(below(inner)))
+    }
+
+    fn short_lived() -> Terms {
+        SHORT_LIVED
+    }
+}
+
+pub struct WithReplay {
+    layer: BearerAuthAutoRefreshLayer,
+    server: Arc<TokenServer>,
+}
+
+impl Contender for WithReplay {
+    const NAME: &str = "cf-gears-toolkit-auth, replay";
+    const PACKAGE: &str = PACKAGE;
+    const NOTE: Option<&str> =
+        Some("the same, and keeps a copy of each request to send it again on a 401");
+
+    async fn new(issuer: &Issuer) -> Self {
+        let (provider, server) = provider(issuer);
+        let layer = BearerAuthAutoRefreshLayer::new(provider);
+        Self { layer, server }
+    }
+
+    fn over<S: Inner>(&self, inner: S) -> impl Call + use<S> {
+        let service = above(self.layer.layer(below(inner)));
+        Holding(Sending(service), Arc::clone(&self.server))
+    }
+
+    fn below<S: Inner>(inner: S) -> impl Call {
+        Sending(above(below(inner)))
+    }
+
+    fn short_lived() -> Terms {
+        SHORT_LIVED
+    }
+}
+
+fn provider(issuer: &Issuer) -> (TokenProvider, Arc<TokenServer>) {
+    let reply = Reply {
+        beyond: BEYOND,
+        form: Form::OAuth,
+    };
+    let server = TokenServer::start(issuer.clone(), reply);
+    let endpoint = format!("http://{}/token", server.address);
+    let mut config = OAuthClientConfig {
+        token_endpoint: Some(endpoint.parse().expect("an address")),
+        client_id: "id".into(),
+        client_secret: SecretString::new("secret"),
+        ..OAuthClientConfig::default()
+    };
+    // The defaults suit lifetimes from an hour on.
+    if issuer.terms().lives == SHORT_LIVED.lives {
+        config.refresh_offset = Duration::from_secs(1);
+        config.jitter_max = Duration::ZERO;
+    }
+    let provider = TokenProvider::new(config).expect("a client and an endpoint");
+    (provider, Arc::new(server))
+}
+
+fn below<S: Inner>(inner: S) -> MapErr<S, fn(BoxError) -> HttpError> {
+    MapErr::new(inner, HttpError::Transport)
+}
+
+fn above<S>(service: S) -> MapErr<S, fn(HttpError) -> BoxError> {
+    MapErr::new(service, BoxError::from)
+}

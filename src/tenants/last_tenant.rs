@@ -1,0 +1,90 @@
+//! The tenant of a service clone's last requests.
+//!
+//! A lookup costs more than all else that the layer does for a request. So a clone remembers a tenant
+//! from its second request in a row on, with a private copy of its token. A clone that is used once
+//! remembers only the key.
+//!
+//! The clone looks the tenant up again
+//!
+//! - at once after it was removed or evicted (see [`RememberedCredentials`]),
+//! - when the token isn't current or fresh any more,
+//! - when the [order of use](super::registry::UseOrder) has changed: the tenant keeps its place among
+//!   those that are evicted last,
+//! - after the [lookup interval](super::registry::LookupInterval): the tenant in use isn't idle.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::registry::{FoundTenant, Tenants};
+use super::remembered::CredentialRef;
+use crate::clock;
+use crate::layer::local_credential::SentToken;
+
+/// What a service clone knows of the tenant of its last request.
+#[derive(Default)]
+pub(super) enum LastTenant<K> {
+    /// Not used yet.
+    #[default]
+    Unused,
+    /// One request of this tenant, or no token to remember.
+    Named(K),
+    /// At least two requests in a row.
+    Remembered(RememberedTenant<K>),
+}
+
+pub(super) struct RememberedTenant<K> {
+    key: K,
+    credential: CredentialRef,
+    order: u64,
+    looked_up_at: u64,
+}
+
+impl<K> LastTenant<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// The token for a request of this tenant, if the tenant needs no lookup.
+    #[inline]
+    pub(super) fn servable(&self, key: &K, tenants: &Tenants<K>) -> Option<Arc<SentToken>> {
+        let Self::Remembered(remembered) = self else {
+            return None;
+        };
+        let needs_no_lookup = remembered.key == *key
+            && remembered.order == tenants.use_order().current()
+            && !tenants
+                .lookup_interval()
+                .has_passed(remembered.looked_up_at);
+        if !needs_no_lookup {
+            return None;
+        }
+        remembered.credential.servable()
+    }
+
+    /// Records a lookup.
+    pub(super) fn update(&mut self, key: K, found: &FoundTenant, tenants: &Tenants<K>) {
+        match self {
+            Self::Named(last) if *last == key => {}
+            Self::Remembered(last) if last.key == key => {
+                // `None` if the tenant was made again, too.
+                if last.credential.servable().is_some() {
+                    last.order = found.order;
+                    last.looked_up_at = clock::monotonic_nanos();
+                    return;
+                }
+            }
+            Self::Unused | Self::Named(_) | Self::Remembered(_) => {
+                *self = Self::Named(key);
+                return;
+            }
+        }
+        *self = match found.remember(tenants) {
+            None => Self::Named(key),
+            Some(credential) => Self::Remembered(RememberedTenant {
+                key,
+                credential,
+                order: found.order,
+                looked_up_at: clock::monotonic_nanos(),
+            }),
+        };
+    }
+}

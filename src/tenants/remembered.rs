@@ -1,0 +1,85 @@
+//! What service clones remember of a tenant.
+//!
+//! The tenant owns it, and a clone has only a weak reference. So an idle clone doesn't keep the cache of
+//! an evicted tenant in use: its token is dropped, nothing is refreshed in the background, and
+//! [`EvictedCaches`](super::evicted::EvictedCaches) doesn't find it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use slab::Slab;
+
+use crate::layer::auth_layer::AuthLayer;
+use crate::layer::local_credential::SentToken;
+
+/// The credentials that service clones remember of one tenant.
+#[derive(Default)]
+pub(super) struct RememberedCredentials {
+    /// An atomic of its own: requests read it without changing a reference count of the tenant.
+    ended: Arc<AtomicBool>,
+    credentials: Mutex<Slab<Arc<RememberedCredential>>>,
+}
+
+/// The credential that one service clone remembers.
+struct RememberedCredential {
+    sent_token: Arc<SentToken>,
+    tenant_ended: Arc<AtomicBool>,
+}
+
+/// A service clone's reference to the credential that it remembers.
+pub(super) struct CredentialRef {
+    credential: Weak<RememberedCredential>,
+    credentials: Weak<RememberedCredentials>,
+    index: usize,
+}
+
+impl RememberedCredentials {
+    /// Makes all clones forget the tenant: it is removed or evicted. moka may drop the tenant later, so
+    /// they can't wait for that.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Remembers a private copy of the tenant's token for one clone. `None` if there is no fresh token.
+    pub(super) fn remember(self: &Arc<Self>, layer: &AuthLayer) -> Option<CredentialRef> {
+        let settings = layer.settings();
+        let sent_token = SentToken::private(settings, settings.cache.servable()?);
+        let credential = Arc::new(RememberedCredential {
+            sent_token,
+            tenant_ended: Arc::clone(&self.ended),
+        });
+        let weak = Arc::downgrade(&credential);
+        Some(CredentialRef {
+            credential: weak,
+            credentials: Arc::downgrade(self),
+            index: self.lock().insert(credential),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Arc<RememberedCredential>>> {
+        self.credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CredentialRef {
+    /// The token, if the tenant still has it and no refresh is due. Takes no lock, and changes only
+    /// reference counts of this clone.
+    #[inline]
+    pub(super) fn servable(&self) -> Option<Arc<SentToken>> {
+        let credential = self.credential.upgrade()?;
+        let is_servable =
+            !credential.tenant_ended.load(Ordering::Acquire) && credential.sent_token.is_servable();
+        is_servable.then(|| Arc::clone(&credential.sent_token))
+    }
+}
+
+impl Drop for CredentialRef {
+    fn drop(&mut self) {
+        if let Some(credentials) = self.credentials.upgrade() {
+            let credential = credentials.lock().try_remove(self.index);
+            drop(credential);
+        }
+    }
+}
