@@ -73,10 +73,9 @@ impl RefusalBudget {
             false => self.first,
         };
         let next = now.plus(wait);
-        if !next.reached(self.next_fetch_at) {
-            return;
+        if next.reached(self.next_fetch_at) {
+            self.next_fetch_at = next;
         }
-        self.next_fetch_at = next;
     }
 
     /// There is another current token.

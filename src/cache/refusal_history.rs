@@ -113,16 +113,16 @@ impl RefusalHistory {
 
     /// A fetch that a refusal caused has ended.
     pub(crate) fn fetch_ended(&mut self, now: Moment) {
-        self.budgets()
-            .into_iter()
-            .for_each(|budget| budget.fetch_ended(now));
+        for budget in self.budgets() {
+            budget.fetch_ended(now);
+        }
     }
 
     /// There is another current token.
     pub(crate) fn token_arrived(&mut self, now: Moment) {
-        self.budgets()
-            .into_iter()
-            .for_each(|budget| budget.token_arrived(now));
+        for budget in self.budgets() {
+            budget.token_arrived(now);
+        }
         if let Some(watch) = &mut self.watch {
             watch.evidence.token_arrived();
         }
@@ -150,9 +150,9 @@ impl RefusalHistory {
     /// Ends the watch if there was no refusal for a while.
     pub(crate) fn end_watch(&mut self, now: Moment) -> Option<WatchEnd> {
         let watch = self.watch.take_if(|watch| now.reached(watch.until))?;
-        self.budgets()
-            .into_iter()
-            .for_each(|budget| budget.reset_if_unrefused(now));
+        for budget in self.budgets() {
+            budget.reset_if_unrefused(now);
+        }
         Some(WatchEnd {
             was_limited: watch.limited != Limited::Never,
         })

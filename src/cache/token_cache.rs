@@ -123,8 +123,8 @@ impl TokenCache {
     ///
     /// Fetches after refusals have a budget: one at once, and then one after 5, 10, 20 s, … up to 5 min.
     /// Until the next fetch is allowed, the refused token stays in use. The budget is full again when a token
-    /// has lasted unrefused for the current wait. If the token was [accepted](Self::accept) before, the
-    /// refusal proves a revocation, and a second budget allows a fetch from 1 s after the last.
+    /// has lasted unrefused for the current wait. If the token was [accepted](Self::accept) since
+    /// refusals began, the refusal proves a revocation. A second budget then allows a fetch from 1 s after the last.
     pub fn reject(&self, token: &Token) {
         let refusal = Refusal {
             generation: token.generation(),

@@ -24,6 +24,7 @@ use crate::cache::acquire::Acquire;
 use crate::cache::expiry::CachedToken;
 use crate::cache::refusal_evidence::{Resource, SentRequest};
 use crate::cache::state_machine::reject::Attempt;
+use crate::clock::Moment;
 use crate::error::Error;
 use crate::origin::{self, OriginDigest};
 use crate::token::request_head::RequestHead;
@@ -97,7 +98,7 @@ where
 
 /// What is recorded of a request while there are refusals.
 pub(super) struct WatchedRequest {
-    pub(super) sent: SentRequest,
+    sent: SentRequest,
     pub(super) method: Method,
     origin: Option<String>,
 }
@@ -121,6 +122,17 @@ impl WatchedRequest {
             method: request.method().clone(),
             origin: origin.map(|(scheme, host)| origin::serialize(scheme, host, request.port())),
         })
+    }
+
+    /// What a request was sent to, and when. One that was not recorded was sent before any refusal.
+    pub(super) fn sent(watched: Option<&Self>, unrecorded: Resource) -> SentRequest {
+        match watched {
+            Some(watched) => watched.sent,
+            None => SentRequest {
+                resource: unrecorded,
+                at: Moment::START,
+            },
+        }
     }
 
     /// The request's origin. `None` if its URI is only a path.

@@ -27,13 +27,12 @@ use super::response_classification::{
 use crate::cache::acquire::Lookup;
 use crate::cache::expiry::CachedToken;
 use crate::cache::fetch_task::has_timer;
-use crate::cache::refusal_evidence::{Resource, SentRequest};
+use crate::cache::refusal_evidence::Resource;
 use crate::cache::state_machine::machine::Outcome;
 use crate::cache::state_machine::reject::{CLOCK_LAG, PAUSE, Refusal, Rejection, Report};
 use crate::cache::state_machine::request::IfRefused;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
-use crate::clock::Moment;
 use crate::error::BoxError;
 use crate::token::issued_token::Credential;
 use crate::token::per_request::Feedback;
@@ -99,21 +98,11 @@ where
             return;
         }
         let generation = cached.token().generation();
-        settings.cache.accept_from(generation, self.sent_request());
+        let sent = WatchedRequest::sent(self.watched.as_ref(), Resource::UNKNOWN);
+        settings.cache.accept_from(generation, sent);
         // The token may no longer be the current one, so its own flag is set too. The flag is set last:
-        // the cache ignores a token that has it already.
+        // the cache notifies its subscribers of a token that doesn't have it yet.
         cached.accept();
-    }
-
-    /// Sent before anything else, if there were no refusals then.
-    fn sent_request(&self) -> SentRequest {
-        let unwatched = SentRequest {
-            resource: Resource::UNKNOWN,
-            at: Moment::START,
-        };
-        self.watched
-            .as_ref()
-            .map_or(unwatched, |watched| watched.sent)
     }
 
     /// The server has ended the token, and said so in a response that the caller gets.
@@ -221,13 +210,13 @@ where
             Rejection::Limited { .. } => Some(NotReplayed::RefusalBudget),
         };
         let refused = match (replayable, why) {
-            (Err((sent, response, NotReplayed::Off)), _) => {
+            (Err((sent, response, obstacle)), why) => {
                 sent.start_fetch(&rejection);
-                return sent.give_up(response, NotReplayed::Off);
-            }
-            (Err((sent, response, body)), why) => {
-                sent.start_fetch(&rejection);
-                return sent.give_up(response, why.unwrap_or(body));
+                let why = match obstacle {
+                    NotReplayed::Off => NotReplayed::Off,
+                    obstacle => why.unwrap_or(obstacle),
+                };
+                return sent.give_up(response, why);
             }
             (Ok(refused), Some(why)) => return refused.give_up(why),
             (Ok(refused), None) => refused,
@@ -255,7 +244,7 @@ where
     fn reject(&self, is_final: bool) -> Rejection {
         let refusal = Refusal {
             generation: self.sent_token.token().generation(),
-            sent: self.sent_request(),
+            sent: WatchedRequest::sent(self.watched.as_ref(), Resource::UNKNOWN),
             is_final,
             attempt: self.tried.attempt(),
             can_pause: false,
@@ -313,17 +302,10 @@ where
     Req: AuthRequest,
 {
     fn reject(&self, is_final: bool) -> Rejection {
-        let sent = match &self.watched {
-            Some(watched) => watched.sent,
-            // The first of the refusals: it was sent before any of them.
-            None => SentRequest {
-                resource: Resource::new(self.sent_to, self.request.path()),
-                at: Moment::START,
-            },
-        };
+        let resource = Resource::new(self.sent_to, self.request.path());
         let refusal = Refusal {
             generation: self.sent_token.token().generation(),
-            sent,
+            sent: WatchedRequest::sent(self.watched.as_ref(), resource),
             is_final,
             attempt: self.tried.attempt(),
             // In this order: to look for a timer where there is none prints a panic's message.

@@ -252,10 +252,7 @@ where
         Req: AuthRequest,
     {
         match otherwise {
-            Otherwise::Fails(error) => {
-                release(&mut self.inner);
-                RequestState::failed(error)
-            }
+            Otherwise::Fails(error) => self.fail(error),
             Otherwise::LooksUp => self.look_up(request),
             Otherwise::Applies(sent_token) => {
                 Box::pin(send(sent_token, request, Recorded::NotYet, &mut self.inner))
@@ -280,10 +277,7 @@ where
             recorded = Recorded::Already(replay);
         }
         match settings.cache.lookup(if_refused) {
-            Lookup::Never(error) => {
-                release(&mut self.inner);
-                RequestState::failed(error)
-            }
+            Lookup::Never(error) => self.fail(error),
             Lookup::Later(acquire) => {
                 release(&mut self.inner);
                 let unsent = Some(Unsent {
@@ -299,5 +293,15 @@ where
                 Box::pin(send(sent_token, request, recorded, &mut self.inner))
             }
         }
+    }
+
+    /// The request is not sent, so the ready service is not called.
+    fn fail<Req>(&mut self, error: Error) -> OtherState<S, Req>
+    where
+        S: Service<Req>,
+        Req: AuthRequest,
+    {
+        release(&mut self.inner);
+        RequestState::failed(error)
     }
 }

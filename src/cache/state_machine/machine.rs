@@ -188,20 +188,17 @@ impl StateMachine {
         }
     }
 
-    /// Whether all callers wait for the successor of the current token.
-    pub(super) fn is_withdrawn(&self) -> bool {
-        let withdrawn_from = match &self.state {
+    /// The callers that wait for the wanted fetch, or for the running one.
+    pub(super) fn withdrawn_from(&self) -> WithdrawnFrom {
+        match &self.state {
             TokenState::Holding {
                 refresh: Refresh::Wanted { withdrawn_from },
                 ..
             } => *withdrawn_from,
-            TokenState::Holding {
-                refresh: Refresh::InFlight(running),
-                ..
-            } => running.withdrawn_from,
-            _ => WithdrawnFrom::Nobody,
-        };
-        withdrawn_from == WithdrawnFrom::Everyone
+            _ => self
+                .running()
+                .map_or(WithdrawnFrom::Nobody, |running| running.withdrawn_from),
+        }
     }
 
     /// Whether acceptances are recorded, because there are refusals.

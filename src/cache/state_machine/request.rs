@@ -178,15 +178,7 @@ impl StateMachine {
         let start = now.plus(delay);
         let overdue_at = start.plus(self.limits.fetch_timeout).plus(OVERDUE_GRACE);
         let replaces = self.running().map(|overdue| overdue.flight.clone());
-        let withdrawn_from = match &self.state {
-            TokenState::Holding {
-                refresh: Refresh::Wanted { withdrawn_from },
-                ..
-            } => *withdrawn_from,
-            _ => self
-                .running()
-                .map_or(WithdrawnFrom::Nobody, |running| running.withdrawn_from),
-        };
+        let withdrawn_from = self.withdrawn_from();
         let running = RunningFetch {
             flight: flight.clone(),
             reason,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::machine::{CloseProgress, Refresh, StateMachine, TokenState};
+use super::machine::{CloseProgress, Refresh, StateMachine, TokenState, WithdrawnFrom};
 use crate::cache::expiry::Freshness;
 use crate::cache::status::{CachedTokenStatus, Phase, Status};
 use crate::clock::Moment;
@@ -73,7 +73,7 @@ impl StateMachine {
             failures: self.failure_backoff.count(),
             next_attempt_at: cached_error.map(|cached_error| cached_error.until.wall()),
             refusals_limited_until: limited_until.map(Moment::wall),
-            is_withdrawn: self.is_withdrawn(),
+            is_withdrawn: self.withdrawn_from() == WithdrawnFrom::Everyone,
             quotas: self.quota_tracker.quotas(),
             is_closed: matches!(self.state, TokenState::Closed(CloseProgress::Finished)),
         }
