@@ -27,7 +27,8 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tower::Layer;
 use tower::retry::{Policy, Retry};
-use tower_auth::{AuthLayer, Tenants, Token};
+use tower_auth::tenants::Tenants;
+use tower_auth::{AuthLayer, Token};
 use tower_http::set_header::{SetRequestHeader, SetRequestHeaderLayer};
 use tower_service::Service;
 

@@ -24,8 +24,9 @@ use support::{
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, stdin};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tower_auth::TokenCache;
+use tower_auth::fleet::{FileStore, Fleet, Keyring};
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{FileStore, Fleet, Keyring, TokenCache};
 
 const PROCESSES: usize = 8;
 const CALLERS: usize = 1000;
@@ -161,7 +162,7 @@ async fn member() -> Result<(), Report> {
 fn share(keys: Keyring) -> Result<Fleet, Report> {
     #[cfg(feature = "redis")]
     if let Some(url) = optional("REDIS_URL") {
-        return Ok(Fleet::new(tower_auth::RedisStore::open(url)?, keys));
+        return Ok(Fleet::new(tower_auth::fleet::RedisStore::open(url)?, keys));
     }
     Ok(Fleet::new(FileStore::new(required("TOKEN_FOLDER")?), keys))
 }

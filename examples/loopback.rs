@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use support::{Api, AuthorizationServer, CLIENT_ID, CLIENT_SECRET, Report, Tokens};
 use tokio::process::Command;
-use tower_auth::Clock;
+use tower_auth::cache::Clock;
 
 /// What the examples of real services ask for; here all of them are one.
 const AUDIENCES: [&str; 4] = [

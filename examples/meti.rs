@@ -15,8 +15,9 @@ use http::{Method, StatusCode};
 use reqwest::{Client, Request, Response};
 use support::{Report, optional, required};
 use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::challenge::Challenge;
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{AuthLayer, Challenge, NotReplayed};
+use tower_auth::{AuthLayer, NotReplayed};
 
 const API_URL: &str = "https://api.meti.millpont.com";
 const AUDIENCE: &str = "https://api.meti.millpont.com";

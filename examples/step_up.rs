@@ -18,8 +18,9 @@ use axum::{Json, Router};
 use serde_json::json;
 use support::{CLIENT_ID, CLIENT_SECRET, Report, serve};
 use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::AuthLayer;
+use tower_auth::challenge::StepUpChallenge;
 use tower_auth::oauth2::{Client, ClientCredentials, StepUp};
-use tower_auth::{AuthLayer, StepUpChallenge};
 
 /// Issues tokens that say which scope they have.
 async fn token(Form(form): Form<BTreeMap<String, String>>) -> Json<serde_json::Value> {

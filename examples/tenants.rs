@@ -23,7 +23,8 @@ use serde_json::json;
 use support::{CLIENT_SECRET, Report, serve};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::oauth2::{Client, ClientCredentials, ReqwestTransport};
-use tower_auth::{AuthLayer, BoxError, Error, Tenants, Token};
+use tower_auth::tenants::Tenants;
+use tower_auth::{AuthLayer, BoxError, Error, Token};
 
 const MANY: usize = 100_000;
 

@@ -98,7 +98,7 @@ fn nanos(span: Duration) -> u64 {
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use std::sync::Arc;
 /// use std::time::{Duration, UNIX_EPOCH};
-/// use tower_auth::{Clock, Moment};
+/// use tower_auth::cache::{Clock, Moment};
 ///
 /// let seconds = Arc::new(AtomicU64::new(0));
 /// let read = Arc::clone(&seconds);

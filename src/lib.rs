@@ -54,11 +54,11 @@
 //! - [`TokenSource`] asks for a token. Those of OAuth 2 are in [`oauth2`], those of an API's own login
 //!   in [`login`]; [`ApiKey`], [`SecretSource`] and any closure that returns a [`Token`] are others.
 //! - [`TokenCache`] holds the token and sees to the next: `cache.token().await`. It works without
-//!   Tower too. [`Status`] says how it stands, [`Error`] what went wrong.
-//! - [`AuthLayer`], [`Auth`] and [`ResponseFuture`] put it on requests. [`NotReplayed`] says why a
-//!   refused one wasn't sent again, [`Challenge`] what the refusal says. [`Replay`] is what a body must
+//!   Tower too. [`cache::Status`] says how it stands, [`Error`] what went wrong.
+//! - [`AuthLayer`], [`Auth`] and [`layer::ResponseFuture`] put it on requests. [`NotReplayed`] says why a
+//!   refused one wasn't sent again, [`challenge::Challenge`] what the refusal says. [`layer::Replay`] is what a body must
 //!   be to be sent again.
-//! - [`Tenants`] is a cache for each tenant; a [`Fleet`] shares a token with other processes.
+//! - [`tenants::Tenants`] is a cache for each tenant; a [`fleet::Fleet`] shares a token with other processes.
 //!
 //! # Features
 //!
@@ -70,17 +70,17 @@
 //! | `hyper` | `hyper::body::Incoming` as a request body |
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
-//! | `fleet` | [`Fleet`]: processes that share a token, by a [`TokenStore`]; [`MemoryStore`] |
-//! | `file` | [`FileStore`] (so `fleet` too), [`oauth2::RefreshTokenFile`] |
-//! | `redis` | [`RedisStore`] (so `fleet` too) |
-//! | `tenants` | [`Tenants`]: a cache for each tenant, scope or origin, behind one layer |
+//! | `fleet` | [`fleet::Fleet`]: processes that share a token, by a [`fleet::TokenStore`]; [`fleet::MemoryStore`] |
+//! | `file` | [`fleet::FileStore`] (so `fleet` too), [`oauth2::RefreshTokenFile`] |
+//! | `redis` | [`fleet::RedisStore`] (so `fleet` too) |
+//! | `tenants` | [`tenants::Tenants`]: a cache for each tenant, scope or origin, behind one layer |
 //! | `cookies` | [`login::Session`] |
 //! | `dpop` | [`oauth2::DpopKey`] (so `jwt` too): tokens that are bound to a key |
 //! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
 //! | `authorization-code` | [`oauth2::AuthorizationCode`]: a person logs in with their browser |
 //! | `redirect-listener` | [`oauth2::RedirectListener`] (so `authorization-code` too), which catches that browser on its way back |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
-//! | `reqwest-middleware` | [`AuthMiddleware`] (so `reqwest` too): the layer in a chain of that crate's middlewares |
+//! | `reqwest-middleware` | [`layer::AuthMiddleware`] (so `reqwest` too): the layer in a chain of that crate's middlewares |
 //! | `tower-http` | which origin sent the response that tower-http's `FollowRedirect` returns |
 //! | `full` | all of them |
 //!
@@ -100,23 +100,23 @@ mod error;
 mod origin;
 mod quota;
 
-mod challenge;
+pub mod challenge;
 pub mod token;
 
 // Where a token comes from, and where it is shared.
-mod source;
+pub mod source;
 
 #[cfg(feature = "fleet")]
-mod fleet;
+pub mod fleet;
 
 // Which token is good, and who fetches the next.
-mod cache;
+pub mod cache;
 
 // The life of one request.
-mod layer;
+pub mod layer;
 
 #[cfg(feature = "tenants")]
-mod tenants;
+pub mod tenants;
 
 // How this crate itself talks HTTP.
 mod http_client;
@@ -128,50 +128,15 @@ pub mod login;
 
 pub mod docs;
 
-pub use cache::acquire::Acquire;
-pub use cache::builder::TokenCacheBuilder;
-pub use cache::status::{Phase, Status};
 pub use cache::token_cache::TokenCache;
-pub use challenge::step_up::StepUpChallenge;
-pub use challenge::www_authenticate::Challenge;
-pub use clock::{Clock, Moment};
 pub use error::{BoxError, Error};
-#[cfg(feature = "fleet")]
-pub use fleet::keyring::Keyring;
-#[cfg(feature = "fleet")]
-pub use fleet::settings::Fleet;
-#[cfg(feature = "file")]
-pub use fleet::store::file::FileStore;
-#[cfg(feature = "fleet")]
-pub use fleet::store::memory::MemoryStore;
-#[cfg(feature = "redis")]
-pub use fleet::store::redis::RedisStore;
-#[cfg(feature = "redis")]
-pub use fleet::store::redis_connection::RedisConnection;
-#[cfg(feature = "fleet")]
-pub use fleet::store::token_store::{Lease, TokenStore};
 pub use layer::auth_layer::AuthLayer;
-pub use layer::auth_request::{AuthRequest, RequestCopy};
-pub use layer::auth_response::AuthResponse;
-pub use layer::body::replay::Replay;
-pub use layer::future::ResponseFuture;
 pub use layer::not_replayed::NotReplayed;
-#[cfg(feature = "reqwest")]
-pub use layer::reqwest_adapter::ReqwestCopy;
-#[cfg(feature = "reqwest-middleware")]
-pub use layer::reqwest_middleware::AuthMiddleware;
 pub use layer::service::Auth;
 pub use origin::Origin;
-pub use quota::Quota;
-pub use source::api_key::{ApiKey, ApiKeyRotation};
+pub use source::api_key::ApiKey;
 pub use source::secret_source::SecretSource;
-#[cfg(feature = "fleet")]
-pub use source::store_key::StoreKey;
 pub use source::token_source::{Reason, TokenSource};
-#[cfg(feature = "tenants")]
-pub use tenants::registry::{Tenants, TenantsBuilder};
-#[cfg(feature = "tenants")]
-pub use tenants::service::{ByExtension, TenantKey, TenantsAuth, TenantsLayer};
 pub use token::issued_token::Token;
 pub use token::place::Place;
 

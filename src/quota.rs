@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::sanitize::sanitize;
 
 /// What is left in one bucket of a quota, from the last response of the token endpoint:
-/// [`Status::quotas`](crate::Status::quotas).
+/// [`Status::quotas`](crate::cache::Status::quotas).
 ///
 /// Read from the headers of that response, refusals included: `Auth0-Client-Quota-Limit` and
 /// `Auth0-Organization-Quota-Limit`, `RateLimit` with `RateLimit-Policy`
@@ -18,7 +18,7 @@ use crate::sanitize::sanitize;
 /// # Example
 ///
 /// ```
-/// use tower_auth::Quota;
+/// use tower_auth::cache::Quota;
 ///
 /// let quota = Quota::new("client/per_day", 20).of(300);
 /// assert!(quota.is_low());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use tower_auth::{Clock, Moment};
+use tower_auth::cache::{Clock, Moment};
 
 /// The system's time, and what it was advanced by.
 #[derive(Clone, Default)]

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use tower_auth::Clock;
+use tower_auth::cache::Clock;
 
 /// What a token says.
 #[derive(Clone, Debug, Serialize, Deserialize)]

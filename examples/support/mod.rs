@@ -19,7 +19,7 @@ use std::io;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tower_auth::Clock;
+use tower_auth::cache::Clock;
 
 pub use api::Api;
 pub use authorization_server::{AuthorizationServer, ClientAuth, TokenRequest};

@@ -78,7 +78,8 @@ impl CacheInner {
 /// # Example
 ///
 /// ```
-/// use tower_auth::{Acquire, Token, TokenCache};
+/// use tower_auth::cache::Acquire;
+/// use tower_auth::{Token, TokenCache};
 ///
 /// /// A connection that waits for a token before it is opened.
 /// struct Connecting {

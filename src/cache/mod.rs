@@ -32,3 +32,9 @@ pub(crate) mod acquire;
 pub(crate) mod builder;
 
 pub(crate) mod token_cache;
+
+pub use crate::clock::{Clock, Moment};
+pub use crate::quota::Quota;
+pub use acquire::Acquire;
+pub use builder::TokenCacheBuilder;
+pub use status::{Phase, Status};

@@ -16,7 +16,8 @@ use crate::source::token_source::Reason;
 /// # Example
 ///
 /// ```
-/// use tower_auth::{Phase, Token, TokenCache};
+/// use tower_auth::cache::Phase;
+/// use tower_auth::{Token, TokenCache};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
 /// let cache = TokenCache::new(|_| async { Token::bearer("secret") });
@@ -141,7 +142,7 @@ impl Status {
         self.token.as_ref()?.refresh_at
     }
 
-    /// When the current token expires, its [margin](crate::TokenCacheBuilder::expiry_margin) not
+    /// When the current token expires, its [margin](crate::cache::TokenCacheBuilder::expiry_margin) not
     /// subtracted; `None` if it never does.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.token.as_ref()?.expires_at

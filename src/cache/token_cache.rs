@@ -178,7 +178,8 @@ impl TokenCache {
     /// # Example
     ///
     /// ```
-    /// use tower_auth::{Phase, Token, TokenCache};
+    /// use tower_auth::cache::Phase;
+    /// use tower_auth::{Token, TokenCache};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
     /// let cache = TokenCache::new(|_| async { Token::bearer("secret") });

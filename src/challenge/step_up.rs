@@ -15,7 +15,7 @@ use super::www_authenticate::Challenge;
 /// # Example
 ///
 /// ```
-/// use tower_auth::StepUpChallenge;
+/// use tower_auth::challenge::StepUpChallenge;
 ///
 /// fn explain<B>(response: &http::Response<B>) -> Option<String> {
 ///     let wanted: &StepUpChallenge = response.extensions().get()?;

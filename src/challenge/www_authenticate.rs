@@ -19,7 +19,7 @@ use http::header::WWW_AUTHENTICATE;
 /// ```
 /// use http::HeaderMap;
 /// use http::header::{HeaderValue, WWW_AUTHENTICATE};
-/// use tower_auth::Challenge;
+/// use tower_auth::challenge::Challenge;
 ///
 /// let mut headers = HeaderMap::new();
 /// headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(

@@ -30,7 +30,7 @@ use crate::error::{Error, Kind};
 /// # Example
 ///
 /// ```
-/// use tower_auth::Keyring;
+/// use tower_auth::fleet::Keyring;
 ///
 /// # fn example(new: String, old: String) -> Result<(), tower_auth::Error> {
 /// // Each the output of `openssl rand -base64 32`.

@@ -6,3 +6,15 @@ pub(crate) mod keyring;
 pub(crate) mod store;
 
 pub(crate) mod settings;
+
+pub use crate::source::store_key::StoreKey;
+pub use keyring::Keyring;
+pub use settings::Fleet;
+#[cfg(feature = "file")]
+pub use store::file::FileStore;
+pub use store::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use store::redis::RedisStore;
+#[cfg(feature = "redis")]
+pub use store::redis_connection::RedisConnection;
+pub use store::token_store::{Lease, TokenStore};

@@ -14,7 +14,7 @@ use crate::source::token_source::DynTokenSource;
 
 /// Shares tokens between processes through a store, sealed with keys.
 ///
-/// Give it to a cache with [`TokenCacheBuilder::fleet`](crate::TokenCacheBuilder::fleet): then one
+/// Give it to a cache with [`TokenCacheBuilder::fleet`](crate::cache::TokenCacheBuilder::fleet): then one
 /// process fetches, and the others load the token from the store. [`docs::fleet`](crate::docs::fleet)
 /// says what is shared, and what happens when the store fails.
 ///
@@ -29,7 +29,8 @@ use crate::source::token_source::DynTokenSource;
 ///
 /// ```
 /// use tower_auth::oauth2::ClientCredentials;
-/// use tower_auth::{AuthLayer, Fleet, Keyring, MemoryStore, TokenCache};
+/// use tower_auth::fleet::{Fleet, Keyring, MemoryStore};
+/// use tower_auth::{AuthLayer, TokenCache};
 ///
 /// # fn example(id: String, secret: String, key: String) -> Result<(), tower_auth::Error> {
 /// # #[cfg(feature = "reqwest")] {
@@ -99,7 +100,7 @@ impl Fleet {
     }
 
     /// How long one process may take to fetch before another may; at most a third of the cache's
-    /// [fetch timeout](crate::TokenCacheBuilder::fetch_timeout). When a process dies during a fetch, its
+    /// [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout). When a process dies during a fetch, its
     /// lease ends after that time, and one of the others gets it. A process that waits for one and a
     /// half times as long fetches without the lease.
     #[must_use]

@@ -21,7 +21,7 @@ use crate::token::request_head::RequestHead;
 ///
 /// ```
 /// use http::Request;
-/// use tower_auth::AuthRequest;
+/// use tower_auth::layer::AuthRequest;
 ///
 /// /// Chooses the tenant of a request, for `Tenants::by`.
 /// fn host_of(request: &impl AuthRequest) -> Option<String> {

@@ -14,7 +14,8 @@ use crate::origin;
 /// # Example
 ///
 /// ```
-/// use tower_auth::{AuthResponse, NotReplayed};
+/// use tower_auth::layer::AuthResponse;
+/// use tower_auth::NotReplayed;
 ///
 /// /// Why a refused request was not sent again, for every client's response type.
 /// fn why_refused(response: &mut impl AuthResponse) -> Option<String> {

@@ -44,3 +44,12 @@ pub(crate) mod auth_layer;
 
 #[cfg(feature = "reqwest-middleware")]
 pub(crate) mod reqwest_middleware;
+
+pub use auth_request::{AuthRequest, RequestCopy};
+pub use auth_response::AuthResponse;
+pub use body::replay::Replay;
+pub use future::ResponseFuture;
+#[cfg(feature = "reqwest")]
+pub use reqwest_adapter::ReqwestCopy;
+#[cfg(feature = "reqwest-middleware")]
+pub use reqwest_middleware::AuthMiddleware;

@@ -32,7 +32,8 @@ use crate::error::{BoxError, Error};
 ///
 /// ```
 /// use reqwest_middleware::ClientBuilder;
-/// use tower_auth::{AuthLayer, AuthMiddleware, Token};
+/// use tower_auth::layer::AuthMiddleware;
+/// use tower_auth::{AuthLayer, Token};
 ///
 /// let layer = AuthLayer::new(|_| async { Token::bearer("secret") })
 ///     .only_to(["https://api.example.com"])?;

@@ -9,3 +9,5 @@ pub(crate) mod token_source;
 pub(crate) mod secret_source;
 
 pub(crate) mod api_key;
+
+pub use api_key::ApiKeyRotation;

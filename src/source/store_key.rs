@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 /// # Example
 ///
 /// ```
-/// use tower_auth::StoreKey;
+/// use tower_auth::fleet::StoreKey;
 ///
 /// let key = StoreKey::new("vault").with("role", "reports").with_words("scope", "read write");
 /// let same = StoreKey::new("vault").with_words("scope", "write read").with("role", "reports");

@@ -65,7 +65,7 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped after the [close timeout](crate::TokenCacheBuilder::close_timeout).
+    /// The future is dropped after the [close timeout](crate::cache::TokenCacheBuilder::close_timeout).
     fn close(&self, last: Option<Token>) -> impl Future<Output = Result<(), Error>> + Send {
         drop(last);
         ready(Ok(()))
@@ -89,7 +89,7 @@ pub trait TokenSource: Send + Sync + 'static {
     /// What its tokens depend on: endpoint, client, scope and the rest of the request. Two sources
     /// with the same key can use each other's tokens, in this process or another.
     ///
-    /// Default: not known, and a fleet has to set it with [`Fleet::key`](crate::Fleet::key).
+    /// Default: not known, and a fleet has to set it with [`Fleet::key`](crate::fleet::Fleet::key).
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
         None
@@ -133,7 +133,7 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// Whether the server accepts this source's grant only once: a refresh token that the server replaces
-    /// (RFC 9700 §4.14.2), or a code. Then no process of a [`Fleet`](crate::Fleet) fetches without the
+    /// (RFC 9700 §4.14.2), or a code. Then no process of a [`Fleet`](crate::fleet::Fleet) fetches without the
     /// store's lease. While the store fails, each fetch fails, and the current token stays in use until it
     /// expires. Default: `false`.
     fn has_one_time_grant(&self) -> bool {
@@ -141,7 +141,7 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// The longest time that a fetch may take, if this source needs another limit than the default. A
-    /// [`fetch_timeout`](crate::TokenCacheBuilder::fetch_timeout) set by the user takes precedence.
+    /// [`fetch_timeout`](crate::cache::TokenCacheBuilder::fetch_timeout) set by the user takes precedence.
     /// Default: `None`.
     fn fetch_timeout(&self) -> Option<Duration> {
         None

@@ -9,3 +9,6 @@ pub(crate) mod registry;
 mod last_tenant;
 
 pub(crate) mod service;
+
+pub use registry::{Tenants, TenantsBuilder};
+pub use service::{ByExtension, TenantKey, TenantsAuth, TenantsLayer};

@@ -53,7 +53,8 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// use http::{Request, Response, header::AUTHORIZATION};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
-/// use tower_auth::{AuthLayer, Tenants, Token};
+/// use tower_auth::tenants::Tenants;
+/// use tower_auth::{AuthLayer, Token};
 ///
 /// #[derive(Clone, PartialEq, Eq, Hash)]
 /// struct Tenant(Arc<str>);
@@ -85,7 +86,8 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// ```
 /// # use http::Request;
-/// # use tower_auth::{AuthLayer, Error, Origin, Tenants, Token};
+/// # use tower_auth::tenants::Tenants;
+/// # use tower_auth::{AuthLayer, Error, Origin, Token};
 /// let layer = Tenants::new(|origin: &Origin| {
 ///     let secret = format!("for-{origin}");
 ///     AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone())))
@@ -99,7 +101,8 @@ use crate::layer::auth_layer::AuthLayer;
 /// ```
 /// # #[cfg(feature = "reqwest")] {
 /// use tower_auth::oauth2::{Client, ClientCredentials};
-/// # use tower_auth::{AuthLayer, Error, Tenants};
+/// # use tower_auth::tenants::Tenants;
+/// # use tower_auth::{AuthLayer, Error};
 ///
 /// const APIS: [&str; 2] = ["https://api.example.com", "https://files.example.com"];
 ///
@@ -440,7 +443,8 @@ async fn wait_for_fetch(cache: &TokenCache) {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_auth::{AuthLayer, Tenants, Token};
+/// use tower_auth::tenants::Tenants;
+/// use tower_auth::{AuthLayer, Token};
 ///
 /// let tenants = Tenants::builder(|_: &u64| {
 ///     AuthLayer::new(|_| async { Token::bearer("secret") }).only_to(["https://api.example.com"])

@@ -278,8 +278,8 @@ impl Token {
 
     /// Sets how long after the start of the fetch the cache refreshes the token in the background. Some
     /// servers send this time as `refresh_in`; it is less than the lifetime.
-    /// [Jitter](crate::TokenCacheBuilder::jitter) makes the refresh later, never earlier. A
-    /// [`refresh_before`](crate::TokenCacheBuilder::refresh_before) set by the user takes precedence.
+    /// [Jitter](crate::cache::TokenCacheBuilder::jitter) makes the refresh later, never earlier. A
+    /// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) set by the user takes precedence.
     ///
     /// Has no effect on a token without an expiry. Default: the cache decides by the lifetime.
     #[must_use]
@@ -290,7 +290,7 @@ impl Token {
 
     /// Limits background refreshes to this last part of the lifetime. For a server that returns the same
     /// token until then, as metadata servers of platforms do. Also limits a
-    /// [`refresh_before`](crate::TokenCacheBuilder::refresh_before) set by the user.
+    /// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) set by the user.
     ///
     /// Has no effect on a token without an expiry. Default: the cache decides by the lifetime.
     #[must_use]
@@ -307,7 +307,7 @@ impl Token {
 
     /// Sets what is left of the quotas that this token's fetch counted against; at most 8.
     ///
-    /// [`Status::quotas`](crate::Status::quotas) shows them. If a quota is low, the cache postpones
+    /// [`Status::quotas`](crate::cache::Status::quotas) shows them. If a quota is low, the cache postpones
     /// the background refresh of this token.
     #[must_use]
     pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {

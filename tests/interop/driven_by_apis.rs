@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use tower::{Layer, ServiceExt};
+use tower_auth::challenge::StepUpChallenge;
 use tower_auth::oauth2::{Client, ClientCredentials, ProtectedResource, Protection, StepUp};
-use tower_auth::{
-    AuthLayer, Error, NotReplayed, Reason, StepUpChallenge, Tenants, Token, TokenCache,
-};
+use tower_auth::tenants::Tenants;
+use tower_auth::{AuthLayer, Error, NotReplayed, Reason, Token, TokenCache};
 
 use crate::api::{Api, Check, call, crowd, try_to_call};
 use crate::oidc_provider::{api, issuer, service};

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use http::StatusCode;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{AuthLayer, Origin, Tenants};
+use tower_auth::tenants::Tenants;
+use tower_auth::{AuthLayer, Origin};
 
 use crate::free_port::free_port;
 use crate::nginx::{Nginx, Seen};

@@ -12,11 +12,12 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tower::{Layer, ServiceExt};
+use tower_auth::challenge::StepUpChallenge;
 use tower_auth::oauth2::{
     AuthorizationCode, Client, ClientCredentials, DpopKey, RedirectListener, RefreshToken,
     ReqwestTransport,
 };
-use tower_auth::{AuthLayer, Error, NotReplayed, Reason, StepUpChallenge, TokenCache, TokenSource};
+use tower_auth::{AuthLayer, Error, NotReplayed, Reason, TokenCache, TokenSource};
 
 use crate::api::{call, crowd};
 use crate::oidc_provider::{api, issuer, service};

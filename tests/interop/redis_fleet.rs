@@ -7,8 +7,9 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use reqwest::Client;
 use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::fleet::{Fleet, Keyring, RedisStore};
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{Auth, AuthLayer, Fleet, Keyring, RedisStore, TokenCache};
+use tower_auth::{Auth, AuthLayer, TokenCache};
 
 use crate::api::Api;
 use crate::django_oauth::{api, revoke_all, service};

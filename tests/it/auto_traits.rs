@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use tower_auth::{
-    Acquire, Auth, AuthLayer, Challenge, Clock, Error, Moment, NotReplayed, Origin, Reason,
-    ResponseFuture, Token, TokenCache, TokenCacheBuilder,
-};
+use tower_auth::cache::{Acquire, Clock, Moment, TokenCacheBuilder};
+use tower_auth::challenge::Challenge;
+use tower_auth::layer::ResponseFuture;
+use tower_auth::{Auth, AuthLayer, Error, NotReplayed, Origin, Reason, Token, TokenCache};
 
 use crate::support::Api;
 

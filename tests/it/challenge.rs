@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
-use tower_auth::Challenge;
+use tower_auth::challenge::Challenge;
 
 mod parsing;
 mod round_trip;

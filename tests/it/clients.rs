@@ -21,7 +21,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tower::{Layer, ServiceExt};
-use tower_auth::{AuthLayer, AuthRequest, BoxError, NotReplayed};
+use tower_auth::layer::AuthRequest;
+use tower_auth::{AuthLayer, BoxError, NotReplayed};
 use tower_service::Service;
 
 use crate::support::{Counting, ManualClock};

@@ -3,6 +3,7 @@
 mod examples;
 mod faults;
 mod floors;
+mod front_door;
 pub(crate) mod page;
 mod pages;
 mod public;

@@ -26,7 +26,7 @@ impl Clone for Clones {
     }
 }
 
-impl tower_auth::Replay for Clones {
+impl tower_auth::layer::Replay for Clones {
     type Copy = Self;
 
     fn record(&mut self, _: usize) -> Option<Self> {

@@ -16,9 +16,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tower_auth::{
-    AuthLayer, Clock, Error, Moment, Reason, Token, TokenCache, TokenCacheBuilder, TokenSource,
-};
+use tower_auth::cache::{Clock, Moment, TokenCacheBuilder};
+use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
 use tower_service::Service;
 
 #[cfg(feature = "fleet")]

@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use tower_auth::{
-    BoxError, Error, Reason, Tenants, TenantsBuilder, Token, TokenCache, TokenSource,
-};
+use tower_auth::tenants::{Tenants, TenantsBuilder};
+use tower_auth::{BoxError, Error, Reason, Token, TokenCache, TokenSource};
 
 use crate::support::{Fetches, request, source};
 

@@ -107,13 +107,13 @@ pub(crate) async fn sampled(cache: &TokenCache, watch: Stopwatch, end: Duration)
     }
 }
 
-impl From<tower_auth::Phase> for Phase {
-    fn from(phase: tower_auth::Phase) -> Self {
+impl From<tower_auth::cache::Phase> for Phase {
+    fn from(phase: tower_auth::cache::Phase) -> Self {
         match phase {
-            tower_auth::Phase::Fetching => Self::Fetching,
-            tower_auth::Phase::Fresh => Self::Fresh,
-            tower_auth::Phase::Stale => Self::Stale,
-            tower_auth::Phase::Failed => Self::Failed,
+            tower_auth::cache::Phase::Fetching => Self::Fetching,
+            tower_auth::cache::Phase::Fresh => Self::Fresh,
+            tower_auth::cache::Phase::Stale => Self::Stale,
+            tower_auth::cache::Phase::Failed => Self::Failed,
             _ => Self::Empty,
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use tower_auth::{Error, Fleet, Keyring, StoreKey, TokenCache};
+use tower_auth::fleet::{Fleet, Keyring, StoreKey};
+use tower_auth::{Error, TokenCache};
 
 use super::report::Report;
 use super::world::{Counter, Endpoint, Far, LIFETIME, clock};

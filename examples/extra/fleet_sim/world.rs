@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep};
-use tower_auth::{
-    BoxError, Clock, Error, Lease, MemoryStore, Moment, Reason, Token, TokenSource, TokenStore,
-};
+use tower_auth::cache::{Clock, Moment};
+use tower_auth::fleet::{Lease, MemoryStore, TokenStore};
+use tower_auth::{BoxError, Error, Reason, Token, TokenSource};
 
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 const FETCH: Duration = Duration::from_millis(250);

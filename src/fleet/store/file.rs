@@ -29,7 +29,7 @@ use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 /// # Example
 ///
 /// ```no_run
-/// use tower_auth::FileStore;
+/// use tower_auth::fleet::FileStore;
 ///
 /// let home = std::env::var("HOME").unwrap_or_default();
 /// let store = FileStore::new(format!("{home}/.cache/my-app/tokens"));

@@ -22,7 +22,7 @@ use crate::error::BoxError;
 /// ```
 /// use std::time::Duration;
 ///
-/// use tower_auth::{MemoryStore, StoreKey, TokenStore};
+/// use tower_auth::fleet::{MemoryStore, StoreKey, TokenStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
 /// let store = MemoryStore::new();

@@ -30,7 +30,7 @@ use crate::error::{BoxError, Error, Kind};
 /// # Example
 ///
 /// ```
-/// use tower_auth::RedisStore;
+/// use tower_auth::fleet::RedisStore;
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
 /// let store = RedisStore::open("redis://127.0.0.1:6379")?.prefix("reports");
@@ -70,7 +70,8 @@ impl<C> RedisStore<C> {
     /// # Example
     ///
     /// ```no_run
-    /// use tower_auth::{BoxError, RedisStore};
+    /// use tower_auth::fleet::RedisStore;
+    /// use tower_auth::BoxError;
     ///
     /// # async fn example() -> Result<(), BoxError> {
     /// let client = redis::Client::open("redis://127.0.0.1:6379")?;

@@ -14,7 +14,7 @@ use redis::{
 };
 use tokio::runtime::Handle;
 
-/// The connection of a [`RedisStore`](crate::RedisStore) that was [opened](crate::RedisStore::open) by
+/// The connection of a [`RedisStore`](crate::fleet::RedisStore) that was [opened](crate::fleet::RedisStore::open) by
 /// an address. Clones share it.
 ///
 /// It is opened when a command first needs it, on a task of its own: a cancelled command doesn't stop

@@ -11,7 +11,7 @@ use crate::error::BoxError;
 
 /// Stores the tokens that processes share, and leases the right to fetch the next.
 ///
-/// The [`Fleet`](crate::Fleet) bounds each call, and after one that failed the process fetches without the
+/// The [`Fleet`](crate::fleet::Fleet) bounds each call, and after one that failed the process fetches without the
 /// store. So a store doesn't retry and hides no failure.
 ///
 /// A key is 43 letters of the base64url alphabet, valid in file names and in any database. If the store has
@@ -26,7 +26,8 @@ use crate::error::BoxError;
 /// use std::sync::Mutex;
 /// use std::time::{Duration, Instant};
 ///
-/// use tower_auth::{BoxError, Lease, TokenStore};
+/// use tower_auth::fleet::{Lease, TokenStore};
+/// use tower_auth::BoxError;
 ///
 /// #[derive(Default)]
 /// struct OneProcess {
@@ -71,7 +72,7 @@ pub trait TokenStore: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped after the [store timeout](crate::Fleet::store_timeout). This holds for all
+    /// The future is dropped after the [store timeout](crate::fleet::Fleet::store_timeout). This holds for all
     /// methods of this trait.
     fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send;
 

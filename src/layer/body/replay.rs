@@ -40,7 +40,7 @@
 /// A body that is cloned:
 ///
 /// ```
-/// use tower_auth::Replay;
+/// use tower_auth::layer::Replay;
 ///
 /// #[derive(Clone)]
 /// struct MyBody {

@@ -46,7 +46,7 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the [fetch timeout](crate::TokenCacheBuilder::fetch_timeout) ends. The
+    /// The future is dropped when the [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout) ends. The
     /// same holds for `save`, which the next fetch then calls again.
     fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::sleep;
-use tower_auth::{Error, Phase, Reason, Token, TokenCache};
+use tower_auth::cache::Phase;
+use tower_auth::{Error, Reason, Token, TokenCache};
 
 use crate::support::{ManualClock, ScriptedSource, paused, run_until_idle, source};
 

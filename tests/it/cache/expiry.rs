@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tokio_test::{assert_pending, assert_ready, task};
-use tower_auth::{Error, Reason, Token, TokenCache, TokenCacheBuilder};
+use tower_auth::cache::TokenCacheBuilder;
+use tower_auth::{Error, Reason, Token, TokenCache};
 
 use crate::support::{Counting, Fetches, ManualClock, run_until_idle, source};
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tower_auth::{Quota, Token, TokenCache};
+use tower_auth::cache::Quota;
+use tower_auth::{Token, TokenCache};
 
 use crate::support::{Fetches, ManualClock, run_until_idle, source};
 

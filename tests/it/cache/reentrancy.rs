@@ -6,7 +6,8 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use tokio_test::{assert_pending, task};
-use tower_auth::{Acquire, Error, Token, TokenCache};
+use tower_auth::cache::Acquire;
+use tower_auth::{Error, Token, TokenCache};
 
 use crate::support::{ManualClock, paused, run_until_idle, source};
 

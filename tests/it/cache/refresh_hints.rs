@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tower_auth::{Reason, Token, TokenCache, TokenCacheBuilder, TokenSource};
+use tower_auth::cache::TokenCacheBuilder;
+use tower_auth::{Reason, Token, TokenCache, TokenSource};
 
 use crate::support::{Fetches, ManualClock, source};
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::advance;
 use tower::{Layer, ServiceExt};
-use tower_auth::{NotReplayed, Phase, Token, TokenCache};
+use tower_auth::cache::Phase;
+use tower_auth::{NotReplayed, Token, TokenCache};
 
 use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt};
-use tower_auth::{Error, Phase, Reason, Token, TokenCache, TokenSource};
+use tower_auth::cache::Phase;
+use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
 
 use crate::support::{Api, paused, request, run_until_idle, runtime, source};
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tower_auth::{Error, Phase, Reason, Status, TokenCache};
+use tower_auth::cache::{Phase, Status};
+use tower_auth::{Error, Reason, TokenCache};
 
 use crate::support::{Fetches, ManualClock, source};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use tower_auth::Challenge;
+use tower_auth::challenge::Challenge;
 
 use super::parse;
 

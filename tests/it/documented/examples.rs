@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::{Api, AuthorizationServer, TokenRequest, Tokens};
 use tokio::process::Command;
-use tower_auth::Clock;
+use tower_auth::cache::Clock;
 
 use crate::support::tree::binary;
 

@@ -135,7 +135,7 @@ const FIGURES: [(&str, &str, &str); 33] = [
         "LIFETIME",
     ),
     (
-        "a [`Fleet`](crate::Fleet)'s lease",
+        "a [`Fleet`](crate::fleet::Fleet)'s lease",
         "fleet/settings.rs",
         "LEASE_TIME",
     ),
@@ -145,7 +145,7 @@ const FIGURES: [(&str, &str, &str); 33] = [
         "STORE_TIMEOUT",
     ),
     (
-        "[`Tenants`](crate::Tenants) that are kept",
+        "[`Tenants`](crate::tenants::Tenants) that are kept",
         "tenants/registry.rs",
         "CAPACITY",
     ),

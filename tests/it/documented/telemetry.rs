@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tower::{Layer, ServiceExt};
-use tower_auth::{Error, Quota, Reason, Token};
+use tower_auth::cache::Quota;
+use tower_auth::{Error, Reason, Token};
 
 use crate::documented::page::{self, Words, quoted};
 #[cfg(feature = "fleet")]

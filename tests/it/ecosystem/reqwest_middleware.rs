@@ -9,7 +9,8 @@ use http::{Extensions, StatusCode};
 use reqwest_middleware::Error as ChainError;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, Result};
 use tokio::sync::Semaphore;
-use tower_auth::{AuthMiddleware, Error, NotReplayed, TokenSource};
+use tower_auth::layer::AuthMiddleware;
+use tower_auth::{Error, NotReplayed, TokenSource};
 
 use super::serve;
 use crate::support::{Api, Counting, source};

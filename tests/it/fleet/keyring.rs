@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use tower_auth::{Fleet, Keyring, Token};
+use tower_auth::Token;
+use tower_auth::fleet::{Fleet, Keyring};
 use tracing::Level;
 
 use crate::support::breakable_store::{BreakableStore, KEY, key, keyring};
@@ -233,7 +234,8 @@ fn a_ring_shows_the_names_of_its_keys_alone() {
 mod of_files_that_are_not_sealed {
     use std::fs;
 
-    use tower_auth::{FileStore, StoreKey, TokenCache, TokenSource};
+    use tower_auth::fleet::{FileStore, StoreKey};
+    use tower_auth::{TokenCache, TokenSource};
 
     use super::*;
 

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
+use tower_auth::cache::{Quota, Status};
 use tower_auth::login::JsonLogin;
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{Error, Quota, Reason, Status, Token, TokenCache, TokenSource};
+use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
 
 use crate::support::log::listen;
 use crate::support::token_server::{ID, TokenServer, URL};

@@ -302,7 +302,7 @@ fn memory_of_an_idle_tenant_with_a_token_in_hand() {
     const TENANTS: usize = 2_000;
     const MOST: i64 = 1_700;
 
-    let tenants = tower_auth::Tenants::new(|_: &usize| {
+    let tenants = tower_auth::tenants::Tenants::new(|_: &usize| {
         Ok(crate::support::layer(|_| ready(Token::bearer("secret"))))
     });
     let runtime = crate::support::runtime();

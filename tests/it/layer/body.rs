@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use tokio_test::task;
-use tower_auth::Replay;
+use tower_auth::layer::Replay;
 
 mod limits;
 mod overtaken;

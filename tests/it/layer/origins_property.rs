@@ -577,7 +577,7 @@ where
     S: Service<Sent, Response = Answer, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
-    use tower_auth::Tenants;
+    use tower_auth::tenants::Tenants;
 
     if case.tenants == ByWhat::Nothing {
         return BoxCloneService::new(layer_of(case, 0).layer(below));

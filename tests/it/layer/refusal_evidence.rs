@@ -9,7 +9,8 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::time::{Instant, sleep, sleep_until};
 use tower::Layer;
-use tower_auth::{Auth, AuthLayer, NotReplayed, TokenCacheBuilder};
+use tower_auth::cache::TokenCacheBuilder;
+use tower_auth::{Auth, AuthLayer, NotReplayed};
 use tower_service::Service;
 
 use self::simulated_api::{Api, Asked, Issuer, Payload};

@@ -7,9 +7,8 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, service_fn};
-use tower_auth::{
-    AuthLayer, Challenge, Error, NotReplayed, Reason, Token, TokenCache, TokenSource,
-};
+use tower_auth::challenge::Challenge;
+use tower_auth::{AuthLayer, Error, NotReplayed, Reason, Token, TokenCache, TokenSource};
 
 use crate::support::{Counting, call, request};
 

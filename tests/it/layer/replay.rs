@@ -340,7 +340,7 @@ async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_again() {
 #[tokio::test]
 async fn a_body_that_cannot_be_sent_again_is_not_waited_for_a_token_for() {
     struct Once;
-    impl tower_auth::Replay for Once {
+    impl tower_auth::layer::Replay for Once {
         type Copy = Infallible;
         fn record(&mut self, _: usize) -> Option<Infallible> {
             None

@@ -18,9 +18,8 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tower::util::BoxCloneService;
 use tower::{Layer, ServiceExt};
-use tower_auth::{
-    AuthLayer, BoxError, Challenge, Error, NotReplayed, Reason, StepUpChallenge, Token, TokenSource,
-};
+use tower_auth::challenge::{Challenge, StepUpChallenge};
+use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, Reason, Token, TokenSource};
 use tower_service::Service;
 
 use crate::support::{Counting, ManualClock, call, run_until_idle};

@@ -119,7 +119,7 @@ async fn scheme_host_port_and_path_are_left_alone() {
 #[cfg(feature = "reqwest")]
 #[tokio::test]
 async fn a_request_of_reqwests_has_it_in_its_query_too() {
-    use tower_auth::AuthRequest;
+    use tower_auth::layer::AuthRequest;
 
     let url = "https://a.example/x?q=a%20b&key=theirs".parse().unwrap();
     let mut request = reqwest::Request::new(reqwest::Method::GET, url);
@@ -230,7 +230,7 @@ async fn a_file_that_changes_is_picked_up_within_the_interval_and_nobody_waits()
     let mut watch = cache.subscribe();
     watch.mark_unchanged();
     assert_eq!(secret(&cache).await, "first");
-    let completed = |status: &tower_auth::Status| status.fetching().is_none();
+    let completed = |status: &tower_auth::cache::Status| status.fetching().is_none();
     watch.changed().await.unwrap();
     drop(watch.wait_for(completed).await.unwrap());
     assert_eq!(secret(&cache).await, "second");

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tower_auth::fleet::StoreKey;
 use tower_auth::login::JsonLogin;
 use tower_auth::oauth2::{
     Client, ClientCredentials, EndpointUrl, JwtBearer, RefreshToken, TokenExchange,
 };
-use tower_auth::{StoreKey, TokenCache, TokenSource};
+use tower_auth::{TokenCache, TokenSource};
 
 use crate::support::Counting;
 use crate::support::token_server::{ID, SECRET, TokenServer, URL};

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tower_auth::{
-    BoxError, Clock, Fleet, Keyring, Lease, StoreKey, Token, TokenCache, TokenCacheBuilder,
-    TokenSource, TokenStore,
-};
+use tower_auth::cache::{Clock, TokenCacheBuilder};
+use tower_auth::fleet::{Fleet, Keyring, Lease, StoreKey, TokenStore};
+use tower_auth::{BoxError, Token, TokenCache, TokenSource};
 
 use crate::support::{Counting, ScriptedSource, paused, paused_clock, run_until_idle};
 

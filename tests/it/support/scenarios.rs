@@ -13,8 +13,9 @@ use futures_util::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
+use tower_auth::layer::Replay;
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl, RefreshToken};
-use tower_auth::{AuthLayer, Error, Reason, Replay, Token, TokenCache, TokenSource};
+use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
 use tower_service::Service;
 
 use crate::support::token_server::{self, ID, SECRET, TokenServer, URL};

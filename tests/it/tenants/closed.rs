@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::advance;
 use tokio_test::{assert_pending, task};
-use tower_auth::Phase;
+use tower_auth::cache::Phase;
 
 use super::{Servers, Tenant, cache_of, evict, one_place};
 use crate::support::run_until_idle;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
-use tower_auth::{Phase, Tenants, Token};
+use tower_auth::Token;
+use tower_auth::cache::Phase;
+use tower_auth::tenants::Tenants;
 
 use super::{Servers, Tenant, cache_of, evict, of, one_place};
 use crate::support::{Api, source};

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::{Origin, Tenants, Token};
+use tower_auth::tenants::Tenants;
+use tower_auth::{Origin, Token};
 use tower_service::Service;
 
 use super::{Servers, cache_of, own};

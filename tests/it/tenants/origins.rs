@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use tower::Layer;
-use tower_auth::{AuthLayer, Error, Origin, Reason, Tenants, Token, TokenSource};
+use tower_auth::tenants::Tenants;
+use tower_auth::{AuthLayer, Error, Origin, Reason, Token, TokenSource};
 
 use super::{Tenant, own};
 use crate::support::{Api, Counting, call, source};

@@ -13,7 +13,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::{Phase, Tenants, Token};
+use tower_auth::Token;
+use tower_auth::cache::Phase;
+use tower_auth::tenants::Tenants;
 use tower_service::Service;
 
 use super::{Servers, Tenant, cache_of, evict, of, one_place, own};

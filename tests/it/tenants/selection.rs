@@ -13,7 +13,8 @@ use http_body_util::Full;
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
-use tower_auth::{Error, Tenants, Token};
+use tower_auth::tenants::Tenants;
+use tower_auth::{Error, Token};
 use tower_service::Service;
 use tower_test::mock;
 

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
+use tower_auth::layer::AuthRequest;
 use tower_auth::token::{Applied, Feedback, PerRequestCredential, RequestHead};
-use tower_auth::{AuthRequest, BoxError, Place, Token};
+use tower_auth::{BoxError, Place, Token};
 
 use crate::support::layer;
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_auth::Fleet;
+use tower_auth::fleet::Fleet;
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
 
 use super::secret;

@@ -245,7 +245,7 @@ async fn an_error_of_the_source_is_told_as_it_is() {
 
 #[test]
 fn a_source_of_which_it_is_not_known_what_its_tokens_depend_on_can_not_be_shared() {
-    let fleet = tower_auth::Fleet::new(BreakableStore::default(), keyring());
+    let fleet = tower_auth::fleet::Fleet::new(BreakableStore::default(), keyring());
     let error = TokenCache::builder(Counting::default())
         .fleet(fleet)
         .err()

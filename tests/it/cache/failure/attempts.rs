@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tokio::time::advance;
-use tower_auth::{Error, Phase, Token};
+use tower_auth::cache::Phase;
+use tower_auth::{Error, Token};
 
 use super::{SECOND, denied};
 use crate::support::{ScriptedSource, paused};

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use tower_auth::{Error, Quota, Reason, Token, TokenCache};
+use tower_auth::cache::Quota;
+use tower_auth::{Error, Reason, Token, TokenCache};
 
 use super::{Fixture, HOUR, low_quota};
 use crate::support::{ManualClock, ScriptedSource, run_until_idle, source};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tower_auth::{Quota, Token};
+use tower_auth::Token;
+use tower_auth::cache::Quota;
 use tracing::Level;
 
 use super::{Fixture, HOUR, low_quota};

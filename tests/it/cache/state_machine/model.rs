@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tower_auth::{Phase, Reason};
+use tower_auth::Reason;
+use tower_auth::cache::Phase;
 
 mod callers;
 mod fetches;

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Response;
 use proptest::sample::Index;
-use tower_auth::{BoxError, Error, NotReplayed, Origin, Status, Token};
+use tower_auth::cache::Status;
+use tower_auth::{BoxError, Error, NotReplayed, Origin, Token};
 
 use super::model::{ExpectedStatus, Failure, Fault, Kind, Outcome, Why};
 

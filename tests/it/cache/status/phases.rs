@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tokio_test::{assert_pending, task};
-use tower_auth::{Phase, Reason, Token};
+use tower_auth::cache::Phase;
+use tower_auth::{Reason, Token};
 
 use super::{EMPTY, FRESH, Said, now, set_up};
 use crate::support::{ManualClock, ScriptedSource, run_until_idle, token_server};

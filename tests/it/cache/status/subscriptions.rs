@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
-use tower_auth::{Phase, Reason, Status, Token};
+use tower_auth::cache::{Phase, Status};
+use tower_auth::{Reason, Token};
 
 use super::{EMPTY, FRESH, Said, now, said, set_up};
 use crate::support::{Api, Counting, ManualClock, call, paused, request, run_until_idle, source};

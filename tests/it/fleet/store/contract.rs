@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tower_auth::{Lease, MemoryStore, StoreKey, TokenStore};
+use tower_auth::fleet::{Lease, MemoryStore, StoreKey, TokenStore};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -147,7 +147,7 @@ async fn passes() {
 #[cfg(feature = "file")]
 #[tokio::test]
 async fn a_folder_keeps_the_contract() {
-    use tower_auth::FileStore;
+    use tower_auth::fleet::FileStore;
 
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::new(folder.path().join("tokens"));
@@ -160,7 +160,7 @@ async fn a_folder_keeps_the_contract() {
 #[tokio::test]
 async fn redis_keeps_the_contract() {
     use crate::support::redis_server::RedisServer;
-    use tower_auth::RedisStore;
+    use tower_auth::fleet::RedisStore;
 
     let server = RedisServer::start(&[]).await;
     let store = RedisStore::open(server.url()).unwrap();
@@ -175,7 +175,7 @@ async fn redis_keeps_the_contract() {
 async fn a_cluster_keeps_the_contract() {
     use crate::support::redis_server::{RedisServer, eventually};
     use redis::cluster::ClusterClient;
-    use tower_auth::RedisStore;
+    use tower_auth::fleet::RedisStore;
 
     let server = RedisServer::start(&["--cluster-enabled", "yes"]).await;
     server

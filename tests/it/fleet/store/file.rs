@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tower_auth::{FileStore, Lease, TokenStore};
+use tower_auth::fleet::{FileStore, Lease, TokenStore};
 
 use crate::support::child_process::{self, ChildProcess};
 

@@ -5,7 +5,8 @@ use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use tower_auth::{BoxError, Lease, RedisStore, TokenStore};
+use tower_auth::BoxError;
+use tower_auth::fleet::{Lease, RedisStore, TokenStore};
 
 use crate::support::redis_server::RedisServer;
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body::Body;
 use http_body_util::{BodyExt, Either, Empty, Full};
-use tower_auth::Replay;
+use tower_auth::layer::Replay;
 
 use super::{Boxed, Script, Step, Told, data, recorded, script, trailers};
 

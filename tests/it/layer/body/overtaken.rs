@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio_test::{assert_pending, assert_ready, task};
-use tower_auth::Replay;
+use tower_auth::layer::Replay;
 
 use super::{Boxed, Script, Step, Teed, Told, data, recorded, script, trailers};
 

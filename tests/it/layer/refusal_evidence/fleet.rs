@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tower_auth::{AuthLayer, Fleet, MemoryStore};
+use tower_auth::AuthLayer;
+use tower_auth::fleet::{Fleet, MemoryStore};
 
 use super::simulated_api::{Api, Issuer};
 use super::{

@@ -11,7 +11,8 @@ use futures_util::future::BoxFuture;
 use http::header::{AUTHORIZATION, COOKIE, WWW_AUTHENTICATE};
 use http::{Method, Request, Response};
 use tokio::time::{Instant, sleep};
-use tower_auth::{Error, Reason, Replay, Token, TokenSource};
+use tower_auth::layer::Replay;
+use tower_auth::{Error, Reason, Token, TokenSource};
 use tower_service::Service;
 
 /// How long the token endpoint takes.

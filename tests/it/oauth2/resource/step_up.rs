@@ -11,11 +11,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::Notify;
 use tower::{Layer, Service, service_fn};
+use tower_auth::challenge::StepUpChallenge;
 use tower_auth::oauth2::{Client, ClientCredentials, StepUp, StepUpRequest};
-use tower_auth::{
-    AuthLayer, BoxError, Error, NotReplayed, Reason, StepUpChallenge, Token, TokenCache,
-    TokenSource,
-};
+use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, Reason, Token, TokenCache, TokenSource};
 
 use crate::support::serving::{ServerResponse, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL};
@@ -417,8 +415,10 @@ impl TokenSource for Told {
         Ok(())
     }
 
-    fn challenged(&self, _: &Token, challenges: &[tower_auth::Challenge]) -> bool {
-        let schemes = challenges.iter().map(tower_auth::Challenge::scheme);
+    fn challenged(&self, _: &Token, challenges: &[tower_auth::challenge::Challenge]) -> bool {
+        let schemes = challenges
+            .iter()
+            .map(tower_auth::challenge::Challenge::scheme);
         self.0.lock().unwrap().extend(schemes.map(str::to_owned));
         false
     }

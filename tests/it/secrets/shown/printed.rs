@@ -11,8 +11,9 @@ use http::{HeaderName, Request, Response};
 use http_body_util::Full;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, ServiceExt};
+use tower_auth::layer::AuthRequest;
 use tower_auth::oauth2::EndpointUrl;
-use tower_auth::{AuthRequest, NotReplayed, Origin, Reason, Token, TokenCache};
+use tower_auth::{NotReplayed, Origin, Reason, Token, TokenCache};
 use tower_test::mock;
 
 use crate::support::secret_finder::{PLANTED, SecretFinder};
@@ -224,7 +225,7 @@ fn what_is_kept_of_a_request_shows_nothing_of_it() {
         *request.body_mut() = Some(body);
         finder.print(&request.record(64 * 1024).unwrap());
         let mut body = request.body_mut().take().unwrap();
-        finder.print(&tower_auth::Replay::record(&mut body, 64 * 1024).unwrap());
+        finder.print(&tower_auth::layer::Replay::record(&mut body, 64 * 1024).unwrap());
     }
     finder.end();
 }

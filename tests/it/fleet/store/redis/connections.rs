@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tower_auth::{RedisStore, TokenStore};
+use tower_auth::fleet::{RedisStore, TokenStore};
 
 use super::{KEY, LONG, lease, load, number, store, text};
 use crate::support::redis_server::{RedisServer, eventually};

@@ -1,7 +1,7 @@
 //! A server that is flushed, full, down or restarted.
 
 use futures_util::FutureExt;
-use tower_auth::{RedisStore, TokenStore};
+use tower_auth::fleet::{RedisStore, TokenStore};
 
 use super::{KEY, LEASE, LONG, TOKEN, lease, load, number, store, text};
 use crate::support::redis_server::RedisServer;

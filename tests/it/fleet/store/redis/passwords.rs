@@ -1,6 +1,6 @@
 //! A password goes to the server and nowhere else.
 
-use tower_auth::{RedisStore, TokenStore};
+use tower_auth::fleet::{RedisStore, TokenStore};
 
 use super::{KEY, LONG, load, store, text, whole};
 use crate::support::redis_server::RedisServer;

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tower_auth::{Lease, TokenStore};
+use tower_auth::fleet::{Lease, TokenStore};
 
 use super::{KEY, LEASE, LONG, TOKEN, lease, load, number, store, text};
 use crate::support::redis_server::RedisServer;

@@ -6,8 +6,9 @@ use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 use serde_json::json;
 use tokio::time::advance;
+use tower_auth::challenge::Challenge;
 use tower_auth::oauth2::{ProtectedResource, Protection};
-use tower_auth::{Challenge, Reason, Token, TokenSource};
+use tower_auth::{Reason, Token, TokenSource};
 
 use super::refusal;
 use crate::support::web::{Page, Web};
