@@ -105,8 +105,8 @@ struct BoundToken {
 impl PerRequestCredential for BoundToken {
     fn apply(&self, target: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError> {
         let Some(origin) = &target.origin else {
-            let message = "a DPoP proof names the whole address of a request, and this one has only \
-                           a path; give the client its origin (`with_origin`, for tonic)";
+            let message = "a DPoP proof needs the whole address of a request, but this request has \
+                           only a path; give the client its origin (`with_origin`, for tonic)";
             return Err(Error::new(Kind::Config, message).into());
         };
         let nonce = self.dpop.nonces.get(origin);

@@ -168,7 +168,10 @@ async fn an_issuer_that_ends_in_a_slash_is_one() {
     let url = EndpointUrl::from_issuer("https://id.example.com/").unwrap();
     fetch(&web, url).await.unwrap();
     let error = fetch(&web, issuer()).await.unwrap_err();
-    assert!(error.to_string().contains("to the last slash"), "{error}");
+    assert!(
+        error.to_string().contains("including a trailing slash"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
