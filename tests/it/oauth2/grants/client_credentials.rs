@@ -105,6 +105,6 @@ fn a_parameter_is_refused_the_second_time() {
             .param("tenant", "b")
             .unwrap_err()
             .to_string()
-            .contains("set already")
+            .contains("already set")
     );
 }

@@ -211,9 +211,9 @@ async fn a_response_that_a_person_could_not_log_in_with_is_an_error_that_quotes_
             "`verification_uri_complete`",
         ),
         (with(expires, r#""x":1"#), "no `expires_in`"),
-        (with("60", "0"), "expired already"),
-        (with("60", "-5"), "expired already"),
-        (with("60", "0.5"), "expired already"),
+        (with("60", "0"), "already expired"),
+        (with("60", "-5"), "already expired"),
+        (with("60", "0.5"), "already expired"),
         (with("60", r#""planted""#), "neither a number"),
         (with("60", "{}"), "neither a number"),
         (

@@ -173,7 +173,7 @@ async fn a_new_one_is_saved_before_the_access_token_is_used_and_first_thing_if_t
     *store.fails.lock().unwrap() = true;
     let source = RefreshToken::stored(server.client(), store.clone());
     let error = fetch(&source).await.unwrap_err();
-    assert!(error.is_source() && error.to_string().contains("can't be saved"));
+    assert!(error.is_source() && error.to_string().contains("could not save"));
     assert!(all_text_of(&error).contains("the disk is full"));
     // Still full: the server isn't asked for another that couldn't be saved either.
     fetch(&source).await.unwrap_err();

@@ -88,7 +88,7 @@ async fn the_query_that_the_address_has_is_kept() {
             .scope("read");
         let error = login.begin(CALLBACK).await.unwrap_err();
         assert!(
-            error.is_config() && error.to_string().contains("take it out"),
+            error.is_config() && error.to_string().contains("remove it"),
             "{error}"
         );
     }

@@ -154,7 +154,7 @@ async fn a_refresh_token_that_can_not_be_saved_is_an_error() {
     *store.fails.lock().unwrap() = true;
     let error = logged_in(&login(&server).store(store)).await.unwrap_err();
     assert!(
-        error.is_source() && error.to_string().contains("can't be saved"),
+        error.is_source() && error.to_string().contains("could not save"),
         "{error}"
     );
     assert!(all_text_of(&error).contains("the disk is full"));
