@@ -233,7 +233,7 @@ async fn a_refusal_is_told_as_the_server_told_it() {
         assert_eq!(error.status().unwrap(), status);
         assert_eq!(error.description(), Some("unknown client"));
         assert!(
-            error.to_string().contains("check the id, the secret"),
+            error.to_string().contains("check the id and the secret"),
             "{error}"
         );
     }
