@@ -18,8 +18,7 @@ use crate::sanitize::sanitize;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 
-/// The address of a protocol endpoint (RFC 6749 §3). The type guarantees that the address is safe
-/// for a secret.
+/// The address of a protocol endpoint (RFC 6749 §3), validated as safe for sending a secret.
 ///
 /// The address is `https`, or `http` on loopback: `localhost` and its subdomains, `127.0.0.0/8` and
 /// `[::1]`. Every constructor that takes an address also takes a `&str` or a `String`, and

@@ -19,7 +19,7 @@ use crate::quota::Quota;
 use crate::token::issued_token::{Expiry, Token};
 use crate::token::jwt;
 
-/// The lifetime of a token if neither the response nor the token itself says one. It is the
+/// The lifetime of a token if neither the response nor the token itself specifies one. It is the
 /// lifetime in the examples of RFC 6749 §5.1, and most servers issue such tokens.
 pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
@@ -28,7 +28,7 @@ pub(crate) const RESPONSE: &str = "the token endpoint's reply";
 /// An issued token and its properties.
 pub(crate) struct TokenResponse {
     access_token: SecretString,
-    /// `None` if neither the response nor the token itself says one.
+    /// `None` if neither the response nor the token itself specifies one.
     expiry: Option<Expiry>,
     refresh_in: Option<Duration>,
     scope: Scope,
@@ -82,7 +82,7 @@ enum Scope {
 
 impl TokenResponse {
     /// Makes the token from its secret with `make`. `requested` is the requested scope, which may
-    /// be empty. `assumed` is the lifetime if neither the response nor the token says one.
+    /// be empty. `assumed` is the lifetime if neither the response nor the token specifies one.
     pub(crate) fn into_token(
         self,
         requested: &str,
@@ -109,7 +109,7 @@ impl TokenResponse {
 }
 
 impl EndpointResponse {
-    /// Reads the token from fields that the caller has found in this response.
+    /// Reads the token from `fields`, which the caller found in this response.
     pub(crate) fn token(
         &self,
         fields: Result<ResponseFields, Malformed>,

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Kind};
 use crate::http_client::response_fields::wipe;
 
-/// Checks that a JSON pointer names a field of an object. The name must not be empty.
+/// Checks that a JSON pointer names a field of an object. No name in it may be empty.
 pub(super) fn pointer(pointer: String) -> Result<String, Error> {
     let is_name = |name: &str| {
         let mut escapes = name.split('~').skip(1);

@@ -36,7 +36,7 @@ use crate::token::issued_token::Token;
 /// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
 /// | [`access_token_field`](Self::access_token_field), … | the fields of RFC 6749 §5.1 |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither the response nor a JWT's `exp` says a lifetime |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither the response nor a JWT's `exp` specifies a lifetime |
 ///
 /// Fields are JSON pointers (RFC 6901): `/data/token` is the field `token` of the object `data`.
 /// The password is read for each login. Addresses are `https`, or `http` on loopback. Redirects are
@@ -117,7 +117,7 @@ impl JsonLogin {
         error_field => paths.error_description;
     }
 
-    /// Sets the lifetime to assume if neither the response nor the token itself (a JWT) says one.
+    /// Sets the lifetime to assume if neither the response nor the token itself (a JWT) specifies one.
     /// Default: 1 h.
     #[must_use]
     pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {

@@ -1,4 +1,4 @@
-//! A client of an authorization server (RFC 6749 §2). Every grant is requested with one.
+//! A client of an authorization server (RFC 6749 §2), which requests tokens for every grant.
 
 use std::time::Duration;
 
@@ -339,7 +339,7 @@ impl Client {
     }
 
     /// Makes the token of a response, bound to this client's key if it has one. `requested` is the
-    /// requested scope. `assumed` is the lifetime of a token whose response doesn't say one.
+    /// requested scope. `assumed` is the lifetime of a token whose response doesn't specify one.
     pub(crate) fn token(
         &self,
         response: TokenResponse,

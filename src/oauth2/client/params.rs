@@ -92,7 +92,7 @@ impl<'a> Params<'a> {
     }
 
     fn to_form(&self) -> Zeroizing<Vec<u8>> {
-        // A byte takes at most three (`%00`). A pair adds `=` and `&`.
+        // Escaping makes at most three bytes of one (`%00`). Each pair adds `=` and `&`.
         let mut text = String::with_capacity(self.capacity(3));
         form_urlencoded::Serializer::new(&mut text)
             .extend_pairs(self.list.iter().map(|param| (param.name, param.value)));
@@ -100,7 +100,7 @@ impl<'a> Params<'a> {
     }
 
     fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
-        // A byte takes at most six (`\u0000`).
+        // Escaping makes at most six bytes of one (`\u0000`).
         let mut body = Zeroizing::new(Vec::with_capacity(self.capacity(6)));
         serde_json::to_writer(&mut *body, self).ok()?;
         Some(body)

@@ -1,4 +1,4 @@
-//! A document that a server publishes, cached for as long as the server says. Concurrent callers
+//! A document that a server publishes, cached for as long as the server allows. Concurrent callers
 //! share one fetch. If a new fetch fails, the old document stays in use.
 
 use std::future::Future;

@@ -13,9 +13,9 @@ use crate::http_client::bounded_response::{EndpointResponse, ReadError, unusable
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
 
-/// The lifetime if the server doesn't say one.
+/// The lifetime if the server doesn't specify one.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// Bounds of the lifetime that the server says.
+/// Bounds of the lifetime that the server specifies.
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 

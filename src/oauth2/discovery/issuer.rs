@@ -34,9 +34,10 @@ impl EndpointUrl {
     /// | `https://host` | `oauth-authorization-server`, `openid-configuration` |
     /// | `https://host/tenant` | `oauth-authorization-server/tenant` (RFC 8414 §3.1); `https://host/tenant/.well-known/openid-configuration` (OpenID Connect Discovery §4.1); `openid-configuration/tenant` (RFC 8414 §5) |
     ///
-    /// - The next location is tried only after a 4xx. If the server is unavailable (5xx, 408, 425,
-    ///   429, no connection), the error is [transient](Error::is_transient). Redirects are not
-    ///   followed, and a response longer than 64 KiB is rejected.
+    /// - The next location is tried only after a 4xx that isn't transient. If the server is
+    ///   unavailable (5xx, 408, 425, 429, or no connection), the search ends with a
+    ///   [transient](Error::is_transient) error. Redirects are not followed, and a response longer
+    ///   than 64 KiB is rejected.
     /// - The `issuer` in the metadata must equal the given issuer, including a trailing slash (RFC
     ///   8414 §3.3). Otherwise the error names both. Auth0's issuers end in a slash.
     /// - Endpoints in the metadata must be `https`. Only an issuer on loopback over `http` may name

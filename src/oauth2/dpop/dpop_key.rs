@@ -86,7 +86,7 @@ pub(crate) struct ProofRequest<'a> {
     pub(crate) method: &'a Method,
     /// The address without query and fragment.
     pub(crate) url: &'a str,
-    /// The [`hash`](hash) of the request's token, if it has one.
+    /// The [`hash`] of the request's token, if it has one.
     pub(crate) token: Option<&'a str>,
     pub(crate) nonce: Option<&'a str>,
 }

@@ -41,7 +41,7 @@ struct Nonces {
     by_origin: Mutex<HashMap<String, String>>,
 }
 
-/// How many origins have a stored nonce. No client is expected to use more origins.
+/// The maximum number of origins with a stored nonce. No client is expected to use more.
 const MOST_ORIGINS: usize = 64;
 
 /// The longest nonce in bytes. Longer nonces are ignored, because each request would have to send
@@ -79,7 +79,7 @@ impl Dpop {
         self.nonces.observe(&origin, headers)
     }
 
-    /// Makes a token that the server issued for this key.
+    /// Makes a token from the secret that the server issued for this key.
     pub(crate) fn token(&self, secret: SecretString) -> Result<Token, Error> {
         let value = credential_value(&AUTHORIZATION, "DPoP ", &secret)?;
         let bound = BoundToken {

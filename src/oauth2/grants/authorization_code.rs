@@ -151,9 +151,10 @@ impl AuthorizationCode {
         Ok(self)
     }
 
-    /// Sets the server's issuer as in its metadata (RFC 8414 §2). An `iss` in the response must be
-    /// exactly this issuer, so that the response of another server is rejected (RFC 9207 §2.4). A
-    /// response without `iss` is accepted; [`require_issuer`](Self::require_issuer) rejects it.
+    /// Sets the expected issuer, as in the server's metadata (RFC 8414 §2). An `iss` in the
+    /// response must be exactly this issuer, so that the response of another server is rejected
+    /// (RFC 9207 §2.4). A response without `iss` is accepted;
+    /// [`require_issuer`](Self::require_issuer) rejects it.
     ///
     /// The default depends on the authorization endpoint. If it comes [from an
     /// issuer](EndpointUrl::from_issuer), that issuer is expected. If its metadata says that
@@ -164,7 +165,7 @@ impl AuthorizationCode {
         self
     }
 
-    /// Sets the server's issuer like [`issuer`](Self::issuer), and also rejects a response without
+    /// Sets the expected issuer like [`issuer`](Self::issuer), and also rejects a response without
     /// `iss`. Use it for servers whose metadata has
     /// `authorization_response_iss_parameter_supported`.
     #[must_use]

@@ -43,7 +43,8 @@ pub struct AuthorizationRequest {
 }
 
 impl AuthorizationRequest {
-    /// Creates a request. `params` are the same for each request; this adds the others.
+    /// Creates a request. `params` contains the parameters that are the same for each request. This
+    /// function adds the others.
     pub(crate) fn new(
         authorize_at: &Uri,
         params: Params<'_>,

@@ -15,13 +15,13 @@ use crate::http_client::response_fields::{self, FieldValue};
 use crate::http_client::token_response::seconds;
 use crate::sanitize::sanitize_unbounded;
 
-/// The time between two polls if the server doesn't say one (RFC 8628 §3.2).
+/// The time between two polls if the server doesn't specify one (RFC 8628 §3.2).
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A server that sends 0 s wants frequent polls, not continuous polls.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A server that sends a longer time probably uses another unit.
+/// A server that sends a longer interval probably uses another unit.
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Codes usually expire within minutes.

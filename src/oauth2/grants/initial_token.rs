@@ -49,7 +49,7 @@ impl RequestedAt {
         }
     }
 
-    /// Returns the longer of the two clocks' times. So a wrong clock costs a refresh, but no
+    /// Returns the longer time of the two clocks. A wrong clock then causes a refresh, not a
     /// refused request.
     fn elapsed(&self) -> Duration {
         let by_wall_clock = self.wall.elapsed().unwrap_or_default();

@@ -261,7 +261,7 @@ impl TokenSource for RefreshToken {
         self.client.bind(to, secret)
     }
 
-    /// Returns the origins of its own resources and of the login's resources.
+    /// Returns the origins of this source's resources and of the login's resources.
     fn origins(&self) -> Vec<Origin> {
         let own = self.params.origins();
         self.origins.iter().cloned().chain(own).collect()

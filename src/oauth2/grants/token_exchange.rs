@@ -188,7 +188,7 @@ impl TokenExchange {
         self.exchange(&renewed).await
     }
 
-    /// Rejects an issued token that is neither an access token, a JWT, nor of the requested type.
+    /// Rejects an issued token unless its type is an access token, a JWT, or the requested type.
     fn check_issued_type(&self, response: &TokenResponse) -> Result<(), Error> {
         let what = match &response.issued_token_type {
             FieldValue::Absent | FieldValue::Null => {

@@ -13,7 +13,7 @@ use crate::oauth2::scope;
 use crate::origin::Origin;
 use crate::token::issued_token::Token;
 
-/// The parameters of a token request, and the lifetime to assume if the server doesn't say one.
+/// The parameters of a token request, and the lifetime to assume if the server doesn't specify one.
 pub(crate) struct TokenParams {
     scope: String,
     audiences: Vec<String>,
@@ -230,8 +230,8 @@ macro_rules! token_param_setters {
         }
     };
     (@assume_lifetime ($($field:ident).+)) => {
-        /// Sets the lifetime to assume if neither the response nor the token itself (a JWT) says
-        /// one. Default: 1 h.
+        /// Sets the lifetime to assume if neither the response nor the token itself (a JWT)
+        /// specifies one. Default: 1 h.
         #[must_use]
         pub fn assume_lifetime(mut self, lifetime: std::time::Duration) -> Self {
             self.$($field).+.assume_lifetime(lifetime);

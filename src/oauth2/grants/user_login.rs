@@ -1,4 +1,4 @@
-//! The part that the grants with a user login share.
+//! The code that all grants with a user login share.
 
 use std::fmt;
 use std::sync::Arc;

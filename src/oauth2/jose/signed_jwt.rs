@@ -11,14 +11,14 @@ use crate::error::{Error, Kind};
 use crate::oauth2::random;
 use crate::source::secret_source::SecretSource;
 
-/// A JWT (RFC 7519) as a [`SecretSource`], signed anew for each request. It is the assertion of a
+/// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request. It is the assertion of a
 /// service account or of a client (RFC 7523 §3).
 ///
 /// | claim | default |
 /// | --- | --- |
 /// | `iss`: [`issuer`](Self::issuer), `sub`: [`subject`](Self::subject), `aud`: [`audience`](Self::audience) | none |
 /// | `iat` | now |
-/// | `exp` | `iat` plus the [`lifetime`](Self::lifetime) of 1 min |
+/// | `exp` | `iat` plus the [`lifetime`](Self::lifetime), by default 1 min |
 /// | `jti` | 128 random bits for each JWT |
 /// | others: [`claim`](Self::claim) | none |
 ///

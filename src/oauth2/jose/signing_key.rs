@@ -198,8 +198,8 @@ fn unsigned() -> Error {
     Error::new(Kind::Source, "could not sign the JWT")
 }
 
-/// Converts a thumbprint to base64url, the form in a header. The two forms have different lengths,
-/// so the length tells which one `thumbprint` has.
+/// Converts a thumbprint to base64url, the form in a header. Hexadecimal and base64url differ in
+/// length, so the length identifies the form.
 fn base64url(thumbprint: &str, name: &str, length: usize) -> Result<String, Error> {
     let digits: String = thumbprint.chars().filter(|c| *c != ':').collect();
     let bytes = if digits.len() == 2 * length {

@@ -24,8 +24,8 @@ use crate::token::issued_token::Token;
 ///
 /// 1. The source sends a GET without a credential to the API's address. The API's 401 contains the
 ///    location of the metadata (`WWW-Authenticate: Bearer resource_metadata="…"`, RFC 9728 §5.1).
-///    Otherwise the source tries `/.well-known/oauth-protected-resource`, first followed by the
-///    API's path, then alone (§3.1).
+///    If it doesn't, the source tries `/.well-known/oauth-protected-resource`, first followed by
+///    the API's path, then alone (§3.1).
 /// 2. The source chooses the first of the API's `authorization_servers` that is in the list of
 ///    allowed issuers. No other server ever gets a request. If none is allowed, the fetch fails
 ///    with an error that lists the servers that the API offers.
@@ -108,9 +108,9 @@ pub struct Protection {
 /// What refusals of the resource said about its metadata.
 #[derive(Default)]
 struct Hints {
-    /// Used by the last search.
+    /// The hint that the last search used.
     used: Hint,
-    /// To be used by the next search.
+    /// The hint for the next search.
     next: Option<Hint>,
 }
 

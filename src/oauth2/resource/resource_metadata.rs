@@ -79,8 +79,8 @@ impl Resource {
         Ok(Hint::of(&Challenge::parse(&head.headers)))
     }
 
-    /// Fetches the metadata from the location in the hint. Without one, tries the well-known
-    /// locations (RFC 9728 §3.1): with this resource's path, then without.
+    /// Fetches the metadata from the location in the hint. If the hint has no location, tries the
+    /// well-known locations (RFC 9728 §3.1): with this resource's path, then without it.
     pub(crate) async fn metadata(
         &self,
         hint: &Hint,
@@ -122,7 +122,8 @@ impl Resource {
 
     fn well_known(&self) -> Vec<String> {
         let base = base(&self.uri);
-        // RFC 9728 §3.1 removes the slash after the host if nothing follows; any other slash stays.
+        // RFC 9728 §3.1 removes the slash after the host if no path follows it. Any other slash
+        // stays.
         let path = self.uri.path_and_query().map_or("", |path| path.as_str());
         let path = match path.strip_prefix('/') {
             Some(rest) if rest.is_empty() || rest.starts_with('?') => rest,

@@ -246,8 +246,8 @@ impl TokenSource for StepUp {
 }
 
 impl StepUpState {
-    /// Returns whether enough time has passed for another login. The age of the token doesn't tell,
-    /// because a token can be newer than the login behind it.
+    /// Returns whether enough time has passed for another login. Only the server knows the age of
+    /// the login, because a token can be newer than its login.
     fn may_log_in(&mut self) -> bool {
         let last = self.logged_in;
         let is_due = last.is_none_or(|at| at.elapsed() >= LOGIN_INTERVAL);
