@@ -1,4 +1,4 @@
-//! What happens when a caller needs a token.
+//! Transitions when a caller needs a token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,34 +10,34 @@ use crate::clock::Moment;
 use crate::error::{Error, Kind};
 use crate::source::token_source::Reason;
 
-/// What the caller is to do.
+/// What the caller must do.
 pub(crate) enum Decision {
     Serve(Arc<CachedToken>),
     Join(Flight<Outcome>),
     Fail(Error),
 }
 
-/// A fetch that the caller has to run on a task.
+/// A fetch that the caller must run on a task.
 pub(crate) struct FetchStart {
     pub(crate) completer: Completer<Outcome>,
     pub(crate) reason: Reason,
     /// How long to wait before the first attempt.
     pub(crate) delay: Duration,
-    /// The overdue flight that this one replaces. It is abandoned outside of the lock, since that
-    /// wakes the callers that wait for it.
+    /// The overdue flight that this fetch replaces. It must be abandoned outside the lock, because
+    /// that wakes the callers that wait for it.
     pub(crate) replaces: Option<Flight<Outcome>>,
 }
 
-/// A fetch that hasn't ended this long after its timeout counts as abandoned by its runtime: the
-/// timeout needs that runtime's timer, so a runtime that isn't driven can't end the fetch.
+/// A fetch that hasn't ended this long after its timeout counts as abandoned. The timeout needs the
+/// timer of the fetch's runtime, so a runtime that isn't driven never ends the fetch.
 const OVERDUE_GRACE: Duration = Duration::from_secs(5);
 
-/// Whether a caller can send a request again that is refused.
+/// Whether a caller can replay a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IfRefused {
-    /// The caller takes even a token that is most likely revoked.
+    /// The request can be replayed, so the caller accepts a token that is probably revoked.
     SentAgain,
-    /// The caller waits for the successor of a revoked token.
+    /// The request can't be replayed, so the caller waits for the successor of a revoked token.
     GivenUp,
 }
 
@@ -52,7 +52,7 @@ impl IfRefused {
 }
 
 impl StateMachine {
-    /// A caller needs a token.
+    /// Decides what a caller that needs a token gets.
     pub(crate) fn request(
         &mut self,
         if_refused: IfRefused,
@@ -83,7 +83,7 @@ impl StateMachine {
         }
     }
 
-    /// Serves a token that has not expired, unless it is withdrawn from this caller.
+    /// Serves a token that hasn't expired, unless it is withdrawn from this caller.
     fn serve(
         &mut self,
         cached: Arc<CachedToken>,
@@ -115,7 +115,7 @@ impl StateMachine {
         }
     }
 
-    /// A server refused the caller's token of this generation: the caller needs another.
+    /// Decides what a caller gets whose token, with this generation, was refused.
     pub(crate) fn renew(&mut self, generation: u64, now: Moment) -> (Decision, Option<FetchStart>) {
         let TokenState::Holding { cached, refresh } = &self.state else {
             return self.request(IfRefused::GivenUp, now);
@@ -133,12 +133,12 @@ impl StateMachine {
             Refresh::Failed(cached_error) if !now.reached(cached_error.until) => {
                 (Decision::Fail(cached_error.error.clone()), None)
             }
-            // The source has returned the same token again.
+            // The source returned the same token again.
             Refresh::NotStarted | Refresh::Failed(_) => (Decision::Serve(Arc::clone(cached)), None),
         }
     }
 
-    /// Joins the running fetch, or starts another if that one is overdue.
+    /// Joins the running fetch, or starts another if the running one is overdue.
     fn join_running(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
         match self.running() {
             Some(running) if !now.reached(running.overdue_at) => {
@@ -152,7 +152,8 @@ impl StateMachine {
         }
     }
 
-    /// A caller wants a new token, even if the current one is good or the next fetch was delayed.
+    /// Starts a fetch or joins the running one, even if the current token is good or the next fetch
+    /// is delayed.
     pub(crate) fn force_refresh(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
         if let TokenState::Closed(_) = self.state {
             return (Decision::Fail(closed()), None);
@@ -168,8 +169,8 @@ impl StateMachine {
 
     fn start_fetch(&mut self, reason: Reason, now: Moment) -> (Flight<Outcome>, FetchStart) {
         let delay = match reason {
-            // A token whose lifetime is shorter than the floor would be fetched without a pause. All
-            // other fetches are limited by other means: a refresh is delayed, and a refusal has a
+            // Otherwise a token whose lifetime is shorter than the floor would be fetched without a
+            // pause. Other fetches have their own limits: a refresh is delayed, and a refusal has a
             // budget.
             Reason::Expired => now.until(self.last_fetch_at.plus(self.limits.attempt_floor)),
             Reason::First | Reason::Stale | Reason::Refused | Reason::Forced => Duration::ZERO,

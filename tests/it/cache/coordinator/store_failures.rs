@@ -157,7 +157,7 @@ async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
     let [told, _] = log.events();
     told.is(
         Level::WARN,
-        "the value in the shared store is no token that this process can use, and is ignored",
+        "ignored a value in the shared store that this process can't use as a token",
         [
             "tower_auth.cache=orders",
             "tower_auth.store.ignored=corrupt",
@@ -173,7 +173,7 @@ async fn a_lost_lease_is_told() {
     let lost = log
         .all()
         .into_iter()
-        .filter(|line| line.message.starts_with("the lease ended"));
+        .filter(|line| line.message.starts_with("the lease expired"));
     // It is neither saved nor given back.
     assert_eq!(
         lost.map(|line| line.level).collect::<Vec<_>>(),
@@ -191,7 +191,7 @@ async fn a_wait_in_vain_is_told() {
         .find(|line| line.message.starts_with("no other process"));
     told.unwrap().is(
         Level::WARN,
-        "no other process has saved a token in time",
+        "no other process saved a token in time",
         ["tower_auth.cache=orders", "tower_auth.store.waited=15s"],
     );
 }

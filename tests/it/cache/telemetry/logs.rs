@@ -121,7 +121,7 @@ async fn an_attempt_that_another_follows_is_logged_and_the_completion_counts_it(
     let [first, second, completed] = log.events();
     first.is(
         Level::DEBUG,
-        "an attempt to fetch a token failed, another follows",
+        "could not fetch a token; another attempt follows",
         [
             "tower_auth.cache=orders",
             "tower_auth.fetch.reason=first",
@@ -133,7 +133,7 @@ async fn an_attempt_that_another_follows_is_logged_and_the_completion_counts_it(
     );
     second.is(
         Level::DEBUG,
-        "an attempt to fetch a token failed, another follows",
+        "could not fetch a token; another attempt follows",
         [
             "tower_auth.cache=orders",
             "tower_auth.fetch.reason=first",
@@ -166,7 +166,7 @@ async fn a_fetch_that_fails_tells_with_what_and_how_long_there_is_no_other() {
     let [failed] = log.events();
     failed.is(
         Level::WARN,
-        "no token could be fetched",
+        "could not fetch a token",
         [
             "tower_auth.cache=orders",
             "tower_auth.fetch.reason=first",
@@ -315,7 +315,7 @@ async fn a_source_that_fails_to_close_is_told() {
         let [failed] = log.events();
         failed.is(
             Level::WARN,
-            "closing the token source failed",
+            "could not close the token source",
             [
                 "tower_auth.cache=orders",
                 &*format!("error.type={word}"),
@@ -335,7 +335,7 @@ fn a_source_that_there_is_no_runtime_to_close_on_is_told() {
     futures_util::FutureExt::now_or_never(cache.close()).unwrap();
     let [failed] = log.events();
     assert_eq!(failed.value("error.type"), "runtime");
-    assert_eq!(failed.message, "closing the token source failed");
+    assert_eq!(failed.message, "could not close the token source");
 }
 
 /// A source that logs as it fetches, after a pause and before.
