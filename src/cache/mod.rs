@@ -1,4 +1,4 @@
-//! Decides which token is current, and fetches the next one.
+//! Caches a token: decides which token is current, and fetches the next one.
 
 pub(crate) mod single_flight;
 
