@@ -33,7 +33,7 @@ impl CacheInner {
         self.carry_out(decided, Want::Any)
     }
 
-    /// Requests a token to replace the refused one, which has this generation.
+    /// Requests a token that replaces the refused token of this `generation`.
     pub(crate) fn renew(self: &Arc<Self>, generation: u64) -> Lookup {
         let now = self.now();
         let decided = self.transition(|machine| machine.renew(generation, now));
@@ -108,7 +108,7 @@ pub(crate) enum Want {
     Any,
     /// The token of the running fetch, or of one that starts now.
     Newer,
-    /// A token to replace the refused one, which has this generation.
+    /// A token that replaces the refused token of this generation.
     InsteadOf(u64),
 }
 

@@ -71,8 +71,8 @@ async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Rece
         };
         let (sleep, change) = (tokio::time::sleep(sleep), changes.changed());
         match select(pin!(sleep), pin!(change)).await {
-            // Either the state changed, or the last handle was dropped. The next round finds out
-            // which.
+            // Either the state changed, or the last handle was dropped. The next iteration finds
+            // out which.
             Either::Right(_) => {}
             Either::Left(_) => match cache.upgrade() {
                 Some(inner) => inner.refresh_if_due(),

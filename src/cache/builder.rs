@@ -78,8 +78,8 @@ impl TokenCacheBuilder {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the source doesn't say which settings its tokens depend
-    /// on. [`Fleet::key`] supplies that instead.
+    /// [`is_config`](Error::is_config) if neither the source nor [`Fleet::key`] provides the key
+    /// under which the store keeps the token.
     #[cfg(feature = "fleet")]
     pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
         self.coordinator = Some(Box::new(Coordinator::new(fleet, &*self.source)?));
@@ -99,9 +99,10 @@ impl TokenCacheBuilder {
     /// errors](crate::Error::is_transient). Default: 3; minimum: 1.
     ///
     /// The pause between two attempts starts at 200 ms and doubles up to 5 s.
-    /// [Jitter](Self::jitter) makes a pause up to twice as long, but not longer than 5 s. A longer
-    /// `Retry-After` of the server is followed instead. If the next attempt could only start after
-    /// the [fetch timeout](Self::fetch_timeout), the fetch fails immediately.
+    /// [Jitter](Self::jitter) makes a pause up to twice as long, but not longer than 5 s. If the
+    /// server's `Retry-After` is longer, the cache waits that long instead. If the next attempt
+    /// could only start after the [fetch timeout](Self::fetch_timeout), the fetch fails
+    /// immediately.
     pub fn fetch_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
@@ -124,12 +125,12 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// Sets the share of the refresh window by which refreshes are delayed at random, so that
+    /// Sets the maximum random delay of a refresh, as a share of the refresh window. With it,
     /// processes that start together don't fetch together.
     ///
     /// The refresh window is the time between [`refresh_before`](Self::refresh_before) and
-    /// [`expiry_margin`](Self::expiry_margin). Each token gets a random delay of up to this share
-    /// of it. Default: 0.5. The value is clamped to 0..=1, and `NaN` counts as 0.
+    /// [`expiry_margin`](Self::expiry_margin). The delay is chosen for each token. Default: 0.5.
+    /// The value is clamped to 0..=1, and `NaN` counts as 0.
     ///
     /// A share above 0 also makes the waits between fetches after failures and refusals up to twice
     /// as long. With 0 nothing is random.
@@ -145,9 +146,9 @@ impl TokenCacheBuilder {
 
     /// Sets the minimum time from one fetch to the next. Default: 1 s.
     ///
-    /// If a token lives for less than that, callers wait once it has expired. After a failed fetch,
-    /// the wait is at least this long, and it grows with each further failure. A fetch after a
-    /// refusal ignores this minimum.
+    /// If a token's lifetime is shorter, callers wait for the next fetch after the token has
+    /// expired. After a failed fetch, the wait is at least this long, and it grows with each
+    /// further failure. A fetch after a refusal ignores this minimum.
     ///
     /// Lower it for tokens that live for only a few seconds, as in tests.
     pub fn attempt_floor(mut self, floor: Duration) -> Self {

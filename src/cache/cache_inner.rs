@@ -120,8 +120,8 @@ impl CacheInner {
     pub(crate) fn update_gauges(&self) {}
 }
 
-/// Sends a status unless a later one was sent. A status of the same version replaces the last one,
-/// because time has passed, but it notifies no subscriber.
+/// Sends a status unless a later one was sent. A status of the same version replaces the last one
+/// without notifying subscribers, because only time has passed.
 fn send(changes: &watch::Sender<Status>, mut status: Status) {
     changes.send_if_modified(|sent| {
         let is_newer = status.version > sent.version;

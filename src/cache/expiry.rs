@@ -243,9 +243,8 @@ impl CachedToken {
     /// Delays the refresh while a quota is low, but never so long that a caller has to wait for it.
     ///
     /// The quota resets for the whole fleet at once. So the refreshes are spread at random over the
-    /// time between the reset and the last possible refresh. If the quota stays low until that last
-    /// refresh, they are spread over half of the time from then until the token is no longer
-    /// served.
+    /// time between the reset and the last possible refresh. If the quota stays low until then,
+    /// they are spread over half of the remaining time in which the token is served.
     pub(crate) fn postpone_refresh(
         &mut self,
         expiry_policy: &ExpiryPolicy,

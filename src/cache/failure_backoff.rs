@@ -8,7 +8,7 @@ use crate::error::Error;
 /// The first wait after a transient error. It doubles with each failure, up to `LONGEST`.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// The wait after a permanent error, which lasts until a person changes a setting.
+/// The wait after a permanent error. Such an error stays until a person changes a setting.
 const PERMANENT: Duration = Duration::from_secs(60);
 /// The longest wait for a server's `Retry-After`. If a server asks for 1 h, the cache still tries
 /// again earlier, because the value may be a mistake.
@@ -21,8 +21,7 @@ pub(crate) struct FailureBackoff {
     jitter: bool,
 }
 
-/// The maximum random extension of a wait, as a share of it, for waits that a whole fleet starts at
-/// once.
+/// Waits that a whole fleet starts at once are lengthened at random by up to this share.
 const SPREAD: f64 = 0.1;
 
 impl FailureBackoff {
@@ -46,9 +45,9 @@ impl FailureBackoff {
     /// Returns how long to wait after one more failure, never less than `floor`.
     ///
     /// `left` is how long the current token is still served. The next attempt starts by then even
-    /// if the backoff is longer, because afterwards callers see the failure. After another failure,
-    /// the shortened wait is then used in full instead of a doubled one. A server's `Retry-After`
-    /// is followed even if it ends later.
+    /// if the backoff is longer, because afterwards callers see the failure. If that attempt fails
+    /// too, the full wait that was cut follows, not a doubled one. A server's `Retry-After` is
+    /// followed even if it ends later.
     pub(crate) fn wait_after(
         &mut self,
         error: &Error,

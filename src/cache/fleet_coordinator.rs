@@ -1,13 +1,13 @@
 //! Shares one token among many processes: what a fetch does before and after it calls the source.
 //!
 //! ```text
-//!   load ──a token that will do──▶ use it
+//!   load ──a usable token──▶ use it
 //!    │ none
 //!    ▼
 //!   lease ──granted──▶ load once more ──▶ call the source ──▶ save, release
 //!    │ another process has it
 //!    ▼
-//!   wait a little, and start again; after a while call the source without the lease
+//!   wait briefly and start again; after 1.5 lease times, call the source without the lease
 //! ```
 //!
 //! If the store fails, or another process keeps the lease too long, this process calls the source
@@ -88,7 +88,7 @@ impl Coordinator {
         })
     }
 
-    /// Returns a token that another process fetched, or fetches a new one and shares it.
+    /// Returns a token that another process fetched. If there is none, fetches one and shares it.
     pub(crate) async fn fetch(&self, context: FetchContext<'_>) -> Result<FetchedToken, Error> {
         if context.reason == Reason::Refused {
             self.lock().record_refusal();

@@ -8,8 +8,8 @@ use crate::clock::Moment;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::source::token_source::Reason;
 
-/// The shortest time to a reset for which a bucket counts as low. A bucket that resets sooner only
-/// limits a rate, and is full before a delayed refresh would start.
+/// A bucket that resets sooner than this doesn't count as low. It only limits a rate, and is full
+/// before a delayed refresh would start.
 const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]

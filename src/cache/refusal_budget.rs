@@ -13,8 +13,8 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::clock::Moment;
 
-/// Allows two fetches immediately, including that of the first token, and then one after 5, 10, 20,
-/// … s: five in the first minute.
+/// The first wait. Two fetches are immediate, including that of the first token. Others follow
+/// after 5, 10, 20, … s: five in the first minute.
 const FIRST: Duration = Duration::from_secs(5);
 /// Shorter than [`FIRST`], because callers may have no usable token once the token is known to be
 /// revoked.
@@ -115,7 +115,7 @@ impl RefusalBudget {
         self.wait
     }
 
-    /// Returns until when the current token stays in use although it was refused.
+    /// Returns the time until which the refused token stays in use.
     pub(crate) fn limited_until(&self, now: Moment) -> Option<Moment> {
         let is_limited = self.unrefused_since.is_none() && !self.allows_fetch(now);
         is_limited.then_some(self.next_fetch_at)

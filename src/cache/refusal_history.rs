@@ -165,7 +165,7 @@ impl RefusalHistory {
         self.watch.is_none() && self.budget.is_unused() && self.revocation_budget.is_unused()
     }
 
-    /// Returns until when the current token stays in use although it was refused.
+    /// Returns the time until which the refused token stays in use.
     pub(crate) fn limited_until(&self, now: Moment) -> Option<Moment> {
         self.budget.limited_until(now)
     }

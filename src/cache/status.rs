@@ -102,7 +102,7 @@ impl std::fmt::Display for Phase {
 }
 
 impl Status {
-    /// Returns what the cache contains: a token, an error or nothing.
+    /// Returns the phase of the cache.
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -170,7 +170,7 @@ impl Status {
         self.failures
     }
 
-    /// Returns until when the next fetch is delayed after a failure.
+    /// Returns the time until which the next fetch is delayed after a failure.
     pub fn next_attempt_at(&self) -> Option<SystemTime> {
         self.next_attempt_at
     }
@@ -181,11 +181,11 @@ impl Status {
         &self.quotas
     }
 
-    /// Returns until when refusals cause no fetch, unless they prove a revocation.
+    /// Returns the time until which refusals cause no fetch, unless they prove a revocation.
     ///
-    /// `None` if a fetch is allowed, or if no server has refused the current token. Until then, all
-    /// requests keep using the current token. Another fetch right after the last one probably
-    /// wouldn't help.
+    /// Until then, all requests keep using the current token, because another fetch right after the
+    /// last one probably wouldn't help. `None` if a fetch is allowed, or if no server has refused
+    /// the current token.
     pub fn refusals_limited_until(&self) -> Option<SystemTime> {
         self.refusals_limited_until
     }

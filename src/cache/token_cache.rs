@@ -66,7 +66,7 @@ use crate::token::place::Place;
 /// let token = cache.token().await?;
 /// assert_eq!(token.secret(), "fresh-from-the-vault");
 ///
-/// // A server refused it: the next call gets a new one.
+/// // A server refused the token, so the next call gets a new one.
 /// cache.reject(&token);
 /// # Ok(()) }
 /// ```
@@ -244,8 +244,7 @@ impl TokenCache {
         }
     }
 
-    /// Returns a new handle while the cache is in use: by a handle, a waiting caller or a running
-    /// fetch.
+    /// Returns a new handle if a handle, a waiting caller or a running fetch still uses the cache.
     #[cfg(feature = "tenants")]
     pub(crate) fn upgrade(inner: &Weak<CacheInner>) -> Option<Self> {
         inner.upgrade().map(|inner| Self { inner })
@@ -318,7 +317,7 @@ impl TokenCache {
         self.inner.lookup(if_refused)
     }
 
-    /// Requests a token to replace the refused one, which has this generation.
+    /// Requests a token that replaces the refused token of this `generation`.
     pub(crate) fn renew(&self, generation: u64) -> Lookup {
         self.inner.renew(generation)
     }
@@ -352,7 +351,7 @@ impl TokenCache {
 /// refused](Reason::Refused) the last token or the user [forces a refresh](Reason::Forced). Closing
 /// the outer cache doesn't close the inner one, which may have other users.
 ///
-/// To put a cache in front of a client, use `AuthLayer::from(cache)`. It needs no second cache.
+/// To put a cache in front of a client, use `AuthLayer::from(cache)`, which adds no second cache.
 impl TokenSource for TokenCache {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let want = match reason {

@@ -114,7 +114,7 @@ impl AllowedOrigins {
         }
     }
 
-    /// Does the same for the named origins after the first.
+    /// Like [`admit_usual`](Self::admit_usual), for the named origins after the first.
     #[inline(never)]
     fn admit_usual_other(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
         let Named::Origins(origins) = &self.named else {
@@ -136,7 +136,8 @@ impl AllowedOrigins {
         }
     }
 
-    /// Does the same for an origin that is written in an unusual form or isn't named.
+    /// Like [`admit`](Self::admit), for an origin that is written in an unusual form or isn't
+    /// named.
     #[cold]
     fn admit_unusual(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
         if request.scheme().is_none() && request.host().is_none() {

@@ -1,5 +1,5 @@
-//! The registry of tenants. Each tenant's layer has its own cache; it is created on the first
-//! request and evicted later.
+//! The registry of tenants. Each tenant has a layer with its own cache. The layer is created on the
+//! first request and evicted later.
 
 use std::fmt;
 use std::hash::Hash;
@@ -21,8 +21,10 @@ use crate::clock;
 use crate::error::{Error, Kind};
 use crate::layer::auth_layer::AuthLayer;
 
-/// Keeps a cache for each tenant, or for each value of something else that a credential depends on,
-/// such as an audience, a set of scopes or an origin.
+/// Keeps a cache for each tenant.
+///
+/// A tenant can be anything that a credential depends on, such as a customer, an audience, a set of
+/// scopes or an origin.
 ///
 /// A key identifies the tenant. It is taken from each request
 /// ([`by_extension`](Self::by_extension), [`by`](Self::by)). For a tenant's first request, a
@@ -204,9 +206,9 @@ impl FoundTenant {
 /// as use for moka, so without them moka could evict a tenant that clones still use.
 ///
 /// With at most [`EXACT_ORDER`] tenants the order is exact: a clone looks its tenant up if another
-/// tenant was looked up since. With more, two threads with requests of two tenants would make
-/// nearly every request a lookup. So a clone then looks its tenant up only if a new tenant was
-/// created since, because only that evicts others.
+/// tenant was looked up in the meantime. With more, two threads with requests of two tenants would
+/// make nearly every request a lookup. So a clone then looks its tenant up only if a new tenant was
+/// created in the meantime, because only that evicts others.
 ///
 /// The wrong tenant can then be evicted only if all other tenants were looked up within the last
 /// [lookup interval](LookupInterval).
@@ -280,8 +282,8 @@ impl LookupInterval {
         self.0 > 0
     }
 
-    /// Whether the interval has passed since then. Uses the monotonic clock, as moka does, so
-    /// changes of the wall clock and a test's own clock have no effect.
+    /// Whether the interval has passed since the time `since`. Uses the monotonic clock, as moka
+    /// does, so changes of the wall clock and a test's own clock have no effect.
     #[inline]
     pub(super) fn has_passed(&self, since: u64) -> bool {
         clock::monotonic_nanos().saturating_sub(since) >= self.0

@@ -154,8 +154,8 @@ impl StateMachine {
     }
 }
 
-/// Treated as an error, because errors are cached for a while. Otherwise each request would fetch
-/// an expired token again.
+/// The error for a token that had already expired when it arrived. Because errors are cached, the
+/// next request doesn't fetch again immediately.
 #[cold]
 fn expired_on_arrival() -> Error {
     let message = "the token had expired by the time it arrived; \

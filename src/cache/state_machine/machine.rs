@@ -127,8 +127,8 @@ impl StateMachine {
         }
     }
 
-    /// Returns the cached error. A caller that changes the state keeps the clone until it has
-    /// released the lock: the error may contain a user's error, and dropping that runs user code.
+    /// Returns a clone of the cached error. A caller that changes the state keeps the clone until
+    /// it has released the lock, because dropping a user's error runs user code.
     pub(crate) fn last_error(&self) -> Option<Error> {
         self.cached_error()
             .map(|cached_error| cached_error.error.clone())

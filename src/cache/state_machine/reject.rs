@@ -8,8 +8,9 @@ use crate::cache::refusal_history::{RefusalHistory, WatchEnd};
 use crate::clock::Moment;
 use crate::error::Error;
 
-/// The clock lag up to which a server may refuse a token that was just issued, because the token
-/// isn't valid yet (`nbf`, RFC 7519 §4.1.5). A new token wouldn't be valid either.
+/// The largest clock lag of a server for which a refused request waits and is sent again. A lagging
+/// server refuses a token that was just issued, because the token isn't valid yet (`nbf`, RFC 7519
+/// §4.1.5). It would refuse a new token too.
 pub(crate) const CLOCK_LAG: Duration = Duration::from_secs(2);
 /// How long a request waits before it sends the same token again.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -108,7 +109,8 @@ impl StateMachine {
             }
             Refresh::NotStarted | Refresh::Failed(_) => {}
         }
-        // Ignores the failure backoff, which only protects a good token.
+        // Allowed even right after a failed refresh: the failure backoff is only meant for a good
+        // token.
         let allows_fetch = refusals.allows_fetch(is_revoked, now);
         let may_be_too_young = refusal.can_pause
             && !shown.refuses_aged_tokens

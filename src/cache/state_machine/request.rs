@@ -115,7 +115,7 @@ impl StateMachine {
         }
     }
 
-    /// Decides what a caller gets whose token, with this generation, was refused.
+    /// Decides what a caller gets after its token of this generation was refused.
     pub(crate) fn renew(&mut self, generation: u64, now: Moment) -> (Decision, Option<FetchStart>) {
         let TokenState::Holding { cached, refresh } = &self.state else {
             return self.request(IfRefused::GivenUp, now);

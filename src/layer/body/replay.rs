@@ -7,7 +7,7 @@
 /// [`replay`](Replay::replay) rebuilds the body for the second try. Otherwise the layer drops the
 /// copy.
 ///
-/// | body | is recorded |
+/// | body | recorded part |
 /// | --- | --- |
 /// | `()`, `Empty`, `Full`, `Bytes`, `&'static str`, `&'static [u8]` | whole, at any size: a clone of [`Bytes`](bytes::Bytes) or static data copies nothing |
 /// | `String`, `Vec<u8>` | whole, if it fits in the limit |
@@ -26,8 +26,8 @@
 /// [`size_hint`](http_body::Body::size_hint) are the same in both tries; frame boundaries may
 /// differ.
 ///
-/// A recorded frame is a clone of [`Bytes`](bytes::Bytes), not a copy, and keeps the buffer alive
-/// that it is a slice of. Only frames below 256 bytes are copied, to use less memory.
+/// A recorded frame is a clone of [`Bytes`](bytes::Bytes), not a copy, so it keeps its whole buffer
+/// alive. Only frames below 256 bytes are copied, to use less memory.
 ///
 /// The server can refuse a request before it has read the whole body, so the first try may still be
 /// running when the second starts. The stream then belongs to the second try. The first body fails
