@@ -1,4 +1,4 @@
-//! Whom a secret may be sent to, and what is shown of the address.
+//! Which URLs may get a secret, and what errors show of a URL.
 
 use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
 use tower_auth::{Error, Reason, TokenSource};

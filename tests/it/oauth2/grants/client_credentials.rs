@@ -1,4 +1,4 @@
-//! The client credentials grant (RFC 6749 §4.4): what is asked for, and in which words.
+//! The client credentials grant (RFC 6749 §4.4): which parameters the request has.
 
 use http::header::CONTENT_TYPE;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The address that the browser is sent to, and what may stand in it.
+//! The URL that the browser is sent to, and what it may contain.
 
 use std::collections::{BTreeMap, HashSet};
 
