@@ -1,4 +1,5 @@
-//! The tables of faults, of threats and of states in the documentation name a test for each: they are all there.
+//! The documentation's tables of faults, threats and states name a test in each row. All these
+//! tests exist.
 
 use super::page::{rows, section};
 use crate::support::test_names::tests_in;
@@ -7,7 +8,7 @@ const FAULTS: &str = include_str!("../../../src/docs/faults.md");
 const THREATS: &str = include_str!("../../../src/docs/security.md");
 const LIFE: &str = include_str!("../../../src/docs/how_it_works.md");
 
-/// The last cells of the tables' rows, if there is something in them.
+/// Returns the last cell of each row, unless it is empty.
 fn named(page: &'static str) -> Vec<&'static str> {
     let cells = rows(page).into_iter().filter_map(|mut row| row.pop());
     let cells = cells.filter(|cell| !cell.is_empty());

@@ -1,4 +1,4 @@
-//! Fleets, tenants and bad days.
+//! Fleets, tenants and outages.
 
 use super::{example, support};
 
@@ -77,7 +77,7 @@ async fn chaos_tells_of_a_short_run_and_of_no_token() {
         .arg("20")
         .run()
         .await;
-    // Whether it came out well is a matter of the machine, which has other things to do here.
+    // The exit code depends on timing, and this machine may be busy.
     assert!(matches!(run.code, Some(0 | 1)), "{run:?}");
     assert!(run.stdout.lines().count() > 5, "{run:?}");
     run.leaks_nothing(&["-token-"]);

@@ -1,4 +1,4 @@
-//! Each source, against the server that it starts.
+//! Each source, against the server that the example starts.
 
 use std::process::Stdio;
 
@@ -193,7 +193,7 @@ async fn login_cli_is_silent_from_the_second_run_on_until_its_session_ends() {
     run.leaks_nothing(&["code_verifier", "access_token"]);
 }
 
-/// The browser is this test.
+/// The test acts as the browser.
 #[cfg(all(feature = "file", feature = "redirect-listener"))]
 #[tokio::test]
 async fn login_cli_logs_a_person_in_and_the_next_process_finds_what_that_has_saved() {
@@ -253,7 +253,7 @@ async fn dpop_is_told_of_each_nonce_once_and_the_token_alone_is_of_no_use() {
     assert_eq!(run.lines_with("200 OK"), 3);
     assert_eq!(run.lines_with("token endpoint: use_dpop_nonce"), 1);
     assert_eq!(run.lines_with("token endpoint: the proof is good"), 1);
-    // The API shares the nonce with the token endpoint here, being of one origin.
+    // The API and the token endpoint have the same origin here, so they share the nonce.
     assert_eq!(run.lines_with("api: use_dpop_nonce"), 1);
     assert!(run.has("a thief: 401"));
     run.leaks_nothing(&[support::CLIENT_SECRET, "bound-to-a-key"]);
