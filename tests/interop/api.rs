@@ -148,7 +148,6 @@ async fn metadata(State(api): State<Arc<Inner>>, Path(wanted): Path<String>) -> 
 }
 
 impl Inner {
-    /// Returns the claims of a valid token.
     async fn check(&self, token: &str) -> Option<Claims> {
         match &self.check {
             Check::Jwt {

@@ -76,7 +76,7 @@ fn boxed(
 ///
 /// - `/things` reads the body before it responds. `/unread` reads the body only if it accepts the
 ///   token.
-/// - `/drained` is like `/unread`, but it reads refused bodies after its response and keeps the
+/// - `/drained` is like `/unread`, but it drains refused bodies in the background and keeps the
 ///   connection open. Only the response tells the client to stop.
 /// - `/moved?<address>` redirects to the address with a 307, if it accepts the token.
 #[derive(Clone)]

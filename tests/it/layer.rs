@@ -16,7 +16,6 @@ mod refusals;
 mod replay;
 mod response_origin;
 
-/// Counts its clones.
 #[derive(Default)]
 struct Clones(Arc<AtomicUsize>);
 

@@ -1,5 +1,5 @@
-//! Helpers that many tests share, above all a token source whose fetches the test completes itself,
-//! and an API that accepts only the tokens the test names.
+//! Helpers that many tests share. The main ones are a token source whose fetches the test
+//! completes, and an API that accepts only the tokens the test names.
 
 use std::collections::HashSet;
 use std::convert::Infallible;

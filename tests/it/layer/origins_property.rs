@@ -501,7 +501,6 @@ impl TokenSource for Source {
     }
 }
 
-/// Builds the layer of one tenant.
 fn layer_of(case: &Case, tenant: usize) -> AuthLayer {
     let naming = &case.naming[tenant];
     let by_source = naming.by_source.iter();
@@ -522,7 +521,6 @@ fn layer_of(case: &Case, tenant: usize) -> AuthLayer {
     }
 }
 
-/// Builds the client of a case.
 fn client_of(shared: &Shared) -> Client {
     let net = Net {
         shared: shared.clone(),

@@ -231,7 +231,6 @@ impl Simulation {
     }
 }
 
-/// Asserts that all calls were accepted.
 #[track_caller]
 fn all_accepted(calls: &[Call]) {
     assert!(!calls.is_empty());

@@ -77,7 +77,6 @@ impl Servers {
         self.inner.lock().unwrap().to_stranger.len()
     }
 
-    /// Returns the response of the API.
     fn api(&self, path: &str, headers: &HeaderMap) -> Answer {
         let mut inner = self.inner.lock().unwrap();
         inner.to_api.push(headers.clone());

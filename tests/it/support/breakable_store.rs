@@ -23,7 +23,6 @@ pub(crate) fn key() -> StoreKey {
     StoreKey::new("of a test")
 }
 
-/// How an operation goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Fails,

@@ -62,7 +62,7 @@ impl Echo {
         }
     }
 
-    /// Returns how many odd responses exist for the last request, or 0 if all responses worked.
+    /// Returns the largest number of odd responses to one request, or 0 if all requests worked.
     pub(crate) fn odd_responses(&self) -> usize {
         self.seen.odd.load(Ordering::SeqCst)
     }
@@ -81,8 +81,7 @@ impl Echo {
         if number < self.works_for {
             return Some(working(parts, number));
         }
-        // Later requests differ only in their number, so the spellings are tested for the first
-        // two.
+        // Responses that differ only in spelling are tested only for the first two requests.
         let all_spellings = self.works_for < 2;
         ODD_RESPONSES.with_borrow_mut(|known| {
             // A request with a random part never repeats, so its entry would stay unused.

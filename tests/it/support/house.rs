@@ -1,6 +1,6 @@
 //! The structure of the crate: what each file imports, in which order each folder declares its
-//! files, and which names exist. It reads source tokens, so comments and strings need no special
-//! care.
+//! files, and which names exist. It reads the parsed source, so comments and strings need no
+//! special care.
 
 use std::collections::BTreeMap;
 

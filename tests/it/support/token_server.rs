@@ -62,7 +62,6 @@ impl TokenServer {
         })
     }
 
-    /// Builds a client of this server.
     pub(crate) fn client(&self) -> ClientCredentials {
         ClientCredentials::new(URL, ID, SECRET)
             .unwrap()

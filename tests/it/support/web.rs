@@ -14,7 +14,7 @@ use tower_auth::oauth2::Transport;
 
 use crate::support::serving::{self, serving};
 
-/// All the pages. A URL without a page gets a 404.
+/// The pages by URL. A URL without a page gets a 404.
 #[derive(Clone, Default)]
 pub(crate) struct Web {
     inner: Arc<Mutex<Inner>>,

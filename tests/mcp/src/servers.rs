@@ -82,7 +82,6 @@ impl Servers {
         format!("{}/mcp", self.origin)
     }
 
-    /// Revokes all tokens issued so far.
     pub fn revoke_all(&self) {
         *self.tokens.revoked.lock().unwrap() = *self.tokens.issued.lock().unwrap();
     }

@@ -366,7 +366,6 @@ enum Want {
     InsteadOf(u64),
 }
 
-/// What the source returns.
 type Source = fn() -> Result<Token, Error>;
 
 fn issues() -> Result<Token, Error> {

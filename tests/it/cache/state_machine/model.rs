@@ -252,7 +252,6 @@ struct Shutdown {
     deadline: i64,
 }
 
-/// A fetch that was started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Started {
     pub(crate) reason: Reason,
@@ -278,7 +277,6 @@ pub(crate) struct Call {
     pub(crate) status: Option<u16>,
 }
 
-/// The final result of a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Token(usize),
@@ -409,7 +407,6 @@ enum Lookup {
     Never(Fault),
 }
 
-/// The expected values of `Status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExpectedStatus {
     pub(crate) phase: Phase,

@@ -57,7 +57,6 @@ pub(super) enum Step {
     Accept(Index),
     /// The API becomes busy or ready.
     Busy(bool),
-    /// Time passes.
     Pass(i64, Move),
     /// Time passes up to the next event of the clocks, or almost up to it.
     PassUpTo {
@@ -65,7 +64,6 @@ pub(super) enum Step {
         is_early: bool,
         way: Move,
     },
-    /// The wall clock is set.
     SetWall(i64),
     Close,
 }

@@ -27,7 +27,6 @@ use crate::support::{Fetch, Fetches, ManualClock, source};
 
 mod checks;
 
-/// A cache and its model.
 pub(super) struct Trial {
     /// The current step, for the message of a failure.
     pub(super) doing: String,
@@ -56,7 +55,6 @@ pub(super) struct Trial {
     notes: Arc<Mutex<Notes>>,
 }
 
-/// A caller's future.
 struct Called {
     future: Spawn<Pin<Box<dyn Future<Output = Outcome>>>>,
     is_late: bool,

@@ -97,7 +97,6 @@ impl Issuer {
         self.book().issued[0]
     }
 
-    /// Revokes every token issued so far.
     pub(super) fn revoke_all(&self) {
         let mut book = self.book();
         book.revoked = book.issued.len();

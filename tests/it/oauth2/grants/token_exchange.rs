@@ -342,7 +342,6 @@ async fn a_token_of_which_nothing_is_said_lasts_as_long_as_is_assumed() {
     assert_eq!(expiry(&token), "In(60s)");
 }
 
-/// Records each close and its token.
 struct RecordsClose(Arc<Mutex<Vec<Option<String>>>>);
 
 impl TokenSource for RecordsClose {
