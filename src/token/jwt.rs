@@ -1,4 +1,4 @@
-//! Reads when a JWT expires (RFC 7519 §4.1), without verifying it.
+//! Reads when a JWT expires (RFC 7519 §4.1), without verifying the JWT.
 //!
 //! A token is opaque to its client (RFC 6749 §1.4). The claims only decide when to refresh the
 //! token, and only if the server did not name its expiry.
@@ -23,8 +23,8 @@ struct Claims {
 /// When the token expires, if it is a JWT with an `exp` claim.
 ///
 /// `exp - iat` is the lifetime by the server's clock, so it is right whatever the local clock says.
-/// But a server may hand out a token that it issued a while ago, which has less time left. So the
-/// local clock counts if `exp` is in its future and less than that lifetime away.
+/// But a server may return a token that it issued earlier, which expires sooner. So if `exp` is in
+/// the future by the local clock, and nearer than that lifetime, the remaining time counts.
 pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
     let claims = claims(token)?;
     let exp = time(claims.exp)?;
