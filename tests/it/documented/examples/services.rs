@@ -170,11 +170,11 @@ async fn meti_explains_that_the_scope_does_not_suffice() {
     run.failed();
     assert!(
         run.stderr
-            .contains("403 Forbidden: the token is good, but not for this"),
+            .contains("403 Forbidden: the token is valid, but its scope isn't enough"),
         "{run:?}"
     );
     assert!(
-        run.stderr.contains("wants the scope admin:sources"),
+        run.stderr.contains("requires the scope admin:sources"),
         "{run:?}"
     );
     assert_eq!(servers.authorization.fetches(), 1);
