@@ -1,5 +1,5 @@
-//! The columns that are worth a look, as bars: a panel each, on a logarithmic axis where some are
-//! hundreds of times as long as others.
+//! Draws the most interesting columns as bars, one panel each. The axis is logarithmic where some
+//! bars are hundreds of times as long as others.
 
 use std::error::Error;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::report::{Cell, Column};
 const WIDTH: u32 = 1_000;
 const ROW: i32 = 19;
 const TITLE: i32 = 44;
-/// Where bars begin, and where the longest ends.
+/// Where the bars begin, and where the longest bar ends.
 const FROM: i32 = 190;
 const TO: i32 = 390;
 
-/// What is less is drawn as this much.
+/// Smaller values are drawn as this value.
 const LEAST: f64 = 1e-3;
 
 const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb2);
@@ -28,7 +28,7 @@ const PALE: RGBColor = RGBColor(0x6a, 0x73, 0x7d);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws all columns that have a title, two in a row.
+/// Draws all columns that have a title, two in each row.
 pub fn draw(columns: &[Column], path: &Path) -> Result<(), Box<dyn Error>> {
     let panels: Vec<_> = columns
         .iter()
@@ -81,7 +81,7 @@ fn panel(
     let bold = font(14, &INK, HPos::Left);
     root.draw(&Text::new(title, (left, top + 28), bold))?;
     let share = |value: f64| match is_logarithmic {
-        // The shortest bar is seen, too.
+        // Keeps the shortest bar visible.
         true => (2.0 * value.max(LEAST) / least).ln() / (2.0 * most / least).ln(),
         false => value / most,
     };

@@ -1,4 +1,4 @@
-//! The answers as Markdown, with what has to be known of the run: tables, footnotes, versions, machine.
+//! Writes the answers as Markdown: tables, footnotes, versions and the machine.
 
 use std::fmt::Write;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::contenders::{Contender, Visitor, all, is_ours};
 pub struct Column {
     pub part: Part,
     pub head: String,
-    /// The title under which the picture shows it.
+    /// The column's title in the picture.
     pub bars: Option<&'static str>,
     pub cells: Vec<(&'static str, Cell)>,
 }
@@ -26,7 +26,7 @@ impl Cell {
     }
 }
 
-/// Which table a column belongs to.
+/// The table that a column belongs to.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Part {
     InHand,
@@ -42,7 +42,7 @@ impl Part {
     }
 }
 
-/// Everything that goes between the markers of the README.
+/// Returns the text between the markers of the README.
 pub fn markdown(columns: &[Column], picture: Option<&str>, load: f64) -> String {
     let mut people = People(Vec::new());
     all(&mut people);
@@ -99,7 +99,7 @@ fn notes(text: &mut String, people: &[Person]) {
     }
 }
 
-/// Versions, compiler and machine.
+/// Returns the versions, the compiler and the machine.
 fn circumstances(people: &[Person], load: f64) -> String {
     let mut versions: Vec<String> = Vec::new();
     for person in people {
@@ -111,7 +111,7 @@ fn circumstances(people: &[Person], load: f64) -> String {
     let rustc = Command::new("rustc").arg("--version").output();
     let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let rustc = rustc.unwrap_or_default();
-    // Without the commit and the day.
+    // Without the commit and the date.
     let rustc = rustc
         .split(" (")
         .next()
@@ -130,10 +130,11 @@ fn circumstances(people: &[Person], load: f64) -> String {
     )
 }
 
-/// Above this load, threads that should run at once take turns, and who is measured waits for others.
+/// Above this load, threads that should run in parallel take turns, so that waiting is measured
+/// too.
 const QUIET: f64 = 0.7;
 
-/// The mean number of those who wanted to run in the last minute.
+/// Returns the load average of the last minute.
 pub fn load() -> f64 {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
@@ -149,7 +150,7 @@ fn processor() -> String {
     model.unwrap_or("an unknown processor").into()
 }
 
-/// As the lock file of this package has it, the newest if there are several.
+/// Returns the version in this package's lock file, or the newest if there are several.
 fn version(package: &str) -> &'static str {
     let lock = include_str!("../Cargo.lock");
     let wanted = format!("name = \"{package}\"");
@@ -167,7 +168,7 @@ fn version(package: &str) -> &'static str {
 const BEGIN: &str = "<!-- peers:begin -->\n";
 const END: &str = "<!-- peers:end -->";
 
-/// Puts the answers between the markers of the README.
+/// Writes the answers between the markers of the README.
 pub fn put_into_readme(markdown: &str) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
     let readme = fs::read_to_string(path).expect("the README is where it was");
@@ -186,7 +187,7 @@ struct Person {
 }
 
 impl Person {
-    /// The mark of its footnote, if it has one.
+    /// Returns the mark of the footnote, if there is one.
     fn mark(&self, people: &[Person]) -> String {
         match self.note {
             Some(_) => format!("<sup>{}</sup>", number(self, people)),
@@ -195,7 +196,7 @@ impl Person {
     }
 }
 
-/// Which footnote is this one's.
+/// Returns the number of the footnote.
 fn number(of: &Person, people: &[Person]) -> usize {
     let before = people.iter().take_while(|person| person.name != of.name);
     1 + before.filter(|person| person.note.is_some()).count()
