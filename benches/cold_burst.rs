@@ -1,5 +1,5 @@
-//! Measures the cost of many callers that wait for one fetch: the time from the fetch's end until
-//! the last caller has its token, and the heap for each waiting caller.
+//! Measures the cost of many callers that wait for one fetch. The figures are the time from the
+//! fetch's end until the last caller has its token, and the heap for each waiting caller.
 //!
 //! `cargo bench -p tower-auth-benches --bench cold_burst`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]

@@ -346,7 +346,7 @@ struct Row {
 }
 
 impl Row {
-    /// The requests alternate between the first `tenants` tenants.
+    /// Makes a row whose requests alternate between the first `tenants` tenants.
     fn new<S>(name: &'static str, mut service: S, how: Use, uri: &str, tenants: usize) -> Self
     where
         S: Service<Request<Body>> + Clone + 'static,

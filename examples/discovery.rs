@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tower_auth::TokenCache;
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl};
 
-/// One tenant of an authorization server, with its metadata at the path of OpenID Connect.
+/// Makes one tenant of an authorization server, with its metadata at the path of OpenID Connect.
 fn authorization_server(issuer: &str) -> Router {
     let metadata = Json(json!({
         "issuer": issuer,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --example fleet                                                  # they share a folder
-//! REDIS_URL=redis://127.0.0.1:6379 cargo run --example fleet --features redis    # or a Redis
+//! REDIS_URL=redis://127.0.0.1:6379 cargo run --example fleet --features redis    # or Redis
 //! ```
 //!
 //! Each process runs this example again with the argument `member`. It reads one command a line
@@ -119,7 +119,7 @@ impl Member {
     }
 }
 
-/// One process of the fleet.
+/// Runs one process of the fleet.
 async fn member() -> Result<(), Report> {
     let time = MovableClock::default();
     let source = ClientCredentials::new(

@@ -32,7 +32,7 @@ struct TokenRequest {
     scope: String,
 }
 
-/// An authorization server for one API.
+/// Makes an authorization server for one API.
 fn authorization_server(issuer: &str, resource: &str) -> Router {
     let metadata = Json(json!({
         "issuer": issuer,
@@ -60,7 +60,7 @@ fn authorization_server(issuer: &str, resource: &str) -> Router {
         }))
 }
 
-/// An API that names its authorization server.
+/// Makes an API that names its authorization server.
 fn api(url: &str, issuer: &str) -> Router {
     let metadata = Json(json!({
         "resource": format!("{url}/mcp"),

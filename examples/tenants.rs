@@ -29,7 +29,7 @@ use tower_auth::{AuthLayer, BoxError, Error, Token};
 
 const MANY: usize = 100_000;
 
-/// The authorization server of a tenant.
+/// Serves the token endpoint of a tenant.
 async fn token(Path(tenant): Path<String>, Form(form): Form<BTreeMap<String, String>>) -> Response {
     match tenant.as_str() {
         "hangs" => pending().await,

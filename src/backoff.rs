@@ -21,8 +21,8 @@ struct Series {
 }
 
 impl Backoff {
-    /// With `jitter`, a delay is up to twice as long, so that processes that failed together don't
-    /// try again together.
+    /// Makes a series of delays. With `jitter`, a delay is up to twice as long, so that processes
+    /// that failed together don't try again together.
     pub(crate) fn new(first: Duration, longest: Duration, jitter: bool) -> Self {
         Self {
             first,

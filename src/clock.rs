@@ -155,7 +155,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The system's monotonic clock, in nanoseconds since an arbitrary start.
+/// Reads the system's monotonic clock, in nanoseconds since an arbitrary start.
 #[cfg(feature = "tenants")]
 #[inline]
 pub(crate) fn monotonic_nanos() -> u64 {

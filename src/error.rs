@@ -136,7 +136,8 @@ impl Error {
         Self::new(Kind::Transient, "the token source failed").with_source(source)
     }
 
-    /// The error of a [`PerRequestCredential`](crate::token::PerRequestCredential) that failed.
+    /// Makes the error of a [`PerRequestCredential`](crate::token::PerRequestCredential) that
+    /// failed.
     pub(crate) fn not_applied(source: BoxError) -> Self {
         match source.downcast::<Self>() {
             Ok(error) => *error,
@@ -167,8 +168,9 @@ impl Error {
         }
     }
 
-    /// The error for an error response of the token endpoint. [`with_reply`](Self::with_reply)
-    /// sanitizes the server's texts, so that no caller can forget to.
+    /// Makes the error for an error response of the token endpoint.
+    /// [`with_reply`](Self::with_reply) sanitizes the server's texts, so that no caller can forget
+    /// to.
     pub(crate) fn denied(message: impl Into<Cow<'static, str>>, reply: Reply) -> Self {
         Self::new(Kind::Denied, message).with_reply(reply)
     }

@@ -219,8 +219,9 @@ fn is_encrypted(scheme: &str) -> bool {
 
 /// Returns whether the host is this machine, by its whole name or address.
 ///
-/// `localhost.evil.com` and `127.0.0.1.nip.io` belong to strangers. Only complete addresses count,
-/// and names whose *last* label is `localhost`, which public DNS never contains (RFC 6761 §6.3).
+/// `localhost.evil.com` and `127.0.0.1.nip.io` belong to other machines. So only complete addresses
+/// count, and names whose *last* label is `localhost`, which public DNS never contains (RFC 6761
+/// §6.3).
 fn is_loopback(host: &str) -> bool {
     if let Some(address) = host
         .strip_prefix('[')

@@ -1,4 +1,4 @@
-//! Quotas: what is left of them, as a server reports it.
+//! Quotas of the token endpoint: how many requests are left.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -6,13 +6,13 @@ use std::time::SystemTime;
 use crate::error::Error;
 use crate::sanitize::sanitize;
 
-/// What is left in one bucket of a quota, by the last response of the token endpoint.
-/// [`Status::quotas`](crate::cache::Status::quotas) returns it.
+/// How many requests are left in one bucket of a quota, by the last response of the token endpoint.
+/// [`Status::quotas`](crate::cache::Status::quotas) returns the quotas.
 ///
-/// The crate reads it from the headers of each response, including error responses. These are
+/// The crate reads quotas from the headers of each response, including error responses. These are
 /// `Auth0-Client-Quota-Limit` and `Auth0-Organization-Quota-Limit`, `RateLimit` with
 /// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers, and the forms of its earlier
-/// versions), and `X-RateLimit-*`. Your own source sets it with
+/// versions), and `X-RateLimit-*`. Your own source sets quotas with
 /// [`Token::with_quotas`](crate::Token::with_quotas) and
 /// [`Error::with_quotas`](crate::Error::with_quotas).
 ///
@@ -103,7 +103,7 @@ impl Quota {
 }
 
 impl Error {
-    /// Sets what is left of the server's quotas, at most 8, as [`Token::with_quotas`] does for a
+    /// Sets the quotas that the server reported, at most 8, as [`Token::with_quotas`] does for a
     /// token. No effect on an error that has clones.
     ///
     /// [`Token::with_quotas`]: crate::Token::with_quotas

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Counts the instructions of a request with a cached token, and compares them with instructions.txt. Unlike time, the count
-# is the same on a noisy machine. The client below and the making of the request are not included.
+# Counts the instructions of a request with a cached token, and compares them with instructions.txt. Unlike time, the
+# count is the same on a noisy machine. The client below and the making of the request are not included.
 #
 #   bash benches/peers/drift.sh            measures and compares; exits with 1 if a row differs by more than 3 %
 #   bash benches/peers/drift.sh --accept   measures, and makes the result the new baseline

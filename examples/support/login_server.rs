@@ -1,5 +1,5 @@
 //! An authorization server where people log in: with a browser (RFC 6749 §4.1, RFC 7636), or on
-//! another device (RFC 8628). It accepts everybody, and each login succeeds without a question.
+//! another device (RFC 8628). It logs everybody in, without asking.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -219,7 +219,7 @@ fn refuse(code: &str) -> Response {
     (StatusCode::BAD_REQUEST, Json(json!({ "error": code }))).into_response()
 }
 
-/// Random enough for loopback.
+/// Makes a secret that is random enough for loopback.
 fn random() -> String {
     std::iter::repeat_with(fastrand::alphanumeric)
         .take(32)

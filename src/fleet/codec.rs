@@ -37,7 +37,7 @@ struct EncodedToken<'a> {
     refresh_within: Option<u64>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     scope: Option<Cow<'a, str>>,
-    /// What was left of the quotas when the token was issued. The other processes use it too.
+    /// The quotas that the server reported with the token, for the other processes.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     quotas: Vec<EncodedQuota<'a>>,
 }

@@ -143,9 +143,9 @@ impl ApiKey {
         self
     }
 
-    /// Sets how often a key is read again from its file, variable or closure. The first request
-    /// after this interval starts the read in the background. No effect on a fixed value. Default:
-    /// 60 s.
+    /// Sets how often a key is read again from its file, variable or closure. A request starts the
+    /// read in the background, after at least one interval and before two intervals have passed. No
+    /// effect on a fixed value. Default: 60 s.
     #[must_use]
     pub fn reread_every(mut self, interval: Duration) -> Self {
         self.reread_every = interval;
@@ -173,8 +173,8 @@ impl TokenSource for ApiKey {
             Keys::Fixed(key) => self.token(key),
             Keys::Read(source) => {
                 let token = self.token(&source.read().await?)?;
-                // The cache refreshes in the second half of the lifetime, so the key is read again
-                // after one interval.
+                // The cache refreshes in the second half of the lifetime, so after at least one
+                // interval.
                 Ok(token.expires_in(self.reread_every.saturating_mul(2)))
             }
             Keys::Rotating(keys) => {

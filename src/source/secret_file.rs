@@ -94,7 +94,7 @@ mod written {
         File::open(folder)?.sync_all()
     }
 
-    /// On other platforms, a folder can't be opened.
+    /// Does nothing, because a folder can't be opened on other platforms.
     #[cfg(not(unix))]
     fn sync_folder(_: &Path) -> io::Result<()> {
         Ok(())

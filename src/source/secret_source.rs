@@ -45,7 +45,7 @@ enum SecretLocation {
     Closure(ReadFn),
 }
 
-/// How long a secret stays in use before it is read again.
+/// The minimum time before a secret is read again.
 pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
 
 type ReadFuture = Pin<Box<dyn Future<Output = Result<SecretString, BoxError>> + Send>>;
@@ -90,7 +90,7 @@ impl SecretSource {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// Dropping the future loses nothing.
     pub async fn read(&self) -> Result<SecretString, Error> {
         let secret = match &self.location {
             SecretLocation::Value(secret) => secret.clone(),
@@ -140,8 +140,8 @@ impl TokenSource for SecretSource {
         Ok(match end {
             Some(end) => token.expires_at(end),
             None if self.value().is_some() => token,
-            // The cache refreshes in the second half of the lifetime, so the token is read again
-            // after one interval.
+            // The cache refreshes in the second half of the lifetime, so after at least one
+            // interval.
             None => token.expires_in(REREAD_EVERY * 2),
         })
     }

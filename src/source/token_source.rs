@@ -66,7 +66,8 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped after the [close timeout](crate::cache::TokenCacheBuilder::close_timeout).
+    /// The future is dropped after the [close
+    /// timeout](crate::cache::TokenCacheBuilder::close_timeout).
     fn close(&self, last: Option<Token>) -> impl Future<Output = Result<(), Error>> + Send {
         drop(last);
         ready(Ok(()))
@@ -75,11 +76,13 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Receives the challenges (`WWW-Authenticate`) with which a server refused `token`, in the
     /// order they were sent.
     ///
-    /// The return value matters only if the server says that the token is valid but not enough: the
-    /// request needs more scope (RFC 6750 §3.1), or a stronger or newer login (RFC 9470). Then it
-    /// says whether the source has, or can fetch, a token that meets this need. If so, the cache
-    /// fetches it, unless the cache already has a newer token, and the layer replays the request.
-    /// [`oauth2::StepUp`] works this way. Default: `false`, and the caller gets the refusal.
+    /// Returns whether the source has, or can fetch, a token that satisfies the challenges. If so,
+    /// the cache fetches it, unless the cache already has a newer token, and the layer replays the
+    /// request. [`oauth2::StepUp`] works this way. Default: `false`, and the caller gets the
+    /// refusal.
+    ///
+    /// The result matters only if the server says that the token is valid but not enough. The
+    /// request then needs more scope (RFC 6750 §3.1), or a stronger or newer login (RFC 9470).
     ///
     /// [`oauth2::StepUp`]: crate::oauth2::StepUp
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
@@ -218,7 +221,7 @@ where
     forward_to_source!();
 }
 
-/// The error for another process's token that is bound to a key this process doesn't have.
+/// Makes the error for another process's token that is bound to a key this process doesn't have.
 #[cfg(feature = "fleet")]
 pub(crate) fn unbound(to: &str) -> Error {
     let message = format!(

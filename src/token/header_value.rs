@@ -1,4 +1,4 @@
-//! Header values that hold a secret.
+//! Header values that contain a secret.
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, MaxSizeReached};
@@ -40,7 +40,7 @@ fn illegal(header: &HeaderName) -> Error {
     Error::new(Kind::IllegalToken, message)
 }
 
-/// The error for a request whose header map has reached its maximum size.
+/// Makes the error for a request whose header map has reached its maximum size.
 #[cold]
 pub(crate) fn too_many_headers(error: MaxSizeReached) -> Error {
     let message = "the request has too many headers to add a credential; send fewer headers";

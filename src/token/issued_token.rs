@@ -94,7 +94,7 @@ pub(crate) enum StoredAs<'a> {
     Header {
         #[serde(borrow)]
         name: Cow<'a, str>,
-        /// What precedes the secret.
+        /// The text before the secret.
         #[serde(borrow)]
         scheme: Cow<'a, str>,
     },
@@ -150,8 +150,8 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// [`is_illegal_token`](Error::is_illegal_token) if the user name contains a colon, or if the user name
-    /// or the password contains a control character (RFC 7617 §2).
+    /// [`is_illegal_token`](Error::is_illegal_token) if the user name contains a colon, or if the
+    /// user name or the password contains a control character (RFC 7617 §2).
     ///
     /// # Example
     ///
@@ -309,10 +309,10 @@ impl Token {
         self.edit(|inner| inner.scope = Some(scope.into()))
     }
 
-    /// Sets what is left of the quotas that the fetch of this token counted against, at most 8.
+    /// Sets the quotas that the server reported with this token, at most 8.
     ///
-    /// [`Status::quotas`](crate::cache::Status::quotas) shows them. If a quota is low, the cache postpones
-    /// the background refresh of this token.
+    /// [`Status::quotas`](crate::cache::Status::quotas) returns them. If a quota is low, the cache
+    /// postpones the background refresh of this token.
     #[must_use]
     pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
         let quotas = quota::bounded(quotas);
@@ -344,7 +344,7 @@ impl Token {
     /// shell.
     pub fn secret(&self) -> &str {
         match &self.inner.wire {
-            // The value is built of two `str`s and cut between them, so this is valid UTF-8.
+            // The value was built from two `str`s and is cut between them, so this is valid UTF-8.
             Wire::Header { value, secret_at } => {
                 std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
             }
@@ -376,7 +376,8 @@ impl Token {
         }
     }
 
-    /// What the layer attaches to a request. A `private` copy of the header value is used if given.
+    /// Returns what the layer attaches to a request: the `private` copy of the header value, if
+    /// given.
     #[inline]
     pub(crate) fn credential<'a>(&'a self, private: Option<&'a HeaderValue>) -> Credential<'a> {
         match (&self.inner.place, &self.inner.wire) {
@@ -412,20 +413,20 @@ impl Token {
         self.inner.expiry
     }
 
-    /// A number that is unique among the tokens that this process has made. Never 0.
+    /// Returns a number that is unique among the tokens of this process, and never 0.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.inner.generation
     }
 
-    /// A copy of the header value that shares no reference count with any other copy.
+    /// Returns a copy of the header value that shares no reference count with any other copy.
     pub(crate) fn private_header_value(&self) -> Option<HeaderValue> {
         let value = self.header_value()?;
         let bytes = Zeroizing::new(value.as_bytes().to_vec());
         Some(sensitive(bytes).unwrap_or_else(|| value.clone()))
     }
 
-    /// Whether a server that refused one of the tokens would refuse the other too.
+    /// Returns whether a server that refused one of the tokens would also refuse the other.
     pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
         let (one, other) = (&self.inner, &other.inner);
         Arc::ptr_eq(one, other) || (one.place == other.place && one.wire.is_same(&other.wire))

@@ -6,7 +6,8 @@ use http::header::HeaderMap;
 use super::request_head::RequestHead;
 use crate::error::BoxError;
 
-/// A credential that is made for each request: a signature, a proof of possession, a session's cookies.
+/// A credential that is made for each request, such as a signature, a proof of possession, or a
+/// session's cookies.
 ///
 /// A source returns the credential in a [`Token::per_request`](crate::Token::per_request). The
 /// cache treats this token like any other: one fetch serves all requests. The cache refreshes the
@@ -47,13 +48,13 @@ use crate::error::BoxError;
 /// # Ok::<(), Error>(())
 /// ```
 pub trait PerRequestCredential: Send + Sync + 'static {
-    /// Adds the credential to the header fields of a request. The layer calls this method each time it
-    /// sends the request. The method must not block: fetch keys in the source. The layer marks the field
-    /// of [`Place::Header`] sensitive.
+    /// Adds the credential to the header fields of a request. The layer calls this method each time
+    /// it sends the request. The method must not block: fetch keys in the source. The layer marks
+    /// the field of [`Place::Header`] sensitive.
     ///
-    /// If the caller has set the field of [`Place::Header`], the layer doesn't call this method, unless
-    /// [`replace_existing`](crate::AuthLayer::replace_existing) is set. With [`Place::Cookie`], the layer
-    /// always calls this method.
+    /// If the caller has set the field of [`Place::Header`], the layer doesn't call this method,
+    /// unless [`replace_existing`](crate::AuthLayer::replace_existing) is set. With
+    /// [`Place::Cookie`], the layer always calls this method.
     ///
     /// [`Place::Cookie`]: crate::Place::Cookie
     /// [`Place::Header`]: crate::Place::Header
@@ -65,9 +66,9 @@ pub trait PerRequestCredential: Send + Sync + 'static {
     /// [`is_source`](crate::Error::is_source) is true.
     fn apply(&self, request: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError>;
 
-    /// Reads what a response says about the credential. The layer calls this method once for each response
-    /// to a request that [`apply`](Self::apply) changed, unless the response is known to come from another
-    /// origin. Default: [`Feedback::Nothing`].
+    /// Reads what a response says about the credential. The layer calls this method once for each
+    /// response to a request that [`apply`](Self::apply) changed, unless the response is known to
+    /// come from another origin. Default: [`Feedback::Nothing`].
     fn observe(&self, request: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
         let _ = (request, status, headers);
         Feedback::Nothing

@@ -98,7 +98,7 @@ impl RequestHead {
         self.sent_credential.as_ref()
     }
 
-    /// The head of a request that this crate sends itself.
+    /// Makes the head of a request that this crate sends itself.
     #[cfg(feature = "cookies")]
     pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
         let uri = request.uri();

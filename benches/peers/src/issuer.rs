@@ -123,7 +123,7 @@ impl Issued {
     }
 }
 
-/// `Bearer` and the secret, marked as sensitive.
+/// Makes the header value: `Bearer` and the secret, marked as sensitive.
 pub fn bearer(secret: &str) -> HeaderValue {
     let mut value = HeaderValue::try_from(format!("Bearer {secret}")).expect("digits and letters");
     value.set_sensitive(true);

@@ -73,8 +73,9 @@ fn at_most(name: &'static str, value: usize, most: usize) -> Figure {
 /// The tolerance for scheduling, on a machine that is busy with 2,000 callers and other work.
 const SCHEDULING: Duration = Duration::from_millis(500);
 
-/// A request waits for a token, and again if that token was refused. It joins a fetch in flight, so
-/// each wait is for at most one fetch, which may have to wait for the floor.
+/// Limits the delay of a request. A request waits for a token, and again if that token was refused.
+/// It joins a fetch in flight, so each wait is for at most one fetch, which may have to wait for
+/// the floor.
 fn waiting(most_added: Duration, pace: &Pace) -> Figure {
     let most = (pace.attempt_floor + pace.fetch_timeout) * 2 + SCHEDULING;
     Figure {

@@ -43,8 +43,8 @@ pub struct FileStore {
 /// The first bytes of each file. Another file format would have another value.
 const MAGIC: &[u8; 8] = b"t-auth 1";
 
-/// The length of the magic, the expiry (milliseconds since 1970, big-endian) and the number of bytes that
-/// follow (also big-endian).
+/// The length of the magic, the expiry (milliseconds since 1970, big-endian) and the length of the
+/// sealed token (also big-endian).
 const HEADER: usize = 24;
 
 impl FileStore {
@@ -92,7 +92,8 @@ impl TokenStore for FileStore {
         off_the_runtime(move || save(&folder, &path, &sealed, ttl)).await?
     }
 
-    /// The lease ends when it is released or its process ends, not after the requested time.
+    /// Locks the token's lock file. The lease ends when it is released or its process ends, not
+    /// after the requested time.
     async fn lease(&self, key: &str, _ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "lock")?;
@@ -219,8 +220,8 @@ fn check(path: &Path, file: &File) -> Result<(), BoxError> {
     check_owner(path, &found)
 }
 
-/// A user with write access could choose the token that is sent. A user with read access could try
-/// to unseal the token.
+/// Rejects a file or folder that other users may access. With write access, they could choose the
+/// token that is sent; with read access, they could try to unseal it.
 fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
     let path = path.display();
     if let Some((owner, user)) = foreign_owner(found) {

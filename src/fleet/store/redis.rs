@@ -95,7 +95,8 @@ impl<C> RedisStore<C> {
         self
     }
 
-    /// The braces make a cluster put all keys of a token in one slot.
+    /// Returns the name of a Redis key. The braces make a cluster put all keys of a token in one
+    /// slot.
     fn name(&self, key: &str, what: &str) -> String {
         format!("{}:{{{key}}}:{what}", self.prefix)
     }

@@ -109,8 +109,8 @@ struct CommandConnection {
 }
 
 impl CommandConnection {
-    /// Keeps the connection unless the command failed. Returns whether to send the command again,
-    /// which is so if the only problem was that the server had closed the idle connection.
+    /// Keeps the connection unless the command failed. Returns whether to send the command again:
+    /// only if the server had closed the idle connection, and nothing else failed.
     fn should_retry<T>(mut self, result: &RedisResult<T>) -> bool {
         match result {
             Err(error) if error.kind() != NO_SCRIPT => {

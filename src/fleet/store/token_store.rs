@@ -75,15 +75,15 @@ pub trait TokenStore: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped after the [store timeout](crate::fleet::Fleet::store_timeout). This holds for all
-    /// methods of this trait.
+    /// The future is dropped after the [store timeout](crate::fleet::Fleet::store_timeout). This
+    /// applies to all methods of this trait.
     fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send;
 
     /// Saves `sealed` for `ttl`, and replaces the old value atomically.
     ///
-    /// Returns whether the value was saved. If a later lease, with a greater [fence](Lease::fence),
-    /// has already saved a value, the method must not save: a delayed process must not replace a
-    /// newer token with an old one.
+    /// Returns whether the value was saved. The method must not save if a later lease, with a
+    /// greater [fence](Lease::fence), has already saved a value. Otherwise a delayed process could
+    /// replace a newer token with an old one.
     ///
     /// # Errors
     ///

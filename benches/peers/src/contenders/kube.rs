@@ -78,7 +78,8 @@ impl Contender for Kube {
     }
 }
 
-/// Must be called first. If this program is the plugin, it does nothing else.
+/// Acts as the plugin if the argument says so; then the program does nothing else. Must be called
+/// first.
 pub fn be_the_plugin() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
     let (PLUGIN, address) = (args.next()?.as_str(), args.next()?) else {

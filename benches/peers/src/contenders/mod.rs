@@ -60,7 +60,7 @@ pub trait Contender: Send + Sync + Sized + 'static {
         Self::below(Bare)
     }
 
-    /// The terms of the question about expiry under load.
+    /// Returns the terms for the question about expiry under load.
     fn short_lived() -> Terms {
         Terms {
             takes: std::time::Duration::from_millis(50),
