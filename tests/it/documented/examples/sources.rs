@@ -256,7 +256,7 @@ async fn dpop_is_told_of_each_nonce_once_and_the_token_alone_is_of_no_use() {
     assert_eq!(run.lines_with("200 OK"), 3);
     assert_eq!(run.lines_with("token endpoint: use_dpop_nonce"), 1);
     assert_eq!(run.lines_with("token endpoint: the proof is valid"), 1);
-    // The API shares the nonce with the token endpoint here, being of one origin.
+    // The API and the token endpoint have the same origin here, so they share the nonce.
     assert_eq!(run.lines_with("api: use_dpop_nonce"), 1);
     assert!(run.has("a thief: 401"));
     run.leaks_nothing(&[support::CLIENT_SECRET, "bound-to-a-key"]);
