@@ -10,7 +10,7 @@ use super::cache_inner::CacheInner;
 use super::expiry::{CachedToken, Freshness};
 use super::single_flight::{Abandoned, Wait};
 use super::state_machine::machine::Outcome;
-use super::state_machine::request::{Decision, FetchStart, IfRefused};
+use super::state_machine::request::{Caller, Decision, FetchStart};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 
@@ -23,13 +23,13 @@ pub(crate) enum Lookup {
 
 impl CacheInner {
     /// Returns the current token if it can be served, otherwise what the state machine decides.
-    pub(crate) fn lookup(self: &Arc<Self>, if_refused: IfRefused) -> Lookup {
+    pub(crate) fn lookup(self: &Arc<Self>, caller: Caller) -> Lookup {
         if let Some(cached) = self.state.servable(&self.clock) {
             return Lookup::Now(cached);
         }
         let now = self.now();
         self.end_watch(now);
-        let decided = self.transition(|machine| machine.request(if_refused, now));
+        let decided = self.transition(|machine| machine.request(caller, now));
         self.carry_out(decided, Want::Any)
     }
 
@@ -164,7 +164,7 @@ impl Acquire {
 
     fn lookup(&self) -> Lookup {
         match self.want {
-            Want::Any => self.inner.lookup(IfRefused::GivenUp),
+            Want::Any => self.inner.lookup(Caller::CannotReplay),
             Want::Newer => self.inner.force_refresh(),
             Want::InsteadOf(generation) => self.inner.renew(generation),
         }

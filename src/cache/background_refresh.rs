@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::cache_inner::CacheInner;
 use super::fetch_task::has_timer;
-use super::state_machine::request::IfRefused;
+use super::state_machine::request::Caller;
 use super::state_machine::snapshot::Due;
 use super::status::Status;
 
@@ -47,7 +47,7 @@ impl CacheInner {
             return;
         }
         let now = self.now();
-        let (_, start) = self.transition(|machine| machine.request(IfRefused::SentAgain, now));
+        let (_, start) = self.transition(|machine| machine.request(Caller::CanReplay, now));
         if let Some(start) = start {
             self.start_fetch(start);
         }

@@ -141,7 +141,7 @@ fn send(changes: &watch::Sender<Status>, mut status: Status) {
 mod tests {
     use super::*;
     use crate::cache::expiry::ExpiryPolicy;
-    use crate::cache::state_machine::request::IfRefused;
+    use crate::cache::state_machine::request::Caller;
     use crate::cache::status::Phase;
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
             attempt_floor: Duration::ZERO,
         });
         let first = machine.status(Moment::START);
-        drop(machine.request(IfRefused::GivenUp, Moment::START));
+        drop(machine.request(Caller::CannotReplay, Moment::START));
         let earlier = machine.status(Moment::START);
         machine.close();
         let later = machine.status(Moment::START);

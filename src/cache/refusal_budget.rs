@@ -4,9 +4,9 @@
 //! resource. So the first refusal causes a fetch immediately, and the wait before each further
 //! fetch doubles.
 //!
-//! A fetch counts against the budget until a token has lasted for the current wait without a
-//! refusal. Neither a successful replay nor an acceptance elsewhere clears it, because one of three
-//! servers may refuse every token.
+//! A fetch counts against the budget until a server has accepted a token, and the token has lasted
+//! for the current wait without a refusal. Neither a successful replay nor an acceptance elsewhere
+//! clears it, because one of three servers may refuse every token.
 
 use std::time::Duration;
 

@@ -61,7 +61,7 @@ struct ResourceRecord {
     accepted: Option<TokenUse>,
     refused: Option<TokenUse>,
     /// How many refusals in a row the resource sent.
-    row: u32,
+    refusals_in_row: u32,
     /// Whether the resource accepted a token after refusing it.
     goes_by_turns: bool,
     /// Whether the resource refused a token that was old enough to be valid.
@@ -84,7 +84,7 @@ pub(crate) struct RefusedToken {
     pub(crate) is_aged: bool,
     /// Whether the request was a replay. Replays that waited for the same fetch are refused
     /// together, with no time for an acceptance in between.
-    pub(crate) is_sent_again: bool,
+    pub(crate) is_replay: bool,
 }
 
 /// What a refusal shows.
@@ -126,7 +126,7 @@ impl Evidence {
             refused.generation == generation && sent.at.ticks() > refused.at.ticks()
         };
         record.goes_by_turns |= record.refused.as_ref().is_some_and(was_refused_before);
-        record.row = 0;
+        record.refusals_in_row = 0;
         record.refuses_aged_tokens = false;
         let at = sent.at;
         record.accepted = Some(TokenUse { generation, at });
@@ -135,7 +135,7 @@ impl Evidence {
     /// Records that a resource refused the current token, and returns what that shows.
     pub(crate) fn refused(&mut self, token: RefusedToken, sent: SentRequest) -> Shown {
         let is_counted = |refused: &SentRequest| refused.resource == sent.resource;
-        if !token.is_sent_again
+        if !token.is_replay
             && self.refusing.len() < SEVERAL
             && !self.refusing.iter().any(is_counted)
         {
@@ -143,14 +143,14 @@ impl Evidence {
         }
         let is_refused_by_several = token.is_accepted && self.refusing.len() == SEVERAL;
         let record = self.record(sent.resource);
-        record.row = record.row.saturating_add(1);
+        record.refusals_in_row = record.refusals_in_row.saturating_add(1);
         record.refuses_aged_tokens |= token.is_aged;
         let generation = token.generation;
         let was_accepted_before = |accepted: &TokenUse| {
             accepted.generation == generation && sent.at.ticks() >= accepted.at.ticks()
         };
         let accepted_before = record.accepted.as_ref().is_some_and(was_accepted_before);
-        let is_by_turns = record.goes_by_turns && record.row < LONG_ROW;
+        let is_by_turns = record.goes_by_turns && record.refusals_in_row < LONG_ROW;
         let at = sent.at;
         record.refused = Some(TokenUse { generation, at });
         let is_revoked = is_refused_by_several || (accepted_before && !is_by_turns);

@@ -23,7 +23,7 @@ struct Watch {
     /// Whether a refusal was limited, and whether that was reported for the current token.
     limited: Limited,
     /// How many tokens in a row were refused without ever being accepted.
-    refused_in_row: u32,
+    tokens_refused: u32,
     last_refused: u64,
     /// Whether the log already says that a resource refuses a token that others accept.
     has_reported_resource: bool,
@@ -56,10 +56,19 @@ impl RefusalHistory {
         self.watch.is_some()
     }
 
+    /// Resets the budgets if the current token has lasted for the current wait without a refusal.
+    ///
+    /// Called only for a token that some server accepted. A token that no request has tried proves
+    /// nothing, however long it lasts.
+    pub(crate) fn reset_if_unrefused(&mut self, now: Moment) {
+        for budget in self.budgets() {
+            budget.reset_if_unrefused(now);
+        }
+    }
+
     /// Records that the current token was refused, and returns what that shows.
     pub(crate) fn refused(&mut self, token: RefusedToken, sent: SentRequest, now: Moment) -> Shown {
         for budget in self.budgets() {
-            budget.reset_if_unrefused(now);
             budget.token_refused();
         }
         let longest = self.budget.wait().max(self.revocation_budget.wait());
@@ -68,15 +77,15 @@ impl RefusalHistory {
             evidence: Evidence::new(),
             until,
             limited: Limited::Never,
-            refused_in_row: 0,
+            tokens_refused: 0,
             last_refused: 0,
             has_reported_resource: false,
         });
         watch.until = until;
         if token.is_accepted {
-            watch.refused_in_row = 0;
+            watch.tokens_refused = 0;
         } else if watch.last_refused != token.generation {
-            watch.refused_in_row = watch.refused_in_row.saturating_add(1);
+            watch.tokens_refused = watch.tokens_refused.saturating_add(1);
         }
         watch.last_refused = token.generation;
         watch.evidence.refused(token, sent)
@@ -133,10 +142,10 @@ impl RefusalHistory {
     /// report is made per token.
     pub(crate) fn report_limited(&mut self, now: Moment) -> Option<(u32, Duration)> {
         let watch = self.watch.as_mut()?;
-        let is_news = watch.limited != Limited::Reported && watch.refused_in_row > 1;
+        let is_news = watch.limited != Limited::Reported && watch.tokens_refused > 1;
         let until = self.budget.limited_until(now).filter(|_| is_news)?;
         watch.limited = Limited::Reported;
-        Some((watch.refused_in_row, now.until(until)))
+        Some((watch.tokens_refused, now.until(until)))
     }
 
     /// Records that a refusal of a token that others accept was limited. Returns whether to report
@@ -152,9 +161,6 @@ impl RefusalHistory {
     /// Ends the watch if there has been no refusal for a while.
     pub(crate) fn end_watch(&mut self, now: Moment) -> Option<WatchEnd> {
         let watch = self.watch.take_if(|watch| now.reached(watch.until))?;
-        for budget in self.budgets() {
-            budget.reset_if_unrefused(now);
-        }
         Some(WatchEnd {
             was_limited: watch.limited != Limited::Never,
         })

@@ -23,7 +23,7 @@ use super::refusal_evidence::{Resource, SentRequest};
 use super::shutdown::Shutdown;
 use super::state_machine::machine::StateMachine;
 use super::state_machine::reject::{Attempt, Refusal, Rejection, Report};
-use super::state_machine::request::IfRefused;
+use super::state_machine::request::Caller;
 use super::status::Status;
 use super::task_slot::TaskSlot;
 use super::telemetry::Telemetry;
@@ -313,8 +313,8 @@ impl TokenCache {
     }
 
     /// Returns the current token if it can be served, otherwise what the state machine decides.
-    pub(crate) fn lookup(&self, if_refused: IfRefused) -> Lookup {
-        self.inner.lookup(if_refused)
+    pub(crate) fn lookup(&self, caller: Caller) -> Lookup {
+        self.inner.lookup(caller)
     }
 
     /// Requests a token that replaces the refused token of this `generation`.

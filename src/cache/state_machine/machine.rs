@@ -81,7 +81,7 @@ pub(super) enum WithdrawnFrom {
     /// No caller waits, because the refusal may be about the resource.
     Nobody,
     /// Callers that can't replay a refused request wait, because the token is revoked.
-    SentOnce,
+    CannotReplay,
     /// All callers wait, because the server has ended the token or the user rejected it.
     Everyone,
 }

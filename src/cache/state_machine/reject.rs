@@ -40,7 +40,7 @@ pub(crate) enum Attempt {
 #[derive(Clone, Debug)]
 pub(crate) enum Rejection {
     /// The fetch of a successor is wanted or in flight.
-    Replaced,
+    SuccessorWanted,
     /// The last fetch of a successor failed.
     NotFetched(Error),
     /// The token is no longer current.
@@ -81,31 +81,35 @@ impl StateMachine {
             generation: refusal.generation,
             is_accepted: cached.is_accepted(),
             is_aged: refusal.attempt == Attempt::Paused || cached.is_aged(CLOCK_LAG, now),
-            is_sent_again: refusal.attempt != Attempt::First,
+            is_replay: refusal.attempt != Attempt::First,
         };
         let refusals = self
             .refusals
             .get_or_insert_with(|| Box::new(RefusalHistory::new(jitter)));
         let was_watching = refusals.is_watching();
         let was_limited = refusals.limited_until(now).is_some();
+        // A token that the user rejects may have been accepted without the cache knowing.
+        if token.is_accepted || refusal.is_final {
+            refusals.reset_if_unrefused(now);
+        }
         let shown = refusals.refused(token, refusal.sent, now);
         self.version += u64::from(!was_watching);
         let is_revoked = shown.is_revoked;
         let withdraws_from = match (refusal.is_final, is_revoked) {
             (true, _) => WithdrawnFrom::Everyone,
-            (false, true) => WithdrawnFrom::SentOnce,
+            (false, true) => WithdrawnFrom::CannotReplay,
             (false, false) => WithdrawnFrom::Nobody,
         };
         match refresh {
             Refresh::Wanted { withdrawn_from } => {
                 self.version += u64::from(withdraws_from > *withdrawn_from);
                 *withdrawn_from = withdraws_from.max(*withdrawn_from);
-                return Rejection::Replaced;
+                return Rejection::SuccessorWanted;
             }
             Refresh::InFlight(running) => {
                 self.version += u64::from(withdraws_from > running.withdrawn_from);
                 running.withdrawn_from = withdraws_from.max(running.withdrawn_from);
-                return Rejection::Replaced;
+                return Rejection::SuccessorWanted;
             }
             Refresh::NotStarted | Refresh::Failed(_) => {}
         }
@@ -129,7 +133,7 @@ impl StateMachine {
                 withdrawn_from: withdraws_from,
             };
             self.version += 1;
-            return Rejection::Replaced;
+            return Rejection::SuccessorWanted;
         }
         if let Refresh::Failed(cached_error) = refresh
             && !now.reached(cached_error.until)
@@ -177,6 +181,11 @@ impl StateMachine {
         }
         let refusals = self.refusals.as_mut()?;
         let end = refusals.end_watch(now)?;
+        if let TokenState::Holding { cached, .. } = &self.state
+            && cached.is_accepted()
+        {
+            refusals.reset_if_unrefused(now);
+        }
         if refusals.is_empty() {
             self.refusals = None;
         }

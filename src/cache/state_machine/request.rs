@@ -34,18 +34,18 @@ const OVERDUE_GRACE: Duration = Duration::from_secs(5);
 
 /// Whether a caller can replay a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IfRefused {
+pub(crate) enum Caller {
     /// The request can be replayed, so the caller accepts a token that is probably revoked.
-    SentAgain,
+    CanReplay,
     /// The request can't be replayed, so the caller waits for the successor of a revoked token.
-    GivenUp,
+    CannotReplay,
 }
 
-impl IfRefused {
+impl Caller {
     fn waits(self, withdrawn_from: WithdrawnFrom) -> bool {
         match withdrawn_from {
             WithdrawnFrom::Nobody => false,
-            WithdrawnFrom::SentOnce => self == Self::GivenUp,
+            WithdrawnFrom::CannotReplay => self == Self::CannotReplay,
             WithdrawnFrom::Everyone => true,
         }
     }
@@ -55,14 +55,14 @@ impl StateMachine {
     /// Decides what a caller that needs a token gets.
     pub(crate) fn request(
         &mut self,
-        if_refused: IfRefused,
+        caller: Caller,
         now: Moment,
     ) -> (Decision, Option<FetchStart>) {
         if let TokenState::Holding { cached, .. } = &self.state {
             let cached = Arc::clone(cached);
             match cached.freshness(now) {
                 Freshness::Expired => self.discard_expired(),
-                freshness => return self.serve(cached, freshness, if_refused, now),
+                freshness => return self.serve(cached, freshness, caller, now),
             }
         }
         match &self.state {
@@ -88,7 +88,7 @@ impl StateMachine {
         &mut self,
         cached: Arc<CachedToken>,
         freshness: Freshness,
-        if_refused: IfRefused,
+        caller: Caller,
         now: Moment,
     ) -> (Decision, Option<FetchStart>) {
         let TokenState::Holding { refresh, .. } = &self.state else {
@@ -96,7 +96,7 @@ impl StateMachine {
         };
         match refresh {
             Refresh::Wanted { withdrawn_from } => {
-                let waits = if_refused.waits(*withdrawn_from);
+                let waits = caller.waits(*withdrawn_from);
                 let (flight, start) = self.start_fetch(Reason::Refused, now);
                 let decision = match waits {
                     true => Decision::Join(flight),
@@ -104,7 +104,7 @@ impl StateMachine {
                 };
                 (decision, Some(start))
             }
-            Refresh::InFlight(running) if if_refused.waits(running.withdrawn_from) => {
+            Refresh::InFlight(running) if caller.waits(running.withdrawn_from) => {
                 self.join_running(now)
             }
             _ if freshness == Freshness::Stale && cached.may_refresh(now) => {
@@ -118,11 +118,11 @@ impl StateMachine {
     /// Decides what a caller gets after its token of this generation was refused.
     pub(crate) fn renew(&mut self, generation: u64, now: Moment) -> (Decision, Option<FetchStart>) {
         let TokenState::Holding { cached, refresh } = &self.state else {
-            return self.request(IfRefused::GivenUp, now);
+            return self.request(Caller::CannotReplay, now);
         };
         if cached.token().generation() != generation || cached.freshness(now) == Freshness::Expired
         {
-            return self.request(IfRefused::GivenUp, now);
+            return self.request(Caller::CannotReplay, now);
         }
         match refresh {
             Refresh::Wanted { .. } => {

@@ -118,9 +118,11 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     let status = cache.status();
     assert!(status.refusals_limited_until().is_some() && status.is_ready());
 
-    // The next token stays unrefused for longer than the wait, so the budget starts again.
+    // The next token is accepted, and stays unrefused for longer than the wait. So the budget starts
+    // again.
     cache.refresh_now().await.unwrap();
     api.accept("token-3");
+    call(&mut client, request("")).await.unwrap();
     clock.pass(5 * SECOND);
     assert_eq!(cache.status().refusals_limited_until(), None);
     api.revoke("token-3");

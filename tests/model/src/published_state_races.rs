@@ -23,7 +23,7 @@ use crate::cache::refusal_evidence::{Resource, SentRequest};
 use crate::cache::single_flight::{Abandoned, Completer, Flight};
 use crate::cache::state_machine::machine::{Limits, Outcome, StateMachine};
 use crate::cache::state_machine::reject::{Attempt, Refusal, Rejection};
-use crate::cache::state_machine::request::{Decision, FetchStart, IfRefused};
+use crate::cache::state_machine::request::{Caller, Decision, FetchStart};
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
@@ -296,7 +296,7 @@ fn the_failure_of_a_refresh_leaves_a_refused_token_in_use() {
         });
         // The refresh is in flight, or has failed and another fetch is wanted.
         let (rejection, _) = reject(&state, &refusal(&old), stale());
-        assert!(matches!(rejection, Rejection::Replaced));
+        assert!(matches!(rejection, Rejection::SuccessorWanted));
         assert!(shows(&state, Some(&old)));
         failing.join().unwrap();
         assert!(shows(&state, Some(&old)));
@@ -400,7 +400,7 @@ fn acquire_from(state: &PublishedState, source: Source, want: Want, now: Moment)
                     break Ok(cached);
                 }
                 end_watch(state, now);
-                state.transition(|machine| machine.request(IfRefused::GivenUp, now))
+                state.transition(|machine| machine.request(Caller::CannotReplay, now))
             }
             Want::InsteadOf(generation) => {
                 state.transition(|machine| machine.renew(generation, now))
@@ -521,18 +521,18 @@ fn withdraw(state: &PublishedState, cached: &CachedToken, now: Moment) {
         ..refusal(cached)
     };
     let (rejection, _) = reject(state, &refusal, now);
-    assert!(matches!(rejection, Rejection::Replaced));
+    assert!(matches!(rejection, Rejection::SuccessorWanted));
 }
 
 /// Makes the first request, which starts the fetch.
 fn start(state: &PublishedState, now: Moment) -> FetchStart {
-    let ((_, start), _) = state.transition(|machine| machine.request(IfRefused::GivenUp, now));
+    let ((_, start), _) = state.transition(|machine| machine.request(Caller::CannotReplay, now));
     start.unwrap()
 }
 
 /// Makes a later request, which joins the fetch.
 fn join(state: &PublishedState, now: Moment) -> Flight<Outcome> {
-    let (decided, _) = state.transition(|machine| machine.request(IfRefused::GivenUp, now));
+    let (decided, _) = state.transition(|machine| machine.request(Caller::CannotReplay, now));
     match decided {
         (Decision::Join(flight), None) => flight,
         _ => panic!("there is no flight to join"),

@@ -1,9 +1,16 @@
 //! Requests that can't be sent again, during refusals and after a revocation.
 
+use std::time::Duration;
+
 use http::Request;
+use tokio::time::sleep;
 
 use super::simulated_api::{FETCH, Payload};
-use super::{Call, MINUTE, NO_WAIT, SECOND, Simulation, TEN_MINUTES, all_accepted, by_turns, get};
+use super::{
+    Call, HOUR, MINUTE, NO_WAIT, SECOND, Simulation, TEN_MINUTES, all_accepted, by_turns, get,
+};
+
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 /// Alternates between `/` and `/admin`, with this body.
 fn with(payload: Payload) -> impl Fn(usize) -> Request<Payload> + Copy {
@@ -37,6 +44,20 @@ async fn with_replays_switched_off_a_resource_that_refuses_costs_no_more_fetches
     for call in simulation.calls_to("/admin") {
         assert_eq!(call.reason.as_deref(), Some("Off"), "{call:?}");
     }
+}
+
+/// No replay shows that the new token is refused too, and the next request comes after the wait.
+#[tokio::test(start_paused = true)]
+async fn without_replays_slow_requests_that_are_all_refused_back_off_too() {
+    let mut simulation = Simulation::with(|_| false, |cache| cache, |layer| layer.retry(false));
+    for _ in 0..HOUR.as_secs() / TEN_SECONDS.as_secs() {
+        simulation.drive(1, SECOND, |_| get("/")).await;
+        sleep(TEN_SECONDS - SECOND).await;
+    }
+    simulation.finish().await;
+    assert!(simulation.issuer.count_in(Duration::ZERO..MINUTE) <= 5);
+    let count = simulation.issuer.count();
+    assert!((10..=20).contains(&count), "{count}");
 }
 
 fn without_replays() -> Simulation {

@@ -237,7 +237,9 @@ impl Model {
         }
         let refusals = self.refusals.get_or_insert_with(Refusals::new);
         for budget in refusals.budgets() {
-            budget.settle(now);
+            if cached.is_accepted || refusal.is_final {
+                budget.settle(now);
+            }
             budget.unrefused_since = None;
         }
         let span = WATCH.max(refusals.unproven.wait).max(refusals.proven.wait);
@@ -338,8 +340,11 @@ impl Model {
         if refusals.watch.take_if(is_past).is_none() {
             return;
         }
-        for budget in refusals.budgets() {
-            budget.settle(now);
+        let is_accepted = |cached: usize| self.issues[cached].is_accepted;
+        if self.current.is_some_and(is_accepted) {
+            for budget in refusals.budgets() {
+                budget.settle(now);
+            }
         }
         if refusals.budgets().iter().all(|budget| budget.fetches == 0) {
             self.refusals = None;

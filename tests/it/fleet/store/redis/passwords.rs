@@ -78,7 +78,7 @@ async fn an_address_that_is_none_or_leads_nowhere_does_not_show_its_password() {
         let error = RedisStore::open(address).unwrap_err();
         assert!(error.is_config(), "{error:?}");
         let error = whole(&error);
-        assert!(error.contains("no address of a Redis"), "{error}");
+        assert!(error.contains("the Redis address is invalid"), "{error}");
         assert!(!error.contains(PASSWORD), "{error}");
     }
     let store = RedisStore::open(format!("redis://user:{PASSWORD}@127.0.0.1:1")).unwrap();
