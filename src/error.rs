@@ -243,10 +243,10 @@ impl Error {
         self.is(Kind::Closed)
     }
 
-    /// Returns `true` if another attempt may succeed within seconds, so the cache makes one in the
-    /// same fetch. The causes are: no connection; no response in time; status 408, 425, 429 or 5xx;
-    /// the codes `temporarily_unavailable`, `server_error`, `slow_down` and `use_dpop_nonce`; or
-    /// your own source returned a [`transient`](Self::transient) error.
+    /// Returns `true` if another attempt may succeed within seconds. The cache then tries again
+    /// within the same fetch. The causes are: no connection; no response in time; status 408, 425,
+    /// 429 or 5xx; the codes `temporarily_unavailable`, `server_error`, `slow_down` and
+    /// `use_dpop_nonce`; or your own source returned a [`transient`](Self::transient) error.
     pub fn is_transient(&self) -> bool {
         match self.inner.kind {
             Kind::Transport | Kind::Timeout | Kind::Transient => true,
@@ -325,8 +325,8 @@ impl Error {
     }
 
     /// Returns `true` if the server's response is unusable: not JSON, without `access_token`, too
-    /// large, or a redirect. Also if a browser returned a response that doesn't belong to the
-    /// authorization request.
+    /// large, or a redirect. Also returns `true` if a browser returned a response that doesn't
+    /// belong to the authorization request.
     pub fn is_reply(&self) -> bool {
         self.is(Kind::Reply)
     }

@@ -50,7 +50,7 @@ impl CacheInner {
         self.state.look(|machine| machine.status(now))
     }
 
-    /// Whether other processes use the same token.
+    /// Returns whether other processes use the same token.
     pub(crate) fn is_shared_with_fleet(&self) -> bool {
         #[cfg(feature = "fleet")]
         return self.coordinator.is_some();

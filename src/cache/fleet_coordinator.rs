@@ -147,7 +147,7 @@ impl Coordinator {
         }
     }
 
-    /// Whether this process can use a token that another process fetched.
+    /// Returns whether this process can use a token that another process fetched.
     fn is_usable(
         &self,
         saved: &SavedToken,
@@ -301,7 +301,7 @@ fn no_lease() -> Error {
 }
 
 impl KnownTokens {
-    /// Whether the ignored value differs from the one that was ignored last.
+    /// Returns whether the ignored value differs from the one that was ignored last.
     fn is_news(&mut self, ignored: &[u8]) -> bool {
         let mut hasher = DefaultHasher::new();
         ignored.hash(&mut hasher);

@@ -107,7 +107,7 @@ impl Status {
         self.phase
     }
 
-    /// Whether the cache has a token that hasn't expired, and refusals aren't
+    /// Returns whether the cache has a token that hasn't expired, and refusals aren't
     /// [limited](Self::refusals_limited_until). Meant for readiness probes.
     ///
     /// Limited refusals don't count if a server accepts the token for other requests, because they
@@ -119,7 +119,7 @@ impl Status {
         matches!(self.phase, Phase::Fresh | Phase::Stale) && !self.is_withdrawn && !is_refused
     }
 
-    /// Whether the cache is closed and its shutdown has finished.
+    /// Returns whether the cache is closed and its shutdown has finished.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
     }
@@ -155,7 +155,7 @@ impl Status {
         self.token.as_ref()?.scope.as_deref()
     }
 
-    /// Whether a server has accepted the current token.
+    /// Returns whether a server has accepted the current token.
     pub fn is_accepted(&self) -> bool {
         self.token.as_ref().is_some_and(|token| token.is_accepted)
     }

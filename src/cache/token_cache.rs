@@ -181,8 +181,8 @@ impl TokenCache {
         self.inner.status()
     }
 
-    /// Subscribes to the status: a fetch starts, completes or fails, the token is refused, or the
-    /// cache closes.
+    /// Subscribes to changes of the status: a fetch starts, completes or fails, the token is
+    /// refused, or the cache closes.
     ///
     /// Time passing alone doesn't notify subscribers. So a token that no caller requests becomes
     /// stale without a notification, unless the cache [keeps it
@@ -290,12 +290,12 @@ impl TokenCache {
         self.inner.source.origins()
     }
 
-    /// Whether the source's own rule says that a response is a refusal.
+    /// Returns whether the source's own rule says that a response is a refusal.
     pub(crate) fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         self.inner.source.is_refusal(status, headers)
     }
 
-    /// Whether `cached` is the current token. Takes no lock.
+    /// Returns whether `cached` is the current token. Takes no lock.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
         self.inner.state.is_current(cached)
@@ -307,7 +307,7 @@ impl TokenCache {
         self.inner.state.servable(&self.inner.clock)
     }
 
-    /// Whether there were refusals recently, so that acceptances must be recorded.
+    /// Returns whether there were refusals recently, so that acceptances must be recorded.
     pub(crate) fn is_watching(&self) -> bool {
         self.inner.state.is_watching()
     }

@@ -1,5 +1,5 @@
-//! The future of a response. Nearly all requests have only one state, which is kept here; a request in
-//! any other [state](super::request_state) has it in a box.
+//! The future of a response. Nearly all requests have only one state, which is kept here; a request
+//! in any other [state](super::request_state) has it in a box.
 
 use std::fmt;
 use std::future::Future;
@@ -66,7 +66,7 @@ pin_project! {
     }
 }
 
-/// The state of a request that is not sent as most are.
+/// The state of a request that is not sent in the usual way.
 pub(super) type OtherState<S, Req> = Pin<Box<RequestState<S, Req>>>;
 
 /// What the future keeps of a request that was sent with the current token.
@@ -116,7 +116,7 @@ where
         }
     }
 
-    /// A request that is not sent.
+    /// Returns the future of a request that is not sent.
     #[cfg(feature = "tenants")]
     pub(crate) fn failed(error: Error) -> Self {
         Self::other(RequestState::failed(error))
@@ -128,7 +128,7 @@ where
     S: Service<Req>,
     Req: AuthRequest,
 {
-    /// The request is not sent.
+    /// Returns the state of a request that is not sent.
     #[cold]
     pub(super) fn failed(error: Error) -> OtherState<S, Req> {
         Box::pin(Self::Failed { error: Some(error) })
@@ -172,7 +172,7 @@ where
     S::Error: Into<BoxError>,
     Req: AuthRequest,
 {
-    /// A response that may teach something about the token.
+    /// Handles a response that may say something about the token.
     #[cold]
     #[inline(never)]
     fn finish_sending(
@@ -268,7 +268,7 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
-    /// A token is cached and the inner service is ready: sends the request.
+    /// Sends the request, now that a token is cached and the inner service is ready.
     fn ready(mut self, mut cached: Arc<CachedToken>) -> RequestState<S, Req> {
         let cache = &self.settings.cache;
         if cached.has_expired(cache.now()) {
@@ -287,8 +287,8 @@ where
     }
 }
 
-/// Attaches the credential to a request that may have it, and sends the request to a ready service. The request
-/// is recorded unless it was before.
+/// Attaches the credential to a request that may have it, and sends the request to a ready service.
+/// The request is recorded, unless that has already happened.
 pub(super) fn send<S, Req>(
     sent_token: Arc<SentToken>,
     mut request: Req,
@@ -300,7 +300,8 @@ where
     Req: AuthRequest,
 {
     let settings = &*sent_token.settings;
-    // Again: only the token itself is certain to know its place.
+    // The origin was checked before the token was known, for the place that the source named. The
+    // token itself may go to another place.
     let sent_to = match settings.admit(&request, sent_token.token().place()) {
         Ok(Admission::Credential(sent_to)) => sent_to,
         Ok(Admission::Unchanged) => {

@@ -162,7 +162,7 @@ fn wrong(what: impl fmt::Display) -> Error {
 fn from_env(name: &str) -> Result<SecretString, Error> {
     match env::var(name) {
         Ok(secret) => Ok(SecretString::from(secret)),
-        // Not with the error as the source, because it contains the value.
+        // The error doesn't become the source, because it contains the value.
         Err(env::VarError::NotUnicode(_)) => Err(wrong(format!("the variable {name} isn't UTF-8"))),
         Err(env::VarError::NotPresent) => Err(wrong(format!("the variable {name} isn't set"))),
     }

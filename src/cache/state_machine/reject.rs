@@ -119,7 +119,8 @@ impl StateMachine {
         let may_be_too_young = refusal.can_pause
             && !shown.refuses_aged_tokens
             && match refusal.attempt {
-                // The previous token was accepted, and a new one would be even younger than this one.
+                // The previous token was accepted, and a new one would be even younger than this
+                // one.
                 Attempt::First => !allows_fetch || (self.was_accepted && !is_revoked),
                 Attempt::NewToken => !allows_fetch || !is_revoked,
                 Attempt::Paused => false,

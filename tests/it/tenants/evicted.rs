@@ -110,7 +110,7 @@ async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
         callers.push(waiting);
         assert!(tenants.is_empty());
     }
-    // Without any housekeeping in between.
+    // These two calls run without moka's housekeeping in between.
     let mut waiting = task::spawn(cache_of(&tenants, "acme").token());
     assert_pending!(waiting.poll());
     callers.push(waiting);

@@ -148,7 +148,8 @@ fn a_private_copy_is_not_current_while_watched_and_its_successor_is_afterwards()
                 new
             }
         });
-        // The watch began after the first look, or the successor came before the second.
+        // If `old` isn't current and there is no watch, the watch has ended, so the successor has
+        // arrived.
         let is_replaced = !state.is_current(&old) && !state.is_watching();
         let current = state.current().unwrap();
         assert!(

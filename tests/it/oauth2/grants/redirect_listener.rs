@@ -266,7 +266,8 @@ async fn connections_that_ask_nothing_are_no_hindrance() {
 #[tokio::test(start_paused = true)]
 async fn connections_that_ask_nothing_are_given_up() {
     let listener = RedirectListener::bind().await.unwrap();
-    // While everything waits, paused time jumps to the earliest deadline. That isn't this timeout.
+    // While everything waits, paused time jumps to the earliest deadline. This timeout is so long
+    // that it isn't the earliest.
     let waiting = Waiting::at(listener.timeout(Duration::from_secs(3600))).await;
     let mut idle = Vec::new();
     for _ in 0..100 {
