@@ -86,8 +86,8 @@ impl FetchTask {
         let fetched = AssertUnwindSafe(within(limit, all))
             .catch_unwind()
             .await
-            // The panic message is left out, because it may contain a secret. The panic hook gets
-            // it.
+            // The panic message is left out, because it may contain a secret. Only the panic hook
+            // gets the message.
             .unwrap_or_else(|_| Err(Error::new(Kind::Panic, "the token source panicked")));
         self.complete(fetched, attempts, began.elapsed());
     }

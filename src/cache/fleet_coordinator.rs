@@ -88,7 +88,8 @@ impl Coordinator {
         })
     }
 
-    /// Returns a token that another process fetched. If there is none, fetches one and shares it.
+    /// Returns a token that another process fetched. If no other process has fetched, fetches a
+    /// token and shares it.
     pub(crate) async fn fetch(&self, context: FetchContext<'_>) -> Result<FetchedToken, Error> {
         if context.reason == Reason::Refused {
             self.lock().record_refusal();

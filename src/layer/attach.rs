@@ -1,4 +1,4 @@
-//! Attaching a credential to a request.
+//! Attaches a credential to a request.
 
 use http::header::Entry;
 

@@ -85,8 +85,9 @@ impl SecretSource {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if there is no secret or it is empty; the message names the
-    /// variable or the file. [`is_source`](Error::is_source) if the closure failed.
+    /// [`is_config`](Error::is_config) if the secret can't be read or is empty; the message names
+    /// the variable or the file. [`is_source`](Error::is_source) if the closure failed. An
+    /// [`Error`] that the closure returns is returned unchanged.
     ///
     /// # Cancel safety
     ///

@@ -89,7 +89,7 @@ fn no_text_has_the_metaphors_that_the_glossary_replaces() {
         .filter(|(file, _)| !file.ends_with("documented/words.rs"))
     {
         for (at, line) in text.lines().enumerate() {
-            // The rows of the glossary itself.
+            // Skips the glossary's own rows.
             if line.starts_with('|') && file == "CONTRIBUTING.md" {
                 continue;
             }
