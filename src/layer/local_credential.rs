@@ -7,7 +7,8 @@
 //! its token is still the current one.
 //!
 //! A clone makes the copy when it is used for the *second* time. Clients that clone the service for
-//! every request use each clone once. All such clones share one copy.
+//! every request use each clone once. Such clones share the copies of [`SharedCredential`], one for
+//! a group of threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

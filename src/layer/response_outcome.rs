@@ -3,7 +3,7 @@
 //! ```text
 //!   401, gRPC 16, …                ──▶ reject that token, join the flight for another
 //!       from a token just fetched  ──▶ wait a second, send the same token
-//!   401 or 403, step-up challenge  ──▶ fetch a better token, if the source knows of one
+//!   401 or 403, step-up challenge  ──▶ fetch a better token, if the source can
 //!   401 that wants another proof   ──▶ send the same token with a new proof
 //! ```
 //!

@@ -22,8 +22,8 @@ use crate::error::{BoxError, Error};
 
 /// Attaches a credential to every request; the service of an [`AuthLayer`](crate::AuthLayer).
 ///
-/// Clones share the token. Clones that are used once share one copy of the header value. From its
-/// second request on, each clone keeps a private copy.
+/// Clones share the token. Clones that are used once share a few copies of the header value. From
+/// its second request on, each clone keeps a private copy.
 ///
 /// # Errors
 ///

@@ -8,9 +8,10 @@
 //!
 //! - at once after it was removed or evicted (see [`RememberedCredentials`]),
 //! - when the token isn't current or fresh any more,
-//! - when the [order of use](super::registry::UseOrder) has changed: the tenant keeps its place
-//!   among those that are evicted last,
-//! - after the [lookup interval](super::registry::LookupInterval): the tenant in use isn't idle.
+//! - when the [order of use](super::registry::UseOrder) has changed, so that the tenant stays among
+//!   those that are evicted last,
+//! - after the [lookup interval](super::registry::LookupInterval), so that moka doesn't count the
+//!   tenant as idle.
 
 use std::hash::Hash;
 use std::sync::Arc;

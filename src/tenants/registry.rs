@@ -150,9 +150,9 @@ type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
 /// The new layer is created before it is inserted, so that a tenant whose layer can't be created
 /// evicts no other tenant.
 ///
-/// An eviction of the same tenant may run concurrently. It has always ended when the new layer is
-/// inserted, because moka calls the eviction listener before it inserts another value for the key.
-/// So the first user after the insertion looks for an evicted cache to use again.
+/// An eviction of the same tenant may run concurrently. That eviction has always ended when the new
+/// layer is inserted, because moka calls the eviction listener before it inserts another value for
+/// the key. So the first user after the insertion looks for an evicted cache to use again.
 struct TenantLayer {
     new_layer: AuthLayer,
     layer: OnceLock<AuthLayer>,

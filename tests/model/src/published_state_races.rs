@@ -205,7 +205,8 @@ fn an_abandoned_flight_replaces_nothing_that_came_after_it() {
         });
         let acquired = acquire(&state, overdue());
         late.join().unwrap();
-        // The late fetch if it completed before the request, or else the fetch that replaced it.
+        // The token is from the late fetch if that completed before the request, or else from the
+        // fetch that replaced it.
         assert!(acquired.fetches <= 1);
         assert!(is_current(&state, &acquired.cached()));
         // A caller that joined the abandoned flight still gets a token, possibly from that flight.
