@@ -37,13 +37,13 @@ pub(crate) struct SentToken {
 }
 
 impl SentToken {
-    /// Creates it with the header value that all clones share.
+    /// Makes a token with the header value that all clones share.
     pub(crate) fn shared(settings: &Arc<LayerSettings>, cached: Arc<CachedToken>) -> Arc<Self> {
         let value = cached.token().header_value().cloned();
         Self::new(settings, cached, value)
     }
 
-    /// Creates it with a copy of the header value.
+    /// Makes a token with a copy of the header value.
     pub(crate) fn private(settings: &Arc<LayerSettings>, cached: Arc<CachedToken>) -> Arc<Self> {
         let value = cached.token().private_header_value();
         Self::new(settings, cached, value)
