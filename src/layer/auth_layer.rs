@@ -162,8 +162,9 @@ impl AuthLayer {
     /// reqwest's responses already contain their URI. With the feature `tower-http`, those of
     /// tower-http's `FollowRedirect` do too. The closure replaces both: if it returns `None`, the
     /// response counts as one of the request's own origin. So does a response of unknown origin. If
-    /// a layer below sends requests to another address than their URI names, such as a sidecar's,
-    /// use `answered_by(|_| None)`.
+    /// the closure returns a URI that is only a path, the response's own URI is used. If a layer
+    /// below sends requests to another address than their URI names, such as a sidecar's, use
+    /// `answered_by(|_| None)`.
     ///
     /// After a request whose URI was only a path, a response is of another origin if its origin
     /// isn't named. With [`any_https`](Self::any_https), such a response counts as the request's

@@ -101,7 +101,7 @@ where
         let sent = WatchedRequest::sent(self.watched.as_ref(), Resource::UNKNOWN);
         settings.cache.accept_from(generation, sent);
         // The token may no longer be the current one, so its own flag is set too. The flag is set
-        // last: the cache notifies its subscribers of a token that doesn't have it yet.
+        // last: the cache notifies its subscribers only if the flag isn't set yet.
         cached.accept();
     }
 

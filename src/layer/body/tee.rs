@@ -117,7 +117,8 @@ enum TeeStatus<E> {
 }
 
 impl<B: Body> SharedBody<B> {
-    /// Nothing panics under this lock (rule 1). Even after a panic, the state would be consistent.
+    /// Locks the state. Nothing panics under this lock (rule 1). Even after a panic, the state
+    /// would be consistent.
     fn lock(&self) -> MutexGuard<'_, TeeState<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -200,8 +200,8 @@ impl RefreshToken {
         self.client.endpoint.request(params).await
     }
 
-    /// If the server rejects the token, tries again with a token that another process may have
-    /// saved.
+    /// Exchanges the refresh token for an access token. If the server rejects the refresh token,
+    /// tries again with one that another process may have saved.
     async fn refresh(
         &self,
         state: &mut LoginState,
