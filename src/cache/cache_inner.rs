@@ -169,6 +169,6 @@ mod tests {
                 .is_ok_and(|has_changed| has_changed)
         );
         send(&changes, earlier);
-        assert_eq!(subscriber.borrow_and_update().phase(), Phase::Closed);
+        assert_eq!(subscriber.borrow_and_update().phase(), Phase::Closing);
     }
 }

@@ -24,6 +24,7 @@ use crate::cache::single_flight::{Abandoned, Completer, Flight};
 use crate::cache::state_machine::machine::{Limits, Outcome, StateMachine};
 use crate::cache::state_machine::reject::{Attempt, Refusal, Rejection};
 use crate::cache::state_machine::request::{Caller, Decision, FetchStart};
+use crate::cache::status::Phase;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
@@ -285,6 +286,11 @@ fn after_the_close_there_is_no_token() {
         assert!(Arc::ptr_eq(&last, &completed));
         assert!(acquire(&state, START).failed_as(Error::is_closed));
         assert!(shows(&state, None));
+        // The fetch that completed meanwhile has changed nothing.
+        let phase = || state.look(|machine| machine.status(START).phase());
+        assert_eq!(phase(), Phase::Closing);
+        state.transition(StateMachine::finish_close);
+        assert_eq!(phase(), Phase::Closed);
     });
 }
 
