@@ -118,20 +118,8 @@ where
 
     /// Returns the future of a request that is not sent.
     #[cfg(feature = "tenants")]
-    pub(crate) fn failed(error: Error) -> Self {
-        Self::other(RequestState::failed(error))
-    }
-}
-
-impl<S, Req> RequestState<S, Req>
-where
-    S: Service<Req>,
-    Req: AuthRequest,
-{
-    /// Returns the state of a request that is not sent.
-    #[cold]
-    pub(super) fn failed(error: Error) -> OtherState<S, Req> {
-        Box::pin(Self::Failed { error: Some(error) })
+    pub(crate) fn failed(error: Error, request: &Req) -> Self {
+        Self::other(Box::pin(RequestState::failed(error, request)))
     }
 }
 
@@ -221,9 +209,14 @@ where
         loop {
             let step = match state.as_mut().project() {
                 StateProj::Acquiring { acquire, unsent } => {
-                    let cached = ready!(acquire.poll_cached(cx))?;
-                    let unsent = unsent.take();
-                    ControlFlow::Continue(RequestState::Readying { unsent, cached })
+                    let acquired = ready!(acquire.poll_cached(cx));
+                    ControlFlow::Continue(match acquired {
+                        Ok(cached) => {
+                            let unsent = unsent.take();
+                            RequestState::Readying { unsent, cached }
+                        }
+                        Err(error) => RequestState::failed(error, &take(unsent).request),
+                    })
                 }
                 StateProj::Readying { unsent, cached } => {
                     if let Some(Unsent { inner, .. }) = unsent {
@@ -274,7 +267,7 @@ where
         if cached.has_expired(cache.now()) {
             cached = match cache.lookup(Caller::CannotReplay) {
                 Lookup::Now(newer) => newer,
-                Lookup::Never(error) => return RequestState::Failed { error: Some(error) },
+                Lookup::Never(error) => return RequestState::failed(error, &self.request),
                 Lookup::Later(acquire) => {
                     release(&mut self.inner);
                     let unsent = Some(self);
@@ -310,7 +303,7 @@ where
         }
         Err(error) => {
             release(inner);
-            return RequestState::Failed { error: Some(error) };
+            return RequestState::failed(error, &request);
         }
     };
     let replay = match recorded {
@@ -321,7 +314,7 @@ where
     let target = match sent_token.attach(&mut request) {
         Err(error) => {
             release(inner);
-            return RequestState::Failed { error: Some(error) };
+            return RequestState::failed(error, &request);
         }
         Ok(Attached::Unchanged) => {
             let response = inner.call(request);

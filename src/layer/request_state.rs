@@ -57,6 +57,22 @@ pin_project! {
     }
 }
 
+impl<S, Req> RequestState<S, Req>
+where
+    S: Service<Req>,
+    Req: AuthRequest,
+{
+    /// This request is not sent.
+    #[cold]
+    pub(super) fn failed(error: Error, request: &Req) -> Self {
+        #[cfg(feature = "tonic")]
+        let error = error.for_caller_of(request);
+        #[cfg(not(feature = "tonic"))]
+        let _ = request;
+        Self::Failed { error: Some(error) }
+    }
+}
+
 /// A request that waits for a token.
 pub(super) struct Unsent<S, Req>
 where

@@ -65,10 +65,6 @@ pub(super) fn is_unauthenticated(response: &impl AuthResponse) -> bool {
     if response.status() != StatusCode::OK {
         return false;
     }
-    let is_grpc = |kind: &[u8]| {
-        let kind = kind.get(..GRPC.len()).unwrap_or_default();
-        kind.eq_ignore_ascii_case(GRPC)
-    };
     let headers = response.headers();
     headers
         .get(&CONTENT_TYPE_NAME)
@@ -76,6 +72,13 @@ pub(super) fn is_unauthenticated(response: &impl AuthResponse) -> bool {
         && headers
             .get("grpc-status")
             .is_some_and(|status| status == UNAUTHENTICATED)
+}
+
+/// Returns whether this value of `Content-Type` is one of gRPC's.
+#[inline]
+pub(super) fn is_grpc(content_type: &[u8]) -> bool {
+    let kind = content_type.get(..GRPC.len()).unwrap_or_default();
+    kind.eq_ignore_ascii_case(GRPC)
 }
 
 /// A static, so that no header name is constructed for each lookup.

@@ -29,8 +29,13 @@ use crate::error::{BoxError, Error};
 ///
 /// An error of the inner service, or an [`Error`](crate::Error) if the request was not sent: there
 /// was no token, or the credential may not go to the request's origin. Both are boxed, as usual for
-/// Tower layers; `downcast_ref` distinguishes them. A refusal is not an error: it is the server's
-/// response, with a [`NotReplayed`](crate::NotReplayed) in its extensions.
+/// Tower layers; [`CallError`](crate::layer::CallError) distinguishes them. A refusal is not an error: it is the
+/// server's response, with a [`NotReplayed`](crate::NotReplayed) in its extensions.
+///
+/// With the feature `tonic`, the error of a gRPC call that was not sent has a `tonic::Status` as its
+/// [`source`](std::error::Error::source). So a generated client returns `Unauthenticated` if the error [is
+/// permanent](Error::is_permanent) or [`is_origin`](Error::is_origin), else `Unavailable`. Its status has the
+/// error as its source, for [`Error::find`].
 ///
 /// # Example
 ///
@@ -251,7 +256,7 @@ where
         Req: AuthRequest,
     {
         match why {
-            NeedsState::Fails(error) => self.fail(error),
+            NeedsState::Fails(error) => self.fail(error, &request),
             NeedsState::LooksUp => self.look_up(request),
             NeedsState::Applies(sent_token) => {
                 Box::pin(send(sent_token, request, Recorded::NotYet, &mut self.inner))
@@ -276,7 +281,7 @@ where
             recorded = Recorded::Already(replay);
         }
         match settings.cache.lookup(caller) {
-            Lookup::Never(error) => self.fail(error),
+            Lookup::Never(error) => self.fail(error, &request),
             Lookup::Later(acquire) => {
                 release(&mut self.inner);
                 let unsent = Some(Unsent {
@@ -295,12 +300,12 @@ where
     }
 
     /// Fails the request, and releases the ready service, which is not called.
-    fn fail<Req>(&mut self, error: Error) -> OtherState<S, Req>
+    fn fail<Req>(&mut self, error: Error, request: &Req) -> OtherState<S, Req>
     where
         S: Service<Req>,
         Req: AuthRequest,
     {
         release(&mut self.inner);
-        RequestState::failed(error)
+        Box::pin(RequestState::failed(error, request))
     }
 }

@@ -172,7 +172,7 @@ where
     #[inline]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let Some(key) = self.by.key(&request) else {
-            return self.fail(no_key::<K>());
+            return self.fail(no_key::<K>(), &request);
         };
         let Some(sent_token) = self.last_tenant.servable(&key, &self.tenants) else {
             return self.call_after_lookup(key, request);
@@ -200,7 +200,7 @@ where
     {
         let found = match self.tenants.look_up(&key) {
             Ok(found) => found,
-            Err(error) => return self.fail(error),
+            Err(error) => return self.fail(error, &request),
         };
         // The ready service is called, and a clone that is not ready takes its place.
         let unready = self.inner.clone();
@@ -212,13 +212,13 @@ where
 
     /// Returns the error of a request that is not sent.
     #[cold]
-    fn fail<Req>(&mut self, error: Error) -> ResponseFuture<S, Req>
+    fn fail<Req>(&mut self, error: Error, request: &Req) -> ResponseFuture<S, Req>
     where
         S: Service<Req> + Clone,
         Req: AuthRequest,
     {
         release(&mut self.inner);
-        ResponseFuture::failed(error)
+        ResponseFuture::failed(error, request)
     }
 }
 

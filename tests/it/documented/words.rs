@@ -78,6 +78,7 @@ fn no_text_has_the_metaphors_that_the_glossary_replaces() {
         "src/docs/choosing.md",
         "src/docs/migrating.md",
         "src/docs/composing.md",
+        "src/docs/in_a_service.md",
         "src/docs/faults.md",
         "src/docs/security.md",
         "src/docs/fleet.md",
