@@ -36,6 +36,7 @@
 //! | which source brings what my API asks for | [`docs::choosing`] |
 //! | how I get here from code by hand, `reqwest-middleware` or `oauth2` | [`docs::migrating`] |
 //! | in which order to put it among other layers | [`docs::composing`] |
+//! | where a service keeps the client, and what it does at startup and shutdown | [`docs::in_a_service`] |
 //! | what callers see when something goes wrong | [`docs::faults`] |
 //! | what is done about which threat, and what stays with me | [`docs::security`] |
 //! | how many processes get by on one token | [`docs::fleet`] |

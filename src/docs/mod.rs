@@ -6,6 +6,7 @@
 //! | [`choosing`] | which source brings what their API asks for |
 //! | [`migrating`] | how to get here from code by hand, `reqwest-middleware` or `oauth2` |
 //! | [`composing`] | in which order to put the layer among others |
+//! | [`in_a_service`] | where to keep the client, and what to do at startup and shutdown |
 //! | [`faults`] | what callers see when something goes wrong |
 //! | [`security`] | what is done about which threat, and what stays with them |
 //! | [`fleet`] | how many processes get by on one token |
@@ -23,6 +24,10 @@ pub mod migrating {}
 // Its examples need crates that the package itself is tested without: `tests/guide.rs` compiles them.
 #[cfg_attr(not(doctest), doc = include_str!("composing.md"))]
 pub mod composing {}
+
+// As `composing`.
+#[cfg_attr(not(doctest), doc = include_str!("in_a_service.md"))]
+pub mod in_a_service {}
 
 #[doc = include_str!("faults.md")]
 pub mod faults {}
