@@ -156,6 +156,23 @@ async fn a_tenant_who_went_and_was_closed_by_hand_is_not_found_again() {
 }
 
 #[tokio::test]
+async fn a_tenant_who_went_and_is_still_closing_is_not_found_again() {
+    let (tenants, _, mut fetches) = one_place(false);
+    let handle = cache_of(&tenants, "slow");
+    let mut waiting = task::spawn(handle.token());
+    assert_pending!(waiting.poll());
+    let fetch = fetches.next().await;
+    evict(&tenants).await;
+    let mut close = task::spawn(handle.close());
+    assert_pending!(close.poll());
+    assert_eq!(handle.status().phase(), Phase::Closing);
+    let again = cache_of(&tenants, "slow");
+    assert_eq!(again.status().phase(), Phase::Empty);
+    fetch.issue("last");
+    close.await;
+}
+
+#[tokio::test]
 async fn nobody_holds_on_to_a_tenant_who_went() {
     let alive = Arc::new(Mutex::new(Vec::<Weak<()>>::new()));
     let made = Arc::clone(&alive);
