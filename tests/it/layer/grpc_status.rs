@@ -118,7 +118,7 @@ impl StdError for Sealed {}
 async fn the_cause_is_in_the_chain_and_no_text_is_printed_twice() {
     let error = unsent(&failing(Error::other(Sealed)), call()).await;
     assert!(error.downcast_ref::<Error>().is_some_and(Error::is_source));
-    assert!(chain(&*error).any(|level| level.is::<Sealed>()));
+    assert!(chain(&*error).any(<dyn StdError>::is::<Sealed>));
     let texts: Vec<String> = chain(&*error).map(ToString::to_string).collect();
     let expected = [
         String::from("the token source failed"),
@@ -141,7 +141,7 @@ async fn the_cause_is_in_the_chain_and_no_text_is_printed_twice() {
 async fn an_error_without_a_cause_ends_with_the_status() {
     let error = unsent(&failing(Token::bearer("two\nlines").unwrap_err()), call()).await;
     assert_eq!(chain(&*error).count(), 2);
-    assert!(chain(&*error).any(|level| level.is::<Status>()));
+    assert!(chain(&*error).any(<dyn StdError>::is::<Status>));
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,7 +155,7 @@ async fn callers_of_other_clients_find_the_cause_where_it_is_without_the_feature
     unsent(&layer, call()).await;
     let later = unsent(&layer, request().body(String::new()).unwrap()).await;
     for error in [plain, json, later] {
-        assert!(error.source().is_some_and(|cause| cause.is::<Sealed>()));
+        assert!(error.source().is_some_and(<dyn StdError>::is::<Sealed>));
     }
 }
 
