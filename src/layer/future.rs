@@ -23,7 +23,9 @@ use super::request_state::{
 use crate::cache::acquire::Lookup;
 use crate::cache::expiry::CachedToken;
 use crate::cache::state_machine::request::Caller;
-use crate::error::{BoxError, Error};
+use crate::error::BoxError;
+#[cfg(feature = "tenants")]
+use crate::error::Error;
 use crate::origin::OriginDigest;
 
 pin_project! {
