@@ -71,6 +71,8 @@ use crate::token::place::Place;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
+#[doc(alias = "refresh")]
+#[doc(alias = "rotate")]
 pub struct TokenCache {
     inner: Arc<CacheInner>,
 }
@@ -120,6 +122,8 @@ impl TokenCache {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing: the fetch continues.
+    #[doc(alias = "force")]
+    #[doc(alias = "rotate")]
     pub fn refresh_now(&self) -> Acquire {
         Acquire::new(Arc::clone(&self.inner), Want::Newer)
     }
@@ -182,6 +186,8 @@ impl TokenCache {
     ///
     /// If the token was [accepted](Self::accept) since refusals began, the refusal proves a
     /// revocation. Fetches after a revocation have a second budget, whose waits start at 1 s.
+    #[doc(alias = "401")]
+    #[doc(alias = "invalidate")]
     pub fn reject(&self, token: &Token) {
         let refusal = Refusal {
             generation: token.generation(),

@@ -7,6 +7,7 @@ use http::{Extensions, StatusCode, Uri};
 use tower_layer::Layer;
 
 use super::allowed_origins::AllowedOrigins;
+use super::clone_service::CloneService;
 use super::local_credential::SharedCredential;
 use super::response_classification::RefusalRules;
 use super::response_origin::ResponseOrigin;
@@ -48,6 +49,11 @@ use crate::source::token_source::TokenSource;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
+#[doc(alias = "401")]
+#[doc(alias = "bearer")]
+#[doc(alias = "interceptor")]
+#[doc(alias = "middleware")]
+#[doc(alias = "oauth2")]
 #[must_use = "a layer does nothing until it is put in front of a service"]
 pub struct AuthLayer {
     shared: Arc<SharedCredential>,
@@ -75,6 +81,8 @@ impl AuthLayer {
     /// budget](crate::docs::how_it_works#the-refusal-budget). Until it completes, requests are sent
     /// with the old token. If refusals prove that the token was revoked, requests wait for the new
     /// one.
+    #[doc(alias = "401")]
+    #[doc(alias = "replay")]
     pub fn retry(self, retry: bool) -> Self {
         self.edit(|settings| settings.retry = retry)
     }
@@ -90,6 +98,7 @@ impl AuthLayer {
     /// Sets whether the credential replaces one that the caller has set; default `false`.
     ///
     /// By default a request with the caller's own credential passes unchanged, and is not retried.
+    #[doc(alias = "override")]
     pub fn replace_existing(self, replace: bool) -> Self {
         self.edit(|settings| settings.replace_existing = replace)
     }
@@ -119,6 +128,8 @@ impl AuthLayer {
     ///     .only_to(["https://api.example.com", "http://sidecar.internal:8080"])?;
     /// # Ok::<(), Error>(())
     /// ```
+    #[doc(alias = "allowlist")]
+    #[doc(alias = "host")]
     pub fn only_to<I>(self, origins: I) -> Result<Self, Error>
     where
         I: IntoIterator,
@@ -183,6 +194,39 @@ impl AuthLayer {
     /// The rule may also match responses that are about the resource, such as a 403 for missing
     /// permissions. Such responses cause few fetches, and other requests keep their token: see [the
     /// refusal budget](crate::docs::how_it_works#the-refusal-budget).
+    ///
+    /// # Example
+    ///
+    /// An API that responds to an expired token with a 419:
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    ///
+    /// use http::{Request, Response, header::AUTHORIZATION};
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+    /// let api = service_fn(|request: Request<String>| async move {
+    ///     let is_second = request.headers()[AUTHORIZATION] == "Bearer secret-2";
+    ///     Response::builder().status(if is_second { 200 } else { 419 }).body(())
+    /// });
+    /// let fetches = AtomicU32::new(0);
+    /// let layer = AuthLayer::new(move |_| {
+    ///     let fetch = fetches.fetch_add(1, Ordering::Relaxed) + 1;
+    ///     std::future::ready(Token::bearer(format!("secret-{fetch}")))
+    /// })
+    /// .refused_if(|status, _headers| status.as_u16() == 419)
+    /// .only_to(["https://api.example.com"])?;
+    /// let client = ServiceBuilder::new().layer(layer).service(api);
+    ///
+    /// // The first token is refused. The layer fetches a second one, and sends the request again.
+    /// let request = Request::get("https://api.example.com/v1").body(String::new())?;
+    /// assert_eq!(client.send(request).await?.status(), 200);
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "401")]
+    #[doc(alias = "403")]
     pub fn refused_if<F>(self, refused: F) -> Self
     where
         F: Fn(StatusCode, &HeaderMap) -> bool + Send + Sync + 'static,
@@ -250,7 +294,10 @@ impl From<TokenCache> for AuthLayer {
     }
 }
 
-impl<S> Layer<S> for AuthLayer {
+impl<S> Layer<S> for AuthLayer
+where
+    S: CloneService,
+{
     type Service = Auth<S>;
 
     fn layer(&self, inner: S) -> Auth<S> {

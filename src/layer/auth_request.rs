@@ -32,6 +32,12 @@ use crate::token::request_head::RequestHead;
 /// assert_eq!(host_of(&request).as_deref(), Some("api.example.com"));
 /// # Ok::<(), http::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the layer can't authenticate requests of type `{Self}`",
+    label = "this type doesn't implement `AuthRequest`",
+    note = "the layer takes `http::Request` of http 1, and `reqwest::Request` of reqwest 0.13 with tower-auth's feature `reqwest`",
+    note = "types of two versions of a crate have the same name: `cargo tree --duplicates` lists such crates"
+)]
 pub trait AuthRequest: Sized {
     /// The part of the request that is recorded so that it can be sent again.
     type Copy;

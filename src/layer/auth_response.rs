@@ -23,6 +23,13 @@ use crate::origin;
 ///     reason.map(ToString::to_string)
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the layer can't read responses of type `{Self}`",
+    label = "this type doesn't implement `AuthResponse`",
+    note = "the layer takes `http::Response` of http 1, and `reqwest::Response` of reqwest 0.13 with tower-auth's feature `reqwest`",
+    note = "in `ServiceBuilder`, name a layer that changes the response before `AuthLayer`",
+    note = "types of two versions of a crate have the same name: `cargo tree --duplicates` lists such crates"
+)]
 pub trait AuthResponse {
     /// Returns the status code.
     fn status(&self) -> StatusCode;

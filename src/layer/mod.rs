@@ -47,6 +47,11 @@ pub(crate) mod future;
 
 pub(crate) mod service;
 
+#[cfg(feature = "reqwest")]
+mod reqwest_client;
+
+pub(crate) mod clone_service;
+
 pub(crate) mod auth_layer;
 
 #[cfg(feature = "reqwest-middleware")]
@@ -56,6 +61,7 @@ pub use auth_request::{AuthRequest, RequestCopy};
 pub use auth_response::AuthResponse;
 pub use body::replay::Replay;
 pub use call_error::CallError;
+pub use clone_service::CloneService;
 pub use future::ResponseFuture;
 #[cfg(feature = "reqwest")]
 pub use reqwest_adapter::ReqwestCopy;

@@ -26,6 +26,8 @@ use crate::error::Error;
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[doc(alias = "401")]
+#[doc(alias = "retry")]
 pub enum NotReplayed {
     /// [`AuthLayer::retry(false)`](crate::AuthLayer::retry) is set.
     Off,

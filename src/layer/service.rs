@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tower::ServiceExt;
 use tower_service::Service;
 
 use super::allowed_origins::Admission;
@@ -59,7 +60,33 @@ use crate::error::{BoxError, Error};
 /// }
 /// # Ok(()) }
 /// ```
+///
+/// # When it doesn't compile
+///
+/// [`send`](Self::send) gets better errors from the compiler than tower's `oneshot`, which may only say that
+/// the method exists. So call `send` to see what is missing.
+///
+/// | the compiler says | do this |
+/// | --- | --- |
+/// | the layer needs a client that is `Clone` | derive `Clone` for the client, or wrap it in tower's `Buffer` |
+/// | the layer can't send the body `…` again | add the feature of the body's crate: `reqwest` (0.13), `hyper` (1), `axum` (0.8) or `tonic` (0.14). Box any other body with [`BodyExt::boxed`](http_body_util::BodyExt::boxed), or implement [`Replay`](crate::layer::Replay) |
+/// | the layer can't authenticate requests of type `…` | use `http::Request` of http 1, or `reqwest::Request` of reqwest 0.13 with the feature `reqwest`. `cargo tree --duplicates` lists crates of which two versions are in use |
+/// | the layer can't read responses of type `…` | the same for responses. In `ServiceBuilder`, name a layer that changes the response before `AuthLayer` |
+/// | expected `Request`, found `…` | call `build()?` on a `RequestBuilder`. A `Request` of reqwest 0.12 is another type: update to 0.13 |
+/// | `…: Into<Box<(dyn std::error::Error…` | implement `std::error::Error` for the error of the client |
+/// | `Result<AuthLayer, …>: Layer<…>` | write `?` after `only_to([…])` |
+/// | `…` is not a source of tokens | pass a closure: `\|_\| async { Token::bearer("…") }`. For an API key, pass an [`ApiKey`](crate::ApiKey) |
+/// | a source's closure has to return a future of `Result<Token, tower_auth::Error>` | return `async move { … }`. Convert the error of another crate with [`.map_err(Error::other)`](crate::Error::other) |
+/// | `?` couldn't convert the error to `tower_auth::Error` | write [`.map_err(Error::other)?`](crate::Error::other) instead of `?`, also for an `anyhow::Error` |
+/// | `…` cannot be sent between threads safely | use `Arc` instead of `Rc`, and drop a guard before the next `.await`: sources run on any thread |
+/// | `…` is not a credential that is made for each request | implement [`PerRequestCredential`](crate::token::PerRequestCredential) |
+/// | `…` can't find the tenant of a `…` | pass a closure to `Tenants::by`. A `reqwest::Request` has no extensions |
+///
+/// If the compiler could not find a name in `tower_auth`, a feature may be missing: see
+/// [the list of features](crate#features).
 #[derive(Debug)]
+#[doc(alias = "interceptor")]
+#[doc(alias = "middleware")]
 pub struct Auth<S> {
     inner: S,
     shared: Arc<SharedCredential>,
@@ -73,6 +100,52 @@ impl<S> Auth<S> {
             shared,
             local_credential: LocalCredential::default(),
         }
+    }
+
+    /// Sends a request: waits until a clone of this service is ready, and calls the clone.
+    ///
+    /// The same as tower's `ServiceExt::oneshot` on a clone, but the compiler's errors name what is missing:
+    /// see [when it doesn't compile](#when-it-doesnt-compile).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Auth`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the request. A fetch that it waits for continues for the other callers.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+    /// let client = service_fn(|_: Request<String>| async {
+    ///     Ok::<_, std::io::Error>(Response::new(String::from("hello")))
+    /// });
+    /// let layer = AuthLayer::new(|_| async { Token::bearer("secret") })
+    ///     .only_to(["https://api.example.com"])?;
+    /// let client = ServiceBuilder::new().layer(layer).service(client);
+    ///
+    /// let request = Request::get("https://api.example.com/v1").body(String::new())?;
+    /// assert_eq!(client.send(request).await?.body(), "hello");
+    /// # Ok(()) }
+    /// ```
+    // The bounds are on the method: with bounds on the impl, the compiler only says that the method exists.
+    pub fn send<Req>(
+        &self,
+        request: Req,
+    ) -> impl Future<Output = Result<S::Response, BoxError>> + use<S, Req>
+    where
+        S: Service<Req> + Clone,
+        S::Response: AuthResponse,
+        S::Error: Into<BoxError>,
+        Req: AuthRequest,
+    {
+        self.clone().oneshot(request)
     }
 
     /// Returns the service below.

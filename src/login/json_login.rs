@@ -56,6 +56,7 @@ use crate::token::issued_token::Token;
 /// let layer = AuthLayer::new(login).only_to(["https://api.example.com"])?;
 /// # Ok(()) }
 /// ```
+#[doc(alias = "password")]
 pub struct JsonLogin {
     login: LoginRequest,
     refresh_at: Option<EndpointUrl>,

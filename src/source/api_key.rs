@@ -55,6 +55,7 @@ struct KeyPair {
 
 /// Accepts new keys at run time: the second half of [`ApiKey::rotating`].
 #[derive(Clone)]
+#[doc(alias = "rotate")]
 pub struct ApiKeyRotation {
     keys: Arc<Mutex<KeyPair>>,
 }
@@ -84,6 +85,7 @@ impl ApiKey {
     /// rotation.offer("the-new-key");
     /// # Ok::<(), tower_auth::Error>(())
     /// ```
+    #[doc(alias = "rotate")]
     pub fn rotating(key: impl Into<SecretString>) -> (Self, ApiKeyRotation) {
         let keys = Arc::new(Mutex::new(KeyPair {
             used: key.into(),
@@ -207,6 +209,30 @@ impl ApiKeyRotation {
     /// server refuses it; that request is then replayed with the new key. If the server refuses the
     /// new key too, because it doesn't accept it yet, the old key is used again. So no request
     /// fails while the server accepts either key.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use tower_auth::{ApiKey, AuthLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+    /// // An API whose operator has already replaced the key.
+    /// let api = service_fn(|request: Request<String>| async move {
+    ///     let is_new = request.headers()["x-api-key"] == "the-new-key";
+    ///     Response::builder().status(if is_new { 200 } else { 401 }).body(())
+    /// });
+    /// let (key, rotation) = ApiKey::rotating("the-old-key");
+    /// let layer = AuthLayer::new(key).only_to(["https://api.example.com"])?;
+    /// let client = ServiceBuilder::new().layer(layer).service(api);
+    ///
+    /// rotation.offer("the-new-key");
+    /// let request = Request::get("https://api.example.com/v1").body(String::new())?;
+    /// assert_eq!(client.send(request).await?.status(), 200);
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "rotate")]
     pub fn offer(&self, key: impl Into<SecretString>) {
         lock(&self.keys).offered = Some(key.into());
     }

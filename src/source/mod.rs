@@ -11,3 +11,4 @@ pub(crate) mod secret_source;
 pub(crate) mod api_key;
 
 pub use api_key::ApiKeyRotation;
+pub use token_source::TokenFuture;

@@ -43,6 +43,13 @@ use crate::token::place::Place;
 /// assert_eq!(cache.token().await?.secret(), "from-the-vault");
 /// # Ok(()) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source of tokens",
+    label = "this type doesn't implement `TokenSource`",
+    note = "a closure is a source: `|_| async {{ Token::bearer(\"…\") }}`; its future returns `Result<Token, tower_auth::Error>`",
+    note = "an API key is `ApiKey::new(…)`; `tower_auth::oauth2` and `tower_auth::login` have other sources"
+)]
+#[doc(alias = "refresh")]
 pub trait TokenSource: Send + Sync + 'static {
     /// Fetches a new token, in one attempt.
     ///
@@ -157,10 +164,25 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 }
 
+/// The future that a closure returns if the closure is a [`TokenSource`]. Every future of
+/// `Result<Token, Error>` implements it.
+#[diagnostic::on_unimplemented(
+    message = "a source's closure has to return a future of `Result<Token, tower_auth::Error>`, and `{Self}` is not one",
+    label = "this closure doesn't return a future of `Result<Token, tower_auth::Error>`",
+    note = "return `async move {{ … }}`, or `std::future::ready(…)` if there is nothing to wait for",
+    note = "convert the error of another crate, such as an `anyhow::Error`, with `.map_err(Error::other)`"
+)]
+pub trait TokenFuture: Future<Output = Result<Token, Error>> {}
+
+// Otherwise the compiler compares two types, without the text above. It still explains which value in a future is
+// not `Send`, because `Send` is not a bound here.
+#[diagnostic::do_not_recommend]
+impl<T> TokenFuture for T where T: Future<Output = Result<Token, Error>> {}
+
 impl<F, Fut> TokenSource for F
 where
     F: Fn(Reason) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Token, Error>> + Send,
+    Fut: TokenFuture + Send,
 {
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
         self(reason)

@@ -130,6 +130,7 @@ use crate::layer::auth_layer::AuthLayer;
 /// });
 /// # } }
 /// ```
+#[doc(alias = "multi-tenant")]
 pub struct Tenants<K> {
     inner: Arc<TenantsInner<K>>,
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::Request;
+use tower::ServiceExt;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -16,11 +17,18 @@ use super::registry::Tenants;
 use crate::error::{BoxError, Error, Kind};
 use crate::layer::auth_request::AuthRequest;
 use crate::layer::auth_response::AuthResponse;
+use crate::layer::clone_service::CloneService;
 use crate::layer::future::ResponseFuture;
 use crate::layer::request_state::release;
 use crate::layer::service::attach_as_usual;
 
 /// Finds the tenant of a request. Closures from a request to an optional key implement it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't find the tenant of a `{Req}`",
+    label = "this doesn't implement `TenantKey<{Req}>`",
+    note = "pass a closure to `Tenants::by`: `|request: &{Req}| Some(key)`",
+    note = "`Tenants::by_extension` takes `http::Request` only: a `reqwest::Request` has no extensions"
+)]
 pub trait TenantKey<Req> {
     /// The type that identifies a tenant.
     type Key;
@@ -29,6 +37,8 @@ pub trait TenantKey<Req> {
     fn key(&self, request: &Req) -> Option<Self::Key>;
 }
 
+// Otherwise the compiler asks for a closure where `by_extension` meets a request without extensions.
+#[diagnostic::do_not_recommend]
 impl<F, Req, K> TenantKey<Req> for F
 where
     F: Fn(&Req) -> Option<K>,
@@ -100,7 +110,10 @@ where
     }
 }
 
-impl<S, K, By> Layer<S> for TenantsLayer<K, By> {
+impl<S, K, By> Layer<S> for TenantsLayer<K, By>
+where
+    S: CloneService,
+{
     type Service = TenantsAuth<S, K, By>;
 
     fn layer(&self, inner: S) -> Self::Service {
@@ -134,6 +147,31 @@ impl<S, K, By> TenantsAuth<S, K, By> {
             by,
             last_tenant: LastTenant::Unused,
         }
+    }
+
+    /// Sends a request: waits until a clone of this service is ready, and calls the clone. As
+    /// [`Auth::send`](crate::Auth::send).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TenantsAuth`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the request. A fetch that it waits for continues for the other callers.
+    pub fn send<Req>(
+        &self,
+        request: Req,
+    ) -> impl Future<Output = Result<S::Response, BoxError>> + use<S, K, By, Req>
+    where
+        S: Service<Req> + Clone,
+        S::Response: AuthResponse,
+        S::Error: Into<BoxError>,
+        Req: AuthRequest,
+        By: TenantKey<Req, Key = K>,
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+    {
+        self.clone().oneshot(request)
     }
 
     /// Returns the service below.

@@ -42,6 +42,8 @@ use crate::quota::{self, Quota};
 /// # Ok::<(), tower_auth::Error>(())
 /// ```
 #[derive(Clone)]
+#[doc(alias = "access_token")]
+#[doc(alias = "credential")]
 pub struct Token {
     inner: Arc<IssuedToken>,
 }
@@ -139,6 +141,7 @@ impl Token {
     ///
     /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes
     /// that are illegal in a header.
+    #[doc(alias = "authorization")]
     pub fn bearer(secret: impl Into<SecretString>) -> Result<Self, Error> {
         Self::in_header(AUTHORIZATION, "Bearer ", &secret.into())
     }

@@ -47,6 +47,12 @@ use crate::error::BoxError;
 /// .only_to(["https://api.example.com"])?;
 /// # Ok::<(), Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a credential that is made for each request",
+    label = "this type doesn't implement `PerRequestCredential`",
+    note = "implement `tower_auth::token::PerRequestCredential` for it, or return a fixed credential: `Token::bearer`, `Token::header`"
+)]
+#[doc(alias = "signature")]
 pub trait PerRequestCredential: Send + Sync + 'static {
     /// Adds the credential to the header fields of a request. The layer calls this method each time
     /// it sends the request. The method must not block: fetch keys in the source. The layer marks

@@ -4,6 +4,7 @@ mod examples;
 mod faults;
 mod floors;
 mod front_door;
+mod mistakes;
 pub(crate) mod page;
 mod pages;
 mod public;

@@ -67,6 +67,13 @@
 /// let second = copy.and_then(MyBody::replay).map(|body| body.message);
 /// assert_eq!(second, Some(first.message));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the layer can't send the body `{Self}` again: the body doesn't implement `Replay`",
+    label = "this body doesn't implement `Replay`",
+    note = "the bodies of reqwest 0.13, hyper 1, axum 0.8 and tonic 0.14 implement it with tower-auth's feature `reqwest`, `hyper`, `axum` or `tonic`",
+    note = "box any other body with `http_body_util::BodyExt::boxed`, or implement `tower_auth::layer::Replay` for it"
+)]
+#[doc(alias = "retry")]
 pub trait Replay: Sized {
     /// What is recorded of a body while the first try is sent.
     type Copy;

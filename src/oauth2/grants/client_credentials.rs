@@ -56,6 +56,8 @@ const RESERVED: Reserved = &[
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
+#[doc(alias = "client_credentials")]
+#[doc(alias = "machine-to-machine")]
 pub struct ClientCredentials {
     client: Client,
     params: TokenParams,

@@ -55,6 +55,8 @@ const RESERVED: Reserved = &[
 /// let layer = AuthLayer::new(source).only_to(["https://api.example.com"])?;
 /// # Ok(()) }
 /// ```
+#[doc(alias = "refresh_token")]
+#[doc(alias = "rotate")]
 pub struct RefreshToken {
     client: Client,
     store: Arc<dyn DynRefreshTokenStore>,

@@ -54,6 +54,17 @@ async fn the_layer_takes_and_returns_reqwests_own_types() {
 }
 
 #[tokio::test]
+async fn requests_are_executed_as_by_reqwests_client_and_on_any_task() {
+    let scenario = Scenario::new().await;
+    scenario.api.accept_only("token-2");
+    let client = scenario.layer.layer(http1());
+    let executed = client.execute(post(scenario.url("/things"), "hello"));
+    let response = tokio::spawn(executed).await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.text().await.unwrap(), "accepted");
+}
+
+#[tokio::test]
 async fn a_body_in_memory_is_sent_again_whatever_its_size() {
     let scenario = Scenario::new().await;
     for body in [small(), large()] {

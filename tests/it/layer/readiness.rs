@@ -38,6 +38,28 @@ async fn the_clone_that_is_ready_is_the_one_that_is_called() {
 }
 
 #[tokio::test]
+async fn a_request_is_sent_by_a_clone_as_soon_as_that_is_ready() {
+    let (mocked, mut handle): (Mocked, _) = mock::pair();
+    let layer = crate::support::layer(Counting::default());
+    layer.cache().token().await.unwrap();
+    handle.allow(0);
+    let client = layer.layer(mocked);
+    let mut response = task::spawn(client.send(request("")));
+    // The future doesn't borrow the client.
+    drop(client);
+    assert_pending!(response.poll());
+    assert_pending!(handle.poll_request());
+
+    handle.allow(1);
+    assert!(response.is_woken());
+    assert_pending!(response.poll());
+    let (request, send) = handle.next_request().await.unwrap();
+    assert_eq!(request.headers()[AUTHORIZATION], "Bearer token-1");
+    send.send_response(Response::new("done"));
+    assert_eq!(response.await.unwrap().into_body(), "done");
+}
+
+#[tokio::test]
 async fn no_permit_is_held_while_a_token_is_waited_for() {
     let (source, mut fetches) = source();
     let limited = ServiceBuilder::new()

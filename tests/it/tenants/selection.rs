@@ -36,6 +36,18 @@ async fn each_request_carries_the_credential_of_its_tenant() {
 }
 
 #[tokio::test]
+async fn a_request_that_a_clone_sends_carries_the_credential_of_its_tenant() {
+    let servers = Servers::default();
+    let api = Api::accepting(["acme-1", "globex-1"]);
+    let client = servers.tenants().build().by_extension().layer(api.clone());
+    for tenant in ["acme", "globex"] {
+        let response = client.send(of(tenant)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    assert_eq!(api.credentials(), ["Bearer acme-1", "Bearer globex-1"]);
+}
+
+#[tokio::test]
 async fn a_refusal_of_one_tenants_token_replaces_that_of_no_other() {
     let servers = Servers::default();
     let api = Api::accepting(["acme-1", "globex-1"]);

@@ -1,0 +1,17 @@
+//! What the layer needs of a client before it knows any request.
+
+/// A client that the layer can be put in front of. Every type that is [`Clone`] implements it.
+///
+/// The layer sends a refused request again with a clone of the client. So it asks for `Clone` where the
+/// client meets the layer, and not where the first request is sent.
+#[diagnostic::on_unimplemented(
+    message = "the layer needs a client that is `Clone`, and `{Self}` is not",
+    label = "this client is not `Clone`",
+    note = "the layer sends a refused request again with a clone of the client",
+    note = "derive `Clone` for the client, or wrap it: tower's `Buffer` makes any service `Clone`"
+)]
+pub trait CloneService: Clone {}
+
+// Otherwise the compiler reports the missing `Clone` alone, without the text above.
+#[diagnostic::do_not_recommend]
+impl<S> CloneService for S where S: Clone {}

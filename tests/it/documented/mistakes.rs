@@ -1,0 +1,185 @@
+//! Errors that teach: `tests/mistakes` has what users do wrong, each with what the compiler says about it, and the docs of
+//! `Auth` say what to do.
+//!
+//! One crate with all mistakes is compiled once, by Cargo, so that it uses what was compiled for this test.
+//! The texts are those of the attributes in `src`, and few words of the compiler's own. So they are the same for all its
+//! versions.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::page::{rows, section};
+use crate::support::tree::{place, rust_files, text};
+
+macro_rules! features {
+    ($($name:literal)*) => {
+        [$(($name, cfg!(feature = $name))),*]
+    };
+}
+
+/// Chooses the features that this test was compiled with.
+fn features() -> Vec<String> {
+    if cfg!(feature = "full") {
+        return vec!["--features=full".to_owned()];
+    }
+    let all = features!(
+        "reqwest" "hyper" "axum" "tonic" "metrics" "fleet" "file" "redis" "tenants" "cookies" "authorization-code"
+        "redirect-listener" "jwt" "dpop" "reqwest-middleware" "tower-http"
+    );
+    let enabled = all.into_iter().filter(|(_, is_enabled)| *is_enabled);
+    let enabled = enabled.map(|(name, _)| name).collect::<Vec<_>>().join(",");
+    vec![
+        "--no-default-features".to_owned(),
+        format!("--features={enabled}"),
+    ]
+}
+
+/// What the compiler says, by file.
+fn errors() -> BTreeMap<String, Vec<String>> {
+    let mut cargo = Command::new(env!("CARGO"));
+    let arguments =
+        "test --no-run --locked --message-format json -p tower-auth-tests --test mistakes";
+    cargo.args(arguments.split(' ')).args(features());
+    // Of this package, for programs that run in it. Build scripts would see a change.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_") {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo.current_dir(place("")).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in stdout.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let message = &line["message"];
+        if message["level"] != "error" {
+            continue;
+        }
+        let spans = message["spans"].as_array().unwrap();
+        // The last error is the number of errors, and has no place.
+        if let Some(primary) = spans.iter().find(|span| span["is_primary"] == true) {
+            let path = primary["file_name"].as_str().unwrap();
+            let file = path.rsplit(['/', '\\']).next().unwrap().to_owned();
+            let said = message["rendered"].as_str().unwrap().to_owned();
+            found.entry(file).or_default().push(said);
+        }
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!found.is_empty(), "no mistake was found: {said}");
+    found
+}
+
+/// The lines that a mistake's file opens with.
+fn expected(text: &str) -> Vec<&str> {
+    let docs = text.lines().map_while(|line| line.strip_prefix("//!"));
+    let inside = docs.skip_while(|line| *line != " ```text").skip(1);
+    inside
+        .take_while(|line| *line != " ```")
+        .map(str::trim)
+        .collect()
+}
+
+#[test]
+fn the_compiler_says_about_each_mistake_what_its_file_opens_with() {
+    let mistakes = rust_files("tests/mistakes");
+    let errors = errors();
+    let mut problems = Vec::new();
+    for (file, errors) in &errors {
+        let expected = mistakes.get(file).map_or(Vec::new(), |text| expected(text));
+        for line in &expected {
+            if !errors.iter().any(|error| error.contains(line)) {
+                problems.push(format!("{file}: not said: {line}\n{}", errors.concat()));
+            }
+        }
+        for error in errors {
+            if !expected.iter().any(|line| error.contains(line)) {
+                problems.push(format!("{file}: not expected: {error}"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    let modules = text("tests/mistakes/main.rs");
+    let modules: Vec<&str> = modules.lines().collect();
+    for file in mistakes.keys().filter(|file| *file != "main.rs") {
+        let line = format!("mod {};", file.trim_end_matches(".rs"));
+        let at = modules.iter().position(|module| *module == line);
+        let at = at.unwrap_or_else(|| panic!("{file} is not declared"));
+        // Some need a feature, others that there is none.
+        let is_conditional = modules[at - 1].starts_with("#[cfg(");
+        assert!(
+            is_conditional || errors.contains_key(file),
+            "{file} compiles"
+        );
+    }
+    assert!(errors.len() >= 14, "{} mistakes", errors.len());
+}
+
+#[test]
+fn the_docs_of_auth_say_what_to_do_about_each_mistake() {
+    let mistakes = rust_files("tests/mistakes");
+    let texts: Vec<String> = mistakes
+        .values()
+        .map(|text| expected(text).join("\n"))
+        .collect();
+    let source = text("src/layer/service.rs");
+    let docs: String = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("///"))
+        .map(|line| format!("{}\n", line.trim()))
+        .collect();
+    let rows = rows(section(&docs, "# When it doesn't compile"));
+    assert!(rows.len() > 10, "{rows:?}");
+    let says = |row: &str, text: &str| {
+        row.split('…')
+            .all(|part| text.contains(part.trim_matches('`')))
+    };
+    for row in &rows {
+        assert!(
+            texts.iter().any(|text| says(row[0], text)),
+            "no mistake has `{}`",
+            row[0]
+        );
+    }
+}
+
+/// The version of a dependency in the manifest: `1.7`.
+fn version<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
+    let start = format!("{name} = ");
+    let line = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix(&start))?;
+    let line = line.strip_prefix("{ version = ").unwrap_or(line);
+    line.strip_prefix('"')?.split('"').next()
+}
+
+#[test]
+fn versions_in_the_errors_are_those_of_the_manifest() {
+    let manifest = text("Cargo.toml");
+    let mut count = 0;
+    for (file, text) in rust_files("src") {
+        let notes = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("note = "));
+        for note in notes {
+            let words: Vec<&str> = note.split(' ').collect();
+            for pair in words
+                .windows(2)
+                .filter(|pair| pair[1].starts_with(|first: char| first.is_ascii_digit()))
+            {
+                let said = pair[1].trim_end_matches(['"', ',']);
+                let is = version(&manifest, pair[0])
+                    .unwrap_or_else(|| panic!("{file}: no crate {}", pair[0]));
+                assert!(
+                    format!("{is}.").starts_with(&format!("{said}.")),
+                    "{file}: {} is {is}: {note}",
+                    pair[0]
+                );
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 8, "{count} versions");
+}

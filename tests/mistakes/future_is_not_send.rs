@@ -1,0 +1,19 @@
+//! A source whose future keeps something over an `.await` that must stay on its thread. The compiler says what and
+//! where.
+//!
+//! ```text
+//! error: future cannot be sent between threads safely
+//! await occurs here, with `secret` maybe used later
+//! ```
+
+use std::rc::Rc;
+
+use tower_auth::{AuthLayer, Token};
+
+pub(crate) fn mistake() -> AuthLayer {
+    AuthLayer::new(|_| async {
+        let secret = Rc::new("secret");
+        tokio::task::yield_now().await;
+        Token::bearer(*secret)
+    })
+}

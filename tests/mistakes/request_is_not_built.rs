@@ -1,0 +1,12 @@
+//! A `RequestBuilder` in place of a `Request`. The text is the compiler's own.
+//!
+//! ```text
+//! error[E0308]: mismatched types
+//! expected `Request`, found `RequestBuilder`
+//! ```
+
+pub(crate) fn mistake(http: reqwest::Client) {
+    let request = http.get("https://api.example.com/v1");
+    let sent = crate::auth(http).execute(request);
+    drop(sent);
+}

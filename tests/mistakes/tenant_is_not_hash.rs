@@ -1,0 +1,14 @@
+//! A tenant's key that can't be looked up. The text is the compiler's own.
+//!
+//! ```text
+//! error[E0277]: the trait bound `Tenant: Hash` is not satisfied
+//! ```
+
+use tower_auth::tenants::Tenants;
+
+#[derive(Clone, PartialEq, Eq)]
+struct Tenant(u32);
+
+pub(crate) fn mistake() {
+    Tenants::new(|_: &Tenant| Ok(crate::layer()));
+}
