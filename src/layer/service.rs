@@ -73,7 +73,7 @@ use crate::error::{BoxError, Error};
 /// | the layer can't authenticate requests of type `…` | use `http::Request` of http 1, or `reqwest::Request` of reqwest 0.13 with the feature `reqwest`. `cargo tree --duplicates` lists crates of which two versions are in use |
 /// | the layer can't read responses of type `…` | the same for responses. In `ServiceBuilder`, name a layer that changes the response before `AuthLayer` |
 /// | expected `Request`, found `…` | call `build()?` on a `RequestBuilder`. A `Request` of reqwest 0.12 is another type: update to 0.13 |
-/// | `…: Into<Box<(dyn std::error::Error…` | implement `std::error::Error` for the error of the client |
+/// | `std::error::Error` is not implemented for `…` | implement `std::error::Error` for the error of the client |
 /// | `Result<AuthLayer, …>: Layer<…>` | write `?` after `only_to([…])` |
 /// | `…` is not a source of tokens | pass a closure: `\|_\| async { Token::bearer("…") }`. For an API key, pass an [`ApiKey`](crate::ApiKey) |
 /// | a source's closure has to return a future of `Result<Token, tower_auth::Error>` | return `async move { … }`. Convert the error of another crate with [`.map_err(Error::other)`](crate::Error::other) |

@@ -1,24 +1,20 @@
-//! A body that can't be sent again: of one's own, or of a crate whose feature is missing. tower's `oneshot` gets the
-//! same text as `send`.
+//! A body that can't be sent again: of one's own, or of a crate whose feature is missing.
 //!
 //! ```text
-//! error[E0277]: the layer can't send the body `Form` again: the body doesn't implement `Replay`
+//! error[E0277]: the layer can't send the body `OrderForm` again: the body doesn't implement `Replay`
 //! this body doesn't implement `Replay`
 //! = note: the bodies of reqwest 0.13, hyper 1, axum 0.8 and tonic 0.14 implement it with tower-auth's feature `reqwest`, `hyper`, `axum` or `tonic`
 //! = note: box any other body with `http_body_util::BodyExt::boxed`, or implement `tower_auth::layer::Replay` for it
 //! ```
 
 use http::{Request, Response};
-use tower::{ServiceExt, service_fn};
+use tower::service_fn;
 
-struct Form;
+struct OrderForm;
 
 pub(crate) fn mistake() {
-    let client = service_fn(|_: Request<Form>| async {
+    let client = service_fn(|_: Request<OrderForm>| async {
         Ok::<_, std::io::Error>(Response::new(String::new()))
     });
-    let sent = crate::auth(client).send(Request::new(Form));
-    drop(sent);
-    let sent = crate::auth(client).oneshot(Request::new(Form));
-    drop(sent);
+    _ = crate::auth(client).send(Request::new(OrderForm));
 }

@@ -1,7 +1,7 @@
 //! A client whose error isn't an error.
 //!
 //! ```text
-//! `u16: Into<Box<(dyn std::error::Error
+//! the trait `std::error::Error` is not implemented for `u16`
 //! ```
 
 use http::{Request, Response};
@@ -9,6 +9,5 @@ use tower::service_fn;
 
 pub(crate) fn mistake() {
     let client = service_fn(|_: Request<String>| async { Err::<Response<String>, u16>(404) });
-    let sent = crate::auth(client).send(Request::new(String::new()));
-    drop(sent);
+    _ = crate::auth(client).send(Request::new(String::new()));
 }

@@ -1,7 +1,7 @@
 //! A client that isn't `Clone`.
 //!
 //! ```text
-//! error[E0277]: the layer needs a client that is `Clone`, and `Client` is not
+//! error[E0277]: the layer needs a client that is `Clone`, and `OneConnection` is not
 //! this client is not `Clone`
 //! = note: the layer sends a refused request again with a clone of the client
 //! = note: derive `Clone` for the client, or wrap it: tower's `Buffer` makes any service `Clone`
@@ -14,12 +14,12 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower::{Service, ServiceBuilder};
 
-struct Client {
+struct OneConnection {
     // Something that can't be cloned.
     _connection: std::net::TcpStream,
 }
 
-impl Service<Request<String>> for Client {
+impl Service<Request<String>> for OneConnection {
     type Response = Response<String>;
     type Error = Infallible;
     type Future = Ready<Result<Response<String>, Infallible>>;
@@ -33,6 +33,6 @@ impl Service<Request<String>> for Client {
     }
 }
 
-pub(crate) fn mistake(client: Client) {
+pub(crate) fn mistake(client: OneConnection) {
     ServiceBuilder::new().layer(crate::layer()).service(client);
 }

@@ -1,7 +1,8 @@
 //! A source whose closure returns a token, and no future of a token.
 //!
 //! ```text
-//! error[E0277]: a source's closure has to return a future of `Result<Token, tower_auth::Error>`, and `Result<Token, tower_auth::Error>` is not one
+//! error[E0277]: a source's closure has to return a future of `Result<Token, tower_auth::Error>`, and
+//! Result<Token, tower_auth::Error>` is not one
 //! = note: return `async move { … }`, or `std::future::ready(…)` if there is nothing to wait for
 //! ```
 

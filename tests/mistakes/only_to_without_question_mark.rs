@@ -1,7 +1,7 @@
 //! `only_to` without the `?` behind it. The text is the compiler's own: the trait is tower's.
 //!
 //! ```text
-//! `Result<AuthLayer, tower_auth::Error>: Layer<
+//! Result<AuthLayer, tower_auth::Error>: Layer<_>
 //! ```
 
 use http::{Request, Response};

@@ -7,6 +7,5 @@
 
 pub(crate) fn mistake(http: reqwest::Client) {
     let request = http.get("https://api.example.com/v1");
-    let sent = crate::auth(http).execute(request);
-    drop(sent);
+    _ = crate::auth(http).execute(request);
 }

@@ -36,6 +36,5 @@ impl Service<reqwest_0_12::Request> for reqwest_0_12::Client {
 }
 
 pub(crate) fn mistake() {
-    let sent = crate::auth(reqwest_0_12::Client).send(reqwest_0_12::Request);
-    drop(sent);
+    _ = crate::auth(reqwest_0_12::Client).send(reqwest_0_12::Request);
 }

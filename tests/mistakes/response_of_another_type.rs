@@ -18,6 +18,5 @@ pub(crate) fn mistake() {
         .layer(crate::layer())
         .map_response(Response::into_body)
         .service(client);
-    let sent = client.send(Request::new(String::new()));
-    drop(sent);
+    _ = client.send(Request::new(String::new()));
 }

@@ -15,6 +15,5 @@ pub(crate) fn mistake(http: reqwest::Client, request: reqwest::Request) {
     let client = ServiceBuilder::new()
         .layer(tenants.by_extension())
         .service(http);
-    let sent = client.send(request);
-    drop(sent);
+    _ = client.send(request);
 }

@@ -1,7 +1,7 @@
 //! A body of axum, without the feature `axum`.
 //!
 //! ```text
-//! error[E0277]: the layer can't send the body `axum::body::Body` again: the body doesn't implement `Replay`
+//! again: the body doesn't implement `Replay`
 //! = note: the bodies of reqwest 0.13, hyper 1, axum 0.8 and tonic 0.14 implement it with tower-auth's feature `reqwest`, `hyper`, `axum` or `tonic`
 //! ```
 
@@ -12,6 +12,5 @@ pub(crate) fn mistake(body: axum::body::Body) {
     let client = service_fn(|_: Request<axum::body::Body>| async {
         Ok::<_, std::io::Error>(Response::new(String::new()))
     });
-    let sent = crate::auth(client).send(Request::new(body));
-    drop(sent);
+    _ = crate::auth(client).send(Request::new(body));
 }

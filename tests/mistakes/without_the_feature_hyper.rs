@@ -1,7 +1,7 @@
 //! A body of hyper, without the feature `hyper`.
 //!
 //! ```text
-//! error[E0277]: the layer can't send the body `hyper::body::Incoming` again: the body doesn't implement `Replay`
+//! again: the body doesn't implement `Replay`
 //! = note: the bodies of reqwest 0.13, hyper 1, axum 0.8 and tonic 0.14 implement it with tower-auth's feature `reqwest`, `hyper`, `axum` or `tonic`
 //! ```
 
@@ -12,6 +12,5 @@ pub(crate) fn mistake(body: hyper::body::Incoming) {
     let client = service_fn(|_: Request<hyper::body::Incoming>| async {
         Ok::<_, std::io::Error>(Response::new(String::new()))
     });
-    let sent = crate::auth(client).send(Request::new(body));
-    drop(sent);
+    _ = crate::auth(client).send(Request::new(body));
 }

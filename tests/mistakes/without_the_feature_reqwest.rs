@@ -7,6 +7,5 @@
 //! ```
 
 pub(crate) fn mistake(http: reqwest::Client, request: reqwest::Request) {
-    let sent = crate::auth(http).send(request);
-    drop(sent);
+    _ = crate::auth(http).send(request);
 }

@@ -147,11 +147,11 @@ fn the_docs_of_auth_say_what_to_do_about_each_mistake() {
 /// The version of a dependency in the manifest: `1.7`.
 fn version<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
     let start = format!("{name} = ");
-    let line = manifest
-        .lines()
-        .find_map(|line| line.strip_prefix(&start))?;
-    let line = line.strip_prefix("{ version = ").unwrap_or(line);
-    line.strip_prefix('"')?.split('"').next()
+    manifest.lines().find_map(|line| {
+        let line = line.strip_prefix(&start)?;
+        let line = line.strip_prefix("{ version = ").unwrap_or(line);
+        line.strip_prefix('"')?.split('"').next()
+    })
 }
 
 #[test]
