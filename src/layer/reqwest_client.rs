@@ -6,7 +6,7 @@ use crate::error::BoxError;
 impl Auth<reqwest::Client> {
     /// Sends a request, as [`reqwest::Client::execute`] does, with the credential.
     ///
-    /// The same as [`send`](Self::send), for a client of which nothing is left to infer.
+    /// The same as [`send`](Self::send), with the types of reqwest.
     ///
     /// # Errors
     ///
