@@ -12,6 +12,4 @@
 )]
 pub trait CloneService: Clone {}
 
-// Otherwise the compiler reports the missing `Clone` alone, without the text above.
-#[diagnostic::do_not_recommend]
 impl<S> CloneService for S where S: Clone {}

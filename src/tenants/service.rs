@@ -37,8 +37,6 @@ pub trait TenantKey<Req> {
     fn key(&self, request: &Req) -> Option<Self::Key>;
 }
 
-// Otherwise the compiler asks for a closure where `by_extension` meets a request without extensions.
-#[diagnostic::do_not_recommend]
 impl<F, Req, K> TenantKey<Req> for F
 where
     F: Fn(&Req) -> Option<K>,
