@@ -74,6 +74,54 @@ pub(crate) enum Kind {
     LoginRequired,
 }
 
+/// An error of your own that `?` converts into an [`Error`].
+///
+/// No error of another crate implements it: only the source knows whether the error may pass by itself. The source
+/// says so with `.map_err(Error::other)?` or `.map_err(Error::transient)?`.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::source::SourceError;
+/// use tower_auth::{Error, Token};
+///
+/// struct VaultError {
+///     is_busy: bool,
+/// }
+///
+/// impl SourceError for VaultError {
+///     fn into_error(self) -> Error {
+///         match self.is_busy {
+///             true => Error::transient("the vault is busy"),
+///             false => Error::other("the vault is sealed"),
+///         }
+///     }
+/// }
+///
+/// fn token(secret: Result<&'static str, VaultError>) -> Result<Token, Error> {
+///     Token::bearer(secret?)
+/// }
+/// let error = token(Err(VaultError { is_busy: true })).unwrap_err();
+/// assert!(error.is_transient());
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` doesn't convert into `tower_auth::Error` by itself",
+    label = "write `.map_err(Error::other)?`, or `.map_err(Error::transient)?` if the error may pass by itself"
+)]
+pub trait SourceError {
+    /// Converts the error, by [`Error::other`] or [`Error::transient`].
+    fn into_error(self) -> Error;
+}
+
+impl<E> From<E> for Error
+where
+    E: SourceError,
+{
+    fn from(error: E) -> Self {
+        error.into_error()
+    }
+}
+
 /// The part of the token endpoint's response that is safe to keep.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {

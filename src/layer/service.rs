@@ -71,13 +71,13 @@ use crate::error::{BoxError, Error};
 /// | the layer needs a client that is `Clone` | derive `Clone` for the client, or wrap it in tower's `Buffer` |
 /// | the layer can't send the body `…` again | add the feature of the body's crate: `reqwest` (0.13), `hyper` (1), `axum` (0.8) or `tonic` (0.14). Box any other body with [`BodyExt::boxed`](http_body_util::BodyExt::boxed), or implement [`Replay`](crate::layer::Replay) |
 /// | the layer can't authenticate requests of type `…` | use `http::Request` of http 1, or `reqwest::Request` of reqwest 0.13 with the feature `reqwest`. `cargo tree --duplicates` lists crates of which two versions are in use |
-/// | the layer can't read responses of type `…` | the same for responses. In `ServiceBuilder`, name a layer that changes the response before `AuthLayer` |
+/// | the layer can't read responses of type `…` | use `http::Response` of http 1, or `reqwest::Response` of reqwest 0.13 with the feature `reqwest`. In `ServiceBuilder`, name a layer that changes the response before `AuthLayer` |
 /// | expected `Request`, found `…` | call `build()?` on a `RequestBuilder`. A `Request` of reqwest 0.12 is another type: update to 0.13 |
 /// | `std::error::Error` is not implemented for `…` | implement `std::error::Error` for the error of the client |
 /// | `Result<AuthLayer, …>: Layer<…>` | write `?` after `only_to([…])` |
 /// | `…` is not a source of tokens | pass a closure: `\|_\| async { Token::bearer("…") }`. For an API key, pass an [`ApiKey`](crate::ApiKey) |
 /// | a source's closure has to return a future of `Result<Token, tower_auth::Error>` | return `async move { … }`. Convert the error of another crate with [`.map_err(Error::other)`](crate::Error::other) |
-/// | `?` couldn't convert the error to `tower_auth::Error` | write [`.map_err(Error::other)?`](crate::Error::other) instead of `?`, also for an `anyhow::Error` |
+/// | `?` couldn't convert the error | write [`.map_err(Error::other)?`](crate::Error::other) instead of `?`, also for an `anyhow::Error` |
 /// | `…` cannot be sent between threads safely | use `Arc` instead of `Rc`, and drop a guard before the next `.await`: sources run on any thread |
 /// | `…` is not a credential that is made for each request | implement [`PerRequestCredential`](crate::token::PerRequestCredential) |
 /// | `…` can't find the tenant of a `…` | pass a closure to `Tenants::by`. A `reqwest::Request` has no extensions |

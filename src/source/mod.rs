@@ -12,3 +12,5 @@ pub(crate) mod api_key;
 
 pub use api_key::ApiKeyRotation;
 pub use token_source::TokenFuture;
+
+pub use crate::error::SourceError;

@@ -1,8 +1,8 @@
-//! A source whose closure returns the error of another crate by `?`. The text is the compiler's own: the trait is
-//! the standard library's.
+//! A source whose closure returns the error of another crate by `?`.
 //!
 //! ```text
-//! error[E0277]: `?` couldn't convert the error to `tower_auth::Error`
+//! `?` couldn't convert the error
+//! write `.map_err(Error::other)?`, or `.map_err(Error::transient)?` if the error may pass by itself
 //! ```
 
 use tower_auth::{AuthLayer, Token};
