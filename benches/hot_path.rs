@@ -293,7 +293,7 @@ fn side_by_side(how: Use, threads: usize) -> [f64; 5] {
     })
 }
 
-/// The ratios, as the README shows them.
+/// The ratios, as a table.
 fn table() {
     println!(
         "\n| service | static header | + a look for 401 | auth, replay off | retry + static header \

@@ -6,6 +6,7 @@ mod floors;
 mod front_door;
 pub(crate) mod page;
 mod pages;
+mod pictures;
 mod public;
 mod readme;
 mod telemetry;

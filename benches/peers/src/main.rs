@@ -3,7 +3,7 @@
 //!
 //! - `-- --quick`: a run of half a minute, whose figures say nothing; no picture
 //! - `-- --results`: the tables go into `benches/peers/results.md` too
-//! - `-- --readme`: they go into the README, between its markers
+//! - `-- --readme`: they go into `benches/README.md`, between its markers
 //!
 //! To be believed, it wants a machine that does nothing else: what it found there is told with the figures.
 
@@ -49,18 +49,20 @@ fn main() -> ExitCode {
         columns.extend((question.ask)(effort));
         eprintln!("{}: {:.1?}", question.name, start.elapsed());
     }
-    println!("{}", report::markdown(&columns, None, load));
+    let tables = report::markdown(&columns, None, load);
+    println!("{tables}");
 
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     if is_whole {
-        picture::draw(&columns, &here.join("peers.svg")).expect("the picture can be drawn");
+        let picture = picture::svg(&tables).expect("the picture can be drawn");
+        std::fs::write(here.join("peers.svg"), picture).expect("the picture can be written");
     }
     if has("--results") {
         let results = report::markdown(&columns, Some("peers.svg"), load);
         std::fs::write(here.join("results.md"), results).expect("the results can be written");
     }
     if has("--readme") {
-        let results = report::markdown(&columns, Some("benches/peers/peers.svg"), load);
+        let results = report::markdown(&columns, Some("peers/peers.svg"), load);
         report::put_into_readme(&results);
     }
     ExitCode::SUCCESS

@@ -13,6 +13,7 @@ use crate::Run;
 use crate::phases::Phase;
 use crate::report::Report;
 use crate::schedule::{Event, Fault};
+use crate::thousands::grouped;
 
 const SIZE: (u32, u32) = (900, 480);
 /// Where the panels begin and end from left to right: before that, what they show is named.
@@ -86,10 +87,10 @@ fn requests(run: &Run, canvas: &Canvas<'_>) -> Drawn {
             let line = [(PANELS_X.start, y), (PANELS_X.end, y)];
             canvas.draw(&PathElement::new(line, WHITE.mix(0.5)))?;
         }
-        label(canvas, &count.to_string(), (PANELS_X.start - 8, y))?;
+        label(canvas, &grouped(u64::from(count)), (PANELS_X.start - 8, y))?;
     }
     let entries = [("answered", GREEN), ("failed", VERMILLION)];
-    title(canvas, "Requests, per 100 ms", REQUESTS_Y, &entries)
+    title(canvas, "Requests per 100 ms", REQUESTS_Y, &entries)
 }
 
 /// Three or four steps to the top, of a number that is easily read.
@@ -139,7 +140,7 @@ fn calls(run: &Run, canvas: &Canvas<'_>) -> Drawn {
         let at = (call.at.as_secs_f64(), row(nth));
         panel.draw(&Circle::new(at, 4, OUTCOMES[nth].1.filled()))?;
     }
-    let name = "Calls of the authorization server, by what they brought";
+    let name = "Calls of the authorization server, by result";
     title(canvas, name, CALLS_Y, &[])
 }
 
@@ -213,7 +214,7 @@ fn seconds(run: &Run, canvas: &Canvas<'_>) -> Drawn {
         text(canvas, &second.to_string(), (x, y), HPos::Center, GREY)?;
     }
     label(canvas, "seconds", (PANELS_X.start - 14, y))?;
-    let key = "R: the token in hand is revoked.  K: the keys are rotated.";
+    let key = "R: the current token is revoked.  K: the keys are rotated.";
     text(canvas, key, (PANELS_X.end, y + 22), HPos::Right, GREY)
 }
 
