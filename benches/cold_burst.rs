@@ -1,5 +1,5 @@
-//! What it costs to have many callers wait for one fetch: time from the fetch's end until the last
-//! of them has its token, and heap per waiting caller.
+//! Measures the cost of many callers that wait for one fetch. The figures are the time from the
+//! fetch's end until the last caller has its token, and the heap for each waiting caller.
 //!
 //! `cargo bench -p tower-auth-benches --bench cold_burst`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -21,7 +21,7 @@ use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
 
 const CALLERS: [usize; 3] = [100, 1_000, 10_000];
 
-/// Issues a token when it is told to.
+/// Issues a token when the benchmark permits it.
 struct Gated(Arc<Semaphore>);
 
 impl TokenSource for Gated {
@@ -38,7 +38,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Lets `callers` tasks wait, and then for how long the last of them does after the fetch's end.
+/// Starts `callers` waiting tasks. Returns how long after the fetch's end the last task waits.
 fn burst<F>(callers: usize, task: impl Fn(&TokenCache) -> F) -> Duration
 where
     F: Future<Output = ()> + Send + 'static,
@@ -56,7 +56,8 @@ where
     })
 }
 
-/// Tasks that wait. A turn of the runtime is some sixty, so that it takes many until each has begun.
+/// Starts waiting tasks. The runtime polls about 60 tasks in a turn, so several turns pass until
+/// each has started.
 async fn waiting<F>(callers: usize, task: impl Fn() -> F) -> Vec<JoinHandle<()>>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -74,13 +75,13 @@ where
     tasks
 }
 
-/// A task that waits for the token itself.
+/// Makes a task that waits for the token.
 fn token(cache: &TokenCache) -> impl Future<Output = ()> + Send + 'static + use<> {
     let token = cache.token();
     async move { drop(token.await.unwrap()) }
 }
 
-/// A task that sends a request through the layer.
+/// Makes a task that sends a request through the layer.
 fn request(cache: &TokenCache) -> impl Future<Output = ()> + Send + 'static + use<> {
     let client = service_fn(|_: Request<Full<Bytes>>| async {
         Ok::<_, std::convert::Infallible>(Response::new(()))
@@ -117,7 +118,7 @@ fn cold_burst(criterion: &mut Criterion) {
     }
 }
 
-/// Heap per waiting caller, its task and its place in the line included.
+/// Measures the heap for each waiting caller, including its task and its entry among the waiters.
 fn memory(_: &mut Criterion) {
     fn per_caller<F>(task: impl Fn(&TokenCache) -> F) -> u64
     where
@@ -126,7 +127,7 @@ fn memory(_: &mut Criterion) {
         const CALLERS: usize = 10_000;
         let cache = TokenCache::new(Gated(Arc::new(Semaphore::new(0))));
         let runtime = runtime();
-        // The handles aren't kept: only the tasks are weighed.
+        // The handles are dropped, so that only the tasks are measured.
         let weighed = allocation_counter::measure(|| {
             runtime.block_on(async { drop(waiting(CALLERS, || task(&cache)).await) });
         });

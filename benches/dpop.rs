@@ -1,4 +1,4 @@
-//! What a DPoP proof costs a request, beside a bearer token on the same request.
+//! Compares the cost of a DPoP proof with that of a bearer token on the same request.
 //!
 //! `cargo bench -p tower-auth-benches --bench dpop`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -41,7 +41,7 @@ fn bound() -> AuthLayer {
         .unwrap()
 }
 
-/// Sends so many, one after the other.
+/// Sends `count` requests, one after the other.
 async fn send(layer: &AuthLayer, count: u32) -> Duration {
     let mut client = layer.layer(bare());
     let started = Instant::now();
@@ -84,7 +84,7 @@ fn main() {
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
-    // In turns, so that whatever else the machine does meets both.
+    // The two alternate, so that other work on the machine affects both.
     const ROUNDS: u32 = 50;
     const EACH: u32 = 200;
     let mut took = [Duration::ZERO; 2];

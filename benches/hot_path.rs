@@ -1,8 +1,8 @@
-//! What a request costs with a token in hand, beside the cheapest thing that could do it.
+//! Compares the cost of a request with a cached token with the cheapest possible alternative.
 //!
-//! Every figure is *net*: the same requests are built and sent through the bare service in turns
-//! with those that are measured, a thousand each, and the difference is what counts. For the table
-//! at the end all services take turns in one run. `benches/peers` has others in the race.
+//! Every figure is *net*: the same requests are also built and sent through the bare service, and
+//! their time is subtracted. Both alternate, in turns of a thousand requests. For the table at the
+//! end, all services take turns in one run. `benches/peers` compares other crates too.
 //!
 //! `cargo bench -p tower-auth-benches --bench hot_path`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -37,11 +37,11 @@ use meeting::Meeting;
 
 type Body = Full<Bytes>;
 
-/// The client below: takes a request and answers it, nothing else.
+/// The client below, which only takes a request and returns a response.
 #[derive(Clone)]
 struct Bare;
 
-/// Its answer, which is there when it is polled for, as a network's is, and not before.
+/// The response, which is made when it is polled, like a response from a network.
 struct Answer;
 
 impl Future for Answer {
@@ -67,7 +67,7 @@ impl Service<Request<Body>> for Bare {
     }
 }
 
-/// What a team writes by hand to try again on a 401.
+/// A hand-written policy that retries once after a 401.
 #[derive(Clone)]
 struct OnceOn401;
 
@@ -113,8 +113,9 @@ fn with_token(token: fn() -> Token) -> AuthLayer {
     layer
 }
 
-/// Makes requests as a client does, header by header. A clone of one would have a header map without
-/// room for another, and what it costs to move that is the allocator's mood, not the service's price.
+/// Makes requests as a client does, header by header. A cloned request would have a header map
+/// without room for another header. The cost of growing it depends on the allocator, not on the
+/// service.
 struct Template {
     uri: Uri,
 }
@@ -139,9 +140,9 @@ impl Template {
 /// How a service is used.
 #[derive(Clone, Copy)]
 enum Use {
-    /// One clone for all requests of a thread.
+    /// Each thread uses one clone for all requests.
     OneClone,
-    /// A clone for each request, as hyper and tonic users do.
+    /// Each request uses its own clone, as with hyper and tonic.
     ClonePerRequest,
 }
 
@@ -182,7 +183,7 @@ where
 
 const TURN: u64 = 1_000;
 
-/// What `iterations` requests cost through `service`, net.
+/// Returns the net cost of `iterations` requests through `service`.
 fn net<S>(service: &S, how: Use, iterations: u64, threads: usize) -> Duration
 where
     S: Service<Request<Body>> + Clone + Send + Sync,
@@ -248,11 +249,11 @@ fn group_name(how: Use, threads: usize) -> String {
     format!("{}, {threads} thread(s)", how.name())
 }
 
-/// How many turns each service of the table has.
+/// The number of turns of each service in the table.
 const TURNS: usize = 1_000;
 
-/// What a request costs through each service, net, in nanoseconds: the medians of many turns, in
-/// each of which all have their go, so that a noisy spell of the machine is one of all.
+/// Returns the net cost of a request through each service, in nanoseconds. Each is the median of
+/// many turns. All services run in each turn, so that noise on the machine affects all of them.
 fn side_by_side(how: Use, threads: usize) -> [f64; 5] {
     let auth = auth();
     let (fixed, look) = (static_header(), LookFor401(static_header()));
@@ -293,7 +294,7 @@ fn side_by_side(how: Use, threads: usize) -> [f64; 5] {
     })
 }
 
-/// The ratios, as a table.
+/// Prints the ratios as a table.
 fn table() {
     println!(
         "\n| service | static header | + a look for 401 | auth, replay off | retry + static header \
@@ -316,14 +317,14 @@ fn table() {
     }
 }
 
-/// Whose a request is.
+/// The tenant of a request.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Tenant(Arc<str>);
 
-/// Most turns of so few requests end before the system takes the processor away.
+/// Most turns this short end before the system schedules another thread.
 const SHORT_TURN: u64 = 200;
 
-/// As many characters as the keys of most APIs have.
+/// Makes a key with as many characters as most API keys have.
 fn api_key() -> String {
     "k".repeat(40)
 }
@@ -336,8 +337,8 @@ fn query_key() -> Token {
     Token::query("api_key", api_key()).unwrap()
 }
 
-/// What `Tenants` costs beside the layer that it sends the requests through, and a key in the query
-/// beside one in a header. All have the same requests, with a tenant in their extensions, and take turns.
+/// A row of the table that compares `Tenants` with the layer below it, and a key in the query with
+/// a key in a header. All send the same requests, with a tenant in the extensions, and take turns.
 struct Row {
     name: &'static str,
     rounds: Box<dyn FnMut() -> Duration>,
@@ -345,7 +346,7 @@ struct Row {
 }
 
 impl Row {
-    /// `tenants`: whose the requests are, by turns.
+    /// Makes a row whose requests alternate between the first `tenants` tenants.
     fn new<S>(name: &'static str, mut service: S, how: Use, uri: &str, tenants: usize) -> Self
     where
         S: Service<Request<Body>> + Clone + 'static,

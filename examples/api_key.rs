@@ -1,4 +1,4 @@
-//! An API key that is rotated while requests go on: none of them fails.
+//! Rotates an API key while requests are sent; none of them fails.
 //!
 //! ```text
 //! cargo run --example api_key
@@ -51,10 +51,10 @@ async fn main() -> Result<(), Report> {
 
     ask("with the old key").await?;
     rotation.offer("the-new-key");
-    ask("with a new one offered, which the API doesn't know yet").await?;
+    ask("with a new key offered that the API doesn't accept yet").await?;
     accept(vec!["the-old-key", "the-new-key"]);
-    ask("with both known").await?;
+    ask("with both keys accepted").await?;
     accept(vec!["the-new-key"]);
-    ask("with the old one taken back").await?;
+    ask("with only the new key accepted").await?;
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! An axum server that passes requests on to an API with a credential of its own, bodies as they
-//! stream in.
+//! An axum server that forwards requests to an API with its own credential, and streams the bodies.
 //!
 //! ```text
 //! cargo run --example axum_proxy --features axum
@@ -39,14 +38,14 @@ async fn pass_on(State(upstream): State<Upstream>, mut request: Request) -> Resp
         return StatusCode::BAD_REQUEST.into_response();
     };
     *request.uri_mut() = uri;
-    // The caller's credential is for this server and no other. Left in its place it would also
-    // win over the layer's.
+    // The caller's credential is for this server only. If it stayed, the layer would send it
+    // instead of its own.
     request.headers_mut().remove(AUTHORIZATION);
     request.headers_mut().remove(HOST);
 
     match upstream.client.oneshot(request).await {
         Ok(response) => response.map(Body::new),
-        // No token, or no connection. Why is none of the caller's business.
+        // There is no token or no connection. The caller doesn't get the reason.
         Err(error) => {
             eprintln!("{error}");
             StatusCode::BAD_GATEWAY.into_response()
@@ -75,7 +74,7 @@ async fn main() -> Result<(), Report> {
     tokio::spawn(async move { axum::serve(listener, proxy).await });
 
     for note in ["buy milk", "water the plants"] {
-        // A caller who has no token.
+        // This caller has no token.
         let response = reqwest::Client::new()
             .post(format!("http://{address}/notes"))
             .body(note)
@@ -84,8 +83,7 @@ async fn main() -> Result<(), Report> {
             .error_for_status()?;
         println!("{}: {}", response.status(), response.text().await?);
 
-        // The API refuses the next request. The streamed body was kept as it went by, and is
-        // sent again.
+        // The API refuses the next request. The layer kept the streamed body, and sends it again.
         servers.revoke_all_tokens();
     }
 

@@ -1,10 +1,10 @@
-//! A program without a browser has a person log in on another device.
+//! A program without a browser asks a person to log in on another device.
 //!
 //! ```text
 //! cargo run --example device_login
 //! ```
 //!
-//! That comes with a server and a person of its own. At a real server a person logs in: set
+//! This command starts its own server and simulates the person. To log in at a real server, set
 //! `DEVICE_URL`, `TOKEN_URL` and `CLIENT_ID`, and `SCOPE` if needed.
 #![allow(clippy::print_stdout)]
 
@@ -32,10 +32,10 @@ async fn main() -> Result<(), Report> {
     .await
 }
 
-/// Has a phone, and takes their time: the program asks in vain once.
+/// Simulates a person with a phone who doesn't confirm before the program has polled once.
 async fn person(server: LoginServer, page: String) -> Result<(), reqwest::Error> {
     server.polled().await;
-    println!("(the person types it in)");
+    println!("(the person enters the code)");
     reqwest::get(page).await?.error_for_status()?;
     Ok(())
 }
@@ -50,7 +50,7 @@ async fn log_in(
     let prompt = login.begin().await?;
     println!("Open {} on any device,", prompt.verification_uri());
     println!(
-        "and type in the code {} within {:?}",
+        "and enter the code {} within {:?}",
         prompt.user_code(),
         prompt.expires_in()
     );

@@ -1,5 +1,5 @@
-//! The endpoints of an authorization server, found by the name of its issuer (RFC 8414): a token is
-//! fetched, and revoked in the end, and no address but that name is given.
+//! Finds the endpoints of an authorization server by the name of its issuer (RFC 8414). The program
+//! knows no other address; it fetches a token and finally revokes it.
 //!
 //! ```text
 //! cargo run --example discovery
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tower_auth::TokenCache;
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl};
 
-/// One tenant of an authorization server that has its metadata where OpenID Connect wants it.
+/// Makes one tenant of an authorization server, with its metadata at the path of OpenID Connect.
 fn authorization_server(issuer: &str) -> Router {
     let metadata = Json(json!({
         "issuer": issuer,
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Report> {
     let client = Client::new(issuer.clone(), CLIENT_ID, CLIENT_SECRET)?.revoke_at(issuer)?;
     let cache = TokenCache::new(ClientCredentials::with_client(client));
     cache.token().await?;
-    // The metadata is known by now.
+    // The metadata is cached by now.
     cache.refresh_now().await?;
     cache.close().await;
     Ok(())

@@ -1,5 +1,5 @@
-//! Tokens that are bound to a key (DPoP, RFC 9449), against servers that check each proof and want
-//! a nonce in it.
+//! Uses tokens that are bound to a key (DPoP, RFC 9449). The servers check each proof and require a
+//! nonce in it.
 //!
 //! ```text
 //! cargo run --example dpop --features dpop
@@ -28,8 +28,8 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::AuthLayer;
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
 
-/// What both servers know: the nonce they want now, the proofs they have seen, and to whose key the
-/// one token is bound.
+/// The state of both servers: the nonce that they require now, the proofs that they have seen, and
+/// the key that the token is bound to.
 #[derive(Clone, Default)]
 struct Servers {
     inner: Arc<Mutex<Known>>,
@@ -55,7 +55,7 @@ const TOKEN: &str = "bound-to-a-key";
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 impl Servers {
-    /// Checks a proof as RFC 9449 §4.3 says. Returns the key's thumbprint, or the error's code.
+    /// Checks a proof (RFC 9449 §4.3). Returns the key's thumbprint, or the error code.
     fn check(
         &self,
         headers: &HeaderMap,
@@ -105,7 +105,7 @@ impl Servers {
 async fn token(State(servers): State<Servers>, headers: HeaderMap) -> Response {
     match servers.check(&headers, &Method::POST, "/token", None) {
         Ok(thumbprint) => {
-            println!("token endpoint: the proof is good, a token for its key");
+            println!("token endpoint: the proof is valid; issuing a token bound to its key");
             let mut known = servers.inner.lock().unwrap_or_else(PoisonError::into_inner);
             known.bound_to = thumbprint;
             let reply = json!({"access_token": TOKEN, "token_type": "DPoP", "expires_in": 3600});
@@ -134,7 +134,7 @@ async fn notes(
     };
     let code = match proof {
         Ok(thumbprint) if is_token && is_bound(&thumbprint) => {
-            println!("api: proof and token are good");
+            println!("api: proof and token are valid");
             return Json(json!({"notes": []})).into_response();
         }
         Ok(_) => "invalid_token",
@@ -163,7 +163,7 @@ async fn main() -> Result<(), Report> {
 
     for request in 1..=3 {
         if request == 3 {
-            println!("-- the servers want another nonce");
+            println!("-- the servers require another nonce");
             servers.next_nonce();
         }
         let address = format!("{url}/v1/notes?page={request}").parse()?;
@@ -171,7 +171,7 @@ async fn main() -> Result<(), Report> {
         let response = client.clone().oneshot(asked).await?;
         println!("request {request}: {}", response.status());
     }
-    // Whoever has the token alone can't use it.
+    // A thief who has only the token can't use it.
     let stolen = reqwest::Client::new()
         .get(format!("{url}/v1/notes"))
         .header("authorization", format!("DPoP {TOKEN}"));

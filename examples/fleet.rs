@@ -1,13 +1,13 @@
-//! Eight processes with a thousand callers each, and one token for all of them: when there is none yet,
-//! when it has expired, and when it was revoked.
+//! Eight processes with a thousand callers each share one token: when there is no token yet, when
+//! it has expired, and when it was revoked.
 //!
 //! ```text
 //! cargo run --example fleet                                                  # they share a folder
-//! REDIS_URL=redis://127.0.0.1:6379 cargo run --example fleet --features redis    # or a Redis
+//! REDIS_URL=redis://127.0.0.1:6379 cargo run --example fleet --features redis    # or Redis
 //! ```
 //!
-//! Each process is this example again, started with `member`: it reads from its input what to do, a word
-//! a line, and says what came of it.
+//! Each process runs this example again with the argument `member`. It reads one command a line
+//! from its input, and prints the result.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -78,7 +78,7 @@ async fn fleet() -> Result<(), Report> {
             took.as_millis()
         );
         if fetches != 1 {
-            return Err("each phase was to cost one fetch".into());
+            return Err("each phase should cost exactly one fetch".into());
         }
     }
     Ok(())
@@ -88,7 +88,7 @@ async fn tell_all(members: &mut [Member], word: &str) -> Result<Vec<String>, Rep
     try_join_all(members.iter_mut().map(|member| member.tell(word))).await
 }
 
-/// Another process, which ends with this one.
+/// Another process, which is killed when this one ends.
 struct Member {
     _process: Child,
     input: ChildStdin,
@@ -111,7 +111,7 @@ impl Member {
         })
     }
 
-    /// Has it do something, and waits for what it says of it.
+    /// Sends a command, and waits for the result.
     async fn tell(&mut self, word: &str) -> Result<String, Report> {
         self.input.write_all(format!("{word}\n").as_bytes()).await?;
         let answer = self.output.next_line().await?;
@@ -119,7 +119,7 @@ impl Member {
     }
 }
 
-/// One process of the fleet.
+/// Runs one process of the fleet.
 async fn member() -> Result<(), Report> {
     let time = MovableClock::default();
     let source = ClientCredentials::new(
@@ -152,13 +152,13 @@ async fn member() -> Result<(), Report> {
                 cache.reject(&token);
                 println!("rejected");
             }
-            word => return Err(format!("`{}` is nothing to do", word.escape_debug()).into()),
+            word => return Err(format!("unknown command `{}`", word.escape_debug()).into()),
         }
     }
     Ok(())
 }
 
-/// What the processes share: a Redis, or a folder.
+/// Makes the fleet, whose processes share Redis or a folder.
 fn share(keys: Keyring) -> Result<Fleet, Report> {
     #[cfg(feature = "redis")]
     if let Some(url) = optional("REDIS_URL") {
@@ -168,7 +168,7 @@ fn share(keys: Keyring) -> Result<Fleet, Report> {
 }
 
 async fn ask(cache: &TokenCache) {
-    // Who has a token in hand waits for nothing.
+    // A caller doesn't wait if the cache has a token.
     let at_once = (0..CALLERS)
         .filter(|_| cache.token().now_or_never().is_some())
         .count();
@@ -190,7 +190,7 @@ async fn ask(cache: &TokenCache) {
     );
 }
 
-/// For as long as this runs. A fleet of yours has a key of `openssl rand -base64 32`.
+/// Makes a key for this run. For a real fleet, use the output of `openssl rand -base64 32`.
 fn random_key() -> String {
     let mut bytes = [0; 32];
     fastrand::Rng::new().fill(&mut bytes);

@@ -1,4 +1,4 @@
-//! The layer in front of hyper-util's client.
+//! Uses the layer with hyper-util's client.
 //!
 //! ```text
 //! cargo run --example hyper_client
@@ -36,12 +36,13 @@ async fn main() -> Result<(), Report> {
 
         let status = response.status();
         if !status.is_success() {
-            return Err(format!("the API answered {status}").into());
+            return Err(format!("the API returned {status}").into());
         }
         let body = response.into_body().collect().await?.to_bytes();
         println!("{status}: {}", String::from_utf8_lossy(&body));
 
-        // The next request is refused. Its sender won't notice: it is sent again, body and all.
+        // The API refuses the next request. The caller doesn't notice, because the layer sends it
+        // again with its body.
         servers.revoke_all_tokens();
     }
 

@@ -1,5 +1,4 @@
-//! An API with a login of its own: user name and password for a token, and a refresh token for the
-//! next.
+//! Logs in at an API with a user name and a password, and gets the next token with a refresh token.
 //!
 //! ```text
 //! cargo run --example json_login
@@ -24,7 +23,7 @@ use tower_auth::login::JsonLogin;
 const EMAIL: &str = "me@example.com";
 const PASSWORD: &str = "a-password-for-loopback-only";
 
-/// What the API has seen. Its tokens are numbers, and the latest is good.
+/// What the API has seen. Its tokens are numbers, and only the latest is valid.
 #[derive(Default)]
 struct Seen {
     logins: AtomicUsize,
@@ -94,7 +93,7 @@ async fn main() -> Result<(), Report> {
         let request = plain.get(format!("{url}/v1/things")).build()?;
         let response = client.ready().await?.call(request).await?;
         println!("{}", response.error_for_status()?.status());
-        // The token is revoked. Whoever sends the next request won't notice.
+        // This revokes the token. The next caller doesn't notice.
         seen.latest.fetch_add(1, Relaxed);
     }
     let (logins, refreshes) = (seen.logins.load(Relaxed), seen.refreshes.load(Relaxed));

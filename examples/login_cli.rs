@@ -1,12 +1,12 @@
-//! A command line that has a person log in with their browser once, and is silent from then on.
+//! A command-line tool: a person logs in once with a browser, and later runs need no login.
 //!
 //! ```text
 //! cargo run --example login_cli --features file,redirect-listener
 //! ```
 //!
-//! That shows two runs, with a server and a browser of its own. At a real server a person logs in:
-//! set `AUTHORIZE_URL`, `TOKEN_URL` and `CLIENT_ID`, `SCOPE` and `ISSUER` if needed, `PORT` if the
-//! server knows but one, and name the file for the refresh token:
+//! This command shows three runs, with its own server and a simulated browser. To log in at a real
+//! server, set `AUTHORIZE_URL`, `TOKEN_URL` and `CLIENT_ID`. Set `SCOPE` and `ISSUER` if needed,
+//! and `PORT` if the server accepts one port only. The argument is the file for the refresh token:
 //!
 //! ```text
 //! AUTHORIZE_URL=… TOKEN_URL=… CLIENT_ID=… SCOPE=offline_access \
@@ -27,7 +27,7 @@ struct Settings {
     token_url: String,
     client_id: String,
     file: RefreshTokenFile,
-    /// There is nobody to open a browser.
+    /// Whether the program simulates the browser.
     is_alone: bool,
 }
 
@@ -43,13 +43,15 @@ async fn main() -> Result<(), Report> {
         authorize_url: authorize_url?,
         token_url: token_url?,
         client_id: client_id?,
-        file: RefreshTokenFile::new(file.ok_or("name the file for the refresh token")?),
+        file: RefreshTokenFile::new(
+            file.ok_or("pass the file for the refresh token as an argument")?,
+        ),
         is_alone: false,
     })
     .await
 }
 
-/// Three runs of the program.
+/// Runs the program three times.
 async fn demonstrate() -> Result<(), Report> {
     let server = LoginServer::start("my-app").await?;
     let folder = tempfile::tempdir()?;
@@ -64,7 +66,7 @@ async fn demonstrate() -> Result<(), Report> {
     run(&settings).await?;
     println!("-- the second run");
     run(&settings).await?;
-    println!("-- a run after the server has ended all sessions");
+    println!("-- the third run, after the server has ended all sessions");
     server.log_everybody_out();
     run(&settings).await?;
     let (logins, refreshes) = (server.logins(), server.refreshes());
@@ -72,7 +74,7 @@ async fn demonstrate() -> Result<(), Report> {
     Ok(())
 }
 
-/// One run: with a login if there has to be one.
+/// Runs the program once, with a login if it needs one.
 async fn run(settings: &Settings) -> Result<(), Report> {
     let client = Client::public(&settings.token_url, &settings.client_id)?;
     let stored = RefreshToken::stored(client.clone(), settings.file.clone());
@@ -103,12 +105,12 @@ async fn log_in(client: Client, settings: &Settings) -> Result<RefreshToken, Rep
     if settings.is_alone {
         tokio::spawn(reqwest::get(request.url().to_owned()));
     }
-    println!("waiting for the browser to come back …");
+    println!("waiting for the browser's redirect …");
     let response = listener.accept(&request).await?;
-    println!("it is back; asking for tokens …");
+    println!("got the redirect; fetching tokens …");
     let source = login.finish(request, response).await?;
     println!(
-        "logged in; the next run finds it in {}",
+        "logged in; the next run reads the refresh token from {}",
         settings.file.path().display()
     );
     Ok(source)

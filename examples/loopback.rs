@@ -1,11 +1,12 @@
-//! Runs a command with an authorization server and an API to talk to, which stop with it:
+//! Runs a command against an authorization server and an API on loopback, which stop when the
+//! command ends:
 //!
 //! ```text
 //! cargo run --example loopback -- cargo run --example print_token
 //! ```
 //!
-//! The command finds them in the variables that the other examples read. Its exit code is the
-//! exit code.
+//! The command gets their addresses in the environment variables that the other examples read. The
+//! command's exit code becomes this program's exit code.
 
 mod support;
 
@@ -15,7 +16,7 @@ use support::{Api, AuthorizationServer, CLIENT_ID, CLIENT_SECRET, Report, Tokens
 use tokio::process::Command;
 use tower_auth::cache::Clock;
 
-/// What the examples of real services ask for; here all of them are one.
+/// The audiences of the examples for real services; this one API accepts all of them.
 const AUDIENCES: [&str; 4] = [
     support::AUDIENCE,
     "https://api.metafold3d.com",
@@ -27,13 +28,13 @@ const AUDIENCES: [&str; 4] = [
 async fn main() -> Result<ExitCode, Report> {
     let mut arguments = std::env::args_os().skip(1);
     let Some(program) = arguments.next() else {
-        return Err("name the command to run".into());
+        return Err("pass the command to run as arguments".into());
     };
 
     let tokens = Tokens::new(Clock::default());
     let authorization =
         AuthorizationServer::start(CLIENT_ID, CLIENT_SECRET, tokens.clone()).await?;
-    // A token of any scope will do, even of none.
+    // The API accepts a token of any scope, or of none.
     let api = Api::start(AUDIENCES, "", tokens).await?;
 
     let mut command = Command::new(program);

@@ -1,10 +1,10 @@
-//! Asks Metafold for this account's usage.
+//! Prints the usage of a Metafold account.
 //!
 //! ```text
 //! METAFOLD_CLIENT_ID=… METAFOLD_CLIENT_SECRET=… cargo run --example metafold
 //! ```
 //!
-//! `TOKEN_URL` and `API_URL` (an origin, without a path) put other servers in place of Metafold's.
+//! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use other servers than Metafold's.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -40,7 +40,7 @@ async fn main() -> Result<(), Report> {
         return Err(format!("Metafold refused the request: {status} ({why})").into());
     }
     if !status.is_success() {
-        return Err(format!("Metafold answered {status}").into());
+        return Err(format!("Metafold returned {status}").into());
     }
     println!("{}", response.text().await?);
     Ok(())

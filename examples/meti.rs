@@ -1,11 +1,11 @@
-//! Lists the sources of a METI account, and tells a token that isn't good from one that isn't
-//! good enough.
+//! Lists the sources of a METI account. Explains whether the API refused an invalid token or a
+//! token with too little scope.
 //!
 //! ```text
 //! AUTH0_DOMAIN=… AUTH0_CLIENT_ID=… AUTH0_CLIENT_SECRET=… cargo run --example meti
 //! ```
 //!
-//! `TOKEN_URL` and `API_URL` (an origin, without a path) put other servers in place of Auth0's and
+//! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use other servers than Auth0's and
 //! METI's.
 #![allow(clippy::print_stdout)]
 
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Report> {
     Err(explain(&response).into())
 }
 
-/// What the refusal means for the one who has to see to it.
+/// Explains a refusal to the person who has to fix its cause.
 fn explain(response: &Response) -> String {
     let status = response.status();
     let challenges = Challenge::parse(response.headers());
@@ -69,8 +69,8 @@ fn explain(response: &Response) -> String {
             .and_then(Challenge::scope)
             .unwrap_or("(it doesn't say which)");
         return format!(
-            "{status}: the token is good, but not for this.{said} The API wants the scope \
-             {needed}; this application was granted less than it asked for, or asked for less. \
+            "{status}: the token is valid, but its scope isn't enough.{said} The API requires the scope \
+             {needed}; this application requested less, or was granted less than it requested. \
              A new token would not help."
         );
     }
@@ -79,6 +79,6 @@ fn explain(response: &Response) -> String {
             "{status}: the API does not accept the token, and {why}.{said} Is {AUDIENCE} the \
              audience that the API expects, and does it trust this Auth0 domain?"
         ),
-        None => format!("the API answered {status}"),
+        None => format!("the API returned {status}"),
     }
 }

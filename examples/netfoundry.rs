@@ -4,7 +4,7 @@
 //! NETFOUNDRY_CLIENT_ID=… NETFOUNDRY_CLIENT_SECRET=… cargo run --example netfoundry
 //! ```
 //!
-//! `TOKEN_URL` and `API_URL` (an origin, without a path) put other servers in place of
+//! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use other servers than
 //! NetFoundry's.
 #![allow(clippy::print_stdout)]
 
@@ -19,7 +19,7 @@ use tower_auth::{AuthLayer, NotReplayed};
 
 const TOKEN_URL: &str = "https://netfoundry-production.auth0.com/oauth/token";
 const API_URL: &str = "https://gateway.production.netfoundry.io";
-/// With the slash at its end: to Auth0 an audience is a name, compared letter by letter.
+/// Ends with a slash: Auth0 treats an audience as a name, and compares each character.
 const AUDIENCE: &str = "https://gateway.production.netfoundry.io/";
 
 #[tokio::main]
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Report> {
         return Err(format!("NetFoundry refused the request: {status} ({why})").into());
     }
     if !status.is_success() {
-        return Err(format!("NetFoundry answered {status}").into());
+        return Err(format!("NetFoundry returned {status}").into());
     }
     println!("{}", response.text().await?);
     Ok(())

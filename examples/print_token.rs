@@ -1,12 +1,12 @@
-//! Prints an access token, for a shell:
+//! Prints an access token for use in a shell:
 //!
 //! ```text
 //! export TOKEN=$(cargo run --quiet --example print_token)
 //! curl -H "Authorization: Bearer $TOKEN" https://api.example.com/v1
 //! ```
 //!
-//! Reads `TOKEN_URL`, `CLIENT_ID`, `CLIENT_SECRET` and, if needed, `AUDIENCE` and `SCOPE`. Without
-//! services at hand: `cargo run --example loopback -- cargo run --example print_token`.
+//! Reads `TOKEN_URL`, `CLIENT_ID`, `CLIENT_SECRET` and, if needed, `AUDIENCE` and `SCOPE`. To try
+//! it without real services: `cargo run --example loopback -- cargo run --example print_token`.
 #![allow(clippy::print_stdout)]
 
 mod support;

@@ -1,5 +1,6 @@
-//! From an API's refusal to its answer, as clients of the Model Context Protocol go: the API says who
-//! issues its tokens (RFC 9728), and that server where (RFC 8414).
+//! Finds the authorization server from an API's refusal, as clients of the Model Context Protocol
+//! do. The API names the server (RFC 9728), and the server's metadata names its token endpoint (RFC
+//! 8414).
 //!
 //! ```text
 //! cargo run --example protected_resource
@@ -31,7 +32,7 @@ struct TokenRequest {
     scope: String,
 }
 
-/// An authorization server for one API.
+/// Makes an authorization server for one API.
 fn authorization_server(issuer: &str, resource: &str) -> Router {
     let metadata = Json(json!({
         "issuer": issuer,
@@ -59,7 +60,7 @@ fn authorization_server(issuer: &str, resource: &str) -> Router {
         }))
 }
 
-/// An API that names its authorization server.
+/// Makes an API that names its authorization server.
 fn api(url: &str, issuer: &str) -> Router {
     let metadata = Json(json!({
         "resource": format!("{url}/mcp"),
@@ -111,7 +112,7 @@ async fn main() -> Result<(), Report> {
     };
     let source = ProtectedResource::new(&resource, [&issuer], build)?;
     let http = reqwest::Client::new();
-    // The resource names the only origin that gets its tokens.
+    // The source names the resource's origin, and no other origin gets the tokens.
     let mut client = ServiceBuilder::new()
         .layer(AuthLayer::new(source))
         .service(http.clone());
@@ -122,7 +123,7 @@ async fn main() -> Result<(), Report> {
         println!("  {}", response.error_for_status()?.text().await?);
     }
 
-    // Whoever isn't on the list is asked for nothing, whatever the API says.
+    // The client contacts no authorization server that isn't on the list, whatever the API says.
     let source = ProtectedResource::new(&resource, ["https://id.example.com"], build)?;
     println!("another list");
     let mut client = ServiceBuilder::new()

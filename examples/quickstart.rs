@@ -1,14 +1,13 @@
-//! A thousand requests at once, and one token for all of them: when there is none yet, when it
-//! has expired, and when it was revoked.
+//! Sends a thousand concurrent requests with one token: when there is no token yet, when it has
+//! expired, and when it was revoked.
 //!
 //! ```text
 //! cargo run --example quickstart
 //! ```
 //!
-//! Against real services, with 20 requests instead of 1,000: set `TOKEN_URL`, `CLIENT_ID`,
-//! `CLIENT_SECRET`, `API_URL` (what is asked for, with its path) and, if needed, `AUDIENCE` and
-//! `SCOPE`. There the clock is moved for the client alone, and "revoked" means that the client
-//! takes the token for revoked.
+//! To use real services, with 20 requests instead of 1,000, set `TOKEN_URL`, `CLIENT_ID`,
+//! `CLIENT_SECRET`, `API_URL` (with the path to request) and, if needed, `AUDIENCE` and `SCOPE`.
+//! Then only the client's clock moves, and only the client treats the token as revoked.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -44,7 +43,7 @@ async fn main() -> Result<(), Report> {
         }
     };
 
-    // Sources wrap sources: this one counts.
+    // A source can wrap another source; this one counts fetches.
     let fetches = Arc::new(AtomicUsize::new(0));
     let source = Counted {
         source,
@@ -52,7 +51,7 @@ async fn main() -> Result<(), Report> {
     };
     let cache = TokenCache::builder(source).clock(time.clock()).build();
 
-    // What goes over the wire is counted below the layer.
+    // Requests are counted below the layer, as they are sent.
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
     let origin = reqwest::Url::parse(&api_url)?.origin();
@@ -95,7 +94,7 @@ async fn main() -> Result<(), Report> {
             match status?? {
                 status if status.is_success() => {}
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => refusals += 1,
-                status => return Err(format!("the API answered {status}").into()),
+                status => return Err(format!("the API returned {status}").into()),
             }
         }
         let (fetches, sent) = (fetches.swap(0, Relaxed), sent.swap(0, Relaxed));
@@ -103,7 +102,9 @@ async fn main() -> Result<(), Report> {
         print_row(phase, row, start.elapsed());
         total = std::array::from_fn(|column| total[column] + row[column]);
         if fetches != 1 || refusals != 0 {
-            return Err("each phase was to cost one fetch, and no caller was to be refused".into());
+            return Err(
+                "each phase should cost one fetch, and no caller should see a refusal".into(),
+            );
         }
     }
     print_row("total", total, begun.elapsed());
@@ -127,7 +128,7 @@ fn source_from_env(token_url: &str) -> Result<ClientCredentials, Report> {
     Ok(source)
 }
 
-/// Any source, counted.
+/// Counts the fetches of a source.
 struct Counted<S> {
     source: S,
     fetches: Arc<AtomicUsize>,

@@ -1,4 +1,5 @@
-//! A rotating refresh token in a file: a program goes on where its last run ended, without a login.
+//! Keeps a rotating refresh token in a file, so that each run of a program continues without a
+//! login.
 //!
 //! ```text
 //! cargo run --example refresh_token --features file
@@ -26,7 +27,7 @@ struct Refresh {
     refresh_token: String,
 }
 
-/// Issues a new refresh token each time, and takes the one before back.
+/// Issues a new refresh token each time, and revokes the previous one.
 async fn token(
     State(issued): State<Arc<AtomicUsize>>,
     Form(form): Form<Refresh>,
@@ -54,19 +55,19 @@ async fn main() -> Result<(), Report> {
 
     let folder = tempfile::tempdir()?;
     let file = RefreshTokenFile::new(folder.path().join("refresh-token"));
-    // Whatever logs in saves what it got.
+    // The program that logs in saves the first refresh token.
     let login = SecretString::from("refresh-0");
     file.save(login).await.map_err(Report::from)?;
 
     for run in 1..=3 {
-        // Each time as if the program had been started anew.
+        // This simulates a new run of the program.
         let client = Client::public(&url, "my-app")?;
         let cache = TokenCache::new(RefreshToken::stored(client, file.clone()));
         cache.token().await?;
         cache.refresh_now().await?;
         println!("run {run}: {} tokens issued so far", issued.load(Relaxed));
     }
-    // Somebody has used the refresh token elsewhere.
+    // This simulates that somebody else has used the refresh token.
     issued.fetch_add(1, Relaxed);
     let client = Client::public(&url, "my-app")?;
     let cache = TokenCache::new(RefreshToken::stored(client, file));

@@ -1,4 +1,4 @@
-//! The layer in front of reqwest's client, with requests and responses of reqwest's own.
+//! Uses the layer with reqwest's client, and with reqwest's own request and response types.
 //!
 //! ```text
 //! cargo run --example reqwest_client
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Report> {
         .service(plain.clone());
 
     for note in ["buy milk", "water the plants"] {
-        // Built as ever, but sent by the service.
+        // The request is built as usual, but the service sends it.
         let url = format!("{}/notes", servers.api.url());
         let timeout = Duration::from_secs(10);
         let request = plain.post(url).timeout(timeout).body(note).build()?;
@@ -42,7 +42,8 @@ async fn main() -> Result<(), Report> {
 
         println!("{}: {}", response.status(), response.text().await?);
 
-        // The next request is refused. Its sender won't notice: it is sent again, body and all.
+        // The API refuses the next request. The caller doesn't notice, because the layer sends it
+        // again with its body.
         servers.revoke_all_tokens();
     }
 

@@ -1,5 +1,5 @@
-//! An API with a session: a login that is answered with a cookie, which the API issues anew with each
-//! answer, and a logout at the end.
+//! Uses an API with sessions. The login returns a cookie, each later response replaces it, and the
+//! program finally logs out.
 //!
 //! ```text
 //! cargo run --example session --features cookies
@@ -24,20 +24,20 @@ use tower_auth::login::Session;
 const EMAIL: &str = "me@example.com";
 const PASSWORD: &str = "a-password-for-loopback-only";
 
-/// What the API knows. Its sessions are numbers.
+/// The state of the API. Its sessions are numbers.
 #[derive(Default)]
 struct Site {
     logins: usize,
     logouts: usize,
     issued: usize,
-    /// The one session that is good.
+    /// The only valid session.
     good: Option<usize>,
 }
 
 type Shared = Arc<Mutex<Site>>;
 
 impl Site {
-    /// A session in the place of any before.
+    /// Starts a session, which replaces the previous one.
     fn issue(&mut self) -> AppendHeaders<[(header::HeaderName, String); 1]> {
         self.issued += 1;
         self.good = Some(self.issued);
@@ -113,21 +113,21 @@ async fn main() -> Result<(), Report> {
 
     for what in [
         "after the login",
-        "issued anew",
-        "issued anew",
-        "ended by the API",
+        "with the renewed session",
+        "with the renewed session",
+        "after the API ended the session",
     ] {
-        if what == "ended by the API" {
+        if what == "after the API ended the session" {
             lock(&site).good = None;
         }
-        // Cookies of one's own stay beside the session's.
+        // The layer sends the caller's own cookies too.
         let request = plain.get(format!("{url}/v1/things"));
         let request = request.header(header::COOKIE, "lang=en").build()?;
         let response = client.ready().await?.call(request).await?;
         println!("{what}: {}", response.error_for_status()?.status());
     }
 
-    // The cookie's path is /v1.
+    // The cookie's path is `/v1`.
     let elsewhere = plain.get(format!("{url}/v2/things")).build()?;
     match client.ready().await?.call(elsewhere).await {
         Err(error) => println!("not sent: {error}"),

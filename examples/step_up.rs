@@ -1,5 +1,5 @@
-//! An API that wants more scope for some of its paths: the token is stepped up as far as it may be
-//! (`insufficient_scope` of RFC 6750 §3.1).
+//! Uses an API that requires more scope for some paths (`insufficient_scope`, RFC 6750 §3.1). The
+//! source requests more scope, within an allow list.
 //!
 //! ```text
 //! cargo run --example step_up
@@ -22,7 +22,7 @@ use tower_auth::AuthLayer;
 use tower_auth::challenge::StepUpChallenge;
 use tower_auth::oauth2::{Client, ClientCredentials, StepUp};
 
-/// Issues tokens that say which scope they have.
+/// Issues tokens that contain their scope.
 async fn token(Form(form): Form<BTreeMap<String, String>>) -> Json<serde_json::Value> {
     let scope = form.get("scope").cloned().unwrap_or_default();
     println!("  token endpoint: a token for `{scope}`");
@@ -30,7 +30,7 @@ async fn token(Form(form): Form<BTreeMap<String, String>>) -> Json<serde_json::V
     Json(json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600, "scope": scope}))
 }
 
-/// Wants the scope that stands in the path.
+/// Requires the scope that the path names.
 async fn api(Path(wanted): Path<String>, headers: HeaderMap) -> Response {
     let credential = headers.get(header::AUTHORIZATION);
     let credential = credential.and_then(|sent| sent.to_str().ok());
@@ -38,7 +38,7 @@ async fn api(Path(wanted): Path<String>, headers: HeaderMap) -> Response {
     if granted.is_some_and(|granted| granted.split(',').any(|scope| scope == wanted)) {
         return "done".into_response();
     }
-    println!("  API: 403, it wants `{wanted}`");
+    println!("  API: 403, requires `{wanted}`");
     let challenge = format!(r#"Bearer error="insufficient_scope", scope="{wanted}""#);
     (
         StatusCode::FORBIDDEN,
@@ -71,9 +71,7 @@ async fn main() -> Result<(), Report> {
         println!("{wanted}: {}", response.status());
         let lacks = response.extensions().get::<StepUpChallenge>();
         if let Some(scope) = lacks.and_then(StepUpChallenge::scope) {
-            println!(
-                "  the token lacks `{scope}`, which isn't on the list of what may be asked for"
-            );
+            println!("  the token lacks `{scope}`, which isn't on the allow list");
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
-//! Many tenants behind one layer, each with a client of its own at an authorization server of its own:
-//! one of them hangs, one refuses, and nobody else notices. And what 100,000 tenants take in memory.
+//! Serves many tenants behind one layer; each has its own client and authorization server. One
+//! server hangs and one refuses, and the other tenants aren't affected. Also measures the memory of
+//! 100,000 tenants.
 //!
 //! ```text
 //! cargo run --release --example tenants --features tenants
@@ -28,7 +29,7 @@ use tower_auth::{AuthLayer, BoxError, Error, Token};
 
 const MANY: usize = 100_000;
 
-/// The authorization server of a tenant.
+/// Serves the token endpoint of a tenant.
 async fn token(Path(tenant): Path<String>, Form(form): Form<BTreeMap<String, String>>) -> Response {
     match tenant.as_str() {
         "hangs" => pending().await,
@@ -44,7 +45,7 @@ async fn token(Path(tenant): Path<String>, Form(form): Form<BTreeMap<String, Str
     }
 }
 
-/// Serves a tenant who comes with its own token.
+/// Accepts requests that have the tenant's own token.
 async fn api(Path(tenant): Path<String>, headers: HeaderMap) -> StatusCode {
     match headers.get(header::AUTHORIZATION) {
         Some(sent) if sent == &format!("Bearer issued to {tenant}") => StatusCode::OK,
@@ -59,7 +60,7 @@ async fn main() -> Result<(), Report> {
         .route("/{tenant}/v1", get(api));
     let url = serve(router).await?;
 
-    // The connections are shared, and nothing else.
+    // The tenants share only the connections.
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
     let (transport, at) = (ReqwestTransport::new(http.build()?), url.clone());
     let tenants = Tenants::new(move |tenant: &Arc<str>| {
@@ -68,7 +69,8 @@ async fn main() -> Result<(), Report> {
             Client::new(endpoint, tenant.to_string(), CLIENT_SECRET)?.transport(transport.clone());
         AuthLayer::new(ClientCredentials::with_client(client)).only_to([&at])
     });
-    // `reqwest::Request` shows no extensions; others are asked for the key by `by_extension`.
+    // `reqwest::Request` gives no access to its extensions. For other request types, `by_extension`
+    // takes the key from them.
     let by = tenants.by(|request: &reqwest::Request| {
         let tenant = request.url().path_segments()?.next()?;
         Some(Arc::from(tenant))
@@ -99,22 +101,23 @@ async fn main() -> Result<(), Report> {
         if hanging.is_finished() {
             "answered"
         } else {
-            "still waits, alone"
+            "still waiting, and no other tenant is"
         }
     );
-    println!("{} tenants are kept", tenants.len());
+    println!("{} tenants in the registry", tenants.len());
     hanging.abort();
 
     let many = std::env::args()
         .nth(1)
         .map_or(Ok(MANY), |many| many.parse())?;
     let each = tokio::task::spawn_blocking(move || memory(many)).await??;
-    println!("{many} idle tenants, each with a token in hand: {each} bytes each");
+    println!("{many} idle tenants, each with a cached token: {each} bytes each");
     Ok(())
 }
 
-/// What a tenant takes: its place among the tenants, its layer, its cache and a short token, with a source
-/// and a key that take nothing themselves. By what is allocated, on this thread, and not freed.
+/// Returns the memory of a tenant: its entry in the registry, its layer, its cache and a short
+/// token. The source and the key take no memory themselves. Counts what this thread allocates and
+/// doesn't free.
 fn memory(many: usize) -> Result<usize, BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

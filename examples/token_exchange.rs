@@ -1,5 +1,5 @@
-//! Token exchange (RFC 8693): a service has a token of its own, fetched once, and exchanges it for
-//! one for each service that it calls.
+//! Exchanges tokens (RFC 8693): a service fetches its own token once, and exchanges it for a token
+//! for each service that it calls.
 //!
 //! ```text
 //! cargo run --example token_exchange
@@ -23,7 +23,7 @@ use tower_auth::{AuthLayer, TokenCache};
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// What is good: the service's own tokens, and those that they were exchanged for.
+/// The valid tokens: the service's own, and those that they were exchanged for.
 #[derive(Default)]
 struct Issued {
     own: HashSet<String>,
@@ -63,7 +63,7 @@ async fn token(
     (StatusCode::OK, Json(reply))
 }
 
-/// Two services, each of which takes only the tokens that are for it.
+/// Serves two services, each of which accepts only the tokens issued for it.
 async fn things(
     State(issued): State<Shared>,
     Path(service): Path<String>,
@@ -104,9 +104,9 @@ async fn main() -> Result<(), Report> {
         let issued = issued.lock().unwrap_or_else(PoisonError::into_inner);
         (issued.own.len(), issued.exchanged.len())
     };
-    println!("own tokens and exchanged ones: {:?}", asked(&issued));
+    println!("own and exchanged tokens: {:?}", asked(&issued));
 
-    // The service's own token is revoked: the next exchange fetches another.
+    // This revokes the service's own token, so the next exchange fetches another.
     issued
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Delays that double from a first to a longest, until they are reset by a success.
+/// Delays that double from the first up to a maximum, until a success resets them.
 pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     jitter: bool,
-    /// Created by the first failure: a cache without failures needs no memory for it.
+    /// Created by the first failure, so that a cache without failures needs no memory for it.
     series: Option<Box<Series>>,
 }
 
 /// The delays of failures in a row.
 struct Series {
     delays: ExponentialBackoff,
-    /// The next one, if it was calculated already.
+    /// The next delay, if it was already calculated.
     next: Option<Duration>,
 }
 
 impl Backoff {
-    /// With `jitter`, a delay is up to twice as long as it would be: a fleet that failed together
-    /// shouldn't come back together.
+    /// Makes a series of delays. With `jitter`, a delay is up to twice as long, so that processes
+    /// that failed together don't try again together.
     pub(crate) fn new(first: Duration, longest: Duration, jitter: bool) -> Self {
         Self {
             first,
@@ -32,7 +32,7 @@ impl Backoff {
         }
     }
 
-    /// The delay after one more failure.
+    /// Returns the delay after another failure.
     pub(crate) fn next(&mut self) -> Duration {
         let longest = self.longest;
         let series = self.series();
@@ -40,8 +40,8 @@ impl Backoff {
         delay.unwrap_or(longest).min(longest)
     }
 
-    /// The same, if it is less than `limit`; else `limit`, and the next failure has the delay that was
-    /// cut here.
+    /// Returns the delay after another failure, at most `limit`. If `limit` shortens the delay, the
+    /// next failure gets the unshortened delay.
     pub(crate) fn next_within(&mut self, limit: Duration) -> Duration {
         let delay = self.next();
         if delay < limit {
@@ -51,7 +51,7 @@ impl Backoff {
         limit
     }
 
-    /// After a success: the next delay is the first again.
+    /// Starts again with the first delay, after a success.
     pub(crate) fn reset(&mut self) {
         self.series = None;
     }

@@ -1,7 +1,8 @@
-//! The time by two clocks: the monotonic clock and the wall clock.
+//! Time by two clocks: the monotonic clock and the wall clock.
 //!
-//! The monotonic clock can't be set back, but on most systems it stops while a machine is suspended.
-//! The wall clock goes on, but can be set. A token is used only while it is good by *both*.
+//! The monotonic clock can't be set back, but on most systems it stops while the machine is
+//! suspended. The wall clock continues, but can be set. A token is used only while it is valid by
+//! *both* clocks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,14 +21,14 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Before any other.
+    /// The earliest moment.
     pub(crate) const START: Self = Self {
         monotonic: 0,
         wall: 0,
     };
 
-    /// A reading: `monotonic` since any fixed start, `wall` as a calendar says it. Times before
-    /// the Unix epoch count as the epoch.
+    /// Makes a reading: `monotonic` since any fixed start, and the calendar time `wall`. A `wall`
+    /// before the Unix epoch counts as the epoch.
     pub fn new(monotonic: Duration, wall: SystemTime) -> Self {
         Self {
             monotonic: nanos(monotonic),
@@ -35,22 +36,22 @@ impl Moment {
         }
     }
 
-    /// The wall clock's reading.
+    /// Returns the wall clock's reading.
     pub fn wall(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.wall)
     }
 
-    /// The monotonic clock's reading, in nanoseconds: for deadlines kept in an atomic.
+    /// Returns the monotonic clock's reading in nanoseconds, for deadlines in an atomic.
     pub(crate) fn ticks(self) -> u64 {
         self.monotonic
     }
 
-    /// What [`Clock::wall_nanos`] would have returned.
+    /// Returns the wall clock's reading in nanoseconds, as [`Clock::wall_nanos`] does.
     pub(crate) fn wall_nanos(self) -> u64 {
         self.wall
     }
 
-    /// This much later by both clocks.
+    /// Returns the moment that is later by `span` on both clocks.
     pub(crate) fn plus(self, span: Duration) -> Self {
         let span = nanos(span);
         Self {
@@ -59,7 +60,8 @@ impl Moment {
         }
     }
 
-    /// As much earlier, by both clocks, as `wall` is by the wall clock; the same if it is later.
+    /// Returns the moment at which the wall clock showed `wall`, and moves the monotonic reading
+    /// back as far. If `wall` is later, returns the same moment.
     #[cfg(feature = "fleet")]
     pub(crate) fn back_to(self, wall: SystemTime) -> Self {
         let ago = nanos(self.wall().duration_since(wall).unwrap_or_default());
@@ -69,13 +71,13 @@ impl Moment {
         }
     }
 
-    /// Whether either clock has reached `deadline`.
+    /// Returns whether either clock has reached `deadline`.
     #[inline]
     pub(crate) fn reached(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
     }
 
-    /// How long it is until either clock has reached `deadline`.
+    /// Returns how long it takes until either clock reaches `deadline`.
     pub(crate) fn until(self, deadline: Self) -> Duration {
         let monotonic = deadline.monotonic.saturating_sub(self.monotonic);
         let wall = deadline.wall.saturating_sub(self.wall);
@@ -87,8 +89,7 @@ fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Where a [`TokenCache`](crate::TokenCache) reads the time; the system's clocks unless set
-/// otherwise.
+/// The clock of a [`TokenCache`](crate::TokenCache). Default: the system's clocks.
 ///
 /// # Example
 ///
@@ -115,16 +116,16 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock of your own. It is read on every request, so it should be quick.
+    /// Makes a clock from a closure. Every request reads the clock, so the closure should be fast.
     pub fn custom(read: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
         Self {
             custom: Some(Arc::new(read)),
         }
     }
 
-    /// Reads only the wall clock, in nanoseconds since the Unix epoch: half the cost of both. It is the
-    /// one that goes on while the machine is suspended. `None` for a clock of the user's own, which is
-    /// read each time.
+    /// Reads only the wall clock, in nanoseconds since the Unix epoch, which costs half as much as
+    /// both clocks. The wall clock continues while the machine is suspended. `None` for a custom
+    /// clock, which is read each time.
     #[inline]
     pub(crate) fn wall_nanos(&self) -> Option<u64> {
         if self.custom.is_some() {
@@ -154,7 +155,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The system's monotonic clock, in nanoseconds since an arbitrary start.
+/// Reads the system's monotonic clock, in nanoseconds since an arbitrary start.
 #[cfg(feature = "tenants")]
 #[inline]
 pub(crate) fn monotonic_nanos() -> u64 {
@@ -168,8 +169,8 @@ pub(crate) fn monotonic_nanos() -> u64 {
     }
 }
 
-/// The coarse clocks are read from a page the kernel keeps: 6 ns instead of 23, at a resolution
-/// of one kernel tick (1 to 10 ms), which is far inside every margin.
+/// Reads the coarse clocks, which the kernel keeps in a shared page: 6 ns instead of 23 ns. Their
+/// resolution is one kernel tick (1 to 10 ms), which is far smaller than every margin.
 #[cfg(target_os = "linux")]
 fn system_now() -> Moment {
     Moment {
@@ -182,7 +183,7 @@ fn system_now() -> Moment {
 #[inline]
 fn system_wall_nanos() -> Option<u64> {
     let time = clock_gettime(ClockId::RealtimeCoarse);
-    // A time before 1970 becomes one in the far future, which is just after no moment.
+    // A time before 1970 becomes a time in the far future, so that the caller reads both clocks.
     let seconds = time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000);
     Some(seconds.wrapping_add(time.tv_nsec.cast_unsigned()))
 }

@@ -1,4 +1,4 @@
-//! The error of this crate: opaque, and a cheap clone for all callers that waited for the same fetch.
+//! The error of this crate, which is opaque and cheap to clone.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -10,18 +10,19 @@ use http::{Extensions, StatusCode};
 
 use crate::sanitize::sanitize;
 
-/// Any error of another crate, as Tower's own layers carry it.
+/// Any boxed error, as Tower's own layers use it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why there is no token, or why a request was not sent.
 ///
-/// One failed fetch has many waiters, so the error is a cheap clone. It is opaque: query it with
-/// the `is_*` methods, and read what the authorization server said with [`status`](Error::status),
-/// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
-/// this level only; the cause is behind [`source`](StdError::source).
+/// The error is cheap to clone, because many callers can wait for one failed fetch. Query it with
+/// the `is_*` methods. [`status`](Error::status), [`code`](Error::code) and
+/// [`description`](Error::description) return what the authorization server said.
+/// [`Display`](fmt::Display) prints this error only; [`source`](StdError::source) returns its
+/// cause.
 ///
-/// No text of it contains a secret or a token. Of a server's reply it shows only the fields of RFC 6749
-/// §5.2, without control characters and cut to a bounded length.
+/// No text of the error contains a secret or a token. From a server's response, the error shows
+/// only the fields of RFC 6749 §5.2, without control characters and at a bounded length.
 ///
 /// # Example
 ///
@@ -42,18 +43,18 @@ struct ErrorInner {
     message: Cow<'static, str>,
     reply: Option<Reply>,
     retry_after: Option<Duration>,
-    /// What other parts of the crate attach to an error, by type.
+    /// Values that other parts of the crate attach to an error, by type.
     attached: Extensions,
     source: Option<BoxError>,
 }
 
-/// What happened, in one word; each `is_*` method of [`Error`] says what its kind means. Private: new
-/// kinds are no breaking change.
+/// The kind of an error. Each `is_*` method of [`Error`] documents its kind. The type is private,
+/// so that new kinds aren't breaking changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Config,
     Source,
-    /// A [`Source`](Self::Source) failed in a way that may pass.
+    /// As [`Source`](Self::Source), but transient.
     Transient,
     Closed,
     Timeout,
@@ -68,17 +69,17 @@ pub(crate) enum Kind {
     LoginRequired,
 }
 
-/// What the token endpoint answered, as far as it is safe to keep.
+/// The part of the token endpoint's response that is safe to keep.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
-    /// `None` if the reply came through a browser, which shows no status.
+    /// `None` if the response came through a browser, which shows no status.
     pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Codes that are permanent whatever the status (RFC 6749 §5.2).
+/// Codes of permanent errors, whatever the status (RFC 6749 §5.2).
 const PERMANENT: &[&str] = &[
     "invalid_client",
     "unauthorized_client",
@@ -86,8 +87,8 @@ const PERMANENT: &[&str] = &[
     "unsupported_grant_type",
 ];
 
-/// Codes of a server that has a problem or limits the rate (RFC 6749 §4.1.2.1, RFC 8628
-/// §3.5), or that has just changed the nonce it wants (RFC 9449 §8), for which some send a 400.
+/// Codes of transient errors, for which some servers send a 400. The server has a problem or limits
+/// the rate (RFC 6749 §4.1.2.1, RFC 8628 §3.5), or wants a new nonce (RFC 9449 §8).
 const PASSING: &[&str] = &[
     "temporarily_unavailable",
     "server_error",
@@ -95,8 +96,8 @@ const PASSING: &[&str] = &[
     "use_dpop_nonce",
 ];
 
-/// The other codes of RFC 6749 §5.2 and §4.1.2.1 and of RFC 9449 §5. With these the status decides
-/// whether the error may pass.
+/// The other codes of RFC 6749 §5.2 and §4.1.2.1 and of RFC 9449 §5. For these codes, the status
+/// decides whether the error is transient.
 const OTHER_CODES: &[&str] = &[
     "invalid_request",
     "invalid_grant",
@@ -105,7 +106,7 @@ const OTHER_CODES: &[&str] = &[
 ];
 
 impl Error {
-    /// Wraps the error of a [`TokenSource`](crate::TokenSource) of your own.
+    /// Wraps an error of your own [`TokenSource`](crate::TokenSource).
     ///
     /// # Example
     ///
@@ -118,8 +119,8 @@ impl Error {
         Self::new(Kind::Source, "the token source failed").with_source(source)
     }
 
-    /// Wraps an error of a [`TokenSource`](crate::TokenSource) of your own that may pass by itself,
-    /// such as a broken connection: the cache makes another attempt within the same fetch.
+    /// Wraps a transient error of your own [`TokenSource`](crate::TokenSource), such as a broken
+    /// connection. The cache then makes another attempt within the same fetch.
     ///
     /// # Example
     ///
@@ -135,7 +136,8 @@ impl Error {
         Self::new(Kind::Transient, "the token source failed").with_source(source)
     }
 
-    /// The error of a [`PerRequestCredential`](crate::token::PerRequestCredential) that failed.
+    /// Makes the error of a [`PerRequestCredential`](crate::token::PerRequestCredential) that
+    /// failed.
     pub(crate) fn not_applied(source: BoxError) -> Self {
         match source.downcast::<Self>() {
             Ok(error) => *error,
@@ -146,7 +148,8 @@ impl Error {
         }
     }
 
-    /// Says how long to wait before the next attempt, as a server told a source of your own. No effect on an error that has clones.
+    /// Sets how long to wait before the next attempt, as the server asked your own source. No
+    /// effect on an error that has clones.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.edit(|inner| inner.retry_after = Some(wait))
@@ -165,8 +168,9 @@ impl Error {
         }
     }
 
-    /// An error response of the token endpoint. The server's texts are sanitized here, so that no caller
-    /// can forget to.
+    /// Makes the error for an error response of the token endpoint.
+    /// [`with_reply`](Self::with_reply) sanitizes the server's texts, so that no caller can forget
+    /// to.
     pub(crate) fn denied(message: impl Into<Cow<'static, str>>, reply: Reply) -> Self {
         Self::new(Kind::Denied, message).with_reply(reply)
     }
@@ -181,7 +185,8 @@ impl Error {
         self.edit(|inner| inner.source = Some(source.into()))
     }
 
-    /// Attaches a value; replaces one of the same type. No effect on an error that has clones.
+    /// Attaches a value, and replaces an attached value of the same type. No effect on an error
+    /// that has clones.
     pub(crate) fn attach<T>(self, value: T) -> Self
     where
         T: Clone + Send + Sync + 'static,
@@ -191,7 +196,7 @@ impl Error {
         })
     }
 
-    /// The value of this type that was attached.
+    /// Returns the attached value of this type.
     pub(crate) fn attached<T>(&self) -> Option<&T>
     where
         T: Send + Sync + 'static,
@@ -199,7 +204,7 @@ impl Error {
         self.inner.attached.get()
     }
 
-    /// Only for a new error, which has no clones yet.
+    /// Changes a new error. No effect on an error that has clones.
     fn edit(mut self, change: impl FnOnce(&mut ErrorInner)) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             change(inner);
@@ -219,28 +224,29 @@ impl Error {
         self.inner.reply.as_ref()
     }
 
-    /// A setting can't be used as it was given: an address without a host, a name that is no
+    /// Returns `true` if a setting is invalid, such as an address without a host, or an invalid
     /// header name.
     pub fn is_config(&self) -> bool {
         self.is(Kind::Config)
     }
 
-    /// A [`TokenSource`](crate::TokenSource) of your own failed, or a
-    /// [`PerRequestCredential`](crate::token::PerRequestCredential); its error is the
+    /// Returns `true` if your own [`TokenSource`](crate::TokenSource) or
+    /// [`PerRequestCredential`](crate::token::PerRequestCredential) failed. Its error is the
     /// [`source`](StdError::source).
     pub fn is_source(&self) -> bool {
         self.is(Kind::Source) || self.is(Kind::Transient)
     }
 
-    /// The [`TokenCache`](crate::TokenCache) was [closed](crate::TokenCache::close): there are no
-    /// more tokens.
+    /// Returns `true` if the [`TokenCache`](crate::TokenCache) was
+    /// [closed](crate::TokenCache::close), so it returns no more tokens.
     pub fn is_closed(&self) -> bool {
         self.is(Kind::Closed)
     }
 
-    /// It may pass by itself within seconds: no connection, no answer in time, status 408, 425,
-    /// 429 or 5xx, the codes `temporarily_unavailable`, `server_error`, `slow_down` and
-    /// `use_dpop_nonce`, or what a source of your own calls [`transient`](Self::transient). Such a fetch is tried again.
+    /// Returns `true` if another attempt may succeed within seconds, so the cache makes one in the
+    /// same fetch. The causes are: no connection; no response in time; status 408, 425, 429 or 5xx;
+    /// the codes `temporarily_unavailable`, `server_error`, `slow_down` and `use_dpop_nonce`; or
+    /// your own source returned a [`transient`](Self::transient) error.
     pub fn is_transient(&self) -> bool {
         match self.inner.kind {
             Kind::Transport | Kind::Timeout | Kind::Transient => true,
@@ -249,8 +255,10 @@ impl Error {
         }
     }
 
-    /// It stays until somebody changes a setting, here or at the server: the server has refused (`invalid_client`, `unauthorized_client`, `invalid_scope`,
-    /// `unsupported_grant_type`, any other 4xx).
+    /// Returns `true` if the error lasts until somebody acts. Either a setting is invalid, a person
+    /// has to log in again, or the server refused: `invalid_client`, `unauthorized_client`,
+    /// `invalid_scope`, `unsupported_grant_type`, or any other error response that isn't
+    /// [transient](Self::is_transient).
     pub fn is_permanent(&self) -> bool {
         match self.inner.kind {
             Kind::Config | Kind::LoginRequired => true,
@@ -270,118 +278,127 @@ impl Error {
         self.status().is_some_and(passes) || PASSING.iter().any(|code| self.has_code(code))
     }
 
-    /// The fetch took longer than it may: the limit of the whole fetch, or that of the token endpoint.
+    /// Returns `true` if the fetch timed out: by the limit of the whole fetch, or of a request to
+    /// the token endpoint.
     pub fn is_timeout(&self) -> bool {
         self.is(Kind::Timeout)
     }
 
-    /// The source panicked. The panic was caught on the task of the fetch; the next attempt isn't
-    /// affected.
+    /// Returns `true` if the source panicked. The fetch task caught the panic, so it doesn't affect
+    /// the next attempt.
     pub fn is_panic(&self) -> bool {
         self.is(Kind::Panic)
     }
 
-    /// There is no Tokio runtime to fetch on, or it is shutting down.
+    /// Returns `true` if there is no Tokio runtime to fetch on, or the runtime is shutting down.
     pub fn is_runtime(&self) -> bool {
         self.is(Kind::Runtime)
     }
 
-    /// The token holds bytes that are illegal in a header (RFC 9110 §5.5).
+    /// Returns `true` if the token is empty or contains bytes that are illegal in a header (RFC
+    /// 9110 §5.5).
     pub fn is_illegal_token(&self) -> bool {
         self.is(Kind::IllegalToken)
     }
 
-    /// The token had expired by the time it arrived, so it was never sent.
+    /// Returns `true` if the token had already expired when it arrived, so it was never sent.
     pub fn is_expired(&self) -> bool {
         self.is(Kind::Expired)
     }
 
-    /// The credential would have gone over cleartext or to an origin it doesn't belong to. The
-    /// request was not sent.
+    /// Returns `true` if the request was not sent because its credential would have gone over
+    /// cleartext, or to an origin that may not receive it.
     pub fn is_origin(&self) -> bool {
         self.is(Kind::Origin)
     }
 
-    /// The token endpoint could not be reached, or the connection broke before its answer.
+    /// Returns `true` if the token endpoint could not be reached, or the connection broke before
+    /// its response.
     pub fn is_transport(&self) -> bool {
         self.is(Kind::Transport)
     }
 
-    /// The token endpoint answered with an error: a status that isn't a success, or a 200 that
-    /// carries `error`.
+    /// Returns `true` if the token endpoint returned an error: a status that isn't a success, or a
+    /// 200 that contains `error`.
     pub fn is_denied(&self) -> bool {
         self.is(Kind::Denied)
     }
 
-    /// The server's answer can't be understood: not JSON, no `access_token`, too large, a redirect.
-    /// Or what a browser brought back isn't the answer to the request that it was sent with.
+    /// Returns `true` if the server's response is unusable: not JSON, without `access_token`, too
+    /// large, or a redirect. Also if a browser returned a response that doesn't belong to the
+    /// authorization request.
     pub fn is_reply(&self) -> bool {
         self.is(Kind::Reply)
     }
 
-    /// The authorization server doesn't know this client or its secret (`invalid_client`,
-    /// RFC 6749 §5.2).
+    /// Returns `true` if the authorization server doesn't accept this client or its secret
+    /// (`invalid_client`, RFC 6749 §5.2).
     pub fn is_invalid_client(&self) -> bool {
         self.has_code("invalid_client")
     }
 
-    /// The requested scope is unknown or not allowed (`invalid_scope`, RFC 6749 §5.2).
+    /// Returns `true` if the requested scope is unknown or not allowed (`invalid_scope`, RFC 6749
+    /// §5.2).
     pub fn is_invalid_scope(&self) -> bool {
         self.has_code("invalid_scope")
     }
 
-    /// The grant (a code, a refresh token, an assertion) is wrong, expired or revoked
-    /// (`invalid_grant`, RFC 6749 §5.2).
+    /// Returns `true` if the grant (a code, a refresh token, an assertion) is invalid, expired or
+    /// revoked (`invalid_grant`, RFC 6749 §5.2).
     pub fn is_invalid_grant(&self) -> bool {
         self.has_code("invalid_grant")
     }
 
-    /// A person has to log in again: the grant of an earlier login is used up, revoked or
-    /// expired (`invalid_grant`, RFC 6749 §5.2), or there is none. Trying again won't help.
+    /// Returns `true` if a person has to log in again, so another attempt won't help. There is no
+    /// grant, or the grant of an earlier login is used, revoked or expired (`invalid_grant`, RFC
+    /// 6749 §5.2).
     pub fn is_login_required(&self) -> bool {
         self.is(Kind::LoginRequired)
     }
 
-    /// The person, or the authorization server for them, has said no (`access_denied`, RFC 6749
-    /// §4.1.2.1, RFC 8628 §3.5).
+    /// Returns `true` if the person or the authorization server denied access (`access_denied`, RFC
+    /// 6749 §4.1.2.1, RFC 8628 §3.5).
     pub fn is_access_denied(&self) -> bool {
         self.has_code("access_denied")
     }
 
-    /// The server wants a nonce in the proof, or another (RFC 9449 §8).
+    /// Returns `true` if the server wants a nonce in the proof, or another nonce (RFC 9449 §8).
     pub(crate) fn wants_nonce(&self) -> bool {
         self.has_code("use_dpop_nonce")
     }
 
-    /// The client may not use this grant (`unauthorized_client`, RFC 6749 §5.2).
+    /// Returns `true` if the client may not use this grant (`unauthorized_client`, RFC 6749 §5.2).
     pub fn is_unauthorized_client(&self) -> bool {
         self.has_code("unauthorized_client")
     }
 
-    /// The status of the token endpoint's answer, if it answered.
+    /// Returns the status of the token endpoint's response, if there was a response.
     pub fn status(&self) -> Option<StatusCode> {
         self.reply()?.status
     }
 
-    /// The `error` code of the token endpoint's answer (RFC 6749 §5.2), such as `invalid_client`.
+    /// Returns the `error` code of the token endpoint's response (RFC 6749 §5.2), such as
+    /// `invalid_client`.
     pub fn code(&self) -> Option<&str> {
         self.reply()?.code.as_deref()
     }
 
-    /// The `error_description` of the token endpoint's answer (RFC 6749 §5.2), without control
-    /// characters, at most 256 bytes of it.
+    /// Returns the `error_description` of the token endpoint's response (RFC 6749 §5.2), without
+    /// control characters and cut to 256 bytes.
     pub fn description(&self) -> Option<&str> {
         self.reply()?.description.as_deref()
     }
 
-    /// How long to wait before the next request, by the token endpoint's response (`Retry-After`, RFC 9110 §10.2.3).
+    /// Returns how long to wait before the next request, as set with
+    /// [`with_retry_after`](Self::with_retry_after) or by the token endpoint's `Retry-After` (RFC
+    /// 9110 §10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         let own = self.inner.retry_after;
         own.or_else(|| self.reply()?.retry_after)
     }
 
-    /// What `error.type` is in logs and metrics: the server's code if it sent one of the known
-    /// ones, else the kind. Of few values, as OpenTelemetry wants it.
+    /// Returns the `error.type` for logs and metrics: the server's code if it is a known code, else
+    /// the kind. OpenTelemetry requires a small set of values.
     pub(crate) fn type_name(&self) -> &'static str {
         let known = PERMANENT.iter().chain(PASSING).chain(OTHER_CODES);
         if let Some(code) = known.copied().find(|code| self.has_code(code)) {

@@ -1,5 +1,5 @@
-//! Origins (RFC 6454), and which of them may receive a secret: those reached over an encrypted
-//! channel, and loopback.
+//! Origins (RFC 6454), and which of them may receive a secret: those with an encrypted channel, and
+//! loopback.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -26,7 +26,7 @@ use crate::error::{Error, Kind};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// The text that [`serialize`] returns. It is the same for all spellings of one origin.
+    /// The text that [`serialize`] returns, which is the same for all spellings of one origin.
     text: Box<str>,
     scheme_len: usize,
     /// Where the authority starts.
@@ -37,7 +37,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// `None` without a port, if the scheme has no default port either.
+    /// Makes an origin. `None` if there is no port and the scheme has no default port.
     pub(crate) fn new(scheme: &str, host: &str, port: Option<u16>) -> Option<Self> {
         let port = port.or_else(|| default_port(scheme))?;
         Some(Self {
@@ -54,11 +54,12 @@ impl Origin {
         &self.text[..self.scheme_len]
     }
 
-    /// Whether this is how [`serialize`] writes the origin. Called for each request.
+    /// Returns whether [`serialize`] writes this origin with exactly this scheme and authority.
+    /// Called for each request.
     #[inline]
     pub(crate) fn is_written(&self, scheme: &str, authority: &str) -> bool {
         let text = self.text.as_bytes();
-        // A comparison with a constant takes no call.
+        // A comparison with a constant needs no function call.
         let is_scheme = match self.is_https {
             true => scheme == "https",
             false => text.get(..self.scheme_len) == Some(scheme.as_bytes()),
@@ -66,7 +67,7 @@ impl Origin {
         is_scheme && text.get(self.authority_at..) == Some(authority.as_bytes())
     }
 
-    /// The host, with the port unless it is the scheme's default.
+    /// Returns the host, with the port unless it is the scheme's default.
     pub(crate) fn authority(&self) -> &str {
         &self.text[self.authority_at..]
     }
@@ -75,7 +76,8 @@ impl Origin {
         &self.authority()[..self.host_len]
     }
 
-    /// The origin of an absolute URI. `None` if the URI contains a user name or an invalid port.
+    /// Returns the origin of an absolute URI. `None` if the URI contains a user name or an invalid
+    /// port.
     pub(crate) fn of_uri(uri: &Uri) -> Option<Self> {
         let host = uri.host().filter(|host| !host.is_empty())?;
         let authority = uri.authority().map(Authority::as_str)?;
@@ -86,14 +88,14 @@ impl Origin {
         Self::new(uri.scheme_str()?, host, port)
     }
 
-    /// The origin of a URL over `https` or on loopback. `None` for cleartext URLs, and for a URI that
-    /// names no server, such as a URN.
+    /// Returns the origin of a URL over `https` or on loopback. `None` for other cleartext URLs,
+    /// and for a URI that names no server, such as a URN.
     pub(crate) fn of_secure_url(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         is_secure(uri.scheme_str(), uri.host()).then(|| Self::of_uri(&uri))?
     }
 
-    /// Whether this is the origin of that scheme, host and port. Does not allocate.
+    /// Returns whether this is the origin of this scheme, host and port. Doesn't allocate.
     #[inline]
     pub(crate) fn is_at(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
         self.scheme().eq_ignore_ascii_case(scheme)
@@ -101,7 +103,8 @@ impl Origin {
             && port.or_else(|| default_port(scheme)) == Some(self.port)
     }
 
-    /// The origin as RFC 6454 §6.2 writes it: without the port if that is the scheme's default.
+    /// Returns the origin as RFC 6454 §6.2 writes it: without the port if that is the scheme's
+    /// default.
     #[cfg(feature = "cookies")]
     pub(crate) fn serialize(&self) -> &str {
         &self.text
@@ -120,12 +123,12 @@ impl FromStr for Origin {
     /// [`is_config`](Error::is_config) unless the text is `scheme://host[:port]`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let is_bare = |uri: &Uri| uri.path() == "/" && uri.query().is_none();
-        // A URI is parsed without its fragment.
+        // `Uri` drops the fragment when it parses, so the text is checked.
         let uri = text.parse().ok().filter(is_bare);
         let uri = uri.filter(|_| !text.contains('#'));
         uri.and_then(|uri| Self::of_uri(&uri)).ok_or_else(|| {
-            let message = "an origin is written `scheme://host[:port]`, such as \
-                           `https://api.example.com`, with no path or user name";
+            let message = "the origin is invalid; write `scheme://host[:port]`, such as \
+                           `https://api.example.com`, without a path or user name";
             Error::new(Kind::Config, message)
         })
     }
@@ -137,13 +140,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A keyed hash of an origin. A request in flight keeps the hash, to recognize a response of another
-/// origin. The hash is small, and computing it does not allocate.
+/// A keyed hash of an origin. A request in flight keeps the hash, to recognize a response from
+/// another origin. The hash is small, and computing it doesn't allocate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OriginDigest(u64);
 
 impl OriginDigest {
-    /// The digest for a request whose URI is only a path: the client below decides where the request goes.
+    /// The digest for a request whose URI is only a path, so that the client below decides where
+    /// the request goes.
     pub(crate) const UNKNOWN: Self = Self(0);
 
     /// Computes the digest, which is the same for all spellings of one origin.
@@ -162,7 +166,7 @@ impl OriginDigest {
     }
 }
 
-/// The text of an origin (RFC 6454 §6.2): in lower case, without the port if that is the scheme's
+/// Writes an origin (RFC 6454 §6.2): in lower case, without the port if that is the scheme's
 /// default.
 pub(crate) fn serialize(scheme: &str, host: &str, port: Option<u16>) -> String {
     let mut text = format!("{scheme}://{host}");
@@ -173,7 +177,7 @@ pub(crate) fn serialize(scheme: &str, host: &str, port: Option<u16>) -> String {
     text
 }
 
-/// The text of an absolute URI's origin, as [`serialize`] writes it.
+/// Writes the origin of an absolute URI, as [`serialize`] does.
 #[cfg(any(feature = "cookies", feature = "dpop"))]
 pub(crate) fn serialize_uri(uri: &Uri) -> String {
     let (scheme, host) = (uri.scheme_str(), uri.host());
@@ -184,14 +188,14 @@ pub(crate) fn serialize_uri(uri: &Uri) -> String {
     )
 }
 
-/// The scheme, the host and the port of an absolute URI, as it writes them.
+/// Returns the scheme, the host and the port of an absolute URI, as the URI writes them.
 pub(crate) fn parts_of(uri: &Uri) -> Option<(&str, &str, Option<u16>)> {
     Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
 }
 
-/// Whether nobody on the network path can read what is sent to this scheme and host.
+/// Returns whether nobody on the network path can read what is sent to this scheme and host.
 ///
-/// The host is as [`http::Uri::host`] returns it: an IPv6 address is in brackets.
+/// The host has the form that [`http::Uri::host`] returns: an IPv6 address is in brackets.
 pub(crate) fn is_secure(scheme: Option<&str>, host: Option<&str>) -> bool {
     let Some(host) = host.filter(|host| !host.is_empty()) else {
         return false;
@@ -213,10 +217,11 @@ fn is_encrypted(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
 }
 
-/// Whether the host is this machine, by its whole name or address.
+/// Returns whether the host is this machine, by its whole name or address.
 ///
-/// `localhost.evil.com` and `127.0.0.1.nip.io` belong to strangers. Only complete addresses count,
-/// and names whose *last* label is `localhost`, which public DNS never contains (RFC 6761 §6.3).
+/// `localhost.evil.com` and `127.0.0.1.nip.io` belong to other machines. So only complete addresses
+/// count, and names whose *last* label is `localhost`, which public DNS never contains (RFC 6761
+/// §6.3).
 fn is_loopback(host: &str) -> bool {
     if let Some(address) = host
         .strip_prefix('[')
@@ -232,8 +237,9 @@ fn is_loopback(host: &str) -> bool {
     last.eq_ignore_ascii_case("localhost") && name.split('.').all(is_label)
 }
 
-/// Whether a label contains only ASCII letters, digits, `-` and `_`. A character that one URL
-/// parser takes as part of a name may end the name for another parser.
+/// Returns whether a label contains only ASCII letters, digits, `-` and `_`. URL parsers disagree
+/// about other characters: one parser may include them in the name, and another may end the name
+/// there.
 fn is_label(label: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     !label.is_empty() && label.bytes().all(is_plain)

@@ -1,4 +1,4 @@
-//! What a server says is left of a quota.
+//! Quotas of the token endpoint: how many requests are left.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -6,13 +6,14 @@ use std::time::SystemTime;
 use crate::error::Error;
 use crate::sanitize::sanitize;
 
-/// What is left in one bucket of a quota, from the last response of the token endpoint:
-/// [`Status::quotas`](crate::cache::Status::quotas).
+/// How many requests are left in one bucket of a quota, by the last response of the token endpoint.
+/// [`Status::quotas`](crate::cache::Status::quotas) returns the quotas.
 ///
-/// Read from the headers of that response, refusals included: `Auth0-Client-Quota-Limit` and
-/// `Auth0-Organization-Quota-Limit`, `RateLimit` with `RateLimit-Policy`
-/// (draft-ietf-httpapi-ratelimit-headers, also as its earlier versions had it), and `X-RateLimit-*`. A
-/// source of your own says it with [`Token::with_quotas`](crate::Token::with_quotas) and
+/// The crate reads quotas from the headers of each response, including error responses. These are
+/// `Auth0-Client-Quota-Limit` and `Auth0-Organization-Quota-Limit`, `RateLimit` with
+/// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers, and the forms of its earlier
+/// versions), and `X-RateLimit-*`. Your own source sets quotas with
+/// [`Token::with_quotas`](crate::Token::with_quotas) and
 /// [`Error::with_quotas`](crate::Error::with_quotas).
 ///
 /// # Example
@@ -32,15 +33,15 @@ pub struct Quota {
     resets_at: Option<SystemTime>,
 }
 
-/// The most buckets that are kept and shown. Servers have fewer.
+/// The maximum number of buckets that are kept and shown. Servers have fewer.
 pub(crate) const MOST_BUCKETS: usize = 8;
 
-/// Longer names are cut, since they are a server's text.
+/// Longer names are cut, because a server chooses them.
 const LONGEST_NAME: usize = 64;
 
 impl Quota {
-    /// A bucket by its name, in which so many requests are left. Control characters of the name are
-    /// taken out, and it is cut to 64 bytes.
+    /// Makes a quota from the bucket's name and the number of requests left. Control characters in
+    /// the name become spaces, and the name is cut to 64 bytes.
     pub fn new(bucket: impl AsRef<str>, remaining: u64) -> Self {
         let mut name = sanitize(bucket.as_ref());
         let end = (0..=LONGEST_NAME.min(name.len())).rev();
@@ -54,22 +55,22 @@ impl Quota {
         }
     }
 
-    /// Says how many requests there are in the bucket when it is full.
+    /// Sets how many requests a full bucket allows.
     #[must_use]
     pub fn of(mut self, limit: u64) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// Says when it is full again.
+    /// Sets when the bucket is full again.
     #[must_use]
     pub fn until(mut self, time: SystemTime) -> Self {
         self.resets_at = Some(time);
         self
     }
 
-    /// The bucket's name: `client/per_hour` and `organization/per_day` of Auth0's, the policy's of
-    /// `RateLimit`, else `ratelimit` or `x-ratelimit`.
+    /// Returns the bucket's name: for Auth0 such as `client/per_hour` or `organization/per_day`,
+    /// for `RateLimit` the policy's name, else `ratelimit` or `x-ratelimit`.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
@@ -78,22 +79,23 @@ impl Quota {
         &self.bucket
     }
 
-    /// How many requests there are in it when it is full, if the server said it.
+    /// Returns how many requests a full bucket allows, if the server said so.
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
 
-    /// How many are left.
+    /// Returns how many requests are left.
     pub fn remaining(&self) -> u64 {
         self.remaining
     }
 
-    /// When it is full again, if the server said it.
+    /// Returns when the bucket is full again, if the server said so.
     pub fn resets_at(&self) -> Option<SystemTime> {
         self.resets_at
     }
 
-    /// Whether a tenth of it is left or less; nothing, if it isn't known how many there are.
+    /// Returns whether a tenth of the requests or less is left. If the limit is unknown, returns
+    /// whether none is left.
     pub fn is_low(&self) -> bool {
         let left = u128::from(self.remaining) * 10;
         left <= u128::from(self.limit.unwrap_or(0))
@@ -101,8 +103,8 @@ impl Quota {
 }
 
 impl Error {
-    /// Says what is left of the server's quotas, 8 at most, as [`Token::with_quotas`] does for a token.
-    /// No effect on an error that has clones.
+    /// Sets the quotas that the server reported, at most 8, as [`Token::with_quotas`] does for a
+    /// token. No effect on an error that has clones.
     ///
     /// [`Token::with_quotas`]: crate::Token::with_quotas
     #[must_use]
@@ -115,7 +117,7 @@ impl Error {
     }
 }
 
-/// The quotas without duplicates, of which the first stays, and at most [`MOST_BUCKETS`].
+/// Keeps the first quota of each bucket, and at most [`MOST_BUCKETS`].
 pub(crate) fn bounded(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
     let mut bounded: Vec<Quota> = Vec::new();
     for quota in quotas {

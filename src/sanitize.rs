@@ -1,9 +1,9 @@
 //! Cleans a server's text, so that it is safe to print.
 
-/// The longest text of a server that is kept.
+/// The maximum length, in bytes, of a server's text that is kept.
 const SANITIZED_LIMIT: usize = 256;
 
-/// A server's text, safe to print: one line, bounded.
+/// Makes a server's text safe to print: one line of bounded length.
 pub(crate) fn sanitize(text: &str) -> String {
     let mut text = sanitize_unbounded(text);
     let fits = |end: &usize| text.is_char_boundary(*end);
@@ -12,16 +12,17 @@ pub(crate) fn sanitize(text: &str) -> String {
     text
 }
 
-/// The same without the bound: replaces each character that could do harm by a space.
+/// Replaces each harmful character by a space, without a bound.
 pub(crate) fn sanitize_unbounded(text: &str) -> String {
-    // It may be a secret, and what a growing text leaves behind isn't zeroized. The capacity is enough.
+    // The capacity is sufficient. The text may be a secret, and a `String` that grows leaves copies
+    // in memory that aren't zeroized.
     let mut clean = String::with_capacity(text.len());
     let is_harmful = |c: char| c.is_control() || is_direction_override(c);
     clean.extend(text.chars().map(|c| if is_harmful(c) { ' ' } else { c }));
     clean
 }
 
-/// Characters that make a terminal or a log viewer show text in another order than it is in.
+/// Characters that make a terminal or a log viewer show text in a different order.
 fn is_direction_override(c: char) -> bool {
     matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

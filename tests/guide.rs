@@ -1,4 +1,4 @@
-//! The pages of the guide whose examples need more crates than the package itself is tested with.
+//! The guide pages whose examples need more crates than the root package has.
 
 #[cfg(all(doctest, feature = "reqwest", feature = "tonic"))]
 #[doc = include_str!("../src/docs/composing.md")]

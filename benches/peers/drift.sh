@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# How many instructions a request takes with a token in hand, beside what instructions.txt says. Instructions are
-# the same on a noisy machine. Without the client below and the making of the request.
+# Counts the instructions of a request with a cached token, and compares them with instructions.txt. Unlike time, the
+# count is the same on a noisy machine. The client below and the making of the request are not included.
 #
-#   bash benches/peers/drift.sh            measures and compares; ends with 1 if a row is off by more than 3 %
-#   bash benches/peers/drift.sh --accept   what was measured is the baseline from now on
+#   bash benches/peers/drift.sh            measures and compares; exits with 1 if a row differs by more than 3 %
+#   bash benches/peers/drift.sh --accept   measures, and makes the result the new baseline
 #
-# Why 3 %: the same program counts the same each time, to a fraction of an instruction, but a change elsewhere in the
-# crate can have the compiler inline this and not that, which is worth some instructions. 3 % of this layer without replay
-# are 25 of them: less than one look into a header map, so whoever adds as many has added something.
+# Why 3 %: the same program always has the same count, to a fraction of an instruction. But a change elsewhere in the
+# crate can change what the compiler inlines, which moves the count a little. For this layer without replay, 3 % are 16
+# instructions, less than one lookup in a header map. So a greater difference is a real change.
 #
-# Needs valgrind, on x86_64 Linux. The C library copies and allocates, so another one moves the rows, too.
+# Needs valgrind, on x86_64 Linux. Another C library moves the counts too, because it copies and allocates differently.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -21,13 +21,13 @@ many=5000
 CARGO_TARGET_DIR=target cargo build --release --quiet --no-default-features --bin instructions
 program=target/release/instructions
 
-# All instructions of a run of $1 with $2 requests.
+# Counts all instructions of a run of $1 with $2 requests.
 count() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$program" "$1" "$2" 2>&1 >/dev/null |
         awk '/Collected/ { print $NF }'
 }
 
-# Instructions of one request: what so many more of them take, so that start and end cancel out.
+# Counts the instructions of one request, from the difference of two runs, so that start and end cancel out.
 each() {
     local a b
     a=$(count "$1" "$few")
@@ -54,7 +54,7 @@ if [[ ${1-} == --accept ]]; then
 fi
 
 grep -qxF "# instructions a request; $rustc" "$baseline" ||
-    echo "the baseline is of another compiler than $rustc: $(head -n 1 "$baseline")" >&2
+    echo "the baseline is from another compiler than $rustc: $(head -n 1 "$baseline")" >&2
 
 awk -F '\t' -v tolerance="$tolerance" '
     /^#/ { next }

@@ -1,5 +1,5 @@
-//! The least that any layer does which has to notice a refusal: it looks at the response, and carries with
-//! the future what it would act upon. This is the floor for all of them.
+//! The minimum work of a layer that notices refusals: it looks at the response, and its future
+//! carries what it needs to act. No such layer can be faster.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -37,7 +37,7 @@ pin_project! {
     pub(crate) struct Looking<F> {
         #[pin]
         answer: F,
-        // Which token was sent, that it may be rejected.
+        // Identifies the token that was sent, so that it can be rejected.
         sent_with: u64,
     }
 }

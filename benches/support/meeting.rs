@@ -1,5 +1,4 @@
-//! Where threads wait for each other. They spin: one that has to be woken comes too late for a turn of a
-//! tenth of a millisecond.
+//! A barrier whose threads spin: waking a thread would take too long for a turn of 0.1 ms.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +16,7 @@ impl Meeting {
 
     pub(crate) fn wait(&self) {
         let mine = self.arrived.fetch_add(1, Ordering::AcqRel);
-        // Nobody comes to the next meeting before this one is over.
+        // No thread reaches the next meeting before all have reached this one.
         let all = (mine / self.threads + 1) * self.threads;
         while self.arrived.load(Ordering::Acquire) < all {
             spin_loop();

@@ -13,7 +13,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::token::{Applied, PerRequestCredential, RequestHead};
 use tower_auth::{AuthLayer, BoxError, Place, Token};
 
-/// The keys, and the clock that dates the signatures.
+/// The keys, and the clock for the signatures' dates.
 pub(crate) struct Signer(pub(crate) Credentials, pub(crate) fn() -> SystemTime);
 
 impl PerRequestCredential for Signer {

@@ -1,5 +1,5 @@
-//! Mutual TLS (RFC 8705): the client is known by its certificate, and its tokens are of use to
-//! nobody who doesn't have that certificate's key.
+//! Uses mutual TLS (RFC 8705): the server identifies the client by its certificate, and the client's
+//! tokens are useless without that certificate's key.
 //!
 //! ```text
 //! cargo run -p tower-auth-examples --example mtls
@@ -19,8 +19,8 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::oauth2::{Client, ClientCredentials, ReqwestTransport};
 use tower_auth::{AuthLayer, BoxError, TokenCache};
 
-/// The HTTP client, for the token endpoint and the API alike: the token is bound to the certificate
-/// that it shows.
+/// Makes the HTTP client for both the token endpoint and the API, because the token is bound to the
+/// client's certificate.
 fn http(authority: &Authority, name: Option<&str>) -> Result<reqwest::Client, BoxError> {
     let root = Certificate::from_pem(authority.root().as_bytes())?;
     let mut client = reqwest::Client::builder()
@@ -54,12 +54,12 @@ async fn main() -> Result<(), Report> {
         println!("the token endpoint was sent {form:?}");
     }
 
-    // Somebody has got hold of the token, and has a certificate of the same authority.
+    // A thief has the token, and another certificate from the same authority.
     let thief = http(&authority, Some("thief.clients.example.com"))?;
     let stolen = cache.token().await?;
     let request = thief.get(&servers.api_url).bearer_auth(stolen.secret());
     println!(
-        "its token, with another: {}",
+        "its token, with another certificate: {}",
         request.send().await?.status()
     );
 
@@ -72,8 +72,8 @@ async fn main() -> Result<(), Report> {
         .token()
         .await
     {
-        Err(error) => println!("without one: {:?}", Report::from(error)),
-        Ok(_) => return Err("a token without a certificate".into()),
+        Err(error) => println!("without a certificate: {:?}", Report::from(error)),
+        Ok(_) => return Err("got a token without a certificate".into()),
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Clients without a shared secret: one signs a JWT for each request (`private_key_jwt`), another
-//! shows the token that its platform puts in a file, as Kubernetes does (both RFC 7523 §2.2).
+//! Clients without a shared secret (RFC 7523 §2.2). One signs a JWT for each request
+//! (`private_key_jwt`). The other sends the token that its platform puts in a file, as Kubernetes
+//! does.
 //!
 //! ```text
 //! cargo run -p tower-auth-examples --example private_key_jwt
@@ -27,7 +28,7 @@ use tower_auth::{SecretSource, TokenCache};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// What the server knows: by the client id, who signs for it, and with which key.
+/// The state of the server: the issuer and the key for each client id.
 struct Known {
     signers: HashMap<&'static str, (&'static str, DecodingKey)>,
     audience: String,
@@ -41,7 +42,7 @@ struct Request {
 }
 
 impl Known {
-    /// RFC 7523 §3: the signature, the audience, the expiry, the issuer and the subject.
+    /// Checks the signature, the audience, the expiry, the issuer and the subject (RFC 7523 §3).
     fn is_client(&self, request: &Request) -> bool {
         let Some((issuer, key)) = self.signers.get(request.client_id.as_str()) else {
             return false;
@@ -69,7 +70,7 @@ async fn token(
     }
 }
 
-/// Puts a token in the file, as the platform does once in a while.
+/// Writes a token to the file, as the platform does from time to time.
 fn rotate(file: &std::path::Path, platform: &KeyPair, audience: &str) -> Result<(), Report> {
     let claims = json!({
         "iss": "https://cluster.example.com",
@@ -116,7 +117,7 @@ async fn main() -> Result<(), Report> {
         .token()
         .await
     {
-        Err(error) if error.is_invalid_client() => println!("signed with a strange key: {error}"),
+        Err(error) if error.is_invalid_client() => println!("signed with an unknown key: {error}"),
         other => return Err(format!("unexpected: {other:?}").into()),
     }
 

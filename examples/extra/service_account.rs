@@ -1,5 +1,5 @@
-//! A service account, as Google has them: it signs a JWT with a key of its own and gets a token for
-//! it (RFC 7523 §2.1). The server takes each JWT once.
+//! A service account, as Google has them: the client signs a JWT with its own key, and exchanges it
+//! for a token (RFC 7523 §2.1). The server accepts each JWT once.
 //!
 //! ```text
 //! cargo run -p tower-auth-examples --example service_account
@@ -27,7 +27,8 @@ use tower_auth::{Reason, SecretSource, TokenCache, TokenSource};
 const ACCOUNT: &str = "robot@project.example.com";
 const SCOPE: &str = "https://example.com/auth/reports.readonly";
 
-/// What the server knows: the account's public key, whom a JWT must be for, and which it has seen.
+/// The state of the server: the account's public key, the audience that a JWT must have, and the
+/// JWTs seen so far.
 struct Known {
     key: DecodingKey,
     audience: String,
@@ -48,17 +49,17 @@ struct Claims {
 
 impl Known {
     fn check(&self, assertion: &str) -> Result<(), &'static str> {
-        // The signature, the audience and the expiry.
+        // This checks the signature, the audience and the expiry.
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_audience(&[&self.audience]);
         let claims = decode::<Claims>(assertion, &self.key, &validation);
-        let claims = claims.map_err(|_| "the JWT isn't good")?.claims;
+        let claims = claims.map_err(|_| "the JWT is invalid")?.claims;
         if claims.iss != ACCOUNT || claims.scope != SCOPE {
-            return Err("the account may not have this");
+            return Err("the account may not request this scope");
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = seen.insert(claims.jti);
-        is_new.then_some(()).ok_or("the JWT was used before")
+        is_new.then_some(()).ok_or("the JWT was already used")
     }
 }
 
@@ -80,7 +81,7 @@ async fn token(
 
 #[tokio::main]
 async fn main() -> Result<(), Report> {
-    // The account's key: its private half is on this side, its public half at the server.
+    // The account's key: the client has the private half, and the server has the public half.
     let pair = KeyPair::generate()?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/token", listener.local_addr()?);
@@ -103,7 +104,7 @@ async fn main() -> Result<(), Report> {
     cache.refresh_now().await?;
     println!("two tokens for two JWTs");
 
-    // One JWT that is used twice, as by somebody who has recorded it.
+    // One JWT is used twice, as by somebody who recorded it.
     let recorded = SecretSource::from(jwt).read().await?;
     let source = JwtBearer::new(Client::anonymous(&url)?, recorded);
     source.fetch(Reason::First).await?;

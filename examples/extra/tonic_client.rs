@@ -1,4 +1,4 @@
-//! The layer in front of tonic's channel, below a generated client.
+//! Uses the layer between tonic's channel and a generated client.
 //!
 //! ```text
 //! cargo run -p tower-auth-examples --example tonic_client
@@ -46,8 +46,8 @@ async fn main() -> Result<(), Report> {
     let channel = ServiceBuilder::new()
         .layer(AuthLayer::new(source).only_to([&origin])?)
         .service(channel);
-    // With the origin its requests say where they go, and the layer can see to it that they go
-    // nowhere else. Without, they have a path only, and the channel alone decides.
+    // With the origin, each request says where it goes, and the layer can check that. Without it, a
+    // request has only a path, and the channel decides.
     let mut client = NotesClient::with_origin(channel, origin.parse()?);
 
     let note = |text: &str| Note {
@@ -67,14 +67,14 @@ async fn main() -> Result<(), Report> {
     println!("upload, with a revoked token: {notes} notes of {bytes} bytes");
 
     let refusals = refusals.load(Ordering::Relaxed);
-    println!("refused calls: {refusals}, of which the caller saw none");
+    println!("refused calls: {refusals}; the caller saw none of them");
     if (refusals, notes, bytes) != (1, 3, 29) {
-        return Err("one call was to be refused, and no message was to be lost".into());
+        return Err("the server should refuse one call, and no message should be lost".into());
     }
     Ok(())
 }
 
-/// Serves on loopback, to those who have a token.
+/// Serves on loopback, and requires a token.
 fn serve_notes(tokens: Tokens, refusals: Arc<AtomicUsize>) -> Result<SocketAddr, Report> {
     let check = move |request: Request<()>| {
         let value = request.metadata().get("authorization");
@@ -98,7 +98,7 @@ fn serve_notes(tokens: Tokens, refusals: Arc<AtomicUsize>) -> Result<SocketAddr,
     Ok(address)
 }
 
-/// As many notes as were kept.
+/// Counts the notes that were kept.
 #[derive(Default)]
 struct Kept(AtomicU64);
 

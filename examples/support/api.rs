@@ -1,4 +1,4 @@
-//! An API that wants a bearer token (RFC 6750), whatever path it is asked for.
+//! An API that requires a bearer token (RFC 6750) for each path.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::jwt::{Claims, Tokens};
 
-/// The API, serving for as long as the process runs.
+/// The API, which runs as long as the process.
 #[derive(Clone)]
 pub struct Api {
     url: String,
@@ -30,8 +30,8 @@ struct Shared {
 }
 
 impl Api {
-    /// An API that accepts tokens for any of the audiences, if they grant the scope. An empty
-    /// scope is granted by all.
+    /// Starts an API that accepts tokens for any of the audiences, if they grant the scope. All
+    /// tokens grant an empty scope.
     pub async fn start(
         audiences: impl IntoIterator<Item = &str>,
         scope: &str,
@@ -51,17 +51,17 @@ impl Api {
         Ok(Self { url, shared })
     }
 
-    /// `http://127.0.0.1:…`
+    /// Returns the origin: `http://127.0.0.1:…`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// How many requests arrived.
+    /// Returns how many requests arrived.
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::Relaxed)
     }
 
-    /// How many of them were refused.
+    /// Returns how many requests were refused.
     pub fn refusals(&self) -> usize {
         self.shared.refusals.load(Ordering::Relaxed)
     }
@@ -90,7 +90,7 @@ async fn answer(
 }
 
 impl Shared {
-    /// Who asks, or how they are refused (RFC 6750 §3.1).
+    /// Returns the claims of the request's token, or the refusal (RFC 6750 §3.1).
     fn check(&self, headers: &HeaderMap) -> Result<Claims, (StatusCode, String)> {
         let value = headers
             .get(AUTHORIZATION)

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::jwt::Tokens;
 
-/// The server, serving for as long as the process runs.
+/// The server, which runs as long as the process.
 #[derive(Clone)]
 pub struct AuthorizationServer {
     url: String,
@@ -36,22 +36,22 @@ struct Shared {
 
 struct Settings {
     lifetime: Duration,
-    /// What the client may ask for; `None`: anything.
+    /// The scopes that the client may request. `None`: any scope.
     scopes: Option<Vec<String>>,
 }
 
-/// What the token endpoint was asked.
+/// A request to the token endpoint.
 #[derive(Clone, Debug)]
 pub struct TokenRequest {
-    /// How the client showed its secret.
+    /// How the client sent its secret.
     pub client_auth: ClientAuth,
-    /// The parameters, without the client's secret.
+    /// The parameters without the client's secret.
     pub params: BTreeMap<String, String>,
-    /// Whether it got a token.
+    /// Whether the server issued a token.
     pub granted: bool,
 }
 
-/// How a client shows its secret: in the body as a form (RFC 6749 §2.3.1) or as JSON, or as the
+/// How a client sends its secret: in the body as a form (RFC 6749 §2.3.1) or as JSON, or as the
 /// password of HTTP's Basic scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
@@ -79,12 +79,12 @@ impl AuthorizationServer {
         Ok(Self { url, shared })
     }
 
-    /// How long the tokens are good that are issued from now on; an hour unless set otherwise.
+    /// Sets the lifetime of the tokens issued from now on. Default: 1 h.
     pub fn set_lifetime(&self, lifetime: Duration) {
         lock(&self.shared.settings).lifetime = lifetime;
     }
 
-    /// What the client may ask for from now on; anything unless set otherwise.
+    /// Sets the scopes that the client may request from now on. Default: any.
     pub fn set_scopes(&self, scopes: &str) {
         let scopes = scopes.split(' ').map(str::to_owned).collect();
         lock(&self.shared.settings).scopes = Some(scopes);
@@ -98,7 +98,7 @@ impl AuthorizationServer {
         &self.shared.tokens
     }
 
-    /// How many tokens were fetched.
+    /// Returns how many tokens were fetched.
     pub fn fetches(&self) -> usize {
         self.requests()
             .iter()
@@ -106,7 +106,7 @@ impl AuthorizationServer {
             .count()
     }
 
-    /// All that was asked, in order.
+    /// Returns all requests, in order.
     pub fn requests(&self) -> Vec<TokenRequest> {
         lock(&self.shared.requests).clone()
     }
@@ -129,7 +129,7 @@ async fn answer(State(server): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         .into_response()
 }
 
-/// The parameters; the client's name and secret among them, wherever they stood.
+/// Reads the parameters, including the client's id and secret from wherever the client sent them.
 fn read(headers: &HeaderMap, body: &[u8]) -> Option<(ClientAuth, BTreeMap<String, String>)> {
     let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     if kind.starts_with("application/json") {
@@ -148,7 +148,8 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Option<(ClientAuth, BTreeMap<String
     Some((ClientAuth::Basic, params))
 }
 
-/// Both parts of a client's password are form-encoded before they are joined (RFC 6749 §2.3.1).
+/// Decodes a part of the client's password: clients form-encode both parts before they join them
+/// (RFC 6749 §2.3.1).
 fn form_decode(text: &str) -> String {
     let pair = form_urlencoded::parse(text.as_bytes()).next();
     pair.map(|(text, _)| text.into_owned()).unwrap_or_default()
@@ -186,7 +187,7 @@ impl Shared {
     }
 }
 
-/// The errors of RFC 6749 §5.2 that can happen here.
+/// The errors of RFC 6749 §5.2 that this server returns.
 enum Refusal {
     InvalidRequest,
     InvalidClient,

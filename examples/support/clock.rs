@@ -1,4 +1,4 @@
-//! A clock that an example can move, so that nobody has to wait an hour for an expiry.
+//! A clock that an example can move, so that it needn't wait an hour for an expiry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tower_auth::cache::{Clock, Moment};
 
-/// The system's time, and what it was advanced by.
+/// The system's time, plus the time by which the example advanced it.
 #[derive(Clone, Default)]
 pub struct MovableClock {
     seconds_ahead: Arc<AtomicU64>,
 }
 
 impl MovableClock {
-    /// Lets time pass at once.
+    /// Advances the clock.
     pub fn advance(&self, time: Duration) {
         self.seconds_ahead
             .fetch_add(time.as_secs(), Ordering::Relaxed);
     }
 
-    /// The same clock, as a cache reads it.
+    /// Returns the clock for a cache.
     pub fn clock(&self) -> Clock {
         let start = Instant::now();
         let seconds_ahead = Arc::clone(&self.seconds_ahead);

@@ -1,11 +1,11 @@
-//! Settings from the environment. An empty variable is one that isn't set.
+//! Settings from the environment. An empty variable counts as unset.
 
-/// A variable that the example can do without.
+/// Reads an optional variable.
 pub fn optional(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// A variable that it can't do without.
+/// Reads a required variable.
 pub fn required(name: &str) -> Result<String, String> {
     optional(name).ok_or_else(|| format!("set the environment variable {name}"))
 }

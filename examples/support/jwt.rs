@@ -1,4 +1,4 @@
-//! Access tokens: JWTs (RFC 9068), and what both servers know of them.
+//! Access tokens: JWTs (RFC 9068), and the records that both servers share.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use tower_auth::cache::Clock;
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claims {
     pub sub: String,
@@ -19,7 +19,7 @@ pub struct Claims {
     pub exp: u64,
 }
 
-/// The tokens that were issued and revoked; a clone knows the same ones.
+/// The tokens that were issued and revoked. Clones share the records.
 #[derive(Clone)]
 pub struct Tokens {
     clock: Clock,
@@ -28,12 +28,12 @@ pub struct Tokens {
 
 #[derive(Default)]
 struct Records {
-    /// By their `jti`.
+    /// Identified by `jti`.
     issued: BTreeMap<String, String>,
     revoked: HashSet<String>,
 }
 
-/// Nothing but this process ever believes a token that is signed with it.
+/// Only this process accepts tokens that are signed with this key.
 const KEY: &[u8] = b"known to everyone, trusted by no one";
 
 impl Tokens {
@@ -67,9 +67,9 @@ impl Tokens {
         Ok(token)
     }
 
-    /// What a token says, or what is wrong with it.
+    /// Returns the claims of a token, or why the token is invalid.
     pub fn check(&self, token: &str, audiences: &[String]) -> Result<Claims, &'static str> {
-        // The expiry is checked below, by this server's own clock.
+        // The expiry is checked below, by this server's clock.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.validate_exp = false;
         validation.set_audience(audiences);
@@ -91,13 +91,13 @@ impl Tokens {
         }
     }
 
-    /// Revokes all that were issued so far.
+    /// Revokes all tokens issued so far.
     pub fn revoke_all(&self) {
         let records = &mut *self.records();
         records.revoked.extend(records.issued.keys().cloned());
     }
 
-    /// All that were issued so far.
+    /// Returns all tokens issued so far.
     pub fn issued(&self) -> Vec<String> {
         self.records().issued.values().cloned().collect()
     }

@@ -1,5 +1,5 @@
-//! An authorization server that people log in at: with a browser (RFC 6749 §4.1, RFC 7636), or on
-//! another device (RFC 8628). Everybody who comes is known to it, and agrees.
+//! An authorization server where people log in: with a browser (RFC 6749 §4.1, RFC 7636), or on
+//! another device (RFC 8628). It logs everybody in, without asking.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 type Params = HashMap<String, String>;
 
-/// The server, serving for as long as the process runs.
+/// The server, which runs as long as the process.
 #[derive(Clone)]
 pub struct LoginServer {
     url: String,
@@ -34,24 +34,24 @@ struct Shared {
 
 #[derive(Default)]
 struct Known {
-    /// Each is good for one exchange.
+    /// Each code is valid for one exchange.
     codes: HashMap<String, Asked>,
-    /// Each device's code, and whether the person has typed it in.
+    /// Each device's code, and whether the person has entered it.
     devices: HashMap<String, bool>,
-    /// The refresh tokens that are good: each is taken back as the next is issued.
+    /// The valid refresh tokens. Each is revoked when the next is issued.
     refresh_tokens: HashSet<String>,
     logins: usize,
     refreshes: usize,
 }
 
-/// What a browser was sent with.
+/// The authorization request that a browser brought.
 struct Asked {
     challenge: String,
     redirect_uri: String,
 }
 
 impl LoginServer {
-    /// A server with one client, which has no secret.
+    /// Starts a server that has one client, without a secret.
     pub async fn start(client_id: &str) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             client_id: client_id.to_owned(),
@@ -80,12 +80,12 @@ impl LoginServer {
         format!("{}/token", self.url)
     }
 
-    /// How often somebody logged in.
+    /// Returns how often somebody logged in.
     pub fn logins(&self) -> usize {
         self.shared.known().logins
     }
 
-    /// How often a refresh token was used.
+    /// Returns how often a refresh token was used.
     pub fn refreshes(&self) -> usize {
         self.shared.known().refreshes
     }
@@ -101,7 +101,7 @@ impl LoginServer {
     }
 }
 
-/// A person is here with their browser, and is sent back at once.
+/// Logs the person in, and redirects the browser back at once.
 async fn authorize(State(server): State<Arc<Shared>>, Query(params): Query<Params>) -> Response {
     let param = |name| params.get(name).map_or("", String::as_str);
     let is_good = param("client_id") == server.client_id
@@ -111,7 +111,7 @@ async fn authorize(State(server): State<Arc<Shared>>, Query(params): Query<Param
     if !is_good {
         return (
             StatusCode::BAD_REQUEST,
-            "something is wrong with this address",
+            "the authorization request is invalid",
         )
             .into_response();
     }
@@ -138,10 +138,10 @@ async fn device(
         return refuse("invalid_client");
     }
     let device_code = random();
-    // What the person types in is a part of it: this is for loopback only.
+    // The user code is a part of the device code, which is acceptable on loopback only.
     let user_code = device_code[..8].to_uppercase();
     server.known().devices.insert(device_code.clone(), false);
-    // The address that it was asked at.
+    // The address that received this request.
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let page = format!("http://{}/activate", host.unwrap_or("127.0.0.1"));
     Json(json!({
@@ -155,7 +155,7 @@ async fn device(
     .into_response()
 }
 
-/// A person types in their code.
+/// Confirms the code that a person entered.
 async fn activate(State(server): State<Arc<Shared>>, Query(params): Query<Params>) -> StatusCode {
     let typed = params.get("user_code").map_or("", String::as_str);
     let mut known = server.known();
@@ -219,7 +219,7 @@ fn refuse(code: &str) -> Response {
     (StatusCode::BAD_REQUEST, Json(json!({ "error": code }))).into_response()
 }
 
-/// Good enough for loopback.
+/// Makes a secret that is random enough for loopback.
 fn random() -> String {
     std::iter::repeat_with(fastrand::alphanumeric)
         .take(32)

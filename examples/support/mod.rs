@@ -1,10 +1,10 @@
-//! What the examples stand on: two servers on loopback that stop with the process, a clock that
-//! can be moved, and errors as a person reads them.
+//! What the examples share: two servers on loopback that stop with the process, a movable clock,
+//! and readable errors.
 #![allow(
     dead_code,
     unreachable_pub,
     unused_imports,
-    reason = "each example uses a part of it"
+    reason = "each example uses a part of this module"
 )]
 
 mod api;
@@ -41,12 +41,12 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts both.
+    /// Starts both servers.
     pub async fn start() -> io::Result<Self> {
         Self::start_with(Clock::default()).await
     }
 
-    /// Starts both, and has them tell the time by `clock`.
+    /// Starts both servers, with `clock` as their clock.
     pub async fn start_with(clock: Clock) -> io::Result<Self> {
         let tokens = Tokens::new(clock);
         let authorization =
@@ -55,13 +55,13 @@ impl Servers {
         Ok(Self { authorization, api })
     }
 
-    /// From now on the API refuses every token that was issued so far.
+    /// Makes the API refuse every token that was issued so far.
     pub fn revoke_all_tokens(&self) {
         self.authorization.tokens().revoke_all();
     }
 }
 
-/// Serves on a port of the system's choice, and returns the base URL.
+/// Serves on a port that the system chooses, and returns the base URL.
 pub async fn serve(router: Router) -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);

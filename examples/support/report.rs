@@ -1,10 +1,10 @@
-//! Errors as a person reads them.
+//! An error that prints its causes.
 
 use std::fmt;
 
 use tower_auth::BoxError;
 
-/// Any error. Returned from `main` it is printed with its causes, one a line.
+/// Any error. If `main` returns it, it is printed with its causes, one a line.
 pub struct Report(BoxError);
 
 impl<E> From<E> for Report

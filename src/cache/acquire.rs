@@ -1,4 +1,4 @@
-//! How a caller gets a token: at once, by waiting for the running fetch, or not at all.
+//! Gives a caller a token: immediately, after waiting for the running fetch, or not at all.
 
 use std::fmt;
 use std::future::Future;
@@ -10,11 +10,11 @@ use super::cache_inner::CacheInner;
 use super::expiry::{CachedToken, Freshness};
 use super::single_flight::{Abandoned, Wait};
 use super::state_machine::machine::Outcome;
-use super::state_machine::request::{Decision, FetchStart, IfRefused};
+use super::state_machine::request::{Caller, Decision, FetchStart};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 
-/// The answer to a caller who needs a token.
+/// The result of asking the cache for a token.
 pub(crate) enum Lookup {
     Now(Arc<CachedToken>),
     Later(Acquire),
@@ -22,25 +22,25 @@ pub(crate) enum Lookup {
 }
 
 impl CacheInner {
-    /// The current token if it can be served, or else what the state machine decides.
-    pub(crate) fn lookup(self: &Arc<Self>, if_refused: IfRefused) -> Lookup {
+    /// Returns the current token if it can be served, otherwise what the state machine decides.
+    pub(crate) fn lookup(self: &Arc<Self>, caller: Caller) -> Lookup {
         if let Some(cached) = self.state.servable(&self.clock) {
             return Lookup::Now(cached);
         }
         let now = self.now();
         self.end_watch(now);
-        let decided = self.transition(|machine| machine.request(if_refused, now));
+        let decided = self.transition(|machine| machine.request(caller, now));
         self.carry_out(decided, Want::Any)
     }
 
-    /// Another token than the refused one of this generation.
+    /// Requests a token that replaces the refused token of this `generation`.
     pub(crate) fn renew(self: &Arc<Self>, generation: u64) -> Lookup {
         let now = self.now();
         let decided = self.transition(|machine| machine.renew(generation, now));
         self.carry_out(decided, Want::InsteadOf(generation))
     }
 
-    /// A token that is newer than the current one.
+    /// Requests a token that is newer than the current one.
     fn force_refresh(self: &Arc<Self>) -> Lookup {
         let now = self.now();
         let decided = self.transition(|machine| machine.force_refresh(now));
@@ -71,9 +71,10 @@ impl CacheInner {
     }
 }
 
-/// A future of a token: [`TokenCache::token`](crate::TokenCache::token) and
-/// [`TokenCache::refresh_now`](crate::TokenCache::refresh_now). A named type, so that a struct of your
-/// own can contain it without a box.
+/// A future that resolves to a token, returned by [`TokenCache::token`](crate::TokenCache::token)
+/// and [`TokenCache::refresh_now`](crate::TokenCache::refresh_now).
+///
+/// The type has a name, so that your own struct can contain it without a box.
 ///
 /// # Example
 ///
@@ -105,9 +106,9 @@ pub struct Acquire {
 pub(crate) enum Want {
     /// Any token that can be served.
     Any,
-    /// A token whose fetch is running, or starts now.
+    /// The token of the running fetch, or of one that starts now.
     Newer,
-    /// Another token than the refused one of this generation.
+    /// A token that replaces the refused token of this generation.
     InsteadOf(u64),
 }
 
@@ -116,8 +117,8 @@ enum Stage {
     Waiting { wait: Wait<Outcome> },
 }
 
-/// Fetches are abandoned when their runtime shuts down. A caller who sees so many in a row is on such
-/// a runtime.
+/// Fetches are abandoned when their runtime shuts down. A caller that sees this many in a row runs
+/// on such a runtime itself.
 const MOST_ABANDONED: u8 = 3;
 
 impl Acquire {
@@ -139,7 +140,7 @@ impl Acquire {
                     Lookup::Later(later) => self.stage = later.stage,
                 },
                 Stage::Waiting { wait } => match ready!(Pin::new(wait).poll(cx)) {
-                    // This future was polled long after the fetch completed.
+                    // The token expired between the end of the fetch and this poll.
                     Ok(Ok(cached)) if cached.has_expired(self.inner.now()) => {
                         self.stage = Stage::Start;
                     }
@@ -148,7 +149,8 @@ impl Acquire {
                     }
                     Ok(outcome) => return Poll::Ready(outcome),
                     Err(Abandoned) if self.abandoned == MOST_ABANDONED => {
-                        let message = "the runtime shut down while the token was fetched";
+                        let message = "the Tokio runtime shut down during the token fetch; \
+                                       request the token on another runtime";
                         return Poll::Ready(Err(Error::new(Kind::Runtime, message)));
                     }
                     Err(Abandoned) => {
@@ -162,13 +164,13 @@ impl Acquire {
 
     fn lookup(&self) -> Lookup {
         match self.want {
-            Want::Any => self.inner.lookup(IfRefused::GivenUp),
+            Want::Any => self.inner.lookup(Caller::CannotReplay),
             Want::Newer => self.inner.force_refresh(),
             Want::InsteadOf(generation) => self.inner.renew(generation),
         }
     }
 
-    /// The token that was withdrawn, if the fetch of its successor has failed.
+    /// Returns the withdrawn token, which callers get if the fetch of its successor fails.
     fn fallback(&self) -> Option<Arc<CachedToken>> {
         let is_fallback = self.want == Want::Any;
         let cached = self.inner.state.current().filter(|_| is_fallback)?;

@@ -1,6 +1,6 @@
 //! Refreshes the token in time even when no caller needs it.
 //!
-//! The task has no handle to the cache. When the last handle is dropped, the channel of changes closes
+//! The task has no handle to the cache. When the last handle is dropped, the status channel closes
 //! and the task ends.
 
 use std::pin::pin;
@@ -13,16 +13,17 @@ use tokio::sync::watch;
 
 use super::cache_inner::CacheInner;
 use super::fetch_task::has_timer;
-use super::state_machine::request::IfRefused;
+use super::state_machine::request::Caller;
 use super::state_machine::snapshot::Due;
 use super::status::Status;
 
-/// The longest sleep. The timer of a suspended machine stops, and the token may have expired by the
-/// time the machine wakes up.
+/// The longest sleep. Timers stop while a machine is suspended, so the token may have expired by
+/// the time the machine wakes up.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 impl CacheInner {
-    /// Starts the task if it is wanted and doesn't run.
+    /// Starts the refresh task if the cache is configured to keep its token fresh and no such task
+    /// is running.
     pub(crate) fn ensure_background_refresh(self: &Arc<Self>) {
         if !self.keeps_fresh {
             return;
@@ -46,7 +47,7 @@ impl CacheInner {
             return;
         }
         let now = self.now();
-        let (_, start) = self.transition(|machine| machine.request(IfRefused::SentAgain, now));
+        let (_, start) = self.transition(|machine| machine.request(Caller::CanReplay, now));
         if let Some(start) = start {
             self.start_fetch(start);
         }
@@ -54,7 +55,7 @@ impl CacheInner {
 }
 
 async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Receiver<Status>) {
-    // The fetch that started this task reports the error to its callers.
+    // The fetch that started this task reports the missing timer to its callers.
     if !has_timer() {
         return;
     }
@@ -70,7 +71,8 @@ async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Rece
         };
         let (sleep, change) = (tokio::time::sleep(sleep), changes.changed());
         match select(pin!(sleep), pin!(change)).await {
-            // The state has changed, or the last handle was dropped.
+            // Either the state changed, or the last handle was dropped. The next iteration finds
+            // out which.
             Either::Right(_) => {}
             Either::Left(_) => match cache.upgrade() {
                 Some(inner) => inner.refresh_if_due(),

@@ -1,4 +1,4 @@
-//! The settings of a cache.
+//! The builder of a cache, with its settings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::fleet::settings::Fleet;
 use crate::source::token_source::{DynTokenSource, TokenSource};
 
-/// Settings of a [`TokenCache`](crate::TokenCache).
+/// Builds a [`TokenCache`](crate::TokenCache) with custom settings.
 ///
 /// # Example
 ///
@@ -35,7 +35,7 @@ pub struct TokenCacheBuilder {
     pub(crate) coordinator: Option<Box<Coordinator>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
-    /// Whether the user has set the fetch timeout.
+    /// Whether the user set the fetch timeout.
     pub(crate) has_fetch_timeout: bool,
     pub(crate) attempts: u32,
     pub(crate) close_timeout: Duration,
@@ -70,59 +70,70 @@ impl TokenCacheBuilder {
         }
     }
 
-    /// Shares the token with other processes, and with other caches of this process; default: no.
+    /// Shares the token with other processes, and with other caches of this process. Default: not
+    /// shared.
     ///
-    /// When the cache is [closed](crate::TokenCache::close), the token isn't revoked, because others use
-    /// it.
+    /// When a shared cache is [closed](crate::TokenCache::close), its token isn't revoked, because
+    /// other processes still use it.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it isn't known what the source's tokens depend on
-    /// ([`Fleet::key`]).
+    /// [`is_config`](Error::is_config) if neither the source nor [`Fleet::key`] provides the key
+    /// under which the store keeps the token.
     #[cfg(feature = "fleet")]
     pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
         self.coordinator = Some(Box::new(Coordinator::new(fleet, &*self.source)?));
         Ok(self)
     }
 
-    /// Sets how long a fetch with all its [attempts](Self::fetch_attempts) may take before the waiting
-    /// callers get an error. Default: the [source's limit](TokenSource::fetch_timeout), or 30 s.
+    /// Sets how long a fetch, including all its [attempts](Self::fetch_attempts), may take before
+    /// waiting callers get an error. Default: the [source's fetch
+    /// timeout](TokenSource::fetch_timeout), or 30 s.
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.limits.fetch_timeout = timeout;
         self.has_fetch_timeout = true;
         self
     }
 
-    /// The most times that one fetch calls the source, while its errors
-    /// [may pass](crate::Error::is_transient); default 3, at least 1. Between two attempts it
-    /// waits 200 ms, then 400 ms, and so on to 5 s, up to twice of that with
-    /// [jitter](Self::jitter), or as long as the server's `Retry-After` wants; an attempt that
-    /// could only start after the [fetch timeout](Self::fetch_timeout) isn't waited for.
+    /// Sets how many times one fetch may call the source while it returns [transient
+    /// errors](crate::Error::is_transient). Default: 3; minimum: 1.
+    ///
+    /// The pause between two attempts starts at 200 ms and doubles up to 5 s.
+    /// [Jitter](Self::jitter) makes a pause up to twice as long, but not longer than 5 s. If the
+    /// server's `Retry-After` is longer, the cache waits that long instead. If the next attempt
+    /// could only start after the [fetch timeout](Self::fetch_timeout), the fetch fails
+    /// immediately.
     pub fn fetch_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// How long before a token expires a new one is fetched in the background; default
-    /// 5 min for lifetimes of 20 min and more, else a quarter of the lifetime. Never more than
-    /// half of the lifetime, and at least twice the [expiry margin](Self::expiry_margin).
+    /// Sets how long before its expiry a token is refreshed in the background.
+    ///
+    /// Default: 5 min for lifetimes of at least 20 min, otherwise a quarter of the lifetime. The
+    /// window is at least twice the [expiry margin](Self::expiry_margin), and never more than half
+    /// of the lifetime.
     pub fn refresh_before(mut self, window: Duration) -> Self {
         self.limits.expiry_policy.refresh_before = Some(window);
         self
     }
 
-    /// How long before a token expires it is no longer sent; default 30 s, or a quarter of the
-    /// lifetime if that is less. Never more than half of the lifetime.
+    /// Sets how long before its expiry a token is no longer sent. Default: 30 s, or a quarter of
+    /// the lifetime if that is less. Never more than half of the lifetime.
     pub fn expiry_margin(mut self, margin: Duration) -> Self {
         self.limits.expiry_policy.expiry_margin = Some(margin);
         self
     }
 
-    /// How much is random, so that a fleet which started together doesn't fetch together: up to which share of the time between [`refresh_before`](Self::refresh_before) and
-    /// [`expiry_margin`](Self::expiry_margin) a refresh starts later, chosen for each token;
-    /// default 0.5. The value is clamped to 0 to 1, and `NaN` is 0.
+    /// Sets the maximum random delay of a refresh, as a share of the refresh window. With it,
+    /// processes that start together don't fetch together.
     ///
-    /// With 0 nothing is random. Otherwise the backoff after failures is up to twice as long, too.
+    /// The refresh window is the time between [`refresh_before`](Self::refresh_before) and
+    /// [`expiry_margin`](Self::expiry_margin). The delay is chosen for each token. Default: 0.5.
+    /// The value is clamped to 0..=1, and `NaN` counts as 0.
+    ///
+    /// A share above 0 also makes the waits between fetches after failures and refusals up to twice
+    /// as long. With 0 nothing is random.
     pub fn jitter(mut self, share: f64) -> Self {
         let is_number = !share.is_nan();
         self.limits.expiry_policy.jitter = if is_number {
@@ -133,41 +144,43 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// The least time from one fetch to the next; default 1 s. When a token lives for less,
-    /// callers wait after it has expired. After a failed fetch the wait is at least this long, and longer
-    /// with each further failure. A refusal doesn't wait for it.
+    /// Sets the minimum time from one fetch to the next. Default: 1 s.
     ///
-    /// With tokens of less than a few seconds, as in tests, lower it.
+    /// If a token's lifetime is shorter, callers wait for the next fetch after the token has
+    /// expired. After a failed fetch, the wait is at least this long, and it grows with each
+    /// further failure. A fetch after a refusal ignores this minimum.
+    ///
+    /// Lower it for tokens that live for only a few seconds, as in tests.
     pub fn attempt_floor(mut self, floor: Duration) -> Self {
         self.limits.attempt_floor = floor;
         self
     }
 
-    /// Keeps the token fresh without traffic too: a timer refreshes it as it becomes stale, so that the
-    /// first request after a quiet night needn't wait.
+    /// Refreshes the token when it becomes stale even without traffic, so that the first request
+    /// after an idle period doesn't wait.
     ///
-    /// Default: on demand, by the first request that finds it stale. The timer is a task that
-    /// starts with the first fetch, on its runtime, and ends when the last handle to the cache is
-    /// dropped or the cache is [closed](crate::TokenCache::close). After a suspended machine has
-    /// woken up it is at most a minute late.
+    /// Default: off; the first request that finds the token stale starts the refresh. The timer is
+    /// a task that starts with the first fetch, on the runtime of that fetch. It ends when the
+    /// cache is [closed](crate::TokenCache::close) or its last handle is dropped. After a suspended
+    /// machine wakes up, the refresh is at most 1 min late.
     pub fn keep_fresh(mut self) -> Self {
         self.keeps_fresh = true;
         self
     }
 
-    /// The most that [`close`](crate::TokenCache::close) may take; default 5 s.
+    /// Sets the maximum time that [`close`](crate::TokenCache::close) may take. Default: 5 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
     }
 
-    /// What the cache is called in logs and metrics; default `default`.
+    /// Sets the name of the cache in logs and metrics. Default: `default`.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Where the time is read; default the system's clocks.
+    /// Sets the clock that the cache reads. Default: the system's clocks.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self

@@ -1,4 +1,4 @@
-//! What all handles to one cache share.
+//! The state and settings that all handles to one cache share.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -18,19 +18,20 @@ use crate::token::place::Place;
 
 pub(crate) struct CacheInner {
     pub(crate) source: Box<dyn DynTokenSource>,
-    /// Shares the token with other processes, if it is shared.
+    /// Shares the token with other processes; `None` if the token isn't shared.
     #[cfg(feature = "fleet")]
     pub(crate) coordinator: Option<Box<Coordinator>>,
     pub(crate) place: Place,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
-    /// The most attempts of one fetch.
+    /// The maximum number of attempts in one fetch.
     pub(crate) attempts: u32,
     pub(crate) close_timeout: Duration,
     pub(crate) keeps_fresh: bool,
     pub(crate) telemetry: Telemetry,
     pub(crate) state: PublishedState,
-    /// Created for the first subscriber: it takes as much memory as all other fields together.
+    /// Created for the first subscriber, because it takes as much memory as all other fields
+    /// together.
     pub(crate) changes: OnceLock<watch::Sender<Status>>,
     /// The task of the latest fetch.
     pub(crate) fetch_task: TaskSlot,
@@ -57,7 +58,7 @@ impl CacheInner {
         return false;
     }
 
-    /// Changes the state, and notifies the subscribers.
+    /// Changes the state and notifies the subscribers.
     pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> R {
         let (result, has_changed) = self.state.transition(change);
         if has_changed {
@@ -66,7 +67,7 @@ impl CacheInner {
         result
     }
 
-    /// Ends the watch for acceptances if there was no refusal for a while.
+    /// Ends the watch for acceptances if there has been no refusal for a while.
     pub(crate) fn end_watch(&self, now: Moment) {
         if !self.state.is_watching() {
             return;
@@ -77,7 +78,8 @@ impl CacheInner {
         }
     }
 
-    /// A channel of changes. Its value may be old: it is set only while there are subscribers.
+    /// Subscribes to status changes. The channel's first value may be outdated, because it is
+    /// updated only while there are subscribers.
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         let changes = self
             .changes
@@ -85,8 +87,8 @@ impl CacheInner {
         changes.subscribe()
     }
 
-    /// Sends the current status to the subscribers. Called without the state's lock, because it wakes
-    /// them.
+    /// Sends the current status to the subscribers. Must be called without the state's lock,
+    /// because sending wakes them.
     pub(crate) fn publish(&self) {
         self.update_gauges();
         if let Some(changes) = self.changes.get()
@@ -96,7 +98,8 @@ impl CacheInner {
         }
     }
 
-    /// Sets the gauges of the current token; 0 if there is none, so that they don't show the last one.
+    /// Updates the gauges of the current token. Without a token they are set to 0, so that they
+    /// don't keep the last token's values.
     #[cfg(feature = "metrics")]
     pub(crate) fn update_gauges(&self) {
         let now = self.now();
@@ -117,8 +120,8 @@ impl CacheInner {
     pub(crate) fn update_gauges(&self) {}
 }
 
-/// Sends a status unless a later one was sent. One of the same version replaces the last, since time
-/// has passed, but notifies nobody.
+/// Sends a status unless a later one was sent. A status of the same version replaces the last one
+/// without notifying subscribers, because only time has passed.
 fn send(changes: &watch::Sender<Status>, mut status: Status) {
     changes.send_if_modified(|sent| {
         let is_newer = status.version > sent.version;
@@ -127,17 +130,18 @@ fn send(changes: &watch::Sender<Status>, mut status: Status) {
         }
         is_newer
     });
-    // Outside of the channel's lock: the replaced status may contain a user's error, whose drop is
-    // the user's code.
+    // Dropped outside the channel's lock: the replaced status may contain a user's error, and
+    // dropping that runs user code.
     drop(status);
 }
 
-/// Here, because no test can stop a thread between reading the status and sending it.
+/// A unit test, because no integration test can pause a thread between reading the status and
+/// sending it.
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cache::expiry::ExpiryPolicy;
-    use crate::cache::state_machine::request::IfRefused;
+    use crate::cache::state_machine::request::Caller;
     use crate::cache::status::Phase;
 
     #[test]
@@ -152,7 +156,7 @@ mod tests {
             attempt_floor: Duration::ZERO,
         });
         let first = machine.status(Moment::START);
-        drop(machine.request(IfRefused::GivenUp, Moment::START));
+        drop(machine.request(Caller::CannotReplay, Moment::START));
         let earlier = machine.status(Moment::START);
         machine.close();
         let later = machine.status(Moment::START);

@@ -1,4 +1,4 @@
-//! When a token is refreshed, and when it expires.
+//! Computes when a token is refreshed and when it expires.
 //!
 //! ```text
 //!  requested              stale                expired      (expires_at)
@@ -13,31 +13,31 @@ use crate::source::token_source::{DynTokenSource, Reason};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::token::issued_token::{Expiry, RefreshHint, Token};
 
-/// The settings of when a token is refreshed, and from when it isn't used any more.
+/// Settings that decide when a token is refreshed, and when it is no longer sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExpiryPolicy {
     pub(crate) refresh_before: Option<Duration>,
     pub(crate) expiry_margin: Option<Duration>,
-    /// Up to which share of the window, from 0 to 1, a refresh is delayed at random.
+    /// The maximum random delay of a refresh, as a share (0 to 1) of the refresh window.
     pub(crate) jitter: f64,
 }
 
-/// A lifetime from which on [`REFRESH_BEFORE`] is the default window.
+/// The shortest lifetime for which [`REFRESH_BEFORE`] is the default window.
 const LONG_LIFETIME: Duration = Duration::from_secs(20 * 60);
 /// How long before its expiry a long-lived token is refreshed. Longer than a short outage of the
 /// authorization server.
 const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
-/// How long before its expiry a token is no longer sent: a request takes time to arrive, and the
-/// server's clock may be ahead.
+/// How long before its expiry a token is no longer sent, because a request takes time to arrive and
+/// the server's clock may be ahead.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 impl ExpiryPolicy {
-    /// Whether anything is random.
+    /// Whether refreshes and backoff are randomized.
     pub(crate) fn has_jitter(&self) -> bool {
         self.jitter > 0.0
     }
 
-    /// A token that has arrived `now`, with its deadlines.
+    /// Computes the deadlines of a token that arrived at `now`.
     pub(crate) fn cache(&self, fetched: FetchedToken, now: Moment) -> CachedToken {
         let FetchedToken {
             token,
@@ -45,7 +45,8 @@ impl ExpiryPolicy {
             by,
         } = fetched;
         let hint = token.refresh_hint();
-        // From when how much is left of its lifetime, and the whole lifetime.
+        // The moment from which the remaining lifetime counts, the remaining lifetime, and the
+        // whole lifetime.
         let lifetime = match token.expiry() {
             Expiry::Never => None,
             Expiry::In(lifetime) => Some((requested, lifetime, lifetime)),
@@ -61,7 +62,7 @@ impl ExpiryPolicy {
         let deadlines = lifetime.map(|(from, left, lifetime)| {
             let margin = self.margin(lifetime, hint);
             let before = match hint {
-                // Counted from the start of the fetch, as the lifetime is.
+                // Both the hint and the lifetime count from the start of the fetch.
                 Some(RefreshHint::After(after)) if self.refresh_before.is_none() => {
                     let end = from.plus(left);
                     requested.plus(after).until(end).max(margin * 2)
@@ -99,8 +100,10 @@ impl ExpiryPolicy {
         }
     }
 
-    /// At least twice the margin, so that even a token of seconds is refreshed before anyone has
-    /// to wait for it; at most half of the lifetime, so that it is of use.
+    /// Returns how long before its expiry the token is refreshed.
+    ///
+    /// At least twice the margin, so that even a token that lives for seconds is refreshed before a
+    /// caller has to wait. At most half of the lifetime, so that the token is used at all.
     fn refresh_before(&self, lifetime: Duration, margin: Duration) -> Duration {
         match self.refresh_before {
             Some(window) => window,
@@ -111,8 +114,8 @@ impl ExpiryPolicy {
         .min(lifetime / 2)
     }
 
-    /// How long before its expiry the token is no longer sent. At most half of the time that
-    /// [`RefreshHint::WithinLast`] leaves for a refresh.
+    /// Returns how long before its expiry the token is no longer sent. At most half of the time
+    /// that [`RefreshHint::WithinLast`] leaves for a refresh.
     fn margin(&self, lifetime: Duration, hint: Option<RefreshHint>) -> Duration {
         let margin = match self.expiry_margin {
             Some(margin) => margin.min(lifetime / 2),
@@ -125,15 +128,15 @@ impl ExpiryPolicy {
     }
 }
 
-/// The time reserved for the last refresh that no caller has to wait for: three times what a token
-/// endpoint may take (`oauth2::Client`), or half of the time from stale to expired if that is less.
+/// The time reserved for the last refresh that makes no caller wait. It is three times the timeout
+/// of a token endpoint (`oauth2::Client`), or half of the refresh window if that is less.
 const LAST_FETCH: Duration = Duration::from_secs(30);
 
-/// How long one reading of both clocks is used: a kernel tick or a few.
+/// How long one reading of both clocks is reused: one or a few kernel ticks.
 const RECENT: Duration = Duration::from_millis(16);
 
-/// A token and when its fetch started. Expiry counts from then, since the server can't have issued the
-/// token earlier.
+/// A token and the moment when its fetch started. Expiry counts from that moment, because the
+/// server can't have issued the token earlier.
 pub(crate) struct FetchedToken {
     pub(crate) token: Token,
     pub(crate) requested: Moment,
@@ -157,7 +160,7 @@ impl FetchedToken {
     }
 }
 
-/// Which process fetched it.
+/// Which process fetched the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(feature = "fleet"),
@@ -165,7 +168,7 @@ impl FetchedToken {
 )]
 pub(crate) enum FetchedBy {
     ThisProcess,
-    /// Another process, some time ago.
+    /// Another process, at some earlier time.
     AnotherProcess,
 }
 
@@ -174,24 +177,24 @@ pub(crate) enum FetchedBy {
 pub(crate) struct CachedToken {
     token: Token,
     requested: Moment,
-    /// When the server had issued it at the latest.
+    /// The latest moment at which the server can have issued the token.
     issued_before: Moment,
     deadlines: Option<Deadlines>,
     /// The wall clock's reading when the token was last found servable.
     checked_at: AtomicU64,
-    /// No refresh is started before this tick: one is running, or the last one failed.
+    /// No refresh starts before this tick, because one is running or the last one failed.
     no_refresh_before: AtomicU64,
-    /// Whether a server has accepted it.
+    /// Whether a server has accepted the token.
     accepted: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Deadlines {
     refresh_at: Moment,
-    /// The last moment for a refresh that no caller has to wait for.
+    /// The last moment for a refresh that makes no caller wait.
     latest_refresh_at: Moment,
     serve_until: Moment,
-    /// The token's own expiry, after the margin.
+    /// The expiry of the token itself, without the margin.
     expires_at: Moment,
 }
 
@@ -221,26 +224,27 @@ impl CachedToken {
         }
     }
 
-    /// When its fetch started.
+    /// Returns when the fetch of this token started.
     pub(crate) fn requested(&self) -> Moment {
         self.requested
     }
 
-    /// Whether it is valid for a server whose clock lags behind the issuer's by no more than `lag`. A token
-    /// that never expires, such as an API key, is valid from the start.
+    /// Whether a server whose clock lags by up to `lag` behind the issuer's clock already considers
+    /// the token valid. A token that never expires, such as an API key, is valid from the start.
     pub(crate) fn is_aged(&self, lag: Duration, now: Moment) -> bool {
         self.deadlines.is_none() || now.reached(self.issued_before.plus(lag))
     }
 
-    /// From when on it is refreshed; `None` if it never expires.
+    /// Returns when the token becomes stale; `None` if it never expires.
     pub(crate) fn refresh_at(&self) -> Option<Moment> {
         self.deadlines.map(|deadlines| deadlines.refresh_at)
     }
 
-    /// Delays the refresh while a quota is low, but not so long that a caller has to wait for it.
+    /// Delays the refresh while a quota is low, but never so long that a caller has to wait for it.
     ///
-    /// The quota resets for the whole fleet at once. So the refreshes are spread over the time that is
-    /// left, or over half of it if the quota stays low until the end.
+    /// The quota resets for the whole fleet at once. So the refreshes are spread at random over the
+    /// time between the reset and the last possible refresh. If the quota stays low until then,
+    /// they are spread over half of the remaining time in which the token is served.
     pub(crate) fn postpone_refresh(
         &mut self,
         expiry_policy: &ExpiryPolicy,
@@ -261,28 +265,30 @@ impl CachedToken {
         }
     }
 
-    /// The last moment for a refresh that no caller has to wait for; `None` if it never expires.
+    /// Returns the last moment for a refresh that makes no caller wait; `None` if the token never
+    /// expires.
     pub(crate) fn latest_refresh_at(&self) -> Option<Moment> {
         self.deadlines.map(|deadlines| deadlines.latest_refresh_at)
     }
 
-    /// From when on it isn't served any more; `None` if it never expires.
+    /// Returns when the token stops being served; `None` if it never expires.
     pub(crate) fn serve_until(&self) -> Option<Moment> {
         self.deadlines.map(|deadlines| deadlines.serve_until)
     }
 
-    /// Its own expiry; `None` if it never expires.
+    /// Returns the expiry of the token itself, without the margin; `None` if it never expires.
     pub(crate) fn expires_at(&self) -> Option<Moment> {
         self.deadlines.map(|deadlines| deadlines.expires_at)
     }
 
-    /// Whether it is past its own expiry, where not even callers that waited for it may send it.
+    /// Whether the token's own expiry has passed. From then on even callers that waited for the
+    /// token must not send it.
     pub(crate) fn has_expired(&self, now: Moment) -> bool {
         let deadlines = self.deadlines.as_ref();
         deadlines.is_some_and(|deadlines| now.reached(deadlines.expires_at))
     }
 
-    /// Whether it can be served with nothing else to do.
+    /// Whether the token can be served without doing anything else, such as starting a refresh.
     #[inline]
     pub(crate) fn is_servable(&self, now: Moment) -> bool {
         match self.freshness(now) {
@@ -292,8 +298,8 @@ impl CachedToken {
         }
     }
 
-    /// The same, but reads only the wall clock if both clocks were read just before. A clock that was set
-    /// back since then doesn't count as that.
+    /// Like [`is_servable`](Self::is_servable), but reads only the wall clock if both clocks were
+    /// read just before. If the wall clock was set back since then, both are read again.
     #[inline]
     pub(crate) fn is_servable_by(&self, clock: &Clock) -> bool {
         let checked_at = self.checked_at.load(Ordering::Relaxed);
@@ -302,7 +308,8 @@ impl CachedToken {
             return true;
         }
         let now = clock.now();
-        // A token may have less time left than that, if its margin is shorter.
+        // With a short margin, the token may expire within `RECENT`. Then this reading isn't
+        // reused.
         if self.is_servable(now.plus(RECENT)) {
             self.checked_at.store(now.wall_nanos(), Ordering::Relaxed);
         }
@@ -322,7 +329,7 @@ impl CachedToken {
         now.ticks() >= self.no_refresh_before.load(Ordering::Relaxed)
     }
 
-    /// How long it is until a refresh may be started.
+    /// Returns how long it takes until a refresh may start.
     pub(crate) fn refresh_delayed_for(&self, now: Moment) -> Duration {
         let until = self.no_refresh_before.load(Ordering::Relaxed);
         Duration::from_nanos(until.saturating_sub(now.ticks()))
@@ -338,7 +345,7 @@ impl CachedToken {
     }
 }
 
-/// Here, because only the system's clocks are read in this way, and a test can't set those.
+/// A unit test, because only the system's clocks are read in this way, and a test can't set those.
 #[cfg(test)]
 mod tests {
     use super::*;

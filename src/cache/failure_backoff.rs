@@ -1,17 +1,17 @@
-//! How long to wait after a failed fetch before the next.
+//! Decides how long to wait after a failed fetch.
 
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::error::Error;
 
-/// After an error that may pass: a second, doubling to a minute.
+/// The first wait after a transient error. It doubles with each failure, up to `LONGEST`.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// After an error that doesn't pass by itself: somebody has to change a setting.
+/// The wait after a permanent error. Such an error stays until a person changes a setting.
 const PERMANENT: Duration = Duration::from_secs(60);
-/// The most that a `Retry-After` is followed. A server that wants an hour still gets a request once in
-/// a while: its reply may have been a mistake.
+/// The longest wait for a server's `Retry-After`. If a server asks for 1 h, the cache still tries
+/// again earlier, because the value may be a mistake.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// The failures since the last success.
@@ -21,7 +21,7 @@ pub(crate) struct FailureBackoff {
     jitter: bool,
 }
 
-/// A wait that a whole fleet starts at once is lengthened at random by up to a tenth.
+/// Waits that a whole fleet starts at once are lengthened at random by up to this share.
 const SPREAD: f64 = 0.1;
 
 impl FailureBackoff {
@@ -42,11 +42,12 @@ impl FailureBackoff {
         self.backoff.reset();
     }
 
-    /// How long to wait after one more failure, and never less than `floor`.
+    /// Returns how long to wait after one more failure, never less than `floor`.
     ///
-    /// `left` is how long the current token is still served. At its end there is an attempt whatever the
-    /// backoff, because callers see the failure from then on. That attempt shortened a wait, so it
-    /// doesn't lengthen the next. A server's `Retry-After` is followed even then.
+    /// `left` is how long the current token is still served. The next attempt starts by then even
+    /// if the backoff is longer, because afterwards callers see the failure. If that attempt fails
+    /// too, the full wait that was cut follows, not a doubled one. A server's `Retry-After` is
+    /// followed even if it ends later.
     pub(crate) fn wait_after(
         &mut self,
         error: &Error,

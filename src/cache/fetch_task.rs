@@ -1,4 +1,4 @@
-//! The task of one fetch: calls the source, again after an error that may pass, and completes the
+//! The task of one fetch: calls the source, retries after a transient error, and completes the
 //! flight.
 
 use std::future::Future;
@@ -21,14 +21,16 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Kind};
 use crate::source::token_source::Reason;
 
-/// The pause between two attempts of one fetch, while callers wait: short at first, since a new
-/// connection is often enough.
+/// The first pause between two attempts of one fetch. Short, because callers wait, and a new
+/// connection often fixes the error.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl CacheInner {
-    /// Runs a fetch on a task of its own. Must not be called under the state's lock: a runtime that is
-    /// shutting down drops the task, and with it the completer, before `spawn` returns.
+    /// Runs a fetch on its own task.
+    ///
+    /// Must not be called under the state's lock. A runtime that is shutting down drops the task,
+    /// and with it the completer, before `spawn` returns.
     pub(crate) fn start_fetch(self: &Arc<Self>, mut start: FetchStart) {
         if let Some(abandoned) = start.replaces.take() {
             abandoned.abandon();
@@ -44,14 +46,15 @@ impl CacheInner {
                 self.fetch_task.set(task.abort_handle());
             }
             Err(error) => {
-                let message = "a token can only be fetched on a Tokio runtime";
+                let message =
+                    "could not fetch a token outside of a Tokio runtime; poll the request on one";
                 task.abort(Error::new(Kind::Runtime, message).with_source(error));
             }
         }
     }
 }
 
-/// Whether this is polled on a Tokio runtime with a timer; without one `sleep` panics.
+/// Whether the caller runs on a Tokio runtime with a timer. Without a timer, `sleep` panics.
 pub(crate) fn has_timer() -> bool {
     Handle::try_current().is_ok() && catch_unwind(|| tokio::time::sleep(Duration::ZERO)).is_ok()
 }
@@ -68,7 +71,7 @@ impl FetchTask {
             return;
         };
         if !has_timer() {
-            let message = "the Tokio runtime has no timer, so a fetch could hang for ever; \
+            let message = "the Tokio runtime has no timer, so a fetch could hang forever; \
                            build it with `enable_time` or `enable_all`";
             return self.abort(Error::new(Kind::Runtime, message));
         }
@@ -82,12 +85,14 @@ impl FetchTask {
         let fetched = AssertUnwindSafe(within(limit, all))
             .catch_unwind()
             .await
-            // Without the panic's message, which may contain a secret. The panic hook has it.
+            // The panic message is left out, because it may contain a secret. The panic hook gets
+            // it.
             .unwrap_or_else(|_| Err(Error::new(Kind::Panic, "the token source panicked")));
         self.complete(fetched, attempts, began.elapsed());
     }
 
-    /// Calls the source until it returns a token, or an error that no further attempt will change.
+    /// Calls the source until it returns a token, or an error that another attempt wouldn't change.
+    /// Also stops at the attempt limit and before the deadline.
     async fn attempt(
         &self,
         start: &FetchStart,
@@ -137,7 +142,7 @@ impl FetchTask {
         let (inner, now) = (&self.inner, self.inner.now());
         let by = fetched.as_ref().map(|fetched| fetched.by);
         let by = by.unwrap_or(FetchedBy::ThisProcess);
-        // The state first: a caller that is woken must find the new token there.
+        // The state changes before the waiting callers wake, so that they find the new token in it.
         let (outcome, retry_in, newly_low) = inner.transition(|machine| {
             let outcome = machine.complete(&start.completer, fetched, now);
             (outcome, machine.retry_in(now), machine.take_newly_low())
@@ -164,8 +169,8 @@ impl FetchTask {
         }
     }
 
-    /// Ends the fetch before it calls the source. The state machine doesn't cache the error, which says
-    /// nothing of the source.
+    /// Ends the fetch before it calls the source. The state machine doesn't cache the error,
+    /// because the error isn't about the source.
     fn abort(mut self, error: Error) {
         let Some(start) = self.start.take() else {
             return;
@@ -195,7 +200,8 @@ async fn within<T>(
     tokio::time::timeout(limit, attempts)
         .await
         .unwrap_or_else(|_| {
-            let message = format!("the token source took longer than its {limit:?}");
+            let message =
+                format!("the token source took longer than the fetch timeout of {limit:?}");
             Err(Error::new(Kind::Timeout, message))
         })
 }

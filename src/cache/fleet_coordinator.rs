@@ -1,17 +1,17 @@
-//! One token for many processes: what a fetch does before it calls the source, and after.
+//! Shares one token among many processes: what a fetch does before and after it calls the source.
 //!
 //! ```text
-//!   load ──a token that will do──▶ use it
+//!   load ──a usable token──▶ use it
 //!    │ none
 //!    ▼
 //!   lease ──granted──▶ load once more ──▶ call the source ──▶ save, release
 //!    │ another process has it
 //!    ▼
-//!   wait a little, and start again; after a while call the source without the lease
+//!   wait briefly and start again; after 1.5 lease times, call the source without the lease
 //! ```
 //!
-//! If the store fails, the process calls the source as if there was no store. With a one-time grant, the
-//! fetch fails instead.
+//! If the store fails, or another process keeps the lease too long, this process calls the source
+//! without a lease. With a one-time grant, the fetch fails instead.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -32,17 +32,18 @@ use crate::fleet::store::token_store::Lease;
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::token::issued_token::Token;
 
-/// The pause between two loads while another process fetches: most tokens are issued within a second.
+/// The first pause between two loads while another process fetches. Most tokens are issued within 1
+/// s.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
-/// How long a store keeps a token that doesn't say when it expires.
+/// How long a store keeps a token without an expiry.
 const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many refused tokens are remembered: a store contains one of the last few.
+/// How many refused tokens are remembered. The store can only contain one of the last few.
 const MOST_REFUSED: usize = 4;
 
-/// A cache as one of the processes of a fleet.
+/// Coordinates a cache with the other processes of its fleet.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     fleet: Fleet,
@@ -50,33 +51,35 @@ pub(crate) struct Coordinator {
     known: Mutex<KnownTokens>,
 }
 
-/// The tokens that this process has had.
+/// The tokens that this process has used.
 #[derive(Debug, Default)]
 struct KnownTokens {
     latest: Option<Token>,
-    /// The tokens that a server refused, the last one at the end.
+    /// The tokens that servers refused, oldest first.
     refused: VecDeque<Token>,
-    /// The hash of the value that was ignored last. It is loaded again and again, and reported once.
+    /// The hash of the value that was last ignored. Each load returns that value again, but it is
+    /// reported only once.
     ignored: Option<u64>,
 }
 
-/// What a fetch of this process needs.
+/// The inputs of a fetch in this process.
 #[derive(Clone, Copy)]
 pub(crate) struct FetchContext<'a> {
     pub(crate) source: &'a dyn DynTokenSource,
     pub(crate) reason: Reason,
     pub(crate) clock: &'a Clock,
     pub(crate) expiry_policy: &'a ExpiryPolicy,
-    /// The most that the whole fetch may take.
+    /// The maximum time of the whole fetch.
     pub(crate) limit: Duration,
     pub(crate) telemetry: &'a Telemetry,
 }
 
-/// The store has failed, or another process has held the lease for too long. A log event has reported it.
+/// The store failed, or another process held the lease too long. A log event has already reported
+/// it.
 struct StoreUnavailable;
 
 impl Coordinator {
-    /// A process of the fleet, with this source.
+    /// Creates the coordinator of a process that fetches from `source`.
     pub(crate) fn new(fleet: Fleet, source: &dyn DynTokenSource) -> Result<Self, Error> {
         Ok(Self {
             key: fleet.key_of(source)?.to_text(),
@@ -85,7 +88,7 @@ impl Coordinator {
         })
     }
 
-    /// A token of another process, or a new one, which is then shared.
+    /// Returns a token that another process fetched. If there is none, fetches one and shares it.
     pub(crate) async fn fetch(&self, context: FetchContext<'_>) -> Result<FetchedToken, Error> {
         if context.reason == Reason::Refused {
             self.lock().record_refusal();
@@ -112,7 +115,7 @@ impl Coordinator {
             context.expiry_policy.has_jitter(),
         );
         let found = self.load(context).await?;
-        // A forced refresh must not return a token that was there before.
+        // A forced refresh must not return the token that the store already contained.
         let unwanted = found
             .as_ref()
             .filter(|_| context.reason == Reason::Forced)
@@ -123,7 +126,7 @@ impl Coordinator {
         }
         loop {
             if let Some(lease) = self.lease(lease_time, context).await? {
-                // Another process may have saved one between the last load and the lease.
+                // Another process may have saved a token between the last load and the lease.
                 return match self.load(context).await?.filter(is_usable) {
                     Some(saved) => {
                         self.release(lease, context).await;
@@ -144,7 +147,7 @@ impl Coordinator {
         }
     }
 
-    /// Whether this process can use a token of another process.
+    /// Whether this process can use a token that another process fetched.
     fn is_usable(
         &self,
         saved: &SavedToken,
@@ -265,7 +268,7 @@ impl Coordinator {
         match self.call("release", release, context).await {
             Ok(true) => context.telemetry.store("release", "released"),
             Ok(false) => context.telemetry.lease_lost("release"),
-            // The lease ends by itself.
+            // The lease expires without a release.
             Err(StoreUnavailable) => {}
         }
     }
@@ -292,13 +295,13 @@ impl Coordinator {
 
 #[cold]
 fn no_lease() -> Error {
-    let message = "the fleet's store granted no lease, and without a lease another process could use the \
-                   same one-time grant; see the log for the store's error";
+    let message = "the fleet's store granted no lease, so another process could use the same one-time \
+                   grant; see the log for the store's error";
     Error::new(Kind::Transient, message)
 }
 
 impl KnownTokens {
-    /// Whether this isn't the value that was ignored the last time.
+    /// Whether the ignored value differs from the one that was ignored last.
     fn is_news(&mut self, ignored: &[u8]) -> bool {
         let mut hasher = DefaultHasher::new();
         ignored.hash(&mut hasher);
@@ -306,7 +309,7 @@ impl KnownTokens {
         std::mem::replace(&mut self.ignored, hash) != hash
     }
 
-    /// The last token of this process was refused.
+    /// Remembers the last token of this process as refused.
     fn record_refusal(&mut self) {
         let Some(token) = self.latest.take() else {
             return;

@@ -1,4 +1,4 @@
-//! Which token is good, and who fetches the next.
+//! Caches a token: decides which token is current, and fetches the next one.
 
 pub(crate) mod single_flight;
 

@@ -1,5 +1,5 @@
-//! The [state machine](crate::cache::state_machine) behind a lock, and its current token in front of the
-//! lock, for readers.
+//! The [state machine](crate::cache::state_machine) behind a lock. Its current token is also
+//! published for readers, which need no lock.
 
 use std::sync::Arc;
 
@@ -11,16 +11,17 @@ use crate::sync::{ArcSwapOption, Mutex, MutexGuard, PoisonError};
 
 pub(crate) struct PublishedState {
     machine: Mutex<StateMachine>,
-    /// The current token of `machine`. Written under its lock.
+    /// The current token of `machine`. Written only under the lock of `machine`.
     current: ArcSwapOption<CachedToken>,
-    /// The address of `current`, [`NONE`] or [`WATCHED`]. Compared with that of a private copy.
+    /// The address of `current`, or [`NONE`] or [`WATCHED`]. Readers compare it with the address of
+    /// their private copy.
     address: AtomicU64,
 }
 
-/// There is no current token.
+/// No token is current.
 const NONE: u64 = 0;
-/// While there are refusals, no private copy is current: each request has to record what becomes of it.
-/// No token has this address.
+/// There are refusals, so no private copy counts as current: each request must record whether its
+/// token is accepted. No token has this address.
 const WATCHED: u64 = 1;
 
 impl PublishedState {
@@ -32,19 +33,19 @@ impl PublishedState {
         }
     }
 
-    /// Whether `cached` is the current token and there are no refusals, by comparing one number. As long
-    /// as the caller has `cached`, no other token has its address.
+    /// Whether `cached` is the current token and there are no refusals. Compares one number. While
+    /// the caller holds `cached`, no other token can have its address.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
         self.address.load(Ordering::Acquire) == address(cached)
     }
 
-    /// Whether there are refusals, so that acceptances have to be recorded.
+    /// Whether there are refusals, so that acceptances must be recorded.
     pub(crate) fn is_watching(&self) -> bool {
         self.address.load(Ordering::Acquire) == WATCHED
     }
 
-    /// The current token, if it can be served with nothing else to do. Takes no lock.
+    /// Returns the current token if it can be served without doing anything else. Takes no lock.
     #[inline]
     pub(crate) fn servable(&self, clock: &Clock) -> Option<Arc<CachedToken>> {
         if self.is_watching() {
@@ -55,7 +56,7 @@ impl PublishedState {
         cached.is_servable_by(clock).then(|| Arc::clone(cached))
     }
 
-    /// The current token, even if it has expired.
+    /// Returns the current token, even if it has expired.
     pub(crate) fn current(&self) -> Option<Arc<CachedToken>> {
         self.current.load().as_ref().map(Arc::clone)
     }
@@ -65,7 +66,7 @@ impl PublishedState {
         look(&self.lock())
     }
 
-    /// Changes the state, and publishes its current token to readers. Also returns whether anything has
+    /// Changes the state, and publishes its current token to readers. Also returns whether anything
     /// changed.
     pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> (R, bool) {
         let mut machine = self.lock();
@@ -73,7 +74,8 @@ impl PublishedState {
         let last_cached = machine.cached().cloned();
         let result = change(&mut machine);
         let cached = machine.cached();
-        // Not by the generation: a source may return the same token again with a later expiry.
+        // Generations can't be compared here: a source may return the same token again with a later
+        // expiry.
         if !is_same(self.current.load().as_ref(), cached) {
             self.current.store(cached.cloned());
         }
@@ -82,13 +84,14 @@ impl PublishedState {
             Some(_) if machine.is_watching() => WATCHED,
             Some(cached) => address(cached),
         };
-        // Written under the lock only.
+        // A relaxed load suffices, because the address is written only under the lock.
         if self.address.load(Ordering::Relaxed) != address {
             self.address.store(address, Ordering::Release);
         }
         let has_changed = machine.version() != version;
         drop(machine);
-        // Outside of the lock: both may contain a user's values, whose drop is the user's code.
+        // Dropped outside the lock: both may contain a user's values, and dropping those runs user
+        // code.
         drop((last_error, last_cached));
         (result, has_changed)
     }

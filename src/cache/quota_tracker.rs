@@ -1,4 +1,4 @@
-//! What is left of the token endpoint's quotas, and which fetches have used them.
+//! Tracks the remaining quotas of the token endpoint, and which fetches used them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use crate::clock::Moment;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::source::token_source::Reason;
 
-/// A bucket that is full again sooner than this limits a rate, and is full before a delayed refresh
-/// would start.
+/// A bucket that resets sooner than this doesn't count as low. It only limits a rate, and is full
+/// before a delayed refresh would start.
 const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(crate) struct QuotaTracker {
     fetches: FetchCounts,
-    /// Boxed, because most servers send no quotas, and there may be a great many caches.
+    /// Boxed, because most servers send no quotas, and there may be very many caches.
     known: Option<Box<Known>>,
 }
 
 #[derive(Default)]
 struct Known {
     quotas: Arc<[Quota]>,
-    /// The low buckets that were reported, and when they are full again.
+    /// The low buckets that were reported, and when they reset.
     reported: Vec<(Arc<str>, Option<SystemTime>)>,
-    /// The buckets that have become low, to be reported.
+    /// The buckets that have become low and are to be reported.
     low: Vec<LowQuota>,
 }
 
@@ -54,7 +54,7 @@ impl QuotaTracker {
         known.map_or_else(Arc::default, |known| Arc::clone(&known.quotas))
     }
 
-    /// The source was called.
+    /// Counts a call of the source.
     pub(crate) fn count_fetch(&mut self, reason: Reason) {
         let at = REASONS.iter().position(|known| *known == reason);
         if let Some(count) = at.and_then(|at| self.fetches.0.get_mut(at)) {
@@ -62,15 +62,15 @@ impl QuotaTracker {
         }
     }
 
-    /// Records what another process was told, which also reports it.
+    /// Records the quotas that another process received. That process reports low ones.
     pub(crate) fn record_from_other_process(&mut self, quotas: &Arc<[Quota]>) {
         if !quotas.is_empty() {
             self.known.get_or_insert_default().quotas = Arc::clone(quotas);
         }
     }
 
-    /// Records the quotas of a response; no effect if there are none. A bucket is to be reported if it
-    /// is low and wasn't before, or was full in between.
+    /// Records the quotas of a response; no effect if there are none. A bucket is reported when it
+    /// becomes low, and again only if it was full or reset in between.
     pub(crate) fn record(&mut self, quotas: &Arc<[Quota]>, now: Moment) {
         if !quotas.is_empty() {
             let known = self.known.get_or_insert_default();
@@ -83,8 +83,8 @@ impl QuotaTracker {
         known.map_or_else(Vec::new, |known| std::mem::take(&mut known.low))
     }
 
-    /// How long a refresh should be delayed: until the low buckets are full again. `None` if no bucket is
-    /// low, and [`Duration::MAX`] if the server didn't say when.
+    /// Returns how long to delay a refresh: until all low buckets are full again. `None` if no
+    /// bucket is low, and [`Duration::MAX`] if the server didn't say when one resets.
     pub(crate) fn low_for(&self, now: Moment) -> Option<Duration> {
         let now = now.wall();
         let quotas = self.known.as_ref()?.quotas.iter();
@@ -128,13 +128,13 @@ fn is_low(quota: &Quota, now: SystemTime) -> bool {
     quota.is_low() && left(quota, now).is_none_or(|left| left > SOON)
 }
 
-/// How long it is until the bucket is full again, if the server said so.
+/// Returns the time until the bucket resets, if the server stated it.
 fn left(quota: &Quota, now: SystemTime) -> Option<Duration> {
     let resets_at = quota.resets_at()?;
     Some(resets_at.duration_since(now).unwrap_or_default())
 }
 
-/// `first 1, refused 12`: reasons without a fetch are left out.
+/// Formats the counts as in `first 1, refused 12`, without reasons that have no fetch.
 impl fmt::Display for FetchCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let some = REASONS.iter().zip(self.0).filter(|(_, count)| *count > 0);

@@ -1,4 +1,4 @@
-//! What a cache remembers of refusals, while there are any: the evidence, and the two budgets.
+//! The evidence and the two budgets that a cache keeps while there are refusals.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use super::refusal_budget::RefusalBudget;
 use super::refusal_evidence::{Evidence, RefusedToken, SentRequest, Shown};
 use crate::clock::Moment;
 
-/// How long acceptances are recorded after the last refusal, at least.
+/// The minimum time for which acceptances are recorded after the last refusal.
 const WATCH: Duration = Duration::from_secs(60);
 
 pub(crate) struct RefusalHistory {
     budget: RefusalBudget,
     revocation_budget: RefusalBudget,
-    /// `None` once there was no refusal for a while.
+    /// `None` once there has been no refusal for a while.
     watch: Option<Watch>,
 }
 
-/// While there are refusals, acceptances are recorded too.
+/// Records acceptances as well as refusals, while there are refusals.
 struct Watch {
     evidence: Evidence,
     until: Moment,
     /// Whether a refusal was limited, and whether that was reported for the current token.
     limited: Limited,
-    /// How many tokens in a row were refused and never accepted, and the last of them.
-    refused_in_row: u32,
+    /// How many tokens in a row were refused without ever being accepted.
+    tokens_refused: u32,
     last_refused: u64,
-    /// Whether it was reported that a resource refuses a token that others accept.
+    /// Whether the log already says that a resource refuses a token that others accept.
     has_reported_resource: bool,
 }
 
@@ -39,7 +39,7 @@ enum Limited {
 /// The end of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchEnd {
-    /// Whether refusals were limited during it.
+    /// Whether refusals were limited during the watch.
     pub(crate) was_limited: bool,
 }
 
@@ -56,10 +56,19 @@ impl RefusalHistory {
         self.watch.is_some()
     }
 
-    /// The current token was refused.
-    pub(crate) fn refused(&mut self, token: RefusedToken, sent: SentRequest, now: Moment) -> Shown {
+    /// Resets the budgets if the current token has lasted for the current wait without a refusal.
+    ///
+    /// Called only for a token that some server accepted. A token that no request has tried proves
+    /// nothing, however long it lasts.
+    pub(crate) fn reset_if_unrefused(&mut self, now: Moment) {
         for budget in self.budgets() {
             budget.reset_if_unrefused(now);
+        }
+    }
+
+    /// Records that the current token was refused, and returns what that shows.
+    pub(crate) fn refused(&mut self, token: RefusedToken, sent: SentRequest, now: Moment) -> Shown {
+        for budget in self.budgets() {
             budget.token_refused();
         }
         let longest = self.budget.wait().max(self.revocation_budget.wait());
@@ -68,21 +77,21 @@ impl RefusalHistory {
             evidence: Evidence::new(),
             until,
             limited: Limited::Never,
-            refused_in_row: 0,
+            tokens_refused: 0,
             last_refused: 0,
             has_reported_resource: false,
         });
         watch.until = until;
         if token.is_accepted {
-            watch.refused_in_row = 0;
+            watch.tokens_refused = 0;
         } else if watch.last_refused != token.generation {
-            watch.refused_in_row = watch.refused_in_row.saturating_add(1);
+            watch.tokens_refused = watch.tokens_refused.saturating_add(1);
         }
         watch.last_refused = token.generation;
         watch.evidence.refused(token, sent)
     }
 
-    /// The current token was accepted.
+    /// Records that the current token was accepted.
     pub(crate) fn accepted(&mut self, generation: u64, sent: SentRequest) {
         if let Some(watch) = &mut self.watch {
             watch.evidence.accepted(generation, sent);
@@ -93,7 +102,7 @@ impl RefusalHistory {
         self.budget.allows_fetch(now) || (is_revoked && self.revocation_budget.allows_fetch(now))
     }
 
-    /// Counts a fetch, which starts next.
+    /// Counts a fetch that is about to start.
     pub(crate) fn count_fetch(&mut self, is_revoked: bool, now: Moment) {
         match is_revoked && self.revocation_budget.allows_fetch(now) {
             true => self.revocation_budget.count_fetch(),
@@ -106,19 +115,19 @@ impl RefusalHistory {
         }
     }
 
-    /// Whether a fetch that counts was started and has not ended.
+    /// Whether a fetch that counts has started and not ended.
     pub(crate) fn is_fetching(&self) -> bool {
         self.budget.is_fetching() || self.revocation_budget.is_fetching()
     }
 
-    /// A fetch that a refusal caused has ended.
+    /// Records the end of a fetch that a refusal caused.
     pub(crate) fn fetch_ended(&mut self, now: Moment) {
         for budget in self.budgets() {
             budget.fetch_ended(now);
         }
     }
 
-    /// There is another current token.
+    /// Records that a new token became current.
     pub(crate) fn token_arrived(&mut self, now: Moment) {
         for budget in self.budgets() {
             budget.token_arrived(now);
@@ -128,17 +137,19 @@ impl RefusalHistory {
         }
     }
 
-    /// A refusal was limited. Returns how many tokens in a row were refused and how long the next fetch has
-    /// to wait, if that is to be reported: for each token once.
+    /// Records that a refusal was limited. Returns how many tokens in a row were refused and how
+    /// long the next fetch has to wait. Returns `None` if there is nothing to report: at most one
+    /// report is made per token.
     pub(crate) fn report_limited(&mut self, now: Moment) -> Option<(u32, Duration)> {
         let watch = self.watch.as_mut()?;
-        let is_news = watch.limited != Limited::Reported && watch.refused_in_row > 1;
+        let is_news = watch.limited != Limited::Reported && watch.tokens_refused > 1;
         let until = self.budget.limited_until(now).filter(|_| is_news)?;
         watch.limited = Limited::Reported;
-        Some((watch.refused_in_row, now.until(until)))
+        Some((watch.tokens_refused, now.until(until)))
     }
 
-    /// A refusal of a token that others accept was limited. Returns whether that is to be reported.
+    /// Records that a refusal of a token that others accept was limited. Returns whether to report
+    /// it.
     pub(crate) fn report_resource(&mut self) -> bool {
         let Some(watch) = &mut self.watch else {
             return false;
@@ -147,23 +158,20 @@ impl RefusalHistory {
         !std::mem::replace(&mut watch.has_reported_resource, true)
     }
 
-    /// Ends the watch if there was no refusal for a while.
+    /// Ends the watch if there has been no refusal for a while.
     pub(crate) fn end_watch(&mut self, now: Moment) -> Option<WatchEnd> {
         let watch = self.watch.take_if(|watch| now.reached(watch.until))?;
-        for budget in self.budgets() {
-            budget.reset_if_unrefused(now);
-        }
         Some(WatchEnd {
             was_limited: watch.limited != Limited::Never,
         })
     }
 
-    /// Whether there is nothing left to remember.
+    /// Whether the history contains nothing worth keeping.
     pub(crate) fn is_empty(&self) -> bool {
         self.watch.is_none() && self.budget.is_unused() && self.revocation_budget.is_unused()
     }
 
-    /// Until when the current token stays in use although it was refused.
+    /// Returns the time until which the refused token stays in use.
     pub(crate) fn limited_until(&self, now: Moment) -> Option<Moment> {
         self.budget.limited_until(now)
     }

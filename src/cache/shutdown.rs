@@ -13,7 +13,7 @@ use super::state_machine::machine::{Outcome, StateMachine};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 
-/// What is left to do once the state is `Closed`.
+/// The work that is left once the state is `Closed`.
 pub(crate) struct Shutdown {
     inner: Arc<CacheInner>,
     remaining: RemainingWork,
@@ -29,7 +29,7 @@ impl Shutdown {
         }
     }
 
-    /// Lets the running fetch end, and then closes the source, all within one deadline.
+    /// Waits for the running fetch, and then closes the source, all within one deadline.
     pub(crate) async fn finish(self) {
         let (inner, deadline) = (self.inner, self.deadline);
         let mut last = self.remaining.cached.map(|cached| cached.token().clone());
@@ -44,9 +44,10 @@ impl Shutdown {
         inner.transition(StateMachine::finish_close);
     }
 
-    /// Without a runtime the source can't be closed.
+    /// Reports that the source isn't closed, because there is no runtime.
     pub(crate) fn skip(self) {
-        let message = "there is no Tokio runtime to close the token source on";
+        let message =
+            "could not close the token source outside of a Tokio runtime; await `close` on one";
         let error = Error::new(Kind::Runtime, message);
         self.inner.telemetry.close_failed(&error);
         self.inner.transition(StateMachine::finish_close);
@@ -54,12 +55,13 @@ impl Shutdown {
 }
 
 impl CacheInner {
-    /// The token that the running fetch returns, if it does so in time.
+    /// Returns the token of the running fetch, if the fetch completes in time.
     async fn last_fetched(&self, flight: &Flight<Outcome>, deadline: Instant) -> Option<Token> {
         match tokio::time::timeout_at(deadline, flight.wait()).await {
             Ok(ended) => Some(ended.ok()?.ok()?.token().clone()),
             Err(_) => {
-                // Callers that wait for it request again, and get the error that the cache is closed.
+                // Callers that wait for the fetch request a token again, and get the error that the
+                // cache is closed.
                 self.fetch_task.abort();
                 flight.abandon();
                 None

@@ -1,9 +1,9 @@
-//! One running fetch, which all callers that need its result wait for.
+//! Shares one running fetch among all callers that need its result.
 //!
-//! A [`Flight`] starts with one [`Completer`] and has any number of [`Wait`]s. The completer completes
-//! it with one value, and every wait gets a clone of that value, however late it joined. If the
-//! completer is dropped before that, the flight is [`Abandoned`], so that no caller waits for a task
-//! that doesn't exist any more.
+//! A [`Flight`] starts with one [`Completer`] and has any number of [`Wait`]s. The completer
+//! completes the flight with one value, and every wait gets a clone of that value, even if it
+//! joined late. If the completer is dropped first, the flight is [`Abandoned`], so that no caller
+//! waits for a task that no longer exists.
 //!
 //! ```text
 //!            Flight::start
@@ -12,8 +12,8 @@
 //!                   └───── Completer dropped, or abandon ──▶ Abandoned   every Wait: Err(Abandoned)
 //! ```
 //!
-//! Nothing here knows what is fetched. Wakers are woken and dropped outside the lock: dropping
-//! one may drop the task behind it, and with that another [`Wait`] of the same flight.
+//! This module doesn't know what is fetched. Wakers are woken and dropped outside the lock, because
+//! dropping a waker may drop its task, and with it another [`Wait`] of the same flight.
 
 use std::future::Future;
 use std::mem;
@@ -25,7 +25,7 @@ use slab::Slab;
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A handle to the flight, to join it.
+/// A handle that callers use to join the flight.
 pub(crate) struct Flight<T> {
     inner: Arc<FlightInner<T>>,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Completer<T> {
 /// Dropping a wait leaves the flight and all other waits as they are.
 pub(crate) struct Wait<T> {
     inner: Arc<FlightInner<T>>,
-    /// The key of this wait's waker, once it has been polled.
+    /// The key of this wait's waker, set by the first poll.
     waker_key: Option<usize>,
 }
 
@@ -78,17 +78,17 @@ impl<T> Flight<T> {
         }
     }
 
-    /// Whether `completer` is the one of this flight.
+    /// Whether `completer` belongs to this flight.
     pub(crate) fn is_completed_by(&self, completer: &Completer<T>) -> bool {
         Arc::ptr_eq(&self.inner, &completer.inner)
     }
 
-    /// Ends the flight without a value, whatever its completer does later.
+    /// Ends the flight without a value. Its completer then has no effect.
     pub(crate) fn abandon(&self) {
         self.inner.finish(Progress::Abandoned);
     }
 
-    /// How many wakers wait for it.
+    /// Returns how many wakers wait for the flight.
     pub(crate) fn waiting(&self) -> usize {
         match &*self.inner.lock() {
             Progress::InFlight(wakers) => wakers.len(),
@@ -98,7 +98,7 @@ impl<T> Flight<T> {
 }
 
 impl<T> Completer<T> {
-    /// Gives the value to all waits, and returns how many were woken.
+    /// Gives the value to all waits, and returns how many of them were woken.
     pub(crate) fn complete(self, value: T) -> usize {
         self.inner.finish(Progress::Completed(value))
     }
@@ -106,7 +106,7 @@ impl<T> Completer<T> {
 
 impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
-        // Changes nothing if it was completed.
+        // Has no effect if the flight was already completed.
         self.inner.finish(Progress::Abandoned);
     }
 }
@@ -116,7 +116,7 @@ impl<T> FlightInner<T> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the flight if it is in flight, and returns how many waits were woken.
+    /// Ends the flight if it is still in flight, and returns how many waits were woken.
     fn finish(&self, ended: Progress<T>) -> usize {
         let mut progress = self.lock();
         let Progress::InFlight(wakers) = &mut *progress else {

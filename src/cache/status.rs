@@ -1,4 +1,4 @@
-//! The status of a cache and its token, for health checks and people.
+//! A snapshot of a cache and its token, for health checks and people.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,11 +7,11 @@ use crate::error::Error;
 use crate::quota::Quota;
 use crate::source::token_source::Reason;
 
-/// The status of a [`TokenCache`](crate::TokenCache) at one moment:
+/// A snapshot of a [`TokenCache`](crate::TokenCache), returned by
 /// [`TokenCache::status`](crate::TokenCache::status) and
 /// [`TokenCache::subscribe`](crate::TokenCache::subscribe).
 ///
-/// Times are the wall clock's. It holds no secret, and may be logged and shown.
+/// All times are wall-clock times. A status contains no secret, so it may be logged and shown.
 ///
 /// # Example
 ///
@@ -29,7 +29,7 @@ use crate::source::token_source::Reason;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Orders statuses: the later a change, the greater.
+    /// Grows with each change, so that the newer of two statuses is known.
     pub(crate) version: u64,
     pub(crate) phase: Phase,
     pub(crate) fetching: Option<Reason>,
@@ -45,7 +45,7 @@ pub struct Status {
     pub(crate) is_closed: bool,
 }
 
-/// The current token, without its secret.
+/// Describes the current token without its secret.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedTokenStatus {
     pub(crate) requested_at: SystemTime,
@@ -55,32 +55,33 @@ pub(crate) struct CachedTokenStatus {
     pub(crate) is_accepted: bool,
 }
 
-/// What a cache has, in one word.
+/// The state of a cache in one word.
 ///
-/// What leads from one to another is in [`docs::how_it_works`](crate::docs::how_it_works).
+/// [`docs::how_it_works`](crate::docs::how_it_works) explains the transitions between phases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// No token, and no fetch: at the start, or because the runtime of the first fetch has ended. A refusal
-    /// doesn't lead here: the refused token stays until its successor arrives.
+    /// No token, and no fetch is running: at the start, or after the runtime that ran the fetch
+    /// shut down. A refusal doesn't cause this phase, because the refused token stays until its
+    /// successor arrives.
     Empty,
-    /// No token yet; a fetch is running, and all callers wait for it.
+    /// No token yet. A fetch is running, and all callers wait for it.
     Fetching,
-    /// A token that is good.
+    /// The token is valid and needs no refresh.
     Fresh,
-    /// A token that is good and is to be refreshed: a background refresh is running, or is delayed
-    /// after one that failed.
+    /// The token is valid and due for a refresh. A background refresh is running, starts with the
+    /// next request, or is delayed after a failed one.
     Stale,
-    /// A token that isn't sent any more. The next request starts a fetch.
+    /// The token is no longer sent. The next request starts a fetch.
     Expired,
-    /// An error, which all callers get until the next attempt.
+    /// The last fetch failed. All callers get its error until the next attempt.
     Failed,
     /// The cache is closed, or closing.
     Closed,
 }
 
 impl Phase {
-    /// The phase as one word in lower case.
+    /// Returns the phase as one lower-case word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "empty",
@@ -101,54 +102,55 @@ impl std::fmt::Display for Phase {
 }
 
 impl Status {
-    /// What there is.
+    /// Returns the phase of the cache.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether there is a token that has not expired, and refusals aren't
-    /// [limited](Self::refusals_limited_until). For readiness probes.
+    /// Whether the cache has a token that hasn't expired, and refusals aren't
+    /// [limited](Self::refusals_limited_until). Meant for readiness probes.
     ///
-    /// If a server accepts the token for other requests, limited refusals don't count: they are about a
-    /// resource. A token that the server has ended or the user has rejected doesn't count as good.
+    /// Limited refusals don't count if a server accepts the token for other requests, because they
+    /// are about a resource. A token that the server has ended or the user has rejected doesn't
+    /// make the cache ready.
     pub fn is_ready(&self) -> bool {
-        // A token that is accepted elsewhere is good: the refusals are about a resource.
+        // A server accepts the token for other requests, so the refusals are about a resource.
         let is_refused = self.refusals_limited_until.is_some() && !self.is_accepted();
         matches!(self.phase, Phase::Fresh | Phase::Stale) && !self.is_withdrawn && !is_refused
     }
 
-    /// Whether the cache is closed and its shutdown finished.
+    /// Whether the cache is closed and its shutdown has finished.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    /// Why a token is being fetched, if one is.
+    /// Returns why a token is being fetched, if a fetch is running.
     pub fn fetching(&self) -> Option<Reason> {
         self.fetching
     }
 
-    /// How many callers wait for that fetch.
+    /// Returns how many callers wait for the running fetch.
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// When the fetch of the current token started; its age counts from here.
+    /// Returns when the fetch of the current token started. The token's age counts from then.
     pub fn requested_at(&self) -> Option<SystemTime> {
         self.token.as_ref().map(|token| token.requested_at)
     }
 
-    /// From when the current token is refreshed; `None` if it never expires.
+    /// Returns when the current token becomes stale; `None` if it never expires.
     pub fn refresh_at(&self) -> Option<SystemTime> {
         self.token.as_ref()?.refresh_at
     }
 
-    /// When the current token expires, its [margin](crate::cache::TokenCacheBuilder::expiry_margin) not
-    /// subtracted; `None` if it never does.
+    /// Returns when the current token expires, without subtracting the [expiry
+    /// margin](crate::cache::TokenCacheBuilder::expiry_margin); `None` if it never expires.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.token.as_ref()?.expires_at
     }
 
-    /// The scope granted with the current token, if the server said it.
+    /// Returns the scope granted with the current token, if the server stated it.
     pub fn scope(&self) -> Option<&str> {
         self.token.as_ref()?.scope.as_deref()
     }
@@ -158,33 +160,32 @@ impl Status {
         self.token.as_ref().is_some_and(|token| token.is_accepted)
     }
 
-    /// The error of the last fetch, if none has succeeded since and the next one is delayed because of
-    /// it.
+    /// Returns the error of the last fetch, while the next attempt is delayed because of it.
     pub fn last_error(&self) -> Option<&Error> {
         self.cached_error.as_ref()
     }
 
-    /// How many fetches in a row have failed.
+    /// Returns how many fetches in a row have failed.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Until when the next fetch is delayed after a failure.
+    /// Returns the time until which the next fetch is delayed after a failure.
     pub fn next_attempt_at(&self) -> Option<SystemTime> {
         self.next_attempt_at
     }
 
-    /// What the token endpoint last said is left of its quotas, 8 buckets at most; none if it said
-    /// nothing.
+    /// Returns the remaining quotas that the token endpoint last reported, at most 8 buckets. Empty
+    /// if it reported none.
     pub fn quotas(&self) -> &[Quota] {
         &self.quotas
     }
 
-    /// Until when refusals cause no fetch, unless they prove a revocation. `None` if a fetch is allowed, or
-    /// if no server has refused the current token.
+    /// Returns the time until which refusals cause no fetch, unless they prove a revocation.
     ///
-    /// There was a fetch after a refusal just before, so another would most likely not help. The current
-    /// token stays in use, for all requests.
+    /// Until then, all requests keep using the current token, because another fetch right after the
+    /// last one probably wouldn't help. `None` if a fetch is allowed, or if no server has refused
+    /// the current token.
     pub fn refusals_limited_until(&self) -> Option<SystemTime> {
         self.refusals_limited_until
     }

@@ -1,29 +1,29 @@
-//! A slot for the task of a cache, so that others may abort it.
+//! A slot that keeps a handle to a cache's latest task, so that other code can abort it.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::task::{AbortHandle, Id};
 
-/// The handle of the latest task.
+/// Contains the handle of the latest task.
 #[derive(Default)]
 pub(crate) struct TaskSlot {
     state: Mutex<SlotState>,
 }
 
-/// A handle keeps the memory of its task, which is more than a token takes, and a cache may be idle for
-/// hours. So the handle is dropped as soon as there is nothing to abort.
+/// The handle is dropped once there is nothing to abort. It keeps the memory of its task, which is
+/// larger than a token, and a cache may be idle for hours.
 #[derive(Default)]
 enum SlotState {
     #[default]
     Empty,
     Running(AbortHandle),
-    /// The task was done before its handle was set.
+    /// The task finished before its handle was set.
     Done(Id),
 }
 
 impl TaskSlot {
-    /// Keeps the handle of a task. The task before it goes on.
+    /// Stores the handle of a task. The previous task keeps running.
     pub(crate) fn set(&self, handle: AbortHandle) {
         let mut state = self.lock();
         let next = match &*state {
@@ -35,7 +35,7 @@ impl TaskSlot {
         drop(before);
     }
 
-    /// Records that a task has nothing left to abort. No effect if it isn't the latest task.
+    /// Records that a task has nothing left to abort. No effect if a later task has replaced it.
     pub(crate) fn done(&self, id: Id) {
         let mut state = self.lock();
         let before = match &*state {
@@ -47,8 +47,10 @@ impl TaskSlot {
         drop(before);
     }
 
-    /// Starts a task unless one is running. Under the lock, so that two concurrent callers start one
-    /// task: a task whose end takes this lock must not be started here.
+    /// Starts a task unless one is running. The lock is held meanwhile, so that two concurrent
+    /// callers start only one task.
+    ///
+    /// A task whose end takes this lock must not be started here.
     pub(crate) fn ensure_running(&self, start: impl FnOnce() -> AbortHandle) {
         let mut state = self.lock();
         let is_running = matches!(&*state, SlotState::Running(handle) if !handle.is_finished());
@@ -69,7 +71,7 @@ impl TaskSlot {
     }
 }
 
-/// Here, because a test outside can't see whether a handle is kept.
+/// A unit test, because an integration test can't see whether the handle is kept.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,7 +93,7 @@ mod tests {
         tasks.set(second.clone());
         assert!(!has_handle(&second));
 
-        // An older task that is done changes nothing.
+        // The end of an older task changes nothing.
         tasks.set(second.clone());
         tasks.done(first.id());
         assert!(has_handle(&second));

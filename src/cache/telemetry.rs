@@ -1,5 +1,5 @@
-//! Every [`tracing`] event and every metric of the crate. [`docs::watching`](crate::docs::watching)
-//! lists them.
+//! Emits every [`tracing`] event and every metric of the crate.
+//! [`docs::watching`](crate::docs::watching) lists them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::error::Error;
 use crate::sanitize::sanitize;
 use crate::source::token_source::Reason;
 
-/// The cache's name, which every event and metric has.
+/// The name of the cache, which every event and metric carries.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
     cache: Arc<str>,
 }
 
-/// The result of a fetch, as it is reported.
+/// The reported result of a fetch.
 pub(crate) struct FetchSummary<'a> {
     pub(crate) reason: Reason,
     pub(crate) duration: Duration,
     pub(crate) attempts: u32,
     pub(crate) by: FetchedBy,
     pub(crate) waiters: usize,
-    /// How long the token lives, `None` for ever; or why there is none.
+    /// The token's remaining lifetime (`None` if it never expires), or the error.
     pub(crate) outcome: Result<Option<Duration>, &'a Error>,
-    /// How long there is no other attempt.
+    /// How long until the next attempt, after an error.
     pub(crate) retry_in: Option<Duration>,
 }
 
@@ -43,7 +43,7 @@ impl Telemetry {
         &self.cache
     }
 
-    /// The span of a fetch: a child of the request that started it.
+    /// Creates the span of a fetch, a child of the span of the request that started the fetch.
     pub(crate) fn fetch(&self, reason: Reason) -> Span {
         tracing::debug_span!(
             "token fetch",
@@ -60,7 +60,7 @@ impl Telemetry {
             "error.type" = error.type_name(),
             error.message = %error,
             http.response.status_code = error.status().map(|status| status.as_u16()),
-            "an attempt to fetch a token failed, another follows",
+            "could not fetch a token; another attempt follows",
         );
         #[cfg(feature = "metrics")]
         self.count_failed_attempt(reason, error);
@@ -96,7 +96,7 @@ impl Telemetry {
                 "error.type" = error.type_name(),
                 error.message = %error,
                 http.response.status_code = error.status().map(|status| status.as_u16()),
-                "no token could be fetched",
+                "could not fetch a token",
             ),
         }
         #[cfg(feature = "metrics")]
@@ -123,15 +123,15 @@ impl Telemetry {
         self.count_replay(why);
     }
 
-    /// A resource refuses a token that others accept.
+    /// Reports that a resource refuses a token that others accept.
     pub(crate) fn resource_refuses(&self, method: Option<&str>, origin: Option<&str>) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             http.request.method = method,
             tower_auth.request.origin = origin,
-            "a resource refuses a token that the API accepts for other requests, so few more are \
-             fetched for it; find out which permission this resource wants, or which replica of the API \
-             has the wrong keys or the wrong time",
+            "a resource refuses a token that the API accepts for other requests, so its refusals \
+             cause fewer fetches; check which permission this resource requires, and whether one \
+             replica of the API has wrong keys or a wrong clock",
         );
         #[cfg(feature = "metrics")]
         self.count_limited_refusals();
@@ -143,9 +143,9 @@ impl Telemetry {
             tower_auth.refusals.count = refused,
             tower_auth.refusals.retry_in = ?retry_in,
             tower_auth.token.scope = scope,
-            "new tokens are refused again and again, so no more are fetched for a while; \
-             the likely cause is an audience, an issuer or a scope that isn't the one this API \
-             expects: compare what the token source requests with the API's own documentation",
+            "new tokens are refused again and again, so fetches are paused for a while; the likely \
+             cause is an audience, an issuer or a scope that this API doesn't expect: compare \
+             what the token source requests with the API's documentation",
         );
         #[cfg(feature = "metrics")]
         self.count_limited_refusals();
@@ -159,10 +159,10 @@ impl Telemetry {
             tower_auth.quota.remaining = low.quota.remaining(),
             tower_auth.quota.resets_in = low.resets_in.map(tracing::field::debug),
             tower_auth.quota.fetches = %low.fetches,
-            "the token endpoint's quota is low, so refreshes are delayed as long as possible; compare the \
-             fetches of this cache, counted by reason: many after refusals point to a wrong audience or \
-             to an API that takes no tokens; if they are few, others use the same quota, and processes \
-             that share a token (a fleet) need fewer fetches",
+            "the token endpoint's quota is low, so refreshes are delayed as long as possible; \
+             check the number of fetches by reason: many after refusals indicate a wrong audience \
+             or an API that accepts no tokens; if all numbers are small, other clients use the \
+             same quota, and sharing one token in a fleet saves fetches",
         );
     }
 
@@ -178,11 +178,11 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             "error.type" = error.type_name(),
             error.message = %error,
-            "closing the token source failed",
+            "could not close the token source",
         );
     }
 
-    /// The result of a call of the shared store.
+    /// Counts the result of a call to the shared store.
     #[cfg(feature = "fleet")]
     #[cfg_attr(
         not(feature = "metrics"),
@@ -221,7 +221,7 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             tower_auth.store.ignored = why,
             error.message = error.map(tracing::field::display),
-            "the value in the shared store is no token that this process can use, and is ignored",
+            "ignored a value in the shared store that this process can't use as a token",
         );
     }
 
@@ -229,8 +229,8 @@ impl Telemetry {
     pub(crate) fn lease_lost(&self, operation: &'static str) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            "the lease ended before the token was fetched, so another process may have fetched one as \
-             well; set a lease time that is longer than a fetch takes",
+            "the lease expired during the fetch, so another process may have fetched a token too; \
+             set a lease time that is longer than a fetch takes",
         );
         self.store(operation, "lease_lost");
     }
@@ -240,7 +240,7 @@ impl Telemetry {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.waited = ?wait,
-            "no other process has saved a token in time",
+            "no other process saved a token in time",
         );
     }
 
@@ -291,14 +291,14 @@ mod with_metrics {
                 .record(summary.waiters as f64);
         }
 
-        /// How old the current token is, and how much of its lifetime is left.
+        /// Sets the gauges of the current token's age and remaining lifetime.
         pub(crate) fn token(&self, age: Duration, remaining: Option<Duration>) {
             gauge!("tower_auth.token.age", "cache" => self.label()).set(age);
             let remaining = remaining.map_or(f64::INFINITY, |left| left.as_secs_f64());
             gauge!("tower_auth.token.remaining", "cache" => self.label()).set(remaining);
         }
 
-        /// What is left of the quotas.
+        /// Sets the gauges of the quotas.
         pub(crate) fn quotas(&self, quotas: &[Quota]) {
             for quota in quotas {
                 let bucket = SharedString::from_shared(Arc::clone(quota.shared_bucket()));

@@ -23,7 +23,7 @@ use super::refusal_evidence::{Resource, SentRequest};
 use super::shutdown::Shutdown;
 use super::state_machine::machine::StateMachine;
 use super::state_machine::reject::{Attempt, Refusal, Rejection, Report};
-use super::state_machine::request::IfRefused;
+use super::state_machine::request::Caller;
 use super::status::Status;
 use super::task_slot::TaskSlot;
 use super::telemetry::Telemetry;
@@ -37,22 +37,23 @@ use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 use crate::token::place::Place;
 
-/// One token, fetched once for everyone who needs it.
+/// Caches one token and shares it among all callers.
 ///
-/// A clone is a handle to the same token. It works without Tower, for websockets, SDKs and
-/// command lines; [`AuthLayer`](crate::AuthLayer) is this in front of an HTTP client.
+/// Clones are handles to the same token. The cache works without Tower, for example for WebSockets,
+/// SDKs and command-line tools. [`AuthLayer`](crate::AuthLayer) puts it in front of an HTTP client.
 ///
-/// 1. While the token is fresh, nobody waits and no lock is taken.
-/// 2. While it is about to expire, it is still served, and one fetch runs in the background.
-/// 3. When there is none, all callers wait for one fetch, and all get its one result.
-/// 4. When a fetch fails, a token that is still good stays in use; without one, all callers get the
-///    error until the next attempt, which is delayed for longer with each failure.
-/// 5. When a server refuses the token, a successor is fetched. Other callers keep the token until then,
-///    unless the refusals prove a revocation. Further refusals cause fetches less and less often.
+/// 1. While the token is fresh, no caller waits and no lock is taken.
+/// 2. While the token is stale, callers still get it, and one fetch runs in the background.
+/// 3. Without a token, all callers wait for one fetch and get its result.
+/// 4. When a fetch fails, a token that hasn't expired stays in use. Without one, all callers get
+///    the error until the next attempt, whose delay grows with each failure.
+/// 5. When a server refuses the token, the cache fetches a successor. Other callers keep the token
+///    until then, unless the refusals prove a revocation. Further refusals cause fetches at growing
+///    intervals.
 ///
-/// A fetch runs on a task of its own, so that the caller that started it may be cancelled. It is bounded by
-/// the [fetch timeout](TokenCacheBuilder::fetch_timeout); a panic in the source is an error like
-/// any other. What callers see of every fault is in [`docs::faults`](crate::docs::faults).
+/// Each fetch runs on its own task, so the caller that started it may be cancelled. The [fetch
+/// timeout](TokenCacheBuilder::fetch_timeout) limits it, and a panic in the source becomes an
+/// error. [`docs::faults`](crate::docs::faults) lists what callers see of each fault.
 ///
 /// # Example
 ///
@@ -65,7 +66,7 @@ use crate::token::place::Place;
 /// let token = cache.token().await?;
 /// assert_eq!(token.secret(), "fresh-from-the-vault");
 ///
-/// // A server refused it: the next call gets a new one.
+/// // A server refused the token, so the next call gets a new one.
 /// cache.reject(&token);
 /// # Ok(()) }
 /// ```
@@ -75,56 +76,66 @@ pub struct TokenCache {
 }
 
 impl TokenCache {
-    /// A cache over `source`, with the defaults of [`TokenCacheBuilder`].
+    /// Creates a cache over `source`, with the defaults of [`TokenCacheBuilder`].
     pub fn new(source: impl TokenSource) -> Self {
         Self::builder(source).build()
     }
 
-    /// A cache over `source` with settings of your own.
+    /// Returns a builder for a cache over `source` with custom settings.
     pub fn builder(source: impl TokenSource) -> TokenCacheBuilder {
         TokenCacheBuilder::new(source)
     }
 
-    /// A token that is good now. The future does nothing until it is polled.
+    /// Returns a token that hasn't expired. The future does nothing until it is polled.
     ///
     /// # Errors
     ///
-    /// The error of the fetch, the same for all callers that waited for it, and after it the same error
-    /// until the next attempt: for a second, doubling to a minute, for a minute at once if
-    /// the error [is permanent](crate::Error::is_permanent), or as long as the server's
-    /// `Retry-After` says, up to 5 min. [`is_runtime`](crate::Error::is_runtime) outside of a Tokio
-    /// runtime, [`is_closed`](crate::Error::is_closed) after [`close`](Self::close).
+    /// All callers that waited for a fetch get its error. Later callers get the same error until
+    /// the next attempt:
+    ///
+    /// - after a transient error for 1 s, doubling with each failure up to 1 min;
+    /// - after a [permanent error](crate::Error::is_permanent) for 1 min;
+    /// - for as long as the server's `Retry-After` says if that is longer, up to 5 min.
+    ///
+    /// The error is [`is_runtime`](crate::Error::is_runtime) outside of a Tokio runtime, and
+    /// [`is_closed`](crate::Error::is_closed) after [`close`](Self::close).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing: the fetch goes on for the others and for the next.
+    /// Dropping the future loses nothing: the fetch continues for other and later callers.
     pub fn token(&self) -> Acquire {
         Acquire::new(Arc::clone(&self.inner), Want::Any)
     }
 
-    /// A new token, even if the current one is good or the next attempt was delayed: for when somebody
-    /// has corrected what was wrong. It waits for a fetch that is already running. Until the new token
-    /// arrives, the old one is served. The future does nothing until it is polled.
+    /// Returns a new token, even if the current one is good or the next attempt is delayed. Call it
+    /// after fixing the cause of a failure.
+    ///
+    /// If a fetch is already running, the call waits for that fetch. Until the new token arrives,
+    /// other callers get the old one. The future does nothing until it is polled.
     ///
     /// # Errors
     ///
-    /// As [`token`](Self::token), but never an error of an earlier fetch.
+    /// The same errors as [`token`](Self::token), but never the error of an earlier fetch.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing: the fetch goes on.
+    /// Dropping the future loses nothing: the fetch continues.
     pub fn refresh_now(&self) -> Acquire {
         Acquire::new(Arc::clone(&self.inner), Want::Newer)
     }
 
-    /// Says that a server refused `token`. If it is still the current token, the next call of
-    /// [`token`](Self::token) starts a fetch and waits for it. If that fetch fails, callers get the old
-    /// token until it expires. If there is a newer token already, nothing happens.
+    /// Reports that a server refused `token`.
     ///
-    /// Fetches after refusals have a budget: one at once, and then one after 5, 10, 20 s, … up to 5 min.
-    /// Until the next fetch is allowed, the refused token stays in use. The budget is full again when a token
-    /// has lasted unrefused for the current wait. If the token was [accepted](Self::accept) since
-    /// refusals began, the refusal proves a revocation. A second budget then allows a fetch from 1 s after the last.
+    /// If `token` is still current, the next call of [`token`](Self::token) starts a fetch and
+    /// waits for it. If that fetch fails, callers get the old token until it expires. If a newer
+    /// token exists, nothing happens.
+    ///
+    /// Fetches after refusals have a budget: one immediately, then one after 5, 10, 20 s, … up to 5
+    /// min. Until the next fetch is allowed, the refused token stays in use. The budget is full
+    /// again once a token has lasted for the current wait without a refusal.
+    ///
+    /// If the token was [accepted](Self::accept) since refusals began, the refusal proves a
+    /// revocation. Fetches after a revocation have a second budget, whose waits start at 1 s.
     pub fn reject(&self, token: &Token) {
         let refusal = Refusal {
             generation: token.generation(),
@@ -143,18 +154,20 @@ impl TokenCache {
         }
     }
 
-    /// Says that a server accepted `token`: a later refusal of the same token shows that it was revoked,
-    /// and a new token helps. An acceptance doesn't clear the budget of fetches after refusals.
+    /// Reports that a server accepted `token`. A later refusal of the same token then shows that
+    /// the token was revoked, so a new one helps.
     ///
-    /// [`AuthLayer`](crate::AuthLayer) calls this by itself. Call it where you call
-    /// [`reject`](Self::reject), for each response while there are refusals. A token that is accepted after
-    /// it was refused counts as accepted and refused by turns. Then it takes 16 refusals in a row to prove
-    /// a revocation.
+    /// An acceptance doesn't refill the budget of fetches after refusals.
+    ///
+    /// [`AuthLayer`](crate::AuthLayer) calls this itself. If you call [`reject`](Self::reject),
+    /// call `accept` too, for each accepted response while there are refusals. A token that is
+    /// accepted after a refusal counts as accepted and refused by turns. Then only 16 refusals in a
+    /// row prove a revocation.
     pub fn accept(&self, token: &Token) {
         self.accept_from(token.generation(), self.sent_unknown());
     }
 
-    /// A request of which nothing is known.
+    /// Describes a request about which only the current time is known.
     fn sent_unknown(&self) -> SentRequest {
         SentRequest {
             resource: Resource::UNKNOWN,
@@ -162,18 +175,21 @@ impl TokenCache {
         }
     }
 
-    /// The status now. Takes a lock for a moment.
+    /// Returns the current status. Takes a lock briefly.
     pub fn status(&self) -> Status {
         self.inner.update_gauges();
         self.inner.status()
     }
 
-    /// Watches the status: a fetch starts, completes or fails, the token is refused, the cache closes.
-    /// The passing of time alone is no change: a token that no caller requests becomes stale without a
-    /// notification, unless the cache [keeps it fresh](TokenCacheBuilder::keep_fresh).
+    /// Subscribes to the status: a fetch starts, completes or fails, the token is refused, or the
+    /// cache closes.
     ///
-    /// The channel holds the latest [`Status`], from the start the one of that moment, and ends when
-    /// the last handle to the cache is dropped.
+    /// Time passing alone doesn't notify subscribers. So a token that no caller requests becomes
+    /// stale without a notification, unless the cache [keeps it
+    /// fresh](TokenCacheBuilder::keep_fresh).
+    ///
+    /// The channel always contains the latest [`Status`], starting with the one at the time of the
+    /// call. It ends when the last handle to the cache is dropped.
     ///
     /// # Example
     ///
@@ -191,30 +207,31 @@ impl TokenCache {
     /// ```
     pub fn subscribe(&self) -> watch::Receiver<Status> {
         let mut receiver = self.inner.watch();
-        // What it holds from the start is no change.
+        // The initial status doesn't count as a change.
         self.inner.publish();
         receiver.mark_unchanged();
         receiver
     }
 
-    /// Closes the cache: no more fetches, and callers get [`is_closed`](crate::Error::is_closed).
+    /// Closes the cache: it starts no more fetches, and callers get
+    /// [`is_closed`](crate::Error::is_closed) errors.
     ///
-    /// A running fetch may complete, for the callers that wait for it. Then the source is
-    /// [closed](TokenSource::close) with the last token, to revoke it or to log out. All this within
-    /// the [close timeout](TokenCacheBuilder::close_timeout), after which it is cancelled. Failures are
-    /// logged.
+    /// A running fetch may still complete for the callers that already wait for it. Then the cache
+    /// [closes the source](TokenSource::close) and passes it the last token, so that the source can
+    /// revoke the token or log out. After the [close timeout](TokenCacheBuilder::close_timeout),
+    /// the remaining work is cancelled. Failures are logged.
     ///
-    /// A second call waits for the first. Outside of a Tokio runtime the source isn't closed.
+    /// A second call waits for the first one. Outside of a Tokio runtime, the source isn't closed.
     ///
     /// # Cancel safety
     ///
-    /// The cache is closed when the future is first polled, and the rest runs on a task of its own:
-    /// dropping the future changes nothing.
+    /// The cache closes when the future is first polled, and the rest runs on its own task.
+    /// Dropping the future after that changes nothing.
     pub async fn close(&self) {
         let mut changes = self.subscribe();
         let inner = &self.inner;
         let Some(remaining) = inner.transition(StateMachine::close) else {
-            // The first call does the rest.
+            // The first call of `close` does the remaining work.
             return drop(changes.wait_for(Status::is_closed).await);
         };
         let shutdown = Shutdown::new(inner, remaining);
@@ -227,7 +244,7 @@ impl TokenCache {
         }
     }
 
-    /// The cache again, while it is in use: a handle, a waiting caller or a running fetch.
+    /// Returns a new handle if a handle, a waiting caller or a running fetch still uses the cache.
     #[cfg(feature = "tenants")]
     pub(crate) fn upgrade(inner: &Weak<CacheInner>) -> Option<Self> {
         inner.upgrade().map(|inner| Self { inner })
@@ -238,7 +255,7 @@ impl TokenCache {
         Arc::downgrade(&self.inner)
     }
 
-    /// The most that a fetch takes.
+    /// Returns the maximum time that a fetch may take.
     #[cfg(feature = "tenants")]
     pub(crate) fn fetch_timeout(&self) -> Duration {
         self.inner.limits.fetch_timeout
@@ -258,61 +275,61 @@ impl TokenCache {
         &self.inner.telemetry
     }
 
-    /// Where in a request the tokens of this cache go, by what its source says.
+    /// Returns where in a request this cache's tokens are placed, according to the source.
     pub(crate) fn place(&self) -> &Place {
         &self.inner.place
     }
 
-    /// Tells the source what a refusal said. Returns whether another token would do.
+    /// Passes the challenges of a refusal to the source. Returns whether another token would help.
     pub(crate) fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
         self.inner.source.challenged(token, challenges)
     }
 
-    /// The origins that the source names for its tokens.
+    /// Returns the origins that the source names for its tokens.
     pub(crate) fn origins(&self) -> Vec<Origin> {
         self.inner.source.origins()
     }
 
-    /// Whether a response is a refusal by the source's own rule.
+    /// Whether the source's own rule says that a response is a refusal.
     pub(crate) fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         self.inner.source.is_refusal(status, headers)
     }
 
-    /// Whether it is the current token. Takes no lock.
+    /// Whether `cached` is the current token. Takes no lock.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
         self.inner.state.is_current(cached)
     }
 
-    /// The current token, if it can be served with nothing else to do. Takes no lock.
+    /// Returns the current token if it can be served without doing anything else. Takes no lock.
     #[inline]
     pub(crate) fn servable(&self) -> Option<Arc<CachedToken>> {
         self.inner.state.servable(&self.inner.clock)
     }
 
-    /// Whether there were refusals of late, so that acceptances have to be recorded.
+    /// Whether there were refusals recently, so that acceptances must be recorded.
     pub(crate) fn is_watching(&self) -> bool {
         self.inner.state.is_watching()
     }
 
-    /// The current token if it can be served, or else what the state machine decides.
-    pub(crate) fn lookup(&self, if_refused: IfRefused) -> Lookup {
-        self.inner.lookup(if_refused)
+    /// Returns the current token if it can be served, otherwise what the state machine decides.
+    pub(crate) fn lookup(&self, caller: Caller) -> Lookup {
+        self.inner.lookup(caller)
     }
 
-    /// Another token than the refused one of this generation.
+    /// Requests a token that replaces the refused token of this `generation`.
     pub(crate) fn renew(&self, generation: u64) -> Lookup {
         self.inner.renew(generation)
     }
 
-    /// The current token, if it is another than `cached` and has not expired.
+    /// Returns the current token if it isn't `cached` and hasn't expired.
     pub(crate) fn newer_than(&self, cached: &Arc<CachedToken>) -> Option<Arc<CachedToken>> {
         let current = self.inner.state.current()?;
         let is_newer = !Arc::ptr_eq(&current, cached);
         (is_newer && current.freshness(self.now()) != Freshness::Expired).then_some(current)
     }
 
-    /// Records a refusal, and returns what it leads to.
+    /// Records a refusal, and returns its consequence.
     pub(crate) fn refuse(&self, refusal: &Refusal) -> Rejection {
         let now = self.now();
         self.inner
@@ -327,11 +344,14 @@ impl TokenCache {
     }
 }
 
-/// A cache as the source of another: several sources derive their own tokens from one.
+/// Uses a cache as the source of another cache, so that several sources can derive their own tokens
+/// from one.
 ///
-/// It returns the current token, or a newer one if [a server refused](Reason::Refused) the last or the
-/// user [wants a new one](Reason::Forced). Closing the other cache doesn't close this one, which may
-/// have other users. In front of a client use `AuthLayer::from(cache)`, without another cache.
+/// A fetch returns the inner cache's current token. It returns a newer one if [a server
+/// refused](Reason::Refused) the last token or the user [forces a refresh](Reason::Forced). Closing
+/// the outer cache doesn't close the inner one, which may have other users.
+///
+/// To put a cache in front of a client, use `AuthLayer::from(cache)`, which adds no second cache.
 impl TokenSource for TokenCache {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let want = match reason {
@@ -340,14 +360,15 @@ impl TokenSource for TokenCache {
         };
         let mut acquire = Acquire::new(Arc::clone(&self.inner), want);
         let cached = poll_fn(|cx| acquire.poll_cached(cx)).await?;
-        // This cache reports the quotas.
+        // This cache reports the quotas, so the outer cache must not report them again.
         let token = cached.token().clone().with_quotas([]);
-        // Expiry and refresh hint count from the token's fetch, which may be some time ago.
+        // Expiry and refresh hint count from the start of the token's fetch, which may be some time
+        // ago.
         let token = match cached.expires_at() {
             Some(end) => token.expires_at(end.wall()),
             None => token,
         };
-        // This cache's refresh may come later than its source's hint says.
+        // This cache may refresh later than its source's hint says.
         let hint = cached.token().refresh_hint();
         let refresh_at = hint.and_then(|_| cached.refresh_at());
         let left = refresh_at.map(|at| self.now().until(at));
@@ -379,12 +400,12 @@ impl TokenSource for TokenCache {
         self.inner.source.is_refusal(status, headers)
     }
 
-    /// If this cache is in a fleet, its own lease guards the grant.
+    /// If this cache is in a fleet, its own lease protects the grant.
     fn has_one_time_grant(&self) -> bool {
         !self.inner.is_shared_with_fleet() && self.inner.source.has_one_time_grant()
     }
 
-    /// Its own, if that is longer than the default.
+    /// Returns this cache's fetch timeout if that is longer than the default.
     fn fetch_timeout(&self) -> Option<Duration> {
         let own = self.inner.limits.fetch_timeout;
         (own > FETCH_TIMEOUT).then_some(own)
@@ -392,7 +413,7 @@ impl TokenSource for TokenCache {
 }
 
 impl TokenCacheBuilder {
-    /// The cache.
+    /// Builds the cache.
     pub fn build(mut self) -> TokenCache {
         if let Some(timeout) = self
             .source

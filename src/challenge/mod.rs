@@ -1,4 +1,4 @@
-//! The challenges with which a server refuses a request (`WWW-Authenticate`).
+//! The challenges of a server that refuses a request (`WWW-Authenticate`).
 
 pub(crate) mod www_authenticate;
 

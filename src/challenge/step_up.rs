@@ -1,16 +1,15 @@
-//! A challenge to a good token that isn't enough: the server wants more scope, or a better login.
+//! A challenge to a valid but insufficient token: the server requires more scope or a better login.
 
 use std::time::Duration;
 
 use super::www_authenticate::Challenge;
 
-/// What a server wants in addition to a good token: more scope
-/// (`insufficient_scope`, RFC 6750 §3.1), or a stronger or newer login of the user
-/// (`insufficient_user_authentication`, RFC 9470 §3).
+/// What a server requires in addition to a valid token. It is more scope (`insufficient_scope`, RFC
+/// 6750 §3.1), or a stronger or newer user login (`insufficient_user_authentication`, RFC 9470 §3).
 ///
-/// The layer puts it in the extensions of the response, a 401 or a 403. Another token is fetched only if
-/// the source [can get one](crate::TokenSource::challenged) that is enough, such as
-/// [`oauth2::StepUp`](crate::oauth2::StepUp).
+/// The layer inserts this challenge into the extensions of the response, a 401 or a 403. Another
+/// token is fetched only if the source [can fetch a sufficient
+/// one](crate::TokenSource::challenged), such as [`oauth2::StepUp`](crate::oauth2::StepUp).
 ///
 /// # Example
 ///
@@ -40,7 +39,7 @@ enum Lack {
 }
 
 impl StepUpChallenge {
-    /// The first of the challenges that says so.
+    /// Returns the first challenge that requires a step-up.
     pub(crate) fn of(challenges: &[Challenge]) -> Option<Self> {
         challenges.iter().find_map(|challenge| {
             let lack = if challenge.is_insufficient_scope() {
@@ -61,29 +60,29 @@ impl StepUpChallenge {
         })
     }
 
-    /// Whether the token lacks scope.
+    /// Returns whether the token lacks scope.
     pub fn is_insufficient_scope(&self) -> bool {
         self.lack == Lack::Scope
     }
 
-    /// Whether the user's login is too weak or too long ago.
+    /// Returns whether the user's login is too weak or too old.
     pub fn is_insufficient_user_authentication(&self) -> bool {
         self.lack == Lack::UserAuthentication
     }
 
-    /// The scope that is needed: space-separated (RFC 6750 §3). The server's text; request only
-    /// what you trust.
+    /// Returns the required scope, names separated by spaces (RFC 6750 §3). The server chose this
+    /// text, so request only scopes that you trust.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }
 
-    /// How strong the login has to be: authentication context class references in order of
-    /// preference, space-separated (RFC 9470 §3).
+    /// Returns the required login strength (RFC 9470 §3): authentication context class references
+    /// in order of preference, separated by spaces.
     pub fn acr_values(&self) -> Option<&str> {
         self.acr_values.as_deref()
     }
 
-    /// How long ago the login may be (RFC 9470 §3). Zero is "now".
+    /// Returns the maximum age of the login (RFC 9470 §3). Zero requires a new login.
     pub fn max_age(&self) -> Option<Duration> {
         self.max_age
     }

@@ -3,16 +3,16 @@
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-/// One challenge of a response's `WWW-Authenticate` (RFC 9110 §11.6.1): how the server wants to be
-/// authenticated to, and for a bearer token what was wrong with it (RFC 6750 §3).
+/// One challenge of a response's `WWW-Authenticate` (RFC 9110 §11.6.1). It says how to
+/// authenticate, and for a bearer token what was wrong with it (RFC 6750 §3).
 ///
-/// Servers are read leniently. Of what can't be understood, everything up to the next comma is
-/// skipped, which is where a parameter or a challenge can start again; a quoted string that isn't
-/// closed takes the rest of its field line with it. Parameters may be separated by white space
-/// alone, and an unquoted value may hold what a token may not, as in a URL.
+/// The parser is lenient. After a part that it can't parse, it skips to the next comma, where a
+/// parameter or a challenge can start. An unclosed quoted string takes the rest of its field line
+/// with it. Parameters may be separated by white space alone. An unquoted value may contain
+/// characters that are invalid in a token, such as those of a URL.
 ///
-/// What is read is bounded, whatever a server sends: the first 16 KiB of a field line, 32
-/// challenges, 64 parameters of each. Time is linear in the length.
+/// The parser has limits: the first 16 KiB of a field line, 32 challenges, and 64 parameters of
+/// each challenge. Its running time is linear in the length.
 ///
 /// # Example
 ///
@@ -39,20 +39,21 @@ pub struct Challenge {
     params: Vec<(String, String)>,
 }
 
-/// How much of a field line is looked at. Real ones have a few hundred bytes.
+/// How many bytes of a field line are parsed. Real lines have a few hundred bytes.
 const LINE_LIMIT: usize = 16 * 1024;
 
-/// How many challenges are kept. Real servers send a handful.
+/// How many challenges are kept. Real servers send a few.
 const CHALLENGE_LIMIT: usize = 32;
 
-/// How many parameters of one challenge are kept. Digest, the most talkative, has about ten.
+/// How many parameters of a challenge are kept. Digest has the most, about ten.
 const PARAM_LIMIT: usize = 64;
 
 impl Challenge {
-    /// Reads all `WWW-Authenticate` fields, in the order they were sent; empty if there is none.
+    /// Parses all `WWW-Authenticate` fields in the order of the response. Returns an empty list if
+    /// there is none.
     ///
-    /// Several field lines mean the same as one joined with commas (RFC 9110 §5.3), so a line that
-    /// starts with a parameter goes on with the last challenge of the line before.
+    /// Several field lines mean the same as one line joined with commas (RFC 9110 §5.3). So a line
+    /// that starts with a parameter continues the last challenge of the line before.
     pub fn parse(headers: &HeaderMap) -> Vec<Self> {
         let mut challenges = Vec::new();
         for line in headers.get_all(WWW_AUTHENTICATE) {
@@ -60,7 +61,8 @@ impl Challenge {
             let mut cursor = Cursor {
                 rest: line.get(..LINE_LIMIT).unwrap_or(line),
             };
-            // Reads one more than it keeps: the last one is complete only when the next one starts.
+            // Parses one more than it keeps, because the last one is complete only when the next
+            // one starts.
             while !cursor.rest.is_empty() && challenges.len() <= CHALLENGE_LIMIT {
                 cursor.element(&mut challenges);
             }
@@ -69,72 +71,72 @@ impl Challenge {
         challenges
     }
 
-    /// The authentication scheme as it was sent, such as `Bearer` (RFC 9110 §11.1). Compare it
-    /// with [`is_scheme`](Self::is_scheme).
+    /// Returns the authentication scheme as the server sent it, such as `Bearer` (RFC 9110 §11.1).
+    /// Compare it with [`is_scheme`](Self::is_scheme).
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// Whether this is the scheme; schemes are case-insensitive (RFC 9110 §11.1).
+    /// Returns whether this is the scheme. Schemes are case-insensitive (RFC 9110 §11.1).
     pub fn is_scheme(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 
-    /// The one value instead of parameters (RFC 9110 §11.2), as in
-    /// `Negotiate YIIabc==`.
+    /// Returns the single value that replaces parameters (RFC 9110 §11.2), as in `Negotiate
+    /// YIIabc==`.
     pub fn token68(&self) -> Option<&str> {
         self.token68.as_deref()
     }
 
-    /// The value of a parameter, without its quotes and escapes; names are case-insensitive
-    /// (RFC 9110 §11.2). If the server sent it more than once, the first.
+    /// Returns the value of a parameter, without quotes and escapes. Names are case-insensitive
+    /// (RFC 9110 §11.2). If the server sent the parameter more than once, the first value counts.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.params()
             .find(|(sent, _)| sent.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
-    /// The parameters, names and values, as they were sent (RFC 9110 §11.2).
+    /// Returns the parameters, names and values, as the server sent them (RFC 9110 §11.2).
     pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
         let params = self.params.iter();
         params.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The `realm`: what on this server the credential is for (RFC 9110 §11.5).
+    /// Returns the `realm`: the part of the server that the credential is for (RFC 9110 §11.5).
     pub fn realm(&self) -> Option<&str> {
         self.param("realm")
     }
 
-    /// The `error` code, such as `invalid_token` (RFC 6750 §3.1).
+    /// Returns the `error` code, such as `invalid_token` (RFC 6750 §3.1).
     pub fn error(&self) -> Option<&str> {
         self.param("error")
     }
 
-    /// The `error_description`: for developers, not for users (RFC 6750 §3). It is the server's
-    /// text, as long and as strange as the server likes.
+    /// Returns the `error_description`, which is for developers and not for users (RFC 6750 §3).
+    /// The server chose this text; its length and content are not checked.
     pub fn error_description(&self) -> Option<&str> {
         self.param("error_description")
     }
 
-    /// The `scope` that is needed: space-separated (RFC 6750 §3).
+    /// Returns the required `scope`, names separated by spaces (RFC 6750 §3).
     pub fn scope(&self) -> Option<&str> {
         self.param("scope")
     }
 
-    /// Whether the server wants a bearer token (RFC 6750 §3).
+    /// Returns whether the server requires a bearer token (RFC 6750 §3).
     pub fn is_bearer(&self) -> bool {
         self.is_scheme("Bearer")
     }
 
-    /// Whether the token is good but not enough (`insufficient_scope`, RFC 6750 §3.1; for DPoP,
-    /// RFC 9449 §7.1). A new token with the same scope would be refused again.
+    /// Returns whether the token is valid but lacks scope (`insufficient_scope`, RFC 6750 §3.1; for
+    /// DPoP, RFC 9449 §7.1). The server would also refuse a new token with the same scope.
     pub fn is_insufficient_scope(&self) -> bool {
         self.has_error_of_token("insufficient_scope")
     }
 
-    /// Whether the token is good, but the user's login behind it too weak or too long ago
-    /// (`insufficient_user_authentication`, RFC 9470 §3). A new token of the same login would be
-    /// refused again.
+    /// Returns whether the token is valid, but the user's login is too weak or too old
+    /// (`insufficient_user_authentication`, RFC 9470 §3). The server would also refuse a new token
+    /// from the same login.
     pub fn is_insufficient_user_authentication(&self) -> bool {
         self.has_error_of_token("insufficient_user_authentication")
     }
@@ -144,16 +146,16 @@ impl Challenge {
     }
 }
 
-/// What is left to read of a field line. A method either takes what it is named after or returns
-/// `None`. Looking ahead is done on a copy, at most twice over the same bytes.
+/// The rest of a field line. A method either takes what its name says or returns `None`. Lookahead
+/// works on a copy, and reads the same bytes at most twice.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
-    /// Takes all up to the next comma. The commas between challenges and those between parameters
-    /// are the same, so only what follows one tells whether a challenge starts there.
+    /// Takes everything up to the next comma. Commas separate both challenges and parameters, so
+    /// only the text after a comma tells whether a challenge starts there.
     fn element(&mut self, challenges: &mut Vec<Challenge>) {
         self.space();
         if let Some(scheme) = self.scheme() {
@@ -174,7 +176,7 @@ impl<'a> Cursor<'a> {
         self.junk();
     }
 
-    /// A token that is no parameter's name.
+    /// Takes a token that isn't the name of a parameter.
     fn scheme(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let scheme = ahead.token()?;
@@ -187,8 +189,8 @@ impl<'a> Cursor<'a> {
         Some(scheme)
     }
 
-    /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, and nothing behind it: what
-    /// starts `realm=` is a token68 only if no value follows.
+    /// Takes `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, if nothing follows it.
+    /// Text that starts with `realm=` is a token68 only if no value follows.
     fn token68(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let digits = ahead.take_while(is_token68_char).len();
@@ -202,7 +204,7 @@ impl<'a> Cursor<'a> {
         token68
     }
 
-    /// `token BWS "=" BWS ( token / quoted-string )`, and the white space behind it.
+    /// Takes `token BWS "=" BWS ( token / quoted-string )` and the white space after it.
     fn param(&mut self) -> Option<(&'a [u8], String)> {
         let name = self.token()?;
         self.space();
@@ -216,7 +218,8 @@ impl<'a> Cursor<'a> {
         Some((name, value))
     }
 
-    /// What is left of a quoted string behind its opening quote; `None` if it isn't closed.
+    /// Takes the rest of a quoted string after its opening quote. Returns `None` if the string
+    /// isn't closed.
     fn quoted_string(&mut self) -> Option<String> {
         let mut value = Vec::new();
         loop {
@@ -228,7 +231,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// More than a token: a server that forgets to quote a URL still means it.
+    /// Takes more than a token, because some servers forget to quote a URL.
     fn unquoted(&mut self) -> Option<&'a [u8]> {
         let value = self.take_while(|byte| !matches!(byte, b' ' | b'\t' | b',' | b';' | b'"'));
         (!value.is_empty()).then_some(value)
@@ -239,7 +242,7 @@ impl<'a> Cursor<'a> {
         (!token.is_empty()).then_some(token)
     }
 
-    /// Everything up to and including the next comma that isn't in a quoted string.
+    /// Takes everything up to and including the next comma outside of a quoted string.
     fn junk(&mut self) {
         while let Some(byte) = self.next() {
             match byte {
@@ -277,17 +280,17 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// RFC 9110 §5.6.2.
+/// The `tchar` of RFC 9110 §5.6.2.
 fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// RFC 9110 §11.2.
+/// The characters of a token68 (RFC 9110 §11.2).
 fn is_token68_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte)
 }
 
-/// Bytes beyond ASCII are read as UTF-8, since RFC 9110 §5.5 leaves open what else they could be.
+/// Reads non-ASCII bytes as UTF-8, because RFC 9110 §5.5 doesn't define their encoding.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

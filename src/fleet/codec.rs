@@ -1,4 +1,4 @@
-//! Encodes a token for a store, with everything that another process needs to use it.
+//! Encodes a token for a store, with everything that another process needs to use the token.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,32 +11,33 @@ use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 
-/// Longer than any token that fits in a header, several times over.
+/// Several times the length of any token that fits in a header.
 const LONGEST: usize = 64 * 1024;
 
-/// A token as it is stored, in JSON.
+/// The JSON form in which a token is stored.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EncodedToken<'a> {
     #[serde(borrow)]
     form: StoredAs<'a>,
-    /// Borrowed from the decrypted bytes, so that no copy is left in memory. A secret with a quotation
-    /// mark or a backslash is copied, but RFC 6750 allows neither in a header.
+    /// Borrowed from the decrypted bytes, so that no copy is left in memory. A secret that contains
+    /// a quotation mark or a backslash is copied, but RFC 6750 allows neither in a header.
     #[serde(borrow)]
     secret: Cow<'a, str>,
-    /// When its fetch started, and when it expires: milliseconds since the Unix epoch.
+    /// When the fetch started, and when the token expires (`end`): milliseconds since the Unix
+    /// epoch.
     requested: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<u64>,
-    /// When the source wants a refresh: at this time (`refresh_at`), or within the last milliseconds of the
-    /// lifetime (`refresh_within`).
+    /// When the source wants a refresh: at a time (`refresh_at`), or within the last part of the
+    /// lifetime (`refresh_within`). Both in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_within: Option<u64>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     scope: Option<Cow<'a, str>>,
-    /// What was left of the quotas when it was issued, for the other processes too.
+    /// The quotas that the server reported with the token, for the other processes.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     quotas: Vec<EncodedQuota<'a>>,
 }
@@ -57,7 +58,7 @@ pub(crate) struct SavedToken {
     pub(crate) requested: SystemTime,
 }
 
-/// The encoded token; `None` if no other process could use it.
+/// Encodes the token. `None` if no other process could use it.
 pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
     let (refresh_at, refresh_within) = match token.refresh_hint() {
         Some(RefreshHint::After(after)) => (Some(millis(requested + after)), None),
@@ -74,8 +75,8 @@ pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<V
         scope: token.scope().map(Cow::from),
         quotas: token.quotas().iter().map(encode_quota).collect(),
     };
-    // The greatest possible length, since what a growing buffer leaves behind isn't zeroized. Each byte
-    // takes at most six (`\u0000`).
+    // The maximum length, because a buffer that grows leaves copies in memory that aren't zeroized.
+    // JSON encodes a byte in at most six bytes (`\u0000`).
     let texts = token.secret().len() + token.scope().map_or(0, str::len);
     let room = 6 * texts + 512 * token.quotas().len() + 1024;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
@@ -83,7 +84,7 @@ pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<V
     (bytes.len() <= LONGEST).then_some(bytes)
 }
 
-/// When a token expires whose fetch started at `requested`.
+/// Returns when a token expires if its fetch started at `requested`.
 pub(crate) fn expires_at(token: &Token, requested: SystemTime) -> Option<SystemTime> {
     match token.expiry() {
         Expiry::Never => None,
@@ -94,13 +95,13 @@ pub(crate) fn expires_at(token: &Token, requested: SystemTime) -> Option<SystemT
 
 /// Why this process can't use a stored value.
 pub(crate) enum DecodeError {
-    /// It isn't what [`encode`] returns.
+    /// [`encode`] can't have written the value.
     Malformed,
-    /// It is bound to something that this process doesn't have.
+    /// The token is bound to a key that this process doesn't have.
     Unbound(Error),
 }
 
-/// The token again. The source restores a bound one, since it has the key that the token is bound to.
+/// Decodes a token. The source restores a bound token, because the source has the key.
 pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedToken, DecodeError> {
     let encoded: EncodedToken<'_> =
         serde_json::from_slice(bytes).map_err(|_| DecodeError::Malformed)?;

@@ -1,4 +1,4 @@
-//! Seals what a store gets: without the key nobody can read it, or replace it unnoticed.
+//! Seals the values that a store gets: without the key, nobody can read or change them unnoticed.
 //!
 //! ```text
 //!  "TA" │ version │ kind │ length of the key's name │ name │ nonce │ encrypted token, and its tag
@@ -18,12 +18,13 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 
-/// The keys that tokens are sealed with before a store gets them: XChaCha20-Poly1305, 256 bits, a
-/// random nonce of 192 bits each.
+/// The keys that seal tokens before a store gets them: XChaCha20-Poly1305 with 256-bit keys, and a
+/// random 192-bit nonce for each token.
 ///
-/// A key has a name, which is stored beside what is sealed with it. The first key of the ring seals new
-/// tokens, and all of them open. To rotate keys without losing a token, add the next to all processes
-/// with [`also`](Self::also), then make it the first, and remove the old one a token's lifetime later.
+/// Each key has a name, which is stored beside the values that the key seals. The first key of the
+/// ring seals new tokens; all keys open stored tokens. To rotate keys without losing a token, add
+/// the new key in all processes with [`also`](Self::also). Then make it the first, and remove the
+/// old key after one token lifetime.
 ///
 /// [`Debug`](fmt::Debug) shows only the names.
 ///
@@ -33,14 +34,14 @@ use crate::error::{Error, Kind};
 /// use tower_auth::fleet::Keyring;
 ///
 /// # fn example(new: String, old: String) -> Result<(), tower_auth::Error> {
-/// // Each the output of `openssl rand -base64 32`.
-/// let keys = Keyring::new("2026-11", new)?.also("2026-05", old)?;
+/// // Each key is the output of `openssl rand -base64 32`. let keys = Keyring::new("2026-11",
+/// new)?.also("2026-05", old)?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct Keyring {
-    /// The first one seals. Behind a pointer, because a cipher's key is wiped where it is dropped, but not
-    /// where it was moved from.
+    /// The first key seals. The keys are behind pointers because a cipher zeroizes its key where it
+    /// is dropped, but not where it was moved from.
     keys: Vec<Arc<Key>>,
 }
 
@@ -49,7 +50,7 @@ struct Key {
     cipher: XChaCha20Poly1305,
 }
 
-/// Whether values are sealed with a key, or plain.
+/// Whether values are sealed with a key or stored in plain.
 #[derive(Clone, Debug)]
 pub(crate) enum Sealing {
     Sealed(Keyring),
@@ -57,16 +58,16 @@ pub(crate) enum Sealing {
     Plain,
 }
 
-/// Why a value can't be opened. It is then ignored.
+/// Why a value can't be opened. The cache then ignores the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    /// Not a value of this crate, truncated, changed, or moved to another key.
+    /// The value isn't from this crate, or was truncated, changed, or moved to another store key.
     Corrupt,
     /// Written by another version of this crate.
     UnknownVersion,
-    /// Sealed with a key that isn't on the ring.
+    /// Sealed with a key that isn't in the ring.
     UnknownKey,
-    /// Not sealed where it should be, or the other way round.
+    /// The value is plain where sealed values are expected, or the reverse.
     WrongKind,
 }
 
@@ -77,26 +78,27 @@ const PLAIN: u8 = b'P';
 const KEY_LENGTH: usize = 32;
 const NONCE_LENGTH: usize = 24;
 
-/// Standard or URL-safe, with padding or without, because tools differ.
+/// Accepts base64 with or without padding, because tools differ.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 
 impl Keyring {
-    /// A ring with one key: 32 random bytes in base64, as `openssl rand -base64 32` writes them.
+    /// Makes a ring with one key: 32 random bytes in base64, as `openssl rand -base64 32` writes
+    /// them.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the key isn't that, or its name is empty or longer than
-    /// 255 bytes.
+    /// [`is_config`](Error::is_config) if the key isn't 32 bytes in base64, or if the name is empty
+    /// or longer than 255 bytes.
     pub fn new(name: impl Into<String>, key: impl Into<SecretString>) -> Result<Self, Error> {
         Self { keys: Vec::new() }.also(name, key)
     }
 
-    /// Adds a key, to open what other processes have sealed with it.
+    /// Adds a key that opens the values that other processes have sealed with it.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), and if there is a key of that name.
+    /// As [`new`](Self::new), and if the ring already contains a key with this name.
     pub fn also(
         mut self,
         name: impl Into<String>,
@@ -111,7 +113,7 @@ impl Keyring {
             return wrong("needs a name of 1 to 255 bytes");
         }
         if self.named(name.as_bytes()).is_some() {
-            return wrong("is on the ring already");
+            return wrong("is already in the ring; give each key its own name");
         }
         let Some(cipher) = cipher(key.expose_secret().trim()) else {
             return wrong(
@@ -134,7 +136,7 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
         false => alphabet::STANDARD,
     };
     let engine = GeneralPurpose::new(&alphabet, LENIENT);
-    // The greatest possible length, since what a growing buffer leaves behind isn't zeroized.
+    // The maximum length, because a buffer that grows leaves copies in memory that aren't zeroized.
     let mut bytes = Zeroizing::new(vec![0; key.len()]);
     let length = engine.decode_slice(key, &mut bytes).ok()?;
     let is_key = length == KEY_LENGTH;
@@ -143,7 +145,7 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
 }
 
 impl Sealing {
-    /// Seals a value for `key`. `None` only if the system has no random bytes.
+    /// Seals a value for `key`. `None` only if the system returns no random bytes.
     pub(crate) fn seal(&self, key: &str, value: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Sealed(ring) => ring.keys.first()?.seal(key, value),
@@ -214,7 +216,7 @@ impl Key {
 }
 
 impl OpenError {
-    /// The reason as one word, for logs.
+    /// Returns the reason as one word, for logs.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Corrupt => "corrupt",

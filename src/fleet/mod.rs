@@ -1,4 +1,4 @@
-//! Processes that share a token: the store it is in, and the keys it is sealed with.
+//! Processes that share tokens: the store for the tokens, and the keys that seal them.
 
 pub(crate) mod codec;
 pub(crate) mod keyring;

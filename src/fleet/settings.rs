@@ -14,9 +14,10 @@ use crate::source::token_source::DynTokenSource;
 
 /// Shares tokens between processes through a store, sealed with keys.
 ///
-/// Give it to a cache with [`TokenCacheBuilder::fleet`](crate::cache::TokenCacheBuilder::fleet): then one
-/// process fetches, and the others load the token from the store. [`docs::fleet`](crate::docs::fleet)
-/// says what is shared, and what happens when the store fails.
+/// With [`TokenCacheBuilder::fleet`](crate::cache::TokenCacheBuilder::fleet), a cache uses the
+/// fleet: one process fetches, and the others load the token from the store. [The guide's page
+/// about fleets](crate::docs::fleet) says what the processes share, and what happens when the store
+/// fails.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -53,20 +54,20 @@ pub struct Fleet {
     pub(crate) store_timeout: Duration,
 }
 
-/// As long as a token request may take ([`Client`](crate::oauth2::Client)).
+/// The longest time that a token request of a [`Client`](crate::oauth2::Client) may take.
 const LEASE_TIME: Duration = Duration::from_secs(10);
 
-/// Fifty round trips in a data centre, and less than a token request.
+/// About fifty round trips in a data centre, and less than a token request takes.
 const STORE_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Fleet {
-    /// Shares tokens with the processes that have this store and these keys.
+    /// Shares tokens with the processes that use this store and these keys.
     pub fn new(store: impl TokenStore, keys: Keyring) -> Self {
         Self::of(store, Sealing::Sealed(keys))
     }
 
-    /// The same with files that only their owner can read, and that are not sealed: for a command line
-    /// whose keys would be in a file beside them.
+    /// Shares tokens through files that aren't sealed and that only their owner can read. For
+    /// command-line tools, whose sealing keys would be in a file beside the tokens anyway.
     #[cfg(feature = "file")]
     pub fn unsealed(store: FileStore) -> Self {
         Self::of(store, Sealing::Plain)
@@ -83,45 +84,48 @@ impl Fleet {
         }
     }
 
-    /// Sets what the tokens depend on; replaces the source's own key. For a closure, and for sources that
-    /// can't know, such as one with a refresh token, which knows its client but not the user.
+    /// Sets what the tokens depend on, and replaces the source's own key. Closures need it, and so
+    /// do sources that don't know everything. For example, a source with a refresh token knows its
+    /// client but not the user.
     #[must_use]
     pub fn key(mut self, key: StoreKey) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Adds a tenant to the key: anything else the tokens depend on that the source doesn't know, such as
-    /// the client's certificate. Replaces the one set before.
+    /// Adds a tenant to the key: anything else that the tokens depend on and that the source
+    /// doesn't know, such as the client's certificate. Replaces a tenant set before.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
     }
 
-    /// How long one process may take to fetch before another may; at most a third of the cache's
-    /// [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout). When a process dies during a fetch, its
-    /// lease ends after that time, and one of the others gets it. A process that waits for one and a
-    /// half times as long fetches without the lease.
+    /// Sets how long one process may take for a fetch before another process may fetch. It is at
+    /// most a third of the cache's [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout).
+    /// If a process dies during a fetch, its lease ends after this time, and another process gets
+    /// the lease. A process that has waited 1.5 times this long fetches without the lease, unless
+    /// the source has a [one-time grant](crate::TokenSource::has_one_time_grant).
     #[must_use]
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = time;
         self
     }
 
-    /// How long each call of the store may take before the process goes on without it.
+    /// Sets how long each call to the store may take before the process continues without the
+    /// store.
     #[must_use]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout = timeout;
         self
     }
 
-    /// What the tokens of a source are shared under.
+    /// Returns the key under which a source's tokens are shared.
     pub(crate) fn key_of(&self, source: &dyn DynTokenSource) -> Result<StoreKey, Error> {
         let known = self.key.clone().or_else(|| source.store_key());
         let Some(key) = known else {
-            let message = "it isn't known what this source's tokens depend on, so they can't be shared; \
-                           set it with `Fleet::key`";
+            let message = "this source doesn't say what its tokens depend on, so they can't be shared; \
+                           set the key with `Fleet::key`";
             return Err(Error::new(Kind::Config, message));
         };
         Ok(match &self.tenant {

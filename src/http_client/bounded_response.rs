@@ -1,4 +1,4 @@
-//! The response of an endpoint, read whole and within a limit.
+//! The response of an endpoint, read completely and within a size limit.
 
 use std::time::SystemTime;
 
@@ -14,21 +14,21 @@ use super::response_fields::{self, Malformed, ResponseFields};
 use super::transport::RawResponse;
 use crate::error::{BoxError, Error, Kind, Reply};
 
-/// The most of a body that is read. Tokens travel in headers, which servers limit to 8 to 16 KiB,
-/// so a token, a refresh token and an ID token fit several times over.
+/// The limit of a body in bytes. Tokens travel in headers, which servers limit to 8 to 16 KiB. So a
+/// token, a refresh token and an ID token fit several times.
 const RESPONSE_LIMIT: usize = 64 * 1024;
 
-/// Most bodies are shorter.
+/// In bytes. Most bodies are shorter.
 const INITIAL_CAPACITY: usize = 4 * 1024;
 
-/// A response with its body read.
+/// A response whose body has been read.
 pub(crate) struct EndpointResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Zeroizing<Vec<u8>>,
-    /// When the request was started.
+    /// When the request started.
     pub(crate) started: SystemTime,
-    /// Hides what was sent in the request's address.
+    /// Hides the values that the request's address contained.
     pub(crate) sent: Redactor,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum ReadError {
 }
 
 impl EndpointResponse {
-    /// Reads a response to a request that was started at `started`.
+    /// Reads the response to a request that started at `started`.
     pub(crate) async fn read(
         response: RawResponse,
         started: SystemTime,
@@ -52,7 +52,8 @@ impl EndpointResponse {
         }
         let body = match collect(status, body).await {
             Ok(body) => body,
-            // The body of a refusal only explains it.
+            // The body of a refusal only explains it, so the refusal is still usable without the
+            // body.
             Err(_) if !status.is_success() => Zeroizing::default(),
             Err(error) => return Err(error),
         };
@@ -65,18 +66,18 @@ impl EndpointResponse {
         })
     }
 
-    /// The fields of its JSON, where RFC 6749 has them.
+    /// Reads the fields of the JSON body (RFC 6749).
     pub(crate) fn fields(&self) -> Result<ResponseFields, Malformed> {
         response_fields::parse(&self.body)
     }
 }
 
 impl ReadError {
-    /// The error to return. `endpoint` and `response` name the two in its message; `not_followed`
-    /// says why a redirect is refused.
+    /// Returns the error for the caller. `endpoint` and `response` are their names in the message.
+    /// `not_followed` says why a redirect is rejected.
     pub(crate) fn into_error(self, endpoint: &str, response: &str, not_followed: &str) -> Error {
         match self {
-            // Its target is not shown: it may hold what was sent.
+            // The target isn't shown, because it may contain what the client sent.
             Self::Redirect(status) => unusable(response, status, not_followed),
             Self::TooLong(status) => {
                 let what = format!("is longer than {} KiB", RESPONSE_LIMIT / 1024);
@@ -90,7 +91,7 @@ impl ReadError {
     }
 }
 
-/// The error for a response that can't be used. `what` must hold no text of the body.
+/// Returns the error for a response that can't be used. `what` must contain no text of the body.
 pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error {
     let reply = Reply {
         status: Some(status),
@@ -99,7 +100,7 @@ pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error 
     Error::new(Kind::Reply, format!("{response} {what}")).with_reply(reply)
 }
 
-/// Reads frame by frame, so that no more is ever in memory than the limit allows.
+/// Reads frame by frame, so that memory never contains more than the limit.
 async fn collect<B>(status: StatusCode, body: B) -> Result<Zeroizing<Vec<u8>>, ReadError>
 where
     B: Body<Data = Bytes, Error = BoxError>,
@@ -115,13 +116,13 @@ where
         }
         let length = bytes.len() + data.remaining();
         if length > bytes.capacity() {
-            // A buffer that grows by itself leaves a copy behind that isn't zeroized.
+            // A buffer that grows on its own would leave behind a copy that isn't zeroized.
             let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
             larger.extend_from_slice(&bytes);
             bytes = larger;
         }
         bytes.extend_from_slice(&data);
-        // The transport's own copy, if nobody shares it.
+        // Zeroizes the transport's copy, if nothing else shares it.
         if let Ok(mut data) = data.try_into_mut() {
             data.as_mut().zeroize();
         }

@@ -1,4 +1,4 @@
-//! The HTTP client of a source that was given none: made for its first request, then kept.
+//! The default HTTP client of a source. It is created for the first request and then kept.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,7 +19,7 @@ struct MadeOnFirstUse {
     made: Mutex<Option<DynTransport>>,
 }
 
-/// The clones of one default share its client.
+/// Clones of one default share its client.
 impl Default for DynTransport {
     fn default() -> Self {
         Self::made_by(make)
@@ -35,14 +35,14 @@ impl DynTransport {
 
 #[cfg(not(feature = "reqwest"))]
 fn make() -> Result<DynTransport, Error> {
-    let message = "there is no HTTP client to fetch a token with; give one with \
+    let message = "there is no HTTP client to fetch a token with; set one with \
                    `.transport(…)`, or enable the feature `reqwest`";
     Err(Error::new(Kind::Config, message))
 }
 
 impl MadeOnFirstUse {
-    /// Makes it under the lock, so that concurrent first requests make one. An error is not kept: the
-    /// next request tries again.
+    /// Creates the client under the lock, so that concurrent first requests create only one. An
+    /// error isn't kept, so the next request tries again.
     fn get(&self) -> Result<DynTransport, Error> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match &*made {
@@ -65,8 +65,8 @@ impl SealedTransport for MadeOnFirstUse {
     }
 }
 
-/// Tells a client that can't be made from a client that failed: only the latter is a fault of
-/// transport.
+/// Distinguishes a client that could not be created from a client that failed. Only the second is a
+/// transport error.
 #[derive(Debug)]
 struct NoHttpClient(Error);
 
@@ -78,7 +78,7 @@ impl fmt::Display for NoHttpClient {
 
 impl StdError for NoHttpClient {}
 
-/// The error of a request that got no response.
+/// Returns the error of a request that got no response.
 pub(crate) fn no_response(message: String, error: BoxError) -> Error {
     match error.downcast() {
         Ok(no_client) => {
@@ -132,7 +132,7 @@ mod tests {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         fn make() -> Result<DynTransport, Error> {
             MADE.fetch_add(1, Ordering::Relaxed);
-            // Leaves the other threads time to get here too.
+            // Gives the other threads time to get here too.
             (0..10_000).for_each(|_| std::thread::yield_now());
             Ok(DynTransport::default())
         }

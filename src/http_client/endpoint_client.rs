@@ -1,4 +1,4 @@
-//! One POST to one endpoint: with a timeout, a limit on the response, and no redirects.
+//! One POST to one endpoint, with a timeout, a response limit and no redirects.
 
 use std::future::Future;
 use std::time::{Duration, SystemTime};
@@ -15,10 +15,10 @@ use super::redact::Redactor;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
 
-/// Issuing a token takes milliseconds. In 10 s TCP has retried a connection three times.
+/// Issuing a token takes milliseconds. Within 10 s, TCP retries a connection three times.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where requests go, and how they are sent.
+/// An endpoint, and how requests to it are sent.
 #[derive(Clone, Debug)]
 pub(crate) struct EndpointClient {
     pub(crate) url: EndpointUrl,
@@ -27,16 +27,16 @@ pub(crate) struct EndpointClient {
     pub(crate) transport: DynTransport,
 }
 
-/// What is sent. The body's bytes are zeroized when the transport drops them.
+/// A request to send. The bytes of the body are zeroized when the transport drops them.
 pub(crate) struct EndpointRequest {
     pub(crate) body: Zeroizing<Vec<u8>>,
     pub(crate) content_type: &'static str,
-    /// Besides `Content-Type` and `Accept`.
+    /// Headers in addition to `Content-Type` and `Accept`.
     pub(crate) headers: HeaderMap,
 }
 
 impl EndpointRequest {
-    /// A body in JSON, which holds all that the endpoint wants to know of the sender.
+    /// Creates a request whose JSON body contains everything that the endpoint needs.
     pub(crate) fn json(body: Zeroizing<Vec<u8>>) -> Self {
         Self {
             body,
@@ -68,7 +68,7 @@ impl EndpointClient {
         }
     }
 
-    /// A client of another endpoint, with the same transport and within the same timeout.
+    /// Returns a client for another endpoint, with the same transport and timeout.
     pub(crate) fn to(&self, url: EndpointUrl, kind: EndpointKind) -> Self {
         Self {
             url,
@@ -78,24 +78,25 @@ impl EndpointClient {
         }
     }
 
-    /// Bounds `work`, which is all that is done to get a response, by the timeout.
+    /// Applies the timeout to `work`, which is everything that a response requires.
     pub(crate) async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let with = match self.url.issuer() {
-            Some(_) => ", with the metadata that names it,",
+            Some(_) => ", including its metadata,",
             None => "",
         };
         within(self.timeout, &format!("{}{with}", self.kind.name()), work).await
     }
 
-    /// Where this endpoint is. To be called within [`within`](Self::within), as all that sends.
+    /// Returns the address of this endpoint. Call it inside [`within`](Self::within), like
+    /// everything that sends.
     pub(crate) async fn address(&self) -> Result<Uri, Error> {
         self.resolve(&self.url, self.kind).await
     }
 
-    /// Where an endpoint is: at a known address, or where the metadata of its issuer says.
+    /// Returns an endpoint's address: the known address, or the address in the issuer's metadata.
     pub(crate) async fn resolve(
         &self,
         url: &EndpointUrl,
@@ -104,13 +105,13 @@ impl EndpointClient {
         url.resolve(kind, &self.transport, self.timeout).await
     }
 
-    /// Sends a request once, and reads the response.
+    /// Sends a request once and reads the response.
     pub(crate) async fn post(&self, request: EndpointRequest) -> Result<EndpointResponse, Error> {
         let request = self.request(request).await?;
         self.send(request).await
     }
 
-    /// The request that [`post`](Self::post) sends.
+    /// Builds the request that [`post`](Self::post) sends.
     pub(crate) async fn request(
         &self,
         request: EndpointRequest,
@@ -119,7 +120,7 @@ impl EndpointClient {
         Ok(request.into_http(address))
     }
 
-    /// Sends what [`request`](Self::request) made, which the caller may have added to.
+    /// Sends what [`request`](Self::request) built. The caller may have added to it.
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -141,21 +142,21 @@ impl EndpointClient {
             Ok(response) => Ok(EndpointResponse { sent, ..response }),
             Err(error) => {
                 let name = self.kind.name();
-                let not_followed = "is a redirect, which is not followed, for the client secret \
-                                    would go along; check the endpoint's address";
+                let not_followed = "is a redirect, which is not followed because it would get the \
+                                    client secret; check the endpoint's address";
                 Err(error.into_error(name, &format!("{name}'s reply"), not_followed))
             }
         }
     }
 }
 
-/// Bounds `work`, which is named `what` in the error.
+/// Applies a timeout to `work`. The error message calls it `what`.
 pub(crate) async fn within<T>(
     limit: Duration,
     what: &str,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    // Tokio's timer would panic.
+    // Without a runtime, Tokio's timer would panic.
     if tokio::runtime::Handle::try_current().is_err() {
         let message = "a token can only be fetched within a Tokio runtime";
         return Err(Error::new(Kind::Runtime, message));
@@ -169,7 +170,7 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// Whether nothing at this address takes a POST, or not any more.
+/// Returns whether this address no longer accepts a POST, or never did.
 fn has_moved(status: StatusCode) -> bool {
     status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410)
 }

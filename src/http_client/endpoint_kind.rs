@@ -1,4 +1,4 @@
-//! What an endpoint of an authorization server is for.
+//! The kinds of endpoints of an authorization server.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndpointKind {
@@ -10,7 +10,7 @@ pub(crate) enum EndpointKind {
 }
 
 impl EndpointKind {
-    /// Its name in errors.
+    /// Returns the name for error messages.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Token => "the token endpoint",

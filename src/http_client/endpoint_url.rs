@@ -1,4 +1,4 @@
-//! The address of an endpoint, or the issuer whose metadata has the address.
+//! The address of an endpoint, or the issuer whose metadata contains the address.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -18,14 +18,14 @@ use crate::sanitize::sanitize;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 
-/// The address of a protocol endpoint (RFC 6749 §3), checked to be fit for a secret.
+/// The address of a protocol endpoint (RFC 6749 §3), validated as safe for sending a secret.
 ///
-/// The address is `https`, or `http` to loopback: `localhost` and names below it, `127.0.0.0/8`,
-/// `[::1]`. Every constructor that takes an address also takes a `&str` or a `String`, and checks
-/// it at once. Name this type for a server that you reach over cleartext on purpose, or for a
-/// server whose addresses are to be [discovered](Self::from_issuer).
+/// The address is `https`, or `http` on loopback: `localhost` and its subdomains, `127.0.0.0/8` and
+/// `[::1]`. Every constructor that takes an address also takes a `&str` or a `String`, and
+/// validates it immediately. Use this type for a server that you intentionally reach over
+/// cleartext, or for a server whose endpoints are [discovered from its issuer](Self::from_issuer).
 ///
-/// [`Debug`](fmt::Debug) omits the query, which may hold a key.
+/// [`Debug`](fmt::Debug) omits the query, which may contain a key.
 ///
 /// # Example
 ///
@@ -47,7 +47,7 @@ pub struct EndpointUrl {
 #[derive(Clone)]
 enum EndpointLocation {
     Address(Uri),
-    /// The address is in the metadata of an authorization server.
+    /// The metadata of an authorization server contains the address.
     Discovered {
         resolver: Arc<dyn EndpointResolver>,
         prefers_mtls: bool,
@@ -56,11 +56,11 @@ enum EndpointLocation {
 
 /// Finds the endpoints of one authorization server.
 pub(crate) trait EndpointResolver: Any + Send + Sync {
-    /// The name of the authorization server: its issuer.
+    /// Returns the authorization server's issuer.
     fn issuer(&self) -> &str;
 
-    /// The address of an endpoint. `timeout` is the time for this and for the request to the
-    /// endpoint together.
+    /// Returns the address of an endpoint. `timeout` covers this search and the request to the
+    /// endpoint.
     fn endpoint<'a>(
         &'a self,
         kind: EndpointKind,
@@ -69,7 +69,7 @@ pub(crate) trait EndpointResolver: Any + Send + Sync {
         timeout: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<Uri, Error>> + Send + 'a>>;
 
-    /// Says that an endpoint isn't where this resolver says: the next call looks again.
+    /// Reports that an endpoint has moved, so that the next call fetches the metadata again.
     fn invalidate(&self);
 }
 
@@ -83,9 +83,8 @@ impl EndpointUrl {
         }
     }
 
-    /// Prefers the endpoints that the issuer has for clients with a certificate
-    /// (`mtls_endpoint_aliases`, RFC 8705 §5), and takes the others where it has none. No effect on
-    /// an address.
+    /// Prefers the issuer's endpoints for clients with a certificate (`mtls_endpoint_aliases`, RFC
+    /// 8705 §5). Endpoints without such an alias stay the same. This has no effect on an address.
     #[must_use]
     pub fn mtls(mut self) -> Self {
         if let EndpointLocation::Discovered { prefers_mtls, .. } = &mut self.location {
@@ -94,17 +93,17 @@ impl EndpointUrl {
         self
     }
 
-    /// Adds what a token depends on to its key: the address, or the name of the issuer.
+    /// Adds the address or the issuer to a store key, because a token depends on it.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         let name = self.issuer().map_or("endpoint", |_| "issuer");
         key.with(name, self.address_or_issuer())
     }
 
-    /// An address that may be `http` to any host.
+    /// Creates an address that may be `http` on any host.
     ///
-    /// The client secret and every token then cross the network in the clear, against RFC 6749
-    /// §3.2. Sensible only where something else encrypts the path, such as a service mesh.
+    /// The client secret and every token then cross the network in cleartext, which violates RFC
+    /// 6749 §3.2. Use this only if something else encrypts the connection, such as a service mesh.
     ///
     /// # Errors
     ///
@@ -120,8 +119,8 @@ impl EndpointUrl {
         }
     }
 
-    /// Where the endpoint is: at a known address, or where the metadata of the issuer says.
-    /// `timeout` is the time for this and for the request to the endpoint together.
+    /// Returns the endpoint's address: the known address, or the address in the issuer's metadata.
+    /// `timeout` covers this search and the request to the endpoint.
     pub(crate) async fn resolve(
         &self,
         kind: EndpointKind,
@@ -141,7 +140,7 @@ impl EndpointUrl {
         }
     }
 
-    /// What finds the address, if discovery has to.
+    /// Returns the resolver, if discovery has to find the address.
     pub(crate) fn resolver(&self) -> Option<&dyn EndpointResolver> {
         match &self.location {
             EndpointLocation::Address(_) => None,
@@ -149,12 +148,12 @@ impl EndpointUrl {
         }
     }
 
-    /// The name of the issuer whose metadata has the address, if discovery has to find it.
+    /// Returns the issuer whose metadata contains the address, if discovery has to find it.
     pub(crate) fn issuer(&self) -> Option<&str> {
         self.resolver().map(EndpointResolver::issuer)
     }
 
-    /// The address, or else the name of the issuer whose metadata has it.
+    /// Returns the address, or the issuer whose metadata contains it.
     pub(crate) fn address_or_issuer(&self) -> String {
         match &self.location {
             EndpointLocation::Address(address) => address.to_string(),
@@ -162,7 +161,7 @@ impl EndpointUrl {
         }
     }
 
-    /// The address, unless discovery has to find it.
+    /// Returns the address, unless discovery has to find it.
     #[cfg(feature = "cookies")]
     pub(crate) fn address(&self) -> Option<&Uri> {
         match &self.location {
@@ -171,18 +170,18 @@ impl EndpointUrl {
         }
     }
 
-    /// Refuses an issuer: for endpoints that no metadata names.
+    /// Rejects an issuer. Used for endpoints that no metadata contains.
     pub(crate) fn only_address(self) -> Result<Self, Error> {
         if self.issuer().is_none() {
             return Ok(self);
         }
-        let message = "an issuer's metadata has no address for an API's own login; give the address \
-                       itself";
+        let message = "an issuer's metadata contains no address of an API's own login; pass the login's \
+                       address";
         Err(Error::new(Kind::Config, message))
     }
 }
 
-/// Two of the same issuer are equal, even if each has its own copy of the metadata.
+/// Endpoints of the same issuer are equal, even if each has its own copy of the metadata.
 impl PartialEq for EndpointUrl {
     fn eq(&self, other: &Self) -> bool {
         let identity = |url: &Self| match &url.location {
@@ -207,8 +206,8 @@ impl TryFrom<&str> for EndpointUrl {
         let uri = parse(THE_ADDRESS, url)?;
         if let Some(host) = cleartext(&uri) {
             let what = format!(
-                "is http to `{host}`, where the client secret could be read on the way; use https, \
-                 or `EndpointUrl::danger_allow_http` if the path is encrypted by other means"
+                "is http to `{host}`, so the client secret could be read in transit; use https, \
+                 or `EndpointUrl::danger_allow_http` if something else encrypts the connection"
             );
             return Err(bad(THE_ADDRESS, what));
         }
@@ -232,63 +231,63 @@ impl TryFrom<String> for EndpointUrl {
     }
 }
 
-/// Lets a constructor take an [`EndpointUrl`] as well as a text.
+/// Lets a constructor take either an [`EndpointUrl`] or a string.
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
     }
 }
 
-/// Parses an address that is `https`, or `http` to loopback. `what` is how an error begins.
+/// Parses an address that is `https`, or `http` on loopback. An error message starts with `what`.
 pub(crate) fn secure(what: &str, url: &str) -> Result<Uri, Error> {
     let uri = parse(what, url)?;
     match cleartext(&uri) {
         None => Ok(uri),
         Some(host) => {
-            let why = format!("is http to `{host}`, where it could be read on the way; use https");
+            let why = format!("is http to `{host}`, so data could be read in transit; use https");
             Err(bad(what, why))
         }
     }
 }
 
-/// The host, if what is sent there could be read on the way.
+/// Returns the host if data to it could be read in transit.
 fn cleartext(uri: &Uri) -> Option<&str> {
     let is_cleartext = !is_secure(uri.scheme_str(), uri.host());
     is_cleartext.then(|| uri.host().unwrap_or_default())
 }
 
-/// Parses an address. Errors show only the host: if the caller swapped two arguments, the text is
-/// the secret.
+/// Parses an address. Errors show only the host, because the text is the secret if the caller
+/// swapped two arguments.
 fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     let bad = |why: &str| bad(what, why);
-    // `Uri` drops a fragment without a word; RFC 6749 §3.2 forbids it.
+    // `Uri` silently drops a fragment, which RFC 6749 §3.2 forbids.
     if url.contains('#') {
         return Err(bad("has a fragment (`#`)"));
     }
-    let uri: Uri = url.parse().map_err(|_| bad("is no valid URL"))?;
-    // `host` alone is read as a host, `/path` as a path.
+    let uri: Uri = url.parse().map_err(|_| bad("isn't a valid URL"))?;
+    // `Uri` reads `host` alone as a host and `/path` as a path.
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return Err(bad("is not absolute: it must start with `https://`"));
+        return Err(bad("is not absolute; start it with `https://`"));
     };
     if *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP {
         return Err(bad("is neither https nor http"));
     }
     if authority.as_str().contains('@') {
         return Err(bad(
-            "has a user name or password (`@`); pass the client's own as id and secret",
+            "has a user name or password (`@`); pass the client's id and secret separately",
         ));
     }
     if authority.host().is_empty() {
         return Err(bad("has no host"));
     }
-    // A port that is no number would be dropped for the default one.
+    // `Uri` would replace a port that isn't a number with the default port.
     if authority.as_str() != authority.host() && authority.port().is_none() {
         return Err(bad("has a port that is not a number up to 65535"));
     }
     Ok(uri)
 }
 
-/// An address that a server named, safe to print: with `…` for each part that may be a secret.
+/// Makes a server's address safe to print: replaces each part that may be a secret with `…`.
 pub(crate) fn sanitize_url(address: &str) -> String {
     let end = address.find(['?', '#']).unwrap_or(address.len());
     let (address, rest) = address.split_at(end);

@@ -1,4 +1,4 @@
-//! How this crate itself talks HTTP: to token endpoints, logins and metadata.
+//! The crate's own HTTP client, for token endpoints, logins and metadata.
 
 pub(crate) mod redact;
 

@@ -1,5 +1,5 @@
-//! What a response's headers say about quotas. Servers differ in how they say it, and some get it
-//! wrong: a header that can't be read is ignored.
+//! Reads quotas from a response's headers. Servers use different formats, and some make mistakes. A
+//! header that can't be parsed is ignored.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,13 +9,14 @@ use super::redact::Redactor;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::sanitize::sanitize_unbounded;
 
-/// Auth0's headers and the owner of each quota: `b=per_hour;q=10;r=7;t=3540`, one or several.
+/// Auth0's headers and the owner of each quota. A header has one or several quotas such as
+/// `b=per_hour;q=10;r=7;t=3540`.
 const AUTH0: [(&str, &str); 2] = [
     ("auth0-client-quota-limit", "client"),
     ("auth0-organization-quota-limit", "organization"),
 ];
 
-/// One header each for limit, remaining and reset.
+/// Formats with one header each for limit, remaining and reset.
 const TRIPLES: [(&str, [&str; 3]); 2] = [
     (
         "ratelimit",
@@ -31,14 +32,15 @@ const TRIPLES: [(&str, [&str; 3]); 2] = [
     ),
 ];
 
-/// Longer values are ignored.
+/// The longest value in bytes. Longer values are ignored.
 const LONGEST: usize = 4096;
 
-/// A greater reset is a time in seconds since 1970, and one that is greater still in milliseconds.
+/// From the first value on, a reset is a time in seconds since 1970. From the second on, it is in
+/// milliseconds.
 const TIME_IN_SECONDS: u64 = 1_000_000_000;
 const TIME_IN_MILLISECONDS: u64 = 1_000_000_000_000;
 
-/// Reads all quotas from the headers of a response to a request that was started at `now`.
+/// Reads all quotas from the headers of a response to a request that started at `now`.
 pub(crate) fn parse(headers: &HeaderMap, redactor: &Redactor, now: SystemTime) -> Vec<Quota> {
     let quotas = QuotaHeaders {
         headers,
@@ -69,7 +71,7 @@ impl<'a> QuotaHeaders<'a> {
         quotas.collect()
     }
 
-    /// `"default";r=50;t=30`, and the limit in the policy of that name.
+    /// Reads `"default";r=50;t=30`, and the limit from the policy with the same name.
     fn named(&self) -> impl Iterator<Item = Quota> {
         self.items("ratelimit").filter_map(|item| {
             let quota = Quota::new(item.name?, item.number("r")?);
@@ -80,7 +82,7 @@ impl<'a> QuotaHeaders<'a> {
         })
     }
 
-    /// `limit=100, remaining=50, reset=5`, as in earlier drafts, which had no names.
+    /// Reads `limit=100, remaining=50, reset=5`, the format of earlier drafts without names.
     fn unnamed(&self) -> Option<Quota> {
         let pairs = self.items("ratelimit").flat_map(|item| item.pairs);
         let item = Item {
@@ -92,7 +94,7 @@ impl<'a> QuotaHeaders<'a> {
     }
 
     fn triple(&self, (bucket, names): (&str, [&str; 3])) -> Option<Quota> {
-        // The limit may be followed by policies: `100, 100;w=60`.
+        // Policies may follow the limit: `100, 100;w=60`.
         let first = |name| self.items(name).next()?.name.and_then(number);
         let [limit, remaining, reset] = names.map(first);
         Some(self.with(Quota::new(bucket, remaining?), limit, reset))
@@ -116,7 +118,7 @@ impl<'a> QuotaHeaders<'a> {
         lines
             .filter(|line| line.len() <= LONGEST)
             .filter_map(|line| line.to_str().ok())
-            // The whole line, because a secret may contain the separators.
+            // Checks the whole line, because a secret may contain the separators.
             .filter(|line| redactor.redact(line) == sanitize_unbounded(line))
             .flat_map(|line| line.split(','))
             .take(2 * MOST_BUCKETS)
@@ -124,7 +126,7 @@ impl<'a> QuotaHeaders<'a> {
     }
 }
 
-/// One item of a header: `name;key=value;key=value`, where each part may be missing.
+/// One item of a header: `name;key=value;key=value`. Each part may be missing.
 struct Item<'a> {
     name: Option<&'a str>,
     pairs: Vec<(&'a str, &'a str)>,
@@ -143,7 +145,7 @@ impl<'a> Item<'a> {
         Self { name, pairs }
     }
 
-    /// The value of a key that is there once.
+    /// Returns the value of a key that occurs once.
     fn text(&self, key: &str) -> Option<&'a str> {
         let is_key = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(key);
         let mut values = self.pairs.iter().filter(is_key);
@@ -166,7 +168,7 @@ fn bare(text: &str) -> &str {
     unquoted.unwrap_or(text)
 }
 
-/// Digits; a fraction is cut off.
+/// Parses digits and drops a fraction.
 fn number(text: &str) -> Option<u64> {
     let whole = text.trim().split('.').next().unwrap_or_default();
     let is_number = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());

@@ -1,4 +1,5 @@
-//! Keeps secrets out of a server's text before it is shown: servers do echo what they were sent.
+//! Removes secrets from a server's text before it is shown, because servers echo what a client
+//! sent.
 
 use http::{HeaderMap, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -6,11 +7,11 @@ use zeroize::Zeroizing;
 
 use crate::sanitize::sanitize_unbounded;
 
-/// Shorter texts are not secrets, and to hide them would make the server's text hard to read.
+/// The shortest secret in bytes. Hiding shorter strings would make the server's text hard to read.
 const SHORTEST: usize = 4;
 
-/// The secrets to hide, in every spelling that a server may send back. They are sanitized as the
-/// texts are, because sanitizing may turn a text into one that contains a secret.
+/// The secrets to hide, in every encoding that a server may send back. They are sanitized like the
+/// texts, because sanitizing may produce a text that contains a secret.
 #[derive(Default)]
 pub(crate) struct Redactor {
     secrets: Vec<Zeroizing<String>>,
@@ -32,10 +33,10 @@ impl Redactor {
         if let Ok(json) = serde_json::to_string(secret).map(Zeroizing::new) {
             let unquoted = &json[1..json.len() - 1];
             self.add(sanitize_unbounded(unquoted));
-            // Some servers escape the slash too, which RFC 8259 §7 allows.
+            // Some servers also escape the slash, which RFC 8259 §7 allows.
             self.add(sanitize_unbounded(&unquoted.replace('/', "\\/")));
         }
-        // The longest first, so that a secret that contains another one is hidden whole.
+        // The longest first, so that a secret that contains another secret is hidden completely.
         self.secrets
             .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
@@ -85,7 +86,7 @@ impl Redactor {
     }
 }
 
-/// Percent-encodes all that isn't unreserved (RFC 3986 §2.1 and §2.3).
+/// Percent-encodes everything that isn't unreserved (RFC 3986 §2.1 and §2.3).
 fn percent(text: &str) -> String {
     const RESERVED: AsciiSet = NON_ALPHANUMERIC
         .remove(b'-')
@@ -95,7 +96,7 @@ fn percent(text: &str) -> String {
     utf8_percent_encode(text, &RESERVED).to_string()
 }
 
-/// Writes `%2F` as `%2f`, as some servers do.
+/// Writes `%2F` as `%2f`, because some servers do.
 fn lower_escapes(escaped: &str) -> String {
     let mut digits = 0;
     let lower = escaped.chars().map(|c| {
@@ -107,13 +108,13 @@ fn lower_escapes(escaped: &str) -> String {
         let is_digit = digits >= 0;
         if is_digit { c.to_ascii_lowercase() } else { c }
     });
-    // The text gets no longer, so it is never moved.
+    // The result is never longer than the input, so the buffer never moves.
     let mut text = String::with_capacity(escaped.len());
     text.extend(lower);
     text
 }
 
-/// Escapes as HTML error pages do.
+/// Escapes text like an HTML error page does.
 fn html(text: &str) -> String {
     let mut html = String::with_capacity(6 * text.len());
     for c in text.chars() {

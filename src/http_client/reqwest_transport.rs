@@ -1,4 +1,4 @@
-//! reqwest as the transport: a client that a source makes for itself, or the user's own.
+//! reqwest as the transport: the default client of a source, or the user's own client.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use reqwest::redirect::Policy;
 use super::transport::{DynTransport, ResponseFuture, SealedTransport, erase};
 use crate::error::{BoxError, Error, Kind};
 
-/// Well below the 10 s of the whole exchange, so that the error of an address where no server
-/// listens says so.
+/// Well below the 10 s of the whole request. So if no server listens at the address, the error is
+/// about the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
 
-/// A [`reqwest::Client`] of your own as the [`Transport`](crate::oauth2::Transport): with a private root
-/// certificate, a proxy, or a client certificate (mutual TLS, RFC 8705).
+/// A [`Transport`](crate::oauth2::Transport) over your own [`reqwest::Client`]. Use it for a
+/// private root certificate, a proxy, or a client certificate (mutual TLS, RFC 8705).
 ///
-/// Build the client with `redirect(reqwest::redirect::Policy::none())`; otherwise the secret goes
-/// where a redirect points.
+/// Build the client with `redirect(reqwest::redirect::Policy::none())`. Otherwise the secret goes
+/// to the target of a redirect.
 ///
 /// # Example
 ///
@@ -43,7 +43,7 @@ pub struct ReqwestTransport {
 }
 
 impl ReqwestTransport {
-    /// A transport over this client.
+    /// Creates a transport over `client`.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
@@ -56,7 +56,7 @@ impl SealedTransport for ReqwestTransport {
     }
 }
 
-/// Makes a client that follows no redirects and sends no `Referer`.
+/// Creates a client that follows no redirects and sends no `Referer`.
 pub(crate) fn make() -> Result<DynTransport, Error> {
     let client = Client::builder()
         .redirect(Policy::none())
@@ -65,21 +65,21 @@ pub(crate) fn make() -> Result<DynTransport, Error> {
         .user_agent(USER_AGENT)
         .build()
         .map_err(|error| {
-            let message = "no HTTP client can be made for the token endpoint; check the \
-                           system's root certificates, or give a client with `.transport(…)`";
+            let message = "could not create an HTTP client for the token endpoint; check the \
+                           system's root certificates, or set a client with `.transport(…)`";
             Error::new(Kind::Config, message).with_source(error.without_url())
         })?;
     Ok(DynTransport::new(ReqwestTransport { client }))
 }
 
-/// Sends a request. Errors omit the address, because its query may have a key.
+/// Sends a request. Errors omit the address, because its query may contain a key.
 async fn send(
     client: Client,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<impl Body<Data = Bytes, Error = reqwest::Error>>, BoxError> {
     let (parts, body) = request.into_parts();
-    // As bytes and not as a stream, so that reqwest can send the body again if the server closed
-    // the pooled connection.
+    // Bytes instead of a stream, so that reqwest can send the body again if the server closed the
+    // pooled connection.
     let body = body.collect().await?.to_bytes();
     let request = reqwest::Request::try_from(Request::from_parts(parts, body))
         .map_err(reqwest::Error::without_url)?;

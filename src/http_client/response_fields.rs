@@ -1,7 +1,7 @@
-//! The fields of a token endpoint's JSON (RFC 6749 §5.1 and §5.2), of whatever type each may be.
+//! The fields of a token endpoint's JSON (RFC 6749 §5.1 and §5.2), each of any type.
 //!
-//! `Deserialize` is written by hand, because serde's errors show the value that they refuse, which
-//! may be the token. Here no value is refused; the caller decides what each one means.
+//! `Deserialize` is implemented manually, because serde's errors show a rejected value, which may
+//! be the token. This implementation rejects no value; the caller decides what each value means.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,19 +16,19 @@ pub(crate) struct ResponseFields {
     pub(crate) access_token: FieldValue,
     pub(crate) token_type: FieldValue,
     pub(crate) expires_in: FieldValue,
-    /// After how many seconds the server wants the token to be refreshed. In no RFC, but Microsoft sends
-    /// this field.
+    /// The number of seconds after which the server wants the token to be refreshed. No RFC defines
+    /// this field, but Microsoft sends it.
     pub(crate) refresh_in: FieldValue,
     pub(crate) scope: FieldValue,
     pub(crate) refresh_token: FieldValue,
     pub(crate) issued_token_type: FieldValue,
     pub(crate) error: FieldValue,
     pub(crate) error_description: FieldValue,
-    /// Whether a field is there twice, so that nobody can say which value is meant.
+    /// Whether a field occurs twice, so that its value is ambiguous.
     pub(crate) has_duplicate: bool,
 }
 
-/// The value of one field. Every text is kept as a secret, because any text may be one.
+/// The value of one field. Every string is stored as a secret, because any string may be one.
 #[derive(Default)]
 pub(crate) enum FieldValue {
     #[default]
@@ -41,7 +41,7 @@ pub(crate) enum FieldValue {
 }
 
 impl FieldValue {
-    /// Whether the field is absent or null, which mean the same.
+    /// Returns whether the field is absent or null. Both mean the same.
     pub(crate) fn is_nothing(&self) -> bool {
         matches!(self, Self::Absent | Self::Null)
     }
@@ -54,7 +54,7 @@ impl FieldValue {
     }
 }
 
-/// Why a body has no fields.
+/// Why a body contains no fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
     Empty,
@@ -63,7 +63,7 @@ pub(crate) enum Malformed {
 }
 
 impl Malformed {
-    /// What is wrong with the response.
+    /// Describes what is wrong with the response.
     pub(crate) fn what(self) -> &'static str {
         match self {
             Self::Empty => "has no body",
@@ -73,25 +73,25 @@ impl Malformed {
     }
 }
 
-/// Skips a byte order mark, which a reader of JSON may ignore (RFC 8259 §8.1).
+/// Skips a byte order mark, which a JSON parser may ignore (RFC 8259 §8.1).
 pub(crate) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// Reads the fields where RFC 6749 has them. Unknown fields are ignored.
+/// Reads the fields of RFC 6749. Unknown fields are ignored.
 pub(crate) fn parse(body: &[u8]) -> Result<ResponseFields, Malformed> {
     let body = without_byte_order_mark(body).trim_ascii();
     if body.is_empty() {
         return Err(Malformed::Empty);
     }
-    // serde's own error is dropped: it may show a part of the body.
+    // serde's error is dropped, because it may show a part of the body.
     serde_json::from_slice(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Malformed::NotAnObject,
         _ => Malformed::NotJson,
     })
 }
 
-/// Overwrites every text of a JSON value, because any text may be a secret.
+/// Overwrites every string of a JSON value, because any string may be a secret.
 pub(crate) fn wipe(json: &mut Value) {
     match json {
         Value::String(text) => text.zeroize(),
@@ -175,8 +175,8 @@ impl<'de> Visitor<'de> for FieldValueVisitor {
         Ok(FieldValue::Other)
     }
 
-    // Only lifetimes are read as numbers, and where an `f64` gets coarse they're long past the
-    // longest that is used.
+    // Only lifetimes are read as numbers. An `f64` loses precision only far beyond the longest
+    // lifetime that is used.
     fn visit_i64<E>(self, number: i64) -> Result<FieldValue, E> {
         Ok(FieldValue::Number(number as f64))
     }
@@ -209,8 +209,8 @@ impl<'de> Visitor<'de> for FieldValueVisitor {
     where
         A: MapAccess<'de>,
     {
-        // With serde_json's `arbitrary_precision`, which any crate of the program may turn on, a
-        // number comes as a map of one text.
+        // Any crate in the program may enable serde_json's `arbitrary_precision`. A number then
+        // arrives as a map that contains one string.
         let mut number = None;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             if key == "$serde_json::private::Number" {

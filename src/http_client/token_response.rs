@@ -1,7 +1,8 @@
-//! What a token endpoint's response holds: a token (RFC 6749 §5.1), a refusal (§5.2), or neither.
+//! The contents of a token endpoint's response: a token (RFC 6749 §5.1), a refusal (§5.2), or
+//! neither.
 //!
-//! Errors show nothing of the body but the two fields of a refusal that people are meant to read.
-//! Both go through the [`Redactor`] first.
+//! Errors show no part of the body, except for a refusal's `error` and `error_description`. Both
+//! pass through the [`Redactor`] first.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,27 +19,27 @@ use crate::quota::Quota;
 use crate::token::issued_token::{Expiry, Token};
 use crate::token::jwt;
 
-/// The lifetime of a token when neither the server nor the token itself says it: that of the
-/// examples in RFC 6749 §5.1, and what most servers issue.
+/// The lifetime of a token if neither the response nor the token itself specifies one. It is the
+/// lifetime in the examples of RFC 6749 §5.1, and most servers issue such tokens.
 pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) const RESPONSE: &str = "the token endpoint's reply";
 
-/// A token that was issued, and what was said of it.
+/// An issued token and its properties.
 pub(crate) struct TokenResponse {
     access_token: SecretString,
-    /// `None` if neither the server nor the token itself says it.
+    /// `None` if neither the response nor the token itself specifies one.
     expiry: Option<Expiry>,
     refresh_in: Option<Duration>,
     scope: Scope,
-    /// The next refresh token (RFC 6749 §6), if one was sent.
+    /// The next refresh token (RFC 6749 §6), if the server sent one.
     pub(crate) refresh_token: Option<SecretString>,
-    /// What a token exchange issued (RFC 8693 §2.2.1).
+    /// The type of the token that a token exchange issued (RFC 8693 §2.2.1).
     pub(crate) issued_token_type: FieldValue,
     quotas: Vec<Quota>,
 }
 
-/// What a token must be: a client must not use a type that it doesn't know (RFC 6749 §7.1).
+/// The required token type. A client must not use a type that it doesn't know (RFC 6749 §7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenType {
     Bearer,
@@ -47,22 +48,20 @@ pub(crate) enum TokenType {
 }
 
 impl TokenType {
-    /// What is wrong with a `token_type`, if anything.
+    /// Returns what is wrong with a `token_type`, if anything.
     fn objection(self, sent: &FieldValue) -> Option<&'static str> {
         match self {
             _ if is_text(sent, "N_A") => {
-                Some("has the `token_type` `N_A`: what it issued is no access token")
+                Some("has the `token_type` `N_A`, so it issued no access token")
             }
             Self::Bearer if sent.is_nothing() || is_text(sent, "bearer") => None,
-            Self::Bearer => {
-                Some("has a `token_type` other than `Bearer`, which is the only one supported")
-            }
+            Self::Bearer => Some("has a `token_type` other than `Bearer`, the only supported type"),
             #[cfg(feature = "dpop")]
             Self::Dpop if is_text(sent, "dpop") => None,
             #[cfg(feature = "dpop")]
             Self::Dpop => Some(
-                "has a `token_type` other than `DPoP`: the server has ignored the proof, and \
-                 anybody who steals that token can use it",
+                "has a `token_type` other than `DPoP`, so the server ignored the proof and \
+                 anyone who steals the token can use it",
             ),
         }
     }
@@ -74,7 +73,7 @@ fn is_text(field: &FieldValue, text: &str) -> bool {
 }
 
 enum Scope {
-    /// The one that was asked for (RFC 6749 §5.1).
+    /// The requested scope (RFC 6749 §5.1).
     AsRequested,
     Granted(String),
     /// Not in the form of RFC 6749, such as an array.
@@ -82,8 +81,8 @@ enum Scope {
 }
 
 impl TokenResponse {
-    /// The token, made of its secret by `make`. `requested` is the requested scope, which may be
-    /// empty. `assumed` is the lifetime if nothing says it.
+    /// Makes the token from its secret with `make`. `requested` is the requested scope, which may
+    /// be empty. `assumed` is the lifetime if neither the response nor the token specifies one.
     pub(crate) fn into_token(
         self,
         requested: &str,
@@ -110,7 +109,7 @@ impl TokenResponse {
 }
 
 impl EndpointResponse {
-    /// Reads the token, from fields that the caller has found in this response.
+    /// Reads the token from `fields`, which the caller found in this response.
     pub(crate) fn token(
         &self,
         fields: Result<ResponseFields, Malformed>,
@@ -132,7 +131,7 @@ impl EndpointResponse {
         redactor: &Redactor,
     ) -> Result<TokenResponse, Error> {
         if self.status.is_client_error() || self.status.is_server_error() {
-            // A refusal is one in any shape: HTML of a proxy, nothing at all.
+            // Any body counts as a refusal here: a proxy's HTML, or nothing at all.
             return Err(self.denied(&fields.unwrap_or_default(), redactor));
         }
         if !self.status.is_success() {
@@ -147,7 +146,8 @@ impl EndpointResponse {
             .map_err(|what| unusable(RESPONSE, self.status, what))
     }
 
-    /// Adds what was issued, and what was sent in the address, to what is hidden.
+    /// Also hides the issued tokens, the cookies and the values that the request's address
+    /// contained.
     fn hiding(&self, mut redactor: Redactor, fields: Option<&ResponseFields>) -> Redactor {
         redactor.hide_all_of(&self.sent);
         redactor.hide_cookies(&self.headers);
@@ -158,14 +158,15 @@ impl EndpointResponse {
         redactor
     }
 
-    /// Whether the server refused the request with this error code.
+    /// Returns whether the server refused the request with this error code.
     #[cfg(feature = "dpop")]
     pub(crate) fn is_refused_with(&self, code: &str) -> bool {
         let fields = self.fields().unwrap_or_default();
         self.status.is_client_error() && fields.error.text() == Some(code)
     }
 
-    /// Checks the response of an endpoint that issues nothing: `Ok` if it has succeeded.
+    /// Checks the response of an endpoint that issues nothing. Returns `Ok` if the request
+    /// succeeded.
     pub(crate) fn done(&self, redactor: Redactor, refused: &'static str) -> Result<(), Error> {
         if self.status.is_success() {
             return Ok(());
@@ -173,7 +174,7 @@ impl EndpointResponse {
         Err(self.denied_with(&self.fields().unwrap_or_default(), redactor, refused))
     }
 
-    /// The error if the server refused: by its status, or by a success that has an `error`.
+    /// Returns the error if the server refused, either by status or with an `error` in a success.
     pub(crate) fn refusal(&self, redactor: Redactor, refused: &'static str) -> Option<Error> {
         let fields = self.fields().unwrap_or_default();
         let is_refusal = !self.status.is_success() || !fields.error.is_nothing();
@@ -194,8 +195,8 @@ impl EndpointResponse {
         let reply = self.reply(fields, redactor);
         let message = match reply.code.as_deref() {
             Some("invalid_client") => {
-                "the token endpoint doesn't accept this client; check the id, the secret or the \
-                 key, and whether it wants a secret in the body or as basic authentication"
+                "the token endpoint rejected this client; check the id and the secret or key, and \
+                 whether the server expects the secret in the body or as basic authentication"
             }
             _ if self.status.is_server_error() => "the token endpoint failed",
             _ => "the token endpoint refused to issue a token",
@@ -203,11 +204,11 @@ impl EndpointResponse {
         Error::denied(message, reply)
     }
 
-    /// What an error keeps of a refusal.
+    /// Returns the parts of a refusal that the error keeps.
     fn reply(&self, fields: &ResponseFields, redactor: &Redactor) -> Reply {
         let code = fields.error.text().map(|code| {
             if is_registered(code) {
-                // A registered code is no secret, and the crate acts on it.
+                // A registered code is not a secret, and the crate acts on it.
                 code.to_owned()
             } else {
                 redactor.redact(code)
@@ -230,7 +231,7 @@ impl EndpointResponse {
     }
 }
 
-/// The token, or what is wrong with the response.
+/// Returns the token, or what is wrong with the response.
 fn read_token(
     fields: ResponseFields,
     wanted: TokenType,
@@ -238,7 +239,7 @@ fn read_token(
     redactor: &Redactor,
 ) -> Result<TokenResponse, &'static str> {
     if fields.has_duplicate {
-        return Err("has a field twice, and which value is meant can't be known");
+        return Err("has a field twice, so its value is ambiguous");
     }
     if let Some(objection) = wanted.objection(&fields.token_type) {
         return Err(objection);
@@ -251,19 +252,19 @@ fn read_token(
         FieldValue::Absent | FieldValue::Null => return Err("has no `access_token`"),
         FieldValue::Text(_) => return Err("has an empty `access_token`"),
         FieldValue::Number(_) | FieldValue::Other => {
-            return Err("has an `access_token` that is not a text");
+            return Err("has an `access_token` that is not a string");
         }
     };
     let expiry = match expires_in {
         Some(lifetime) => Some(Expiry::In(lifetime)),
         None => jwt::expiry(access_token.expose_secret(), now),
     };
-    // A hint of zero would make each new token stale at once, without end.
+    // A hint of zero would make each new token stale immediately, again and again.
     let refresh_in = seconds(&fields.refresh_in).ok().flatten();
     let refresh_in = refresh_in.filter(|after| !after.is_zero());
     let scope = match &fields.scope {
         FieldValue::Text(scope) if !scope.expose_secret().trim().is_empty() => {
-            // The scope is printed and logged.
+            // Redacted, because the scope is printed and logged.
             Scope::Granted(redactor.redact(scope.expose_secret()))
         }
         FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => Scope::AsRequested,
@@ -272,9 +273,9 @@ fn read_token(
     let refresh_token = match fields.refresh_token {
         FieldValue::Text(token) if !token.expose_secret().is_empty() => Some(token),
         FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => None,
-        // The old refresh token may be revoked, so it must not be used again.
+        // The server may have revoked the old refresh token, so it must not be used again.
         FieldValue::Number(_) | FieldValue::Other => {
-            return Err("has a `refresh_token` that is not a text");
+            return Err("has a `refresh_token` that is not a string");
         }
     };
     Ok(TokenResponse {
@@ -288,11 +289,11 @@ fn read_token(
     })
 }
 
-/// The field wasn't a number of seconds.
+/// The field isn't a number of seconds.
 pub(crate) struct NotSeconds;
 
-/// A number of seconds, which some servers send as a text or with a fraction; `None` if the field
-/// is absent. Below zero is zero.
+/// Reads a number of seconds, which some servers send as a string or with a fraction. Returns
+/// `None` if the field is absent. A negative number counts as zero.
 pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds> {
     let seconds = match field {
         FieldValue::Absent | FieldValue::Null => return Ok(None),
@@ -300,20 +301,21 @@ pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds
         FieldValue::Text(text) => number(text.expose_secret()),
         FieldValue::Other => None,
     };
-    // The cast cuts the fraction and stops at both ends.
+    // The cast drops the fraction and saturates at both ends.
     let seconds = seconds.ok_or(NotSeconds)? as u64;
     Ok(Some(Duration::from_secs(seconds)))
 }
 
 fn number(text: &str) -> Option<f64> {
     let text = text.trim();
-    // `f64` also reads `inf` and `nan`.
+    // `f64` also parses `inf` and `nan`.
     let is_numeric = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
     let number = text.bytes().all(is_numeric).then(|| text.parse());
     number?.ok()
 }
 
-/// The codes of RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707 §2, and RFC 9449 §5 and §8.
+/// Returns whether one of these RFCs registers the code: RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5,
+/// RFC 8707 §2, RFC 9449 §5 and §8.
 fn is_registered(code: &str) -> bool {
     matches!(
         code,
@@ -335,7 +337,8 @@ fn is_registered(code: &str) -> bool {
     )
 }
 
-/// The media type, which tells a proxy's page from a token response. Only a plain one is shown.
+/// Returns the media type, which tells a proxy's page from a token response. Only a plain type is
+/// shown.
 fn content_type(headers: &HeaderMap) -> String {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return "not given".to_owned();

@@ -1,4 +1,4 @@
-//! The HTTP client that sends this crate's own requests, of any type.
+//! The HTTP client, of any type, that sends this crate's own requests.
 
 use std::fmt;
 use std::future::Future;
@@ -15,21 +15,21 @@ use tower_service::Service;
 
 use crate::error::{BoxError, Error};
 
-/// An HTTP client that can post to a token endpoint and get metadata: any Tower service that takes
-/// an `http::Request<Full<Bytes>>` and returns an `http::Response` with any body.
+/// An HTTP client that can send token requests and fetch metadata. It is any Tower service that
+/// takes an `http::Request<Full<Bytes>>` and returns an `http::Response` with any body.
 ///
-/// It is implemented for every service that is
+/// The trait is implemented for every service that has these bounds:
 ///
-/// - `Service<http::Request<Full<Bytes>>, Response = http::Response<B>>`,
-///   `Clone + Send + Sync + 'static`, with a future that is `Send`,
-/// - whose errors are `Into<BoxError>`,
-/// - and whose `B` is `http_body::Body + Send + 'static` with errors that are `Into<BoxError>`.
+/// - `Service<http::Request<Full<Bytes>>, Response = http::Response<B>>`, `Clone + Send + Sync +
+///   'static`, with a future that is `Send`
+/// - errors that are `Into<BoxError>`
+/// - a `B` that is `http_body::Body + Send + 'static`, with errors that are `Into<BoxError>`
 ///
-/// That is hyper-util's client, an axum `Router` in a test, and any stack of layers over one. For
-/// reqwest's client there is `ReqwestTransport` (feature `reqwest`).
-/// Each request goes to a new clone, which is polled until it is ready.
+/// Examples are hyper-util's client, an axum `Router` in a test, and any stack of layers over one
+/// of these. For reqwest's client, use `ReqwestTransport` (feature `reqwest`). Each request goes to
+/// a new clone of the service, after polling the clone until it is ready.
 ///
-/// The service must not follow redirects, because the secret would go where they point.
+/// The service must not follow redirects, because the secret would go to their target.
 ///
 /// # Example
 ///
@@ -64,7 +64,7 @@ mod sealed {
     use http::Request;
     use http_body_util::Full;
 
-    /// The bounds of a transport in one place; sealed so that they can grow.
+    /// The bounds of a transport. The trait is sealed so that bounds can be added.
     pub trait SealedTransport: Send + Sync + 'static {
         #[doc(hidden)]
         fn send(&self, request: Request<Full<Bytes>>) -> super::ResponseFuture;
@@ -87,7 +87,7 @@ where
     B::Error: Into<BoxError>,
 {
     fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
-        // The readiness of a service isn't that of its clone.
+        // A clone doesn't share the readiness of the original, so the clone is polled itself.
         let service = self.clone();
         Box::pin(async move {
             let response = service.oneshot(request).await;
@@ -96,7 +96,7 @@ where
     }
 }
 
-/// Makes one type of all bodies.
+/// Converts any body to one type.
 pub(crate) fn erase<B>(body: B) -> UnsyncBoxBody<Bytes, BoxError>
 where
     B: Body + Send + 'static,
@@ -107,7 +107,7 @@ where
         .boxed_unsync()
 }
 
-/// A transport of any type.
+/// A transport as a trait object.
 #[derive(Clone)]
 pub(crate) struct DynTransport(Arc<dyn SealedTransport>);
 
@@ -120,7 +120,7 @@ impl DynTransport {
         self.0.send(request)
     }
 
-    /// Makes what sending needs, ahead of the first request.
+    /// Creates what sending needs before the first request.
     #[cfg(feature = "authorization-code")]
     pub(crate) fn prepare(&self) -> Result<(), Error> {
         self.0.prepare()

@@ -1,4 +1,4 @@
-//! The origins that receive the credential: those that the source or the user named.
+//! The origins that receive the credential. The source or the user names them.
 
 use std::sync::OnceLock;
 
@@ -7,9 +7,10 @@ use crate::error::{Error, Kind};
 use crate::origin::{Origin, OriginDigest, is_secure};
 
 impl Origin {
-    /// The origin that a request is sent to. `None` if the request's URI is only a path.
+    /// Returns the origin that a request is sent to; `None` if the request's URI is only a path.
     ///
-    /// As the key of `Tenants` (feature `tenants`), it gives each origin its own credential.
+    /// With this function as the key of `Tenants` (feature `tenants`), each origin gets its own
+    /// credential.
     pub fn of<Req>(request: &Req) -> Option<Self>
     where
         Req: AuthRequest,
@@ -19,13 +20,14 @@ impl Origin {
     }
 }
 
-/// Decides whether a request receives the credential, by the origin that it is sent to.
+/// Decides by a request's origin whether the request receives the credential.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowedOrigins {
     named: Named,
-    /// Whether the user has named them, and not the source.
+    /// Whether the user named the origins, rather than the source.
     by_user: bool,
-    /// Whether a request to another origin passes without the credential. It is an error otherwise.
+    /// Whether a request to another origin is sent without the credential. Otherwise such a request
+    /// is an error.
     pub(crate) pass_elsewhere: bool,
 }
 
@@ -35,22 +37,22 @@ enum Named {
     #[default]
     Nothing,
     Origins(Vec<NamedOrigin>),
-    /// Any origin over `https`, and loopback. Most requests go to one origin, whose digest is computed
+    /// Any `https` origin, and loopback. Most requests go to one origin, so its digest is computed
     /// once.
     AnyHttps {
         usual: OnceLock<NamedOrigin>,
     },
 }
 
-/// An origin with its digest. Most requests spell an origin as it is serialized, so the serialized
-/// spelling is compared first.
+/// An origin with its digest. Most requests write an origin in its serialized form, so that form is
+/// compared first.
 #[derive(Clone, Debug)]
 struct NamedOrigin {
     origin: Origin,
     digest: OriginDigest,
 }
 
-/// What happens to a request.
+/// The decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// The request gets the credential. The digest is that of the request's origin.
@@ -65,7 +67,7 @@ impl AllowedOrigins {
         self.by_user = true;
     }
 
-    /// Allows the origins that a source names, unless the user has named others.
+    /// Allows the origins that the source names, unless the user has named origins.
     pub(crate) fn set_by_source(&mut self, origins: impl FnOnce() -> Vec<Origin>) {
         if !self.by_user {
             self.named = Named::these(origins());
@@ -83,8 +85,10 @@ impl AllowedOrigins {
         !matches!(self.named, Named::Nothing)
     }
 
-    /// Whether this origin is named; for responses to requests whose URI was only a path. `None` if no
-    /// list of origins is set: without named origins, or with `any_https`.
+    /// Whether this origin is in the list of named origins; `None` without such a list, as with
+    /// `any_https`.
+    ///
+    /// Used for responses to requests whose URI was only a path.
     pub(crate) fn names(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<bool> {
         match &self.named {
             Named::Origins(origins) => {
@@ -95,8 +99,8 @@ impl AllowedOrigins {
         }
     }
 
-    /// The digest of the request's origin, if that is an origin which gets the credential, and is written as
-    /// usual. `None` says nothing.
+    /// Returns the digest of the request's origin, if that origin receives the credential and is
+    /// written in its usual form. `None` leaves the decision to [`admit`](Self::admit).
     #[inline]
     pub(crate) fn admit_usual(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
         let first = match &self.named {
@@ -110,7 +114,7 @@ impl AllowedOrigins {
         }
     }
 
-    /// The same for another than the first of the named origins.
+    /// Like [`admit_usual`](Self::admit_usual), for the named origins after the first.
     #[inline(never)]
     fn admit_usual_other(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
         let Named::Origins(origins) = &self.named else {
@@ -123,8 +127,8 @@ impl AllowedOrigins {
         named.map(|named| named.digest)
     }
 
-    /// Decides what happens to a request, or fails if the request must not be sent. A request whose URI is
-    /// only a path gets the credential: the client below decides where the request goes.
+    /// Decides what happens to a request, or fails if the request must not be sent. A request whose
+    /// URI is only a path gets the credential, because the client below decides where it goes.
     pub(crate) fn admit(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
         match self.admit_usual(request) {
             Some(sent_to) => Ok(Admission::Credential(sent_to)),
@@ -132,7 +136,8 @@ impl AllowedOrigins {
         }
     }
 
-    /// The same for an origin that is written in an unusual way, or isn't named.
+    /// Like [`admit`](Self::admit), for an origin that is written in an unusual form or isn't
+    /// named.
     #[cold]
     fn admit_unusual(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
         if request.scheme().is_none() && request.host().is_none() {
@@ -178,9 +183,9 @@ impl AllowedOrigins {
             .unwrap_or_default();
         let why = match self.named {
             Named::Nothing => {
-                "no origin is named; name the API's origin with `AuthLayer::only_to`, allow all over https \
-                 with `AuthLayer::any_https`, or let the source name its origins (`TokenSource::origins`, \
-                 which `resource` of the OAuth 2 sources sets)"
+                "no origin is named; name the API's origin with `AuthLayer::only_to`, allow every https \
+                 origin with `AuthLayer::any_https`, or let the source name its origins \
+                 (`TokenSource::origins`, which `resource` of the OAuth 2 sources sets)"
             }
             Named::AnyHttps { .. } => {
                 "`AuthLayer::any_https` allows only https and loopback; name the origin with \
@@ -196,8 +201,8 @@ impl AllowedOrigins {
     }
 }
 
-/// Whether a path is a reference to another host for a client that resolves it against a base URL
-/// (RFC 3986 §4.2). URL parsers of the WHATWG read a backslash as a slash.
+/// Whether a client that resolves this path against a base URL would take it as a reference to
+/// another host (RFC 3986 §4.2). WHATWG URL parsers read a backslash as a slash.
 fn names_a_host(path: &str) -> bool {
     let is_slash = |byte: Option<&u8>| matches!(byte, Some(b'/' | b'\\'));
     let bytes = path.as_bytes();
@@ -212,7 +217,7 @@ fn ambiguous_path() -> Error {
 }
 
 impl Named {
-    /// Only these origins. An empty list names nothing.
+    /// Names only these origins. An empty list names none.
     fn these(origins: Vec<Origin>) -> Self {
         match origins.is_empty() {
             true => Self::Nothing,
@@ -236,7 +241,7 @@ impl NamedOrigin {
     }
 }
 
-/// Where a request is sent.
+/// The parts of the origin that a request is sent to.
 struct Target<'a> {
     scheme: &'a str,
     host: &'a str,
@@ -244,11 +249,11 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// `None` if the URI is only a path, or if its port is invalid.
+    /// Returns `None` if the URI is only a path, or if its port is invalid.
     fn of(request: &'a impl AuthRequest) -> Option<Self> {
         let (scheme, host) = (request.scheme()?, request.host()?);
         let authority = request.authority()?;
-        // A host has no `@`, so the last one ends the user name.
+        // A host contains no `@`, so the last `@` ends the user name.
         let authority = match authority.rfind('@') {
             Some(at) => &authority[at + 1..],
             None => authority,

@@ -1,4 +1,4 @@
-//! What the layer needs of a request, whichever client sends it.
+//! What the layer needs from a request of any HTTP client.
 
 use std::{fmt, mem};
 
@@ -14,8 +14,8 @@ use crate::error::{Error, Kind};
 use crate::origin;
 use crate::token::request_head::RequestHead;
 
-/// A request to which the layer can attach a credential: `http::Request` with any body that
-/// implements [`Replay`], and `reqwest::Request`.
+/// A request to which the layer can attach a credential. Implemented for `http::Request` with any
+/// body that implements [`Replay`], and for `reqwest::Request`.
 ///
 /// # Example
 ///
@@ -33,39 +33,41 @@ use crate::token::request_head::RequestHead;
 /// # Ok::<(), http::Error>(())
 /// ```
 pub trait AuthRequest: Sized {
-    /// What is recorded of the request when it is sent for the first time.
+    /// The part of the request that is recorded so that it can be sent again.
     type Copy;
 
-    /// The header fields.
+    /// Returns the header fields.
     fn headers(&self) -> &HeaderMap;
 
-    /// The header fields, mutably: the layer inserts the credential here.
+    /// Returns the header fields, mutably. The layer inserts the credential here.
     fn headers_mut(&mut self) -> &mut HeaderMap;
 
-    /// The method.
+    /// Returns the method.
     fn method(&self) -> &Method;
 
-    /// The path of the request's URI, without the query.
+    /// Returns the path of the request's URI, without the query.
     fn path(&self) -> &str;
 
-    /// The query of the request's URI, for credentials that sign it. Default: `None`.
+    /// Returns the query of the request's URI, for credentials that sign it. Default: `None`.
     fn query(&self) -> Option<&str> {
         None
     }
 
-    /// The scheme of the request's URI: `https`, `http`, … `None` if the URI is only a path. Then the
-    /// client below decides where the request goes.
+    /// Returns the scheme of the request's URI, such as `https`. `None` if the URI is only a path;
+    /// then the client below decides where the request goes.
     fn scheme(&self) -> Option<&str>;
 
-    /// The host of the request's URI. An IPv6 address is in brackets.
+    /// Returns the host of the request's URI. An IPv6 address is in brackets.
     fn host(&self) -> Option<&str>;
 
-    /// The port, if the URI names one.
+    /// Returns the port, if the URI contains a port.
     fn port(&self) -> Option<u16>;
 
-    /// The authority of the request's URI as written: `[user@]host[:port]` (RFC 3986 §3.2). `None`
-    /// if the URI is only a path. The layer calls this for every request, and host and port only for
-    /// unusual spellings and per-request credentials.
+    /// Returns the authority of the request's URI as written: `[user@]host[:port]` (RFC 3986 §3.2).
+    /// `None` if the URI is only a path.
+    ///
+    /// The layer calls this for every request. It calls [`host`](Self::host) and
+    /// [`port`](Self::port) only for unusual spellings and per-request credentials.
     fn authority(&self) -> Option<&str>;
 
     /// Whether the query has a parameter with this name. Default: `false`, for requests without a
@@ -75,22 +77,24 @@ pub trait AuthRequest: Sized {
         false
     }
 
-    /// Replaces all query parameters named `name` by `pair`, which is encoded and starts with the
-    /// encoded name. `pair` becomes the last parameter. Other parameters stay as they are.
+    /// Replaces all query parameters named `name` by `pair`, which becomes the last parameter.
+    /// `pair` is already encoded and starts with the encoded name. Other parameters stay as they
+    /// are.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the request can't have a query. Default: always.
+    /// [`is_config`](Error::is_config) if the request can't have a query. The default
+    /// implementation always fails.
     fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
         let _ = pair;
         Err(no_query(name))
     }
 
-    /// Records what is needed to send the request again, at most `limit` bytes of its body. `None`
-    /// if the request can't be sent twice.
+    /// Records what is needed to send the request again, with at most `limit` bytes of its body.
+    /// Returns `None` if the request can't be sent twice.
     fn record(&mut self, limit: usize) -> Option<Self::Copy>;
 
-    /// Makes the request again. `None` if what was recorded is not enough.
+    /// Rebuilds the request from its copy. Returns `None` if the recording is incomplete.
     fn replay(copy: Self::Copy) -> Option<Self>;
 }
 
@@ -103,7 +107,7 @@ fn no_query(name: &str) -> Error {
     Error::new(Kind::Config, message)
 }
 
-/// The head of a request, for credentials that are made for each request.
+/// Returns the head of a request, for per-request credentials.
 pub(crate) fn request_head(request: &impl AuthRequest, replaces_existing: bool) -> RequestHead {
     let origin = request.scheme().zip(request.host());
     RequestHead {
@@ -116,7 +120,7 @@ pub(crate) fn request_head(request: &impl AuthRequest, replaces_existing: bool) 
     }
 }
 
-/// A request target that contains a credential.
+/// A request target that contains a credential, zeroized when dropped.
 struct ZeroizedTarget(Zeroizing<String>);
 
 impl AsRef<[u8]> for ZeroizedTarget {
@@ -125,7 +129,7 @@ impl AsRef<[u8]> for ZeroizedTarget {
     }
 }
 
-/// What is recorded of an [`http::Request`] to send it again.
+/// The recorded parts of an [`http::Request`], used to send it again.
 pub struct RequestCopy<B>
 where
     B: Replay,
@@ -133,7 +137,8 @@ where
     method: Method,
     uri: Uri,
     version: Version,
-    /// As a list: a map takes a second allocation for its index, and nothing is looked up here.
+    /// A list, because a map needs a second allocation for its index, and nothing is looked up
+    /// here.
     headers: Vec<(HeaderName, HeaderValue)>,
     extensions: Extensions,
     body: B::Copy,
@@ -189,7 +194,7 @@ where
 
     fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
         let uri = self.uri();
-        // A URI that is only an authority, as for `CONNECT`, has no query.
+        // A URI that is only an authority, as for `CONNECT`, can't have a query.
         if uri.path_and_query().is_none() {
             return Err(no_query(name));
         }
@@ -222,7 +227,7 @@ where
         *request.version_mut() = copy.version;
         *request.extensions_mut() = copy.extensions;
         let headers = request.headers_mut();
-        // The credential is one more.
+        // Reserves space for the credential too.
         headers.reserve(copy.headers.len() + 1);
         for (name, value) in copy.headers {
             headers.append(name, value);

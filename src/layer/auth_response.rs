@@ -1,4 +1,4 @@
-//! What the layer needs of a response, whichever client it comes from.
+//! What the layer needs from a response of any HTTP client.
 
 use http::header::HeaderMap;
 use http::{Extensions, StatusCode};
@@ -8,7 +8,7 @@ use tower_http::follow_redirect::RequestUri;
 #[cfg(feature = "tower-http")]
 use crate::origin;
 
-/// A response that can refuse a credential: `http::Response` with any body, and
+/// A response that can refuse a credential. Implemented for `http::Response` with any body, and for
 /// `reqwest::Response`.
 ///
 /// # Example
@@ -24,25 +24,27 @@ use crate::origin;
 /// }
 /// ```
 pub trait AuthResponse {
-    /// The status code.
+    /// Returns the status code.
     fn status(&self) -> StatusCode;
 
-    /// The header fields.
+    /// Returns the header fields.
     fn headers(&self) -> &HeaderMap;
 
-    /// The origin that sent the response, if the client records the origin: scheme, host, and the port
-    /// unless it is the scheme's default. A client that follows redirects may return another origin's
-    /// response. Default: `None`. Then the response counts as one of the request's own origin, unless
+    /// Returns the origin that sent the response, if the client records it: scheme, host, and the
+    /// port unless it is the scheme's default.
+    ///
+    /// A client that follows redirects may return the response of another origin. With the default,
+    /// `None`, the response counts as one of the request's own origin, unless
     /// [`AuthLayer::answered_by`](crate::AuthLayer::answered_by) returns another.
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         None
     }
 
-    /// The extensions.
+    /// Returns the extensions.
     fn extensions(&self) -> &Extensions;
 
-    /// The extensions, mutably: the layer inserts the reason why it did not
-    /// [replay](crate::NotReplayed) a refused request.
+    /// Returns the extensions, mutably. The layer inserts a [`NotReplayed`](crate::NotReplayed)
+    /// here when it doesn't replay a refused request.
     fn extensions_mut(&mut self) -> &mut Extensions;
 }
 
@@ -55,7 +57,7 @@ impl<B> AuthResponse for http::Response<B> {
         self.headers()
     }
 
-    /// The URI that tower-http's `FollowRedirect` requested last.
+    /// Returns the origin that tower-http's `FollowRedirect` requested last.
     #[cfg(feature = "tower-http")]
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         let RequestUri(uri) = self.extensions().get()?;

@@ -22,7 +22,7 @@ use super::request_state::{
 };
 use crate::cache::acquire::Lookup;
 use crate::cache::expiry::CachedToken;
-use crate::cache::state_machine::request::IfRefused;
+use crate::cache::state_machine::request::Caller;
 use crate::error::{BoxError, Error};
 use crate::origin::OriginDigest;
 
@@ -272,7 +272,7 @@ where
     fn ready(mut self, mut cached: Arc<CachedToken>) -> RequestState<S, Req> {
         let cache = &self.settings.cache;
         if cached.has_expired(cache.now()) {
-            cached = match cache.lookup(IfRefused::GivenUp) {
+            cached = match cache.lookup(Caller::CannotReplay) {
                 Lookup::Now(newer) => newer,
                 Lookup::Never(error) => return RequestState::Failed { error: Some(error) },
                 Lookup::Later(acquire) => {

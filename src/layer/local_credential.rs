@@ -9,6 +9,7 @@
 //! every request use each clone once. All such clones share one copy.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::header::{HeaderName, HeaderValue};
 
@@ -134,34 +135,48 @@ impl LocalCredential {
     }
 }
 
-/// The settings of a layer, and the copy of the current token for clones that are used once.
+/// How many copies of the current token clones that are used once share. Threads that take different copies don't
+/// change each other's reference counts.
+const COPIES: usize = 8;
+
+/// The settings of a layer, and the copies of the current token for clones that are used once.
 #[derive(Debug)]
 pub(crate) struct SharedCredential {
     pub(crate) settings: Arc<LayerSettings>,
-    copy: ArcSwapOption<SentToken>,
+    copies: [ArcSwapOption<SentToken>; COPIES],
 }
 
 impl SharedCredential {
     pub(crate) fn new(settings: LayerSettings) -> Arc<Self> {
         Arc::new(Self {
             settings: Arc::new(settings),
-            copy: ArcSwapOption::empty(),
+            copies: Default::default(),
         })
     }
 
     #[inline(never)]
     fn servable(&self) -> Option<Arc<SentToken>> {
-        match &*self.copy.load() {
+        let copy = &self.copies[copy_of_this_thread()];
+        match &*copy.load() {
             Some(copy) if copy.is_servable() => Some(Arc::clone(copy)),
-            _ => self.update(),
+            _ => self.update(copy),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn update(&self) -> Option<Arc<SentToken>> {
-        let copy = SentToken::shared(&self.settings, self.settings.cache.servable()?);
-        self.copy.store(Some(Arc::clone(&copy)));
+    fn update(&self, stored: &ArcSwapOption<SentToken>) -> Option<Arc<SentToken>> {
+        let copy = SentToken::private(&self.settings, self.settings.cache.servable()?);
+        stored.store(Some(Arc::clone(&copy)));
         Some(copy)
     }
+}
+
+/// Threads take the copies in turn.
+fn copy_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static COPY: usize = NEXT.fetch_add(1, Ordering::Relaxed) % COPIES;
+    }
+    COPY.try_with(|copy| *copy).unwrap_or_default()
 }

@@ -1,13 +1,15 @@
-//! The life of one request: from attaching a credential to the response for the caller.
+//! The layer in front of an HTTP client: attaches a credential to each request and handles
+//! refusals.
 //!
 //! ```text
-//!   Auth::call ─┬─ as usual: the current token, the usual origin ──▶ SentAsUsual, no box
-//!               ├─ carefully: another origin, the caller's own header, … ──▶ the same, or passed unchanged
-//!               └─ no fresh token, a credential for this request, refusals of late ──▶ RequestState, boxed
+//!   Auth::call ─┬─ usual origin, current token ──▶ SentAsUsual, not boxed
+//!               ├─ unusual origin, caller's own header, … ──▶ SentAsUsual, or sent unchanged
+//!               └─ no fresh token, per-request credential, recent refusals ──▶ RequestState, boxed
 //! ```
 //!
-//! A usual response passes at once: a success, with a token that was accepted before. All others go through
-//! `response_classification`, which says what a response is, and `response_outcome`, which acts on it.
+//! A success with a token that was accepted before is returned immediately. For all other
+//! responses, `response_classification` says what the response means, and `response_outcome` acts
+//! on that.
 
 pub(crate) mod body;
 pub(crate) mod query;

@@ -1,4 +1,4 @@
-//! Why a refused request was not sent again.
+//! The reasons for not replaying a refused request.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::error::Error;
 
-/// Says why a refused request was not sent again. The layer inserts it in the extensions of the
-/// refusal, which the caller gets as the server sent it.
+/// Says why the layer didn't replay a refused request. The layer inserts it in the extensions of
+/// the refusal, which the caller gets as the server sent it.
 ///
 /// # Example
 ///
@@ -29,39 +29,42 @@ use crate::error::Error;
 pub enum NotReplayed {
     /// [`AuthLayer::retry(false)`](crate::AuthLayer::retry) is set.
     Off,
-    /// The token is valid, but its scope is not enough for this request (RFC 6750 §3.1). The server
-    /// would refuse a new token with the same scope too.
+    /// The token is valid, but its scope isn't enough for this request (RFC 6750 §3.1). The server
+    /// would also refuse a new token with the same scope.
     InsufficientScope,
-    /// The login behind the token is too weak or too long ago for this request (RFC 9470 §3).
+    /// The login behind the token is too weak or too old for this request (RFC 9470 §3).
     InsufficientUserAuthentication,
-    /// The refusal has no `WWW-Authenticate`, and
+    /// The refusal has no `WWW-Authenticate` header, and
     /// [`retry_without_challenge(false)`](crate::AuthLayer::retry_without_challenge) is set.
     NoChallenge,
-    /// The refusal is from another origin, to which the client was redirected. The token was not
-    /// sent to that origin, so the cache does not reject it.
+    /// The refusal is from another origin, to which the client was redirected. That origin never
+    /// received the token, so the cache doesn't reject the token.
     Elsewhere,
-    /// The body was not recorded: it exceeds the [limit](crate::AuthLayer::body_limit), or it can't
-    /// be read twice.
+    /// The body was not recorded, because it exceeds the [limit](crate::AuthLayer::body_limit) or
+    /// can't be read twice.
     Body,
     /// The fetch of a new token failed.
     Fetch(Error),
-    /// There was a fetch after a refusal just before, and no server is known to accept the current token.
-    /// Another fetch would most likely not help. The wait until the next one doubles, from 5 s to 5 min.
+    /// An earlier refusal just caused a fetch, and no server is known to accept the current token.
+    /// Another fetch would probably not help. The wait until the next one doubles, from 5 s to 5
+    /// min.
     RefusalBudget,
-    /// The API accepts this token for other requests, so the refusal is about this resource or about one
-    /// replica of the API. A new token would most likely be refused too. The wait until the next fetch
-    /// after a refusal doubles, from 5 s to 5 min; other requests keep the token.
+    /// The API accepts this token for other requests, so the refusal is about this resource or one
+    /// replica of the API. A new token would probably be refused too.
+    ///
+    /// The wait until the next fetch after a refusal doubles, from 5 s to 5 min. Other requests
+    /// keep using the token.
     Resource,
     /// The source returned the refused token again.
     SameToken,
-    /// The inner service became unusable before the request could be sent again.
+    /// The inner service failed before the request could be sent again.
     NotReady(Arc<dyn StdError + Send + Sync>),
     /// The server refused the replay too.
     Again,
 }
 
 impl NotReplayed {
-    /// The reason if the token is valid but not enough for the request.
+    /// Returns the reason for a request whose token is valid but not sufficient.
     pub(crate) fn lacking(wanted: &StepUpChallenge) -> Self {
         if wanted.is_insufficient_scope() {
             Self::InsufficientScope
@@ -70,7 +73,7 @@ impl NotReplayed {
         }
     }
 
-    /// The reason as one word, for logs and metrics.
+    /// Returns the reason as one word, for logs and metrics.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -98,9 +101,11 @@ impl fmt::Display for NotReplayed {
             Self::NoChallenge => "the refusal has no challenge",
             Self::Elsewhere => "another origin refused the request, after a redirect",
             Self::Body => "the body can't be sent again",
-            Self::Fetch(_) => "no new token could be fetched",
-            Self::RefusalBudget => "the fetches after refusals are used up for now",
-            Self::Resource => "this resource refuses a token that the API accepts elsewhere",
+            Self::Fetch(_) => "could not fetch a new token",
+            Self::RefusalBudget => "the budget of fetches after refusals is used up for now",
+            Self::Resource => {
+                "this resource refuses a token that the API accepts for other requests"
+            }
             Self::SameToken => "the source returned the refused token again",
             Self::NotReady(_) => "the inner service became unusable",
             Self::Again => "the server refused the new token too",

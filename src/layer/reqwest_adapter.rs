@@ -1,4 +1,4 @@
-//! [`AuthRequest`] and [`AuthResponse`] for reqwest's requests and responses.
+//! Implements [`AuthRequest`] and [`AuthResponse`] for reqwest's requests and responses.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use super::body::replay::Replay;
 use super::query;
 use crate::error::Error;
 
-/// The host of a response that was made of an `http::Response` without a URL, by a middleware or a test.
+/// The host of a response that a middleware or a test made from an `http::Response` without a URL.
 const UNKNOWN_HOST: &str = "no.url.provided.local";
 
-/// What is recorded of a [`reqwest::Request`] to send it again.
+/// The recorded parts of a [`reqwest::Request`], used to send it again.
 pub struct ReqwestCopy {
     head: reqwest::Request,
     body: Option<<reqwest::Body as Replay>::Copy>,
@@ -70,7 +70,7 @@ impl AuthRequest for reqwest::Request {
     }
 
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
-        // reqwest clones any request that has no stream in it, so the body is recorded separately.
+        // reqwest clones any request without a stream, so the body is recorded separately.
         let mut body = self.body_mut().take();
         let head = self.try_clone();
         let recorded = match &mut body {
@@ -92,7 +92,7 @@ impl AuthRequest for reqwest::Request {
     }
 }
 
-/// Shows neither the headers nor the body: they may contain the caller's secrets.
+/// Shows neither headers nor body, because they may contain the caller's secrets.
 impl fmt::Debug for ReqwestCopy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReqwestCopy").finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! The layer as a [`reqwest_middleware`]: the same service, with the rest of the chain as the inner
+//! Adapts the layer to [`reqwest_middleware`], with the rest of the middleware chain as the inner
 //! service.
 
 use std::sync::Arc;
@@ -16,17 +16,18 @@ use tower_service::Service;
 use super::auth_layer::AuthLayer;
 use crate::error::{BoxError, Error};
 
-/// Puts an [`AuthLayer`] in a chain of [`reqwest_middleware`].
+/// Adds an [`AuthLayer`] to a [`reqwest_middleware`] chain.
 ///
-/// A middleware added before this one is outside: it sees one request and one response, even if the
-/// request was sent twice. A middleware added after this one is inside and sees each try. So add a
-/// retry middleware before: then each of its tries gets the current token. Both tries share their
-/// [`Extensions`].
+/// A middleware that is added before this one sees one request and one response, even if the
+/// request is sent twice. A middleware that is added after this one sees each try. So add a retry
+/// middleware before this one; each of its tries then gets the current token.
+///
+/// Both tries of a request share their [`Extensions`].
 ///
 /// # Errors
 ///
 /// Errors of the inner chain are returned unchanged. An [`Error`] of this crate becomes a
-/// [`reqwest_middleware::Error::Middleware`]; `downcast_ref` gets it back.
+/// [`reqwest_middleware::Error::Middleware`], from which `downcast_ref` returns it.
 ///
 /// # Example
 ///
@@ -48,7 +49,7 @@ pub struct AuthMiddleware {
 }
 
 impl AuthMiddleware {
-    /// Makes a middleware that shares its token with all other services of the layer.
+    /// Creates a middleware that shares its token with all other services of the layer.
     pub fn new(layer: AuthLayer) -> Self {
         Self { layer }
     }
@@ -68,11 +69,11 @@ impl Middleware for AuthMiddleware {
     }
 }
 
-/// The rest of the chain as a service, which is always ready.
+/// The rest of the chain as a service. Always ready.
 #[derive(Clone)]
 struct Chain<'a> {
     next: Next<'a>,
-    /// Locked for one try at a time.
+    /// Each try locks the extensions while it runs.
     extensions: Arc<Mutex<&'a mut Extensions>>,
 }
 
@@ -94,13 +95,13 @@ impl<'a> Service<Request> for Chain<'a> {
     }
 }
 
-/// Converts the service's error back to the type that it was boxed from.
+/// Converts the service's error back to the type from which it was boxed.
 fn unbox(error: BoxError) -> reqwest_middleware::Error {
     match error.downcast::<reqwest_middleware::Error>() {
         Ok(below) => *below,
         Err(error) => reqwest_middleware::Error::middleware(match error.downcast::<Error>() {
             Ok(ours) => *ours,
-            // The service returns no other type.
+            // The service returns no other error type.
             Err(other) => Error::other(other),
         }),
     }

@@ -1,4 +1,4 @@
-//! What a response says about the credential.
+//! Classifies what a response says about the credential.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ pub(crate) type RefusedIf = Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + 
 /// Decides which responses are refusals of the token.
 #[derive(Clone)]
 pub(crate) struct RefusalRules {
-    /// The caller's own rule, besides the standard ones.
+    /// The user's own rule, in addition to the standard rules.
     pub(crate) also: Option<RefusedIf>,
-    /// Whether a 401 without `WWW-Authenticate` is a refusal of the token.
+    /// Whether a 401 without `WWW-Authenticate` counts as a refusal of the token.
     pub(crate) without_challenge: bool,
 }
 
@@ -34,8 +34,7 @@ impl RefusalRules {
             || self.also.as_ref().is_some_and(|also| also(status, headers))
     }
 
-    /// Whether the response is a refusal that lacks the challenge without which the layer is set to
-    /// ignore refusals.
+    /// Whether the refusal lacks a challenge, and the layer ignores refusals without one.
     pub(crate) fn lacks_challenge(&self, refusal: &impl AuthResponse) -> bool {
         refusal.status() == StatusCode::UNAUTHORIZED
             && !self.without_challenge
@@ -43,22 +42,23 @@ impl RefusalRules {
     }
 }
 
-/// Whether the response shows that the server accepted the credential: it is a success or a redirect. The
-/// server may send any other error before it looks at the credential.
+/// Whether the response shows that the server accepted the credential: a success or a redirect. The
+/// server may send any other error before it checks the credential.
 pub(super) fn is_acceptance(response: &impl AuthResponse) -> bool {
     let status = response.status();
     status.is_success() || status.is_redirection()
 }
 
-/// Whether the status is 403: not a refusal of the token, but perhaps a step-up challenge.
+/// Whether the status is 403. It doesn't refuse the token, but may contain a step-up challenge.
 pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
     response.status() == StatusCode::FORBIDDEN
 }
 
 /// Whether a gRPC response has the status `UNAUTHENTICATED` in its headers.
 ///
-/// A gRPC response without a message has its status there ("Trailers-Only" in the gRPC over HTTP/2
-/// protocol). The content type is compared first: for responses that are not gRPC, that is all.
+/// A gRPC response without a message has its status in the headers ("Trailers-Only" in the gRPC
+/// over HTTP/2 protocol). The content type is checked first, so that other responses cost only one
+/// lookup.
 #[inline]
 pub(super) fn is_unauthenticated(response: &impl AuthResponse) -> bool {
     if response.status() != StatusCode::OK {
@@ -77,7 +77,7 @@ pub(super) fn is_unauthenticated(response: &impl AuthResponse) -> bool {
             .is_some_and(|status| status == UNAUTHENTICATED)
 }
 
-/// Not made again for each look.
+/// A static, so that no header name is constructed for each lookup.
 static CONTENT_TYPE_NAME: HeaderName = CONTENT_TYPE;
 const GRPC: &[u8] = b"application/grpc";
 
@@ -90,37 +90,38 @@ impl fmt::Debug for RefusalRules {
     }
 }
 
-/// What is known of a response.
+/// The facts about a response that decide its class.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseFacts<'a> {
-    /// Whether it came from another origin than its request was sent to.
+    /// Whether the response came from another origin than the one its request was sent to.
     pub(super) is_from_elsewhere: bool,
     pub(super) is_refusal: bool,
     pub(super) is_acceptance: bool,
-    /// Whether it is a refusal that is to be ignored, because it has no challenge.
+    /// Whether the response is a refusal that the layer ignores, because it has no challenge.
     pub(super) lacks_challenge: bool,
-    /// What the token lacks, if the response is a 401 or a 403 that says so.
+    /// What the token lacks, according to a 401 or 403 response.
     pub(super) wanted: Option<&'a StepUpChallenge>,
-    /// What it said to a credential that was made for the request.
+    /// The feedback that a per-request credential read from the response.
     pub(super) feedback: Feedback,
 }
 
-/// What a response comes to.
+/// What a response means for the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResponseClass<'a> {
-    /// It says nothing about the token.
+    /// The response says nothing about the token.
     Neutral,
     /// The server accepted the token.
     Accepted,
-    /// Another origin denied the request, which it got without the token.
+    /// Another origin denied the request, which it received without the token.
     DeniedElsewhere,
-    /// The server wants another proof with the same token.
+    /// The server wants a new proof with the same token.
     WantsProof,
-    /// The server has ended the token, and did not refuse the request for it.
+    /// The server has ended the token, but the request isn't replayed: it wasn't refused, or the
+    /// layer ignores its refusal.
     Ended,
-    /// The server accepted the token, which is not enough for the request.
+    /// The server accepted the token, but requires more scope or a stronger login for this request.
     WantsMore(&'a StepUpChallenge),
-    /// The server refused the token, and the layer is set to ignore that.
+    /// The server refused the token, but the layer is configured to ignore that.
     Ignored,
     /// The server refused the token.
     Refused {
@@ -129,7 +130,7 @@ pub(super) enum ResponseClass<'a> {
     },
 }
 
-/// Decides what a response comes to.
+/// Decides what a response means for the token.
 pub(super) fn classify<'a>(facts: &ResponseFacts<'a>) -> ResponseClass<'a> {
     if facts.is_from_elsewhere {
         return match facts.is_refusal || facts.wanted.is_some() {
@@ -157,7 +158,7 @@ pub(super) fn classify<'a>(facts: &ResponseFacts<'a>) -> ResponseClass<'a> {
     }
 }
 
-/// Here, because nothing outside sees a class.
+/// A unit test, because integration tests can't see the class of a response.
 #[cfg(test)]
 mod tests {
     use http::header::{HeaderMap, HeaderValue};
@@ -181,12 +182,13 @@ mod tests {
         let wanted = wanted.as_ref();
         let more = wanted.map_or(Neutral, WantsMore);
         let (again, last) = (Refused { is_final: false }, Refused { is_final: true });
-        // From elsewhere, a refusal, an acceptance, without a challenge, with what it wants, the feedback.
+        // From elsewhere, refusal, acceptance, no challenge, what the token lacks, feedback,
+        // expected class.
         let table = [
             (false, false, false, false, None, Nothing, Neutral),
             (false, false, true, false, None, Nothing, Accepted),
             (false, true, false, false, None, Nothing, again),
-            // gRPC refuses with a success.
+            // gRPC refuses with a 200 response.
             (false, true, true, false, None, Nothing, again),
             (false, true, false, true, None, Nothing, Ignored),
             (false, true, false, false, wanted, Nothing, more),

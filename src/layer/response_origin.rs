@@ -1,6 +1,6 @@
 //! Decides whether a response came from another origin than its request was sent to.
 //!
-//! A client that follows redirects may return another origin's response. The other origin did not
+//! A client that follows redirects may return the response of another origin. That origin did not
 //! receive the token, so its response says nothing about the token.
 
 use std::fmt;
@@ -15,15 +15,15 @@ use crate::origin::{self, OriginDigest};
 /// The closure of [`AuthLayer::answered_by`](crate::AuthLayer::answered_by).
 pub(crate) type AnsweredBy = Arc<dyn Fn(&Extensions) -> Option<Uri> + Send + Sync>;
 
-/// How the layer learns which origin has sent a response.
+/// Determines which origin sent a response.
 #[derive(Clone, Default)]
 pub(crate) struct ResponseOrigin {
-    /// The user's closure, which is asked before the response type.
+    /// The user's closure, which takes precedence over the response type.
     pub(crate) answered_by: Option<AnsweredBy>,
 }
 
 impl ResponseOrigin {
-    /// Whether the response is known to be of another origin than `sent_to`.
+    /// Whether the response is known to come from another origin than `sent_to`.
     #[cold]
     pub(crate) fn is_elsewhere(
         &self,
@@ -45,7 +45,7 @@ impl ResponseOrigin {
         if sent_to != OriginDigest::UNKNOWN {
             return sent_to != OriginDigest::new(scheme, host, port);
         }
-        // The URI was only a path, so the client below has chosen the origin: it should be a named one.
+        // The URI was only a path, so the client below chose the origin. It should be a named one.
         allowed_origins.names(scheme, host, port) == Some(false)
     }
 }

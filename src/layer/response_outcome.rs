@@ -30,7 +30,7 @@ use crate::cache::fetch_task::has_timer;
 use crate::cache::refusal_evidence::Resource;
 use crate::cache::state_machine::machine::Outcome;
 use crate::cache::state_machine::reject::{CLOCK_LAG, PAUSE, Refusal, Rejection, Report};
-use crate::cache::state_machine::request::IfRefused;
+use crate::cache::state_machine::request::Caller;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
@@ -199,7 +199,7 @@ where
         let why = match rejection {
             Rejection::TooYoung => None,
             Rejection::NotFetched(ref error) => Some(NotReplayed::Fetch(error.clone())),
-            Rejection::Replaced | Rejection::Outdated => {
+            Rejection::SuccessorWanted | Rejection::Outdated => {
                 tried.new_token.then_some(NotReplayed::Again)
             }
             Rejection::Limited {
@@ -232,7 +232,7 @@ where
 
     /// Starts the fetch that a refusal caused, for later requests.
     fn start_fetch(&self, rejection: &Rejection) {
-        if !self.tried.new_token && matches!(rejection, Rejection::Replaced) {
+        if !self.tried.new_token && matches!(rejection, Rejection::SuccessorWanted) {
             let SentToken {
                 settings, cached, ..
             } = &*self.sent_token;
@@ -325,7 +325,7 @@ where
     /// The pause is over: sends the request again with the current token, which is most likely the same.
     pub(super) fn paused(mut self: Box<Self>) -> Step<S, Req> {
         self.tried.pause = true;
-        match self.sent_token.settings.cache.lookup(IfRefused::SentAgain) {
+        match self.sent_token.settings.cache.lookup(Caller::CanReplay) {
             Lookup::Now(cached) => {
                 let token = cached.token();
                 self.tried.new_token |= !token.is_same_credential(self.sent_token.token());
@@ -380,7 +380,7 @@ where
         }
         let settings = Arc::clone(&self.sent_token.settings);
         if cached.has_expired(settings.cache.now()) {
-            let lookup = settings.cache.lookup(IfRefused::SentAgain);
+            let lookup = settings.cache.lookup(Caller::CanReplay);
             if let Lookup::Later(_) = lookup {
                 release(&mut self.inner);
             }

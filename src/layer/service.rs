@@ -16,7 +16,7 @@ use super::future::{OtherState, ResponseFuture, SentAsUsual, send};
 use super::local_credential::{LocalCredential, SentToken, SharedCredential};
 use super::request_state::{Recorded, RequestState, Unsent, record, release};
 use crate::cache::acquire::Lookup;
-use crate::cache::state_machine::request::IfRefused;
+use crate::cache::state_machine::request::Caller;
 use crate::error::{BoxError, Error};
 
 /// Attaches a credential to every request; the service of an [`AuthLayer`](crate::AuthLayer).
@@ -122,9 +122,7 @@ where
         match careful {
             Careful::Sent(sent) => ResponseFuture::sending(self.inner.call(request), sent),
             Careful::Unchanged => ResponseFuture::passing(self.inner.call(request)),
-            Careful::Other(otherwise) => {
-                ResponseFuture::other(self.call_otherwise(request, otherwise))
-            }
+            Careful::NeedsState(why) => ResponseFuture::other(self.call_with_state(request, why)),
         }
     }
 }
@@ -138,11 +136,11 @@ where
     Sent(SentAsUsual<S, Req>),
     /// It passes as it is.
     Unchanged,
-    Other(Otherwise),
+    NeedsState(NeedsState),
 }
 
 /// Why a request needs a boxed state.
-enum Otherwise {
+enum NeedsState {
     /// It must not be sent.
     Fails(Error),
     /// The cache has to say which token it gets.
@@ -224,13 +222,13 @@ where
         let sent_to = match settings.admit(request, place) {
             Ok(Admission::Credential(sent_to)) => sent_to,
             Ok(Admission::Unchanged) => return Careful::Unchanged,
-            Err(error) => return Careful::Other(Otherwise::Fails(error)),
+            Err(error) => return Careful::NeedsState(NeedsState::Fails(error)),
         };
         let Some(sent_token) = sent_token else {
-            return Careful::Other(Otherwise::LooksUp);
+            return Careful::NeedsState(NeedsState::LooksUp);
         };
         if sent_token.is_per_request() {
-            return Careful::Other(Otherwise::Applies(sent_token));
+            return Careful::NeedsState(NeedsState::Applies(sent_token));
         }
         let replay = record(request, &self.inner, settings);
         match sent_token.attach(request) {
@@ -239,22 +237,22 @@ where
                 sent_to,
                 replay,
             }),
-            Err(error) => Careful::Other(Otherwise::Fails(error)),
+            Err(error) => Careful::NeedsState(NeedsState::Fails(error)),
         }
     }
 
     /// The state of a request that is not sent as most are.
     #[cold]
     #[inline(never)]
-    fn call_otherwise<Req>(&mut self, request: Req, otherwise: Otherwise) -> OtherState<S, Req>
+    fn call_with_state<Req>(&mut self, request: Req, why: NeedsState) -> OtherState<S, Req>
     where
         S: Service<Req>,
         Req: AuthRequest,
     {
-        match otherwise {
-            Otherwise::Fails(error) => self.fail(error),
-            Otherwise::LooksUp => self.look_up(request),
-            Otherwise::Applies(sent_token) => {
+        match why {
+            NeedsState::Fails(error) => self.fail(error),
+            NeedsState::LooksUp => self.look_up(request),
+            NeedsState::Applies(sent_token) => {
                 Box::pin(send(sent_token, request, Recorded::NotYet, &mut self.inner))
             }
         }
@@ -268,15 +266,15 @@ where
     {
         let settings = Arc::clone(&self.shared.settings);
         let mut recorded = Recorded::NotYet;
-        let mut if_refused = IfRefused::GivenUp;
+        let mut caller = Caller::CannotReplay;
         if settings.cache.is_watching() {
             let replay = record(&mut request, &self.inner, &settings);
             if replay.is_some() {
-                if_refused = IfRefused::SentAgain;
+                caller = Caller::CanReplay;
             }
             recorded = Recorded::Already(replay);
         }
-        match settings.cache.lookup(if_refused) {
+        match settings.cache.lookup(caller) {
             Lookup::Never(error) => self.fail(error),
             Lookup::Later(acquire) => {
                 release(&mut self.inner);

@@ -1,4 +1,4 @@
-//! The settings of a layer: one value that all of its services share.
+//! The settings of a layer, shared by all of its services.
 
 use super::allowed_origins::{Admission, AllowedOrigins};
 use super::auth_request::AuthRequest;
@@ -22,8 +22,8 @@ pub(crate) struct LayerSettings {
 }
 
 impl LayerSettings {
-    /// Decides whether the layer attaches a credential to the request. If the caller has set one in
-    /// the same place, the request stays as it is, and may go to any origin.
+    /// Decides whether the layer attaches a credential to the request. If the caller has already
+    /// set one in the same place, the request is sent unchanged, to any origin.
     pub(crate) fn admit(
         &self,
         request: &impl AuthRequest,
@@ -32,7 +32,7 @@ impl LayerSettings {
         let is_callers = match place {
             Place::Header(name) => request.headers().contains_key(name),
             Place::Query(name) => request.has_query(name),
-            // The caller's cookies may be other cookies. `PerRequestCredential::apply` decides.
+            // The caller's cookies may be unrelated. `PerRequestCredential::apply` decides.
             Place::Cookie => false,
         };
         if is_callers && !self.replace_existing {
@@ -44,8 +44,8 @@ impl LayerSettings {
         }
     }
 
-    /// Asks the source again where its tokens belong, if nobody has said so: it may not have known when
-    /// the layer was made.
+    /// Asks the source again for its origins if none are named, because the source may not have
+    /// known them when the layer was created.
     #[cold]
     fn admit_by_source(
         &self,

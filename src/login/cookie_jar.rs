@@ -1,7 +1,7 @@
-//! The cookies of one session (RFC 6265), and which of them a request gets.
+//! The cookies of one session (RFC 6265), and which of them each request gets.
 //!
-//! By RFC 6265 a cookie may go to more hosts than the one that set it, and to all of their ports. Here it
-//! goes only to named origins, and among their paths only where RFC 6265 §5.4 allows.
+//! RFC 6265 lets a cookie go to more hosts than the host that set it, and to all of their ports.
+//! Here, a cookie goes only to allowed origins, and there only to paths that RFC 6265 §5.4 allows.
 
 use std::convert::Infallible;
 use std::str;
@@ -21,23 +21,24 @@ use crate::token::header_value::{sensitive, too_many_headers};
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::request_head::RequestHead;
 
-/// The bytes of a cookie with its attributes. RFC 6265 §6.1 requires a client to allow as many.
+/// The maximum size of a cookie with its attributes, in bytes. RFC 6265 §6.1 requires at least
+/// this.
 const MAX_COOKIE_SIZE: usize = 4096;
 
-/// The cookies of a host. RFC 6265 §6.1 requires a client to allow as many.
+/// The maximum number of cookies. RFC 6265 §6.1 requires at least this for each host.
 const MAX_COOKIES: usize = 50;
 
 pub(super) struct CookieJar {
-    /// The origins that cookies may go to: the login's own first.
+    /// The origins that cookies may go to. The login's own is the first.
     origins: Arc<[String]>,
-    /// The names of the cookies that are the session. It doesn't depend on the others.
+    /// The names of the session's cookies. The session doesn't depend on any other cookie.
     session: Vec<String>,
     cookies: Mutex<CookieStore>,
 }
 
 impl CookieJar {
-    /// The cookies that the response to a login set. `session` names the cookie that is the session;
-    /// `None` means all of them.
+    /// Stores the cookies of the response to a login. `session` names the session's cookie; `None`
+    /// means that all cookies belong to the session.
     pub(super) fn from_login(
         origins: Arc<[String]>,
         session: Option<&str>,
@@ -74,17 +75,18 @@ impl CookieJar {
         Ok(jar)
     }
 
-    /// The secret that identifies this session: its cookies as in a header.
+    /// Returns the secret that identifies this session: its cookies as in a `Cookie` header.
     pub(super) fn secret(&self) -> SecretString {
         let cookies = self.lock();
         let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
         let mut header = Zeroizing::new(Vec::new());
         append(&mut header, sorted(of_session.collect()).into_iter());
-        // Each cookie was parsed from a text.
+        // Always UTF-8, because each cookie was parsed from a string.
         SecretString::from(str::from_utf8(&header).unwrap_or_default())
     }
 
-    /// The time from the login until the first of the session's cookies expires; `None` if none does.
+    /// Returns the time from the login until the first session cookie expires, or `None` if none
+    /// expires.
     pub(super) fn lifetime(&self, login: SystemTime) -> Option<Duration> {
         let cookies = self.lock();
         let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
@@ -103,9 +105,9 @@ impl CookieJar {
         self.session.iter().any(|name| name == cookie.name())
     }
 
-    /// The address that a request's cookies are matched with. An error if its origin isn't allowed.
+    /// Returns the address to match a request's cookies with. Fails if its origin isn't allowed.
     fn url(&self, target: &RequestHead) -> Result<Url, Error> {
-        // The client below sends a request with only a path to the API.
+        // If a request has only a path, the client below sends it to the API.
         let origin = target.origin.as_ref().or(self.origins.first());
         origin
             .filter(|origin| self.origins.contains(origin))
@@ -113,10 +115,10 @@ impl CookieJar {
             .ok_or_else(|| other_origin(target))
     }
 
-    /// The cookies for this address, in the order of RFC 6265 §5.4.
+    /// Returns the cookies for this address, in the order of RFC 6265 §5.4.
     ///
-    /// Expired cookies of the session are still sent. They exist only if a response has shortened their
-    /// lifetime; the server then refuses them, and the source logs in again.
+    /// Expired session cookies are still sent. A session cookie only expires early if a response
+    /// has shortened its lifetime. The server then refuses it, and the source logs in again.
     fn matching<'a>(&self, cookies: &'a CookieStore, url: &Url) -> Vec<&'a Cookie<'static>> {
         let matches = |cookie: &&Cookie<'static>| {
             cookie.matches(url) && (self.is_session(cookie) || !cookie.is_expired())
@@ -176,11 +178,12 @@ impl PerRequestCredential for CookieJar {
         let copies = kept.cloned().map(Ok::<_, Infallible>);
         let Ok(mut next) = CookieStore::from_cookies(copies, true);
         for line in headers.get_all(SET_COOKIE) {
-            // A rejected cookie is ignored (RFC 6265 §5.3).
+            // RFC 6265 §5.3 ignores a rejected cookie.
             let _ = store(&mut next, line, &url);
         }
         if !next.iter_any().any(|cookie| self.is_session(cookie)) {
-            // The old cookies stay: until the next login, requests have them and are refused.
+            // The old cookies stay. Until the next login, requests contain them and the server
+            // refuses them.
             return Feedback::TokenEnded;
         }
         *cookies = next;
@@ -188,7 +191,7 @@ impl PerRequestCredential for CookieJar {
     }
 }
 
-/// Why a cookie isn't stored.
+/// Why a cookie wasn't stored.
 #[derive(Clone, Copy)]
 enum Rejection {
     Malformed,
@@ -199,7 +202,7 @@ enum Rejection {
     Insecure,
 }
 
-/// Stores a cookie as RFC 6265 §5.3 says. An expired cookie deletes the one that it replaces.
+/// Stores a cookie according to RFC 6265 §5.3. An expired cookie deletes the stored cookie.
 fn store(cookies: &mut CookieStore, line: &HeaderValue, url: &Url) -> Result<(), Rejection> {
     if line.len() > MAX_COOKIE_SIZE {
         return Err(Rejection::TooLarge);
@@ -224,8 +227,8 @@ fn store(cookies: &mut CookieStore, line: &HeaderValue, url: &Url) -> Result<(),
     stored.map(drop).map_err(|_| Rejection::Malformed)
 }
 
-/// The address to match cookies with. Loopback gets `https`, since it counts as secure, and so does
-/// `wss`, which cookies don't know.
+/// Returns the address to match cookies with. Loopback counts as secure, so its scheme becomes
+/// `https`. `wss` also becomes `https`, because cookies don't know it.
 fn address(origin: &str, path: &str) -> Option<Url> {
     let mut url = Url::parse(origin).ok()?;
     let is_secure = origin::is_secure(Some(url.scheme()), url.host_str());
@@ -235,13 +238,13 @@ fn address(origin: &str, path: &str) -> Option<Url> {
     Some(url)
 }
 
-/// Whether a cookie may go to this host, on any path.
+/// Returns whether a cookie may go to this host, on any path.
 fn goes_to_host(cookie: &Cookie<'_>, url: &Url) -> bool {
     let is_secure = cookie.secure().unwrap_or_default();
     cookie.domain.matches(url) && (!is_secure || url.scheme() == "https")
 }
 
-/// The longest path first (RFC 6265 §5.4), then by name.
+/// Sorts the longest path first (RFC 6265 §5.4), then by name.
 fn sorted<'a>(mut cookies: Vec<&'a Cookie<'static>>) -> Vec<&'a Cookie<'static>> {
     cookies.sort_by_key(|cookie| {
         let length = cookie.path.len();
@@ -254,7 +257,7 @@ fn append<'a>(
     header: &mut Zeroizing<Vec<u8>>,
     cookies: impl Iterator<Item = &'a Cookie<'static>> + Clone,
 ) {
-    // Enough that the buffer never grows: the memory that a growing buffer leaves isn't zeroized.
+    // Large enough never to grow, because a growing buffer would free memory without zeroizing it.
     let lengths = cookies.clone();
     let lengths = lengths.map(|cookie| cookie.name().len() + cookie.value().len() + 3);
     let mut whole = Zeroizing::new(Vec::with_capacity(header.len() + lengths.sum::<usize>()));
@@ -270,18 +273,18 @@ fn append<'a>(
     *header = whole;
 }
 
-/// The name in `name=value`.
+/// Returns the name in `name=value`.
 fn name(pair: &[u8]) -> &[u8] {
     let name = pair.split(|byte| *byte == b'=').next();
     name.unwrap_or_default().trim_ascii()
 }
 
-/// The message contains nothing that the server sent, since any of its texts may be a secret.
+/// The message contains no text from the server, because any of it may be a secret.
 fn no_session(named: Option<&str>, why: Option<Rejection>) -> Error {
     let what = match (named, why) {
         (None, None) => String::from("sets no cookie (`Set-Cookie`)"),
         (Some(name), None) => format!("sets no cookie `{}`", name.escape_debug()),
-        (_, Some(why)) => format!("sets no cookie that can be the session: {}", why.as_str()),
+        (_, Some(why)) => format!("sets no usable session cookie; {}", why.as_str()),
     };
     Error::new(Kind::Reply, format!("the response to the login {what}"))
 }
@@ -289,12 +292,14 @@ fn no_session(named: Option<&str>, why: Option<Rejection>) -> Error {
 impl Rejection {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Malformed => "one is malformed (RFC 6265 §5.2)",
-            Self::TooLarge => "one is larger than 4 KiB",
-            Self::TooMany => "there are more than 50",
-            Self::Domain => "the `Domain` of one isn't the login's (RFC 6265 §5.3)",
-            Self::Expired => "one has expired or is deleted",
-            Self::Insecure => "one is `Secure`, and no origin it may go to is `https` or loopback",
+            Self::Malformed => "a cookie is malformed (RFC 6265 §5.2)",
+            Self::TooLarge => "a cookie is larger than 4 KiB",
+            Self::TooMany => "there are more than 50 cookies",
+            Self::Domain => "a cookie's `Domain` isn't the login's (RFC 6265 §5.3)",
+            Self::Expired => "a cookie has expired or is deleted",
+            Self::Insecure => {
+                "a cookie is `Secure`, but no origin that it may go to is `https` or loopback"
+            }
         }
     }
 }
@@ -302,8 +307,8 @@ impl Rejection {
 fn other_origin(target: &RequestHead) -> Error {
     let origin = target.origin.as_deref().unwrap_or("(no origin)");
     let message = format!(
-        "no cookie is sent to {origin}: it isn't the login's origin; \
-         name it with `Session::origin` to allow it"
+        "the session's cookies may not go to {origin}, which isn't the login's origin; \
+         allow it with `Session::origin`"
     );
     Error::new(Kind::Origin, message)
 }
@@ -311,18 +316,18 @@ fn other_origin(target: &RequestHead) -> Error {
 fn no_matching_cookie(target: &RequestHead) -> Error {
     let origin = target.origin.as_deref().unwrap_or("the login's origin");
     let message = format!(
-        "no cookie of the session may go to this request's path at {origin}: the `Path`, `Domain` \
-         or `Secure` it was set with is of elsewhere (RFC 6265 §5.4)"
+        "no cookie of the session matches this request's path at {origin}; check the `Path`, \
+         `Domain` and `Secure` that the login sets (RFC 6265 §5.4)"
     );
     Error::new(Kind::Origin, message)
 }
 
 fn illegal() -> Error {
-    let message = "the session's cookies hold bytes that are illegal in a header";
+    let message = "the session's cookies contain bytes that are illegal in a header";
     Error::new(Kind::IllegalToken, message)
 }
 
-/// A unit test, because cookies expire by the system's clock, which a test can't set.
+/// This is a unit test because cookies expire by the system clock, which a test can't set.
 #[cfg(test)]
 mod tests {
 

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Kind};
 use crate::http_client::response_fields::wipe;
 
-/// Checks that a JSON pointer names a member of an object; it must not be empty.
+/// Checks that a JSON pointer names a field of an object. No name in it may be empty.
 pub(super) fn pointer(pointer: String) -> Result<String, Error> {
     let is_name = |name: &str| {
         let mut escapes = name.split('~').skip(1);
@@ -17,16 +17,16 @@ pub(super) fn pointer(pointer: String) -> Result<String, Error> {
         return Ok(pointer);
     }
     let message = format!(
-        "`{}` is no JSON pointer to a member; it is written `/name` or `/outer/name` (RFC 6901)",
+        "`{}` isn't a JSON pointer to a field; write it as `/name` or `/outer/name` (RFC 6901)",
         pointer.escape_debug()
     );
     Err(Error::new(Kind::Config, message))
 }
 
-/// Writes the object with these fields, and zeroizes all copies of their values.
+/// Encodes an object with these fields, and zeroizes all copies of their values.
 pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
     let unwritable = || {
-        let message = "the login can't be written: one of its fields is within another";
+        let message = "could not encode the login; one of its fields is inside another";
         Error::new(Kind::Config, message)
     };
     let mut object = Value::Object(Map::new());
@@ -34,7 +34,8 @@ pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>,
         .into_iter()
         .try_for_each(|(pointer, value)| place(&mut object, &pointer, value));
     let body = placed.and_then(|()| {
-        // Enough that the buffer never grows: the memory that a growing buffer leaves isn't zeroized.
+        // Large enough never to grow, because a growing buffer would free memory without zeroizing
+        // it.
         let mut body = Zeroizing::new(Vec::with_capacity(6 * length(&object)));
         serde_json::to_writer(&mut *body, &object).ok()?;
         Some(body)
@@ -43,7 +44,7 @@ pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>,
     body.ok_or_else(unwritable)
 }
 
-/// Inserts a value at the pointer, and the objects that contain it.
+/// Inserts a value at the pointer, and creates the objects around it.
 fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
     let mut place = object;
     for name in pointer.split('/').skip(1) {
@@ -56,7 +57,7 @@ fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
     place.is_null().then(|| *place = value)
 }
 
-/// All texts in a value.
+/// Returns all strings in a value.
 pub(super) fn texts(json: &Value) -> Vec<&str> {
     match json {
         Value::String(text) => vec![text],
@@ -67,7 +68,7 @@ pub(super) fn texts(json: &Value) -> Vec<&str> {
 }
 
 fn length(json: &Value) -> usize {
-    // Quotes, a colon and a comma; a number or a literal.
+    // For quotes, a colon and a comma; or for a number or a literal.
     const MARKS: usize = 32;
     MARKS
         + match json {
@@ -81,14 +82,15 @@ fn length(json: &Value) -> usize {
         }
 }
 
-/// Writes public setters of fields that hold a JSON pointer, each with its own first line of doc.
+/// Defines public setters of fields that contain a JSON pointer. Each has its own first line of
+/// docs.
 macro_rules! pointer_setters {
     ($($(#[$doc:meta])+ $setter:ident => $($field:ident).+;)+) => { $(
         $(#[$doc])+
         ///
         /// # Errors
         ///
-        /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
+        /// [`is_config`](crate::Error::is_config) if it isn't a JSON pointer (RFC 6901) to a field.
         pub fn $setter(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
             self.$($field).+ = json::pointer(pointer.into())?;
             Ok(self)

@@ -1,4 +1,4 @@
-//! A login in JSON: a user name and a password for a token, and a refresh token for the next one.
+//! A JSON login: a user name and a password for a token, and a refresh token for the next token.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,23 +21,27 @@ use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
-/// Gets tokens from an API's own login: a POST of `{"email": …, "password": …}` returns
-/// `{"access_token": …, "refresh_token": …, "token_type": …, "expires_in": …}`, and a POST of
-/// `{"refresh_token": …}` the next access token. If the server refuses the refresh, it logs in again.
+/// Fetches tokens from an API's own login.
+///
+/// - The login is a POST of `{"email": …, "password": …}`. The server returns `{"access_token": …,
+///   "refresh_token": …, "token_type": …, "expires_in": …}`.
+/// - A refresh is a POST of `{"refresh_token": …}`. The server returns the next access token.
+/// - If the server [permanently](Error::is_permanent) refuses the refresh, the source logs in
+///   again.
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | address of the login | the constructor takes it |
+/// | address of the login | an argument of the constructor |
 /// | [`refresh_at`](Self::refresh_at) | none: each fetch is a login |
 /// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
-/// | [`access_token_field`](Self::access_token_field), … | where RFC 6749 §5.1 has them |
+/// | [`access_token_field`](Self::access_token_field), … | the fields of RFC 6749 §5.1 |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither the response nor a JWT's `exp` says |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither the response nor a JWT's `exp` specifies a lifetime |
 ///
-/// Fields are JSON pointers (RFC 6901): `/data/token` is the member `token` of the member `data`. The
-/// password is read for each login. Addresses are `https`, or `http` to loopback. Redirects are not
-/// followed, and a response longer than 64 KiB is an error. The refresh token is kept in memory: a
-/// restart requires a login.
+/// Fields are JSON pointers (RFC 6901): `/data/token` is the field `token` of the object `data`.
+/// The password is read for each login. Addresses are `https`, or `http` on loopback. Redirects are
+/// not followed, and a response longer than 64 KiB is an error. The refresh token is kept in
+/// memory, so a restart requires a login.
 ///
 /// # Example
 ///
@@ -55,15 +59,15 @@ use crate::token::issued_token::Token;
 pub struct JsonLogin {
     login: LoginRequest,
     refresh_at: Option<EndpointUrl>,
-    /// Where the responses have their fields, and the refresh request its token.
+    /// The fields of the responses, and the refresh request's field for its token.
     paths: ResponsePaths,
     assumed_lifetime: Duration,
-    /// Locked during a fetch, so that a refresh token isn't sent twice at once.
+    /// Locked during a fetch, so that a refresh token isn't sent twice at the same time.
     refresh_token: Mutex<Option<SecretString>>,
 }
 
 impl JsonLogin {
-    /// A source that logs in at `url`.
+    /// Creates a source that logs in at `url`.
     ///
     /// # Errors
     ///
@@ -87,7 +91,7 @@ impl JsonLogin {
         })
     }
 
-    /// Sets where a refresh token is exchanged for the next access token.
+    /// Sets the address where a refresh token is exchanged for the next access token.
     ///
     /// # Errors
     ///
@@ -102,18 +106,19 @@ impl JsonLogin {
     }
 
     json::pointer_setters! {
-        /// Sets where responses have the access token; default `/access_token`.
+        /// Sets the response's field for the access token. Default: `/access_token`.
         access_token_field => paths.access_token;
-        /// Sets where responses have the refresh token, and the refresh request too; default `/refresh_token`.
+        /// Sets the field for the refresh token, in responses and in the refresh request. Default:
+        /// `/refresh_token`.
         refresh_token_field => paths.refresh_token;
-        /// Sets where responses have the lifetime in seconds; default `/expires_in`.
+        /// Sets the response's field for the lifetime in seconds. Default: `/expires_in`.
         expires_in_field => paths.expires_in;
-        /// Sets where refusals have their description; default `/error_description`.
+        /// Sets the field for the description in a refusal. Default: `/error_description`.
         error_field => paths.error_description;
     }
 
-    /// Sets the lifetime of a token when neither the response nor, being a JWT, the token itself says
-    /// it; default 1 h.
+    /// Sets the lifetime to assume if neither the response nor the token itself (a JWT) specifies one.
+    /// Default: 1 h.
     #[must_use]
     pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
         self.assumed_lifetime = lifetime;
@@ -146,7 +151,7 @@ impl JsonLogin {
         response.token(self.paths.read(&response.body), TokenType::Bearer, redactor)
     }
 
-    /// Refreshes if there is a refresh token that the server accepts, else logs in.
+    /// Refreshes if there is a refresh token that the server accepts. Otherwise logs in.
     async fn refresh_or_log_in(
         &self,
         refresh_token: &mut Option<SecretString>,

@@ -21,7 +21,7 @@ pub(super) struct LoginRequest {
     password: SecretSource,
     pub(super) user_field: String,
     pub(super) password_field: String,
-    /// Fields that are always the same. Their texts may be secrets.
+    /// Fields that are the same in each request. Their strings may be secrets.
     pub(super) fields: Vec<(String, Value)>,
 }
 
@@ -53,12 +53,12 @@ impl LoginRequest {
         })
     }
 
-    /// Another endpoint of the API, reached as the login is.
+    /// Returns a client for another endpoint of the API, with the same transport and timeout.
     pub(super) fn client_for(&self, url: &EndpointUrl) -> EndpointClient {
         self.http.to(url.clone(), EndpointKind::Token)
     }
 
-    /// Adds the user and the fields to what a token depends on.
+    /// Adds the address, the user and the fields to a store key, because a token depends on them.
     #[cfg(feature = "fleet")]
     pub(super) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         let key = self.http.url.add_to_key(key).with("user", &self.user);
@@ -68,7 +68,7 @@ impl LoginRequest {
         })
     }
 
-    /// The request, with the password as it is now, and a redactor for the response.
+    /// Builds the request with the current password, and a redactor for the response.
     pub(super) async fn build(&self) -> Result<(EndpointRequest, Redactor), Error> {
         let password = self.password.read().await?;
         let mut fields = self.fields.clone();
@@ -83,7 +83,7 @@ impl LoginRequest {
     }
 }
 
-/// A request with these fields, among them `secret`, and a redactor for the response.
+/// Builds a request with these fields, which include `secret`, and a redactor for the response.
 pub(super) fn request(
     fields: Vec<(String, Value)>,
     secret: &SecretString,
@@ -93,7 +93,7 @@ pub(super) fn request(
     Ok((EndpointRequest::json(json::object(fields)?), redactor))
 }
 
-/// Refuses an issuer, whose metadata has no endpoint of an API's own login.
+/// Rejects an issuer, because its metadata doesn't contain an API's own login.
 pub(super) fn address<U>(url: U) -> Result<EndpointUrl, Error>
 where
     U: TryInto<EndpointUrl>,
@@ -112,23 +112,24 @@ impl fmt::Debug for LoginRequest {
     }
 }
 
-/// Writes the setters of a login that holds its [`LoginRequest`] in the field `login`.
+/// Defines the setters of a login that has its [`LoginRequest`] in the field `login`.
 macro_rules! login_setters {
     ($login:ident) => {
         impl $login {
             json::pointer_setters! {
-                /// Sets where the login has the user name; default `/email`.
+                /// Sets the login request's field for the user name. Default: `/email`.
                 user_field => login.user_field;
-                /// Sets where the login has the password; default `/password`.
+                /// Sets the login request's field for the password. Default: `/password`.
                 password_field => login.password_field;
             }
 
-            /// Adds a field to the login that is always the same, such as a tenant or a device. Its
-            /// texts are treated as secrets.
+            /// Adds a field that is the same in each login request, such as a tenant or a device.
+            /// Its strings are treated as secrets.
             ///
             /// # Errors
             ///
-            /// [`is_config`](crate::Error::is_config) if it is no JSON pointer (RFC 6901) to a member.
+            /// [`is_config`](crate::Error::is_config) if `pointer` isn't a JSON pointer (RFC 6901)
+            /// to a field.
             pub fn field(
                 mut self,
                 pointer: impl Into<String>,
@@ -139,8 +140,8 @@ macro_rules! login_setters {
                 Ok(self)
             }
 
-            /// Sends all requests with `transport`, such as your own HTTP client. The default is that
-            /// of [`oauth2::Client`](crate::oauth2::Client::transport).
+            /// Sends all requests with `transport`, such as your own HTTP client. The default is
+            /// the default of [`oauth2::Client::transport`](crate::oauth2::Client::transport).
             #[must_use]
             pub fn transport(
                 mut self,
@@ -151,7 +152,8 @@ macro_rules! login_setters {
                 self
             }
 
-            /// Bounds each request, from connecting to the last byte of the response; default 10 s.
+            /// Sets the timeout of each request, from connecting to the last byte of the response.
+            /// Default: 10 s.
             #[must_use]
             pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
                 self.login.http.timeout = timeout;

@@ -1,4 +1,4 @@
-//! Tokens and sessions from an API's own login, for which there is no RFC.
+//! Tokens and sessions from an API's own login, which no RFC defines.
 
 mod json;
 

@@ -1,4 +1,4 @@
-//! Where a login's response has its fields, as JSON pointers (RFC 6901).
+//! Where a login's response contains its fields, as JSON pointers (RFC 6901).
 
 use secrecy::SecretString;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::http_client::response_fields::{
     self, FieldValue, Malformed, ResponseFields, wipe, without_byte_order_mark,
 };
 
-/// By default where RFC 6749 §5.1 and §5.2 have them.
+/// The defaults are the fields of RFC 6749 §5.1 and §5.2.
 #[derive(Clone, Debug)]
 pub(super) struct ResponsePaths {
     pub(super) access_token: String,
@@ -19,9 +19,9 @@ pub(super) struct ResponsePaths {
 }
 
 impl ResponsePaths {
-    /// Reads the fields from a body. A field that is there twice has its last value.
+    /// Reads the fields from a body. If a field occurs twice, its last value counts.
     pub(super) fn read(&self, body: &[u8]) -> Result<ResponseFields, Malformed> {
-        // For the same errors as everywhere.
+        // Called for its errors, so that they are the same as for token endpoints.
         response_fields::parse(body)?;
         let body = without_byte_order_mark(body);
         let mut json: Value = serde_json::from_slice(body).map_err(|_| Malformed::NotJson)?;

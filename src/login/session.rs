@@ -1,4 +1,4 @@
-//! A login whose response sets cookies: a session.
+//! A session: a login whose response sets cookies.
 
 use std::str;
 use std::sync::Arc;
@@ -20,39 +20,42 @@ use crate::token::issued_token::{Credential, Token};
 use crate::token::place::Place;
 use crate::token::request_head::RequestHead;
 
-/// Gets session cookies from an API's own login: the response to a POST of
-/// `{"email": …, "password": …}` has `Set-Cookie`. Each request then has the `Cookie` of RFC 6265, beside
-/// the caller's own cookies.
+/// Fetches session cookies from an API's own login. The login is a POST of `{"email": …,
+/// "password": …}`, and its response has `Set-Cookie`. Each request then gets a `Cookie` header
+/// (RFC 6265), together with the caller's own cookies.
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | address of the login | the constructor takes it |
+/// | address of the login | an argument of the constructor |
 /// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
 /// | [`session_cookie`](Self::session_cookie) | all cookies that the login sets |
-/// | [`origin`](Self::origin)s the cookies may go to | the login's own |
-/// | [`log_out_at`](Self::log_out_at) | none: the session ends by itself |
+/// | [`origin`](Self::origin): where the cookies may go | the login's own origin |
+/// | [`log_out_at`](Self::log_out_at) | none: the session ends on its own |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
 ///
 /// # Where the cookies go
 ///
-/// To the named origins, as far as their `Domain`, `Path` and `Secure` allow (RFC 6265 §5.4). A request
-/// to another origin, or to a path that no cookie of the session matches, is an error and isn't sent.
-/// Loopback counts as secure, as everywhere in this crate. A request with only a path counts as one to
-/// the login's origin.
+/// Cookies go to the allowed origins, as far as their `Domain`, `Path` and `Secure` allow (RFC 6265
+/// §5.4). A request to another origin, or to a path that no cookie of the session matches, isn't
+/// sent and fails with an error. Loopback counts as secure, as everywhere in this crate. A request
+/// with only a path counts as a request to the login's origin.
 ///
-/// The caller's cookies are kept. Of two cookies with one name the caller's is sent. If it replaces the
-/// session's cookie, the request is the caller's own and passes unchanged. With
-/// [`replace_existing`](crate::AuthLayer::replace_existing) the session's cookie is sent.
+/// The caller's cookies are kept. If a caller's cookie has the same name, the caller's cookie is
+/// sent. If it replaces the session's cookie, the layer treats the credential as the caller's own
+/// and passes the request through unchanged. With
+/// [`replace_existing`](crate::AuthLayer::replace_existing), the session's cookie is sent instead.
 ///
-/// # How long it lasts
+/// # How long the session lasts
 ///
-/// Until the first of the session's cookies expires by its `Max-Age` or `Expires`; without these until
-/// the server refuses the session. Then the source logs in again. Responses to requests may set cookies,
-/// which are sent from then on (RFC 6265 §5.3) but postpone no login. If a response deletes the session,
-/// the next request requires a login. At most 50 cookies are kept, of at most 4 KiB each (§6.1).
+/// The session lasts until the first of its cookies expires by its `Max-Age` or `Expires`. Without
+/// these, it lasts until the server refuses the session. Then the source logs in again.
 ///
-/// The password is read for each login. Addresses are `https`, or `http` to loopback. Redirects are not
-/// followed; a login whose response is a redirect has failed.
+/// Responses to requests may set cookies. Later requests send these cookies (RFC 6265 §5.3), but
+/// they don't postpone the next login. If a response deletes the session, the next request requires
+/// a login. At most 50 cookies are kept, each of at most 4 KiB (§6.1).
+///
+/// The password is read for each login. Addresses are `https`, or `http` on loopback. Redirects are
+/// not followed: if the response to the login is a redirect, the login fails.
 ///
 /// # Example
 ///
@@ -73,13 +76,13 @@ use crate::token::request_head::RequestHead;
 pub struct Session {
     login: LoginRequest,
     log_out_at: Option<EndpointUrl>,
-    /// Where the cookies may go: the login's origin first.
+    /// Where the cookies may go. The login's origin is the first.
     origins: Vec<String>,
     session_cookie: Option<String>,
 }
 
 impl Session {
-    /// A source that logs in at `url`.
+    /// Creates a source that logs in at `url`.
     ///
     /// # Errors
     ///
@@ -104,8 +107,8 @@ impl Session {
         })
     }
 
-    /// Ends the session when the cache is [closed](crate::TokenCache::close), by a POST of an empty JSON
-    /// object with the session's cookies to this address.
+    /// Sets the address of the logout. [`TokenCache::close`](crate::TokenCache::close) ends the
+    /// session with a POST of an empty JSON object and the session's cookies.
     ///
     /// # Errors
     ///
@@ -119,20 +122,21 @@ impl Session {
         Ok(self)
     }
 
-    /// Allows the cookies to go to this origin too, if their `Domain` covers both:
-    /// `https://files.example.com`, or another port of the same host. Default: only the login's origin.
+    /// Allows the cookies to go to another origin too, if their `Domain` covers both. Examples are
+    /// `https://files.example.com` and another port of the same host. Default: only the login's
+    /// origin.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) unless it is `scheme://host[:port]`.
+    /// [`is_config`](Error::is_config) if it isn't `scheme://host[:port]`.
     pub fn origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
         let origin: Origin = origin.as_ref().parse()?;
         self.origins.push(origin.serialize().to_owned());
         Ok(self)
     }
 
-    /// Names the cookie that is the session. A login that doesn't set it has failed, and only its expiry
-    /// ends the session. Default: all cookies that the login sets.
+    /// Sets the name of the session's cookie. A login that doesn't set this cookie fails, and only
+    /// this cookie's expiry ends the session. Default: all cookies that the login sets.
     ///
     /// # Errors
     ///
@@ -151,7 +155,7 @@ impl Session {
         let request = self.login.http.request(request).await?;
         let login = RequestHead::of(&request);
         let response = self.login.http.send(request).await?;
-        response.done(redactor, "the login was refused")?;
+        response.done(redactor, "the server refused the login")?;
         let origins = Arc::from(self.origins.as_slice());
         let named = self.session_cookie.as_deref();
         let jar = CookieJar::from_login(origins, named, &login, &response.headers)?;
@@ -167,7 +171,7 @@ impl Session {
         let Credential::PerRequest(by) = session.credential(None) else {
             return Ok(());
         };
-        // Some servers refuse a request without a body.
+        // Some servers reject a request without a body.
         let request = EndpointRequest::json(json::object(Vec::new())?);
         let mut request = at.request(request).await?;
         let applied = by.apply(&RequestHead::of(&request), request.headers_mut());
@@ -175,14 +179,14 @@ impl Session {
         let redactor = hiding_cookies(request.headers());
         let response = at.send(request).await?;
         if response.status == StatusCode::UNAUTHORIZED {
-            // The session has ended already.
+            // The session has already ended.
             return Ok(());
         }
-        response.done(redactor, "the logout was refused")
+        response.done(redactor, "the server refused the logout")
     }
 }
 
-/// A redactor for the response: servers echo what they were sent.
+/// Returns a redactor for the response, because servers echo what a client sent.
 fn hiding_cookies(headers: &HeaderMap) -> Redactor {
     let mut redactor = Redactor::default();
     let line = headers.get(COOKIE).map(HeaderValue::as_bytes);
@@ -212,7 +216,7 @@ impl TokenSource for Session {
         Place::Cookie
     }
 
-    /// The login's own origin, and those added by [`origin`](Self::origin).
+    /// Returns the login's own origin, and the origins that [`origin`](Self::origin) added.
     fn origins(&self) -> Vec<Origin> {
         let texts = self.origins.iter();
         texts.filter_map(|origin| origin.parse().ok()).collect()

@@ -1,4 +1,4 @@
-//! Tokens from an OAuth 2.0 token endpoint (RFC 6749), one source per grant.
+//! Token sources for an OAuth 2.0 token endpoint (RFC 6749), one for each grant.
 //!
 //! | grant | source |
 //! | --- | --- |
@@ -7,12 +7,15 @@
 //! | device authorization (RFC 8628) | [`DeviceAuthorization`], which becomes a [`RefreshToken`] |
 //! | refresh token (RFC 6749 §6) | [`RefreshToken`] |
 //! | JWT bearer (RFC 7523 §2.1) | [`JwtBearer`] |
-//! | token exchange (RFC 8693) | [`TokenExchange`], of the tokens of any other source |
+//! | token exchange (RFC 8693) | [`TokenExchange`], for the tokens of any other source |
 //!
-//! Each grant has a [`Client`]: the address of its token endpoint (an [`EndpointUrl`], which may be
-//! in an issuer's metadata), its authentication (a secret, a key, an assertion, a certificate), and
-//! the key that tokens are bound to, if any (DPoP). [`ProtectedResource`] and [`StepUp`] wrap a
-//! grant: an API's metadata or its refusals say which server to ask, and for what.
+//! Each grant has a [`Client`], which has:
+//! - the address of the token endpoint, an [`EndpointUrl`]; it may come from an issuer's metadata
+//! - the client authentication: a secret, a key, an assertion or a certificate
+//! - the key that tokens are bound to, if any (DPoP)
+//!
+//! [`ProtectedResource`] and [`StepUp`] wrap a grant. They read an API's metadata or its refusals
+//! to learn which server to ask and which scopes to request.
 //!
 //! ```no_run
 //! use tower_auth::oauth2::ClientCredentials;

@@ -1,4 +1,4 @@
-//! Random texts that nobody can guess.
+//! Random strings that nobody can guess.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,11 +7,11 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 
-/// `N` random bytes in base64url, which needs no encoding in a URL, a form or a header.
+/// Returns `N` random bytes in base64url, which needs no encoding in a URL, a form or a header.
 pub(crate) fn base64url<const N: usize>() -> Result<SecretString, Error> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(&mut *bytes).map_err(|error| {
-        let message = "the operating system has no random numbers to give";
+        let message = "could not get random bytes from the operating system";
         Error::new(Kind::Source, message).with_source(error)
     })?;
     Ok(SecretString::from(URL_SAFE_NO_PAD.encode(*bytes)))

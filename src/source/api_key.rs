@@ -1,4 +1,4 @@
-//! API keys: secrets that are issued by hand and sent as they are.
+//! API keys: secrets that a person issues and that are sent unchanged.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,16 +13,16 @@ use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 use crate::token::place::Place;
 
-/// An API key: in a header, or in the query.
+/// An API key, sent in a header or in the query.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | place | the header `X-API-Key`; [`header`](Self::header), [`query`](Self::query) |
 /// | [`prefix`](Self::prefix) | none |
-/// | [`reread_every`](Self::reread_every) | a minute, of a key that isn't a fixed value |
+/// | [`reread_every`](Self::reread_every) | 60 s, unless the key is a fixed value |
 ///
-/// A key from the environment, a file or a closure is read again at an interval and when it is refused, so
-/// that a replaced key is used without a failed request.
+/// A key from the environment, a file or a closure is read again at an interval, and when a server
+/// refuses it. So a replaced key comes into use without a failed request.
 ///
 /// # Example
 ///
@@ -47,13 +47,13 @@ enum Keys {
     Rotating(Arc<Mutex<KeyPair>>),
 }
 
-/// The current key, and the other one for when it is refused.
+/// The current key, and the key to use after a refusal.
 struct KeyPair {
     used: SecretString,
     offered: Option<SecretString>,
 }
 
-/// Takes new keys at run time: the other half of [`ApiKey::rotating`].
+/// Accepts new keys at run time: the second half of [`ApiKey::rotating`].
 #[derive(Clone)]
 pub struct ApiKeyRotation {
     keys: Arc<Mutex<KeyPair>>,
@@ -62,7 +62,7 @@ pub struct ApiKeyRotation {
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
 impl ApiKey {
-    /// A key in the header `X-API-Key`.
+    /// Makes a key that goes in the header `X-API-Key`.
     pub fn new(key: impl Into<SecretSource>) -> Self {
         let key = key.into();
         Self::of(match key.value() {
@@ -71,7 +71,7 @@ impl ApiKey {
         })
     }
 
-    /// A key that can be replaced at run time, through the second half.
+    /// Makes a key, and the [`ApiKeyRotation`] that replaces it at run time.
     ///
     /// # Example
     ///
@@ -108,20 +108,20 @@ impl ApiKey {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it is no header name (RFC 9110 §5.1).
+    /// [`is_config`](Error::is_config) if the name is not a valid header name (RFC 9110 §5.1).
     pub fn header(mut self, name: impl AsRef<str>) -> Result<Self, Error> {
         let name = name.as_ref();
         let header = HeaderName::try_from(name).map_err(|error| {
-            let message = format!("`{}` is no header name", name.escape_debug());
+            let message = format!("`{}` is not a valid header name", name.escape_debug());
             Error::new(Kind::Config, message).with_source(error)
         })?;
         self.place = Place::Header(header);
         Ok(self)
     }
 
-    /// Puts the key in the query, percent-encoded, after the parameters that are there. For APIs that want
-    /// it there: a URL ends up in logs and histories, and in the `Referer` of a redirected
-    /// request unless the client leaves that out.
+    /// Puts the key in the query, percent-encoded, after the request's own parameters. Use it only
+    /// for APIs that require it. URLs end up in logs and histories, and in the `Referer` of a
+    /// redirected request unless the client omits that header.
     ///
     /// # Errors
     ///
@@ -136,15 +136,16 @@ impl ApiKey {
         Ok(self)
     }
 
-    /// Puts this in front of the key, as in `Authorization: ApiKey <key>`. Default: nothing.
+    /// Puts this text in front of the key, as in `Authorization: ApiKey <key>`. Default: nothing.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How often a key is read again from its file, variable or closure; default a minute. The first
-    /// request after that starts the read and doesn't wait for it. No effect on a fixed value.
+    /// Sets how often a key is read again from its file, variable or closure. A request starts the
+    /// read in the background, after at least one interval and before two intervals have passed. No
+    /// effect on a fixed value. Default: 60 s.
     #[must_use]
     pub fn reread_every(mut self, interval: Duration) -> Self {
         self.reread_every = interval;
@@ -152,7 +153,8 @@ impl ApiKey {
     }
 
     fn token(&self, key: &SecretString) -> Result<Token, Error> {
-        // The exact capacity: growing would leave a copy of the key behind.
+        // The exact capacity, because a `String` that grows would leave a copy of the key in
+        // memory.
         let mut whole = String::with_capacity(self.prefix.len() + key.expose_secret().len());
         whole.push_str(&self.prefix);
         whole.push_str(key.expose_secret());
@@ -160,7 +162,7 @@ impl ApiKey {
         match &self.place {
             Place::Header(name) => Token::header(name.clone(), key),
             Place::Query(name) => Token::query(Arc::clone(name), key),
-            Place::Cookie => unreachable!("no setter puts a key there"),
+            Place::Cookie => unreachable!("no setter chooses the cookie"),
         }
     }
 }
@@ -171,7 +173,8 @@ impl TokenSource for ApiKey {
             Keys::Fixed(key) => self.token(key),
             Keys::Read(source) => {
                 let token = self.token(&source.read().await?)?;
-                // In the second half it is read again in the background.
+                // The cache refreshes in the second half of the lifetime, so after at least one
+                // interval.
                 Ok(token.expires_in(self.reread_every.saturating_mul(2)))
             }
             Keys::Rotating(keys) => {
@@ -187,8 +190,8 @@ impl TokenSource for ApiKey {
 }
 
 impl KeyPair {
-    /// The key to use. After a refusal it is the other key: a new key may be offered before the server
-    /// accepts it, and then the old one is used again.
+    /// Returns the key to use: after a refusal, the other key. If the server doesn't accept a new
+    /// key yet, the next refusal brings back the old key.
     fn next(&mut self, reason: Reason) -> SecretString {
         if reason == Reason::Refused
             && let Some(offered) = &mut self.offered
@@ -200,10 +203,10 @@ impl KeyPair {
 }
 
 impl ApiKeyRotation {
-    /// Offers a new key; replaces the one that was offered before. The old key is used until it is refused,
-    /// and that request is sent again with the new one. If the server refuses the new key too, because it
-    /// doesn't accept it yet, the old one is used again. So no request fails while one of the two is
-    /// accepted.
+    /// Offers a new key, which replaces a key offered before. The old key stays in use until a
+    /// server refuses it; that request is then replayed with the new key. If the server refuses the
+    /// new key too, because it doesn't accept it yet, the old key is used again. So no request
+    /// fails while the server accepts either key.
     pub fn offer(&self, key: impl Into<SecretString>) {
         lock(&self.keys).offered = Some(key.into());
     }

@@ -1,4 +1,4 @@
-//! Where a token comes from.
+//! Sources of tokens and of secrets.
 
 pub(crate) mod secret_file;
 #[cfg(feature = "fleet")]

@@ -1,4 +1,5 @@
-//! Reads and writes secrets in files, off the runtime's threads, without leaving copies in memory.
+//! Reads and writes secret files, off the runtime's worker threads, without leaving copies in
+//! memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,18 +11,19 @@ use zeroize::Zeroizing;
 #[cfg(feature = "file")]
 pub(crate) use written::{at, mode_of, replace};
 
-/// No secret is longer, and a wrong path must not fill the memory.
+/// Secrets are shorter. The limit keeps a wrong path from filling the memory.
 const LIMIT: u64 = 64 * 1024;
 
-/// The whole text; `None` if it is longer than 64 KiB.
+/// Reads the whole text. `None` if it is longer than 64 KiB.
 pub(crate) fn read(file: File) -> io::Result<Option<Zeroizing<String>>> {
-    // The greatest possible length, since what a growing buffer leaves behind isn't zeroized.
+    // The maximum length, because a buffer that grows leaves copies in memory that aren't zeroized.
     let mut text = Zeroizing::new(String::with_capacity(LIMIT as usize + 1));
     file.take(LIMIT + 1).read_to_string(&mut text)?;
     Ok((text.len() as u64 <= LIMIT).then_some(text))
 }
 
-/// Does work that waits for a disk: off the runtime's threads where there is a runtime.
+/// Does work that waits for a disk: on a blocking thread if there is a runtime, else on this
+/// thread.
 pub(crate) async fn off_the_runtime<T, F>(work: F) -> Result<T, JoinError>
 where
     T: Send + 'static,
@@ -43,10 +45,10 @@ mod written {
 
     use crate::error::BoxError;
 
-    /// Replaces a file by one with these parts, in one step: after a crash either the old or the new file
-    /// is there, whole. Only its owner may use it.
+    /// Replaces a file atomically with a file that contains these parts. After a crash, either the
+    /// old or the new file exists, complete. Only its owner may use it.
     ///
-    /// `tempfile` creates files of mode 0600, and removes one that wasn't moved to its path.
+    /// `tempfile` creates files with mode 0600, and removes a file that wasn't moved to its path.
     pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         let folder = folder_of(path);
         let name = path.file_name().unwrap_or(OsStr::new("secret"));
@@ -56,11 +58,12 @@ mod written {
         }
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        // The new name is on the disk only after the folder is synced.
+        // The new name is on disk only after the folder is synced.
         sync_folder(folder)
     }
 
-    /// The permission bits; those for others than the owner are in `0o077`. 0 where there are no modes.
+    /// Returns the permission bits; `0o077` masks those of users other than the owner. 0 on
+    /// platforms without modes.
     pub(crate) fn mode_of(found: &Metadata) -> u32 {
         #[cfg(unix)]
         {
@@ -74,7 +77,7 @@ mod written {
         }
     }
 
-    /// The error with its path.
+    /// Adds the path to the error.
     pub(crate) fn at(path: &Path, error: &io::Error) -> BoxError {
         format!("{}: {error}", path.display()).into()
     }
@@ -91,7 +94,7 @@ mod written {
         File::open(folder)?.sync_all()
     }
 
-    /// Elsewhere a folder can't be opened.
+    /// Does nothing, because a folder can't be opened on other platforms.
     #[cfg(not(unix))]
     fn sync_folder(_: &Path) -> io::Result<()> {
         Ok(())

@@ -1,4 +1,4 @@
-//! The place that a secret is read from.
+//! Secrets that are read again for each fetch.
 
 use std::fmt;
 use std::future::Future;
@@ -16,8 +16,8 @@ use crate::error::{BoxError, Error, Kind};
 use crate::token::issued_token::Token;
 use crate::token::jwt;
 
-/// The place that a secret is read from, again for each fetch, so that it can be rotated while the service
-/// runs.
+/// Where a secret is read from. Each fetch reads the secret again, so it can be rotated while the
+/// service runs.
 ///
 /// A `&str`, `String` or [`SecretString`] is a fixed secret.
 ///
@@ -45,22 +45,22 @@ enum SecretLocation {
     Closure(ReadFn),
 }
 
-/// How long a secret is used before it is read again.
+/// The minimum time before a secret is read again.
 pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
 
 type ReadFuture = Pin<Box<dyn Future<Output = Result<SecretString, BoxError>> + Send>>;
 type ReadFn = Arc<dyn Fn() -> ReadFuture + Send + Sync>;
 
 impl SecretSource {
-    /// An environment variable of this process.
+    /// Reads an environment variable of this process.
     pub fn env(name: impl Into<Arc<str>>) -> Self {
         Self {
             location: SecretLocation::Env(name.into()),
         }
     }
 
-    /// A file, such as a mounted Kubernetes secret. White space at its end, which editors and
-    /// shells leave there, isn't part of the secret. At most 64 KiB.
+    /// Reads a file of at most 64 KiB, such as a mounted Kubernetes secret. Trailing white space,
+    /// which editors and shells add, isn't part of the secret.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path: PathBuf = path.into();
         Self {
@@ -68,8 +68,9 @@ impl SecretSource {
         }
     }
 
-    /// A closure that reads it from elsewhere: a vault, a keychain. Its [`Error`] is returned as it is, so
-    /// that a [`transient`](Error::transient) one leads to another attempt within the same fetch.
+    /// Calls a closure that reads the secret from elsewhere, such as a vault or a keychain. The
+    /// closure's [`Error`] is returned unchanged, so a [`transient`](Error::transient) error leads
+    /// to another attempt within the same fetch.
     pub fn from_fn<F, Fut>(read: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -80,16 +81,16 @@ impl SecretSource {
         }
     }
 
-    /// The secret as it is now. Never empty.
+    /// Reads the current secret, which is never empty.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if there is none or it is empty: the message names the
+    /// [`is_config`](Error::is_config) if there is no secret or it is empty; the message names the
     /// variable or the file. [`is_source`](Error::is_source) if the closure failed.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// Dropping the future loses nothing.
     pub async fn read(&self) -> Result<SecretString, Error> {
         let secret = match &self.location {
             SecretLocation::Value(secret) => secret.clone(),
@@ -103,7 +104,7 @@ impl SecretSource {
         Ok(secret)
     }
 
-    /// The secret, if it is a fixed one.
+    /// Returns the secret if it is a fixed value.
     pub(crate) fn value(&self) -> Option<&SecretString> {
         match &self.location {
             SecretLocation::Value(secret) => Some(secret),
@@ -111,18 +112,18 @@ impl SecretSource {
         }
     }
 
-    /// Whether it is a fixed secret, and empty.
+    /// Returns whether the secret is a fixed value and empty.
     pub(crate) fn is_empty_value(&self) -> bool {
         let value = self.value();
         value.is_some_and(|secret| secret.expose_secret().is_empty())
     }
 }
 
-/// A [bearer token](Token::bearer) that is read for each fetch: one that an agent rotates in a file
-/// (a Kubernetes service account token), or that a person has put in a variable.
+/// A [bearer token](Token::bearer) that each fetch reads. For example, an agent rotates it in a
+/// file (a Kubernetes service account token), or a person has put it in a variable.
 ///
-/// A JWT is used until its `exp`, and read again before that. Any other is read again once a minute, in the
-/// background, unless it is a fixed value. A refused one is read again at once.
+/// A JWT is used until its `exp`, and read again before then. Any other token is read again every
+/// 60 s in the background, unless it is a fixed value. A refused token is read again at once.
 ///
 /// ```
 /// use tower_auth::{AuthLayer, SecretSource};
@@ -139,13 +140,14 @@ impl TokenSource for SecretSource {
         Ok(match end {
             Some(end) => token.expires_at(end),
             None if self.value().is_some() => token,
-            // In the second half it is read again in the background.
+            // The cache refreshes in the second half of the lifetime, so after at least one
+            // interval.
             None => token.expires_in(REREAD_EVERY * 2),
         })
     }
 }
 
-/// An error of this crate is returned as it is, and any other wrapped.
+/// Returns this crate's error unchanged, and wraps any other error.
 fn closure_error(error: BoxError) -> Error {
     match error.downcast::<Error>() {
         Ok(own) => *own,
@@ -154,13 +156,13 @@ fn closure_error(error: BoxError) -> Error {
 }
 
 fn wrong(what: impl fmt::Display) -> Error {
-    Error::new(Kind::Config, format!("no secret could be read: {what}"))
+    Error::new(Kind::Config, format!("could not read the secret: {what}"))
 }
 
 fn from_env(name: &str) -> Result<SecretString, Error> {
     match env::var(name) {
         Ok(secret) => Ok(SecretString::from(secret)),
-        // Without the error as the source: it contains the value.
+        // Not with the error as the source, because it contains the value.
         Err(env::VarError::NotUnicode(_)) => Err(wrong(format!("the variable {name} isn't UTF-8"))),
         Err(env::VarError::NotPresent) => Err(wrong(format!("the variable {name} isn't set"))),
     }
@@ -183,7 +185,7 @@ fn read_file(path: &Path) -> Result<SecretString, Error> {
     Ok(SecretString::from(text.trim_end()))
 }
 
-/// Shows the place, and nothing of the secret.
+/// Shows where the secret is read from, and nothing of the secret.
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {

@@ -1,4 +1,4 @@
-//! The key under which a token is shared: a digest of everything that it depends on.
+//! The key under which processes share a token: a digest of everything that the token depends on.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,15 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// The key under which a token is shared. Processes that would get the same token have the same key, and no
-/// others.
+/// The key under which processes share a token. Processes have the same key exactly if they would
+/// get the same token.
 ///
-/// A set of names and values that the token depends on, in any order; a name may have several values. It
-/// keeps digests of them (SHA-256) and no value. A reader of the key can guess values and compare, so a
-/// secret value should be one that can't be guessed.
+/// The key is made of the names and values that the token depends on, in any order; a name may have
+/// several values. It contains only their SHA-256 digests. Anyone who reads the key can compare it
+/// with guesses, so a secret value should be hard to guess.
 ///
-/// Sources that know it have a key of their own
-/// ([`TokenSource::store_key`](crate::TokenSource::store_key)); a closure needs one from its user.
+/// Most sources return their own key ([`TokenSource::store_key`](crate::TokenSource::store_key)).
+/// For a closure, the user has to set the key.
 ///
 /// # Example
 ///
@@ -32,22 +32,23 @@ pub struct StoreKey {
     parts: BTreeSet<[u8; 32]>,
 }
 
-/// Separates these digests from any others, and from those of a later version.
+/// Separates these digests from all other digests, and from those of a later version.
 const DOMAIN: &[u8] = b"tower-auth store key 1";
 
 impl StoreKey {
-    /// A key for this kind of token: the name of a grant, or of a source of your own.
+    /// Makes a key for this kind of token: the name of a grant, or of your own source.
     pub fn new(kind: impl AsRef<str>) -> Self {
         let parts = BTreeSet::new();
         Self { parts }.with("kind", kind)
     }
 
-    /// Adds a value. Order and duplicates don't count.
+    /// Adds a value. Order and duplicates don't matter.
     #[must_use]
     pub fn with(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let (name, value) = (name.as_ref().as_bytes(), value.as_ref().as_bytes());
         let mut digest = Sha256::new();
-        // With the length of the name, so that no other split of the same bytes has the same digest.
+        // The length of the name is included, so that no other split of the same bytes has the same
+        // digest.
         digest.update((name.len() as u64).to_be_bytes());
         digest.update(name);
         digest.update(value);
@@ -55,20 +56,20 @@ impl StoreKey {
         self
     }
 
-    /// Adds the words of a text whose order doesn't count, such as a scope (RFC 6749 §3.3).
+    /// Adds the words of a text in which order doesn't matter, such as a scope (RFC 6749 §3.3).
     #[must_use]
     pub fn with_words(self, name: impl AsRef<str>, text: impl AsRef<str>) -> Self {
         let words = text.as_ref().split_whitespace();
         words.fold(self, |key, word| key.with(&name, word))
     }
 
-    /// Adds another key: that of a token which this token is derived from.
+    /// Adds the key of the token from which this token is derived.
     #[must_use]
     pub fn with_key(self, name: impl AsRef<str>, key: &Self) -> Self {
         self.with(name, key.to_text())
     }
 
-    /// The key as a store gets it: 43 letters of the base64url alphabet.
+    /// Returns the key as text for a store: 43 characters of the base64url alphabet.
     pub fn to_text(&self) -> String {
         let mut digest = Sha256::new();
         digest.update(DOMAIN);

@@ -1,4 +1,4 @@
-//! Where a token comes from.
+//! The trait of a source of tokens, and the reasons for a fetch.
 
 use std::fmt;
 use std::future::{Future, ready};
@@ -25,10 +25,10 @@ use crate::token::place::Place;
 
 /// Fetches a new token.
 ///
-/// A source has no cache, no retry and no refresh loop of its own: it makes one attempt and returns its
-/// result. The [`TokenCache`](crate::TokenCache) calls it on a task of its own, one call at a time,
-/// bounds how long it may take, and calls it again when an error
-/// [may pass](Error::is_transient). Sources wrap sources.
+/// A source needs no cache, no retry and no refresh loop: it makes one attempt and returns the
+/// result. The [`TokenCache`](crate::TokenCache) calls the source on a separate task, one call at a
+/// time. The cache bounds the time of the fetch, and calls the source again after a [transient
+/// error](Error::is_transient). A source can wrap another source.
 ///
 /// A closure is a source:
 ///
@@ -48,37 +48,41 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If no token was issued; [`Error::other`] wraps an error of your own.
+    /// If no token was issued. [`Error::other`] wraps an error of your own.
     ///
     /// # Cancel safety
     ///
-    /// The future runs on a task of its own that no caller's cancellation stops. It is dropped only after
-    /// the fetch timeout, or when the runtime shuts down.
+    /// The future runs on a separate task, which a caller's cancellation doesn't stop. It is
+    /// dropped early only after the fetch timeout, or when the runtime shuts down.
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send;
 
-    /// Closes the source, once, when the cache is [closed](crate::TokenCache::close): to revoke `last`, the
-    /// current token, or to log out. There is no fetch after it. Default: does nothing.
+    /// Closes the source when the cache is [closed](crate::TokenCache::close), for example to
+    /// revoke `last`, the current token, or to log out. The cache calls this method once, and no
+    /// fetch follows. Default: does nothing.
     ///
     /// # Errors
     ///
-    /// If that failed. The error is logged, and closing goes on.
+    /// If the source could not be closed. The cache logs the error and continues to close.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped after the [close timeout](crate::cache::TokenCacheBuilder::close_timeout).
+    /// The future is dropped after the [close
+    /// timeout](crate::cache::TokenCacheBuilder::close_timeout).
     fn close(&self, last: Option<Token>) -> impl Future<Output = Result<(), Error>> + Send {
         drop(last);
         ready(Ok(()))
     }
 
-    /// Sees what a server said as it refused `token`: its challenges (`WWW-Authenticate`), in the
+    /// Receives the challenges (`WWW-Authenticate`) with which a server refused `token`, in the
     /// order they were sent.
     ///
-    /// Returns whether there is, or can be, another token that has what this one lacks, where the
-    /// server says that it is good but not enough: more scope (RFC 6750 §3.1), or a stronger or newer
-    /// login (RFC 9470). Then one is fetched, unless there is a newer one already, and the request is
-    /// sent again; [`oauth2::StepUp`] does so. Default: no, and the caller gets the refusal. For any
-    /// other refusal it makes no difference.
+    /// Returns whether the source has, or can fetch, a token that satisfies the challenges. If so,
+    /// the cache fetches it, unless the cache already has a newer token, and the layer replays the
+    /// request. [`oauth2::StepUp`] works this way. Default: `false`, and the caller gets the
+    /// refusal.
+    ///
+    /// The result matters only if the server says that the token is valid but not enough. The
+    /// request then needs more scope (RFC 6750 §3.1), or a stronger or newer login (RFC 9470).
     ///
     /// [`oauth2::StepUp`]: crate::oauth2::StepUp
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
@@ -86,17 +90,20 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
-    /// What its tokens depend on: endpoint, client, scope and the rest of the request. Two sources
-    /// with the same key can use each other's tokens, in this process or another.
+    /// Returns what this source's tokens depend on: endpoint, client, scope and the rest of the
+    /// token request. Two sources with the same key can use each other's tokens, in this process or
+    /// another.
     ///
-    /// Default: not known, and a fleet has to set it with [`Fleet::key`](crate::fleet::Fleet::key).
+    /// Default: `None`, and a fleet has to set the key with
+    /// [`Fleet::key`](crate::fleet::Fleet::key).
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
         None
     }
 
-    /// Restores a token that was issued to another process and is bound to the key with the thumbprint `to`
-    /// (RFC 9449 §6.1). Default: an error; sources that wrap others call theirs.
+    /// Restores a token that was issued to another process and is bound to the key with the
+    /// thumbprint `to` (RFC 9449 §6.1). A source that wraps another calls the inner source.
+    /// Default: an error.
     ///
     /// # Errors
     ///
@@ -107,42 +114,44 @@ pub trait TokenSource: Send + Sync + 'static {
         Err(unbound(to))
     }
 
-    /// Where in a request this source's tokens go; default `Authorization`. A request that already has a
-    /// credential there is sent as the caller made it, without waiting for a token.
+    /// Returns where in a request this source's tokens go. A request that already has a credential
+    /// there is sent unchanged, without waiting for a token. Default: the `Authorization` header.
     fn place(&self) -> Place {
         Place::Header(AUTHORIZATION)
     }
 
-    /// The origins that may receive this source's tokens. The layer sends the tokens nowhere else, unless
-    /// the user sets [`AuthLayer::only_to`](crate::AuthLayer::only_to) or
-    /// [`any_https`](crate::AuthLayer::any_https). The layer calls this method once, when the layer is made.
+    /// Returns the origins that may receive this source's tokens. The layer sends the tokens
+    /// nowhere else, unless the user sets [`AuthLayer::only_to`](crate::AuthLayer::only_to) or
+    /// [`any_https`](crate::AuthLayer::any_https). The layer calls this method once, when the layer
+    /// is made.
     ///
     /// Default: none, and the user has to name the origins.
     fn origins(&self) -> Vec<Origin> {
         Vec::new()
     }
 
-    /// Whether a response refuses the token, besides a 401 and gRPC's `UNAUTHENTICATED`. For servers
-    /// that respond to an expired token with a 403 or a 419. The layer calls this method for other responses
-    /// without a success status, unless [`AuthLayer::refused_if`](crate::AuthLayer::refused_if) is set.
-    /// A refusal may be about the resource, so fetches after refusals have a
+    /// Returns whether a response refuses the token, besides a 401 and gRPC's `UNAUTHENTICATED`.
+    /// Implement it for servers that respond to an expired token with another status, such as 403
+    /// or 419. The layer calls this method for other responses without a success status, unless
+    /// [`AuthLayer::refused_if`](crate::AuthLayer::refused_if) is set. A refusal may be about the
+    /// resource, so fetches after refusals have a
     /// [budget](crate::docs::how_it_works#the-refusal-budget). Default: `false`.
     fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let _ = (status, headers);
         false
     }
 
-    /// Whether the server accepts this source's grant only once: a refresh token that the server replaces
-    /// (RFC 9700 §4.14.2), or a code. Then no process of a [`Fleet`](crate::fleet::Fleet) fetches without the
-    /// store's lease. While the store fails, each fetch fails, and the current token stays in use until it
-    /// expires. Default: `false`.
+    /// Returns whether the server accepts this source's grant only once: a refresh token that the
+    /// server replaces (RFC 9700 §4.14.2), or a code. Then no process of a
+    /// [`Fleet`](crate::fleet::Fleet) fetches without the store's lease. While the store fails,
+    /// each fetch fails, and the current token stays in use until it expires. Default: `false`.
     fn has_one_time_grant(&self) -> bool {
         false
     }
 
-    /// The longest time that a fetch may take, if this source needs another limit than the default. A
-    /// [`fetch_timeout`](crate::cache::TokenCacheBuilder::fetch_timeout) set by the user takes precedence.
-    /// Default: `None`.
+    /// Returns the longest time that a fetch may take, if this source needs a limit other than the
+    /// default. A [`fetch_timeout`](crate::cache::TokenCacheBuilder::fetch_timeout) set by the user
+    /// takes precedence. Default: `None`.
     fn fetch_timeout(&self) -> Option<Duration> {
         None
     }
@@ -158,7 +167,7 @@ where
     }
 }
 
-/// The methods that aren't asynchronous, forwarded to the source of type `T`.
+/// Forwards the synchronous methods to the source of type `T`.
 macro_rules! forward_to_source {
     () => {
         fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
@@ -212,11 +221,12 @@ where
     forward_to_source!();
 }
 
-/// The error for a token of another process that this process has no key for.
+/// Makes the error for another process's token that is bound to a key this process doesn't have.
 #[cfg(feature = "fleet")]
 pub(crate) fn unbound(to: &str) -> Error {
     let message = format!(
-        "the token is bound to the key `{}`, which this source doesn't have",
+        "the token is bound to the key `{}`, which this source doesn't have; \
+         give all processes the same key",
         sanitize(to)
     );
     Error::new(Kind::Config, message)
@@ -230,7 +240,7 @@ pub(crate) fn unbound(to: &str) -> Error {
 /// use tower_auth::{AuthLayer, Reason, Token};
 ///
 /// let layer = AuthLayer::new(|reason: Reason| async move {
-///     // The token that an agent has cached may be the one that was refused.
+///     // The agent's cache may contain the token that was refused.
 ///     let cached = reason != Reason::Refused;
 ///     Token::bearer(if cached { "from-the-agent" } else { "from-the-vault" })
 /// })
@@ -242,19 +252,19 @@ pub(crate) fn unbound(to: &str) -> Error {
 pub enum Reason {
     /// There was no token yet.
     First,
-    /// The current token is about to expire; it is still served in the meantime.
+    /// The current token is about to expire; it stays in use during the fetch.
     Stale,
     /// The last token has expired.
     Expired,
-    /// A server refused the last token. It may be revoked, or only one resource refuses it; until the fetch
-    /// completes, other callers may still use it.
+    /// A server refused the last token. The token may be revoked, or only one resource refuses it.
+    /// Until the fetch completes, other callers may still use the token.
     Refused,
-    /// The user wants a new token.
+    /// The user asked for a new token.
     Forced,
 }
 
 impl Reason {
-    /// The reason as one word in lower case, for logs.
+    /// Returns the reason as one lower-case word, for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -272,7 +282,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A source without its type, so that the cache and the layer need no type parameter. The box costs one
+/// A type-erased source, so that the cache and the layer need no type parameter. The box costs one
 /// allocation for each fetch, and none for a request.
 pub(crate) trait DynTokenSource: Send + Sync + 'static {
     fn fetch(&self, reason: Reason) -> Fetch<'_>;

@@ -1,8 +1,8 @@
-//! Evicted caches that are still in use.
+//! Remembers evicted caches that are still in use.
 //!
-//! Nothing here keeps a cache alive. Its users do: a running fetch, a waiting request or a clone of its
-//! handle. As long as there are users, the tenant's next request uses that cache too, and joins a fetch
-//! in flight.
+//! Nothing here keeps a cache alive. Only its users do: a running fetch, a waiting request or a
+//! clone of its handle. While a cache has users, the tenant's next request uses it too, and joins
+//! its running fetch.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,26 +13,26 @@ use crate::cache::cache_inner::CacheInner;
 use crate::cache::status::Phase;
 use crate::cache::token_cache::TokenCache;
 
-/// The evicted caches by their tenants' keys.
+/// The evicted caches, by tenant key.
 pub(super) struct EvictedCaches<K> {
     caches: Mutex<Caches<K>>,
 }
 
 struct Caches<K> {
     evicted: HashMap<Arc<K>, Weak<CacheInner>>,
-    /// At this number of entries, those of unused caches are removed.
+    /// Once there are this many entries, those of unused caches are removed.
     sweep_at: usize,
-    /// The caches that will be closed.
+    /// The caches to close.
     to_close: Vec<EvictedCache<K>>,
 }
 
-/// An evicted cache that will be closed.
+/// An evicted cache to close.
 pub(super) struct EvictedCache<K> {
     pub(super) key: Arc<K>,
     pub(super) cache: TokenCache,
 }
 
-/// Below this number of entries there is no sweep.
+/// The minimum number of entries for a sweep.
 const MIN_SWEEP: usize = 64;
 
 impl<K> Default for EvictedCaches<K> {
@@ -51,8 +51,8 @@ impl<K> EvictedCaches<K>
 where
     K: Hash + Eq,
 {
-    /// Adds an evicted cache. moka calls this with its locks held, so nothing is closed, woken or spawned
-    /// here.
+    /// Adds an evicted cache. moka calls this while it holds its locks, so nothing is closed, woken
+    /// or spawned here.
     pub(super) fn insert(&self, key: Arc<K>, cache: &TokenCache, closes: bool) {
         let mut caches = self.lock();
         if closes {
@@ -65,7 +65,7 @@ where
         drop((before, swept));
     }
 
-    /// Takes the tenant's evicted cache, if it is still in use. Then only the caller has it.
+    /// Removes the tenant's evicted cache and returns it, if it is still in use and not closed.
     pub(super) fn take(&self, key: &K) -> Option<TokenCache> {
         let taken = self.lock().evicted.remove_entry(key);
         let (_, weak) = taken?;
@@ -73,7 +73,7 @@ where
         (cache.status().phase() != Phase::Closed).then_some(cache)
     }
 
-    /// Removes this cache and returns `true`, unless the tenant uses it again.
+    /// Removes this cache and returns `true`. Returns `false` if the tenant uses the cache again.
     pub(super) fn forget(&self, EvictedCache { key, cache }: &EvictedCache<K>) -> bool {
         let mut caches = self.lock();
         let is_same = |weak: &Weak<CacheInner>| weak.ptr_eq(&cache.downgrade());
@@ -98,8 +98,8 @@ impl<K> Caches<K>
 where
     K: Hash + Eq,
 {
-    /// Removes the entries of unused caches, at twice as many entries as the last sweep left. So the cost
-    /// per eviction is constant, and there are never more entries than that.
+    /// Removes the entries of unused caches, once there are twice as many entries as the last sweep
+    /// left. So the cost per eviction is constant, and the number of entries is bounded.
     fn sweep(&mut self) -> Vec<(Arc<K>, Weak<CacheInner>)> {
         if self.evicted.len() < self.sweep_at {
             return Vec::new();
@@ -111,7 +111,7 @@ where
     }
 }
 
-/// A unit test, because the entries of unused caches are not visible from outside.
+/// A unit test, because integration tests can't see the entries of unused caches.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! A cache for each tenant, behind one layer.
+//! Gives each tenant its own cache, behind one layer.
 
 mod evicted;
 

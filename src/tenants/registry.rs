@@ -1,4 +1,5 @@
-//! The tenants: a layer with its own cache for each, made on the first request and evicted later.
+//! The registry of tenants. Each tenant has a layer with its own cache. The layer is created on the
+//! first request and evicted later.
 
 use std::fmt;
 use std::hash::Hash;
@@ -20,31 +21,36 @@ use crate::clock;
 use crate::error::{Error, Kind};
 use crate::layer::auth_layer::AuthLayer;
 
-/// Keeps a cache for each tenant, or for each value of something else that a credential depends on,
-/// such as an audience, a set of scopes or an origin.
+/// Keeps a cache for each tenant.
 ///
-/// A key identifies the tenant. It is taken from each request ([`by_extension`](Self::by_extension),
-/// [`by`](Self::by)). For a tenant's first request a closure makes an [`AuthLayer`] with its own
-/// source, settings and origins. Tenants share only the client below: if one tenant's authorization
-/// server hangs or fails, the other tenants are not affected.
+/// A tenant can be anything that a credential depends on, such as a customer, an audience, a set of
+/// scopes or an origin.
 ///
-/// Each layer must name its origins: by its source, [`AuthLayer::only_to`] or [`AuthLayer::any_https`].
-/// Otherwise the tenant's requests are errors ([`is_config`](Error::is_config)). A redirect or a link can
-/// choose a key such as a path, so the origins limit where the tenant's credential goes.
+/// A key identifies the tenant. It is taken from each request
+/// ([`by_extension`](Self::by_extension), [`by`](Self::by)). For a tenant's first request, a
+/// closure creates an [`AuthLayer`] with its own source, settings and origins. Tenants share only
+/// the client below. If one tenant's authorization server hangs or fails, other tenants aren't
+/// affected.
+///
+/// Each layer must name its origins: by its source, [`AuthLayer::only_to`] or
+/// [`AuthLayer::any_https`]. Otherwise the tenant's requests fail with an
+/// [`is_config`](Error::is_config) error. If the key is a path, for example, a redirect or a link
+/// can choose it. The named origins then limit where the tenant's credential goes.
 ///
 /// | setting | default | |
 /// | --- | --- | --- |
-/// | [`capacity`](TenantsBuilder::capacity) | 10,000 | the most tenants; above it the least recently used is evicted |
+/// | [`capacity`](TenantsBuilder::capacity) | 10,000 | the maximum number of tenants; above it, the least recently used one is evicted |
 /// | [`idle`](TenantsBuilder::idle) | 1 h | a tenant without requests for this long is evicted |
 /// | [`close_on_eviction`](TenantsBuilder::close_on_eviction) | `false` | whether an evicted tenant's source is [closed](crate::TokenSource::close) |
 ///
-/// An evicted tenant's token is dropped. Nothing is revoked unless `close_on_eviction` is set. An evicted
-/// cache may still be in use: by a running fetch, a waiting request or a clone of its handle. Then the
-/// tenant's next request uses that cache again, so a tenant never has two caches, and no fetch is
-/// made twice. Evictions happen during requests of any tenant, without a task or a timer.
+/// An evicted tenant's token is dropped, and not revoked unless `close_on_eviction` is set.
 ///
-/// Clones share the tenants. [`by_extension`](Self::by_extension) clones the key for each request: an
-/// `Arc<str>` is cheaper than a `String`.
+/// A running fetch, a waiting request or a clone of its handle may still use an evicted cache. Then
+/// the tenant's next request uses that cache again, so a tenant never has two caches and no token
+/// is fetched twice. Evictions happen during requests of any tenant, without a task or a timer.
+///
+/// Clones share the tenants. [`by_extension`](Self::by_extension) clones the key for each request,
+/// so prefer an `Arc<str>` to a `String`.
 ///
 /// # Example
 ///
@@ -61,7 +67,7 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 /// let tenants = Tenants::new(|Tenant(name): &Tenant| {
-///     // With `oauth2::ClientCredentials`, say, of this tenant's client.
+/// In a real program, for example `oauth2::ClientCredentials` with this tenant's client.
 ///     let secret = format!("secret-of-{name}");
 ///     AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone())))
 ///         .only_to(["https://api.example.com"])
@@ -82,7 +88,7 @@ use crate::layer::auth_layer::AuthLayer;
 /// # Ok(()) }
 /// ```
 ///
-/// A credential for each origin, which is sent to no other origin:
+/// A separate credential for each origin, never sent to another origin:
 ///
 /// ```
 /// # use http::Request;
@@ -112,7 +118,7 @@ use crate::layer::auth_layer::AuthLayer;
 ///     AuthLayer::new(source.audience(api).scope(scope)).only_to([api])
 /// })
 /// .by(|request: &reqwest::Request| {
-///     // A redirect or a link may lead to any host, so the key is one of a list.
+/// A redirect or a link may lead to any host, so only keys from the list are used.
 ///     let origin = request.url().origin().ascii_serialization();
 ///     let api = APIS.into_iter().find(|api| *api == origin)?;
 ///     let scope = match request.method().is_safe() {
@@ -140,20 +146,23 @@ type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
 
 /// The layer of one tenant.
 ///
-/// The new layer is made before it is inserted: a tenant whose layer can't be made must not evict
-/// another tenant. An eviction of the same tenant may run at the same time. It is certain to have ended
-/// when the new layer is inserted, because moka calls the eviction listener before it inserts another
-/// value for the key. So the first user after the insertion looks for an evicted cache to use again.
+/// The new layer is created before it is inserted, so that a tenant whose layer can't be created
+/// evicts no other tenant.
+///
+/// An eviction of the same tenant may run concurrently. It has always ended when the new layer is
+/// inserted, because moka calls the eviction listener before it inserts another value for the key.
+/// So the first user after the insertion looks for an evicted cache to use again.
 struct TenantLayer {
     new_layer: AuthLayer,
     layer: OnceLock<AuthLayer>,
-    /// A number that no other tenant has.
+    /// A number that is unique among the tenants.
     id: u64,
     credentials: Arc<RememberedCredentials>,
 }
 
 impl TenantLayer {
-    /// The layer for the tenant's requests: over the evicted cache, if that is still in use.
+    /// Returns the layer for the tenant's requests. It uses the evicted cache if that is still in
+    /// use.
     fn layer<K>(&self, key: &K, evicted_caches: &EvictedCaches<K>) -> &AuthLayer
     where
         K: Hash + Eq,
@@ -168,10 +177,10 @@ impl TenantLayer {
     }
 }
 
-/// A tenant that was looked up.
+/// The result of looking up a tenant.
 pub(super) struct FoundTenant {
     tenant: Arc<TenantLayer>,
-    /// The order of use that the lookup left.
+    /// The order of use after the lookup.
     pub(super) order: u64,
 }
 
@@ -183,8 +192,8 @@ impl FoundTenant {
         self.tenant.layer(key, &tenants.inner.evicted_caches)
     }
 
-    /// Remembers the tenant's token for one service clone. `None` if there is no fresh token, or if
-    /// tenants are idle too soon.
+    /// Remembers the tenant's token for one service clone. Returns `None` if there is no fresh
+    /// token, or if the idle time is too short to remember tenants.
     pub(super) fn remember<K>(&self, tenants: &Tenants<K>) -> Option<CredentialRef> {
         if !tenants.inner.lookup_interval.is_used() {
             return None;
@@ -193,22 +202,24 @@ impl FoundTenant {
     }
 }
 
-/// When a clone that remembers its tenant has to look it up again, so that moka evicts the least recently
-/// used tenant, and not one that clones use without a lookup.
+/// Decides when a service clone that remembers its tenant must look it up again. Only lookups count
+/// as use for moka, so without them moka could evict a tenant that clones still use.
 ///
-/// With few tenants the order is exact: a clone looks its tenant up if another one was looked up since.
-/// With many, that would end nearly all remembering as soon as two threads have requests of two tenants.
-/// Then a clone looks its tenant up if a new tenant was made since, because only that evicts others. So a
-/// wrong tenant can be evicted only if all others were looked up within the last
+/// With at most [`EXACT_ORDER`] tenants the order is exact: a clone looks its tenant up if another
+/// tenant was looked up in the meantime. With more, two threads with requests of two tenants would
+/// make nearly every request a lookup. So a clone then looks its tenant up only if a new tenant was
+/// created in the meantime, because only that evicts others.
+///
+/// The wrong tenant can then be evicted only if all other tenants were looked up within the last
 /// [lookup interval](LookupInterval).
 pub(super) struct UseOrder {
-    /// How many tenants were made.
+    /// How many tenants were created.
     made: AtomicU64,
-    /// The tenant that was looked up last, if the order is exact.
+    /// The tenant that was looked up last; `None` if the order isn't exact.
     last: Option<AtomicU64>,
 }
 
-/// The most tenants whose order of use is exact.
+/// The largest capacity for which the order of use is exact.
 const EXACT_ORDER: u64 = 64;
 
 impl UseOrder {
@@ -219,7 +230,7 @@ impl UseOrder {
         }
     }
 
-    /// A number that changes when a remembered tenant has to be looked up.
+    /// Returns a number that changes when remembered tenants must be looked up again.
     #[inline]
     pub(super) fn current(&self) -> u64 {
         self.last
@@ -228,18 +239,19 @@ impl UseOrder {
             .load(Ordering::Acquire)
     }
 
-    /// Counts a tenant, and returns its number.
+    /// Counts a new tenant, and returns its number.
     fn count(&self) -> u64 {
         self.made.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// Records a lookup of a tenant. Returns the order after it.
+    /// Records a lookup of a tenant, and returns the order after it.
     fn record(&self, before: u64, tenant: u64) -> u64 {
         let Some(last) = &self.last else {
-            // Not the order of now: another tenant may have been made after the lookup.
+            // The order from before the lookup is returned, because another tenant may have been
+            // created after the lookup.
             return before;
         };
-        // Only written if it changes: other threads read it for each request.
+        // Written only if it changes, because other threads read it for each request.
         if last.load(Ordering::Acquire) != tenant {
             last.store(tenant, Ordering::Release);
         }
@@ -247,8 +259,8 @@ impl UseOrder {
     }
 }
 
-/// How long a clone uses a remembered tenant without a lookup, in nanoseconds: a small part of the idle
-/// time, because moka counts that from the last lookup.
+/// How long a clone uses a remembered tenant without a lookup, in nanoseconds. It is a small part
+/// of the idle time, because moka counts idle time from the last lookup.
 pub(super) struct LookupInterval(u64);
 
 impl LookupInterval {
@@ -264,12 +276,14 @@ impl LookupInterval {
         Self(u64::try_from(interval.as_nanos()).unwrap_or(0))
     }
 
-    /// Whether tenants are remembered at all: not if the idle time is too short for the clock.
+    /// Whether tenants are remembered at all. They aren't if the idle time is too short for the
+    /// clock's resolution.
     fn is_used(&self) -> bool {
         self.0 > 0
     }
 
-    /// By moka's kind of clock: neither a set wall clock nor a test's own clock counts.
+    /// Whether the interval has passed since the time `since`. Uses the monotonic clock, as moka
+    /// does, so changes of the wall clock and a test's own clock have no effect.
     #[inline]
     pub(super) fn has_passed(&self, since: u64) -> bool {
         clock::monotonic_nanos().saturating_sub(since) >= self.0
@@ -280,12 +294,15 @@ impl<K> Tenants<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// Makes tenants with default settings, whose layers `make` makes.
+    /// Creates tenants with default settings. `make` creates the layer of a tenant.
     ///
-    /// `make` is called for the first request of a tenant, and for its first request after an eviction.
-    /// It is called once for all concurrent requests, which block their threads until it returns. So it
-    /// should be quick, and must not use the same tenants; slow work belongs in the source. If it
-    /// fails, the waiting requests fail with its error, and the next request calls it again.
+    /// `make` is called for a tenant's first request, and again for its first request after an
+    /// eviction. It is called once for all concurrent requests, which block their threads until it
+    /// returns. So it should be quick and must not use the same tenants; put slow work in the
+    /// source.
+    ///
+    /// If `make` fails, the waiting requests fail with its error, and the next request calls it
+    /// again.
     pub fn new<F>(make: F) -> Self
     where
         F: Fn(&K) -> Result<AuthLayer, Error> + Send + Sync + 'static,
@@ -293,7 +310,7 @@ where
         Self::builder(make).build()
     }
 
-    /// Makes a builder for tenants with other settings.
+    /// Creates a builder for tenants with custom settings.
     pub fn builder<F>(make: F) -> TenantsBuilder<K>
     where
         F: Fn(&K) -> Result<AuthLayer, Error> + Send + Sync + 'static,
@@ -306,18 +323,18 @@ where
         }
     }
 
-    /// Returns the layer of one tenant, and makes it if there is none. Its [cache](AuthLayer::cache)
-    /// provides tokens for websockets and SDKs.
+    /// Returns the layer of one tenant, creating it if necessary. Its [cache](AuthLayer::cache)
+    /// provides tokens for WebSockets and SDKs.
     ///
     /// # Errors
     ///
-    /// The error of the closure that makes the layer. [`is_config`](Error::is_config) if the layer names no
-    /// origins.
+    /// The error of the closure that creates the layer. [`is_config`](Error::is_config) if the
+    /// layer names no origins.
     pub fn get(&self, key: &K) -> Result<AuthLayer, Error> {
         Ok(self.look_up(key)?.layer(key, self).clone())
     }
 
-    /// Finds a tenant, and makes it if there is none. moka counts it as used.
+    /// Finds a tenant, creating it if necessary. moka counts this as a use of the tenant.
     pub(super) fn look_up(&self, key: &K) -> Result<FoundTenant, Error> {
         let TenantsInner {
             make,
@@ -327,8 +344,8 @@ where
         } = &*self.inner;
         let before = use_order.current();
         let tenant = layers.try_get_with_by_ref(key, || {
-            // moka may still keep an idle tenant that it no longer returns. Evicted first, so that its
-            // cache is among the evicted caches.
+            // moka may still keep an idle tenant that it no longer returns. This evicts it first,
+            // so that its cache is among the evicted caches.
             layers.invalidate(key);
             let new_layer = make(key)?;
             if !new_layer.names_origins() {
@@ -361,8 +378,10 @@ where
         &self.inner.lookup_interval
     }
 
-    /// Removes a tenant and returns its layer, if there is one. The next request makes a new layer, even
-    /// if the old cache is still in use: for when the tenant's client or secret has changed. The cache
+    /// Removes a tenant and returns its layer, if there is one. Call it when the tenant's client or
+    /// secret has changed.
+    ///
+    /// The next request creates a new layer, even if the old cache is still in use. The old cache
     /// is not closed; call `layer.cache().close()` for that.
     pub fn remove(&self, key: &K) -> Option<AuthLayer> {
         let TenantsInner {
@@ -377,20 +396,20 @@ where
         layer
     }
 
-    /// The number of tenants. Evicts the idle ones first.
+    /// Returns the number of tenants, after evicting idle ones.
     pub fn len(&self) -> usize {
         self.inner.layers.run_pending_tasks();
         self.close_evicted();
         usize::try_from(self.inner.layers.entry_count()).unwrap_or(usize::MAX)
     }
 
-    /// Whether there are no tenants. Evicts the idle ones first.
+    /// Whether there are no tenants, after evicting idle ones.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Closes the evicted caches, if `close_on_eviction` is set. Not called in the eviction listener,
-    /// where moka holds its locks.
+    /// Closes the evicted caches if `close_on_eviction` is set. Must not be called from the
+    /// eviction listener, during which moka holds its locks.
     fn close_evicted(&self) {
         if !self.inner.closes {
             return;
@@ -399,7 +418,7 @@ where
             let evicted_caches = Arc::clone(&self.inner.evicted_caches);
             match Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn(close(evicted_caches, evicted))),
-                // Without a runtime the source can't be closed. `close` logs that.
+                // Without a runtime, the source can't be closed. `TokenCache::close` logs that.
                 Err(_) if evicted_caches.forget(&evicted) => {
                     _ = evicted.cache.close().now_or_never();
                 }
@@ -409,17 +428,17 @@ where
     }
 }
 
-/// A response may choose the next request's tenant, by a redirect or a link. So each tenant's layer has to
-/// name its origins.
+/// The error of a tenant whose layer names no origins. They are required, because a response may
+/// choose the next request's tenant by a redirect or a link.
 #[cold]
 fn unnamed_origins() -> Error {
     let message = "the tenant's layer names no origins; name the API's origin with `AuthLayer::only_to`, \
-                   allow all over https with `AuthLayer::any_https`, or let the source name its origins \
-                   (`TokenSource::origins`)";
+                   allow every https origin with `AuthLayer::any_https`, or let the source name its \
+                   origins (`TokenSource::origins`)";
     Error::new(Kind::Config, message)
 }
 
-/// Closes an evicted cache when its fetch has completed, unless its tenant uses it again by then.
+/// Closes an evicted cache after its fetch has completed, unless its tenant uses it again by then.
 async fn close<K>(evicted_caches: Arc<EvictedCaches<K>>, evicted: EvictedCache<K>)
 where
     K: Hash + Eq,
@@ -430,7 +449,8 @@ where
     }
 }
 
-/// Waits for a running fetch, at most for the fetch timeout: the fetch's runtime may have shut down.
+/// Waits for a running fetch, but at most for the fetch timeout, because the fetch's runtime may
+/// have shut down.
 async fn wait_for_fetch(cache: &TokenCache) {
     let mut changes = cache.subscribe();
     let completed = changes.wait_for(|status: &Status| status.fetching().is_none());
@@ -470,43 +490,44 @@ impl<K> TenantsBuilder<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// Sets the most tenants; default 10,000, at least 1. There may be a few more for a short time.
+    /// Sets the maximum number of tenants. Default: 10,000; minimum: 1. It may be exceeded slightly
+    /// for a short time.
     pub fn capacity(mut self, tenants: u64) -> Self {
-        // With a capacity of 0, each request would make a new tenant and cost a fetch.
+        // With a capacity of 0, each request would create a new tenant and cost a fetch.
         self.capacity = tenants.max(1);
         self
     }
 
-    /// Sets how long a tenant is kept without requests; default 1 h, at most 1,000 years.
+    /// Sets how long a tenant without requests is kept. Default: 1 h; maximum: 1,000 years.
     pub fn idle(mut self, idle: Duration) -> Self {
         self.idle = idle.min(MAX_IDLE);
         self
     }
 
-    /// Sets whether a tenant's cache is [closed](TokenCache::close) when the tenant is evicted; default
-    /// `false`. Closing makes the source revoke the last token, or log out.
+    /// Sets whether a tenant's cache is [closed](TokenCache::close) when the tenant is evicted.
+    /// Default: `false`. Closing lets the source revoke the last token, or log out.
     ///
-    /// A running fetch completes first. If the tenant has another request by then, the cache is not
-    /// closed. Otherwise users of the cache get an error that it [is closed](Error::is_closed), and a
-    /// server may refuse requests in flight.
+    /// A running fetch completes first. If the tenant has another request by then, the cache isn't
+    /// closed. Otherwise users of the cache get an [`is_closed`](Error::is_closed) error, and a
+    /// server may refuse requests that were already sent.
     ///
-    /// The cache is closed on a task of the runtime that runs the next request of any tenant. Outside a
-    /// runtime the source is not closed, and a log event says so.
+    /// The cache is closed on a task of the runtime that runs the next request of any tenant.
+    /// Outside of a runtime the source isn't closed, and a log event says so.
     pub fn close_on_eviction(mut self, close: bool) -> Self {
         self.closes = close;
         self
     }
 
-    /// Makes the tenants.
+    /// Builds the tenants.
     pub fn build(self) -> Tenants<K> {
         let (evicted_caches, closes) = (Arc::new(EvictedCaches::default()), self.closes);
         let evicted = {
             let evicted_caches = Arc::clone(&evicted_caches);
             move |key: Arc<K>, tenant: Arc<TenantLayer>, cause| {
-                // moka calls this before `remove` returns, and before it inserts another layer for the key.
-                // So no clone uses two caches of one tenant.
+                // moka calls this before `remove` returns, and before it inserts another layer for
+                // the key. So no clone uses two caches of one tenant.
                 tenant.credentials.end();
-                // The cache of a tenant removed by `remove` is not used again.
+                // The cache of a tenant that `remove` removed is not used again.
                 if cause != RemovalCause::Explicit {
                     let cache = tenant.layer(&*key, &evicted_caches).cache();
                     evicted_caches.insert(key, cache, closes);
@@ -516,8 +537,8 @@ where
         let layers = Cache::builder()
             .max_capacity(self.capacity)
             .time_to_idle(self.idle)
-            // moka's default policy does not admit a tenant with fewer requests than those in the cache.
-            // Each of its requests would cost a fetch.
+            // moka's default policy does not admit a tenant with fewer requests than the tenants in
+            // the cache. Each of its requests would cost a fetch.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(evicted)
             .build();
@@ -534,7 +555,7 @@ where
     }
 }
 
-/// moka panics above this.
+/// moka panics if the idle time is above this limit.
 const MAX_IDLE: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 
 impl<K> Clone for Tenants<K> {
@@ -545,7 +566,7 @@ impl<K> Clone for Tenants<K> {
     }
 }
 
-/// Does not show the keys: they may identify the program's customers.
+/// Doesn't show the keys, because they may identify customers.
 impl<K> fmt::Debug for Tenants<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tenants")

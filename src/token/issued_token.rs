@@ -21,9 +21,9 @@ use crate::quota::{self, Quota};
 
 /// An issued credential: the secret, encoded as it is sent, with its expiry and scope.
 ///
-/// A clone is cheap and is the *same* token: the cache identifies a refused token by a generation
-/// number that all clones share. The header value is marked sensitive. Its bytes are zeroized when
-/// its last clone is dropped. [`Debug`](fmt::Debug) redacts the secret.
+/// A clone is cheap and is the *same* token: all clones share a generation number, by which the
+/// cache identifies a refused token. The header value is marked sensitive, and its bytes are
+/// zeroized when its last clone is dropped. [`Debug`](fmt::Debug) redacts the secret.
 ///
 /// A lifetime is counted from the *start* of the fetch, which is never later than the moment when
 /// the server issued the token. A token without an expiry is used until a server refuses it.
@@ -57,7 +57,7 @@ struct IssuedToken {
     quotas: Arc<[Quota]>,
 }
 
-/// The credential as it is sent in its place.
+/// The encoded credential.
 #[derive(Clone)]
 enum Wire {
     Header {
@@ -86,7 +86,7 @@ pub(crate) enum Credential<'a> {
     PerRequest(&'a dyn PerRequestCredential),
 }
 
-/// What another process needs besides the secret to restore the token.
+/// The data besides the secret with which another process restores the token.
 #[cfg(feature = "fleet")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,7 +94,7 @@ pub(crate) enum StoredAs<'a> {
     Header {
         #[serde(borrow)]
         name: Cow<'a, str>,
-        /// What precedes the secret.
+        /// The text before the secret.
         #[serde(borrow)]
         scheme: Cow<'a, str>,
     },
@@ -102,7 +102,7 @@ pub(crate) enum StoredAs<'a> {
         #[serde(borrow)]
         name: Cow<'a, str>,
     },
-    /// The token is bound to the key with this thumbprint.
+    /// The token is bound to the key that has this thumbprint.
     Bound {
         #[serde(borrow)]
         to: Cow<'a, str>,
@@ -116,11 +116,11 @@ pub(crate) enum Expiry {
     Never,
     /// This long after the start of the fetch.
     In(Duration),
-    /// At this time of the wall clock.
+    /// At this wall-clock time.
     At(SystemTime),
 }
 
-/// When its source wants a token to be refreshed.
+/// When the source wants its token to be refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshHint {
     /// This long after the start of the fetch.
@@ -143,14 +143,15 @@ impl Token {
         Self::in_header(AUTHORIZATION, "Bearer ", &secret.into())
     }
 
-    /// Makes basic authentication (RFC 7617): `Authorization: Basic <user:password in Base64>`.
+    /// Makes a token for basic authentication (RFC 7617):
+    /// `Authorization: Basic <user:password in Base64>`.
     ///
-    /// Its [`secret`](Self::secret) is the encoded pair.
+    /// The token's [`secret`](Self::secret) is the encoded pair.
     ///
     /// # Errors
     ///
-    /// [`is_illegal_token`](Error::is_illegal_token) if the user name contains a colon, or if the user name
-    /// or the password contains a control character (RFC 7617 §2).
+    /// [`is_illegal_token`](Error::is_illegal_token) if the user name contains a colon, or if the
+    /// user name or the password contains a control character (RFC 7617 §2).
     ///
     /// # Example
     ///
@@ -169,7 +170,8 @@ impl Token {
                            character in either part";
             return Err(Error::new(Kind::IllegalToken, message));
         }
-        // Enough capacity: growing would leave a copy of the secret behind.
+        // The capacity is sufficient. A `String` that grows would leave a copy of the secret in
+        // memory.
         let mut pair = Zeroizing::new(String::with_capacity(user.len() + 1 + password.len()));
         for part in [user, ":", password] {
             pair.push_str(part);
@@ -208,8 +210,8 @@ impl Token {
                            check what the token source returns";
             return Err(Error::new(Kind::IllegalToken, message));
         }
-        // Enough capacity for `%00` instead of each byte: growing would leave a copy of the secret
-        // behind.
+        // The capacity is sufficient even if each byte becomes `%00`. A `String` that grows would
+        // leave a copy of the secret in memory.
         let mut pair = String::with_capacity(3 * (name.len() + bytes.len()) + 1);
         pair.extend(form_urlencoded::byte_serialize(name.as_bytes()));
         pair.push('=');
@@ -220,9 +222,10 @@ impl Token {
 
     /// Makes a token whose credential is made for each request, such as a signature.
     ///
-    /// `place` says where the credential goes: a header, or [`Place::Cookie`]. If a request already has the field of a [`Place::Header`], the
-    /// field is the caller's own. `secret` identifies the token: a new token with the secret of a refused
-    /// token is not tried. For a signing key, use a text that changes with the key, such as the key's id.
+    /// `place` says where the credential goes: a header, or [`Place::Cookie`]. If a request already
+    /// has the field of a [`Place::Header`], that field is the caller's own credential. `secret`
+    /// identifies the token: the cache doesn't try a new token that has the secret of a refused
+    /// token. For a signing key, use a text that changes with the key, such as the key id.
     pub fn per_request<C>(place: Place, secret: impl Into<SecretString>, credential: Arc<C>) -> Self
     where
         C: PerRequestCredential,
@@ -270,16 +273,17 @@ impl Token {
         self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(MAX_LIFETIME)))
     }
 
-    /// Sets the time of the wall clock at which the token expires.
+    /// Sets the wall-clock time at which the token expires.
     #[must_use]
     pub fn expires_at(self, time: SystemTime) -> Self {
         self.edit(|inner| inner.expiry = Expiry::At(time))
     }
 
-    /// Sets how long after the start of the fetch the cache refreshes the token in the background. Some
-    /// servers send this time as `refresh_in`; it is less than the lifetime.
+    /// Sets how long after the start of the fetch the cache refreshes the token in the background.
+    /// It is shorter than the lifetime; some servers send it as `refresh_in`.
     /// [Jitter](crate::cache::TokenCacheBuilder::jitter) makes the refresh later, never earlier. A
-    /// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) set by the user takes precedence.
+    /// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) set by the user takes
+    /// precedence.
     ///
     /// Has no effect on a token without an expiry. Default: the cache decides by the lifetime.
     #[must_use]
@@ -288,8 +292,8 @@ impl Token {
         self.edit(|inner| inner.refresh_hint = Some(hint))
     }
 
-    /// Limits background refreshes to this last part of the lifetime. For a server that returns the same
-    /// token until then, as metadata servers of platforms do. Also limits a
+    /// Limits background refreshes to this last part of the lifetime. Use it for a server that
+    /// returns the same token until then, as the metadata servers of platforms do. It also limits a
     /// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) set by the user.
     ///
     /// Has no effect on a token without an expiry. Default: the cache decides by the lifetime.
@@ -305,10 +309,10 @@ impl Token {
         self.edit(|inner| inner.scope = Some(scope.into()))
     }
 
-    /// Sets what is left of the quotas that this token's fetch counted against; at most 8.
+    /// Sets the quotas that the server reported with this token, at most 8.
     ///
-    /// [`Status::quotas`](crate::cache::Status::quotas) shows them. If a quota is low, the cache postpones
-    /// the background refresh of this token.
+    /// [`Status::quotas`](crate::cache::Status::quotas) returns them. If a quota is low, the cache
+    /// postpones the background refresh of this token.
     #[must_use]
     pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
         let quotas = quota::bounded(quotas);
@@ -320,14 +324,15 @@ impl Token {
         self
     }
 
-    /// Where in a request the token goes: the `Authorization` header for a bearer token.
+    /// Returns where in a request the token goes, such as the `Authorization` header for a bearer
+    /// token.
     #[inline]
     pub fn place(&self) -> &Place {
         &self.inner.place
     }
 
-    /// The header value, marked sensitive. `None` if the token does not go in a header, or if its
-    /// header value is made for each request.
+    /// Returns the header value, marked sensitive. `None` if the token doesn't go in a header, or
+    /// if the header value is made for each request.
     pub fn header_value(&self) -> Option<&HeaderValue> {
         match &self.inner.wire {
             Wire::Header { value, .. } => Some(value),
@@ -335,10 +340,11 @@ impl Token {
         }
     }
 
-    /// The bare secret, for uses without a header: a websocket's first message, a shell.
+    /// Returns the bare secret, for uses without a header, such as a WebSocket's first message or a
+    /// shell.
     pub fn secret(&self) -> &str {
         match &self.inner.wire {
-            // The value is built of two `str`s and cut between them, so this is valid UTF-8.
+            // The value was built from two `str`s and is cut between them, so this is valid UTF-8.
             Wire::Header { value, secret_at } => {
                 std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
             }
@@ -346,8 +352,8 @@ impl Token {
         }
     }
 
-    /// What another process needs besides the secret to restore the token. `None` if no other
-    /// process could use it.
+    /// Returns the data besides the secret with which another process restores the token. `None` if
+    /// no other process could use it.
     #[cfg(feature = "fleet")]
     pub(crate) fn stored_as(&self) -> Option<StoredAs<'_>> {
         match (&self.inner.place, &self.inner.wire) {
@@ -370,7 +376,8 @@ impl Token {
         }
     }
 
-    /// What the layer attaches to a request. A `private` copy of the header value is used if given.
+    /// Returns what the layer attaches to a request: the `private` copy of the header value, if
+    /// given.
     #[inline]
     pub(crate) fn credential<'a>(&'a self, private: Option<&'a HeaderValue>) -> Credential<'a> {
         match (&self.inner.place, &self.inner.wire) {
@@ -385,7 +392,7 @@ impl Token {
         }
     }
 
-    /// The granted scope, if the server named it: space-separated (RFC 6749 §3.3).
+    /// Returns the granted scope, space-separated (RFC 6749 §3.3), if the server named it.
     pub fn scope(&self) -> Option<&str> {
         self.inner.scope.as_deref()
     }
@@ -406,20 +413,20 @@ impl Token {
         self.inner.expiry
     }
 
-    /// A number that is unique among the tokens that this process has made. Never 0.
+    /// Returns a number that is unique among the tokens of this process, and never 0.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.inner.generation
     }
 
-    /// A copy of the header value that shares no reference count with any other copy.
+    /// Returns a copy of the header value that shares no reference count with any other copy.
     pub(crate) fn private_header_value(&self) -> Option<HeaderValue> {
         let value = self.header_value()?;
         let bytes = Zeroizing::new(value.as_bytes().to_vec());
         Some(sensitive(bytes).unwrap_or_else(|| value.clone()))
     }
 
-    /// Whether a server that refused one of the tokens would refuse the other too.
+    /// Returns whether a server that refused one of the tokens would also refuse the other.
     pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
         let (one, other) = (&self.inner, &other.inner);
         Arc::ptr_eq(one, other) || (one.place == other.place && one.wire.is_same(&other.wire))

@@ -1,4 +1,4 @@
-//! Reads when a JWT expires (RFC 7519 §4.1), without verifying it.
+//! Reads when a JWT expires (RFC 7519 §4.1), without verifying the JWT.
 //!
 //! A token is opaque to its client (RFC 6749 §1.4). The claims only decide when to refresh the
 //! token, and only if the server did not name its expiry.
@@ -20,11 +20,12 @@ struct Claims {
     iat: Option<f64>,
 }
 
-/// When the token expires, if it is a JWT with an `exp` claim.
+/// Returns when the token expires, if the token is a JWT with an `exp` claim.
 ///
 /// `exp - iat` is the lifetime by the server's clock, so it is right whatever the local clock says.
-/// But a server may hand out a token that it issued a while ago, which has less time left. So the
-/// local clock counts if `exp` is in its future and less than that lifetime away.
+/// But a server may return a token that it issued earlier, which has less time left. So the time
+/// until `exp` by the local clock counts if it is shorter. If `exp` has passed by the local clock,
+/// the lifetime counts.
 pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
     let claims = claims(token)?;
     let exp = time(claims.exp)?;
@@ -36,7 +37,7 @@ pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
     Some(Expiry::In(lifetime.min(left)))
 }
 
-/// The `exp` claim by the local clock, for a token whose time of issue is unknown.
+/// Returns the time of the `exp` claim, for a token that may have been issued long ago.
 pub(crate) fn exp(token: &str) -> Option<SystemTime> {
     time(claims(token)?.exp)
 }

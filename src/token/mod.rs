@@ -1,7 +1,7 @@
-//! Credentials: where and how each goes on a request, and when it expires.
+//! Credentials: where and how they are attached to a request, and when they expire.
 //!
-//! A [`Token`](crate::Token) is the same for all requests, or a [`PerRequestCredential`] makes a credential
-//! for each request: a signature, for example.
+//! A [`Token`](crate::Token) is the same for all requests, unless its [`PerRequestCredential`]
+//! makes a credential for each request, such as a signature.
 
 pub(crate) mod place;
 

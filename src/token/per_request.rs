@@ -6,12 +6,13 @@ use http::header::HeaderMap;
 use super::request_head::RequestHead;
 use crate::error::BoxError;
 
-/// A credential that is made for each request: a signature, a proof of possession, a session's cookies.
+/// A credential that is made for each request, such as a signature, a proof of possession, or a
+/// session's cookies.
 ///
-/// A source returns the credential in a [`Token::per_request`](crate::Token::per_request). The cache treats
-/// this token like any other: one fetch serves all requests, and the cache refreshes the token before it
-/// expires and replaces the token when a server refuses it. [`apply`](Self::apply) makes what goes on each
-/// request, and again for its replay.
+/// A source returns the credential in a [`Token::per_request`](crate::Token::per_request). The
+/// cache treats this token like any other: one fetch serves all requests. The cache refreshes the
+/// token before it expires, and replaces it when a server refuses it. The layer calls
+/// [`apply`](Self::apply) for each request, and again for its replay.
 ///
 /// # Example
 ///
@@ -30,7 +31,7 @@ use crate::error::BoxError;
 ///
 /// impl PerRequestCredential for Signer {
 ///     fn apply(&self, request: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError> {
-///         // With a real signature here.
+///         // Put a real signature here.
 ///         let signature = format!("{}:{}:{}", self.key.len(), request.method(), request.path());
 ///         let mut value = HeaderValue::try_from(signature)?;
 ///         value.set_sensitive(true);
@@ -47,35 +48,35 @@ use crate::error::BoxError;
 /// # Ok::<(), Error>(())
 /// ```
 pub trait PerRequestCredential: Send + Sync + 'static {
-    /// Adds the credential to the header fields of a request. The layer calls this method each time it
-    /// sends the request. The method must not block: fetch keys in the source. The layer marks the field
-    /// of [`Place::Header`] sensitive.
+    /// Adds the credential to the header fields of a request. The layer calls this method each time
+    /// it sends the request. The method must not block: fetch keys in the source. The layer marks
+    /// the field of [`Place::Header`] sensitive.
     ///
-    /// If the caller has set the field of [`Place::Header`], the layer doesn't call this method, unless
-    /// [`replace_existing`](crate::AuthLayer::replace_existing) is set. With [`Place::Cookie`], the layer
-    /// always calls this method.
+    /// If the caller has set the field of [`Place::Header`], the layer doesn't call this method,
+    /// unless [`replace_existing`](crate::AuthLayer::replace_existing) is set. With
+    /// [`Place::Cookie`], the layer always calls this method.
     ///
     /// [`Place::Cookie`]: crate::Place::Cookie
     /// [`Place::Header`]: crate::Place::Header
     ///
     /// # Errors
     ///
-    /// If the credential can't be made. The request is then not sent. The caller gets an
-    /// [`Error`](crate::Error) unchanged. Any other error becomes the source of an `Error` whose
+    /// If the credential can't be made. The request is then not sent. An [`Error`](crate::Error)
+    /// reaches the caller unchanged; any other error becomes the source of an `Error` whose
     /// [`is_source`](crate::Error::is_source) is true.
     fn apply(&self, request: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError>;
 
-    /// Reads what a response says about the credential. The layer calls this method once for each response
-    /// to a request that [`apply`](Self::apply) changed, unless the response is known to come from another
-    /// origin. Default: [`Feedback::Nothing`].
+    /// Reads what a response says about the credential. The layer calls this method once for each
+    /// response to a request that [`apply`](Self::apply) changed, unless the response is known to
+    /// come from another origin. Default: [`Feedback::Nothing`].
     fn observe(&self, request: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
         let _ = (request, status, headers);
         Feedback::Nothing
     }
 
-    /// The thumbprint of the key that the token is bound to. Each process that has this key can use
-    /// the token, by [`TokenSource::bind`](crate::TokenSource::bind). Default: `None`, and only this process
-    /// can use the token.
+    /// Returns the thumbprint of the key that the token is bound to. Each process that has this key
+    /// can use the token; [`TokenSource::bind`](crate::TokenSource::bind) restores it there.
+    /// Default: `None`, and only this process can use the token.
     #[cfg(feature = "fleet")]
     fn bound_to(&self) -> Option<&str> {
         None
@@ -96,12 +97,14 @@ pub enum Applied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Feedback {
-    /// Nothing that changes how the response is handled.
+    /// The response said nothing that changes how the layer handles it.
     Nothing,
-    /// The server wants the *same* token again, and `apply` can now satisfy the server: with the server's
-    /// nonce, say. The layer sends the request again at most once for this, without a fetch.
+    /// The server wants the *same* token again, and `apply` can now satisfy the server, for example
+    /// with the server's nonce. For this, the layer sends the request again at most once, without a
+    /// fetch.
     OnceMore,
-    /// The server has ended the token. All requests wait for a new one; if its fetch fails, they are sent
-    /// with the old one. If fetches after refusals are used up for now, the old one stays in use.
+    /// The server has ended the token. All requests wait for a new token; if its fetch fails, they
+    /// are sent with the old token. While the budget for fetches after refusals is used up, the old
+    /// token stays in use.
     TokenEnded,
 }

@@ -7,8 +7,8 @@ use http::{HeaderValue, Method};
 #[cfg(feature = "cookies")]
 use crate::origin;
 
-/// The method and the target of a request: all that a [`PerRequestCredential`] may depend on besides
-/// the header fields.
+/// The method and the target of a request: everything besides the header fields that a
+/// [`PerRequestCredential`] may depend on.
 ///
 /// [`PerRequestCredential`]: super::PerRequestCredential
 ///
@@ -35,36 +35,38 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The target's origin as RFC 6454 §6.2 writes it: `https://api.example.com`, in lower case, with the
-    /// port unless it is the scheme's default. `None` if the request's URI is only a path: the client
-    /// below decides where the request goes.
+    /// Returns the target's origin as RFC 6454 §6.2 writes it: `https://api.example.com`, in lower
+    /// case, with the port unless it is the scheme's default. `None` if the request's URI is only a
+    /// path; then the client below decides where the request goes.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 
-    /// The host, and the port unless it is the scheme's default: [`origin`](Self::origin) without the
-    /// scheme. A client sends this text as `Host`, unless the caller has set that field.
+    /// Returns the host, and the port unless it is the scheme's default: [`origin`](Self::origin)
+    /// without the scheme. A client sends this text as `Host`, unless the caller has set that
+    /// field.
     pub fn authority(&self) -> Option<&str> {
         let (_, authority) = self.origin()?.split_once("://")?;
         Some(authority)
     }
 
-    /// The path, as the request writes it.
+    /// Returns the path, as the request writes it.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The query, as the request writes it, without the `?`.
+    /// Returns the query, as the request writes it, without the `?`.
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
 
-    /// The path with the query, if there is one: the request target in origin form (RFC 9112 §3.2.1).
+    /// Returns the path with the query, if there is a query: the request target in origin form (RFC
+    /// 9112 §3.2.1).
     pub fn path_and_query(&self) -> String {
         match &self.query {
             Some(query) => format!("{}?{query}", self.path),
@@ -72,21 +74,22 @@ impl RequestHead {
         }
     }
 
-    /// The origin with the path and the query: the target URI (RFC 9110 §7.1). `None` without an origin.
+    /// Returns the origin with the path and the query: the target URI (RFC 9110 §7.1). `None` if
+    /// there is no origin.
     pub fn url(&self) -> Option<String> {
         let origin = self.origin()?;
         Some(format!("{origin}{}", self.path_and_query()))
     }
 
-    /// Whether the credential replaces one that the caller has set
+    /// Returns whether the credential replaces one that the caller has set
     /// ([`AuthLayer::replace_existing`](crate::AuthLayer::replace_existing)).
     pub fn replaces_existing(&self) -> bool {
         self.replaces_existing
     }
 
-    /// The value that [`apply`] left in the field of the token's [`Place::Header`]. Known in [`observe`]
-    /// only. `None` if [`apply`] set no value, for example because no response had sent the server's nonce yet.
-    /// Another request may have received the nonce since.
+    /// Returns the value that [`apply`] left in the field of the token's [`Place::Header`]. It is
+    /// known only in [`observe`]. `None` if [`apply`] set no value, for example because no response
+    /// had sent the server's nonce yet. Another request may have received the nonce since then.
     ///
     /// [`apply`]: super::PerRequestCredential::apply
     /// [`observe`]: super::PerRequestCredential::observe
@@ -95,7 +98,7 @@ impl RequestHead {
         self.sent_credential.as_ref()
     }
 
-    /// The head of a request that this crate sends itself.
+    /// Makes the head of a request that this crate sends itself.
     #[cfg(feature = "cookies")]
     pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
         let uri = request.uri();
@@ -110,7 +113,7 @@ impl RequestHead {
     }
 }
 
-/// Shows neither the path nor the query, which may contain a caller's secret, nor the credential.
+/// Omits the path and the query, which may contain a caller's secret, and the credential.
 impl fmt::Debug for RequestHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestHead")

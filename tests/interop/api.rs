@@ -1,6 +1,5 @@
-//! An API behind a real authorization server: it believes the JWTs that are signed with a key of that server's, or
-//! asks the server about each token. It says what it lacks as RFC 6750 §3 has it, and who issues its tokens as
-//! RFC 9728 has it.
+//! An API behind a real authorization server. It verifies JWTs with the server's keys, or asks the
+//! server about each token. Its challenges follow RFC 6750 §3, and its metadata follows RFC 9728.
 
 use std::sync::{Arc, Mutex};
 
@@ -21,21 +20,22 @@ use tower_auth::{AuthLayer, BoxError, TokenCache};
 
 use crate::servers::{HTTP, Registered, origin_of, text};
 
-/// `GET /read` wants the scope `read`, and so on. `GET /since-4711` wants a login later than that (RFC 9470).
+/// The API. `GET /read` requires the scope `read`, and other paths work alike. `GET /since-4711`
+/// requires a login after that time (RFC 9470).
 pub(crate) struct Api {
     pub(crate) url: String,
     inner: Arc<Inner>,
 }
 
-/// How it finds out what a token is good for.
+/// How the API checks a token.
 pub(crate) enum Check {
-    /// The token says so itself (RFC 9068): it has to be signed with one of these keys.
+    /// The token is a JWT (RFC 9068) that is signed with one of these keys.
     Jwt {
         issuer: String,
         jwks: String,
         audience: String,
     },
-    /// The server says so (RFC 7662), to a client that it knows.
+    /// The server introspects the token (RFC 7662) for a registered client.
     Introspection {
         issuer: String,
         endpoint: String,
@@ -49,7 +49,7 @@ struct Inner {
     answered: Mutex<Vec<(StatusCode, String)>>,
 }
 
-/// What a good token says.
+/// The claims of a valid token.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Claims {
     #[serde(default)]
@@ -62,7 +62,7 @@ pub(crate) struct Claims {
 }
 
 impl Api {
-    /// Is told its own address, which some tokens are for.
+    /// Starts the API. `check` gets the API's own URL, which is the audience of some tokens.
     pub(crate) async fn start(check: impl FnOnce(&str) -> Check) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -82,13 +82,13 @@ impl Api {
         Self { url, inner }
     }
 
-    /// What it has answered so far.
+    /// Returns the status of each response so far.
     pub(crate) fn statuses(&self) -> Vec<u16> {
         let answered = self.inner.answered.lock().unwrap();
         answered.iter().map(|(status, _)| status.as_u16()).collect()
     }
 
-    /// The credentials that it has seen.
+    /// Returns the credential of each request so far.
     pub(crate) fn credentials(&self) -> Vec<String> {
         let answered = self.inner.answered.lock().unwrap();
         answered
@@ -97,7 +97,7 @@ impl Api {
             .collect()
     }
 
-    /// What it takes this token for.
+    /// Returns the claims of a token if the API accepts it.
     pub(crate) async fn claims(&self, token: &str) -> Option<Claims> {
         self.inner.check(token).await
     }
@@ -112,7 +112,7 @@ async fn answer(
         .get(AUTHORIZATION)
         .map(|value| value.to_str().unwrap());
     let (status, error) = match credential.and_then(|value| value.strip_prefix("Bearer ")) {
-        // Who shows nothing isn't told of an error (RFC 6750 §3.1).
+        // A request without a token gets no error code (RFC 6750 §3.1).
         None => (StatusCode::UNAUTHORIZED, ""),
         Some(token) => match api.check(token).await {
             None => (StatusCode::UNAUTHORIZED, r#"error="invalid_token", "#),
@@ -148,7 +148,6 @@ async fn metadata(State(api): State<Arc<Inner>>, Path(wanted): Path<String>) -> 
 }
 
 impl Inner {
-    /// What a token says, if it is good.
     async fn check(&self, token: &str) -> Option<Claims> {
         match &self.check {
             Check::Jwt {
@@ -168,7 +167,7 @@ async fn verify(token: &str, issuer: &str, jwks: &str, audience: &str) -> Option
     if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
         return None;
     }
-    // They are fetched each time, since they may have been rotated.
+    // The keys are fetched for each token, because the server may have rotated them.
     let keys: JwkSet = serde_json::from_str(&text(HTTP.get(jwks)).await).unwrap();
     let key = DecodingKey::from_jwk(keys.find(&header.kid?)?).ok()?;
     let mut validation = Validation::new(header.alg);
@@ -193,7 +192,7 @@ async fn introspect(token: &str, endpoint: &str, client: &Registered) -> Option<
     is_active.then(|| serde_json::from_value(answer).unwrap())
 }
 
-/// A request through the layer.
+/// Sends a request through the layer.
 pub(crate) async fn call(cache: &TokenCache, url: &str) -> reqwest::Response {
     try_to_call(cache, url).await.unwrap()
 }
@@ -208,7 +207,7 @@ pub(crate) async fn try_to_call(
     client.oneshot(request).await
 }
 
-/// As many requests at once. What all of them were answered.
+/// Sends `size` requests at once, and returns the distinct statuses in a row.
 pub(crate) async fn crowd(cache: &TokenCache, url: &str, size: usize) -> Vec<u16> {
     let calls = (0..size).map(|_| call(cache, url));
     let mut statuses: Vec<_> = join_all(calls)

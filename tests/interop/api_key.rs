@@ -1,4 +1,4 @@
-//! API keys that nginx knows, in a header and in the query.
+//! API keys that nginx checks, in a header and in the query.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ struct Api {
 }
 
 impl Api {
-    /// One that knows these keys, as they stand in an address.
+    /// Starts an API that knows these keys, in their URL-encoded form.
     fn knowing(keys: &[&str]) -> Self {
         let port = free_port();
         let api = format!(

@@ -1,4 +1,5 @@
-//! Authlib: one token for another. An assertion of a service account, of a platform, or a token of somebody's.
+//! Authlib: one token for another. The first is an assertion of a service account or a platform, or
+//! a user's token.
 
 use serde_json::json;
 use tower_auth::oauth2::{Client, EndpointUrl, JwtBearer, SignedJwt, TokenExchange};
@@ -9,13 +10,13 @@ use crate::key::Key;
 use crate::process::{Program, Server};
 use crate::servers::{self, AUDIENCE, AUTHLIB, HTTP, Registered, issued, text};
 
-/// Whoever issues assertions that are signed with this key.
+/// Registers an issuer whose assertions are signed with this key.
 async fn account(server: &Server, id: &str, key: &Key) {
     let description = json!({"client_id": id, "issuer": id, "method": "none", "jwks": key.jwks()});
     servers::register(server, "/interop/clients", &description).await;
 }
 
-/// A service that exchanges tokens.
+/// Registers a service that exchanges tokens.
 async fn service(server: &Server, id: &str) -> Registered {
     let description = json!({
         "client_id": id, "client_secret": "a-secret-of-a-service", "method": "client_secret_basic",
@@ -36,7 +37,7 @@ async fn api(server: &Server, audience: &str) -> Api {
     .await
 }
 
-/// The account's own source of tokens for this person, or whoever else it acts for.
+/// Builds the account's source of tokens for this subject.
 fn tokens(server: &Server, account: &str, key: &Key, subject: &str) -> JwtBearer {
     let jwt = SignedJwt::new(key.signing())
         .issuer(account)
@@ -80,7 +81,7 @@ async fn a_pod_gets_tokens_for_what_its_platform_puts_in_a_file() {
     let error = source.fetch(Reason::First).await.unwrap_err();
     assert!(error.is_invalid_grant(), "{error:?}");
 
-    // The platform has rotated it, and signs with another key now.
+    // The platform has rotated the token, and now signs with another key.
     std::fs::write(&file, key.sign(CLUSTER, POD, &AUTHLIB.url("/token"))).unwrap();
     let cache = TokenCache::new(source);
     assert_eq!(crowd(&cache, &format!("{}/read", api.url), 10).await, [200]);
@@ -115,7 +116,7 @@ async fn a_token_is_exchanged_for_one_further_on() {
         ("ada", Some(json!({"sub": "orders"})))
     );
 
-    // What it was exchanged for is good for nobody else.
+    // The exchanged token is valid for its audience only.
     assert!(first.claims(token.secret()).await.is_none());
     assert_eq!(
         call(&subject, &format!("{}/read", first.url))
@@ -127,7 +128,7 @@ async fn a_token_is_exchanged_for_one_further_on() {
     assert_eq!(issued(&AUTHLIB, "portal").await, 2);
 }
 
-/// A server that nobody else uses, whose keys can be rotated.
+/// Starts a separate server, whose keys the test can rotate.
 fn of_its_own() -> Server {
     Server::start(Program::python("authlib_server/serve.py"))
 }
@@ -163,7 +164,7 @@ async fn a_subject_that_is_good_no_more_is_fetched_anew_and_exchanged() {
     let url = format!("{}/read", api.url);
     assert_eq!(call(&cache, &url).await.status(), 200);
     rotate_keys(&server).await;
-    // The API refuses the token, and the server the subject.
+    // The API refuses the token, and the server refuses the subject token.
     assert_eq!(crowd(&cache, &url, 20).await, [200]);
     assert_eq!(issued(&server, "portal").await, 2);
     assert_eq!(issued(&server, "orders").await, 2);

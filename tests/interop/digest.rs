@@ -1,5 +1,5 @@
-//! Tests the example with Digest authentication against Flask-HTTPAuth. Each test has a server of its own,
-//! because the test counts the server's responses.
+//! The Digest authentication example against Flask-HTTPAuth. Each test has its own server, because
+//! it counts the server's responses.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Site {
         client.ready().await.unwrap().call(request).await.unwrap()
     }
 
-    /// The statuses of all responses so far.
+    /// Returns the statuses of all responses so far.
     async fn statuses(&self) -> String {
         text(HTTP.get(self.server.url("/interop/statuses/mufasa"))).await
     }
@@ -60,7 +60,7 @@ async fn the_nonce_is_learned_from_the_first_401_and_used_again() {
     let response = site.send(&mut client, Method::GET, "/things?page=2").await;
     assert_eq!(response.text().await.unwrap(), "mufasa 2");
     assert_eq!(site.statuses().await, "401 200");
-    // The method and the query are part of what is hashed.
+    // The hash covers the method and the query.
     for (method, path) in [
         (Method::POST, "/things"),
         (Method::GET, "/things?page=3&page=4"),

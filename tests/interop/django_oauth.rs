@@ -1,4 +1,4 @@
-//! django-oauth-toolkit: opaque tokens, a person's logins, and an API that asks about each token.
+//! django-oauth-toolkit: opaque tokens, user logins, and an API that introspects each token.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ async fn register(description: &serde_json::Value) -> Registered {
     servers::register(&DJANGO, "/interop/clients", description).await
 }
 
-/// A client with a secret.
+/// Registers a client with a secret.
 pub(crate) async fn service() -> Registered {
     let kind =
         json!({"client_type": "confidential", "authorization_grant_type": "client-credentials"});
     register(&kind).await
 }
 
-/// An app on somebody's machine, which has none.
+/// Registers a desktop app, which has no secret.
 async fn app(listener: &RedirectListener) -> Registered {
     let kind = json!({
         "client_type": "public",
@@ -35,7 +35,7 @@ async fn app(listener: &RedirectListener) -> Registered {
     register(&kind).await
 }
 
-/// A device without a browser.
+/// Registers a device without a browser.
 async fn device() -> Registered {
     let grant = "urn:ietf:params:oauth:grant-type:device_code";
     let kind = json!({"client_type": "public", "authorization_grant_type": grant});
@@ -60,7 +60,7 @@ pub(crate) async fn api() -> Api {
     .await
 }
 
-/// What an administrator does who ends all sessions of a client. Returns how many there were.
+/// Ends all sessions of a client, as an administrator would, and returns how many there were.
 pub(crate) async fn revoke_all(client: &str) -> String {
     let path = format!("/interop/revoke-all/{client}");
     text(HTTP.post(DJANGO.url(&path))).await
@@ -164,7 +164,7 @@ async fn a_cache_that_is_closed_has_its_token_revoked() {
     assert!(cache.token().await.unwrap_err().is_closed());
 }
 
-/// Ada logs in with her browser.
+/// Logs in as Ada with her browser.
 async fn log_in(store: &RefreshTokenFile) -> (Registered, Client, RefreshToken) {
     let listener = RedirectListener::bind().await.unwrap();
     let app = app(&listener).await;
@@ -192,7 +192,7 @@ async fn a_person_who_logs_in_with_their_browser_stays_logged_in() {
     assert_eq!(call(&cache, &url).await.status(), 200);
     assert_eq!(issued(&DJANGO, &app.id).await, 1);
 
-    // Another run of the program.
+    // A later run of the program.
     let cache = TokenCache::new(RefreshToken::stored(client, store));
     assert_eq!(call(&cache, &url).await.status(), 200);
     assert_eq!(issued(&DJANGO, &app.id).await, 2);
@@ -217,7 +217,7 @@ async fn a_refresh_token_is_rotated_and_an_old_one_requires_a_login() {
     let thief = RefreshToken::new(client, tokens[1].trim());
     let error = error_of(&thief).await;
     assert!(error.is_login_required(), "{error}");
-    // The server can't know which of the two is the thief.
+    // The server can't know which of the two clients is the thief.
     let error = source.fetch(Reason::Stale).await.unwrap_err();
     assert!(error.is_login_required(), "{error}");
 }
@@ -238,7 +238,7 @@ async fn a_login_that_ends_with_the_cache_is_over_at_the_server_too() {
 
 fn device_login(client: &Registered) -> DeviceAuthorization {
     let client = Client::public(issuer(), &client.id).unwrap();
-    // The server's metadata doesn't say where.
+    // The server's metadata doesn't contain this endpoint.
     let url = DJANGO.url("/o/device-authorization/");
     DeviceAuthorization::new(client, url).unwrap().scope("read")
 }
@@ -250,14 +250,14 @@ async fn a_person_logs_in_on_another_device() {
     let prompt = login.begin().await.unwrap();
     let mut person = Person::ada().sees(prompt.user_code());
     let page = prompt.verification_uri().to_owned();
-    // The program asks from the start, and in vain at first.
+    // The program polls from the start, and the first polls fail.
     let (source, _) = tokio::join!(login.finish(prompt), person.visits(&page));
     let cache = TokenCache::new(source.unwrap());
     let url = format!("{}/read", api.url);
     assert_eq!(call(&cache, &url).await.status(), 200);
     assert_eq!(issued(&DJANGO, &device.id).await, 1);
 
-    // And goes on without the person.
+    // Later refreshes don't need the user.
     cache.refresh_now().await.unwrap();
     assert_eq!(call(&cache, &url).await.status(), 200);
     assert_eq!(issued(&DJANGO, &device.id).await, 2);

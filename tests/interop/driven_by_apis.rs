@@ -1,4 +1,4 @@
-//! What an API says decides which token it is sent: who issues its tokens, what scope it wants, whose token it is.
+//! The API decides which token it gets: it names the issuer, the scope and the user.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use crate::api::{Api, Check, call, crowd, try_to_call};
 use crate::oidc_provider::{api, issuer, service};
 use crate::servers::{AUDIENCE, HTTP, OIDC, Registered, issued, token};
 
-/// An API that names the server, and takes tokens for itself alone.
+/// Starts an API that names its authorization server and accepts only tokens for itself.
 async fn resource() -> (Api, String) {
     let api = Api::start(|url| Check::Jwt {
         issuer: OIDC.url(""),
@@ -44,7 +44,7 @@ async fn the_server_is_the_one_that_the_api_names() {
     let cache = TokenCache::new(source);
     assert_eq!(crowd(&cache, &url, 20).await, [200]);
     assert_eq!(issued(&OIDC, &client.id).await, 1);
-    // The one refusal is that of the question who issues its tokens, which shows none.
+    // The only refusal answers the request that looks for the metadata. It carries no token.
     let credentials = api.credentials();
     let bare = credentials
         .iter()

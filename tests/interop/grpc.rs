@@ -1,4 +1,4 @@
-//! The layer over tonic's channel, in calls to servers of tonic and of grpcio that want a bearer token.
+//! The layer over tonic's channel, calling tonic and grpcio servers that require a bearer token.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Scene {
         Self::through(origin, server, authority).await
     }
 
-    /// Calls go to this origin, and come to the server.
+    /// Builds a client for this origin. The calls reach the server.
     async fn through(origin: String, server: GrpcServer, authority: Option<&Authority>) -> Self {
         let servers = Servers::start().await.unwrap();
         let url = servers.authorization.token_url();
@@ -97,7 +97,8 @@ impl Scene {
         response.await.map(Response::into_inner)
     }
 
-    /// The server refuses all that were issued so far. The last ones lasted long enough for another fetch.
+    /// Makes the server refuse all tokens issued so far. The pause lets a refusal start another
+    /// fetch.
     fn revoke_all(&self) {
         self.time.advance(Duration::from_secs(10));
         self.server.revoke(&self.issued());
@@ -107,7 +108,8 @@ impl Scene {
         self.servers.authorization.tokens().issued()
     }
 
-    /// The server was called so often since it was last asked, each time with the newest token that was there.
+    /// Asserts which calls the server got since the last check, and that accepted calls had the
+    /// newest token.
     fn saw(&self, calls: &[&str]) {
         let issued = self.issued();
         let newest = issued.last().unwrap();
@@ -124,7 +126,8 @@ impl Scene {
         }
     }
 
-    /// Each kind of call, before and after its token was revoked: that costs one token, and one replay.
+    /// Makes each kind of call before and after its token was revoked. A revoked token costs one
+    /// fetch and one replay.
     async fn each_kind_of_call_is_sent_again(&self) {
         for revoked in [false, true] {
             let fetched = self.issued().len();
@@ -203,12 +206,12 @@ async fn calls_through_nginx_are_sent_again_be_it_nginx_that_refuses_them_or_the
     let nginx = Nginx::start(&front, &[("server.pem", &certificate), ("revoked", "")]);
     let origin = format!("https://localhost:{port}");
     let scene = Scene::through(origin, server, Some(&authority)).await;
-    // That one refuses with a gRPC status.
+    // The server refuses with a gRPC status.
     scene.each_kind_of_call_is_sent_again().await;
     let before = nginx.lines().await.len();
     let issued = scene.issued();
 
-    // And nginx in HTTP.
+    // nginx refuses with an HTTP status.
     let revoked = format!("\"Bearer {}\" 1;", issued.last().unwrap());
     nginx.replace("revoked", &revoked).await;
     scene.time.advance(Duration::from_secs(10));
@@ -237,7 +240,7 @@ async fn what_a_good_token_may_not_do_is_the_callers_to_see_and_costs_nothing() 
     }
 }
 
-/// By then the answer has begun, which is the caller's from there on.
+/// By then the response has begun, so the layer can't replay the call.
 #[tokio::test]
 async fn a_status_that_comes_after_the_answer_has_begun_is_the_callers_to_see() {
     for by in [By::Tonic, By::Grpcio] {

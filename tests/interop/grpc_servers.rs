@@ -1,5 +1,6 @@
-//! Two gRPC servers of the same service, with an interceptor that wants a bearer token: tonic in this process, and
-//! grpcio in one of its own. Their messages are `google.protobuf.StringValue`, which need no generated code.
+//! Two gRPC servers of the same service, each with an interceptor that requires a bearer token.
+//! tonic runs in this process and grpcio in its own. The messages are
+//! `google.protobuf.StringValue`, which needs no generated code.
 
 use std::fs::{self, File};
 use std::future::ready;
@@ -35,7 +36,7 @@ pub(crate) struct GrpcServer {
 }
 
 impl GrpcServer {
-    /// With an authority it talks TLS, which only grpcio does.
+    /// Starts a server. With an authority it uses TLS, which only the grpcio server supports.
     pub(crate) fn start(by: By, authority: Option<&Authority>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("revoked"), "").unwrap();
@@ -67,12 +68,12 @@ impl GrpcServer {
         self.origin.clone()
     }
 
-    /// From now on it refuses these.
+    /// Makes the server refuse these tokens from now on.
     pub(crate) fn revoke(&self, tokens: &[String]) {
         fs::write(self.folder.path().join("revoked"), tokens.join("\n")).unwrap();
     }
 
-    /// `/test.Words/Say OK` and the credential, of each call since the last time.
+    /// Returns `/test.Words/Say OK` and the credential of each call since the last time.
     pub(crate) fn take_seen(&self) -> Vec<(String, String)> {
         let path = self.folder.path().join("seen");
         let seen = fs::read_to_string(&path).unwrap();
@@ -86,7 +87,7 @@ impl GrpcServer {
     }
 }
 
-/// Serves the same as `servers/grpcio/serve.py`, by tonic.
+/// Serves the same as `servers/grpcio/serve.py`, with tonic.
 fn serve(folder: &Path) -> String {
     let words = Words {
         folder: folder.to_owned(),
@@ -165,7 +166,7 @@ async fn secret(State(words): State<Words>, request: Received) -> Answer {
     Grpc::new(Codec::default()).unary(service, request).await
 }
 
-/// Looks at the token when the answer has begun.
+/// Checks the token only after the response has begun.
 async fn late(State(words): State<Words>, request: Received) -> Answer {
     let service = service_fn(move |request: Request<String>| {
         let is_good = words.is_good(&request);

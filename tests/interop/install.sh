@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Installs the servers of tests/interop that come from PyPI and npm, in the versions pinned here, below the target
-# folder. Does nothing where that was done before, with the same list, the same program and the same folder.
+# Installs the servers of tests/interop that come from PyPI and npm, in the pinned versions, below the target folder.
+# Does nothing if they were installed before from the same list, with the same program and into the same folder.
 #
 #   bash tests/interop/install.sh             installs them
-#   bash tests/interop/install.sh --missing   prints the names of the lists that it would install, in one line
+#   bash tests/interop/install.sh --missing   prints the lists that it would install from, on one line
 set -euo pipefail
 cd "$(dirname "$0")"
 only_missing=${1-}
 place=$(cd ../.. && mkdir -p "${CARGO_TARGET_DIR:-target}/interop" && cd "${CARGO_TARGET_DIR:-target}/interop" && pwd)
 
-# Does the rest unless it was done. A virtual environment knows its own path and the Python that made it.
+# Runs the command after the first two arguments unless an earlier run did. The stamp includes the folder and the
+# program's version, because a virtual environment depends on its path and on its Python.
 once() {
   local list=$1 program=$2 stamp wanted
   stamp=$place/$list.stamp

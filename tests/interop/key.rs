@@ -1,4 +1,4 @@
-//! A key of a client, whose public half the server is told.
+//! A client's key. The server knows its public half.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,20 +18,20 @@ impl Key {
         }
     }
 
-    /// As this crate signs with it.
+    /// Returns the key for signing with this crate.
     pub(crate) fn signing(&self) -> SigningKey {
         SigningKey::pem(JwsAlgorithm::ES256, self.pair.serialize_pem()).unwrap()
     }
 
-    /// The public half (RFC 7517 §5).
+    /// Returns the public half (RFC 7517 §5).
     pub(crate) fn jwks(&self) -> Value {
-        // A point that isn't compressed: 4, x, y.
+        // An uncompressed point: 4, x, y.
         let point = self.pair.der_bytes();
         let [x, y] = [&point[1..33], &point[33..65]].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
         json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "x": x, "y": y}]})
     }
 
-    /// As somebody else signs with it, who knows nothing of this crate: a platform that puts tokens in files.
+    /// Signs a JWT without this crate, as a platform does that puts tokens into files.
     pub(crate) fn sign(&self, issuer: &str, subject: &str, audience: &str) -> String {
         let now = jsonwebtoken::get_current_timestamp();
         let claims = json!({

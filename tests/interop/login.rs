@@ -1,4 +1,4 @@
-//! A login in JSON and a refresh token for the next, as djangorestframework-simplejwt has them.
+//! A JSON login and refresh tokens of djangorestframework-simplejwt.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const REFRESH: &str = "POST /api/token/refresh/ 200";
 const NOTES: &str = "POST /api/notes/ 200";
 const REFUSED: &str = "POST /api/notes/ 401";
 
-/// Where simplejwt has what.
+/// Builds a login for simplejwt's endpoints and field names.
 fn login(django: &Django, password: &str) -> JsonLogin {
     JsonLogin::new(django.url("/api/token/"), USER, password)
         .and_then(|login| login.refresh_at(django.url("/api/token/refresh/")))
@@ -52,7 +52,7 @@ async fn is_answered(django: &Django, client: &Auth<Client>) {
     assert_eq!(answer["sent"]["text"], "buy milk");
 }
 
-/// Each refresh token is good for once, so that each refresh has to bring the next.
+/// simplejwt accepts each refresh token once, so each refresh has to use the newest.
 #[tokio::test]
 async fn fifty_callers_are_one_login_and_at_each_expiry_one_refresh_with_the_newest_refresh_token()
 {
@@ -84,7 +84,7 @@ async fn an_access_token_that_was_taken_back_costs_one_refresh_and_each_request_
     let count = |line: &str| lines.iter().filter(|seen| *seen == line).count();
     assert_eq!((count(LOGIN), count(REFRESH)), (1, 1), "{lines:?}");
     assert_eq!(count(NOTES), 40);
-    // Who came when the new token was there wasn't refused.
+    // Requests that started after the new token arrived weren't refused.
     assert!((1..=20).contains(&count(REFUSED)), "{lines:?}");
     assert_eq!(lines.len(), 1 + 1 + 40 + count(REFUSED));
 }
@@ -114,7 +114,7 @@ async fn a_wrong_password_is_permanent_and_the_error_has_the_servers_words_and_n
     let said = error.description().unwrap_or_default();
     assert!(said.starts_with("No active account"), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("p4ssword"));
-    // All who ask share the one refusal.
+    // All callers share the one refusal.
     let cache = TokenCache::new(source);
     let answers = join_all((0..20).map(|_| cache.token())).await;
     assert!(answers.iter().all(Result::is_err));

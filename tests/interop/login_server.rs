@@ -1,4 +1,5 @@
-//! A Django with two logins, each test's own: tokens by djangorestframework-simplejwt, and Django's own sessions.
+//! A Django server with two logins, one server per test: tokens of djangorestframework-simplejwt,
+//! and Django's own sessions.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,12 +14,12 @@ pub(crate) struct Django {
     server: Server,
 }
 
-/// A request as it was answered.
+/// A request and its response.
 #[derive(Deserialize)]
 pub(crate) struct Seen {
     /// `POST /session/login 200`
     pub(crate) line: String,
-    /// The session's cookie, if one came along.
+    /// The session cookie, if the request had one.
     pub(crate) session: Option<String>,
 }
 
@@ -38,18 +39,18 @@ impl Django {
         self.read("/-/seen").await
     }
 
-    /// `POST /session/login 200` of each request.
+    /// Returns `POST /session/login 200` of each request.
     pub(crate) async fn lines(&self) -> Vec<String> {
         let seen = self.seen().await;
         seen.into_iter().map(|seen| seen.line).collect()
     }
 
-    /// How many sessions it keeps.
+    /// Returns the number of sessions on the server.
     pub(crate) async fn sessions(&self) -> usize {
         self.read("/-/sessions").await
     }
 
-    /// Has it forget something.
+    /// Sends a command to the server.
     pub(crate) async fn tell(&self, what: &str) {
         text(HTTP.post(self.url(&format!("/-/{what}")))).await;
     }

@@ -1,4 +1,4 @@
-//! The crate against servers that others wrote. `bash tests/run.sh` installs them.
+//! The crate against servers of other projects. `bash tests/run.sh` installs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;

@@ -1,4 +1,4 @@
-//! A real nginx for a test: a process of its own, on loopback, with what the test configures.
+//! A real nginx for one test: its own process on loopback, with the test's configuration.
 
 use std::fmt;
 use std::fs;
@@ -17,24 +17,25 @@ pub(crate) struct Nginx {
     folder: PathBuf,
 }
 
-/// A request as nginx logs it once it is answered.
+/// A request as nginx logs it after the response.
 #[derive(Clone)]
 pub(crate) struct Seen {
-    /// Of the server that it came to.
+    /// The port of the server that got the request.
     pub(crate) port: u16,
     /// `HTTP/1.1` or `HTTP/2.0`
     pub(crate) protocol: String,
-    /// Which connection it came over.
+    /// The number of the connection.
     pub(crate) connection: u64,
-    /// When it was answered, since the epoch.
+    /// When the response was sent, since the Unix epoch.
     pub(crate) at: Duration,
     /// `GET /notes 200`
     pub(crate) line: String,
-    /// `-` for none.
+    /// The `Authorization` header, or `-` for none.
     pub(crate) authorization: String,
 }
 
-/// With one worker, so that the log is in order. A server beside those of the test tells how far it is.
+/// One worker keeps the log in order. An additional server logs marks, so that a test knows how far
+/// the log is.
 const USUAL: &str = r#"
 daemon off;
 # Heeded if the tests are root's, whose folders nobody else can read.
@@ -56,7 +57,7 @@ http {
 "#;
 
 impl Nginx {
-    /// Starts one with these servers, beside the files that they name.
+    /// Starts nginx with these server blocks and the files that they name.
     pub(crate) fn start(servers: &str, files: &[(&str, &str)]) -> Self {
         let port = free_port();
         let program = Program::named("nginx");
@@ -76,7 +77,7 @@ impl Nginx {
         Self { server, folder }
     }
 
-    /// Replaces one of its files, has it read all of them again, and waits until nobody knows the former ones.
+    /// Replaces a file and reloads nginx. Waits until no worker uses the old files.
     pub(crate) async fn replace(&self, file: &str, text: &str) {
         let workers_gone = || {
             let log = fs::read_to_string(self.folder.join("error.log")).unwrap();
@@ -90,9 +91,9 @@ impl Nginx {
         eventually(async || workers_gone() > before).await;
     }
 
-    /// All that it was asked so far.
+    /// Returns all requests so far.
     pub(crate) async fn seen(&self) -> Vec<Seen> {
-        // Logged in turn, so that what comes before this is there when this is.
+        // The log is in order. When it contains this mark, it also contains every earlier request.
         let mark = format!("/mark-{}", fastrand::u64(..));
         HTTP.get(self.server.url(&mark)).send().await.unwrap();
         let mut log = String::new();
@@ -105,7 +106,7 @@ impl Nginx {
         all.filter(|seen| seen.port != self.server.port()).collect()
     }
 
-    /// `GET /notes 200` of each.
+    /// Returns `GET /notes 200` of each request.
     pub(crate) async fn lines(&self) -> Vec<String> {
         let seen = self.seen().await;
         seen.into_iter().map(|seen| seen.line).collect()

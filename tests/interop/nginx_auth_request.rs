@@ -1,4 +1,5 @@
-//! nginx as an API whose requests are let through by another server (`auth_request`), before it reads their bodies.
+//! nginx as an API that asks another server about each request (`auth_request`), before it reads
+//! the body.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -27,13 +28,13 @@ use crate::support::{
 };
 use crate::tls::Authority;
 
-/// Whom nginx asks.
+/// The server that nginx asks.
 #[derive(Clone)]
 struct Verifier {
     tokens: Tokens,
     challenges: bool,
     asked: Arc<AtomicUsize>,
-    /// Gets a permit with each request that it lets through.
+    /// Gets a permit for each request that the verifier lets through.
     letting_through: Arc<Semaphore>,
 }
 
@@ -59,7 +60,7 @@ async fn verify(State(verifier): State<Verifier>, headers: HeaderMap) -> Respons
     refusal
 }
 
-/// What comes through: each body, `None` if it broke off.
+/// The body of each request that reached the upstream. `None` if the body broke off.
 type Through = Arc<Mutex<Vec<Option<Bytes>>>>;
 
 async fn keep(State(through): State<Through>, body: Body) -> StatusCode {
@@ -78,11 +79,11 @@ struct Api {
     time: MovableClock,
 }
 
-/// What may differ.
+/// The settings that differ between tests.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     challenges: bool,
-    /// Reads a whole body before it asks for anything upstream.
+    /// Whether nginx reads the whole body before it sends anything upstream.
     buffers: bool,
     http2: bool,
 }
@@ -183,13 +184,13 @@ impl Api {
         self.servers.authorization.fetches()
     }
 
-    /// The bodies that came through since the last time.
+    /// Returns the bodies since the last call.
     fn through(&self) -> Vec<Option<Bytes>> {
         std::mem::take(&mut self.through.lock().unwrap())
     }
 }
 
-/// No two chunks are alike.
+/// Returns chunks that all differ.
 fn chunks(count: usize) -> Vec<Bytes> {
     let chunk = |n: usize| (0..16 * 1024).map(move |i| ((n * 7 + i) % 251) as u8);
     (0..count).map(|n| chunk(n).collect()).collect()
@@ -242,7 +243,7 @@ async fn a_403_or_a_413_of_nginx_is_the_callers_and_costs_nothing() {
     assert!(api.through().is_empty());
 }
 
-/// How nginx may take a body, by version of HTTP, and by whether it reads all of it before it goes on.
+/// Returns each way in which nginx can read a body: by HTTP version, and with or without buffering.
 fn each_way() -> [Settings; 4] {
     [(false, true), (false, false), (true, true), (true, false)].map(|(http2, buffers)| Settings {
         http2,
@@ -251,7 +252,8 @@ fn each_way() -> [Settings; 4] {
     })
 }
 
-/// nginx answers before it has read any of it, and then closes the connection (HTTP/1) or resets the stream (HTTP/2).
+/// nginx responds before it has read any of the body. Then it closes the connection (HTTP/1) or
+/// resets the stream (HTTP/2).
 #[tokio::test]
 async fn a_stream_that_nginx_refused_as_it_began_goes_on_where_it_was() {
     for settings in each_way() {
@@ -282,7 +284,7 @@ async fn a_stream_that_nginx_refused_as_it_began_goes_on_where_it_was() {
     }
 }
 
-/// How much of it is on its way by then is anyone's guess, and more than is kept.
+/// By then an unknown part of the body was sent, possibly more than the layer records.
 #[tokio::test]
 async fn a_long_stream_that_nginx_refused_unread_is_sent_again_whole_or_the_refusal_comes_back() {
     for settings in each_way() {

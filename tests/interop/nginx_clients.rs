@@ -1,4 +1,4 @@
-//! Clients that trust a private authority, and nobody else.
+//! Clients that trust only a private authority.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::tls::Authority;
 
-/// To be built as it is, or with a certificate of its own, or for one version of HTTP.
+/// Returns a builder, so that a test can add a client certificate or fix the HTTP version.
 pub(crate) fn of_reqwest(authority: &Authority) -> ClientBuilder {
     let root = Certificate::from_pem(authority.root().as_bytes()).unwrap();
     reqwest::Client::builder()
@@ -23,7 +23,7 @@ pub(crate) fn of_reqwest(authority: &Authority) -> ClientBuilder {
         .redirect(Policy::none())
 }
 
-/// HTTP/2 where the server has it.
+/// Builds a client that uses HTTP/2 if the server supports it.
 pub(crate) fn of_hyper(
     authority: &Authority,
 ) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
@@ -36,7 +36,7 @@ pub(crate) fn of_hyper(
 }
 
 fn config(authority: &Authority) -> ClientConfig {
-    // Named, for a process may have several and then none by default.
+    // Named explicitly: if a process has several providers, rustls has no default.
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(authority.root().as_bytes());

@@ -1,4 +1,5 @@
-//! nginx as a front that wants a client's certificate (RFC 8705), and servers behind it that are told of it in a header.
+//! nginx as a front that requires client certificates (RFC 8705). It passes the certificate to the
+//! servers behind it in a header.
 
 use std::sync::{Arc, Mutex};
 
@@ -27,13 +28,13 @@ use crate::nginx_clients::of_reqwest;
 use crate::support::serve;
 use crate::tls::Authority;
 
-/// Nothing but this process ever believes a token that is signed with it.
+/// A signing key that only this process trusts.
 const KEY: &[u8] = b"known to everyone, trusted by no one";
 
-/// The thumbprints of those who got a token, in turn.
+/// The certificate thumbprints of the clients that got a token, in order.
 type Issued = Arc<Mutex<Vec<String>>>;
 
-/// RFC 8705 §3.1, of the certificate that nginx has seen.
+/// Returns the thumbprint of the client certificate (RFC 8705 §3.1).
 fn thumbprint(headers: &HeaderMap) -> String {
     let escaped = headers["x-client-cert"].to_str().unwrap();
     let pem = percent_decode_str(escaped).collect::<Vec<_>>();
@@ -41,7 +42,7 @@ fn thumbprint(headers: &HeaderMap) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(&certificate))
 }
 
-/// Issues a token that is bound to the certificate.
+/// Issues a token that is bound to the client certificate.
 async fn token(State(issued): State<Issued>, headers: HeaderMap) -> Json<Value> {
     let thumbprint = thumbprint(&headers);
     let mut issued = issued.lock().unwrap();
@@ -56,7 +57,7 @@ async fn token(State(issued): State<Issued>, headers: HeaderMap) -> Json<Value> 
     Json(json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600}))
 }
 
-/// RFC 8705 §3: the token of another's certificate is none.
+/// Refuses a token that is bound to another certificate (RFC 8705 §3).
 async fn reports(headers: HeaderMap) -> Response {
     let token = headers[AUTHORIZATION].to_str().unwrap();
     let token = token.strip_prefix("Bearer ").unwrap();
@@ -111,7 +112,7 @@ impl Front {
         }
     }
 
-    /// A client that has a certificate of this authority, or none.
+    /// Builds a client with a certificate of this authority, or without one.
     fn client(&self, issuer: Option<&Authority>) -> Client {
         let mut client = of_reqwest(&self.authority);
         if let Some(issuer) = issuer {
@@ -128,7 +129,8 @@ impl Front {
         ClientCredentials::with_client(client.transport(transport))
     }
 
-    /// What the API answers a client whose tokens are fetched by another, or itself.
+    /// Sends a request to the API. The tokens are fetched by `tokens_by`, which may be the same
+    /// client.
     async fn ask(&self, by: &Client, tokens_by: &Client) -> reqwest::Response {
         let layer = AuthLayer::new(self.source(tokens_by)).only_to([&self.url]);
         let client = ServiceBuilder::new()
@@ -165,7 +167,7 @@ async fn a_token_that_is_bound_to_another_certificate_is_refused_and_costs_one_m
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let why = response.extensions().get::<NotReplayed>();
     assert!(matches!(why, Some(NotReplayed::Again)), "{why:?}");
-    // The new token was just issued, so it is sent once more after a pause.
+    // The new token is young, so the request is sent with it once more after a pause.
     let pair = ["POST /token 200", "GET /reports 401"];
     let lines = [&pair[..], &pair[..], &pair[1..]].concat();
     assert_eq!(front.nginx.lines().await, lines);
@@ -179,7 +181,7 @@ async fn without_a_certificate_or_with_one_of_another_authority_nginx_lets_nobod
     for issuer in [None, Some(&stranger)] {
         let source = front.source(&front.client(issuer));
         let error = source.fetch(Reason::First).await.unwrap_err();
-        // It has shaken hands, and says so in HTTP.
+        // The TLS handshake succeeded, so the refusal comes over HTTP.
         assert_eq!(error.status(), Some(StatusCode::BAD_REQUEST), "{error:?}");
         assert!(error.is_permanent(), "{error:?}");
     }

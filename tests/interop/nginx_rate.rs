@@ -1,4 +1,4 @@
-//! A token endpoint behind nginx, which lets a request a second through (`limit_req`).
+//! A token endpoint behind nginx, which allows one request per second (`limit_req`).
 
 use std::time::Duration;
 

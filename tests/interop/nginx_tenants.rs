@@ -1,4 +1,4 @@
-//! Two tenants, each behind a server of nginx's with an authorization server and an API of its own.
+//! Two tenants. Each has its own nginx server with an authorization server and an API.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ impl Tenant {
         )
     }
 
-    /// What it was asked, and which tokens it was shown.
+    /// Returns the requests that this tenant's server got, and the tokens in them.
     fn saw(&self, seen: &[Seen]) -> (Vec<String>, BTreeSet<String>) {
         let own = seen.iter().filter(|seen| seen.port == self.port);
         let lines = own.clone().map(|seen| seen.line.clone()).collect();

@@ -1,4 +1,5 @@
-//! nginx as the TLS front of an authorization server and of an API, with a certificate of a private authority.
+//! nginx as the TLS front of an authorization server and an API, with a certificate of a private
+//! authority.
 
 use std::collections::BTreeSet;
 
@@ -61,7 +62,8 @@ impl Front {
         format!("{}/notes", self.url)
     }
 
-    /// Three requests, and the token is revoked before the last.
+    /// Sends three requests and revokes the token before the last. Asserts that callers don't
+    /// notice.
     async fn a_revoked_token_goes_unnoticed(
         &self,
         protocol: &str,
@@ -142,7 +144,7 @@ async fn hyper_with_the_private_authority_goes_through_a_tls_front_as_does_its_t
     front.a_revoked_token_goes_unnoticed("HTTP/2.0", send).await;
 }
 
-/// A client that can't trust the front, and the address that it asks.
+/// Returns two clients that don't trust the front, each with the URL that it requests.
 fn distrusting(front: &Front) -> [(Client, String); 2] {
     let other = Authority::new().unwrap();
     let another_name = front.url.replace("localhost", "127.0.0.1");

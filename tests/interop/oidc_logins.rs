@@ -1,5 +1,5 @@
-//! Logins at oidc-provider, whose tokens are bound to a key or to a certificate. The API is its own userinfo, which
-//! checks both.
+//! Logins at oidc-provider, whose tokens are bound to a key or to a certificate. Its userinfo
+//! endpoint is the API, which checks both.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ use crate::servers::{
 
 const CALLBACK: &str = "http://127.0.0.1/callback";
 
-/// An app on somebody's machine, which comes back to whatever port is free (RFC 8252 §7.3).
+/// Registers a desktop app, which listens for the redirect on any free port (RFC 8252 §7.3).
 async fn app(more: Value) -> Registered {
     let mut description = json!({
         "application_type": "native",
@@ -108,13 +108,13 @@ async fn an_api_that_wants_a_fresher_login_is_satisfied_by_one_and_by_no_new_tok
     assert_eq!(reason.unwrap().to_string(), fresher_login.to_string());
     assert_eq!(issued(&OIDC, &app.id).await, 1);
 
-    // The browser's session would do for another token, with the same old login behind it.
+    // The browser's session still allows another token, but its login is equally old.
     let source = log_in_with(&mut browser, client.clone(), plain).await;
     let cache = TokenCache::new(source.unwrap());
     assert_eq!(call(&cache, &url).await.status(), 401);
     assert_eq!(issued(&OIDC, &app.id).await, 2);
 
-    // The server counts in seconds: the first tries may be within that of the first login.
+    // The server counts in seconds, so the first tries may fall into the second of the first login.
     let max_age = max_age.as_secs().to_string();
     let start = Instant::now();
     loop {
@@ -136,7 +136,7 @@ async fn an_api_that_wants_a_fresher_login_is_satisfied_by_one_and_by_no_new_tok
 async fn a_token_that_is_bound_to_a_key_is_of_use_with_its_proofs_alone() {
     let app = app(json!({"dpop_bound_access_tokens": true})).await;
     let client = Client::public(issuer(), &app.id).unwrap();
-    // Both the token endpoint and the API want a nonce, which nobody has before they were refused.
+    // The token endpoint and the API both require a nonce, which a client gets only with a refusal.
     let client = client.dpop(DpopKey::generate().unwrap());
     let cache = TokenCache::new(log_in(client, |login| login).await.unwrap());
     assert_eq!(crowd(&cache, &OIDC.url("/me"), 30).await, [200]);
@@ -172,7 +172,8 @@ async fn a_service_has_its_tokens_bound_to_its_key() {
     assert_eq!(issued(&OIDC, &client.id).await, 1);
 }
 
-/// A client with a certificate for this name, and what a token is bound to that it gets.
+/// Builds a client with a certificate for this name. Also returns the thumbprint that its tokens
+/// are bound to.
 fn http(name: &str) -> (reqwest::Client, String) {
     let own = AUTHORITY.issue(name).unwrap();
     let certificate = CertificateDer::from_pem_slice(own.as_bytes()).unwrap();
@@ -185,7 +186,8 @@ fn http(name: &str) -> (reqwest::Client, String) {
     (client.build().unwrap(), thumbprint)
 }
 
-/// The method by which the server knows a client by its certificate (RFC 8705 §2.1.2).
+/// Returns the registration of a client that the server authenticates by certificate (RFC 8705
+/// §2.1.2).
 fn known_by(name: &str) -> Value {
     json!({
         "token_endpoint_auth_method": "tls_client_auth",
@@ -234,12 +236,12 @@ async fn a_token_that_is_bound_to_a_certificate_is_of_use_with_it_alone() {
     let (thief, _) = http("others.clients.example.com");
     for (http, status) in [(own, 200), (thief, 401)] {
         let request = http.get(&userinfo).build().unwrap();
-        // A new token would be of as little use to the thief, for whom no request is sent again.
+        // A new token wouldn't help the thief either, so replays are off.
         let layer = AuthLayer::from(cache.clone()).only_to([origin_of(&userinfo)]);
         let layer = layer.unwrap().retry(false);
         let response = layer.layer(http).oneshot(request).await.unwrap();
         assert_eq!(response.status(), status);
     }
-    // The refusal starts a fetch, for those who come later.
+    // The refusal starts a fetch for later callers.
     assert!(issued(&OIDC, &app.id).await <= 2);
 }

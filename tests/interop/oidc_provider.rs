@@ -1,4 +1,4 @@
-//! oidc-provider: clients that prove themselves in every way there is, and JWTs for one API each.
+//! oidc-provider: every kind of client authentication, and JWTs for one API each.
 
 use serde_json::{Value, json};
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl};
@@ -8,7 +8,7 @@ use crate::api::{Api, Check, call, crowd};
 use crate::key::Key;
 use crate::servers::{AUDIENCE, OIDC, Registered, issued, register};
 
-/// A client that gets tokens of its own, and proves itself so.
+/// Registers a client that gets tokens for itself and authenticates with this method.
 pub(crate) async fn service(method: &str, more: Value) -> Registered {
     let mut description = json!({
         "grant_types": ["client_credentials"],
@@ -25,7 +25,7 @@ pub(crate) fn issuer() -> EndpointUrl {
     EndpointUrl::from_issuer(OIDC.url("")).unwrap()
 }
 
-/// An API that believes the server's JWTs, if they are for it.
+/// Starts an API that accepts the server's JWTs with this audience.
 pub(crate) async fn api(audience: &str) -> Api {
     Api::start(|_| Check::Jwt {
         issuer: OIDC.url(""),
@@ -46,7 +46,7 @@ async fn the_endpoint_is_found_by_the_name_of_the_issuer() {
     assert_eq!(crowd(&cache, &format!("{}/read", api.url), 50).await, [200]);
     assert_eq!(issued(&OIDC, &client.id).await, 1);
 
-    // Its name is another with a slash at the end.
+    // With a slash at the end, the issuer name is a different one.
     let other = EndpointUrl::from_issuer(OIDC.url("/")).unwrap();
     let source = ClientCredentials::new(other, &client.id, client.secret).unwrap();
     let error = source.fetch(Reason::First).await.unwrap_err();
@@ -74,7 +74,7 @@ async fn a_token_is_for_the_resource_that_it_was_asked_for() {
     assert!(error.is_denied() && error.is_permanent(), "{error}");
     assert!(error.to_string().contains("invalid_target"), "{error}");
 
-    // The audience is wrong, so that no new token helps: a few are tried, and then it is left at that.
+    // The audience is wrong, so a new token doesn't help. The layer tries a few and then stops.
     let cache = TokenCache::new(source(THINGS));
     let url = format!("{}/read", others.url);
     let mut limited = 0;
@@ -116,7 +116,7 @@ async fn a_client_proves_itself_with_its_key() {
     let cache = TokenCache::new(source(&key));
     let url = format!("{}/read", api.url);
     assert_eq!(crowd(&cache, &url, 10).await, [200]);
-    // The server takes no JWT twice.
+    // The server accepts each JWT only once.
     cache.refresh_now().await.unwrap();
     assert_eq!(issued(&OIDC, &client.id).await, 2);
 
@@ -159,7 +159,8 @@ async fn a_client_is_known_by_the_token_that_its_platform_puts_in_a_file() {
     let url = format!("{}/read", api.url);
     assert_eq!(crowd(&cache, &url, 10).await, [200]);
 
-    // The server takes none twice: what comes now is what the platform has written since.
+    // The server accepts each JWT only once, so the next request sends the one that the platform
+    // wrote since.
     rotate();
     cache.refresh_now().await.unwrap();
     assert_eq!(crowd(&cache, &url, 10).await, [200]);

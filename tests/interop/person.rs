@@ -1,4 +1,5 @@
-//! A person with a browser, who logs in, agrees to everything, and types in the code that a device shows.
+//! A simulated user with a browser, who logs in, agrees to everything, and enters the code that a
+//! device shows.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::servers::HTTP;
 
 pub(crate) struct Person {
     cookies: CookieStore,
-    /// What goes into a field of this name. Buttons are fields too.
+    /// The value for each field name. Buttons count as fields.
     answers: BTreeMap<&'static str, String>,
 }
 
@@ -35,20 +36,19 @@ impl Person {
         }
     }
 
-    /// Who sees this code on a device.
+    /// Sets the code that the user enters on the device page.
     pub(crate) fn sees(mut self, user_code: &str) -> Self {
         self.answers.insert("user_code", user_code.to_owned());
         self
     }
 
-    /// Who presses the other button on a device's page.
+    /// Makes the user press the deny button on the device page.
     pub(crate) fn says_no(mut self) -> Self {
         self.answers.insert("action", String::from("deny"));
         self
     }
 
-    /// Opens an address and fills in whatever forms there are on the way. Returns the page without one at which
-    /// that ends.
+    /// Opens a URL and fills in the forms on the way. Returns the first page without a form.
     pub(crate) async fn visits(&mut self, url: &str) -> String {
         const MOST: usize = 8;
         let mut page = self.opens(Url::parse(url).unwrap(), None).await;
@@ -89,7 +89,7 @@ impl Person {
                 .await
                 .unwrap();
             for cookie in response.headers().get_all(SET_COOKIE) {
-                // A browser overlooks what it can't make sense of.
+                // A browser ignores cookies that it can't parse.
                 let _ = self.cookies.parse(cookie.to_str().unwrap(), &url);
             }
             if let Some(next) = response.headers().get(LOCATION) {
@@ -103,7 +103,7 @@ impl Person {
         }
     }
 
-    /// The first form's fields: what the server has put there, or what the person knows.
+    /// Returns the fields of the first form: values of the server, or values that the user knows.
     fn fills_in(&self, form: &str) -> String {
         let (form, _) = form.split_once("</form").unwrap();
         let mut fields = BTreeMap::new();

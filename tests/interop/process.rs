@@ -1,8 +1,9 @@
-//! A real server for the tests: a process of its own, on loopback, that ends with them.
+//! A real server for the tests: its own process on loopback, which ends with the tests.
 //!
-//! A shell stands between the tests and the server. It ends the server, and whatever that has started, once its own
-//! standard input ends, which it does with the tests' process however that ends. So a server may live in a `static`
-//! and be shared by all tests, though nobody drops a `static`.
+//! A shell runs between the tests and the server. When the shell's standard input ends, it kills
+//! the server and everything that the server has started. The input ends with the tests' process,
+//! however that process ends. So all tests can share a server in a `static`, although a `static` is
+//! never dropped.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,14 +20,15 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// What a server writes, also to its standard error, is shown with the failure of a test.
+/// A running server. If a test fails, its output shows what the server wrote, including standard
+/// error.
 pub(crate) struct Server {
     port: u16,
     shell: Child,
     log: Arc<Log>,
 }
 
-/// What to start, and with what.
+/// A program with its arguments, variables and folder.
 pub(crate) struct Program {
     name: String,
     path: PathBuf,
@@ -35,15 +37,15 @@ pub(crate) struct Program {
     folder: TempDir,
 }
 
-/// What the line says in which a server tells its port.
+/// The start of the line in which a server states its port.
 const LISTENING: &str = "listening on ";
 
-/// Nothing on this machine takes as long, so that who waits for longer has waited for nothing.
+/// The longest time that a test waits for a server. Nothing takes this long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// `$0` is the server's folder, the rest is its command. `cat` waits for the end of the input. The shell closes its
-/// own outputs, so that they end with the server. All are one process group, and nothing that they could still do is
-/// worth waiting for.
+/// The shell script. `$0` is the server's folder, and `$@` is its command. `cat` waits for the end
+/// of the input. The shell closes its own outputs, so that they end with the server. All processes
+/// form one group, and killing it loses no work.
 const SHELL: &str = r#"
 "$@" </dev/null &
 exec >/dev/null 2>&1
@@ -55,7 +57,8 @@ kill -KILL 0
 "#;
 
 impl Server {
-    /// Starts a program that finds a port for itself and says so, in a line of its own: `listening on 4711`.
+    /// Starts a program that chooses its port and prints it on a line of its own: `listening on
+    /// 4711`.
     pub(crate) fn start(program: Program) -> Self {
         let (shell, log, ports) = program.spawn();
         let port = match ports.recv_timeout(PATIENCE) {
@@ -66,7 +69,8 @@ impl Server {
         Self { port, shell, log }
     }
 
-    /// Starts a program that was told its port (see `free_port`), and waits until it takes connections.
+    /// Starts a program with a given port (see `free_port`), and waits until it accepts
+    /// connections.
     pub(crate) fn start_on(port: u16, program: Program) -> Self {
         let (shell, log, ports) = program.spawn();
         let start = Instant::now();
@@ -87,7 +91,7 @@ impl Server {
         self.port
     }
 
-    /// `http://127.0.0.1:4711/path`
+    /// Returns `http://127.0.0.1:4711/path`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
@@ -105,17 +109,18 @@ impl Drop for Server {
 }
 
 impl Program {
-    /// A Python program in `tests/interop/servers`, which finds the packages of `requirements.txt`.
+    /// Returns a Python program in `tests/interop/servers`. It can import the packages of
+    /// `requirements.txt`.
     pub(crate) fn python(script: &str) -> Self {
         Self::at(script, installed("venv/bin/python"))
             .argument(servers().join(script))
-            // Nothing is written beside the sources, and a line is there as soon as it is written.
+            // Python writes no bytecode beside the sources, and flushes each line at once.
             .variable("PYTHONDONTWRITEBYTECODE", "1")
             .variable("PYTHONUNBUFFERED", "1")
     }
 
-    /// A JavaScript program in `tests/interop/servers`. It finds the packages of `package.json` below the folder
-    /// that the environment names in `NODE_MODULES`.
+    /// Returns a JavaScript program in `tests/interop/servers`. It finds the packages of
+    /// `package.json` in the folder that the variable `NODE_MODULES` names.
     pub(crate) fn node(script: &str) -> Self {
         Self::named("node")
             .argument(servers().join(script))
@@ -123,10 +128,10 @@ impl Program {
             .called(script)
     }
 
-    /// A program that the system has.
+    /// Returns a program that is installed on the system.
     pub(crate) fn named(name: &str) -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
-        // Debian has nginx there, and no ordinary user's path leads there.
+        // Debian installs nginx in this folder, which isn't in an ordinary user's `PATH`.
         let folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
         let found = folders
             .map(|folder| folder.join(name))
@@ -159,14 +164,14 @@ impl Program {
         self
     }
 
-    /// A folder of the server's own, in which it is started, and which goes when it goes.
+    /// Returns the server's own folder. The server starts in it, and it is removed with the server.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     fn spawn(self) -> (Child, Arc<Log>, Receiver<u16>) {
         show_logs_of_failures();
-        // From here on it is the shell that removes it.
+        // From now on the shell removes the folder.
         let folder = self.folder.keep();
         let mut shell = Command::new("sh")
             .args(["-c", SHELL])
@@ -178,7 +183,8 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Signals from the terminal are for the tests; the shell notices when they are gone.
+            // Signals from the terminal reach only the tests. The shell notices when the tests have
+            // ended.
             .process_group(0)
             .spawn()
             .unwrap();
@@ -202,7 +208,7 @@ impl Program {
     }
 }
 
-/// Below what `tests/run.sh` installs.
+/// Returns a path below the folder into which `tests/run.sh` installs.
 fn installed(path: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let path = target.join("interop").join(path);
@@ -228,7 +234,7 @@ struct Log {
 
 static RUNNING: Mutex<Vec<Arc<Log>>> = Mutex::new(Vec::new());
 
-/// Keeps each line, until there are no more: the server has ended then.
+/// Records each line until the server ends.
 fn follow(pipe: impl Read + Send + 'static, log: Arc<Log>, see: impl Fn(&str) + Send + 'static) {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -238,8 +244,8 @@ fn follow(pipe: impl Read + Send + 'static, log: Arc<Log>, see: impl Fn(&str) + 
     });
 }
 
-/// A panic tells what the servers have said last. That goes where the panic's own message goes: to the output of
-/// the test, which is shown if it fails.
+/// Makes a panic print the last lines of each server. They go to the test's captured output, like
+/// the panic message, so they are shown only if the test fails.
 fn show_logs_of_failures() {
     const LAST: usize = 40;
     static ONCE: Once = Once::new();

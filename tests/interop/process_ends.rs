@@ -1,4 +1,5 @@
-//! Servers end with the tests, and so does all that they have started and written.
+//! Servers end with the tests, and so do the processes that they start and the files that they
+//! write.
 
 use std::env;
 use std::fs;
@@ -10,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::process::{Program, Server};
 
-/// Where a test finds that it was started by another, as the process that is to be killed.
+/// Set in the child process that the test kills.
 const VICTIM: &str = "INTEROP_VICTIM";
 
-/// A server that has started another process, which won't be asked to end. Both would go on for longer than a test.
+/// Starts a server that has started another process, which ignores `SIGTERM`. Both would outlive
+/// the test.
 fn server() -> (Server, Vec<String>) {
     let script = "(trap '' TERM; exec sleep 600) & echo $! >pids; echo $$ >>pids; \
         echo listening on 1; sleep 600";
@@ -31,7 +33,8 @@ fn is_there(trace: &String) -> bool {
     Path::new(trace).exists()
 }
 
-/// What nobody waits for takes the system a moment to clear away.
+/// Waits until the traces are gone. The system needs a moment to remove processes that nobody waits
+/// for.
 fn end_soon(traces: &[String]) {
     let start = Instant::now();
     while let Some(trace) = traces.iter().find(|trace| is_there(trace)) {

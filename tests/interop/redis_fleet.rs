@@ -1,5 +1,6 @@
-//! A fleet that shares a token of django-oauth-toolkit's by a real Redis, which knows its members by a password, or by
-//! name and lets them do no more than they have to. All that they ask goes through nginx, which counts.
+//! A fleet that shares a token of django-oauth-toolkit through a real Redis. Its processes log in
+//! to Redis with the default user's password, or as a user with only the necessary rights. Their
+//! HTTP requests go through nginx, which counts them.
 
 use std::time::Duration;
 
@@ -22,10 +23,10 @@ use crate::support::MovableClock;
 const MEMBERS: usize = 8;
 const CALLERS: usize = 3;
 const PASSWORD: &str = "p4ssword of the fleet";
-/// Who may do with keys of the fleet's what members have to do, and nothing else.
+/// A Redis user with exactly the rights that a fleet needs.
 const MEMBER: &str = "member on >secret-of-members ~tower-auth:* -@all \
     +evalsha +script|load +get +getrange +strlen +set +del +pttl +time";
-/// As `openssl rand -base64 32` makes them.
+/// A key in the format of `openssl rand -base64 32`.
 const SEALING_KEY: &str = "c2VhbGluZyBrZXkgb2YgdGhlIGZsZWV0IG9mIHRlc3Q=";
 
 struct Scene {
@@ -85,7 +86,7 @@ impl Scene {
         join_all(callers.map(ask)).await;
     }
 
-    /// How often nginx was asked this.
+    /// Returns how many requests had this line.
     async fn count(&self, line: &str) -> usize {
         let lines = self.nginx.lines().await;
         lines.iter().filter(|seen| *seen == line).count()
@@ -109,7 +110,8 @@ async fn one_fetch_whatever_happens(credentials: &str) {
     for (fetches, event) in [(1, "none"), (2, "expiry"), (3, "revocation")] {
         match event {
             "expiry" => time.advance(Duration::from_secs(3600)),
-            // The one that expired for the fleet is good at the server still.
+            // The token that expired in the fleet is still valid at the server, so two tokens are
+            // revoked.
             "revocation" => {
                 time.advance(Duration::from_secs(10));
                 assert_eq!(revoke_all(&scene.client.id).await, "2");

@@ -1,4 +1,5 @@
-//! Each row of the guide's table of what APIs ask for, and the tests that run it against servers that others wrote.
+//! Each row of the guide's table of API requirements, and the tests that run it against servers of
+//! other projects.
 
 use crate::test_names::tests_in;
 
@@ -152,7 +153,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The first cell of each row.
+/// Returns the first cell of each row.
 fn asked_for() -> Vec<&'static str> {
     let (_, table) = GUIDE.split_once(HEAD).unwrap();
     let rows = table

@@ -1,4 +1,5 @@
-//! The authorization servers, each started once, by whoever needs it first. A test has clients of its own there.
+//! The authorization servers. Each starts once, when a test first needs it. Each test registers its
+//! own clients there.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -13,8 +14,9 @@ use crate::tls::Authority;
 pub(crate) static DJANGO: LazyLock<Server> =
     LazyLock::new(|| Server::start(Program::python("django_oauth/serve.py")));
 
-/// oidc-provider, and the same over TLS for clients with a certificate of [`AUTHORITY`]. Its tokens are JWTs for any
-/// resource, and for [`AUDIENCE`] without one; those of a login with `openid` are opaque, and for its own userinfo.
+/// oidc-provider. It also serves TLS for clients with a certificate of [`AUTHORITY`]. Its tokens
+/// are JWTs for any resource, and for [`AUDIENCE`] without one. Those of a login with `openid` are
+/// opaque, and valid for its own userinfo endpoint.
 pub(crate) static OIDC: LazyLock<Server> = LazyLock::new(|| {
     let program = Program::node("oidc_provider/serve.mjs");
     let write = |name, text| fs::write(program.folder().join(name), text).unwrap();
@@ -23,30 +25,31 @@ pub(crate) static OIDC: LazyLock<Server> = LazyLock::new(|| {
     Server::start(program)
 });
 
-/// Who vouches for the servers' certificates and the clients'.
+/// Issues the certificates of the servers and the clients.
 pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new().unwrap());
 
-/// Authlib. Its tokens are JWTs for [`AUDIENCE`], unless another is asked for.
+/// Authlib. Its tokens are JWTs for [`AUDIENCE`], unless a request names another audience.
 pub(crate) static AUTHLIB: LazyLock<Server> =
     LazyLock::new(|| Server::start(Program::python("authlib_server/serve.py")));
 
-/// What tokens are for where nothing else is said.
+/// The default audience of tokens.
 pub(crate) const AUDIENCE: &str = "https://api.example.com";
 
-/// To whom and for whom requests are sent by the tests themselves. Making one takes as long as a hundred requests. It
-/// keeps no connections, since each test has a runtime of its own.
+/// The client for requests of the tests themselves and of their servers. It is shared because
+/// building it takes as long as 100 requests. It keeps no connections, because each test has its
+/// own runtime.
 pub(crate) static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
     let client = reqwest::Client::builder().pool_max_idle_per_host(0);
     client.redirect(Policy::none()).build().unwrap()
 });
 
-/// What a server knows a client by.
+/// The credentials of a registered client.
 pub(crate) struct Registered {
     pub(crate) id: String,
     pub(crate) secret: String,
 }
 
-/// Registers a client as `description` has it, at `path`.
+/// Registers a client with this description.
 pub(crate) async fn register(server: &Server, path: &str, description: &Value) -> Registered {
     let request = HTTP
         .post(server.url(path))
@@ -61,13 +64,13 @@ pub(crate) async fn register(server: &Server, path: &str, description: &Value) -
     }
 }
 
-/// How many access tokens a client was issued, of whatever kind.
+/// Returns how many access tokens a client got, of any kind.
 pub(crate) async fn issued(server: &Server, client: &str) -> u32 {
     let url = server.url(&format!("/interop/issued/{client}"));
     text(HTTP.get(url)).await.parse().unwrap()
 }
 
-/// A token that is got without this crate, of a client with a secret.
+/// Fetches a token without this crate, for a client with a secret.
 pub(crate) async fn token(url: &str, client: &Registered, more: &[(&str, &str)]) -> String {
     let form = form_urlencoded::Serializer::new(String::new())
         .append_pair("grant_type", "client_credentials")
@@ -83,13 +86,13 @@ pub(crate) async fn token(url: &str, client: &Registered, more: &[(&str, &str)])
     reply["access_token"].as_str().unwrap().to_owned()
 }
 
-/// The origin of a URL, for `AuthLayer::only_to`.
+/// Returns the origin of a URL, for `AuthLayer::only_to`.
 pub(crate) fn origin_of(url: &str) -> String {
     let url = reqwest::Url::parse(url).unwrap();
     url.origin().ascii_serialization()
 }
 
-/// The answer to a request that has to succeed.
+/// Sends a request that must succeed, and returns the body.
 pub(crate) async fn text(request: reqwest::RequestBuilder) -> String {
     let response = request.send().await.unwrap();
     let status = response.status();

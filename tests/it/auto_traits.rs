@@ -1,4 +1,4 @@
-//! What can be sent between threads, shared by them, and moved while it is polled.
+//! Which types are `Send`, `Sync` and `Unpin`.
 
 use bytes::Bytes;
 use http::Request;
@@ -59,8 +59,8 @@ fn everything_is_send_and_sync_and_unpin_and_handles_are_clone() {
     error::<Error>();
 }
 
-/// A future over a service whose own isn't `Unpin` is pinned like any other, and is `Send` if
-/// that is.
+/// A response future over a future that isn't `Unpin` has to be pinned. It is `Send` if the inner
+/// future is.
 #[test]
 fn a_response_future_is_send_if_what_it_is_made_of_is() {
     fn assert_send<T: Send>(_: &T) {}

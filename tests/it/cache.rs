@@ -1,4 +1,5 @@
-//! One token for all callers: fetched, refreshed, refused, expired, and shared with other processes.
+//! One token for all callers: fetched, refreshed, refused, expired, and shared with other
+//! processes.
 
 mod as_source;
 mod background_refresh;

@@ -1,4 +1,4 @@
-//! What a server asks for is read off its `WWW-Authenticate`, however it is written.
+//! Challenges are parsed from `WWW-Authenticate`, however the server writes them.
 
 use http::HeaderMap;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};

@@ -1,6 +1,6 @@
-//! The same layer in front of the clients that people use, over loopback, with no type changed.
+//! The same layer in front of common HTTP clients, over loopback. Their types stay the same.
 //!
-//! Each of them is taken through the same scenarios, which are methods of [`Scenario`].
+//! Each client runs the same scenarios, which are methods of [`Scenario`].
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,21 +37,21 @@ mod of_tonic;
 
 const CHUNK: usize = 8 * 1024;
 
-/// After this, a refusal is the first again.
+/// After this time the refusal budget has reset.
 const LONG: Duration = Duration::from_secs(600);
 
-/// Chunks of which no two are alike, nor any two bytes next to each other.
+/// Returns chunks that all differ. Adjacent bytes differ too.
 fn chunks(count: usize) -> Vec<Bytes> {
     let chunk = |n: usize| (0..CHUNK).map(move |i| ((n * 7 + i) % 251) as u8);
     (0..count).map(|n| chunk(n).collect()).collect()
 }
 
-/// 40 KiB: fits in the limit of 64 KiB.
+/// 40 KiB, which fits into the limit of 64 KiB.
 fn small() -> Vec<Bytes> {
     chunks(5)
 }
 
-/// 200 KiB: doesn't.
+/// 200 KiB, which exceeds the limit.
 fn large() -> Vec<Bytes> {
     chunks(25)
 }
@@ -60,7 +60,7 @@ fn whole(chunks: &[Bytes]) -> Bytes {
     chunks.concat().into()
 }
 
-/// The chunks as a stream, whose length nobody knows.
+/// Returns the chunks as a stream of unknown length.
 fn streamed(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
     stream::iter(chunks.into_iter().map(Ok))
 }
@@ -71,13 +71,14 @@ fn boxed(
     UnsyncBoxBody::new(StreamBody::new(stream.map(|data| data.map(Frame::data))))
 }
 
-/// An API on loopback that accepts one token at a time and remembers all it was sent. It stops
-/// with the runtime of the test.
+/// An API on loopback that accepts one token at a time and records every request. It stops with the
+/// test's runtime.
 ///
-/// - `/things` reads the body before it responds, and `/unread` only if it accepts the token.
-/// - `/drained` is `/unread`, but for what it does with a body that it doesn't want: it lets it come
-///   and doesn't end the connection, so that nothing but the response tells the client to stop.
-/// - `/moved?<address>` redirects there with a 307, if it accepts the token.
+/// - `/things` reads the body before it responds. `/unread` reads the body only if it accepts the
+///   token.
+/// - `/drained` is like `/unread`, but it drains refused bodies in the background and keeps the
+///   connection open. Only the response tells the client to stop.
+/// - `/moved?<address>` redirects to the address with a 307, if it accepts the token.
 #[derive(Clone)]
 struct Api {
     shared: Arc<Shared>,
@@ -86,9 +87,9 @@ struct Api {
 struct Shared {
     accepted: Mutex<String>,
     seen: Mutex<Vec<Seen>>,
-    /// Gets a permit with every request that is accepted, before its body is read.
+    /// Gets a permit for each accepted request, before its body is read.
     accepting: Semaphore,
-    /// What comes of the bodies that `/drained` doesn't want.
+    /// The refused bodies of `/drained`.
     unwanted: Mutex<Vec<JoinHandle<Result<Bytes, axum::Error>>>>,
 }
 
@@ -97,7 +98,7 @@ struct Shared {
 struct Seen {
     path: String,
     version: Version,
-    /// `-` for none.
+    /// The `Authorization` header, or `-` for none.
     credential: String,
     body: Bytes,
 }
@@ -134,12 +135,12 @@ impl Api {
         *self.shared.accepted.lock().unwrap() = format!("Bearer {secret}");
     }
 
-    /// What has arrived since the last time.
+    /// Returns the requests since the last call.
     fn take_seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.shared.seen.lock().unwrap())
     }
 
-    /// The length of the body that `/drained` didn't want, or how it broke off.
+    /// Returns the length of the body that `/drained` refused, or how it broke off.
     #[cfg(any(feature = "axum", feature = "reqwest"))]
     async fn the_unwanted_body(&self) -> Result<usize, axum::Error> {
         let body = self.shared.unwanted.lock().unwrap().pop();
@@ -151,7 +152,7 @@ impl Api {
         Router::new().fallback(respond).with_state(self.clone())
     }
 
-    /// Serves HTTP/1 and HTTP/2, whichever the client begins with.
+    /// Serves HTTP/1 and HTTP/2, as the client chooses.
     async fn serve(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -160,7 +161,8 @@ impl Api {
         address
     }
 
-    /// The chunks, of which all but the first are made only once the API has accepted a request.
+    /// Returns the chunks as a stream. All but the first are produced only after the API has
+    /// accepted a request.
     fn streamed_when_accepted(
         &self,
         chunks: Vec<Bytes>,
@@ -223,7 +225,7 @@ async fn respond(State(api): State<Api>, request: Received) -> ServerResponse {
     "accepted".into_response()
 }
 
-/// An API, the source of its tokens, and the layer to put in front of a client.
+/// An API, the source of its tokens, and the layer for a client.
 struct Scenario {
     api: Api,
     address: SocketAddr,
@@ -249,8 +251,8 @@ impl Scenario {
         format!("http://{}{path}", self.address)
     }
 
-    /// Sends three requests, and revokes the token before the second: that one is refused and
-    /// replayed, which costs one fetch, and each try brings the whole body.
+    /// Sends three requests, and revokes the token before the second. That request is refused and
+    /// replayed. This costs one fetch, and each try sends the whole body.
     async fn a_revoked_token_goes_unnoticed<S, Req, B>(
         &self,
         client: S,
@@ -290,14 +292,14 @@ impl Scenario {
             assert_eq!(self.api.take_seen(), arrivals);
             assert_eq!(self.source.issued() - fetched, fetches);
         }
-        // So that the next one begins without a token.
+        // The next scenario has to start without a valid token.
         self.clock.pass(LONG);
         let token = self.layer.cache().token().await.unwrap();
         self.layer.cache().reject(&token);
     }
 
-    /// Sends a request whose body can't be kept: the refusal comes back as the server sent it,
-    /// with nothing fetched for it.
+    /// Sends a request whose body can't be recorded. The refusal comes back as the server sent it,
+    /// and no fetch starts.
     async fn the_refusal_comes_back<S, Req, B>(&self, client: S, request: Req, body: &[Bytes])
     where
         S: Service<Req, Response = Response<B>> + Clone,
@@ -320,8 +322,8 @@ impl Scenario {
         assert_eq!(self.source.issued(), 1);
     }
 
-    /// Sends a request that is refused before its body was read. Either it is replayed with the
-    /// whole body, or the refusal comes back as it was sent; which of them, is returned.
+    /// Sends a request that is refused before its body is read. Either it is replayed with the
+    /// whole body, or the refusal comes back unchanged. The returned status says which.
     async fn a_refusal_of_an_unread_body<S, Req, B>(
         &self,
         client: S,

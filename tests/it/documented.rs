@@ -1,4 +1,4 @@
-//! What the documentation says is so, and its examples run.
+//! What the documentation says is true, and its examples run.
 
 mod examples;
 mod faults;

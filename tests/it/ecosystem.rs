@@ -1,6 +1,7 @@
-//! The layer among others: what each combination could get wrong, in both orders where both make sense.
+//! The layer together with other middleware: what each combination could get wrong, in both orders
+//! where both make sense.
 //!
-//! `docs::composing` tells what the orders mean.
+//! `docs::composing` explains what each order means.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -32,11 +33,12 @@ mod set_header;
 mod timeout;
 mod trace;
 
-/// An API that responds with one status after the other, whatever it is sent, and with 200 from then on.
+/// An API that responds with these statuses in turn, whatever the request is. Then it responds with
+/// 200.
 #[derive(Clone)]
 struct Script {
     responses: Arc<Mutex<VecDeque<u16>>>,
-    /// All values of `Authorization`, of each request.
+    /// All `Authorization` values of each request.
     seen: Arc<Mutex<Vec<Vec<String>>>>,
 }
 
@@ -73,7 +75,7 @@ impl<B> Service<Request<B>> for Script {
     }
 }
 
-/// Serves an API on loopback, HTTP/1 and HTTP/2, until the runtime of the test ends.
+/// Serves an API on loopback, over HTTP/1 and HTTP/2, until the test's runtime ends.
 async fn serve(api: &Api) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Processes that share a token, and the stores by which they do.
+//! Processes that share a token, and the stores through which they share it.
 
 mod codec;
 mod keyring;

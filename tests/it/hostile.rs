@@ -1,4 +1,4 @@
-//! Whatever others send: nothing panics, and nothing is taken for what it isn't.
+//! Hostile input from other programs. Nothing panics, and no value is mistaken for something else.
 
 mod replies;
 mod servers;

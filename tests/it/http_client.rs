@@ -1,4 +1,5 @@
-//! How the crate itself talks HTTP: where to, for how long, and what is read of a response.
+//! How the crate itself sends HTTP requests: to which URLs, for how long, and what it reads of a
+//! response.
 
 #[cfg(not(feature = "reqwest"))]
 mod default_transport;

@@ -1,4 +1,5 @@
-//! The life of one request: its credential is attached, it is sent, refused and replayed.
+//! The life of one request: the layer attaches a credential, sends the request, and replays it once
+//! after a refusal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,6 @@ mod refusals;
 mod replay;
 mod response_origin;
 
-/// Counts how often it is cloned.
 #[derive(Default)]
 struct Clones(Arc<AtomicUsize>);
 

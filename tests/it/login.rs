@@ -1,4 +1,4 @@
-//! Logins of an API's own.
+//! An API's own logins.
 
 mod json_login;
 #[cfg(feature = "cookies")]

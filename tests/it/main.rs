@@ -1,4 +1,4 @@
-//! One binary: the folders of `src/`, and in each a file for each behaviour.
+//! One test binary with the folders of `src/`. Each folder has a file for each behaviour.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 // The parts of the crate.
@@ -15,14 +15,14 @@ mod source;
 mod tenants;
 mod token;
 
-// What crosses parts: other crates around the layer, servers that send anything, secrets, auto traits.
+// Tests across parts: other crates around the layer, hostile servers, secrets, auto traits.
 mod auto_traits;
 mod clients;
 mod ecosystem;
 mod hostile;
 mod secrets;
 
-// What the documentation says.
+// Tests of the documentation.
 mod documented;
 
 mod support;

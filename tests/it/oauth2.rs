@@ -1,4 +1,4 @@
-//! Tokens of an authorization server: each grant, and what clients prove themselves with.
+//! Tokens of an authorization server: each grant, and each kind of client authentication.
 
 mod client;
 mod discovery;

@@ -1,4 +1,5 @@
-//! Where tokens and secrets come from: API keys, bearer tokens, secrets in files, and what a shared token depends on.
+//! Where tokens and secrets come from: API keys, bearer tokens, secrets in files, and what a shared
+//! token depends on.
 
 mod api_key;
 mod bearer;

@@ -1,5 +1,5 @@
-//! A token source whose every fetch the test completes by hand, and an API that accepts the tokens
-//! it is told to.
+//! Helpers that many tests share. The main ones are a token source whose fetches the test
+//! completes, and an API that accepts only the tokens the test names.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -50,17 +50,18 @@ pub(crate) mod token_server;
 pub(crate) mod tree;
 pub(crate) mod web;
 
-/// A layer whose token may go to any origin over `https`, and to loopback.
+/// Builds a layer that attaches the token for any `https` origin and for loopback.
 pub(crate) fn layer(source: impl TokenSource) -> AuthLayer {
     AuthLayer::new(source).any_https()
 }
 
-/// The same layer, with a cache that the test keeps.
+/// Builds the same layer around a cache that the test keeps.
 pub(crate) fn layer_from(cache: TokenCache) -> AuthLayer {
     AuthLayer::from(cache).any_https()
 }
 
-/// A source that hands each of its fetches to the test. A fetch that the test drops hangs.
+/// Returns a source, and the [`Fetches`] that the test completes. A fetch that the test drops never
+/// completes.
 pub(crate) fn source() -> (impl TokenSource, Fetches) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let source = move |reason| {
@@ -79,37 +80,37 @@ pub(crate) fn source() -> (impl TokenSource, Fetches) {
 
 type FetchResult = Box<dyn FnOnce() -> Result<Token, Error> + Send>;
 
-/// The fetches that a source was asked for.
+/// Receives each fetch that the source was asked for.
 pub(crate) struct Fetches {
     receiver: mpsc::UnboundedReceiver<Fetch>,
 }
 
-/// A fetch in flight.
+/// A fetch in flight. The test decides how it ends.
 pub(crate) struct Fetch {
     pub(crate) reason: Reason,
     complete: oneshot::Sender<FetchResult>,
 }
 
 impl Fetches {
-    /// Waits for the next fetch to be asked for.
+    /// Waits until the cache starts the next fetch.
     pub(crate) async fn next(&mut self) -> Fetch {
         self.receiver.recv().await.expect("the source is gone")
     }
 
-    /// The next fetch, if it was asked for by now.
+    /// Returns the next fetch if the cache has already started it.
     pub(crate) fn try_next(&mut self) -> Option<Fetch> {
         self.receiver.try_recv().ok()
     }
 
-    /// Asks for a token, completes the fetch with one of this lifetime, and waits until it
-    /// is the current one.
+    /// Asks the cache for a token, completes the fetch with a token of this lifetime, and waits
+    /// until that token is the current one.
     pub(crate) async fn issued(&mut self, cache: &TokenCache, secret: &str, lifetime: Duration) {
         let caller = tokio::spawn(cache.token());
         self.next().await.issue_for(secret, lifetime);
         caller.await.unwrap().unwrap();
     }
 
-    /// Lets every task that can run do so, and then asserts that no fetch was asked for.
+    /// Lets every ready task run, and then asserts that the cache started no fetch.
     pub(crate) async fn none(&mut self) {
         run_until_idle().await;
         if let Some(fetch) = self.try_next() {
@@ -123,12 +124,12 @@ impl Fetch {
         self.with(move || result);
     }
 
-    /// Completes it with a bearer token that never expires.
+    /// Completes the fetch with a bearer token that never expires.
     pub(crate) fn issue(self, secret: &str) {
         self.complete(Token::bearer(secret));
     }
 
-    /// Completes it with a bearer token of this lifetime.
+    /// Completes the fetch with a bearer token of this lifetime.
     pub(crate) fn issue_for(self, secret: &str, lifetime: Duration) {
         self.complete(Token::bearer(secret).map(|token| token.expires_in(lifetime)));
     }
@@ -137,12 +138,13 @@ impl Fetch {
         self.complete(Err(Error::other(message)));
     }
 
-    /// Lets the source panic, as the test wants it and nobody needs to read.
+    /// Makes the source panic. `resume_unwind` skips the panic hook, so the output shows no
+    /// message.
     pub(crate) fn panic(self) {
         self.with(|| resume_unwind(Box::new("a source that panics")));
     }
 
-    /// Whether whoever asked has stopped waiting.
+    /// Returns whether the cache has dropped the future of this fetch.
     pub(crate) fn is_dropped(&self) -> bool {
         self.complete.is_closed()
     }
@@ -155,19 +157,19 @@ impl Fetch {
     }
 }
 
-/// A runtime of one thread, for a test that has several or drops one.
+/// Builds a single-threaded runtime, for tests that need several runtimes or drop one.
 pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Lets every other task run until all wait. On a runtime of one thread.
+/// Yields until every other task waits. This works only on a single-threaded runtime.
 pub(crate) async fn run_until_idle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
 }
 
-/// A cache whose clocks are Tokio's, which a test pauses.
+/// Starts a cache builder whose clocks both follow Tokio's clock, which the test pauses.
 pub(crate) fn paused(source: impl TokenSource) -> TokenCacheBuilder {
     TokenCache::builder(source)
         .jitter(0.0)
@@ -182,16 +184,16 @@ pub(crate) fn paused_clock() -> Clock {
     })
 }
 
-/// Both clocks, moved by hand.
+/// A pair of clocks, monotonic and wall, that the test moves.
 #[derive(Clone, Default)]
 pub(crate) struct ManualClock {
     passed: Arc<AtomicU64>,
-    /// How far the wall clock was set, in seconds.
+    /// How far the wall clock was set forward or back, in seconds.
     stepped: Arc<AtomicI64>,
 }
 
 impl ManualClock {
-    /// A cache on this clock, without jitter.
+    /// Starts a cache builder with this clock and without jitter.
     pub(crate) fn cache(&self, source: impl TokenSource) -> TokenCacheBuilder {
         TokenCache::builder(source)
             .jitter(0.0)
@@ -210,25 +212,25 @@ impl ManualClock {
         })
     }
 
-    /// Time passes, by both clocks.
+    /// Moves both clocks forward.
     pub(crate) fn pass(&self, span: Duration) {
         let nanos = u64::try_from(span.as_nanos()).unwrap();
         self.passed.fetch_add(nanos, Ordering::SeqCst);
     }
 
-    /// It is so long after the start, by both clocks.
+    /// Sets both clocks to this time after the start.
     pub(crate) fn set(&self, since: Duration) {
         let nanos = u64::try_from(since.as_nanos()).unwrap();
         self.passed.store(nanos, Ordering::SeqCst);
     }
 
-    /// The wall clock is set, or went on while the machine slept.
+    /// Moves only the wall clock, as when somebody sets it or the machine was suspended.
     pub(crate) fn step_wall(&self, seconds: i64) {
         self.stepped.fetch_add(seconds, Ordering::SeqCst);
     }
 }
 
-/// A token source that issues `token-1`, `token-2`, …, and counts.
+/// A token source that issues `token-1`, `token-2`, …, and counts them.
 #[derive(Clone, Default)]
 pub(crate) struct Counting {
     issued: Arc<Mutex<usize>>,
@@ -236,7 +238,7 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    /// Its tokens have this lifetime; otherwise they never expire.
+    /// Gives the tokens this lifetime. Without it they never expire.
     pub(crate) fn lasting(lifetime: Duration) -> Self {
         Self {
             lifetime: Some(lifetime),
@@ -261,7 +263,7 @@ impl TokenSource for Counting {
     }
 }
 
-/// A source whose nth attempt, counted from 1, has the result that the script says. It counts them.
+/// A source whose nth attempt, counted from 1, ends as the script says. It counts the attempts.
 #[derive(Clone)]
 pub(crate) struct ScriptedSource {
     asked: Arc<AtomicU64>,
@@ -290,7 +292,8 @@ impl TokenSource for ScriptedSource {
     }
 }
 
-/// An API that accepts what it is told to, refuses all else with 401, and remembers what it saw.
+/// An API that accepts the tokens the test names, refuses all others with 401, and records the
+/// credentials.
 #[derive(Clone, Default)]
 pub(crate) struct Api {
     inner: Arc<Mutex<Seen>>,
@@ -327,7 +330,7 @@ impl Api {
             .remove(&format!("Bearer {secret}"));
     }
 
-    /// The `Authorization` of every request so far; `-` for none.
+    /// Returns the `Authorization` of every request so far, or `-` for a request without it.
     pub(crate) fn credentials(&self) -> Vec<String> {
         self.inner.lock().unwrap().credentials.clone()
     }
@@ -367,14 +370,14 @@ impl<B> Service<Request<B>> for Api {
     }
 }
 
-/// A request with a body in memory, to an API over https.
+/// Builds a request with an in-memory body to an API over `https`.
 pub(crate) fn request(body: &'static str) -> Request<Full<Bytes>> {
     Request::post("https://api.example.com/things")
         .body(Full::from(body))
         .unwrap()
 }
 
-/// Polls a service ready and calls it, leaving it to be called again.
+/// Polls a service ready and calls it. The service can be called again.
 pub(crate) async fn call<S, Req>(client: &mut S, request: Req) -> Result<S::Response, S::Error>
 where
     S: Service<Req>,

@@ -1,5 +1,5 @@
-//! Many tenants behind one layer: whose request it is, who is made and who goes, and that none is in
-//! another's way.
+//! Many tenants behind one layer: which tenant a request belongs to, when a tenant is built or
+//! evicted, and that tenants don't affect each other.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,15 +25,15 @@ mod selection;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Tenant(&'static str);
 
-/// A request of a tenant.
+/// Returns a request of a tenant.
 fn of(tenant: &'static str) -> Request<Full<Bytes>> {
     let mut request = request("");
     request.extensions_mut().insert(Tenant(tenant));
     request
 }
 
-/// Authorization servers of all tenants. Each issues `name-1`, `name-2`, …, and writes down with which
-/// token it was closed.
+/// The authorization servers of all tenants. Each issues `name-1`, `name-2`, …, and records the
+/// token that it was closed with.
 #[derive(Clone, Default)]
 struct Servers {
     issued: Arc<Mutex<HashMap<&'static str, usize>>>,
@@ -90,7 +90,7 @@ impl TokenSource for Server {
     }
 }
 
-/// Tenants of whom the first is `slow`, whose every fetch the test completes. There is place for one.
+/// Builds tenants with room for one. The first is `slow`, whose fetches the test completes.
 fn one_place(close: bool) -> (Tenants<Tenant>, Servers, Fetches) {
     let servers = Servers::default();
     let (source, fetches) = source();
@@ -123,7 +123,7 @@ where
     }
 }
 
-/// Makes another tenant take the one place.
+/// Evicts the current tenant by requesting another.
 async fn evict(tenants: &Tenants<Tenant>) {
     let other = tenants.get(&Tenant("other")).unwrap();
     other.cache().token().await.unwrap();

@@ -1,4 +1,4 @@
-//! An issued credential: what it accepts, and what it shows.
+//! An issued credential: which values it accepts, and what it shows.
 
 use tower_auth::{Token, TokenCache};
 

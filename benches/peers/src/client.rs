@@ -1,4 +1,4 @@
-//! What sends the request in the end: any Tower service, and the one that answers at once.
+//! The clients below: any Tower service, and a service that responds at once.
 
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
@@ -14,7 +14,7 @@ use tower::{BoxError, Service};
 
 pub type Body = Full<Bytes>;
 
-/// A client below.
+/// A client below the credential.
 pub trait Inner:
     Service<Request<Body>, Response = Response<()>, Error = BoxError, Future: Send>
     + Clone
@@ -33,12 +33,12 @@ impl<S> Inner for S where
 {
 }
 
-/// One request after the other, each made and sent.
+/// Makes and sends requests, one after the other.
 pub trait Call: Clone + Send + Sync + 'static {
     fn call(&mut self) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-/// Requests of a Tower service.
+/// Sends requests through a Tower service.
 #[derive(Clone)]
 pub struct Sending<S>(pub S);
 
@@ -46,7 +46,8 @@ impl<S: Inner> Call for Sending<S> {
     #[inline]
     async fn call(&mut self) -> Result<(), BoxError> {
         ready(&mut self.0).await?;
-        // Made when it can be sent, so that it isn't moved about in a future that waits.
+        // The request is made when it can be sent, so that a waiting future doesn't have to move
+        // it.
         black_box(self.0.call(request()).await?);
         Ok(())
     }
@@ -57,8 +58,8 @@ pub async fn ready<S: Inner>(service: &mut S) -> Result<(), BoxError> {
     poll_fn(|cx| service.poll_ready(cx)).await
 }
 
-/// A request as a client makes it, header by header. (A clone of one would have a header map without
-/// room for another.)
+/// Makes a request as a client does, header by header. (A cloned request would have a header map
+/// without room for another header.)
 #[inline]
 pub fn request() -> Request<Body> {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -72,11 +73,11 @@ pub fn request() -> Request<Body> {
 
 static URI: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("https://api.example.com/v1/things"));
 
-/// Answers at once, nothing else.
+/// Only responds at once.
 #[derive(Clone)]
 pub struct Bare;
 
-/// Its answer, which is there when it is polled for, as a network's is, and not before.
+/// The response, which is made when it is polled, like a response from a network.
 pub struct Answer;
 
 impl Future for Answer {

@@ -1,4 +1,4 @@
-//! The fetch that is behind all of them: it counts, takes its time, and issues or fails.
+//! The fetch that all contenders use: it counts, takes a set time, and issues a token or fails.
 
 use std::error::Error;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-/// How it answers.
+/// How the issuer responds.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub takes: Duration,
@@ -18,7 +18,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// A token that outlives every question, at once.
+    /// A token that outlives every question, without delay.
     pub const DAY: Self = Self {
         takes: Duration::ZERO,
         lives: Duration::from_secs(86_400),
@@ -42,7 +42,7 @@ pub struct Issued {
     pub lives: Duration,
 }
 
-/// Why there is none.
+/// The error if there is no token.
 #[derive(Clone, Debug)]
 pub struct Refused;
 
@@ -54,7 +54,8 @@ impl fmt::Display for Refused {
 
 impl Error for Refused {}
 
-/// Tokens name their end as microseconds since then, so that whoever gets one can tell if it is past.
+/// Tokens contain their expiry in microseconds since this time, so that each recipient can tell
+/// whether a token has expired.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 const DIGITS: usize = 16;
@@ -64,7 +65,7 @@ impl Issuer {
         Self::with_gate(terms, None)
     }
 
-    /// One that answers nobody until [`open`](Self::open).
+    /// Makes an issuer that responds only after [`open`](Self::open).
     pub fn gated(terms: Terms) -> Self {
         Self::with_gate(terms, Some(Semaphore::new(0)))
     }
@@ -106,7 +107,7 @@ impl Issuer {
         }
     }
 
-    /// A token, without a fetch.
+    /// Makes a token without a fetch.
     pub fn issue(&self) -> Issued {
         let lives = self.0.terms.lives;
         let end = (START.elapsed() + lives).as_micros();
@@ -116,20 +117,20 @@ impl Issuer {
 }
 
 impl Issued {
-    /// As it goes on the wire.
+    /// Returns the header value as it is sent.
     pub fn header(&self) -> HeaderValue {
         bearer(&self.secret)
     }
 }
 
-/// `Bearer` and the secret, marked as sensitive.
+/// Makes the header value: `Bearer` and the secret, marked as sensitive.
 pub fn bearer(secret: &str) -> HeaderValue {
     let mut value = HeaderValue::try_from(format!("Bearer {secret}")).expect("digits and letters");
     value.set_sensitive(true);
     value
 }
 
-/// For how long the token in a header has been past its end.
+/// Returns how long ago the token in a header expired.
 pub fn past_its_end(header: &HeaderValue) -> Duration {
     let text = header.to_str().expect("digits and letters");
     let end = text["Bearer ".len()..][..DIGITS].parse();

@@ -1,9 +1,9 @@
-//! `tower-auth` beside what others use for the same job: the same client below, the same fetch behind,
-//! and each asked the same questions in one run.
+//! Compares `tower-auth` with alternatives for the same job. All have the same client below and the
+//! same fetch, and answer the same questions in one run.
 //!
-//! [`contenders`] holds a file for each that is compared, [`questions`] one for each thing that is asked
-//! of them. What they share is in [`issuer`] (the fetch), [`token_server`] (the same fetch for those who
-//! insist on HTTP or a process) and [`client`] (what sends the request in the end).
+//! [`contenders`] has a file for each alternative, and [`questions`] a file for each measurement.
+//! They share [`issuer`] (the fetch), [`token_server`] (the same fetch for contenders that need
+//! HTTP or a process) and [`client`] (the clients below).
 
 pub mod client;
 pub mod contenders;

@@ -1,11 +1,12 @@
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml` asks everything, prints the tables and draws
-//! `benches/peers/peers.svg`; with the name of a question it asks that alone.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml` asks all questions, prints the
+//! tables and draws `benches/peers/peers.svg`. With the name of a question, it asks only that
+//! question.
 //!
-//! - `-- --quick`: a run of half a minute, whose figures say nothing; no picture
-//! - `-- --results`: the tables go into `benches/peers/results.md` too
-//! - `-- --readme`: they go into `benches/README.md`, between its markers
+//! - `-- --quick`: a run of 30 s without a picture, whose figures are not meaningful
+//! - `-- --results`: also writes the tables to `benches/peers/results.md`
+//! - `-- --readme`: writes the tables into `benches/README.md`, between its markers
 //!
-//! To be believed, it wants a machine that does nothing else: what it found there is told with the figures.
+//! Reliable figures need a machine that does nothing else; the load is printed with the figures.
 
 use std::path::Path;
 use std::process::ExitCode;

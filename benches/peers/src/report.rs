@@ -1,4 +1,4 @@
-//! The answers as Markdown, with what has to be known of the run: tables, footnotes, versions, machine.
+//! Writes the answers as Markdown: tables, footnotes, versions and the machine.
 
 use std::fmt::Write;
 use std::fs;
@@ -17,7 +17,7 @@ pub struct Column {
 const TAKEAWAY: &str = "Blue is this crate, and shorter is better. It fetches once where some others fetch once \
                         per caller, and no caller waits while a token is refreshed.";
 
-/// Which table a column belongs to.
+/// The table that a column belongs to.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Part {
     Cached,
@@ -48,7 +48,7 @@ impl Part {
     }
 }
 
-/// Everything between the markers of `benches/README.md`.
+/// Returns the text between the markers of `benches/README.md`.
 pub fn markdown(columns: &[Column], picture: Option<&str>, load: f64) -> String {
     let mut people = People(Vec::new());
     all(&mut people);
@@ -106,7 +106,7 @@ fn notes(text: &mut String, people: &[Person]) {
     }
 }
 
-/// Versions, compiler and machine.
+/// Returns the versions, the compiler and the machine.
 fn circumstances(people: &[Person], load: f64) -> String {
     let mut versions: Vec<String> = Vec::new();
     for person in people {
@@ -118,7 +118,7 @@ fn circumstances(people: &[Person], load: f64) -> String {
     let rustc = Command::new("rustc").arg("--version").output();
     let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let rustc = rustc.unwrap_or_default();
-    // Without the commit and the day.
+    // Without the commit and the date.
     let rustc = rustc
         .split(" (")
         .next()
@@ -137,10 +137,11 @@ fn circumstances(people: &[Person], load: f64) -> String {
     )
 }
 
-/// Above this load, threads that should run at once take turns, and who is measured waits for others.
+/// Above this load, threads that should run in parallel take turns, so that waiting is measured
+/// too.
 const QUIET: f64 = 0.7;
 
-/// The mean number of those who wanted to run in the last minute.
+/// Returns the load average of the last minute.
 pub fn load() -> f64 {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
@@ -156,7 +157,7 @@ fn processor() -> String {
     model.unwrap_or("an unknown processor").into()
 }
 
-/// As the lock file of this package has it, the newest if there are several.
+/// Returns the version in this package's lock file, or the newest if there are several.
 fn version(package: &str) -> &'static str {
     let lock = include_str!("../Cargo.lock");
     let wanted = format!("name = \"{package}\"");
@@ -174,7 +175,7 @@ fn version(package: &str) -> &'static str {
 const BEGIN: &str = "<!-- peers:begin -->\n";
 const END: &str = "<!-- peers:end -->";
 
-/// Puts the answers between the markers of `benches/README.md`.
+/// Writes the answers between the markers of `benches/README.md`.
 pub fn put_into_readme(markdown: &str) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
     let readme = fs::read_to_string(path).expect("the README is where it was");
@@ -193,7 +194,7 @@ struct Person {
 }
 
 impl Person {
-    /// The mark of its footnote, if it has one.
+    /// Returns the mark of the footnote, if there is one.
     fn mark(&self, people: &[Person]) -> String {
         match self.note {
             Some(_) => format!("<sup>{}</sup>", number(self, people)),
@@ -202,7 +203,7 @@ impl Person {
     }
 }
 
-/// Which footnote is this one's.
+/// Returns the number of the footnote.
 fn number(of: &Person, people: &[Person]) -> usize {
     let before = people.iter().take_while(|person| person.name != of.name);
     1 + before.filter(|person| person.note.is_some()).count()

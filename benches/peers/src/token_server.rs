@@ -1,5 +1,6 @@
-//! The same fetch over HTTP on loopback, for those whose public API takes nothing else: Google's library, Constructor
-//! Fabric's toolkit, and kube's plugins, which are processes and ask here in turn.
+//! The same fetch over HTTP on loopback, for contenders whose public API accepts nothing else:
+//! Google's library, Constructor Fabric's toolkit, and kube's plugins, which are processes that
+//! call this server.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use tower::BoxError;
 use crate::client::Call;
 use crate::issuer::{Issued, Issuer};
 
-/// Ends when it is dropped.
+/// A server that stops when it is dropped.
 #[derive(Debug)]
 pub struct TokenServer {
     pub address: SocketAddr,
@@ -32,18 +33,18 @@ pub struct TokenServer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a reply says of a token's end: so much more than the truth, to make up for a window that the
-/// library has built in and can't be told.
+/// The form of a response, and how much later than its real expiry the token is said to expire. The
+/// difference makes up for a refresh window that the library doesn't let its user set.
 pub struct Reply {
     pub beyond: Duration,
     pub form: Form,
 }
 
 pub enum Form {
-    /// A token endpoint's, with `expires_in` in seconds.
+    /// The response of a token endpoint, with `expires_in` in seconds.
     OAuth,
-    /// An `ExecCredential`. The first is there at once, isn't counted, and has ended: the library asks for one as it
-    /// is set up, whether anybody wants it or not.
+    /// An `ExecCredential`. The first is returned at once, isn't counted, and has already expired,
+    /// because the library always requests one during its setup.
     Kube { is_set_up: AtomicBool },
 }
 
@@ -81,7 +82,7 @@ impl Drop for TokenServer {
     }
 }
 
-/// The server stays for as long as there are requests.
+/// Keeps the server running while there are requests.
 #[derive(Clone)]
 pub struct Holding<T>(pub T, pub Arc<TokenServer>);
 

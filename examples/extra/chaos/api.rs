@@ -1,9 +1,8 @@
-//! The API: a service in this process, so that what the layer adds can be told from what a network
-//! does.
+//! The API: a service in this process, so that the layer's delay can be distinguished from the
+//! network's.
 //!
-//! Over sockets, 2,000 callers would need 4,000 file descriptors, where a process may often have
-//! no more than 1,024; and how long a request takes to connect would be counted with what the
-//! layer does.
+//! Over sockets, 2,000 callers would need 4,000 file descriptors, and many systems allow a process
+//! only 1,024. The time to connect would also count as the layer's delay.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,15 +29,16 @@ pub(crate) struct Api {
     visit: Arc<Mutex<Visit>>,
 }
 
-/// What the API saw of its caller's request in flight.
+/// What the API recorded about its caller's current request.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Visit {
-    /// How long the request was in here, all tries together.
+    /// How long the API worked on the request, in all attempts together.
     pub(crate) spent: Duration,
     pub(crate) refusals: u32,
 }
 
-/// What the API's own work takes: long enough that tokens go bad while requests are in flight.
+/// How long the API's own work takes: long enough that tokens become invalid while requests are in
+/// flight.
 const WORK_MS: std::ops::Range<u64> = 2..10;
 
 impl Api {
@@ -51,7 +51,7 @@ impl Api {
         }
     }
 
-    /// Where the visits are noted of those who use a clone of this.
+    /// Returns the record that all clones of this API share.
     pub(crate) fn visits(&self) -> Visits {
         Visits(Arc::clone(&self.visit))
     }
@@ -60,7 +60,7 @@ impl Api {
 pub(crate) struct Visits(Arc<Mutex<Visit>>);
 
 impl Visits {
-    /// The one since the last time this was asked.
+    /// Returns the record since the last call, and resets it.
     pub(crate) fn take(&self) -> Visit {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -90,7 +90,7 @@ impl Service<Request<Full<Bytes>>> for Api {
     }
 }
 
-/// As RFC 6750 §3.1 has it.
+/// Builds the response (RFC 6750 §3.1).
 fn answer(refusal: Option<&str>) -> Response<()> {
     let mut response = Response::new(());
     if let Some(why) = refusal {

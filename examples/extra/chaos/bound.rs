@@ -1,22 +1,22 @@
-//! How often the authorization server may be asked at most, worked out from the schedule and from
-//! what the cache was told.
+//! The maximum number of requests to the authorization server, calculated from the schedule and the
+//! cache's settings.
 //!
-//! - While all is well every call brings a token, and the next call comes no earlier than that
-//!   token is stale. A healthy spell sees one call when it begins, and one more each time a token
-//!   could have become stale.
-//! - While nothing is well every fetch fails, after its attempts, and the next waits for its turn:
-//!   for the floor at least, and longer each time if the cache backs off. A faulty spell sees one
-//!   fetch when it begins, one more each time that wait may have passed, and one when the token in
-//!   hand ends, which waits for nothing.
-//! - A refusal has a new token fetched at once, whatever the time. A revocation is refused once. A
-//!   rotation may be twice: of the token in hand, and of one signed before it but on its way.
+//! - While the server is healthy, every request returns a token, and the next one comes no earlier
+//!   than that token is stale. A healthy spell gets one request when it begins, and one more each
+//!   time a token could have become stale.
+//! - While the server is faulty, every fetch fails after its attempts. The next fetch waits at
+//!   least for the floor, and longer each time if the cache backs off. A faulty spell gets one
+//!   fetch when it begins, and one more after each wait. The fetch when the current token expires
+//!   doesn't wait.
+//! - A refusal causes a fetch at once. A revocation causes one. A rotation may cause two: for the
+//!   current token, and for a token that was signed before the rotation but arrives after it.
 
 use crate::pace::Pace;
 use crate::schedule::{Fault, Schedule, Spell};
 
 pub(crate) struct Bound {
     pub(crate) total: usize,
-    /// How it was worked out, a line for each term.
+    /// How it was calculated, one line for each term.
     pub(crate) derivation: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Bound {
 
         let calls: usize = faulty.iter().map(|spell| faulty_calls(spell, pace)).sum();
         derivation.push(format!(
-            "{calls:4}  in {} faulty ones: 1 when it begins, 1 when the token ends, 1 after every \
+            "{calls:4}  in {} faulty spells: 1 when it begins, 1 when the token expires, 1 after every \
              wait of {:?}{}; each of up to {}",
             faulty.len(),
             pace.wait_after(1, false),

@@ -1,4 +1,4 @@
-//! Those who want something of the API, and what they got.
+//! The callers of the API, and the results of their requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use crate::api::{Api, Visits};
 use crate::client::Client;
 use crate::truth::Truth;
 
-/// A request as its caller saw it.
+/// A request, as its caller saw it.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
     pub(crate) start: Duration,
     pub(crate) end: Duration,
     /// Time that was not spent in the API.
     pub(crate) added: Duration,
-    /// How often the API refused it. Once is what the layer makes good.
+    /// How often the API refused it. The layer hides one refusal.
     pub(crate) refusals: u32,
-    /// In one word.
+    /// The reason of the failure, in one word.
     pub(crate) failure: Option<&'static str>,
 }
 
-/// How long a caller thinks between two requests.
+/// How long a caller pauses between two requests.
 const THOUGHT_MS: std::ops::Range<u64> = 100..300;
 
-/// Has all of them send requests until the time is up, and collects what they saw.
+/// Makes all callers send requests until the end, and collects the results.
 pub(crate) async fn run(
     client: &Client,
     watch: Stopwatch,
@@ -44,7 +44,7 @@ pub(crate) async fn run(
         let api = Api::new(watch, Arc::clone(truth), random.fork());
         let caller = Caller {
             visits: api.visits(),
-            // A service for each, as with clones of one client; the token is shared.
+            // Each caller has its own service, like clones of one client; they share the token.
             service: client.layer().layer(api),
             watch,
             random: random.fork(),
@@ -82,7 +82,7 @@ impl Caller {
     }
 
     async fn send(&mut self) -> Request {
-        let mut request = http::Request::new(Full::from("something to be done"));
+        let mut request = http::Request::new(Full::from("a body"));
         *request.uri_mut() = Uri::from_static("https://api.example.com/v1/things");
         let start = self.watch.now();
         let answered = match self.service.ready().await {
@@ -101,7 +101,7 @@ impl Caller {
     }
 }
 
-/// Why it is no success, in as few words as a table has room for.
+/// Returns why the request failed, short enough for a table.
 fn failure(answered: &Result<Response<()>, BoxError>) -> Option<&'static str> {
     let error = match answered {
         Ok(response) if response.status() == StatusCode::UNAUTHORIZED => return Some("401"),

@@ -1,5 +1,5 @@
-//! What is under test: a cache over client credentials, and the layer over that. All that is said
-//! to the crate about tokens is said here.
+//! The client under test: a cache with client credentials, and the layer. This file contains all
+//! settings of the crate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,18 +48,18 @@ impl Client {
         &self.layer
     }
 
-    /// What state the cache is in, until `end`.
+    /// Records the cache's state until `end`.
     pub(crate) async fn watch(&self, end: Duration) -> Vec<Spell> {
         phases::sampled(self.layer.cache(), self.watch, end).await
     }
 
-    /// Nobody asks any more.
+    /// Closes the cache, after the last request.
     pub(crate) async fn close(self) {
         self.layer.cache().close().await;
     }
 }
 
-/// A source, and someone who writes down what it does.
+/// Records the fetches of a source.
 struct Witnessed<S> {
     source: S,
     watch: Stopwatch,

@@ -1,5 +1,5 @@
-//! The authorization server. Its HTTP is written by hand, for what it is to do no decent server
-//! does: hold a connection for ever, reset it, cut an answer.
+//! The authorization server. It writes HTTP by hand, because it has to do what server libraries
+//! don't: hold a connection for ever, reset it, or cut a response short.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,7 @@ struct Shared {
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     pub(crate) at: Duration,
-    /// What it met with instead of a token.
+    /// The fault that the request got instead of a token.
     pub(crate) fault: Option<Fault>,
 }
 
@@ -66,7 +66,7 @@ impl AuthorizationServer {
         &self.token_url
     }
 
-    /// Stops, and says what it was asked.
+    /// Stops the server, and returns the requests that it got.
     pub(crate) fn stop(self) -> Vec<Call> {
         self.listening.abort();
         let calls = self.shared.calls.lock();
@@ -77,14 +77,14 @@ impl AuthorizationServer {
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
-        // How a connection ends is the client's business.
+        // Only the client cares how a connection ends.
         tokio::spawn(async move { shared.serve(stream).await.ok() });
     }
 }
 
 impl Shared {
-    /// One request, one answer, and the connection is closed: no fault of the client's pool is
-    /// to be taken for one of the layer's.
+    /// Reads one request, sends one response, and closes the connection. So a failure of the
+    /// client's pool can't be mistaken for a failure of the layer.
     async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         if !read_request(&mut stream).await? {
             return Ok(());
@@ -126,7 +126,7 @@ impl Shared {
 const SERVER_ERROR: &str = r#"{"error":"server_error","error_description":"the database is away"}"#;
 const BUSY: &str = r#"{"error":"temporarily_unavailable"}"#;
 
-/// A proxy's page, an answer cut short, and one in which the token was forgotten.
+/// A proxy's page, a response cut short, and a response without the token.
 const GARBAGE: [&str; 3] = [
     "<!doctype html><title>Please log in</title>",
     r#"{"access_token":"key-0-tok"#,
@@ -141,17 +141,17 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// Holds the connection until the client has lost its patience.
+/// Holds the connection until the client closes it.
 async fn outlast(mut stream: TcpStream) -> io::Result<()> {
     let mut ignored = [0; 64];
     while stream.read(&mut ignored).await? > 0 {}
     Ok(())
 }
 
-/// Longer than any token request.
+/// More than the length of any token request.
 const REQUEST_LIMIT: usize = 8 * 1024;
 
-/// Reads to the end of the body. `false` if the client left before that.
+/// Reads to the end of the body. Returns `false` if the client closed the connection before that.
 async fn read_request(stream: &mut TcpStream) -> io::Result<bool> {
     let mut request = Vec::new();
     while request.len() < REQUEST_LIMIT {

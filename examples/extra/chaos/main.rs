@@ -1,19 +1,19 @@
-//! What the layer is for, all at once: an authorization server that fails in every way there is,
-//! on a schedule; an API that revokes; keys that are rotated; and 2,000 callers who want to know
-//! nothing of it.
+//! Tests the layer under many failures at once. An authorization server fails in every way, on a
+//! schedule; tokens are revoked; signing keys are rotated; and 2,000 callers should notice none of
+//! it.
 //!
 //! ```text
 //! cargo run --release -p tower-auth-examples --example chaos
 //! cargo run --release -p tower-auth-examples --example chaos -- --seconds 10 --callers 500 --svg chaos.svg
 //! ```
 //!
-//! It prints what happened, and ends with an exit code of 1 if one of these is not so:
+//! It prints what happened, and returns the exit code 1 if one of these conditions doesn't hold:
 //!
-//! 1. No request failed while a good token was in hand.
-//! 2. No token was sent past its end.
-//! 3. The authorization server was asked no more often than the settings allow.
-//! 4. No request was held up for longer than the fetches it may wait for can take.
-//! 5. No task is left when all is dropped.
+//! 1. No request failed while the cache had a valid token.
+//! 2. No token was sent after it expired.
+//! 3. The authorization server got no more requests than the settings allow.
+//! 4. No request was delayed for longer than the fetches that it may wait for can take.
+//! 5. No task is left after everything is dropped.
 #![allow(clippy::print_stdout)]
 
 mod api;
@@ -51,7 +51,7 @@ use schedule::Schedule;
 use truth::Truth;
 use verdict::Verdict;
 
-/// When the run began: all times are counted from there.
+/// The start of the run, from which all times are counted.
 #[derive(Clone, Copy)]
 pub(crate) struct Stopwatch(Instant);
 
@@ -60,13 +60,13 @@ impl Stopwatch {
         self.0.elapsed()
     }
 
-    /// At once if that is past.
+    /// Waits until `time`, or returns at once if `time` has passed.
     pub(crate) async fn until(self, time: Duration) {
         tokio::time::sleep_until((self.0 + time).into()).await;
     }
 }
 
-/// All there is to know of a run once it is over.
+/// The records of a run, after its end.
 pub(crate) struct Run {
     pub(crate) schedule: Schedule,
     pub(crate) pace: Pace,
@@ -133,7 +133,7 @@ async fn run(options: &Options) -> Result<Run, Report> {
     })
 }
 
-/// Rotates the keys and revokes tokens when the schedule says so.
+/// Rotates the keys and revokes tokens as scheduled.
 async fn spoil_tokens(schedule: &Schedule, watch: Stopwatch, truth: &Truth) {
     for (time, event) in schedule.events() {
         watch.until(time).await;
@@ -144,8 +144,8 @@ async fn spoil_tokens(schedule: &Schedule, watch: Stopwatch, truth: &Truth) {
     }
 }
 
-/// How many more tasks there are than there were. A connection that was just dropped takes a
-/// moment to end its task, and a refresh in flight may run into its timeout: those aren't leaks.
+/// Returns how many more tasks there are than before. Waits up to 10 s first: tasks of dropped
+/// connections take a moment to end, and a refresh in flight may run into its timeout.
 async fn tasks_beyond(before: usize) -> usize {
     let long_enough = Instant::now() + Duration::from_secs(10);
     loop {

@@ -1,4 +1,4 @@
-//! What a run can be told on the command line.
+//! The command-line options.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,9 @@ pub(crate) const USAGE: &str = "\
 Usage: cargo run --release -p tower-auth-examples --example chaos -- [options]
 
   --seconds N   how long it runs, 10 to 300; default 60
-  --callers N   how many send requests, 1 to 20000; default 2000
-  --seed N      of all that is drawn at random; default 1
-  --svg PATH    where to draw the timeline; default nowhere";
+  --callers N   how many callers send requests, 1 to 20000; default 2000
+  --seed N      the seed of all random numbers; default 1
+  --svg PATH    the file for the timeline; default none";
 
 pub(crate) struct Options {
     pub(crate) seconds: u64,
@@ -18,7 +18,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// `None` if help was asked for.
+    /// Reads the options. `None` if the user asked for help.
     pub(crate) fn from_args() -> Result<Option<Self>, String> {
         let mut options = Self {
             seconds: 60,
@@ -37,18 +37,18 @@ impl Options {
                 match given.parse() {
                     Ok(number) if (least..=most).contains(&number) => Ok(number),
                     _ => Err(format!(
-                        "`{name}` wants a whole number from {least} to {most}, not {given}"
+                        "`{name}` needs a whole number from {least} to {most}, not {given}"
                     )),
                 }
             };
             match name.as_str() {
-                // Shorter, and a fault would be over before a token is; longer, and the requests,
-                // all of which are kept to be judged, would take gigabytes.
+                // In a shorter run, a fault would end before a token expires. In a longer run, the
+                // records of all requests would take gigabytes.
                 "--seconds" => options.seconds = number(10, 300)?,
                 "--callers" => options.callers = number(1, 20_000)?,
                 "--seed" => options.seed = number(0, u64::MAX)?,
                 "--svg" => {
-                    options.svg = Some(value.ok_or("`--svg` wants a path")?.into());
+                    options.svg = Some(value.ok_or("`--svg` needs a path")?.into());
                 }
                 _ => return Err(format!("there is no option `{name}`\n\n{USAGE}")),
             }

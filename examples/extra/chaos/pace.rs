@@ -1,39 +1,39 @@
-//! How long everything takes, in proportion to the run: how long tokens live, and how patient
-//! the cache is told to be.
+//! All durations, in proportion to the run: the lifetime of tokens, and the cache's timeouts and
+//! waits.
 
 use std::time::Duration;
 
 pub(crate) struct Pace {
-    /// Whole seconds, as `expires_in` has it.
+    /// In whole seconds, as `expires_in` requires.
     pub(crate) lifetime: Duration,
-    /// How long before its end a token is refreshed behind the callers.
+    /// How long before its expiry a token is refreshed in the background.
     pub(crate) refresh_before: Duration,
-    /// How long before its end it is no longer sent.
+    /// How long before its expiry a token is no longer sent.
     pub(crate) margin: Duration,
-    /// The most that one exchange with the authorization server takes.
+    /// The timeout of one request to the authorization server.
     pub(crate) exchange_timeout: Duration,
-    /// The most that a fetch takes, with all its attempts.
+    /// The timeout of a fetch, with all its attempts.
     pub(crate) fetch_timeout: Duration,
-    /// The least time from a failed fetch to the next.
+    /// The minimum time from a failed fetch to the next.
     pub(crate) attempt_floor: Duration,
-    /// What the authorization server asks for when it wants to be left alone.
+    /// The server's `Retry-After`, with the faults that have one.
     pub(crate) retry_after: Duration,
     pub(crate) backoff: Backoff,
 }
 
-/// What the cache does of its own accord when fetches fail.
+/// What the cache does when fetches fail.
 pub(crate) struct Backoff {
-    /// The most attempts of one fetch.
+    /// The maximum number of attempts in one fetch.
     pub(crate) attempts: usize,
-    /// The least wait after a failed fetch, if that is more than the floor.
+    /// The minimum wait after a failed fetch, if it is longer than the floor.
     pub(crate) first_wait: Duration,
-    /// Whether each that follows doubles it.
+    /// Whether each further failure doubles the wait.
     pub(crate) doubles: bool,
-    /// Whether the server's `Retry-After` is waited for.
+    /// Whether the cache waits for the server's `Retry-After`.
     pub(crate) heeds_retry_after: bool,
 }
 
-/// Tokens of four seconds in a run of a minute.
+/// In a run of 60 s, a token lives for 4 s.
 const LIFETIMES_IN_A_RUN: u32 = 15;
 
 impl Pace {
@@ -44,13 +44,13 @@ impl Pace {
         Self {
             lifetime,
             refresh_before: lifetime / 2,
-            // Not in proportion: how long a request takes to arrive depends on the machine.
+            // Not in proportion, because the time until a request arrives depends on the machine.
             margin: Duration::from_millis(200),
             exchange_timeout,
             fetch_timeout: exchange_timeout * 4,
             attempt_floor: lifetime / 16,
             retry_after: Duration::from_secs(1),
-            // As the cache does unless told otherwise.
+            // The cache's defaults.
             backoff: Backoff {
                 attempts: 3,
                 first_wait: Duration::from_secs(1),
@@ -60,12 +60,12 @@ impl Pace {
         }
     }
 
-    /// How long a new token is served before it is refreshed.
+    /// Returns how long a new token is used before it is refreshed.
     pub(crate) fn fresh_for(&self) -> Duration {
         self.lifetime - self.refresh_before
     }
 
-    /// The least wait after so many failed fetches in a row.
+    /// Returns the minimum wait after this many failed fetches in a row.
     pub(crate) fn wait_after(&self, failures: u32, server_asks: bool) -> Duration {
         let doublings = if self.backoff.doubles {
             failures.saturating_sub(1)

@@ -1,4 +1,4 @@
-//! What state the cache was in, and when it had a token to give.
+//! The states of the cache, and when it had a usable token.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::truth::Issued;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// No token, and nobody has asked for one.
+    /// No token, and no caller has asked for one.
     Empty,
-    /// No token, and one is being fetched.
+    /// No token, and a fetch is running.
     Fetching,
-    /// A token in hand.
+    /// A cached token.
     Fresh,
-    /// A token in hand, but not for long.
+    /// A cached token that is due for a refresh.
     Stale,
     /// No token, and the last fetch failed.
     Failed,
@@ -42,7 +42,7 @@ impl Phase {
     }
 }
 
-/// A time of one phase.
+/// A period in one phase.
 #[derive(Clone, Copy)]
 pub(crate) struct Spell {
     pub(crate) from: Duration,
@@ -50,12 +50,12 @@ pub(crate) struct Spell {
     pub(crate) phase: Phase,
 }
 
-/// How late the cache may have read the time when it asked for a token: the ticks of a coarse
-/// clock, and a task that waited for its turn.
+/// How late the cache may have read the clock when it requested a token: one tick of a coarse
+/// clock, and a task that waited to be scheduled.
 const CLOCK_ERROR: Duration = Duration::from_millis(30);
 
-/// From when to when each token was good *and* in the cache's hand: from when it arrived, until
-/// its margin began, it was spoilt or the next one came.
+/// Returns when each token was valid *and* cached: from its arrival, until its margin began, it
+/// became invalid, or the next token arrived.
 pub(crate) fn usable(tokens: &[Issued], pace: &Pace) -> Vec<(Duration, Duration)> {
     let mut usable = Vec::new();
     for (nth, token) in tokens.iter().enumerate() {
@@ -78,10 +78,10 @@ pub(crate) fn usable(tokens: &[Issued], pace: &Pace) -> Vec<(Duration, Duration)
     usable
 }
 
-/// How finely the phases are told.
+/// How often the phase is sampled.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The phases, looked at once a tick.
+/// Samples the phase once a tick.
 pub(crate) async fn sampled(cache: &TokenCache, watch: Stopwatch, end: Duration) -> Vec<Spell> {
     let mut spells: Vec<Spell> = Vec::new();
     loop {

@@ -1,5 +1,5 @@
-//! What goes wrong when. The faults are the same in every run, in proportion to its length; when
-//! tokens are revoked is drawn.
+//! The schedule of failures. The faults are the same in every run, in proportion to its length. The
+//! times of revocations are random.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use std::time::Duration;
 pub(crate) enum Fault {
     /// 500, with the JSON of RFC 6749 §5.2.
     Errors,
-    /// It reads the request and never answers.
+    /// The server reads the request and never responds.
     Hang,
-    /// It reads the request and resets the connection.
+    /// The server reads the request and resets the connection.
     Reset,
     /// 503, with a `Retry-After`.
     Unavailable,
-    /// 429 to everyone, with a `Retry-After`.
+    /// 429 for every request, with a `Retry-After`.
     Flood,
-    /// 200, with what isn't a token.
+    /// 200, with a body that isn't a token response.
     Garbage,
 }
 
@@ -32,7 +32,7 @@ impl Fault {
         }
     }
 
-    /// Whether it may be gone a moment later, so that asking again at once is worth it.
+    /// Returns whether the fault may be transient, so that another attempt at once is useful.
     pub(crate) fn is_transient(self) -> bool {
         self != Self::Garbage
     }
@@ -42,9 +42,9 @@ impl Fault {
     }
 }
 
-/// From when to when, in a run of a minute; in between all is well, for long enough that even a
-/// client which has backed off comes back. A token lives for four seconds and is refreshed two
-/// before its end, so that nobody should notice the short ones.
+/// The start and the end of each fault, in seconds of a 60 s run. The healthy spells between them
+/// are long enough for a client that has backed off to recover. A token lives for 4 s and is
+/// refreshed 2 s before its expiry, so callers shouldn't notice the short faults.
 const FAULTS: [(f64, f64, Fault); 8] = [
     (3.0, 4.5, Fault::Errors),
     (8.0, 11.0, Fault::Errors),
@@ -56,7 +56,7 @@ const FAULTS: [(f64, f64, Fault); 8] = [
     (54.5, 55.5, Fault::Reset),
 ];
 
-/// One while all is well, and one when no new token can be fetched.
+/// One while the server is healthy, and one while no token can be fetched.
 const ROTATIONS: [f64; 2] = [52.0, 55.0];
 
 const REVOCATIONS: u32 = 4;
@@ -64,13 +64,13 @@ const REVOCATIONS: u32 = 4;
 #[derive(Clone)]
 pub(crate) struct Schedule {
     pub(crate) length: Duration,
-    /// One after the other, without gaps.
+    /// Consecutive, without gaps.
     pub(crate) spells: Vec<Spell>,
     pub(crate) rotations: Vec<Duration>,
     pub(crate) revocations: Vec<Duration>,
 }
 
-/// A time of one fault, or of none.
+/// A period with one fault, or with none.
 #[derive(Clone, Copy)]
 pub(crate) struct Spell {
     pub(crate) from: Duration,
@@ -92,7 +92,7 @@ impl Spell {
     }
 }
 
-/// What takes the callers' token away.
+/// An event that makes the callers' token invalid.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     Rotation,
@@ -123,7 +123,7 @@ impl Schedule {
             until: length,
             fault: None,
         });
-        // One in each part of the run, so that they don't come all at once.
+        // One in each part of the run, so that they don't coincide.
         let part = length / REVOCATIONS;
         let revocations = (0..REVOCATIONS)
             .map(|n| part * n + part.mul_f64(random.f64()))
@@ -141,7 +141,7 @@ impl Schedule {
         spell.and_then(|spell| spell.fault)
     }
 
-    /// Rotations and revocations, in order.
+    /// Returns rotations and revocations, in order.
     pub(crate) fn events(&self) -> Vec<(Duration, Event)> {
         let rotations = self.rotations.iter().map(|time| (*time, Event::Rotation));
         let revocations = self

@@ -1,4 +1,4 @@
-//! What a run came to, as text.
+//! Prints the results of a run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::schedule::Spell;
 use crate::verdict::Verdict;
 
 pub(crate) fn print(run: &Run, verdict: &Verdict) {
-    println!("\n      from  to      the server   requests   failed  refused   calls");
+    println!("\n      from  to      server       requests   failed  refused   calls");
     for spell in &run.schedule.spells {
         print_spell(run, spell);
     }
@@ -28,7 +28,7 @@ pub(crate) fn print(run: &Run, verdict: &Verdict) {
     print_failures(run);
     print_latency(run, verdict);
 
-    println!("\nThe authorization server may be called:");
+    println!("\nThe maximum number of requests to the authorization server:");
     for line in &verdict.derivation {
         println!("  {line}");
     }
@@ -44,7 +44,7 @@ pub(crate) fn print(run: &Run, verdict: &Verdict) {
     }
 }
 
-/// Requests count where they ended, refusals and calls where they arrived.
+/// Requests count when they ended; refusals and calls count when they arrived.
 fn print_spell(run: &Run, spell: &Spell) {
     let ended = || {
         let requests = run.requests.iter();
@@ -77,7 +77,7 @@ fn print_events(run: &Run) {
         times.collect::<Vec<_>>().join(", ")
     };
     println!(
-        "\nKeys were rotated at {} s, the token in hand was revoked at {} s.",
+        "\nThe keys were rotated at {} s; the current token was revoked at {} s.",
         times(&run.schedule.rotations),
         times(&run.schedule.revocations),
     );
@@ -86,7 +86,7 @@ fn print_events(run: &Run) {
         .iter()
         .filter(|request| request.refusals > 0 && request.failure.is_none());
     println!(
-        "{} refused requests were sent again and answered.",
+        "{} refused requests were sent again and succeeded.",
         mended.count()
     );
 }
@@ -100,10 +100,7 @@ fn print_failures(run: &Run) {
         .iter()
         .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
-    println!(
-        "Failures, by what their callers were told: {}.",
-        reasons.join(", ")
-    );
+    println!("Failures, by error: {}.", reasons.join(", "));
 }
 
 fn print_latency(run: &Run, verdict: &Verdict) {
@@ -114,8 +111,8 @@ fn print_latency(run: &Run, verdict: &Verdict) {
         added.get(nth).copied().unwrap_or_default()
     };
     println!(
-        "Added to a request: {:.2?} in the median, {:.2?} at p99, {:.2?} at p99.9; {:.2?} at most \
-         while a good token was in hand.",
+        "Delay of a request: median {:.2?}, p99 {:.2?}, p99.9 {:.2?}; at most {:.2?} \
+         while the cache had a valid token.",
         quantile(500),
         quantile(990),
         quantile(999),

@@ -1,4 +1,4 @@
-//! The picture of a run: four panels over one axis of time.
+//! Draws a run: four panels over one time axis.
 
 use std::ops::Range;
 use std::path::Path;
@@ -16,15 +16,15 @@ use crate::schedule::{Event, Fault};
 use crate::thousands::grouped;
 
 const SIZE: (u32, u32) = (900, 480);
-/// Where the panels begin and end from left to right: before that, what they show is named.
+/// The horizontal range of the panels. Their labels are to the left.
 const PANELS_X: Range<i32> = 96..884;
-/// And each from top to bottom.
+/// The vertical range of each panel.
 const REQUESTS_Y: Range<i32> = 44..194;
 const CALLS_Y: Range<i32> = 226..314;
 const STATE_Y: Range<i32> = 346..374;
 const FAULTS_Y: Range<i32> = 396..420;
 
-// By Okabe and Ito, who chose them to be told apart by the colour-blind as well.
+// The palette of Okabe and Ito, which colour-blind people can distinguish too.
 const GREEN: RGBColor = RGBColor(0, 158, 115);
 const VERMILLION: RGBColor = RGBColor(213, 94, 0);
 const ORANGE: RGBColor = RGBColor(230, 159, 0);
@@ -33,14 +33,14 @@ const PURPLE: RGBColor = RGBColor(204, 121, 167);
 const DARK: RGBColor = RGBColor(51, 51, 51);
 const GREY: RGBColor = RGBColor(118, 118, 118);
 const PALE: RGBColor = RGBColor(226, 226, 226);
-/// Behind the panels, where the server was at fault.
+/// The background while the server was faulty.
 const SHADE: RGBColor = RGBColor(247, 241, 235);
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn = Result<(), Report>;
 
-/// Draws it to `path`.
+/// Draws the run to `path`.
 pub(crate) fn draw(run: &Run, path: &Path) -> Drawn {
     let canvas = SVGBackend::new(path, SIZE).into_drawing_area();
     canvas.fill(&WHITE)?;
@@ -54,13 +54,13 @@ pub(crate) fn draw(run: &Run, path: &Path) -> Drawn {
     Ok(())
 }
 
-/// How many requests ended in each tenth of a second: all of them, and over these those answered.
+/// Draws how many requests ended in each 100 ms: all of them, and on top the answered ones.
 fn requests(run: &Run, canvas: &Canvas<'_>) -> Drawn {
     const BIN: Duration = Duration::from_millis(100);
     let bin_of = |time: Duration| (time.as_secs_f64() / BIN.as_secs_f64()) as usize;
     let mut ended = vec![(0_u32, 0_u32); bin_of(run.schedule.length)];
     for request in &run.requests {
-        // Those that end after the run have no bin.
+        // A request that ends after the run has no bin.
         if let Some((all, answered)) = ended.get_mut(bin_of(request.end)) {
             *all += 1;
             *answered += u32::from(request.failure.is_none());
@@ -93,7 +93,7 @@ fn requests(run: &Run, canvas: &Canvas<'_>) -> Drawn {
     title(canvas, "Requests per 100 ms", REQUESTS_Y, &entries)
 }
 
-/// Three or four steps to the top, of a number that is easily read.
+/// Returns a round step size, so that the axis has at most four steps.
 fn round_step(most: u32) -> u32 {
     let mut step = 1;
     for factor in [2, 5, 10].into_iter().cycle() {
@@ -109,11 +109,11 @@ fn round_step(most: u32) -> u32 {
     step
 }
 
-/// What a call of the authorization server came to, one row each.
+/// The outcomes of a request to the authorization server, one row each.
 const OUTCOMES: [(&str, RGBColor); 4] = [
     ("a token", GREEN),
     ("an error", VERMILLION),
-    ("no answer", PURPLE),
+    ("no response", PURPLE),
     ("garbage", ORANGE),
 ];
 
@@ -140,7 +140,7 @@ fn calls(run: &Run, canvas: &Canvas<'_>) -> Drawn {
         let at = (call.at.as_secs_f64(), row(nth));
         panel.draw(&Circle::new(at, 4, OUTCOMES[nth].1.filled()))?;
     }
-    let name = "Calls of the authorization server, by result";
+    let name = "Requests to the authorization server, by outcome";
     title(canvas, name, CALLS_Y, &[])
 }
 
@@ -180,7 +180,7 @@ fn faults(run: &Run, canvas: &Canvas<'_>) -> Drawn {
     label(canvas, "faults", (PANELS_X.start - 8, middle_of(&FAULTS_Y)))
 }
 
-/// Lines through the panels where the callers' token was taken away.
+/// Draws a line through the panels for each revocation and rotation.
 fn events(run: &Run, canvas: &Canvas<'_>) -> Drawn {
     let width = f64::from(PANELS_X.end - PANELS_X.start);
     for (time, event) in run.schedule.events() {
@@ -218,10 +218,10 @@ fn seconds(run: &Run, canvas: &Canvas<'_>) -> Drawn {
     text(canvas, key, (PANELS_X.end, y + 22), HPos::Right, GREY)
 }
 
-/// A panel of its own scale, shaded where the server was at fault.
+/// Makes a panel with its own scale, shaded while the server was faulty.
 fn panel<'a>(run: &Run, canvas: &Canvas<'a>, y: Range<i32>, top: f64) -> Result<Panel<'a>, Report> {
     let length = run.schedule.length.as_secs_f64();
-    // Upwards, where a canvas counts downwards.
+    // The panel's scale goes up; the canvas counts down.
     let scale = Cartesian2d::new(0.0..length, 0.0..top, (PANELS_X, y.end..y.start));
     let panel = canvas.clone().apply_coord_spec(scale);
     for spell in run.schedule.spells.iter().filter(|it| it.fault.is_some()) {
@@ -232,14 +232,14 @@ fn panel<'a>(run: &Run, canvas: &Canvas<'a>, y: Range<i32>, top: f64) -> Result<
     Ok(panel)
 }
 
-/// What a panel shows, and from the right what its colours mean.
+/// Draws a panel's title on the left, and the legend of its colours on the right.
 fn title(
     canvas: &Canvas<'_>,
     name: &str,
     panel: Range<i32>,
     entries: &[(&str, RGBColor)],
 ) -> Drawn {
-    /// Of a letter, about: an SVG is set in whatever font there is.
+    /// The approximate width of a letter, because the viewer chooses the font.
     const LETTER: i32 = 7;
     let y = panel.start - 14;
     text(canvas, name, (PANELS_X.start, y), HPos::Left, DARK)?;
@@ -255,7 +255,7 @@ fn title(
     Ok(())
 }
 
-/// What stands to the left of a panel.
+/// Draws a label to the left of a panel.
 fn label(canvas: &Canvas<'_>, name: &str, at: (i32, i32)) -> Drawn {
     text(canvas, name, at, HPos::Right, GREY)
 }

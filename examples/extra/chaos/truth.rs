@@ -1,5 +1,5 @@
-//! Which tokens were issued, and which of them are good: the one table that authorization server
-//! and API share, and by which everything is judged afterwards.
+//! The tokens that were issued, and which of them are valid. The authorization server and the API
+//! share this table, and the run is judged by it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) struct Truth {
 
 #[derive(Default)]
 struct Table {
-    /// Which signing key is in use.
+    /// The number of the current signing key.
     key: u32,
     tokens: Vec<Issued>,
     sent_late: usize,
@@ -27,11 +27,11 @@ struct Table {
 #[derive(Clone)]
 pub(crate) struct Issued {
     secret: String,
-    /// Its end by the server's clock, counted from when it answered.
+    /// When it expires by the server's clock, counted from the response.
     expires: Duration,
-    /// When it stopped to be good before its end, and why.
+    /// When it became invalid before it expired, and why.
     spoilt: Option<(Duration, &'static str)>,
-    /// When the client asked for it, and when it had it.
+    /// When the client requested the token, and when it received it.
     pub(crate) received: Option<(Duration, Duration)>,
 }
 
@@ -50,7 +50,7 @@ impl Truth {
         }
     }
 
-    /// A new token, signed with the key in use.
+    /// Issues a token, signed with the current key.
     pub(crate) fn issue(&self) -> String {
         let mut table = self.lock();
         let secret = format!("key-{}-token-{}", table.key, table.tokens.len());
@@ -64,7 +64,7 @@ impl Truth {
         secret
     }
 
-    /// The client has a token that it asked for at `asked`.
+    /// Records that the client received a token that it requested at `asked`.
     pub(crate) fn received(&self, secret: &str, asked: Duration) {
         let now = self.watch.now();
         let mut table = self.lock();
@@ -73,7 +73,8 @@ impl Truth {
         }
     }
 
-    /// What the API makes of a request with this `Authorization`: nothing, or why it refuses it.
+    /// Returns why the API refuses a request with this `Authorization`, or `None` if it accepts the
+    /// request.
     pub(crate) fn refuses(&self, authorization: Option<&HeaderValue>) -> Option<&'static str> {
         let now = self.watch.now();
         let secret = authorization.and_then(|value| value.to_str().ok());
@@ -82,7 +83,7 @@ impl Truth {
         let token = secret.and_then(|secret| table.find(secret));
         let (is_late, refusal) = match token {
             None => (false, Some("unknown")),
-            // Late is late, whatever else is wrong with it.
+            // An expired token counts as late, even if it was also revoked.
             Some(token) if now > token.expires => (true, Some("expired")),
             Some(token) => (false, token.spoilt.map(|(_, why)| why)),
         };
@@ -93,7 +94,7 @@ impl Truth {
         refusal
     }
 
-    /// Tokens signed so far are no longer accepted, not even one that is on its way.
+    /// Makes all tokens signed so far invalid, including a token that hasn't arrived yet.
     pub(crate) fn rotate_keys(&self) {
         let now = self.watch.now();
         let mut table = self.lock();
@@ -103,7 +104,7 @@ impl Truth {
         }
     }
 
-    /// Revokes the token that the client has.
+    /// Revokes the client's current token.
     pub(crate) fn revoke_current(&self) {
         let now = self.watch.now();
         let mut table = self.lock();
@@ -117,12 +118,12 @@ impl Truth {
         self.lock().sent_late
     }
 
-    /// When the API refused requests.
+    /// Returns when the API refused requests.
     pub(crate) fn refusals(&self) -> Vec<Duration> {
         self.lock().refusals.clone()
     }
 
-    /// Those the client got, in the order in which it did.
+    /// Returns the tokens that the client received, in order of arrival.
     pub(crate) fn tokens_received(&self) -> Vec<Issued> {
         let table = self.lock();
         let received = table.tokens.iter().filter(|token| token.received.is_some());
@@ -137,7 +138,7 @@ impl Truth {
 }
 
 impl Table {
-    /// From the latest backwards: it is nearly always that.
+    /// Searches from the latest token, which is nearly always the right one.
     fn find(&mut self, secret: &str) -> Option<&mut Issued> {
         let mut latest = self.tokens.iter_mut().rev();
         latest.find(|token| token.secret == secret)

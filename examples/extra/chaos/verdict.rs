@@ -1,4 +1,4 @@
-//! The five figures, and what each may be.
+//! The five figures, and their limits.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::phases;
 pub(crate) struct Verdict {
     pub(crate) figures: Vec<Figure>,
     pub(crate) derivation: Vec<String>,
-    /// The most that was added to a request while a good token was in hand: not asserted, since it
-    /// says as much of the machine as of the layer.
+    /// The greatest delay of a request while the cache had a valid token. It isn't checked, because
+    /// it depends on the machine as much as on the layer.
     pub(crate) most_added_with_token: Duration,
 }
 
@@ -36,10 +36,10 @@ impl Verdict {
         let most_added_with_token = added_with_token.map(|request| request.added).max();
 
         let figures = vec![
-            at_most("requests failed with a good token", failed_needlessly, 0),
-            at_most("tokens sent after their end", run.truth.sent_late(), 0),
+            at_most("requests failed with a valid token", failed_needlessly, 0),
+            at_most("tokens sent after they expired", run.truth.sent_late(), 0),
             at_most(
-                "calls of the authorization server",
+                "requests to the authorization server",
                 run.calls.len(),
                 bound.total,
             ),
@@ -70,29 +70,30 @@ fn at_most(name: &'static str, value: usize, most: usize) -> Figure {
     }
 }
 
-/// For a machine that is busy with 2,000 callers, and with whatever else it does.
+/// The tolerance for scheduling, on a machine that is busy with 2,000 callers and other work.
 const SCHEDULING: Duration = Duration::from_millis(500);
 
-/// A request waits for a token, and once more if that was refused. It joins fetches that are in
-/// the air, so each wait is for one fetch at the most; and that may have to wait for the floor.
+/// Limits the delay of a request. A request waits for a token, and again if that token was refused.
+/// It joins a fetch in flight, so each wait is for at most one fetch, which may have to wait for
+/// the floor.
 fn waiting(most_added: Duration, pace: &Pace) -> Figure {
     let most = (pace.attempt_floor + pace.fetch_timeout) * 2 + SCHEDULING;
     Figure {
-        name: "longest a request was held up",
+        name: "longest delay of a request",
         value: format!("{} ms", most_added.as_millis()),
         allowed: format!("at most {} ms", most.as_millis()),
         holds: most_added <= most,
     }
 }
 
-/// When there was a good token in hand, as spells that don't touch.
+/// When the cache had a valid token, as spells that don't touch.
 ///
-/// A request *failed with a good token* if there was one at every moment from its start to its
-/// end. Not if there was a gap: between a revocation and the next token there is none, whether
-/// the client knows it yet or not, and a request that is sent into that may rightly fail.
+/// A request *failed with a valid token* if there was a valid token at every moment from its start
+/// to its end. Between a revocation and the next token there is a gap, whether the client knows it
+/// yet or not. A request that is sent in a gap may fail.
 ///
-/// What is *good* is told by the table of the servers: not revoked, signed with the key in use,
-/// not within the margin before its end, where the cache is told not to send it.
+/// The servers' table says whether a token is *valid*: not revoked, signed with the current key,
+/// and not within the expiry margin, in which the cache doesn't send it.
 struct Coverage(Vec<(Duration, Duration)>);
 
 impl Coverage {

@@ -1,4 +1,4 @@
-//! The hours of all fleets, as an SVG.
+//! Draws the hours of all fleets as an SVG.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ const SIZE: (u32, u32) = (900, 360);
 const ALONE: RGBColor = RGBColor(200, 60, 40);
 const SHARED: RGBColor = RGBColor(30, 110, 180);
 
-/// Two charts, side by side: fetches per hour, and the most of them in one second.
+/// Draws two charts side by side: fetches per hour, and the most fetches in one second.
 pub(crate) fn draw(file: &Path, hours: &[Hour]) -> Result<(), Report> {
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE)?;

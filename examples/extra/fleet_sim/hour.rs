@@ -1,4 +1,4 @@
-//! One hour of a fleet.
+//! Simulates one hour of a fleet.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::report::Report;
 use super::world::{Counter, Endpoint, Far, LIFETIME, clock};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Within which all processes start.
+/// All processes start within this time.
 const DEPLOYMENT: Duration = Duration::from_secs(60);
 const REFUSAL: Duration = Duration::from_secs(1800);
 
-/// As `openssl rand -base64 32` writes it.
+/// A key in the form of `openssl rand -base64 32`.
 const SEALING_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 pub(crate) struct Scene {
@@ -24,24 +24,25 @@ pub(crate) struct Scene {
     pub(crate) shares: bool,
 }
 
-/// What was counted.
+/// The counts of one hour.
 pub(crate) struct Hour {
     pub(crate) processes: usize,
     pub(crate) shares: bool,
     pub(crate) fetches: u64,
-    /// The most fetches in one second.
+    /// The maximum number of fetches in one second.
     pub(crate) peak: u64,
-    /// Calls of the store, and the most of them in one second.
+    /// Calls to the store, and the maximum number in one second.
     pub(crate) operations: u64,
     pub(crate) operations_peak: u64,
 }
 
 impl Hour {
-    /// The most that one process needs: the first, and one whenever three quarters of a token's time are
-    /// over. The refusal comes in the place of one of those, for with it that time begins anew.
+    /// The maximum number of fetches that one process needs: the first, and one after each three
+    /// quarters of a token's lifetime. The refusal replaces one of these, because its fetch starts
+    /// a new lifetime.
     pub(crate) const NEEDED: u64 = 1 + HOUR.as_secs() / (LIFETIME.as_secs() * 3 / 4);
 
-    /// How often each process asks the store for each token.
+    /// Returns how often each process calls the store for each token.
     pub(crate) fn operations_each(&self) -> f64 {
         self.operations as f64 / (self.fetches.max(1) * self.processes as u64) as f64
     }
@@ -49,7 +50,7 @@ impl Hour {
 
 impl Scene {
     pub(crate) fn run(self) -> Result<Hour, Report> {
-        // The same dice each time.
+        // The same random numbers in each run.
         fastrand::seed(7);
         let runtime = Builder::new_current_thread()
             .enable_time()
@@ -89,8 +90,8 @@ impl Scene {
     }
 }
 
-/// One process: it starts, and has a token from then on. Once that is refused, a little later here than
-/// there.
+/// Simulates one process, which always has a token after its start. The token is refused once, at a
+/// slightly different time in each process.
 async fn process(cache: TokenCache, start: Instant) -> Result<(), Error> {
     sleep(DEPLOYMENT.mul_f64(fastrand::f64())).await;
     drop(cache.token().await?);
@@ -103,14 +104,14 @@ async fn process(cache: TokenCache, start: Instant) -> Result<(), Error> {
     let newer = cache.token().await?;
     if newer.secret() == refused.secret() && is_of_before(&cache, start) {
         return Err(Error::other(
-            "a process goes on with a token that was refused",
+            "a process continues with a token that was refused",
         ));
     }
     sleep_until(start + HOUR).await;
     cache.token().await.map(drop)
 }
 
-/// Whether the token in hand was issued before the refusal: newer ones are good.
+/// Returns whether the current token was issued before the refusal, so that it is invalid.
 fn is_of_before(cache: &TokenCache, start: Instant) -> bool {
     let age = cache.status().expires_at().and_then(|end| {
         let now = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + start.elapsed();

@@ -1,17 +1,16 @@
-//! What a fleet of 10, 1,000 and 100,000 processes costs an authorization server, with a shared store and
-//! without: an hour of virtual time, with real caches.
+//! Measures how many fetches a fleet of 10, 1,000 and 100,000 processes makes, with a shared store
+//! and without. It simulates an hour of virtual time with real caches.
 //!
 //! ```text
 //! cargo run --release -p tower-auth-examples --example fleet_sim
 //! cargo run --release -p tower-auth-examples --example fleet_sim -- --processes 10,1000 --svg fleet_sim.svg
 //! ```
 //!
-//! The processes start within a minute, as a deployment has them do. Tokens last ten minutes, a fetch takes
-//! 250 ms and a call of the store 1 to 2 ms. Every process always has a token in hand, whether it is asked for it or
-//! not, and after half an hour a server refuses the token of each.
+//! The processes start within a minute, as in a deployment. Tokens last 10 min, a fetch takes 250
+//! ms, and a call to the store takes 1 to 2 ms. Every process keeps its token fresh without
+//! requests. After 30 min a server refuses the token of each process.
 //!
-//! It ends with an exit code of 1 if a fleet with a store has fetched more than one token a lifetime, and one for the
-//! refusal.
+//! It returns the exit code 1 if a fleet with a store fetches more tokens than one process needs.
 #![allow(clippy::print_stdout)]
 
 mod chart;

@@ -1,4 +1,4 @@
-//! What the processes have to do with: a token endpoint and a store, both in virtual time, that count.
+//! The token endpoint and the store of the processes. Both run in virtual time and count calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use tower_auth::{BoxError, Error, Reason, Token, TokenSource};
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 const FETCH: Duration = Duration::from_millis(250);
 
-/// What was counted, second by second.
+/// Counts events for each second.
 #[derive(Clone)]
 pub(crate) struct Counter {
     start: Instant,
@@ -33,7 +33,7 @@ impl Counter {
         }
     }
 
-    /// Counts one, and returns how many there are.
+    /// Counts one event, and returns the total.
     fn count(&self) -> u64 {
         let mut counted = self.lock();
         counted.total += 1;
@@ -46,7 +46,7 @@ impl Counter {
         self.lock().total
     }
 
-    /// The most in one second.
+    /// Returns the maximum number in one second.
     pub(crate) fn peak(&self) -> u64 {
         self.lock().by_second.values().copied().max().unwrap_or(0)
     }
@@ -119,7 +119,7 @@ impl TokenStore for Far {
     }
 }
 
-/// Virtual time, as all processes read it.
+/// Makes the clock of virtual time that all processes read.
 pub(crate) fn clock(start: Instant) -> Clock {
     Clock::custom(move || {
         let now = Duration::from_secs(1_000_000_000) + start.elapsed();

@@ -6,7 +6,7 @@ pub struct Note {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ack {
-    /// How many notes are kept by now.
+    /// How many notes are kept so far.
     #[prost(uint64, tag = "1")]
     pub kept: u64,
 }
@@ -28,7 +28,7 @@ pub mod notes_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Keeps notes for those who have a token.
+    /// Keeps notes for clients that have a token.
     #[derive(Debug, Clone)]
     pub struct NotesClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -173,7 +173,7 @@ pub mod notes_server {
             request: tonic::Request<tonic::Streaming<super::Note>>,
         ) -> std::result::Result<tonic::Response<super::Summary>, tonic::Status>;
     }
-    /// Keeps notes for those who have a token.
+    /// Keeps notes for clients that have a token.
     #[derive(Debug)]
     pub struct NotesServer<T> {
         inner: Arc<T>,

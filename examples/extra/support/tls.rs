@@ -1,5 +1,5 @@
-//! An authorization server and an API that know a client by its certificate (RFC 8705), over TLS
-//! with an authority of its own that lives as long as the process.
+//! An authorization server and an API that identify a client by its certificate (RFC 8705). They
+//! use TLS with a certificate authority that exists only in this process.
 #![allow(unreachable_pub, reason = "an example and a test share it")]
 
 use std::io;
@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tower_auth::BoxError;
 
-/// A certificate authority, for clients and servers alike.
+/// A certificate authority for clients and servers.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -42,19 +42,20 @@ impl Authority {
     pub fn new() -> Result<Self, BoxError> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Not the name that those have whom it issues certificates: OpenSSL takes such for self-signed.
+        // Different from the names in its certificates, because OpenSSL would treat those as
+        // self-signed.
         let name = "an authority for as long as this runs";
         params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         Ok(Self { issuer })
     }
 
-    /// Its own certificate, in PEM.
+    /// Returns the authority's own certificate, in PEM.
     pub fn root(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A certificate for this name and its private key, in PEM: what a client shows.
+    /// Issues a certificate for this name, and returns it with its private key, in PEM.
     pub fn issue(&self, name: &str) -> Result<String, BoxError> {
         let mut params = CertificateParams::new([name.to_owned()])?;
         params.extended_key_usages = vec![
@@ -66,7 +67,7 @@ impl Authority {
         Ok(certificate.pem() + &key.serialize_pem())
     }
 
-    /// Serves to clients that show a certificate of this authority, and returns the base URL.
+    /// Serves clients that have a certificate of this authority, and returns the base URL.
     async fn serve(&self, router: Router) -> Result<String, BoxError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("https://localhost:{}", listener.local_addr()?.port());
@@ -80,7 +81,7 @@ impl Authority {
     }
 
     fn config(&self) -> Result<ServerConfig, BoxError> {
-        // Named, for a process may have several and then none by default.
+        // Named explicitly, because a process with several providers has no default.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone())?;
@@ -97,12 +98,12 @@ impl Authority {
     }
 }
 
-/// The certificate that a connection's client has shown.
+/// The certificate of a connection's client.
 #[derive(Clone)]
 struct Shown(CertificateDer<'static>);
 
 impl Shown {
-    /// RFC 8705 §3.1.
+    /// Returns the thumbprint (RFC 8705 §3.1).
     fn thumbprint(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(&self.0))
     }
@@ -122,8 +123,8 @@ async fn answer(acceptor: TlsAcceptor, stream: TcpStream, router: Router) -> io:
     let stream = match acceptor.accept(stream).into_fallible().await {
         Ok(stream) => stream,
         Err((_, mut stream)) => {
-            // The client has been told why. If the connection were closed on what it has sent
-            // already, it would see a reset instead.
+            // The client has received the reason. If the server closed the connection before
+            // reading what the client sent, the client would see a reset instead.
             stream.shutdown().await?;
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
             return Ok(());
@@ -141,22 +142,22 @@ async fn answer(acceptor: TlsAcceptor, stream: TcpStream, router: Router) -> io:
     served.await.map_err(io::Error::other)
 }
 
-/// The one client that is registered, and the name that its certificate must be for
-/// (`tls_client_auth_san_dns`, RFC 8705 §2.1.2).
+/// The only registered client, and the name in its certificate (`tls_client_auth_san_dns`, RFC 8705
+/// §2.1.2).
 pub const CLIENT_ID: &str = "reports";
 pub const CLIENT_NAME: &str = "reports.clients.example.com";
 
-/// Nothing but this process ever believes a token that is signed with it.
+/// Only this process accepts tokens that are signed with this key.
 const KEY: &[u8] = b"known to everyone, trusted by no one";
 
-/// Both servers, for as long as the runtime lives.
+/// Both servers, which run as long as the runtime.
 pub struct Servers {
     pub token_url: String,
     pub api_url: String,
     asked: Asked,
 }
 
-/// The forms that the token endpoint was sent.
+/// The forms that the token endpoint received.
 type Asked = Arc<Mutex<Vec<Vec<(String, String)>>>>;
 
 impl Servers {
@@ -172,14 +173,14 @@ impl Servers {
         })
     }
 
-    /// What the token endpoint was sent, form by form.
+    /// Returns the forms that the token endpoint received.
     pub fn asked(&self) -> Vec<Vec<(String, String)>> {
         let asked = self.asked.lock();
         asked.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// A token that is bound to a certificate (RFC 8705 §3.1).
+/// The claims of a token that is bound to a certificate (RFC 8705 §3.1).
 #[derive(Serialize, Deserialize)]
 struct Claims {
     exp: u64,
@@ -219,7 +220,7 @@ async fn token(
     }
 }
 
-/// RFC 8705 §3: the token of another's certificate is none.
+/// Rejects tokens bound to another certificate (RFC 8705 §3).
 async fn reports(
     Extension(shown): Extension<Shown>,
     headers: HeaderMap,

@@ -1,4 +1,4 @@
-//! What follows when the cache is closed.
+//! Transitions of a cache that is closed.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use super::machine::{CloseProgress, Outcome, StateMachine, TokenState};
 use crate::cache::expiry::CachedToken;
 use crate::cache::single_flight::Flight;
 
-/// What was left when the cache was closed.
+/// The token and the flight that were left when the cache was closed.
 pub(crate) struct RemainingWork {
     pub(crate) cached: Option<Arc<CachedToken>>,
     pub(crate) flight: Option<Flight<Outcome>>,
 }
 
 impl StateMachine {
-    /// No more tokens. A running fetch may complete, for the callers that wait for it already. `None` if
-    /// the cache was closed before.
+    /// Closes the cache: it gives out no more tokens. A running fetch may complete for the callers
+    /// that already wait for it. Returns `None` if the cache was closed before.
     pub(crate) fn close(&mut self) -> Option<RemainingWork> {
         if let TokenState::Closed(_) = self.state {
             return None;
@@ -28,7 +28,7 @@ impl StateMachine {
         Some(remaining)
     }
 
-    /// The source is closed, and the shutdown finished.
+    /// Records that the shutdown has finished. The source is then closed, or closing it has failed.
     pub(crate) fn finish_close(&mut self) {
         self.state = TokenState::Closed(CloseProgress::Finished);
         self.version += 1;

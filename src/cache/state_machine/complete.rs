@@ -1,4 +1,4 @@
-//! What follows when a fetch ends.
+//! Transitions at the end of a fetch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind};
 use crate::source::token_source::Reason;
 
 impl StateMachine {
-    /// A fetch has ended, with this result. One that was abandoned changes nothing.
+    /// Stores the result of a fetch. An abandoned fetch changes nothing.
     pub(crate) fn complete(
         &mut self,
         completer: &Completer<Outcome>,
@@ -48,7 +48,7 @@ impl StateMachine {
 
     fn store(&mut self, cached: Arc<CachedToken>, now: Moment) {
         let before = self.cached();
-        // Some sources return the same credential again. It was refused already.
+        // Some sources return the same credential again. Then its earlier refusals still count.
         let is_same = before.is_some_and(|before| {
             let token = before.token();
             token.is_same_credential(cached.token())
@@ -67,7 +67,8 @@ impl StateMachine {
         };
     }
 
-    /// A token that is still good stays. Without one, all callers get the error until the next attempt.
+    /// Caches an error. A token that hasn't expired stays in use. Without one, all callers get the
+    /// error until the next attempt.
     fn record_failure(&mut self, error: Error, now: Moment) {
         let left = self
             .cached()
@@ -92,7 +93,7 @@ impl StateMachine {
         }
     }
 
-    /// The task of a fetch was dropped before its end: the next request starts another.
+    /// Ends a fetch whose task stopped before completing it. The next request starts another fetch.
     pub(crate) fn abort(&mut self, completer: &Completer<Outcome>) {
         if !self.is_running(completer) {
             return;
@@ -116,11 +117,11 @@ impl StateMachine {
         }
     }
 
-    /// The next fetch after a refusal has to wait, whatever this one has brought.
+    /// Starts the wait until the next fetch after a refusal, no matter how this fetch ended.
     fn record_fetch_end(&mut self, now: Moment) {
         let reason = self.running().map(|running| running.reason);
         if let Some(refusals) = &mut self.refusals
-            // A refresh that the user forces may take the place of a fetch that was counted.
+            // A forced refresh may replace a fetch that was counted.
             && (reason == Some(Reason::Refused) || refusals.is_fetching())
         {
             refusals.fetch_ended(now);
@@ -132,8 +133,8 @@ impl StateMachine {
         running.is_some_and(|running| running.flight.is_completed_by(completer))
     }
 
-    /// Records the quotas that came with a token or an error. A token that another process fetched isn't
-    /// counted as a fetch.
+    /// Records the quotas that came with a token or an error. A token that another process fetched
+    /// doesn't count as a fetch.
     fn record_quotas(&mut self, fetched: &Result<FetchedToken, Error>, now: Moment) {
         let quotas = match fetched {
             Ok(fetched) if fetched.by == FetchedBy::AnotherProcess => {
@@ -153,7 +154,8 @@ impl StateMachine {
     }
 }
 
-/// An error is cached for a while. An expired token would be fetched again by each request.
+/// The error for a token that had already expired when it arrived. Because errors are cached, the
+/// next request doesn't fetch again immediately.
 #[cold]
 fn expired_on_arrival() -> Error {
     let message = "the token had expired by the time it arrived; \

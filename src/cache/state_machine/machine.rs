@@ -1,4 +1,4 @@
-//! The states of one token, and what is read of them.
+//! The states of one token, and the functions that read them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::error::Error;
 use crate::quota::Quota;
 use crate::source::token_source::Reason;
 
-/// The result of one fetch, for all callers that waited for it.
+/// The result of one fetch, which all waiting callers get.
 pub(crate) type Outcome = Result<Arc<CachedToken>, Error>;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) expiry_policy: ExpiryPolicy,
-    /// The most that a fetch may take, all its attempts together.
+    /// The maximum time of a fetch, including all its attempts.
     pub(crate) fetch_timeout: Duration,
-    /// The least time from the start of one fetch to the next.
+    /// The minimum time from the start of one fetch to the start of the next.
     pub(crate) attempt_floor: Duration,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct StateMachine {
     /// Whether the token before the current one was accepted.
     pub(super) was_accepted: bool,
     pub(super) quota_tracker: QuotaTracker,
-    /// How many changes there were.
+    /// How many changes there have been.
     pub(super) version: u64,
 }
 
@@ -54,10 +54,10 @@ pub(super) enum TokenState {
     Closed(CloseProgress),
 }
 
-/// How far a shutdown is.
+/// The progress of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseProgress {
-    /// The running fetch may still complete, and the source is to be closed.
+    /// The running fetch may still complete, and the source isn't closed yet.
     InProgress,
     Finished,
 }
@@ -65,8 +65,8 @@ pub(super) enum CloseProgress {
 /// The refresh of the current token.
 pub(super) enum Refresh {
     NotStarted,
-    /// The token was refused, and the next request starts a fetch. Until its successor arrives, the
-    /// token stays in use.
+    /// The token was refused, and the next request starts a fetch. The token stays in use until its
+    /// successor arrives.
     Wanted {
         withdrawn_from: WithdrawnFrom,
     },
@@ -74,14 +74,15 @@ pub(super) enum Refresh {
     Failed(CachedError),
 }
 
-/// The callers that wait for the successor of a refused token. If its fetch fails, they get the token.
+/// Which callers wait for the successor of a refused token. If its fetch fails, they get the
+/// refused token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum WithdrawnFrom {
-    /// The refusal may be about the resource.
+    /// No caller waits, because the refusal may be about the resource.
     Nobody,
-    /// The token is revoked: callers that can't send a refused request again.
-    SentOnce,
-    /// The server has ended the token, or the user rejected it.
+    /// Callers that can't replay a refused request wait, because the token is revoked.
+    CannotReplay,
+    /// All callers wait, because the server has ended the token or the user rejected it.
     Everyone,
 }
 
@@ -89,11 +90,11 @@ pub(super) struct RunningFetch {
     pub(super) flight: Flight<Outcome>,
     pub(super) reason: Reason,
     pub(super) withdrawn_from: WithdrawnFrom,
-    /// From when on it counts as abandoned.
+    /// From this moment on, the fetch counts as abandoned.
     pub(super) overdue_at: Moment,
 }
 
-/// The error of the last fetch: callers get it until the next attempt.
+/// The error of the last fetch, which callers get until the next attempt.
 pub(super) struct CachedError {
     pub(super) error: Error,
     pub(super) until: Moment,
@@ -126,8 +127,8 @@ impl StateMachine {
         }
     }
 
-    /// The cached error. A caller that changes the state keeps a clone until it has released the lock:
-    /// the error may contain a user's, whose drop is the user's code.
+    /// Returns a clone of the cached error. A caller that changes the state keeps the clone until
+    /// it has released the lock, because dropping a user's error runs user code.
     pub(crate) fn last_error(&self) -> Option<Error> {
         self.cached_error()
             .map(|cached_error| cached_error.error.clone())
@@ -144,7 +145,7 @@ impl StateMachine {
         }
     }
 
-    /// The current token, fresh or not.
+    /// Returns the current token, even if it has expired.
     pub(crate) fn cached(&self) -> Option<&Arc<CachedToken>> {
         match &self.state {
             TokenState::Holding { cached, .. } => Some(cached),
@@ -152,7 +153,7 @@ impl StateMachine {
         }
     }
 
-    /// The buckets that have become low since the last call.
+    /// Returns the buckets that have become low since the last call.
     pub(crate) fn take_newly_low(&mut self) -> Vec<LowQuota> {
         self.quota_tracker.take_newly_low()
     }
@@ -162,12 +163,12 @@ impl StateMachine {
         self.quota_tracker.quotas()
     }
 
-    /// How many changes there were so far.
+    /// Returns how many changes there have been.
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
-    /// How long it is until the next attempt, after one that failed.
+    /// Returns the time until the next attempt, if the last one failed.
     pub(crate) fn retry_in(&self, now: Moment) -> Option<Duration> {
         self.cached_error()
             .map(|cached_error| now.until(cached_error.until))
@@ -188,7 +189,7 @@ impl StateMachine {
         }
     }
 
-    /// The callers that wait for the wanted fetch, or for the running one.
+    /// Returns which callers wait for the wanted or the running fetch.
     pub(super) fn withdrawn_from(&self) -> WithdrawnFrom {
         match &self.state {
             TokenState::Holding {
@@ -207,7 +208,7 @@ impl StateMachine {
         refusals.is_some_and(|refusals| refusals.is_watching())
     }
 
-    /// Drops the expired token. Callers now wait for its refresh, if one is running.
+    /// Drops the expired token. If its refresh is running, callers now wait for that.
     pub(super) fn discard_expired(&mut self) {
         let TokenState::Holding { cached, refresh } = &mut self.state else {
             return;

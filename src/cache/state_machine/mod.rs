@@ -1,6 +1,6 @@
-//! The state machine of one token: the current token, the running fetch, the last error.
+//! The state machine of one token: the current token, the running fetch and the last error.
 //!
-//! Pure: it is told the time and what happened, and decides what to do.
+//! It is pure: it takes the time and an event, and decides what to do.
 //! [`PublishedState`](crate::cache::published_state::PublishedState) puts a lock around it.
 //!
 //! ```text
@@ -16,9 +16,10 @@
 //!   any ─── close ──▶ Closed
 //! ```
 //!
-//! A refusal empties nothing: the token stays until its successor arrives, and its refresh is `Wanted`
-//! meanwhile. If the token is revoked, it is withdrawn from callers that can't send a refused request
-//! again: they wait for the successor, and get the old token only if the fetch fails.
+//! A refusal drops no token. The token stays until its successor arrives, and meanwhile its refresh
+//! is `Wanted` or `InFlight`. If the token is revoked, it is withdrawn from callers that can't
+//! replay a refused request. They wait for the successor, and get the old token only if the fetch
+//! fails.
 
 pub(crate) mod machine;
 

@@ -1,4 +1,4 @@
-//! What follows when a server refuses or accepts a token.
+//! Transitions after a server refuses or accepts a token.
 
 use std::time::Duration;
 
@@ -8,63 +8,67 @@ use crate::cache::refusal_history::{RefusalHistory, WatchEnd};
 use crate::clock::Moment;
 use crate::error::Error;
 
-/// A server whose clock lags by up to this much refuses a token that was just issued, because the token
-/// isn't valid yet (`nbf`, RFC 7519 §4.1.5). A new token would be as young.
+/// The largest clock lag of a server for which a refused request waits and is sent again. A lagging
+/// server refuses a token that was just issued, because the token isn't valid yet (`nbf`, RFC 7519
+/// §4.1.5). It would refuse a new token too.
 pub(crate) const CLOCK_LAG: Duration = Duration::from_secs(2);
-/// How long a request waits before it is sent again with the same token.
+/// How long a request waits before it sends the same token again.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// A refusal of a token.
 pub(crate) struct Refusal {
     pub(crate) generation: u64,
     pub(crate) sent: SentRequest,
-    /// The server said that the token has ended, or the user rejected it.
+    /// Whether the server said that the token has ended, or the user rejected it.
     pub(crate) is_final: bool,
     pub(crate) attempt: Attempt,
     /// Whether the request can wait and then send the same token again.
     pub(crate) can_pause: bool,
 }
 
-/// Which try of a request was refused.
+/// Which attempt of a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     First,
-    /// With another token than the first try.
+    /// With another token than the first attempt.
     NewToken,
     /// After a pause.
     Paused,
 }
 
-/// What the refusal of a token leads to.
+/// The consequence of a refusal.
 #[derive(Clone, Debug)]
 pub(crate) enum Rejection {
-    /// A successor is fetched: it is wanted, or in flight.
-    Replaced,
-    /// The last fetch of a successor has failed.
+    /// The fetch of a successor is wanted or in flight.
+    SuccessorWanted,
+    /// The last fetch of a successor failed.
     NotFetched(Error),
-    /// It isn't the current token any more.
+    /// The token is no longer current.
     Outdated,
     /// The token may not be valid yet. The request can send it again after [`PAUSE`].
     TooYoung,
-    /// The refusal budget is used up: the token stays, since a new one would likely be refused too.
+    /// The refusal budget is used up. The token stays in use, because a new one would probably be
+    /// refused too.
     Limited {
-        /// Whether other requests are accepted with the token, so that the refusal is about the resource.
+        /// Whether other requests are accepted with the token, so that the refusal is about the
+        /// resource.
         is_accepted_otherwise: bool,
         report: Option<Report>,
     },
 }
 
-/// What is to be reported of a refusal that was limited.
+/// What to report about a limited refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// So many tokens were refused, and the next fetch has to wait for this long.
+    /// This many tokens were refused, and the next fetch has to wait this long.
     AllRefused { tokens: u32, wait: Duration },
     /// The resource refuses a token that others accept.
     Resource,
 }
 
 impl StateMachine {
-    /// A server refused the token of this generation. Only the current token can be rejected.
+    /// Handles the refusal of the token with this generation. Only the current token can be
+    /// rejected.
     pub(crate) fn reject(&mut self, refusal: &Refusal, now: Moment) -> Rejection {
         let jitter = self.limits.expiry_policy.has_jitter();
         let TokenState::Holding { cached, refresh } = &mut self.state else {
@@ -77,40 +81,45 @@ impl StateMachine {
             generation: refusal.generation,
             is_accepted: cached.is_accepted(),
             is_aged: refusal.attempt == Attempt::Paused || cached.is_aged(CLOCK_LAG, now),
-            is_sent_again: refusal.attempt != Attempt::First,
+            is_replay: refusal.attempt != Attempt::First,
         };
         let refusals = self
             .refusals
             .get_or_insert_with(|| Box::new(RefusalHistory::new(jitter)));
         let was_watching = refusals.is_watching();
         let was_limited = refusals.limited_until(now).is_some();
+        // A token that the user rejects may have been accepted without the cache knowing.
+        if token.is_accepted || refusal.is_final {
+            refusals.reset_if_unrefused(now);
+        }
         let shown = refusals.refused(token, refusal.sent, now);
         self.version += u64::from(!was_watching);
         let is_revoked = shown.is_revoked;
         let withdraws_from = match (refusal.is_final, is_revoked) {
             (true, _) => WithdrawnFrom::Everyone,
-            (false, true) => WithdrawnFrom::SentOnce,
+            (false, true) => WithdrawnFrom::CannotReplay,
             (false, false) => WithdrawnFrom::Nobody,
         };
         match refresh {
             Refresh::Wanted { withdrawn_from } => {
                 self.version += u64::from(withdraws_from > *withdrawn_from);
                 *withdrawn_from = withdraws_from.max(*withdrawn_from);
-                return Rejection::Replaced;
+                return Rejection::SuccessorWanted;
             }
             Refresh::InFlight(running) => {
                 self.version += u64::from(withdraws_from > running.withdrawn_from);
                 running.withdrawn_from = withdraws_from.max(running.withdrawn_from);
-                return Rejection::Replaced;
+                return Rejection::SuccessorWanted;
             }
             Refresh::NotStarted | Refresh::Failed(_) => {}
         }
-        // Even if a refresh has failed just before: the backoff protects a token that is good.
+        // Allowed even right after a failed refresh: the failure backoff is only meant for a good
+        // token.
         let allows_fetch = refusals.allows_fetch(is_revoked, now);
         let may_be_too_young = refusal.can_pause
             && !shown.refuses_aged_tokens
             && match refusal.attempt {
-                // Tokens were accepted here, and a new one would be younger still.
+                // The previous token was accepted, and a new one would be even younger than this one.
                 Attempt::First => !allows_fetch || (self.was_accepted && !is_revoked),
                 Attempt::NewToken => !allows_fetch || !is_revoked,
                 Attempt::Paused => false,
@@ -124,7 +133,7 @@ impl StateMachine {
                 withdrawn_from: withdraws_from,
             };
             self.version += 1;
-            return Rejection::Replaced;
+            return Rejection::SuccessorWanted;
         }
         if let Refresh::Failed(cached_error) = refresh
             && !now.reached(cached_error.until)
@@ -144,7 +153,7 @@ impl StateMachine {
         }
     }
 
-    /// A server accepted the token of this generation. Only what concerns the current token counts.
+    /// Handles the acceptance of the token with this generation. Only the current token matters.
     pub(crate) fn accept(&mut self, generation: u64, sent: SentRequest) {
         let TokenState::Holding { cached, .. } = &self.state else {
             return;
@@ -161,14 +170,22 @@ impl StateMachine {
         }
     }
 
-    /// Ends the watch for acceptances if there was no refusal for a while. Not before the successor of a
-    /// refused token has arrived: while there is a watch, no caller gets a withdrawn token without a look here.
+    /// Ends the watch for acceptances if there has been no refusal for a while.
+    ///
+    /// The watch doesn't end before the successor of a refused token has arrived. During a watch
+    /// every caller asks the state machine, so that no caller gets a withdrawn token from the
+    /// published state.
     pub(crate) fn end_watch(&mut self, now: Moment) -> Option<WatchEnd> {
         if self.is_replacing() {
             return None;
         }
         let refusals = self.refusals.as_mut()?;
         let end = refusals.end_watch(now)?;
+        if let TokenState::Holding { cached, .. } = &self.state
+            && cached.is_accepted()
+        {
+            refusals.reset_if_unrefused(now);
+        }
         if refusals.is_empty() {
             self.refusals = None;
         }

@@ -1,4 +1,4 @@
-//! What happens when a caller needs a token.
+//! Transitions when a caller needs a token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,59 +10,59 @@ use crate::clock::Moment;
 use crate::error::{Error, Kind};
 use crate::source::token_source::Reason;
 
-/// What the caller is to do.
+/// What the caller must do.
 pub(crate) enum Decision {
     Serve(Arc<CachedToken>),
     Join(Flight<Outcome>),
     Fail(Error),
 }
 
-/// A fetch that the caller has to run on a task.
+/// A fetch that the caller must run on a task.
 pub(crate) struct FetchStart {
     pub(crate) completer: Completer<Outcome>,
     pub(crate) reason: Reason,
     /// How long to wait before the first attempt.
     pub(crate) delay: Duration,
-    /// The overdue flight that this one replaces. It is abandoned outside of the lock, since that
-    /// wakes the callers that wait for it.
+    /// The overdue flight that this fetch replaces. It must be abandoned outside the lock, because
+    /// that wakes the callers that wait for it.
     pub(crate) replaces: Option<Flight<Outcome>>,
 }
 
-/// A fetch that hasn't ended this long after its timeout counts as abandoned by its runtime: the
-/// timeout needs that runtime's timer, so a runtime that isn't driven can't end the fetch.
+/// A fetch that hasn't ended this long after its timeout counts as abandoned. The timeout needs the
+/// timer of the fetch's runtime, so a runtime that isn't driven never ends the fetch.
 const OVERDUE_GRACE: Duration = Duration::from_secs(5);
 
-/// Whether a caller can send a request again that is refused.
+/// Whether a caller can replay a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IfRefused {
-    /// The caller takes even a token that is most likely revoked.
-    SentAgain,
-    /// The caller waits for the successor of a revoked token.
-    GivenUp,
+pub(crate) enum Caller {
+    /// The request can be replayed, so the caller accepts a token that is probably revoked.
+    CanReplay,
+    /// The request can't be replayed, so the caller waits for the successor of a revoked token.
+    CannotReplay,
 }
 
-impl IfRefused {
+impl Caller {
     fn waits(self, withdrawn_from: WithdrawnFrom) -> bool {
         match withdrawn_from {
             WithdrawnFrom::Nobody => false,
-            WithdrawnFrom::SentOnce => self == Self::GivenUp,
+            WithdrawnFrom::CannotReplay => self == Self::CannotReplay,
             WithdrawnFrom::Everyone => true,
         }
     }
 }
 
 impl StateMachine {
-    /// A caller needs a token.
+    /// Decides what a caller that needs a token gets.
     pub(crate) fn request(
         &mut self,
-        if_refused: IfRefused,
+        caller: Caller,
         now: Moment,
     ) -> (Decision, Option<FetchStart>) {
         if let TokenState::Holding { cached, .. } = &self.state {
             let cached = Arc::clone(cached);
             match cached.freshness(now) {
                 Freshness::Expired => self.discard_expired(),
-                freshness => return self.serve(cached, freshness, if_refused, now),
+                freshness => return self.serve(cached, freshness, caller, now),
             }
         }
         match &self.state {
@@ -83,12 +83,12 @@ impl StateMachine {
         }
     }
 
-    /// Serves a token that has not expired, unless it is withdrawn from this caller.
+    /// Serves a token that hasn't expired, unless it is withdrawn from this caller.
     fn serve(
         &mut self,
         cached: Arc<CachedToken>,
         freshness: Freshness,
-        if_refused: IfRefused,
+        caller: Caller,
         now: Moment,
     ) -> (Decision, Option<FetchStart>) {
         let TokenState::Holding { refresh, .. } = &self.state else {
@@ -96,7 +96,7 @@ impl StateMachine {
         };
         match refresh {
             Refresh::Wanted { withdrawn_from } => {
-                let waits = if_refused.waits(*withdrawn_from);
+                let waits = caller.waits(*withdrawn_from);
                 let (flight, start) = self.start_fetch(Reason::Refused, now);
                 let decision = match waits {
                     true => Decision::Join(flight),
@@ -104,7 +104,7 @@ impl StateMachine {
                 };
                 (decision, Some(start))
             }
-            Refresh::InFlight(running) if if_refused.waits(running.withdrawn_from) => {
+            Refresh::InFlight(running) if caller.waits(running.withdrawn_from) => {
                 self.join_running(now)
             }
             _ if freshness == Freshness::Stale && cached.may_refresh(now) => {
@@ -115,14 +115,14 @@ impl StateMachine {
         }
     }
 
-    /// A server refused the caller's token of this generation: the caller needs another.
+    /// Decides what a caller gets after its token of this generation was refused.
     pub(crate) fn renew(&mut self, generation: u64, now: Moment) -> (Decision, Option<FetchStart>) {
         let TokenState::Holding { cached, refresh } = &self.state else {
-            return self.request(IfRefused::GivenUp, now);
+            return self.request(Caller::CannotReplay, now);
         };
         if cached.token().generation() != generation || cached.freshness(now) == Freshness::Expired
         {
-            return self.request(IfRefused::GivenUp, now);
+            return self.request(Caller::CannotReplay, now);
         }
         match refresh {
             Refresh::Wanted { .. } => {
@@ -133,12 +133,12 @@ impl StateMachine {
             Refresh::Failed(cached_error) if !now.reached(cached_error.until) => {
                 (Decision::Fail(cached_error.error.clone()), None)
             }
-            // The source has returned the same token again.
+            // The source returned the same token again.
             Refresh::NotStarted | Refresh::Failed(_) => (Decision::Serve(Arc::clone(cached)), None),
         }
     }
 
-    /// Joins the running fetch, or starts another if that one is overdue.
+    /// Joins the running fetch, or starts another if the running one is overdue.
     fn join_running(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
         match self.running() {
             Some(running) if !now.reached(running.overdue_at) => {
@@ -152,7 +152,8 @@ impl StateMachine {
         }
     }
 
-    /// A caller wants a new token, even if the current one is good or the next fetch was delayed.
+    /// Starts a fetch or joins the running one, even if the current token is good or the next fetch
+    /// is delayed.
     pub(crate) fn force_refresh(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
         if let TokenState::Closed(_) = self.state {
             return (Decision::Fail(closed()), None);
@@ -168,8 +169,8 @@ impl StateMachine {
 
     fn start_fetch(&mut self, reason: Reason, now: Moment) -> (Flight<Outcome>, FetchStart) {
         let delay = match reason {
-            // A token whose lifetime is shorter than the floor would be fetched without a pause. All
-            // other fetches are limited by other means: a refresh is delayed, and a refusal has a
+            // Otherwise a token whose lifetime is shorter than the floor would be fetched without a
+            // pause. Other fetches have their own limits: a refresh is delayed, and a refusal has a
             // budget.
             Reason::Expired => now.until(self.last_fetch_at.plus(self.limits.attempt_floor)),
             Reason::First | Reason::Stale | Reason::Refused | Reason::Forced => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! What the state is at one moment, and when it changes next.
+//! Describes the state at one moment, and when it changes next.
 
 use std::time::Duration;
 
@@ -7,20 +7,21 @@ use crate::cache::expiry::Freshness;
 use crate::cache::status::{CachedTokenStatus, Phase, Status};
 use crate::clock::Moment;
 
-/// When a token is to be requested although no caller needs one.
+/// When to request a token although no caller needs one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     In(Duration),
-    /// After the next change.
+    /// After the next change of the state.
     OnChange,
     /// The cache is closed.
     Never,
 }
 
 impl StateMachine {
-    /// When a token is to be requested so that there always is one.
+    /// Returns when to request a token so that there always is one.
     pub(crate) fn due(&self, now: Moment) -> Due {
-        // An overdue fetch replaces no fresh token, so nothing is due until that is stale.
+        // An overdue fetch isn't replaced while the token is fresh, so nothing is due before the
+        // token is stale.
         let is_fresh = self
             .cached()
             .is_some_and(|cached| cached.freshness(now) == Freshness::Fresh);
@@ -51,7 +52,7 @@ impl StateMachine {
         }
     }
 
-    /// The state at this moment, for health checks and people.
+    /// Returns the status at this moment.
     pub(crate) fn status(&self, now: Moment) -> Status {
         let cached = self.cached();
         let cached_error = self.cached_error();

@@ -11,20 +11,21 @@ use super::token_store::{LIMIT, Lease, TokenStore, check_length};
 use crate::error::BoxError;
 use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 
-/// Shares tokens between the processes of one user on one machine: command lines, jobs of a timer.
+/// Shares tokens between the processes of one user on one machine, such as command-line tools and
+/// timer jobs.
 ///
-/// There is a file for each token, and one beside it that the fetching process locks. The system frees the
-/// lock when that process ends, so the lease ends only with it, and needs no fencing token. A token is
-/// written beside the old one, synced to the disk, and then replaces it in one step. It expires by the
-/// machine's clock.
+/// Each token has a file, and beside it a lock file that the fetching process locks. The system
+/// releases the lock when that process ends. So a lease lasts until then, and needs no fencing
+/// token. A new token is written to a temporary file, synced to disk, and then replaces the old
+/// file atomically. Tokens expire by the machine's clock.
 ///
-/// The folder is created when it is first needed. It should be on a local disk: some network file systems
-/// have no locks.
+/// The store creates the folder at first use. The folder should be on a local disk, because some
+/// network file systems have no locks.
 ///
 /// # Errors
 ///
-/// On Unix, a folder or a file that isn't this user's, or that others may use (its mode isn't 0700 or
-/// 0600, or stricter), is refused.
+/// On Unix, the store rejects a folder or a file that belongs to another user, or that other users
+/// may access. The mode must be 0700 or stricter for the folder, and 0600 or stricter for a file.
 ///
 /// # Example
 ///
@@ -39,30 +40,32 @@ pub struct FileStore {
     folder: PathBuf,
 }
 
-/// Starts each file. A later version with another format has another one.
+/// The first bytes of each file. Another file format would have another value.
 const MAGIC: &[u8; 8] = b"t-auth 1";
 
-/// The length of the magic, the expiry (milliseconds since 1970, big-endian) and the number of bytes that
-/// follow (also big-endian).
+/// The length of the magic, the expiry (milliseconds since 1970, big-endian) and the length of the
+/// sealed token (also big-endian).
 const HEADER: usize = 24;
 
 impl FileStore {
-    /// A store in this folder, which needn't exist yet.
+    /// Makes a store in this folder, which needn't exist yet.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         Self { folder }
     }
 
-    /// Where the files are.
+    /// Returns the folder that contains the files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// An invalid key could lead to another folder.
+    /// Rejects invalid keys, which could lead to another folder.
     fn path(&self, key: &str, extension: &str) -> Result<PathBuf, BoxError> {
         let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if key.is_empty() || !key.bytes().all(is_letter) {
-            return Err("a key holds letters of the base64url alphabet only".into());
+            return Err(
+                "a store key must be one or more characters of the base64url alphabet".into(),
+            );
         }
         Ok(self.folder.join(format!("{key}.{extension}")))
     }
@@ -89,24 +92,26 @@ impl TokenStore for FileStore {
         off_the_runtime(move || save(&folder, &path, &sealed, ttl)).await?
     }
 
-    /// The lease ends with its process, not after the requested time.
+    /// Locks the token's lock file. The lease ends when it is released or its process ends, not
+    /// after the requested time.
     async fn lease(&self, key: &str, _ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "lock")?;
         let locked = off_the_runtime(move || lock(&folder, &path)).await??;
-        // No other process saves while the file is locked, so a fencing token isn't needed.
+        // No other process saves while the file is locked, so no fencing token is needed.
         Ok(locked.map(|file| Lease::new(0).holding(file)))
     }
 
     async fn release(&self, _key: &str, lease: Lease) -> Result<bool, BoxError> {
-        // Dropping it is what frees it.
+        // Dropping the lease unlocks the file.
         let is_ours = lease.guard.is_some_and(|guard| guard.is::<Locked>());
         Ok(is_ours)
     }
 }
 
-/// A file that this process has locked. It is unlocked, and not only closed: a child process that is being
-/// started at that moment has the file open until its `exec`, and so would keep the lock.
+/// A file that this process has locked. `Drop` unlocks it explicitly, because closing isn't enough:
+/// a child process that is just starting has the file open until its `exec`, and would keep the
+/// lock.
 struct Locked(File);
 
 impl Drop for Locked {
@@ -132,17 +137,21 @@ fn load(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, BoxError> {
     read.map_err(|error| at(path, &error))?;
     if bytes.len() > HEADER + LIMIT {
         let path = path.display();
-        return Err(format!("{path}: no sealed token has more than 256 KiB; remove it").into());
+        return Err(format!(
+            "{path}: longer than a sealed token, which has at most 256 KiB; remove it"
+        )
+        .into());
     }
     match parse(&bytes) {
         Some((end, _)) if end <= now() => Ok(None),
         Some((_, sealed)) => Ok(Some(sealed.to_vec())),
-        // Truncated, or not of this store: opening the seal reports that, and the next save replaces it.
+        // The file is truncated, or another program wrote it. Opening the seal reports that, and
+        // the next save replaces the file.
         None => Ok(Some(bytes)),
     }
 }
 
-/// The expiry and the sealed token; `None` if it isn't a file of this store.
+/// Returns the expiry and the sealed token. `None` if this store didn't write the file.
 fn parse(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (magic, rest) = bytes.split_first_chunk::<8>()?;
     let (end, rest) = rest.split_first_chunk()?;
@@ -164,8 +173,8 @@ fn save(folder: &Path, path: &Path, sealed: &[u8], ttl: Duration) -> Result<bool
     Ok(true)
 }
 
-/// The lock file, locked; `None` if another process has locked it. It isn't removed when it is unlocked,
-/// because the next process may have opened it by then.
+/// Locks the lock file. `None` if another process has locked it. Unlocking doesn't remove the file,
+/// because the next process may have opened it already.
 fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
     create(folder)?;
     let mut options = OpenOptions::new();
@@ -197,7 +206,7 @@ fn create(folder: &Path) -> Result<(), BoxError> {
     exists(folder).map(drop)
 }
 
-/// Whether the folder exists. An error if others than its owner may use it.
+/// Returns whether the folder exists. An error if users other than its owner may access it.
 fn exists(folder: &Path) -> Result<bool, BoxError> {
     match fs::metadata(folder) {
         Ok(found) => check_owner(folder, &found).map(|()| true),
@@ -211,13 +220,14 @@ fn check(path: &Path, file: &File) -> Result<(), BoxError> {
     check_owner(path, &found)
 }
 
-/// A user who may write there decides which token is sent, and one who may read there can try to unseal it.
+/// Rejects a file or folder that other users may access. With write access, they could choose the
+/// token that is sent; with read access, they could try to unseal it.
 fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
     let path = path.display();
     if let Some((owner, user)) = foreign_owner(found) {
         return Err(format!(
-            "{path}: belongs to user {owner} and not to user {user} who runs this, so no token is kept \
-             there; `chown {user} {path}`, remove it, or choose another folder"
+            "{path}: belongs to user {owner}, but this process runs as user {user}, so no token is stored \
+             there; run `chown {user} {path}`, remove it, or choose another folder"
         )
         .into());
     }
@@ -227,13 +237,13 @@ fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
     }
     let right = if found.is_dir() { "700" } else { "600" };
     Err(format!(
-        "{path}: others than its owner may use it (mode {mode:04o}), so no token is kept there; \
-         `chmod {right} {path}`, or remove it if they may have changed it"
+        "{path}: other users may access it (mode {mode:04o}), so no token is stored there; \
+         run `chmod {right} {path}`, or remove it if they may have changed it"
     )
     .into())
 }
 
-/// The owner and this process's user, if they differ.
+/// Returns the owner and this process's user, if they differ.
 #[cfg(unix)]
 fn foreign_owner(found: &Metadata) -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt;

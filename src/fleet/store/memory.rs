@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 use super::token_store::{Lease, TokenStore, check_length};
 use crate::error::BoxError;
 
-/// Shares tokens between the caches of one process, and replaces any other store in tests.
-/// Clones are the same store.
+/// Shares tokens between the caches of one process, and replaces other stores in tests. All clones
+/// are one store.
 ///
-/// Times are Tokio's, so that a test that pauses them ends a lease by
+/// The store uses Tokio's clock, so a test that pauses it can end a lease with
 /// `tokio::time::advance`.
 ///
 /// # Example
@@ -40,7 +40,7 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Contents {
-    /// The fencing token of the last lease, of any key.
+    /// The fencing token of the last lease for any key.
     fence: u64,
     values: HashMap<String, SavedValue>,
     leases: HashMap<String, RunningLease>,
@@ -57,17 +57,17 @@ struct RunningLease {
     end: Deadline,
 }
 
-/// `None`: too far in the future for any clock.
+/// `None` if the time is too far in the future for an `Instant`.
 #[derive(Clone, Copy)]
 struct Deadline(Option<Instant>);
 
 impl MemoryStore {
-    /// An empty store.
+    /// Makes an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The contents, after removing what has expired.
+    /// Removes expired entries, and returns the contents.
     fn lock(&self) -> MutexGuard<'_, Contents> {
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -143,7 +143,7 @@ impl Deadline {
     }
 }
 
-/// Shows how many there are, and no contents.
+/// Shows how many values and leases the store has, and not what they contain.
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let contents = self.lock();

@@ -1,7 +1,7 @@
-//! Where processes share their tokens.
+//! The stores through which processes share tokens.
 //!
-//! A store keeps bytes by key, and lets one process at a time fetch. It gets only sealed bytes, and what
-//! it returns isn't trusted.
+//! A store keeps bytes by key, and lets one process at a time fetch. It gets sealed bytes only, and
+//! the cache doesn't trust the bytes that it returns.
 
 pub(crate) mod token_store;
 

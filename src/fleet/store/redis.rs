@@ -10,22 +10,22 @@ use super::redis_connection::RedisConnection;
 use super::token_store::{LIMIT, Lease, TokenStore, check_length};
 use crate::error::{BoxError, Error, Kind};
 
-/// Shares tokens through Redis (5 or later), Valkey, or another server with their protocol.
+/// Shares tokens through Redis 5 or later, Valkey, or another server that speaks the same protocol.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`prefix`](Self::prefix) | `tower-auth` |
 ///
-/// Each token has two keys, in one slot of a cluster: `tower-auth:{<key>}:token`, and
-/// `tower-auth:{<key>}:lease` during a fetch. Both expire by themselves. Each operation is one atomic
-/// script. A Redis user needs
+/// Each token has two Redis keys: `tower-auth:{<key>}:token`, and `tower-auth:{<key>}:lease` during
+/// a fetch. A cluster puts both in one slot, and both expire by themselves. Each operation is one
+/// atomic script. The Redis user needs
 /// `~tower-auth:* +evalsha +script|load +time +get +getrange +strlen +pttl +set +del`.
 ///
-/// The fencing token of a lease is Redis' time in microseconds, and greater than that of the stored token:
-/// so it grows even if the data were lost, or the clock was set back.
+/// The fencing token of a lease is Redis' time in microseconds, and always greater than that of the
+/// stored token. So fencing tokens grow even after the data is lost or the clock is set back.
 ///
-/// For `rediss://` switch on a feature of the crate `redis`, such as `tokio-rustls-comp`. With any other
-/// address the password, if it has one, is sent in the clear, and the sealed tokens too.
+/// For `rediss://`, enable a feature of the crate `redis`, such as `tokio-rustls-comp`. Any other
+/// address sends its password and the sealed tokens without encryption.
 ///
 /// # Example
 ///
@@ -43,17 +43,20 @@ pub struct RedisStore<C = RedisConnection> {
 }
 
 impl RedisStore {
-    /// A store at this address: `redis://[user][:password@]host[:port][/database]`, `rediss://` the same
-    /// over TLS, `unix:///path`. It connects when it is first needed, so a Redis that is down at the
-    /// start is no error.
+    /// Makes a store at this address: `redis://[user][:password@]host[:port][/database]`, the same
+    /// with `rediss://` for TLS, or `unix:///path`. The store connects at first use, so it is no
+    /// error if Redis is down at startup.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it isn't such an address.
+    /// [`is_config`](Error::is_config) if the address is invalid.
     pub fn open(url: impl AsRef<str>) -> Result<Self, Error> {
         let client = Client::open(url.as_ref()).map_err(|error| {
-            let wrong = Error::new(Kind::Config, "this is no address of a Redis");
-            // A detail is a piece of the address, in which the password may be anywhere.
+            let wrong = Error::new(
+                Kind::Config,
+                "the Redis address is invalid; write `redis://host:port`",
+            );
+            // The detail is a part of the address, which may contain the password.
             match error.detail() {
                 Some(_) => wrong.with_source(error.category().to_owned()),
                 None => wrong.with_source(error),
@@ -64,8 +67,9 @@ impl RedisStore {
 }
 
 impl<C> RedisStore<C> {
-    /// A store over a connection of your own: of a cluster, of sentinels. The connection has its own
-    /// timeouts and reconnects by itself; the store does neither.
+    /// Makes a store over your own connection, such as to a cluster or through sentinels. The
+    /// connection must have its own timeouts and reconnect by itself, because the store does
+    /// neither.
     ///
     /// # Example
     ///
@@ -83,26 +87,29 @@ impl<C> RedisStore<C> {
         Self { connection, prefix }
     }
 
-    /// The start of the keys. All processes that share a token need the same; it should contain no braces.
+    /// Sets the start of the Redis keys, which should contain no braces. All processes that share a
+    /// token need the same prefix.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// The braces make a cluster put all keys of a token in one slot.
+    /// Returns the name of a Redis key. The braces make a cluster put all keys of a token in one
+    /// slot.
     fn name(&self, key: &str, what: &str) -> String {
         format!("{}:{{{key}}}:{what}", self.prefix)
     }
 }
 
-/// The length of a fencing token as text, which sorts like the number: microseconds until the year 2286.
+/// The length of a fencing token as text. At this fixed length, texts sort like numbers; it is
+/// enough for microseconds until the year 2286.
 const DIGITS: usize = 16;
 
-/// The greatest fencing token: scripts calculate in floating point.
+/// The greatest fencing token, because Redis scripts calculate in floating point.
 const GREATEST: u64 = (1 << 53) - 1;
 
-/// The fencing token of the stored value; zeros if it isn't a value of this store.
+/// Returns the fencing token of the stored value; zeros if this store didn't write the value.
 const FENCE_OF: &str = "
     local function fence_of(key)
         local head = redis.call('GETRANGE', key, 0, 15)
@@ -134,7 +141,7 @@ static SAVE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// A lease without an expiry isn't one of this store, and would never end: it is replaced.
+/// Replaces a lease without an expiry: this store didn't write it, and it would never end.
 static LEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{FENCE_OF}
@@ -171,11 +178,11 @@ where
             Value::Nil => Ok(None),
             Value::BulkString(value) => Ok(Some(without_fence(value))),
             Value::Int(length) => Err(format!(
-                "the key {} holds {length} bytes, and no sealed token has more than 256 KiB; remove it",
+                "the key {} has {length} bytes, but a sealed token has at most 256 KiB; remove the key",
                 self.name(key, "token")
             )
             .into()),
-            _ => Err("Redis returned something else than a text".into()),
+            _ => Err("Redis returned a value that isn't a string".into()),
         }
     }
 
@@ -188,7 +195,7 @@ where
     ) -> Result<bool, BoxError> {
         check_length(sealed.len())?;
         if lease.fence() > GREATEST {
-            return Err("the lease is of another store".into());
+            return Err("another store granted the lease".into());
         }
         let ttl = milliseconds(ttl);
         if ttl == 0 {
@@ -220,12 +227,13 @@ where
     }
 }
 
-/// The fencing token as it is stored, which also marks the owner of the lease.
+/// Returns the fencing token as it is stored. It also identifies the owner of the lease.
 fn text(lease: &Lease) -> String {
     format!("{:0DIGITS$}", lease.fence())
 }
 
-/// A value that isn't of this store is returned as it is: opening the seal reports it.
+/// Removes the fencing token. A value that this store didn't write stays unchanged, and opening the
+/// seal reports it.
 fn without_fence(mut value: Vec<u8>) -> Vec<u8> {
     let fence = value.get(..DIGITS);
     if fence.is_some_and(|fence| fence.iter().all(u8::is_ascii_digit)) {
@@ -234,7 +242,7 @@ fn without_fence(mut value: Vec<u8>) -> Vec<u8> {
     value
 }
 
-/// At most a hundred years: the sum with Redis' clock must not overflow.
+/// Limits the time to 100 years, because its sum with Redis' clock must not overflow.
 fn milliseconds(ttl: Duration) -> u64 {
     const CENTURY: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
     u64::try_from(ttl.as_millis()).map_or(CENTURY, |ttl| ttl.min(CENTURY))

@@ -1,4 +1,4 @@
-//! A connection to Redis that is opened when it is first needed, and again after a failure.
+//! A connection to Redis that opens at first use, and again after a failure.
 
 use std::fmt;
 use std::io;
@@ -14,17 +14,17 @@ use redis::{
 };
 use tokio::runtime::Handle;
 
-/// The connection of a [`RedisStore`](crate::fleet::RedisStore) that was [opened](crate::fleet::RedisStore::open) by
-/// an address. Clones share it.
+/// The connection of a [`RedisStore`](crate::fleet::RedisStore) that was [opened with an
+/// address](crate::fleet::RedisStore::open). Clones share one connection.
 ///
-/// It is opened when a command first needs it, on a task of its own: a cancelled command doesn't stop
-/// that. After a command that fails, isn't answered in 5 s, or is cancelled, the next command connects
-/// again. So a server that was restarted, or whose name has a new address, costs one failed command. A
-/// server that closed an idle connection costs none.
+/// The first command opens the connection on a separate task, which continues if the command is
+/// cancelled. If a command fails, gets no response within 5 s, or is cancelled, the next command
+/// connects again. So one command fails after the server restarts or its name gets a new address.
+/// No command fails after the server closes an idle connection.
 ///
-/// `redis::aio::ConnectionManager` can't do this: it needs a runtime when it is created, and keeps the
-/// refusal of a password, and a connection that doesn't answer any more. It notices that an idle connection
-/// was closed only when a command fails.
+/// `redis::aio::ConnectionManager` can't do this. It needs a runtime when it is created. It keeps
+/// the error after the server rejects a password, and it keeps a connection that no longer
+/// responds. It notices that the server closed an idle connection only when a command fails.
 #[derive(Clone)]
 pub struct RedisConnection {
     inner: Arc<ConnectionInner>,
@@ -35,10 +35,10 @@ struct ConnectionInner {
     opened: Mutex<Option<SharedConnection>>,
 }
 
-/// A connection that is open, or being opened.
+/// A connection that is open or opening.
 type SharedConnection = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
 
-/// Callers wait for less. This bounds what goes on after they have given up.
+/// Callers wait less. This limit ends the work that continues after the callers have given up.
 const LIMIT: Duration = Duration::from_secs(5);
 
 impl RedisConnection {
@@ -57,7 +57,7 @@ impl RedisConnection {
             shared,
             is_disarmed: false,
         };
-        // After the guard, so that a refusal isn't kept.
+        // This follows the guard, so that the guard discards a failed connection.
         let connection = connection.map_err(|error| self.without_detail(error))?;
         Ok(CommandConnection {
             connection,
@@ -66,7 +66,7 @@ impl RedisConnection {
         })
     }
 
-    /// The connection, and whether it was open already.
+    /// Returns the connection, and whether it was already open.
     fn shared(&self) -> RedisResult<(SharedConnection, bool)> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let mut opened = self.inner.lock();
@@ -80,8 +80,8 @@ impl RedisConnection {
         Ok((shared, false))
     }
 
-    /// The error without the server's text: a server that doesn't know the command with the password may
-    /// repeat it.
+    /// Removes the server's text from the error: a server that doesn't know the command may repeat
+    /// it, with the password.
     fn without_detail(&self, error: RedisError) -> RedisError {
         let settings = self.inner.client.get_connection_info().redis_settings();
         if settings.password().is_none() || error.detail().is_none() {
@@ -109,8 +109,8 @@ struct CommandConnection {
 }
 
 impl CommandConnection {
-    /// Keeps the connection unless the command failed. Returns whether to send the command again: the server
-    /// had closed the idle connection, and nothing else was wrong.
+    /// Keeps the connection unless the command failed. Returns whether to send the command again:
+    /// only if the server had closed the idle connection, and nothing else failed.
     fn should_retry<T>(mut self, result: &RedisResult<T>) -> bool {
         match result {
             Err(error) if error.kind() != NO_SCRIPT => {
@@ -124,10 +124,10 @@ impl CommandConnection {
     }
 }
 
-/// An expected error: a script is sent when the server doesn't have it.
+/// An expected error: the client then sends the script that the server doesn't have.
 const NO_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
 
-/// Unless it is disarmed, the next command gets another connection.
+/// When dropped, makes the next command open another connection, unless the guard is disarmed.
 struct ReconnectGuard {
     inner: Arc<ConnectionInner>,
     shared: SharedConnection,
@@ -137,7 +137,7 @@ struct ReconnectGuard {
 impl Drop for ReconnectGuard {
     fn drop(&mut self) {
         if !self.is_disarmed {
-            // Dropped after the lock is released.
+            // The old connection is dropped after the lock is released.
             let is_ours = |shared: &mut SharedConnection| shared.ptr_eq(&self.shared);
             let _failed = self.inner.lock().take_if(is_ours);
         }
@@ -156,7 +156,7 @@ impl ConnectionLike for RedisConnection {
             loop {
                 let mut command = self.connection().await?;
                 let result = command.connection.req_packed_command(cmd).await;
-                // An error of the server arrives as a value.
+                // An error from the server arrives as a value.
                 let result = result.and_then(Value::extract_error);
                 if !command.should_retry(&result) {
                     return result;
@@ -191,7 +191,7 @@ impl ConnectionLike for RedisConnection {
     }
 }
 
-/// Shows the address, without the password.
+/// Shows the address without the password.
 impl fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.inner.client.get_connection_info().addr();

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use crate::error::BoxError;
 
-/// Stores the tokens that processes share, and leases the right to fetch the next.
+/// Stores the tokens that processes share, and leases the right to fetch the next token.
 ///
-/// The [`Fleet`](crate::fleet::Fleet) bounds each call, and after one that failed the process fetches without the
-/// store. So a store doesn't retry and hides no failure.
+/// The [`Fleet`](crate::fleet::Fleet) bounds the time of each call. If a call fails, the process
+/// fetches without the store, unless the source has a [one-time
+/// grant](crate::TokenSource::has_one_time_grant). So a store should not retry, and should report
+/// each failure.
 ///
-/// A key is 43 letters of the base64url alphabet, valid in file names and in any database. If the store has
-/// several servers, all calls for one key must go to the same server.
+/// A key is 43 characters of the base64url alphabet, which are valid in file names and in any
+/// database. If the store has several servers, all calls for one key must go to the same server.
 ///
 /// # Example
 ///
@@ -53,7 +55,7 @@ use crate::error::BoxError;
 ///         Ok(true)
 ///     }
 ///
-///     // There is no other process that could fetch.
+///     // No other process could fetch.
 ///     async fn lease(&self, _: &str, _: Duration) -> Result<Option<Lease>, BoxError> {
 ///         Ok(Some(Lease::new(0)))
 ///     }
@@ -64,27 +66,28 @@ use crate::error::BoxError;
 /// }
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
-    /// The value that was saved last for `key`; `None` if there is none, or it has expired.
+    /// Loads the value that was saved last for `key`. `None` if there is no value, or it has
+    /// expired.
     ///
     /// # Errors
     ///
-    /// If it can't be read. The message may be logged, so it must contain no secret.
+    /// If the value can't be read. The message may be logged, so it must contain no secret.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped after the [store timeout](crate::fleet::Fleet::store_timeout). This holds for all
-    /// methods of this trait.
+    /// The future is dropped after the [store timeout](crate::fleet::Fleet::store_timeout). This
+    /// applies to all methods of this trait.
     fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send;
 
-    /// Saves `sealed` for `ttl`, and replaces the old value in one step.
+    /// Saves `sealed` for `ttl`, and replaces the old value atomically.
     ///
-    /// Returns whether it was saved. It isn't if a later lease than `lease`, with a greater
-    /// [fence](Lease::fence), has saved a value by now: a delayed process must not replace a newer token
-    /// with an old one.
+    /// Returns whether the value was saved. The method must not save if a later lease, with a
+    /// greater [fence](Lease::fence), has already saved a value. Otherwise a delayed process could
+    /// replace a newer token with an old one.
     ///
     /// # Errors
     ///
-    /// If it can't be written.
+    /// If the value can't be written.
     fn save(
         &self,
         key: &str,
@@ -93,24 +96,24 @@ pub trait TokenStore: Send + Sync + 'static {
         lease: &Lease,
     ) -> impl Future<Output = Result<bool, BoxError>> + Send;
 
-    /// Leases the right to fetch for `key`, which one process has at a time; `None` if another has it. The
-    /// lease ends by itself after `ttl`, or with its process.
+    /// Leases the right to fetch for `key`, which one process has at a time. `None` if another
+    /// process has the lease. The lease ends by itself after `ttl`, or when its process ends.
     ///
     /// # Errors
     ///
-    /// If it can't be granted.
+    /// If the store can't tell whether a lease is possible.
     fn lease(
         &self,
         key: &str,
         ttl: Duration,
     ) -> impl Future<Output = Result<Option<Lease>, BoxError>> + Send;
 
-    /// Releases the lease, unless it has ended: another process's lease stays. Returns whether it was
-    /// released.
+    /// Releases the lease if it hasn't ended. Another process's lease stays. Returns whether this
+    /// lease was released.
     ///
     /// # Errors
     ///
-    /// If it can't be released. Then it ends by itself.
+    /// If the lease can't be released. Then it ends by itself.
     fn release(
         &self,
         key: &str,
@@ -118,26 +121,27 @@ pub trait TokenStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, BoxError>> + Send;
 }
 
-/// The right to fetch a token for all processes, as a [`TokenStore`] grants it.
+/// The right to fetch a token for all processes, granted by a [`TokenStore`].
 pub struct Lease {
     fence: u64,
     pub(super) guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Lease {
-    /// A lease with a fencing token: greater than that of any lease for the same key before it.
+    /// Makes a lease with a fencing token, which must be greater than that of any earlier lease for
+    /// the same key.
     pub fn new(fence: u64) -> Self {
         Self { fence, guard: None }
     }
 
-    /// Keeps a value for as long as the lease lives, such as a locked file. Dropping the lease drops it.
+    /// Keeps a value, such as a locked file, until the lease is dropped.
     #[must_use]
     pub fn holding(mut self, guard: impl Any + Send + Sync) -> Self {
         self.guard = Some(Box::new(guard));
         self
     }
 
-    /// The fencing token.
+    /// Returns the fencing token.
     pub fn fence(&self) -> u64 {
         self.fence
     }
@@ -152,19 +156,19 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// No sealed token is longer, and a longer value must not fill the memory.
+/// Sealed tokens are shorter. The limit keeps a larger value from filling the memory.
 pub(crate) const LIMIT: usize = 256 * 1024;
 
 pub(crate) fn check_length(length: usize) -> Result<(), BoxError> {
     if length <= LIMIT {
         return Ok(());
     }
-    Err(format!("{length} bytes are no sealed token: one has at most 256 KiB").into())
+    Err(format!("the sealed token has {length} bytes, but a store accepts at most 256 KiB").into())
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
-/// A store without its type.
+/// A type-erased store.
 pub(crate) trait DynTokenStore: Send + Sync + 'static {
     fn load<'a>(&'a self, key: &'a str) -> Boxed<'a, Option<Vec<u8>>>;
     fn save<'a>(

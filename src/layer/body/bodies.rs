@@ -1,4 +1,4 @@
-//! How each type of body is recorded.
+//! Implements [`Replay`] for each type of body.
 
 use std::mem;
 
@@ -10,7 +10,7 @@ use http_body_util::{Either, Empty, Full};
 use super::replay::Replay;
 use super::tee::{MakeError, Recording, Replayed, Tee, tee};
 
-/// Bodies whose clone copies no bytes, so the limit does not apply.
+/// Bodies whose clone copies no bytes, so the limit doesn't apply.
 macro_rules! by_clone {
     ($($body:ty),*) => {$(
         impl Replay for $body {
@@ -60,7 +60,7 @@ impl<D> Replay for Empty<D> {
     }
 }
 
-/// Recorded at any size: the body is in memory already, usually as [`Bytes`].
+/// Recorded at any size, because the body is already in memory, usually as [`Bytes`].
 impl<D: Buf + Clone> Replay for Full<D> {
     type Copy = Self;
 
@@ -91,7 +91,7 @@ impl<L: Replay, R: Replay> Replay for Either<L, R> {
     }
 }
 
-/// The copy of a body with a tee. `None` for an empty body, which needs no tee.
+/// The copy of a body that is sent through a tee; `None` for an empty body, which needs no tee.
 type StreamCopy<B> = Option<Recording<B>>;
 
 fn record<B: Body + Default>(
@@ -119,7 +119,7 @@ fn replay<B: Body + Default>(
 }
 
 /// Replayed if it fits in the limit, and only after the first try has read it to its end or dropped
-/// it: a replay during the first try would need an error of type `E`.
+/// it. A replay during the first try would need an error of type `E`.
 impl<E: Send + 'static> Replay for BoxBody<Bytes, E> {
     type Copy = StreamCopy<Self>;
 
@@ -132,7 +132,7 @@ impl<E: Send + 'static> Replay for BoxBody<Bytes, E> {
     }
 }
 
-/// Like [`BoxBody`].
+/// Replayed under the same conditions as [`BoxBody`].
 impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
     type Copy = StreamCopy<Self>;
 
@@ -149,8 +149,8 @@ impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
 impl Replay for axum_core::body::Body {
     type Copy = StreamCopy<Self>;
 
-    // Boxed here as axum boxes: `Body::new` takes such a box as it is. It would wrap the errors of
-    // any other body in another axum error.
+    // Boxed as axum boxes its bodies, because `Body::new` takes such a box as it is. It would wrap
+    // the errors of any other body in another axum error.
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
     }
@@ -166,7 +166,7 @@ impl Replay for axum_core::body::Body {
 impl Replay for tonic::body::Body {
     type Copy = StreamCopy<Self>;
 
-    // Boxed here as tonic boxes, for the same reason as axum's body.
+    // Boxed as tonic boxes its bodies, for the same reason as axum's body.
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
     }
@@ -180,8 +180,8 @@ impl Replay for tonic::body::Body {
     }
 }
 
-/// Never replayed: it reads from a connection, and can't be made from another body such as a tee. To
-/// have it replayed, box it with [`BodyExt::boxed`](http_body_util::BodyExt::boxed).
+/// Never replayed: it reads from a connection, and can't be built from another body such as a tee.
+/// To make it replayable, box it with [`BodyExt::boxed`](http_body_util::BodyExt::boxed).
 #[cfg(feature = "hyper")]
 impl Replay for hyper::body::Incoming {
     type Copy = std::convert::Infallible;

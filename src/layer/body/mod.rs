@@ -1,10 +1,10 @@
-//! Recording a request's body, so that it can be sent twice.
+//! Records a request's body, so that a refused request can be sent again.
 //!
-//! A refused request is sent once more with its body. There are three kinds of bodies:
+//! There are three kinds of bodies:
 //!
 //! - A body in memory is cloned ([`bodies`]).
-//! - A stream is sent through a [`tee`]. The tee records what the first try reads ([`recorded`]), up to
-//!   a limit. The second try reads the rest from the stream.
+//! - A stream is sent through a [`tee`]. The tee records what the first try reads ([`recorded`]),
+//!   up to a limit. The second try sends that, and then reads the rest from the stream.
 //! - Other bodies are sent once.
 
 pub(crate) mod recorded;

@@ -1,4 +1,4 @@
-//! The frames that a tee records: in order, and at most a limit of bytes.
+//! Stores the frames that a tee records, in order and up to a limit of bytes.
 
 use std::vec;
 
@@ -6,22 +6,22 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
-/// Frames below this many bytes are copied into one buffer. A clone of a frame costs 32 bytes and
-/// keeps its buffer alive, so a stream of single bytes would use many times the limit. Copying a
-/// small frame costs less than an allocation.
+/// Frames below this many bytes are copied into one buffer. A clone of a frame takes 32 bytes and
+/// keeps its buffer alive. With clones, a stream of single bytes would use many times the limit.
+/// Copying a small frame costs less than an allocation.
 const SMALL: usize = 256;
 
-/// The frames of a body, up to a limit.
+/// The recorded frames of a body.
 pub(super) struct RecordedFrames {
     parts: Vec<Part>,
-    /// The bytes left of the limit.
+    /// How many more bytes may be recorded.
     left: usize,
 }
 
 /// One or more recorded frames.
 pub(super) enum Part {
     Data(Bytes),
-    /// Small frames, joined.
+    /// Small frames, joined into one buffer.
     Small(BytesMut),
     Trailers(HeaderMap),
 }
@@ -34,8 +34,8 @@ impl RecordedFrames {
         }
     }
 
-    /// Records a frame. Returns `false` if the frame exceeds the limit, or if it is of a kind that
-    /// later versions of `http_body` may add.
+    /// Records a frame. Returns `false` if the frame exceeds the limit, or if its kind is unknown
+    /// because a later version of `http_body` added it.
     pub(super) fn push(&mut self, frame: &Frame<Bytes>) -> bool {
         if let Some(data) = frame.data_ref() {
             self.take_bytes(data.len()) && self.push_data(data)
@@ -56,7 +56,7 @@ impl RecordedFrames {
 
     fn push_data(&mut self, data: &Bytes) -> bool {
         match self.parts.last_mut() {
-            // Not recorded: any number of empty frames would fit in the limit.
+            // Skipped, because any number of empty frames would fit in the limit.
             _ if data.is_empty() => {}
             Some(Part::Small(last)) if data.len() < SMALL => last.extend_from_slice(data),
             _ if data.len() < SMALL => self.parts.push(Part::Small(BytesMut::from(&data[..]))),

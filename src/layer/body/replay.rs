@@ -1,12 +1,13 @@
-//! The trait of bodies that can be sent twice.
+//! The trait for bodies that can be sent twice.
 
-/// Records a body, so that it can be sent again.
+/// Records a body so that it can be sent again.
 ///
 /// The layer calls [`record`](Replay::record) on the body of each request that it may have to
 /// replay. It sends the body and keeps the [`Copy`](Replay::Copy). If the server refuses the token,
-/// [`replay`](Replay::replay) makes the body of the second try. Otherwise the copy is dropped.
+/// [`replay`](Replay::replay) rebuilds the body for the second try. Otherwise the layer drops the
+/// copy.
 ///
-/// | body | is recorded |
+/// | body | recorded part |
 /// | --- | --- |
 /// | `()`, `Empty`, `Full`, `Bytes`, `&'static str`, `&'static [u8]` | whole, at any size: a clone of [`Bytes`](bytes::Bytes) or static data copies nothing |
 /// | `String`, `Vec<u8>` | whole, if it fits in the limit |
@@ -16,22 +17,24 @@
 ///
 /// # How a stream is recorded
 ///
-/// Nothing is read ahead: each frame, trailers included, is recorded when the first try reads it.
-/// When the first try has read more than the [limit](crate::AuthLayer::body_limit), the recording is
-/// dropped and the body can't be replayed.
+/// The layer doesn't read ahead. It records each frame, including trailers, when the first try
+/// reads it. Once the first try has read more than the [limit](crate::AuthLayer::body_limit), the
+/// recording is dropped and the body can't be replayed.
 ///
-/// The second try sends what was recorded, then the rest of the same stream. So even a body far over
-/// the limit is replayed if the server refuses it early. Bytes, trailers and
-/// [`size_hint`](http_body::Body::size_hint) are the same in both tries; the frame boundaries may
+/// The second try sends the recorded frames, then the rest of the same stream. So even a body far
+/// larger than the limit is replayed if the server refuses the request early. Bytes, trailers and
+/// [`size_hint`](http_body::Body::size_hint) are the same in both tries; frame boundaries may
 /// differ.
 ///
-/// A recorded frame is a clone, not a copy, of [`Bytes`](bytes::Bytes): it keeps alive the buffer
-/// that it is a slice of. Only frames below 256 bytes are copied, to use less memory.
+/// A recorded frame is a clone of [`Bytes`](bytes::Bytes), not a copy, so it keeps its whole buffer
+/// alive. Only frames below 256 bytes are copied, to use less memory.
 ///
-/// The first try may still be in flight when the second starts: a server can refuse a request before
-/// it has read the body. The stream then belongs to the second try, and the first body fails with an
-/// error, so that it does not look complete. A `BoxBody<Bytes, E>` has no way to make such an error
-/// `E`, so it is replayed only after it was read to its end or dropped.
+/// The server can refuse a request before it has read the whole body, so the first try may still be
+/// running when the second starts. The stream then belongs to the second try. The first body fails
+/// with an error, so that it doesn't look complete.
+///
+/// A `BoxBody<Bytes, E>` can't create such an error of type `E`. So it is replayed only after the
+/// first try has read it to its end or dropped it.
 ///
 /// A stream that failed or panicked during the first try can't be replayed.
 ///
@@ -70,16 +73,16 @@ pub trait Replay: Sized {
 
     /// Records this body, which is sent next, so that it can be sent again.
     ///
-    /// `limit` is the most bytes to record; the layer's default is 64 KiB. Returns `None` if the body
-    /// can't be sent twice; it is then sent once as it is.
+    /// `limit` is the maximum number of bytes to record; the layer's default is 64 KiB. Returns
+    /// `None` if the body can't be sent twice. The layer then sends it once, as it is.
     ///
     /// The layer calls this once for each request that it may replay, so a body that is cheap to
     /// clone should not allocate here.
     fn record(&mut self, limit: usize) -> Option<Self::Copy>;
 
-    /// Makes the body again, from its start.
+    /// Rebuilds the body from its start.
     ///
-    /// Returns `None` if the recording is not complete: a second try must not send an empty body or a
-    /// part of it.
+    /// Returns `None` if the recording is incomplete, because a second try must not send an empty
+    /// or partial body.
     fn replay(copy: Self::Copy) -> Option<Self>;
 }

@@ -1,4 +1,4 @@
-//! How reqwest's body is recorded, in memory or as a stream.
+//! Implements [`Replay`] for reqwest's body, in memory or as a stream.
 
 use std::fmt;
 use std::mem;
@@ -14,8 +14,8 @@ use super::replay::Replay;
 use super::tee::{Recording, tee};
 use crate::error::BoxError;
 
-/// A body in memory stays in memory in both tries. So reqwest can still send it again itself: after a
-/// 307 or 308, or on a new connection if the old one was closed.
+/// A body in memory stays in memory in both tries. So reqwest can still resend it itself: after a
+/// 307 or 308 redirect, or on a new connection if the old one was closed.
 impl Replay for Body {
     type Copy = Copy;
 
@@ -41,10 +41,11 @@ impl Replay for Body {
     }
 }
 
-/// A reqwest body accepts any error. Only reqwest can make a `reqwest::Error`.
+/// The stream's errors are boxed, because `reqwest::Body` accepts any error, and only reqwest can
+/// create a `reqwest::Error`.
 type Stream = MapErr<Body, fn(reqwest::Error) -> BoxError>;
 
-/// What is recorded of a reqwest body.
+/// The recorded part of a reqwest body.
 pub enum Copy {
     /// The body is in memory, or empty.
     Memory(Bytes),
@@ -52,7 +53,7 @@ pub enum Copy {
     Stream(Recording<Stream>),
 }
 
-/// Does not show the bytes, which may contain the caller's secrets.
+/// Doesn't show the bytes, because they may contain the caller's secrets.
 impl fmt::Debug for Copy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -62,8 +63,10 @@ impl fmt::Debug for Copy {
     }
 }
 
-/// Takes the bytes of a body in memory, without copying them: such a body returns all of them as one
-/// frame. If a later reqwest splits them into frames, they are copied instead of truncated.
+/// Takes the bytes of a body in memory without copying them.
+///
+/// Such a body returns all its bytes as one frame. If a later version of reqwest splits them into
+/// several frames, they are copied, not truncated.
 fn take_memory(body: &mut Body) -> Option<Bytes> {
     body.as_bytes()?;
     let bytes = match body.frame().now_or_never()? {

@@ -1,4 +1,4 @@
-//! A body that is recorded while it is sent, so that it can be sent again.
+//! Records a body while it is sent, so that it can be sent again.
 //!
 //! ```text
 //!            ┌────────── shared ──────────┐
@@ -9,12 +9,13 @@
 //!
 //! The tee and the replayed body share one stream, perhaps on two threads. The rules:
 //!
-//! 1. The tee takes the body out of the shared state, polls it without the lock, and puts it back. No
-//!    foreign code runs under the lock: no poll, no wake, no drop of a body, a frame or a waker.
-//! 2. When the replay starts, the stream belongs to the replayed body, and the tee is superseded. The
-//!    tee returns no more frames: it fails.
-//! 3. If the replay starts during a poll, the replayed body gets the result of the poll. It waits for
-//!    the result as a future does, and blocks no thread.
+//! 1. The tee takes the body out of the shared state, polls it without the lock, and puts it back.
+//!    No foreign code runs under the lock: no poll, no wake, and no drop of a body, a frame or a
+//!    waker.
+//! 2. When the replay starts, the stream belongs to the replayed body, and the tee is superseded.
+//!    From then on the tee returns no frames and fails.
+//! 3. If the replay starts during a poll, the replayed body gets the result of that poll. It awaits
+//!    the result asynchronously, and blocks no thread.
 //! 4. The source is not polled again after its end or its error.
 
 use std::error::Error as StdError;
@@ -34,14 +35,14 @@ use super::recorded::{Part, RecordedFrames};
 /// The result of polling a body.
 type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
 
-/// Makes the error of a body that has lost its stream.
+/// Creates the error of a body that has lost its stream.
 pub(super) type MakeError<E> = fn(LostStream) -> E;
 
-/// Why a body fails although its stream has returned no error.
+/// Why a body fails although its stream returned no error.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LostStream {
-    /// The server refused the request before it was sent completely. The second try sends the rest of
-    /// the body.
+    /// The server refused the request before it was completely sent. The second try sends the rest
+    /// of the body.
     Replayed,
     /// The stream panicked.
     Panicked,
@@ -58,7 +59,7 @@ impl fmt::Display for LostStream {
 
 impl StdError for LostStream {}
 
-/// Puts a tee in front of `body` that records at most `limit` bytes.
+/// Wraps `body` in a tee that records at most `limit` bytes.
 pub(super) fn tee<B: Body>(body: B, limit: usize) -> (Tee<B>, Recording<B>) {
     let hint = body.size_hint();
     let state = TeeState {
@@ -85,10 +86,10 @@ struct SharedBody<B: Body>(Mutex<TeeState<B>>);
 struct TeeState<B: Body> {
     source: Source<B>,
     tee: TeeStatus<B::Error>,
-    /// `None` if the limit was exceeded, after an error or a panic, and when no replay can come.
+    /// `None` if the limit was exceeded, after an error or a panic, and once no replay can follow.
     frames: Option<RecordedFrames>,
-    /// The tee's waker until the tee is superseded, then that of the replayed body, if it waits for
-    /// the source.
+    /// The tee's waker until the tee is superseded. After that, the replayed body's waker while it
+    /// waits for the source.
     waker: Option<Waker>,
 }
 
@@ -96,7 +97,7 @@ enum Source<B: Body> {
     Idle(B),
     /// The tee is polling the body.
     BeingPolled,
-    /// The tee was superseded while it polled. The replayed body takes this.
+    /// The tee was superseded while it polled. The replayed body takes the result.
     Returned(Returned<B>),
     Ended,
 }
@@ -116,7 +117,7 @@ enum TeeStatus<E> {
 }
 
 impl<B: Body> SharedBody<B> {
-    /// Nothing panics under this lock (rule 1). Even then, each change leaves a consistent state.
+    /// Nothing panics under this lock (rule 1). Even after a panic, the state would be consistent.
     fn lock(&self) -> MutexGuard<'_, TeeState<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +126,8 @@ impl<B: Body> SharedBody<B> {
 /// The body of the first try.
 pub(super) struct Tee<B: Body> {
     shared: Arc<SharedBody<B>>,
-    /// As of the last poll: asking the source itself would run its code under the lock.
+    /// The hint as of the last poll. Calling the source's `size_hint` here would run its code under
+    /// the lock.
     hint: SizeHint,
     ended: bool,
 }
@@ -146,8 +148,8 @@ where
             Ok(None) => return Poll::Ready(None),
             Err(make_error) => return Poll::Ready(Some(Err(make_error(LostStream::Replayed)))),
         };
-        // Unwind safe: only a caller that polls again after a panic uses the source after the panic, as
-        // it would without a tee.
+        // Unwind safe: only a caller that polls again after the panic uses the source again, as it
+        // would without a tee.
         let polled = panic::catch_unwind(AssertUnwindSafe(|| {
             let polled = Pin::new(&mut body).poll_frame(cx);
             let ended = has_ended(&polled, &body);
@@ -195,7 +197,7 @@ impl<B: Body> Tee<B> {
         }
     }
 
-    /// Puts the body back. Returns what was polled, unless the tee was superseded in the meantime.
+    /// Puts the body back. Returns the result of the poll, unless the tee was superseded meanwhile.
     fn put_back(
         &self,
         polled: Polled<B::Error>,
@@ -203,8 +205,8 @@ impl<B: Body> Tee<B> {
         ended: bool,
         mut waker: Option<Waker>,
     ) -> Result<Polled<B::Error>, MakeError<B::Error>> {
-        // Declared before the lock guard, so a body that ended is dropped after it. So is the old
-        // waker.
+        // Declared before the lock guard, so that an ended body and the old waker are dropped after
+        // the guard.
         let (body, _ended) = if ended {
             (None, Some(body))
         } else {
@@ -230,7 +232,8 @@ impl<B: Body> Tee<B> {
         Ok(polled)
     }
 
-    /// Puts back a body that panicked. It is not replayed: what it would return next is unknown.
+    /// Puts back a body that panicked. It is not replayed, because what it would return next is
+    /// unknown.
     fn put_back_panicked(&self, body: B) {
         let mut state = self.shared.lock();
         if let TeeStatus::Superseded(make_error) = state.tee {
@@ -249,8 +252,8 @@ impl<B: Body> Tee<B> {
 }
 
 impl<B: Body> TeeState<B> {
-    /// Records what the tee is about to return. Returns frames that are no longer recorded, to be
-    /// dropped outside the lock.
+    /// Records what the tee is about to return. When recording stops, returns the frames, which
+    /// must be dropped outside the lock.
     #[must_use]
     fn record(&mut self, polled: &Polled<B::Error>) -> Option<RecordedFrames> {
         let fits = match polled {
@@ -265,7 +268,7 @@ impl<B: Body> TeeState<B> {
 impl<B: Body> Drop for Tee<B> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        // If the tee was superseded, the waker is the replayed body's.
+        // If the tee was superseded, the waker belongs to the replayed body.
         if let TeeStatus::Alive = state.tee {
             state.tee = TeeStatus::Dropped;
             let waker = state.waker.take();
@@ -275,7 +278,7 @@ impl<B: Body> Drop for Tee<B> {
     }
 }
 
-/// What is needed to send again a body that went through a [`Tee`].
+/// The recording of a body that went through a [`Tee`], used to send the body again.
 pub struct Recording<B: Body> {
     shared: Arc<SharedBody<B>>,
     /// The size hint of the whole body.
@@ -283,11 +286,11 @@ pub struct Recording<B: Body> {
 }
 
 impl<B: Body> Recording<B> {
-    /// Makes the body again. `make_error` makes the error of a superseded tee. Without it, a body whose
-    /// first try is still being sent is not replayed.
+    /// Rebuilds the body. `make_error` creates the error of a superseded tee. Without it, a body is
+    /// not replayed while its first try is still being sent.
     pub(super) fn replay(self, make_error: Option<MakeError<B::Error>>) -> Option<Replayed<B>> {
         let mut state = self.shared.lock();
-        // Only checked here and taken below: the frames must not be dropped under the lock.
+        // Only checked here and taken below, because frames must not be dropped under the lock.
         state.frames.as_ref()?;
         let is_unfinished = matches!(state.source, Source::Idle(_) | Source::BeingPolled);
         let mut superseded = None;
@@ -314,7 +317,7 @@ impl<B: Body> Recording<B> {
     }
 }
 
-/// Without a recording there is no replay, so the frames are dropped too.
+/// Drops the frames, because without the recording there is no replay.
 impl<B: Body> Drop for Recording<B> {
     fn drop(&mut self) {
         let frames = self.shared.lock().frames.take();
@@ -328,19 +331,21 @@ impl<B: Body> fmt::Debug for Recording<B> {
     }
 }
 
-/// The body of the second try: the recorded frames, then what the tee did not read.
+/// The body of the second try: the recorded frames, then the part that the tee did not read.
 pub(super) struct Replayed<B: Body> {
     frames: vec::IntoIter<Part>,
     rest: Rest<B>,
-    /// The first try's size hint at its start, less what the second try has sent. If the length was
-    /// unknown then, it stays unknown, so that both tries have the same framing: with a
+    /// The first try's initial size hint, minus what the second try has sent.
+    ///
+    /// An unknown length stays unknown, so that both tries have the same framing. With a
     /// `content-length`, the second try would lose its trailers over HTTP/1.
     hint: SizeHint,
 }
 
 enum Rest<B: Body> {
     Body(B),
-    /// The tee was polling the source when it was superseded, and returns it after the poll.
+    /// The tee was polling the source when it was superseded. The source is available after that
+    /// poll.
     Awaited(Arc<SharedBody<B>>),
     Ended,
 }
@@ -409,9 +414,11 @@ where
 }
 
 impl<B: Body> SharedBody<B> {
-    /// `None` while the tee is still polling. The waker is then woken after the poll.
+    /// Takes the result of the tee's poll; `None` while the tee is still polling. Then the waker is
+    /// woken after the poll.
     fn poll_returned(&self, cx: &Context<'_>) -> Option<Returned<B>> {
-        // The waker is cloned before the lock is taken. The old one is dropped after its release.
+        // The waker is cloned before the lock is taken, and the old one is dropped after its
+        // release.
         let mut waker = Some(cx.waker().clone());
         let mut state = self.lock();
         let returned = match mem::replace(&mut state.source, Source::Ended) {
@@ -428,7 +435,7 @@ impl<B: Body> SharedBody<B> {
     }
 }
 
-/// Whether the body must not be polled again, or need not be.
+/// Whether the body must not or need not be polled again.
 fn has_ended<B: Body<Data = Bytes>>(polled: &Polled<B::Error>, body: &B) -> bool {
     match polled {
         Poll::Ready(Some(Ok(_))) => body.is_end_stream(),

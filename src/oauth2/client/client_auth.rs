@@ -1,4 +1,4 @@
-//! Client authentication (RFC 6749 §2.3): an id with a secret, or with an assertion (RFC 7521 §4.2).
+//! Client authentication (RFC 6749 §2.3): an id with a secret or with an assertion (RFC 7521 §4.2).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::error::{Error, Kind};
 use crate::source::secret_source::SecretSource;
 use crate::token::header_value::sensitive;
 
-/// The client's id, its secret, and where in a request they go.
+/// The client's id, its secret, and which part of a request contains them.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientAuth {
     /// Empty for an anonymous client.
@@ -24,7 +24,7 @@ pub(crate) struct ClientAuth {
     method: AuthMethod,
 }
 
-/// The client authentication of one request, with the secret or the assertion already read.
+/// The client authentication of one request. The secret or the assertion is already read.
 pub(crate) struct RequestAuth<'a> {
     id: &'a str,
     /// The secret or the assertion.
@@ -32,10 +32,10 @@ pub(crate) struct RequestAuth<'a> {
     method: &'a AuthMethod,
 }
 
-/// A client must not use two methods in one request (RFC 6749 §2.3).
+/// Exactly one method, because a client must not use two in one request (RFC 6749 §2.3).
 #[derive(Clone)]
 enum AuthMethod {
-    /// `client_secret_post`, and `none` without a secret.
+    /// `client_secret_post`, or `none` without a secret.
     Body,
     /// `client_secret_basic`.
     Basic,
@@ -44,14 +44,14 @@ enum AuthMethod {
     Assertion(AssertionFor),
 }
 
-/// Makes the assertion for an audience.
+/// Makes an assertion for an audience.
 type AssertionFor = Arc<dyn Fn(&str) -> SecretSource + Send + Sync>;
 
 /// RFC 7523 §2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 impl ClientAuth {
-    /// Refuses an empty secret, which is usually an unset variable.
+    /// Rejects an empty secret, which is usually an unset variable.
     pub(crate) fn confidential(id: String, secret: SecretSource) -> Result<Self, Error> {
         if secret.is_empty_value() {
             let message = "the client secret is empty; use `Client::public` for a client that \
@@ -88,7 +88,8 @@ impl ClientAuth {
         self.method = AuthMethod::Basic;
     }
 
-    /// Sends an assertion instead of the secret. `assertion_for` makes it for an audience.
+    /// Sends an assertion instead of the secret. `assertion_for` makes the assertion for an
+    /// audience.
     pub(crate) fn use_assertion(
         &mut self,
         assertion_for: impl Fn(&str) -> SecretSource + Send + Sync + 'static,
@@ -96,7 +97,7 @@ impl ClientAuth {
         self.method = AuthMethod::Assertion(Arc::new(assertion_for));
     }
 
-    /// The id; `None` for an anonymous client.
+    /// Returns the id, or `None` for an anonymous client.
     pub(crate) fn id(&self) -> Option<&str> {
         Some(self.id.as_str()).filter(|id| !id.is_empty())
     }
@@ -106,8 +107,8 @@ impl ClientAuth {
         self.secret.as_ref()
     }
 
-    /// Reads the secret, which may have been rotated since the last request. An assertion is made for
-    /// the audience, since a server may accept it only once.
+    /// Reads the secret, which may have been rotated since the last request. Makes a new assertion
+    /// for each request, because a server may accept an assertion only once.
     pub(crate) async fn for_request(&self, audience: &str) -> Result<RequestAuth<'_>, Error> {
         let secret = match (&self.method, &self.secret) {
             (AuthMethod::Assertion(assertion_for), _) => {
@@ -130,7 +131,7 @@ impl RequestAuth<'_> {
         secret.map_or("", SecretString::expose_secret)
     }
 
-    /// Adds what goes in the body: nothing with basic authentication.
+    /// Adds the parameters of the body. Basic authentication has none.
     pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
         match self.method {
             AuthMethod::Basic => {}
@@ -146,7 +147,7 @@ impl RequestAuth<'_> {
         }
     }
 
-    /// The `Authorization` header, if the client authenticates there.
+    /// Returns the `Authorization` header, if the client authenticates with one.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
         if !matches!(self.method, AuthMethod::Basic) || self.id.is_empty() {
             return None;
@@ -158,7 +159,7 @@ impl RequestAuth<'_> {
         sensitive(header)
     }
 
-    /// The secret or the assertion, in each form that a server could echo.
+    /// Returns the secret or the assertion in each form that a server could echo.
     pub(crate) fn secrets(&self) -> Vec<Zeroizing<String>> {
         let Some(secret) = &self.secret else {
             return Vec::new();
@@ -167,8 +168,8 @@ impl RequestAuth<'_> {
         vec![Zeroizing::new(secret.to_owned()), self.basic()]
     }
 
-    /// Form-encodes id and secret *before* they are joined (RFC 6749 §2.3.1, appendix B), so that a
-    /// colon in the id doesn't end it.
+    /// Form-encodes the id and the secret *before* joining them (RFC 6749 §2.3.1, appendix B).
+    /// Otherwise a colon in the id would end it.
     fn basic(&self) -> Zeroizing<String> {
         let (id, secret) = (self.id.as_bytes(), self.secret().as_bytes());
         let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));

@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 §3.2), to which each grant sends its parameters.
+//! The token endpoint (RFC 6749 §3.2). Each grant sends its parameters to it.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -24,7 +24,7 @@ pub(crate) struct TokenEndpoint {
     pub(crate) client: ClientAuth,
     pub(crate) format: BodyFormat,
     pub(crate) revocation: Option<EndpointUrl>,
-    /// Binds tokens to a key.
+    /// The key that tokens are bound to.
     #[cfg(feature = "dpop")]
     pub(crate) dpop: Option<Dpop>,
 }
@@ -41,14 +41,14 @@ impl TokenEndpoint {
         }
     }
 
-    /// Requests a token once. `grant` has the parameters of the grant; the client authentication is
-    /// added here.
+    /// Requests a token. `grant` contains the parameters of the grant; this method adds the client
+    /// authentication.
     pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
         self.http.within(self.send(grant, true)).await
     }
 
-    /// Requests a token with a grant that servers accept only once. If the server wants a nonce
-    /// ([`wants_nonce`](Error::wants_nonce)), the caller tries again with another grant.
+    /// Requests a token with a one-time grant. If the server wants a nonce
+    /// ([`wants_nonce`](Error::wants_nonce)), the caller tries again with a new grant.
     pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
         self.http.within(self.send(grant, false)).await
     }
@@ -64,7 +64,7 @@ impl TokenEndpoint {
         response.token(response.fields(), TokenType::Bearer, redactor)
     }
 
-    /// The token with this secret, bound to the key if there is one.
+    /// Makes a token from its secret, bound to the key if there is one.
     pub(crate) fn make_token(&self, secret: SecretString) -> Result<Token, Error> {
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.dpop {
@@ -73,8 +73,9 @@ impl TokenEndpoint {
         Token::bearer(secret)
     }
 
-    /// Requests a token that is bound to a key. If the server wants a nonce in the proof (RFC 9449 §8),
-    /// tries once more, with a new client assertion too, since a server may accept it only once.
+    /// Requests a token that is bound to a key. If the server wants a nonce in the proof (RFC 9449
+    /// §8), tries once more. That request has a new client assertion too, because a server may
+    /// accept an assertion only once.
     #[cfg(feature = "dpop")]
     async fn send_with_proof(
         &self,
@@ -96,8 +97,8 @@ impl TokenEndpoint {
         }
     }
 
-    /// Revokes a token (RFC 7009 §2.1), if there is a revocation endpoint. An invalid token is no error
-    /// to the server (§2.2).
+    /// Revokes a token (RFC 7009 §2.1), if there is a revocation endpoint. Servers don't report an
+    /// error for a token that is already invalid (§2.2).
     pub(crate) async fn revoke(&self, token: &str, hint: &str) -> Result<(), Error> {
         let Some(url) = &self.revocation else {
             return Ok(());
@@ -111,8 +112,8 @@ impl TokenEndpoint {
             .await
     }
 
-    /// Sends a request of this client to another endpoint of the same server, and reads the response. The
-    /// parameters are always a form: the RFCs of other endpoints define nothing else.
+    /// Sends a request to another endpoint of the same server and reads the response. The
+    /// parameters are always a form, because the RFCs of other endpoints define no other format.
     pub(crate) async fn request_at<T>(
         &self,
         url: &EndpointUrl,
@@ -129,8 +130,8 @@ impl TokenEndpoint {
         http.within(send).await
     }
 
-    /// The audience of client assertions, at each endpoint: the issuer if it is known, else the token
-    /// endpoint (RFC 7523 §3).
+    /// Returns the audience of client assertions for every endpoint (RFC 7523 §3): the issuer if it
+    /// is known, otherwise the token endpoint.
     fn audience(&self) -> String {
         self.http.url.address_or_issuer()
     }
@@ -144,7 +145,7 @@ impl TokenEndpoint {
     ) -> Result<(EndpointResponse, Redactor), Error> {
         let client = self.client.for_request(&self.audience()).await?;
         client.add_to(&mut params);
-        let unwritable = || Error::new(Kind::Config, "the token request can't be written");
+        let unwritable = || Error::new(Kind::Config, "could not encode the token request");
         headers.extend(client.header().map(|value| (AUTHORIZATION, value)));
         let request = EndpointRequest {
             body: params.encode(format).ok_or_else(unwritable)?,

@@ -1,4 +1,4 @@
-//! The client of an authorization server: its authentication and its requests.
+//! A client of an authorization server: its authentication and its requests.
 
 pub(crate) mod params;
 

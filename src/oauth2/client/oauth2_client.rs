@@ -1,4 +1,4 @@
-//! The client as the authorization server knows it (RFC 6749 §2), which every grant is requested with.
+//! A client of an authorization server (RFC 6749 §2), which requests tokens for every grant.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ use crate::source::store_key::StoreKey;
 use crate::source::token_source::unbound;
 use crate::token::issued_token::Token;
 
-/// A client of an authorization server (RFC 6749 §2): its token endpoint, its authentication, and the
-/// settings of its requests.
+/// A client of an authorization server (RFC 6749 §2): its token endpoint, its authentication, and
+/// its request settings.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -42,12 +42,13 @@ use crate::token::issued_token::Token;
 /// | [`revoke_at`](Self::revoke_at) | none: no token is revoked |
 /// | [`transport`](Self::transport) | a reqwest client (feature `reqwest`), made for the first request |
 ///
-/// The address must be `https`, or `http` to loopback; [`EndpointUrl::danger_allow_http`] allows others.
-/// Redirects are not followed, and a response longer than 64 KiB is an error. Each fetch is one
-/// request: the client doesn't retry or cache.
+/// The address must be `https`, or `http` on a loopback host. [`EndpointUrl::danger_allow_http`]
+/// allows other `http` addresses. The client doesn't follow redirects, and it rejects a response
+/// longer than 64 KiB. Each fetch is one request: the client doesn't retry or cache.
 ///
-/// The url is a `&str`, a `String` or an [`EndpointUrl`]. [`EndpointUrl::from_issuer`] finds the address
-/// in the issuer's metadata. The secret is a text, or a [`SecretSource`] that is read for each fetch.
+/// The `url` is a `&str`, a `String` or an [`EndpointUrl`]. [`EndpointUrl::from_issuer`] finds the
+/// address in the issuer's metadata. The secret is a string, or a [`SecretSource`] that is read for
+/// each fetch.
 ///
 /// # Example
 ///
@@ -65,7 +66,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A confidential client, which has an id and a secret.
+    /// Creates a confidential client, which has an id and a secret.
     ///
     /// # Errors
     ///
@@ -84,7 +85,8 @@ impl Client {
         Ok(Self::build(url.try_into()?, client))
     }
 
-    /// A public client (RFC 6749 §2.1), which has an id but no secret: an app on a user's machine.
+    /// Creates a public client (RFC 6749 §2.1), which has an id but no secret, such as an app on a
+    /// user's machine.
     ///
     /// # Errors
     ///
@@ -99,8 +101,8 @@ impl Client {
         Ok(Self::build(url.try_into()?, client))
     }
 
-    /// A client that doesn't say who it is: for grants that identify it themselves, such as the
-    /// assertion of a service account (RFC 7521 §4.1).
+    /// Creates a client that doesn't identify itself. It is for grants that identify the caller,
+    /// such as the assertion of a service account (RFC 7521 §4.1).
     ///
     /// # Errors
     ///
@@ -121,10 +123,11 @@ impl Client {
 
     /// Sends all requests of this client with `transport`, such as your own HTTP client.
     ///
-    /// Default, with the feature `reqwest`: a [`reqwest`](https://docs.rs/reqwest) client over rustls
-    /// that uses the proxy of the environment. It is made for the first request and shared by all
-    /// clones. If it can't be made, for example without root certificates, that fetch fails with
-    /// [`is_config`](Error::is_config), and so does every fetch without the feature.
+    /// The default, with the feature `reqwest`, is a [`reqwest`](https://docs.rs/reqwest) client
+    /// over rustls. It uses the proxy settings of the environment. The first request creates this
+    /// client, and all clones share it. If that fails, for example because there are no root
+    /// certificates, the fetch fails with [`is_config`](Error::is_config). Without the feature,
+    /// every fetch fails with the same error unless you set a transport.
     ///
     /// # Example
     ///
@@ -153,23 +156,25 @@ impl Client {
         self
     }
 
-    /// Sends id and secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
+    /// Sends the id and the secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
     /// instead of in the body. A public client has an empty password.
     ///
-    /// Every server must support this, but many allow a client only the method it was registered for.
-    /// Auth0 registers clients for the body by default, so that is the default here too.
+    /// Every server must support basic authentication, but many let a client use only the method it
+    /// is registered for. Auth0 registers clients for the body by default, so the body is the
+    /// default here too.
     #[must_use]
     pub fn basic_auth(mut self) -> Self {
         self.endpoint.client.use_basic();
         self
     }
 
-    /// Sends an assertion instead of a secret (RFC 7521 §4.2, RFC 7523 §2.2): a JWT of an issuer that
-    /// the authorization server trusts. It is read for each request, so a file may rotate. A Kubernetes
-    /// pod has such a file, its projected service account token, and needs no secret of its own.
+    /// Sends an assertion instead of a secret (RFC 7521 §4.2, RFC 7523 §2.2). An assertion is a JWT
+    /// of an issuer that the authorization server trusts. It is read for each request, so a file
+    /// may rotate. For example, a Kubernetes pod can send its projected service account token and
+    /// needs no client secret.
     ///
-    /// Start from a public client: a secret isn't sent. A `SignedJwt` (feature `jwt`) is an assertion
-    /// too, with an audience of your choice.
+    /// Start from a public client, because no secret is sent. A `SignedJwt` (feature `jwt`) is also
+    /// an assertion, with an audience of your choice.
     ///
     /// # Example
     ///
@@ -191,12 +196,13 @@ impl Client {
         self
     }
 
-    /// Authenticates the client with a key of its own (`private_key_jwt`, RFC 7523 §2.2, OpenID Connect
-    /// Core §9). Each request has its own JWT, valid for one minute, whose `iss` and `sub` are the client
-    /// id. Its `aud` is the issuer if the client was made from one, else the token endpoint's address.
+    /// Authenticates the client with its own key (`private_key_jwt`, RFC 7523 §2.2, OpenID Connect
+    /// Core §9). Each request has a new JWT, valid for 1 minute. The client id is its `iss` and its
+    /// `sub`. Its `aud` is the issuer if the client was created from an issuer, otherwise the
+    /// address of the token endpoint.
     ///
-    /// Start from a public client: a secret isn't sent. For a server that wants another audience, use
-    /// `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(audience))`.
+    /// Start from a public client, because no secret is sent. If the server wants another audience,
+    /// use `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(audience))`.
     ///
     /// # Errors
     ///
@@ -225,13 +231,14 @@ impl Client {
         Ok(self)
     }
 
-    /// Authenticates the client with its secret without sending it (`client_secret_jwt`, RFC 7523 §2.2,
-    /// OpenID Connect Core §9): as `private_key_jwt`, but signed with the secret (HS256).
+    /// Authenticates the client with its secret without sending it (`client_secret_jwt`, RFC 7523
+    /// §2.2, OpenID Connect Core §9). It works like `private_key_jwt`, but the secret signs the JWT
+    /// (HS256).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a client that has no secret, or a fixed secret of fewer than
-    /// 32 bytes (RFC 7518 §3.2).
+    /// [`is_config`](Error::is_config) if the client has no secret, or if a fixed secret has fewer
+    /// than 32 bytes (RFC 7518 §3.2).
     #[cfg(feature = "jwt")]
     pub fn secret_jwt(self) -> Result<Self, Error> {
         let Some(secret) = self.endpoint.client.secret() else {
@@ -242,25 +249,26 @@ impl Client {
         self.private_key_jwt(key)
     }
 
-    /// Sends the parameters as a JSON object instead of a form, which Auth0 accepts. No RFC defines
-    /// this.
+    /// Sends the parameters as a JSON object instead of a form. Auth0 accepts this; no RFC defines
+    /// it.
     #[must_use]
     pub fn json(mut self) -> Self {
         self.endpoint.format = BodyFormat::Json;
         self
     }
 
-    /// Binds tokens to a key (DPoP, RFC 9449), so that a stolen token can't be used. Each token request,
-    /// and each request with the token, has its own proof that the sender has the key, as does each
-    /// replay. Default: tokens are bearer tokens.
+    /// Binds tokens to a key (DPoP, RFC 9449), so that a stolen token is useless without the key.
+    /// Each token request, each request with the token and each replay has a new proof that the
+    /// sender has the key. By default, tokens are bearer tokens.
     ///
-    /// The nonces that servers want in proofs are kept by origin, and taken from any response. A server
-    /// that wants another nonce gets one more try, besides the replay with a new token. A bearer token
-    /// from a server that ignored the proof is an error (§5). An authorization code is bound to the key
-    /// too (`dpop_jkt`, §10).
+    /// Servers may want a nonce in proofs. The client stores the latest nonce of each origin, from
+    /// any response. If a server wants another nonce, the request is sent once more, in addition to
+    /// the replay with a new token. A server that ignores the proof and issues a bearer token
+    /// causes an error (§5). An authorization code is also bound to the key (`dpop_jkt`, §10).
     ///
-    /// The proof names the address of the request as the layer sees it: scheme, host and path. A request
-    /// with only a path is an error; a layer that adds the rest belongs outside of this one.
+    /// The proof contains the address of the request as the layer sees it: scheme, host and path. A
+    /// request with only a path is an error. If another layer adds the scheme and the host, put
+    /// that layer outside of this one.
     ///
     /// # Example
     ///
@@ -282,8 +290,8 @@ impl Client {
         self
     }
 
-    /// Sets the revocation endpoint (RFC 7009 §2), where the current access token is revoked when the
-    /// cache is [closed](crate::TokenCache::close). Default: no token is revoked.
+    /// Sets the revocation endpoint (RFC 7009 §2). [`TokenCache::close`](crate::TokenCache::close)
+    /// revokes the current access token there. By default, no token is revoked.
     ///
     /// # Errors
     ///
@@ -297,12 +305,13 @@ impl Client {
         Ok(self)
     }
 
-    /// The id; `None` for an anonymous client.
+    /// Returns the client id, or `None` for an anonymous client.
     pub(crate) fn id(&self) -> Option<&str> {
         self.endpoint.client.id()
     }
 
-    /// What a token depends on that is requested with `grant`.
+    /// Returns the store key of a token that is requested with `grant`: everything the token
+    /// depends on.
     #[cfg(feature = "fleet")]
     pub(crate) fn store_key(&self, grant: &Params<'_>) -> StoreKey {
         let key = self.endpoint.http.url.add_to_key(StoreKey::new("oauth2"));
@@ -315,7 +324,8 @@ impl Client {
         grant.add_to_key(key)
     }
 
-    /// A token that is bound to a key, which must be this client's.
+    /// Makes a token from `secret`, bound to the key with thumbprint `to`. Fails unless this client
+    /// has that key.
     #[cfg(feature = "fleet")]
     pub(crate) fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
         #[cfg(feature = "dpop")]
@@ -328,8 +338,8 @@ impl Client {
         Err(unbound(to))
     }
 
-    /// The token of a response, bound to this client's key if it has one. `requested` is the
-    /// requested scope, `assumed` the lifetime if nothing says it.
+    /// Makes the token of a response, bound to this client's key if it has one. `requested` is the
+    /// requested scope. `assumed` is the lifetime of a token whose response doesn't specify one.
     pub(crate) fn token(
         &self,
         response: TokenResponse,
@@ -340,7 +350,7 @@ impl Client {
         response.into_token(requested, assumed, make)
     }
 
-    /// Revokes the access token, if there is a token and a revocation endpoint.
+    /// Revokes the access token. Does nothing without a token or a revocation endpoint.
     pub(crate) async fn revoke(&self, token: Option<Token>) -> Result<(), Error> {
         match token {
             Some(token) => self.endpoint.revoke(token.secret(), "access_token").await,
@@ -348,7 +358,8 @@ impl Client {
         }
     }
 
-    /// Bounds each request, from connecting to the last byte of the response; default 10 s.
+    /// Sets the timeout of each request, from connecting to the last byte of the response. Default:
+    /// 10 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.endpoint.http.timeout = timeout;

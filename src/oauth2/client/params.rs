@@ -1,4 +1,4 @@
-//! The parameters of one request, and their two encodings.
+//! The parameters of one request and their two encodings.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 
-/// Borrowed names and values, in the order in which they are sent.
+/// Borrowed names and values in the order in which they are sent.
 #[derive(Clone, Default)]
 pub(crate) struct Params<'a> {
     list: Vec<Param<'a>>,
@@ -27,7 +27,7 @@ pub(crate) enum BodyFormat {
     /// `application/x-www-form-urlencoded`, as RFC 6749 requires.
     #[default]
     FormUrlEncoded,
-    /// JSON, an extension of Auth0.
+    /// JSON, which Auth0 accepts.
     Json,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Params<'a> {
         self.add(name, value, true);
     }
 
-    /// Leaves out a parameter without a value, which servers treat as omitted (RFC 6749 §3.2).
+    /// Skips a parameter without a value, because servers treat it as omitted (RFC 6749 §3.2).
     fn add(&mut self, name: &'a str, value: &'a str, is_secret: bool) {
         if !value.is_empty() {
             self.list.push(Param {
@@ -65,8 +65,8 @@ impl<'a> Params<'a> {
         self.named(name).next().is_some()
     }
 
-    /// Adds what a token depends on. Parameters that may be repeated are a set, and so are the words of
-    /// a scope (RFC 6749 §3.3).
+    /// Adds the parameters to a store key, because a token depends on them. The order of a repeated
+    /// parameter's values and of the words in a scope doesn't matter (RFC 6749 §3.3).
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         self.list.iter().fold(key, |key, param| {
@@ -83,7 +83,7 @@ impl<'a> Params<'a> {
         secret.map(|param| param.value)
     }
 
-    /// The body. `None` if JSON can't be written, which no text causes.
+    /// Encodes the body. Returns `None` if JSON can't be written, which no string causes.
     pub(crate) fn encode(&self, format: BodyFormat) -> Option<Zeroizing<Vec<u8>>> {
         match format {
             BodyFormat::FormUrlEncoded => Some(self.to_form()),
@@ -92,7 +92,7 @@ impl<'a> Params<'a> {
     }
 
     fn to_form(&self) -> Zeroizing<Vec<u8>> {
-        // Each byte takes at most three (`%00`), and each pair a `=` and a `&`.
+        // Escaping makes at most three bytes of one (`%00`). Each pair adds `=` and `&`.
         let mut text = String::with_capacity(self.capacity(3));
         form_urlencoded::Serializer::new(&mut text)
             .extend_pairs(self.list.iter().map(|param| (param.name, param.value)));
@@ -100,16 +100,17 @@ impl<'a> Params<'a> {
     }
 
     fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
-        // Each byte takes at most six (`\u0000`).
+        // Escaping makes at most six bytes of one (`\u0000`).
         let mut body = Zeroizing::new(Vec::with_capacity(self.capacity(6)));
         serde_json::to_writer(&mut *body, self).ok()?;
         Some(body)
     }
 
-    /// Enough that the buffer never grows: the memory that a growing buffer leaves isn't zeroized.
+    /// Returns a capacity that is never exceeded. A growing buffer would free memory without
+    /// zeroizing it.
     fn capacity(&self, longest_escape: usize) -> usize {
         let pair = |param: &Param<'_>| param.name.len() + param.value.len();
-        // `,"":""` and the brackets of an array.
+        // For `,"":""` and the brackets of an array.
         let marks = 8;
         let bytes = |param| longest_escape * pair(param) + marks;
         marks + self.list.iter().map(bytes).sum::<usize>()
@@ -121,7 +122,7 @@ impl<'a> Params<'a> {
     }
 }
 
-/// An object. A repeated parameter, such as `resource`, becomes an array.
+/// Serializes as an object. A repeated parameter, such as `resource`, becomes an array.
 impl Serialize for Params<'_> {
     fn serialize<S>(&self, serializer: S) -> Result<S::Ok, S::Error>
     where

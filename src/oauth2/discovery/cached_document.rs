@@ -1,5 +1,5 @@
-//! A document that a server publishes, cached for as long as the server says. Concurrent callers
-//! share one request, and the old document stays in use while a new one can't be fetched.
+//! A document that a server publishes, cached for as long as the server allows. Concurrent callers
+//! share one fetch. If a new fetch fails, the old document stays in use.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::{Error, Kind};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// How long the old document is used after a failed fetch, before the next attempt.
+/// How long the old document stays in use after a failed fetch, before the next attempt.
 const RETRY: Duration = Duration::from_secs(60);
 
 pub(crate) struct CachedDocument<T> {
@@ -22,13 +22,14 @@ pub(crate) struct CachedDocument<T> {
 
 struct StoredDocument<T> {
     value: Arc<T>,
-    /// When it is fetched again.
+    /// When the document is fetched again.
     due: Instant,
 }
 
 impl<T> CachedDocument<T> {
-    /// The cached document, or the one that `fetch` gets, with its lifetime. If there is an old
-    /// one, `fetch` is stopped after `limit`, so that the caller has time left to use the old one.
+    /// Returns the cached document, or fetches it and its lifetime with `fetch`. If there is an old
+    /// document, `fetch` is cancelled after `limit`, so that the caller has time left to use the
+    /// old one.
     pub(crate) async fn get(
         &self,
         fetch: impl Future<Output = Result<(T, Duration), Error>>,
@@ -46,7 +47,7 @@ impl<T> CachedDocument<T> {
             }),
             None => fetch.await,
         };
-        // Not earlier, because a caller that is dropped above has fetched nothing.
+        // Not earlier: if the caller is dropped before this line, nothing has been fetched.
         self.is_invalid.store(false, Ordering::Relaxed);
         let now = Instant::now();
         let next = match (fetched, state.take()) {
@@ -65,7 +66,7 @@ impl<T> CachedDocument<T> {
         Ok(value)
     }
 
-    /// Says that the document seems to be out of date: the next caller fetches it again.
+    /// Marks the document as possibly out of date, so that the next caller fetches it again.
     pub(crate) fn invalidate(&self) {
         self.is_invalid.store(true, Ordering::Relaxed);
     }

@@ -1,5 +1,5 @@
-//! A JSON document that a server publishes about itself (RFC 8414 §3.2, RFC 9728 §3.2), fetched
-//! without a credential.
+//! A JSON document that a server publishes about itself (RFC 8414 §3.2, RFC 9728 §3.2). It is
+//! fetched without a credential.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,21 +13,22 @@ use crate::http_client::bounded_response::{EndpointResponse, ReadError, unusable
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
 
-/// The lifetime if the server says none.
+/// The lifetime if the server doesn't specify one.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// The bounds of the lifetime, whatever the server says.
+/// Bounds of the lifetime that the server specifies.
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) struct Document {
     pub(crate) fields: Map<String, Value>,
-    /// How long it may be cached.
+    /// How long the document may be cached.
     pub(crate) lifetime: Duration,
 }
 
 impl Document {
-    /// The first document that exists, and its location. The next location is tried only after a
-    /// 4xx, which says that there is none here. `nowhere` is the message if all have none.
+    /// Returns the first document that exists, and its location. The next location is tried only
+    /// after a non-transient 4xx, which means that this location has no document. `nowhere` makes
+    /// the error message if no location has one.
     pub(crate) async fn find(
         transport: &DynTransport,
         mut locations: Vec<String>,
@@ -70,7 +71,7 @@ impl Document {
                 retry_after: retry_after::parse(&response.headers, started),
                 ..Reply::default()
             };
-            return Err(Error::denied(format!("{what} can't be fetched"), reply));
+            return Err(Error::denied(format!("could not fetch {what}"), reply));
         }
         if status != StatusCode::OK {
             let why = "has a status that is neither 200 nor an error";
@@ -87,18 +88,18 @@ impl Document {
         }
     }
 
-    /// A field that is a text.
+    /// Returns a field that is a string.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.fields.get(name)?.as_str()
     }
 }
 
-/// Whether the error is a 4xx that isn't transient.
+/// Returns whether the error is a 4xx that isn't transient.
 fn is_absent(error: &Error) -> bool {
     error.is_denied() && !error.is_transient()
 }
 
-/// A GET without a credential.
+/// Makes a GET request without a credential.
 pub(crate) fn get_request(uri: &Uri) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = uri.clone();
@@ -107,14 +108,14 @@ pub(crate) fn get_request(uri: &Uri) -> Request<Full<Bytes>> {
     request
 }
 
-/// Scheme, host and port of an address, as it has them.
+/// Returns the scheme, host and port of an address, unchanged.
 pub(crate) fn base(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or_default();
     let host = uri.authority().map_or("", |authority| authority.as_str());
     format!("{scheme}://{host}")
 }
 
-/// A query may hold a key.
+/// Hides the query, which may contain a key.
 fn without_query(uri: &Uri) -> String {
     let text = uri.to_string();
     match text.split_once('?') {
@@ -123,7 +124,7 @@ fn without_query(uri: &Uri) -> String {
     }
 }
 
-/// The lifetime that `Cache-Control` says (RFC 9111 §5.2.2), within bounds.
+/// Returns the lifetime from `Cache-Control` (RFC 9111 §5.2.2), within bounds.
 fn lifetime(headers: &HeaderMap) -> Duration {
     let lines = headers.get_all(header::CACHE_CONTROL).iter();
     let directives = lines

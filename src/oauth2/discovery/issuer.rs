@@ -1,5 +1,5 @@
-//! An authorization server that is known by its issuer: discovery finds the metadata, which names
-//! the endpoints (RFC 8414, OpenID Connect Discovery 1.0).
+//! An authorization server that is known by its issuer. Discovery fetches its metadata, which
+//! contains the endpoints (RFC 8414, OpenID Connect Discovery 1.0).
 
 #[cfg(feature = "authorization-code")]
 use std::any::Any;
@@ -20,35 +20,38 @@ use crate::http_client::endpoint_url::{self, EndpointResolver, EndpointUrl};
 use crate::http_client::transport::DynTransport;
 
 impl EndpointUrl {
-    /// The endpoint that an issuer's metadata names (RFC 8414, OpenID Connect Discovery 1.0): the
-    /// token endpoint for a token request, the revocation endpoint in
-    /// [`Client::revoke_at`](crate::oauth2::Client::revoke_at), and so on. Clones share the metadata.
+    /// Finds the endpoint in an issuer's metadata (RFC 8414, OpenID Connect Discovery 1.0).
     ///
-    /// The first token request looks for the metadata, with the client's own transport and within
-    /// its timeout, at `https://host/.well-known/…`:
+    /// Each request uses the endpoint of its kind, such as the token endpoint for a token request
+    /// or the revocation endpoint in [`Client::revoke_at`](crate::oauth2::Client::revoke_at).
+    /// Clones share the metadata.
+    ///
+    /// The first token request fetches the metadata with the client's own transport and within its
+    /// timeout. It tries these locations at `https://host/.well-known/…`:
     ///
     /// | issuer | locations, in this order |
     /// | --- | --- |
     /// | `https://host` | `oauth-authorization-server`, `openid-configuration` |
     /// | `https://host/tenant` | `oauth-authorization-server/tenant` (RFC 8414 §3.1); `https://host/tenant/.well-known/openid-configuration` (OpenID Connect Discovery §4.1); `openid-configuration/tenant` (RFC 8414 §5) |
     ///
-    /// - Only a 4xx leads to the next location. A server in trouble (5xx, 408, 425, 429, no
-    ///   connection) is a [transient](Error::is_transient) error. Redirects are not followed, and a
-    ///   response longer than 64 KiB is refused.
-    /// - The `issuer` in the metadata must be the given one, character by character, the last slash
-    ///   too (RFC 8414 §3.3); the error names both. Auth0's issuers end in a slash.
-    /// - Endpoints in the metadata are `https`. Only an issuer on loopback over `http` may name
-    ///   endpoints on loopback over `http`.
-    /// - The metadata is cached for an hour, or as `Cache-Control: max-age` says, within 5 minutes
-    ///   and a day. If it can't be fetched again, the old one stays in use, and the next attempt is
-    ///   after a minute.
-    /// - The metadata is also fetched again after one of its endpoints answers 404, 405, 410 or with
-    ///   a redirect.
+    /// - The next location is tried only after a 4xx that isn't transient. If the server is
+    ///   unavailable (5xx, 408, 425, 429, or no connection), the search ends with a
+    ///   [transient](Error::is_transient) error. Redirects are not followed, and a response longer
+    ///   than 64 KiB is rejected.
+    /// - The `issuer` in the metadata must equal the given issuer, including a trailing slash (RFC
+    ///   8414 §3.3). Otherwise the error names both. Auth0's issuers end in a slash.
+    /// - Endpoints in the metadata must be `https`. Only an issuer on loopback over `http` may name
+    ///   `http` endpoints, and these must be on loopback too.
+    /// - The metadata is cached for 1 h, or for the server's `Cache-Control: max-age` between 5 min
+    ///   and 24 h. If fetching it again fails, the old metadata stays in use and the next attempt
+    ///   is after 1 min.
+    /// - The metadata is also fetched again after one of its endpoints answers 404, 405 or 410, or
+    ///   sends a redirect.
     ///
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the issuer isn't an absolute `https` address (or `http`
-    /// to loopback), or has a user name, a query or a fragment (RFC 8414 §2).
+    /// on loopback), or has a user name, a query or a fragment (RFC 8414 §2).
     ///
     /// # Example
     ///
@@ -69,7 +72,7 @@ impl EndpointUrl {
     }
 }
 
-/// The field of the metadata that has the address (RFC 8414 §2, RFC 8628 §4).
+/// Returns the metadata field that contains the address (RFC 8414 §2, RFC 8628 §4).
 fn field(kind: EndpointKind) -> &'static str {
     match kind {
         EndpointKind::Token => "token_endpoint",
@@ -80,9 +83,9 @@ fn field(kind: EndpointKind) -> &'static str {
     }
 }
 
-/// An authorization server by its name (RFC 8414 §2), with what is known of it.
+/// An authorization server, its issuer name (RFC 8414 §2) and its cached metadata.
 struct Issuer {
-    /// As the caller gave it, which the metadata must repeat.
+    /// As the caller gave it. The metadata must contain the same name.
     name: String,
     uri: Uri,
     metadata: CachedDocument<Metadata>,
@@ -104,7 +107,7 @@ impl EndpointResolver for Issuer {
             let metadata = self.metadata(transport, timeout).await?;
             let endpoint = self.endpoint_in(&metadata, kind, prefers_mtls);
             if endpoint.is_err() {
-                // The server may have corrected its metadata by the next call.
+                // The server may have corrected its metadata before the next call.
                 self.invalidate();
             }
             endpoint
@@ -118,7 +121,7 @@ impl EndpointResolver for Issuer {
 
 #[cfg(feature = "authorization-code")]
 impl EndpointClient {
-    /// The metadata of the authorization server, if `url` was made from its issuer.
+    /// Returns the metadata of the authorization server, if `url` was created from its issuer.
     pub(crate) async fn metadata(&self, url: &EndpointUrl) -> Result<Option<Arc<Metadata>>, Error> {
         let resolver = url.resolver().map(|resolver| -> &dyn Any { resolver });
         let Some(issuer) = resolver.and_then(<dyn Any>::downcast_ref::<Issuer>) else {
@@ -133,7 +136,7 @@ impl Issuer {
     fn new(name: &str) -> Result<Self, Error> {
         let uri = endpoint_url::secure("the issuer", name)?;
         if name.contains('?') {
-            let message = "the issuer has a query (`?`), which none may have (RFC 8414 §2)";
+            let message = "the issuer has a query (`?`), which RFC 8414 §2 forbids";
             return Err(Error::new(Kind::Config, message));
         }
         Ok(Self {
@@ -143,8 +146,8 @@ impl Issuer {
         })
     }
 
-    /// The metadata, from the cache or by a search. `timeout` is the time for the metadata and for
-    /// the request that needs it together.
+    /// Returns the metadata from the cache, or fetches it. `timeout` covers the metadata and the
+    /// request that needs it, so fetching the metadata again gets half.
     async fn metadata(
         &self,
         transport: &DynTransport,
@@ -156,7 +159,7 @@ impl Issuer {
     async fn look(&self, transport: &DynTransport) -> Result<(Metadata, Duration), Error> {
         let nowhere = || {
             format!(
-                "the issuer `{}` has no metadata at any of the well-known places; check its name, or \
+                "the issuer `{}` has no metadata at any well-known location; check its name, or \
                  give the endpoint's address instead",
                 self.name
             )
@@ -167,15 +170,15 @@ impl Issuer {
         Ok((self.accept(document)?, lifetime))
     }
 
-    /// Accepts metadata with exactly this issuer in it (RFC 8414 §3.3). With any other, the metadata
-    /// may be of any server.
+    /// Accepts metadata only if it contains exactly this issuer (RFC 8414 §3.3). Any other metadata
+    /// might belong to another server.
     fn accept(&self, document: Document) -> Result<Metadata, Error> {
         match document.text("issuer") {
             Some(issuer) if issuer == self.name => Ok(Metadata { document }),
             Some(issuer) => {
                 let other = endpoint_url::sanitize_url(issuer);
                 Err(self.wrong(&format!(
-                    "is that of `{other}`; the two must be the same, to the last slash"
+                    "names the issuer `{other}`; both must be equal, including a trailing slash"
                 )))
             }
             None => Err(self.wrong("has no `issuer`")),
@@ -200,17 +203,17 @@ impl Issuer {
         };
         let what = format!("the `{field}` of the issuer `{name}`");
         let uri = endpoint_url::secure(&what, endpoint)?;
-        // Another server must not choose which service on this machine gets a secret.
+        // The issuer must not choose which service on this machine receives a secret.
         if uri.scheme() == Some(&Scheme::HTTP) && self.uri.scheme() != Some(&Scheme::HTTP) {
-            let message = format!("{what} is http, while the issuer itself is https");
+            let message = format!("{what} is http, but the issuer is https");
             return Err(Error::new(Kind::Config, message));
         }
         Ok(uri)
     }
 }
 
-/// Where the metadata may be, in the order of the search: as in RFC 8414 §3.1, as in OpenID Connect
-/// Discovery §4.1, and the latter in the manner of RFC 8414 §5.
+/// Returns the possible locations of the metadata, in the order of the search. They are from RFC
+/// 8414 §3.1, OpenID Connect Discovery §4.1 and RFC 8414 §5.
 fn well_known_locations(issuer: &Uri) -> Vec<String> {
     let base = base(issuer);
     let path = issuer.path();
@@ -222,7 +225,7 @@ fn well_known_locations(issuer: &Uri) -> Vec<String> {
     ]
 }
 
-/// Authorization server metadata (RFC 8414 §2), of the right issuer.
+/// Authorization server metadata (RFC 8414 §2) that contains the expected issuer.
 pub(crate) struct Metadata {
     document: Document,
 }
@@ -235,15 +238,15 @@ impl Metadata {
         alias.or_else(|| self.document.text(field))
     }
 
-    /// Whether the server sends its issuer with the browser's redirect (RFC 9207 §3).
+    /// Returns whether the server sends its issuer with the browser's redirect (RFC 9207 §3).
     #[cfg(feature = "authorization-code")]
     pub(crate) fn says_its_issuer(&self) -> bool {
         let field = "authorization_response_iss_parameter_supported";
         self.document.fields.get(field) == Some(&true.into())
     }
 
-    /// The methods of PKCE that the server supports (RFC 8414 §2); `None` if the metadata doesn't
-    /// say.
+    /// Returns the PKCE methods that the server supports (RFC 8414 §2), or `None` if the metadata
+    /// doesn't say.
     #[cfg(feature = "authorization-code")]
     pub(crate) fn code_challenge_methods(&self) -> Option<Vec<&str>> {
         let field = "code_challenge_methods_supported";

@@ -1,4 +1,4 @@
-//! Metadata of authorization servers and resources, found from their addresses.
+//! Discovery: metadata of authorization servers and resources, found from their addresses.
 
 pub(crate) mod document;
 

@@ -1,4 +1,4 @@
-//! The key that DPoP tokens are bound to, and the proofs that are made with it (RFC 9449 §4).
+//! The key that DPoP tokens are bound to, and its proofs (RFC 9449 §4).
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use crate::oauth2::jose::key_pair::JwsAlgorithm;
 use crate::oauth2::jose::{jws, pem};
 use crate::oauth2::random;
 
-/// The key that DPoP tokens are bound to (RFC 9449): ECDSA on P-256 (`ES256`), which every server
-/// with DPoP supports.
+/// The key that DPoP tokens are bound to (RFC 9449): ECDSA on P-256 (`ES256`). Every server that
+/// supports DPoP supports this algorithm.
 ///
-/// A [generated](Self::generate) key is enough if each start of a process fetches its own tokens.
-/// A refresh token of a public client is bound to the key too (§5): store the key
-/// ([`to_pem`](Self::to_pem)) beside that token.
+/// A [generated](Self::generate) key is enough if each start of the process fetches new tokens. The
+/// refresh token of a public client is also bound to the key (§5). Store the key
+/// ([`to_pem`](Self::to_pem)) beside such a refresh token.
 ///
-/// A clone is the same key. The cryptographic library holds the private key in memory, and zeroizes
-/// it. [`Debug`](fmt::Debug) shows the thumbprint of the public key.
+/// A clone is the same key. The cryptographic library keeps the private key in memory and zeroizes
+/// it on drop. [`Debug`](fmt::Debug) shows the thumbprint of the public key.
 ///
 /// # Example
 ///
@@ -45,7 +45,7 @@ pub struct DpopKey {
 
 struct ProofKey {
     pair: EcdsaKeyPair,
-    /// The header of every proof, encoded.
+    /// The header of every proof, already encoded.
     header: String,
     thumbprint: String,
 }
@@ -58,8 +58,8 @@ struct Header<'a> {
     jwk: &'a PublicKey,
 }
 
-/// The public key as a JWK, with the fields of which RFC 7638 §3.2 makes the thumbprint, in its
-/// order.
+/// The public key as a JWK. The thumbprint is the hash of these fields in this order (RFC 7638
+/// §3.2).
 #[derive(Serialize)]
 struct PublicKey {
     crv: &'static str,
@@ -84,29 +84,29 @@ struct Claims<'a> {
 /// The request that a proof is for.
 pub(crate) struct ProofRequest<'a> {
     pub(crate) method: &'a Method,
-    /// Without query and fragment.
+    /// The address without query and fragment.
     pub(crate) url: &'a str,
-    /// The [hash](hash) of the token on the request, if it has one.
+    /// The [`hash`] of the request's token, if it has one.
     pub(crate) token: Option<&'a str>,
     pub(crate) nonce: Option<&'a str>,
 }
 
 impl DpopKey {
-    /// A new key.
+    /// Generates a new key.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the cryptographic library can't make one.
+    /// [`is_config`](Error::is_config) if the cryptographic library can't generate a key.
     pub fn generate() -> Result<Self, Error> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
-        Self::new(pair.map_err(|_| wrong("can't be generated"))?)
+        Self::new(pair.map_err(|_| wrong("could not be generated"))?)
     }
 
-    /// A key from PEM (RFC 7468), in PKCS #8 and without a passphrase.
+    /// Reads a key from PEM (RFC 7468), in PKCS #8 and without a passphrase.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it isn't PEM of a private key on P-256.
+    /// [`is_config`](Error::is_config) if the text isn't PEM of a private key on P-256.
     pub fn from_pem(pem: impl Into<SecretString>) -> Result<Self, Error> {
         let pem = pem.into();
         let unfit = || wrong("isn't PEM of a private key in PKCS #8 on the curve P-256");
@@ -116,7 +116,7 @@ impl DpopKey {
     }
 
     fn new(pair: EcdsaKeyPair) -> Result<Self, Error> {
-        // The byte 4 and both coordinates (SEC 1 §2.3.3).
+        // The byte 4, then both coordinates (SEC 1 §2.3.3).
         let point = pair.public_key().as_ref();
         let (Some(x), Some(y), 65) = (point.get(1..33), point.get(33..), point.len()) else {
             return Err(wrong("has no public key"));
@@ -142,27 +142,27 @@ impl DpopKey {
         })
     }
 
-    /// The private key in PEM, PKCS #8, to be stored for the next start.
+    /// Returns the private key as PEM in PKCS #8, to be stored for the next start.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the cryptographic library can't write it.
+    /// [`is_config`](Error::is_config) if the cryptographic library can't write the key.
     pub fn to_pem(&self) -> Result<SecretString, Error> {
         let der = self.inner.pair.to_pkcs8v1();
-        let der = der.map_err(|_| wrong("can't be written"))?;
+        let der = der.map_err(|_| wrong("could not be written as PEM"))?;
         Ok(pem::write_pkcs8(der.as_ref()))
     }
 
-    /// The thumbprint of the public key (RFC 7638), as in a token that is bound to the key
-    /// (`cnf.jkt`, RFC 9449 §6.1), and in `dpop_jkt` (§10).
+    /// Returns the thumbprint of the public key (RFC 7638). A token that is bound to the key
+    /// contains it (`cnf.jkt`, RFC 9449 §6.1), and so does `dpop_jkt` (§10).
     pub fn thumbprint(&self) -> &str {
         &self.inner.thumbprint
     }
 
-    /// Makes a proof for one request. Each request needs a new one, because a server may refuse
-    /// those that it has seen (§11.1).
+    /// Makes a proof for one request. Each request needs a new proof, because a server may reject a
+    /// proof that it has seen before (§11.1).
     pub(crate) fn prove(&self, request: &ProofRequest<'_>) -> Result<HeaderValue, Error> {
-        // 128 bits; §4.2 asks for 96 at least.
+        // 128 bits; §4.2 requires at least 96.
         let jti = random::base64url::<16>().map_err(|error| unprovable().with_source(error))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let claims = Claims {
@@ -185,7 +185,8 @@ impl DpopKey {
     }
 }
 
-/// SHA-256 in base64url: of a token for `ath` (RFC 9449 §4.2), of a key for its thumbprint.
+/// Returns SHA-256 in base64url. It is `ath` for a token (RFC 9449 §4.2) and the thumbprint for a
+/// key.
 pub(crate) fn hash(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }
@@ -195,7 +196,7 @@ fn wrong(what: &str) -> Error {
 }
 
 fn unprovable() -> Error {
-    Error::new(Kind::Config, "no DPoP proof can be made")
+    Error::new(Kind::Config, "could not make a DPoP proof")
 }
 
 impl fmt::Debug for DpopKey {

@@ -1,5 +1,5 @@
-//! Tokens that are bound to a key (RFC 9449): each request with one has a proof that its sender has
-//! the key.
+//! Tokens that are bound to a key (RFC 9449). Each request with such a token has a proof that its
+//! sender has the key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,16 +19,16 @@ use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::place::Place;
 use crate::token::request_head::RequestHead;
 
-/// Holds the proof (§4.1).
+/// The header that contains the proof (§4.1).
 pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
 
-/// Names a nonce that a server wants in the next proof (§8).
+/// The header in which a server names the nonce for the next proof (§8).
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// The error code of a server that wants a nonce, or another one, in the proof (§8, §9).
+/// The error code of a server that wants a nonce, or another nonce, in the proof (§8, §9).
 pub(crate) const USE_NONCE: &str = "use_dpop_nonce";
 
-/// A key, and the nonces that servers want in its proofs. Clones share both.
+/// A key and the nonces that servers want in its proofs. Clones share both.
 #[derive(Clone)]
 pub(crate) struct Dpop {
     key: DpopKey,
@@ -41,10 +41,11 @@ struct Nonces {
     by_origin: Mutex<HashMap<String, String>>,
 }
 
-/// More origins than any client sends requests to.
+/// The maximum number of origins with a stored nonce. No client is expected to use more.
 const MOST_ORIGINS: usize = 64;
 
-/// Longer nonces are ignored, because each request would have to send them back.
+/// The longest nonce in bytes. Longer nonces are ignored, because each request would have to send
+/// them.
 const LONGEST_NONCE: usize = 1024;
 
 impl Dpop {
@@ -72,13 +73,13 @@ impl Dpop {
         })
     }
 
-    /// Keeps the nonce of an endpoint's response. Says whether there was one.
+    /// Stores the nonce of an endpoint's response. Returns whether the response had one.
     pub(crate) fn observe(&self, endpoint: &Uri, headers: &HeaderMap) -> bool {
         let origin = origin::serialize_uri(endpoint);
         self.nonces.observe(&origin, headers)
     }
 
-    /// The token that the server issued for this key.
+    /// Makes a token from the secret that the server issued for this key.
     pub(crate) fn token(&self, secret: SecretString) -> Result<Token, Error> {
         let value = credential_value(&AUTHORIZATION, "DPoP ", &secret)?;
         let bound = BoundToken {
@@ -104,8 +105,8 @@ struct BoundToken {
 impl PerRequestCredential for BoundToken {
     fn apply(&self, target: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError> {
         let Some(origin) = &target.origin else {
-            let message = "a DPoP proof names the whole address of a request, and this one has only \
-                           a path; give the client its origin (`with_origin`, for tonic)";
+            let message = "a DPoP proof needs the whole address of a request, but this request has \
+                           only a path; give the client its origin (`with_origin`, for tonic)";
             return Err(Error::new(Kind::Config, message).into());
         };
         let nonce = self.dpop.nonces.get(origin);
@@ -125,7 +126,7 @@ impl PerRequestCredential for BoundToken {
         let Some(origin) = &target.origin else {
             return Feedback::Nothing;
         };
-        // Also from a success: the next nonce may come with it (§8.2).
+        // A successful response may also contain the next nonce (§8.2).
         let has_nonce = self.dpop.nonces.observe(origin, headers);
         let wants_nonce = |challenge: &Challenge| {
             challenge.is_scheme("DPoP") && challenge.error() == Some(USE_NONCE)
@@ -156,7 +157,7 @@ impl Nonces {
 
     fn observe(&self, origin: &str, headers: &HeaderMap) -> bool {
         let mut sent = headers.get_all(NONCE).iter();
-        // Of two nonces nobody can say which is meant (§8.1 has one).
+        // §8.1 allows one nonce. With two, nobody can tell which the server means.
         let (Some(nonce), None) = (sent.next(), sent.next()) else {
             return false;
         };
@@ -181,7 +182,7 @@ impl Nonces {
     }
 }
 
-/// `1*NQCHAR` (§8.1).
+/// Checks for `1*NQCHAR` (§8.1).
 fn is_nonce(text: &str) -> bool {
     let is_nqchar = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     (1..=LONGEST_NONCE).contains(&text.len()) && text.bytes().all(is_nqchar)

@@ -1,4 +1,5 @@
-//! The authorization code grant (RFC 6749 §4.1) with PKCE (RFC 7636): a person logs in with a browser.
+//! The authorization code grant (RFC 6749 §4.1) with PKCE (RFC 7636): a user logs in with a
+//! browser.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,16 +19,19 @@ use crate::http_client::endpoint_url::EndpointUrl;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 
-/// Names that [`AuthorizationCode::param`] refuses.
+/// Names that [`AuthorizationCode::param`] rejects.
 const RESERVED: Reserved = &[
     ("response_type", "it is always `code`"),
-    ("response_mode", "the response is read from the query"),
-    ("client_id", "the client has it"),
+    (
+        "response_mode",
+        "the response is always read from the query",
+    ),
+    ("client_id", "the `Client` sets it"),
     ("client_secret", "it never goes through a browser"),
     ("client_assertion", "it never goes through a browser"),
-    ("redirect_uri", "`.begin(…)` takes it"),
-    ("state", "it is made anew for each request"),
-    ("code_challenge", "it is made anew for each request"),
+    ("redirect_uri", "pass it to `.begin(…)`"),
+    ("state", "it is random for each request"),
+    ("code_challenge", "it is random for each request"),
     ("code_challenge_method", "it is always `S256`"),
     ("code_verifier", "it never goes through a browser"),
     ("scope", "use `.scope(…)`"),
@@ -37,13 +41,14 @@ const RESERVED: Reserved = &[
     ("prompt", "use `.prompt(…)`"),
 ];
 
-/// Lets a person log in with a browser (RFC 6749 §4.1, RFC 7636, RFC 8252), and returns a
+/// Logs a user in with a browser (RFC 6749 §4.1, RFC 7636, RFC 8252), and returns a
 /// [`RefreshToken`] source.
 ///
-/// 1. [`begin`](Self::begin) makes an [`AuthorizationRequest`]: show its
-///    [`url`](AuthorizationRequest::url) to the person, or open it in their browser.
-/// 2. The browser comes back with the response. `RedirectListener` (feature `redirect-listener`) waits
-///    for it on loopback. A server of your own passes it to [`AuthorizationRequest::read`].
+/// 1. [`begin`](Self::begin) makes an [`AuthorizationRequest`]. Show its
+///    [`url`](AuthorizationRequest::url) to the user, or open it in their browser.
+/// 2. The server redirects the browser with the response. `RedirectListener` (feature
+///    `redirect-listener`) waits for it on loopback. Your own server passes it to
+///    [`AuthorizationRequest::read`].
 /// 3. [`finish`](Self::finish) exchanges the code for tokens and saves the refresh token.
 ///
 /// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.
@@ -54,11 +59,11 @@ const RESERVED: Reserved = &[
 /// | [`login_hint`](Self::login_hint), [`prompt`](Self::prompt) | none |
 /// | [`issuer`](Self::issuer) | unknown: an `iss` in the response is ignored |
 /// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// `state` and the code verifier are random for each request, 256 bits each; the challenge is always
-/// `S256`. Many servers issue a refresh token only for the scope `offline_access`, or for a parameter of
-/// their own.
+/// `state` and the code verifier are random for each request, 256 bits each. The challenge method
+/// is always `S256`. Many servers issue a refresh token only if the request has the scope
+/// `offline_access` or a server-specific parameter.
 ///
 /// # Example
 ///
@@ -93,7 +98,7 @@ pub struct AuthorizationCode {
 }
 
 impl AuthorizationCode {
-    /// A login of `client` at the server's authorization endpoint (RFC 6749 §3.1).
+    /// Creates a login of `client` at the server's authorization endpoint (RFC 6749 §3.1).
     ///
     /// # Errors
     ///
@@ -113,29 +118,29 @@ impl AuthorizationCode {
         })
     }
 
-    /// Names the person who logs in, by an email address or a user name (OpenID Connect Core §3.1.2.1).
-    /// Default, and if empty: none.
+    /// Sets a hint about the user who logs in: an email address or a user name (OpenID Connect Core
+    /// §3.1.2.1). By default, and if empty, no hint is sent.
     #[must_use]
     pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
         self.login_hint = hint.into();
         self
     }
 
-    /// Sets what the server asks the person for (OpenID Connect Core §3.1.2.1): `login`, `consent`,
-    /// `select_account`. Default, and if empty: the server decides.
+    /// Sets what the server asks the user for (OpenID Connect Core §3.1.2.1): `login`, `consent` or
+    /// `select_account`. By default, and if empty, the server decides.
     #[must_use]
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
         self.prompt = prompt.into();
         self
     }
 
-    /// Adds any other parameter to the address that the browser opens. It is visible there, so it must
-    /// not be a secret.
+    /// Adds any other parameter to the address that the browser opens. The parameter is visible
+    /// there, so it must not be a secret.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that the
-    /// client, `begin` or another method sets.
+    /// [`is_config`](Error::is_config) if the name is empty or already set, or if the client,
+    /// `begin` or another method sets it.
     pub fn param(
         mut self,
         name: impl Into<String>,
@@ -146,20 +151,23 @@ impl AuthorizationCode {
         Ok(self)
     }
 
-    /// Names the server, as its metadata does (RFC 8414 §2). An `iss` in the response must be exactly
-    /// this name, so that the response of another server is refused (RFC 9207 §2.4). A response without
-    /// `iss` is accepted; [`require_issuer`](Self::require_issuer) refuses it.
+    /// Sets the expected issuer, as in the server's metadata (RFC 8414 §2). An `iss` in the
+    /// response must be exactly this issuer, so that the response of another server is rejected
+    /// (RFC 9207 §2.4). A response without `iss` is accepted;
+    /// [`require_issuer`](Self::require_issuer) rejects it.
     ///
-    /// Default: the issuer of an endpoint [from its issuer](EndpointUrl::from_issuer), required if its
-    /// metadata says that responses have `iss`; unknown for any other endpoint.
+    /// The default depends on the authorization endpoint. If it comes [from an
+    /// issuer](EndpointUrl::from_issuer), that issuer is expected. If its metadata says that
+    /// responses have `iss`, `iss` is also required. For any other endpoint, the issuer is unknown.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = ExpectedIssuer::Known(issuer.into());
         self
     }
 
-    /// Names the server as [`issuer`](Self::issuer), and refuses a response without `iss` too. For servers
-    /// whose metadata has `authorization_response_iss_parameter_supported`.
+    /// Sets the expected issuer like [`issuer`](Self::issuer), and also rejects a response without
+    /// `iss`. Use it for servers whose metadata has
+    /// `authorization_response_iss_parameter_supported`.
     #[must_use]
     pub fn require_issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = ExpectedIssuer::Required(issuer.into());
@@ -173,15 +181,18 @@ impl AuthorizationCode {
         self
     }
 
-    /// Begins a login. The browser comes back to `redirect_uri`, which the server must know: `https`,
-    /// `http` to loopback (RFC 8252 §7.3), or a private-use scheme such as
+    /// Begins a login. The server redirects the browser to `redirect_uri`, which it must know. The
+    /// URI is `https`, `http` on loopback (RFC 8252 §7.3), or a private-use scheme such as
     /// `com.example.app:/callback` (§7.1).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the redirect URI is none of these, or if the query of the
-    /// authorization endpoint's address has a parameter that is set here, or if there is no HTTP client to
-    /// finish the login with.
+    /// - [`is_config`](Error::is_config) if the redirect URI is none of these.
+    /// - [`is_config`](Error::is_config) if the query of the authorization endpoint's address has a
+    ///   parameter that the request sets.
+    /// - [`is_config`](Error::is_config) if there is no HTTP client to finish the login with, or if
+    ///   the server's metadata doesn't support `S256`.
+    /// - Any error of fetching an issuer's metadata.
     ///
     /// # Cancel safety
     ///
@@ -190,7 +201,7 @@ impl AuthorizationCode {
         &self,
         redirect_uri: impl AsRef<str>,
     ) -> Result<AuthorizationRequest, Error> {
-        // Before the person logs in, because a login that can't be finished is lost.
+        // Before the user logs in, because a login that can't be finished is lost.
         self.login.client.endpoint.http.transport.prepare()?;
         let mut params = Params::default();
         params.push("response_type", "code");
@@ -208,7 +219,7 @@ impl AuthorizationCode {
         AuthorizationRequest::new(&authorize_at, params, redirect_uri.as_ref(), issuer)
     }
 
-    /// The authorization endpoint, and the issuer that the response must come from.
+    /// Returns the authorization endpoint and the issuer that the response must come from.
     async fn server(&self) -> Result<(Uri, ExpectedIssuer), Error> {
         let (url, http) = (&self.authorize_at, &self.login.client.endpoint.http);
         let look = async {
@@ -221,8 +232,8 @@ impl AuthorizationCode {
         };
         let methods = metadata.code_challenge_methods();
         if methods.is_some_and(|methods| !methods.contains(&"S256")) {
-            let message = "the authorization server's metadata has no `S256` among its \
-                           `code_challenge_methods_supported`, and no login is begun without (PKCE)";
+            let message = "the authorization server's metadata lists no `S256` in \
+                           `code_challenge_methods_supported`, but a login requires it (PKCE)";
             return Err(Error::new(Kind::Config, message));
         }
         let name = issuer.to_owned();
@@ -234,24 +245,24 @@ impl AuthorizationCode {
         Ok((address, issuer))
     }
 
-    /// Exchanges the code for tokens (RFC 6749 §4.1.3). The source returns the new access token first,
-    /// and then refreshes. The refresh token is saved before this returns.
+    /// Exchanges the code for tokens (RFC 6749 §4.1.3). The source first returns the new access
+    /// token, and then refreshes. The refresh token is saved before this method returns.
     ///
-    /// If the server issued no refresh token, the access token is used until it expires. Then
-    /// [a login is required](Error::is_login_required); the store isn't changed.
+    /// If the server issued no refresh token, the access token is used until it expires. Then [a
+    /// login is required](Error::is_login_required). The store isn't changed.
     ///
-    /// A code can be exchanged only once: after an error, begin the login again.
+    /// A code can be exchanged only once. After an error, begin the login again.
     ///
     /// # Errors
     ///
-    /// [`is_reply`](Error::is_reply) if the response isn't that of this request,
-    /// [`is_invalid_grant`](Error::is_invalid_grant) if the code has expired or was used before,
-    /// [`is_source`](Error::is_source) if the refresh token can't be saved, and any other error of the
-    /// token endpoint.
+    /// - [`is_reply`](Error::is_reply) if the response belongs to another request.
+    /// - [`is_invalid_grant`](Error::is_invalid_grant) if the code has expired or was used before.
+    /// - [`is_source`](Error::is_source) if the refresh token can't be saved.
+    /// - Any other error of the token endpoint.
     ///
     /// # Cancel safety
     ///
-    /// The code may be used and its tokens lost: begin the login again.
+    /// The code may be used and its tokens lost. Begin the login again.
     pub async fn finish(
         &self,
         request: AuthorizationRequest,
@@ -259,7 +270,7 @@ impl AuthorizationCode {
     ) -> Result<RefreshToken, Error> {
         if !request.is_answered_by(&response) {
             let message =
-                "the authorization response is that of another request; begin the login again";
+                "the authorization response belongs to another request; begin the login again";
             return Err(Error::new(Kind::Reply, message));
         }
         let mut grant = Params::default();
@@ -288,7 +299,7 @@ impl fmt::Debug for AuthorizationCode {
     }
 }
 
-/// Inside, because no test from outside can make the default HTTP client fail.
+/// This is a unit test because a test outside the crate can't make the default HTTP client fail.
 #[cfg(test)]
 mod tests {
     use super::*;

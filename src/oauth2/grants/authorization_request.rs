@@ -1,4 +1,5 @@
-//! The authorization request (RFC 6749 §4.1.1), which the browser is sent to the server with.
+//! The authorization request (RFC 6749 §4.1.1), which the browser takes to the authorization
+//! server.
 
 use std::fmt;
 
@@ -16,8 +17,8 @@ use crate::origin::is_secure;
 
 /// A login that has begun: the address for the browser, and the secrets that verify the response.
 ///
-/// [`finish`](crate::oauth2::AuthorizationCode::finish) consumes it. [`Debug`](fmt::Debug) shows no
-/// secret of it.
+/// [`finish`](crate::oauth2::AuthorizationCode::finish) consumes it. [`Debug`](fmt::Debug) shows
+/// none of its secrets.
 ///
 /// # Example
 ///
@@ -42,7 +43,8 @@ pub struct AuthorizationRequest {
 }
 
 impl AuthorizationRequest {
-    /// Adds the parameters of this request to `params`, which are the same for each request.
+    /// Creates a request. `params` contains the parameters that are the same for each request. This
+    /// function adds the others.
     pub(crate) fn new(
         authorize_at: &Uri,
         params: Params<'_>,
@@ -50,7 +52,8 @@ impl AuthorizationRequest {
         issuer: ExpectedIssuer,
     ) -> Result<Self, Error> {
         check_redirect_uri(redirect_uri)?;
-        // 256 bits: RFC 7636 §4.1 recommends them for a verifier, and RFC 6749 §10.10 asks for less.
+        // 256 bits. RFC 7636 §4.1 recommends 256 for a verifier; RFC 6749 §10.10 requires less for
+        // `state`.
         let (state, verifier) = (random::base64url::<32>()?, random::base64url::<32>()?);
         let challenge = pkce::challenge(verifier.expose_secret());
         let mut params = params;
@@ -68,37 +71,36 @@ impl AuthorizationRequest {
         })
     }
 
-    /// The address that the browser opens. Show it to the person only.
+    /// Returns the address to open in the browser. Show it only to the user who logs in.
     pub fn url(&self) -> &str {
         self.url.expose_secret()
     }
 
-    /// The address that the browser comes back to.
+    /// Returns the address that the server redirects the browser to.
     pub fn redirect_uri(&self) -> &str {
         &self.redirect_uri
     }
 
-    /// Reads what the browser came back with: the whole address, its path and query, or only the
-    /// query.
+    /// Reads the browser's redirect: the whole address, its path and query, or only the query.
     ///
     /// # Errors
     ///
-    /// - [`is_reply`](Error::is_reply) if it isn't the response to this request: `state` differs, or
-    ///   `iss` isn't the [issuer](crate::oauth2::AuthorizationCode::issuer).
-    /// - [`is_reply`](Error::is_reply) if it has no code, or a parameter twice.
-    /// - [`is_denied`](Error::is_denied) if it is an error (RFC 6749 §4.1.2.1), and
-    ///   [`is_access_denied`](Error::is_access_denied) if the person said no.
+    /// - [`is_reply`](Error::is_reply) if it isn't the response to this request: `state` differs,
+    ///   or `iss` isn't the [expected issuer](crate::oauth2::AuthorizationCode::issuer).
+    /// - [`is_reply`](Error::is_reply) if it has no code, or has a parameter twice.
+    /// - [`is_denied`](Error::is_denied) if it is an error response (RFC 6749 §4.1.2.1), and
+    ///   [`is_access_denied`](Error::is_access_denied) if the user or the server refused the login.
     pub fn read(&self, redirect: &str) -> Result<AuthorizationResponse, Error> {
         let params = RedirectParams::parse(redirect);
         if !self.has_state_of(&params) {
-            let message = "what the browser came back with has another `state` than it was sent \
-                           with, or none: it is not the response to this request";
+            let message = "the browser's redirect has no `state` or a different one, so it is not \
+                           the response to this request";
             return Err(Error::new(Kind::Reply, message));
         }
         params.verify(&self.issuer)
     }
 
-    /// Whether these belong to this request, as a success or as an error.
+    /// Returns whether the parameters belong to this request, as a success or as an error.
     pub(crate) fn has_state_of(&self, params: &RedirectParams) -> bool {
         params.state().is_some_and(|state| self.has_state(state))
     }
@@ -112,7 +114,7 @@ impl AuthorizationRequest {
         self.has_state(response.state())
     }
 
-    /// Compares in constant time, so that the time reveals nothing of the right state.
+    /// Compares in constant time, so that the duration reveals nothing about the expected state.
     fn has_state(&self, state: &SecretString) -> bool {
         let (own, other) = (self.state.expose_secret(), state.expose_secret());
         own.as_bytes().ct_eq(other.as_bytes()).into()
@@ -123,19 +125,19 @@ impl AuthorizationRequest {
     }
 }
 
-/// Adds the parameters to the address, and keeps the query that it has (RFC 6749 §3.1).
+/// Adds the parameters to the address and keeps its existing query (RFC 6749 §3.1).
 fn with_query(address: &Uri, params: &Params<'_>) -> Result<SecretString, Error> {
     let before = address.query().unwrap_or_default();
     let mut names = form_urlencoded::parse(before.as_bytes()).map(|(name, _)| name);
     if let Some(name) = names.find(|name| params.has(name)) {
         let name = name.escape_debug();
         let message = format!(
-            "the authorization endpoint's address has the parameter `{name}` in its query, which \
-             is set here too; take it out of the address"
+            "the authorization endpoint's address has the query parameter `{name}`, which the \
+             request sets too; remove it from the address"
         );
         return Err(Error::new(Kind::Config, message));
     }
-    let unwritable = || Error::new(Kind::Config, "the authorization request can't be written");
+    let unwritable = || Error::new(Kind::Config, "could not encode the authorization request");
     let query = params
         .encode(BodyFormat::FormUrlEncoded)
         .ok_or_else(unwritable)?;
@@ -149,20 +151,20 @@ fn with_query(address: &Uri, params: &Params<'_>) -> Result<SecretString, Error>
     Ok(SecretString::from([&address, separator, query].concat()))
 }
 
-/// Refuses an address where another program could receive the code.
+/// Rejects an address where another program could receive the code.
 fn check_redirect_uri(text: &str) -> Result<(), Error> {
     let wrong = |what: &str| {
         let message = format!(
-            "the redirect URI {what}; it is `https://…`, `http://127.0.0.1:PORT/…`, or has a \
-             scheme of the app's own such as `com.example.app:/…` (RFC 8252 §7)"
+            "the redirect URI {what}; use `https://…`, `http://127.0.0.1:PORT/…`, or a scheme \
+             of the app's own, such as `com.example.app:/…` (RFC 8252 §7)"
         );
         Err(Error::new(Kind::Config, message))
     };
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return wrong("has characters that no URI has");
+        return wrong("has characters that are invalid in a URI");
     }
     if text.contains('#') {
-        return wrong("has a fragment (`#`), against RFC 6749 §3.1.2");
+        return wrong("has a fragment (`#`), which RFC 6749 §3.1.2 forbids");
     }
     let Some((scheme, rest)) = text.split_once(':') else {
         return wrong("is not absolute");
@@ -171,25 +173,25 @@ fn check_redirect_uri(text: &str) -> Result<(), Error> {
         .iter()
         .any(|web| scheme.eq_ignore_ascii_case(web));
     if !is_web {
-        // A reversed domain name (§7.1): no two apps share it, and no browser claims it.
+        // A reversed domain name (§7.1). No two apps share it, and no browser handles it.
         let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
         let is_own = scheme.contains('.')
             && scheme.bytes().all(is_letter)
             && scheme.starts_with(|c: char| c.is_ascii_alphabetic());
         return match is_own && rest.starts_with('/') {
             true => Ok(()),
-            false => wrong("has a scheme that anybody may use, or no path"),
+            false => wrong("has a scheme that any app may use, or has no path"),
         };
     }
     let Ok(uri) = text.parse::<Uri>() else {
-        return wrong("is no valid URI");
+        return wrong("isn't a valid URI");
     };
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
         return wrong("has a user name or password (`@`)");
     }
     if !is_secure(uri.scheme_str(), uri.host()) {
-        return wrong("is cleartext to another machine, where the code could be read on the way");
+        return wrong("is cleartext to another machine, so the code could be read in transit");
     }
     Ok(())
 }

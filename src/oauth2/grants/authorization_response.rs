@@ -1,4 +1,4 @@
-//! The authorization response (RFC 6749 §4.1.2, RFC 9207), which the browser brings back.
+//! The authorization response (RFC 6749 §4.1.2, RFC 9207), which the browser's redirect contains.
 
 use std::fmt;
 
@@ -7,11 +7,12 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::error::{Error, Kind, Reply};
 use crate::http_client::redact::Redactor;
 
-/// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest): a code
-/// that [`AuthorizationCode::finish`](crate::oauth2::AuthorizationCode::finish) exchanges for tokens.
+/// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest). It
+/// contains a code that [`AuthorizationCode::finish`](crate::oauth2::AuthorizationCode::finish)
+/// exchanges for tokens.
 ///
 /// [`AuthorizationRequest::read`](crate::oauth2::AuthorizationRequest::read) and `RedirectListener`
-/// return it. [`Debug`](fmt::Debug) shows nothing of it.
+/// return it. [`Debug`](fmt::Debug) shows no part of it.
 pub struct AuthorizationResponse {
     code: SecretString,
     state: SecretString,
@@ -27,17 +28,17 @@ impl AuthorizationResponse {
     }
 }
 
-/// The issuer that a response must come from, as far as it is known (RFC 9207).
+/// What is known about the issuer that a response must come from (RFC 9207).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ExpectedIssuer {
     Unknown,
-    /// The response may name its issuer, which must then be this one.
+    /// The response may contain an issuer, which must then be this issuer.
     Known(String),
-    /// The response must name this issuer.
+    /// The response must contain this issuer.
     Required(String),
 }
 
-/// The parameters that the browser brought back, which anyone may have sent.
+/// The parameters of the browser's redirect. Anyone may have sent them.
 #[derive(Default)]
 pub(crate) struct RedirectParams {
     code: Param,
@@ -53,7 +54,7 @@ enum Param {
     #[default]
     Absent,
     Once(SecretString),
-    /// Against RFC 6749 §3.1. Which value is meant is unknown.
+    /// Against RFC 6749 §3.1. Nobody can tell which value the server means.
     Repeated,
 }
 
@@ -67,12 +68,12 @@ impl Param {
 }
 
 impl RedirectParams {
-    /// Reads an address, its path and query, or only its query.
+    /// Parses an address, a path with a query, or only a query.
     pub(crate) fn parse(text: &str) -> Self {
         Self::of_query(query(text))
     }
 
-    /// Ignores other parameters (RFC 6749 §4.1.2) and those without a value (§3.1).
+    /// Ignores other parameters (RFC 6749 §4.1.2) and parameters without a value (§3.1).
     pub(crate) fn of_query(query: &str) -> Self {
         let mut params = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -98,7 +99,7 @@ impl RedirectParams {
         self.state.text()
     }
 
-    /// The response. The caller has checked that `state` is that of the request.
+    /// Returns the response. The caller has checked that `state` matches the request.
     pub(crate) fn verify(self, issuer: &ExpectedIssuer) -> Result<AuthorizationResponse, Error> {
         let all = [
             &self.code,
@@ -120,26 +121,26 @@ impl RedirectParams {
         }
     }
 
-    /// Compares the issuers as texts (RFC 9207 §2.4), also of an error response: another server may have
-    /// sent it.
+    /// Compares the issuers as strings (RFC 9207 §2.4). An error response is checked too, because
+    /// another server may have sent it.
     fn check_issuer(&self, issuer: &ExpectedIssuer) -> Result<(), Error> {
         match (issuer, self.iss.text()) {
             (ExpectedIssuer::Unknown, _) | (ExpectedIssuer::Known(_), None) => Ok(()),
             (ExpectedIssuer::Required(_), None) => {
-                let what = "has no `iss`, so it is unknown which server sent it";
+                let what = "has no `iss`, so its server is unknown";
                 Err(unusable(what))
             }
             (ExpectedIssuer::Known(issuer) | ExpectedIssuer::Required(issuer), Some(iss)) => {
                 if iss.expose_secret() == issuer {
                     return Ok(());
                 }
-                let what = "has the `iss` of another server than the expected one";
+                let what = "has an `iss` that isn't the expected issuer";
                 Err(unusable(what))
             }
         }
     }
 
-    /// The error that the server sent (RFC 6749 §4.1.2.1).
+    /// Returns the error that the server sent (RFC 6749 §4.1.2.1).
     fn denied(&self, code: &str) -> Error {
         let mut redactor = Redactor::default();
         for secret in [self.code.text(), self.state.text()].into_iter().flatten() {
@@ -152,14 +153,15 @@ impl RedirectParams {
             ..Reply::default()
         };
         let message = match code {
-            "access_denied" => "the login was refused, by the person or by the server",
-            _ => "the authorization server didn't let the person log in",
+            "access_denied" => "the user or the server refused the login",
+            _ => "the authorization server answered the login with an error",
         };
         Error::denied(message, reply)
     }
 }
 
-/// The query of an address. A text is only a query if its first `=` is before any `:`, `/` or `?`.
+/// Returns the query of an address. A text is only a query if its first `=` is before any `:`, `/`
+/// or `?`.
 fn query(text: &str) -> &str {
     let text = text.split('#').next().unwrap_or_default();
     match text.find(['=', ':', '/', '?']) {
@@ -171,7 +173,7 @@ fn query(text: &str) -> &str {
 }
 
 fn unusable(what: &str) -> Error {
-    let message = format!("what the browser came back with {what}; begin the login again");
+    let message = format!("the browser's redirect {what}; begin the login again");
     Error::new(Kind::Reply, message)
 }
 

@@ -18,7 +18,7 @@ use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
-/// Names that [`ClientCredentials::param`] refuses.
+/// Names that [`ClientCredentials::param`] rejects.
 const RESERVED: Reserved = &[
     ("grant_type", "it is always `client_credentials`"),
     ("scope", "use `.scope(…)`"),
@@ -26,22 +26,23 @@ const RESERVED: Reserved = &[
     ("resource", "use `.resource(…)`"),
 ];
 
-/// Gets tokens with the client credentials grant (RFC 6749 §4.4): a service, a job or a daemon gets them
-/// for itself, with its id and secret or another authentication of its [`Client`].
+/// Fetches tokens with the client credentials grant (RFC 6749 §4.4). It is for a service, a job or
+/// a daemon that acts for itself, with an id and a secret or other [`Client`] authentication.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth); others by [`with_client`](Self::with_client) |
 /// | body | a form; [`json`](Self::json) |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// The address must be `https`, or `http` to loopback; [`EndpointUrl::danger_allow_http`] allows others.
-/// Redirects are not followed, and a response longer than 64 KiB is an error. Each fetch is one
-/// request: the source doesn't retry or cache.
+/// The address must be `https`, or `http` on a loopback host. [`EndpointUrl::danger_allow_http`]
+/// allows other `http` addresses. The client doesn't follow redirects, and it rejects a response
+/// longer than 64 KiB. Each fetch is one request: the source doesn't retry or cache.
 ///
-/// A token expires as `expires_in` in the response says, else as `exp` says if it is a JWT, else after the
-/// assumed lifetime. [`Debug`](std::fmt::Debug) redacts the secret and the values of extra params.
+/// A token's lifetime is `expires_in` from the response, otherwise the `exp` of a JWT, otherwise
+/// the assumed lifetime. [`Debug`](std::fmt::Debug) redacts the secret and the values of extra
+/// params.
 ///
 /// # Example
 ///
@@ -61,9 +62,10 @@ pub struct ClientCredentials {
 }
 
 impl ClientCredentials {
-    /// A source for a confidential client. [`with_client`](Self::with_client) makes one for any other.
+    /// Creates a source for a confidential client. For any other client, use
+    /// [`with_client`](Self::with_client).
     ///
-    /// The url is a `&str`, a `String` or an [`EndpointUrl`]. The secret is a text, or a
+    /// The `url` is a `&str`, a `String` or an [`EndpointUrl`]. The secret is a string, or a
     /// [`SecretSource`] that is read for each fetch.
     ///
     /// # Errors
@@ -82,10 +84,10 @@ impl ClientCredentials {
         Client::new(url, id, secret).map(Self::with_client)
     }
 
-    /// A source for a [`Client`], whose settings other grants may share.
+    /// Creates a source for a [`Client`]. Other grants may share the client's settings.
     ///
-    /// RFC 6749 §4.4 leaves this grant to confidential clients. Some servers also allow it to public
-    /// clients, which they know by their network or certificate.
+    /// RFC 6749 §4.4 allows only confidential clients to use this grant. Some servers also allow
+    /// public clients, which they identify by network or certificate.
     #[must_use]
     pub fn with_client(client: Client) -> Self {
         Self {
@@ -94,28 +96,28 @@ impl ClientCredentials {
         }
     }
 
-    /// As [`Client::basic_auth`].
+    /// Does the same as [`Client::basic_auth`].
     #[must_use]
     pub fn basic_auth(mut self) -> Self {
         self.client = self.client.basic_auth();
         self
     }
 
-    /// As [`Client::json`].
+    /// Does the same as [`Client::json`].
     #[must_use]
     pub fn json(mut self) -> Self {
         self.client = self.client.json();
         self
     }
 
-    /// As [`Client::transport`].
+    /// Does the same as [`Client::transport`].
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.client = self.client.transport(transport);
         self
     }
 
-    /// As [`Client::timeout`].
+    /// Does the same as [`Client::timeout`].
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.client = self.client.timeout(timeout);

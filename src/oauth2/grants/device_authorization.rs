@@ -1,4 +1,4 @@
-//! The device authorization grant (RFC 8628): a person logs in with the browser of another device.
+//! The device authorization grant (RFC 8628): a user logs in with a browser on another device.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::oauth2::client::params::Params;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// What each `slow_down` adds to the time between polls (RFC 8628 §3.5).
+/// The time that each `slow_down` adds to the time between polls (RFC 8628 §3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 
-/// Names that [`DeviceAuthorization::param`] refuses.
+/// Names that [`DeviceAuthorization::param`] rejects.
 const RESERVED: Reserved = &[
     ("grant_type", "it belongs to the token request"),
     ("device_code", "the server issues it"),
@@ -31,11 +31,11 @@ const RESERVED: Reserved = &[
     ("resource", "use `.resource(…)`"),
 ];
 
-/// Lets a person log in on another device (RFC 8628), and returns a [`RefreshToken`] source: for a
+/// Logs a user in on another device (RFC 8628), and returns a [`RefreshToken`] source. It suits a
 /// television, a container, or a server behind SSH.
 ///
-/// 1. [`begin`](Self::begin) gets a [`DevicePrompt`]: show the person its address and its code.
-/// 2. [`finish`](Self::finish) polls the server until the person has logged in.
+/// 1. [`begin`](Self::begin) requests a [`DevicePrompt`]. Show the user its address and its code.
+/// 2. [`finish`](Self::finish) polls the server until the user has logged in.
 ///
 /// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.
 ///
@@ -44,8 +44,8 @@ const RESERVED: Reserved = &[
 /// | [`scope`](Self::scope), [`audience`](Self::audience), [`resource`](Self::resource) | none: the server decides |
 /// | [`param`](Self::param) of the request that begins the login | none |
 /// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
-/// | time between polls | as the server says, within 1 s and 5 min; else 5 s |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
+/// | time between polls | chosen by the server, between 1 s and 5 min; otherwise 5 s |
 ///
 /// # Example
 ///
@@ -71,7 +71,7 @@ pub struct DeviceAuthorization {
 }
 
 impl DeviceAuthorization {
-    /// A login of `client` at the server's device authorization endpoint (RFC 8628 §3.1).
+    /// Creates a login of `client` at the server's device authorization endpoint (RFC 8628 §3.1).
     ///
     /// # Errors
     ///
@@ -95,16 +95,17 @@ impl DeviceAuthorization {
         self
     }
 
-    /// Requests a code that the person can log in with (RFC 8628 §3.1). There is no retry.
+    /// Requests a code that the user can log in with (RFC 8628 §3.1). It doesn't retry.
     ///
     /// # Errors
     ///
-    /// [`is_denied`](Error::is_denied) if the server refuses, [`is_reply`](Error::is_reply) if its
-    /// response lacks a field or has a malformed one, and any other error of a request to the server.
+    /// - [`is_denied`](Error::is_denied) if the server refuses.
+    /// - [`is_reply`](Error::is_reply) if a field of the response is missing or malformed.
+    /// - Any other error of a request to the server.
     ///
     /// # Cancel safety
     ///
-    /// The server may have issued a code that nobody will use.
+    /// The server may have issued a code that is never used.
     pub async fn begin(&self) -> Result<DevicePrompt, Error> {
         let requested_at = Instant::now();
         let mut params = Params::default();
@@ -118,25 +119,31 @@ impl DeviceAuthorization {
         endpoint.request_at(url, kind, params, read).await
     }
 
-    /// Waits until the person has logged in, and exchanges the code for tokens (RFC 8628 §3.4). The
-    /// source returns the new access token first, and then refreshes. The refresh token is saved before
-    /// this returns. If the server issued none, the access token is used until it expires. Then
-    /// [a login is required](Error::is_login_required); the store isn't changed.
+    /// Waits until the user has logged in, and exchanges the code for tokens (RFC 8628 §3.4). The
+    /// refresh token is saved before this method returns.
     ///
-    /// The time between polls is what the server says. It grows by 5 s after each `slow_down`, and is
-    /// doubled each time that the server can't be reached or has failed (§3.5). None of these is an
+    /// The source first returns the new access token, and then refreshes. If the server issued no
+    /// refresh token, the access token is used until it expires. Then [a login is
+    /// required](Error::is_login_required). The store isn't changed.
+    ///
+    /// The server chooses the time between polls. Each `slow_down` adds 5 s. The time doubles after
+    /// each poll that fails because the server is unreachable or has an error (§3.5). A
+    /// `Retry-After` is a lower bound, and 5 min is the upper bound. None of these cases is an
     /// error before the code expires.
     ///
     /// # Errors
     ///
-    /// [`is_access_denied`](Error::is_access_denied) if the person said no,
-    /// [`is_login_required`](Error::is_login_required) if the code expires before they log in,
-    /// [`is_source`](Error::is_source) if the refresh token can't be saved, and any other error of the
-    /// token endpoint. After any error, begin the login again.
+    /// - [`is_access_denied`](Error::is_access_denied) if the user or the server refused the login.
+    /// - [`is_login_required`](Error::is_login_required) if the code expires before the user logs
+    ///   in.
+    /// - [`is_source`](Error::is_source) if the refresh token can't be saved.
+    /// - Any other error of the token endpoint.
+    ///
+    /// After any error, begin the login again.
     ///
     /// # Cancel safety
     ///
-    /// The code is lost, and its tokens may be: begin the login again.
+    /// The code is lost, and its tokens may be lost too. Begin the login again.
     pub async fn finish(&self, prompt: DevicePrompt) -> Result<RefreshToken, Error> {
         let (expires_at, mut interval) = (prompt.expires_at(), prompt.interval);
         loop {
@@ -174,16 +181,16 @@ token_param_setters!(
 
 /// How a poll without a token changes the time to the next poll.
 enum IntervalChange {
-    /// The person hasn't logged in yet.
+    /// The user hasn't logged in yet.
     Same,
     /// The server wants fewer polls.
     Longer,
-    /// The server can't be reached, or has failed.
+    /// The server is unreachable or has an error.
     Doubled,
 }
 
 impl IntervalChange {
-    /// `None` if polling must end.
+    /// Returns `None` if polling must end.
     fn after(error: &Error) -> Option<Self> {
         match error.code() {
             Some("authorization_pending") => Some(Self::Same),
@@ -193,7 +200,7 @@ impl IntervalChange {
         }
     }
 
-    /// The interval of the next poll and all later polls (§3.5).
+    /// Returns the interval of all later polls (§3.5).
     fn apply(self, interval: Duration) -> Duration {
         match self {
             Self::Same => interval,
@@ -211,6 +218,6 @@ fn ended(error: Error) -> Error {
 }
 
 fn expired() -> Error {
-    let message = "the code has expired before anybody logged in with it; begin the login again";
+    let message = "the code expired before the user logged in; begin the login again";
     Error::new(Kind::LoginRequired, message)
 }

@@ -1,4 +1,4 @@
-//! The device authorization response (RFC 8628 §3.2): what a person does on another device.
+//! The device authorization response (RFC 8628 §3.2): what a user must do on another device.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,22 +15,23 @@ use crate::http_client::response_fields::{self, FieldValue};
 use crate::http_client::token_response::seconds;
 use crate::sanitize::sanitize_unbounded;
 
-/// The time between two polls if the server doesn't say it (RFC 8628 §3.2).
+/// The time between two polls if the server doesn't specify one (RFC 8628 §3.2).
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A server that sends zero wants frequent polls, not continuous ones.
+/// A server that sends 0 s wants frequent polls, not continuous polls.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A server that sends more probably uses another unit.
+/// A server that sends a longer interval probably uses another unit.
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Codes usually expire within minutes.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What to show the person who logs in: an address to open on any device, and the code to enter there.
+/// What to show the user who logs in: an address to open on any device, and the code to enter
+/// there.
 ///
-/// [`finish`](crate::oauth2::DeviceAuthorization::finish) consumes it. [`Debug`](fmt::Debug) shows no
-/// code.
+/// [`finish`](crate::oauth2::DeviceAuthorization::finish) consumes it. [`Debug`](fmt::Debug) shows
+/// none of its codes.
 pub struct DevicePrompt {
     pub(crate) device_code: SecretString,
     user_code: SecretString,
@@ -42,24 +43,24 @@ pub struct DevicePrompt {
 }
 
 impl DevicePrompt {
-    /// The code that the person enters.
+    /// Returns the code that the user enters.
     pub fn user_code(&self) -> &str {
         self.user_code.expose_secret()
     }
 
-    /// The address where they enter it: `https`, or `http` to loopback.
+    /// Returns the address where the user enters the code: `https`, or `http` on loopback.
     pub fn verification_uri(&self) -> &str {
         &self.verification_uri
     }
 
-    /// The address with the code in it, if the server sent it: for a link or a QR code. Show the code
-    /// too, so that the person can compare it (RFC 8628 §3.3.1).
+    /// Returns the address that already contains the code, for a link or a QR code, if the server
+    /// sent one. Show the code too, so that the user can compare it (RFC 8628 §3.3.1).
     pub fn verification_uri_complete(&self) -> Option<&str> {
         let uri = self.verification_uri_complete.as_ref();
         uri.map(SecretString::expose_secret)
     }
 
-    /// The lifetime of the code, counted from when it was requested; at most 24 h.
+    /// Returns the lifetime of the code, counted from when it was requested; at most 24 h.
     pub fn expires_in(&self) -> Duration {
         self.expires_in
     }
@@ -123,7 +124,7 @@ impl DevicePrompt {
             .map_err(|_| "has an `expires_in` that is neither a number nor a numeric string")?
             .ok_or("has no `expires_in`")?;
         if expires_in.is_zero() {
-            return Err("has an `expires_in` of zero: its code has expired already");
+            return Err("has an `expires_in` of zero, so its code has already expired");
         }
         let interval = seconds(&fields.interval)
             .map_err(|_| "has an `interval` that is neither a number nor a numeric string")?
@@ -140,14 +141,14 @@ impl DevicePrompt {
     }
 }
 
-/// Each field accepts any JSON type, so that no error of serde quotes a value.
+/// Each field accepts any JSON type, so that serde errors never contain a value.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct DeviceFields {
     device_code: FieldValue,
     user_code: FieldValue,
     verification_uri: FieldValue,
-    /// The name in the RFC's drafts, which some servers still use.
+    /// The name in drafts of the RFC, which some servers still use.
     verification_url: FieldValue,
     verification_uri_complete: FieldValue,
     verification_url_complete: FieldValue,
@@ -156,13 +157,13 @@ struct DeviceFields {
 }
 
 fn parse(body: &[u8]) -> Result<DeviceFields, &'static str> {
-    // The syntax first: the only error that is left after it is a field that is there twice.
+    // Checks the syntax first, so that a repeated field is the only error left for serde.
     response_fields::parse(body).map_err(response_fields::Malformed::what)?;
     serde_json::from_slice(response_fields::without_byte_order_mark(body))
-        .map_err(|_| "has a field twice, and which value is meant can't be known")
+        .map_err(|_| "has a field twice, so its value is ambiguous")
 }
 
-/// A text that isn't empty.
+/// Returns the field if it is a non-empty string.
 fn text(field: FieldValue) -> Option<SecretString> {
     match field {
         FieldValue::Text(text) if !text.expose_secret().is_empty() => Some(text),
@@ -170,7 +171,8 @@ fn text(field: FieldValue) -> Option<SecretString> {
     }
 }
 
-/// Whether a person may open this address. A fragment is allowed, since browsers don't send it.
+/// Returns whether a user may open this address. A fragment is allowed, because browsers don't send
+/// it.
 fn is_address(text: &str) -> bool {
     let address = text.split('#').next().unwrap_or_default();
     text.bytes().all(|b| b.is_ascii_graphic()) && EndpointUrl::try_from(address).is_ok()

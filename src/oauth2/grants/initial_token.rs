@@ -1,4 +1,4 @@
-//! The access token that a login returned, kept until the first fetch.
+//! The access token that a login returned. The first fetch returns it.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 use crate::token::issued_token::{Expiry, Token};
 
-/// A token, and when it was requested: the first fetch may be much later.
+/// A token and the time when it was requested, because the first fetch may be much later.
 pub(crate) struct InitialToken {
     token: Token,
     requested_at: RequestedAt,
 }
 
-/// When a token was requested, by two clocks: the monotonic clock may stop while the machine sleeps,
-/// and the wall clock can be set.
+/// When a token was requested, by two clocks. The monotonic clock may stop while the machine
+/// sleeps, and the wall clock can be set.
 pub(crate) struct RequestedAt {
     monotonic: Instant,
     wall: SystemTime,
@@ -27,7 +27,7 @@ impl InitialToken {
         }
     }
 
-    /// The token with the rest of its lifetime, counted from now; `None` if it has expired.
+    /// Returns the token with its remaining lifetime, or `None` if it has expired.
     pub(crate) fn unexpired(&self) -> Option<Token> {
         let token = self.token.clone();
         match token.expiry() {
@@ -49,7 +49,8 @@ impl RequestedAt {
         }
     }
 
-    /// The longer time of the two clocks: a wrong clock then costs a refresh, not a refused request.
+    /// Returns the longer time of the two clocks. A wrong clock then causes a refresh, not a
+    /// refused request.
     fn elapsed(&self) -> Duration {
         let by_wall_clock = self.wall.elapsed().unwrap_or_default();
         self.monotonic.elapsed().max(by_wall_clock)

@@ -16,25 +16,25 @@ use crate::token::issued_token::Token;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// Names that [`JwtBearer::param`] refuses.
+/// Names that [`JwtBearer::param`] rejects.
 const RESERVED: Reserved = &[
-    ("grant_type", "it is always that of RFC 7523 §2.1"),
-    ("assertion", "the constructor takes it"),
+    ("grant_type", "it is always the grant type of RFC 7523 §2.1"),
+    ("assertion", "pass it to the constructor"),
     ("scope", "use `.scope(…)`"),
     ("resource", "use `.resource(…)`"),
 ];
 
-/// Gets tokens with an assertion (RFC 7523 §2.1): a JWT that names their subject, signed by an issuer
-/// that the authorization server trusts. Service accounts use it with a key of their own and a
-/// `SignedJwt` (feature `jwt`), which signs a new JWT for each request.
+/// Fetches tokens with an assertion (RFC 7523 §2.1): a JWT that names the token's subject, signed
+/// by an issuer that the authorization server trusts. Service accounts use it with their own key
+/// and a `SignedJwt` (feature `jwt`), which signs a new JWT for each request.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope), [`resource`](Self::resource) | none |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// The assertion is read for each attempt of a fetch. A parameter that the assertion itself contains,
-/// such as Google's `scope`, isn't set here. The client of such a server is `Client::anonymous`.
+/// The assertion is read for each token request. Don't set a parameter here that the assertion
+/// itself contains, such as Google's `scope`. For such a server, use `Client::anonymous`.
 ///
 /// # Example
 ///
@@ -57,7 +57,7 @@ pub struct JwtBearer {
 }
 
 impl JwtBearer {
-    /// A source that sends this assertion.
+    /// Creates a source that sends `assertion`.
     pub fn new(client: Client, assertion: impl Into<SecretSource>) -> Self {
         Self {
             client,
@@ -85,7 +85,7 @@ token_param_setters!(
 impl TokenSource for JwtBearer {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
         let response = match self.request().await {
-            // With another assertion, since a server may accept it only once.
+            // With a new assertion, because a server may accept an assertion only once.
             Err(error) if error.wants_nonce() => self.request().await?,
             other => other?,
         };

@@ -1,4 +1,4 @@
-//! The grants, a file each.
+//! The OAuth 2.0 grants, one file for each.
 
 pub(crate) mod token_params;
 

@@ -1,10 +1,10 @@
-//! Proof key for code exchange (RFC 7636).
+//! Proof Key for Code Exchange (PKCE, RFC 7636).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// The code challenge of a verifier, which the browser may see (`S256`, RFC 7636 §4.2).
+/// Returns the code challenge of a verifier (`S256`, RFC 7636 §4.2). The browser may see it.
 pub(crate) fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
 }

@@ -1,4 +1,5 @@
-//! A listener on loopback for the browser that comes back from the authorization server (RFC 8252 §7.3).
+//! A listener on loopback that receives the browser's redirect from the authorization server (RFC
+//! 8252 §7.3).
 
 use std::convert::Infallible;
 use std::future::{self, poll_fn};
@@ -23,24 +24,24 @@ use super::authorization_request::AuthorizationRequest;
 use super::authorization_response::{AuthorizationResponse, RedirectParams};
 use crate::error::{Error, Kind};
 
-/// A password, a second factor and a consent take one or two minutes, and login pages of servers expire
-/// after 5 or 10 min.
+/// A password, a second factor and a consent take 1 to 2 min. Login pages of servers expire after 5
+/// or 10 min.
 const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Browsers open some in advance, and other programs may open more. When all are in use, the next
-/// connection waits until one ends, which takes at most [`CONNECTION_TIMEOUT`].
+/// Browsers open some connections in advance, and other programs may open more. At the limit, the
+/// next connection waits until another ends, at most [`CONNECTION_TIMEOUT`].
 const MAX_CONNECTIONS: usize = 64;
 
-/// From the first byte to the last. On one machine a request takes milliseconds.
+/// Covers a whole connection. On the same machine, a request takes milliseconds.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The wait after a connection that couldn't be accepted.
+/// The pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A code can be a JWT of 1 to 2 KiB, and the browser's headers have as much.
+/// In bytes. A code can be a JWT of 1 to 2 KiB, and the browser's headers can be as long.
 const HEAD_LIMIT: usize = 16 * 1024;
 
-/// Waits on loopback until the browser comes back with the response to an
+/// Waits on loopback for the browser's redirect, which contains the response to an
 /// [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest).
 ///
 /// | setting | default |
@@ -49,10 +50,10 @@ const HEAD_LIMIT: usize = 16 * 1024;
 /// | [`path`](Self::path) | `/callback` |
 /// | [`timeout`](Self::timeout) | 5 min |
 ///
-/// Only a request with the right `state` ends the wait. Any other request, such as a browser's for an
-/// icon, gets an error page. The `Host` must be the listener's address, so that no other site reaches it
-/// through a name of its own. The page shows nothing that the browser sent, and keeps the code out of
-/// caches and referrers.
+/// Only a request with the right `state` ends the wait. Any other request, such as a browser's
+/// request for an icon, gets an error page. The `Host` must be the listener's address, so that no
+/// other site can reach the listener through its own name. The page shows nothing that the browser
+/// sent. Its headers keep the code out of caches and referrers.
 ///
 /// # Example
 ///
@@ -77,12 +78,12 @@ pub struct RedirectListener {
 }
 
 impl RedirectListener {
-    /// Listens at `127.0.0.1`, on a port that the system chooses. A server must allow any port in a
+    /// Listens on `127.0.0.1`, on a port that the system chooses. A server must allow any port in a
     /// redirect URI on loopback (RFC 8252 §7.3).
     ///
     /// # Errors
     ///
-    /// [`is_runtime`](Error::is_runtime) outside of a Tokio runtime,
+    /// [`is_runtime`](Error::is_runtime) outside of a Tokio runtime, and
     /// [`is_transport`](Error::is_transport) if no port is free.
     ///
     /// # Cancel safety
@@ -92,23 +93,23 @@ impl RedirectListener {
         Self::bind_port(0).await
     }
 
-    /// Listens on this port, for servers that allow only the registered port.
+    /// Listens on a given port, for servers that allow only the registered port.
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind).
+    /// The same as for [`bind`](Self::bind).
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost.
     pub async fn bind_port(port: u16) -> Result<Self, Error> {
-        // Tokio's sockets would panic.
+        // Without a runtime, Tokio's sockets would panic.
         if Handle::try_current().is_err() {
-            let message = "a browser can only be waited for within a Tokio runtime";
+            let message = "the redirect listener needs a Tokio runtime; call it within one";
             return Err(Error::new(Kind::Runtime, message));
         }
         let unbound = |error: io::Error| {
-            let message = format!("nothing can listen at port {port} of 127.0.0.1");
+            let message = format!("could not listen on 127.0.0.1:{port}");
             Error::new(Kind::Transport, message).with_source(error)
         };
         // Not `localhost`, which may be another interface (RFC 8252 §8.3).
@@ -127,12 +128,12 @@ impl RedirectListener {
         })
     }
 
-    /// Sets the path that the browser comes back to; default `/callback`.
+    /// Sets the path of the redirect URI. Default: `/callback`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it doesn't start with `/`, or has characters that must be
-    /// encoded.
+    /// [`is_config`](Error::is_config) if the path doesn't start with `/`, or has characters that
+    /// must be encoded.
     pub fn path(mut self, path: impl Into<String>) -> Result<Self, Error> {
         let path = path.into();
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
@@ -145,43 +146,44 @@ impl RedirectListener {
         Ok(self)
     }
 
-    /// Bounds the time that the person may take; default 5 min.
+    /// Sets how long the user may take. Default: 5 min.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The redirect URI to [begin](crate::oauth2::AuthorizationCode::begin) the login with:
-    /// `http://127.0.0.1:PORT/callback`.
+    /// Returns the redirect URI to [`begin`](crate::oauth2::AuthorizationCode::begin) the login
+    /// with: `http://127.0.0.1:PORT/callback`.
     pub fn redirect_uri(&self) -> String {
         format!("http://{}{}", self.authority, self.path)
     }
 
-    /// Waits for the response to `request`, and shows the person a page. The listener is closed when this
-    /// returns.
+    /// Waits for the response to `request`, and shows the user a page. The listener is closed when
+    /// this method returns.
     ///
     /// # Errors
     ///
-    /// The errors of [`AuthorizationRequest::read`], except that a response with another `state` doesn't
-    /// end the wait. [`is_timeout`](Error::is_timeout) if the browser doesn't come back,
-    /// [`is_config`](Error::is_config) if the request was begun with another redirect URI.
+    /// - The errors of [`AuthorizationRequest::read`], except that a response with another `state`
+    ///   doesn't end the wait.
+    /// - [`is_timeout`](Error::is_timeout) if no response arrives in time.
+    /// - [`is_config`](Error::is_config) if the request has another redirect URI.
     ///
     /// # Cancel safety
     ///
-    /// The listener is closed, so the browser can't come back.
+    /// The listener is closed, so the browser can no longer reach it.
     pub async fn accept(
         self,
         request: &AuthorizationRequest,
     ) -> Result<AuthorizationResponse, Error> {
         if request.redirect_uri() != self.redirect_uri() {
-            let message = "the login was begun with another redirect URI than the listener's; \
-                           begin it with `listener.redirect_uri()`";
+            let message = "the authorization request has another redirect URI than the listener; \
+                           begin the login with `listener.redirect_uri()`";
             return Err(Error::new(Kind::Config, message));
         }
         let timed_out = |_| {
             let message = format!(
-                "the browser didn't come back within {:?}; begin the login again",
+                "the browser sent no response within {:?}; begin the login again",
                 self.timeout
             );
             Err(Error::new(Kind::Timeout, message))
@@ -190,7 +192,7 @@ impl RedirectListener {
         response.unwrap_or_else(timed_out)
     }
 
-    /// Serves several connections at once, until one of them brings the response.
+    /// Serves several connections at once, until one of them contains the response.
     async fn wait(&self, request: &AuthorizationRequest) -> Result<AuthorizationResponse, Error> {
         let mut connections = FuturesUnordered::new();
         poll_fn(|cx| {
@@ -210,8 +212,8 @@ impl RedirectListener {
         .await
     }
 
-    /// Serves one request, and returns the response if the request has it. Returns only after the page was
-    /// sent, since the process may end then.
+    /// Serves one request. If it contains the response, returns the response, but only after
+    /// sending the page, because the process may end then.
     async fn serve(
         &self,
         accepted: io::Result<(TcpStream, SocketAddr)>,
@@ -233,7 +235,7 @@ impl RedirectListener {
         });
         let served = http1::Builder::new()
             .max_buf_size(HEAD_LIMIT)
-            // One request each, so that a connection ends when its page was sent.
+            // One request for each connection, so that the connection ends when its page is sent.
             .keep_alive(false)
             .serve_connection(TokioIo::new(connection), page);
         // The response counts even if the browser doesn't read its page.
@@ -267,8 +269,8 @@ impl RedirectListener {
         }
     }
 
-    /// Whether the browser used the listener's address, and not a name that another site points at this
-    /// machine (DNS rebinding).
+    /// Returns whether the browser used the listener's address. Another name might be from a site
+    /// that points its own name at this machine (DNS rebinding).
     fn has_own_host<B>(&self, browser: &Request<B>) -> bool {
         let mut hosts = browser.headers().get_all(header::HOST).iter();
         let is_own = |host: &HeaderValue| host.as_bytes() == self.authority.as_bytes();
@@ -284,9 +286,9 @@ impl RedirectListener {
 #[derive(Clone, Copy)]
 enum Page {
     LoggedIn,
-    /// The response is an error.
+    /// The response is an error response.
     Failed,
-    /// `state` isn't that of the request.
+    /// `state` doesn't match the request.
     WrongState,
     NotFound,
     MethodNotAllowed,
@@ -307,9 +309,9 @@ impl Page {
 
     fn text(self) -> &'static str {
         match self {
-            Self::LoggedIn => "The login goes on in the application. You can close this window.",
+            Self::LoggedIn => "Return to the application to continue. You can close this window.",
             Self::Failed => {
-                "You are not logged in. The application says why. You can close this window."
+                "You are not logged in. The application shows why. You can close this window."
             }
             Self::WrongState => "This is not the login that the application is waiting for.",
             Self::NotFound | Self::MethodNotAllowed | Self::Misdirected => "There is nothing here.",

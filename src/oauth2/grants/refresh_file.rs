@@ -1,4 +1,4 @@
-//! A refresh token in a file.
+//! A store that keeps a refresh token in a file.
 
 use std::fs::File;
 use std::io;
@@ -10,16 +10,16 @@ use super::refresh_store::RefreshTokenStore;
 use crate::error::BoxError;
 use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 
-/// Keeps a refresh token in a file that only its owner may read (mode 0600), for command lines and
-/// services on one machine.
+/// Keeps a refresh token in a file that only its owner may read (mode 0600). It suits command-line
+/// tools and services on one machine.
 ///
-/// A new token is written to a file beside the old one, synced to the disk, and renamed: even after a
-/// crash the file holds either token, complete. The folder must exist.
+/// A new token is written to another file, synced to disk and renamed. So even after a crash the
+/// file contains the complete old or new token. The folder must exist.
 ///
 /// # Errors
 ///
-/// On Unix, [`load`](RefreshTokenStore::load) refuses a file that other users than its owner may read
-/// or write: they may know the token.
+/// On Unix, [`load`](RefreshTokenStore::load) rejects a file that users other than its owner may
+/// read or write, because they may know the token.
 ///
 /// # Example
 ///
@@ -37,12 +37,12 @@ pub struct RefreshTokenFile {
 }
 
 impl RefreshTokenFile {
-    /// A store in the file at `path`, which needn't exist yet.
+    /// Creates a store for the file at `path`. The file needn't exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -70,7 +70,7 @@ fn load(path: &Path) -> Result<Option<SecretString>, BoxError> {
     let text = secret_file::read(file).map_err(|error| at(path, &error))?;
     let Some(text) = text else {
         let path = path.display();
-        return Err(format!("{path}: longer than 64 KiB, so no refresh token").into());
+        return Err(format!("{path}: longer than 64 KiB, so it isn't a refresh token").into());
     };
     let token = text.trim();
     Ok((!token.is_empty()).then(|| SecretString::from(token)))
@@ -84,8 +84,8 @@ fn check_mode(path: &Path, file: &File) -> Result<(), BoxError> {
     }
     let path = path.display();
     Err(format!(
-        "{path}: others than its owner may use this file (mode {mode:04o}), so the refresh token in it \
-         may be known to them; log in again, or `chmod 600 {path}` if it is not"
+        "{path}: users other than the owner have access to this file (mode {mode:04o}), so they may know \
+         the refresh token; log in again, or `chmod 600 {path}` if nobody has read it"
     )
     .into())
 }

@@ -1,4 +1,4 @@
-//! The storage of a refresh token, which outlives the process.
+//! Storage for a refresh token, which outlives the process.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,12 +8,14 @@ use secrecy::SecretString;
 
 use crate::error::BoxError;
 
-/// Keeps a refresh token: a file, a keychain, a row of a database.
+/// Stores a refresh token, for example in a file, a keychain or a database row.
 ///
-/// A server that rotates refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2) revokes the old token when it
-/// issues the next. So [`save`](Self::save) is called *before* the new access token is used, and must
-/// not return before the refresh token would survive a crash. A crash before the end of `save` leaves
-/// the old token. Servers that rotate accept it for a while longer, since a response can get lost too.
+/// A server that rotates refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2) revokes the old token when
+/// it issues the next. So [`save`](Self::save) is called *before* the new access token is used. It
+/// must not return before the refresh token would survive a crash.
+///
+/// A crash during `save` leaves the old token. Servers that rotate tokens accept the old one for a
+/// while longer, because a response can also get lost.
 ///
 /// # Example
 ///
@@ -38,30 +40,31 @@ use crate::error::BoxError;
 /// }
 /// ```
 pub trait RefreshTokenStore: Send + Sync + 'static {
-    /// Loads the token that was saved last; `None` if there is none, and a person has to log in.
+    /// Loads the last saved token. Returns `None` if there is none; a user must then log in.
     ///
     /// # Errors
     ///
-    /// Why the token can't be read. The next fetch tries again.
+    /// If the token can't be read. The next fetch tries again.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout) ends. The
-    /// same holds for `save`, which the next fetch then calls again.
+    /// The future is dropped when the [fetch
+    /// timeout](crate::cache::TokenCacheBuilder::fetch_timeout) ends. The same holds for `save`;
+    /// the next fetch then calls it again.
     fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send;
 
-    /// Replaces the saved token by `token`, completely or not at all.
+    /// Replaces the saved token with `token`, completely or not at all.
     ///
     /// # Errors
     ///
-    /// Why the token can't be written. The new access token isn't used then, and the next fetch saves
-    /// the refresh token before it does anything else.
+    /// If the token can't be written. The new access token isn't used then, and the next fetch
+    /// first saves the refresh token.
     fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
-/// A store of any type.
+/// A [`RefreshTokenStore`] that can be a trait object.
 pub(crate) trait DynRefreshTokenStore: Send + Sync + 'static {
     fn load(&self) -> Boxed<'_, Option<SecretString>>;
     fn save(&self, token: SecretString) -> Boxed<'_, ()>;
@@ -93,7 +96,7 @@ where
     }
 }
 
-/// Keeps the token until the process ends.
+/// Keeps the token in memory until the process ends.
 pub(crate) struct InMemory {
     token: Mutex<SecretString>,
 }

@@ -1,4 +1,4 @@
-//! The refresh token grant (RFC 6749 §6), which continues a person's login.
+//! The refresh token grant (RFC 6749 §6), which continues a user's login.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,30 +17,31 @@ use crate::origin::Origin;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
-/// Names that [`RefreshToken::param`] refuses.
+/// Names that [`RefreshToken::param`] rejects.
 const RESERVED: Reserved = &[
     ("grant_type", "it is always `refresh_token`"),
-    ("refresh_token", "the constructor takes it, or the store"),
+    ("refresh_token", "pass it to the constructor or the store"),
     ("scope", "use `.scope(…)`"),
     ("resource", "use `.resource(…)`"),
 ];
 
-/// Gets tokens with a refresh token (RFC 6749 §6), which a person's login returned.
+/// Fetches tokens with a refresh token (RFC 6749 §6) from a user's login.
 ///
-/// - A response without a refresh token keeps the old token; a response with a new token replaces it.
-/// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the new access token is
-///   used. If it can't be saved the fetch fails, and the next fetch saves it first.
-/// - Two fetches never overlap, so a rotating token is never sent twice at once.
-/// - A token that the server no longer accepts (`invalid_grant`) is an error that
-///   [requires a login](Error::is_login_required), and isn't sent again. If the store has another token
-///   by then, from another process or a new login, that token is used.
+/// - If a response contains a new refresh token, it replaces the old one. Otherwise the old one is
+///   kept.
+/// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the new access token
+///   is used. If saving fails, the fetch fails, and the next fetch saves it first.
+/// - Two fetches never overlap, so a rotating token is never sent twice at the same time.
+/// - If the server no longer accepts the refresh token (`invalid_grant`), the error [requires a
+///   login](Error::is_login_required). The same token isn't sent again. If the store contains
+///   another token by then, from another process or a new login, that token is used.
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | [`scope`](Self::scope) | none: that of the login |
-/// | [`resource`](Self::resource) | none: those of the login, which the server knows |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
-/// | [`log_out_on_close`](Self::log_out_on_close) | no: the login outlives the process |
+/// | [`scope`](Self::scope) | none: the scope of the login |
+/// | [`resource`](Self::resource) | none: the resources of the login, which the server knows |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
+/// | [`log_out_on_close`](Self::log_out_on_close) | off: the login outlives the process |
 ///
 /// # Example
 ///
@@ -64,25 +65,25 @@ pub struct RefreshToken {
     state: Mutex<LoginState>,
 }
 
-/// What is known of the login besides the token in the store.
+/// The state of the login, except for the token in the store.
 #[derive(Default)]
 struct LoginState {
     /// A new refresh token that couldn't be saved yet. The stored token may be revoked.
     unsaved: Option<SecretString>,
     /// The refresh token that the server no longer accepts.
     refused: Option<SecretString>,
-    /// The access token of the login. It is returned until another one is wanted.
+    /// The access token from the login. Fetches return it until a caller needs another one.
     initial_token: Option<InitialToken>,
 }
 
 impl RefreshToken {
-    /// A source that starts with `token` and keeps new refresh tokens in memory: for a server that
-    /// doesn't rotate them, or for a process that logs in again after a restart.
+    /// Creates a source that starts with `token` and keeps new refresh tokens in memory. Use it if
+    /// the server doesn't rotate refresh tokens, or if the process logs in again after a restart.
     pub fn new(client: Client, token: impl Into<SecretString>) -> Self {
         Self::stored(client, InMemory::new(token.into()))
     }
 
-    /// A source whose token is in `store`, where a login has saved it.
+    /// Creates a source whose token is in `store`, where a login saved it.
     pub fn stored(client: Client, store: impl RefreshTokenStore) -> Self {
         Self::with_store(client, Arc::new(store))
     }
@@ -98,8 +99,9 @@ impl RefreshToken {
         }
     }
 
-    /// A source that continues a new login, with its access token and its refresh token, which is saved
-    /// first. Without a refresh token the store isn't used: its token is from another login.
+    /// Continues a new login with its access token and its refresh token, and saves the refresh
+    /// token first. Without a refresh token, the store isn't used, because its token is from
+    /// another login.
     pub(crate) async fn logged_in(
         client: Client,
         store: Option<Arc<dyn DynRefreshTokenStore>>,
@@ -125,24 +127,24 @@ impl RefreshToken {
         self
     }
 
-    /// Asks for less than the login granted (RFC 6749 §6): names separated by spaces. Default, and if
-    /// empty: the whole scope of the login.
+    /// Requests less scope than the login granted (RFC 6749 §6). Names are separated by spaces. By
+    /// default, and if empty, the whole scope of the login is requested.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.params.set_scope([scope]);
         self
     }
 
-    /// Ends the login when the cache is [closed](crate::TokenCache::close): the refresh token is revoked
-    /// at the endpoint of [`Client::revoke_at`]. Most servers then revoke its access tokens too
-    /// (RFC 7009 §2.1). Default: the login outlives the process.
+    /// Logs out when [`TokenCache::close`](crate::TokenCache::close) closes the cache: revokes the
+    /// refresh token at the endpoint of [`Client::revoke_at`]. Most servers then also revoke its
+    /// access tokens (RFC 7009 §2.1). By default, the login outlives the process.
     ///
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the client has no revocation endpoint.
     pub fn log_out_on_close(mut self) -> Result<Self, Error> {
         if self.client.endpoint.revocation.is_none() {
-            let message = "the login can't be ended: the client has no revocation endpoint; set \
+            let message = "the client has no revocation endpoint, so it can't log out; set \
                            it with `revoke_at`";
             return Err(Error::new(Kind::Config, message));
         }
@@ -154,7 +156,7 @@ impl RefreshToken {
         let mut state = self.state.lock().await;
         let token = match self.load(&mut state).await {
             Ok(token) => token,
-            // The login has ended already.
+            // The login has already ended.
             Err(error) if error.is_login_required() => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -164,7 +166,7 @@ impl RefreshToken {
         revoked
     }
 
-    /// The refresh token to send now.
+    /// Returns the refresh token to send now.
     async fn load(&self, state: &mut LoginState) -> Result<SecretString, Error> {
         self.save(state).await?;
         let stored = self.store.load().await.map_err(not_loaded)?;
@@ -173,15 +175,15 @@ impl RefreshToken {
         };
         match &state.refused {
             Some(refused) if is_same(refused, &token) => {
-                let what = "the refresh token was refused before and isn't sent again";
+                let what = "the server refused this refresh token before, so it isn't sent again";
                 Err(login_required(what))
             }
             _ => Ok(token),
         }
     }
 
-    /// Saves the token that isn't saved yet. It stays in memory until then, even if this future is
-    /// dropped.
+    /// Saves the unsaved token, if there is one. It stays in memory until it is saved, even if this
+    /// future is dropped.
     async fn save(&self, state: &mut LoginState) -> Result<(), Error> {
         if let Some(token) = &state.unsaved {
             self.store.save(token.clone()).await.map_err(not_saved)?;
@@ -198,7 +200,8 @@ impl RefreshToken {
         self.client.endpoint.request(params).await
     }
 
-    /// Tries again with another token if the store has one: another process may have saved it.
+    /// If the server rejects the token, tries again with a token that another process may have
+    /// saved.
     async fn refresh(
         &self,
         state: &mut LoginState,
@@ -208,7 +211,7 @@ impl RefreshToken {
             let token = match (self.load(state).await, refused) {
                 (Ok(token), _) => token,
                 (Err(error), Some(refusal)) if error.is_login_required() => {
-                    let what = "the authorization server doesn't accept the refresh token any more";
+                    let what = "the authorization server no longer accepts the refresh token";
                     return Err(login_required(what).with_source(refusal));
                 }
                 (Err(error), _) => return Err(error),
@@ -228,7 +231,7 @@ token_param_setters!(RefreshToken, (params), [resource, param, assume_lifetime])
 impl TokenSource for RefreshToken {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let mut state = self.state.lock().await;
-        // For any other reason the initial token was refused or is about to expire.
+        // With any other reason, the initial token was refused or is about to expire.
         state.initial_token.take_if(|_| reason != Reason::First);
         let initial = state.initial_token.as_ref();
         if let Some(token) = initial.and_then(InitialToken::unexpired) {
@@ -241,14 +244,15 @@ impl TokenSource for RefreshToken {
         self.params.token(&self.client, response)
     }
 
-    /// Keeps the refresh token, unless it is set otherwise: the end of a process is no logout.
+    /// Keeps the refresh token, unless `log_out_on_close` is set: the end of a process is not a
+    /// logout.
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
         let logged_out = if self.logs_out {
             self.log_out().await
         } else {
             Ok(())
         };
-        // Even if the logout failed.
+        // The access token is revoked even if the logout failed.
         self.client.revoke(last).await.and(logged_out)
     }
 
@@ -257,13 +261,13 @@ impl TokenSource for RefreshToken {
         self.client.bind(to, secret)
     }
 
-    /// Those of its own resources, and of the resources that the login asked for.
+    /// Returns the origins of this source's resources and of the login's resources.
     fn origins(&self) -> Vec<Origin> {
         let own = self.params.origins();
         self.origins.iter().cloned().chain(own).collect()
     }
 
-    /// A server may replace any refresh token at its use (RFC 6749 §6).
+    /// A server may replace any refresh token when it is used (RFC 6749 §6).
     fn has_one_time_grant(&self) -> bool {
         true
     }
@@ -278,12 +282,12 @@ fn login_required(what: &'static str) -> Error {
 }
 
 fn not_loaded(error: BoxError) -> Error {
-    let message = "the refresh token can't be read from its store";
+    let message = "could not read the refresh token from its store";
     Error::new(Kind::Source, message).with_source(error)
 }
 
 fn not_saved(error: BoxError) -> Error {
-    let message = "the new refresh token can't be saved, so the new access token isn't used";
+    let message = "could not save the new refresh token, so the new access token isn't used";
     Error::new(Kind::Source, message).with_source(error)
 }
 

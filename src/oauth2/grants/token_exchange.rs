@@ -1,4 +1,5 @@
-//! Token exchange (RFC 8693): one token for another, for another service or on behalf of a person.
+//! Token exchange (RFC 8693): exchanges a token for another, for another service or on behalf of a
+//! user.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,14 +23,14 @@ use crate::token::issued_token::Token;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// RFC 8693 §3.
+/// The token types of RFC 8693 §3.
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// Names that [`TokenExchange::param`] refuses.
+/// Names that [`TokenExchange::param`] rejects.
 const RESERVED: Reserved = &[
-    ("grant_type", "it is always that of RFC 8693 §2.1"),
-    ("subject_token", "the constructor takes its source"),
+    ("grant_type", "it is always the grant type of RFC 8693 §2.1"),
+    ("subject_token", "pass its source to the constructor"),
     ("subject_token_type", "use `.subject_token_type(…)`"),
     ("actor_token", "use `.actor(…)`"),
     ("actor_token_type", "use `.actor_token_type(…)`"),
@@ -39,29 +40,29 @@ const RESERVED: Reserved = &[
     ("scope", "use `.scope(…)`"),
 ];
 
-/// Exchanges the token of one source for another token (RFC 8693): for another service, for less scope,
-/// or on behalf of a person.
+/// Exchanges the token of one source for another token (RFC 8693): for another service, with less
+/// scope, or on behalf of a user.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`subject_token_type`](Self::subject_token_type), [`actor_token_type`](Self::actor_token_type) | `urn:ietf:params:oauth:token-type:access_token` |
-/// | [`actor`](Self::actor) | none: nobody acts for the subject |
+/// | [`actor`](Self::actor) | none |
 /// | [`requested_token_type`](Self::requested_token_type) | none: the server decides |
 /// | [`audience`](Self::audience), [`resource`](Self::resource), [`scope`](Self::scope) | none |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, if neither `expires_in` nor a JWT's `exp` says |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// The subject is any source; each fetch gets its token first. A [`TokenCache`](crate::TokenCache) is a
-/// source too, so several exchanges can share one subject token. A
-/// [`SecretSource`](crate::SecretSource) is a source whose token is read.
+/// The subject is any source; each fetch first fetches a token from it. A
+/// [`TokenCache`](crate::TokenCache) is also a source, so several exchanges can share one subject
+/// token. A [`SecretSource`](crate::SecretSource) is a source that reads its token.
 ///
-/// If the server doesn't accept the subject or the actor (`invalid_request`, RFC 8693 §2.2.2, or
-/// `invalid_grant`), both sources fetch once more with [`Reason::Refused`], for which a cache fetches a
-/// new token. New tokens are exchanged; without them, or if they are refused too, the refusal is the
-/// error.
+/// The server may refuse the subject or the actor with `invalid_request` (RFC 8693 §2.2.2) or
+/// `invalid_grant`. Then both sources fetch once more with [`Reason::Refused`], which makes a cache
+/// fetch a new token. If the tokens are new, they are exchanged. If they are the same, or if the
+/// server refuses them too, the fetch returns the error.
 ///
-/// The issued token must be usable as an access token. A response is an error if its `token_type` is
-/// `N_A` or its `issued_token_type` is missing (§2.2.1 requires it). The type must be that of an access
-/// token, that of a JWT, or the requested type.
+/// The issued token must be usable as an access token. A response is an error if its `token_type`
+/// is `N_A`, or if it has no `issued_token_type` (§2.2.1 requires it). That type must be an access
+/// token, a JWT, or the requested type.
 ///
 /// # Example
 ///
@@ -88,7 +89,8 @@ pub struct TokenExchange {
 }
 
 impl TokenExchange {
-    /// A source that exchanges the token of `subject`: the person or service that the new token is about.
+    /// Creates a source that exchanges the token of `subject`, the user or service that the new
+    /// token is about.
     pub fn new(client: Client, subject: impl TokenSource) -> Self {
         Self {
             client,
@@ -101,7 +103,7 @@ impl TokenExchange {
         }
     }
 
-    /// Sets the type of the subject's token (RFC 8693 §3): a URI, by default
+    /// Sets the type of the subject's token (RFC 8693 §3), a URI. Default:
     /// `urn:ietf:params:oauth:token-type:access_token`.
     #[must_use]
     pub fn subject_token_type(mut self, uri: impl Into<String>) -> Self {
@@ -109,31 +111,32 @@ impl TokenExchange {
         self
     }
 
-    /// Sets the party that acts for the subject (RFC 8693 §2.1, `actor_token`): delegation rather than
-    /// impersonation.
+    /// Sets the actor, the party that acts for the subject (`actor_token`, RFC 8693 §2.1). This is
+    /// delegation instead of impersonation.
     #[must_use]
     pub fn actor(mut self, actor: impl TokenSource) -> Self {
         self.actor = Some(Box::new(actor));
         self
     }
 
-    /// Sets the type of the actor's token, as [`subject_token_type`](Self::subject_token_type). It is sent
-    /// only with an actor's token.
+    /// Sets the type of the actor's token, like [`subject_token_type`](Self::subject_token_type).
+    /// It is sent only with an actor's token.
     #[must_use]
     pub fn actor_token_type(mut self, uri: impl Into<String>) -> Self {
         self.actor_token_type = uri.into();
         self
     }
 
-    /// Requests a type for the new token (RFC 8693 §2.1). Default, and if empty: the server decides.
+    /// Requests a type for the new token (RFC 8693 §2.1). By default, and if empty, the server
+    /// decides.
     #[must_use]
     pub fn requested_token_type(mut self, uri: impl Into<String>) -> Self {
         self.requested_token_type = uri.into();
         self
     }
 
-    /// Adds a service that the token is for, by the name that the server knows it by (RFC 8693
-    /// §2.1). Can be called for several.
+    /// Adds a service that the token is for, with the name that the server uses (RFC 8693 §2.1).
+    /// Call it again to add more services.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.params.add_audience(audience.into());
@@ -153,7 +156,7 @@ impl TokenExchange {
         self.client.endpoint.request(self.grant(Some(inputs))).await
     }
 
-    /// The parameters, with the input tokens or, for a store key, without them.
+    /// Returns the parameters: with the input tokens for a request, without them for a store key.
     fn grant<'a>(&'a self, inputs: Option<&'a InputTokens>) -> Params<'a> {
         let subject = inputs.map(|inputs| inputs.subject.secret());
         let actor = inputs.and_then(|inputs| Some(inputs.actor.as_ref()?.secret()));
@@ -172,7 +175,7 @@ impl TokenExchange {
         params
     }
 
-    /// Exchanges these tokens, and new ones if the server doesn't accept them.
+    /// Exchanges these tokens. If the server refuses them, exchanges new ones.
     async fn exchange_or_renew(&self, inputs: InputTokens) -> Result<TokenResponse, Error> {
         let refusal = match self.exchange(&inputs).await {
             Err(error) if is_input_refused(&error) => error,
@@ -185,7 +188,7 @@ impl TokenExchange {
         self.exchange(&renewed).await
     }
 
-    /// Refuses an issued token that is neither an access token nor of the requested type.
+    /// Rejects an issued token unless its type is an access token, a JWT, or the requested type.
     fn check_issued_type(&self, response: &TokenResponse) -> Result<(), Error> {
         let what = match &response.issued_token_type {
             FieldValue::Absent | FieldValue::Null => {
@@ -193,13 +196,13 @@ impl TokenExchange {
             }
             issued => match issued.text() {
                 Some(ACCESS_TOKEN | JWT) => return Ok(()),
-                // By default no type is requested.
+                // By default, no type is requested.
                 Some(issued) if !issued.is_empty() && issued == self.requested_token_type => {
                     return Ok(());
                 }
                 _ => {
-                    "has an `issued_token_type` that is neither an access token's nor the one \
-                     that was requested"
+                    "has an `issued_token_type` that is neither an access token nor a JWT nor \
+                     the requested type"
                 }
             },
         };
@@ -207,7 +210,7 @@ impl TokenExchange {
     }
 }
 
-/// The tokens that are exchanged for the new token.
+/// The tokens to exchange for the new token.
 struct InputTokens {
     subject: Token,
     actor: Option<Token>,
@@ -223,8 +226,8 @@ impl InputTokens {
     }
 }
 
-/// RFC 8693 §2.2.2 says `invalid_request` for an invalid token; many servers send the `invalid_grant`
-/// of RFC 6749 §5.2.
+/// RFC 8693 §2.2.2 defines `invalid_request` for an invalid token, but many servers send
+/// `invalid_grant` (RFC 6749 §5.2).
 fn is_input_refused(error: &Error) -> bool {
     error.is_denied() && (error.is_invalid_grant() || error.code() == Some("invalid_request"))
 }
@@ -237,7 +240,7 @@ token_param_setters!(
 
 impl TokenSource for TokenExchange {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
-        // The API refused the exchanged token, which says nothing of the input tokens.
+        // The API refused the exchanged token, which says nothing about the input tokens.
         let reason = match reason {
             Reason::Refused => Reason::First,
             other => other,
@@ -248,8 +251,8 @@ impl TokenSource for TokenExchange {
         self.params.token(&self.client, response)
     }
 
-    /// Closes subject and actor too, without a token, since none of theirs is kept here. A
-    /// [`TokenCache`](crate::TokenCache) among them stays open, since it may be shared.
+    /// Also closes the subject and the actor, without a token, because their tokens aren't kept
+    /// here. A [`TokenCache`](crate::TokenCache) among them stays open, because it may be shared.
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
         let revoked = self.client.revoke(last).await;
         let subject = self.subject.close(None).await;
@@ -260,7 +263,7 @@ impl TokenSource for TokenExchange {
         revoked.and(subject).and(actor)
     }
 
-    /// `None` if the subject or the actor has no key.
+    /// Returns `None` if the subject or the actor has no key.
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
         let subject = self.subject.store_key()?;
@@ -283,7 +286,7 @@ impl TokenSource for TokenExchange {
         self.params.origins()
     }
 
-    /// The longest that the subject or the actor needs.
+    /// Returns the longer timeout of the subject and the actor.
     fn fetch_timeout(&self) -> Option<Duration> {
         let inputs = [Some(&self.subject), self.actor.as_ref()];
         let inputs = inputs.into_iter().flatten();

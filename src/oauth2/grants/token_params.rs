@@ -1,4 +1,4 @@
-//! The parameters of a token request that several grants share, and the setters for them.
+//! The token request parameters that several grants share, and their setters.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,21 +13,22 @@ use crate::oauth2::scope;
 use crate::origin::Origin;
 use crate::token::issued_token::Token;
 
-/// What a grant asks for, and the lifetime that it assumes when the server names none.
+/// The parameters of a token request, and the lifetime to assume if the server doesn't specify one.
 pub(crate) struct TokenParams {
     scope: String,
     audiences: Vec<String>,
     resources: Vec<String>,
-    /// Parameters that no RFC defines. Any of their values may be a secret.
+    /// Parameters that the grant doesn't define. Any of their values may be a secret.
     extra_params: Vec<(String, SecretString)>,
     reserved: Reserved,
     assumed_lifetime: Duration,
 }
 
-/// Names that extra params of a grant must not have, each with how its value is set instead.
+/// Names that extra params must not have, each with the reason or the setter to use instead.
 pub(crate) type Reserved = &'static [(&'static str, &'static str)];
 
-/// The parameters of client authentication, reserved in every grant (RFC 6749 §2.3.1, RFC 7521 §4.2).
+/// The parameters of client authentication. They are reserved in every grant (RFC 6749 §2.3.1, RFC
+/// 7521 §4.2).
 const CLIENT_AUTH: [&str; 4] = [
     "client_id",
     "client_secret",
@@ -67,7 +68,8 @@ impl TokenParams {
         self.resources.push(resource);
     }
 
-    /// The origins of the resources, which may receive the tokens. An audience isn't an address.
+    /// Returns the origins of the resources, which may receive the tokens. An audience needn't be
+    /// an address.
     pub(crate) fn origins(&self) -> Vec<Origin> {
         let urls = self.resources.iter();
         urls.filter_map(|url| Origin::of_secure_url(url)).collect()
@@ -80,14 +82,14 @@ impl TokenParams {
     ) -> Result<(), Error> {
         if let Some(why) = self.objection(&name) {
             let name = name.escape_debug();
-            let message = format!("the parameter `{name}` can't be added: {why}");
+            let message = format!("could not add the parameter `{name}`; {why}");
             return Err(Error::new(Kind::Config, message));
         }
         self.extra_params.push((name, value));
         Ok(())
     }
 
-    /// Why no extra param may have this name, if none may.
+    /// Returns why no extra param may have this name, or `None` if the name is allowed.
     fn objection(&self, name: &str) -> Option<&'static str> {
         if name.is_empty() {
             return Some("it has no name");
@@ -96,10 +98,10 @@ impl TokenParams {
             return Some(instead);
         }
         if CLIENT_AUTH.contains(&name) {
-            return Some("it says who the client is, which its constructor and methods do");
+            return Some("the `Client` sets it");
         }
         let is_set = self.extra_params.iter().any(|(taken, _)| taken == name);
-        is_set.then_some("it is set already")
+        is_set.then_some("it is already set")
     }
 
     pub(crate) fn assume_lifetime(&mut self, lifetime: Duration) {
@@ -110,7 +112,7 @@ impl TokenParams {
         self.assumed_lifetime
     }
 
-    /// Adds all of them, in the order of most grants.
+    /// Adds all parameters in the order that most grants use.
     pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
         self.add_scope_to(params);
         self.add_targets_to(params);
@@ -141,13 +143,14 @@ impl TokenParams {
         }
     }
 
-    /// The token of a response to this request, with this scope and lifetime if the response has none.
+    /// Makes the token of a response. The requested scope and the assumed lifetime fill what the
+    /// response lacks.
     pub(crate) fn token(&self, client: &Client, response: TokenResponse) -> Result<Token, Error> {
         client.token(response, &self.scope, self.assumed_lifetime)
     }
 }
 
-/// Shows only the names of extra params.
+/// Shows only the names of the extra params.
 impl fmt::Debug for TokenParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.extra_params.iter().map(|(name, _)| name).collect();
@@ -161,8 +164,8 @@ impl fmt::Debug for TokenParams {
     }
 }
 
-/// Writes the public setters of a grant that holds [`TokenParams`] in a field: only the setters that
-/// are listed, since not every grant has all parameters.
+/// Defines the public setters of a grant that has [`TokenParams`] in a field. Only the listed
+/// setters are defined, because not every grant has all parameters.
 macro_rules! token_param_setters {
     ($grant:ident, $field:tt, [$($setter:ident),+]) => {
         impl $grant {
@@ -170,8 +173,8 @@ macro_rules! token_param_setters {
         }
     };
     (@scope ($($field:ident).+)) => {
-        /// Asks for a scope (RFC 6749 §3.3): names separated by spaces. Replaces the scope set before;
-        /// default, and if empty: none, and the server decides.
+        /// Requests a scope (RFC 6749 §3.3), names separated by spaces. It replaces the previous
+        /// scope. By default, and if empty, no scope is sent and the server decides.
         #[must_use]
         pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
             self.$($field).+.set_scope([scope]);
@@ -179,7 +182,7 @@ macro_rules! token_param_setters {
         }
     };
     (@scopes ($($field:ident).+)) => {
-        /// Asks for a [`scope`](Self::scope), name by name.
+        /// Requests a [`scope`](Self::scope), one name per item.
         #[must_use]
         pub fn scopes<I>(mut self, scopes: I) -> Self
         where
@@ -191,8 +194,8 @@ macro_rules! token_param_setters {
         }
     };
     (@audience ($($field:ident).+)) => {
-        /// Names the API that the tokens are for, as Auth0 wants it. Replaces the audience set before;
-        /// default, and if empty: none.
+        /// Sets the API that the tokens are for, as Auth0 requires. It replaces the previous
+        /// audience. By default, and if empty, no audience is sent.
         #[must_use]
         pub fn audience(mut self, audience: impl Into<String>) -> Self {
             self.$($field).+.set_audience(audience.into());
@@ -200,9 +203,9 @@ macro_rules! token_param_setters {
         }
     };
     (@resource ($($field:ident).+)) => {
-        /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a fragment.
-        /// Call again to add more resources. The origin of an `https` or loopback URL may receive the
-        /// tokens ([`TokenSource::origins`](crate::TokenSource::origins)).
+        /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a
+        /// fragment. Call it again to add more resources. The origin of an `https` or loopback URL
+        /// may receive the tokens ([`TokenSource::origins`](crate::TokenSource::origins)).
         #[must_use]
         pub fn resource(mut self, resource: impl Into<String>) -> Self {
             self.$($field).+.add_resource(resource.into());
@@ -214,8 +217,9 @@ macro_rules! token_param_setters {
         ///
         /// # Errors
         ///
-        /// [`is_config`](crate::Error::is_config) if the name is empty or set already (RFC 6749 §3.2
-        /// allows each once), or if the client, the constructor or another method sets it.
+        /// [`is_config`](crate::Error::is_config) if the name is empty or already set (RFC 6749
+        /// §3.2 allows each parameter once). Also if the client, the constructor or another method
+        /// sets it.
         pub fn param(
             mut self,
             name: impl Into<String>,
@@ -226,8 +230,8 @@ macro_rules! token_param_setters {
         }
     };
     (@assume_lifetime ($($field:ident).+)) => {
-        /// Sets the lifetime of a token when neither the server nor, being a JWT, the token itself
-        /// says it; default 1 h.
+        /// Sets the lifetime to assume if neither the response nor the token itself (a JWT)
+        /// specifies one. Default: 1 h.
         #[must_use]
         pub fn assume_lifetime(mut self, lifetime: std::time::Duration) -> Self {
             self.$($field).+.assume_lifetime(lifetime);

@@ -1,4 +1,4 @@
-//! What the grants share in which a person logs in.
+//! The code that all grants with a user login share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::error::{Error, Kind};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 
-/// The settings of a login, which ends with a [`RefreshToken`] source.
+/// The settings of a login, which results in a [`RefreshToken`] source.
 pub(crate) struct UserLogin {
     pub(crate) client: Client,
     pub(crate) params: TokenParams,
-    /// `None` keeps the refresh token in memory.
+    /// `None` means that the refresh token is kept in memory.
     pub(crate) store: Option<Arc<dyn DynRefreshTokenStore>>,
 }
 
 impl UserLogin {
-    /// Refuses an anonymous client: the server asks the person whether to trust the client.
+    /// Rejects an anonymous client, because the server asks the user whether to trust the client.
     pub(crate) fn new(client: Client, reserved: Reserved) -> Result<Self, Error> {
         if client.id().is_none() {
-            let message = "a client without an id can't have a person log in; use `Client::new` \
+            let message = "a client without an id can't log a user in; use `Client::new` \
                            or `Client::public`";
             return Err(Error::new(Kind::Config, message));
         }
@@ -40,7 +40,7 @@ impl UserLogin {
         mut grant: Params<'a>,
     ) -> Result<RefreshToken, Error> {
         let requested_at = RequestedAt::now();
-        // Also in the token request (RFC 8707 §2.2).
+        // The token request contains the resources too (RFC 8707 §2.2).
         self.params.add_resources_to(&mut grant);
         let mut response = self.client.endpoint.request(grant).await?;
         let refresh_token = response.refresh_token.take();

@@ -1,4 +1,4 @@
-//! A private key as a JWK (RFC 7517; RFC 7518 §6 and RFC 8037 §2 for its members).
+//! A private key as a JWK (RFC 7517). RFC 7518 §6 and RFC 8037 §2 define its fields.
 
 use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
 use aws_lc_rs::signature::{
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::key_pair::{KeyPair, Padding};
 use crate::http_client::response_fields::wipe;
 
-/// The key, and its `kid`.
+/// Returns the key and its `kid`.
 pub(crate) fn read(text: &str) -> Result<(KeyPair, Option<String>), String> {
     // serde's own error is dropped: it may show a part of the key.
     let mut json: Value =
@@ -68,7 +68,9 @@ impl Jwk<'_> {
         };
         RsaKeyPair::from_components(&components)
             .map(|pair| KeyPair::Rsa(pair, padding))
-            .map_err(|_| String::from("is no RSA key of 2048 to 8192 bits: its members disagree"))
+            .map_err(|_| {
+                String::from("isn't an RSA key of 2048 to 8192 bits, or its fields don't match")
+            })
     }
 
     fn ec(&self) -> Result<KeyPair, String> {
@@ -81,7 +83,9 @@ impl Jwk<'_> {
         let curve = &ECDSA_P256_SHA256_FIXED_SIGNING;
         EcdsaKeyPair::from_private_key_and_public_key(curve, &d, &point)
             .map(KeyPair::Ecdsa)
-            .map_err(|_| String::from("is no EC key on the curve P-256: its members disagree"))
+            .map_err(|_| {
+                String::from("isn't an EC key on the curve P-256, or its fields don't match")
+            })
     }
 
     fn okp(&self) -> Result<KeyPair, String> {
@@ -89,10 +93,10 @@ impl Jwk<'_> {
         self.algorithm(&["EdDSA"])?;
         Ed25519KeyPair::from_seed_and_public_key(&self.private("d")?, &self.bytes("x")?)
             .map(KeyPair::Ed25519)
-            .map_err(|_| String::from("is no Ed25519 key: its members disagree"))
+            .map_err(|_| String::from("isn't an Ed25519 key, or its fields don't match"))
     }
 
-    /// The algorithm that `alg` says, or the first of those known if there is no `alg`.
+    /// Returns the algorithm that `alg` names. Without an `alg`, returns the first known one.
     fn algorithm(&self, known: &[&'static str]) -> Result<&'static str, String> {
         let Some(wanted) = self.0.get("alg") else {
             return Ok(known[0]);
@@ -100,7 +104,7 @@ impl Jwk<'_> {
         let found = known.iter().copied().find(|name| wanted == name);
         found.ok_or_else(|| {
             let known = known.join(" or ");
-            format!("has an `alg` other than {known}, with which a key of its `kty` signs here")
+            format!("has an `alg` other than {known}; no other is supported for its `kty`")
         })
     }
 
@@ -123,7 +127,7 @@ impl Jwk<'_> {
     }
 
     fn bytes(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-        let absent = || format!("has no `{name}` that is a text");
+        let absent = || format!("has no `{name}` that is a string");
         let text = self.text(name).ok_or_else(absent)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         URL_SAFE_NO_PAD_INDIFFERENT
@@ -132,7 +136,7 @@ impl Jwk<'_> {
         Ok(bytes)
     }
 
-    /// A number, without the leading zeros that some keys have against RFC 7518 §2.
+    /// Returns a number without leading zeros. Some keys have them, against RFC 7518 §2.
     fn number(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, String> {
         let mut bytes = self.bytes(name)?;
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();

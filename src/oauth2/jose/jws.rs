@@ -1,16 +1,16 @@
-//! The compact form of a signed JSON text (RFC 7515 §3.1): header, payload and signature.
+//! The compact form of a JSON Web Signature (RFC 7515 §3.1): header, payload and signature.
 
 use aws_lc_rs::error::Unspecified;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-/// A header or a payload as the compact form has it: JSON in base64url.
+/// Encodes a header or a payload for the compact form: JSON in base64url.
 pub(crate) fn encode(part: &impl Serialize) -> serde_json::Result<String> {
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(part)?))
 }
 
-/// Joins an encoded header and payload, and adds the signature that `sign` makes of them.
+/// Joins an encoded header and payload, and appends the signature that `sign` makes.
 pub(crate) fn compact(
     header: &str,
     payload: &str,

@@ -1,6 +1,6 @@
-//! A key that signs (RFC 7518 §3), from PEM, from a JWK, or from a shared secret.
+//! A key that signs (RFC 7518 §3), from PEM, from a JWK or from a shared secret.
 //!
-//! Errors say what is wrong with a key and show nothing of it.
+//! Errors say what is wrong with a key, but show no part of it.
 
 use aws_lc_rs::error::{KeyRejected, Unspecified};
 use aws_lc_rs::hmac;
@@ -12,11 +12,11 @@ use aws_lc_rs::signature::{
 
 use super::pem::{self, Block};
 
-/// How a private key signs (RFC 7518 §3.1, RFC 8037 §3.1): the `alg` of its signatures.
+/// The algorithm of a private key's signatures (`alg`; RFC 7518 §3.1, RFC 8037 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JwsAlgorithm {
-    /// RSA with PKCS #1 v1.5 padding (RFC 7518 §3.3): which every server supports.
+    /// RSA with PKCS #1 v1.5 padding (RFC 7518 §3.3). Every server supports it.
     RS256,
     /// RSA with PSS padding (RFC 7518 §3.5).
     PS256,
@@ -27,7 +27,7 @@ pub enum JwsAlgorithm {
 }
 
 impl JwsAlgorithm {
-    /// The name in a header.
+    /// Returns the name that a JWS header contains.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RS256 => "RS256",
@@ -43,11 +43,11 @@ impl JwsAlgorithm {
             Self::ES256 => "an EC key on the curve P-256",
             Self::EdDSA => "an Ed25519 key",
         };
-        format!("is not what {} signs with, {key}", self.as_str())
+        format!("is not {key}, which {} needs", self.as_str())
     }
 }
 
-/// A key that has been checked.
+/// A key that has been validated.
 pub(crate) enum KeyPair {
     Rsa(RsaKeyPair, Padding),
     Ecdsa(EcdsaKeyPair),
@@ -61,11 +61,12 @@ pub(crate) enum Padding {
     Pss,
 }
 
-/// RFC 7518 §3.2: a key as long as the hash, at least.
+/// The minimum in bytes: HS256 needs a key at least as long as its hash (RFC 7518 §3.2).
 const SHORTEST_SECRET: usize = 32;
 
 impl KeyPair {
-    /// A private key in PEM: PKCS #8 (RFC 5958), or PKCS #1 and SEC 1 as OpenSSL writes them.
+    /// Reads a private key from PEM: PKCS #8 (RFC 5958), or PKCS #1 or SEC 1 as OpenSSL writes
+    /// them.
     pub(crate) fn from_pem(algorithm: JwsAlgorithm, text: &str) -> Result<Self, String> {
         let block = pem::private_key(text)?;
         let pair = match algorithm {
@@ -74,22 +75,22 @@ impl KeyPair {
             JwsAlgorithm::ES256 => ecdsa(&block).map(Self::Ecdsa),
             JwsAlgorithm::EdDSA => Ed25519KeyPair::from_pkcs8(&block.der).map(Self::Ed25519),
         };
-        // The library doesn't say whether the text or the kind of key is wrong.
+        // The library doesn't say whether the text or the type of the key is wrong.
         pair.map_err(|_| algorithm.not_its_key())
     }
 
-    /// A secret that the server has too.
+    /// Makes a key from a secret that the server also has.
     pub(crate) fn from_secret(secret: &[u8]) -> Result<Self, String> {
         if secret.len() < SHORTEST_SECRET {
             return Err(format!(
-                "has fewer than the {SHORTEST_SECRET} bytes that HS256 wants (RFC 7518 §3.2)"
+                "has fewer than {SHORTEST_SECRET} bytes, the minimum for HS256 (RFC 7518 §3.2)"
             ));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
         Ok(Self::Hmac(Box::new(key)))
     }
 
-    /// The `alg` of its signatures.
+    /// Returns the `alg` of its signatures.
     pub(crate) fn algorithm(&self) -> &'static str {
         match self {
             Self::Rsa(_, Padding::Pkcs1) => JwsAlgorithm::RS256.as_str(),

@@ -1,4 +1,4 @@
-//! JSON Object Signing and Encryption: keys, and what is signed with them.
+//! JSON Object Signing and Encryption (JOSE): keys and the JWTs that they sign.
 
 pub(crate) mod pem;
 

@@ -1,4 +1,4 @@
-//! The private key in a PEM text (RFC 7468), which may have other blocks too.
+//! Reads the private key from a PEM text (RFC 7468), which may contain other blocks.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,13 +6,14 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-/// One block of the text: its label and what it holds.
+/// One block of the text: its label and its content.
 pub(crate) struct Block<'a> {
     pub(crate) label: &'a str,
     pub(crate) der: Zeroizing<Vec<u8>>,
 }
 
-/// The first private key. Other blocks are skipped, such as a certificate or a curve's parameters.
+/// Returns the first private key. Skips other blocks, such as a certificate or a curve's
+/// parameters.
 pub(crate) fn private_key(text: &str) -> Result<Block<'_>, String> {
     let mut other = None;
     for (label, body) in blocks(text) {
@@ -28,14 +29,17 @@ pub(crate) fn private_key(text: &str) -> Result<Block<'_>, String> {
         }
     }
     Err(match other {
-        Some(what) => format!("is PEM of {what} and not of a private key"),
-        None => String::from("isn't PEM: it has no `-----BEGIN … PRIVATE KEY-----` with its end"),
+        Some(what) => format!("is PEM of {what}, not of a private key"),
+        None => {
+            String::from("isn't PEM: it has no `-----BEGIN … PRIVATE KEY-----` with an end line")
+        }
     })
 }
 
-const ENCRYPTED: &str = "is encrypted with a passphrase; decrypt it, and guard the file instead";
+const ENCRYPTED: &str =
+    "is encrypted with a passphrase; decrypt the key and protect its file instead";
 
-/// Label and body of each block that has an end.
+/// Returns the label and the body of each block that has an end.
 fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -49,7 +53,7 @@ fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn decode(body: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    // Only the traditional way of encrypting has headers.
+    // Only the traditional encryption format has headers.
     if body.contains("ENCRYPTED") {
         return Err(ENCRYPTED.to_owned());
     }
@@ -59,18 +63,16 @@ fn decode(body: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     STANDARD
         .decode_vec(base64.as_bytes(), &mut der)
         .map_err(|_| {
-            String::from(
-                "is PEM that isn't base64 inside; its line breaks must not be written `\\n`",
-            )
+            String::from("is PEM whose body isn't base64; use real line breaks, not `\\n`")
         })?;
     Ok(der)
 }
 
-/// A private key in PKCS #8 as PEM, in lines of 64 characters (RFC 7468 §2).
+/// Writes a private key in PKCS #8 as PEM, in lines of 64 characters (RFC 7468 §2).
 #[cfg(feature = "dpop")]
 pub(crate) fn write_pkcs8(der: &[u8]) -> SecretString {
     let base64 = Zeroizing::new(STANDARD.encode(der));
-    // Large enough never to grow: the copy that growing leaves behind isn't zeroized.
+    // Large enough never to grow, because growing would free memory without zeroizing it.
     let mut pem = String::with_capacity(base64.len() * 2 + 64);
     pem.push_str("-----BEGIN PRIVATE KEY-----\n");
     for (at, letter) in base64.chars().enumerate() {

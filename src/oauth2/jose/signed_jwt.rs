@@ -1,4 +1,4 @@
-//! A JWT that the client itself signs (RFC 7523 §3), a new one for each request.
+//! A JWT that the client signs itself (RFC 7523 §3), with a new JWT for each request.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,22 +11,23 @@ use crate::error::{Error, Kind};
 use crate::oauth2::random;
 use crate::source::secret_source::SecretSource;
 
-/// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request: the assertion of a service
-/// account or of a client (RFC 7523 §3).
+/// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request. It is the assertion of a
+/// service account or of a client (RFC 7523 §3).
 ///
 /// | claim | default |
 /// | --- | --- |
 /// | `iss`: [`issuer`](Self::issuer), `sub`: [`subject`](Self::subject), `aud`: [`audience`](Self::audience) | none |
 /// | `iat` | now |
-/// | `exp` | `iat` and the [`lifetime`](Self::lifetime): a minute |
-/// | `jti` | 128 random bits, never the same twice |
+/// | `exp` | `iat` plus the [`lifetime`](Self::lifetime), by default 1 min |
+/// | `jti` | 128 random bits for each JWT |
 /// | others: [`claim`](Self::claim) | none |
 ///
-/// RFC 7523 §3 wants `iss`, `sub` and `aud`; servers refuse a second JWT with the same `jti`.
+/// RFC 7523 §3 requires `iss`, `sub` and `aud`. Servers may refuse a second JWT with the same
+/// `jti`.
 ///
 /// # Example
 ///
-/// A service account, as at Google:
+/// A service account, as Google has them:
 ///
 /// ```
 /// use tower_auth::oauth2::{Client, JwsAlgorithm, JwtBearer, SignedJwt, SigningKey};
@@ -52,21 +53,22 @@ pub struct SignedJwt {
     lifetime: Duration,
 }
 
-/// Each JWT is for one request, so its lifetime need only cover the difference of two clocks.
+/// Each JWT is for one request, so its lifetime only has to cover the difference between two
+/// clocks.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Names that [`SignedJwt::claim`] refuses, because something else sets them.
+/// Names that [`SignedJwt::claim`] rejects, because another method or the signing sets them.
 const RESERVED: [(&str, &str); 6] = [
     ("iss", "use `.issuer(…)`"),
     ("sub", "use `.subject(…)`"),
     ("aud", "use `.audience(…)`"),
     ("exp", "use `.lifetime(…)`"),
-    ("iat", "it is the time of signing"),
-    ("jti", "it is random for each request"),
+    ("iat", "signing sets it to the current time"),
+    ("jti", "signing sets it to a random value"),
 ];
 
 impl SignedJwt {
-    /// A JWT that is signed with this key.
+    /// Creates a JWT that is signed with `key`.
     pub fn new(key: SigningKey) -> Self {
         Self {
             key,
@@ -78,22 +80,22 @@ impl SignedJwt {
         }
     }
 
-    /// Sets who signs the JWT (`iss`, RFC 7519 §4.1.1).
+    /// Sets the issuer, who signs the JWT (`iss`, RFC 7519 §4.1.1).
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// Sets whom the JWT is about (`sub`, RFC 7519 §4.1.2).
+    /// Sets the subject, whom the JWT is about (`sub`, RFC 7519 §4.1.2).
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// Adds a recipient (`aud`, RFC 7519 §4.1.3): the authorization server's issuer or its token
-    /// endpoint. One is a text, several are an array.
+    /// Adds an audience (`aud`, RFC 7519 §4.1.3): the authorization server's issuer or its token
+    /// endpoint. A single audience is sent as a string, several as an array.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience.push(audience.into());
@@ -104,8 +106,8 @@ impl SignedJwt {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the name is empty or set already, or is one that another
-    /// method or the signing itself sets: `iss`, `sub`, `aud`, `exp`, `iat`, `jti`.
+    /// [`is_config`](Error::is_config) if the name is empty or already set. Also for the names that
+    /// another method or the signing sets: `iss`, `sub`, `aud`, `exp`, `iat`, `jti`.
     pub fn claim(
         mut self,
         name: impl Into<String>,
@@ -113,7 +115,7 @@ impl SignedJwt {
     ) -> Result<Self, Error> {
         let name = name.into();
         let wrong = |why: &str| {
-            let message = format!("the claim `{}` can't be added: {why}", name.escape_debug());
+            let message = format!("could not add the claim `{}`; {why}", name.escape_debug());
             Err(Error::new(Kind::Config, message))
         };
         if name.is_empty() {
@@ -123,14 +125,14 @@ impl SignedJwt {
             return wrong(instead);
         }
         if self.claims.contains_key(&name) {
-            return wrong("it is set already");
+            return wrong("it is already set");
         }
         self.claims.insert(name, value.into());
         Ok(self)
     }
 
-    /// Sets the lifetime, in whole seconds and at least 1 s; default 1 min. Servers refuse long
-    /// ones: Google accepts at most 1 h.
+    /// Sets the lifetime, in whole seconds and at least 1 s. Default: 1 min. Servers limit it; for
+    /// example, Google accepts at most 1 h.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -156,7 +158,7 @@ impl SignedJwt {
         };
         set("iat", iat.into());
         set("exp", exp.into());
-        // 128 bits, so that no two are ever the same (RFC 7519 §4.1.7).
+        // 128 bits, so that no two are equal (RFC 7519 §4.1.7).
         let jti = random::base64url::<16>()?;
         set("jti", jti.expose_secret().into());
         self.key.sign(&claims).await
@@ -172,7 +174,7 @@ impl From<SignedJwt> for SecretSource {
     }
 }
 
-/// Shows only the names of the other claims, because a value may be a secret.
+/// Shows only the names of the additional claims, because a value may be a secret.
 impl fmt::Debug for SignedJwt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&String> = self.claims.keys().collect();

@@ -1,4 +1,4 @@
-//! The key that a client or a service account signs with, and the name by which servers find it.
+//! The key that a client or a service account signs with, and the id by which servers find the key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,17 +14,18 @@ use super::key_pair::{JwsAlgorithm, KeyPair};
 use crate::error::{Error, Kind};
 use crate::source::secret_source::SecretSource;
 
-/// A key that signs (RFC 7515): a private key, or a secret that the server has too.
+/// A key that signs (RFC 7515): a private key, or a secret that the server also has.
 ///
 /// | form | signs with |
 /// | --- | --- |
-/// | [`pem`](Self::pem): PKCS #8, or PKCS #1 and SEC 1 as OpenSSL writes them | the [`JwsAlgorithm`] given |
-/// | [`jwk`](Self::jwk): a private JWK (RFC 7517) | its `alg`, else RS256, ES256, EdDSA or HS256 by its `kty` |
+/// | [`pem`](Self::pem): PKCS #8, or PKCS #1 or SEC 1 as OpenSSL writes them | the given [`JwsAlgorithm`] |
+/// | [`jwk`](Self::jwk): a private JWK (RFC 7517) | its `alg`; without one, RS256, ES256, EdDSA or HS256, depending on its `kty` |
 /// | [`hmac`](Self::hmac): a secret of 32 bytes or more | HS256 |
 ///
-/// A key in a fixed text is checked at once. A key in a file, a variable or a closure is read for
-/// each signature, so that it can be rotated while the service runs. The `kid` of a JWK is sent
-/// along. For other keys, servers with several keys of a client need a [`key_id`](Self::key_id).
+/// A key in a fixed string is validated by the constructor. A key in a file, a variable or a
+/// closure is read for each signature, so it can be rotated while the service runs. The JWT's
+/// header contains the `kid` of a JWK. Give other keys a [`key_id`](Self::key_id) if the server
+/// knows several keys of the client.
 ///
 /// [`Debug`](fmt::Debug) redacts the key, and no error shows it.
 ///
@@ -43,7 +44,7 @@ use crate::source::secret_source::SecretSource;
 pub struct SigningKey {
     text: SecretSource,
     format: KeyFormat,
-    /// The key, if the text is a fixed one.
+    /// The parsed key, if the text is fixed.
     fixed: Option<Arc<ParsedKey>>,
     key_id: Option<String>,
     x5t: Option<String>,
@@ -57,39 +58,39 @@ enum KeyFormat {
     Hmac,
 }
 
-/// A key, and the `kid` if it was in the text too.
+/// A key and its `kid`, if the text contains one.
 struct ParsedKey {
     pair: KeyPair,
     key_id: Option<String>,
 }
 
 impl SigningKey {
-    /// A private key in PEM (RFC 7468), without a passphrase. Other blocks are skipped, such as its
-    /// certificate.
+    /// Takes a private key in PEM (RFC 7468), without a passphrase. Other blocks are skipped, such
+    /// as a certificate.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it is a fixed text that isn't PEM of a private key that
-    /// the algorithm signs with.
+    /// [`is_config`](Error::is_config) if a fixed string isn't PEM of a private key for
+    /// `algorithm`.
     pub fn pem(algorithm: JwsAlgorithm, key: impl Into<SecretSource>) -> Result<Self, Error> {
         Self::new(KeyFormat::Pem(algorithm), key.into())
     }
 
-    /// A private key as a JWK in JSON (RFC 7517): RSA, EC on P-256, OKP with Ed25519, or `oct`.
+    /// Takes a private key as a JWK in JSON (RFC 7517): RSA, EC on P-256, OKP with Ed25519, or
+    /// `oct`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it is a fixed text that isn't such a key.
+    /// [`is_config`](Error::is_config) if a fixed string isn't such a key.
     pub fn jwk(key: impl Into<SecretSource>) -> Result<Self, Error> {
         Self::new(KeyFormat::Jwk, key.into())
     }
 
-    /// A secret that the server has too, for HS256.
+    /// Takes a secret that the server also has, for HS256.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it is a fixed text of fewer than 32 bytes
-    /// (RFC 7518 §3.2).
+    /// [`is_config`](Error::is_config) if a fixed string has fewer than 32 bytes (RFC 7518 §3.2).
     pub fn hmac(secret: impl Into<SecretSource>) -> Result<Self, Error> {
         Self::new(KeyFormat::Hmac, secret.into())
     }
@@ -109,37 +110,43 @@ impl SigningKey {
         Ok(key)
     }
 
-    /// Names the key (`kid`, RFC 7515 §4.1.4); default: the `kid` of a JWK, else none.
+    /// Sets the id of the key (`kid`, RFC 7515 §4.1.4). Default: the `kid` of a JWK; none for other
+    /// keys.
     #[must_use]
     pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
         self.key_id = Some(key_id.into());
         self
     }
 
-    /// Names the key by the SHA-1 thumbprint of its certificate (`x5t`, RFC 7515 §4.1.7), as
-    /// Microsoft Entra needs it: in base64url, or in hexadecimal digits as its pages show it.
-    /// Default: none.
+    /// Identifies the key by the SHA-1 thumbprint of its certificate (`x5t`, RFC 7515 §4.1.7).
+    /// Microsoft Entra needs this.
+    ///
+    /// The thumbprint is in base64url, or in hexadecimal digits as Entra's pages show it. By
+    /// default, no thumbprint is sent.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it is neither, or not of 20 bytes.
+    /// [`is_config`](Error::is_config) if the thumbprint has neither form or isn't 20 bytes long.
     pub fn x5t(mut self, thumbprint: impl AsRef<str>) -> Result<Self, Error> {
         self.x5t = Some(base64url(thumbprint.as_ref(), "x5t", 20)?);
         Ok(self)
     }
 
-    /// Names the key by the SHA-256 thumbprint of its certificate (`x5t#S256`, RFC 7515 §4.1.8), as
-    /// [`x5t`](Self::x5t). Default: none.
+    /// Identifies the key by the SHA-256 thumbprint of its certificate (`x5t#S256`, RFC 7515
+    /// §4.1.8).
+    ///
+    /// The thumbprint has the same forms as for [`x5t`](Self::x5t). By default, no thumbprint is
+    /// sent.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it is neither, or not of 32 bytes.
+    /// [`is_config`](Error::is_config) if the thumbprint has neither form or isn't 32 bytes long.
     pub fn x5t_s256(mut self, thumbprint: impl AsRef<str>) -> Result<Self, Error> {
         self.x5t_s256 = Some(base64url(thumbprint.as_ref(), "x5t#S256", 32)?);
         Ok(self)
     }
 
-    /// A JWT of these claims, in the compact form (RFC 7515 §3.1).
+    /// Signs a JWT with these claims, in the compact form (RFC 7515 §3.1).
     pub(crate) async fn sign(&self, claims: &impl Serialize) -> Result<SecretString, Error> {
         let key = match &self.fixed {
             Some(key) => Arc::clone(key),
@@ -174,7 +181,7 @@ impl SigningKey {
     }
 }
 
-/// The header (RFC 7515 §4.1).
+/// The header of a JWT (RFC 7515 §4.1).
 #[derive(Serialize)]
 struct Header<'a> {
     alg: &'static str,
@@ -188,11 +195,11 @@ struct Header<'a> {
 }
 
 fn unsigned() -> Error {
-    Error::new(Kind::Source, "the JWT can't be signed")
+    Error::new(Kind::Source, "could not sign the JWT")
 }
 
-/// The thumbprint in base64url, as a header has it. No text has the right length in both
-/// notations.
+/// Converts a thumbprint to base64url, the form in a header. Hexadecimal and base64url differ in
+/// length, so the length identifies the form.
 fn base64url(thumbprint: &str, name: &str, length: usize) -> Result<String, Error> {
     let digits: String = thumbprint.chars().filter(|c| *c != ':').collect();
     let bytes = if digits.len() == 2 * length {

@@ -1,4 +1,4 @@
-//! Tokens as a protected resource says that it wants them: its metadata, and step-up.
+//! Tokens that satisfy a protected resource: its metadata, and step-up after a refusal.
 
 pub(crate) mod resource_metadata;
 

@@ -19,46 +19,48 @@ use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::token::issued_token::Token;
 
-/// Gets tokens from the authorization server that an API names in its metadata (RFC 9728), if you
-/// allow that server. Servers of the Model Context Protocol have such metadata.
+/// Fetches tokens from the authorization server that an API names in its metadata (RFC 9728), if
+/// you allow that server. Servers of the Model Context Protocol publish such metadata.
 ///
-/// 1. The API gets a GET of its address without a credential. Its 401 says where the metadata is
-///    (`WWW-Authenticate: Bearer resource_metadata="…"`, RFC 9728 §5.1). If not, the metadata is at
-///    `/.well-known/oauth-protected-resource` with the path of the API behind it, or without (§3.1).
-/// 2. The first of the API's `authorization_servers` that is on the list of allowed issuers is used.
-///    No other ever gets a request. If none is allowed, the fetch fails and names those that the API
-///    offers.
-/// 3. The closure gets a [`Protection`] and makes the source of the tokens. The example does so for
+/// 1. The source sends a GET without a credential to the API's address. The API's 401 contains the
+///    location of the metadata (`WWW-Authenticate: Bearer resource_metadata="…"`, RFC 9728 §5.1).
+///    If it doesn't, the source tries `/.well-known/oauth-protected-resource`, first followed by
+///    the API's path, then alone (§3.1).
+/// 2. The source chooses the first of the API's `authorization_servers` that is in the list of
+///    allowed issuers. No other server ever gets a request. If none is allowed, the fetch fails
+///    with an error that lists the servers that the API offers.
+/// 3. The closure gets a [`Protection`] and makes the source of the tokens. In the example, that is
 ///    [`ClientCredentials`](crate::oauth2::ClientCredentials).
 /// 4. All tokens come from that source.
 ///
-/// The metadata is fetched again after an hour, or as its `Cache-Control: max-age` says, within 5
-/// minutes and a day. It is also fetched again after a [permanent](Error::is_permanent) error of the
-/// source. If that fails, the old metadata stays in use, and the next attempt is after a minute. A
-/// new source is made only if something has changed.
+/// The metadata is fetched again after 1 h, or after the server's `Cache-Control: max-age` between
+/// 5 min and 24 h. It is also fetched again after a [permanent](Error::is_permanent) error of the
+/// source. If fetching it again fails, the old metadata stays in use and the next attempt is after
+/// 1 min. The closure makes a new source only if the metadata has changed.
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | allowed issuers | the constructor takes them: one at least |
-/// | [`timeout`](Self::timeout) of the search for the metadata | 10 s; half of it if there is an old one |
+/// | allowed issuers | an argument of the constructor; at least one |
+/// | [`timeout`](Self::timeout) for fetching the metadata | 10 s; half of it if old metadata is cached |
 ///
-/// # What is checked
+/// # Checks
 ///
-/// - The API is `https`, or `http` to loopback, and so are all addresses in its metadata. Redirects
-///   are not followed, and metadata longer than 64 KiB is refused.
-/// - The metadata is on the API's own origin, whatever a challenge says. Otherwise an API could make
-///   this process send requests to any server that it reaches, such as one behind the firewall
-///   (server-side request forgery).
-/// - `resource` in the metadata is the address that you gave, character by character (§3.3). Many
-///   servers have instead the address to which the metadata's location belongs:
-///   `https://api.example.com` at `https://api.example.com/.well-known/oauth-protected-resource`.
-///   That is accepted if it is the API's origin or the beginning of its path. The `resource` of
-///   another API on the same host is refused, because this API would get a token for the other.
-/// - Issuers are compared character by character, the last slash too, and the authorization server's own
-///   metadata must say the same name ([`EndpointUrl::from_issuer`]).
+/// - The API's address must be `https`, or `http` on loopback. The same holds for all addresses in
+///   its metadata. Redirects are not followed, and metadata longer than 64 KiB is rejected.
+/// - The metadata must be on the API's own origin, whatever a challenge says. Otherwise an API
+///   could make this process send requests to any reachable server, such as a server behind the
+///   firewall (server-side request forgery).
+/// - `resource` in the metadata must equal the address that you gave, character by character
+///   (§3.3). Many servers have instead the address that the metadata's location belongs to. For
+///   example, metadata at `https://api.example.com/.well-known/oauth-protected-resource` says
+///   `https://api.example.com`. That is accepted if it is the API's origin or the beginning of the
+///   API's path. The `resource` of another API on the same host is rejected, because this API would
+///   receive a token for the other.
+/// - Issuers must be equal, including a trailing slash. The authorization server's own metadata
+///   must also contain that issuer ([`EndpointUrl::from_issuer`]).
 ///
-/// The list protects the client's secret: without it, an API could name a server of its own, which
-/// would get the secret. Only the API's own origin gets the tokens, unless
+/// The list protects the client's secret. Without it, an API could name its own server, which would
+/// then receive the secret. Only the API's own origin gets the tokens, unless
 /// [`AuthLayer::only_to`](crate::AuthLayer::only_to) names other origins.
 ///
 /// # Example
@@ -81,7 +83,7 @@ use crate::token::issued_token::Token;
 /// ```
 pub struct ProtectedResource {
     resource: Resource,
-    /// Each with its own cached metadata, which stays when that of the resource changes.
+    /// Each has its own cached metadata, which stays when the resource's metadata changes.
     allowed: Vec<EndpointUrl>,
     transport: DynTransport,
     timeout: Duration,
@@ -94,8 +96,8 @@ pub struct ProtectedResource {
 type Build = dyn Fn(Protection) -> Result<DynSource, Error> + Send + Sync;
 type DynSource = Arc<dyn DynTokenSource>;
 
-/// How a [`ProtectedResource`] is protected: who issues its tokens, for which resource, and with
-/// which scopes.
+/// How a [`ProtectedResource`] is protected: the authorization server, the resource name and the
+/// scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
     endpoint: EndpointUrl,
@@ -103,16 +105,16 @@ pub struct Protection {
     scope: String,
 }
 
-/// What refusals of the resource have said about its metadata.
+/// What refusals of the resource said about its metadata.
 #[derive(Default)]
 struct Hints {
-    /// For the last search.
+    /// The hint that the last search used.
     used: Hint,
-    /// For the next search.
+    /// The hint for the next search.
     next: Option<Hint>,
 }
 
-/// The source, and what it was made for.
+/// The source and the protection that it was made for.
 #[derive(Clone)]
 struct BuiltSource {
     protection: Arc<Protection>,
@@ -120,13 +122,13 @@ struct BuiltSource {
 }
 
 impl ProtectedResource {
-    /// A source for the API at this address. `build` makes the source of the tokens themselves, each
-    /// time that something has changed.
+    /// Creates a source for the API at this address. `build` makes the source of the tokens. It is
+    /// called for the first fetch and again when the metadata has changed.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address or an issuer can't be used or is cleartext, or
-    /// if there is no issuer.
+    /// [`is_config`](Error::is_config) if the address or an issuer can't be used or is cleartext,
+    /// or if there is no issuer.
     pub fn new<I, F, T>(resource: impl AsRef<str>, allowed: I, build: F) -> Result<Self, Error>
     where
         I: IntoIterator,
@@ -137,7 +139,7 @@ impl ProtectedResource {
         let allowed = allowed.into_iter().map(EndpointUrl::from_issuer);
         let allowed = allowed.collect::<Result<Vec<_>, _>>()?;
         if allowed.is_empty() {
-            let message = "no issuer is allowed to issue tokens for the protected resource; name those \
+            let message = "the list of allowed issuers for the protected resource is empty; name each issuer \
                            that you trust with the client's secret";
             return Err(Error::new(Kind::Config, message));
         }
@@ -153,29 +155,31 @@ impl ProtectedResource {
         })
     }
 
-    /// Looks for the metadata with `transport`, such as your own HTTP client; the default is that of
-    /// [`Client`](crate::oauth2::Client::transport). The source that is made has a transport of its own.
+    /// Fetches the metadata with `transport`, such as your own HTTP client. The default is the
+    /// default of [`Client::transport`](crate::oauth2::Client::transport). The source from the
+    /// closure has its own transport.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = DynTransport::new(transport);
         self
     }
 
-    /// Bounds the search for the metadata; default 10 s. The source that is made has a timeout of its own.
+    /// Sets the timeout for fetching the metadata. Default: 10 s. The source from the closure has
+    /// its own timeout.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Keeps what a refusal says for the next fetch, if that is other metadata or other scopes than
-    /// were used.
+    /// Stores what a refusal says for the next fetch, if it names other metadata or other scopes
+    /// than the last search used.
     fn keep_hint(&self, challenges: &[Challenge]) {
         let hint = Hint::of(challenges);
         let mut hints = lock(&self.hints);
         let is_elsewhere = hint.metadata != hints.used.metadata;
         let is_for_more = hint.scope.is_some() && hint.scope != hints.used.scope;
-        // A challenge that names no metadata says nothing new about it.
+        // A challenge without a metadata location says nothing new about the metadata.
         if hint.metadata.is_some() && (is_elsewhere || is_for_more) {
             hints.next = Some(hint);
         }
@@ -187,7 +191,7 @@ impl ProtectedResource {
             Some(hint) => hint,
             None => self.resource.probe(&self.transport).await?,
         };
-        // Even if the search fails: the same hint again is nothing new.
+        // Even if the search fails, because the same hint again is nothing new.
         lock(&self.hints).used = hint.clone();
         let (metadata, lifetime) = self.resource.metadata(&hint, &self.transport).await?;
         let protection = Protection {
@@ -198,8 +202,8 @@ impl ProtectedResource {
         Ok((protection, lifetime))
     }
 
-    /// The source for this protection: the present one, or a new one if that is for another. No lock
-    /// is held while it is built.
+    /// Returns the source for this protection: the current source, or a new one if the protection
+    /// has changed. No lock is held while the closure runs.
     fn source(&self, protection: Arc<Protection>) -> Result<DynSource, Error> {
         let built = lock(&self.built).clone();
         if let Some(built) = built.filter(|built| built.protection == protection) {
@@ -233,12 +237,12 @@ impl TokenSource for ProtectedResource {
 
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
         self.keep_hint(challenges);
-        // The source itself decides whether it asks for more scope.
+        // The source itself decides whether to request more scope.
         let built = lock(&self.built).clone();
         built.is_some_and(|built| built.source.challenged(token, challenges))
     }
 
-    /// The resource's own origin.
+    /// Returns the resource's own origin.
     fn origins(&self) -> Vec<Origin> {
         self.resource.origin().into_iter().collect()
     }
@@ -248,7 +252,7 @@ impl TokenSource for ProtectedResource {
         built.is_some_and(|built| built.source.is_refusal(status, headers))
     }
 
-    /// Before the first fetch the source isn't known, so its grant counts as one-time.
+    /// Before the first fetch the source doesn't exist yet, so its grant counts as one-time.
     fn has_one_time_grant(&self) -> bool {
         let built = lock(&self.built).clone();
         built.is_none_or(|built| built.source.has_one_time_grant())
@@ -264,24 +268,26 @@ impl TokenSource for ProtectedResource {
 }
 
 impl Protection {
-    /// The authorization server, for the constructor of a source. Its metadata names the token
-    /// endpoint and all others.
+    /// Returns the authorization server, for the constructor of a source. Its metadata contains the
+    /// token endpoint and all others.
     pub fn endpoint(&self) -> EndpointUrl {
         self.endpoint.clone()
     }
 
-    /// The authorization server's name (RFC 8414 §2), which is on the list of those allowed.
+    /// Returns the authorization server's issuer (RFC 8414 §2), which is in the list of allowed
+    /// issuers.
     pub fn issuer(&self) -> &str {
         self.endpoint.issuer().unwrap_or_default()
     }
 
-    /// The API's name for itself: the `resource` parameter of a token request (RFC 8707).
+    /// Returns the API's own name: the `resource` parameter of a token request (RFC 8707).
     pub fn resource(&self) -> &str {
         &self.resource
     }
 
-    /// The scopes that are wanted, separated by spaces: those of the API's challenge (RFC 6750 §3),
-    /// else all that its metadata has (`scopes_supported`, RFC 9728 §2); empty if neither says.
+    /// Returns the scopes to request, separated by spaces: those of the API's challenge (RFC 6750
+    /// §3). Without these, all that its metadata lists (`scopes_supported`, RFC 9728 §2). Empty if
+    /// there are none.
     pub fn scope(&self) -> &str {
         &self.scope
     }

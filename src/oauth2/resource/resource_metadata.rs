@@ -1,5 +1,5 @@
-//! The metadata of a protected resource (RFC 9728): which authorization servers issue its tokens,
-//! under which name, and with which scopes.
+//! The metadata of a protected resource (RFC 9728): the authorization servers that issue its
+//! tokens, the resource's name, and its scopes.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -20,30 +20,30 @@ use crate::sanitize::sanitize;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// How many of a resource's authorization servers an error names.
+/// How many of the offered authorization servers an error lists.
 const MOST_NAMED: usize = 3;
 
-/// A resource by its name, which is its address.
+/// A resource. Its name is its address.
 pub(crate) struct Resource {
-    /// As the caller gave it, which the metadata must repeat.
+    /// As the caller gave it. The metadata should contain the same name.
     name: String,
     uri: Uri,
 }
 
-/// Where the metadata is, and which scopes are wanted, according to a refusal (RFC 9728 §5.1).
+/// What a refusal says (RFC 9728 §5.1): the location of the metadata and the required scopes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hint {
     pub(crate) metadata: Option<String>,
     pub(crate) scope: Option<String>,
 }
 
-/// What the metadata says.
+/// The contents of the metadata.
 #[derive(Clone, Debug)]
 pub(crate) struct ResourceMetadata {
-    /// The `resource` of a token request.
+    /// The `resource` parameter of a token request.
     pub(crate) resource: String,
     pub(crate) authorization_servers: Vec<String>,
-    /// The scopes that are wanted: those of the refusal, else all that the metadata names.
+    /// The scopes to request: those of the refusal, otherwise all that the metadata lists.
     pub(crate) scope: String,
 }
 
@@ -59,28 +59,28 @@ impl Resource {
         Origin::of_uri(&self.uri)
     }
 
-    /// Sends a request without a credential, to be refused. Only the head of the response is read,
-    /// because its body may be an endless stream.
+    /// Sends a request without a credential, to learn from the refusal. Reads only the head of the
+    /// response, because the body may be an endless stream.
     pub(crate) async fn probe(&self, transport: &DynTransport) -> Result<Hint, Error> {
         let reply = transport.send(get_request(&self.uri)).await;
         let (head, _body) = reply.map_err(unreachable)?.into_parts();
         let refusal = Error::denied(
-            "the protected resource is in trouble",
+            "the protected resource is temporarily unavailable",
             Reply {
                 status: Some(head.status),
                 retry_after: retry_after::parse(&head.headers, SystemTime::now()),
                 ..Reply::default()
             },
         );
-        // A server in trouble may not say what it says at other times.
+        // A response with a transient status may lack the usual hint.
         if refusal.is_transient() {
             return Err(refusal);
         }
         Ok(Hint::of(&Challenge::parse(&head.headers)))
     }
 
-    /// Finds the metadata where the hint says, else at the well-known locations (RFC 9728 §3.1): with
-    /// this resource's own path, then without.
+    /// Fetches the metadata from the location in the hint. If the hint has no location, tries the
+    /// well-known locations (RFC 9728 §3.1): with this resource's path, then without it.
     pub(crate) async fn metadata(
         &self,
         hint: &Hint,
@@ -92,8 +92,8 @@ impl Resource {
         };
         let nowhere = || {
             format!(
-                "the protected resource `{}` has no metadata (RFC 9728) where it should be, so the \
-                 authorization server that issues its tokens isn't known",
+                "the protected resource `{}` has no metadata (RFC 9728) at any expected location, so the \
+                 authorization server that issues its tokens is unknown",
                 self.without_query()
             )
         };
@@ -103,8 +103,8 @@ impl Resource {
     }
 
     /// Parses a location, which must be on this resource's own origin. Otherwise the resource could
-    /// make this process send requests to any server that it reaches (server-side request forgery),
-    /// and accept any server's metadata.
+    /// make this process send requests to any reachable server (server-side request forgery), and
+    /// accept any server's metadata.
     fn own(&self, location: &str) -> Result<Uri, Error> {
         let uri = endpoint_url::secure("the `resource_metadata` of a challenge", location)?;
         let own = Origin::of_uri(&self.uri);
@@ -112,8 +112,8 @@ impl Resource {
             return Ok(uri);
         }
         let message = format!(
-            "the challenge of the protected resource `{}` has its metadata at `{}`, which is another \
-             origin and gets no request",
+            "the challenge of the protected resource `{}` names metadata at `{}`, which is another \
+             origin; metadata is only fetched from the resource's own origin",
             self.without_query(),
             sanitize(uri.authority().map_or("", |authority| authority.as_str()))
         );
@@ -122,7 +122,8 @@ impl Resource {
 
     fn well_known(&self) -> Vec<String> {
         let base = base(&self.uri);
-        // RFC 9728 §3.1: the slash after the host is removed first, and any other stays.
+        // RFC 9728 §3.1 removes the slash after the host if no path follows it. Any other slash
+        // stays.
         let path = self.uri.path_and_query().map_or("", |path| path.as_str());
         let path = match path.strip_prefix('/') {
             Some(rest) if rest.is_empty() || rest.starts_with('?') => rest,
@@ -149,7 +150,7 @@ impl Resource {
             return Err(wrong("has no `resource`".into()));
         };
         if !self.is_named(resource, location) {
-            let what = format!("is that of `{}`", sanitize_url(resource));
+            let what = format!("belongs to another resource, `{}`", sanitize_url(resource));
             return Err(wrong(what));
         }
         let texts = |name: &str| -> Vec<String> {
@@ -159,7 +160,7 @@ impl Resource {
         };
         let authorization_servers = texts("authorization_servers");
         if authorization_servers.is_empty() {
-            return Err(wrong("names no `authorization_servers`".into()));
+            return Err(wrong("has no `authorization_servers`".into()));
         }
         Ok(ResourceMetadata {
             resource: resource.to_owned(),
@@ -171,10 +172,12 @@ impl Resource {
         })
     }
 
-    /// Whether metadata from this location may have this `resource` (RFC 9728 §3.3). That is the name
-    /// that the caller gave, or the one to which the location belongs, if it is this resource's
-    /// origin or the beginning of its path. Another resource on the same host is neither: this
-    /// resource would get a token for the other.
+    /// Returns whether metadata from this location may contain this `resource` (RFC 9728 §3.3).
+    ///
+    /// Two names are accepted. One is the name that the caller gave. The other is the name that the
+    /// location belongs to, if that is this resource's origin or the beginning of its path. Another
+    /// resource on the same host is rejected, because this resource would receive a token for the
+    /// other.
     fn is_named(&self, name: &str, location: &Uri) -> bool {
         if name == self.name {
             return true;
@@ -188,7 +191,7 @@ impl Resource {
         location.query().is_none() && is_above && (is_same("") || path.is_empty() && is_same("/"))
     }
 
-    /// A query may hold a key.
+    /// Hides the query, which may contain a key.
     fn without_query(&self) -> &str {
         self.name.split('?').next().unwrap_or_default()
     }
@@ -215,7 +218,7 @@ impl Hint {
 }
 
 impl ResourceMetadata {
-    /// The first of its authorization servers that is one of these.
+    /// Returns the first of the metadata's authorization servers that is in `allowed`.
     pub(crate) fn choose<'a>(&self, allowed: &'a [EndpointUrl]) -> Result<&'a EndpointUrl, Error> {
         let find = |offered: &String| allowed.iter().find(|it| it.issuer() == Some(offered));
         let mut servers = self.authorization_servers.iter();
@@ -228,8 +231,8 @@ impl ResourceMetadata {
                 named.push(format!("{more} more"));
             }
             let message = format!(
-                "the protected resource gets its tokens from {}, and the list of allowed issuers has \
-                 none of them; if one of them is right, allow it exactly so",
+                "the protected resource gets its tokens from {}, but the list of allowed issuers has \
+                 none of them; if you trust one of them, add it exactly as written here",
                 named.join(", ")
             );
             Error::new(Kind::Config, message)
@@ -237,7 +240,8 @@ impl ResourceMetadata {
     }
 }
 
-/// `/a` begins `/a`, `/a/` and `/a/b`, and not `/ab`.
+/// Returns whether `start` is a whole-segment prefix: `/a` of `/a`, `/a/` and `/a/b`, but not of
+/// `/ab`.
 fn is_beginning(start: &str, path: &str) -> bool {
     let rest = path.strip_prefix(start);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || start.ends_with('/'))

@@ -1,5 +1,5 @@
-//! Step-up: a stronger token, when a server refuses a valid one as not enough (RFC 9470, and
-//! `insufficient_scope` of RFC 6750 §3.1).
+//! Step-up: fetches a stronger token when a server refuses a valid token as insufficient (RFC 9470,
+//! and `insufficient_scope` of RFC 6750 §3.1).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,24 +18,24 @@ use crate::origin::Origin;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::token::issued_token::Token;
 
-/// Fetches stronger tokens when servers want them. It starts with little scope, and adds the scope
-/// of an `insufficient_scope` (RFC 6750 §3.1), or logs in as an `insufficient_user_authentication`
-/// (RFC 9470 §3) says.
+/// Fetches stronger tokens when servers ask for them. It starts with few scopes. After an
+/// `insufficient_scope` (RFC 6750 §3.1), it adds the scope that the server asks for. After an
+/// `insufficient_user_authentication` (RFC 9470 §3), it logs in as the server asks.
 ///
-/// A closure makes the source for each [`StepUpRequest`]. New scope is added to the present scope, so
-/// that the stronger token is good for all earlier requests too. Only scope that is
-/// [allowed](Self::allow) is added: an API can't get a stronger token than you meant it to have.
+/// A closure makes the source for each [`StepUpRequest`]. A new scope is added to the current
+/// scope, so the stronger token is also valid for all earlier requests. Only [allowed](Self::allow)
+/// scopes are added, so an API can't cause a token that is stronger than you intended.
 ///
-/// - The refused request waits for the stronger token and is sent again, once. All others use the
-///   old token until the stronger one is here.
+/// - The refused request waits for the stronger token and is replayed once. Other requests use the
+///   old token until the stronger token is ready.
 /// - Each stronger token takes one fetch. If the authorization server refuses it
-///   [permanently](Error::is_permanent), it isn't requested again, and the old token stays in use.
+///   [permanently](Error::is_permanent), it isn't requested again and the old token stays in use.
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | [`scope`](Self::scope) from the start | none |
-/// | [`allow`](Self::allow)ed on top | no scope |
-/// | [`allow_acr`](Self::allow_acr): logins that a server may want | newer ones only, and at most one in 30 s |
+/// | [`scope`](Self::scope) of the first token | none |
+/// | [`allow`](Self::allow): scopes that may be added | none |
+/// | [`allow_acr`](Self::allow_acr): login strengths that a server may ask for | none; a server may ask only for a newer login, at most once in 30 s |
 ///
 /// # Example
 ///
@@ -67,12 +67,12 @@ struct Allowed {
     acr_values: BTreeSet<String>,
 }
 
-/// The shortest time between two logins, so that an API can't cause one with every request.
+/// The shortest time between two logins, so that an API can't cause a login with every request.
 const LOGIN_INTERVAL: Duration = Duration::from_secs(30);
 
 type Build = Box<dyn Fn(&StepUpRequest) -> Result<Arc<dyn DynTokenSource>, Error> + Send + Sync>;
 
-/// What the next token is to have: the closure that makes the source gets it.
+/// The requirements for the next token, which the closure that makes the source receives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepUpRequest {
     scope: String,
@@ -82,24 +82,26 @@ pub struct StepUpRequest {
 
 #[derive(Default)]
 struct StepUpState {
-    /// What the token in use was requested with, and by which source.
+    /// The request and the source of the current token.
     current: StepUpRequest,
     source: Option<Arc<dyn DynTokenSource>>,
-    /// What the next token is requested with, if that is more.
+    /// The request for the next token, if it differs from `current`.
     next: Option<StepUpRequest>,
-    /// Scope and login that the authorization server has refused. Their number is bounded, because
-    /// both are allowed ones.
+    /// The scopes and logins that the authorization server has refused. Their number is bounded,
+    /// because both are limited to allowed values.
     refused: BTreeSet<(String, Option<String>)>,
-    /// Which token was issued last.
+    /// The generation of the last issued token.
     latest: Option<u64>,
     /// When a server last caused a login.
     logged_in: Option<Instant>,
 }
 
 impl StepUp {
-    /// A source over the sources that `build` makes for each [`StepUpRequest`]. The first fetch calls
-    /// `build`, and so does each later fetch whose request differs from the one before. A new cache or layer
-    /// calls `build` too, to ask the source for its [origins](TokenSource::origins) and limits.
+    /// Creates a source that fetches from the sources that `build` makes.
+    ///
+    /// The first fetch calls `build`, and so does each fetch whose [`StepUpRequest`] differs from
+    /// the one before. A new cache or layer also calls `build`, to read the source's
+    /// [`origins`](TokenSource::origins) and limits.
     pub fn new<F, S>(build: F) -> Self
     where
         F: Fn(&StepUpRequest) -> Result<S, Error> + Send + Sync + 'static,
@@ -112,15 +114,15 @@ impl StepUp {
         }
     }
 
-    /// Sets the scope of the first token (RFC 6749 §3.3): names separated by spaces.
+    /// Sets the scope of the first token (RFC 6749 §3.3). Names are separated by spaces.
     #[must_use]
     pub fn scope(self, scope: impl AsRef<str>) -> Self {
         self.lock().current.scope = scope::join([scope]);
         self
     }
 
-    /// Allows scopes that are added when a server wants them: names separated by spaces. If a server
-    /// wants any other, the caller gets the refusal.
+    /// Allows scopes to be added when a server asks for them. Names are separated by spaces. If a
+    /// server asks for any other scope, the caller gets the refusal.
     #[must_use]
     pub fn allow(mut self, scopes: impl AsRef<str>) -> Self {
         let names = scopes.as_ref().split_whitespace();
@@ -128,8 +130,8 @@ impl StepUp {
         self
     }
 
-    /// Allows authentication context class references that a server may want of the login
-    /// (`acr_values`, RFC 9470 §3): separated by spaces.
+    /// Allows authentication context class references that a server may ask for (`acr_values`, RFC
+    /// 9470 §3). Values are separated by spaces.
     #[must_use]
     pub fn allow_acr(mut self, acr_values: impl AsRef<str>) -> Self {
         let names = acr_values.as_ref().split_whitespace();
@@ -141,7 +143,7 @@ impl StepUp {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The request for the next fetch, and the source for it.
+    /// Returns the request for the next fetch, and the source for it.
     fn prepare(&self) -> Result<(StepUpRequest, Arc<dyn DynTokenSource>), Error> {
         let (wanted, known) = {
             let state = self.lock();
@@ -157,8 +159,8 @@ impl StepUp {
         Ok((wanted, source))
     }
 
-    /// The source for the next fetch, for questions that do not depend on the request. `None` if `build`
-    /// fails: the fetch then returns the error.
+    /// Returns the source for the next fetch, for questions that don't depend on the request.
+    /// Returns `None` if `build` fails; the fetch then returns the error.
     fn prepared(&self) -> Option<Arc<dyn DynTokenSource>> {
         self.prepare().ok().map(|(_, source)| source)
     }
@@ -173,7 +175,7 @@ impl TokenSource for StepUp {
             Ok(token) => {
                 state.latest = Some(token.generation());
                 state.source = Some(source);
-                // A server may want more by now.
+                // During the fetch, a server may have asked for even more.
                 state.next = state.next.take().filter(|next| *next != wanted);
                 state.current = wanted;
             }
@@ -227,7 +229,7 @@ impl TokenSource for StepUp {
         if state.refused.contains(&next.key()) {
             return false;
         }
-        // Another refusal has caused this fetch, or the token is here already.
+        // Another refusal has already caused this fetch, or the new token is already here.
         if state.next.as_ref() == Some(&next) || state.latest != Some(token.generation()) {
             return true;
         }
@@ -244,8 +246,8 @@ impl TokenSource for StepUp {
 }
 
 impl StepUpState {
-    /// Whether enough time has passed for another login. Only the server knows how long ago the last
-    /// login was: a token can be younger than the login behind it.
+    /// Returns whether enough time has passed for another login. Only the server knows the age of
+    /// the login, because a token can be newer than its login.
     fn may_log_in(&mut self) -> bool {
         let last = self.logged_in;
         let is_due = last.is_none_or(|at| at.elapsed() >= LOGIN_INTERVAL);
@@ -257,23 +259,24 @@ impl StepUpState {
 }
 
 impl StepUpRequest {
-    /// The scope to ask for (RFC 6749 §3.3): names separated by spaces; empty if none.
+    /// Returns the scope to request (RFC 6749 §3.3), names separated by spaces. It may be empty.
     pub fn scope(&self) -> &str {
         &self.scope
     }
 
-    /// How strong the login must be (`acr_values`, RFC 9470 §3), if a server has said so.
+    /// Returns the required strength of the login (`acr_values`, RFC 9470 §3), if a server asked
+    /// for one.
     pub fn acr_values(&self) -> Option<&str> {
         self.acr_values.as_deref()
     }
 
-    /// How long ago the login may be (`max_age`, RFC 9470 §3), if a server has said so.
+    /// Returns the maximum age of the login (`max_age`, RFC 9470 §3), if a server asked for one.
     pub fn max_age(&self) -> Option<Duration> {
         self.max_age
     }
 
-    /// This request with what a challenge wants added; `None` if that isn't allowed, or if the
-    /// challenge doesn't say what it wants.
+    /// Adds what a challenge asks for. Returns `None` if the addition isn't allowed, or if the
+    /// challenge doesn't say what it asks for.
     fn with(&self, challenge: &StepUpChallenge, allowed: &Allowed) -> Option<Self> {
         let mut next = self.clone();
         if challenge.is_insufficient_user_authentication() {
@@ -298,14 +301,14 @@ impl StepUpRequest {
         Some(next)
     }
 
-    /// The part that the authorization server may refuse permanently.
+    /// Returns the part that the authorization server may refuse permanently.
     fn key(&self) -> (String, Option<String>) {
         (self.scope.clone(), self.acr_values.clone())
     }
 }
 
 impl Allowed {
-    /// The wanted values that are allowed, in the server's order of preference.
+    /// Returns the requested values that are allowed, in the server's order of preference.
     fn acr_values_of(&self, challenge: &StepUpChallenge) -> Option<String> {
         let wanted = challenge.acr_values()?.split_whitespace();
         let allowed = scope::join(wanted.filter(|name| self.acr_values.contains(*name)));

@@ -1,4 +1,4 @@
-//! A cache that keeps its token fresh with no traffic, and leaves nothing behind.
+//! A cache that keeps its token fresh without traffic, and leaves no task or timer behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ async fn the_token_is_refreshed_with_no_traffic() {
     let source = hourly();
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
-    // At 55 minutes, and every 55 after it.
+    // After 55 minutes, and every 55 minutes from then on.
     for refreshes in 0..24 {
         sleep(HOUR - 302 * SECOND).await;
         assert_eq!(source.asked(), 1 + refreshes);
@@ -106,7 +106,7 @@ async fn a_token_that_never_expires_keeps_the_timer_waiting() {
     assert_eq!(source.asked(), 1);
 }
 
-/// The clock of the test jumps on, as it does when a lid is opened; the timer's doesn't.
+/// The test's clock jumps forward, as after a suspension. The timer's clock doesn't.
 #[tokio::test(start_paused = true)]
 async fn after_a_suspension_it_is_at_most_a_minute_late() {
     let (source, mut fetches) = source();
@@ -118,7 +118,7 @@ async fn after_a_suspension_it_is_at_most_a_minute_late() {
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
 
-/// Proven by what the runtime counts, and by what the source holds.
+/// The runtime's task count and the source's reference count prove it.
 #[tokio::test(start_paused = true)]
 async fn with_the_last_handle_the_timer_ends_and_nothing_is_left() {
     let tasks = || Handle::current().metrics().num_alive_tasks();
@@ -157,7 +157,7 @@ async fn many_fetches_start_one_timer() {
     assert_eq!(after, before + 1);
 }
 
-/// The runtime of the first fetch took its timer with it; the next fetch starts another.
+/// The timer died with the runtime of the first fetch. The next fetch starts another.
 #[test]
 fn a_timer_that_died_with_its_runtime_is_started_again() {
     let runtime = || {

@@ -17,7 +17,7 @@ mod tokens;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Two processes, and the fetches of each.
+/// Builds two processes. Returns each with its fetches.
 fn two(store: &BreakableStore) -> [(TokenCache, Fetches); 2] {
     [(); 2].map(|()| {
         let (source, fetches) = source();

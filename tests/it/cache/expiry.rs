@@ -1,4 +1,4 @@
-//! From when a token is refreshed and from when it isn't sent, by a clock that the test sets.
+//! When a token is refreshed and when it is no longer sent, by a clock that the test moves.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A cache on a clock that the test moves.
+/// Builds a cache whose clock the test moves.
 fn set_up(
     settings: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
 ) -> (TokenCache, Fetches, ManualClock) {
@@ -43,7 +43,8 @@ fn serves(cache: &TokenCache, secret: &str) -> bool {
     }
 }
 
-/// Follows a token of this lifetime to its end: what is served when, and when it is fetched again.
+/// Follows a token of this lifetime until it expires. Asserts when the cache serves it and when it
+/// fetches the next.
 async fn follow(
     settings: impl Fn(TokenCacheBuilder) -> TokenCacheBuilder,
     lifetime: Duration,
@@ -61,7 +62,7 @@ async fn follow(
         assert!(serves(&cache, "first"), "{lifetime:?}");
         let refresh = fetches.next().await;
         assert_eq!(refresh.reason, Reason::Stale, "{lifetime:?}");
-        // Refused by the server, or it would be joined below.
+        // The refresh has to fail. Otherwise callers would join it below.
         refresh.fail("down");
         run_until_idle().await;
     }
@@ -70,7 +71,7 @@ async fn follow(
     clock.set(expired);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
 
-    // And from fresh to expired at one stroke, as after a night.
+    // The token also goes from fresh to expired with no request between, as after a night.
     let (cache, mut fetches, clock) = set_up(&settings);
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
     clock.set(expired);
@@ -99,7 +100,7 @@ async fn the_refresh_and_expiry_times_are_set_by_the_lifetime() {
             Duration::from_secs_f64(stale),
             Duration::from_secs_f64(expired),
         );
-        // The floor between two fetches is another matter.
+        // The attempt floor would change these times.
         let settings = |cache: TokenCacheBuilder| cache.attempt_floor(Duration::ZERO);
         follow(settings, lifetime, stale, expired).await;
     }
@@ -111,7 +112,7 @@ async fn configured_refresh_and_expiry_times_are_kept_within_half_of_the_lifetim
     for (refresh_before, margin, stale, expired) in [
         (seconds(60), seconds(0), 540, 600),
         (seconds(60), seconds(10), 540, 590),
-        // At least twice the margin.
+        // The refresh window is at least twice the expiry margin.
         (seconds(60), seconds(50), 500, 550),
         (seconds(0), seconds(0), 600, 600),
         (seconds(0), seconds(1), 598, 599),
@@ -171,7 +172,8 @@ async fn a_refresh_that_has_expired_on_arrival_displaces_no_token() {
     assert!(serves(&cache, "first"));
 }
 
-/// A fetch may take longer than what is left to the margin. There is nothing better to send.
+/// A fetch may take longer than the time that is left before the margin. The cache has nothing
+/// better to send.
 #[tokio::test]
 async fn a_token_that_arrives_within_its_margin_is_for_those_who_waited() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
@@ -225,8 +227,7 @@ async fn a_machine_that_was_suspended_wakes_up_with_its_token_expired() {
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
 
-/// The fetch was in flight as the lid was closed: its connection is dead, and its timer stood
-/// still.
+/// The machine was suspended during the fetch. Its connection is dead and its timer was stopped.
 #[tokio::test]
 async fn a_fetch_that_a_suspension_cut_off_is_not_waited_for() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
@@ -287,14 +288,15 @@ async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() 
         }
         assert_eq!(source.issued(), issued, "{step}");
     }
-    // The monotonic clock goes on, and by it the token is refreshed in time.
+    // The monotonic clock continues, and by it the token is refreshed in time.
     clock.pass(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     run_until_idle().await;
     assert_eq!(source.issued(), 4);
 }
 
-/// The first fetch of a machine without a battery runs while its clock is set for the first time.
+/// Without a battery, a machine sets its clock only after it starts. The first fetch runs
+/// meanwhile.
 #[tokio::test]
 async fn a_clock_that_is_set_while_the_token_is_fetched_costs_one_error() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
@@ -358,7 +360,7 @@ async fn a_refresh_begins_within_the_share_of_the_time_that_jitter_has() {
     }
 }
 
-/// The floor is by whichever clock says that it is over.
+/// The floor ends when either clock says so.
 #[tokio::test(start_paused = true)]
 async fn one_who_finds_a_token_of_milliseconds_expired_waits_for_the_floor_and_no_longer() {
     let (source, mut fetches) = source();

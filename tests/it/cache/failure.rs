@@ -1,4 +1,4 @@
-//! What follows from a fetch that fails: who is told, for how long, and when the next one starts.
+//! What follows a failed fetch: who gets the error, for how long, and when the next fetch starts.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a server says of its quotas is shown and respected: while one is low, refreshes wait.
+//! The status shows the quotas that a server reports. While a quota is low, refreshes wait.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ mod telemetry;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A cache on a clock of the test's, with a token of an hour, and the quotas that came with it.
+/// A cache on a clock that the test moves. Its token lasts an hour and came with quotas.
 struct Fixture {
     clock: ManualClock,
     cache: TokenCache,
@@ -44,7 +44,7 @@ impl Fixture {
         run_until_idle().await;
     }
 
-    /// A hundred ask at this age of the token, and it is served to all.
+    /// Lets 100 callers ask at this age of the token, and asserts that each gets it.
     async fn asked_at(&self, age: Duration) {
         self.clock.set(age);
         for _ in 0..100 {
@@ -57,7 +57,7 @@ impl Fixture {
     }
 }
 
-/// One request of ten is left.
+/// Returns a quota with one of ten requests left.
 fn low_quota() -> Quota {
     Quota::new("client/per_day", 1).of(10)
 }

@@ -1,5 +1,5 @@
-//! What runs when a waker, an error or a source of the user's is woken, dropped or called, and
-//! comes back into the cache: nothing of theirs may run under a lock of ours.
+//! Wakers, errors and sources of the user that call back into the cache when they are woken,
+//! dropped or called. None of them may run while the cache holds a lock.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
@@ -11,8 +11,8 @@ use tower_auth::{Error, Token, TokenCache};
 
 use crate::support::{ManualClock, paused, run_until_idle, source};
 
-/// A task that waits for the same token as others: it ends as it is woken or dropped, and with
-/// it its waiting.
+/// A task that waits for the same token. It ends when it is woken or dropped, and stops waiting
+/// then.
 struct Other(Mutex<Option<Acquire>>);
 
 impl Wake for Other {
@@ -27,14 +27,14 @@ fn poll(acquire: &mut Acquire, waker: &Waker) {
     assert!(std::pin::Pin::new(acquire).poll(&mut cx).is_pending());
 }
 
-/// A waker that is the last owner of another waiter of the same fetch.
+/// Returns a waker that is the last owner of another waiter of the same fetch.
 fn other(cache: &TokenCache) -> Waker {
     let mut waiting = cache.token();
     poll(&mut waiting, Waker::noop());
     Arc::new(Other(Mutex::new(Some(waiting)))).into()
 }
 
-/// Runs on a thread of its own, so that a deadlock is a failure and no hang.
+/// Runs the test on its own thread, so that a deadlock fails the test instead of hanging it.
 fn no_deadlock<F>(test: impl FnOnce() -> F + Send + 'static)
 where
     F: Future<Output = ()>,
@@ -60,7 +60,7 @@ fn a_waker_may_drop_another_waiter_as_it_is_woken() {
         poll(&mut waiting, &other(&cache));
         fetches.next().await.issue("token");
         run_until_idle().await;
-        // Not polled in between: that would replace the waker.
+        // Not polled in between, because a poll would replace the waker.
         assert_eq!(waiting.await.unwrap().secret(), "token");
     });
 }
@@ -101,7 +101,7 @@ async fn a_waiter_that_left_leaves_no_waker_behind() {
     assert_eq!(Arc::strong_count(&task), 1);
 }
 
-/// An error that has the cache at hand as it is dropped.
+/// An error that changes the cache when it is dropped.
 #[derive(Debug, thiserror::Error)]
 #[error("down")]
 struct Clinging(TokenCache);
@@ -122,7 +122,7 @@ fn an_error_may_use_the_cache_as_it_is_dropped() {
         let error = Error::other(Clinging(cache.clone()));
         fetches.next().await.complete(Err(error));
         drop(failing.await);
-        // Forgotten as the next attempt begins.
+        // The next attempt drops the cached error.
         clock.pass(Duration::from_secs(1));
         let next = tokio::spawn(cache.token());
         fetches.next().await.issue("token");
@@ -130,7 +130,7 @@ fn an_error_may_use_the_cache_as_it_is_dropped() {
     });
 }
 
-/// An error that has a look at the cache as it is dropped.
+/// An error that subscribes to the cache when it is dropped.
 #[derive(Debug, thiserror::Error)]
 #[error("down")]
 struct Watching(TokenCache);
@@ -147,7 +147,7 @@ fn an_error_may_watch_the_cache_as_it_is_dropped() {
         let (source, mut fetches) = source();
         let clock = ManualClock::default();
         let cache = clock.cache(source).build();
-        // It is shown until the next attempt begins.
+        // The watched status keeps the error until the next attempt starts.
         let _watcher = cache.subscribe();
         let failing = tokio::spawn(cache.token());
         let error = Error::other(Watching(cache.clone()));

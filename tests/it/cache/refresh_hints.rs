@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const NANO: Duration = Duration::from_nanos(1);
 
-/// A cache that holds `token`, fetched when its clock started.
+/// Builds a cache that holds `token`, fetched when its clock started.
 async fn holding(
     settings: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
     token: Token,
@@ -219,7 +219,7 @@ async fn a_source_over_another_says_what_the_other_needs() {
     );
     assert_eq!(set(5 * SECOND).build().fetch_timeout(), None);
 
-    // Until the resource is known, nobody knows whose grant is used.
+    // Until the resource's metadata is fetched, the grant is unknown.
     let unknown = ProtectedResource::new(
         "https://api.example.com",
         ["https://id.example.com"],

@@ -1,4 +1,4 @@
-//! An API that refuses every token, and what that may cost: a handful of fetches, not one a call.
+//! An API that refuses every token causes only a few fetches, not one per request.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
     assert_eq!(fetches[1_000 * 4 / 60], 2);
     assert_eq!(fetches[1_000 * 6 / 60], 3);
     assert_eq!(fetches[999], 5);
-    // Each request was sent, with a credential, and nearly all of them once.
+    // Each request was sent with a credential, and nearly all of them once.
     assert_eq!(api.requests(), 1_000 + 4);
     assert!(api.credentials().iter().all(|credential| credential != "-"));
 }
@@ -111,16 +111,18 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     }
     assert_eq!(source.issued(), 2);
 
-    // Somebody has mended the API.
+    // The API works again.
     api.accept("token-2");
     let response = call(&mut client, request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let status = cache.status();
     assert!(status.refusals_limited_until().is_some() && status.is_ready());
 
-    // Its next token lasts unrefused for longer than the wait, so all begins anew.
+    // The next token is accepted, and stays unrefused for longer than the wait. So the budget starts
+    // again.
     cache.refresh_now().await.unwrap();
     api.accept("token-3");
+    call(&mut client, request("")).await.unwrap();
     clock.pass(5 * SECOND);
     assert_eq!(cache.status().refusals_limited_until(), None);
     api.revoke("token-3");
@@ -173,7 +175,7 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
     }
 }
 
-/// The budget limits the current token, and the current token has to be accepted.
+/// The budget limits the current token, so only an acceptance of the current token counts.
 #[tokio::test]
 async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     let (cache, source, _clock) = set_up();
@@ -189,7 +191,7 @@ async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     assert_eq!(source.issued(), 2);
 }
 
-/// A source that keeps its token has it refused again and again, and each is the same.
+/// The source keeps its token, so the server refuses the same token again and again.
 #[tokio::test]
 async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
     let (clock, same) = (ManualClock::default(), Token::bearer("kept").unwrap());
@@ -215,7 +217,7 @@ async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-/// Over the budget or not, it is refreshed in time: it may be accepted elsewhere.
+/// The token may be accepted elsewhere, so it is refreshed in time even if the budget is used up.
 #[tokio::test(start_paused = true)]
 async fn a_token_over_the_refusal_budget_is_refreshed_as_any_other() {
     let (source, mut fetches) = source();

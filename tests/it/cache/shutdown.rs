@@ -1,4 +1,4 @@
-//! The end of a cache: nobody is left waiting, the source hears of it, and nothing stays behind.
+//! The shutdown of a cache: no caller is left waiting, the source is told, and no task remains.
 
 use std::future::{Future, pending};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::support::{Api, paused, request, run_until_idle, runtime, source};
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A source that writes down with which token it was closed, and then does as it is told.
+/// A source that records the token it was closed with, and then ends its close as `how` says.
 #[derive(Clone)]
 struct Closable<S> {
     fetches: S,
@@ -94,7 +94,7 @@ async fn a_request_after_the_end_is_not_sent() {
     let api = Api::accepting(["last"]);
     let client = crate::support::layer_from(cache.clone()).layer(api.clone());
     fetches.issued(&cache, "last", HOUR).await;
-    // Twice, so that it has a copy of the header of its own.
+    // The second request gives the client a private copy of the header.
     for _ in 0..2 {
         client.clone().oneshot(request("")).await.unwrap();
     }
@@ -134,7 +134,7 @@ async fn a_fetch_in_flight_may_complete_and_its_token_is_the_last() {
     let fetch = fetches.next().await;
     let mut close = task::spawn(cache.close());
     assert_pending!(close.poll());
-    // One who asks from now on isn't let aboard.
+    // Later callers can't join the fetch.
     assert!(cache.token().await.unwrap_err().is_closed());
     advance(4 * SECOND).await;
     assert_pending!(close.poll());
@@ -197,7 +197,7 @@ async fn a_source_that_fails_panics_or_hangs_holds_nobody_up_past_the_timeout() 
     }
 }
 
-/// The deadline is one for both: a fetch that took most of it leaves the source little.
+/// The fetch and the source share one deadline. A long fetch leaves little time for the source.
 #[tokio::test(start_paused = true)]
 async fn the_fetch_and_the_source_have_one_deadline() {
     let (fetches_of, mut fetches) = source();
@@ -273,7 +273,7 @@ fn outside_of_a_runtime_it_is_closed_all_the_same() {
     assert_eq!(closed_with(&source), []);
 }
 
-/// A refusal that comes in later finds nothing to reject, and nothing to replay with.
+/// A refusal that arrives later has no token to reject and none for a replay.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_after_the_end_is_the_callers() {
     let (source, mut fetches) = source();

@@ -1,4 +1,5 @@
-//! One fetch at a time, and one result for all who wait: the cache without Tower.
+//! One fetch at a time, with one result for all waiting callers. These tests use the cache without
+//! Tower.
 
 mod abandoned;
 mod failing_sources;

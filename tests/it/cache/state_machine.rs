@@ -1,10 +1,10 @@
-//! Whatever happens to a cache, in whatever order: a plain model says what has to come of it, and
-//! the rules hold after each step.
+//! A property test of the cache against a model. For any sequence of events, the model predicts the
+//! result, and the rules are checked after each step.
 //!
-//! The callers are polled by hand, and only when they were woken; the clocks and Tokio's timers are
-//! moved by hand. So nothing is left to chance but the steps, and the model can be exact: what each
-//! caller is told, when each fetch starts and why, what reaches the API, how many tasks there are,
-//! and all that `Status` says.
+//! The test polls callers by hand, and only after they were woken. It also moves both clocks and
+//! Tokio's timers by hand. Only the steps are random, so the model can be exact. It predicts each
+//! caller's result, when and why each fetch starts, each request to the API, the number of tasks,
+//! and the whole `Status`.
 
 use proptest::prelude::*;
 use tokio::runtime::Builder;
@@ -29,8 +29,8 @@ proptest! {
         follow(rules, &steps);
     }
 
-    /// Two, and not three: the pause before a third is 400 ms and some nanoseconds, for it is doubled
-    /// as a fraction, and the model counts in milliseconds.
+    /// Two attempts and not three. The pause before a third is 400 ms and some nanoseconds, because
+    /// it is doubled as a fraction. The model counts in milliseconds.
     #[test]
     fn with_two_attempts_per_fetch_they_hold_as_well(
         rules in any_rules(2),

@@ -1,4 +1,4 @@
-//! What `status` says of a cache, and whom a change of it wakes.
+//! What `status` shows of a cache, and which changes wake its watchers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ fn set_up() -> (TokenCache, Fetches, ManualClock) {
     (cache, fetches, clock)
 }
 
-/// All that a status says; times in seconds since the start of the test.
+/// The whole content of a status. Times are in seconds since the start of the test.
 #[derive(Debug, PartialEq)]
 struct Said {
     phase: Phase,
@@ -51,7 +51,7 @@ const EMPTY: Said = Said {
     refusals_limited_until: None,
 };
 
-/// A token of an hour that was fetched at the start.
+/// The status of a token that lasts an hour and was fetched at the start.
 const FRESH: Said = Said {
     phase: Phase::Fresh,
     is_ready: true,

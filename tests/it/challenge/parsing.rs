@@ -1,4 +1,4 @@
-//! What is read off a header, however it is written.
+//! What the parser reads from a header, however it is written.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tower_auth::challenge::Challenge;
 
 use super::parse;
 
-/// Challenges as one line of text: `scheme token68? {name: value}*`, with `|` between them.
+/// Shows challenges as one line of text: `scheme token68? {name: value}*`, with `|` between them.
 fn show<T: AsRef<[u8]>>(lines: &[T]) -> String {
     let show_one = |challenge: &Challenge| {
         let mut shown = challenge.scheme().to_owned();
@@ -102,7 +102,7 @@ fn a_token68_is_no_parameter() {
         show(&["Negotiate YII/+-._~= , Bearer"]),
         "Negotiate YII/+-._~= | Bearer"
     );
-    // By the grammar it is one, and the parameters behind it aren't lost.
+    // By the grammar this is one challenge. The parameters after the empty value are kept.
     assert_eq!(
         show(&["Bearer realm=, error=invalid_token"]),
         "Bearer realm= {error: invalid_token}"
@@ -181,7 +181,7 @@ fn insufficient_scope_is_recognised_quoted_or_not() {
     assert!(!is(r#"Bearer error="invalid_token""#));
     assert!(!is("Bearer"));
     assert!(!is(r#"Basic error="insufficient_scope""#));
-    // Said about scope, but not as the error.
+    // The scope error is in the description, not in `error`.
     assert!(!is(
         r#"Bearer error_description="error=\"insufficient_scope\"""#
     ));
@@ -206,7 +206,7 @@ fn an_unquoted_url_is_read_whole() {
 #[test]
 fn what_cannot_be_understood_is_skipped_to_the_next_comma() {
     for (line, expected) in [
-        // Words behind a value, and a quoted comma among them.
+        // Words after a value, and a quoted comma among them.
         (
             r#"Bearer error=x is, "so, Basic, so", realm=a"#,
             "Bearer {error: x} {realm: a}",
@@ -220,7 +220,7 @@ fn what_cannot_be_understood_is_skipped_to_the_next_comma() {
         (r#""Bearer" realm=a, Basic"#, "Basic"),
         ("Bearer: realm=a, Basic", "Basic"),
         ("=a, Basic =, Bearer error=, scope", "Bearer error= | scope"),
-        // A parameter of no value, and one of no challenge.
+        // A parameter without a value, and one without a challenge.
         ("Bearer a=b, c=, d=e", "Bearer {a: b} {d: e}"),
         ("realm=a, Basic", "Basic"),
     ] {
@@ -268,7 +268,7 @@ fn only_the_first_16_kib_of_a_line_are_looked_at() {
     assert_eq!(show(&[line(16 * 1024), "Basic".to_owned()]), "Basic");
 }
 
-/// Quadratic work on these would be minutes, linear work is a fraction of a second.
+/// Quadratic work on these headers would take minutes. Linear work takes a fraction of a second.
 #[test]
 fn no_header_takes_more_than_linear_time() {
     let begun = Instant::now();

@@ -1,11 +1,11 @@
-//! Whatever the grammar writes is read back the same, and no bytes do harm.
+//! Challenges that the grammar generates are parsed back unchanged. Arbitrary bytes do no harm.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::parse;
 
-/// A challenge and the way it is written.
+/// A challenge and how it is written.
 #[derive(Clone, Debug)]
 struct Written {
     scheme: String,
@@ -22,12 +22,12 @@ enum Credentials {
 struct WrittenParam {
     name: String,
     value: String,
-    /// Whether a value is quoted that needn't be.
+    /// Whether the value is quoted although it needn't be.
     is_quoted: bool,
-    /// Whether characters are escaped that needn't be.
+    /// Whether characters are escaped although they needn't be.
     is_escaped: bool,
     bad_space: (String, String),
-    /// What stands before this parameter, if it isn't the first.
+    /// The separator before this parameter, unless it is the first.
     comma: Comma,
 }
 
@@ -71,7 +71,7 @@ impl WrittenParam {
     }
 }
 
-/// By the grammar of RFC 9110 §11.6.1.
+/// Writes the challenges by the grammar of RFC 9110 §11.6.1.
 fn write(challenges: &[(Comma, Written)]) -> Vec<String> {
     let mut lines = vec![String::new()];
     for (at, (comma, challenge)) in challenges.iter().enumerate() {
@@ -152,7 +152,7 @@ proptest! {
             read += challenge.scheme().len() + challenge.token68().map_or(0, str::len);
             for (name, value) in challenge.params() {
                 prop_assert!(!name.is_empty());
-                // A byte cut off from its neighbours becomes a U+FFFD of three.
+                // A byte that is cut off from its neighbours becomes U+FFFD, which has three bytes.
                 read += name.len() + value.chars().filter(|c| *c != '\u{fffd}').count();
             }
         }
@@ -161,7 +161,7 @@ proptest! {
 
     #[test]
     fn several_lines_mean_the_same_as_one_with_commas_between(mut lines in vec(line(), 0..5)) {
-        // One that isn't closed would take the lines behind it along.
+        // An unclosed quote would swallow the following lines.
         for line in &mut lines {
             line.retain(|byte| *byte != b'"');
         }
@@ -214,7 +214,7 @@ fn token() -> impl Strategy<Value = String> {
     "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,8}"
 }
 
-/// Pieces that mean something to a parser, among bytes that don't.
+/// Fragments with a meaning to the parser, among random bytes.
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![Just(b'\t'), 32..=126u8, 128..=255u8];
     let piece = prop_oneof![

@@ -1,4 +1,4 @@
-//! axum's router, in process.
+//! axum's router, called in this process.
 
 use http::{Request, StatusCode, Version};
 
@@ -43,7 +43,8 @@ async fn a_stream_over_the_limit_gets_the_refusal() {
         .await;
 }
 
-/// Nothing of it was read and so nothing is kept: all of it, far over the limit, is replayed.
+/// The router has read none of the body, so nothing was recorded. The whole body is replayed,
+/// although it far exceeds the limit.
 #[tokio::test]
 async fn a_stream_that_was_refused_unread_is_sent_again_whole() {
     let scenario = Scenario::new().await;

@@ -24,7 +24,7 @@ where
         .build_http()
 }
 
-/// From no byte to more than is kept of a stream: what is in memory is replayed whatever its
+/// From zero to more than the limit for streams, in chunks. A body in memory is replayed at any
 /// size.
 const SIZES: [usize; 3] = [0, 1, 25];
 
@@ -94,8 +94,8 @@ async fn a_boxed_stream_that_was_refused_unread_is_sent_again_whole_or_not_at_al
         .await;
 }
 
-/// A body can't be broken off over HTTP/1 but with its connection. As long as that is there, it
-/// is still being sent, and a box can't be told to stop.
+/// Over HTTP/1 a body ends early only if its connection closes. While the connection is open, the
+/// body is still being sent, and a boxed body can't be told to stop.
 #[tokio::test]
 async fn a_boxed_stream_that_is_still_being_sent_over_http1_gets_the_refusal() {
     let scenario = Scenario::new().await;
@@ -109,8 +109,8 @@ async fn a_boxed_stream_that_is_still_being_sent_over_http1_gets_the_refusal() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
 
-/// The server ends the connection with its response. Whether the client knows by the time that
-/// the new token is there, and lets go of the body, is anyone's guess.
+/// The server closes the connection with its response. The client may or may not have dropped the
+/// body when the new token arrives.
 #[tokio::test]
 async fn a_boxed_stream_whose_connection_was_closed_over_http1_is_sent_again_whole_or_not_at_all() {
     let scenario = Scenario::new().await;
@@ -123,8 +123,8 @@ async fn a_boxed_stream_whose_connection_was_closed_over_http1_is_sent_again_who
         .await;
 }
 
-/// As much of it is sent before the refusal as the connection takes, which may be more than is
-/// kept.
+/// The connection takes as much of the body as it can before the refusal. This may be more than the
+/// layer records.
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn axums_body_that_was_refused_unread_over_http1_is_sent_again_whole_or_not_at_all() {
@@ -153,7 +153,7 @@ async fn axums_body_that_was_refused_unread_goes_on_where_it_was_over_http1() {
         .a_refusal_of_an_unread_body(http1(), request, &body)
         .await;
     assert_eq!(status, StatusCode::OK);
-    // What was begun over the first connection doesn't end there as if it were whole.
+    // The request on the first connection must not end as if its body were complete.
     scenario.api.the_unwanted_body().await.unwrap_err();
 }
 
@@ -173,7 +173,7 @@ async fn axums_body_that_was_refused_unread_goes_on_where_it_was_over_http2() {
     assert_eq!(status, StatusCode::OK);
 }
 
-/// As a proxy does: what comes from one connection goes out on another.
+/// Like a proxy, which passes the body of one connection on to another.
 #[cfg(feature = "hyper")]
 #[tokio::test]
 async fn a_body_that_comes_from_a_connection_is_passed_on_once_and_never_sent_again() {

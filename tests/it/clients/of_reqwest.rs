@@ -34,7 +34,7 @@ fn post(url: String, body: impl Into<reqwest::Body>) -> reqwest::Request {
     http1().post(url).body(body).build().unwrap()
 }
 
-/// What the scenarios look at.
+/// Converts reqwest's responses to the type that the scenarios check.
 fn seen_as_http(
     client: reqwest::Client,
 ) -> impl Service<reqwest::Request, Response = Response<reqwest::Body>, Error = reqwest::Error> + Clone
@@ -123,7 +123,7 @@ async fn a_stream_that_was_refused_unread_goes_on_where_it_was_over_http1() {
         .a_refusal_of_an_unread_body(client, request, &body)
         .await;
     assert_eq!(status, StatusCode::OK);
-    // What was begun over the first connection doesn't end there as if it were whole.
+    // The request on the first connection must not end as if its body were complete.
     scenario.api.the_unwanted_body().await.unwrap_err();
 }
 
@@ -167,7 +167,7 @@ async fn a_redirect_of_a_post_is_followed_with_its_body_and_its_credential() {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.url().as_str(), scenario.url("/things"));
         let mut seen = scenario.api.take_seen();
-        // The second time, the first try is refused.
+        // In the second round, the first try is refused.
         if valid == "token-2" {
             let refused = seen.remove(0);
             assert_eq!(refused.credential, "Bearer token-1");
@@ -190,11 +190,11 @@ async fn a_redirect_of_a_post_is_followed_with_its_body_and_its_credential() {
 async fn a_redirect_to_another_origin_is_followed_without_the_credential() {
     let scenario = Scenario::new().await;
     let other = Api::new();
-    // Accepts those who have no credential.
+    // Accepts requests without a credential.
     *other.shared.accepted.lock().unwrap() = String::from("-");
     let url = scenario.url(&format!("/moved?http://{}/things", other.serve().await));
     let client = scenario.layer.layer(http1());
-    // The second time, the redirect is what the replay gets.
+    // In the second round, the replay gets the redirect.
     for valid in ["token-1", "token-2"] {
         scenario.api.accept_only(valid);
         let request = post(url.clone(), "hello");
@@ -209,7 +209,8 @@ async fn a_redirect_to_another_origin_is_followed_without_the_credential() {
     }
 }
 
-/// Which reqwest doesn't know as a credential. The policy is that of `docs::composing`.
+/// reqwest doesn't recognize such a header as a credential. The policy is the one in
+/// `docs::composing`.
 #[tokio::test]
 async fn a_key_in_a_header_of_its_own_stays_with_its_origin_under_a_policy_that_does() {
     let seen = Arc::new(Mutex::new(Vec::new()));

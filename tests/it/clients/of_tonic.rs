@@ -18,7 +18,7 @@ use tower_auth::{Auth, NotReplayed};
 use super::{Api, LONG, Seen, boxed, credential, large, small, streamed, whole};
 use crate::support::{Counting, ManualClock};
 
-/// Messages that are bytes.
+/// A codec for messages that are bytes.
 #[derive(Clone, Copy, Default)]
 struct Raw;
 
@@ -56,8 +56,8 @@ impl Decoder for Raw {
     }
 }
 
-/// `/test/Read` responds with the number of messages once it has read them; a token that it
-/// doesn't know it refuses after that. `/test/Unread` refuses before.
+/// `/test/Read` reads all messages, and then refuses the token or responds with their number.
+/// `/test/Unread` refuses before it reads.
 async fn respond(State(api): State<Api>, request: Received) -> Response<tonic::body::Body> {
     let seen = Seen {
         path: request.uri().path().to_owned(),
@@ -218,7 +218,7 @@ async fn a_stream_over_the_limit_gets_the_refusal() {
     assert_eq!(scenario.source.issued(), 1);
 }
 
-/// What a refusal looks like on the wire, and that the reason is with it.
+/// The refusal as it is on the wire, with the reason in its extensions.
 #[tokio::test]
 async fn a_refusal_is_an_http_200_that_has_only_trailers() {
     let scenario = Grpcs::new().await;

@@ -1,6 +1,6 @@
-//! The examples as processes of their own, and what their servers saw of them.
+//! The examples as separate processes, and the requests that their servers get.
 //!
-//! `cargo build --workspace --all-features --examples` is to build them first.
+//! Build them first, with `cargo build --workspace --all-features --examples`.
 #![cfg(feature = "reqwest")]
 
 use std::ffi::OsStr;
@@ -24,10 +24,10 @@ mod support;
 
 const ID: &str = "planted-id";
 
-/// Needs encoding in a form and in a Basic header alike.
+/// Needs encoding both in a form and in a Basic header.
 const SECRET: &str = "planted-secret/+&: %ü";
 
-/// For a machine with a lot else to do.
+/// The time limit of an example. It allows for a busy machine.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
 /// An authorization server that knows the planted client, and an API for one audience.
@@ -47,7 +47,7 @@ impl Servers {
         }
     }
 
-    /// Leads the example of a real service here.
+    /// Points an example for a real service to these servers.
     fn lead(&self, example: Example, prefix: &str) -> Example {
         example
             .env("TOKEN_URL", self.authorization.token_url())
@@ -63,17 +63,17 @@ impl Servers {
         request.clone()
     }
 
-    /// What no output may hold.
+    /// Returns the secrets that no output may contain.
     fn secrets(&self) -> Vec<String> {
         let mut secrets = self.authorization.tokens().issued();
         assert!(!secrets.is_empty());
-        // What is left of it in any encoding.
+        // The part of it that every encoding leaves unchanged.
         secrets.push("planted-secret".to_owned());
         secrets
     }
 }
 
-/// How an example ended.
+/// The result of an example.
 #[derive(Debug)]
 struct Run {
     code: Option<i32>,
@@ -106,7 +106,7 @@ impl Run {
             .count()
     }
 
-    /// Neither one of the secrets nor anything that looks like a token.
+    /// Asserts that the output contains none of the secrets and nothing that looks like a token.
     fn leaks_nothing(&self, secrets: &[impl AsRef<str>]) {
         for output in [&self.stdout, &self.stderr] {
             for secret in secrets {
@@ -120,7 +120,7 @@ impl Run {
     }
 }
 
-/// An example, as it is to be run: without any of the variables that it may read.
+/// Prepares an example without any of the variables that it may read.
 fn example(name: &str) -> Example {
     let mut command = Command::new(binary(name));
     for prefix in ["", "AUTH0_", "METAFOLD_", "NETFOUNDRY_"] {
@@ -160,7 +160,7 @@ impl Example {
         self
     }
 
-    /// Runs it to its end, or kills it when it takes too long.
+    /// Runs the example until it ends, or kills it if it takes too long.
     async fn run(mut self) -> Run {
         self.command.stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(LONG_ENOUGH, self.command.output()).await;

@@ -1,5 +1,6 @@
-//! The crate is built in floors. A folder imports only what `lib.rs` declares before it; inside a folder, a file
-//! imports only what its `mod.rs` declares before it. The table in CONTRIBUTING.md lists the parts in that order.
+//! The order of the crate's modules. A folder imports only what `lib.rs` declares before it. A file
+//! imports only what its `mod.rs` declares before it. The table in CONTRIBUTING.md lists the parts
+//! in that order.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +35,7 @@ fn the_table_of_parts_has_the_modules_in_the_order_of_their_declaration() {
         .collect();
     let house = House::read(&rust_files("src"));
     let mut declared = house.declared(&[]).to_vec();
-    // It holds no code.
+    // The folder `docs` contains no code.
     declared.retain(|module| module != "docs");
     assert_eq!(listed, declared);
 }
@@ -58,7 +59,7 @@ fn each_folder_of_the_crate_has_its_tests_in_a_place_of_the_same_name() {
     }
 }
 
-/// The violations of a crate with these files.
+/// Returns the violations of a crate with these files.
 fn violations(files: &[(&str, &str)]) -> Vec<String> {
     let files = files
         .iter()

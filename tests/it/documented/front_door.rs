@@ -1,10 +1,10 @@
-//! The crate's root re-exports the paved path, and each type has one name.
+//! The crate root re-exports what most programs need, and each type has one name.
 
 use std::collections::BTreeMap;
 
 use crate::support::tree::{rust_files, text};
 
-/// What most programs need.
+/// The items that most programs need.
 const ROOT: &[&str] = &[
     "ApiKey",
     "Auth",
@@ -21,7 +21,7 @@ const ROOT: &[&str] = &[
     "TokenSource",
 ];
 
-/// The names that a file re-exports to users.
+/// Returns the names that a file re-exports to users.
 fn reexported(text: &str) -> Vec<String> {
     let uses = text.split("pub use ").skip(1);
     let lists = uses.filter_map(|rest| rest.split_once(';'));

@@ -1,5 +1,5 @@
-//! A page in Markdown, as the tests of the documentation read it: its sections, its tables, what is quoted, where it
-//! leads.
+//! A Markdown page as the documentation tests read it: its sections, tables, quoted words and
+//! links.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use crate::support::tree::place;
 
 pub(crate) type Words = BTreeSet<String>;
 
-/// What stands in a folder: names without their endings.
+/// Returns the names in a folder, without their endings.
 pub(crate) fn names_in(folder: &str, ending: &str) -> Words {
     let entries = fs::read_dir(place(folder)).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -17,7 +17,7 @@ pub(crate) fn names_in(folder: &str, ending: &str) -> Words {
         .collect()
 }
 
-/// What a section says, its subsections included.
+/// Returns the text of a section, including its subsections.
 pub(crate) fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     let start = format!("\n{heading}\n");
     let (_, rest) = page
@@ -27,11 +27,11 @@ pub(crate) fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     rest.split(&format!("\n{marks} ")).next().unwrap()
 }
 
-/// The cells of each row of its tables.
+/// Returns the cells of each table row.
 pub(crate) fn rows(text: &str) -> Vec<Vec<&str>> {
     let lines: Vec<&str> = text.lines().collect();
     let is_row = |line: &&str| line.starts_with('|');
-    // The head and the rule below it are no rows.
+    // The header row and the rule below it don't count.
     let is_rule = |line: &str| line.starts_with("| ---");
     let rows = lines.iter().enumerate().filter(|(at, line)| {
         is_row(line) && !is_rule(line) && !lines.get(at + 1).is_some_and(|next| is_rule(next))
@@ -44,13 +44,13 @@ pub(crate) fn rows(text: &str) -> Vec<Vec<&str>> {
     .collect()
 }
 
-/// What stands in backticks.
+/// Returns the texts in backticks.
 pub(crate) fn quoted(text: &str) -> Vec<String> {
     let quoted = text.split('`').skip(1).step_by(2);
     quoted.map(str::to_owned).collect()
 }
 
-/// A text without its links: `[text](target)` is `text`.
+/// Returns the text without its links: `[text](target)` becomes `text`.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;
@@ -62,7 +62,7 @@ pub(crate) fn plain(text: &str) -> String {
     plain + rest
 }
 
-/// The blocks of code of one kind, by the beginning of what stands behind the fence.
+/// Returns the code blocks whose info string starts with `kind`.
 pub(crate) fn code<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
     let blocks = page.split("```").skip(1).step_by(2);
     blocks
@@ -73,7 +73,7 @@ pub(crate) fn code<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Where its links lead.
+/// Returns the targets of the links.
 pub(crate) fn links(page: &str) -> Vec<&str> {
     let links = page
         .split("](")
@@ -82,14 +82,14 @@ pub(crate) fn links(page: &str) -> Vec<&str> {
     links.collect()
 }
 
-/// What an SVG has in letters and digits.
+/// Returns the texts of an SVG.
 pub(crate) fn shown_texts(svg: &str) -> Vec<String> {
     let texts = svg.split("<text ").skip(1);
     let texts = texts.filter_map(|text| text.split_once('>')?.1.split('<').next());
     texts.map(|text| text.trim().to_owned()).collect()
 }
 
-/// What a link to one of its headings ends in.
+/// Returns the anchors of the headings.
 pub(crate) fn anchors(page: &str) -> Words {
     let mut is_code = false;
     let mut anchors = Words::new();
@@ -107,7 +107,7 @@ pub(crate) fn anchors(page: &str) -> Words {
     anchors
 }
 
-/// The documentation at the top of a file of code.
+/// Returns the `//!` documentation at the top of a file.
 pub(crate) fn opening(code: &str) -> String {
     let lines = code.lines().map_while(|line| line.strip_prefix("//!"));
     let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));

@@ -1,9 +1,9 @@
-//! What the guide says is so: its figures are the code's, its links lead somewhere, its pages are all told of.
+//! The guide is correct: its figures match the code, its links resolve, and every page is listed.
 
 use super::page::{Words, anchors, links, names_in, opening, quoted, rows, section};
 use crate::support::tree::{rust_files, text};
 
-/// The first words of each row of the table of defaults, and where the code has the figure.
+/// The first words of each row in the table of defaults, and where the code has the figure.
 const FIGURES: [(&str, &str, &str); 33] = [
     (
         "a token is refreshed this long",
@@ -144,14 +144,14 @@ const FIGURES: [(&str, &str, &str); 33] = [
     ("tenants are kept after", "tenants/registry.rs", "IDLE"),
 ];
 
-/// A time, or what is counted.
+/// A duration or a count.
 #[derive(Debug, PartialEq)]
 enum Figure {
     Milliseconds(f64),
     Count(f64),
 }
 
-/// As people write it: `5 min`, `64 KiB`, `10,000`.
+/// Reads a figure as the guide writes it: `5 min`, `64 KiB`, `10,000`.
 fn told(figure: &str) -> Figure {
     let (number, unit) = figure.split_once(' ').unwrap_or((figure, ""));
     let number: f64 = number.replace(',', "").parse().unwrap();
@@ -166,7 +166,7 @@ fn told(figure: &str) -> Figure {
     }
 }
 
-/// As the code has it: `Duration::from_secs(5 * 60)`, `64 * 1024`.
+/// Reads a figure as the code writes it: `Duration::from_secs(5 * 60)`, `64 * 1024`.
 fn written(value: &str) -> Figure {
     let product = |factors: &str| -> f64 {
         let factors = factors
@@ -187,7 +187,7 @@ fn written(value: &str) -> Figure {
     }
 }
 
-/// What a constant is, or a field is set to.
+/// Returns the value of a constant or of a field.
 fn value(file: &str, name: &str) -> Figure {
     let code = text(&format!("src/{file}"));
     let values = code.lines().filter_map(|line| {

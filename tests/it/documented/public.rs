@@ -1,7 +1,8 @@
-//! The public API as rustdoc sees it: which types of other crates stand in it, and whether each item that a feature adds
-//! says so on its page.
+//! The public API as rustdoc sees it: which types of other crates it contains, and whether each
+//! item of a feature shows that feature on its page.
 //!
-//! `tests/supply.sh` has rustdoc write all that down, and runs these; it takes too long for each `cargo test`.
+//! `tests/supply.sh` makes rustdoc write this data and then runs these tests. It takes too long for
+//! each `cargo test`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use super::page::Words;
 use crate::support::tree::text;
 
-/// What rustdoc wrote of the crate with all features or with none, as JSON.
+/// The JSON that rustdoc wrote for the crate, with all features or with none.
 struct Api {
     json: Value,
 }
@@ -38,7 +39,7 @@ impl Api {
         &self.item(&self.json["root"]).unwrap()["crate_id"]
     }
 
-    /// Where an item of any crate was defined: its crate, and its name.
+    /// Returns the crate and the name of an item's definition.
     fn defined(&self, id: &Value) -> Option<(&str, &str)> {
         let path = self.json["paths"].get(id.to_string())?;
         if path["crate_id"] == *self.own() {
@@ -49,12 +50,12 @@ impl Api {
         Some((of["name"].as_str()?, name))
     }
 
-    /// The types and traits of other crates that signatures name, by their crates.
+    /// Returns the types and traits of other crates that signatures name, by crate.
     fn foreign(&self) -> BTreeMap<String, Words> {
         let mut found = BTreeMap::new();
         for item in self.json["index"].as_object().unwrap().values() {
             let kind = &item["inner"];
-            // What is the same of every type says nothing of ours.
+            // Implementations that every type has say nothing about the crate's API.
             let by_compiler = ["blanket_impl", "is_synthetic"];
             let is_general = by_compiler
                 .iter()
@@ -72,7 +73,7 @@ impl Api {
         found
     }
 
-    /// A type or a trait has both a path, as it was written, and an id.
+    /// A type or trait has a path, as it is written, and an id.
     fn look_through(&self, json: &Value, found: &mut BTreeMap<String, Words>) {
         match json {
             Value::Object(members) => {
@@ -91,7 +92,8 @@ impl Api {
         }
     }
 
-    /// All that has a badge of its own: pages, methods, and implementations for types of others.
+    /// Returns everything that can have its own badge: pages, methods, and trait implementations
+    /// for types of other crates.
     fn public(&self) -> BTreeSet<Public> {
         let mut all = BTreeSet::new();
         self.walk(&self.json["root"], &mut Vec::new(), &mut all);
@@ -150,7 +152,7 @@ impl Api {
             .collect()
     }
 
-    /// Of a trait, for types of other crates.
+    /// Returns the implementations of a trait for types of other crates.
     fn implementations(&self, ids: &Value, name: &str, page: &str) -> Vec<Public> {
         let impls = ids
             .as_array()
@@ -176,13 +178,13 @@ fn joined(path: &[String]) -> String {
     path.iter().map(|module| format!("{module}/")).collect()
 }
 
-/// Something on a page of the documentation.
+/// An item on a page of the documentation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Public {
     page: String,
-    /// Its anchor there; none if it is the page itself.
+    /// The anchor on that page. It is empty for the page itself.
     place: String,
-    /// Where in the code it stands, where the anchor leaves that open.
+    /// The position in the code, if the anchor is ambiguous.
     written: String,
 }
 
@@ -199,7 +201,8 @@ impl Public {
         }
     }
 
-    /// Whether a feature's name stands beside it. Of several with one anchor, any may have it: they are counted.
+    /// Returns how many of the page's items with this anchor have a badge. Several items can share
+    /// one anchor, so the badges are counted.
     fn badges(&self) -> usize {
         let html = fs::read_to_string(written().join("html").join(&self.page)).unwrap();
         const BADGE: &str = "stab portability";
@@ -239,7 +242,7 @@ fn what_a_feature_adds_says_so_on_its_page() {
     let mut wanted: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut shown = BTreeMap::new();
     for item in all.difference(&always) {
-        // A page's badge is for all that stands on it.
+        // A page's badge covers every item on it.
         if item.place.is_empty() || !gated_pages.contains(&item.page) {
             let key = (item.page.clone(), item.place.clone());
             *wanted.entry(key.clone()).or_default() += 1;
@@ -253,7 +256,8 @@ fn what_a_feature_adds_says_so_on_its_page() {
     assert!(missing.is_empty(), "without a badge: {missing:#?}");
 }
 
-/// The list: a line for each crate, with the feature that brings its types into the API and the types.
+/// Returns the list. Each line names a crate, the feature that adds its types to the API, and the
+/// types.
 fn listed(is_always: bool) -> BTreeMap<String, Words> {
     let list = text("tests/it/documented/public_types.txt");
     let mut all: BTreeMap<String, Words> = BTreeMap::new();

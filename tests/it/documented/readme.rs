@@ -1,11 +1,11 @@
-//! What the README and the crate's documentation say of each other, and of the package, is so.
+//! The README and the crate documentation agree with each other and with the package.
 
 use std::collections::BTreeMap;
 
 use super::page::{Words, anchors, code, links, names_in, opening, quoted, rows, section};
 use crate::support::tree::{place, text};
 
-/// Of `Cargo.toml`, as far as it takes to read it here.
+/// The part of a `Cargo.toml` that these tests read.
 struct Manifest {
     text: String,
 }
@@ -17,7 +17,7 @@ impl Manifest {
         }
     }
 
-    /// Each feature, and what it switches on.
+    /// Returns each feature and what it enables.
     fn features(&self) -> BTreeMap<String, Words> {
         let (_, rest) = self.text.split_once("\n[features]\n").unwrap();
         let features = rest.split("\n[").next().unwrap();
@@ -31,7 +31,7 @@ impl Manifest {
         features.collect()
     }
 
-    /// The features of these, and what those switch on in turn.
+    /// Returns these features and all that they enable.
     fn all_of(&self, features: &Words) -> Words {
         let known = self.features();
         let mut all = Words::new();
@@ -45,10 +45,10 @@ impl Manifest {
     }
 }
 
-/// The package of the examples that need crates of their own, and its folder.
+/// The package of the examples that need more crates, and its folder.
 const EXTRA: (&str, &str) = ("tower-auth-examples", "examples/extra");
 
-/// Each example of the package in this folder, and the features that it wants.
+/// Returns each example of the package in this folder, and the features that it requires.
 fn examples_of(folder: &str) -> BTreeMap<String, Words> {
     let manifest = text(&format!("{folder}/Cargo.toml"));
     let (_, list) = manifest.split_once("\nexample = [\n").unwrap();
@@ -64,7 +64,7 @@ fn examples_of(folder: &str) -> BTreeMap<String, Words> {
     examples.collect()
 }
 
-/// Each example, of either package.
+/// Returns all examples of both packages.
 pub(super) fn examples() -> Words {
     let examples = [".", EXTRA.1].into_iter().flat_map(examples_of);
     examples.map(|(name, _)| name).collect()
@@ -78,7 +78,7 @@ fn crate_docs() -> String {
     opening(&text("src/lib.rs"))
 }
 
-/// The features of the crate's documentation, each with what else is said of it.
+/// Returns each feature in the crate documentation, and its description.
 fn features_told() -> Vec<(String, String)> {
     let docs = crate_docs();
     let rows = rows(section(&docs, "# Features")).into_iter();
@@ -242,7 +242,7 @@ fn the_minimum_rust_version_is_the_packages_wherever_it_stands() {
     }
 }
 
-/// The words of each command of `cargo` or `bash` that a page shows.
+/// Returns the words of each `cargo` or `bash` command on a page.
 fn commands(page: &str) -> Vec<Vec<&str>> {
     let in_blocks = code(page, "sh").into_iter().flat_map(str::lines);
     let in_lines = page
@@ -250,7 +250,7 @@ fn commands(page: &str) -> Vec<Vec<&str>> {
         .flat_map(|line| line.split('`').skip(1).step_by(2));
     let commands = in_blocks.chain(in_lines);
     let commands = commands.map(|command| command.split(" #").next().unwrap_or(command));
-    // One may hold another: `export TOKEN=$(…)`, `… -- cargo run …`.
+    // A command may contain another: `export TOKEN=$(…)`, `… -- cargo run …`.
     let inner = |command: &'static str, line: &str| -> Vec<usize> {
         line.match_indices(command).map(|(at, _)| at).collect()
     };

@@ -1,4 +1,4 @@
-//! The tables of `docs::watching` say what is told, no less and no more.
+//! The tables in `docs::watching` list exactly the events, spans and metrics that exist.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,12 +17,13 @@ use crate::support::{Api, Counting, ScriptedSource, request};
 
 const PAGE: &str = include_str!("../../../src/docs/watching.md");
 
-/// The cells of each row of the table in a section of the page.
+/// Returns the cells of each table row in a section of the page.
 fn rows(section: &str) -> Vec<Vec<&'static str>> {
     page::rows(page::section(PAGE, &format!("# {section}")))
 }
 
-/// The words of the paragraph that begins so, without what it is about.
+/// Returns the quoted words of the paragraph that starts like this, except the first, which names
+/// the topic.
 fn words_of(beginning: &str) -> Words {
     let mut paragraphs = PAGE.split("\n\n");
     let paragraph = paragraphs.find(|text| text.starts_with(beginning));
@@ -34,10 +35,10 @@ fn words<T: ToString>(words: impl IntoIterator<Item = T>) -> Words {
     words.into_iter().map(|word| word.to_string()).collect()
 }
 
-/// Each event and span by what it says, with its level and its fields.
+/// The level and the fields of each event and span, by its message.
 type Told = BTreeMap<String, (String, Words)>;
 
-/// The sections that have events.
+/// The sections that list events.
 const LOGS: [&str; 2] = ["Logs", "Logs of a fleet"];
 
 fn told_by_the_page(sections: &[&str]) -> Told {
@@ -46,7 +47,7 @@ fn told_by_the_page(sections: &[&str]) -> Told {
         let [what, level, fields] = row[..] else {
             panic!("{row:?}");
         };
-        // Values have no dot in them, and names all have.
+        // Names contain a dot, and values don't.
         let fields = quoted(fields).into_iter().filter(|word| word.contains('.'));
         let fields = fields.chain([String::from("tower_auth.cache")]);
         let what = quoted(what).swap_remove(0);
@@ -58,7 +59,7 @@ fn told_by_the_page(sections: &[&str]) -> Told {
 fn told_by(lines: &[Line], page: &Told) -> Told {
     let lines = lines.iter().map(|line| {
         let level = line.level.to_string().to_lowercase();
-        // A long one is quoted by its beginning.
+        // The table shortens a long message to its beginning.
         let is_cut = |what: &&String| {
             let beginning = what.strip_suffix('…');
             beginning.is_some_and(|beginning| line.message.starts_with(beginning))
@@ -69,7 +70,7 @@ fn told_by(lines: &[Line], page: &Told) -> Told {
     lines.collect()
 }
 
-/// Everything that can be told, once at least.
+/// Causes every event at least once.
 async fn all_events() {
     let source = ScriptedSource::new(|attempt| match attempt {
         1 => Err(Error::transient("reset")),
@@ -87,7 +88,7 @@ async fn all_events() {
         client.clone().oneshot(request("")).await.unwrap();
     }
     api.accept("token-2");
-    // Longer than acceptances are recorded after the last refusal.
+    // Longer than the watch after the last refusal.
     tokio::time::advance(Duration::from_secs(61)).await;
     client.oneshot(request("")).await.unwrap();
     orders(FailingClose::Fails).close().await;
@@ -99,19 +100,19 @@ async fn all_events() {
     breakable_store::all_events().await;
 }
 
-/// What the page has for `tower_auth.not_replayed`.
+/// Returns the values that the page lists for `tower_auth.not_replayed`.
 fn words_of_refusals() -> Words {
     let all = rows("Logs");
     let row = all.iter().find(|row| row[2].contains("not_replayed"));
     words(quoted(row.unwrap()[2]).into_iter().skip(1))
 }
 
-/// The code of a file of the crate.
+/// Returns a source file of the crate without comments.
 fn source_file(name: &str) -> String {
     code(&text(&format!("src/{name}")))
 }
 
-/// How often the crate's code has one of these.
+/// Returns how often the crate's code invokes one of these macros.
 fn places(macros: &[&str]) -> usize {
     let files = rust_files("src");
     let code = files.values().map(|text| code(text));
@@ -124,7 +125,7 @@ fn places(macros: &[&str]) -> usize {
     .sum()
 }
 
-/// The words that an enum of the crate is told as: `Self::Off => "off"`.
+/// Returns the words that stand for an enum's variants in telemetry: `Self::Off => "off"`.
 fn words_in(code: &str) -> Words {
     let arms = code.lines().filter_map(|line| {
         let (_, word) = line.split_once(" => \"")?;
@@ -143,7 +144,7 @@ async fn what_is_logged_is_what_the_page_says() {
     let sections = if cfg!(feature = "fleet") { 2 } else { 1 };
     let page = told_by_the_page(&LOGS[..sections]);
     assert_eq!(told_by(&lines, &page), page);
-    // And the crate has no other place that tells something.
+    // No other place in the crate logs anything.
     let macros = ["trace", "debug", "info", "warn", "error", "event"];
     let events = macros.map(|name| format!("tracing::{name}!("));
     let spans = macros.map(|name| format!("tracing::{name}_span!("));
@@ -187,13 +188,13 @@ mod of_metrics {
     use super::*;
     use crate::support::recorder::recorded;
 
-    /// Each metric by its name, with its labels.
+    /// Returns the labels of each metric, by its name.
     fn named_by_the_page() -> BTreeMap<String, Words> {
         let rows = rows("Metrics").into_iter().map(|row| {
             let [name, _, labels] = row[..] else {
                 panic!("{row:?}");
             };
-            // Behind the colon are values.
+            // The values of a label follow the colon.
             let labels = labels.split("`: ").next().unwrap();
             let labels = quoted(&format!("{labels}`"));
             let labels = labels.into_iter().filter(|label| !label.is_empty());

@@ -1,11 +1,12 @@
-//! A concept has one name: nothing in the crate is named by a word that the glossary in CONTRIBUTING.md replaces.
+//! Each concept has one name. No item of the crate has a name that the glossary in CONTRIBUTING.md
+//! replaces.
 
 use std::collections::BTreeSet;
 
 use crate::support::house::names;
 use crate::support::tree::{rust_files, text};
 
-/// The words of the glossary's right column that stand in backticks.
+/// Returns the words in backticks in the glossary's right column.
 fn replaced() -> BTreeSet<String> {
     let page = text("CONTRIBUTING.md");
     let (_, rest) = page.split_once("| say | not |\n").unwrap();
@@ -36,7 +37,7 @@ fn no_item_is_named_by_a_word_that_the_glossary_replaces() {
     assert!(count > 2_000, "{count} names were found");
 }
 
-/// Metaphors that the first version was written in.
+/// Metaphors of earlier versions.
 const METAPHORS: &[&str] = &[
     "pilot",
     "take off",
@@ -91,7 +92,7 @@ fn no_text_has_the_metaphors_that_the_glossary_replaces() {
         .filter(|(file, _)| !file.ends_with("documented/words.rs"))
     {
         for (at, line) in text.lines().enumerate() {
-            // The glossary itself.
+            // The rows of the glossary itself.
             if line.starts_with('|') && file == "CONTRIBUTING.md" {
                 continue;
             }

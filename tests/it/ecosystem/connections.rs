@@ -1,5 +1,5 @@
-//! hyper's connections themselves, below no pool: one that ends as the token is refused, and what the
-//! credential looks like on the wire.
+//! Single hyper connections without a pool: a connection that closes with the refusal, and the
+//! credential on the wire.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -75,8 +75,8 @@ fn get(address: SocketAddr) -> Sent {
     request.body(Full::default()).unwrap()
 }
 
-/// One request at a time: the replay is polled ready, and waits until the refusal's body is out of the
-/// way.
+/// HTTP/1 takes one request at a time. The replay is polled ready, and waits until the refusal's
+/// body has been read or dropped.
 #[tokio::test]
 async fn one_http1_connection_behind_a_buffer_takes_the_replay_after_the_refusal() {
     let api = Api::accepting(["token-2"]);
@@ -109,8 +109,8 @@ async fn one_http2_connection_takes_refusals_and_replays_of_many_at_once() {
     assert_eq!(source.issued(), 2);
 }
 
-/// Serves over connections that end with their first response, by `Connection: close` or `GOAWAY`, and
-/// counts them.
+/// Serves connections that end with their first response, through `Connection: close` or `GOAWAY`.
+/// It counts them.
 async fn serve_once_each(http2: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -137,7 +137,7 @@ async fn one_response(stream: TcpStream, http2: bool) {
                 *response.status_mut() = StatusCode::UNAUTHORIZED;
             }
             if http2 {
-                // The `GOAWAY` is to be there before the response.
+                // The `GOAWAY` must arrive before the response.
                 asked.notify_one();
                 ends.notified().await;
             } else {
@@ -181,8 +181,8 @@ async fn a_connection_that_ends_with_the_refusal_is_replaced_for_the_replay() {
     }
 }
 
-/// Without a pool there is no other connection: the replay fails, and the caller has the refusal or the
-/// error, and not a wait.
+/// Without a pool there is no second connection, so the replay fails. The caller gets the refusal
+/// or the error at once.
 #[tokio::test]
 async fn without_another_connection_the_caller_gets_the_refusal_or_the_connections_error() {
     let (address, connections) = serve_once_each(true).await;
@@ -194,7 +194,7 @@ async fn without_another_connection_the_caller_gets_the_refusal_or_the_connectio
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
 
-/// The type of a frame, and what is in it.
+/// Returns the type and the content of the next frame.
 async fn next_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.unwrap();
@@ -204,8 +204,8 @@ async fn next_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     (head[3], payload)
 }
 
-/// `authorization` is entry 23 of HPACK's static table (RFC 7541, appendix A); a literal that is never
-/// to be indexed begins with the bits 0001 (§6.2.3), and 23 is written as 15 and 8.
+/// `authorization` is entry 23 of HPACK's static table (RFC 7541, appendix A). A never-indexed
+/// literal begins with the bits 0001 (§6.2.3). The index 23 is encoded as 15 and 8.
 const NEVER_INDEXED: [u8; 2] = [0x1f, 0x08];
 
 #[tokio::test]

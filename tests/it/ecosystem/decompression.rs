@@ -1,4 +1,5 @@
-//! `tower_http::decompression`, inside and outside: a compressed refusal is one, and so is its body.
+//! `tower_http::decompression`, inside and outside. A compressed refusal is still a refusal, and
+//! its body is decompressed.
 
 use std::convert::Infallible;
 
@@ -14,12 +15,12 @@ use tower_service::Service;
 
 use crate::support::{Counting, request};
 
-/// Long enough for a server to compress it.
+/// Returns a text long enough for a server to compress.
 fn text(status: StatusCode) -> String {
     format!("{status} ").repeat(100)
 }
 
-/// Compresses all its responses, refusals too; accepts `token-2`.
+/// Serves compressed responses, including refusals, and accepts only `token-2`.
 fn compressing() -> impl Service<
     Request<Full<Bytes>>,
     Response = Response<impl http_body::Body<Data = Bytes, Error: Into<BoxError>>>,
@@ -45,7 +46,7 @@ fn compressing() -> impl Service<
         }))
 }
 
-/// The status, and the body as text.
+/// Returns the status and the body as text.
 async fn response_of<S, B>(client: S) -> (StatusCode, String)
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = BoxError>,

@@ -1,4 +1,4 @@
-//! tonic's channels: over TLS, and over several servers at once.
+//! tonic's channels over TLS, and balanced over several servers.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use tower_auth::Auth;
 
 use crate::support::Counting;
 
-/// A server that takes the tokens it is told to, and remembers those that it was sent.
+/// A server that accepts the tokens the test names, and records the tokens it gets.
 #[derive(Clone, Default)]
 struct Peer {
     accepts: Arc<Mutex<HashSet<String>>>,
@@ -38,7 +38,7 @@ impl Peer {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 
-    /// Serves until the runtime of the test ends, and returns the port.
+    /// Serves until the test's runtime ends, and returns the port.
     fn serve(&self, tls: Option<ServerTlsConfig>) -> u16 {
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = incoming.local_addr().unwrap().port();
@@ -67,7 +67,7 @@ async fn respond(State(peer): State<Peer>, request: Received) -> Response<Body> 
     }
 }
 
-/// The gRPC status of one call.
+/// Returns the gRPC status of one call.
 async fn status(client: &Auth<Channel>) -> String {
     let request = Request::post("/test/Call")
         .header("content-type", "application/grpc")
@@ -109,7 +109,7 @@ async fn over_tls_a_refused_call_is_replayed_as_in_the_clear() {
     }
 }
 
-/// Which of the two a call goes to is chance: with so many, both are met.
+/// The channel picks one of two servers at random. With this many calls, both are picked.
 const CALLS: usize = 64;
 
 async fn balanced(peers: &[Peer; 2]) -> (Auth<Channel>, Counting) {
@@ -144,7 +144,7 @@ async fn servers_behind_one_channel_share_the_token_and_their_refusals_are_one()
     }
 }
 
-/// One server has heard that the token was revoked, and the other hasn't.
+/// One server knows that the token was revoked, and the other doesn't.
 #[tokio::test]
 async fn the_refusal_of_one_server_rejects_the_token_once_for_both() {
     let peers = [Peer::default(), Peer::default()];

@@ -1,6 +1,7 @@
 //! `Buffer`, `ConcurrencyLimit`, `RateLimit` and `LoadShed`, on either side of the layer.
 //!
-//! `layer::readiness` has `Buffer` over `ConcurrencyLimit` inside, with the fetch through the same.
+//! `layer::readiness` tests `Buffer` over `ConcurrencyLimit` inside the layer, with the fetch
+//! through the same client.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::support::{Counting, request, run_until_idle, source};
 
 type Sent = Request<Full<Bytes>>;
 
-/// A source that fetches through a client of the user's.
+/// A source that fetches through the user's client.
 fn through<S>(client: S) -> impl TokenSource
 where
     S: Service<Sent, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
@@ -38,7 +39,7 @@ where
     }
 }
 
-/// Whether fifty callers at once get their responses.
+/// Asserts that 50 concurrent callers get their responses.
 async fn all_get_through<S>(client: S)
 where
     S: Service<Sent, Response = Response<Full<Bytes>>, Error: std::fmt::Debug> + Clone,
@@ -50,7 +51,8 @@ where
     assert!(responses.iter().all(is_done));
 }
 
-/// One permit, and the fetch needs it: whoever holds it while the token is waited for waits for ever.
+/// The fetch needs the only permit. A request that held the permit while it waits for the token
+/// would wait forever.
 #[tokio::test(start_paused = true)]
 async fn a_fetch_through_the_one_permit_of_the_same_client_is_no_deadlock() {
     let limited = ServiceBuilder::new()
@@ -72,7 +74,8 @@ async fn with_a_buffer_outside_as_well_it_is_none_either() {
     all_get_through(buffered).await;
 }
 
-/// The permit outside is of the whole request, token and replay included. The fetch goes below it.
+/// Outside, the permit covers the whole request, including the token and the replay. The fetch goes
+/// through the client below the limit and needs no permit.
 #[tokio::test(start_paused = true)]
 async fn with_the_limit_outside_the_fetch_goes_through_the_client_below_it() {
     let client = Script::new([]);
@@ -83,7 +86,7 @@ async fn with_the_limit_outside_the_fetch_goes_through_the_client_below_it() {
     all_get_through(limited).await;
 }
 
-/// A buffer calls one service for everybody.
+/// A buffer calls one service for all callers.
 #[tokio::test]
 async fn who_waits_for_a_token_behind_a_buffer_holds_up_nobody_else() {
     let (source, mut fetches) = source();
@@ -103,7 +106,7 @@ async fn who_waits_for_a_token_behind_a_buffer_holds_up_nobody_else() {
     assert_eq!(waiting.await.unwrap().unwrap().status(), StatusCode::OK);
 }
 
-/// How long each of two requests takes, of which the first is refused once.
+/// Returns how long each of two requests takes. The first is refused once.
 async fn taken<S>(client: S) -> [Duration; 2]
 where
     S: Service<Sent, Response = Response<Full<Bytes>>, Error: std::fmt::Debug> + Clone,
@@ -142,7 +145,7 @@ async fn a_rate_limit_outside_does_not() {
     assert!(taken.iter().all(|taken| *taken < PERIOD), "{taken:?}");
 }
 
-/// Overload says nothing of the token.
+/// An overload error says nothing about the token.
 #[tokio::test]
 async fn that_the_client_is_overloaded_is_the_callers_error_and_rejects_no_token() {
     let (first, response) = tokio::sync::oneshot::channel::<()>();
@@ -174,7 +177,7 @@ async fn that_the_client_is_overloaded_is_the_callers_error_and_rejects_no_token
     assert_eq!(source.issued(), 1);
 }
 
-/// They hold no permit: there is no load that could be shed.
+/// Callers that wait for a token hold no permit, so there is no load to shed.
 #[tokio::test]
 async fn who_waits_for_a_token_is_no_load() {
     let (source, mut fetches) = source();

@@ -1,6 +1,7 @@
-//! Redirects, followed outside the layer or inside: the credential goes to named origins only.
+//! Redirects that are followed outside or inside the layer. The credential goes only to named
+//! origins.
 //!
-//! `layer::origins_property` has all orders and spellings.
+//! `layer::origins_property` covers all orders and spellings.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -22,8 +23,7 @@ use crate::support::Counting;
 
 type Sent = Request<Full<Bytes>>;
 
-/// Servers of any name. Some addresses are redirected; what was asked, and with which credential, is
-/// kept.
+/// Servers of any name. Some addresses redirect. Each request is recorded with its credential.
 #[derive(Clone, Default)]
 struct Net {
     moved: Arc<Mutex<HashMap<String, String>>>,
@@ -32,7 +32,7 @@ struct Net {
 }
 
 impl Net {
-    /// `from` leads to what `location` says.
+    /// Redirects `from` to `location`.
     fn moving(from: &str, location: &str) -> Self {
         Self::default().and(from, location)
     }
@@ -45,13 +45,14 @@ impl Net {
         self
     }
 
-    /// Refuses this credential.
+    /// Makes the servers refuse this credential.
     fn refusing(self, credential: &'static str) -> Self {
         self.refuses.lock().unwrap().push(credential);
         self
     }
 
-    /// `<address>: <credential>` of each request since the last look; `-` for none.
+    /// Returns `<address>: <credential>` of each request since the last call, with `-` for no
+    /// credential.
     fn seen(&self) -> Vec<String> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
@@ -93,7 +94,7 @@ fn get(address: &str) -> Sent {
     Request::get(address).body(Full::default()).unwrap()
 }
 
-/// A layer whose credential belongs to the API.
+/// Builds a layer whose credential belongs to the API.
 fn bearer() -> AuthLayer {
     let layer = AuthLayer::new(Counting::default());
     layer.only_to(["https://api.example"]).unwrap()
@@ -108,7 +109,7 @@ fn keyed() -> AuthLayer {
 
 type Responded = Result<Response<Full<Bytes>>, BoxError>;
 
-/// Follows redirects outside the layer: each hop is a request of its own to it.
+/// Follows redirects outside the layer, so each hop is a separate request to the layer.
 async fn outside(layer: &AuthLayer, net: &Net, request: Sent) -> Responded {
     let client = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
@@ -117,7 +118,7 @@ async fn outside(layer: &AuthLayer, net: &Net, request: Sent) -> Responded {
     client.oneshot(request).await
 }
 
-/// Follows redirects inside: the layer sees one request and the last response.
+/// Follows redirects inside, so the layer sees one request and the last response.
 async fn inside(layer: &AuthLayer, net: &Net, request: Sent) -> Responded {
     let client = ServiceBuilder::new()
         .layer(layer.clone())
@@ -135,7 +136,7 @@ fn is_of_its_origin(response: Responded) {
 
 // ---- outside
 
-/// The hop doesn't happen: the request isn't sent without a credential either.
+/// The hop isn't sent, not even without a credential.
 #[tokio::test]
 async fn followed_outside_a_redirect_to_an_origin_that_is_not_named_is_an_error() {
     let net = Net::moving(API, "https://evil.example/x");
@@ -163,13 +164,13 @@ async fn followed_outside_a_redirect_to_a_named_origin_carries_the_credential() 
         .unwrap();
     let near = ["near", "far"].map(|path| format!("https://api.example/{path}: Bearer token-1"));
     assert_eq!(net.seen(), near);
-    // Back and forth, until the follower reaches its limit.
+    // The redirects alternate until the follower reaches its limit.
     outside(&layer, &net, get(API)).await.unwrap();
     let seen = net.seen();
     assert!(seen.len() > 3 && seen.iter().all(|seen| seen.ends_with(": Bearer token-1")));
 }
 
-/// As an API redirects to presigned storage.
+/// Like an API that redirects to presigned storage.
 #[tokio::test]
 async fn followed_outside_with_pass_elsewhere_a_hop_goes_without_the_credential_and_back_with_it() {
     let net = Net::moving(API, "https://storage.example/x?signature=s").and(
@@ -212,7 +213,7 @@ async fn a_redirect_that_the_replay_gets_is_no_way_out_either() {
     assert_eq!(net.seen(), tries);
 }
 
-/// Whoever follows it drops the caller's credential. The layer's own isn't put in its place.
+/// The follower drops the caller's credential. The layer doesn't put its own in that place.
 #[tokio::test]
 async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() {
     let net = Net::moving(API, "https://evil.example/");
@@ -234,7 +235,7 @@ async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() 
     }
 }
 
-/// A credential that is made for each request is no exception.
+/// The same holds for a per-request credential.
 #[cfg(feature = "dpop")]
 #[tokio::test]
 async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {
@@ -276,8 +277,8 @@ async fn behind_a_buffer_it_is_the_same() {
 
 // ---- inside
 
-/// tower-http drops `Authorization` when the origin changes, so the hop carries no credential, even to a
-/// named origin.
+/// tower-http drops `Authorization` when the origin changes. So the hop carries no credential, even
+/// to a named origin.
 #[tokio::test]
 async fn followed_inside_a_redirect_to_another_origin_goes_without_the_credential() {
     let net = Net::moving(API, "https://files.example/x")
@@ -335,8 +336,8 @@ async fn followed_inside_a_refusal_of_another_origin_costs_no_token() {
     assert_eq!(net.seen(), seen);
 }
 
-/// A header of its own is known to no client as a credential. So either the layer goes inside, or
-/// what follows redirects drops all headers, or follows none to another origin.
+/// No client recognizes a custom header as a credential. So the redirect layer goes outside, or it
+/// drops all headers, or it follows no redirects to other origins.
 #[tokio::test]
 async fn followed_inside_a_key_in_a_header_of_its_own_takes_a_policy_that_drops_all_headers() {
     let net = Net::moving(API, "https://files.example/x");
@@ -362,7 +363,8 @@ async fn followed_inside_a_key_in_a_header_of_its_own_takes_a_policy_that_drops_
 
 // ---- reqwest
 
-/// Serves on loopback: redirects to this address, or accepts all. Keeps the credentials.
+/// Serves on loopback, and either redirects to this address or accepts everything. Records the
+/// credentials.
 #[cfg(feature = "reqwest")]
 async fn serve(moved: Option<String>) -> (String, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -385,7 +387,7 @@ async fn serve(moved: Option<String>) -> (String, Arc<Mutex<Vec<String>>>) {
     (address, seen)
 }
 
-/// reqwest follows redirects inside, and drops `Authorization` when the origin changes.
+/// reqwest follows redirects inside the layer, and drops `Authorization` when the origin changes.
 #[cfg(feature = "reqwest")]
 #[tokio::test]
 async fn followed_by_reqwest_a_redirect_to_another_origin_goes_without_the_credential() {

@@ -1,4 +1,5 @@
-//! The layer in a chain of `reqwest_middleware`: the whole life of a request, over what comes after it.
+//! The layer in a `reqwest_middleware` chain: the whole life of a request, above the later
+//! middleware.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tower_auth::{Error, NotReplayed, TokenSource};
 use super::serve;
 use crate::support::{Api, Counting, source};
 
-/// Counts the tries, in the extensions.
+/// Counts the tries in the request's extensions.
 struct Tally;
 
 #[derive(Clone, Default)]
@@ -34,7 +35,7 @@ impl Middleware for Tally {
     }
 }
 
-/// Sends again what wasn't accepted, once, after something has happened.
+/// Sends a request that wasn't accepted once more, after running a closure.
 struct Again<F>(F);
 
 #[async_trait]
@@ -117,7 +118,7 @@ async fn an_error_of_the_layer_is_found_in_the_chains_and_one_from_below_is_as_i
     let error = inner.downcast_ref::<Error>();
     assert!(error.is_some_and(Error::is_origin), "{inner:?}");
 
-    // Nobody listens there any more.
+    // The port is free again, so nothing listens on it.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
@@ -156,7 +157,7 @@ async fn a_retry_before_it_gets_a_credential_again_and_one_after_it_does_not() {
     }
 }
 
-/// Holds each request for ever, and tells that it does.
+/// Holds each request forever, and signals that it does.
 struct Waits(Arc<Semaphore>);
 
 #[async_trait]

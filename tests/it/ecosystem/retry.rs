@@ -1,4 +1,5 @@
-//! `tower::retry`: outside, each try gets a credential again; inside, the same request is sent again.
+//! `tower::retry`. Outside, each try gets a credential again. Inside, the same request is sent
+//! again.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use tower_auth::{NotReplayed, TokenCache};
 use super::Script;
 use crate::support::{Counting, request};
 
-/// Sends again what got a 503, or a 401 if it is told to. Meanwhile, the token is refreshed.
+/// Retries a 503, and also a 401 if so configured. The token is refreshed before the retry.
 #[derive(Clone)]
 struct Again {
     left: usize,
@@ -73,7 +74,7 @@ async fn a_retry_outside_carries_the_token_that_came_meanwhile() {
     assert_eq!(api.seen(), ["Bearer token-1", "Bearer token-2"]);
 }
 
-/// Why it goes outside.
+/// This is why the retry layer goes outside.
 #[tokio::test]
 async fn a_retry_inside_sends_the_token_that_was_replaced_meanwhile() {
     let api = Script::new([503]);
@@ -90,8 +91,8 @@ async fn a_retry_inside_sends_the_token_that_was_replaced_meanwhile() {
     assert_eq!(api.seen(), ["Bearer token-1", "Bearer token-1"]);
 }
 
-/// Each of the two does its own: the refusal is replayed for, and the hiccup of the replay retried, with
-/// the token that the replay had.
+/// Each layer does its own part. The auth layer replays after the refusal. The retry layer retries
+/// the failed replay with the same token.
 #[tokio::test]
 async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
     let api = Script::new([401, 503]);
@@ -107,7 +108,8 @@ async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
     assert_eq!(source.issued(), 2);
 }
 
-/// Ten tries, an API that refuses everything: the layer doesn't double each of them, nor fetch for each.
+/// Ten tries against an API that refuses everything. The layer neither doubles each try nor fetches
+/// for each.
 #[tokio::test]
 async fn a_retry_of_refusals_outside_is_not_doubled_by_replays_nor_paid_for_in_tokens() {
     let api = Script::new([401; 100]);

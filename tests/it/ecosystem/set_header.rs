@@ -65,7 +65,7 @@ async fn a_layer_that_replaces_what_is_there_wins_over_what_is_set_outside() {
     }
 }
 
-/// Puts a path behind the base address.
+/// Appends the request's path to a base URL.
 fn based<B>(mut request: Request<B>) -> Request<B> {
     let path = request.uri().path();
     let address: Uri = format!("https://elsewhere.example{path}").parse().unwrap();

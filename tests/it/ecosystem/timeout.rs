@@ -1,4 +1,4 @@
-//! `tower::timeout`: outside it ends a caller's wait, and inside one try.
+//! `tower::timeout`. Outside, it limits the caller's whole wait. Inside, it limits one try.
 
 use std::convert::Infallible;
 use std::future::pending;

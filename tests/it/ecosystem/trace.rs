@@ -1,4 +1,5 @@
-//! `tower_http::trace`: outside it sees one request, inside each try, and the credential nowhere.
+//! `tower_http::trace`. Outside, it sees one request. Inside, it sees each try. It never sees the
+//! credential.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::support::{Counting, request};
 type Opens = fn(&Request<Full<Bytes>>) -> Span;
 type Tells = fn(&Response<Full<Bytes>>, Duration, &Span);
 
-/// Tells all there is of a request and of its response.
+/// Logs everything about a request and its response.
 fn trace() -> TraceLayer<SharedClassifier<ServerErrorsAsFailures>, Opens, DefaultOnRequest, Tells> {
     let opens: Opens = |request| info_span!("request", ?request);
     let tells: Tells = |response, _, _| info!(status = response.status().as_u16(), "responded");
@@ -27,7 +28,8 @@ fn trace() -> TraceLayer<SharedClassifier<ServerErrorsAsFailures>, Opens, Defaul
         .on_response(tells)
 }
 
-/// How many spans there were, and the statuses of the responses; that no secret was in either.
+/// Returns the number of spans and the statuses of the responses. Asserts that neither contains a
+/// secret.
 fn traced(lines: &[Line], secret: &str) -> (usize, Vec<String>) {
     for line in lines {
         assert!(!line.to_string().contains(secret), "{line}");
@@ -69,7 +71,8 @@ async fn inside_it_sees_each_try_with_a_header_that_it_does_not_show() {
     assert_eq!(traced(&lines, "token-"), (2, statuses));
 }
 
-/// A span has the address in it, query and all: with a key there, tracing goes outside.
+/// A span contains the whole URL with its query. With a key in the query, tracing has to go
+/// outside.
 #[tokio::test]
 async fn outside_it_does_not_see_a_key_in_the_query_either() {
     let (log, _guard) = listen();

@@ -1,4 +1,4 @@
-//! A token is the same in the process that reads it from a store.
+//! A token is unchanged in a process that reads it from a store.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::support::ScriptedSource;
 use crate::support::breakable_store::BreakableStore;
 use crate::support::log::listen;
 
-/// What a process makes of the token of another.
+/// Returns a token as another process reads it.
 async fn passed_on(token: Token) -> Token {
     let store = BreakableStore::default();
     let source = ScriptedSource::new(move |_| Ok(token.clone()));

@@ -1,4 +1,5 @@
-//! What a store keeps tells it nothing, and what it gives back is a token only if it was sealed here.
+//! The store can't read what it contains. A value from the store is a token only if a fleet key
+//! sealed it.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use crate::support::{Counting, ScriptedSource};
 const HOUR: Duration = Duration::from_secs(3600);
 const OTHER: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 
-/// A secret as it may stand somewhere.
+/// Returns the encodings in which a secret might appear.
 fn spellings(secret: &str) -> [String; 3] {
     let hex = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     [secret.to_owned(), STANDARD_NO_PAD.encode(secret), hex]
 }
 
-/// A store with a token in it.
+/// Returns a store that contains a token.
 async fn stocked() -> BreakableStore {
     let store = BreakableStore::default();
     store
@@ -32,7 +33,7 @@ async fn stocked() -> BreakableStore {
     store
 }
 
-/// Whether another process takes what is on it, and why it doesn't.
+/// Returns whether another process accepts the stored value, or else the reason in the log.
 async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> {
     let (log, _listening) = listen();
     let source = ScriptedSource::new(|_| Token::bearer("its own"));
@@ -53,7 +54,7 @@ async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> 
 
 fn ignored(why: &str) -> Result<(), Vec<String>> {
     let field = format!("tower_auth.store.ignored={why}");
-    // Though it is looked at twice, with the lease and without.
+    // One warning, although the process loads the value twice, before it gets the lease and after.
     Err(vec![field])
 }
 
@@ -81,7 +82,7 @@ async fn a_store_sees_no_token() {
 async fn no_two_values_are_sealed_alike() {
     let [one, other] = [stocked().await.stored(), stocked().await.stored()];
     assert_eq!(one[0].len(), other[0].len());
-    // Past the head no part of the one is in the other.
+    // After the header, the two values have nothing in common.
     let differ = one[0][12..]
         .iter()
         .zip(&other[0][12..])
@@ -102,7 +103,7 @@ async fn a_value_that_was_changed_or_cut_anywhere_is_as_if_it_was_not_there() {
         let why = match at {
             2 => "unknown_version",
             3 => "unknown_version",
-            // Another name, or another length of it.
+            // Another key name, or another length of it.
             4 => "unknown_key",
             5..12 => "unknown_key",
             _ => "corrupt",
@@ -151,13 +152,13 @@ async fn a_value_that_is_not_sealed_is_none_to_one_who_seals() {
 async fn keys_rotate_with_no_token_lost() {
     let store = stocked().await;
     let with = |keys: Keyring| Fleet::new(store.clone(), keys).key(key());
-    // A process that doesn't have the key yet, or any more.
+    // A process that doesn't yet have the key, or no longer has it.
     let stranger = with(Keyring::new("2027-05", OTHER).unwrap());
     assert_eq!(taken(&store, stranger).await, ignored("unknown_key"));
 
     let store = stocked().await;
     let with = |keys: Keyring| Fleet::new(store.clone(), keys).key(key());
-    // The next key is on every ring before it seals anything.
+    // Every process knows the next key before any process seals with it.
     let ready = keyring().also("2027-05", OTHER).unwrap();
     let rotated = Keyring::new("2027-05", OTHER)
         .unwrap()
@@ -166,7 +167,8 @@ async fn keys_rotate_with_no_token_lost() {
     taken(&store, with(ready.clone())).await.unwrap();
     taken(&store, with(rotated.clone())).await.unwrap();
 
-    // It seals, and those who are only ready open it.
+    // A rotated process seals with the new key. A process that only knows this key can open the
+    // value.
     let fresh = BreakableStore::default();
     let with = |keys: Keyring| Fleet::new(fresh.clone(), keys).key(key());
     let rotated = fresh.process_of(with(rotated), Counting::lasting(HOUR));

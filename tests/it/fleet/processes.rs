@@ -1,5 +1,5 @@
-//! Processes of their own that share a token, by a real Redis or a folder: what the authorization server
-//! sees of them, and what they see when one of them dies or the store does.
+//! Separate processes that share a token through a real Redis or a folder. The tests check what the
+//! authorization server sees, and what the processes see when one of them or the store fails.
 #![cfg(all(feature = "reqwest", feature = "redis", feature = "file"))]
 
 use std::future::Future;
@@ -22,16 +22,16 @@ use tokio::time::timeout;
 use crate::support::breakable_store::KEY;
 use crate::support::redis_server::RedisServer;
 
-/// For a machine with a lot else to do.
+/// The time limit of a step. It allows for a busy machine.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
-/// An authorization server that tells of each fetch, and issues when it is let.
+/// An authorization server that reports each fetch and responds only when the test permits it.
 struct Issuer {
     url: String,
     issued: Arc<AtomicUsize>,
-    /// What it may issue.
+    /// One permit per token that the server may issue.
     permits: Arc<Semaphore>,
-    /// Each fetch as it comes.
+    /// Receives each fetch as it arrives.
     asked: mpsc::UnboundedReceiver<()>,
 }
 
@@ -65,14 +65,14 @@ impl Issuer {
     }
 }
 
-/// A process: the example `fleet`, as one of several.
+/// One process of the fleet, which runs the example `fleet`.
 struct Process {
     process: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
 
-/// By what they share.
+/// Through what the processes share the token.
 #[derive(Clone, Copy)]
 enum By<'a> {
     Redis(&'a str),
@@ -126,7 +126,7 @@ impl Process {
             .expect("it has ended")
     }
 
-    /// As `kill -9` does it.
+    /// Kills the process, as `kill -9` does.
     async fn is_killed(&mut self) {
         self.process.kill().await.unwrap();
     }
@@ -148,7 +148,7 @@ fn all_at_once(responses: &[String]) {
     }
 }
 
-/// Runs it with a Redis and with a folder.
+/// Runs a scenario with Redis and with a folder.
 async fn by_each<F>(scene: impl Fn(Issuer, Vec<Process>) -> F)
 where
     F: Future<Output = ()>,
@@ -172,7 +172,7 @@ async fn eight_processes_of_a_thousand_callers_fetch_once_when_cold_and_once_at_
         tell_all(&mut processes, "expire").await;
         none_failed(&tell_all(&mut processes, "ask").await);
         assert_eq!(issuer.issued(), 2);
-        // Refused, the first of them fetches, and the others take the newer one.
+        // After the refusals, the first process fetches and the others load the newer token.
         tell_all(&mut processes, "reject").await;
         none_failed(&tell_all(&mut processes, "ask").await);
         assert_eq!(issuer.issued(), 3);
@@ -191,13 +191,13 @@ async fn when_the_one_that_fetches_is_killed_the_rest_go_on_within_the_lease_tim
             process.says("ask").await;
         }
         victim.is_killed().await;
-        // The fetch of one who is no more, and that of the next.
+        // One permit for the fetch of the dead process, and one for the next fetch.
         issuer.permits.add_permits(2);
         for process in &mut processes {
             none_failed(&[process.hears().await]);
         }
-        // One of them, as the lease ended; who waits in vain for that fetches for itself. And what the
-        // dead one asked for may have been issued to nobody.
+        // One process fetches when the lease has ended. Processes that wait for it in vain fetch
+        // for themselves. A token that the dead process requested may also count.
         assert!(issuer.issued() <= 2, "{}", issuer.issued());
     })
     .await;
@@ -214,12 +214,12 @@ async fn a_redis_that_stands_still_holds_up_nobody_with_a_token_and_fails_nobody
     none_failed(&tell_all(&mut processes, "ask").await);
     kill_process(redis.pid(), Signal::STOP).unwrap();
     all_at_once(&tell_all(&mut processes, "ask").await);
-    // Each has to fetch for itself, and does.
+    // The store is down, so each process fetches for itself.
     tell_all(&mut processes, "expire").await;
     none_failed(&tell_all(&mut processes, "ask").await);
     assert_eq!(issuer.issued(), 1 + 8);
     all_at_once(&tell_all(&mut processes, "ask").await);
-    // And when it goes on, they share again.
+    // When the store continues, the processes share again.
     kill_process(redis.pid(), Signal::CONT).unwrap();
     tell_all(&mut processes, "expire").await;
     none_failed(&tell_all(&mut processes, "ask").await);
@@ -266,7 +266,7 @@ async fn two_shells_at_once_are_one_fetch() {
         none_failed(&[shell.hears().await]);
     }
     assert_eq!(issuer.issued(), 1);
-    // And so is a third, later on.
+    // A third process, started later, shares too.
     let mut third = Process::start(&issuer, By::Folder(&folder));
     none_failed(&[third.tell("ask").await]);
     assert_eq!(issuer.issued(), 1);

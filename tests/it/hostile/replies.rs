@@ -1,5 +1,5 @@
-//! Whatever a token endpoint sends, and whatever a source calls a token: nothing panics, no token
-//! is made of what is none, and no secret is told.
+//! Any reply of a token endpoint, and any token of a source. Nothing panics, no token is made up,
+//! and no secret is shown.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use crate::support::token_server::{ID, TokenServer, URL};
 mod tokens;
 mod waits;
 
-/// The secret and the token that are looked for in all that is told.
+/// The secret that no output may contain.
 const SECRET: &str = "planted-client/secret+of mine";
 
 fn outcome(server: &TokenServer) -> Result<Token, Error> {
@@ -26,7 +26,7 @@ fn outcome(server: &TokenServer) -> Result<Token, Error> {
     runtime.block_on(source.fetch(Reason::First))
 }
 
-/// All that the type can hold, and mostly those that mean something.
+/// Any status that the type can hold, mostly statuses with a meaning.
 fn any_status() -> impl Strategy<Value = u16> {
     prop_oneof![
         3 => Just(200),

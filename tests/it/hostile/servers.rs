@@ -1,5 +1,5 @@
-//! Whatever servers, browsers and key files say: nothing panics, and nothing is taken for what it
-//! isn't.
+//! Any input of servers, browsers and key files. Nothing panics, and no value is mistaken for
+//! something else.
 #![cfg(all(
     feature = "authorization-code",
     feature = "cookies",
@@ -39,7 +39,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(future)
 }
 
-/// Any JSON value that isn't deep.
+/// Any JSON value of limited depth.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -64,7 +64,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object with some of these fields, each of which may be anything.
+/// An object with some of these fields, each with any value.
 fn object(fields: &'static [&'static str]) -> impl Strategy<Value = Value> {
     hash_map(select(fields), any_json(), 0..fields.len()).prop_map(|map| {
         map.into_iter()
@@ -79,7 +79,7 @@ fn any_header() -> impl Strategy<Value = HeaderValue> {
     })
 }
 
-/// Attributes of cookies, in any order and number.
+/// Cookie attributes in any order and number.
 fn any_cookie() -> impl Strategy<Value = HeaderValue> {
     let part = prop_oneof![
         select(vec![
@@ -114,7 +114,8 @@ fn any_cookie() -> impl Strategy<Value = HeaderValue> {
     ]
 }
 
-/// A session at a server that sets `at_login`, and later `later`: what its API saw of `Cookie`.
+/// Runs a session at a server that sets `at_login` at the login and `later` afterwards. Returns the
+/// `Cookie` headers of the API requests.
 fn session(at_login: Vec<HeaderValue>, later: Vec<HeaderValue>) -> Result<Vec<String>, String> {
     let set = |cookies: &[HeaderValue]| {
         let mut response = Response::new(Full::<Bytes>::default());
@@ -189,12 +190,12 @@ proptest! {
             && all("iss").len() < 2
             && all("error").is_empty()
             && all("error_description").len() < 2;
-        // What stands twice is refused even if one of the two is empty and stands behind.
+        // A duplicate parameter is refused even if the second is empty.
         prop_assert!(result.is_err() || is_right, "{text}");
         if is_right && pairs.iter().all(|(_, value)| !value.is_empty()) {
             prop_assert!(result.is_ok(), "{text}");
         }
-        // Anything at all around it: no panic, and no state but the right one.
+        // With any text around it, nothing panics and only the right state is accepted.
         let [before, after] = around;
         let _ = request.read(&format!("{before}{text}{after}"));
         let stray = [before, after].concat();

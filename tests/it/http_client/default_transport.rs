@@ -1,4 +1,4 @@
-//! The transport that is there when nobody names one, without the feature `reqwest`.
+//! The default transport without the feature `reqwest`.
 
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Reason, TokenSource};

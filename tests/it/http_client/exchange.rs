@@ -1,4 +1,4 @@
-//! What becomes of a response that is late, endless, a redirect or none.
+//! How the crate handles a response that is late, endless, a redirect or missing.
 
 use std::convert::Infallible;
 use std::future::{Ready, pending, ready};
@@ -33,7 +33,7 @@ async fn a_server_that_never_responds_is_given_up_after_ten_seconds() {
     assert_eq!(start.elapsed().as_secs(), 10);
 }
 
-/// Sends frames of 1 KiB, so many of them, and then what `end` says.
+/// Sends this many frames of 1 KiB, and then what `end` says.
 struct Endless {
     sent: Arc<AtomicUsize>,
     limit: usize,
@@ -117,7 +117,7 @@ async fn a_response_of_exactly_64_kib_is_read() {
     );
 }
 
-/// All of it is zeroized, which takes its time too.
+/// The whole buffer is zeroized, which takes time too.
 #[tokio::test]
 async fn a_short_response_takes_little_memory() {
     let source = TokenServer::issuing().client();
@@ -163,7 +163,7 @@ async fn a_redirect_is_an_error_that_does_not_say_where_to() {
     }
 }
 
-/// Panics if it is called without having been polled ready.
+/// Panics if it is called without being polled ready.
 #[derive(Default)]
 struct Strict {
     is_ready: bool,

@@ -1,4 +1,4 @@
-//! Each way in which servers say what is left, and what is no way to say it.
+//! Each header format in which servers report quotas, and formats that aren't one.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,10 +14,10 @@ use crate::support::{ScriptedSource, paused};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Bucket, limit, what is left, and in how many seconds it is full again.
+/// Bucket, limit, remaining requests, and seconds until the bucket is full again.
 type Said<'a> = (&'a str, Option<u64>, u64, Option<u64>);
 
-/// What a status shows, from the server with these headers.
+/// Returns the quotas in the status after a fetch from this server.
 async fn shown(server: TokenServer) -> Vec<(String, Option<u64>, u64, Option<u64>)> {
     let before = SystemTime::now();
     let cache = TokenCache::new(server.client());
@@ -28,7 +28,7 @@ async fn shown(server: TokenServer) -> Vec<(String, Option<u64>, u64, Option<u64
 fn said(status: &Status, now: SystemTime) -> Vec<(String, Option<u64>, u64, Option<u64>)> {
     let said = status.quotas().iter().map(|quota| {
         let reset = quota.resets_at().map(|time| {
-            // By a second, which may have begun in between.
+            // Rounded down, because some time has passed since `now`.
             let left = time.duration_since(now).unwrap_or_default();
             (left.as_millis() as u64) / 1000
         });
@@ -202,7 +202,7 @@ async fn no_more_than_eight_buckets_are_kept_and_their_names_are_cut() {
     assert_eq!(Quota::new("a\nb\u{202e}", 1).bucket(), "a b ");
 }
 
-/// Also one that has in it what parts a header.
+/// This includes a secret with characters that separate the parts of the header.
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_a_server_gives_a_bucket_for_a_name_is_not_shown() {
     for secret in [

@@ -1,4 +1,4 @@
-//! The transport that is there when nobody names one.
+//! The default transport, based on reqwest.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::support::token_server::{ID, SECRET, all_text_of};
 
 type Seen = Arc<std::sync::Mutex<Vec<(String, HeaderMap, String)>>>;
 
-/// A server on loopback: `/token` issues, `/moved` redirects to `/elsewhere`.
+/// Serves on loopback: `/token` issues a token, and `/moved` redirects to `/elsewhere`.
 async fn serve() -> (String, Seen) {
     let seen = Seen::default();
     let note = |path: &'static str, response: &'static str| {
@@ -75,7 +75,7 @@ async fn the_default_transport_follows_no_redirect() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_a_transport_error_without_its_address() {
-    // Bound and let go, so that nothing listens on it.
+    // Bound and dropped, so that nothing listens on the port.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

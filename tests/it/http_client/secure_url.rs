@@ -1,4 +1,4 @@
-//! Whom a secret may be sent to, and what is shown of the address.
+//! Which URLs may get a secret, and what errors show of a URL.
 
 use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
 use tower_auth::{Error, Reason, TokenSource};
@@ -68,11 +68,11 @@ fn an_address_that_is_none_is_refused_without_quoting_it() {
         ("ftp://localhost/hunter22", "neither https nor http"),
         ("/hunter22", "not absolute"),
         ("hunter22", "not absolute"),
-        ("hunter22 and more", "no valid URL"),
-        ("", "no valid URL"),
-        ("https:///hunter22", "no valid URL"),
+        ("hunter22 and more", "isn't a valid URL"),
+        ("", "isn't a valid URL"),
+        ("https:///hunter22", "isn't a valid URL"),
         ("https://id.example.com:99999/hunter22", "port"),
-        (" https://id.example.com/hunter22", "no valid URL"),
+        (" https://id.example.com/hunter22", "isn't a valid URL"),
     ] {
         for error in [
             at(url).unwrap_err(),

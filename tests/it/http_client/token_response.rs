@@ -1,4 +1,4 @@
-//! How a token response is read, and that no error shows a secret of it.
+//! How a token response is read. No error shows a secret from it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -117,7 +117,7 @@ async fn a_field_that_occurs_twice_is_refused() {
         error.is_reply() && error.to_string().contains("twice"),
         "{error}"
     );
-    // But what isn't used may.
+    // Fields that aren't read may be duplicated.
     assert!(
         fetch(200, r#"{"access_token":"t","x":1,"x":2}"#)
             .await
@@ -164,7 +164,7 @@ async fn expiry_of_jwt(claims: Value) -> String {
 
 #[tokio::test]
 async fn a_jwt_tells_its_lifetime_when_the_server_does_not() {
-    // By the server's clock alone, however far it is from ours.
+    // Both times are by the server's clock, so its difference from the local clock doesn't matter.
     for iat in [1_000_000, now() + 1_000_000] {
         assert_eq!(
             expiry_of_jwt(json!({"iat": iat, "exp": iat + 900})).await,
@@ -233,7 +233,7 @@ async fn a_refusal_is_told_as_the_server_told_it() {
         assert_eq!(error.status().unwrap(), status);
         assert_eq!(error.description(), Some("unknown client"));
         assert!(
-            error.to_string().contains("check the id, the secret"),
+            error.to_string().contains("check the id and the secret"),
             "{error}"
         );
     }
@@ -376,7 +376,7 @@ async fn a_secret_that_is_one_only_when_it_is_cleaned_is_redacted() {
         assert_eq!(error.code(), Some("[redacted]"));
         assert_eq!(error.description(), Some("no [redacted] "));
     }
-    // And the other way around: what is a secret before it is cleaned.
+    // The reverse: a text that is a secret only before it is sanitized.
     let transport = TokenServer::new(400, r#"{"error":"no:two\nlines"}"#).transport();
     let source = ClientCredentials::new(URL, ID, "two\nlines")
         .unwrap()
@@ -399,7 +399,7 @@ async fn a_registered_code_is_kept_even_if_it_holds_a_parameter() {
 
 #[tokio::test]
 async fn a_long_code_and_description_are_cut_after_the_secret_is_gone() {
-    // The cut at 256 bytes goes through the secret.
+    // The cut at 256 bytes falls inside the secret.
     let echo = format!("{}{SECRET}{}", "x".repeat(250), "y".repeat(1000));
     let body = json!({"error": echo.clone(), "error_description": echo}).to_string();
     let error = fetch(400, body).await.unwrap_err();

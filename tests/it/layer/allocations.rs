@@ -1,4 +1,5 @@
-//! What a request costs in memory: with a fresh token, nothing that a fixed header doesn't.
+//! The memory cost of a request. With a fresh token, the layer allocates no more than a fixed
+//! header would.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -37,7 +38,7 @@ impl<B> Service<Request<B>> for Bare {
     }
 }
 
-/// A request with this many headers. No two share memory with each other.
+/// Builds a request with this many headers. No two headers share memory.
 fn request(headers: usize) -> Request<Full<Bytes>> {
     let mut request = Request::post(String::from("https://api.example.com/things?a=b"))
         .body(Full::from(vec![7; 1_000]))
@@ -57,7 +58,7 @@ fn with_own_credential() -> Request<Full<Bytes>> {
     request
 }
 
-/// How often memory was allocated, and how many bytes in all.
+/// The number of allocations and of allocated bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cost {
     times: u64,
@@ -86,7 +87,7 @@ impl std::ops::Add for Cost {
 
 const NOTHING: Cost = Cost { times: 0, bytes: 0 };
 
-/// From `poll_ready` to the response, which is there at once.
+/// Returns the cost from `poll_ready` to the response, which is ready at once.
 fn cost_of_calling<S, B>(client: &mut S, request: Request<B>) -> Cost
 where
     S: Service<Request<B>>,
@@ -103,7 +104,7 @@ where
     info.into()
 }
 
-/// What it costs to put a fixed header on: nothing can cost less.
+/// Returns the cost of inserting a fixed header, the minimum for any layer.
 fn cost_of_a_fixed_header(headers: usize) -> Cost {
     let mut value = HeaderValue::from_static("Bearer token");
     value.set_sensitive(true);
@@ -111,14 +112,14 @@ fn cost_of_a_fixed_header(headers: usize) -> Cost {
     cost_of_calling(&mut layer.layer(Bare), request(headers))
 }
 
-/// What it costs to clone all of a request that can be sent again.
+/// Returns the cost of cloning a whole replayable request.
 fn cost_of_a_clone(headers: usize) -> Cost {
     let request = request(headers);
     let clone = measure(|| drop(std::hint::black_box(request.clone())));
     clone.into()
 }
 
-/// A client with a cached token that is fresh for an hour, as it is on its fourth request.
+/// Builds a client whose token is fresh for an hour, and sends three requests.
 async fn warm(set: impl FnOnce(AuthLayer) -> AuthLayer) -> Auth<Bare> {
     let layer = crate::support::layer(|_| async {
         Ok(Token::bearer("token")?.expires_in(Duration::from_secs(3_600)))
@@ -138,14 +139,14 @@ async fn without_retry_a_request_costs_what_a_fixed_header_costs() {
         let cost = cost_of_calling(&mut client, request(headers));
         assert_eq!(cost, cost_of_a_fixed_header(headers), "{headers} headers");
     }
-    // If there is a place for the header, that is nothing: nor is the future boxed.
+    // If the header map has room, the cost is zero. This also shows that no future is boxed.
     let mut roomy = request(0);
     roomy.headers_mut().reserve(4);
     assert_eq!(cost_of_calling(&mut client, roomy), NOTHING);
 }
 
-/// The copy takes one allocation for itself and one for the list of headers. A clone of the request takes two
-/// for its headers, if it has any.
+/// The copy takes one allocation for itself and one for the list of headers. A clone of the request
+/// takes two more for its headers, if it has any.
 #[tokio::test]
 async fn with_retry_a_request_costs_a_clone_and_what_a_fixed_header_costs() {
     let mut client = warm(|layer| layer).await;
@@ -180,7 +181,7 @@ async fn a_request_with_the_callers_own_credential_costs_nothing() {
         let mut client = warm(|layer| layer.retry(retry)).await;
         let cost = cost_of_calling(&mut client, with_own_credential());
         assert_eq!(cost, NOTHING);
-        // Nor without the private copy, on a clone's first request.
+        // A clone's first request, without a private copy of the header, doesn't cost more either.
         let cost = cost_of_calling(&mut client.clone(), with_own_credential());
         assert_eq!(cost, NOTHING);
     }
@@ -199,7 +200,7 @@ async fn cloning_a_service_or_a_layer_or_a_cache_costs_nothing() {
     assert_eq!(Cost::from(info), NOTHING);
 }
 
-/// The way that clients go which clone the service for every request.
+/// Some clients clone the service for every request, so each request is a clone's first.
 #[tokio::test]
 async fn the_first_request_of_a_clone_costs_what_a_fixed_header_costs() {
     let client = warm(|layer| layer.retry(false)).await;
@@ -221,7 +222,7 @@ async fn a_fresh_token_from_the_cache_costs_nothing() {
     assert_eq!(Cost::from(info), NOTHING);
 }
 
-/// Of this, Tokio's task is the most.
+/// Most of this memory is Tokio's task.
 #[test]
 #[allow(clippy::print_stdout, reason = "a figure to look at")]
 fn memory_of_a_waiting_caller() {
@@ -257,7 +258,7 @@ fn memory_of_a_waiting_caller() {
     println!("{each} bytes for each waiting caller");
     assert!((1..=MOST).contains(&each), "{each} bytes");
 
-    // They did wait, all of them, and for the same fetch.
+    // This proves that all callers waited for the same fetch.
     runtime.block_on(async {
         fetches.next().await.issue("token");
         for caller in callers {
@@ -267,7 +268,7 @@ fn memory_of_a_waiting_caller() {
     });
 }
 
-/// Without the task that polls it, which is the caller's.
+/// Leaves out the caller's own task.
 #[tokio::test]
 #[allow(clippy::print_stdout, reason = "a figure to look at")]
 async fn memory_of_a_waiting_request_beside_its_headers_and_body() {
@@ -287,14 +288,15 @@ async fn memory_of_a_waiting_request_beside_its_headers_and_body() {
     fetches.next().await;
     let requests: Vec<_> = (1..WAITING).map(|_| request(5)).collect();
     let info = measure(|| requests.into_iter().for_each(wait));
-    // The vector of the requests is gone, and what they hold is where it was.
+    // The vector of requests is freed, but the headers and bodies stay where they were.
     let inline = i64::try_from(size_of::<Request<Full<Bytes>>>()).unwrap();
     let each = info.bytes_current / i64::try_from(WAITING - 1).unwrap() + inline;
     println!("{each} bytes for each waiting request");
     assert!((1..=MOST).contains(&each), "{each} bytes");
 }
 
-/// Of this the half is the cache itself. A completed fetch that held on to its task would be as much again.
+/// Half of this memory is the cache itself. A completed fetch that kept its task would add as much
+/// again.
 #[cfg(feature = "tenants")]
 #[test]
 #[allow(clippy::print_stdout, reason = "a figure to look at")]

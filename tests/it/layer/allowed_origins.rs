@@ -43,7 +43,7 @@ async fn fate(layer: &AuthLayer, uri: &str) -> Fate {
     }
 }
 
-/// The same for a URL as reqwest writes it.
+/// Returns the fate of a request to a URL as reqwest parses it.
 #[cfg(feature = "reqwest")]
 async fn fate_in_reqwest(layer: &AuthLayer, url: &str) -> Fate {
     let client = service_fn(|request: reqwest::Request| async move {
@@ -67,7 +67,7 @@ async fn denial(layer: &AuthLayer, uri: &str) -> String {
     error.unwrap_err().to_string()
 }
 
-/// A layer for which no origin is named.
+/// Builds a layer for which no origin is named.
 fn unnamed() -> AuthLayer {
     AuthLayer::new(Counting::default())
 }
@@ -94,7 +94,7 @@ impl TokenSource for Naming {
     }
 }
 
-// ---- who names them
+// ---- which origins are named
 
 #[tokio::test]
 async fn with_nothing_named_each_absolute_request_is_an_error_that_says_how_to_name_origins() {
@@ -107,7 +107,7 @@ async fn with_nothing_named_each_absolute_request_is_an_error_that_says_how_to_n
             "http://localhost:8080/",
             "http://[::1]",
         ] {
-            // The first request as well as any later one.
+            // Later requests fail like the first.
             for _ in 0..2 {
                 assert_eq!(fate(&layer, uri).await, Denied, "{uri}");
             }
@@ -182,7 +182,7 @@ async fn the_users_origins_replace_those_of_the_source() {
         WithCredential
     );
     assert_eq!(fate(&layer, "http://api.example.com/").await, Denied);
-    // And the last call replaces those before it.
+    // The last call replaces the earlier ones.
     let layer = layer.only_to([API]).unwrap();
     assert_eq!(fate(&layer, API).await, WithCredential);
     assert_eq!(fate(&layer, "https://files.example.com/").await, Denied);
@@ -248,7 +248,7 @@ async fn any_https_is_https_anywhere_and_loopback() {
     );
 }
 
-// ---- how they are written
+// ---- spellings
 
 /// Spellings of `https://api.example.com`.
 const SPELLINGS: [&str; 8] = [
@@ -309,7 +309,7 @@ async fn reqwests_urls_are_compared_in_the_same_way() {
         for url in OTHERS.into_iter().chain(["file:///tmp/x", "data:,x"]) {
             assert_eq!(fate_in_reqwest(&layer, url).await, denied, "{url}");
         }
-        // reqwest reads them as browsers do.
+        // reqwest treats a backslash as a slash, like browsers.
         for (url, expected) in [
             ("https:\\\\api.example.com\\v1", &WithCredential),
             ("https://ap\ti.example.com", &WithCredential),
@@ -334,7 +334,7 @@ async fn reqwests_urls_are_compared_in_the_same_way() {
     }
 }
 
-/// reqwest writes an internationalized name in DNS's encoding, so `only_to` needs this encoding too.
+/// reqwest encodes an internationalized name for DNS, so `only_to` needs the same encoding.
 #[cfg(feature = "reqwest")]
 #[tokio::test]
 async fn a_name_in_other_letters_is_named_as_dns_has_it() {
@@ -422,7 +422,7 @@ async fn the_error_names_the_origin_and_what_to_do_and_no_more_of_the_uri() {
     }
 }
 
-// ---- when it is decided
+// ---- when the origin is checked
 
 #[tokio::test]
 async fn origins_are_checked_before_the_fetch() {
@@ -432,7 +432,7 @@ async fn origins_are_checked_before_the_fetch() {
     fetches.none().await;
 }
 
-/// A service with a private copy of the header takes the hot path.
+/// The hot path uses a private copy of the header. It must check the origin too.
 #[tokio::test]
 async fn origins_are_checked_on_the_hot_path_too() {
     for layer in [any_https(), only_to(&[API])] {
@@ -450,8 +450,8 @@ async fn origins_are_checked_on_the_hot_path_too() {
     }
 }
 
-/// With `any_https`, the first request's origin is the usual one. A request to another origin is decided by
-/// that origin.
+/// With `any_https`, the first request's origin becomes the usual one. Requests to other origins
+/// are still checked individually.
 #[tokio::test]
 async fn the_usual_origin_stands_for_no_other() {
     let layer = any_https();
@@ -470,7 +470,7 @@ async fn the_usual_origin_stands_for_no_other() {
     }
 }
 
-// ---- what passes without
+// ---- requests sent without the credential
 
 #[tokio::test]
 async fn a_request_elsewhere_passes_without_the_credential_and_costs_no_fetch() {
@@ -479,7 +479,7 @@ async fn a_request_elsewhere_passes_without_the_credential_and_costs_no_fetch() 
         .only_to([API])
         .unwrap()
         .pass_elsewhere();
-    // The very first request, and the next.
+    // The first request and a later one.
     for _ in 0..2 {
         assert_eq!(
             fate(&layer, "https://files.example.com/").await,
@@ -598,7 +598,7 @@ async fn origins_are_checked_where_a_credential_of_the_callers_is_replaced() {
         .unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_origin());
     assert_eq!(api.credentials(), ["Bearer token-1"; 3]);
-    // A request that passes elsewhere keeps the headers that the caller has set.
+    // The layer keeps the headers that the caller has set.
     let mut client = layer.pass_elsewhere().layer(api.clone());
     call(&mut client, own("https://evil.example"))
         .await
@@ -623,7 +623,7 @@ async fn a_path_that_some_clients_read_as_another_host_is_an_error() {
     }
 }
 
-/// Names its origin from the second time on that it is asked.
+/// A source that names its origin only from the second question on.
 #[derive(Default)]
 struct NamingLater(Counting, std::sync::atomic::AtomicUsize);
 

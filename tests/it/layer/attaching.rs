@@ -1,4 +1,4 @@
-//! What a request carries, and what the caller has set itself.
+//! What the layer attaches to a request, and what it leaves as the caller set it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ async fn every_clone_of_the_service_uses_the_new_token_after_a_refusal() {
     let (source, api) = (Counting::default(), Api::accepting(["token-1"]));
     let mut client = crate::support::layer(source.clone()).layer(api.clone());
     let mut other = client.clone();
-    // Each has made itself a private copy by its third request.
+    // By its third request each clone has a private copy of the header.
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
         call(&mut other, request("")).await.unwrap();
@@ -69,7 +69,7 @@ async fn without_a_token_nothing_is_sent_and_the_error_is_the_caches() {
             .unwrap()
             .is_source()
     );
-    // The next one is told at once, without a fetch.
+    // The next caller gets the same error at once, without a fetch.
     let error = client.oneshot(request("")).await.unwrap_err();
     assert!(error.is::<tower_auth::Error>());
     assert_eq!(api.requests(), 0);
@@ -97,7 +97,7 @@ async fn the_callers_own_authorization_passes_untouched_unretried_and_without_a_
         let mut own = request("");
         own.headers_mut()
             .insert(AUTHORIZATION, "Basic b3du".parse().unwrap());
-        // Not even over cleartext is it any of our business.
+        // The layer leaves a caller's own credential alone, even over cleartext.
         *own.uri_mut() = "http://api.example.com/".parse().unwrap();
         own
     };
@@ -106,7 +106,7 @@ async fn the_callers_own_authorization_passes_untouched_unretried_and_without_a_
     assert!(response.extensions().get::<NotReplayed>().is_none());
     fetches.none().await;
 
-    // The same with a cached token, and a private copy of it.
+    // The same with a cached token and a private copy.
     let token = tokio::spawn(layer.cache().token());
     fetches.next().await.issue("ours");
     token.await.unwrap().unwrap();

@@ -1,5 +1,5 @@
 //! A body is sent again whole, or not at all.
-// Which bodies there are to test depends on the features.
+// The tested bodies depend on the enabled features.
 #![cfg_attr(not(feature = "full"), allow(dead_code))]
 
 use std::collections::VecDeque;
@@ -20,13 +20,13 @@ mod limits;
 mod overtaken;
 mod whole;
 
-/// A body to a script, strict about how it is polled.
+/// A scripted body that panics if it is polled in a wrong way.
 #[derive(Clone, Debug)]
 struct Script {
     steps: VecDeque<Step>,
-    /// Whether its length is known from the start.
+    /// Whether the length is known from the start.
     is_sized: bool,
-    /// Whether it says that it is at its end as soon as it is.
+    /// Whether `is_end_stream` is true as soon as no step remains.
     is_eager: bool,
     is_over: bool,
 }
@@ -36,11 +36,12 @@ enum Step {
     Data(Bytes),
     Trailers(HeaderMap),
     Pending,
-    /// Pending, and nobody is woken.
+    /// Returns pending and never wakes the task.
     Silence,
     Error,
     Panic,
-    /// Waits in the poll: until the test has come here, and until it lets go.
+    /// Blocks inside the poll until the test has passed the barrier twice. Between the two, the
+    /// test acts.
     Meet(Arc<Barrier>),
 }
 
@@ -114,9 +115,9 @@ impl Body for Script {
     }
 }
 
-/// The body types that are teed.
+/// A body type that is recorded while it is sent.
 trait Teed: Replay + Body<Data = Bytes, Error: Debug> + Unpin + Sized {
-    /// Whether a first try that is still being sent gives way to the second.
+    /// Whether a first try that is still being sent stops when the second try starts.
     const GIVES_WAY: bool;
 
     fn of(body: Script) -> Self;
@@ -165,7 +166,7 @@ impl Teed for reqwest::Body {
     }
 }
 
-/// All that a body has to say.
+/// Everything that a body produced.
 #[derive(Debug, Default, PartialEq)]
 struct Told {
     bytes: Vec<u8>,
@@ -174,7 +175,7 @@ struct Told {
 }
 
 impl Told {
-    /// Of a script that wasn't polled yet.
+    /// Returns what a script produces from its start.
     fn by(script: &Script) -> Self {
         let mut told = Self::default();
         for step in &script.steps {
@@ -188,14 +189,14 @@ impl Told {
         told
     }
 
-    /// What it cost to keep it.
+    /// Returns how many bytes a copy has to keep.
     fn size(&self) -> usize {
         let trailers = self.trailers.iter();
         let trailers = trailers.map(|(name, value)| name.as_str().len() + value.len());
         self.bytes.len() + trailers.sum::<usize>()
     }
 
-    /// Polls at most `polls` times, and says whether the body is known to be at its end.
+    /// Polls at most `polls` times, and returns whether the body is known to be at its end.
     fn read<B>(&mut self, body: &mut B, polls: usize) -> bool
     where
         B: Body<Data = Bytes> + Unpin,
@@ -239,7 +240,8 @@ impl Told {
     }
 }
 
-/// A box whose errors can be made of nothing, like axum's.
+/// A boxed body. The crate can't create errors of its type, so a running first try doesn't give
+/// way.
 type Boxed = BoxBody<Bytes, io::Error>;
 
 fn recorded<B: Teed>(script: Script, limit: usize) -> (B, B::Copy) {

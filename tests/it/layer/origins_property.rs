@@ -1,13 +1,13 @@
-//! No credential reaches an origin that wasn't named, whatever redirects a server sends and in whatever
-//! order the layers are. Each named origin gets the credential.
+//! No credential reaches an origin that wasn't named, whatever redirects a server sends and in
+//! whatever order the layers are. Each named origin gets the credential.
 //!
-//! Each case sends one request through `FollowRedirect` outside, inside, both or none. Servers of any name
-//! redirect the request. The test records what enters the layer, what leaves the layer and what arrives
-//! at a server. It compares the record with a model that applies only the rules.
+//! Each case sends one request through `FollowRedirect` outside, inside, both or none. Servers of
+//! any name redirect the request. The test records what enters the layer, what leaves it and what
+//! arrives at a server. It compares the record with a model that applies only the rules.
 //!
-//! The layer doesn't control a `FollowRedirect` inside. With the standard policy, `FollowRedirect` sends a
-//! key in a header of its own to any origin, because it doesn't recognize the credential. The test skips
-//! those hops, and checks them with a policy that removes all headers.
+//! The layer doesn't control a `FollowRedirect` inside it. With the standard policy, that service
+//! sends a credential in a custom header to any origin, because it doesn't recognize the header.
+//! The test skips those hops, and checks them with a policy that removes all headers.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -38,22 +38,23 @@ type Client = BoxCloneService<Sent, Answer, BoxError>;
 struct Case {
     followers: Followers,
     tenants: ByWhat,
-    /// Two tenants. Without tenants, the first.
+    /// The naming of two tenants. Without tenants only the first is used.
     naming: [Naming; 2],
-    /// Whether the capacity is one tenant, and another tenant evicts the first during the request.
+    /// Whether the capacity is one tenant, so that another tenant evicts the first during the
+    /// request.
     #[cfg_attr(
         not(feature = "tenants"),
         expect(dead_code, reason = "there are no tenants")
     )]
     is_evicted: bool,
     place: At,
-    /// Whether a follower inside removes all headers as the origin changes.
+    /// Whether an inner `FollowRedirect` removes all headers when the origin changes.
     removes_all: bool,
-    /// Whether the request has a credential of the caller's.
+    /// Whether the caller set a credential on the request.
     has_own: bool,
     first: First,
     hops: Vec<Hop>,
-    /// Which of the servers' responses is a refusal.
+    /// The index of the response that is a refusal.
     refused: Option<usize>,
 }
 
@@ -74,7 +75,7 @@ enum ByWhat {
     Extension,
 }
 
-/// What a layer names, and how.
+/// Which origins a layer names, and by which means.
 #[derive(Clone, Debug)]
 struct Naming {
     by_source: Vec<&'static str>,
@@ -109,7 +110,7 @@ struct Hop {
     location: String,
 }
 
-/// As a user writes them.
+/// Origins as a user may write them.
 const NAMES: [&str; 9] = [
     "https://api.example",
     "HTTPS://API.example:443",
@@ -139,7 +140,7 @@ const FIRST: [&str; 14] = [
     "/two?q=1",
 ];
 
-/// Where servers redirect to, in all spellings that lead there.
+/// Redirect targets, in every spelling that leads to the same places.
 const LOCATIONS: [&str; 44] = [
     "",
     "two",
@@ -268,18 +269,19 @@ fn any_case() -> impl Strategy<Value = Case> {
 
 // ---- the model
 
-/// What the rules say of a request that enters the layer.
+/// What the rules require for a request that enters the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Credential(usize),
     Unchanged,
-    /// The request isn't sent, because of its origin or because of its tenant.
+    /// The request fails because of its origin or its tenant.
     Error {
         is_origin: bool,
     },
 }
 
-/// The origin by the URL standard, which the crate's own code doesn't use. `None` if there is none.
+/// Returns the origin by the URL standard, which the crate's own code doesn't use. `None` if the
+/// URL has no origin.
 fn origin_of(uri: &str) -> Option<String> {
     let origin = Url::parse(uri).ok()?.origin();
     origin.is_tuple().then(|| origin.ascii_serialization())
@@ -306,7 +308,7 @@ impl Naming {
         self.by_source.is_empty() && matches!(self.by_user, ByUser::Nothing)
     }
 
-    /// Whether the credential may go to this origin.
+    /// Returns whether the credential may go to this origin.
     fn names(&self, uri: &str) -> bool {
         let Some(origin) = origin_of(uri) else {
             return false;
@@ -358,7 +360,7 @@ impl Case {
         }
     }
 
-    /// Whether the request has a credential of the caller's where the layer's goes.
+    /// Returns whether the caller set a credential in the place of the layer's own.
     fn is_callers<B>(&self, request: &Request<B>) -> bool {
         self.has_own
             && match self.place {
@@ -368,7 +370,8 @@ impl Case {
             }
     }
 
-    /// Whether a follower inside sends the credential to any origin, because it doesn't recognize the header.
+    /// Returns whether an inner `FollowRedirect` sends the credential to any origin, because it
+    /// doesn't recognize the header.
     fn is_out_of_hands(&self) -> bool {
         self.place == At::Header && !self.removes_all
     }
@@ -379,12 +382,12 @@ impl Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tenant(usize);
 
-/// What happened, in order.
+/// An event of a case, in order of occurrence.
 #[derive(Clone, Debug)]
 enum Event {
     /// A request entered the layer.
     Entered { uri: String, expected: Expected },
-    /// The layer has let a request through.
+    /// A request left the layer.
     Left { uri: String, secrets: Vec<usize> },
     /// A request arrived at a server.
     Arrived { uri: String, secrets: Vec<usize> },
@@ -402,7 +405,7 @@ impl Shared {
     }
 }
 
-/// Which tenants' credentials are anywhere in the request.
+/// Returns which tenants' credentials are anywhere in the request.
 fn secrets_in(request: &Sent) -> Vec<usize> {
     let mut text = request.uri().to_string();
     for (_, value) in request.headers() {
@@ -416,7 +419,7 @@ fn secret(tenant: usize) -> String {
     format!("secret-of-{tenant}")
 }
 
-/// Servers of any name. They redirect the request as the case says.
+/// Servers of any name, which redirect the request as the case says.
 #[derive(Clone)]
 struct Net {
     shared: Shared,
@@ -461,7 +464,7 @@ impl Service<Sent> for Net {
     }
 }
 
-/// Issues tokens of one tenant, and names origins.
+/// A source that issues the tokens of one tenant and names origins.
 struct Source {
     tenant: usize,
     place: At,
@@ -498,7 +501,6 @@ impl TokenSource for Source {
     }
 }
 
-/// The layer of one tenant.
 fn layer_of(case: &Case, tenant: usize) -> AuthLayer {
     let naming = &case.naming[tenant];
     let by_source = naming.by_source.iter();
@@ -519,7 +521,6 @@ fn layer_of(case: &Case, tenant: usize) -> AuthLayer {
     }
 }
 
-/// The client of a case.
 fn client_of(shared: &Shared) -> Client {
     let net = Net {
         shared: shared.clone(),
@@ -582,10 +583,10 @@ where
     if case.tenants == ByWhat::Nothing {
         return BoxCloneService::new(layer_of(case, 0).layer(below));
     }
-    /// Makes another tenant, which evicts the first.
+    /// Another tenant, which evicts the first.
     const OTHER: Tenant = Tenant(2);
     let made = Arc::clone(case);
-    // Only the tenant of an evicted cache uses that cache again.
+    // The cache of an evicted tenant is in use only by that tenant's own running requests.
     let in_use = Mutex::new(Vec::new());
     let tenants = Tenants::builder(move |tenant: &Tenant| {
         let layer = match *tenant {
@@ -600,7 +601,7 @@ where
         false => tenants.build(),
     };
     let evicting = case.is_evicted.then(|| tenants.clone());
-    // During the request.
+    // The eviction happens during the request.
     let below = below.map_request(move |request: Sent| {
         if let Some(tenants) = &evicting {
             drop(tenants.get(&OTHER).unwrap());
@@ -644,8 +645,8 @@ fn without_query(uri: &str) -> &str {
     uri.split('?').next().unwrap_or(uri)
 }
 
-/// Checks what happened. Returns how many credentials were sent, and how many requests failed because of
-/// their origin.
+/// Checks the events. Returns how many credentials were sent and how many requests failed because
+/// of their origin.
 fn check(case: &Case, events: &[Event], result: &Result<Answer, BoxError>) -> [usize; 2] {
     let mut current = None;
     let mut is_direct = false;

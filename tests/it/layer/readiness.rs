@@ -1,4 +1,4 @@
-//! The inner service's readiness: which clone is called, and who holds a permit when.
+//! The readiness of the inner service: which clone is called, and when a permit is held.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -19,7 +19,7 @@ use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, 
 
 type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
 
-/// Calls panic on a clone that wasn't polled ready: that is what `tower_test` mocks do.
+/// A `tower_test` mock panics when it is called on a clone that wasn't polled ready.
 #[tokio::test]
 async fn the_clone_that_is_ready_is_the_one_that_is_called() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
@@ -50,7 +50,7 @@ async fn no_permit_is_held_while_a_token_is_waited_for() {
     let mut waiting = task::spawn(client.ready().await.unwrap().call(request("")));
     assert_pending!(waiting.poll());
 
-    // The one permit is free, though the client was polled ready and is still there.
+    // The only permit is free, although the client is alive and was polled ready.
     let mut ready = task::spawn(async { other.ready().await.map(drop) });
     assert_ready_ok!(ready.poll());
     drop(ready);
@@ -72,7 +72,7 @@ async fn a_replay_is_polled_ready_again() {
     send.send_response(unauthorized());
     assert_pending!(response.poll());
     run_until_idle().await;
-    // The new token is here, but the service isn't ready for a second call.
+    // The new token is available, but the service isn't ready for a second call.
     assert_pending!(response.poll());
     assert_pending!(handle.poll_request());
 
@@ -113,8 +113,8 @@ async fn an_error_of_readiness_reaches_the_caller() {
     assert_eq!(error.to_string(), "the pool is closed");
 }
 
-/// The deadlock that a permit held while waiting makes: the fetch goes through the very client
-/// that the waiting request has a permit of.
+/// A permit held while waiting would deadlock: the fetch goes through the same client, whose only
+/// permit the waiting request would hold.
 #[tokio::test(start_paused = true)]
 async fn a_buffered_client_with_one_permit_can_be_shared_with_the_token_source() {
     let shared = ServiceBuilder::new()
@@ -166,7 +166,7 @@ where
     ready.poll().is_ready()
 }
 
-/// Queues behind another for the one permit; what it was given to send with ends meanwhile.
+/// The request waits for the only permit, and its token expires meanwhile.
 #[tokio::test]
 async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     let (source, mut fetches) = source();
@@ -192,7 +192,7 @@ async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     clock.pass(hour);
     drop(permit);
     assert_pending!(waiting.poll());
-    // The permit isn't held while the next one is fetched.
+    // The request holds no permit while the next token is fetched.
     assert!(is_free(&other));
     fetches.next().await.issue_for("second", hour);
     assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
@@ -257,17 +257,17 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
         cleartext
     };
 
-    // It may not go there.
+    // The request fails, because its origin isn't allowed.
     call(&mut client, cleartext()).await.unwrap_err();
     assert!(is_free(&other));
-    // There is no token, nor is one fetched again at once.
+    // There is no token, and the backoff prevents an immediate fetch.
     let failing = tokio::spawn(layer.cache().token());
     fetches.next().await.fail("down");
     failing.await.unwrap().unwrap_err();
     call(&mut client, request("")).await.unwrap_err();
     assert!(is_free(&other));
 
-    // The same with a cached token, and a private copy of it.
+    // The same with a cached token and a private copy.
     let layer = crate::support::layer(Counting::default());
     let mut client = layer.layer(other.clone());
     for _ in 0..3 {

@@ -1,5 +1,5 @@
-//! What a refusal proves, and what it may cost: requests that start at a fixed rate, whether the ones before have
-//! finished or not, in virtual time.
+//! What a refusal proves, and how many fetches it may cause. Requests start at a fixed rate in
+//! virtual time, whether earlier requests have finished or not.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -40,38 +40,39 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const API: &str = "https://api.example.com";
 
-/// A call that takes longer has waited for something else than the API.
+/// The longest time of a call that waits only for the API.
 const NO_WAIT: Duration = Duration::from_millis(12);
 
-/// The most fetches from the start on, the first token included, where one resource refuses every token.
+/// The most fetches since the start, including the first, if one resource refuses every token.
 const ROW_1: [(Duration, usize); 3] = [(SECOND, 2), (MINUTE, 5), (HOUR, 20)];
 
-/// The same for ten minutes: at the start, at once, and after 5, 15, 35, 75, 155 and 315 s.
+/// The same for ten minutes: the first fetch, one at once, and then after 5, 15, 35, 75, 155 and
+/// 315 s.
 const TEN_MINUTES: [(Duration, usize); 3] = [(SECOND, 2), (MINUTE, 5), (HOUR, 8)];
 
-/// A request to a path of the API, which can be sent again.
+/// Builds a replayable request to a path of the API.
 fn get(path: &str) -> Request<Payload> {
     let request = Request::get(format!("{API}{path}"));
     request.body(Payload::Whole).unwrap()
 }
 
-/// `/` and `/admin` by turns.
+/// Alternates between `/` and `/admin`.
 fn by_turns(n: usize) -> Request<Payload> {
     get(["/", "/admin"][n % 2])
 }
 
-/// What became of a request.
+/// The result of one request.
 #[derive(Clone, Debug)]
 struct Call {
     at: Duration,
     path: String,
-    /// 401 for gRPC's `UNAUTHENTICATED` too.
+    /// The HTTP status. gRPC's `UNAUTHENTICATED` counts as 401.
     status: Result<u16, String>,
     took: Duration,
     reason: Option<String>,
 }
 
-/// Requests to the API, and what became of them.
+/// Requests to the API and their results.
 struct Simulation {
     issuer: Issuer,
     clients: Vec<Auth<Api>>,
@@ -80,12 +81,12 @@ struct Simulation {
 }
 
 impl Simulation {
-    /// One client, with all defaults but the cache's jitter.
+    /// Builds one client with default settings, except that the cache has no jitter.
     fn new(accepts: impl Fn(&Asked<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self::with(accepts, |cache| cache, |layer| layer)
     }
 
-    /// One client, with these settings.
+    /// Builds one client with these settings.
     fn with(
         accepts: impl Fn(&Asked<'_>) -> bool + Send + Sync + 'static,
         cache: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
@@ -97,7 +98,7 @@ impl Simulation {
         Self::of(&api, [layer(layer_from(cache))])
     }
 
-    /// A client for each layer, which take turns.
+    /// Builds one client per layer. The clients take turns.
     fn of(api: &Api, layers: impl IntoIterator<Item = AuthLayer>) -> Self {
         let layers = layers.into_iter();
         Self {
@@ -108,7 +109,8 @@ impl Simulation {
         }
     }
 
-    /// Sends so many requests a second for so long. Each is made of how many were sent before.
+    /// Sends this many requests per second for this time. `request` gets the number of requests
+    /// sent before.
     async fn drive(
         &mut self,
         rate: u32,
@@ -152,13 +154,15 @@ impl Simulation {
             calls.lock().unwrap().push(call);
         });
     }
-    /// Twenty requests a second for a minute, and two for the rest of an hour, which takes less to simulate.
+    /// Sends 20 requests per second for a minute. For the rest of an hour it sends 2, to save
+    /// simulation time.
     async fn drive_for_an_hour(&mut self, request: impl Fn(usize) -> Request<Payload>) {
         self.drive(20, MINUTE, &request).await;
         self.drive(2, HOUR - MINUTE, request).await;
     }
 
-    /// Drives it on until the last fetch is so long ago, which it is while no other is due.
+    /// Continues until the time since the last fetch is in this range, so that no other fetch is
+    /// due.
     async fn drive_until_idle(
         &mut self,
         rate: u32,
@@ -175,7 +179,7 @@ impl Simulation {
         panic!("{} fetches without a pause", self.issuer.count());
     }
 
-    /// Waits for the calls that have not finished.
+    /// Waits until all calls have finished.
     async fn finish(&self) {
         for _ in 0..60 {
             if self.calls.lock().unwrap().len() == self.sent {
@@ -186,7 +190,7 @@ impl Simulation {
         panic!("a call has not finished within a minute");
     }
 
-    /// The calls to paths that begin so, by when they were sent.
+    /// Returns the calls to paths with this prefix, ordered by when they were sent.
     fn calls_to(&self, path: &str) -> Vec<Call> {
         let calls = self.calls.lock().unwrap();
         let calls = calls.iter().filter(|call| call.path.starts_with(path));
@@ -195,7 +199,7 @@ impl Simulation {
         calls
     }
 
-    /// The calls to exactly this path that were sent from then on.
+    /// Returns the calls to exactly this path that were sent from this time on.
     fn calls_since(&self, since: Duration, path: &str) -> Vec<Call> {
         let calls = self.calls_to(path);
         let is_meant = |call: &Call| call.at >= since && call.path == path;
@@ -206,7 +210,7 @@ impl Simulation {
         self.issuer.start.elapsed()
     }
 
-    /// From the start on, each span costs at most so many fetches.
+    /// Asserts the most fetches within each span, counted from the start.
     #[track_caller]
     fn costs_at_most<const N: usize>(&self, bars: [(Duration, usize); N]) {
         for (span, most) in bars {
@@ -215,7 +219,7 @@ impl Simulation {
         }
     }
 
-    /// No call to this path fails, or waits for another fetch than the first.
+    /// Asserts that no call to this path fails or waits for a fetch after the first.
     #[track_caller]
     fn is_undisturbed(&self, path: &str) {
         let calls = self.calls_since(self.issuer.first_issued(), path);
@@ -227,7 +231,6 @@ impl Simulation {
     }
 }
 
-/// All calls were accepted.
 #[track_caller]
 fn all_accepted(calls: &[Call]) {
     assert!(!calls.is_empty());

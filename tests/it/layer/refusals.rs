@@ -1,4 +1,4 @@
-//! What is a refusal, and what is replayed.
+//! Which responses are refusals, and which requests are replayed.
 
 use std::convert::Infallible;
 
@@ -12,8 +12,8 @@ use tower_auth::{AuthLayer, Error, NotReplayed, Reason, Token, TokenCache, Token
 
 use crate::support::{Counting, call, request};
 
-/// How often an API was asked that responds so to `token-1` and accepts `token-2`, what the caller
-/// got, and how many tokens were issued in the end.
+/// Sends a request to an API that responds like this to `token-1` and accepts `token-2`. Returns
+/// the number of requests, the final status, and the number of issued tokens.
 async fn ask(
     layer: impl FnOnce(AuthLayer) -> AuthLayer,
     refusal: impl Fn() -> Response<()> + Clone + 'static,
@@ -173,7 +173,7 @@ async fn other_grpc_statuses_and_other_content_types_are_not() {
     }
 }
 
-/// RFC 6750 §3.1 has `insufficient_scope` come with a 403.
+/// RFC 6750 §3.1 sends `insufficient_scope` with a 403.
 #[tokio::test]
 async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() {
     let layer = |layer: AuthLayer| layer.refused_if(|status, _| status == 403);
@@ -193,7 +193,7 @@ async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() 
     ));
     let (seen, ..) = ask(layer, refusal("Bearer")).await;
     assert_eq!(seen.len(), 2);
-    // That a challenge is wanted is said of a 401 alone.
+    // Only a 401 has to carry a challenge.
     let strict = |layer: AuthLayer| {
         let layer = layer.refused_if(|status, _| status == 403);
         layer.retry_without_challenge(false)
@@ -201,7 +201,8 @@ async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() 
     assert_eq!(ask(strict, status(403)).await.0.len(), 2);
 }
 
-/// The replay got further than the first try: the new token is good, but not for this.
+/// The replay got further than the first try: the new token is valid, but its scope doesn't
+/// suffice.
 #[tokio::test]
 async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
     let source = Counting::default();
@@ -221,11 +222,11 @@ async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
     ));
     assert_eq!(layer.cache().token().await.unwrap().secret(), "token-2");
     assert_eq!(source.issued(), 2);
-    // Whoever says that it isn't enough has accepted it.
+    // A server that answers `insufficient_scope` has accepted the token.
     assert!(layer.cache().status().is_accepted());
 }
 
-/// The second new one in a row: a third would be refused as well.
+/// The server refuses two new tokens in a row, so it would refuse a third.
 #[tokio::test]
 async fn a_second_refusal_is_one_of_the_second_token() {
     let source = Counting::default();
@@ -248,7 +249,7 @@ async fn grpcs_status_is_looked_at_only_where_grpc_puts_it() {
     assert_eq!(ask(|layer| layer, other).await.0.len(), 1);
 }
 
-/// A source of `token-1`, `token-2`, … whose servers refuse a token by this status.
+/// A source of `token-1`, `token-2`, … whose servers refuse a token with this status.
 struct RefusedBy(Counting, StatusCode);
 
 impl TokenSource for RefusedBy {
@@ -262,7 +263,8 @@ impl TokenSource for RefusedBy {
     }
 }
 
-/// How many requests the API saw that refuses `token-1` in this way, and how many tokens were issued.
+/// Sends a request to an API that refuses `token-1` in this way. Returns the number of requests and
+/// of issued tokens.
 async fn ask_by_source(
     source: impl Fn(RefusedBy) -> AuthLayer,
     refusal: impl Fn() -> Response<()> + Clone + 'static,
@@ -296,7 +298,7 @@ async fn a_source_says_what_else_refuses_its_tokens() {
         response.body(()).unwrap()
     };
     assert_eq!(ask_by_source(AuthLayer::new, not_the_token).await, once);
-    // Through a shared source, and a cache that the user keeps.
+    // Through a shared source, and through a cache that the user keeps.
     let shared = |source| AuthLayer::new(std::sync::Arc::new(source));
     assert_eq!(ask_by_source(shared, status(403)).await, replayed);
     let cached = |source| AuthLayer::from(TokenCache::new(TokenCache::new(source)));

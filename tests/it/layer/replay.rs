@@ -1,4 +1,4 @@
-//! A refused request is sent once more with a new token, or its refusal returned.
+//! A refused request is sent once more with a new token. Otherwise the caller gets the refusal.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -59,7 +59,7 @@ async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_bod
 async fn a_hundred_concurrent_refusals_of_one_token_are_one_fetch_and_a_hundred_replays() {
     let (source, mut fetches) = source();
     let api = Api::accepting(["new"]);
-    // All hundred are sent before the first response.
+    // All 100 requests are sent before the first response.
     let barrier = Arc::new(tokio::sync::Barrier::new(100));
     let arriving = {
         let api = api.clone();
@@ -96,7 +96,7 @@ async fn a_hundred_concurrent_refusals_of_one_token_are_one_fetch_and_a_hundred_
 async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a_fetch() {
     let (source, mut fetches) = source();
     let (hold, mut held) = tokio::sync::mpsc::unbounded_channel();
-    // The first request's refusal is on its way for as long as the test likes.
+    // The test decides when the first request's refusal arrives.
     let api = service_fn(move |request: Request<Full<Bytes>>| {
         let credential = request.headers()[AUTHORIZATION]
             .to_str()
@@ -120,7 +120,7 @@ async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a
     fetches.next().await.issue("old");
     let slow_response = held.recv().await.unwrap();
 
-    // In the meantime another request is refused, and gets a new token.
+    // Meanwhile another request is refused and gets a new token.
     let quick = tokio::spawn(client.oneshot(request("")));
     held.recv().await.unwrap().send(()).unwrap();
     fetches.next().await.issue("newer");
@@ -170,7 +170,7 @@ async fn the_same_token_again_is_not_replayed_with() {
     assert_eq!((fetches.load(Ordering::Relaxed), api.requests()), (2, 1));
 }
 
-/// A source that keeps its token hands out clones of one `Token`.
+/// A source that keeps its token returns clones of one `Token`.
 #[tokio::test]
 async fn a_clone_of_the_same_token_is_not_replayed_with_either() {
     let same = Token::bearer("kept").unwrap();
@@ -234,18 +234,18 @@ async fn with_retry_off_nothing_is_cloned_and_a_refusal_still_rejects_the_token(
                 Some(NotReplayed::Off)
             ));
         }
-        // Without a replay, the refusal has started a fetch for the next requests.
+        // No request was replayed, but the refusal has started a fetch for later requests.
         run_until_idle().await;
         for _ in 0..3 {
             assert_eq!(call_once().await.status(), StatusCode::OK);
         }
         let clones = [services.0, bodies.0].map(|count| count.load(Ordering::Relaxed));
-        // For four requests, and for the replay of the first.
+        // One clone for each of four requests, and one for the replay of the first.
         assert_eq!(clones, if retry { [5, 5] } else { [0, 0] });
     }
 }
 
-/// A response body that tells when it is dropped.
+/// A response body that counts when it is dropped.
 struct Body(Arc<AtomicUsize>);
 
 impl Drop for Body {
@@ -291,7 +291,7 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     run_until_idle().await;
     assert_eq!(api.requests(), 0);
 
-    // Refused, and then gone while the new token is fetched.
+    // The request is refused, and then dropped while the new token is fetched.
     let mut renewing = task::spawn(client.clone().oneshot(request("")));
     assert_pending!(renewing.poll());
     let fetch = fetches.next().await;
@@ -305,8 +305,8 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     fetches.none().await;
 }
 
-/// Many servers issue the same access token until it ends. That it expired here in the meantime
-/// makes it no other.
+/// Many servers issue the same access token until it expires. Its expiry in this cache doesn't make
+/// it a different token.
 #[tokio::test]
 async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_again() {
     let (source, mut fetches) = source();
@@ -360,7 +360,7 @@ async fn a_body_that_cannot_be_sent_again_is_not_waited_for_a_token_for() {
         response.extensions().get(),
         Some(NotReplayed::Body)
     ));
-    // The next requests need it.
+    // Later requests need the new token.
     assert_eq!(fetches.next().await.reason, Reason::Refused);
     fetches.none().await;
 }

@@ -1,8 +1,8 @@
-//! Responses of another origin, to which the client below was redirected. The other origin didn't
-//! receive the token, so its response says nothing about the token.
+//! Responses of another origin, to which the client below the layer was redirected. The other
+//! origin didn't receive the token, so its response says nothing about the token.
 //!
-//! Each test uses every way in which the layer learns a response's origin. Each also checks that the same
-//! response counts if it comes from the request's own origin.
+//! Each test uses every way in which the layer learns a response's origin. Each also checks that
+//! the same response counts if it comes from the request's own origin.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -33,7 +33,7 @@ type MakeAnswer = fn() -> Answer;
 /// An API, and another origin to which the API redirects `/moved`.
 #[derive(Clone)]
 struct Servers {
-    /// The response of the other origin, and of the API to `/own`.
+    /// The response of the other origin. The API gives the same response to `/own`.
     response: fn() -> Answer,
     inner: Arc<Mutex<Inner>>,
     /// The other origin's address.
@@ -64,7 +64,7 @@ impl Servers {
         self.inner.lock().unwrap().refused = credential;
     }
 
-    /// The values of this header in the requests to the API; `-` for none.
+    /// Returns the values of this header in the requests to the API, or `-` for none.
     fn seen(&self, name: &str) -> Vec<String> {
         let inner = self.inner.lock().unwrap();
         let values = inner.to_api.iter().map(|headers| headers.get(name));
@@ -77,7 +77,6 @@ impl Servers {
         self.inner.lock().unwrap().to_stranger.len()
     }
 
-    /// The response of the API.
     fn api(&self, path: &str, headers: &HeaderMap) -> Answer {
         let mut inner = self.inner.lock().unwrap();
         inner.to_api.push(headers.clone());
@@ -160,7 +159,7 @@ const FOLLOWERS: &[Follower] = &[
 #[derive(Clone)]
 struct AnsweredAt(Uri);
 
-/// Follows one redirect, and sends no header to the target.
+/// A client that follows one redirect and sends no header to the target.
 #[derive(Clone)]
 struct OwnFollower(Servers);
 
@@ -290,7 +289,8 @@ impl TokenSource for Refusing {
     }
 }
 
-/// All refusals of the token. The second item of a pair says whether the layer has a rule of its own.
+/// All refusals of the token. The second item of each pair says whether the layer needs a rule of
+/// its own for it.
 const REFUSALS: [(MakeAnswer, bool); 4] = [
     (|| status(401), false),
     (
@@ -370,7 +370,8 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
                 "{case}"
             );
 
-            // The same from the API: the second token is refused, and the budget is spent.
+            // The same response from the API: the second token is refused too, and the budget is
+            // used up.
             let (source, servers) = (Counting::default(), Servers::new(response));
             servers.refuse(Some("Bearer token-1"));
             let layer = self::layer(&source, has_rule);
@@ -386,8 +387,8 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
     }
 }
 
-/// A refusal by a resource that has accepted the token proves a revocation, so the cache fetches again. Another
-/// refusal has to wait for longer.
+/// A refusal by a resource that has accepted the token proves a revocation, so the cache fetches
+/// again. Without the acceptance the next fetch waits longer.
 #[tokio::test]
 async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
     for &follower in FOLLOWERS {
@@ -401,7 +402,7 @@ async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
                 let mut client = Client::new(follower, &layer, &servers).await;
                 servers.refuse(Some("Bearer token-1"));
                 if on_replay {
-                    // The response to the replay is the first to token-2.
+                    // The response to the replay is the first response to `token-2`.
                     assert_eq!(client.send(path).await.status(), 200, "{case}");
                 } else {
                     layer.cache().token().await.unwrap();
@@ -428,7 +429,7 @@ async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
 
 // ---- step-up challenges
 
-/// Would fetch a better token for any challenge.
+/// A source that would fetch a better token for any challenge.
 #[derive(Clone, Default)]
 struct Steps {
     source: Counting,
@@ -479,7 +480,7 @@ async fn a_strangers_step_up_challenge_asks_for_nothing_and_the_apis_own_does() 
     }
 }
 
-/// A 403 that asks for nothing is no refusal, of whichever origin.
+/// A 403 without a challenge is not a refusal, whichever origin sends it.
 #[tokio::test]
 async fn a_strangers_403_without_a_challenge_is_returned_as_it_is() {
     for &follower in FOLLOWERS {
@@ -495,7 +496,8 @@ async fn a_strangers_403_without_a_challenge_is_returned_as_it_is() {
     }
 }
 
-/// `ProtectedResource` isn't given the metadata address (RFC 9728) that another origin's response names.
+/// `ProtectedResource` doesn't get the metadata address (RFC 9728) that another origin's response
+/// names.
 #[tokio::test]
 async fn a_strangers_challenge_of_a_refusal_reaches_no_source() {
     for &follower in FOLLOWERS {
@@ -535,14 +537,14 @@ async fn a_strangers_cookies_change_no_session_and_the_apis_own_do() {
             || with(status(200), "set-cookie", "more=1; Path=/"),
             "more=1; sid=1",
         ),
-        // The end of the session, so the next request has a new one.
+        // The API ended the session, so the next request has a new one.
         (
             || with(status(200), "set-cookie", "sid=; Path=/; Max-Age=0"),
             "sid=1",
         ),
     ];
     for &follower in FOLLOWERS {
-        // The login is at an address of its own.
+        // The login endpoint has its own address.
         #[cfg(feature = "reqwest")]
         if follower == Follower::Reqwest {
             continue;
@@ -624,7 +626,7 @@ async fn a_strangers_nonce_is_not_learned_and_the_apis_own_is() {
 
 // ---- requests whose URI is only a path
 
-/// The client chooses the origin, so a response is another origin's if its origin isn't named.
+/// The client chooses the origin. A response counts as another origin's if its origin isn't named.
 #[tokio::test]
 async fn a_path_goes_to_a_named_origin_and_what_another_answers_does_not_count() {
     for (path, issued) in [("/moved", 1), ("/own", 2)] {
@@ -650,9 +652,10 @@ async fn a_path_goes_to_a_named_origin_and_what_another_answers_does_not_count()
     }
 }
 
-// ---- how it is said
+// ---- how the response's origin is stated
 
-/// Records this URI as the one that the response came from.
+/// Sends a request whose 401 names this URI as its origin. Returns whether a fetch replaced the
+/// token.
 async fn costs_a_token(layer: AuthLayer, uri: Option<&'static str>) -> bool {
     let answered = tower::service_fn(move |_: Sent| async move {
         let mut response = status(401);
@@ -694,13 +697,13 @@ async fn the_origin_counts_and_not_how_it_is_written() {
             assert_eq!(costs_a_token(layer, uri).await, is_own, "{uri:?}");
         }
     }
-    // Even a named origin doesn't count: the token was sent to the first origin.
+    // Even a named origin doesn't count, because the token was sent to the first origin.
     let both = AuthLayer::new(Counting::default()).only_to([API, "https://files.example"]);
     assert!(!costs_a_token(both.unwrap(), Some("https://files.example")).await);
 }
 
-/// The user's closure takes precedence over what the response type tells. If the closure returns `None`,
-/// the response type decides.
+/// The user's closure takes precedence over the response type. If the closure returns `None`, the
+/// response type decides.
 #[cfg(feature = "tower-http")]
 #[tokio::test]
 async fn the_users_way_comes_before_what_the_response_says() {
@@ -709,7 +712,7 @@ async fn the_users_way_comes_before_what_the_response_says() {
     for (said, known, is_own) in [
         ("https://evil.example", Some(API), true),
         (API, Some("https://evil.example"), false),
-        // A layer below sends the request to another address than it names.
+        // A layer below sends the request to a different address than its URI names.
         ("http://10.0.0.5:8080", None, true),
     ] {
         let source = Counting::default();
@@ -728,7 +731,7 @@ async fn the_users_way_comes_before_what_the_response_says() {
     }
 }
 
-/// As a middleware that answers from a cache, or a test.
+/// For example, a middleware that answers from a cache, or a test.
 #[cfg(feature = "reqwest")]
 #[tokio::test]
 async fn a_response_of_reqwest_without_a_url_is_of_the_requests_own_origin() {

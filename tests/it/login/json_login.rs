@@ -1,4 +1,4 @@
-//! An API's own login, in JSON.
+//! An API's own login in JSON.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -21,7 +21,7 @@ const LOGIN: &str = "https://api.example.com/v1/auth/login";
 const REFRESH: &str = "https://api.example.com/v1/auth/refresh";
 const PASSWORD: &str = "p4ssword \"of\" the test";
 
-/// An API that responds by a script, in turn, and keeps what it was asked.
+/// An API that responds from a script and records the requests.
 #[derive(Clone, Default)]
 struct LoginApi {
     responses: Arc<Mutex<Vec<(u16, Value)>>>,
@@ -139,7 +139,7 @@ async fn a_refresh_that_is_refused_is_followed_by_a_login() {
     }
 }
 
-/// A password isn't sent around because a server had a hiccup.
+/// A transient server failure is no reason to send the password again.
 #[tokio::test]
 async fn a_refresh_that_fails_in_a_way_that_may_pass_is_no_login() {
     let api = LoginApi::responding([

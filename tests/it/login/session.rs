@@ -1,4 +1,4 @@
-//! A session: a login that sets cookies, its end, and the next.
+//! A session: the login that sets cookies, its end, and the next login.
 
 use tower_auth::login::Session;
 use tower_auth::{Error, Reason, Token, TokenSource};

@@ -1,4 +1,4 @@
-//! Endpoints found by the name of their issuer (RFC 8414, OpenID Connect Discovery).
+//! Endpoints found from the issuer's name (RFC 8414, OpenID Connect Discovery).
 
 use serde_json::{Value, json};
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl};
@@ -28,7 +28,7 @@ fn token() -> Page {
     Page::json(&json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 3600}))
 }
 
-/// An authorization server with its metadata where RFC 8414 has it.
+/// Serves an authorization server with its metadata where RFC 8414 puts it.
 fn web() -> Web {
     let web = Web::default();
     web.put(METADATA, Page::json(&metadata()));

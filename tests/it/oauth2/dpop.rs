@@ -1,4 +1,4 @@
-//! DPoP (RFC 9449): a proof for each request, and the nonces that servers want in it.
+//! DPoP (RFC 9449): a proof for each request, with the nonce that a server requires.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ mod keys;
 mod requests;
 mod token_requests;
 
-/// What a proof claims, its signature and its header found right.
+/// The claims of a proof whose signature and header are valid.
 #[derive(Debug, Deserialize)]
 struct Proof {
     jti: String,
@@ -45,7 +45,7 @@ fn proof(headers: &HeaderMap) -> Proof {
     assert_eq!(header.typ.as_deref(), Some("dpop+jwt"));
     assert_eq!(header.alg, Algorithm::ES256);
     let jwk = header.jwk.unwrap();
-    // The public half alone (§4.2).
+    // Only the public half (§4.2).
     assert!(!serde_json::to_string(&jwk).unwrap().contains("\"d\""));
     let mut validation = Validation::new(Algorithm::ES256);
     validation.set_required_spec_claims::<&str>(&[]);
@@ -63,7 +63,7 @@ fn proof(headers: &HeaderMap) -> Proof {
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
-/// A server that sees heads and bodies, and responds by the script.
+/// A server that responds from the script to each request's number and headers.
 fn server(
     script: impl Fn(usize, &HeaderMap) -> ServerResponse + Clone + Send + Sync + 'static,
 ) -> (

@@ -1,4 +1,4 @@
-//! Each grant: what is asked for, and what comes of it.
+//! Each grant: what it requests, and what follows from the response.
 
 #[cfg(feature = "authorization-code")]
 mod authorization_code;

@@ -1,4 +1,4 @@
-//! Keys and the JWTs that are signed with them.
+//! Keys, and the JWTs that they sign.
 
 mod signed_jwt;
 mod signing_key;

@@ -1,4 +1,4 @@
-//! What an API says of the tokens it wants: its metadata, and step-up challenges.
+//! What an API states about the tokens it requires: its metadata, and step-up challenges.
 
 mod protected_resource;
 mod step_up;

@@ -1,5 +1,5 @@
-//! No source shows a secret: not in what it prints of itself and its tokens, and not in an error or
-//! the log when its server gives back all that it was sent.
+//! No source shows a secret if its server echoes everything it was sent. The tests check the
+//! printed source and tokens, the errors and the log.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -26,18 +26,18 @@ mod logins;
 const URL: &str = "https://id.example.com/token?key=planted-key";
 const REVOKE: &str = "https://id.example.com/revoke?key=planted-key";
 
-/// With characters that each way of writing a request spells differently, and long enough to sign.
+/// Contains characters that each format encodes differently, and is long enough for signing.
 const SECRET: &str = "planted+client/secret: \"of\" <the>\\planted & client";
 const TOKEN: &str = "planted/token+with~signs=&more";
 
-/// Has the source fetch, be refused, replay and close, with each odd response to each of its first
-/// requests.
+/// Lets the source fetch, get a refusal, replay and close. Each of its first requests gets each odd
+/// response in turn.
 async fn drive<S>(make: impl AsyncFn(&SecretFinder, Echo) -> Result<S, Error>)
 where
     S: TokenSource + fmt::Debug,
 {
     let finder = SecretFinder::start();
-    // A protected resource has asked six times before it has a second token.
+    // A protected resource makes six requests before it has a second token.
     for works_for in 0..8 {
         let mut odd = 0;
         loop {
@@ -83,7 +83,7 @@ async fn below_a_layer<S>(finder: &SecretFinder, source: S, how: usize)
 where
     S: TokenSource + fmt::Debug,
 {
-    // One attempt says all: between two there is a pause.
+    // One attempt is enough. Several would pause in between.
     let builder = TokenCache::builder(source).fetch_attempts(1);
     finder.print(&builder);
     let cache = builder.build();
@@ -110,7 +110,8 @@ where
     finder.print_error(&cache.token().await.unwrap_err());
 }
 
-/// An API that takes no credential, and says which, in each of the ways that the layer listens to.
+/// An API that refuses every credential, with each kind of challenge that the layer reads. Most of
+/// them echo the credential.
 #[derive(Clone, Debug)]
 struct Refusing {
     how: usize,
@@ -145,7 +146,7 @@ impl Service<Request<Full<Bytes>>> for Refusing {
     }
 }
 
-/// What of it may stand in a host's name.
+/// Returns the part of the credential that a host name may contain.
 fn credential(headers: &HeaderMap) -> String {
     let names = [AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")];
     let value = names.iter().find_map(|name| headers.get(name));

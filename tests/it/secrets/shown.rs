@@ -1,5 +1,5 @@
-//! Nothing that can be printed shows a secret, and nothing is logged that holds one: tokens, the
-//! layer, and one source for all. What each source has of its own is in `secrets::of_sources`.
+//! Nothing that is printed or logged shows a secret: tokens, the layer, and one source as an
+//! example. The other sources are in `secrets::of_sources`.
 
 mod echoed;
 mod logged;

@@ -1,4 +1,4 @@
-//! API keys: where they go, how they are read, and how they are rotated.
+//! API keys: where they are attached, how they are read, and how they are rotated.
 
 use std::convert::Infallible;
 use std::fs;
@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use crate::support::{ManualClock, call, request, run_until_idle};
 
-/// An API that knows some keys, in a header or in the query, and remembers what it saw.
+/// An API that knows some keys, in a header or in the query, and records what it gets.
 #[derive(Clone, Default)]
 struct KeyedApi {
     good: Arc<Mutex<Vec<String>>>,
@@ -139,7 +139,7 @@ async fn a_key_of_the_callers_own_wins_however_its_name_is_written() {
         get(&layer, &api, &format!("{URI}?{query}")).await.unwrap();
         assert_eq!(api.seen(), [query]);
     }
-    // Unless the layer is told otherwise: then there is one of that name.
+    // Unless the layer replaces existing credentials. Then the query contains one key of that name.
     let layer = layer.replace_existing(true).retry(false);
     get(&layer, &api, &format!("{URI}?key=a&q=1&k%65y=b"))
         .await
@@ -264,7 +264,7 @@ async fn a_rotation_fails_no_request_whichever_side_is_first() {
         api.seen()
     };
     assert_eq!(ok().await, ["old"]);
-    // Offered before the API knows it: the old one is used on.
+    // The new key is offered before the API knows it, so the old key stays in use.
     rotation.offer("new");
     assert_eq!(ok().await, ["old"]);
     api.knows(["old", "new"]);
@@ -272,7 +272,7 @@ async fn a_rotation_fails_no_request_whichever_side_is_first() {
     api.knows(["new"]);
     assert_eq!(ok().await, ["old", "new"]);
     assert_eq!(ok().await, ["new"]);
-    // The API goes back, and the old one is still there.
+    // The API reverts to the old key, which is still available.
     api.knows(["old"]);
     assert_eq!(ok().await, ["new", "old"]);
 }

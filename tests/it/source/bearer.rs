@@ -1,4 +1,4 @@
-//! A bearer token that another program keeps up to date, read from where it is stored.
+//! A bearer token that another program keeps up to date, read from its storage.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -60,7 +60,7 @@ async fn one_that_may_be_replaced_is_read_again_once_a_minute() {
     clock.pass(Duration::from_secs(59));
     assert_eq!(cache.token().await.unwrap().secret(), "old");
     clock.pass(Duration::from_secs(2));
-    // This one is served on, and the next is read behind it.
+    // The old token stays in use while the next is read in the background.
     let mut changes = cache.subscribe();
     assert_eq!(cache.token().await.unwrap().secret(), "old");
     let completed = changes.wait_for(|status| status.fetching().is_none());
@@ -79,7 +79,7 @@ async fn a_jwt_is_good_until_its_own_end() {
         let token = secret.fetch(Reason::First).await.unwrap();
         assert!(expiry(&token).contains(&exp.to_string()), "{token:?}");
     }
-    // Left behind by whoever should have replaced it: it isn't sent.
+    // The other program failed to replace the token. An expired token isn't sent.
     let cache = TokenCache::new(SecretSource::from(jwt(now.as_secs() - 1)));
     assert!(cache.token().await.unwrap_err().is_expired());
 }

@@ -14,7 +14,7 @@ async fn read(secret: &SecretSource) -> Result<String, Error> {
     Ok(secret.expose_secret().to_owned())
 }
 
-/// The secret that a server is sent, fetch by fetch.
+/// Returns the secret that the server gets in the next fetch.
 async fn sent(server: &TokenServer, source: &ClientCredentials) -> String {
     source.fetch(Reason::First).await.unwrap();
     let form = server.form();
@@ -131,7 +131,7 @@ fn a_secret_source_shows_its_place_and_nothing_of_what_is_there() {
     }
 }
 
-/// In a test without a runtime the file is read where one stands.
+/// Without a runtime, the file is read on the calling thread.
 #[test]
 fn a_file_is_read_outside_of_a_runtime_too() {
     let folder = tempfile::tempdir().unwrap();

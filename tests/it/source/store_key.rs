@@ -1,4 +1,4 @@
-//! Sources share a token if they would be issued the same one, and never otherwise.
+//! Sources share a token if the server would issue them the same one, and never otherwise.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use tower_auth::{TokenCache, TokenSource};
 use crate::support::Counting;
 use crate::support::token_server::{ID, SECRET, TokenServer, URL};
 
-/// All that a token of the client credentials grant depends on.
+/// Everything that a token of the client credentials grant depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Asked {
     endpoint: String,
@@ -29,7 +29,7 @@ struct Asked {
     dpop: Option<usize>,
 }
 
-/// Keys that don't change from case to case.
+/// Returns the nth DPoP key, which is the same in every case.
 #[cfg(feature = "dpop")]
 fn dpop_key(n: usize) -> tower_auth::oauth2::DpopKey {
     use std::sync::LazyLock;
@@ -40,7 +40,7 @@ fn dpop_key(n: usize) -> tower_auth::oauth2::DpopKey {
 }
 
 impl Asked {
-    /// Its key, with what has no order in the order that `shuffle` says.
+    /// Returns the store key. `shuffle` permutes everything whose order doesn't matter.
     fn key(&self, shuffle: bool) -> String {
         let url = match self.issuer {
             true => EndpointUrl::from_issuer(&self.endpoint).unwrap(),
@@ -87,7 +87,7 @@ impl Asked {
 fn asked() -> impl Strategy<Value = Asked> {
     let word = "[a-c]{1,2}";
     let extra_params = vec((word, word), 0..3).prop_map(|mut extra_params| {
-        // RFC 6749 §3.2 has each once.
+        // RFC 6749 §3.2 allows each parameter once.
         let mut seen = BTreeSet::new();
         extra_params.retain(|(name, _)| seen.insert(name.clone()));
         extra_params
@@ -126,7 +126,7 @@ fn asked() -> impl Strategy<Value = Asked> {
     )
 }
 
-/// The same with one thing changed, of those that it has.
+/// Changes one of the values that the request has.
 fn changed(asked: &Asked, what: usize, to: &str) -> Asked {
     let mut other = asked.clone();
     match what {
@@ -229,7 +229,7 @@ fn an_exchange_depends_on_those_who_are_shown() {
         .store_key()
         .unwrap();
     assert_ne!(narrowed, subject("a"));
-    // By way of a cache it is the same source.
+    // Through a cache it is the same source.
     let cached = TokenExchange::new(client(), TokenCache::new(of("a")))
         .store_key()
         .unwrap();

@@ -1,4 +1,5 @@
-//! A store in memory that the test can look into and break, and caches as processes that share it.
+//! An in-memory store that the test can inspect and break, and caches that share it like processes
+//! of a fleet.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,7 +23,6 @@ pub(crate) fn key() -> StoreKey {
     StoreKey::new("of a test")
 }
 
-/// How an operation goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Fails,
@@ -32,7 +32,7 @@ pub(crate) enum Fault {
 #[derive(Clone)]
 pub(crate) struct BreakableStore {
     inner: Arc<Mutex<Inner>>,
-    /// The processes' clocks all show the same.
+    /// One clock, because the simulated processes must agree on the time.
     clock: Clock,
 }
 
@@ -52,7 +52,7 @@ struct Inner {
     fence: u64,
     faults: HashMap<&'static str, Fault>,
     calls: Vec<&'static str>,
-    /// What is there as soon as the next lease is granted.
+    /// The value that appears when the next lease is granted.
     saved_before_lease: Option<Vec<u8>>,
 }
 
@@ -64,7 +64,7 @@ struct Value {
 }
 
 impl BreakableStore {
-    /// A cache in paused time as one process of those that share this.
+    /// Builds a cache in paused time. It acts as one of the processes that share this store.
     pub(crate) fn process(&self, source: impl TokenSource) -> TokenCache {
         self.process_of(self.fleet(), source)
     }
@@ -73,7 +73,7 @@ impl BreakableStore {
         self.settings(source).fleet(fleet).unwrap().build()
     }
 
-    /// Those of a cache in paused time.
+    /// Starts the builder of such a cache.
     pub(crate) fn settings(&self, source: impl TokenSource) -> TokenCacheBuilder {
         paused(source).clock(self.clock.clone()).name("orders")
     }
@@ -82,7 +82,7 @@ impl BreakableStore {
         Fleet::new(self.clone(), keyring()).key(key())
     }
 
-    /// From now on an operation goes wrong.
+    /// Makes an operation fail or hang from now on.
     pub(crate) fn breaks(&self, operation: &'static str, fault: Fault) {
         self.lock().faults.insert(operation, fault);
     }
@@ -91,19 +91,19 @@ impl BreakableStore {
         self.lock().faults.clear();
     }
 
-    /// As `FLUSHALL` does it.
+    /// Deletes all values and leases, as `FLUSHALL` does.
     pub(crate) fn forgets_all(&self) {
         let mut inner = self.lock();
         inner.values.clear();
         inner.leases.clear();
     }
 
-    /// The operations so far; from now on they are counted from zero.
+    /// Returns the operations since the last call.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.lock().calls)
     }
 
-    /// All that is kept, as it is kept.
+    /// Returns every stored value in its sealed form.
     pub(crate) fn stored(&self) -> Vec<Vec<u8>> {
         let inner = self.lock();
         inner
@@ -113,27 +113,27 @@ impl BreakableStore {
             .collect()
     }
 
-    /// For how long the one value is kept.
+    /// Returns the time until the only value expires.
     pub(crate) fn ttl(&self) -> Duration {
         let inner = self.lock();
         let value = inner.values.values().next().unwrap();
         value.end.saturating_duration_since(Instant::now())
     }
 
-    /// Puts something in the place of the one value.
+    /// Replaces the sealed form of the only value.
     pub(crate) fn put(&self, sealed: Vec<u8>) {
         let mut inner = self.lock();
         inner.values.values_mut().next().unwrap().sealed = sealed;
     }
 
-    /// Takes the one value away, and puts it back just before the next lease is granted.
+    /// Removes the only value, and restores it just before the store grants the next lease.
     pub(crate) fn is_saved_before_the_lease(&self) {
         let mut inner = self.lock();
         let value = inner.values.drain().next().unwrap().1;
         inner.saved_before_lease = Some(value.sealed);
     }
 
-    /// Puts the one value under another key.
+    /// Copies the only value to another key.
     pub(crate) fn copies_to(&self, key: &StoreKey) {
         let mut inner = self.lock();
         let value = inner.values.values().next().unwrap().clone();
@@ -231,7 +231,7 @@ impl TokenStore for BreakableStore {
     }
 }
 
-/// A process whose fetch takes longer than its lease, and another that has fetched meanwhile.
+/// Runs a fetch that outlasts its lease, while another process fetches and saves a newer token.
 pub(crate) async fn lose_a_lease() {
     let store = BreakableStore::default();
     let held_up = store.process(|_| async {
@@ -245,7 +245,7 @@ pub(crate) async fn lose_a_lease() {
     asked.await.unwrap().unwrap();
 }
 
-/// A process that waits for others which never come by a token.
+/// Lets a process wait for a lease whose holder never saves a token.
 pub(crate) async fn wait_in_vain() {
     let store = BreakableStore::default();
     let holder = store.fleet().lease_time(Duration::from_secs(20));
@@ -261,7 +261,7 @@ pub(crate) async fn wait_in_vain() {
     asked.abort();
 }
 
-/// Everything that is told of a store.
+/// Causes every log event and metric about a store.
 pub(crate) async fn all_events() {
     for fault in [Fault::Fails, Fault::Hangs] {
         let store = BreakableStore::default();

@@ -1,4 +1,4 @@
-//! A process for a test to kill: this binary once more, with one test in it.
+//! A process that a test can kill: this test binary again, running one test.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub(crate) struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Runs a test of a room, which the room's `module_path!` names, and tells it of a place.
+    /// Runs one test of a module and passes it a path. `room` is the `module_path!` of that module.
     pub(crate) fn start(room: &str, test: &str, place: &Path) -> Self {
         let (_, room) = room.split_once("::").unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -26,7 +26,8 @@ impl ChildProcess {
         Self { child, lines }
     }
 
-    /// What it prints, and when it is dead, what it had printed.
+    /// Returns the lines that the process prints. After its death the remaining output is still
+    /// readable.
     pub(crate) fn lines(&mut self) -> impl Iterator<Item = String> {
         self.lines.by_ref().map_while(Result::ok)
     }
@@ -37,7 +38,7 @@ impl ChildProcess {
     }
 }
 
-/// None outlives its test, whatever becomes of that.
+/// Kills the process, so that it never outlives its test, even if the test panics.
 impl Drop for ChildProcess {
     fn drop(&mut self) {
         drop(self.child.kill());
@@ -45,7 +46,7 @@ impl Drop for ChildProcess {
     }
 }
 
-/// In such a process, the place that it was told of.
+/// Returns the path that [`ChildProcess::start`] passed. It is `None` in an ordinary test run.
 pub(crate) fn place() -> Option<PathBuf> {
     std::env::var_os(PLACE).map(PathBuf::from)
 }

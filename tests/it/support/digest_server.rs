@@ -1,4 +1,5 @@
-//! A server that wants Digest authentication (RFC 7616), with SHA-256 and one nonce at a time.
+//! A server that requires Digest authentication (RFC 7616) with SHA-256, and accepts one nonce at a
+//! time.
 
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +22,7 @@ pub(crate) struct DigestServer {
 
 struct Nonce {
     number: u32,
-    /// The counts with which the nonce was used.
+    /// The nonce counts (`nc`) of the requests, in order of arrival.
     counts: Vec<u32>,
     password: &'static str,
     statuses: Vec<u16>,
@@ -48,7 +49,7 @@ impl DigestServer {
         &self.url
     }
 
-    /// Accepts a new nonce from now on, and no longer the last nonce.
+    /// Replaces the nonce. Requests with the old nonce are refused as stale.
     pub(crate) fn expire_nonce(&self) {
         let mut nonce = self.state.lock().unwrap();
         nonce.number += 1;
@@ -59,12 +60,12 @@ impl DigestServer {
         self.state.lock().unwrap().password = password;
     }
 
-    /// The counts with which the nonce was used, in order of arrival.
+    /// Returns the nonce counts (`nc`) since the nonce was last replaced, in order of arrival.
     pub(crate) fn counts(&self) -> Vec<u32> {
         self.state.lock().unwrap().counts.clone()
     }
 
-    /// The status of each response since the last call.
+    /// Returns the status of each response since the last call.
     pub(crate) fn take_statuses(&self) -> Vec<u16> {
         std::mem::take(&mut self.state.lock().unwrap().statuses)
     }
@@ -91,7 +92,7 @@ async fn answer(State(state): State<Arc<Mutex<Nonce>>>, request: Request) -> Res
 }
 
 impl Nonce {
-    /// If the request is refused: whether only the nonce is wrong.
+    /// Checks the credential. An error says whether only the nonce is wrong.
     fn check(&mut self, method: &Method, target: &str, headers: &HeaderMap) -> Result<(), bool> {
         let sent = headers.get(AUTHORIZATION).ok_or(false)?.to_str().unwrap();
         let sent = sent.strip_prefix("Digest ").unwrap();
@@ -132,7 +133,7 @@ impl Nonce {
     }
 }
 
-/// In hexadecimal digits.
+/// Returns the SHA-256 hash in hexadecimal digits.
 fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,5 +1,5 @@
-//! A server in memory that works for a while, and then gives back what it was sent: in every place
-//! that a response has, as it came, in parts, and in other encodings.
+//! An in-memory server that works for some requests and then echoes what it was sent. The echo is
+//! in every part of a response: whole, in pieces, and in other encodings.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -21,12 +21,12 @@ use tower_service::Service;
 
 use crate::support::secret_finder::shows_a_secret;
 
-/// One, for all that a source asks.
+/// The server for all requests of one source, whatever the grant.
 #[derive(Clone, Debug)]
 pub(crate) struct Echo {
-    /// How many requests get the response that they should.
+    /// How many requests get a working response.
     works_for: usize,
-    /// Which of the odd responses comes after that.
+    /// Which of the odd responses follows.
     odd: usize,
     seen: Arc<Seen>,
 }
@@ -34,16 +34,17 @@ pub(crate) struct Echo {
 #[derive(Debug, Default)]
 struct Seen {
     asked: AtomicUsize,
-    /// How many odd responses there are to what was asked.
+    /// How many odd responses exist for the request.
     odd: AtomicUsize,
     verifiers: Mutex<Vec<String>>,
 }
 
-/// `None`: the connection breaks.
+/// The response, or `None` if the connection breaks.
 type ServerResponse = Option<Response<Full<Bytes>>>;
 
 thread_local! {
-    /// Those to what was sent before: most of it is sent again in each round, and there are hundreds.
+    /// A cache of the odd responses to each request. A request has hundreds, and every round
+    /// repeats it.
     static ODD_RESPONSES: RefCell<HashMap<(String, bool), Vec<ServerResponse>>> = RefCell::default();
 }
 
@@ -61,12 +62,12 @@ impl Echo {
         }
     }
 
-    /// How many odd responses there are to what was asked; 0 if it wasn't asked so often.
+    /// Returns the largest number of odd responses to one request, or 0 if all requests worked.
     pub(crate) fn odd_responses(&self) -> usize {
         self.seen.odd.load(Ordering::SeqCst)
     }
 
-    /// The verifiers that it was sent, which are random (RFC 7636 §4.1).
+    /// Returns the `code_verifier` values, which are random (RFC 7636 §4.1).
     #[cfg(feature = "authorization-code")]
     pub(crate) fn verifiers(&self) -> Vec<String> {
         self.seen.verifiers.lock().unwrap().clone()
@@ -80,10 +81,10 @@ impl Echo {
         if number < self.works_for {
             return Some(working(parts, number));
         }
-        // Once is enough for those that differ in nothing but the spelling.
+        // Responses that differ only in spelling are tested only for the first two requests.
         let all_spellings = self.works_for < 2;
         ODD_RESPONSES.with_borrow_mut(|known| {
-            // What is random comes only once.
+            // A request with a random part never repeats, so its entry would stay unused.
             if known.len() == 16 {
                 known.clear();
             }
@@ -122,7 +123,7 @@ struct Sent<'a> {
 }
 
 impl Sent<'_> {
-    /// All of it. (`Debug` of the headers would leave the secrets out.)
+    /// Returns the whole request as a key. `Debug` of the headers would leave out the secrets.
     fn key(&self) -> String {
         let headers = self.parts.headers.iter();
         let headers: Vec<_> = headers
@@ -131,7 +132,7 @@ impl Sent<'_> {
         format!("{} {headers:?} {}", self.parts.uri, self.body)
     }
 
-    /// All that was sent in which there is a secret, whole and in parts.
+    /// Returns each text of the request that contains a secret, whole and in parts.
     fn texts(&self) -> BTreeSet<String> {
         let mut texts = BTreeSet::from([self.body.to_owned(), self.parts.uri.to_string()]);
         let query = self.parts.uri.query().unwrap_or_default();
@@ -176,7 +177,7 @@ fn leaves(json: &Value, texts: &mut BTreeSet<String>) {
     }
 }
 
-/// As other programs encode it.
+/// Returns the text in the encodings that other programs use.
 fn spellings(text: &str) -> Vec<String> {
     let each = |spell: &dyn Fn(char) -> String| -> String {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
@@ -212,14 +213,15 @@ fn spellings(text: &str) -> Vec<String> {
 }
 
 fn odd_responses(sent: &Sent<'_>, all_spellings: bool) -> Vec<ServerResponse> {
-    // Where it sends nothing but a question, it still can be cut off.
+    // A request without a secret needs odd responses too, such as a response that is cut off.
     let mut responses = vec![
         None,
         text(200, "{\"access_token\":\"planted"),
         text(200, "<html>planted</html>"),
     ];
     for sent in sent.texts() {
-        // A value, not all of them at once: that is spelled in one of these ways already.
+        // Only single values are spelled in all ways. A whole form or URL already contains one
+        // spelling.
         let is_value = all_spellings
             && !sent.contains('%')
             && !sent.contains("client_id=")
@@ -230,7 +232,7 @@ fn odd_responses(sent: &Sent<'_>, all_spellings: bool) -> Vec<ServerResponse> {
         }
         responses.extend(around(&sent));
     }
-    // Something is issued and refused in one, and what is issued is told.
+    // Each response both issues tokens and refuses. Its description repeats what it issues.
     let told = match sent.parts.uri.path() {
         "/device" => vec![DEVICE_CODE],
         _ => vec![FIRST, REFRESH, COOKIE],
@@ -247,7 +249,7 @@ fn odd_responses(sent: &Sent<'_>, all_spellings: bool) -> Vec<ServerResponse> {
     responses
 }
 
-/// Every place that a response has.
+/// Returns responses that contain the text in every part that a response has.
 fn around(sent: &str) -> Vec<ServerResponse> {
     let issued = |name: &str, value: Value| {
         let mut issued = issue(0);
@@ -298,7 +300,7 @@ fn around(sent: &str) -> Vec<ServerResponse> {
     ]
 }
 
-/// As it should be, whatever was asked.
+/// Returns a working response to any request.
 fn working(parts: &Parts, number: usize) -> Response<Full<Bytes>> {
     let path = parts.uri.path();
     let response = if path.contains("oauth-protected-resource") {
@@ -362,7 +364,7 @@ fn text(status: u16, text: &str) -> ServerResponse {
     Some(response)
 }
 
-/// As it is without, if no header can hold that.
+/// Sets a header. A value that no header can contain leaves the response unchanged.
 fn with(mut response: ServerResponse, name: HeaderName, value: &str) -> ServerResponse {
     if let (Some(response), Ok(value)) = (&mut response, HeaderValue::try_from(value)) {
         response.headers_mut().insert(name, value);

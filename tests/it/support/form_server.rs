@@ -1,4 +1,4 @@
-//! A token endpoint in memory that responds to each form as the test says, and keeps them all.
+//! An in-memory token endpoint that responds to each form as the test says, and records every form.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// The one parameter of this name.
+    /// Returns the only parameter with this name.
     #[track_caller]
     pub(crate) fn get(&self, name: &str) -> &str {
         let [value] = self.all(name)[..] else {
@@ -44,7 +44,8 @@ pub(crate) struct FormServer {
 }
 
 impl FormServer {
-    /// Responds to the nth form, counted from 1, with a status and a body.
+    /// Builds a server whose closure responds to the nth form, counted from 1, with a status and a
+    /// body.
     pub(crate) fn new(
         respond: impl Fn(usize, &Form) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
@@ -94,7 +95,7 @@ impl FormServer {
         self.asked.lock().unwrap().clone()
     }
 
-    /// What it was asked, once.
+    /// Returns the form of the only request.
     #[track_caller]
     pub(crate) fn form(&self) -> Form {
         let forms = self.forms();

@@ -1,14 +1,15 @@
-//! How the crate is built: which modules a file imports, in which order a folder declares its files, and what names
-//! are given. Read from the tokens of the source, so that comments, strings and macros need no care.
+//! The structure of the crate: what each file imports, in which order each folder declares its
+//! files, and which names exist. It reads the parsed source, so comments and strings need no
+//! special care.
 
 use std::collections::BTreeMap;
 
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 
-/// A module, from the root of the crate: `["cache", "expiry"]`.
+/// The path of a module from the crate root: `["cache", "expiry"]`.
 pub(crate) type Module = Vec<String>;
 
-/// The modules of the crate, and the files that hold them.
+/// All modules of the crate and their files.
 pub(crate) struct House {
     files: BTreeMap<Module, File>,
 }
@@ -16,11 +17,11 @@ pub(crate) struct House {
 struct File {
     name: String,
     tokens: TokenStream,
-    /// The modules that it declares, in order.
+    /// The modules that the file declares, in order.
     declared: Vec<String>,
 }
 
-/// A file that imports what it must not.
+/// A forbidden import.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
     pub(crate) file: String,
@@ -29,7 +30,7 @@ pub(crate) struct Violation {
 }
 
 impl House {
-    /// `files` are the texts below `src`, by their paths: `cache/expiry.rs`.
+    /// Reads the files. `files` maps paths below `src`, such as `cache/expiry.rs`, to their text.
     pub(crate) fn read(files: &BTreeMap<String, String>) -> Self {
         let files = files.iter().map(|(name, text)| {
             let tokens: TokenStream = text
@@ -48,13 +49,13 @@ impl House {
         }
     }
 
-    /// The modules that a module declares, in order.
+    /// Returns the modules that a module declares, in order.
     pub(crate) fn declared(&self, module: &[&str]) -> &[String] {
         let module: Module = module.iter().map(|&name| name.to_owned()).collect();
         self.files.get(&module).map_or(&[], |file| &file.declared)
     }
 
-    /// How many imports there are in all, and which of them break the rules.
+    /// Returns the number of imports and the imports that break the rules.
     pub(crate) fn check(&self) -> (usize, Vec<Violation>) {
         let mut count = 0;
         let mut violations = Vec::new();
@@ -74,7 +75,7 @@ impl House {
         (count, violations)
     }
 
-    /// The `mod.rs` files that hold more than docs, declarations and re-exports.
+    /// Returns the `mod.rs` files that contain more than docs, declarations and re-exports.
     pub(crate) fn logic_in_mod_files(&self) -> Vec<String> {
         let files = self.files.values();
         let mods = files.filter(|file| file.name.ends_with("mod.rs"));
@@ -87,7 +88,7 @@ impl House {
         let common = importer.iter().zip(target).take_while(|(a, b)| a == b);
         let common = common.count();
         if common == importer.len() {
-            // Its own items, or those of a file below it.
+            // The file imports its own item or an item of a file below it.
             return None;
         }
         if common == target.len() {
@@ -99,7 +100,7 @@ impl House {
         (!is_before).then_some("is declared after the file")
     }
 
-    /// The part of a path that names a module.
+    /// Returns the part of a path that names a module.
     fn module_part<'a>(&self, path: &'a [String]) -> &'a [String] {
         let lengths = (0..=path.len()).rev();
         let mut modules = lengths.map(|length| &path[..length]);
@@ -115,7 +116,7 @@ fn module_of(file: &str) -> Module {
     parts.map(str::to_owned).collect()
 }
 
-/// The modules that a file declares: `mod name;`.
+/// Returns the modules that a file declares (`mod name;`).
 fn declarations(tokens: &TokenStream) -> Vec<String> {
     let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
     let declared = tokens.windows(3).filter_map(|window| match window {
@@ -129,7 +130,7 @@ fn declarations(tokens: &TokenStream) -> Vec<String> {
     declared.collect()
 }
 
-/// Each path that begins with `crate`, `super` or `self`, from the root of the crate.
+/// Returns each path that begins with `crate`, `super` or `self`, resolved from the crate root.
 fn paths(tokens: &TokenStream, module: &Module) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     collect(tokens, module, &mut found);
@@ -171,7 +172,7 @@ fn is_separator(tokens: &[TokenTree]) -> bool {
     matches!(tokens, [one, other, ..] if is_colon(one) && is_colon(other))
 }
 
-/// Reads one path, or a tree of them as `use` has it, and returns what follows.
+/// Reads one path or one `use` tree, and returns the remaining tokens.
 fn tree<'a>(
     mut tokens: &'a [TokenTree],
     base: &Module,
@@ -203,7 +204,7 @@ fn tree<'a>(
                 }
                 return after;
             }
-            // `*`, or the `<` of a turbofish.
+            // A `*`, or the `<` of a turbofish.
             _ => {
                 found.push(path);
                 return tokens;
@@ -225,7 +226,7 @@ fn has_items(tokens: &TokenStream) -> bool {
     })
 }
 
-/// The names that a file gives: to items, to variants, and to fields.
+/// Returns the names of a file's items, variants and fields.
 pub(crate) fn names(text: &str) -> Vec<String> {
     let tokens: TokenStream = text.parse().unwrap();
     let mut names = Vec::new();
@@ -256,7 +257,7 @@ fn gives_a_name(keyword: &Ident) -> bool {
     keywords.iter().any(|name| keyword == name)
 }
 
-/// Those of the type whose name is the first of the tokens.
+/// Returns the variants or fields of the type whose name is the first token.
 fn variants_or_fields(tokens: &[TokenTree]) -> Vec<String> {
     let is =
         |token: &TokenTree, mark: char| matches!(token, TokenTree::Punct(p) if p.as_char() == mark);

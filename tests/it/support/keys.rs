@@ -1,12 +1,13 @@
-//! Keys in every form that they come in. FOR TESTS ONLY: they are public, and nobody trusts them.
+//! Keys in every format that the crate reads. FOR TESTS ONLY: they are public, and no server trusts
+//! them.
 //!
-//! All RSA is one key, and so is all of P-256 and all of Ed25519; the weak one, and that of P-384, are
-//! good for nothing.
+//! All RSA formats contain the same key, and so do all P-256 and all Ed25519 formats. The weak RSA
+//! key and the P-384 key are separate; the crate rejects both.
 
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode};
 use serde_json::Value;
 
-/// What a JWT says, by the public key that it must be signed for.
+/// Verifies a JWT with the public test key for its algorithm, and returns its content.
 pub(crate) fn verified(jwt: &str, algorithm: Algorithm, audience: &str) -> TokenData<Value> {
     let key = match algorithm {
         Algorithm::RS256 | Algorithm::PS256 => DecodingKey::from_rsa_pem(RSA_PUBLIC.as_bytes()),
@@ -88,7 +89,7 @@ iOYOmd0c+HarJlieumNhQkrwDQpjPQqGwW8Wv7iBaaA7mBBLrWOyAKvYbUOFm90b
 BQIDAQAB
 -----END PUBLIC KEY-----"#;
 
-/// Of 1024 bits.
+/// A 1024-bit RSA key.
 pub(crate) const RSA_WEAK: &str = r#"-----BEGIN PRIVATE KEY-----
 MIICdgIBADANBgkqhkiG9w0BAQEFAASCAmAwggJcAgEAAoGBAMVMZN6uniCfj58w
 +++ndvp737+peUGg7pozO9sX4f1rwKF25nyqwynVIh35ACp0+zatr0rFoxrD68Oe
@@ -112,7 +113,7 @@ ijA4OaljirkGq4q9WYEI+rknximhRANCAARp6oh+T5cc/3yNM2H92TfeaVKeC9Z6
 +4EwgM926K146g6M1HLJZn8VeTwnOtq0+gMDQyxQcrtDg58FH0wfPTTQ
 -----END PRIVATE KEY-----"#;
 
-/// As `openssl ecparam -genkey` writes it, behind the parameters of its curve.
+/// A SEC1 key as `openssl ecparam -genkey` writes it, after the parameters of its curve.
 pub(crate) const EC_SEC1: &str = r#"-----BEGIN EC PARAMETERS-----
 BggqhkjOPQMBBw==
 -----END EC PARAMETERS-----
@@ -138,7 +139,7 @@ HwYDVR0jBBgwFoAU6q3CjSd+n0XrL4PUl2jKj0rCK9owDwYDVR0TAQH/BAUwAwEB
 TXtSSgIgBncE27y41amzPv+qdZ62YTwT7Wrox4RP7DAsdC8Dmpk=
 -----END CERTIFICATE-----"#;
 
-/// With a passphrase.
+/// A key that is encrypted with a passphrase.
 pub(crate) const EC_ENCRYPTED: &str = r#"-----BEGIN ENCRYPTED PRIVATE KEY-----
 MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAjaPSPGbN/SoAICCAAw
 DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEABvQaso173FZxsd9tpMawkEgZA5
@@ -171,7 +172,7 @@ pub(crate) const ED_PUBLIC: &str = r#"-----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEA5xS2SY96Ig2KGkkG4ceAf972wm46Z1/ZQnQxN3hxbO4=
 -----END PUBLIC KEY-----"#;
 
-/// Without an `alg`, as the others.
+/// A JWK without `alg`, like the other JWKs.
 pub(crate) const RSA_JWK: &str = r#"{
  "kty": "RSA",
  "kid": "rsa-1",

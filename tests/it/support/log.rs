@@ -1,5 +1,5 @@
-//! A listener to what this crate logs on this thread: every event and span, at every level, with
-//! every field.
+//! A listener that records every event and span which the crate logs on this thread, at every level
+//! and with every field.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -11,7 +11,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-/// Takes in what the crate logs, and these tests, until the guard is dropped. On this thread.
+/// Records what the crate and these tests log on this thread, until the guard is dropped.
 pub(crate) fn listen() -> (Log, DefaultGuard) {
     LazyLock::force(&IDLE);
     let log = Log::default();
@@ -19,9 +19,10 @@ pub(crate) fn listen() -> (Log, DefaultGuard) {
     (log, guard)
 }
 
-/// Listeners on no thread. A place in the code that logs for the first time is asked about once and
-/// for all threads: where there is one listener or none, by the thread that it runs on. That of a
-/// test which doesn't listen would have it that nobody does.
+/// Two dispatchers that no thread uses. They keep `tracing` from caching a wrong answer per
+/// callsite. With one dispatcher or none, `tracing` asks the current thread's dispatcher once, for
+/// all threads. A thread of a test that doesn't listen would then disable the callsite for every
+/// test.
 static IDLE: LazyLock<[Dispatch; 2]> =
     LazyLock::new(|| [Log::default(), Log::default()].map(Dispatch::new));
 
@@ -34,7 +35,7 @@ pub(crate) struct Log {
 struct Book {
     lines: Vec<Line>,
     spans: HashMap<u64, Opened>,
-    /// The spans that the thread is in, the innermost last.
+    /// The spans that the thread has entered, innermost last.
     entered: Vec<u64>,
 }
 
@@ -43,36 +44,36 @@ struct Opened {
     parent: Option<u64>,
 }
 
-/// An event, or a span as it was opened.
+/// An event or an opened span.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) is_span: bool,
     pub(crate) level: Level,
     pub(crate) target: &'static str,
-    /// What an event says, or how a span is called.
+    /// The message of an event or the name of a span.
     pub(crate) message: String,
-    /// `name=value` of each that has a value.
+    /// `name=value` of each field that has a value.
     pub(crate) fields: Vec<String>,
-    /// The name of each that may have one.
+    /// The name of every declared field, with or without a value.
     pub(crate) names: Vec<&'static str>,
-    /// The names of the spans around it, the innermost first.
+    /// The names of the enclosing spans, innermost first.
     pub(crate) within: Vec<&'static str>,
 }
 
 impl Log {
-    /// The events since the last look, of which there have to be as many as are taken.
+    /// Returns the events since the last call, and panics unless there are exactly `N`.
     #[track_caller]
     pub(crate) fn events<const N: usize>(&self) -> [Line; N] {
         self.take(|line| !line.is_span)
     }
 
-    /// The spans opened since the last look, likewise.
+    /// Returns the spans opened since the last call, and panics unless there are exactly `N`.
     #[track_caller]
     pub(crate) fn spans<const N: usize>(&self) -> [Line; N] {
         self.take(|line| line.is_span)
     }
 
-    /// All that was logged since the last look.
+    /// Returns everything logged since the last call.
     pub(crate) fn all(&self) -> Vec<Line> {
         std::mem::take(&mut self.book().lines)
     }
@@ -99,7 +100,7 @@ impl Line {
         assert_eq!(self.fields, fields);
     }
 
-    /// The value of a field that has one.
+    /// Returns the value of a field, and panics if the field has none.
     #[track_caller]
     pub(crate) fn value(&self, name: &str) -> &str {
         let fields = self.fields.iter();
@@ -136,7 +137,7 @@ impl Book {
         });
     }
 
-    /// The names from this span outwards.
+    /// Returns the names of this span and its ancestors.
     fn path(&self, mut next: Option<u64>) -> Vec<&'static str> {
         let mut path = Vec::new();
         while let Some(span) = next.and_then(|id| self.spans.get(&id)) {
@@ -146,7 +147,7 @@ impl Book {
         path
     }
 
-    /// What something is in: what it says itself, or the innermost of the thread.
+    /// Returns the parent span: the explicit one, or else the innermost span of the thread.
     fn parent(&self, explicit: Option<&Id>, is_contextual: bool) -> Option<u64> {
         match explicit {
             Some(id) => Some(id.into_u64()),
@@ -185,7 +186,7 @@ impl Visit for Fields {
     }
 }
 
-/// All that an error and those behind it say, in any way of printing them.
+/// Returns all text of an error and of its sources, in every format.
 pub(crate) fn all_text_of(error: &(dyn StdError + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
@@ -209,7 +210,7 @@ impl Subscriber for Log {
         let parent = book.parent(span.parent(), span.is_contextual());
         let metadata = span.metadata();
         book.note(metadata, fields, parent);
-        // Ids begin with 1, and none is used again.
+        // An id must not be 0 and is never reused.
         let id = book.spans.len() as u64 + 1;
         book.spans.insert(id, Opened { metadata, parent });
         Id::from_u64(id)

@@ -1,5 +1,5 @@
-//! An authorization server in memory that people log in at: it responds by a script, in turn, and
-//! keeps what it was asked and when.
+//! An in-memory authorization server for user logins. It responds from a script and records each
+//! request with its time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -14,22 +14,22 @@ use crate::support::token_server::{ID, URL};
 
 pub(crate) type Form = Vec<(String, String)>;
 
-/// A response: a status and a body.
+/// The status and the body of a response.
 pub(crate) type ScriptedResponse = (u16, &'static str);
 
-/// Both tokens.
+/// A token response with an access token and a refresh token.
 pub(crate) const ISSUED: ScriptedResponse = (
     200,
     r#"{"access_token":"first","refresh_token":"refresh","token_type":"Bearer","expires_in":3600}"#,
 );
 
-/// What a refresh brings after that.
+/// The response to the refresh that follows.
 pub(crate) const REFRESHED: ScriptedResponse = (
     200,
     r#"{"access_token":"second","token_type":"Bearer","expires_in":3600}"#,
 );
 
-/// The line is cut before a response.
+/// The connection breaks before a response.
 pub(crate) const BROKEN: ScriptedResponse = (0, "");
 
 #[derive(Clone, Default)]
@@ -47,12 +47,12 @@ impl LoginServer {
         }
     }
 
-    /// It responds after so long.
+    /// Delays each response by this time.
     pub(crate) fn taking(self, takes: Duration) -> Self {
         Self { takes, ..self }
     }
 
-    /// A public client of this server.
+    /// Builds a public client of this server.
     pub(crate) fn client(&self) -> Client {
         Client::public(URL, ID).unwrap().transport(self.transport())
     }
@@ -81,7 +81,7 @@ impl LoginServer {
         self.asked.lock().unwrap().len()
     }
 
-    /// The paths that were asked, and the parameters.
+    /// Returns the path and the parameters of each request.
     pub(crate) fn asked(&self) -> Vec<(String, Form)> {
         let asked = self.asked.lock().unwrap();
         let asked = asked
@@ -90,7 +90,7 @@ impl LoginServer {
         asked.collect()
     }
 
-    /// The seconds from `start` to each time that it was asked.
+    /// Returns the seconds from `start` to each request.
     pub(crate) fn seconds_since(&self, start: Instant) -> Vec<u64> {
         let asked = self.asked.lock().unwrap();
         asked
@@ -99,7 +99,7 @@ impl LoginServer {
             .collect()
     }
 
-    /// All responses of its script were asked for.
+    /// Returns whether every response of the script was sent.
     pub(crate) fn is_done(&self) -> bool {
         self.responses.lock().unwrap().is_empty()
     }

@@ -1,23 +1,23 @@
-//! A recorder of the `metrics` facade, and what it was told.
+//! A recorder of the `metrics` facade, and the values that it recorded.
 
 use std::collections::BTreeMap;
 
 use metrics::{Key, Level, Metadata};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-/// What was recorded.
+/// The recorded values.
 pub(crate) struct Metrics {
     snapshotter: Snapshotter,
 }
 
-/// Each metric by its name and labels, `name{label=value,…}`, with its values.
+/// The values of each metric, by its name and labels: `name{label=value,…}`.
 pub(crate) type Recorded = BTreeMap<String, Vec<f64>>;
 
-/// What no gauge is set to but here: by it one can tell that it wasn't set since.
+/// A value that only this file sets. A gauge that still has it was not set since the last call.
 const UNSET: f64 = f64::NAN;
 
 impl Metrics {
-    /// What was counted, set and measured since the last look.
+    /// Returns what was counted, set and measured since the last call.
     pub(crate) fn take(&self) -> Recorded {
         let all = self.snapshotter.snapshot().into_vec().into_iter();
         let recorded = all.filter_map(|(key, _, _, value)| {
@@ -44,7 +44,7 @@ fn spell(key: &Key) -> String {
     format!("{}{{{}}}", key.name(), labels.join(","))
 }
 
-/// None of what stood still.
+/// Returns the values, or `None` if the metric didn't change.
 fn values(value: DebugValue) -> Option<Vec<f64>> {
     let values = match value {
         DebugValue::Counter(0) => vec![],
@@ -63,7 +63,7 @@ where
 {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    // All tasks are on this thread, where the recorder is.
+    // The recorder is local to this thread, so all tasks have to run here.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)

@@ -1,4 +1,5 @@
-//! A Redis of its own for a test: the real `redis-server`, on loopback, gone when the test is over.
+//! A Redis server for one test: the real `redis-server`, on loopback, killed at the end of the
+//! test.
 
 use std::io::ErrorKind;
 use std::process::{Child, Command, Stdio};
@@ -15,24 +16,24 @@ use super::free_port::free_port;
 pub(crate) struct RedisServer {
     port: u16,
     process: Option<Child>,
-    /// Where it would write, if it wrote.
+    /// The working directory. Persistence is off, so Redis writes nothing there.
     folder: TempDir,
-    /// What it is started with beside the usual.
+    /// Additional command-line arguments.
     arguments: Vec<String>,
 }
 
-/// Nothing on this machine takes as long, so that who waits for longer has waited for nothing.
+/// The longest time that a test waits for Redis. Nothing here takes this long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl RedisServer {
-    /// One that responds.
+    /// Starts a server and waits until it responds.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
         let mut server = Self::stopped(arguments);
         server.run().await;
         server
     }
 
-    /// One that isn't there yet, but whose address is.
+    /// Reserves a port for a server that is not yet started.
     pub(crate) fn stopped(arguments: &[&str]) -> Self {
         Self {
             port: free_port(),
@@ -42,7 +43,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts it, and waits until it responds.
+    /// Starts the server and waits until it responds.
     pub(crate) async fn run(&mut self) {
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
@@ -74,7 +75,8 @@ impl RedisServer {
                 None,
                 "it ended: does it know all that it was started with?"
             );
-            // A server that wants a password has responded too.
+            // An error that isn't an I/O error is a response too: the server may require a
+            // password.
             match self.ask::<String>(&["PING"]).await {
                 Ok(_) => true,
                 Err(error) => !error.is_io_error(),
@@ -83,7 +85,7 @@ impl RedisServer {
         .await;
     }
 
-    /// Ends it, as `kill -9` does.
+    /// Kills the process, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -99,12 +101,12 @@ impl RedisServer {
         self.url_with("")
     }
 
-    /// With `user:password@` before the host.
+    /// Returns the URL with `user:password@` before the host.
     pub(crate) fn url_with(&self, credentials: &str) -> String {
         format!("redis://{credentials}127.0.0.1:{}", self.port)
     }
 
-    /// Its reply to a command.
+    /// Sends a command and returns the reply.
     pub(crate) async fn ask<T>(&self, command: &[&str]) -> RedisResult<T>
     where
         T: FromRedisValue,
@@ -119,7 +121,7 @@ impl RedisServer {
             .await
     }
 
-    /// Has it do something that it must not refuse.
+    /// Sends a command that must succeed.
     pub(crate) async fn tell(&self, command: &[&str]) {
         let _: redis::Value = self.ask(command).await.unwrap();
     }
@@ -131,7 +133,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// Asks again until it is so.
+/// Repeats the check until it is true.
 pub(crate) async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !is_so().await {

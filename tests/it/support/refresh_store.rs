@@ -1,4 +1,4 @@
-//! A place for a refresh token that the test can look into and break.
+//! A refresh token store that the test can inspect and break.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tower_auth::BoxError;
 use tower_auth::oauth2::RefreshTokenStore;
 
-/// A store that writes down what is done with it, and fails or waits when it is told to.
+/// A store that records each save, and fails or hangs when the test says so.
 #[derive(Clone, Default)]
 pub(crate) struct Store {
     token: Arc<Mutex<Option<String>>>,

@@ -1,5 +1,5 @@
-//! Scenarios that log or record something: for the tests of logs and metrics, and of what the
-//! documentation says of both.
+//! Scenarios that log or record something. They serve the tests of logs and metrics, and the tests
+//! of the documentation about them.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -21,12 +21,12 @@ use tower_service::Service;
 use crate::support::token_server::{self, ID, SECRET, TokenServer, URL};
 use crate::support::{Api, Counting, ScriptedSource, paused, request};
 
-/// A cache in paused time, by the name of `orders`.
+/// Builds a cache in paused time with the name `orders`.
 pub(crate) fn orders(source: impl TokenSource) -> TokenCache {
     paused(source).name("orders").build()
 }
 
-/// An error for each word that `error.type` may be.
+/// Returns an error for each value of `error.type`.
 pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
     let mut errors = vec![
         (Error::other("down"), "source"),
@@ -75,7 +75,7 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
         .transport(dead.transport());
     let dead = RefreshToken::new(client, "dead").fetch(Reason::First).await;
     errors.push((dead.unwrap_err(), "login_required"));
-    // Those of this crate's own, by way of another cache.
+    // These errors arise in the cache itself, so each comes from another cache.
     let hanging = paused(|_| std::future::pending());
     errors.push((hanging.build().token().await.unwrap_err(), "timeout"));
     let over = paused(|_| ready(Token::bearer("over").map(|t| t.expires_in(Duration::ZERO))));
@@ -105,7 +105,7 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
     errors
 }
 
-/// Why a refusal stands, each in a word.
+/// The reasons why a refused request isn't replayed.
 pub(crate) const REFUSALS: &[&str] = &[
     "off",
     "insufficient_scope",
@@ -122,7 +122,7 @@ pub(crate) const REFUSALS: &[&str] = &[
     "again",
 ];
 
-/// Sends a request that is refused, and that isn't replayed for this reason.
+/// Sends a request that is refused and isn't replayed for this reason.
 pub(crate) async fn refuse_without_replay(word: &str) {
     let layer = crate::support::layer_from(orders(Counting::default()));
     let of = |source| crate::support::layer_from(orders(source));
@@ -144,7 +144,7 @@ pub(crate) async fn refuse_without_replay(word: &str) {
         "elsewhere" => {
             let url = "https://api.example.com".parse().unwrap();
             let request = reqwest::Request::new(http::Method::GET, url);
-            // As after a redirect.
+            // A response that followed a redirect to another origin.
             let api = service_fn(|_: reqwest::Request| async {
                 use reqwest::ResponseBuilderExt;
                 let url = "https://elsewhere.example.com".parse().unwrap();
@@ -186,7 +186,7 @@ pub(crate) async fn refuse_without_replay(word: &str) {
     }
 }
 
-/// An API whose `/admin` refuses every token.
+/// Sends requests to an API whose `/admin` refuses every token.
 async fn refuse_one_resource(layer: AuthLayer) {
     let client = layer.layer(service_fn(|request: Request<Full<Bytes>>| {
         let status = match request.uri().path() {
@@ -234,7 +234,7 @@ impl Replay for Once {
     }
 }
 
-/// Refuses once, and is never ready again. Nor is any clone.
+/// A service that refuses one request. Afterwards neither it nor its clones become ready.
 #[derive(Clone, Default)]
 struct Broken {
     is_used: Arc<AtomicBool>,
@@ -260,7 +260,7 @@ impl Service<Request<Full<Bytes>>> for Broken {
     }
 }
 
-/// How a source closes that issues nothing.
+/// A source that issues nothing. The variant says how its `close` fails.
 pub(crate) enum FailingClose {
     Fails,
     Panics,

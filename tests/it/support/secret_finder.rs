@@ -1,4 +1,4 @@
-//! Looks for secrets in what is printed and logged. Each that a test plants has [`PLANTED`] in it.
+//! Finds secrets in printed and logged text. Every secret that a test plants contains [`PLANTED`].
 
 use std::cell::RefCell;
 use std::fmt;
@@ -16,10 +16,10 @@ use crate::support::log::{Log, all_text_of, listen};
 /// The word that is in every secret.
 pub(crate) const PLANTED: &str = "planted";
 
-/// Whether the word shows, as it is, in a list of its bytes, or in base64.
+/// Returns whether the text contains the word: in clear, as a list of bytes, or in base64.
 pub(crate) fn shows_a_secret(text: &str) -> bool {
-    /// The list, and the word at each of the three places that it can have within the groups of
-    /// base64; what its neighbours have a part in is left out.
+    /// The list of bytes, and the word at each of the three offsets within base64 groups.
+    /// Characters that also encode neighbouring bytes are left out.
     static SPELLED: LazyLock<[String; 4]> = LazyLock::new(|| {
         let bytes: Vec<String> = PLANTED.bytes().map(|byte| byte.to_string()).collect();
         let in_base64 = |before: &str| {
@@ -58,10 +58,10 @@ fn the_search_finds_a_secret_however_it_is_spelled() {
     ));
 }
 
-/// Looks at what is printed while it lives, and at its end at what was logged.
+/// Checks each printed text at once, and the log at the end of a round or test.
 pub(crate) struct SecretFinder {
     log: Log,
-    /// Secrets that nobody could plant the word in: they were drawn at random.
+    /// Random secrets, which can't contain the word.
     drawn: RefCell<Vec<String>>,
     _listening: DefaultGuard,
 }
@@ -76,7 +76,7 @@ impl SecretFinder {
         }
     }
 
-    /// From now on this is a secret too.
+    /// Treats this text as a secret from now on.
     #[cfg(feature = "authorization-code")]
     pub(crate) fn look_for(&self, secret: &str) {
         self.drawn.borrow_mut().push(secret.to_owned());
@@ -101,7 +101,7 @@ impl SecretFinder {
         assert!(!shows, "a secret shows: {text}");
     }
 
-    /// Between two rounds of a test: what was drawn in the last isn't met again.
+    /// Checks the log and forgets the random secrets. The next round draws new ones.
     #[track_caller]
     pub(crate) fn end_round(&self) {
         for line in self.log.all() {
@@ -110,7 +110,7 @@ impl SecretFinder {
         self.drawn.borrow_mut().clear();
     }
 
-    /// What was logged.
+    /// Checks the log and returns it.
     #[track_caller]
     pub(crate) fn end(self) -> String {
         let lines = self.log.all().into_iter();

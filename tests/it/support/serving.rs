@@ -1,4 +1,4 @@
-//! What servers in memory do alike: they read a request to its end, and respond.
+//! The common part of in-memory servers: they read the whole request, and then respond.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -9,7 +9,7 @@ use tower_auth::BoxError;
 
 pub(crate) type ServerResponse = Response<Full<Bytes>>;
 
-/// A server that responds to heads and bodies so.
+/// Builds a server from a function of the request's head and body.
 pub(crate) fn serving<F>(
     respond: impl Fn(Parts, Bytes) -> F + Clone + Send + Sync + 'static,
 ) -> impl Service<Request<Full<Bytes>>, Response = ServerResponse, Error = BoxError, Future: Send>
@@ -36,7 +36,7 @@ pub(crate) fn respond(status: u16, body: impl Into<Bytes>) -> ServerResponse {
     response
 }
 
-/// The parameters of a form, in order.
+/// Returns the parameters of a form, in order.
 pub(crate) fn params<C: FromIterator<(String, String)>>(form: &[u8]) -> C {
     form_urlencoded::parse(form).into_owned().collect()
 }

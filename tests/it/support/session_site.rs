@@ -1,5 +1,4 @@
-//! A site with a login that sets cookies: it responds as the test says, and keeps what it
-//! was asked.
+//! A site whose login sets cookies. It responds as the test says and records the requests.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -21,8 +20,7 @@ pub(crate) const LOGIN: &str = "https://api.example.com/v1/session/login";
 pub(crate) const THINGS: &str = "https://api.example.com/v1/things";
 pub(crate) const PASSWORD: &str = "p4ssword of the test";
 
-/// A site that responds as the test says, be it a login or another request, and keeps what it was
-/// asked.
+/// A site whose closure responds to logins and to all other requests. It records each of them.
 #[derive(Clone)]
 pub(crate) struct Site {
     respond: Arc<dyn Fn(&Asked) -> SiteResponse + Send + Sync>,
@@ -34,9 +32,9 @@ pub(crate) struct Asked {
     pub(crate) url: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
-    /// Which login it is, or how many there were.
+    /// The number of this login, or how many logins came before this request.
     pub(crate) logins: usize,
-    /// How many requests came before it that were no logins.
+    /// How many requests other than logins came before.
     pub(crate) requests: usize,
 }
 
@@ -66,7 +64,7 @@ impl Asked {
         self.url.ends_with("/login")
     }
 
-    /// All of them on one line; `-` for none.
+    /// Returns the `Cookie` header, or `-` if there is none. Panics if there are several.
     pub(crate) fn cookies(&self) -> String {
         let lines: Vec<_> = self.headers.get_all(COOKIE).iter().collect();
         match lines[..] {
@@ -85,7 +83,7 @@ impl Site {
         }
     }
 
-    /// Its login sets these cookies, and the response to all else is 200.
+    /// Builds a site whose login sets these cookies. Every other response is 200.
     pub(crate) fn setting<const N: usize>(set: [&'static str; N]) -> Self {
         Self::new(move |asked| match asked.is_login() {
             true => SiteResponse::new(200, &set),
@@ -93,7 +91,7 @@ impl Site {
         })
     }
 
-    /// Its nth login sets `sid=n`, and nothing but the latest is accepted.
+    /// Builds a site whose nth login sets `sid=n`. It accepts only the latest cookie.
     pub(crate) fn numbering() -> Self {
         Self::new(|asked| match asked.is_login() {
             true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
@@ -124,7 +122,7 @@ impl Site {
         self.asked(false)
     }
 
-    /// The cookies of each request that was no login.
+    /// Returns the cookies of each request other than logins.
     pub(crate) fn cookies(&self) -> Vec<String> {
         self.requests().iter().map(Asked::cookies).collect()
     }
@@ -153,7 +151,7 @@ impl Service<Request<Full<Bytes>>> for Site {
             };
             asked.logins = site.logins() + usize::from(asked.is_login());
             site.asked.lock().unwrap().push(asked.clone());
-            // Others get their turn before the response.
+            // Other requests may arrive before this response.
             run_until_idle().await;
             let scripted = (site.respond)(&asked);
             let mut response = Response::new(Full::from(scripted.body));

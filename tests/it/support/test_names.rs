@@ -1,10 +1,10 @@
-//! The names of the tests that there are, for tables that name some.
+//! The names of all tests, for checking the tables that name tests.
 
 use std::collections::BTreeSet;
 
 use super::tree::rust_files;
 
-/// Every test in this folder of the package, as its test binary names it: `folder::room::sentence`.
+/// Returns every test below a folder, named as its test binary does: `folder::room::sentence`.
 pub(crate) fn tests_in(folder: &str) -> BTreeSet<String> {
     let mut tests = BTreeSet::new();
     for (file, text) in rust_files(folder) {

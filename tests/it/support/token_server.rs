@@ -1,4 +1,4 @@
-//! A token endpoint in memory: it gives the response it was made with, and keeps what it was asked.
+//! An in-memory token endpoint that always gives the same response and records the requests.
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
@@ -62,7 +62,6 @@ impl TokenServer {
         })
     }
 
-    /// A client of this server.
     pub(crate) fn client(&self) -> ClientCredentials {
         ClientCredentials::new(URL, ID, SECRET)
             .unwrap()
@@ -73,7 +72,7 @@ impl TokenServer {
         self.asked.lock().unwrap().len()
     }
 
-    /// The head and the body of the one request.
+    /// Returns the head and the body of the last request.
     pub(crate) fn request(&self) -> (Parts, String) {
         let (parts, body) = self
             .asked
@@ -84,13 +83,13 @@ impl TokenServer {
         (parts, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    /// The parameters of the one request, which sent a form.
+    /// Returns the parameters of the last request's form.
     pub(crate) fn form(&self) -> Vec<(String, String)> {
         params(self.request().1.as_bytes())
     }
 }
 
-/// What comes of one response.
+/// Returns the result of a fetch that gets this response.
 pub(crate) async fn fetch(status: u16, body: impl Into<Bytes>) -> Result<Token, Error> {
     TokenServer::new(status, body)
         .client()
@@ -98,7 +97,7 @@ pub(crate) async fn fetch(status: u16, body: impl Into<Bytes>) -> Result<Token, 
         .await
 }
 
-/// Everything an error says in any way of printing it.
+/// Returns all text of an error and of its sources, in every format.
 pub(crate) fn all_text_of(error: &Error) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut source = error.source();
@@ -109,14 +108,14 @@ pub(crate) fn all_text_of(error: &Error) -> String {
     text
 }
 
-/// The expiry as `Debug` shows it: `In(60s)`.
+/// Returns the expiry as `Debug` shows it, such as `In(60s)`.
 pub(crate) fn expiry(token: &Token) -> String {
     let text = format!("{token:?}");
     let (_, rest) = text.split_once("expiry: ").unwrap();
     rest.split_once(", refresh_hint").unwrap().0.to_owned()
 }
 
-/// The parameters of a form, to compare with [`TokenServer::form`].
+/// Owns the parameters of a form, for comparison with [`TokenServer::form`].
 pub(crate) fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
     pairs.iter().map(owned).collect()

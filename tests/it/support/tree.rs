@@ -1,21 +1,21 @@
-//! The files of this repository, for tests of what is written in them, and the examples built of it.
+//! The files of this repository, for tests of their text, and the compiled examples.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A place in this repository.
+/// Returns a path in this repository.
 pub(crate) fn place(name: &str) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests.parent().unwrap().join(name)
 }
 
-/// The text of a file in this repository.
+/// Returns the text of a file in this repository.
 pub(crate) fn text(name: &str) -> String {
     fs::read_to_string(place(name)).unwrap()
 }
 
-/// The text of each Rust file below a folder, by its path from there: `oauth2/mod.rs`.
+/// Returns the text of each Rust file below a folder, by its relative path: `oauth2/mod.rs`.
 pub(crate) fn rust_files(folder: &str) -> BTreeMap<String, String> {
     let root = place(folder);
     let mut files = BTreeMap::new();
@@ -35,13 +35,13 @@ pub(crate) fn rust_files(folder: &str) -> BTreeMap<String, String> {
     files
 }
 
-/// The lines that aren't comments.
+/// Returns the lines that aren't comments.
 pub(crate) fn code(text: &str) -> String {
     let code = text.lines().filter(|line| !line.trim().starts_with("//"));
     code.map(|line| format!("{line}\n")).collect()
 }
 
-/// An example. They are built next to the folder that this test's own executable is in.
+/// Returns the path of a compiled example, which cargo puts next to the folder of the test binary.
 #[cfg(feature = "reqwest")]
 pub(crate) fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();

@@ -1,4 +1,4 @@
-//! Servers in memory, of any name: each address has a page, and what was asked is kept.
+//! In-memory servers of any name. Each URL has a page, and every request is recorded.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -14,7 +14,7 @@ use tower_auth::oauth2::Transport;
 
 use crate::support::serving::{self, serving};
 
-/// Where no page is put there is a 404.
+/// The pages by URL. A URL without a page gets a 404.
 #[derive(Clone, Default)]
 pub(crate) struct Web {
     inner: Arc<Mutex<Inner>>,
@@ -36,7 +36,7 @@ pub(crate) struct Asked {
 
 #[derive(Clone)]
 pub(crate) struct Page {
-    /// `None`: the connection breaks.
+    /// The status, or `None` if the connection breaks.
     status: Option<u16>,
     headers: HeaderMap,
     body: Bytes,
@@ -90,7 +90,7 @@ impl Web {
     }
 
     async fn respond(self, head: Parts, body: Bytes) -> Result<serving::ServerResponse, BoxError> {
-        // Whoever else asks has come that far too.
+        // Concurrent requests get to this point before any of them is answered.
         tokio::task::yield_now().await;
         let url = head.uri.to_string();
         let page = {
@@ -115,13 +115,13 @@ impl Web {
         self.inner.lock().unwrap().asked.clone()
     }
 
-    /// `GET https://…` of each request, and forgets them.
+    /// Returns `GET https://…` of each request, and forgets the requests.
     pub(crate) fn take_lines(&self) -> Vec<String> {
         let asked = std::mem::take(&mut self.inner.lock().unwrap().asked);
         asked.into_iter().map(|asked| asked.line).collect()
     }
 
-    /// How often this was asked for.
+    /// Returns how many requests had this line.
     pub(crate) fn times(&self, line: &str) -> usize {
         let asked = self.asked();
         asked.iter().filter(|asked| asked.line == line).count()
@@ -129,13 +129,13 @@ impl Web {
 }
 
 impl Asked {
-    /// Whether it holds anything that could be a secret.
+    /// Returns whether the request contains nothing that could be a secret.
     pub(crate) fn is_bare(&self) -> bool {
         let has = |name: &HeaderName| self.headers.contains_key(name);
         self.body.is_empty() && !has(&AUTHORIZATION) && !has(&COOKIE)
     }
 
-    /// A parameter of the form that was sent.
+    /// Returns a parameter of the form in the body.
     pub(crate) fn param(&self, name: &str) -> Option<String> {
         let mut form = form_urlencoded::parse(self.body.as_bytes());
         form.find(|(sent, _)| sent == name)

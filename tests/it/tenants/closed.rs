@@ -1,4 +1,4 @@
-//! Who is closed as they go, and who is removed by hand.
+//! Tenants that are closed when they are evicted, and tenants that are removed by hand.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn an_eviction_revokes_nothing_unless_asked() {
         assert_eq!(servers.closed_with(), closed);
         assert_eq!(slow.token().await.is_err_and(|e| e.is_closed()), asked);
 
-        // A tenant that was closed comes back with a cache of its own.
+        // A closed tenant comes back with a new cache.
         if asked {
             let again = cache_of(&tenants, "slow");
             fetches
@@ -60,14 +60,14 @@ async fn a_tenant_that_is_back_before_its_fetch_has_completed_is_not_closed() {
     fetch.issue("token");
     assert_eq!(waiting.await.unwrap().secret(), "token");
     run_until_idle().await;
-    // The other one has gone for it.
+    // The other tenant was evicted for it.
     assert_eq!(tenants.len(), 1);
     run_until_idle().await;
     assert_eq!(servers.closed_with(), ["other-1"]);
     assert_eq!(back.token().await.unwrap().secret(), "token");
 }
 
-/// The runtime that the fetch was on is gone, or nobody drives it.
+/// The runtime of the fetch is gone, or nobody drives it.
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_never_completes_does_not_keep_its_tenant_from_being_closed() {
     let (tenants, servers, mut fetches) = one_place(true);
@@ -81,7 +81,7 @@ async fn a_fetch_that_never_completes_does_not_keep_its_tenant_from_being_closed
     evict(&tenants).await;
     run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
-    // Its fetch timeout, and the close timeout.
+    // The fetch timeout and then the close timeout.
     advance(Duration::from_secs(31)).await;
     run_until_idle().await;
     advance(Duration::from_secs(6)).await;
@@ -112,7 +112,7 @@ async fn who_is_removed_is_made_again_and_nothing_is_closed_by_itself() {
     run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
 
-    // Though there are handles to the one before.
+    // Handles to the former cache still exist.
     let after = cache_of(&tenants, "acme");
     assert_eq!(after.token().await.unwrap().secret(), "acme-2");
     assert_eq!(before.token().await.unwrap().secret(), "acme-1");

@@ -1,4 +1,5 @@
-//! A tenant that is idle or one too many is evicted, and its fetch in flight is found again.
+//! A tenant is evicted when it is idle or the capacity is exceeded. Its fetch in flight is found
+//! again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -55,7 +56,7 @@ async fn a_fetch_in_flight_outlives_the_eviction_of_its_tenant_and_the_next_requ
     let mut first = task::spawn(client.clone().oneshot(of("slow")));
     assert_pending!(first.poll());
     let fetch = fetches.next().await;
-    // Whoever began it leaves, and so does the tenant: only the fetch is left.
+    // The caller that started the fetch leaves, and the tenant is evicted. Only the fetch remains.
     drop(first);
     evict(&tenants).await;
 
@@ -91,7 +92,7 @@ async fn a_fetch_in_flight_outlives_one_eviction_after_the_other() {
     fetches.none().await;
 }
 
-/// With no time at all, each tenant's time is over as soon as it was asked for.
+/// With an idle time of zero, each tenant expires as soon as it was used.
 #[tokio::test]
 async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
     let (source, mut fetches) = source();
@@ -109,7 +110,7 @@ async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
         callers.push(waiting);
         assert!(tenants.is_empty());
     }
-    // Not even housekept in between.
+    // Without any housekeeping in between.
     let mut waiting = task::spawn(cache_of(&tenants, "acme").token());
     assert_pending!(waiting.poll());
     callers.push(waiting);
@@ -135,7 +136,7 @@ async fn a_tenant_who_went_and_of_whom_somebody_has_a_handle_has_no_second_cache
     evict(&tenants).await;
     let again = cache_of(&tenants, "slow");
     assert_eq!(again.token().await.unwrap().secret(), "token");
-    // What is known of the one is known of the other: they are the same.
+    // Both handles belong to the same cache, so they share what is known.
     again.reject(&again.token().await.unwrap());
     assert!(!handle.status().is_ready());
     fetches.none().await;
@@ -174,7 +175,7 @@ async fn nobody_holds_on_to_a_tenant_who_went() {
     for number in 0..100 {
         tenants.get(&number).unwrap().cache().token().await.unwrap();
     }
-    // moka lets go of them a little later than it says so.
+    // moka drops the evicted tenants slightly later than it reports.
     for _ in 0..1_000_000 {
         tenants.len();
         drop(tenants.get(&99));

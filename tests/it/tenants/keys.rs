@@ -1,4 +1,4 @@
-//! Keys other than a name: origins, audiences, sets of scopes.
+//! Tenant keys other than names: origins, audiences, sets of scopes.
 
 use std::convert::Infallible;
 
@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::{Servers, cache_of, own};
 
-/// A client that says what it was sent, and where.
+/// A client whose response repeats the credential and the destination.
 fn echo()
 -> impl Service<Request<String>, Response = Response<(String, String)>, Error = Infallible, Future: Send>
 + Clone {
@@ -55,11 +55,11 @@ async fn the_credential_of_one_origin_goes_to_no_other() {
         assert_eq!(response.1, credential, "{to}");
     }
     assert_eq!(tenants.len(), 5);
-    // It isn't known where they go.
+    // The destination of these requests is unknown.
     for to in ["/only/a/path", "custom://a.example/"] {
         assert!(own(send(to).await.unwrap_err()).is_config(), "{to}");
     }
-    // The layer of one origin is none for another, even by hand.
+    // The layer of one origin refuses another, even when it is used directly.
     let a = tenants.get(&"https://a.example".parse().unwrap()).unwrap();
     let to_b = Request::get("https://b.example/").body(String::new());
     let error = a.layer(echo()).oneshot(to_b.unwrap()).await.unwrap_err();

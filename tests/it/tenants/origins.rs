@@ -1,5 +1,5 @@
-//! The origins that get the tenants' credentials. A response may choose the next request's tenant, so each
-//! tenant's layer has to name its origins.
+//! The origins that get the tenants' credentials. A response may choose the next request's tenant,
+//! so each tenant's layer has to name its origins.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ fn get(uri: &str, tenant: &'static str) -> Request<Full<Bytes>> {
     request.body(Full::default()).unwrap()
 }
 
-/// Names the origin of an API.
+/// A source that names the API's origin.
 #[derive(Default)]
 struct Naming(Counting);
 
@@ -50,7 +50,7 @@ async fn a_tenant_whose_layer_names_no_origins_is_an_error_when_it_is_made_and_n
     let (api, mut expected) = (Api::default(), 0);
     let mut client = tenants.by_extension().layer(api.clone());
     for tenant in ["acme", "passing"] {
-        // Each attempt fails: nothing is kept of a tenant whose layer couldn't be made.
+        // Each attempt fails. Nothing remains of a tenant whose layer couldn't be built.
         for uri in ["https://api.example.com", "http://localhost", "/path"] {
             let sent = call(&mut client, get(uri, tenant)).await;
             let direct = tenants.get(&Tenant(tenant)).map(drop);
@@ -158,7 +158,7 @@ async fn with_a_tenant_for_each_host_none_gets_anothers_credential() {
     assert_eq!(*seen.lock().unwrap(), expected);
 }
 
-/// Names the origin of its number.
+/// A source that names the origin with its number.
 struct Numbered(usize);
 
 impl TokenSource for Numbered {

@@ -1,5 +1,5 @@
-//! A client used again for the same tenant remembers it, and nothing that happens to the tenant is
-//! missed for that.
+//! A client that is used again for the same tenant remembers it, but misses nothing that happens to
+//! the tenant.
 
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
@@ -21,7 +21,7 @@ use tower_service::Service;
 use super::{Servers, Tenant, cache_of, evict, of, one_place, own};
 use crate::support::{Api, call, request, run_until_idle};
 
-/// A client that answers with the credential it was sent.
+/// A client whose response repeats the credential.
 fn echo()
 -> impl Service<Request<Full<Bytes>>, Response = Response<String>, Error = Infallible, Future: Send>
 + Clone {
@@ -58,7 +58,7 @@ async fn a_client_used_again_for_a_tenant_asks_no_more_for_it() {
         assert_eq!(response.body(), "Bearer 1");
     }
     let before = hashed.load(Ordering::SeqCst);
-    // Within less time than it may go without asking.
+    // Within the time for which a remembered tenant isn't looked up.
     for _ in 0..10 {
         let response = call(&mut client, of(1)).await.unwrap();
         assert_eq!(response.body(), "Bearer 1");
@@ -67,7 +67,7 @@ async fn a_client_used_again_for_a_tenant_asks_no_more_for_it() {
     assert!(asked < 10, "{asked}");
 }
 
-/// A key that counts how often it is hashed: once for each lookup, at least. All have one hash.
+/// A key that counts its hashes, which is at least one per lookup. All keys have the same hash.
 #[derive(Clone)]
 struct Counted(u64, Arc<AtomicUsize>);
 
@@ -165,12 +165,12 @@ async fn an_eviction_is_seen_by_a_client_that_remembers_the_tenant() {
     settle(&mut client, "acme").await;
     let handle = cache_of(&tenants, "acme");
     evict(&tenants).await;
-    // It is used again, and counts as one of the tenants: the other one goes for it.
+    // The tenant is used again and counts towards the capacity, so the other one is evicted.
     let response = call(&mut client, of("acme")).await.unwrap();
     assert_eq!(response.into_body(), "Bearer acme-1");
     assert_eq!((tenants.len(), servers.made()), (1, 3));
     assert_eq!(servers.issued("acme"), 1);
-    // What is known of the one is known of the other: they are the same.
+    // Both belong to the same cache, so they share what is known.
     handle.reject(&handle.token().await.unwrap());
     let response = call(&mut client, of("acme")).await.unwrap();
     assert_eq!(response.into_body(), "Bearer acme-2");
@@ -220,7 +220,7 @@ async fn a_fetch_that_a_remembered_tenants_refusal_began_is_joined_after_its_evi
     fetches.none().await;
 }
 
-/// The others were used since.
+/// The other tenants were used since.
 #[tokio::test]
 async fn with_few_tenants_a_remembered_one_keeps_its_place_among_those_used_last() {
     let servers = Servers::default();
@@ -230,7 +230,7 @@ async fn with_few_tenants_a_remembered_one_keeps_its_place_among_those_used_last
     settle(&mut client, "acme").await;
     tenants.len();
     cache_of(&tenants, "globex");
-    // So that moka knows of the one before the use of the other.
+    // Lets moka process the use of `globex` before that of `acme`.
     tenants.len();
     call(&mut client, of("acme")).await.unwrap();
     tenants.len();
@@ -269,8 +269,8 @@ async fn with_many_tenants_a_remembered_one_outlasts_those_used_before_the_last_
     assert_eq!(made.load(Ordering::SeqCst) as u64, 3 * PLACES);
 }
 
-/// moka's clock can't be paused, so this one is busy for three times the idle time. It starts over if the
-/// machine kept it from being busy.
+/// moka's clock can't be paused, so this test is busy for three times the idle time. It starts
+/// again if the machine interrupted it.
 #[tokio::test]
 async fn a_tenant_in_use_through_one_client_is_not_idle() {
     const IDLE: Duration = Duration::from_millis(400);
@@ -294,7 +294,7 @@ async fn a_tenant_in_use_through_one_client_is_not_idle() {
     panic!("the machine is too busy to tell");
 }
 
-/// Not remembered either: it would never be evicted.
+/// Such a tenant isn't remembered either, because it would then never be evicted.
 #[tokio::test]
 async fn a_tenant_whose_idle_time_is_no_time_is_asked_for_each_time() {
     let servers = Servers::default();
@@ -321,7 +321,7 @@ async fn an_idle_client_does_not_keep_the_cache_of_an_evicted_tenant() {
     settle(&mut client, "acme").await;
     evict(&tenants).await;
     let first = alive.lock().unwrap()[0].clone();
-    // moka lets go of it a little later than it says so.
+    // moka drops the tenant slightly later than it reports.
     for _ in 0..1_000_000 {
         tenants.len();
         drop(tenants.get(&Tenant("other")));

@@ -1,4 +1,4 @@
-//! Whose a request is, and what is made for a tenant who is seen for the first time.
+//! Which tenant a request belongs to, and what is built for a new tenant.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -82,7 +82,7 @@ async fn a_request_without_a_tenant_is_an_error_that_says_what_to_do_and_nothing
     let tenants = servers.tenants().build();
     let mut client = tenants.by_extension().layer(api.clone());
     let mut keyless = request("");
-    // Nor if it has a credential already: whose that is isn't known either.
+    // The same holds for a request with its own credential, because its tenant is unknown too.
     let own_credential = "Bearer own".parse().unwrap();
     keyless
         .headers_mut()
@@ -119,7 +119,7 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
     }
 }
 
-/// Calls panic on a clone that wasn't polled ready: that is what `tower_test` mocks do.
+/// A `tower_test` mock panics when it is called on a clone that wasn't polled ready.
 #[tokio::test]
 async fn the_clone_that_is_ready_is_the_one_that_is_called() {
     type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
@@ -154,7 +154,7 @@ async fn a_tenant_that_cannot_be_made_is_an_error_for_who_asks_and_nothing_is_ke
 
     let error = own(call(&mut client, of("globex")).await.unwrap_err());
     assert!(error.is_source());
-    // It has put nobody out: there is place for one.
+    // It evicted no tenant, although there is room for only one.
     assert_eq!((tenants.len(), api.requests()), (1, 1));
     call(&mut client, of("acme")).await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 2);
@@ -215,7 +215,7 @@ async fn one_whose_server_hangs_and_one_whose_server_fails_delay_no_other() {
     for response in join_all((2..OTHERS).map(&of)).await {
         assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
-    // Time is paused: it passes only where somebody waits for it.
+    // Paused time moves only while somebody waits for it.
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_pending!(hanging.poll());
     assert!(own(of(1).await.unwrap_err()).is_source());

@@ -1,5 +1,5 @@
-//! Credentials that are made for each request: how often the layer calls `apply` and `observe`, and of which
-//! token. The tests of the signing examples, with the vectors of their specifications, are here too.
+//! Per-request credentials: how often the layer calls `apply` and `observe`, and on which token.
+//! The signing examples are also tested here, with the vectors of their specifications.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,8 @@ const FIELD: HeaderName = HeaderName::from_static("x-signature");
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Puts its secret and the path on each request. Returns the feedback that each response's header asks for.
+/// Attaches its secret and the path to each request. Returns the feedback that each response's
+/// header asks for.
 struct Recorder {
     secret: String,
     log: Log,
@@ -53,7 +54,7 @@ impl PerRequestCredential for Recorder {
     }
 }
 
-/// A source whose nth token has the secret that `script` returns for n.
+/// Builds a source whose nth token has the secret that `script` returns for n.
 fn recording(log: &Log, script: fn(usize) -> String) -> ScriptedSource {
     let log = Arc::clone(log);
     ScriptedSource::new(move |attempt| {
@@ -74,7 +75,8 @@ fn key(attempt: usize) -> String {
     format!("key-{attempt}")
 }
 
-/// Responds with the status and the header `says` that `script` returns for the request's number, from 1.
+/// Builds an API. For the nth request, counted from 1, `script` returns the status and the header
+/// `says`.
 fn api(
     script: fn(usize) -> (u16, &'static str),
 ) -> impl Service<Request<&'static str>, Response = Response<()>, Error = BoxError, Future: Send>
@@ -252,7 +254,7 @@ async fn the_callers_own_field_passes_and_nothing_is_made_or_observed() {
     assert!(log.lock().unwrap().is_empty());
 }
 
-/// Returns the request as the layer sends it with an example's token.
+/// Returns the headers of the request as the layer sends it with an example's token.
 async fn signed(token: Token, request: Request<&'static str>) -> HeaderMap {
     let api = service_fn(async |request| Ok::<_, BoxError>(Response::new(request)));
     let layer = layer(move |_: Reason| ready(Ok(token.clone())));

@@ -1,4 +1,4 @@
-//! What a per-request credential sees of its request.
+//! The request head that a per-request credential sees.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::support::layer;
 
 const FIELD: HeaderName = HeaderName::from_static("x-signature");
 
-/// Keeps the request heads that it is given.
+/// A credential that records the request heads it gets.
 #[derive(Clone, Default)]
 struct Witness(Arc<Mutex<Vec<RequestHead>>>);
 
@@ -30,7 +30,7 @@ impl PerRequestCredential for Witness {
     }
 }
 
-/// What `apply` and `observe` see of this request.
+/// Returns the heads that `apply` and `observe` get for this request.
 async fn seen<Req>(request: Req) -> [RequestHead; 2]
 where
     Req: AuthRequest + Send + 'static,
@@ -129,7 +129,7 @@ async fn of_a_uri_that_is_only_a_path_there_is_no_origin() {
 async fn of_a_request_of_reqwest_it_sees_the_same() {
     for (url, origin, path, query) in ADDRESSES {
         let url: reqwest::Url = url.parse().unwrap();
-        // The URL standard resolves dots.
+        // The URL standard resolves dot segments.
         let path = path.replace("/../", "/").replace("/a%2Fb/c", "/c");
         for head in seen(reqwest::Request::new(Method::PUT, url)).await {
             is(&head, Some(origin), &path, *query);

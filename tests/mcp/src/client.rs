@@ -1,4 +1,4 @@
-//! The SDK's HTTP client, over the layer: all that it has to do with authentication is to pass a refusal on.
+//! The SDK's HTTP client, over the layer. Its only task in authentication is to pass on a refusal.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,7 +24,7 @@ pub struct Client {
     pub http: Auth<reqwest::Client>,
 }
 
-/// What the layer or the client below it failed with.
+/// The error of the layer or of the client below it.
 #[derive(Debug)]
 pub struct Failed(pub BoxError);
 
@@ -74,7 +74,7 @@ impl Client {
     }
 }
 
-/// The headers of a request, in a session if there is one.
+/// Returns the headers of a request, with the session id if there is a session.
 fn in_session(
     headers: HashMap<HeaderName, HeaderValue>,
     session: Option<Arc<str>>,

@@ -1,5 +1,5 @@
-//! A client of the Model Context Protocol, with that protocol's own SDK on both sides: from the server's
-//! 401 to a tool's answer, by way of the authorization server that it names (RFC 9728).
+//! A client of the Model Context Protocol, with that protocol's SDK on both sides. It leads from
+//! the server's 401 through the named authorization server (RFC 9728) to a tool's response.
 
 mod client;
 mod servers;
@@ -19,7 +19,7 @@ use tower_auth::oauth2::{ClientCredentials, ProtectedResource, Protection};
 
 type Connected = RunningService<RoleClient, ()>;
 
-/// Connects to the server, with tokens of this issuer alone.
+/// Connects to the server. Only this issuer's tokens are allowed.
 async fn connect(servers: &Servers, allowed: &str) -> Result<Connected, Box<dyn StdError>> {
     let build = |protection: Protection| {
         let source = ClientCredentials::new(protection.endpoint(), CLIENT_ID, CLIENT_SECRET)?;
@@ -95,7 +95,7 @@ async fn an_issuer_that_is_not_allowed_is_refused_before_a_byte_goes_there() {
         "{texts:#?}"
     );
     assert!(servers.asked.take().is_empty());
-    // Nor is the call made without a credential.
+    // The call isn't sent without a credential either.
     let seen = servers.seen.take();
     assert!(
         seen.iter().all(|one| one == "-") && seen.len() <= 1,

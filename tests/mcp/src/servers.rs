@@ -1,4 +1,4 @@
-//! An MCP server behind a token, and the authorization server that issues it, on loopback.
+//! An MCP server that requires a token, and the authorization server that issues it, on loopback.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 pub const CLIENT_ID: &str = "assistant";
 pub const CLIENT_SECRET: &str = "not a secret";
 
-/// What was sent where, since the last look.
+/// A log that the tests read. It contains the entries since the last read.
 #[derive(Clone, Default)]
 pub struct Log {
     lines: Arc<Mutex<Vec<String>>>,
@@ -42,20 +42,20 @@ impl Log {
 
 pub struct Servers {
     pub issuer: String,
-    /// Of the MCP server: its scheme, its host and its port.
+    /// The origin of the MCP server: scheme, host and port.
     pub origin: String,
-    /// Of the authorization server.
+    /// The requests to the authorization server.
     pub asked: Log,
-    /// The credentials of the requests to the MCP server; `-` for none.
+    /// The credentials of the requests to the MCP server, with `-` for none.
     pub seen: Log,
     tokens: Tokens,
 }
 
-/// How many tokens were issued. The last one is good.
+/// How many tokens were issued. Only the last one is valid.
 #[derive(Clone, Default)]
 struct Tokens {
     issued: Arc<Mutex<usize>>,
-    /// The last one that was revoked.
+    /// The number of the last revoked token.
     revoked: Arc<Mutex<usize>>,
 }
 
@@ -82,7 +82,6 @@ impl Servers {
         format!("{}/mcp", self.origin)
     }
 
-    /// Whatever was issued so far isn't accepted any more.
     pub fn revoke_all(&self) {
         *self.tokens.revoked.lock().unwrap() = *self.tokens.issued.lock().unwrap();
     }
@@ -119,7 +118,7 @@ fn authorization_server(issuer: &str, resource: &str, asked: &Log, tokens: &Toke
         }))
 }
 
-/// One tool, that says how many notes there are.
+/// An MCP server with one tool, which returns the number of notes.
 #[derive(Clone)]
 struct Notes;
 

@@ -1,7 +1,7 @@
 //! Every interleaving of threads in the single flight, the state machine and the published state.
 //!
 //! The crate's own files are compiled here unchanged, with [loom](https://docs.rs/loom) in place of
-//! `src/sync.rs`: at each lock, atomic and wake-up another thread may run first, and a scenario runs
+//! `src/sync.rs`. At each lock, atomic and wake-up another thread may run first. A scenario runs
 //! once for each such interleaving. A thread that is never woken is reported as a deadlock.
 //!
 //! ```sh

@@ -2,15 +2,16 @@
 //!
 //! The guarantees for readers without the lock:
 //!
-//! - A reader that finds its token isn't the current one any more, though there are no refusals, and then
-//!   reads the current one, gets another token or none, and never its own again. So a private copy is
+//! - A reader that finds its token no longer current, while there are no refusals, reads the
+//!   current one next. It gets another token or none, never its own again. So a private copy is
 //!   replaced by its successor.
-//! - Once a refusal has returned, there is nothing to be served without the lock, neither by the state nor
-//!   from a private copy, until the watch for acceptances ends. After it, the current token is served so.
+//! - Once a refusal has returned, no token is served without the lock until the watch for
+//!   acceptances ends, neither from the state nor from a private copy. After the watch, the current
+//!   token is.
 //! - Once a change has returned, later readers see its result.
 //!
-//! During a change, the token that it removes may still be served. There is no guarantee the other way
-//! round: a token that was read may not be known as the current one yet.
+//! During a change, the token that it removes may still be served. The reverse is not guaranteed: a
+//! reader may have a token that the state doesn't yet report as current.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::cache::refusal_evidence::{Resource, SentRequest};
 use crate::cache::single_flight::{Abandoned, Completer, Flight};
 use crate::cache::state_machine::machine::{Limits, Outcome, StateMachine};
 use crate::cache::state_machine::reject::{Attempt, Refusal, Rejection};
-use crate::cache::state_machine::request::{Decision, FetchStart, IfRefused};
+use crate::cache::state_machine::request::{Caller, Decision, FetchStart};
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
@@ -91,7 +92,7 @@ fn two_concurrent_first_refusals_start_one_fetch_and_one_watch() {
         });
         let (one, other) = (refused(&state, &old, stale()), other.join().unwrap());
         assert_eq!(one.fetches + other.fetches, 1);
-        // The other changed nothing: there is one watch, and one fetch that counts.
+        // The other refusal changed nothing: there is one watch, and one fetch that counts.
         assert_eq!(one.changes + other.changes, 1);
         assert!(Arc::ptr_eq(&one.cached(), &other.cached()));
         assert!(state.is_watching());
@@ -203,10 +204,10 @@ fn an_abandoned_flight_replaces_nothing_that_came_after_it() {
         });
         let acquired = acquire(&state, overdue());
         late.join().unwrap();
-        // The late fetch, if it completed before the request; else the one that replaced it.
+        // The late fetch if it completed before the request, or else the fetch that replaced it.
         assert!(acquired.fetches <= 1);
         assert!(is_current(&state, &acquired.cached()));
-        // A caller that joined the abandoned flight still gets a token, maybe from it.
+        // A caller that joined the abandoned flight still gets a token, possibly from that flight.
         waiting.join().unwrap();
     });
 }
@@ -214,7 +215,7 @@ fn an_abandoned_flight_replaces_nothing_that_came_after_it() {
 fn nobody_waits_for_an_abandoned_flight_once_another_has_started() {
     in_every_order(|| {
         let state = state();
-        // On a runtime that isn't driven: it is neither completed nor dropped.
+        // The runtime isn't driven, so the fetch is neither completed nor dropped.
         let abandoned = start(&state, START);
         let joined = join(&state, START);
         let waiting = spawn({
@@ -273,7 +274,7 @@ fn after_the_close_there_is_no_token() {
         let completed = block_on(waiting.wait()).unwrap().unwrap();
         completing.join().unwrap();
         let last = closing.join().unwrap();
-        // The source is told of the last token either way.
+        // In either case the source gets the last token.
         let last = match (last.cached, last.flight) {
             (Some(cached), None) => cached,
             (None, Some(flight)) => block_on(flight.wait()).unwrap().unwrap(),
@@ -295,7 +296,7 @@ fn the_failure_of_a_refresh_leaves_a_refused_token_in_use() {
         });
         // The refresh is in flight, or has failed and another fetch is wanted.
         let (rejection, _) = reject(&state, &refusal(&old), stale());
-        assert!(matches!(rejection, Rejection::Replaced));
+        assert!(matches!(rejection, Rejection::SuccessorWanted));
         assert!(shows(&state, Some(&old)));
         failing.join().unwrap();
         assert!(shows(&state, Some(&old)));
@@ -340,32 +341,31 @@ fn a_token_withdrawn_during_a_refresh_that_fails_is_replaced_or_served() {
         let acquired = acquire(&state, stale());
         failing.join().unwrap();
         let cached = acquired.cached();
-        // After the failure it is withdrawn again, until there is a successor.
+        // After the failure the token is withdrawn again, until its successor arrives.
         assert_eq!(Arc::ptr_eq(&cached, &old), acquired.fetches == 0);
         assert!(is_current(&state, &cached));
     });
 }
 
-/// What a caller got.
+/// The result of a caller.
 struct Acquired {
     outcome: Outcome,
-    /// How many fetches it started.
+    /// How many fetches the caller started.
     fetches: usize,
     /// How many flights were abandoned while it waited.
     abandoned: usize,
-    /// How many of its refusals changed anything.
+    /// How many of the caller's refusals changed anything.
     changes: usize,
 }
 
-/// Which token a caller needs.
+/// Which token satisfies a caller.
 #[derive(Clone, Copy)]
 enum Want {
     Any,
-    /// Another than the refused one of this generation.
+    /// Any token other than the refused one of this generation.
     InsteadOf(u64),
 }
 
-/// What the source returns.
 type Source = fn() -> Result<Token, Error>;
 
 fn issues() -> Result<Token, Error> {
@@ -390,7 +390,7 @@ fn acquire(state: &PublishedState, now: Moment) -> Acquired {
     acquire_from(state, issues, Want::Any, now)
 }
 
-/// Does what `src/cache/acquire.rs` does.
+/// Acts like `src/cache/acquire.rs`.
 fn acquire_from(state: &PublishedState, source: Source, want: Want, now: Moment) -> Acquired {
     let (mut fetches, mut abandoned) = (0, 0);
     let outcome = loop {
@@ -400,7 +400,7 @@ fn acquire_from(state: &PublishedState, source: Source, want: Want, now: Moment)
                     break Ok(cached);
                 }
                 end_watch(state, now);
-                state.transition(|machine| machine.request(IfRefused::GivenUp, now))
+                state.transition(|machine| machine.request(Caller::CannotReplay, now))
             }
             Want::InsteadOf(generation) => {
                 state.transition(|machine| machine.renew(generation, now))
@@ -439,11 +439,11 @@ fn end_watch(state: &PublishedState, now: Moment) {
     }
 }
 
-/// A caller that sent `old`, was refused, and sends a new token, which is accepted.
+/// Acts like a caller that sent `old`, was refused, and sends a new token, which is accepted.
 fn refused(state: &PublishedState, old: &Arc<CachedToken>, now: Moment) -> Acquired {
     let (rejection, has_changed) = reject(state, &refusal(old), now);
     assert!(!state.is_current(old));
-    // Nothing is watched if the successor was here already.
+    // If the successor had already arrived, nothing is watched.
     let is_outdated = matches!(rejection, Rejection::Outdated);
     let is_served = state.servable(&clock(now)).is_some();
     assert!(!is_served || is_outdated, "there are refusals");
@@ -462,7 +462,7 @@ fn refused(state: &PublishedState, old: &Arc<CachedToken>, now: Moment) -> Acqui
     }
 }
 
-/// Does what the task in `src/cache/fetch_task.rs` does.
+/// Acts like the task in `src/cache/fetch_task.rs`.
 fn run_fetch(state: &PublishedState, start: FetchStart, now: Moment) {
     run_fetch_from(state, issues, start, now);
 }
@@ -489,18 +489,18 @@ fn complete(
     completer.complete(outcome);
 }
 
-/// The same for a task that is dropped before its end.
+/// Acts like that task if it is dropped before its end.
 fn abort(state: &PublishedState, completer: Completer<Outcome>) {
     state.transition(|machine| machine.abort(&completer));
     drop(completer);
 }
 
-/// Also whether anything has changed.
+/// Rejects a token. Also returns whether anything has changed.
 fn reject(state: &PublishedState, refusal: &Refusal, now: Moment) -> (Rejection, bool) {
     state.transition(|machine| machine.reject(refusal, now))
 }
 
-/// A refusal that may be about the resource.
+/// Returns a refusal that may be about the resource.
 fn refusal(of: &CachedToken) -> Refusal {
     Refusal {
         generation: of.token().generation(),
@@ -514,33 +514,33 @@ fn refusal(of: &CachedToken) -> Refusal {
     }
 }
 
-/// The user rejects the token: all callers wait for its successor.
+/// Rejects the token as the user, so that all callers wait for its successor.
 fn withdraw(state: &PublishedState, cached: &CachedToken, now: Moment) {
     let refusal = Refusal {
         is_final: true,
         ..refusal(cached)
     };
     let (rejection, _) = reject(state, &refusal, now);
-    assert!(matches!(rejection, Rejection::Replaced));
+    assert!(matches!(rejection, Rejection::SuccessorWanted));
 }
 
-/// The first request, which starts the fetch.
+/// Makes the first request, which starts the fetch.
 fn start(state: &PublishedState, now: Moment) -> FetchStart {
-    let ((_, start), _) = state.transition(|machine| machine.request(IfRefused::GivenUp, now));
+    let ((_, start), _) = state.transition(|machine| machine.request(Caller::CannotReplay, now));
     start.unwrap()
 }
 
-/// A later request, which joins it.
+/// Makes a later request, which joins the fetch.
 fn join(state: &PublishedState, now: Moment) -> Flight<Outcome> {
-    let (decided, _) = state.transition(|machine| machine.request(IfRefused::GivenUp, now));
+    let (decided, _) = state.transition(|machine| machine.request(Caller::CannotReplay, now));
     match decided {
         (Decision::Join(flight), None) => flight,
         _ => panic!("there is no flight to join"),
     }
 }
 
-/// Whether the state machine and both published values agree on `cached`. Of the published values, one says
-/// only whether it is watched, if it is.
+/// Returns whether the state machine and both published values agree on `cached`. During a watch,
+/// one of the published values shows only the watch.
 fn is_current(state: &PublishedState, cached: &Arc<CachedToken>) -> bool {
     shows(state, Some(cached))
 }
@@ -557,22 +557,22 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 
 const START: Moment = Moment::START;
 
-/// When a fetch that started at `START` counts as abandoned.
+/// Returns when a fetch that started at `START` is overdue.
 fn overdue() -> Moment {
     START.plus(Duration::from_secs(60))
 }
 
-/// When a token that was fetched at `START` is stale.
+/// Returns when a token that was fetched at `START` is stale.
 fn stale() -> Moment {
     START.plus(LIFETIME - Duration::from_secs(120))
 }
 
-/// When a token that was fetched at `START` is fresh.
+/// Returns a time at which a token that was fetched at `START` is fresh.
 fn soon() -> Moment {
     START.plus(Duration::from_secs(10))
 }
 
-/// When the watch ends that began at `stale`, if nothing is refused meanwhile.
+/// Returns when the watch that began at `stale` ends, if nothing is refused meanwhile.
 fn after_watch() -> Moment {
     stale().plus(Duration::from_secs(60))
 }
@@ -593,7 +593,7 @@ fn state() -> Arc<PublishedState> {
     }))
 }
 
-/// A state with a current token.
+/// Returns a state with a current token.
 fn holding() -> (Arc<PublishedState>, Arc<CachedToken>) {
     let state = state();
     let cached = acquire(&state, START).cached();

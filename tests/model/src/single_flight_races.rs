@@ -108,7 +108,8 @@ fn a_waker_may_drop_another_wait_when_it_is_dropped() {
         let (mut first, second, third) =
             (flight.wait(), polled_wait(&flight), polled_wait(&flight));
         let polled = spawn(move || {
-            // One by being replaced, and one with the wait.
+            // One wait is dropped when its waker is replaced, the other when the wait itself is
+            // dropped.
             for other in [second, third] {
                 let waker = Waker::from(Arc::new(DropsWithIt(other)));
                 let _polled = poll(&mut first, &waker);
@@ -120,7 +121,7 @@ fn a_waker_may_drop_another_wait_when_it_is_dropped() {
     });
 }
 
-/// A wait that has been polled, so that its drop takes the lock.
+/// Returns a wait that has been polled, so that its drop takes the lock.
 fn polled_wait(flight: &Flight<u32>) -> Wait<u32> {
     let mut wait = flight.wait();
     assert!(poll(&mut wait, Waker::noop()).is_pending());
@@ -131,7 +132,7 @@ fn poll(wait: &mut Wait<u32>, waker: &Waker) -> Poll<Result<u32, Abandoned>> {
     Pin::new(wait).poll(&mut Context::from_waker(waker))
 }
 
-/// The waker of a task that is polled again for other reasons.
+/// The waker of a task that other events poll again.
 struct Idle;
 
 impl Wake for Idle {

@@ -1,4 +1,4 @@
-//! Loom's versions of what `src/sync.rs` exports.
+//! Loom's versions of the items in `src/sync.rs`.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ pub(crate) mod atomic {
 
 use atomic::{AtomicU64, Ordering};
 
-/// Replaces arc_swap's, which loom can't model.
+/// Replaces `ArcSwapOption` of `arc_swap`, which loom can't model.
 ///
-/// A load acquires what a store released, and may miss the latest store unless something else orders
-/// the two. arc_swap guarantees at least as much.
+/// A load acquires what a store released. It may miss the latest store unless something else orders
+/// the two. `arc_swap` guarantees at least as much.
 pub(crate) struct ArcSwapOption<T> {
-    /// All values that were ever stored. Not loom's lock, because it must not order anything.
+    /// All values ever stored. The lock isn't loom's, because it must not order anything.
     values: std::sync::Mutex<Vec<Option<Arc<T>>>>,
     /// The index of the current value.
     latest: AtomicU64,

@@ -1,4 +1,4 @@
-//! Counts what each contender takes of the heap, and prints a line for each: see
+//! Counts each contender's heap use, and prints a line for each; see
 //! `src/questions/allocations.rs`.
 
 use std::process::ExitCode;
@@ -33,7 +33,8 @@ impl Visitor for Printing {
             name: C::NAME.into(),
             allocations: net(|counted| counted.count_total),
             bytes: net(|counted| counted.bytes_total),
-            // What all have in common, as the task that fetches, is the same with a thousand.
+            // The shared part, such as the task that fetches, is the same with a thousand callers,
+            // and is subtracted.
             bytes_waiting: C::FETCHES.then(|| {
                 let (many, few) = (waiting::<C>(10_000), waiting::<C>(1_000));
                 (many - few) as f64 / 9_000.0
@@ -45,7 +46,7 @@ impl Visitor for Printing {
 
 const REQUESTS: u32 = 1_000;
 
-/// What so many requests take, one after the other, with a token in hand.
+/// Measures consecutive requests with a cached token.
 fn requests<C: Contender>(with_credential: bool) -> AllocationInfo {
     async fn send(mut call: impl Call, count: u32) {
         for _ in 0..count {
@@ -58,7 +59,8 @@ fn requests<C: Contender>(with_credential: bool) -> AllocationInfo {
         send(contender.lean(), 10).await;
         contender
     });
-    // The first of a clone may be dearer than the others: one copies the header for itself.
+    // The first request of a clone may cost more than the others; one contender copies the header
+    // for itself.
     let count = |count| match with_credential {
         true => measure(|| runtime.block_on(send(contender.lean(), count))),
         false => measure(|| runtime.block_on(send(C::lean_below(), count))),
@@ -71,7 +73,7 @@ fn requests<C: Contender>(with_credential: bool) -> AllocationInfo {
     }
 }
 
-/// What so many tasks take that wait for a token, their requests included.
+/// Measures tasks that wait for a token, including their requests.
 fn waiting<C: Contender>(callers: usize) -> i64 {
     let runtime = runtime();
     let issuer = Issuer::gated(Terms::DAY);
@@ -92,7 +94,7 @@ fn waiting<C: Contender>(callers: usize) -> i64 {
             }
         });
     });
-    // A process that fetches is waited for as the runtime ends.
+    // When the runtime ends, it waits for a process that fetches.
     issuer.open();
     waiting.bytes_current
 }

@@ -1,5 +1,5 @@
-//! Sends so many requests in one of the ways of which `drift.sh` counts the instructions; without an
-//! argument it names them.
+//! Sends a number of requests in one of the ways whose instructions `drift.sh` counts. Without an
+//! argument, prints the names of the ways.
 //!
 //! `instructions <way> <requests>`
 
@@ -16,7 +16,7 @@ use tower_auth_peers::contenders::ours::Ours;
 use tower_auth_peers::contenders::static_header::{StaticHeader, WithLook, WithRetry};
 use tower_auth_peers::issuer::{Issuer, Terms};
 
-/// The first is the request alone, which counts in all that follow but the last.
+/// The first is the request alone, which is a part of all that follow except the last.
 const WAYS: [&str; 7] = [
     "bare",
     "static",
@@ -62,7 +62,7 @@ async fn send(mut call: impl Call, count: u32) {
     }
 }
 
-/// The token in hand, without Tower.
+/// Gets the cached token, without Tower.
 async fn take(count: u32) {
     let cache = TokenCache::new(|_| async {
         Ok(Token::bearer("a".repeat(1_000))?.expires_in(Duration::from_secs(86_400)))

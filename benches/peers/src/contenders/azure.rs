@@ -1,9 +1,9 @@
-//! The Azure SDK's bearer policy, over a credential of one's own. It has requests of its own too, and
-//! nothing of Tower: below it is a last policy that answers at once or, over a real client, translates the request
-//! as the SDK's own transport does.
+//! The Azure SDK's bearer policy, over a custom credential. The SDK has its own request type and
+//! doesn't use Tower. The last policy responds at once or, for a real client, translates the
+//! request as the SDK's own transport does.
 //!
-//! The policy takes a token for expired five minutes before its end, which can't be set, so the
-//! credential names an end that much later, less the margin that the others have.
+//! The policy treats a token as expired 5 min before its expiry, which can't be set. So the
+//! credential names an expiry that much later, less the margin of the other contenders.
 
 use std::fmt;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Contender for Azure {
     }
 }
 
-/// The policies that a request goes through, and requests for them.
+/// The policies that a request passes, and their requests.
 #[derive(Clone)]
 struct Pipeline {
     policies: Arc<[Arc<dyn Policy>]>,
@@ -120,7 +120,7 @@ fn answer() -> PolicyResult {
     ))
 }
 
-/// Answers at once.
+/// Responds at once.
 #[derive(Debug)]
 struct Bare;
 
@@ -137,7 +137,7 @@ impl Policy for Bare {
     }
 }
 
-/// Sends through a client of Tower's.
+/// Sends through a Tower client.
 struct Translating<S>(S);
 
 impl<S> fmt::Debug for Translating<S> {

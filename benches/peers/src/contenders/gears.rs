@@ -1,13 +1,14 @@
-//! The bearer layers of Constructor Fabric's toolkit, over a token that a task of their own keeps fresh: the plain one,
-//! and the one that sends a request again on a 401. That task asks a token endpoint over HTTP and takes no source of
-//! one's own, so the endpoint is a server on loopback: in the figures with a fetch, that call is in it.
+//! The bearer layers of Constructor Fabric's toolkit: the plain layer, and the layer that replays a
+//! request after a 401. The toolkit's own task keeps the token fresh. It calls a token endpoint
+//! over HTTP and accepts no custom source, so the endpoint is a server on loopback. Figures with a
+//! fetch include that call.
 //!
-//! An end is in whole seconds, and so is how long before it a refresh begins, which is one second at least. So the reply
-//! names an end 0.8 s after the truth, and the shortest token that a refresh behind it can keep up with lives for a bit
-//! more than a second.
+//! Expiry and refresh window are in whole seconds, and the window is at least 1 s. So the response
+//! names an expiry 0.8 s too late. The shortest token that a background refresh can keep up with
+//! lives for a little more than 1 s.
 //!
-//! The layers take a client with errors of the toolkit's own client and no other, so errors are translated, above
-//! and below, also where the credential is left out.
+//! The layers accept only a client with the error type of the toolkit's own client. So errors are
+//! translated above and below, even without the credential.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::token_server::{Form, Holding, Reply, TokenServer};
 
 const PACKAGE: &str = "cf-gears-toolkit-auth";
 
-/// How much longer than in truth a token is said to live.
+/// How much longer than its real lifetime a token is said to live.
 const BEYOND: Duration = Duration::from_millis(800);
 
 const SHORT_LIVED: Terms = Terms {
@@ -112,7 +113,7 @@ fn provider(issuer: &Issuer) -> (TokenProvider, Arc<TokenServer>) {
         client_secret: SecretString::new("secret"),
         ..OAuthClientConfig::default()
     };
-    // The defaults suit lifetimes from an hour on.
+    // The defaults are for lifetimes of 1 h and more.
     if issuer.terms().lives == SHORT_LIVED.lives {
         config.refresh_offset = Duration::from_secs(1);
         config.jitter_max = Duration::ZERO;

@@ -1,11 +1,11 @@
-//! Google Cloud's credentials of a user account, which a task of their own refreshes from a token
-//! endpoint. A source of one's own gets no cache from this crate, so the endpoint is a server on
-//! loopback: in the figures with a fetch, that call is in it.
+//! Google Cloud's credentials of a user account, which their own task refreshes from a token
+//! endpoint. The crate doesn't cache the tokens of a custom source, so the endpoint is a server on
+//! loopback. Figures with a fetch include that call.
 //!
-//! A refresh begins four minutes before the end that the reply names, in whole seconds, and of tokens that
-//! live for less every ten seconds; neither can be set. So the reply names an end four minutes
-//! after the truth, and the shortest token that a refresh behind it can keep up with lives for a bit
-//! more than a second.
+//! A refresh begins 4 min before the expiry in the response, in whole seconds. Tokens that live for
+//! less are refreshed every 10 s. Neither can be set. So the response names an expiry 4 min too
+//! late. The shortest token that a background refresh can keep up with lives for a little more than
+//! 1 s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,8 @@ pub struct Google {
 impl Credential for Google {
     #[inline]
     async fn header(&self) -> Result<HeaderValue, BoxError> {
-        // An `EntityTag` of an earlier answer would save the copy, but Google's own clients send none.
+        // An `EntityTag` from an earlier response would save the copy, but Google's own clients
+        // send none.
         match self.credentials.headers(Extensions::new()).await? {
             CacheableResource::New { mut data, .. } => {
                 Ok(data.remove(AUTHORIZATION).ok_or("no header")?)

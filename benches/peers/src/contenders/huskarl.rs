@@ -1,9 +1,9 @@
-//! huskarl's authorizer over its cache, with a grant of client credentials behind, as its examples wire them. The HTTP
-//! client of that grant is one's own, so the token endpoint is in this process. It refuses with a 503, as the one on
-//! loopback does that others have.
+//! huskarl's authorizer and cache with a client credentials grant, wired as in its examples. The
+//! grant accepts a custom HTTP client, so the token endpoint is in this process. It fails with a
+//! 503, like the endpoint on loopback that other contenders use.
 //!
-//! A reply names an end in whole seconds. Tokens that live for less come without one, and the cache is told for how long
-//! such tokens live.
+//! A response names an expiry in whole seconds. For tokens that live for less, it names none, and a
+//! cache setting says how long such tokens live.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Contender for Huskarl {
             .refresh_store(InMemoryRefreshTokenStore::default())
             .build();
         let cache = InMemoryTokenCache::builder().source(source);
-        // As for this crate's layer: the defaults suit lifetimes from some seconds on.
+        // As for this crate's layer: the defaults are for lifetimes of a few seconds and more.
         let cache = match lives < Duration::from_secs(1) {
             true => cache
                 .default_expires_in(lives)
@@ -104,7 +104,8 @@ impl Contender for Huskarl {
     }
 }
 
-/// The authorizer around a client: headers before a request, and a look at those of each response, as its guide asks for.
+/// The authorizer around a client, as its guide recommends: it adds headers to each request, and
+/// looks at the headers of each response.
 #[derive(Clone)]
 struct Authorizing<S>(Arc<HttpAuthorizer>, S);
 

@@ -1,9 +1,9 @@
-//! kube's auth layer with an exec plugin, the one of its refreshable kinds that takes a source of one's
-//! own: a fetch is a process, here this program once more, which asks a server on loopback. (Its token files
-//! are read once a minute, whatever is in them.)
+//! kube's auth layer with an exec plugin, its only refreshable kind with a custom source. A fetch
+//! is a process: this program again, which calls a server on loopback. (kube reads token files once
+//! a minute, whatever they contain.)
 //!
-//! The layer refreshes 60 s before the end that the plugin names, which can't be set, so the plugin
-//! names an end that much later, less the margin that the others have.
+//! The layer refreshes 60 s before the expiry that the plugin names, which can't be set. So the
+//! plugin names an expiry that much later, less the margin of the other contenders.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -29,7 +29,7 @@ pub struct Kube {
 
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// What this program is told to be the plugin.
+/// The argument that makes this program the plugin.
 const PLUGIN: &str = "exec-plugin";
 
 impl Contender for Kube {
@@ -78,7 +78,8 @@ impl Contender for Kube {
     }
 }
 
-/// To be called before anything else: is this program the plugin, this is all that it does.
+/// Acts as the plugin if the argument says so; then the program does nothing else. Must be called
+/// first.
 pub fn be_the_plugin() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
     let (PLUGIN, address) = (args.next()?.as_str(), args.next()?) else {

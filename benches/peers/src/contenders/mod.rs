@@ -1,4 +1,4 @@
-//! Those who are compared, each in a file, each used by its public API as its users do, with the
+//! The contenders, one file each. Each is used through its public API, as by its users, with the
 //! settings that suit it best.
 
 use std::future::Future;
@@ -29,38 +29,38 @@ mod smithy;
 mod stamping;
 pub mod static_header;
 
-/// A credential, and how it gets on a request.
+/// A credential, and how it is attached to a request.
 pub trait Contender: Send + Sync + Sized + 'static {
-    /// What it is called in tables.
+    /// The name in tables.
     const NAME: &str;
-    /// The package whose version counts.
+    /// The package whose version is shown.
     const PACKAGE: &str;
-    /// Whether there is a fetch behind it at all.
+    /// Whether the contender fetches at all.
     const FETCHES: bool = true;
-    /// What has to be known of it to read the figures.
+    /// A footnote that explains the figures.
     const NOTE: Option<&str> = None;
 
     fn new(issuer: &Issuer) -> impl Future<Output = Self> + Send;
 
-    /// Requests that carry it.
+    /// Sends requests with the credential.
     fn over<S: Inner>(&self, inner: S) -> impl Call + use<Self, S>;
 
-    /// The same without: what counts is the difference.
+    /// Sends the same requests without the credential; the figures show the difference.
     fn below<S: Inner>(inner: S) -> impl Call {
         Sending(inner)
     }
 
-    /// Requests that carry it, to a client that answers at once.
+    /// Sends requests with the credential to a client that responds at once.
     fn lean(&self) -> impl Call + use<Self> {
         self.over(Bare)
     }
 
-    /// The same without.
+    /// Sends the same requests without the credential.
     fn lean_below() -> impl Call {
         Self::below(Bare)
     }
 
-    /// The terms under which its tokens expire under load.
+    /// Returns the terms for the question about expiry under load.
     fn short_lived() -> Terms {
         Terms {
             takes: std::time::Duration::from_millis(50),
@@ -70,7 +70,7 @@ pub trait Contender: Send + Sync + Sized + 'static {
     }
 }
 
-/// Somebody who has a look at each of them.
+/// Visits each contender.
 pub trait Visitor {
     fn visit<C: Contender>(&mut self);
 }
@@ -94,7 +94,7 @@ pub fn all(visitor: &mut impl Visitor) {
     visitor.visit::<gears::WithReplay>();
 }
 
-/// Whether a name is ours: it is set off in pictures and tables.
+/// Returns whether a name is this crate's, which pictures and tables highlight.
 pub fn is_ours(name: &str) -> bool {
     name.starts_with("tower-auth")
 }

@@ -1,5 +1,5 @@
-//! moka's concurrent cache with one entry, whose `try_get_with` lets one fetch and shares its result
-//! and its error with all who wait.
+//! moka's concurrent cache with one entry. Its `try_get_with` runs one fetch, and all waiting
+//! callers share the result or the error.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Moka {
     cache: Cache<(), HeaderValue>,
 }
 
-/// How long before its end a token is dropped.
+/// How long before its expiry a token is dropped.
 const MARGIN: Duration = Duration::from_millis(10);
 
 impl Credential for Moka {

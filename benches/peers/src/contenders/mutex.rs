@@ -1,5 +1,5 @@
-//! What one writes by hand on a Friday: `tokio::sync::Mutex` around an `Option`, and the fetch under
-//! the lock, so that there is one.
+//! A quick hand-written solution: `tokio::sync::Mutex` around an `Option`, and the fetch under the
+//! lock, so that only one runs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub struct Handrolled {
     held: Arc<Mutex<Option<(HeaderValue, Instant)>>>,
 }
 
-/// How long before its end a token is fetched anew.
+/// How long before its expiry a token is fetched again.
 const MARGIN: Duration = Duration::from_millis(10);
 
 impl Credential for Handrolled {

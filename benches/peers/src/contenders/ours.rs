@@ -1,5 +1,5 @@
-//! This crate's layer: over a closure, without replay and with it. With replay it keeps a copy of each
-//! request.
+//! This crate's layer over a closure, without replay and with it. With replay, it keeps a copy of
+//! each request.
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ impl<const REPLAY: bool> Contender for Ours<REPLAY> {
             }
         };
         let mut cache = TokenCache::builder(source);
-        // The defaults suit lifetimes from some seconds on. For those of 200 ms: no second between two
-        // fetches, and the refresh begins a fetch's time and as much again before the end.
+        // The defaults are for lifetimes of a few seconds and more. For 200 ms, fetches needn't be
+        // 1 s apart, and a refresh begins twice a fetch's time before the expiry.
         if lives < Duration::from_secs(1) {
             cache = cache
                 .attempt_floor(Duration::from_millis(10))
@@ -43,7 +43,7 @@ impl<const REPLAY: bool> Contender for Ours<REPLAY> {
                 .expiry_margin(Duration::from_millis(10))
                 .jitter(0.0);
         }
-        // The questions name the server: one of each is on loopback.
+        // The question decides the server, which may be on loopback.
         Self(AuthLayer::from(cache.build()).any_https().retry(REPLAY))
     }
 

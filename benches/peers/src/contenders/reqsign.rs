@@ -1,8 +1,8 @@
-//! reqsign's signer, over a provider and a request signer of one's own, which is all that this crate asks for: its
-//! services are crates that bring both. The credential holds the header as it goes on the wire.
+//! reqsign's signer, over a custom provider and a custom request signer. The crate needs both; the
+//! crates for its services provide them. The credential contains the header as it is sent.
 //!
-//! The signer knows two ends of a credential. One is up to the provider, and is as short before the truth as that of the
-//! others. The other is the truth, up to which a request may be signed.
+//! The signer knows two expiry times. The provider chooses the first, with the same margin as for
+//! the other contenders. The second is the real expiry, until which a request may be signed.
 
 use std::fmt;
 use std::hint::black_box;
@@ -21,7 +21,7 @@ use crate::issuer::Issuer;
 
 pub struct Reqsign(Signer<Bearer>);
 
-/// How long before its end a token is fetched anew.
+/// How long before its expiry a token is fetched again.
 const MARGIN: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl Contender for Reqsign {
     }
 }
 
-/// The signer in front of a client, as one would write it.
+/// The signer in front of a client, as a user would write it.
 #[derive(Clone)]
 struct Signing<S>(Signer<Bearer>, S);
 

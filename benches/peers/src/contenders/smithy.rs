@@ -1,9 +1,9 @@
-//! The AWS SDK's lazy identity cache, with an identity that holds the header as it goes on the wire:
-//! quicker than its own bearer scheme, which writes that header anew for each request.
+//! The AWS SDK's lazy identity cache, with an identity that contains the header as it is sent. This
+//! is faster than the SDK's own bearer scheme, which writes the header for each request.
 //!
-//! The cache asks its surroundings for a clock and a timer, which are Tokio's; the rest of what an SDK
-//! client consists of is never touched, and is the crate's own stand-ins. `buffer_time` is as short as
-//! that of the others, its load timeout as it comes.
+//! The cache needs a clock and a timer, which are Tokio's. It never uses the rest of an SDK client,
+//! for which the crate's own stubs are enough. `buffer_time` equals the margin of the other
+//! contenders; the load timeout is the default.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! For those that know nothing of Tower: the header, and one who puts it on.
+//! For contenders that don't use Tower: gets the header and attaches it.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -9,12 +9,12 @@ use tower::BoxError;
 
 use crate::client::{Call, Inner, ready, request};
 
-/// Something that has the header.
+/// A source of the header.
 pub trait Credential: Clone + Send + Sync + 'static {
     fn header(&self) -> impl Future<Output = Result<HeaderValue, BoxError>> + Send;
 }
 
-/// Such a one in front of a client, as one would write it, and without a box around its future.
+/// A source in front of a client, as a user would write it, without a boxed future.
 #[derive(Clone)]
 pub struct Stamping<C, S>(pub C, pub S);
 

@@ -1,6 +1,6 @@
-//! tower-http's header layer, which can't refresh anything: the limit. With a look at the answer around it, which
-//! is the least that any layer does that has to notice a refusal. And with `tower::retry` and a
-//! cloning policy around it, which is what teams write who want one more try after a 401.
+//! tower-http's header layer, which can't refresh anything and is the limit. A second contender
+//! also looks at the response, the minimum for a layer that notices refusals. A third adds
+//! `tower::retry` with a cloning policy, as teams write to retry once after a 401.
 
 use std::future::{Ready, ready};
 

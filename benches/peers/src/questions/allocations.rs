@@ -1,8 +1,8 @@
-//! What each takes of the heap: for a request with a token in hand, net, and for each of 10,000 that
-//! wait for one.
+//! Measures heap use: for a request with a cached token, net, and for each of 10,000 tasks that
+//! wait for a token.
 //!
-//! Counted by `src/bin/allocations.rs` in a process of its own, since the allocator that counts makes each
-//! allocation dearer.
+//! `src/bin/allocations.rs` counts in a separate process, because the counting allocator makes each
+//! allocation slower.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use super::{Effort, figure};
 use crate::contenders::{Contender, Visitor, all};
 use crate::report::{Column, Part};
 
-/// What the other program prints of one, on a line, with tabs between.
+/// The line that the other program prints for a contender, with tabs between the values.
 pub struct Counted {
     pub name: String,
     pub allocations: f64,
@@ -76,7 +76,8 @@ pub fn ask(_: Effort) -> Vec<Column> {
             part: Part::Cost,
             head: "allocations".into(),
             cells: cells(&|of| {
-                // What one in hundreds takes is Tokio's, now and then.
+                // A count that rounds to 0 is occasional work of Tokio, once in hundreds of
+                // requests.
                 let text = match of.allocations.round() {
                     0.0 => "0".into(),
                     count => format!("{}, {}", figure(count, ""), figure(of.bytes, " B")),

@@ -1,5 +1,5 @@
-//! No token yet, and 10,000 tasks on two threads want to send a request: how many fetches, of 50 ms
-//! each, and how long until the last has been answered.
+//! Without a token, 10,000 tasks on two threads send a request. Measures how many fetches of 50 ms
+//! this costs, and the time until the last response.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ impl Visitor for Bursts {
     }
 }
 
-/// Fetches, and milliseconds.
+/// Returns the number of fetches, and the time in milliseconds.
 fn burst<C: Contender>() -> (f64, f64) {
     let runtime = runtime(2);
     let issuer = Issuer::new(Terms {

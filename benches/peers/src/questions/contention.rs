@@ -1,4 +1,4 @@
-//! What a request costs with a token in hand, on two threads at once that share the credential.
+//! Measures a request with a cached token, on two parallel threads that share the credential.
 
 use super::hot_path::side_by_side;
 use super::{Effort, figure};

@@ -1,9 +1,9 @@
-//! Tokens that live for 200 ms, a fetch of 50 ms, and 1,000 tasks on two threads that send a request,
-//! pause for about 20 ms, and send the next: how long the request itself takes, to a client that answers at
-//! once.
+//! Tokens live for 200 ms, and a fetch takes 50 ms. Each of 1,000 tasks on two threads sends a
+//! request, pauses for about 20 ms, and sends the next. Measures how long a request takes with a
+//! client that responds at once.
 //!
-//! The static header, which never expires, shows what of it the harness and the machine do. Requests that carry a
-//! token past its end are counted, so that nobody is quick by sending old ones.
+//! The static header, which never expires, shows the share of the harness and the machine. Requests
+//! with an expired token are counted, so that no contender is fast because it sends old tokens.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Visitor for Loads {
         let load = runtime.spawn(async move {
             let contender = C::new(&Issuer::new(C::short_lived())).await;
             let call = contender.over(checking);
-            // The burst that there is at first is another question.
+            // The burst at the start is another question.
             call.clone().call().await.expect("an answer");
             let end = Instant::now() + lasts;
             let callers: Vec<_> = (0..CALLERS)
@@ -87,10 +87,10 @@ impl Visitor for Loads {
     }
 }
 
-/// How long each of its requests took.
+/// Returns how long each request took.
 async fn caller(mut call: impl Call, end: Instant) -> Vec<Duration> {
     let mut waits = Vec::with_capacity(1_000);
-    // Not all at the same moment.
+    // The tasks don't start at the same moment.
     tokio::time::sleep(pause()).await;
     while Instant::now() < end {
         let start = Instant::now();
@@ -105,7 +105,7 @@ fn pause() -> Duration {
     Duration::from_micros(fastrand::u64(10_000..30_000))
 }
 
-/// Answers at once, and has a look at the token.
+/// Responds at once, and checks the token.
 #[derive(Clone)]
 struct Checking(Arc<AtomicU64>);
 

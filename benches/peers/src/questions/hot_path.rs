@@ -1,8 +1,8 @@
-//! What a request costs with a token in hand.
+//! Measures a request with a cached token.
 //!
-//! Net: the same requests are made and sent to the same client below, with the credential and without,
-//! in turns of a thousand each. All contenders have their turns in one round, and what counts is
-//! the median of many rounds, so that a noisy spell of the machine is one of all.
+//! The figures are net: the same requests are sent to the same client with the credential and
+//! without, in turns of a thousand each. All contenders have their turns in each round. The result
+//! is the median of many rounds, so that noise on the machine affects all contenders.
 
 use std::time::Instant;
 
@@ -33,10 +33,10 @@ pub fn ask(effort: Effort) -> Vec<Column> {
 /// Requests in a turn.
 const TURN: u32 = 2_000;
 
-/// Has a turn, and says how many nanoseconds a request took, net.
+/// Runs a turn. Returns how many nanoseconds a request took, net.
 type Turn = Box<dyn FnMut(&Meeting) -> f64>;
 
-/// Nanoseconds a request for each, on so many threads with a clone each.
+/// Returns the nanoseconds of a request for each contender, on `threads` threads with a clone each.
 pub fn side_by_side(threads: usize, rounds: usize) -> Vec<(&'static str, f64)> {
     let runtime = runtime(1);
     let mut racers = Racers(runtime.handle().clone(), Vec::new());
@@ -103,7 +103,8 @@ impl Visitor for Racers {
 
 fn time(handle: &Handle, meeting: &Meeting, call: &mut impl Call) -> f64 {
     meeting.wait();
-    // Tokio would have each thread pause now and then, for tasks that aren't there.
+    // `unconstrained`, because Tokio would otherwise make each thread yield now and then, for tasks
+    // that don't exist.
     let start = Instant::now();
     handle.block_on(unconstrained(async {
         for _ in 0..TURN {

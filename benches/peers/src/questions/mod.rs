@@ -1,4 +1,4 @@
-//! What is asked of each, a file for each question. An answer is a few columns of a table.
+//! The questions, one file each. An answer is a few columns of a table.
 
 use std::fmt::Display;
 
@@ -14,15 +14,15 @@ mod failing;
 mod hot_path;
 mod real_client;
 
-/// How much work an answer is worth.
+/// How much work an answer may take.
 #[derive(Clone, Copy)]
 pub struct Effort {
-    /// To see that everything works, no more.
+    /// Only checks that everything works.
     pub quick: bool,
 }
 
 impl Effort {
-    /// So many, or so many if it has to be quick.
+    /// Returns the first value, or the second in a quick run.
     fn of<T>(self, thorough: T, quick: T) -> T {
         match self.quick {
             true => quick,
@@ -36,7 +36,7 @@ pub struct Question {
     pub ask: fn(Effort) -> Vec<Column>,
 }
 
-/// In the order of the columns.
+/// The questions, in the order of the columns.
 pub const ALL: [Question; 7] = [
     Question {
         name: "hot-path",
@@ -68,7 +68,7 @@ pub const ALL: [Question; 7] = [
     },
 ];
 
-/// With as many threads of its own.
+/// Makes a runtime with this many worker threads.
 fn runtime(threads: usize) -> Runtime {
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads)
@@ -82,7 +82,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// With the digits that say something, and thousands set apart.
+/// Formats a figure with its significant digits, and separates thousands.
 pub fn figure(value: f64, unit: impl Display) -> String {
     let digits = match value.abs() {
         v if v == v.round() || v >= 9.95 => 0,
@@ -101,7 +101,7 @@ pub fn figure(value: f64, unit: impl Display) -> String {
     format!("{grouped}{rest}{unit}")
 }
 
-/// Milliseconds, or microseconds if it is less than one.
+/// Formats milliseconds, or microseconds if the value is below 1 ms.
 pub fn milliseconds(value: f64) -> String {
     match value < 0.9995 {
         true => figure((value * 1e3).max(1.0), " µs"),

@@ -1,5 +1,5 @@
-//! What that comes to in a call: hyper's client over HTTP/1.1 to a server on loopback, without TLS and
-//! with nothing to do, which is the cheapest real call there is.
+//! Measures the share of a whole call: hyper's client over HTTP/1.1, without TLS, to an idle server
+//! on loopback. This is the cheapest real call.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -67,7 +67,7 @@ pub fn ask(effort: Effort) -> Vec<Column> {
 /// Calls in a turn.
 const TURN: u32 = 50;
 
-/// How many microseconds a call took, and how many more than without the credential.
+/// Returns how many microseconds a call took, and how many more than without the credential.
 type Turn = Box<dyn FnMut(&Runtime) -> [f64; 2]>;
 
 struct Racers {
@@ -104,7 +104,7 @@ fn time(runtime: &Runtime, call: &mut impl Call) -> f64 {
     start.elapsed().as_secs_f64() * 1e6 / f64::from(TURN)
 }
 
-/// A server that says yes, for as long as its runtime is there.
+/// Starts a server that accepts everything, and runs as long as its runtime.
 async fn listen() -> Uri {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
@@ -121,8 +121,8 @@ async fn listen() -> Uri {
     Uri::try_from(format!("http://{address}/v1/things")).expect("an address")
 }
 
-/// hyper's client over HTTP/1.1 to one server on loopback, wherever a request says that it goes: some
-/// contenders insist on `https`.
+/// hyper's client over HTTP/1.1 to one server on loopback, whatever the request's URI says, because
+/// some contenders require `https`.
 #[derive(Clone)]
 struct Hyper {
     client: Client<HttpConnector, Body>,

@@ -1,6 +1,6 @@
-"""Authlib's authorization server for the grants in which one token is exchanged for another: assertions of service accounts
-(RFC 7523 §2.1) and token exchange (RFC 8693). Access tokens are JWTs (RFC 9068). Authlib brings the first grant; the
-second is written here over its clients, its errors and its tokens, as it means other grants to be."""
+"""Authlib's authorization server for two grants that take a token: assertions of service accounts (RFC 7523 §2.1) and
+token exchange (RFC 8693). Access tokens are JWTs (RFC 9068). Authlib implements the first grant. The second is
+implemented here as an Authlib extension grant, with Authlib's clients, errors and tokens."""
 
 import logging
 from collections import Counter
@@ -33,7 +33,7 @@ keys = new_key()
 
 
 class Client(ClientMixin):
-    """As it was registered: `client_id`, and a `client_secret` or the issuer and the `jwks` of its assertions."""
+    """The registration: `client_id`, and either a `client_secret` or the issuer and the `jwks` of the assertions."""
 
     def __init__(self, fields):
         self.fields = fields
@@ -96,7 +96,7 @@ class Exchange(BaseGrant, TokenEndpointMixin):
     TOKEN_ENDPOINT_AUTH_METHODS = ["client_secret_basic", "client_secret_post"]
 
     def read(self, name):
-        """Whose token it is: one that this server has issued, and not too long ago (RFC 8693 §2.1)."""
+        """Returns the claims of a token that this server issued and that has not expired (RFC 8693 §2.1)."""
         form = self.request.form
         if form.get(f"{name}_token_type") != ACCESS_TOKEN:
             raise InvalidRequestError(f"The {name}_token_type isn't supported")
@@ -162,7 +162,7 @@ def issued_to(client_id):
 
 @app.post("/interop/rotate-keys")
 def rotate_keys():
-    """What was signed with the last key is good no more."""
+    """Replaces the signing key, so that all earlier tokens become invalid."""
     global keys
     keys = new_key()
     return "rotated"

@@ -1,7 +1,7 @@
-"""A site with two logins: tokens by djangorestframework-simplejwt, and Django's own sessions.
+"""A site with two logins: tokens of djangorestframework-simplejwt, and Django's own sessions.
 
-It has its database in the folder where it is started. It keeps what it is asked: a test reads that at `/-/seen`, and
-tells it to forget at the other addresses below `/-/`.
+Its database is in the folder where it is started. It records each request. A test reads the requests at `/-/seen`, and
+deletes sessions and tokens at the other addresses below `/-/`.
 """
 
 import json
@@ -23,12 +23,12 @@ settings.configure(
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": "site.sqlite3",
-            # Threads write at the same time: who comes second waits.
+            # Threads may write at the same time. The second waits.
             "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
         }
     },
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-    # As quick as can be: a password's strength is nothing that is tested here.
+    # A fast hash, because no test needs strong passwords.
     PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
     INSTALLED_APPS=[
         "django.contrib.auth",
@@ -43,7 +43,7 @@ settings.configure(
         "django.middleware.csrf.CsrfViewMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
     ],
-    # The end of a session moves with each request: each answer sets the cookie anew.
+    # Each request extends the session, so each response sets the cookie again.
     SESSION_SAVE_EVERY_REQUEST=True,
     SIMPLE_JWT={
         "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),
@@ -58,7 +58,7 @@ SEEN = []
 
 
 def keep_what_is_asked(answer):
-    """Keeps `POST /session/login 200`, and which session cookie came along."""
+    """Records `POST /session/login 200` and the session cookie of each request."""
 
     def keep(request):
         response = answer(request)
@@ -99,7 +99,7 @@ ACCEPTED, REVOKED = set(), set()
 
 
 class RevocableJWT(JWTAuthentication):
-    """Access tokens can be taken back, which simplejwt alone can't do."""
+    """Makes access tokens revocable, which simplejwt alone doesn't support."""
 
     def get_validated_token(self, raw_token):
         token = super().get_validated_token(raw_token)

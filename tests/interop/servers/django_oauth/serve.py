@@ -1,4 +1,4 @@
-"""Starts the project on a port that is free, and says on which."""
+"""Starts the project on a free port, and prints the port."""
 
 import os
 
@@ -11,7 +11,7 @@ from django.core.wsgi import get_wsgi_application
 os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
 server = ThreadedWSGIServer(("127.0.0.1", 0), WSGIRequestHandler)
 port = server.server_address[1]
-# The issuer has a path, which most have that aren't alone on their host.
+# The issuer has a path, like most issuers that share their host with other services.
 issuer = f"http://127.0.0.1:{port}/o"
 settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"] = issuer
 settings.OAUTH2_PROVIDER["OAUTH_DEVICE_VERIFICATION_URI"] = f"{issuer}/device/"

@@ -1,4 +1,4 @@
-"""A Django project that is nothing but django-oauth-toolkit and its users, with a database in the current folder."""
+"""A Django project with only django-oauth-toolkit and its users. The database is in the current folder."""
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -21,7 +21,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
-# Requests are answered by several threads: who writes waits for whoever else does.
+# Several threads serve requests. A thread that writes waits for the others.
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
@@ -29,10 +29,10 @@ DATABASES = {
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }
-# The slow hashes that passwords deserve would be most of the tests' time.
+# A fast hash: secure, slow hashes would take most of the tests' time.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LOGIN_PAGE = "<form method='post'>{% csrf_token %}{{ form }}<input type='submit'></form>"
-# What goes wrong in here is shown with the test that fails of it.
+# Errors in the server are shown with the failed test.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -1,4 +1,4 @@
-"""The toolkit's own addresses below `/o`, a login, and a back door for the tests below `/interop`."""
+"""The toolkit's URLs below `/o`, a login, and test endpoints below `/interop`."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from oauth2_provider.models import AccessToken, Application
 from oauth2_provider.urls import metadata_urlpatterns
 
-#: How many tokens each client was issued.
+#: How many tokens each client got.
 issued = Counter()
 
 
@@ -23,10 +23,10 @@ def count(instance, created, **_):
 
 @csrf_exempt
 def clients(request):
-    """A client as the form in the body describes it. The answer has its id and its secret."""
+    """Registers the client that the JSON body describes. The response contains its id and its secret."""
     fields = json.loads(request.body)
     application = Application(**fields)
-    # It is hashed as it is saved.
+    # Saving replaces the secret with its hash.
     secret = application.client_secret
     application.save()
     return JsonResponse({"client_id": application.client_id, "client_secret": secret})
@@ -38,14 +38,14 @@ def issued_to(request, client_id):
 
 @csrf_exempt
 def revoke_all(request, client_id):
-    """What an administrator does who ends all sessions of a client."""
+    """Ends all sessions of a client, as an administrator would."""
     deleted, _ = AccessToken.objects.filter(application__client_id=client_id).delete()
     return HttpResponse(deleted)
 
 
 urlpatterns = [
     path("o/", include("oauth2_provider.urls")),
-    # RFC 8414 has it at the root, for an issuer with a path too.
+    # RFC 8414 puts the metadata at the root, also for an issuer with a path.
     *metadata_urlpatterns,
     path("accounts/login/", LoginView.as_view()),
     path("interop/clients", clients),

@@ -12,7 +12,7 @@ PASSWORDS = {"mufasa": "Circle of Life", "nala": "He lives in you"}
 app = Flask(__name__)
 nonces = set()
 statuses = []
-# Without the session of Flask, which would be a cookie.
+# Without Flask's session, which would set a cookie.
 auth = HTTPDigestAuth(realm="digest@example.org", qop="auth")
 
 
@@ -58,7 +58,7 @@ def remember(response):
 
 @app.get("/interop/statuses/<user>")
 def statuses_of(user):
-    """The statuses of an account's requests, with those that named no account."""
+    """Returns the statuses of an account's requests, including requests that named no account."""
     return " ".join(status.rsplit(":")[1] for status in statuses if status.split(":")[0] in (user, "None"))
 
 

@@ -1,8 +1,8 @@
-"""A gRPC server with an interceptor that wants a bearer token, by grpcio.
+"""A grpcio server with an interceptor that requires a bearer token.
 
-Its one argument is a folder. There it finds in `revoked`, a line each, the tokens that it refuses, and keeps in `seen`
-what it was called for, how it answered, and the credential. If there is a `server.pem`, with a certificate and its key,
-it talks TLS.
+Its only argument is a folder. The server refuses the tokens in the file `revoked`, one per line. It records the method,
+the status and the credential of each call in `seen`. If there is a `server.pem`, with a certificate and its key, the
+server uses TLS.
 """
 
 import sys
@@ -42,7 +42,7 @@ class WantsToken(grpc.ServerInterceptor):
 
 
 def refusing(handler):
-    """A method of the same kind that refuses before it reads or sends anything."""
+    """Returns a method of the same kind that refuses before it reads or sends anything."""
 
     def refuse(_, context):
         context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token that is good")
@@ -66,34 +66,34 @@ def accepted(method, context):
 
 
 def say(request, context):
-    """The text again, in capital letters."""
+    """Returns the text in capital letters."""
     accepted("/test.Words/Say", context)
     return StringValue(value=request.value.upper())
 
 
 def split(request, context):
-    """A text as its words."""
+    """Returns the words of a text."""
     accepted("/test.Words/Split", context)
     for word in request.value.split():
         yield StringValue(value=word)
 
 
 def join(requests, context):
-    """Words as a text."""
+    """Joins words into a text."""
     words = [request.value for request in requests]
     accepted("/test.Words/Join", context)
     return StringValue(value=" ".join(words))
 
 
 def secret(_, context):
-    """What nobody may see."""
+    """Refuses every caller with `PERMISSION_DENIED`."""
     token = dict(context.invocation_metadata())["authorization"]
     keep("/test.Words/Secret", token, grpc.StatusCode.PERMISSION_DENIED)
     context.abort(grpc.StatusCode.PERMISSION_DENIED, "not for you")
 
 
 def late(_, context):
-    """Looks at the token when the answer has begun."""
+    """Checks the token only after the response has begun."""
     context.send_initial_metadata((("begun", "yes"),))
     token = dict(context.invocation_metadata()).get("authorization", "")
     if not is_good(token):

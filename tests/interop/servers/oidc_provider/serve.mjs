@@ -1,6 +1,6 @@
-// `oidc-provider` as it comes, with clients that register themselves (RFC 7591), access tokens that are JWTs for
-// whatever resource they are asked for, DPoP proofs that need a nonce, and certificates on a port of their own.
-// The person's pages are its own: any login with any password will do.
+// `oidc-provider` with its own login pages, which accept any user and any password. Clients register themselves
+// (RFC 7591). Access tokens are JWTs for any requested resource. DPoP proofs require a nonce. A separate port uses TLS
+// and client certificates.
 
 import { once } from 'node:events';
 import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
@@ -18,7 +18,7 @@ await once(http.listen(0, '127.0.0.1'), 'listening');
 const { port } = http.address();
 const issuer = `http://127.0.0.1:${port}`;
 
-// The tests put the certificates there, if they want any.
+// The tests put the certificates here if they need TLS.
 let https;
 if (existsSync('server.pem')) {
   const own = readFileSync('server.pem');
@@ -41,7 +41,7 @@ const key = (type, options, more) => {
 
 const API = 'https://api.example.com';
 const provider = new Provider(issuer, {
-  // When the person logged in, for APIs that care (RFC 9470 §5).
+  // The time of the user's login, for APIs that check it (RFC 9470 §5).
   extraTokenClaims: ({ oidc: { entities } }) => {
     const { authTime } = entities.AuthorizationCode ?? entities.RefreshToken ?? {};
     return authTime && { auth_time: authTime };
@@ -89,7 +89,7 @@ const provider = new Provider(issuer, {
           scope: 'read write',
           audience: resource,
           accessTokenFormat: 'jwt',
-          // One API of each kind.
+          // One API verifies ES256, the others RS256.
           jwt: { sign: { alg: resource.endsWith('/ec') ? 'ES256' : 'RS256' } },
         };
       },
@@ -97,7 +97,7 @@ const provider = new Provider(issuer, {
   },
 });
 
-// How many tokens each client was issued: JWTs are `issued`, the others `saved`.
+// How many tokens each client got. JWTs cause the event `issued`, other tokens `saved`.
 const issued = new Map();
 for (const token of ['client_credentials', 'access_token']) {
   for (const event of ['issued', 'saved']) {
@@ -107,7 +107,7 @@ for (const token of ['client_credentials', 'access_token']) {
 provider.on('grant.error', (ctx, error) => console.log('grant.error', error.error, error.error_detail ?? ''));
 provider.on('server_error', (ctx, error) => console.log('server_error', error));
 
-// Auth0 takes JSON too, and `audience` in the place of `resource`. The rest is as ever.
+// Auth0 also accepts JSON, and `audience` instead of `resource`. Everything else is unchanged.
 async function asAuth0(request) {
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);

@@ -1,4 +1,4 @@
-//! Tokens that are bound to a key are shared by those who have it.
+//! Processes share key-bound tokens if they have the same key.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -66,7 +66,7 @@ async fn who_has_another_key_asks_for_its_own() {
     }
     assert_eq!((server.times_asked(), store.stored().len()), (2, 2));
 
-    // Also where they were told that it is all the same.
+    // With a store key set by the user, both share one entry. A token of the other key is ignored.
     let (store, server) = (BreakableStore::default(), self::server());
     for (key, told) in keys.iter().zip([0, 1]) {
         let (log, _listening) = listen();

@@ -32,7 +32,7 @@ async fn when_a_process_dies_in_mid_fetch_one_of_the_others_goes_on_within_the_l
     tokio::spawn(dead.token());
     let fetch = fetches.next().await;
     let waiting = [second.token(), third.token()].map(tokio::spawn);
-    // As when it is killed: nobody gives the lease back.
+    // The process dies like a killed one, and nobody releases the lease.
     drop(fetch);
     second_fetches.next().await.issue_for("token", HOUR);
     for waiting in waiting {
@@ -49,7 +49,7 @@ async fn who_waits_in_vain_fetches_for_itself_after_half_as_long_again() {
     let start = Instant::now();
     tokio::spawn(held_up.token());
     let held_up = fetches.next().await;
-    // Each time that the lease is over another process has it at once.
+    // Whenever the lease ends, another process takes it at once.
     let greedy = store.process(|_| std::future::pending());
     tokio::spawn(async move {
         sleep(10 * SECOND - Duration::from_millis(1)).await;
@@ -91,7 +91,7 @@ async fn a_lease_that_was_lost_puts_no_old_token_in_the_place_of_a_newer() {
     second_fetches.next().await.issue_for("newer", HOUR);
     waiting.await.unwrap().unwrap();
     fetch.issue_for("older", HOUR);
-    // It is of use to the one who has it all the same.
+    // The process that fetched the older token still uses it.
     assert_eq!(late.await.unwrap().unwrap().secret(), "older");
     assert_eq!(secret(&store.process(Counting::default())).await, "newer");
 }

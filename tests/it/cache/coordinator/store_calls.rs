@@ -1,4 +1,4 @@
-//! How often a fleet asks its store for one token: the formulas of `docs::fleet`.
+//! How many store calls a fleet makes per token. The formulas are those of `docs::fleet`.
 
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use crate::support::{Counting, run_until_idle};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// For those who come when it is there.
+/// Returns the number of calls if each process asks after the token was saved.
 fn steady(processes: usize) -> usize {
     processes + 4
 }
 
-/// For those who all come at once, each of whom looks so often while it waits.
+/// Returns the number of calls if all processes ask at once. Each waiting process looks `looks`
+/// times.
 fn burst(processes: usize, looks: usize) -> usize {
     5 + (processes - 1) * (1 + 2 * looks)
 }
@@ -33,7 +34,7 @@ async fn processes_that_come_one_after_the_other_ask_once_each_and_four_times_mo
             process.token().await.unwrap();
         }
         assert_eq!(store.calls().len(), steady(processes));
-        // And so for each token that follows.
+        // The same holds for each later token.
         for lifetime in 1..=3 {
             sleep(HOUR - 299 * Duration::from_secs(1)).await;
             for process in &fleet {

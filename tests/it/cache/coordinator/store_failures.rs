@@ -1,4 +1,4 @@
-//! A store that fails costs a fetch of each process, and no request anything more.
+//! If the store fails, each process fetches its own token and no request waits or fails.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ async fn a_store_that_hangs_holds_up_nobody_who_has_a_token() {
         store.breaks(operation, Fault::Hangs);
     }
     sleep(HOUR - 100 * SECOND).await;
-    // It is stale, and refreshed behind.
+    // The token is stale, so it is refreshed in the background.
     let start = Instant::now();
     for _ in 0..1000 {
         assert_eq!(secret(&process).await, "token-1");
@@ -123,7 +123,7 @@ async fn a_store_that_forgets_all_at_any_moment_fails_no_request() {
             move |_| {
                 let store = store.clone();
                 async move {
-                    // In mid-fetch: the lease is gone too.
+                    // During the fetch, so the lease is lost too.
                     if at % 2 == 0 {
                         store.forgets_all();
                     }
@@ -157,7 +157,7 @@ async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
     let [told, _] = log.events();
     told.is(
         Level::WARN,
-        "the value in the shared store is no token that this process can use, and is ignored",
+        "ignored a value in the shared store that this process can't use as a token",
         [
             "tower_auth.cache=orders",
             "tower_auth.store.ignored=corrupt",
@@ -173,8 +173,8 @@ async fn a_lost_lease_is_told() {
     let lost = log
         .all()
         .into_iter()
-        .filter(|line| line.message.starts_with("the lease ended"));
-    // It is neither saved nor given back.
+        .filter(|line| line.message.starts_with("the lease expired"));
+    // One event because the token isn't saved, and one because the lease isn't released.
     assert_eq!(
         lost.map(|line| line.level).collect::<Vec<_>>(),
         [Level::WARN; 2]
@@ -191,7 +191,7 @@ async fn a_wait_in_vain_is_told() {
         .find(|line| line.message.starts_with("no other process"));
     told.unwrap().is(
         Level::WARN,
-        "no other process has saved a token in time",
+        "no other process saved a token in time",
         ["tower_auth.cache=orders", "tower_auth.store.waited=15s"],
     );
 }
@@ -217,7 +217,7 @@ async fn a_token_that_another_process_has_fetched_is_told_as_such() {
     );
 }
 
-/// A session's cookies are of use to the process that logged in.
+/// Only the process that logged in can use a session's cookies.
 #[cfg(feature = "cookies")]
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_of_use_to_one_process_alone_is_not_shared() {
@@ -275,7 +275,7 @@ fn what_the_store_does_is_counted() {
     });
 }
 
-/// A source whose grant can be used once.
+/// A source with a one-time grant.
 #[derive(Clone)]
 struct OneTime(Counting);
 

@@ -1,4 +1,4 @@
-//! Tokens that hardly last: a fetch a second, and no more.
+//! Tokens with a very short lifetime are fetched once per second and no more often.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tower_auth::Token;
 use super::{MILLI, SECOND};
 use crate::support::{ScriptedSource, paused};
 
-/// A token of a second would be fetched without a pause otherwise, by each who asks.
+/// Without the floor, each caller would fetch a token with a lifetime of one second again.
 #[tokio::test(start_paused = true)]
 async fn however_short_the_lifetime_there_is_a_fetch_a_second_and_nobody_sees_an_error() {
     for lifetime in [MILLI, 10 * MILLI, 500 * MILLI, SECOND, 1300 * MILLI] {

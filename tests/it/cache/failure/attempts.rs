@@ -1,4 +1,4 @@
-//! Several attempts within one fetch, as long as the error is transient.
+//! A fetch makes several attempts as long as the error is transient.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tower_auth::{Error, Token};
 use super::{SECOND, denied};
 use crate::support::{ScriptedSource, paused};
 
-/// A source that fails so many times, and then issues.
+/// Builds a source that fails this many times and then issues tokens.
 fn failing(times: usize, error: impl Fn() -> Error + Send + Sync + 'static) -> ScriptedSource {
     ScriptedSource::new(move |attempt| match attempt <= times {
         true => Err(error()),
@@ -27,7 +27,7 @@ async fn transient_errors_are_tried_three_times_within_one_fetch() {
         assert_eq!(caller.await.unwrap().unwrap().secret(), "after-3");
     }
     assert_eq!(source.asked(), 3);
-    // Paused time goes on when everything waits: 200 ms, and 400.
+    // Paused time advances while everything waits: 200 ms and then 400 ms.
     let took = start.elapsed();
     assert!((600..620).contains(&took.as_millis()), "{took:?}");
 }
@@ -102,7 +102,7 @@ async fn all_attempts_of_a_fetch_are_under_one_deadline() {
     assert!((30..31).contains(&took.as_secs()), "{took:?}");
 }
 
-/// The server can't have issued the token before it was asked the second time.
+/// The server issued the token only after the second request.
 #[tokio::test(start_paused = true)]
 async fn expiry_is_counted_from_the_attempt_that_brought_the_token() {
     let source = ScriptedSource::new(|attempt| match attempt {
@@ -140,7 +140,7 @@ async fn statuses_and_codes_say_whether_an_error_may_pass() {
         (400, "unauthorized_client", false),
         (400, "invalid_scope", false),
         (400, "unsupported_grant_type", false),
-        // The code says more than the status.
+        // The error code takes precedence over the status.
         (503, "invalid_client", false),
         (429, "invalid_scope", false),
         (200, "invalid_client", false),

@@ -1,4 +1,4 @@
-//! How long the next fetch waits after one that failed.
+//! How long the next fetch waits after a failed one.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use tower_auth::{Error, Reason, Token, TokenCache};
 use super::{HOUR, MILLI, SECOND, denied, fails, set_up};
 use crate::support::{Fetches, ManualClock, run_until_idle};
 
-/// How long it is until the next fetch, to the millisecond: before it, the error is told again.
+/// Asserts that the next fetch starts after exactly this wait. Until then callers get the cached
+/// error.
 async fn silence(cache: &TokenCache, clock: &ManualClock, wait: Duration) {
     clock.pass(wait - MILLI);
     cache.token().await.unwrap_err();
@@ -72,13 +73,13 @@ async fn while_a_valid_token_is_in_use_failed_refreshes_back_off_and_nobody_sees
     }
 }
 
-/// The failure begins to be seen there, so it is worth an attempt.
+/// From the expiry on, callers would see the failure, so another attempt is worth it.
 #[tokio::test]
 async fn the_backoff_of_a_refresh_ends_with_the_token() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     clock.set(HOUR - 300 * SECOND);
-    // The last failure is 27 s before the end, and the next wait would be a minute.
+    // The last failure is 27 s before the expiry, and the next wait would be a minute.
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60, 27] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
@@ -95,7 +96,7 @@ async fn the_attempt_at_a_tokens_end_lengthens_no_wait() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     clock.set(HOUR - 36 * SECOND);
-    // The third wait would be four seconds, and the token ends after three.
+    // The third wait would be 4 s, and the token expires after 3 s.
     for wait in [1, 2, 3] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
@@ -124,7 +125,7 @@ async fn what_is_permanent_is_told_for_a_minute() {
 async fn a_retry_after_is_waited_for_and_no_longer_than_five_minutes() {
     for (asked, waited) in [(90, 90), (1, 2), (299, 299), (301, 300), (86_400, 300)] {
         let (cache, mut fetches, clock) = set_up();
-        // Once before, so that the backoff is two seconds.
+        // One failure before, so that the backoff is 2 s.
         fails(&cache, &mut fetches, Error::other("down")).await;
         clock.pass(SECOND);
         let error = Error::other("busy").with_retry_after(asked * SECOND);
@@ -146,7 +147,7 @@ async fn a_retry_after_is_waited_for_though_the_token_ends_before() {
     clock.pass(10 * SECOND - MILLI);
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
     clock.pass(MILLI);
-    // Past its end it isn't sent, and nothing is asked for.
+    // After its expiry the token isn't sent, and no fetch starts.
     assert!(cache.token().await.unwrap_err().is_source());
     fetches.none().await;
     clock.pass(90 * SECOND - MILLI);

@@ -1,4 +1,4 @@
-//! What is drawn by lot, so that a fleet does not come all at once.
+//! Random waits, so that the processes of a fleet don't all call the server at once.
 
 use tower_auth::Error;
 
@@ -44,7 +44,7 @@ async fn chance_makes_no_wait_longer_than_a_minute() {
     }
 }
 
-/// How long the error of a first failure is told, in milliseconds.
+/// Returns how long the error of a first failure is cached, in milliseconds.
 async fn first_wait(jitter: f64, error: &Error) -> u128 {
     let (source, mut fetches) = source();
     let clock = ManualClock::default();

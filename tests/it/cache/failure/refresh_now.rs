@@ -1,4 +1,4 @@
-//! A refresh that somebody asks for, or that a refusal wants, passes the wait by.
+//! A refresh that a caller or a refusal forces doesn't wait for the backoff.
 
 use tower_auth::{Error, Reason};
 
@@ -58,8 +58,8 @@ async fn a_refresh_that_is_asked_for_and_fails_displaces_no_token() {
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
 }
 
-/// One who waits for a refresh behind a token that is good waits for it alone: it has to be told
-/// when that is given up.
+/// A forced refresh with a valid token waits for its fetch and nothing else. So it must learn when
+/// that fetch is abandoned.
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_outlives_the_fetch_it_waited_for() {
     let (cache, mut fetches, clock) = set_up();

@@ -1,5 +1,5 @@
-//! An authorization server in trouble, seen through client credentials and the cache: what is tried
-//! again within the fetch, and what its callers see.
+//! An authorization server that fails, seen through client credentials and the cache: which
+//! requests are tried again within the fetch, and what callers get.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -36,8 +36,8 @@ use Behaviour::{Hangs, Issues, Resets, Says, Stalls, WantsRest};
 
 type HttpResponse = Response<BoxBody<Bytes, BoxError>>;
 
-/// What a caller gets of a server that behaves so, one request after the other, how often that was
-/// asked, and how long it took.
+/// Fetches a token from a server that behaves like this, one behaviour per request. Returns the
+/// result, the number of requests and the time it took.
 async fn ask<const N: usize>(
     behaviours: [Behaviour; N],
 ) -> (Result<Token, Error>, usize, Duration) {
@@ -82,7 +82,7 @@ async fn respond(behaviour: Behaviour) -> Result<HttpResponse, BoxError> {
     }
 }
 
-/// A body whose first byte never comes.
+/// A body whose first byte never arrives.
 struct Stalled;
 
 impl http_body::Body for Stalled {
@@ -122,7 +122,8 @@ async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_fetch() 
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
         assert_eq!(took.as_secs(), 7);
 
-        // The date is by the wall clock, which isn't paused: to the second, and one for the rounding.
+        // The date follows the wall clock, which isn't paused. It has whole seconds, plus one for
+        // rounding.
         let date = httpdate::fmt_http_date(SystemTime::now() + 20 * SECOND);
         let (token, asked, took) = ask([WantsRest(status, date), Issues]).await;
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
@@ -168,7 +169,8 @@ async fn what_the_server_means_is_asked_once_and_told_at_once() {
     }
 }
 
-/// A proxy's error page with a 200 in front, or a server gone wrong: asking at once wouldn't help.
+/// A proxy's error page with status 200, or a broken server. An immediate second request wouldn't
+/// help.
 #[tokio::test(start_paused = true)]
 async fn garbage_is_asked_once() {
     for body in [

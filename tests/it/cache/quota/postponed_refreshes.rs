@@ -1,4 +1,4 @@
-//! While a quota is low refreshes wait, and no caller waits for them.
+//! While a quota is low, refreshes wait. Callers don't wait for them.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use crate::support::{ManualClock, ScriptedSource, run_until_idle, source};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A token of an hour is refreshed from here on, and not served any more from there.
+/// The times of a token that lasts an hour: stale, refreshed despite a low quota, and expired.
 const STALE: Duration = Duration::from_secs(55 * 60);
 const LATE: Duration = Duration::from_secs(59 * 60);
 const EXPIRED: Duration = Duration::from_secs(59 * 60 + 30);
@@ -142,7 +142,7 @@ async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_aga
     assert!(refreshes[45] - refreshes[5] > 10 * SECOND, "{refreshes:?}");
 }
 
-/// A server that counts refusals too.
+/// The server counts failed requests too.
 #[tokio::test]
 async fn a_low_quota_that_comes_with_an_error_postpones_the_next_attempt_as_well() {
     let mut fixture = Fixture::with([]).await;
@@ -178,7 +178,7 @@ async fn a_fleet_whose_quota_stays_low_does_not_come_all_at_the_last_moment() {
         );
     }
     refreshes.sort_unstable();
-    // With half of the last 30 s left at least, for one fetch.
+    // At least half of the last 30 s are left for one fetch.
     assert!(
         refreshes[0] >= LATE && refreshes[49] <= EXPIRED - 15 * SECOND,
         "{refreshes:?}"

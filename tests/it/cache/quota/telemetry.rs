@@ -1,4 +1,4 @@
-//! What the log and the metrics say of a quota.
+//! The log events and metrics about quotas.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
     let mut fixture = Fixture::with([full()]).await;
     assert!(told(&log).is_empty());
     for _ in 0..3 {
-        // Long enough to be refused again.
+        // Long enough for another fetch after a refusal.
         fixture.clock.pass(Duration::from_secs(10));
         let token = fixture.cache.token().await.unwrap();
         fixture.cache.accept(&token);
@@ -43,7 +43,7 @@ async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
             "tower_auth.quota.fetches=first 1, refused 1",
         ]
     );
-    // It recovers, and the next low quota is logged again.
+    // The quota recovers, and the next low quota is logged again.
     for quota in [full(), low_quota()] {
         fixture.clock.pass(Duration::from_secs(10));
         let token = fixture.cache.token().await.unwrap();

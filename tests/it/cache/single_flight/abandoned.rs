@@ -1,4 +1,4 @@
-//! Flights that are given up, lost or late, and what they must not do any more.
+//! Fetches that are abandoned, lost or late, and what they must no longer change.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tower_auth::{Reason, Token, TokenCache};
 use crate::support::{Counting, Fetch, Fetches, ManualClock, run_until_idle, runtime, source};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// After so long a fetch is abandoned: its runtime runs no timers.
+/// The time after which a fetch is abandoned if its runtime runs no timers.
 const OVERDUE: Duration = Duration::from_secs(35);
 
 fn set_up() -> (TokenCache, Fetches, ManualClock) {
@@ -19,7 +19,7 @@ fn set_up() -> (TokenCache, Fetches, ManualClock) {
     (cache, fetches, clock)
 }
 
-/// A current token that is stale.
+/// Makes a stale token current.
 async fn stale(cache: &TokenCache, fetches: &mut Fetches, clock: &ManualClock) -> Token {
     let caller = tokio::spawn(cache.token());
     fetches.next().await.issue_for("first", HOUR);
@@ -96,7 +96,7 @@ async fn an_abandoned_refresh_ends_no_other() {
 
         end(late, fails);
         run_until_idle().await;
-        // Long after a failure would have been forgotten.
+        // The backoff after a failure would have ended long before.
         clock.pass(Duration::from_secs(30));
         assert_eq!(cache.token().await.unwrap().secret(), "first");
         fetches.none().await;
@@ -170,7 +170,7 @@ fn an_abandoned_refresh_is_not_waited_for_when_its_token_has_expired() {
         fetches.next().await
     });
     drop(dropped_runtime);
-    // Expired, and not yet overdue.
+    // The token has expired, but the fetch is not yet overdue.
     clock.pass(Duration::from_secs(1));
     runtime().block_on(async {
         let caller = tokio::spawn(cache.token());
@@ -207,7 +207,7 @@ async fn a_token_refused_while_its_refresh_is_in_flight_is_waited_for_there() {
     assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "second");
 }
 
-/// Spawning on it drops the task at once, and nobody is left to wait for.
+/// A task spawned on this runtime is dropped at once, so no fetch can complete.
 #[test]
 fn on_a_runtime_that_was_shut_down_the_error_says_so() {
     let gone = runtime();
@@ -222,7 +222,7 @@ fn on_a_runtime_that_was_shut_down_the_error_says_so() {
     assert_eq!(source.issued(), 0);
 }
 
-/// One runtime after the other is shut down under a waiter; that isn't its own fault.
+/// Several runtimes are shut down while one caller waits. The caller is not at fault.
 #[test]
 fn a_waiter_outlives_an_abandoned_fetch_or_two() {
     let (cache, mut fetches, _) = set_up();
@@ -243,7 +243,7 @@ fn a_waiter_outlives_an_abandoned_fetch_or_two() {
     });
 }
 
-/// A source that keeps its token issues clones of one, each with a lifetime of its own.
+/// A source that keeps its token issues clones of it, each with its own lifetime.
 #[tokio::test]
 async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_last() {
     let (cache, mut fetches, clock) = set_up();
@@ -270,7 +270,7 @@ async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_la
     fetches.none().await;
 }
 
-/// Threads that all find the same token stale at once.
+/// Many threads find the same token stale at once.
 #[test]
 fn callers_on_many_threads_start_one_refresh() {
     for _ in 0..500 {

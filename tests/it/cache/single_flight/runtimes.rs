@@ -1,4 +1,4 @@
-//! Flights without a runtime, or on one that is gone, stalled or has no timer.
+//! Fetches without a runtime, or on a runtime that is gone, stalled or without a timer.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn when_the_runtime_of_a_fetch_is_gone_those_who_wait_and_the_next_start_another
     });
 }
 
-/// A runtime that lives but is never driven runs no timer, so it can't time its fetches out.
+/// A runtime that is never driven runs no timers, so its fetches don't time out.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
     let (source, mut fetches) = source();
@@ -43,7 +43,7 @@ fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
         let cache = paused(source).build();
         let idle = runtime();
         let mut stuck = task::spawn(cache.token());
-        // `enter` would nest: the first poll happens on a thread of its own.
+        // `enter` calls would nest, so the first poll happens on another thread.
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let _inside = idle.enter();
@@ -75,7 +75,7 @@ fn outside_of_a_runtime_the_error_says_so_and_is_not_remembered() {
 
     let token = runtime().block_on(cache.token()).unwrap();
     assert_eq!(token.secret(), "token-1");
-    // And a cached token needs no runtime.
+    // A cached token needs no runtime.
     let mut outside = task::spawn(cache.token());
     assert_ready!(outside.poll()).unwrap();
 }

@@ -1,4 +1,5 @@
-//! All callers wait for the one fetch, and none that leaves or comes late harms another.
+//! All callers wait for the one fetch. A caller that leaves or arrives late doesn't affect the
+//! others.
 
 use std::sync::{Arc, Barrier};
 use std::task::Poll;
@@ -55,7 +56,7 @@ async fn every_waiter_sees_the_same_error_of_the_one_failing_fetch() {
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(source, "the vault is sealed");
     }
-    // Not one after the other: nobody who waited started another.
+    // No waiting caller started another fetch.
     fetches.none().await;
 }
 
@@ -129,7 +130,7 @@ async fn clones_share_one_token() {
     assert_eq!(source.issued(), 2);
 }
 
-/// Threads that all start at once, on caches that are empty, rejected, or both.
+/// Many threads start at once, on caches that are empty, rejected or both.
 #[test]
 fn callers_on_many_threads_are_one_fetch_too() {
     let runtime = tokio::runtime::Builder::new_multi_thread()

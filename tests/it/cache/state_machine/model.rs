@@ -1,5 +1,6 @@
-//! What a cache, its source and its callers do, in plain words: no lock, no task, no waker, and not
-//! a line of the crate's. Written from the rules; where it and the cache differ, one is wrong.
+//! A model of a cache, its source and its callers. It has no locks, tasks or wakers, and uses no
+//! code of the crate. It was written from the rules. If the model and the cache differ, one of them
+//! is wrong.
 //!
 //! Times are in whole milliseconds.
 
@@ -20,16 +21,17 @@ pub(crate) use self::refusals::{Refusal, Rejected};
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 
-/// What the clocks say. The timers' is Tokio's, and stands still when a runtime isn't driven.
+/// The time on all three clocks. `timers` is Tokio's time, which stops while a runtime isn't
+/// driven.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) clocks: Clocks,
     pub(crate) timers: i64,
-    /// How far the wall clock went in all, whenever it wasn't set back.
+    /// How far the wall clock has moved forward, ignoring the times when it was set back.
     pub(crate) forward: i64,
 }
 
-/// What the two clocks say that the cache reads, or are to say.
+/// A time on the two clocks that the cache reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Clocks {
     pub(crate) monotonic: i64,
@@ -44,7 +46,7 @@ impl Clocks {
         }
     }
 
-    /// A deadline has come when either clock says so.
+    /// Returns whether the deadline has come. Either clock is enough.
     pub(crate) fn reached(self, deadline: Self) -> bool {
         self.until(deadline) == 0
     }
@@ -58,7 +60,7 @@ impl Clocks {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// The most attempts of one fetch.
+    /// The most attempts within one fetch.
     pub(crate) attempts: u32,
     pub(crate) floor: i64,
     pub(crate) refresh_before: Option<i64>,
@@ -66,29 +68,29 @@ pub(crate) struct Rules {
 }
 
 pub(crate) const FETCH_TIMEOUT: i64 = 30 * SECOND;
-/// A fetch is abandoned so long after it should have begun, by the caller that finds that out.
+/// The time after its start at which a fetch is overdue. The next caller then abandons it.
 const OVERDUE: i64 = 35 * SECOND;
-/// How long a request waits before the same token is sent again.
+/// How long a request waits before it is sent again with the same token.
 const PAUSE: i64 = SECOND;
-/// When a request was sent that was sent before there were refusals.
+/// The send time of a request that was sent when no refusals were being watched.
 const BEFORE_ALL: i64 = -1;
-/// Odd, where all else is even: it never ends at once with anything.
+/// Odd, while all other times are even, so that it never coincides with another event.
 pub(crate) const CLOSE_TIMEOUT: i64 = 4_999;
 
-/// An error, as far as one can be told from another.
+/// An error, as far as callers can distinguish errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Source(Failure),
     Timeout,
     Panic,
-    /// The token was over on arrival.
+    /// The token had expired when it arrived.
     Expired,
     Closed,
-    /// So many fetches in a row were abandoned while the caller waited.
+    /// Too many fetches in a row were abandoned while the caller waited.
     Runtime,
 }
 
-/// What the source said, and which time: no two are the same.
+/// An error of the source. The number makes each failure unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) nth: usize,
@@ -120,7 +122,7 @@ impl Fault {
     }
 }
 
-/// What the source returns.
+/// The result that the source returns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FetchResult {
     Token { token: usize, lifetime: Lifetime },
@@ -130,13 +132,13 @@ pub(crate) enum FetchResult {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lifetime {
     Endless,
-    /// From when it was asked for.
+    /// Counted from when the token was requested.
     In(i64),
-    /// Until a time that was so far away when the source returned.
+    /// A fixed expiry, which was this far away when the source returned.
     Dated(i64),
 }
 
-/// A token as it was issued once. A source may issue the same one again.
+/// One issue of a token. A source may issue the same token again.
 #[derive(Clone, Copy, Debug)]
 struct CachedToken {
     token: usize,
@@ -155,9 +157,9 @@ struct Deadlines {
 
 struct Flight {
     reason: Reason,
-    /// Who waits for its token although there is another.
+    /// Which callers wait for this fetch although there is a token.
     withdrawn: Withdrawn,
-    /// Whether refusals that prove a revocation are why it was allowed.
+    /// Whether refusals that prove a revocation allowed this fetch.
     is_proven: bool,
     overdue: Clocks,
     task: Task,
@@ -165,7 +167,7 @@ struct Flight {
     end: Option<End>,
 }
 
-/// What the task of the fetch does. It goes on when the fetch was abandoned.
+/// What the task of a fetch is doing. The task continues after the fetch was abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     Delayed { until: i64 },
@@ -174,7 +176,7 @@ enum Task {
     Done,
 }
 
-/// The result of a fetch for those who wait.
+/// The result of a fetch for its waiting callers.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Completed(Result<usize, Fault>),
@@ -187,23 +189,23 @@ struct CachedError {
     until: Clocks,
 }
 
-/// The current token was refused, and the next that asks starts a fetch.
+/// The current token was refused, and the next caller starts a fetch.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     withdrawn: Withdrawn,
     is_proven: bool,
 }
 
-/// Who waits for the successor of a refused token. All others still get that token.
+/// Which callers wait for the successor of a refused token. All others still get that token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Withdrawn {
     No,
-    /// From those who can't send a request again that is refused.
+    /// Callers that can send their request only once.
     WithOneTry,
     All,
 }
 
-/// How often a request can be sent, as far as the one knows who asks for its token.
+/// How often the caller can send its request, as far as is known when it asks for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tries {
     One,
@@ -213,18 +215,18 @@ enum Tries {
 /// A path of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Resource {
-    /// A slow one responds when told to.
+    /// A slow resource responds when the test says so.
     pub(crate) is_slow: bool,
     pub(crate) nth: usize,
 }
 
-/// What a resource does with a token that the API accepts. It refuses all others.
+/// How a resource treats a token that the API accepts. It always refuses other tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Manner {
     #[default]
     Fair,
     RefusesAll,
-    /// It refuses every second request.
+    /// Refuses every second request.
     ByTurns,
 }
 
@@ -235,11 +237,11 @@ pub(crate) struct Tried {
     pub(crate) pause: bool,
 }
 
-/// A request that was sent, and what it was sent with.
+/// A request that was sent, and the token it was sent with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     cached: usize,
-    /// When, if there were refusals then.
+    /// When it was sent, if refusals were being watched then.
     watched: Option<i64>,
     tried: Tried,
 }
@@ -250,18 +252,17 @@ struct Shutdown {
     deadline: i64,
 }
 
-/// A fetch was decided on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Started {
     pub(crate) reason: Reason,
-    /// By how far the wall clock has gone in all.
+    /// The start, measured by how far the wall clock has moved forward.
     pub(crate) start: i64,
     pub(crate) is_proven: bool,
-    /// When the last fetch after a refusal had ended before, by the same measure.
+    /// When the last fetch after a refusal ended before this start, by the same measure.
     pub(crate) last_refused_end: Option<i64>,
 }
 
-/// A fetch that the source was asked for.
+/// A call of the source's `fetch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) flight: usize,
@@ -272,11 +273,10 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(crate) token: usize,
-    /// The status of the response.
+    /// The status of the response, once it is there.
     pub(crate) status: Option<u16>,
 }
 
-/// What a caller gets in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Token(usize),
@@ -295,7 +295,7 @@ pub(crate) enum Why {
     Again,
 }
 
-/// A caller, by what it waits for.
+/// A caller, by what it wants.
 #[derive(Debug)]
 pub(crate) enum Caller {
     Token(Acquire),
@@ -310,19 +310,19 @@ pub(crate) struct Acquire {
     abandonments: u32,
 }
 
-/// Which token does.
+/// Which token satisfies the caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Wants {
     #[default]
     Any,
     Newer,
-    /// Than this one, which was refused.
+    /// Any token other than this refused one.
     Other(usize),
 }
 
 #[derive(Debug)]
 pub(crate) enum Stage {
-    /// For the API to be ready.
+    /// Waits for the API to be ready.
     Uncalled,
     Acquiring(Acquire),
     Readying(usize),
@@ -334,7 +334,7 @@ pub(crate) enum Stage {
         acquire: Acquire,
         refused: Sent,
     },
-    /// Until the timers say so.
+    /// Pauses until this time on Tokio's timers.
     Pausing {
         until: i64,
         refused: Sent,
@@ -375,7 +375,7 @@ impl Caller {
         }
     }
 
-    /// Until when it waits by the timers.
+    /// Returns the end of its pause on Tokio's timers.
     pub(crate) fn pause(&self) -> Option<i64> {
         match self {
             Self::Request {
@@ -386,7 +386,7 @@ impl Caller {
         }
     }
 
-    /// The fetch that it waits for although any token would do.
+    /// Returns the fetch that the caller waits for although any token would satisfy it.
     fn waits_for_any(&self) -> Option<usize> {
         match self {
             Self::Token(acquire)
@@ -399,7 +399,7 @@ impl Caller {
     }
 }
 
-/// What there is for one who asks.
+/// The answer to a caller that asks for a token.
 #[derive(Clone, Copy)]
 enum Lookup {
     Now(usize),
@@ -407,7 +407,6 @@ enum Lookup {
     Never(Fault),
 }
 
-/// How things stand, as `Status` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExpectedStatus {
     pub(crate) phase: Phase,
@@ -427,44 +426,44 @@ pub(crate) struct Model {
     pub(crate) now: Now,
     pub(crate) rules: Rules,
 
-    // The cache. At most one of `wanted`, `in_flight` and `cached_error` is there.
+    // The cache. At most one of `wanted`, `in_flight` and `cached_error` is `Some`.
     current: Option<usize>,
-    /// Only with a token.
+    /// Set only while there is a token.
     wanted: Option<Wanted>,
     in_flight: Option<usize>,
     cached_error: Option<CachedError>,
     shutdown: Option<Shutdown>,
     pub(crate) has_shut_down: bool,
-    /// Why the next fetch starts.
+    /// The reason of the next fetch.
     reason: Reason,
     last_start: Option<Clocks>,
-    /// Until when a stale token isn't refreshed, by the clock that nobody sets.
+    /// When a stale token may be refreshed again, on the monotonic clock.
     no_refresh_before: i64,
     failures: u32,
-    /// How many delays of the backoff are behind us.
+    /// How many backoff delays have passed in a row.
     backoffs: u32,
     refusals: Option<Refusals>,
-    /// Whether the token before the current one was accepted.
+    /// Whether the previous token was accepted.
     was_accepted: bool,
     last_refused_end: Option<i64>,
 
-    // All that ever were.
+    // The full history.
     issues: Vec<CachedToken>,
     flights: Vec<Flight>,
     pub(crate) starts: Vec<Started>,
-    /// What the source was just asked for.
+    /// The calls of the source that the test has not yet checked.
     pub(crate) asked: Vec<Asked>,
 
     // The API.
     pub(crate) is_busy: bool,
-    /// The tokens it accepts.
+    /// The tokens that the API accepts.
     pub(crate) accepted: HashSet<usize>,
-    /// How each resource behaves, and how often it was asked.
+    /// How each resource behaves, and how often it was requested.
     pub(crate) manners: HashMap<Resource, Manner>,
     turns: HashMap<Resource, u32>,
     pub(crate) calls: Vec<Call>,
 
-    /// What the source was told at the end.
+    /// The token with which each close of the source was called.
     pub(crate) closed_with: Vec<Option<usize>>,
 }
 
@@ -519,18 +518,18 @@ impl Model {
         self.current
     }
 
-    /// Whether it isn't served any more.
+    /// Returns whether the token is no longer served.
     pub(crate) fn is_over(&self, cached: usize) -> bool {
         self.freshness(cached) == Phase::Expired
     }
 
-    /// Past its own end, where nobody may send it any more.
+    /// Returns whether the token has passed its own end, after which nobody may send it.
     fn is_past_its_end(&self, cached: usize) -> bool {
         let deadlines = self.issues[cached].deadlines;
         deadlines.is_some_and(|deadlines| self.now.clocks.reached(deadlines.ends_at))
     }
 
-    /// Whether there is a token that anybody who asks has to be served.
+    /// Returns whether every caller must get the current token at once.
     pub(crate) fn is_valid(&self) -> bool {
         self.withdrawn() == Withdrawn::No && self.has_valid_token()
     }
@@ -540,7 +539,7 @@ impl Model {
             .is_some_and(|cached| self.freshness(cached) != Phase::Expired)
     }
 
-    /// Who waits for the successor of the current token.
+    /// Returns which callers wait for the successor of the current token.
     fn withdrawn(&self) -> Withdrawn {
         match (self.wanted, self.in_flight) {
             (Some(wanted), _) => wanted.withdrawn,
@@ -549,8 +548,8 @@ impl Model {
         }
     }
 
-    /// Whether a caller waits that has to be served: any token would do, there is one, and nothing
-    /// proves that it was revoked.
+    /// Returns whether a caller waits although it must not. Any token would satisfy it, there is
+    /// one, and nothing proves that the token was revoked.
     pub(crate) fn waits_needlessly(&self, caller: &Caller) -> bool {
         let waits_for = caller.waits_for_any();
         waits_for.is_some() && waits_for == self.in_flight && self.is_valid()
@@ -605,7 +604,7 @@ impl Model {
         }
     }
 
-    /// One whose request was refused needs another token.
+    /// Answers a caller whose request was refused and that needs another token.
     fn renew(&mut self, refused: usize) -> Lookup {
         let current = self.current.filter(|cached| {
             self.issues[*cached].token == refused && self.freshness(*cached) != Phase::Expired
@@ -623,12 +622,12 @@ impl Model {
             Some(cached_error) if !self.now.clocks.reached(cached_error.until) => {
                 Lookup::Never(cached_error.fault)
             }
-            // The source has issued it once more.
+            // The source has issued the same token again.
             _ => Lookup::Now(cached),
         }
     }
 
-    /// The fetch in flight, or one that takes its place if that is overdue.
+    /// Returns the fetch in flight, or a new one if that is overdue.
     fn join_or_replace(&mut self) -> usize {
         match (self.joinable(), self.in_flight) {
             (Some(flight), _) => flight,
@@ -650,13 +649,13 @@ impl Model {
             .filter(|flight| !self.now.clocks.reached(self.flights[*flight].overdue))
     }
 
-    // ---- the end
+    // ---- shutdown
 
     pub(crate) fn is_closed(&self) -> bool {
         self.has_shut_down || self.shutdown.is_some()
     }
 
-    /// Whether this is what closes it.
+    /// Closes the cache. Returns whether this call was the first.
     fn close(&mut self) -> bool {
         if self.is_closed() {
             return false;
@@ -683,7 +682,7 @@ impl Model {
     }
 }
 
-/// A delay that doubles from a first to a longest.
+/// Returns a delay that doubles from `first` up to `longest`.
 fn doubled(first: i64, times: u32, longest: i64) -> i64 {
     first.saturating_mul(1 << times.min(30)).min(longest)
 }

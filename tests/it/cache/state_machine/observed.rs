@@ -1,4 +1,4 @@
-//! What the cache says, in the words of the model.
+//! The cache's observed status, converted to the types of the model.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,7 +26,7 @@ pub(super) fn at(wall: i64) -> SystemTime {
     UNIX_EPOCH + millis(wall)
 }
 
-/// The only kind of permanent error that can be made without a server.
+/// Returns a permanent error, of the only kind that doesn't need a server.
 pub(super) fn permanent() -> Error {
     "no origin".parse::<Origin>().unwrap_err()
 }

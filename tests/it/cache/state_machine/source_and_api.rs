@@ -1,4 +1,4 @@
-//! What is on either side of the cache: its source, and the API.
+//! The two neighbours of the cache: its source and the API.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use super::model::{Manner, Resource};
 
-/// A source that notes on which task it is asked, and what it is told at the end.
+/// A source that records the task of each fetch and the token of its close.
 pub(super) struct Noting<S> {
     pub(super) inner: S,
     pub(super) notes: Arc<Mutex<Notes>>,
@@ -49,7 +49,7 @@ where
     }
 }
 
-/// An API that responds when it is told to or at once, and accepts the tokens that it is told to.
+/// An API that accepts the tokens the test names. It responds at once, or when the test says so.
 #[derive(Clone, Default)]
 pub(super) struct Api {
     inner: Arc<Mutex<Inside>>,
@@ -63,7 +63,7 @@ struct Inside {
     manners: HashMap<String, Manner>,
     turns: HashMap<String, u32>,
     credentials: Vec<String>,
-    /// Of each request, for the response of those that wait for it.
+    /// For each request, the sender of its response if the response is pending.
     pending_responses: Vec<Option<oneshot::Sender<u16>>>,
 }
 
@@ -92,13 +92,13 @@ impl Api {
         }
     }
 
-    /// Nobody may be left to hear it.
+    /// The caller may have gone, so the send may fail.
     pub(super) fn respond(&self, call: usize, status: u16) {
         let sender = self.inner.lock().unwrap().pending_responses[call].take();
         sender.unwrap().send(status).ok();
     }
 
-    /// The `Authorization` of every request so far; `-` for none.
+    /// Returns the `Authorization` of every request so far, or `-` for a request without it.
     pub(super) fn credentials(&self) -> Vec<String> {
         self.inner.lock().unwrap().credentials.clone()
     }

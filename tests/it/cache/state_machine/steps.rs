@@ -1,4 +1,4 @@
-//! Whatever may happen: steps, and days on which some of them are more likely than others.
+//! The random steps of a trial. A [`Day`] makes some of them more likely than others.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -7,34 +7,34 @@ use proptest::sample::{Index, select};
 
 use super::model::{Kind, Lifetime, Manner, Resource, Rules};
 
-/// What happens next. What can't, such as the result of a fetch that nobody asked for, doesn't.
+/// The next event. An impossible one, such as a result without a fetch, changes nothing.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// Somebody needs a token; one who is late isn't polled again until `Poll`.
+    /// A caller asks for a token. A late caller is not polled again until `Poll`.
     RequestToken {
         is_late: bool,
     },
-    /// Somebody wants a new one.
+    /// A caller asks for a new token.
     Refresh {
         is_late: bool,
     },
-    /// A request, through a clone of the client or through the one that is used again and again.
-    /// A slow API responds when told to, the other at once.
+    /// A caller sends a request, through a clone of the client or through the client itself. A slow
+    /// resource responds when the test says so, the others at once.
     Request {
         resource: Resource,
         is_late: bool,
         is_clone: bool,
     },
-    /// A caller, late or not, is looked after.
+    /// A caller is polled, whether it is late or not.
     Poll(Index),
-    /// A caller goes away.
+    /// A caller is dropped.
     Drop(Index),
-    /// The slow API responds.
+    /// The slow resource responds.
     Respond {
         call: Index,
         status: u16,
     },
-    /// The source issues a token, a new one or the last one again. One that is not good is refused.
+    /// The source issues a new token or the last one again. The API refuses it unless `is_good`.
     Issue {
         fetch: Index,
         lifetime: Lifetime,
@@ -47,36 +47,34 @@ pub(super) enum Step {
         retry_after: Option<i64>,
     },
     Panic(Index),
-    /// The API refuses one of the latest tokens from now on, or accepts it.
+    /// From now on the API refuses, or accepts, one of the latest tokens.
     Revoke(Index),
     Admit(Index),
-    /// A resource begins to behave otherwise.
+    /// A resource changes its manner.
     Behave(Resource, Manner),
-    /// Somebody says that one of the latest tokens was refused, or accepted.
+    /// The user rejects or accepts one of the latest tokens.
     Reject(Index),
     Accept(Index),
-    /// The API isn't ready, or is again.
+    /// The API becomes busy or ready.
     Busy(bool),
-    /// Time passes.
     Pass(i64, Move),
-    /// It passes just up to what the clocks decide on next, or nearly.
+    /// Time passes up to the next event of the clocks, or almost up to it.
     PassUpTo {
         edge: Index,
         is_early: bool,
         way: Move,
     },
-    /// The wall clock is set.
     SetWall(i64),
     Close,
 }
 
-/// Which clocks go on.
+/// Which clocks move.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Move {
     All,
-    /// The timers stand still: their runtime isn't driven.
+    /// All but the timers: their runtime isn't driven.
     NoTimer,
-    /// Only the wall clock: the machine sleeps.
+    /// Only the wall clock: the machine is suspended.
     Wall,
 }
 
@@ -94,23 +92,23 @@ pub(super) fn any_rules(attempts: u32) -> impl Strategy<Value = Rules> {
     })
 }
 
-/// What kind of a day it is. No one kind leads everywhere: the budget is exceeded for the third time only if
-/// nothing is accepted for long, and a backoff is long only if nothing is issued.
+/// A set of probabilities. One set can't reach every state. The budget is exceeded a third time
+/// only if nothing is accepted for long, and the backoff grows only if nothing is issued.
 #[derive(Clone, Copy, Debug)]
 struct Day {
-    /// How many of the tokens are new, and how many of them the API accepts.
+    /// The share of new tokens, and the share of them that the API accepts.
     new: f64,
     good: f64,
     /// How often the source issues a token, and how often it fails.
     issues: u32,
     failures: u32,
-    /// How often its tokens are good for no longer than a second or two.
+    /// How often a token lasts only a second or two.
     shorts: u32,
-    /// How often the API isn't ready, and how often no timer runs.
+    /// How often the API is busy, and how often no timer runs.
     busy: u32,
     stalls: u32,
-    /// How often a resource begins to refuse what the API accepts, and ceases to, and how often a token
-    /// is revoked.
+    /// How often a resource starts or stops refusing what the API accepts, and how often a token is
+    /// revoked.
     strange: u32,
     revoked: u32,
     requests: u32,
@@ -129,8 +127,8 @@ const FAIR: Day = Day {
     requests: 14,
 };
 
-/// Nothing is accepted, the source is down, no timer runs, tokens end before they are sent, some
-/// resources refuse what others accept.
+/// After a fair day: nothing is accepted, the source is down, no timer runs, tokens expire before
+/// they are sent, some resources refuse what others accept.
 const DAYS: [Day; 6] = [
     FAIR,
     Day {
@@ -164,7 +162,7 @@ const DAYS: [Day; 6] = [
     },
 ];
 
-/// In the end, and not in every case, the cache is closed; and it goes on.
+/// Generates steps. In some cases the cache is closed, and more steps follow.
 pub(super) fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     select(DAYS.to_vec()).prop_flat_map(|day| {
         let after = option::weighted(0.4, vec(any_step(day), 0..12));
@@ -233,7 +231,7 @@ fn any_kind() -> impl Strategy<Value = Kind> {
     prop_oneof![3 => Just(Kind::Transient), 2 => Just(Kind::Unknown), 1 => Just(Kind::Permanent)]
 }
 
-/// From milliseconds to hours, in even ones.
+/// An even number of milliseconds, up to hours.
 fn any_wait() -> impl Strategy<Value = i64> {
     prop_oneof![
         1 => 1..500_i64,
@@ -246,7 +244,7 @@ fn any_wait() -> impl Strategy<Value = i64> {
 }
 
 fn any_lifetime(day: Day) -> impl Strategy<Value = Lifetime> {
-    // A fourth of it is in even milliseconds too.
+    // A quarter of each span is an even number of milliseconds too.
     let span = prop_oneof![
         1 => Just(0),
         day.shorts => 1..200_i64,

@@ -153,7 +153,7 @@ async fn expiry_is_counted_from_when_the_fetch_was_started() {
     slow.issue_for("slow", Duration::from_secs(100));
     caller.await.unwrap().unwrap();
 
-    // A quarter of 100 s is the margin: good until the 75th second after the start.
+    // The margin is a quarter of 100 s, so the token is served until 75 s after the start.
     advance(Duration::from_secs(54)).await;
     assert_eq!(cache.token().await.unwrap().secret(), "slow");
     fetches.next().await.fail("too late");

@@ -1,4 +1,4 @@
-//! A cache and its model, taken through the same steps.
+//! A trial: a cache and its model, taken through the same steps.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,9 +27,8 @@ use crate::support::{Fetch, Fetches, ManualClock, source};
 
 mod checks;
 
-/// A cache and the model of it, side by side.
 pub(super) struct Trial {
-    /// For those who read a failure.
+    /// The current step, for the message of a failure.
     pub(super) doing: String,
     model: Model,
     cache: TokenCache,
@@ -38,17 +37,17 @@ pub(super) struct Trial {
     api: Api,
     clock: ManualClock,
     fetches: Fetches,
-    /// The source's fetches that haven't returned yet, each with its single flight.
+    /// The source's running fetches, each with the index of its flight.
     open: Vec<(usize, Fetch)>,
-    /// The single flights, by the tasks that they are on.
+    /// The flights, by the task that runs them.
     flights: HashMap<Id, usize>,
-    /// How many of the starts and requests were checked.
+    /// How many starts and requests were checked already.
     checked_starts: usize,
     called: usize,
-    /// The token that there was at the last check, by the model's count.
+    /// The current token at the last check, by its index in the model.
     held: Option<usize>,
     tokens: Vec<Token>,
-    /// The latest that each token is good until, by all that its source ever said.
+    /// The latest expiry that the source has ever stated for each token.
     ends: HashMap<usize, Option<Clocks>>,
     failures: usize,
     callers: Vec<Caller>,
@@ -56,7 +55,6 @@ pub(super) struct Trial {
     notes: Arc<Mutex<Notes>>,
 }
 
-/// A caller's future.
 struct Called {
     future: Spawn<Pin<Box<dyn Future<Output = Outcome>>>>,
     is_late: bool,
@@ -219,8 +217,8 @@ impl Trial {
         let (asking, is_valid) = (self.cache.token(), self.model.is_valid());
         let future = async { outcome(asking.await) };
         let outcome = self.call(Caller::token(), future, is_late);
-        // Whatever is in flight, failed or over the budget: nobody waits while there is a good token that
-        // nothing proves to be revoked.
+        // While a valid token exists and nothing proves its revocation, no caller waits. A running
+        // or failed fetch or a used-up budget doesn't change that.
         let is_served = matches!(outcome, Some(Outcome::Token(_)));
         assert!(is_served || !is_valid, "{}: {outcome:?}", self.doing);
         let is_turned_away = outcome == Some(Outcome::Fault(Fault::Closed));
@@ -233,7 +231,7 @@ impl Trial {
             .body(Full::from("a thing"))
             .unwrap();
         let caller = Caller::request(resource);
-        // One that isn't ready must not be called.
+        // A service that isn't ready must not be called.
         if is_clone || self.model.is_busy {
             let response = self.client.clone().oneshot(request);
             self.call(caller, async { request_outcome(response.await) }, is_late);
@@ -260,7 +258,7 @@ impl Trial {
         self.poll(self.callers.len() - 1)
     }
 
-    /// Polls a caller, and sees that it is told what it has to be.
+    /// Polls a caller, and asserts that it gets the result that the model predicts.
     fn poll(&mut self, caller: usize) -> Option<Outcome> {
         let is = match self.futures[caller].future.poll() {
             Poll::Ready(outcome) => Some(outcome),
@@ -282,7 +280,7 @@ impl Trial {
         is
     }
 
-    /// Whether the token's own end is still to come, by both clocks.
+    /// Returns whether the token hasn't reached its own end by either clock.
     fn is_good(&self, token: usize) -> bool {
         let now = self.model.now.clocks;
         self.ends[&token].is_none_or(|end| !now.reached(end))
@@ -302,7 +300,8 @@ impl Trial {
 
     // ---- the source
 
-    /// Takes one of the open fetches. If there is none, somebody asks first, and it is waited for.
+    /// Takes one of the running fetches. If there is none, a caller asks first, and its fetch is
+    /// awaited.
     async fn open(&mut self, fetch: Index) -> Option<(usize, Fetch)> {
         if self.open.is_empty() {
             self.request_token(false);
@@ -315,7 +314,7 @@ impl Trial {
         Some(self.open.remove(fetch))
     }
 
-    /// One of the latest three tokens.
+    /// Returns one of the latest three tokens.
     fn token(&self, token: Index) -> Option<usize> {
         let last = self.tokens.len().checked_sub(1)?;
         last.checked_sub(token.index(3))
@@ -368,7 +367,7 @@ impl Trial {
         let failure = Failure {
             nth: match kind {
                 Kind::Transient | Kind::Unknown => self.failures,
-                // All that can be made from outside are the same.
+                // All permanent errors that a test can create are equal.
                 Kind::Permanent => 0,
             },
             kind,
@@ -396,7 +395,7 @@ impl Trial {
         }
     }
 
-    /// From one timer to the next.
+    /// Moves from one timer to the next.
     async fn pass_all(&mut self, span: i64) {
         let end = self.model.now.timers + span;
         loop {

@@ -1,4 +1,4 @@
-//! What `status` says of a cache, in every phase of it.
+//! What `status` shows of a cache in each phase.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepte
     clock.pass(7 * SECOND);
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    // Counted from when it was asked for.
+    // Counted from when the token was requested.
     clock.pass(3 * SECOND);
     let token = Token::bearer("token").map(|token| token.expires_in(HOUR).with_scope("read write"));
     fetch.complete(token);
@@ -109,7 +109,7 @@ async fn a_stale_token_is_ready_whether_its_refresh_is_awaited_in_flight_or_post
 async fn an_expired_token_is_not_ready_and_the_fetch_after_it_says_why() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "token", HOUR).await;
-    // Its margin is 30 s.
+    // The expiry margin is 30 s.
     clock.set(3569 * SECOND);
     assert_eq!(cache.status().phase(), Phase::Stale);
     clock.set(3570 * SECOND);
@@ -148,7 +148,8 @@ async fn a_failure_is_told_with_its_number_and_the_time_of_the_next_attempt() {
         clock.set(u32::try_from(at).unwrap() * SECOND);
         assert_eq!(now(&cache), failed);
     }
-    // While the next attempt is in flight nothing is postponed, and the number stays.
+    // While the next attempt is in flight, no attempt is postponed and the number of failures
+    // stays.
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     let fetching = Said {
@@ -188,7 +189,7 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     cache.reject(&cache.token().await.unwrap());
-    // It is withdrawn, and stays until its successor is here.
+    // The token is withdrawn, and stays until its successor arrives.
     let withdrawn = Said {
         is_ready: false,
         ..FRESH
@@ -209,7 +210,7 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     clock.set(4 * SECOND);
     assert_eq!(now(&cache), limited);
     cache.accept(&second);
-    // An acceptance elsewhere doesn't end the wait, but the token is good.
+    // An acceptance elsewhere doesn't end the wait, but it shows that the token is valid.
     let accepted = Said {
         is_ready: true,
         is_accepted: true,

@@ -1,4 +1,4 @@
-//! When one who watches a cache is woken, and what they are shown.
+//! When a watcher of a cache is woken, and what it sees then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::{Api, Counting, ManualClock, call, paused, request, run_unti
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a watcher is woken to by a change; `None` if it isn't.
+/// Returns the status that a change wakes the watcher with, or `None` if it isn't woken.
 async fn news(watcher: &mut Receiver<Status>, change: impl Future) -> Option<Said> {
     assert!(!watcher.has_changed().unwrap(), "there is old news");
     let mut waiting = task::spawn(watcher.changed());
@@ -38,7 +38,7 @@ async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_completes() {
         fetching: Some(Reason::First),
         ..EMPTY
     };
-    // Published before anybody waits, though by now somebody does.
+    // The status was published before the caller waited. By now the caller does wait.
     assert_eq!(begun.await, Some(fetching));
     let fetch = fetches.next().await;
     let completed = news(&mut watcher, async { fetch.issue_for("token", HOUR) });
@@ -175,7 +175,7 @@ async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
     cache.reject(&cache.token().await.unwrap());
     let caller = tokio::spawn(cache.token());
     fetches.next().await.fail("down");
-    // Without a successor, the rejected token is all that there is.
+    // Without a successor, the rejected token is still the current one.
     assert_eq!(caller.await.unwrap().unwrap().secret(), "first");
     assert_eq!(said(&cache.subscribe().borrow()), now(&cache));
     assert_eq!(cache.subscribe().borrow().failures(), 1);
@@ -245,7 +245,7 @@ async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
         assert_eq!(weak.strong_count(), 0);
         assert!(waiting.is_woken());
         waiting.await.unwrap_err();
-        // What it saw last it still has.
+        // The watcher still has the last status.
         assert_eq!(watcher.borrow().phase(), Phase::Fresh);
     }
 }

@@ -1,4 +1,4 @@
-//! What is logged: each event with its level and its fields, and the span around the source.
+//! The log: each event with its level and its fields, and the span around the source.
 
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ async fn an_attempt_that_another_follows_is_logged_and_the_completion_counts_it(
     let [first, second, completed] = log.events();
     first.is(
         Level::DEBUG,
-        "an attempt to fetch a token failed, another follows",
+        "could not fetch a token; another attempt follows",
         [
             "tower_auth.cache=orders",
             "tower_auth.fetch.reason=first",
@@ -133,7 +133,7 @@ async fn an_attempt_that_another_follows_is_logged_and_the_completion_counts_it(
     );
     second.is(
         Level::DEBUG,
-        "an attempt to fetch a token failed, another follows",
+        "could not fetch a token; another attempt follows",
         [
             "tower_auth.cache=orders",
             "tower_auth.fetch.reason=first",
@@ -166,7 +166,7 @@ async fn a_fetch_that_fails_tells_with_what_and_how_long_there_is_no_other() {
     let [failed] = log.events();
     failed.is(
         Level::WARN,
-        "no token could be fetched",
+        "could not fetch a token",
         [
             "tower_auth.cache=orders",
             "tower_auth.fetch.reason=first",
@@ -179,7 +179,7 @@ async fn a_fetch_that_fails_tells_with_what_and_how_long_there_is_no_other() {
             "http.response.status_code=401",
         ],
     );
-    // It is told once, though it is served again.
+    // The cached error is logged only once.
     cache.token().await.unwrap_err();
     let [] = log.events();
 }
@@ -229,7 +229,7 @@ async fn a_refusal_that_is_not_replayed_is_logged_with_why() {
     }
 }
 
-/// What is told to people, and not only to those who look for a fault.
+/// Keeps only events above `DEBUG`.
 fn remarkable(mut lines: Vec<Line>) -> Vec<Line> {
     lines.retain(|line| line.level < Level::DEBUG);
     lines
@@ -290,7 +290,7 @@ async fn an_acceptance_without_refusals_over_the_budget_is_not_logged() {
     let (log, _listening) = listen();
     let cache = orders(Counting::default());
     let mut client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-2"]));
-    // The first is refused, which is within the budget.
+    // The first refusal is within the budget.
     for _ in 0..10 {
         let response = call(&mut client, request("")).await.unwrap();
         assert_eq!(response.status(), 200);
@@ -315,7 +315,7 @@ async fn a_source_that_fails_to_close_is_told() {
         let [failed] = log.events();
         failed.is(
             Level::WARN,
-            "closing the token source failed",
+            "could not close the token source",
             [
                 "tower_auth.cache=orders",
                 &*format!("error.type={word}"),
@@ -335,10 +335,10 @@ fn a_source_that_there_is_no_runtime_to_close_on_is_told() {
     futures_util::FutureExt::now_or_never(cache.close()).unwrap();
     let [failed] = log.events();
     assert_eq!(failed.value("error.type"), "runtime");
-    assert_eq!(failed.message, "closing the token source failed");
+    assert_eq!(failed.message, "could not close the token source");
 }
 
-/// A source that logs as it fetches, after a pause and before.
+/// A source that logs at the start of each fetch, and again after a pause.
 fn logging(lifetime: Duration) -> impl TokenSource {
     move |_| async move {
         tracing::info!("asking the vault");
@@ -368,7 +368,7 @@ async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_cal
         ("token fetch", &["first"][..])
     );
 
-    // Behind a token that is good it is that of whoever found it stale.
+    // A background refresh is in the span of the caller that found the token stale.
     advance(HOUR - 300 * SECOND).await;
     let third = cache.token().instrument(info_span!("third"));
     third.await.unwrap();

@@ -1,4 +1,4 @@
-//! What is counted and measured, as a recorder of the `metrics` facade sees it.
+//! The metrics as a recorder of the `metrics` facade sees them.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::support::{
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Those of this name or part of one.
+/// Returns the metrics whose names begin like this.
 fn only(recorded: &Recorded, name: &str) -> Vec<(String, Vec<f64>)> {
     let all = recorded.iter().filter(|(of, _)| of.starts_with(name));
     all.map(|(of, values)| (of.clone(), values.clone()))
         .collect()
 }
 
-/// The one value of the one metric of this name.
+/// Returns the single value of the single metric with this name.
 #[track_caller]
 fn value(recorded: &Recorded, name: &str) -> f64 {
     match &only(recorded, name)[..] {
@@ -128,12 +128,12 @@ fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_d
             [(failed, vec![2.0])]
         );
         assert_eq!(value(&recorded, "tower_auth.fetch.duration"), 14.0);
-        // The fetch is one, and got a token.
+        // There was one fetch, and it got a token.
         assert_eq!(value(&recorded, "tower_auth.fetches"), 1.0);
     });
 }
 
-/// The age of the token and what is left of it, as they were set since the last look.
+/// Returns the token's age and remaining lifetime, if they were set since the last call.
 fn gauges(metrics: &Metrics) -> Option<[f64; 2]> {
     let recorded = metrics.take();
     let names = ["tower_auth.token.age", "tower_auth.token.remaining"];
@@ -169,7 +169,7 @@ fn without_a_token_the_gauges_tell_of_none_and_without_an_end_it_is_far() {
         advance(5 * SECOND).await;
         cache.status();
         assert_eq!(gauges(&metrics), Some([5.0, f64::INFINITY]));
-        // It stays until its successor is here.
+        // The token stays until its successor arrives.
         cache.reject(&token);
         assert_eq!(gauges(&metrics), Some([5.0, f64::INFINITY]));
         cache.token().await.unwrap();
@@ -194,7 +194,8 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
         for word in REFUSALS {
             refuse_without_replay(word).await;
             let counted = replays();
-            // On the way to some there is a replay, or a request that has one.
+            // Some scenarios need a replay, or a request with a replay, before the one that is
+            // counted.
             match *word {
                 "refusal_budget" => {
                     assert_eq!(counted, [of("again"), of("refusal_budget"), of("sent")]);

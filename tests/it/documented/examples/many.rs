@@ -1,4 +1,4 @@
-//! Fleets, tenants and bad days.
+//! Fleets, tenants and outages.
 
 use super::{example, support};
 
@@ -61,7 +61,10 @@ async fn tenants_are_in_nobodys_way_and_take_little_memory() {
     run.succeeded();
     assert!(run.line("tenant-1").contains("100 requests served"));
     assert!(run.line("refuses:").contains("`invalid_client`"));
-    assert!(run.line("hangs:").ends_with("still waits, alone"));
+    assert!(
+        run.line("hangs:")
+            .ends_with("still waiting, and no other tenant is")
+    );
     let line = run.line("10000 idle tenants");
     let bytes = line.split(' ').rev().nth(2).unwrap();
     assert!(bytes.parse::<usize>().unwrap() < 1_700, "{line}");
@@ -77,7 +80,7 @@ async fn chaos_tells_of_a_short_run_and_of_no_token() {
         .arg("20")
         .run()
         .await;
-    // Whether it came out well is a matter of the machine, which has other things to do here.
+    // The exit code depends on timing, and this machine may be busy.
     assert!(matches!(run.code, Some(0 | 1)), "{run:?}");
     assert!(run.stdout.lines().count() > 5, "{run:?}");
     run.leaks_nothing(&["-token-"]);

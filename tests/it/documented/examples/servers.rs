@@ -1,4 +1,4 @@
-//! What the examples stand on.
+//! The servers and the generated code that the examples use.
 
 use std::path::Path;
 
@@ -61,7 +61,8 @@ async fn the_authorization_server_refuses_as_rfc_6749_has_it() {
     assert_eq!(servers.authorization.fetches(), 0);
 }
 
-/// To renew it: `UPDATE=1 cargo test -p tower-auth-tests --all-features --test it the_generated_client`.
+/// To update the code, run `UPDATE=1 cargo test -p tower-auth-tests --all-features --test it
+/// the_generated_client`.
 #[test]
 fn the_generated_client_and_server_are_those_of_the_proto() {
     let support = place("examples/extra/support");
@@ -78,14 +79,15 @@ fn the_generated_client_and_server_are_those_of_the_proto() {
         std::fs::write(&committed, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(committed).unwrap_or_default();
-    // Not `assert_eq!`, which would print both.
+    // Not `assert_eq!`, which would print both files.
     assert!(
         committed == generated,
         "examples/extra/support/notes.rs isn't what its proto makes"
     );
 }
 
-/// By the text of these rooms: a test that runs an example is to look at all that it printed.
+/// Reads the source of these test modules. Every test that runs an example must check all its
+/// output.
 #[test]
 fn every_example_is_run_by_a_test_that_looks_for_leaks() {
     let examples = examples();

@@ -1,4 +1,4 @@
-//! Commands that ask a service they are told of.
+//! Example commands that call a service whose address they are given.
 
 use std::collections::BTreeMap;
 
@@ -109,7 +109,7 @@ async fn netfoundry_asks_for_its_audience_slash_and_all_and_prints_the_networks(
     run.leaks_nothing(&servers.secrets());
 }
 
-/// Runs the example of a service that is asked for a token of this audience, in a form.
+/// Runs the example of a service that gets its token request as a form, with this audience.
 async fn in_a_form(example: Example, prefix: &str, audience: &str) -> (Servers, Run) {
     let servers = Servers::start(audience, "").await;
     let run = servers.lead(example, prefix).run().await;
@@ -170,11 +170,11 @@ async fn meti_explains_that_the_scope_does_not_suffice() {
     run.failed();
     assert!(
         run.stderr
-            .contains("403 Forbidden: the token is good, but not for this"),
+            .contains("403 Forbidden: the token is valid, but its scope isn't enough"),
         "{run:?}"
     );
     assert!(
-        run.stderr.contains("wants the scope admin:sources"),
+        run.stderr.contains("requires the scope admin:sources"),
         "{run:?}"
     );
     assert_eq!(servers.authorization.fetches(), 1);

@@ -1,4 +1,4 @@
-//! Each source, against the server that it starts.
+//! Each source, against the server that the example starts.
 
 use std::process::Stdio;
 
@@ -11,9 +11,9 @@ async fn api_key_rotates_its_key_and_no_request_fails() {
     run.succeeded();
     for when in [
         "with the old key",
-        "with a new one",
+        "with a new key",
         "with both",
-        "with the old one taken",
+        "with only the new key",
     ] {
         assert!(run.line(when).ends_with("200 OK"), "{when}");
     }
@@ -105,7 +105,7 @@ async fn service_account_signs_a_jwt_for_each_token() {
     let run = example("service_account").run().await;
     run.succeeded();
     assert!(run.has("two tokens for two JWTs"));
-    assert!(run.has("the JWT was used before"));
+    assert!(run.has("the JWT was already used"));
     run.leaks_nothing(&["for-loopback-only"]);
 }
 
@@ -116,7 +116,7 @@ async fn private_key_jwt_signs_or_shows_what_its_platform_has_signed() {
     run.succeeded();
     assert_eq!(run.lines_with("two tokens"), 2);
     assert!(
-        run.line("signed with a strange key")
+        run.line("signed with an unknown key")
             .contains("invalid_client")
     );
     run.leaks_nothing(&["for-loopback-only"]);
@@ -128,8 +128,8 @@ async fn token_exchange_fetches_its_own_token_once_and_exchanges_it_for_each_ser
     run.succeeded();
     assert_eq!(run.lines_with("200 OK"), 2);
     assert_eq!(
-        run.line("own tokens"),
-        "own tokens and exchanged ones: (1, 2)"
+        run.line("own and exchanged"),
+        "own and exchanged tokens: (1, 2)"
     );
     assert_eq!(run.line("after a"), "after a revocation: (1, 3)");
     run.leaks_nothing(&[support::CLIENT_SECRET, "token-1"]);
@@ -188,12 +188,12 @@ async fn login_cli_is_silent_from_the_second_run_on_until_its_session_ends() {
     assert_eq!(run.lines_with("Log in with your browser"), 2);
     assert_eq!(run.lines_with("ready: the token is fresh"), 3);
     let (_, second) = run.stdout.split_once("-- the second run\n").unwrap();
-    assert!(second.starts_with("ready: the token is fresh\n-- a run after"));
+    assert!(second.starts_with("ready: the token is fresh\n-- the third run, after"));
     assert!(run.has("2 logins, 1 refresh"));
     run.leaks_nothing(&["code_verifier", "access_token"]);
 }
 
-/// The browser is this test.
+/// The test acts as the browser.
 #[cfg(all(feature = "file", feature = "redirect-listener"))]
 #[tokio::test]
 async fn login_cli_logs_a_person_in_and_the_next_process_finds_what_that_has_saved() {
@@ -240,8 +240,11 @@ async fn login_cli_logs_a_person_in_and_the_next_process_finds_what_that_has_sav
 async fn device_login_shows_a_code_and_waits_until_it_was_typed_in() {
     let run = example("device_login").run().await;
     run.succeeded();
-    assert_eq!(run.lines_with("and type in the code "), 1);
-    let (_, after) = run.stdout.split_once("(the person types it in)").unwrap();
+    assert_eq!(run.lines_with("and enter the code "), 1);
+    let (_, after) = run
+        .stdout
+        .split_once("(the person enters the code)")
+        .unwrap();
     assert_eq!(after.trim(), "logged in; the token is fresh");
     run.leaks_nothing(&["device_code", "access_token"]);
 }
@@ -252,8 +255,8 @@ async fn dpop_is_told_of_each_nonce_once_and_the_token_alone_is_of_no_use() {
     run.succeeded();
     assert_eq!(run.lines_with("200 OK"), 3);
     assert_eq!(run.lines_with("token endpoint: use_dpop_nonce"), 1);
-    assert_eq!(run.lines_with("token endpoint: the proof is good"), 1);
-    // The API shares the nonce with the token endpoint here, being of one origin.
+    assert_eq!(run.lines_with("token endpoint: the proof is valid"), 1);
+    // The API and the token endpoint have the same origin here, so they share the nonce.
     assert_eq!(run.lines_with("api: use_dpop_nonce"), 1);
     assert!(run.has("a thief: 401"));
     run.leaks_nothing(&[support::CLIENT_SECRET, "bound-to-a-key"]);
@@ -266,14 +269,14 @@ async fn step_up_asks_for_more_once_and_never_for_what_it_may_not() {
     let expected = [
         "  token endpoint: a token for `read`",
         "read: 200 OK",
-        "  API: 403, it wants `write`",
+        "  API: 403, requires `write`",
         "  token endpoint: a token for `read write`",
         "write: 200 OK",
         "read: 200 OK",
         "write: 200 OK",
-        "  API: 403, it wants `admin`",
+        "  API: 403, requires `admin`",
         "admin: 403 Forbidden",
-        "  the token lacks `admin`, which isn't on the list of what may be asked for",
+        "  the token lacks `admin`, which isn't on the allow list",
     ];
     assert_eq!(run.stdout.lines().collect::<Vec<_>>(), expected);
     run.leaks_nothing(&[support::CLIENT_SECRET, "may:"]);

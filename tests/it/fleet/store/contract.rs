@@ -1,4 +1,4 @@
-//! What all stores do alike: one run over each.
+//! The contract of all stores. One run over each store checks it.
 #![cfg(feature = "fleet")]
 
 use std::future::Future;
@@ -8,10 +8,10 @@ use tower_auth::fleet::{Lease, MemoryStore, StoreKey, TokenStore};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Long enough to see what is there before it is over.
+/// Long enough to read a value before it expires.
 const SHORT: Duration = Duration::from_millis(150);
 
-/// What is short isn't over after as many looks if it never is.
+/// After this many reads, a short-lived value has expired, or never will.
 const LOOKS: u32 = 5_000;
 
 fn key(name: &str) -> String {
@@ -23,7 +23,7 @@ async fn lease(store: &impl TokenStore, key: &str) -> Lease {
     lease.expect("nobody else is there")
 }
 
-/// What holds for each of them. `other` is another process' view of the same store.
+/// Checks storing and expiry. `other` is another process' view of the same store.
 async fn is_stored<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
 where
     S: TokenStore,
@@ -33,7 +33,7 @@ where
     assert_eq!(store.load(&key).await.unwrap(), None);
     let held = lease(store, &key).await;
 
-    // What it gets is what it gives back, whatever the bytes are.
+    // The store returns what it was given, whatever the bytes are.
     for sealed in [
         &b"first"[..],
         b"second",
@@ -52,7 +52,7 @@ where
     assert!(error.to_string().contains("256 KiB"), "{error}");
     assert_eq!(other.load(&key).await.unwrap(), Some(longest));
 
-    // As long as it is good, to which no time is too long, and no longer.
+    // A value stays for its whole lifetime and no longer. No lifetime is too long.
     for ever in [Duration::MAX, Duration::from_millis(u64::MAX)] {
         assert!(store.save(&key, b"for ever", ever, &held).await.unwrap());
     }
@@ -83,7 +83,7 @@ where
     let held = lease(store, &key).await;
     assert!(other.lease(&key, LONG).await.unwrap().is_none());
     assert!(store.lease(&key, LONG).await.unwrap().is_none());
-    // Another key is another matter.
+    // A lease on another key is independent.
     let elsewhere = self::key("another");
     let another = lease(other, &elsewhere).await;
     assert!(other.release(&elsewhere, another).await.unwrap());
@@ -94,7 +94,7 @@ where
     assert!(other.release(&key, next).await.unwrap());
 }
 
-/// What holds where a lease ends by its time.
+/// Checks fencing, for stores whose leases expire.
 async fn is_fenced<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
 where
     S: TokenStore,
@@ -113,7 +113,7 @@ where
     };
     assert!(next.fence() > late.fence());
 
-    // Until the next one saves, the late one may: it is no worse than nothing.
+    // Until the next holder saves, the late holder may save, because its value is better than none.
     assert!(store.save(&key, b"late", LONG, &late).await.unwrap());
     assert!(other.save(&key, b"next", LONG, &next).await.unwrap());
     assert!(!store.save(&key, b"later", LONG, &late).await.unwrap());
@@ -122,7 +122,7 @@ where
         Some(&b"next"[..])
     );
 
-    // Giving back what was lost frees nobody else's.
+    // Releasing a lost lease doesn't release the current one.
     assert!(!store.release(&key, late).await.unwrap());
     assert!(store.lease(&key, LONG).await.unwrap().is_none());
     assert!(other.release(&key, next).await.unwrap());

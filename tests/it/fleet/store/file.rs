@@ -1,4 +1,4 @@
-//! A store in a folder: whose it is, what a crash leaves, and who has the lock.
+//! A store in a folder: who owns it, what a crash leaves behind, and which process holds the lock.
 #![cfg(feature = "file")]
 
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::child_process::{self, ChildProcess};
 const KEY: &str = "a-key_of-43-letters";
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A store whose folder isn't made yet, in one that is gone when the test is over.
+/// Returns a store in a folder that doesn't exist yet, inside a temporary folder.
 fn store() -> (TempDir, FileStore) {
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::new(folder.path().join("app/tokens"));
@@ -38,7 +38,7 @@ async fn load(store: &FileStore) -> Option<Vec<u8>> {
     store.load(KEY).await.unwrap()
 }
 
-/// What each call says of a folder that it refuses.
+/// Returns the error of each call for a folder that the store refuses.
 #[cfg(unix)]
 async fn refusals(store: &FileStore) -> [String; 3] {
     let lease = Lease::new(0);
@@ -138,7 +138,7 @@ async fn a_file_that_others_may_use_is_refused_and_the_next_token_mends_it() {
     );
 }
 
-/// Root can give files away; for anyone else there are some of root's.
+/// Only root can give files to other users. Any other user links to a file of root instead.
 #[cfg(unix)]
 #[tokio::test]
 async fn what_belongs_to_somebody_else_is_refused() {
@@ -184,7 +184,8 @@ async fn what_belongs_to_somebody_else_is_refused() {
     }
 }
 
-/// Cut anywhere, grown, or not of this store: it is handed on for whoever unseals it to say so.
+/// The file is cut anywhere, longer, or not of this store. The store returns the bytes, and
+/// unsealing them fails later.
 #[tokio::test]
 async fn a_torn_file_is_no_error_and_the_next_token_mends_it() {
     let (_folder, store) = store();
@@ -273,7 +274,7 @@ async fn of_many_who_ask_at_once_one_has_the_lease() {
     assert_eq!(held.len(), 1);
 }
 
-/// Not a test of its own: the process that is killed below.
+/// Not a separate test: this is the process that the test below kills.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn holds_the_lease_until_it_is_killed() {
@@ -297,7 +298,7 @@ async fn a_process_that_is_killed_frees_its_lease() {
     assert!(store.lease(KEY, LONG).await.unwrap().is_some());
 }
 
-/// One that is being started has all files open that this process has, until it becomes another program.
+/// Until a new child executes its program, it shares all open files of this process.
 #[cfg(unix)]
 #[test]
 fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
@@ -315,7 +316,7 @@ fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
         });
         starting.wait();
         let runtime = crate::support::runtime();
-        // The second is dropped as well before the next round.
+        // The second lease is dropped before the next round too.
         let is_free = |_| runtime.block_on(store.lease(KEY, LONG)).unwrap().is_some();
         let all_free = (0..600).all(is_free);
         stop.store(true, std::sync::atomic::Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! A store in Redis: what it keeps, what a server in trouble makes of it, and how it finds back.
+//! A store in Redis: what it keeps, how a failing server affects it, and how it recovers.
 #![cfg(feature = "redis")]
 
 use std::error::Error as StdError;
@@ -33,7 +33,7 @@ async fn load(store: &RedisStore) -> Option<Vec<u8>> {
     store.load(KEY).await.unwrap()
 }
 
-/// An error with all that is behind it, as a log may have it.
+/// Returns an error with all its causes, as a log may show it.
 fn whole(error: &(dyn StdError + 'static)) -> String {
     let mut text = format!("{error} {error:?}");
     let mut next = error.source();

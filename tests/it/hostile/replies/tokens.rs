@@ -1,4 +1,4 @@
-//! Whatever a token endpoint sends, and whatever a source calls a token: no token is made of what is none.
+//! Any reply of a token endpoint, and any token of a source. No token is made up.
 
 use http::HeaderName;
 use proptest::collection::{hash_map, vec};
@@ -21,14 +21,13 @@ const FIELDS: [&str; 6] = [
     "error_description",
 ];
 
-/// Whether it arrives as it was sent, in a header (RFC 9110 §5.5).
+/// Returns whether the text arrives unchanged in a header (RFC 9110 §5.5).
 fn is_legal(token: &str) -> bool {
     let is_field_char = |byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
     !token.is_empty() && token.trim() == token && token.bytes().all(is_field_char)
 }
 
-/// Fails if there is a token and `body` doesn't hold that very one, or if it came with a status
-/// that is no success.
+/// Fails if there is a token that `body` doesn't contain, or that came with an error status.
 fn no_token_is_made_up(
     result: &Result<Token, Error>,
     status: u16,
@@ -36,7 +35,7 @@ fn no_token_is_made_up(
 ) -> Result<(), TestCaseError> {
     let Ok(token) = result else { return Ok(()) };
     prop_assert!((200..300).contains(&status), "{}", status);
-    // In a field that isn't read, there may be anything between the quotes.
+    // A field that isn't read may contain any bytes between its quotes.
     let text = String::from_utf8_lossy(body);
     let response: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap();
     prop_assert_eq!(&response["access_token"], token.secret());
@@ -44,7 +43,7 @@ fn no_token_is_made_up(
     Ok(())
 }
 
-/// Fails if the error says one of them, in any way of asking it, or if its text could do harm.
+/// Fails if the error shows one of the secrets in any format, or if its text could do harm.
 fn nothing_is_told(result: &Result<Token, Error>, secrets: &[&str]) -> Result<(), TestCaseError> {
     let Err(error) = result else { return Ok(()) };
     let text = all_text_of(error);
@@ -62,7 +61,7 @@ fn nothing_is_told(result: &Result<Token, Error>, secrets: &[&str]) -> Result<()
     Ok(())
 }
 
-/// Any value, with the secrets planted in many of them.
+/// Any value, many of them with a planted secret.
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -84,7 +83,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Any text, control characters and white space of all kinds included.
+/// Any text, including control characters and all kinds of white space.
 fn any_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => "[ -~]{1,8}",
@@ -95,7 +94,7 @@ fn any_text() -> impl Strategy<Value = String> {
     vec(piece, 0..4).prop_map(|pieces| pieces.concat())
 }
 
-/// Both secrets among other text, spelled as they are or with what cleaning makes of it.
+/// Both secrets within other text, in clear or as they look after sanitizing.
 fn echo() -> impl Strategy<Value = String> {
     let spelled = |secret: &'static str| {
         prop_oneof![
@@ -110,8 +109,8 @@ fn echo() -> impl Strategy<Value = String> {
         .prop_map(|(a, secret, b, token, c)| [a, secret, b, token, c].concat())
 }
 
-/// The fields of any response, mostly those that are read. Its `access_token` is the planted one or
-/// anything at all.
+/// The fields of any response, mostly those that are read. `access_token` is the planted one or any
+/// value.
 fn any_fields() -> impl Strategy<Value = serde_json::Map<String, Value>> {
     let name = prop_oneof![
         5 => select(FIELDS.to_vec()).prop_map(String::from),
@@ -141,7 +140,8 @@ enum Damage {
         at: Index,
         bit: u8,
     },
-    /// Written again, at the front or at the end, perhaps with an escape in its name.
+    /// A field is written twice, the copy at the front or the end, possibly with an escape in its
+    /// name.
     Twice {
         field: &'static str,
         value: Value,
@@ -170,7 +170,7 @@ fn any_damage() -> impl Strategy<Value = Damage> {
 }
 
 impl Damage {
-    /// `body` is an object that isn't empty, without white space around it.
+    /// Applies the damage. `body` is a non-empty object without white space around it.
     fn done_to(&self, body: &str) -> Vec<u8> {
         let mut bytes = body.as_bytes().to_vec();
         match self {
@@ -199,14 +199,13 @@ impl Damage {
         bytes
     }
 
-    /// Whether what is left can be no token response. One byte may well be flipped to another that
-    /// means as much.
+    /// Returns whether the result can't be a token response. A flipped byte may leave a valid one.
     fn is_fatal(&self) -> bool {
         !matches!(self, Self::Flipped { .. })
     }
 }
 
-/// A response with a token in it, and all fields that are read.
+/// A response with a token and all fields that are read.
 fn valid_response() -> impl Strategy<Value = Value> {
     (
         select(vec![json!(60), json!("3600"), json!(null)]),
@@ -258,14 +257,14 @@ proptest! {
             .with_header("location", format!("https://evil.example.com/?{SECRET}"));
         let result = outcome(&server);
         no_token_is_made_up(&result, status, body.as_bytes())?;
-        // What is planted where no token is expected is told by nobody but `error_description`,
-        // and there only the token that was issued is known to be one.
+        // Only `error_description` may repeat planted text. There, only the issued token is known
+        // to be a secret.
         let access_token = fields["access_token"].as_str();
         let secrets = [SECRET, TOKEN];
         let is_known = access_token == Some(TOKEN);
         nothing_is_told(&result, if is_known { &secrets } else { &secrets[..1] })?;
 
-        // And what is a token is not refused.
+        // A valid token is not refused.
         let is_nothing = |name| fields.get(name).is_none_or(Value::is_null);
         let kind = fields.get("token_type").and_then(Value::as_str);
         let is_bearer = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
@@ -324,7 +323,7 @@ proptest! {
     }
 }
 
-/// Reading one level on the stack for each of its own would overflow it.
+/// A parser that recursed for each level would overflow the stack.
 #[test]
 fn a_field_that_is_not_read_may_be_nested_as_deep_as_a_response_is_long() {
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {

@@ -1,4 +1,4 @@
-//! Whatever a server asks to be waited for.
+//! Any wait that a server asks for.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,12 +12,12 @@ use crate::support::token_server::TokenServer;
 #[derive(Clone, Debug)]
 enum Asked {
     Seconds(String),
-    /// So many seconds from now, in one of the three ways to write a date (RFC 9110 §5.6.7).
+    /// A date this many seconds from now, in one of the three date formats (RFC 9110 §5.6.7).
     Date {
         from_now: i64,
         format: Format,
     },
-    /// None of these, or one that was damaged.
+    /// Any other value, or a damaged one.
     Other(Vec<u8>),
 }
 
@@ -65,7 +65,7 @@ impl Asked {
     }
 }
 
-/// As far as a year of two digits can't be mistaken.
+/// As far as a two-digit year is unambiguous.
 const THIRTY_YEARS: i64 = 30 * 365 * 24 * 60 * 60;
 
 fn any_date() -> impl Strategy<Value = (i64, Format)> {
@@ -117,7 +117,7 @@ proptest! {
             }
             Asked::Date { from_now, .. } => {
                 let at_most = Duration::from_secs(from_now.try_into().unwrap_or(0));
-                // A date has no fraction of a second, and some time has passed.
+                // A date has no fractions of a second, and some time has passed since.
                 let at_least = at_most.saturating_sub(Duration::from_secs(1) + passed);
                 let wait = wait.unwrap();
                 prop_assert!((at_least.min(HOUR)..=at_most).contains(&wait), "{:?}", wait);

@@ -1,5 +1,5 @@
-//! Which of the crate's sources name origins. Each test looks at the layer: the token goes to the
-//! source's origins, and nowhere else.
+//! Which of the crate's sources name origins. Each test checks that the layer sends the token to
+//! the source's origins and nowhere else.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use crate::support::login_server::{ISSUED, LoginServer};
 use crate::support::token_server::{ID, SECRET};
 use crate::support::web::{Page, Web};
 
-/// Whether a request is sent with the credential. `false` if its origin makes the request an error.
+/// Returns whether the request carries the credential. It is `false` if the layer rejects the
+/// origin.
 async fn is_sent(layer: &AuthLayer, uri: &str) -> bool {
     let api = Api::default();
     let request = Request::get(uri).body(String::new()).unwrap();
@@ -114,7 +115,7 @@ async fn each_resource_of_several_is_named() {
     assert!(!is_sent(&layer, "https://files.example.com").await);
 }
 
-/// A cleartext URL names no origin, because a token needs encryption; a URN names no server.
+/// A cleartext URL names no origin, because a token needs encryption. A URN names no server.
 #[tokio::test]
 async fn a_resource_in_the_clear_or_without_a_server_names_nothing() {
     for resource in [
@@ -187,7 +188,7 @@ async fn a_login_with_a_browser_names_its_resource() {
     names_the_api(login.finish(request, response).await.unwrap()).await;
 }
 
-/// The origin is known before any metadata was fetched.
+/// The origin is known before any metadata is fetched.
 #[tokio::test]
 async fn a_protected_resource_names_itself() {
     const METADATA: &str = "https://api.example.com/.well-known/oauth-protected-resource/mcp";
@@ -206,7 +207,7 @@ async fn a_protected_resource_names_itself() {
     let token = json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 60});
     web.put(&format!("{ISSUER}/token"), Page::json(&token));
     let transport = web.transport();
-    // The source that it builds names no origin.
+    // The inner source names no origin.
     let build = move |protection: Protection| {
         let client = Client::new(protection.endpoint(), ID, SECRET)?;
         Ok(ClientCredentials::with_client(

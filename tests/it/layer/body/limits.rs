@@ -1,4 +1,4 @@
-//! What is kept of a body, up to which limit, and of which bodies nothing is.
+//! How much of a body is kept, up to which limit, and which bodies aren't kept at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use tower_auth::layer::Replay;
 
 use super::{Boxed, Script, Step, Told, data, recorded, script, trailers};
 
-/// What it costs to keep [`trailers`].
+/// The bytes that it takes to keep [`trailers`].
 const TRAILERS: usize = "sum7".len();
 
 #[test]
@@ -91,7 +91,7 @@ fn a_body_that_panicked_is_not_replayed() {
     assert!(Boxed::replay(copy).is_none());
 }
 
-/// Counts how many bytes of its kind are alive.
+/// A buffer that counts how many bytes of its kind are alive.
 struct Counted {
     bytes: Vec<u8>,
     alive: Arc<AtomicUsize>,

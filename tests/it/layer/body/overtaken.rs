@@ -1,4 +1,4 @@
-//! A first try that is still being sent, and the second that overtakes it.
+//! A second try that starts while the first is still being sent.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -12,7 +12,7 @@ use tower_auth::layer::Replay;
 
 use super::{Boxed, Script, Step, Teed, Told, data, recorded, script, trailers};
 
-/// Polls `first` on a thread of its own, and does something in the midst of the poll.
+/// Polls `first` on another thread, and runs a closure in the middle of that poll.
 fn in_the_midst_of_a_poll<B, T>(
     mut first: B,
     barrier: &Barrier,
@@ -75,7 +75,7 @@ fn overtaken_in_a_poll<B: Teed<Error: Send> + Send>() {
     assert!(first.frame().now_or_never().unwrap().unwrap().is_err());
 }
 
-/// What the tee polled was the end, but what it returned was not.
+/// The poll reached the end of the inner body, but the first try returned an error.
 fn overtaken_in_the_last_poll<B: Teed<Error: Send> + Send>() {
     for (is_eager, last) in [(true, Some(data("world"))), (false, None)] {
         let barrier = Arc::new(Barrier::new(2));
@@ -96,7 +96,7 @@ fn overtaken_in_the_last_poll<B: Teed<Error: Send> + Send>() {
     }
 }
 
-/// No barriers: wherever the threads happen to be.
+/// Without barriers: the threads interleave in any order.
 fn overtaken_anywhere<B: Teed + Send>() {
     let body = script((0..50).map(|_| data("hello")).chain([trailers()]));
     let original = Told::by(&body);

@@ -1,4 +1,5 @@
-//! Whatever a body does, and however much of it was read: the second try tells all of it, or there is none.
+//! The second try repeats the whole body, whatever the body does and however much of it was read.
+//! Otherwise there is no second try.
 
 use std::io;
 
@@ -11,8 +12,8 @@ use proptest::prelude::*;
 
 use super::{Script, Step, Teed, Told, script, trailers};
 
-/// Polls the first try `polls` times, drops it or not, and replays. The second try must tell what
-/// the script does, or be refused for a reason.
+/// Polls the first try `polls` times, drops it or keeps it, and replays. The second try must repeat
+/// the whole script, or be refused for a known reason.
 fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize) {
     let original = Told::by(script);
     let mut first = B::of(script.clone());
@@ -38,7 +39,7 @@ fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize)
 
     let was_overtaken = second.is_some() && !at_end;
     if let Some(mut second) = second {
-        // One that is known to have nothing may say so.
+        // A body that is known to be empty may report a size of zero.
         if !second.is_end_stream() {
             assert_eq!(second.size_hint().lower(), hint.lower());
             assert_eq!(second.size_hint().upper(), hint.upper());
@@ -52,7 +53,7 @@ fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize)
                 assert!(first.frame().now_or_never().unwrap().unwrap().is_err());
             }
         } else if !at_end {
-            // It goes on as if nobody had asked.
+            // The first try continues as if there had been no replay.
             assert!(told.read(first, usize::MAX));
             assert_eq!(told, original);
         }
@@ -75,7 +76,7 @@ prop_compose! {
     ) -> Script {
         let has_end = end.is_some();
         let mut script = script(steps.into_iter().chain(end));
-        // A script that says it is at its end must have no pause left to make.
+        // A script that reports its end early must not pause after that.
         while !has_end && let Some(Step::Pending) = script.steps.back() {
             script.steps.pop_back();
         }

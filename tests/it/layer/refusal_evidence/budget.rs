@@ -7,7 +7,7 @@ use http::Request;
 use super::simulated_api::{FETCH, Payload};
 use super::{HOUR, MINUTE, SECOND, Simulation, TEN_MINUTES, all_accepted, by_turns, get};
 
-/// `/` and this path by turns.
+/// Alternates between `/` and this path.
 fn with(path: &'static str) -> impl Fn(usize) -> Request<Payload> {
     move |n| get(["/", path][n % 2])
 }
@@ -40,7 +40,7 @@ async fn jitter_only_lengthens_the_waits() {
         simulation.finish().await;
         simulation.costs_at_most(TEN_MINUTES);
         simulation.is_undisturbed("/");
-        // Up to twice as long each.
+        // Each wait is up to twice as long as the one before.
         assert!(
             simulation.issuer.count() >= 6,
             "{}",
@@ -49,7 +49,7 @@ async fn jitter_only_lengthens_the_waits() {
     }
 }
 
-/// `/admin` refuses the first five tokens, and `/other` refuses all.
+/// Simulates an API whose `/admin` refuses the first five tokens, and whose `/other` refuses all.
 fn with_a_second_resource() -> Simulation {
     Simulation::new(|asked| match asked.path {
         "/admin" => asked.token > 5,
@@ -58,7 +58,8 @@ fn with_a_second_resource() -> Simulation {
     })
 }
 
-/// Five fetches in a minute, so that the next wait is 40 s; then one whose token is refused by nobody.
+/// Causes five fetches in a minute, so that the next wait is 40 s. The token of the next fetch is
+/// refused by nobody.
 async fn until_a_token_is_unrefused(simulation: &mut Simulation) {
     simulation.drive(20, MINUTE, with("/admin")).await;
     assert_eq!(simulation.issuer.count(), 5);
@@ -76,7 +77,7 @@ async fn a_token_that_lasts_unrefused_for_the_wait_resets_the_budget() {
     let from = simulation.elapsed();
     simulation.drive(20, MINUTE, with("/other")).await;
     let after = |span| simulation.issuer.count_in(from..from + span);
-    // At once, and after 5, 15 and 35 s.
+    // One fetch at once, and one each after 5, 15 and 35 s.
     assert_eq!(after(SECOND), 1);
     assert_eq!(after(MINUTE), 4);
     assert_eq!(before, 6);
@@ -87,31 +88,33 @@ async fn a_token_that_lasts_unrefused_for_the_wait_resets_the_budget() {
 async fn neither_a_replay_that_succeeds_nor_an_acceptance_elsewhere_resets_it() {
     let mut simulation = with_a_second_resource();
     until_a_token_is_unrefused(&mut simulation).await;
-    // The wait is 80 s by now, of which 40 have passed.
+    // The wait is now 80 s, of which 40 s have passed.
     simulation.drive(20, 30 * SECOND, with("/other")).await;
     assert_eq!(simulation.issuer.count(), 6);
     simulation.is_undisturbed("/");
 }
 
-/// Each token is accepted for a moment and refused from then on, as by a server that knows one login at a time.
+/// The API accepts each token briefly and then refuses it, like a server that allows one login at a
+/// time.
 #[tokio::test(start_paused = true)]
 async fn tokens_that_are_revoked_as_soon_as_they_are_used_have_a_budget_too() {
     let mut simulation = Simulation::new(|asked| asked.age < Duration::from_millis(300));
     simulation.drive_for_an_hour(|_| get("/")).await;
     simulation.finish().await;
-    // Proof at once and then after 1, 2, 4, … s; and the budget of refusals that prove nothing.
+    // Proven revocations: a fetch at once and after 1, 2, 4, … s. Refusals that prove nothing have
+    // their own budget.
     simulation.costs_at_most([(MINUTE, 12), (HOUR, 42)]);
     assert!(simulation.issuer.count_in(Duration::ZERO..MINUTE) >= 4);
 }
 
-/// Twelve revocations in two hours, each of them at least five minutes after the one before.
+/// Twelve revocations in two hours, each at least five minutes after the one before.
 #[tokio::test(start_paused = true)]
 async fn revocations_far_apart_cost_one_fetch_each_in_the_midst_of_refusals() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");
     let issuer = simulation.issuer.clone();
     for _ in 0..12 {
         simulation.drive(4, 10 * MINUTE, by_turns).await;
-        // Not while another fetch is due.
+        // The token is revoked only while no other fetch is due.
         let idle = 2 * SECOND..4 * MINUTE;
         simulation.drive_until_idle(4, idle, by_turns).await;
         let (from, before) = (simulation.elapsed(), issuer.count());

@@ -1,4 +1,4 @@
-//! What the caller of a resource that refuses every token gets, and what is logged of it.
+//! What callers of a resource that refuses every token get, and what is logged about it.
 
 use http::header::WWW_AUTHENTICATE;
 use tower_auth::NotReplayed;
@@ -9,7 +9,7 @@ use super::{API, HOUR, MINUTE, NO_WAIT, SECOND, Simulation, by_turns, get};
 use crate::support::call;
 use crate::support::log::{Line, Log, listen};
 
-/// The name of the reason, as `Debug` shows it.
+/// The name of the reason in its `Debug` output.
 const RESOURCE: &str = "Resource";
 
 #[tokio::test(start_paused = true)]
@@ -44,16 +44,16 @@ async fn callers_of_a_refused_resource_are_told_so_unless_a_new_token_was_tried_
     };
     let (resource, again) = (with(RESOURCE), with("Again"));
     let fetches = simulation.issuer.count();
-    // Before anything has accepted the token, the reason is another.
+    // Until a request with the token is accepted, the reason is a different one.
     assert!(
         resource + again + 3 * fetches >= calls.len(),
         "{resource}, {again}"
     );
-    // Those who waited for a fetch, or for a token of less than two seconds.
+    // These callers waited for a fetch, or had a token younger than two seconds.
     assert!(again <= 30 * fetches, "{again}");
     for call in calls {
         assert!(call.took < FETCH * 2 + SECOND + NO_WAIT, "{call:?}");
-        // The token of the fetch after 15 s is neither young then, nor due to be replaced.
+        // The token fetched after 15 s is then neither young nor due for a replacement.
         if (20 * SECOND..30 * SECOND).contains(&call.at) {
             assert!(call.took < NO_WAIT, "{call:?}");
         }
@@ -75,7 +75,7 @@ async fn where_every_resource_refuses_every_token_the_caller_is_told_that() {
     );
 }
 
-/// A resource that refuses all that it gets, while everything else refuses a revoked token.
+/// One resource refuses every token, while all other resources refuse a revoked token.
 #[tokio::test(start_paused = true)]
 async fn a_revoked_token_that_cannot_be_replaced_is_no_fault_of_a_resource() {
     let mut simulation = Simulation::new(|_| true);
@@ -104,14 +104,14 @@ fn warnings(log: &Log) -> Vec<Line> {
     warnings.collect()
 }
 
-/// The value of the field whose name ends so.
+/// Returns the value of the field whose name has this suffix.
 fn field<'a>(line: &'a Line, suffix: &str) -> Option<&'a str> {
     let mut pairs = line.fields.iter().filter_map(|field| field.split_once('='));
     let found = pairs.find_map(|(name, value)| name.ends_with(suffix).then_some(value));
     found.map(|value| value.trim_matches('"'))
 }
 
-/// `/`, and a path and a query that nobody is to read.
+/// Requests `/`, and a path and query that must not be logged.
 fn secretly(n: usize) -> http::Request<super::Payload> {
     get(["/", "/admin/customer-7?key=planted"][n % 2])
 }
@@ -141,7 +141,8 @@ async fn a_thousand_resources_that_refuse_tokens_are_logged_once() {
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
 }
 
-/// The refusals end, the next token is refused by nobody for long, and another resource begins to refuse.
+/// The refusals end, the next token stays unrefused for long, and then another resource begins to
+/// refuse.
 #[tokio::test(start_paused = true)]
 async fn a_new_episode_of_refusals_is_logged_again() {
     let (log, _guard) = listen();

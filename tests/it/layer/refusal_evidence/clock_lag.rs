@@ -1,11 +1,12 @@
-//! Servers whose clock lags, so that a new token is not valid there yet: the same token is, a moment later.
+//! Servers whose clock lags. They refuse a new token as not yet valid, and accept the same token a
+//! moment later.
 
 use std::time::Duration;
 
 use super::simulated_api::{Api, Issuer};
 use super::{HOUR, MINUTE, SECOND, Simulation, all_accepted, get, layer_from, paused};
 
-/// By how much the clocks of all servers lag.
+/// How far the clocks of all servers lag.
 const LAGS: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(100),
@@ -14,7 +15,7 @@ const LAGS: [Duration; 5] = [
     Duration::from_millis(950),
 ];
 
-/// Tokens that are refreshed after an hour, five minutes before their end.
+/// Simulates hourly refreshes, each five minutes before the token expires.
 fn refreshed_hourly(lag: Duration, keeps_fresh: bool) -> Simulation {
     let issuer = Issuer::lasting(HOUR + 5 * MINUTE);
     let api = Api::new(&issuer, move |asked| asked.age >= lag);
@@ -47,7 +48,7 @@ async fn tokens_that_are_not_valid_yet_everywhere_cost_no_fetch_beyond_the_refre
     }
 }
 
-/// Many requests at once as the token changes, all of which are refused once.
+/// Many requests arrive as the token changes, and the server refuses each of them once.
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_requests_after_a_refresh_waits_once_and_is_accepted() {
     let mut simulation = refreshed_hourly(Duration::from_millis(800), true);
@@ -60,11 +61,11 @@ async fn a_burst_of_requests_after_a_refresh_waits_once_and_is_accepted() {
     all_accepted(&calls);
     let waited = |call: &&super::Call| call.at > MINUTE && call.took > SECOND / 2;
     let waiting = calls.iter().filter(waited).count();
-    // Those of 0.8 s.
+    // The requests of 0.8 s.
     assert!((100..=170).contains(&waiting), "{waiting}");
 }
 
-/// The clock lags by more than the pause, and the token is in the end refused by nobody.
+/// The clock lags by more than the pause. In the end every server accepts the token.
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_lags_by_two_seconds_costs_a_few_fetches_and_then_only_refreshes() {
     let mut simulation = refreshed_hourly(2 * SECOND, false);
@@ -77,14 +78,14 @@ async fn a_clock_that_lags_by_two_seconds_costs_a_few_fetches_and_then_only_refr
         issuer.count_in(MINUTE..span),
     );
     assert!(minute <= 3, "{minute}");
-    // Each refresh, and no more than one after it.
+    // One fetch per refresh, and at most one more after it.
     assert!((3..=6).contains(&later), "{later}");
     let calls = simulation.calls_to("/things");
     let refused = calls.iter().filter(|call| call.status != Ok(200)).count();
     assert!(refused <= 60, "{refused}");
 }
 
-/// A token that no server will ever accept is sent twice by one request, and not again and again.
+/// No server ever accepts the token. A request sends it twice, but not again and again.
 #[tokio::test(start_paused = true)]
 async fn a_request_pauses_once_however_often_it_is_refused() {
     let issuer = Issuer::lasting(super::DAY);
@@ -95,7 +96,7 @@ async fn a_request_pauses_once_however_often_it_is_refused() {
     let calls = simulation.calls_to("/things");
     assert_eq!(calls[0].status, Ok(401));
     assert!(calls[0].took < 2 * SECOND, "{calls:?}");
-    // With the first token, with the second, and with the second again after a pause.
+    // Sent with the first token, with the second, and with the second again after a pause.
     assert_eq!(api.requests(), 3);
     assert_eq!(simulation.issuer.count(), 2);
 }

@@ -1,4 +1,4 @@
-//! Eight processes that share their tokens, and a resource that refuses them all.
+//! Eight processes that share their tokens, and a resource that refuses every token.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::breakable_store::{key, keyring};
 
 const PROCESSES: usize = 8;
 
-/// A layer for each process.
+/// Builds one layer per process.
 fn processes(issuer: &Issuer, store: Option<&MemoryStore>) -> Vec<AuthLayer> {
     let cache = |_| {
         let cache = paused(issuer.clone());
@@ -34,27 +34,27 @@ fn fleet(store: Option<&MemoryStore>) -> Simulation {
     fleet_refused_at("/admin", store)
 }
 
-/// Where one resource refuses every token.
+/// Simulates a fleet for which one resource refuses every token.
 fn fleet_refused_at(path: &'static str, store: Option<&MemoryStore>) -> Simulation {
     let issuer = Issuer::lasting(DAY);
     let api = Api::new(&issuer, move |asked| asked.path != path);
     Simulation::of(&api, processes(&issuer, store))
 }
 
-/// Each process sends requests to both.
+/// Makes each process send requests to both resources.
 fn request(n: usize) -> http::Request<super::Payload> {
     by_turns(n / PROCESSES)
 }
 
-/// The fetches of the first second, minute and hour.
+/// Returns the number of fetches in the first second, minute and hour.
 async fn count_with(store: Option<&MemoryStore>) -> [usize; 3] {
     let mut simulation = fleet(store);
     simulation.drive(8 * 20, MINUTE, request).await;
-    // As many an hour would take long to simulate.
+    // An hour at the full rate would take too long to simulate.
     simulation.drive(8, HOUR - MINUTE, request).await;
     simulation.finish().await;
     simulation.costs_at_most(ROW_1.map(|(span, most)| (span, PROCESSES * most)));
-    // Each process takes its first token from the store, or waits for it.
+    // Each process loads its first token from the store, or waits for it.
     let calls = simulation.calls_since(SECOND, "/");
     all_accepted(&calls);
     assert!(calls.iter().all(|call| call.took < NO_WAIT));
@@ -70,7 +70,7 @@ async fn a_fleet_fetches_no_more_for_a_refused_resource_than_its_processes_would
     }
 }
 
-/// What the others are compared with.
+/// The baseline for the other tests.
 #[tokio::test(start_paused = true)]
 async fn a_fleet_without_refusals_fetches_once_and_each_of_its_processes_alone() {
     for (store, fetches) in [(Some(MemoryStore::new()), 1), (None, PROCESSES)] {
@@ -94,7 +94,7 @@ async fn a_fleet_notices_a_revocation_among_refusals() {
     simulation.issuer.revoke_all();
     simulation.drive(8 * 20, 2 * SECOND, request).await;
     simulation.finish().await;
-    // One process fetches, and the others take its token.
+    // One process fetches, and the others load its token from the store.
     let cost = simulation.issuer.count() - before;
     assert!((1..=2).contains(&cost), "{cost}");
     all_accepted(&simulation.calls_since(revoked, "/"));

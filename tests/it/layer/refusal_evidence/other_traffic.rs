@@ -1,4 +1,4 @@
-//! Other rates and mixes of requests than those that the bars were set for: they hold all the same.
+//! The limits on fetches also hold for request rates and mixes other than those they were set for.
 
 use http::{Method, Request, Response};
 use tower_auth::AuthLayer;
@@ -9,12 +9,12 @@ use super::{
     layer_from, paused,
 };
 
-/// Refuses `/admin`, and what is below it.
+/// Simulates an API that refuses `/admin` and everything below it.
 fn refusing_admin() -> Simulation {
     Simulation::new(|asked| !asked.path.starts_with("/admin"))
 }
 
-/// Revokes the token for all, which costs one fetch, and no request to `/` fails.
+/// Revokes the token. Asserts that this costs one fetch and that no request to `/` fails.
 async fn notices_a_revocation(
     simulation: &mut Simulation,
     rate: u32,
@@ -46,7 +46,7 @@ async fn two_hundred_requests_a_second_of_ten_callers() {
     let api = Api::new(&issuer, |asked| asked.path != "/admin");
     let layer = layer_from(paused(issuer).build());
     let mut simulation = Simulation::of(&api, vec![layer; 10]);
-    // Each caller sends requests to both.
+    // Each caller sends requests to both resources.
     let request = |n: usize| by_turns(n / 10);
     simulation.drive(200, 2 * MINUTE, request).await;
     simulation.finish().await;
@@ -77,7 +77,7 @@ async fn nineteen_accepted_requests_for_one_that_is_refused() {
     notices_a_revocation(&mut simulation, 20, request).await;
 }
 
-/// A resource is an origin and a path: neither methods nor queries make more of it.
+/// A resource is an origin and a path. Methods and queries don't make it several resources.
 #[tokio::test(start_paused = true)]
 async fn many_methods_and_queries_of_one_resource() {
     let mut simulation = refusing_admin();
@@ -121,7 +121,7 @@ async fn a_grpc_method_that_is_always_unauthenticated() {
     notices_a_revocation(&mut simulation, 20, request).await;
 }
 
-/// The client below decides where they go.
+/// The client below the layer decides where these requests go.
 #[tokio::test(start_paused = true)]
 async fn requests_whose_uri_is_only_a_path() {
     let mut simulation = refusing_admin();
@@ -136,7 +136,7 @@ async fn requests_whose_uri_is_only_a_path() {
     notices_a_revocation(&mut simulation, 20, request).await;
 }
 
-/// Several APIs behind one layer, of which one wants tokens of another issuer.
+/// Several APIs behind one layer, one of which requires tokens of another issuer.
 #[tokio::test(start_paused = true)]
 async fn an_origin_that_refuses_every_token() {
     let mut simulation = Simulation::new(|asked| !asked.path.starts_with("/of-another"));
@@ -154,7 +154,7 @@ async fn an_origin_that_refuses_every_token() {
     notices_a_revocation(&mut simulation, 20, request).await;
 }
 
-/// As a browser sends them: all at once, and then nothing for a while.
+/// Traffic like a browser's: many requests at once, and then a pause.
 #[tokio::test(start_paused = true)]
 async fn bursts_of_twenty_requests() {
     let mut simulation = refusing_admin();
@@ -169,7 +169,8 @@ async fn bursts_of_twenty_requests() {
     simulation.is_undisturbed("/");
 }
 
-/// A scanner: refusals of many resources look like a revocation, which has a budget as well.
+/// Traffic like a scanner's. Refusals by many resources look like a revocation, which has a budget
+/// too.
 #[tokio::test(start_paused = true)]
 async fn nineteen_refused_resources_for_one_request_that_is_accepted() {
     let mut simulation = refusing_admin();
@@ -183,7 +184,7 @@ async fn nineteen_refused_resources_for_one_request_that_is_accepted() {
     simulation.is_undisturbed("/");
 }
 
-/// Jitter lengthens waits, and shortens none.
+/// Jitter only lengthens waits.
 #[tokio::test(start_paused = true)]
 async fn the_same_with_jitter() {
     let mixes: [fn(usize) -> Request<Payload>; 3] = [

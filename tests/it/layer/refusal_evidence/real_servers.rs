@@ -1,5 +1,5 @@
-//! A server and reqwest on loopback, and a cache whose clock the test moves. Only the pause for a token that isn't
-//! valid yet is Tokio's, whose time is paused.
+//! A real server and reqwest on loopback, with a cache whose clock the test moves. Only the pause
+//! for a token that isn't valid yet uses Tokio's paused time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use tower_auth::Auth;
 use super::{DAY, MINUTE, SECOND, layer_from};
 use crate::support::{Counting, ManualClock};
 
-/// How long after one request the next is sent.
+/// The time between two requests.
 const PAUSE: Duration = Duration::from_millis(50);
 
 struct RealServer {
@@ -24,12 +24,12 @@ struct RealServer {
     source: Counting,
     client: Auth<Client>,
     http: Client,
-    /// Tokens up to this number are revoked.
+    /// All tokens up to this number are revoked.
     revoked: Arc<AtomicUsize>,
 }
 
 impl RealServer {
-    /// Refuses revoked tokens, and every token at `/admin`.
+    /// Starts a server that refuses revoked tokens, and at `/admin` every token.
     async fn start() -> Self {
         let revoked = Arc::<AtomicUsize>::default();
         let up_to = Arc::clone(&revoked);
@@ -59,8 +59,8 @@ impl RealServer {
         }
     }
 
-    /// `/` and `/admin` by turns for so long, and how many tokens were issued in each second. No request to `/`
-    /// fails.
+    /// Alternates between `/` and `/admin` for this time. Returns the number of tokens issued in
+    /// each second, and asserts that no request to `/` fails.
     async fn drive(&self, span: Duration) -> Vec<usize> {
         let (mut passed, mut issued) = (Duration::ZERO, Vec::new());
         while passed < span {

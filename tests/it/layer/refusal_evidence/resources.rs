@@ -1,5 +1,5 @@
-//! A resource that refuses every token, while the rest of the API accepts them: what that costs, and that no other
-//! request notices.
+//! One resource refuses every token, while the rest of the API accepts them. This costs a limited
+//! number of fetches, and no other request notices it.
 
 use allocation_counter::measure;
 use http::Response;
@@ -30,7 +30,7 @@ async fn a_resource_that_refuses_every_token_costs_few_fetches_and_no_other_requ
     all_refused(&simulation.calls_to("/admin"));
 }
 
-/// The token has accepted nothing yet when the resource refuses it.
+/// No request has been accepted yet when the resource refuses the token.
 #[tokio::test(start_paused = true)]
 async fn it_costs_no_more_if_the_first_request_is_the_refused_one() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");
@@ -71,7 +71,7 @@ async fn one_forbidden_resource_costs_no_more_where_a_403_is_a_refusal() {
     }
 }
 
-/// The server says 403 by its own rule, and nothing was said to the layer.
+/// By default a 403 is not a refusal: the test gives the layer no rule about it.
 #[tokio::test(start_paused = true)]
 async fn a_forbidden_resource_costs_nothing_by_default() {
     let issuer = Issuer::lasting(DAY);
@@ -84,10 +84,10 @@ async fn a_forbidden_resource_costs_nothing_by_default() {
     simulation.is_undisturbed("/");
 }
 
-/// What is remembered of resources is bounded, however many refuse a token.
+/// The memory for resources is bounded, however many of them refuse a token.
 #[test]
 fn the_memory_for_refusals_does_not_grow_with_the_resources() {
-    // A request may pause for a token that isn't valid yet.
+    // Tokio's timers, because a request may pause for a token that isn't valid yet.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -109,7 +109,7 @@ fn the_memory_for_refusals_does_not_grow_with_the_resources() {
                     *request.uri_mut() = format!("https://api.example.com{path}").parse().unwrap();
                     call(&mut client, request).await.unwrap();
                 }
-                // Beyond the age at which a refused token may be one that isn't valid yet.
+                // The token is then too old to count as not yet valid.
                 clock.pass(3 * SECOND);
             }
         });

@@ -1,4 +1,5 @@
-//! A token that is revoked for all, while some resources refuse every token: the revocation is noticed at once.
+//! A token is revoked while some resources refuse every token. The layer notices the revocation at
+//! once.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use http::Request;
 use super::simulated_api::{FETCH, Payload};
 use super::{Call, HOUR, MINUTE, SECOND, Simulation, TEN_MINUTES, all_accepted, by_turns, get};
 
-/// Drives it for so long, and on until the last fetch is a while ago, but no other is due.
+/// Drives the simulation for this time, and on until the last fetch is some time ago and no other
+/// is due.
 async fn drive_past_the_last_fetch(
     simulation: &mut Simulation,
     least: Duration,
@@ -18,7 +20,7 @@ async fn drive_past_the_last_fetch(
     simulation.drive_until_idle(20, idle, request).await;
 }
 
-/// Soon after the start, and between the fetches that `/admin` causes after 5, 15, 35, … s.
+/// Moments soon after the start, and between the fetches that `/admin` causes after 5, 15, 35, … s.
 const MOMENTS: [Duration; 7] = [
     Duration::from_millis(1_250),
     Duration::from_secs(3),
@@ -29,7 +31,8 @@ const MOMENTS: [Duration; 7] = [
     Duration::from_secs(400),
 ];
 
-/// How many fetches the revocation of every token costs at this moment, and the calls to `/` from then on.
+/// Revokes every token at this moment. Returns the number of fetches that follow, and the calls to
+/// `/` from then on.
 async fn revoke_at(moment: Duration, request: fn(usize) -> Request<Payload>) -> (usize, Vec<Call>) {
     let mut simulation = Simulation::new(|asked| !asked.path.starts_with("/admin"));
     drive_past_the_last_fetch(&mut simulation, moment, request).await;
@@ -64,7 +67,7 @@ async fn the_same_among_refusals_of_a_thousand_resources() {
     }
 }
 
-/// The refused resource comes first, and proves nothing.
+/// The first refusal comes from a resource that always refuses, so it proves nothing.
 #[tokio::test(start_paused = true)]
 async fn the_same_if_a_resource_that_always_refuses_is_the_first_to_refuse_the_revoked_token() {
     for moment in MOMENTS {
@@ -84,12 +87,12 @@ async fn a_revocation_adds_one_fetch_to_those_of_an_hour() {
     simulation.costs_at_most([(SECOND, 2), (MINUTE, 6), (HOUR, 21)]);
     let calls = simulation.calls_since(simulation.issuer.first_issued(), "/");
     all_accepted(&calls);
-    // Some of them waited for the one fetch.
+    // Some of these calls waited for the only fetch.
     let waited = calls.iter().filter(|call| call.took > FETCH / 4).count();
     assert!((1..=4).contains(&waited), "{waited}");
 }
 
-/// Without any refusal before it.
+/// No refusal came before the revocation.
 #[tokio::test(start_paused = true)]
 async fn a_revocation_out_of_the_blue_costs_one_fetch_and_every_request_is_answered() {
     for moment in MOMENTS {
@@ -122,7 +125,7 @@ async fn refusals_of_several_resources_prove_a_revocation_where_each_is_asked_on
     }
 }
 
-/// Two resources that refuse the token since it was accepted last prove nothing yet.
+/// Two resources that have refused the token since its last acceptance prove nothing yet.
 #[tokio::test(start_paused = true)]
 async fn refusals_of_two_resources_prove_nothing_while_a_third_accepts_the_token() {
     let mut simulation = Simulation::new(|asked| !asked.path.starts_with("/admin"));

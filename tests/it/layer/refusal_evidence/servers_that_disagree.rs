@@ -1,4 +1,4 @@
-//! Several servers behind one URL, of which one refuses what the others accept.
+//! Several servers behind one URL, one of which refuses what the others accept.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use fastrand::Rng;
 
 use super::{DAY, MINUTE, ROW_1, SECOND, Simulation, TEN_MINUTES, all_accepted, get};
 
-/// Which of three servers gets a request.
+/// How the balancer chooses one of three servers for a request.
 #[derive(Clone, Copy, Debug)]
 enum Balancer {
     RoundRobin,
-    /// By lot, which is the same each time.
+    /// Random with a fixed seed, so that each run is the same.
     Random(u64),
 }
 
@@ -34,7 +34,7 @@ const BALANCERS: [Balancer; 5] = [
     Balancer::Random(4),
 ];
 
-/// The clock of one server lags by a second.
+/// The clock of one server lags by one second.
 #[tokio::test(start_paused = true)]
 async fn one_of_three_servers_that_refuses_young_tokens_costs_three_fetches_and_no_caller_notices()
 {
@@ -57,7 +57,7 @@ async fn one_of_three_servers_that_refuses_young_tokens_costs_three_fetches_and_
     }
 }
 
-/// It has keys of yesterday.
+/// One replica has outdated keys.
 #[tokio::test(start_paused = true)]
 async fn one_of_three_replicas_that_refuses_everything_costs_no_more_than_a_resource() {
     for balancer in [Balancer::RoundRobin, Balancer::Random(5)] {
@@ -67,7 +67,7 @@ async fn one_of_three_replicas_that_refuses_everything_costs_no_more_than_a_reso
         simulation.costs_at_most(ROW_1);
         let calls = simulation.calls_to("/things");
         let refused = calls.iter().filter(|call| call.status == Ok(401)).count();
-        // The two others are reached as before. A replay may reach one of them as well.
+        // The two other replicas are reached as before. A replay may reach one of them as well.
         assert!(
             refused * 5 < calls.len() * 2,
             "{refused} of {}",
@@ -77,7 +77,7 @@ async fn one_of_three_replicas_that_refuses_everything_costs_no_more_than_a_reso
     }
 }
 
-/// One resource of the three replicas, and another that all of them refuse.
+/// One replica refuses everything, and all replicas refuse one other resource.
 #[tokio::test(start_paused = true)]
 async fn a_replica_and_a_resource_that_refuse_everything_cost_no_more_together() {
     let mut simulation = Simulation::new(|asked| {

@@ -1,4 +1,5 @@
-//! An API and a token endpoint in virtual time. The API refuses revoked tokens, and whatever else the test says.
+//! An API and a token endpoint in virtual time. The API refuses revoked tokens, and whatever else
+//! the test says.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -18,7 +19,7 @@ use tower_service::Service;
 /// How long the token endpoint takes.
 pub(super) const FETCH: Duration = Duration::from_millis(200);
 
-/// Issues `token-1`, `token-2`, …, and keeps when it was asked and when it issued.
+/// Issues `token-1`, `token-2`, …, and records the time of each request and each token.
 #[derive(Clone)]
 pub(super) struct Issuer {
     pub(super) start: Instant,
@@ -30,7 +31,7 @@ pub(super) struct Issuer {
 pub(super) struct Issued {
     asked: Vec<Duration>,
     issued: Vec<Duration>,
-    /// Tokens up to this number are revoked.
+    /// All tokens up to this number are revoked.
     revoked: usize,
     is_down: bool,
 }
@@ -44,7 +45,7 @@ impl Issuer {
         }
     }
 
-    /// The number of the next token.
+    /// Issues a token and returns its number.
     pub(super) async fn issue(&self) -> Result<usize, Error> {
         self.book().asked.push(self.start.elapsed());
         sleep(FETCH).await;
@@ -56,7 +57,7 @@ impl Issuer {
         Ok(book.issued.len())
     }
 
-    /// It is asked, and issues nothing.
+    /// Records a request for which no token is issued.
     pub(super) fn refuse(&self) {
         self.book().asked.push(self.start.elapsed());
     }
@@ -65,7 +66,7 @@ impl Issuer {
         self.book.lock().unwrap()
     }
 
-    /// How often it was asked.
+    /// Returns the number of requests so far.
     pub(super) fn count(&self) -> usize {
         self.book().asked.len()
     }
@@ -75,28 +76,27 @@ impl Issuer {
         book.asked.iter().filter(|&at| span.contains(at)).count()
     }
 
-    /// How long ago it was asked last.
+    /// Returns the time since the last request.
     pub(super) fn idle(&self) -> Duration {
         let last = self.book().asked.last().copied();
         self.start.elapsed() - last.unwrap_or_default()
     }
 
-    /// When it was asked.
+    /// Returns the time of each request.
     pub(super) fn asked(&self) -> Vec<Duration> {
         self.book().asked.clone()
     }
 
-    /// How many tokens it has issued.
+    /// Returns the number of issued tokens.
     pub(super) fn issued(&self) -> usize {
         self.book().issued.len()
     }
 
-    /// When the first token was issued.
+    /// Returns when the first token was issued.
     pub(super) fn first_issued(&self) -> Duration {
         self.book().issued[0]
     }
 
-    /// Revokes every token that it has issued.
     pub(super) fn revoke_all(&self) {
         let mut book = self.book();
         book.revoked = book.issued.len();
@@ -120,9 +120,9 @@ pub(super) struct Asked<'a> {
     pub(super) path: &'a str,
     /// The number of its token.
     pub(super) token: usize,
-    /// How long ago the token was issued.
+    /// The time since that token was issued.
     pub(super) age: Duration,
-    /// How many requests came before it.
+    /// How many requests came before.
     pub(super) number: usize,
 }
 
@@ -162,7 +162,7 @@ impl Api {
         Self { takes, ..self }
     }
 
-    /// How many requests it got.
+    /// Returns the number of requests so far.
     pub(super) fn requests(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
@@ -172,7 +172,7 @@ impl Api {
     }
 }
 
-/// The number at the end of a credential: of `Bearer token-7`, and of the cookie `sid=7`.
+/// Returns the number at the end of a credential, such as `Bearer token-7` or the cookie `sid=7`.
 fn token_of<B>(request: &Request<B>) -> usize {
     let headers = request.headers();
     let credential = headers.get(AUTHORIZATION).or_else(|| headers.get(COOKIE));
@@ -190,7 +190,7 @@ impl Service<Request<Payload>> for Api {
         Poll::Ready(Ok(()))
     }
 
-    /// The verdict falls as the request arrives. The response may take its time.
+    /// Decides when the request arrives. The response may come later.
     fn call(&mut self, request: Request<Payload>) -> Self::Future {
         let token = token_of(&request);
         let (issued, revoked) = {
@@ -218,13 +218,14 @@ impl Service<Request<Payload>> for Api {
     }
 }
 
-/// A body that can be sent again, or can't.
+/// A body that can or can't be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Payload {
     Whole,
-    /// Known before it is sent.
+    /// Known not to be replayable before it is sent.
     Stream,
-    /// Known after it was sent: the first try has read more than what is recorded.
+    /// Known not to be replayable only after it was sent: the first try reads more than the layer
+    /// records.
     TooLong,
 }
 

@@ -1,4 +1,5 @@
-//! Responses that cross a revocation: they were judged before it, and arrive after refusals of the same token.
+//! Responses that are on their way during a revocation. The server decided before it, and the
+//! response arrives after refusals of the same token.
 
 use std::time::Duration;
 
@@ -7,14 +8,14 @@ use http::{Method, Request};
 use super::simulated_api::{Api, FETCH, Issuer, Payload};
 use super::{DAY, MINUTE, SECOND, Simulation, all_accepted, by_turns, get, layer_from, paused};
 
-/// A request to the same resource as `get("/")`, which takes long.
+/// Builds a slow request to the same resource as `get("/")`.
 fn slow() -> Request<Payload> {
     let mut request = get("/");
     *request.method_mut() = Method::POST;
     request
 }
 
-/// Where a POST takes so long, and `/admin` refuses every token.
+/// Simulates an API whose POSTs take this long, and whose `/admin` refuses every token.
 fn with_slow_posts(takes: Duration) -> Simulation {
     let issuer = Issuer::lasting(DAY);
     let api = Api::new(&issuer, |asked| asked.path != "/admin");
@@ -25,7 +26,7 @@ fn with_slow_posts(takes: Duration) -> Simulation {
     Simulation::of(&api, [layer_from(paused(issuer).build())])
 }
 
-/// While the successor is fetched, as it arrives, and long after.
+/// Response times: while the successor is fetched, as it arrives, and long after.
 const SPANS: [Duration; 5] = [
     Duration::from_millis(75),
     Duration::from_millis(150),
@@ -34,7 +35,8 @@ const SPANS: [Duration; 5] = [
     Duration::from_secs(3),
 ];
 
-/// Otherwise the resource counts as one that accepts and refuses by turns, which proves nothing.
+/// A late acceptance must not count as current. The resource would then seem to accept and refuse
+/// by turns, which proves nothing.
 #[tokio::test(start_paused = true)]
 async fn a_late_acceptance_of_a_revoked_token_does_not_hide_the_next_revocation() {
     for takes in SPANS {
@@ -55,7 +57,7 @@ async fn a_late_acceptance_of_a_revoked_token_does_not_hide_the_next_revocation(
     }
 }
 
-/// The acceptances arrive between the refusals of resources that are asked once.
+/// The acceptances arrive between the refusals of resources that are requested once.
 #[tokio::test(start_paused = true)]
 async fn a_late_acceptance_does_not_hide_a_revocation_that_several_resources_prove() {
     let request = |n: usize| match n % 2 {
@@ -64,7 +66,7 @@ async fn a_late_acceptance_does_not_hide_a_revocation_that_several_resources_pro
     };
     let mut simulation = with_slow_posts(3 * SECOND);
     simulation.drive(20, 17 * SECOND, request).await;
-    // They arrive one by one from now on, for three seconds.
+    // These responses arrive one by one in the following three seconds.
     for _ in 0..30 {
         simulation.send(slow());
         simulation.drive(20, SECOND / 10, request).await;
@@ -80,7 +82,8 @@ async fn a_late_acceptance_does_not_hide_a_revocation_that_several_resources_pro
     all_accepted(&late.cloned().collect::<Vec<_>>());
 }
 
-/// The refusal is about the token that the request was sent with, which somebody has replaced since.
+/// The refusal is about the token that the request was sent with, and another caller has replaced
+/// it.
 #[tokio::test(start_paused = true)]
 async fn a_late_refusal_of_a_revoked_token_costs_no_fetch_and_is_answered() {
     for takes in SPANS {
@@ -97,7 +100,7 @@ async fn a_late_refusal_of_a_revoked_token_costs_no_fetch_and_is_answered() {
     }
 }
 
-/// A resource that is slow and one that refuses, and nothing is revoked.
+/// One resource is slow and one refuses, but nothing is revoked.
 #[tokio::test(start_paused = true)]
 async fn slow_acceptances_among_refusals_cost_nothing() {
     for takes in SPANS {

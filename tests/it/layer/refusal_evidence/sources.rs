@@ -1,4 +1,5 @@
-//! Sources whose fetch is a login or an exchange, which a server counts, and locks accounts by.
+//! Sources whose fetch is a login or a token exchange. Servers count these and lock accounts after
+//! too many.
 
 #[cfg(feature = "cookies")]
 use http::header::SET_COOKIE;
@@ -17,7 +18,7 @@ use crate::support::token_server::{ID, SECRET, URL};
 const LOGIN: &str = "https://api.example.com/v1/session/login";
 const REFRESH: &str = "https://api.example.com/v1/session/refresh";
 
-/// Has one resource refuse every token for an hour.
+/// Asserts the usual limits while one resource refuses every token for an hour.
 async fn is_no_dearer(issuer: Issuer, source: impl TokenSource) {
     let api = Api::new(&issuer, |asked| asked.path != "/admin");
     let mut simulation = Simulation::of(&api, [layer_from(paused(source).build())]);
@@ -25,7 +26,7 @@ async fn is_no_dearer(issuer: Issuer, source: impl TokenSource) {
     simulation.finish().await;
     simulation.costs_at_most(ROW_1);
     simulation.is_undisturbed("/");
-    // Nothing that the server issued was lost.
+    // No token that the server issued was lost.
     let newest = issuer.issued();
     assert_eq!(newest, issuer.count(), "a login failed");
 }
@@ -50,7 +51,7 @@ async fn a_session_logs_in_no_more_often_for_a_resource_that_refuses_it() {
     is_no_dearer(issuer, session.transport(transport)).await;
 }
 
-/// What the server issues next, in JSON, with a refresh token of the same number.
+/// Returns the token response with this number, and a refresh token with the same number.
 fn issued(number: usize) -> ServerResponse {
     let body = json!({
         "access_token": format!("token-{number}"),

@@ -1,11 +1,18 @@
-//! Requests that can't be sent again, among refusals and when the token is revoked.
+//! Requests that can't be sent again, during refusals and after a revocation.
+
+use std::time::Duration;
 
 use http::Request;
+use tokio::time::sleep;
 
 use super::simulated_api::{FETCH, Payload};
-use super::{Call, MINUTE, NO_WAIT, SECOND, Simulation, TEN_MINUTES, all_accepted, by_turns, get};
+use super::{
+    Call, HOUR, MINUTE, NO_WAIT, SECOND, Simulation, TEN_MINUTES, all_accepted, by_turns, get,
+};
 
-/// `/` and `/admin` by turns, both with such a body.
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+
+/// Alternates between `/` and `/admin`, with this body.
 fn with(payload: Payload) -> impl Fn(usize) -> Request<Payload> + Copy {
     move |n| by_turns(n).map(|_| payload)
 }
@@ -39,12 +46,27 @@ async fn with_replays_switched_off_a_resource_that_refuses_costs_no_more_fetches
     }
 }
 
+/// No replay shows that the new token is refused too, and the next request comes after the wait.
+#[tokio::test(start_paused = true)]
+async fn without_replays_slow_requests_that_are_all_refused_back_off_too() {
+    let mut simulation = Simulation::with(|_| false, |cache| cache, |layer| layer.retry(false));
+    for _ in 0..HOUR.as_secs() / TEN_SECONDS.as_secs() {
+        simulation.drive(1, SECOND, |_| get("/")).await;
+        sleep(TEN_SECONDS - SECOND).await;
+    }
+    simulation.finish().await;
+    assert!(simulation.issuer.count_in(Duration::ZERO..MINUTE) <= 5);
+    let count = simulation.issuer.count();
+    assert!((10..=20).contains(&count), "{count}");
+}
+
 fn without_replays() -> Simulation {
     let accepts = |asked: &super::Asked<'_>| asked.path != "/admin";
     Simulation::with(accepts, |cache| cache, |layer| layer.retry(false))
 }
 
-/// Revokes the token among refusals, and returns the calls to `/` from then on. It costs one fetch.
+/// Revokes the token amid refusals, and returns the later calls to `/`. Asserts that this costs one
+/// fetch.
 async fn revoke(
     simulation: &mut Simulation,
     request: impl Fn(usize) -> Request<Payload>,
@@ -57,7 +79,7 @@ async fn revoke(
     simulation.calls_since(revoked, "/")
 }
 
-/// The first has proved the revocation.
+/// The first request is refused and proves the revocation.
 #[tokio::test(start_paused = true)]
 async fn requests_that_cannot_be_sent_again_wait_for_the_successor_of_a_revoked_token() {
     let mut streams = Simulation::new(|asked| asked.path != "/admin");
@@ -74,7 +96,8 @@ async fn requests_that_cannot_be_sent_again_wait_for_the_successor_of_a_revoked_
     }
 }
 
-/// That they can't be sent again is known too late to wait, so those of the next 200 ms are refused.
+/// The layer learns too late that these requests can't be sent again, so it doesn't make them wait.
+/// Those of the next 200 ms are refused.
 #[tokio::test(start_paused = true)]
 async fn requests_that_turn_out_to_be_too_long_see_a_revocation_while_the_successor_is_fetched() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");
@@ -85,7 +108,7 @@ async fn requests_that_turn_out_to_be_too_long_see_a_revocation_while_the_succes
     all_accepted(&calls[refused..]);
 }
 
-/// A request that can be sent again is the first that notices.
+/// The first request to notice the revocation can be sent again.
 #[tokio::test(start_paused = true)]
 async fn requests_that_cannot_be_sent_again_notice_nothing_if_another_has_proved_the_revocation() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");
@@ -95,7 +118,7 @@ async fn requests_that_cannot_be_sent_again_notice_nothing_if_another_has_proved
         _ => get("/admin"),
     };
     let calls = revoke(&mut simulation, request).await;
-    // 17 s are 340 requests, so the next to `/` is one that can be sent again.
+    // 17 s are 340 requests, so the next one to `/` can be sent again.
     all_accepted(&calls);
 }
 
@@ -115,7 +138,7 @@ async fn requests_that_wait_for_a_successor_are_sent_with_the_old_token_if_its_f
         assert_eq!(call.status, Ok(401), "{call:?}");
         assert!(call.reason.is_some(), "{call:?}");
     }
-    // Some waited for an attempt, and most met none.
+    // Some waited for an attempt, but most arrived when none was running.
     let waited = calls.iter().filter(|call| call.took > NO_WAIT).count();
     assert!((1..calls.len() / 3).contains(&waited), "{waited}");
 }

@@ -1,4 +1,4 @@
-//! Where a session's cookies go, and which are taken from responses (RFC 6265).
+//! Where a session's cookies are sent, and which cookies are accepted from responses (RFC 6265).
 
 use http::header::COOKIE;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
@@ -14,7 +14,8 @@ fn error_of(error: &BoxError) -> &Error {
     error.downcast_ref().unwrap()
 }
 
-/// The cookies that a request to this address has, or `None` if it isn't sent for where it goes.
+/// Sends a request to this URL. Returns its cookies, or `None` if its origin makes the request an
+/// error.
 async fn sent(site: &Site, layer: AuthLayer, url: &str) -> Option<String> {
     let before = site.requests().len();
     match layer.layer(site.clone()).oneshot(get(url)).await {
@@ -30,7 +31,7 @@ async fn sent(site: &Site, layer: AuthLayer, url: &str) -> Option<String> {
 
 #[tokio::test]
 async fn cookies_go_to_the_logins_origin_and_no_other() {
-    // For all hosts of the domain, on any port, as far as RFC 6265 goes.
+    // By RFC 6265 alone, the cookie goes to all hosts of the domain, on any port.
     let site = Site::setting(["sid=planted; Domain=example.com; Path=/"]);
     let layer = crate::support::layer(site.session());
     for url in [
@@ -53,7 +54,7 @@ async fn cookies_go_to_the_logins_origin_and_no_other() {
     ] {
         assert_eq!(sent(&site, layer.clone(), url).await, None, "{url}");
     }
-    // Not even where the layer would let it.
+    // The cookie isn't sent there even if the layer allows the origin.
     let layer = layer
         .only_to(["http://api.example.com", "https://b.example.com"])
         .unwrap();
@@ -76,7 +77,7 @@ async fn cookies_go_to_an_origin_that_was_named_as_far_as_their_domain_has_them_
     let layer = crate::support::layer(session);
     for (url, cookies) in [
         ("https://files.example.com/a", Some("wide=1")),
-        // A port is no part of a cookie's scope.
+        // The port isn't part of a cookie's scope.
         ("https://api.example.com:8443/a", Some("sid=2; wide=1")),
         ("wss://api.example.com/socket", Some("sid=2; wide=1")),
         ("https://example.org/", None),
@@ -87,7 +88,7 @@ async fn cookies_go_to_an_origin_that_was_named_as_far_as_their_domain_has_them_
     }
     let named = site.session().session_cookie("sid").unwrap();
     let layer = crate::support::layer(named.origin("https://files.example.com").unwrap());
-    // What goes there is not the session.
+    // The session cookie doesn't belong to that origin, and no other cookie is sent without it.
     let cookies = sent(&site, layer, "https://files.example.com/a").await;
     assert_eq!(cookies, None);
 }
@@ -97,7 +98,7 @@ async fn cookies_go_where_their_path_has_them_go_and_the_longest_comes_first() {
     let site = Site::setting([
         "all=1; Path=/v1",
         "some=2; Path=/v1/things",
-        // Of the path of the login (RFC 6265 §5.1.4).
+        // The default path is that of the login URL (RFC 6265 §5.1.4).
         "own=3",
         "no=4; Path=relative",
     ]);
@@ -173,7 +174,8 @@ async fn a_secure_cookie_that_can_go_nowhere_is_no_session() {
     );
 }
 
-/// Sends a request with these lines of the caller's own, and returns what the site saw.
+/// Sends a request with these `Cookie` lines of the caller, and returns the line that the site
+/// gets.
 async fn beside<const N: usize>(layer: &AuthLayer, site: &Site, own: [&str; N]) -> HeaderValue {
     let mut request = get(THINGS);
     for line in own {
@@ -182,7 +184,7 @@ async fn beside<const N: usize>(layer: &AuthLayer, site: &Site, own: [&str; N]) 
     }
     layer.layer(site.clone()).oneshot(request).await.unwrap();
     let last = site.requests().pop().unwrap();
-    // Fails if there is more than one line.
+    // Panics if there is more than one line.
     let _ = last.cookies();
     last.headers[COOKIE].clone()
 }
@@ -224,7 +226,7 @@ async fn a_cookie_of_the_callers_goes_before_ours_of_the_same_name() {
     assert_eq!(cookies, "a=b; lang=en; sid=planted");
 
     let named = crate::support::layer(site.session().session_cookie("sid").unwrap());
-    // It is another session: ours has no part in it.
+    // The request belongs to the caller's session, so ours is not added.
     assert_eq!(beside(&named, &site, ["sid=own"]).await, "sid=own");
 }
 
@@ -266,8 +268,8 @@ async fn a_request_with_no_room_for_a_cookie_is_not_sent() {
     assert!(site.requests().is_empty());
 }
 
-/// What is sent after each response that sets these, one after the other. Where there is no response for
-/// a request, it sets nothing.
+/// Returns the cookies that are sent after each of these responses. A request beyond the responses
+/// sets nothing.
 async fn after(login: &[&str], responses: &[&[&str]]) -> Vec<String> {
     let owned = |lines: &[&str]| lines.iter().copied().map(String::from).collect::<Vec<_>>();
     let login = owned(login);
@@ -296,7 +298,7 @@ async fn what_responses_set_is_sent_from_then_on() {
         &["sid=2; Path=/", "new=3; Path=/v1"],
         &["new=4; Path=/v1", "deep=5; Path=/v1/things"],
         &["deep=; Path=/v1/things; Max-Age=0", "far=6; Path=/v2"],
-        // Another path is another cookie.
+        // A different path makes a different cookie.
         &["sid=7; Path=/v1"],
         &["sid=; Path=/; Max-Age=0"],
     ];
@@ -343,7 +345,7 @@ async fn no_more_than_fifty_cookies_are_kept() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let responses: [&[&str]; _] = [
         &many,
-        // There is room again for the one, and none is needed for the other.
+        // The first line makes room for the second. The other lines replace existing cookies.
         &[
             "n00=; Path=/; Max-Age=0",
             "last=1; Path=/",
@@ -372,7 +374,7 @@ async fn what_is_unusual_is_sent_as_it_came() {
     assert_eq!(cookies, "a=x=y=; empty=; p=%20; sid=\"quoted\"");
 }
 
-/// Whatever a response sets: no panic, and the session goes on.
+/// Whatever a response sets, nothing panics and the session continues.
 #[tokio::test]
 async fn no_response_can_harm_the_session() {
     let names = ["sid", "s i d", "\u{e9}", "__Host-a", "$x", ""];
@@ -434,7 +436,7 @@ async fn what_another_origin_sets_that_a_redirect_led_to_is_not_learned() {
         (url, tokio::spawn(server))
     }
 
-    // The same host, so that RFC 6265 has nothing against it.
+    // The host is the same, so RFC 6265 allows it.
     let echo = |headers: HeaderMap| async move {
         let seen = headers
             .get("cookie")

@@ -1,4 +1,4 @@
-//! When a session is over, and who ends it.
+//! When a session ends, and which events end it.
 
 use std::time::{Duration, SystemTime};
 
@@ -31,7 +31,7 @@ async fn a_session_ends_with_the_first_of_its_cookies() {
             "In(600s)",
         ),
         (["sid=1", "other=2; Max-Age=60"], Some("sid"), "Never"),
-        // `Max-Age` beats `Expires`.
+        // `Max-Age` takes precedence over `Expires`.
         (["sid=1; Max-Age=600", past], None, "In(60s)"),
         (
             ["sid=1; Max-Age=99999999999999999999", "other=2"],
@@ -67,7 +67,7 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
             200,
             &[&format!("sid={}; Max-Age=600; Path=/", asked.logins)],
         ),
-        // That it is issued again delays no login.
+        // Setting the same cookie again doesn't delay the next login.
         false => SiteResponse::new(
             200,
             &["other=1; Max-Age=3600", "sid=again; Max-Age=3600; Path=/"],
@@ -95,7 +95,7 @@ async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
         });
         let client = crate::support::layer(site.session()).layer(site.clone());
         let five = || join_all((0..5).map(|_| client.clone().oneshot(get(THINGS))));
-        // All are in flight as the first gets its response.
+        // All requests are in flight when the first gets its response.
         for response in five().await {
             assert_eq!(response.unwrap().status(), StatusCode::NO_CONTENT);
         }
@@ -107,8 +107,8 @@ async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
     }
 }
 
-/// A 403 is no refusal, nor is a 401 without a challenge if the layer was told so. What is deleted is
-/// gone nevertheless.
+/// By default a 403 is not a refusal, and neither is a 401 without a challenge if the layer is so
+/// configured. A deleted cookie is gone in any case.
 #[tokio::test]
 async fn a_session_that_any_response_deletes_has_ended() {
     for status in [200, 302, 401, 403, 500] {
@@ -130,7 +130,8 @@ async fn a_session_that_any_response_deletes_has_ended() {
     }
 }
 
-/// What is sent until there is another can be refused. Nothing goes bare, and none is an error.
+/// The old cookie is sent until there is a new one, and it may be refused. No request goes without
+/// a cookie, and none fails.
 #[tokio::test]
 async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
     let site = Site::new(|asked| match asked.is_login() {
@@ -142,7 +143,7 @@ async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
         let response = call(&mut client, get(THINGS)).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     }
-    // Two logins that were of no use are enough for now.
+    // After two useless logins the budget is used up for now.
     assert_eq!(site.cookies(), ["sid=1", "sid=2", "sid=2", "sid=2"]);
 }
 
@@ -161,7 +162,7 @@ async fn a_cookie_that_is_not_the_session_may_be_deleted() {
     assert_eq!(site.logins(), 1);
 }
 
-/// Of a session that is closed: what the site was asked, and what came of it.
+/// Closes a session. Returns the site, which recorded the requests, and the result.
 async fn closed(status: u16, at: &str) -> (Site, Result<(), Error>) {
     let site = Site::new(move |asked| match asked.is_login() {
         true => SiteResponse::new(
@@ -246,7 +247,7 @@ async fn who_never_logged_in_or_names_no_logout_logs_out_of_nothing() {
     let site = Site::setting(["sid=1"]);
     let session = site.session().log_out_at(LOGOUT).unwrap();
     session.close(None).await.unwrap();
-    // A token of another source's.
+    // The token comes from another source.
     session
         .close(Some(Token::bearer("x").unwrap()))
         .await

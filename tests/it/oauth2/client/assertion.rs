@@ -1,4 +1,4 @@
-//! Clients that prove who they are with an assertion (RFC 7521 §4.2, RFC 7523 §2.2).
+//! Client authentication with an assertion (RFC 7521 §4.2, RFC 7523 §2.2).
 
 use std::fs;
 
@@ -49,7 +49,7 @@ async fn in_json_it_is_the_same() {
     assert_eq!(json["client_assertion_type"], TYPE);
 }
 
-/// RFC 7521 §4.2: the id is optional, for the assertion says it.
+/// RFC 7521 §4.2: the client id is optional, because the assertion contains it.
 #[tokio::test]
 async fn a_client_without_an_id_leaves_it_to_the_assertion() {
     let server = FormServer::issuing();
@@ -77,7 +77,7 @@ async fn no_request_authenticates_in_two_ways() {
             assertion,
             false,
         ),
-        // The last one counts.
+        // The last method that is set counts.
         (
             client().client_assertion("the-jwt").basic_auth(),
             "grant_type",
@@ -270,7 +270,7 @@ mod signed {
         });
         let client = server.public().private_key_jwt(key()).unwrap();
         let cache = TokenCache::new(source(client));
-        // One fetch of three attempts, and then another of one.
+        // One fetch with three attempts, and then one with a single attempt.
         assert_eq!(cache.token().await.unwrap().secret(), "issued-3");
         tokio::time::advance(Duration::from_secs(2)).await;
         cache.refresh_now().await.unwrap();
@@ -340,7 +340,7 @@ mod signed {
         for client in [
             server.anonymous().private_key_jwt(key()),
             server.public().secret_jwt(),
-            // Too short for HS256.
+            // The secret is too short for HS256.
             server.client().secret_jwt(),
         ] {
             let error = client.unwrap_err();

@@ -1,4 +1,4 @@
-//! Mutual TLS (RFC 8705), through a reqwest client of the user's own.
+//! Mutual TLS (RFC 8705), through the user's own reqwest client.
 
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity, StatusCode};
@@ -13,7 +13,7 @@ mod tls;
 
 use tls::{Authority, CLIENT_ID, CLIENT_NAME, Servers};
 
-/// A client that trusts `root`, and shows a certificate if it has one.
+/// Builds a client that trusts `root`, with a client certificate if one is given.
 fn client(root: &Authority, own: Option<&str>) -> Client {
     let root = Certificate::from_pem(root.root().as_bytes()).unwrap();
     let mut client = Client::builder()
@@ -62,7 +62,7 @@ async fn a_client_is_known_by_its_certificate_and_says_its_id_alone() {
 async fn a_token_is_of_no_use_to_whoever_has_another_certificate() {
     let authority = Authority::new().unwrap();
     let servers = Servers::start(&authority).await.unwrap();
-    // Of the same name, even.
+    // Both certificates even have the same name.
     let [own, other] = [(), ()].map(|()| authority.issue(CLIENT_NAME).unwrap());
     let [own, other] = [own, other].map(|pem| client(&authority, Some(&pem)));
     let token = fetch(&servers, &own).await.unwrap();

@@ -1,4 +1,4 @@
-//! Tokens are taken back as a cache is closed (RFC 7009).
+//! A cache that is closed revokes its tokens (RFC 7009).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ const REVOKE: &str = "https://id.example.com/oauth/revoke";
 
 type Asked = Arc<Mutex<Vec<(String, HashMap<String, String>)>>>;
 
-/// A client of a server that issues tokens, and responds to a revocation like this.
+/// Builds a client whose server issues tokens and responds to a revocation like this.
 fn client(status: u16, body: &'static str) -> (Client, Asked) {
     let asked = Asked::default();
     let write = Arc::clone(&asked);
@@ -109,7 +109,7 @@ async fn a_login_that_cannot_be_ended_is_told_and_the_token_in_hand_revoked_all_
     let error = source.close(Some(token)).await.unwrap_err();
     assert!(!all_text_of(&error).contains("planted"), "{error:?}");
     assert_eq!(revocations(&asked).len(), 2);
-    // Whoever doesn't know where gets to know at once.
+    // Without a revocation endpoint, the error comes at once.
     let issuer = crate::support::token_server::TokenServer::issuing();
     let client = Client::new(URL, ID, SECRET)
         .unwrap()
@@ -142,7 +142,8 @@ async fn a_refusal_is_an_error_that_tells_no_token() {
     assert!(!all_text_of(&error).contains("planted"), "{error:?}");
 }
 
-/// RFC 7009 §2.2: it is as good as revoked.
+/// RFC 7009 §2.2: a 200 means that the token was revoked or was already invalid. Clients ignore the
+/// body.
 #[tokio::test]
 async fn any_success_is_one_whatever_it_says() {
     for body in ["", "{}", "no json", r#"{"error":"invalid_token"}"#] {

@@ -1,4 +1,4 @@
-//! How long what was found is used, and what happens when no newer can be fetched.
+//! How long metadata is used, and what happens if newer metadata can't be fetched.
 
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ async fn the_old_one_stays_in_use_when_a_new_one_cannot_be_fetched() {
         }
         assert_eq!(web.times(&format!("GET {METADATA}")), 1);
         assert_eq!(web.times(&format!("POST {TOKEN}")), 5);
-        // And after a minute it is tried again.
+        // After a minute the lookup is tried again.
         advance(MINUTE).await;
         source.fetch(Reason::First).await.unwrap();
         assert_eq!(web.times(&format!("GET {METADATA}")), 2);
@@ -126,7 +126,7 @@ async fn an_endpoint_that_has_moved_is_looked_for_by_the_next_fetch() {
         source.fetch(Reason::First).await.unwrap();
         assert_eq!(web.times(&format!("GET {METADATA}")), 2, "{status}");
     }
-    // Any other refusal says nothing of where the endpoint is.
+    // Any other refusal says nothing about the endpoint's location.
     let web = web();
     let source = source(&web, issuer());
     source.fetch(Reason::First).await.unwrap();

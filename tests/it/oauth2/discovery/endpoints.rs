@@ -1,4 +1,4 @@
-//! The endpoints beside that for tokens.
+//! The endpoints other than the token endpoint.
 
 use serde_json::json;
 use tower_auth::oauth2::ClientCredentials;
@@ -58,11 +58,11 @@ async fn a_client_with_a_certificate_prefers_the_endpoints_for_those() {
     let client = client(&web, issuer().mtls());
     let source = ClientCredentials::with_client(client.revoke_at(issuer().mtls()).unwrap());
     let token = source.fetch(Reason::First).await.unwrap();
-    // What has no alias is where it always is.
+    // An endpoint without an alias stays at its usual URL.
     source.close(Some(token)).await.unwrap();
     assert_eq!(web.times("POST https://mtls.example.com/token"), 1);
     assert_eq!(web.times("POST https://id.example.com/oauth/revoke"), 1);
-    // And who doesn't prefer them goes elsewhere.
+    // Without `mtls()` the usual URL is used.
     fetch(&web, issuer()).await.unwrap();
     assert_eq!(web.times(&format!("POST {TOKEN}")), 1);
 }

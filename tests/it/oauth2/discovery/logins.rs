@@ -1,5 +1,5 @@
-//! The logins of a person at a server that is known by the name of its issuer: where the browser is
-//! sent, and who must have sent it back.
+//! User logins at a server that is known by its issuer name: where the browser is sent, and which
+//! server must have sent it back.
 #![cfg(feature = "authorization-code")]
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::web::{Page, Web};
 const ISSUER: &str = "https://id.example.com";
 const CALLBACK: &str = "http://127.0.0.1:4711/callback";
 
-/// The metadata, with what is added to it.
+/// Serves the metadata with these additions.
 fn web(more: &Value) -> Web {
     let mut metadata = json!({
         "issuer": ISSUER,
@@ -41,7 +41,7 @@ fn login(web: &Web) -> AuthorizationCode {
     AuthorizationCode::new(client, issuer).unwrap()
 }
 
-/// What comes of a redirect with this `iss`.
+/// Returns the result of a redirect with this `iss`.
 async fn finish_login(login: &AuthorizationCode, iss: Option<&str>) -> Result<(), Error> {
     let request = login.begin(CALLBACK).await?;
     let state = request.url().split_once("state=").unwrap().1;
@@ -59,7 +59,7 @@ async fn the_browser_is_sent_where_the_metadata_says() {
     let request = login(&web).begin(CALLBACK).await.unwrap();
     let start = "https://login.example.com/authorize?";
     assert!(request.url().starts_with(start), "{}", request.url());
-    // With one look at the metadata for all.
+    // One lookup of the metadata serves all logins.
     login(&web).begin(CALLBACK).await.unwrap();
     let login = login(&web);
     for _ in 0..3 {
@@ -88,7 +88,7 @@ async fn a_server_that_always_says_who_it_is_must_say_so() {
             .unwrap_err()
             .is_reply()
     );
-    // What the program says of the server goes before what the server says of itself.
+    // What the program configures takes precedence over the metadata.
     let told = login(&web).issuer("https://told.example.com");
     finish_login(&told, None).await.unwrap();
     finish_login(&told, Some("https://told.example.com"))

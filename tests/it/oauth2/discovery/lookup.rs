@@ -1,4 +1,4 @@
-//! Where the metadata is looked for, and what it has to say.
+//! Where the metadata is looked up, and what it must contain.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::web::{Page, Web};
 
 const OPENID: &str = "https://id.example.com/.well-known/openid-configuration";
 
-/// What comes of it if the metadata is this page.
+/// Fetches with this page as the metadata. Returns the error.
 async fn fetch_with(page: Page) -> (Web, Error) {
     let web = web();
     web.put(METADATA, page);
@@ -62,7 +62,7 @@ async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
         "https://id.example.com/tenant/.well-known/openid-configuration",
         "https://id.example.com/.well-known/openid-configuration/tenant",
     ];
-    // RFC 8414 §3.1: a slash at the end is taken away before.
+    // RFC 8414 §3.1: a trailing slash is removed first.
     for (issuer, locations) in [
         (ISSUER, &[METADATA, OPENID][..]),
         ("https://id.example.com/", &[METADATA, OPENID]),
@@ -84,7 +84,7 @@ async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
             expected.push(format!("POST {TOKEN}"));
             assert_eq!(web.take_lines(), expected, "{issuer}");
         }
-        // None has it.
+        // None of the locations has metadata.
         let web = Web::default();
         let url = EndpointUrl::from_issuer(issuer).unwrap();
         let error = fetch(&web, url).await.unwrap_err();
@@ -168,7 +168,10 @@ async fn an_issuer_that_ends_in_a_slash_is_one() {
     let url = EndpointUrl::from_issuer("https://id.example.com/").unwrap();
     fetch(&web, url).await.unwrap();
     let error = fetch(&web, issuer()).await.unwrap_err();
-    assert!(error.to_string().contains("to the last slash"), "{error}");
+    assert!(
+        error.to_string().contains("including a trailing slash"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -221,7 +224,7 @@ async fn what_is_no_metadata_is_an_error_that_says_what_it_is() {
 async fn an_endpoint_that_a_secret_could_be_read_on_the_way_to_is_an_error() {
     for endpoint in [
         "http://id.example.com/token",
-        // Not of this machine, whoever says so.
+        // A remote server can't name an endpoint on this machine.
         "http://localhost/token",
         "https://user@id.example.com/token",
         "https://id.example.com/token#x",

@@ -1,4 +1,4 @@
-//! Proofs on the way to an API, the nonces that it wants, and the tries they take.
+//! Proofs for an API, the nonces that it requires, and how many tries they take.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use super::{ServerResponse, credentials, layer, ok, proof, proofs, respond, serv
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 use crate::support::{call, request};
 
-/// What an API says to a proof without its nonce (§9).
+/// The response to a proof without the required nonce (§9).
 fn nonce_wanted(nonce: &str) -> ServerResponse {
     let mut response = respond(401, "dpop-nonce", nonce, "");
     let challenge = r#"DPoP error="use_dpop_nonce", error_description="nonce required""#;
@@ -28,7 +28,7 @@ fn nonce_wanted(nonce: &str) -> ServerResponse {
     response
 }
 
-/// And to a token that isn't good.
+/// The response to a token that isn't valid.
 fn token_refused() -> ServerResponse {
     respond(
         401,
@@ -61,7 +61,7 @@ async fn an_api_that_wants_a_nonce_gets_it_with_the_same_token() {
     let (layer, asked, _) = layer();
     let (api, seen) = server(|number, _| match number {
         1 => nonce_wanted("n-1"),
-        // The next one comes with a success.
+        // A success response carries the next nonce.
         2 => respond(200, "dpop-nonce", "n-2", ""),
         _ => ok(),
     });
@@ -102,7 +102,7 @@ async fn nonces_are_kept_by_origin_and_shared_by_tokens() {
     assert!(proofs(&asked).iter().all(|proof| proof.nonce.is_none()));
 }
 
-/// Each is tried once more for the nonce, and once more for a new token, whichever comes first.
+/// A request is tried once more for the nonce and once more for a new token, in either order.
 #[tokio::test]
 async fn a_nonce_that_is_wanted_takes_nothing_from_the_replay_with_a_new_token() {
     for refused_first in [false, true] {
@@ -178,7 +178,7 @@ async fn a_thousand_with_an_old_nonce_are_sent_once_more_and_cost_no_token() {
         Some("now") => ok(),
         _ => nonce_wanted("now"),
     });
-    // All are on their way before the first response is here.
+    // All requests are sent before the first response arrives.
     let barrier = Arc::new(tokio::sync::Barrier::new(1000));
     let slow = service_fn(move |request: Request<Full<Bytes>>| {
         let (mut api, barrier) = (api.clone(), Arc::clone(&barrier));

@@ -1,4 +1,4 @@
-//! Proofs on the way to the token endpoint, and the nonces that it wants.
+//! Proofs for the token endpoint, and the nonces that it requires.
 
 use std::collections::HashSet;
 
@@ -87,12 +87,12 @@ async fn a_token_endpoint_that_wants_a_nonce_gets_it_with_a_new_proof_and_a_new_
         .collect();
     assert!(bodies[0].contains("client_assertion="));
     assert_ne!(bodies[0], bodies[1], "the server has seen the assertion");
-    // It is remembered.
+    // The nonce is remembered.
     source.fetch(Reason::Stale).await.unwrap();
     assert_eq!(proofs(&asked)[2].nonce.as_deref(), Some("n-1"));
 }
 
-/// It stands in the grant itself, which no retry of the request may send again.
+/// The JWT is part of the grant, and a retry must not send the same JWT again.
 #[tokio::test]
 async fn a_jwt_of_a_service_account_is_signed_again_for_the_nonce_too() {
     let (issuer, asked) = server(|number, _| match number {
@@ -139,7 +139,7 @@ async fn a_token_endpoint_that_is_never_content_with_a_nonce_is_asked_twice_an_a
     assert!(error.is_transient(), "another nonce may do");
     assert_eq!(asked.lock().unwrap().len(), 2);
 
-    // Without a nonce there's nothing to try again with.
+    // The response has no nonce, so there is nothing to retry with.
     let (issuer, asked) = server(move |_, _| respond(400, "x", "", wants));
     let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer);
     let source = ClientCredentials::with_client(client.dpop(DpopKey::generate().unwrap()));

@@ -1,4 +1,4 @@
-//! A login with a browser: what it is sent with, what it comes back with, and what comes of that.
+//! A browser login: where the browser is sent, what it returns with, and the tokens that follow.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ fn query(request: &AuthorizationRequest) -> BTreeMap<String, String> {
     map
 }
 
-/// What the browser comes back with, `state` first.
+/// Returns the URL that the browser returns to, with `state` first.
 fn back(request: &AuthorizationRequest, rest: &str) -> String {
     format!("{CALLBACK}?state={}&{rest}", query(request)["state"])
 }
@@ -44,7 +44,7 @@ fn read(request: &AuthorizationRequest, rest: &str) -> Result<AuthorizationRespo
     request.read(&back(request, rest))
 }
 
-/// Logs in at a server that responds like this.
+/// Completes a login at a server that responds like this.
 async fn logged_in(login: &AuthorizationCode) -> Result<RefreshToken, Error> {
     let request = login.begin(CALLBACK).await?;
     let response = read(&request, "code=the-code")?;

@@ -1,4 +1,4 @@
-//! The client credentials grant (RFC 6749 §4.4): what is asked for, and in which words.
+//! The client credentials grant (RFC 6749 §4.4): which parameters the request has.
 
 use http::header::CONTENT_TYPE;
 use serde_json::json;
@@ -105,6 +105,6 @@ fn a_parameter_is_refused_the_second_time() {
             .param("tenant", "b")
             .unwrap_err()
             .to_string()
-            .contains("set already")
+            .contains("already set")
     );
 }

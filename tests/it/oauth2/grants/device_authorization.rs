@@ -1,5 +1,5 @@
-//! A login on another device: what is asked for, what the person is told, and how often the server
-//! is asked whether they have done it.
+//! A login on another device: the request, the prompt for the user, and how often the server is
+//! polled.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of, ex
 
 const DEVICE: &str = "https://id.example.com/device";
 
-/// Polls are 5 s apart, and the code is good for 100 s.
+/// Polls are 5 s apart, and the code expires after 100 s.
 const PROMPT: ScriptedResponse = (
     200,
     r#"{"device_code":"planted-device","user_code":"WDJB-MJHT",
@@ -35,7 +35,7 @@ async fn logged_in(login: &DeviceAuthorization) -> Result<RefreshToken, Error> {
     login.finish(prompt).await
 }
 
-/// What comes of a login at a server that responds like this, and when it was polled.
+/// Returns the result of a login at a server that responds like this, and the times of the polls.
 async fn polled<const N: usize>(
     responses: [ScriptedResponse; N],
 ) -> (Result<RefreshToken, Error>, Vec<u64>) {
@@ -47,7 +47,7 @@ async fn polled<const N: usize>(
     (source, seconds)
 }
 
-/// What is made of a device authorization response.
+/// Returns the prompt from a device authorization response.
 async fn prompt(status: u16, body: &str) -> Result<DevicePrompt, Error> {
     let server = TokenServer::new(status, body.to_owned());
     let client = Client::public(URL, ID)
@@ -57,7 +57,7 @@ async fn prompt(status: u16, body: &str) -> Result<DevicePrompt, Error> {
     login.begin().await
 }
 
-/// A good response with a part of it replaced.
+/// Returns a valid response with one part replaced.
 fn with(part: &str, other: &str) -> String {
     let body = r#"{"device_code":"planted-1","user_code":"planted-2","verification_uri":"https://a.example/x","expires_in":60,"interval":5}"#;
     assert_eq!(body.matches(part).count(), 1, "{part}");
@@ -211,9 +211,9 @@ async fn a_response_that_a_person_could_not_log_in_with_is_an_error_that_quotes_
             "`verification_uri_complete`",
         ),
         (with(expires, r#""x":1"#), "no `expires_in`"),
-        (with("60", "0"), "expired already"),
-        (with("60", "-5"), "expired already"),
-        (with("60", "0.5"), "expired already"),
+        (with("60", "0"), "already expired"),
+        (with("60", "-5"), "already expired"),
+        (with("60", "0.5"), "already expired"),
         (with("60", r#""planted""#), "neither a number"),
         (with("60", "{}"), "neither a number"),
         (
@@ -254,7 +254,7 @@ async fn a_server_that_refuses_to_begin_is_the_error() {
         assert!(prompt(status, body).await.unwrap_err().is_denied());
     }
     assert!(prompt(302, "").await.unwrap_err().is_reply());
-    // It is asked once.
+    // The request isn't retried.
     let server = LoginServer::responding([BROKEN]);
     assert!(login(&server).begin().await.unwrap_err().is_transport());
     assert_eq!(server.times_asked(), 1);
@@ -293,7 +293,7 @@ async fn trouble_on_the_way_doubles_the_time_between_polls_and_is_no_error() {
         source.unwrap();
         assert_eq!(seconds, [5, 15, 25, 45], "{trouble:?}");
     }
-    // It hangs.
+    // The server hangs.
     let server = LoginServer::responding([PROMPT, PENDING, ISSUED]);
     let slow = server.clone().taking(Duration::from_secs(60));
     let (client, start) = (server.client(), Instant::now());
@@ -319,7 +319,7 @@ async fn a_retry_after_is_heeded() {
         .transport(server.transport());
     let login = DeviceAuthorization::new(client, DEVICE).unwrap();
     assert!(login.finish(prompt).await.unwrap_err().is_login_required());
-    // After 5 s and 45 s; the next would be after 125 s.
+    // After 5 s and 45 s. The next poll would be after 125 s.
     assert_eq!(server.times_asked(), 2);
 }
 
@@ -366,7 +366,7 @@ async fn it_stops_when_the_code_is_over() {
     );
     assert_eq!((seconds, start.elapsed().as_secs()), (vec![5, 10], 12));
 
-    // Counted from when it was asked for, and not from when somebody waits for it.
+    // Counted from the request, not from the call that waits for the user.
     let server = LoginServer::responding([(200, short)]);
     let login = login(&server);
     let prompt = login.begin().await.unwrap();
@@ -375,7 +375,7 @@ async fn it_stops_when_the_code_is_over() {
     assert_eq!(server.times_asked(), 1);
 }
 
-/// GitHub responds with 200 whatever it has to say.
+/// GitHub responds with 200 to everything.
 #[tokio::test(start_paused = true)]
 async fn an_error_with_a_status_of_success_is_one() {
     let pending = (200, r#"{"error":"authorization_pending"}"#);

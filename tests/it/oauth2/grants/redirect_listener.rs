@@ -1,4 +1,4 @@
-//! The listener that catches the browser on its way back: what ends it, and what doesn't.
+//! The listener for the browser's redirect: which requests end it and which don't.
 //!
 //! The browser is a plain socket, so that it can send what no browser would.
 
@@ -36,7 +36,7 @@ fn state(request: &AuthorizationRequest) -> String {
     state.unwrap().1.into_owned()
 }
 
-/// A listener that waits, and where it does.
+/// A waiting listener and its address.
 struct Waiting {
     accepted: JoinHandle<(AuthorizationRequest, Result<AuthorizationResponse, Error>)>,
     authority: String,
@@ -73,7 +73,7 @@ impl Waiting {
         TcpStream::connect(&self.authority).await.unwrap()
     }
 
-    /// The response to these bytes, to its end.
+    /// Sends these bytes and returns the whole response.
     async fn send(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut socket = self.connect().await;
         socket.write_all(bytes.as_ref()).await.unwrap();
@@ -93,7 +93,7 @@ impl Waiting {
             .await
     }
 
-    /// It still waits, and the right redirect ends it.
+    /// Asserts that the listener still waits, and that the right redirect ends it.
     async fn waits_on(self) {
         assert!(!self.accepted.is_finished());
         let page = self.come_back().await;
@@ -126,7 +126,7 @@ async fn the_browser_comes_back_and_gets_a_page_that_tells_nothing() {
     assert!(body.contains("You can close this window"), "{body}");
     let authority = waiting.authority.clone();
     waiting.accepted.await.unwrap().1.unwrap();
-    // Nobody listens any more.
+    // The port is closed.
     TcpStream::connect(authority).await.unwrap_err();
 }
 
@@ -152,7 +152,7 @@ async fn what_came_back_is_exchanged() {
     let (_, form) = server.asked().remove(0);
     assert!(form.contains(&("code".into(), "the/code".into())));
     assert!(form.contains(&("redirect_uri".into(), address.clone())));
-    // The page was sent before that, though nobody had read it.
+    // The page was sent before that, but not yet read.
     let mut page = String::new();
     browser.read_to_string(&mut page).await.unwrap();
     assert!(page.ends_with("</html>\n"), "{page}");
@@ -249,7 +249,7 @@ async fn a_name_that_somebody_else_has_pointed_here_leads_nowhere() {
     waiting.waits_on().await;
 }
 
-/// Browsers open connections in advance that they may never use.
+/// Browsers open connections in advance and may never use them.
 #[tokio::test]
 async fn connections_that_ask_nothing_are_no_hindrance() {
     let waiting = Waiting::start().await;
@@ -262,11 +262,11 @@ async fn connections_that_ask_nothing_are_no_hindrance() {
     waiting.waits_on().await;
 }
 
-/// All that it serves at once are taken, and time passes.
+/// Idle connections use all the slots of the listener, and time passes.
 #[tokio::test(start_paused = true)]
 async fn connections_that_ask_nothing_are_given_up() {
     let listener = RedirectListener::bind().await.unwrap();
-    // Paused time leaps to whatever ends first as soon as all wait: not to the end of this.
+    // While everything waits, paused time jumps to the earliest deadline. That isn't this timeout.
     let waiting = Waiting::at(listener.timeout(Duration::from_secs(3600))).await;
     let mut idle = Vec::new();
     for _ in 0..100 {
@@ -283,7 +283,7 @@ async fn a_head_that_is_too_long_is_cut_off() {
     let mut socket = waiting.connect().await;
     let host = &waiting.authority;
     let head = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n");
-    // It may be cut off while it is being sent.
+    // The listener may close the connection before everything is sent.
     let _ = socket.write_all(head.as_bytes()).await;
     let mut response = Vec::new();
     let _ = socket.read_to_end(&mut response).await;

@@ -1,4 +1,4 @@
-//! The refresh token grant, against a server that rotates its tokens or doesn't.
+//! The refresh token grant, with and without rotation.
 
 use std::collections::HashMap;
 use std::future::ready;
@@ -16,8 +16,8 @@ use crate::support::serving::{ServerResponse, params, respond, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 use crate::support::{Api, ManualClock, paused, request, run_until_idle};
 
-/// A server that takes back each refresh token as it issues the next, `refresh-1`, `refresh-2`, …,
-/// with an access token of the same number.
+/// A server that revokes each refresh token when it issues the next: `refresh-1`, `refresh-2`, ….
+/// The access tokens have the same numbers.
 #[derive(Clone, Default)]
 struct Rotating {
     inner: Arc<Mutex<Rotation>>,
@@ -61,7 +61,7 @@ impl Rotating {
         tokens.collect()
     }
 
-    /// Somebody else refreshes, or logs in.
+    /// Rotates the token, as another process does that refreshes or logs in.
     fn rotate(&self) -> String {
         let mut server = self.inner.lock().unwrap();
         server.issued += 1;
@@ -158,7 +158,7 @@ async fn a_response_with_one_replaces_it() {
     assert_eq!(server.sent(), ["refresh-0", "refresh-1", "refresh-2"]);
     assert_eq!(store.saves(), ["refresh-1", "refresh-2", "refresh-3"]);
 
-    // And in memory.
+    // The same for a token in memory.
     let server = Rotating::default();
     let source = RefreshToken::new(server.client(), "refresh-0");
     for number in 1..4 {
@@ -173,9 +173,9 @@ async fn a_new_one_is_saved_before_the_access_token_is_used_and_first_thing_if_t
     *store.fails.lock().unwrap() = true;
     let source = RefreshToken::stored(server.client(), store.clone());
     let error = fetch(&source).await.unwrap_err();
-    assert!(error.is_source() && error.to_string().contains("can't be saved"));
+    assert!(error.is_source() && error.to_string().contains("could not save"));
     assert!(all_text_of(&error).contains("the disk is full"));
-    // Still full: the server isn't asked for another that couldn't be saved either.
+    // The disk is still full, so no request is sent whose token couldn't be saved.
     fetch(&source).await.unwrap_err();
     assert_eq!(server.sent(), ["refresh-0"]);
 
@@ -211,7 +211,7 @@ async fn one_that_is_not_accepted_any_more_wants_a_login_and_is_not_sent_again()
     }
     assert_eq!(server.sent(), ["revoked"]);
 
-    // Somebody has.
+    // Another process has saved a token.
     store.put("refresh-0");
     assert_eq!(fetch(&source).await.unwrap(), "access-1");
 }
@@ -236,13 +236,13 @@ async fn without_one_somebody_has_to_log_in_and_nothing_is_sent() {
     }
 }
 
-/// Between the load and the response another process has refreshed, and saved what it got.
+/// Between the load and the response, another process has refreshed and saved its token.
 #[tokio::test]
 async fn one_that_another_process_has_used_up_is_replaced_by_what_that_has_saved() {
     let server = Rotating::default();
     let store = Store::holding("refresh-0");
     let (beside, saved) = (server.clone(), store.clone());
-    // The first response is a refusal, for the other process was quicker.
+    // The first response is a refusal, because the other process was faster.
     let transport = serving(move |_, body| {
         if beside.sent().is_empty() {
             saved.put(&beside.rotate());
@@ -279,7 +279,7 @@ async fn a_hundred_refusals_at_once_never_use_a_rotating_token_twice() {
     assert_eq!(sent, each_once);
 }
 
-/// Of two caches over one source, too.
+/// This includes fetches of two caches over one source.
 #[tokio::test]
 async fn two_fetches_never_overlap() {
     let server = Rotating::default();

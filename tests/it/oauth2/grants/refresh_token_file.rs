@@ -1,4 +1,4 @@
-//! A refresh token in a file, which a crash at any moment leaves whole.
+//! A refresh token in a file, which stays whole after a crash at any moment.
 #![cfg(feature = "file")]
 
 use std::fs;
@@ -9,7 +9,7 @@ use tower_auth::oauth2::{RefreshTokenFile, RefreshTokenStore};
 
 use crate::support::child_process::{self, ChildProcess};
 
-/// A folder that is gone when the test is over.
+/// Returns a folder that is removed at the end of the test.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -64,7 +64,7 @@ async fn only_its_owner_may_use_the_file_and_one_that_others_may_use_is_refused(
         );
         assert!(!error.contains("planted"), "{error}");
     }
-    // And the next login mends it.
+    // The next login repairs the file.
     file.save(SecretString::from("next")).await.unwrap();
     assert_eq!(load(&file).await.as_deref(), Some("next"));
 }
@@ -101,8 +101,8 @@ async fn what_is_too_long_or_no_text_is_refused() {
     assert!(!error.contains("planted"), "{error}");
 }
 
-/// Not a test of its own: the process that is killed below. It saves one token after the other, and
-/// says of each when it is saved.
+/// Not a separate test: this is the process that the test below kills. It saves one token after
+/// another and reports each saved token.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn saves_until_it_is_killed() {
@@ -111,15 +111,15 @@ async fn saves_until_it_is_killed() {
     };
     let file = RefreshTokenFile::new(path);
     for number in 0_u64.. {
-        // Long, so that writing one takes its time.
+        // A long token, so that writing takes some time.
         let token = format!("{number}:{}", "x".repeat(20_000));
         file.save(SecretString::from(token)).await.unwrap();
         println!("saved {number}");
     }
 }
 
-/// Killed a hundred times, each a little later: while the new one is written, brought to the disk,
-/// put in its place, and in between. The last one that was said to be saved is there, or the next.
+/// Kills the process 100 times, each time a little later: while it writes the new token, syncs it,
+/// renames it, and in between. The file then contains the last reported token or the next.
 #[tokio::test]
 async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next() {
     let mut caught_in_between = 0;
@@ -130,7 +130,7 @@ async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next()
             ChildProcess::start(module_path!(), "saves_until_it_is_killed", file.path());
         let numbers = |line: String| line.strip_prefix("saved ")?.parse::<u64>().ok();
         let first = saving.lines().find_map(numbers);
-        // A bit further into what follows each time.
+        // Each round gets a bit further before the kill.
         for _ in 0..round * 2_000 {
             std::hint::spin_loop();
         }
@@ -145,6 +145,6 @@ async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next()
         assert!(number == said || number == said + 1, "{number}, not {said}");
         caught_in_between += usize::from(names(folder.path()).len() > 1 || number > said);
     }
-    // If it was never killed on the way, nothing is shown by this.
+    // The test proves nothing if no kill fell between two steps.
     assert!(caught_in_between > 0);
 }

@@ -29,7 +29,7 @@ fn server() -> FormServer {
     FormServer::new(|number, _| (200, exchanged(number)))
 }
 
-/// Accepts this subject token only.
+/// A server that accepts only this subject token.
 fn accepting(subject: &'static str, code: &'static str) -> FormServer {
     FormServer::new(move |number, form| match form.get("subject_token") {
         token if token == subject => (200, exchanged(number)),
@@ -97,7 +97,7 @@ async fn the_request_is_that_of_the_rfc() {
 async fn by_default_it_says_no_more_than_it_must() {
     let server = server();
     let source = TokenExchange::new(server.anonymous(), SecretSource::from("the-subject"))
-        // §2.1: only along with a token.
+        // §2.1: the type is sent only together with an actor token.
         .actor_token_type(JWT);
     fetch(&source).await.unwrap();
     let expected = pairs([
@@ -138,7 +138,7 @@ async fn each_fetch_asks_the_subject_and_a_cache_fetches_it_once() {
     }
     assert_eq!(subjects(&server), ["token-1", "token-2", "token-3"]);
 
-    // Shared by two.
+    // The subject is shared by two exchanges.
     let server = self::server();
     let subject = Counting::default();
     let cache = TokenCache::new(subject.clone());
@@ -158,7 +158,7 @@ async fn a_subject_that_is_not_accepted_any_more_is_replaced_and_exchanged_once_
         let source = TokenExchange::new(server.client(), cache.clone());
         assert_eq!(fetch(&source).await.unwrap(), "exchanged-2");
         assert_eq!(subjects(&server), ["token-1", "token-2"]);
-        // The cache has it for the others.
+        // The cache has the new subject token for its other users.
         assert_eq!(cache.token().await.unwrap().secret(), "token-2");
     }
 }
@@ -177,7 +177,8 @@ async fn one_that_is_refused_as_well_is_the_end_of_it() {
     assert_eq!(subject.issued(), 2);
 }
 
-/// Nor is the subject asked by each caller while the next exchange is postponed.
+/// While the next exchange waits for its backoff, callers don't cause fetches of the subject
+/// either.
 #[tokio::test(start_paused = true)]
 async fn behind_a_cache_a_subject_that_is_always_refused_is_no_loop() {
     let server = accepting("none", "invalid_request");
@@ -245,7 +246,7 @@ async fn a_subject_that_cannot_be_fetched_is_the_error_and_nothing_is_sent() {
     assert!(server.forms().is_empty());
 }
 
-/// It was the exchanged token that was refused.
+/// The refused token was the exchanged one, not the subject.
 #[tokio::test]
 async fn the_subject_is_told_the_reason_only_where_it_is_its_own() {
     let reasons: Arc<Mutex<Vec<Reason>>> = Arc::default();
@@ -298,7 +299,7 @@ async fn a_response_that_is_no_access_token_is_an_error() {
         assert!(!all_text_of(&error).contains("exchanged"), "{error:?}");
         assert_eq!(server.forms().len(), 1);
     }
-    // RFC 6749 alone.
+    // The response of a server that knows only RFC 6749.
     let source = TokenExchange::new(
         FormServer::issuing().client(),
         SecretSource::from("the-subject"),
@@ -341,7 +342,6 @@ async fn a_token_of_which_nothing_is_said_lasts_as_long_as_is_assumed() {
     assert_eq!(expiry(&token), "In(60s)");
 }
 
-/// Says when it is closed, and with what.
 struct RecordsClose(Arc<Mutex<Vec<Option<String>>>>);
 
 impl TokenSource for RecordsClose {
@@ -369,7 +369,7 @@ async fn closing_revokes_the_exchanged_token_and_closes_subject_and_actor() {
         .actor(RecordsClose(Arc::clone(&closed)));
     let cache = TokenCache::new(source);
     cache.token().await.unwrap();
-    // Whatever fails of it.
+    // The subject is closed whatever fails.
     cache.close().await;
     let forms = server.forms();
     assert_eq!(forms[1].get("token"), "exchanged-1");

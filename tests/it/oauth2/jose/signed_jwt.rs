@@ -1,4 +1,4 @@
-//! JWTs that are signed again each time that they are read.
+//! JWTs that are signed again for each use.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

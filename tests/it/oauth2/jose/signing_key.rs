@@ -1,4 +1,4 @@
-//! Keys that sign, in every form: what they sign is verified by a library that didn't sign it.
+//! Signing keys in every format. A different library verifies the signatures.
 
 use std::fs;
 
@@ -57,7 +57,7 @@ async fn every_algorithm_with_every_form_of_its_key_is_verified() {
     }
 }
 
-/// The fields of a JWK as text, with one of them changed. `null`: left out.
+/// Returns a JWK with one field changed, or removed if the value is `null`.
 fn changed(jwk: &str, name: &str, value: Value) -> String {
     let mut json: Value = serde_json::from_str(jwk).unwrap();
     json[name] = value;
@@ -76,7 +76,7 @@ fn secret_jwk() -> String {
 #[tokio::test]
 async fn zeros_in_front_of_a_modulus_do_no_harm() {
     let json: Value = serde_json::from_str(RSA_JWK).unwrap();
-    // Three bytes are four digits.
+    // Three zero bytes are four digits.
     let padded = format!("AAAA{}", json["n"].as_str().unwrap());
     let key = SigningKey::jwk(changed(RSA_JWK, "n", padded.into())).unwrap();
     verified(&sign(key).await.unwrap(), Algorithm::RS256, "you");
@@ -91,7 +91,7 @@ async fn what_is_around_a_key_is_ignored() {
 
 #[tokio::test]
 async fn the_header_names_the_key() {
-    // SHA-1 and SHA-256 of nothing, as their own specifications have them.
+    // SHA-1 and SHA-256 of the empty string, from their specifications.
     let (sha1, sha256) = (
         "da39a3ee5e6b4b0d3255bfef95601890afd80709",
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -127,7 +127,7 @@ async fn the_header_names_the_key() {
     }
 }
 
-/// What is said of a key that can't be used, and is not said of the key itself.
+/// Asserts the reason why a key can't be used, and that the error doesn't show the key.
 #[track_caller]
 fn refused(key: Result<SigningKey, Error>, text: &str, why: &str) {
     let error = key.unwrap_err();
@@ -233,8 +233,8 @@ fn a_jwk_that_is_no_private_key_is_an_error_at_once() {
                 (json!(null), missing.as_str()),
                 (json!(7), &missing),
                 (json!("!"), "isn't base64url"),
-                (json!(""), "members disagree"),
-                (json!("AQAC"), "members disagree"),
+                (json!(""), "fields don't match"),
+                (json!("AQAC"), "fields don't match"),
             ] {
                 let text = changed(jwk, name, value);
                 refused(SigningKey::jwk(text.as_str()), &text, why);
@@ -256,7 +256,7 @@ fn a_secret_that_is_too_short_for_hs256_is_an_error_at_once() {
 async fn a_key_in_a_file_is_read_for_each_signature() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
-    // There is nothing there yet, and that is no error yet.
+    // The file doesn't exist yet. This is no error until the key is used.
     let key = SigningKey::jwk(SecretSource::file(&file)).unwrap();
     let error = sign(key.clone()).await.unwrap_err();
     assert!(error.is_config(), "{error:?}");

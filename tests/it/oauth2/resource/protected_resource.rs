@@ -1,4 +1,4 @@
-//! From an API's 401 to a token for it (RFC 9728), from an authorization server that is allowed.
+//! From an API's 401 to a token for it (RFC 9728), issued by an allowed authorization server.
 
 use serde_json::{Value, json};
 use tower_auth::oauth2::{Client, ClientCredentials, ProtectedResource, Protection};
@@ -26,12 +26,12 @@ fn metadata() -> Value {
     })
 }
 
-/// A 401 with this challenge.
+/// Returns a 401 with this challenge.
 fn refusal(challenge: &str) -> Page {
     Page::new(401, "who are you?").with_header("www-authenticate", challenge)
 }
 
-/// An API that says where its metadata is, and its authorization server.
+/// Serves an API that names the location of its metadata and its authorization server.
 fn web() -> Web {
     let web = Web::default();
     let challenge = format!(r#"Bearer realm="mcp", resource_metadata="{METADATA}""#);
@@ -76,7 +76,7 @@ async fn fetch(source: &ProtectedResource) -> Result<Token, Error> {
     source.fetch(Reason::First).await
 }
 
-/// What comes of it if the metadata is this.
+/// Fetches with this metadata, and returns the result.
 async fn fetch_with(metadata: &Value) -> (Web, Result<Token, Error>) {
     let web = web();
     web.put(METADATA, Page::json(metadata));

@@ -1,4 +1,4 @@
-//! A token that is good but not enough: what callers are told, and the source that asks for more.
+//! A valid token that isn't sufficient: what callers get, and the source that requests more.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -19,13 +19,13 @@ use crate::support::serving::{ServerResponse, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 use crate::support::{Counting, call, paused, request, run_until_idle};
 
-/// Issues tokens that say what they were asked with, and keeps that.
+/// A server that issues tokens which contain their request, and records the requests.
 #[derive(Clone, Default)]
 struct Server {
     asked: Arc<Mutex<Vec<String>>>,
-    /// Scope that it won't give.
+    /// The scope that the server doesn't grant.
     withholds: Arc<Mutex<Option<&'static str>>>,
-    /// Whether it waits to be let go on.
+    /// If set, the server waits for this signal before it responds.
     may_respond: Option<Arc<Notify>>,
 }
 
@@ -61,7 +61,7 @@ impl Server {
         self.asked.lock().unwrap().clone()
     }
 
-    /// Asks for `read`, and may ask for `write` and `admin` too.
+    /// Builds a source that requests `read`, and may also request `write` and `admin`.
     fn source(&self) -> StepUp {
         let client = self.client();
         StepUp::new(move |wanted| build(client.clone(), wanted))
@@ -82,7 +82,7 @@ fn build(client: Client, wanted: &StepUpRequest) -> Result<ClientCredentials, Er
     Ok(source)
 }
 
-/// Wants what stands in `wants` to be in the token, and says so as `challenge` has it.
+/// An API that requires `wants` in the token, and otherwise responds with `challenge`.
 #[derive(Clone)]
 struct Wanting {
     wants: &'static str,
@@ -197,7 +197,7 @@ async fn scope_that_is_allowed_is_added_and_the_request_sent_again() {
             *api.seen.lock().unwrap(),
             ["Bearer 1:read", "Bearer 2:read write"]
         );
-        // It stays so.
+        // The additional scope stays.
         assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
         let admin = r#"Bearer error="insufficient_scope", scope="admin write""#;
         let admin = wanting("admin", status, admin);
@@ -257,7 +257,7 @@ async fn scope_that_is_withheld_is_not_asked_for_again_and_the_old_token_stays()
         ));
     }
     assert_eq!(server.asked(), ["read", "read write"]);
-    // What it had it still asks for.
+    // The source still requests the scope that it had.
     *server.withholds.lock().unwrap() = None;
     let next = layer.cache().refresh_now().await.unwrap();
     assert_eq!(next.secret(), "3:read");
@@ -330,7 +330,7 @@ async fn a_login_is_stepped_up_as_far_as_allowed_and_once_in_half_a_minute() {
     let api = wanting("mfa", 401, mfa);
     assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
     assert_eq!(server.asked(), ["read", "read|mfa|60"]);
-    // Another API, or the same after a while, that can't be satisfied.
+    // An API that can't be satisfied: another one, or the same after a while.
     let never = wanting("never", 401, mfa);
     for _ in 0..3 {
         assert!(why(&ask(&layer, &never).await.unwrap()).is_some());
@@ -400,7 +400,7 @@ async fn no_scope_is_asked_for_because_of_what_another_origin_said() {
     assert_eq!(server.asked(), ["read"]);
 }
 
-/// A source that is told of challenges, and closed.
+/// A source that records its challenges and its close.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<String>>>);
 

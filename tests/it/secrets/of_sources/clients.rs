@@ -1,4 +1,4 @@
-//! Clients, by whatever they prove themselves with.
+//! Clients with every kind of authentication.
 
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl, ProtectedResource};
 use tower_auth::{Reason, SecretSource, Token, TokenSource};
@@ -40,7 +40,7 @@ async fn a_client_that_signs_shows_neither_its_key_nor_what_it_signed() {
     use tower_auth::Error;
     use tower_auth::oauth2::{JwsAlgorithm, JwtBearer, SignedJwt, SigningKey};
 
-    // What is around a key is passed over, so that the word can be there.
+    // Text around a key is ignored, so it can contain the planted word.
     let pem = || format!("planted\n{}", crate::support::keys::EC_PKCS8);
     let jwk = || crate::support::keys::ED_JWK.replacen('{', "{\"planted\":\"planted\",", 1);
     let keys: [&dyn Fn() -> Result<SigningKey, Error>; 3] = [
@@ -125,7 +125,7 @@ async fn a_secret_that_cannot_be_read_is_not_quoted() {
     finder.end();
 }
 
-/// Documents that are asked for without a credential may have seen one elsewhere.
+/// Documents that were requested without a credential may contain a secret from elsewhere.
 #[tokio::test(start_paused = true)]
 async fn metadata_with_a_secret_in_an_odd_place_is_not_quoted_there() {
     use crate::support::web::{Page, Web};

@@ -1,4 +1,4 @@
-//! Grants, and what they are made of.
+//! Grants and their parts.
 
 use tower_auth::Token;
 use tower_auth::oauth2::{

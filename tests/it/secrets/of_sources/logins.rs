@@ -1,4 +1,4 @@
-//! Logins of an API's own, and API keys.
+//! An API's own logins, and API keys.
 
 use secrecy::SecretString;
 use tower_auth::login::JsonLogin;

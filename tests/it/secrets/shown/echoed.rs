@@ -1,4 +1,4 @@
-//! A token endpoint that gives back what it was sent, or that is not reached.
+//! A token endpoint that echoes what it was sent, or can't be reached.
 
 use std::convert::Infallible;
 use std::future::{pending, ready};
@@ -19,10 +19,10 @@ use crate::support::secret_finder::SecretFinder;
 use crate::support::serving::serving;
 use crate::support::{Api, request};
 
-/// With characters in it that each way of writing a request spells differently.
+/// Contains characters that each format encodes differently.
 const CLIENT_SECRET: &str = "planted+client/secret: \"of\" the\\planted client";
 
-/// A token endpoint that gives back what it was sent, in every place that a response has.
+/// Returns responses that echo the request in every part that a response has.
 fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
     let json = |status: u16, value: &serde_json::Value| {
         Response::builder()
@@ -76,7 +76,7 @@ fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
             responses.push(redirect);
         }
     }
-    // Cut in the middle of a text.
+    // Cut in the middle of a string.
     responses.push(Response::new(Full::from("{\"access_token\":\"planted")));
     responses.push(Response::new(Full::from(
         "{\"access_token\":\"planted\",\"access_token\":\"planted\"}",
@@ -111,7 +111,7 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
             let source = way(source);
             finder.print(&source);
 
-            // By itself, and below a layer, which logs.
+            // The source alone, and below a layer, which logs.
             match source.fetch(Reason::First).await {
                 Ok(token) => finder.print(&token),
                 Err(error) => {
@@ -120,7 +120,7 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
                     finder.print(&code);
                 }
             }
-            // One attempt says all: between two there is a pause.
+            // One attempt is enough. Several would pause in between.
             let cache = TokenCache::builder(source).fetch_attempts(1).build();
             let layer = crate::support::layer_from(cache);
             let client = layer.layer(Api::default());

@@ -1,4 +1,4 @@
-//! What a request leaves in the log and in errors, whatever becomes of it.
+//! What a request leaves in the log and in errors, whatever its outcome.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
     let send = || tokio::spawn(client.clone().oneshot(request("planted")));
     let hour = Duration::from_secs(3_600);
 
-    // A fetch, and a refresh behind.
+    // A fetch, and a background refresh.
     let response = send();
     fetches.next().await.issue_for("planted-1", hour);
     assert_eq!(response.await.unwrap().unwrap().status(), 200);
@@ -64,7 +64,7 @@ async fn a_refusal_that_is_not_replayed_leaves_no_secret_behind() {
         (|fetch| fetch.issue("planted-2"), "Again"),
         (|fetch| fetch.fail("the vault is sealed"), "Fetch"),
         (|fetch| fetch.complete(Token::bearer("planted\n")), "Fetch"),
-        // Hangs.
+        // The fetch hangs.
         (drop, "Fetch"),
     ];
     for (complete, expected) in completions {

@@ -1,4 +1,4 @@
-//! Tokens, layers, requests and their futures, printed.
+//! Tokens, layers, requests and their futures when they are printed.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -193,7 +193,7 @@ async fn a_service_that_keeps_a_copy_of_the_header_does_not_show_it() {
         finder.print(&client);
         finder.print(&client.clone());
     }
-    // From the third on it is the private copy that goes out.
+    // From the third request on, the private copy is sent.
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 4);
     for request in &*seen {
@@ -204,7 +204,7 @@ async fn a_service_that_keeps_a_copy_of_the_header_does_not_show_it() {
     finder.end();
 }
 
-/// A copy is what the caller had in the request, which may be a secret of theirs.
+/// A copy contains parts of the caller's request, which may be a secret.
 #[test]
 fn what_is_kept_of_a_request_shows_nothing_of_it() {
     let finder = SecretFinder::start();

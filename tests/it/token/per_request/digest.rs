@@ -1,4 +1,4 @@
-//! Tests the example with Digest authentication with the vectors of RFC 7616, and against a server.
+//! The Digest authentication example, with the vectors of RFC 7616 and against a server.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn token(password: &str, challenges: &example::Challenges, cnonce: Option<&str>)
     Token::per_request(Place::Header(AUTHORIZATION), password, digest)
 }
 
-/// What is sent to a server with these challenges.
+/// Returns the credential that is sent to a server with these challenges.
 async fn answer(challenges: &[String]) -> String {
     let mut wanted = HeaderMap::new();
     for challenge in challenges {
@@ -90,7 +90,7 @@ async fn of_several_challenges_the_first_that_is_understood_is_answered() {
     assert!(answer.contains("algorithm=SHA-256"), "{answer}");
 }
 
-/// If this client can't satisfy the server's challenges, the caller gets the refusal.
+/// If the client can't satisfy the challenges, the caller gets the refusal.
 #[tokio::test]
 async fn a_challenge_that_is_not_understood_is_the_callers_to_see() {
     for challenge in [

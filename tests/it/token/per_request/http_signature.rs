@@ -1,4 +1,4 @@
-//! Tests the example that signs by RFC 9421, with the vector of the RFC's appendix B.2.6.
+//! The example that signs by RFC 9421, with the vector of the RFC's appendix B.2.6.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::support::layer;
 #[path = "../../../../examples/extra/http_signature.rs"]
 mod example;
 
-/// Appendix B.1.4, as the last 32 bytes of its PKCS #8 document.
+/// The key of appendix B.1.4: the last 32 bytes of its PKCS #8 document.
 const SEED: &str = "n4Ni+HpISpVObnQMW0wOhCKROaIKqKtW/2ZYb2p9KcU=";
 
 const NAME: &str = "test-key-ed25519";

@@ -1,4 +1,4 @@
-//! Tests the example that signs by AWS's Signature Version 4, with vectors of AWS's test suite.
+//! The AWS Signature Version 4 example, with vectors of AWS's test suite.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use super::signed;
 #[path = "../../../../examples/extra/aws_sigv4.rs"]
 mod example;
 
-/// 2015-08-30T12:36:00Z.
+/// Returns 2015-08-30T12:36:00Z.
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_440_938_160)
 }

@@ -1,4 +1,4 @@
-//! Loom's threads, in every interleaving.
+//! Runs scenarios on loom's threads, in every interleaving.
 
 use loom::model::Builder;
 
@@ -10,8 +10,8 @@ pub(crate) fn in_every_order(scenario: impl Fn() + Send + Sync + 'static) {
     Builder::new().check(scenario);
 }
 
-/// The same for a scenario with too many interleavings: only those in which a running thread is preempted
-/// at most `switches` times. Most known races need one or two.
+/// Runs only the interleavings that preempt a running thread at most `switches` times. This is for
+/// scenarios with too many interleavings. Most known races need one or two preemptions.
 pub(crate) fn in_orders_of(switches: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let mut model = Builder::new();
     model.preemption_bound = Some(switches);

@@ -1,4 +1,4 @@
-//! The system's threads, many times.
+//! Runs scenarios many times on the system's threads.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ pub(crate) use std::thread::spawn;
 /// Miri is some thousand times slower, and switches threads at any point.
 const TIMES: usize = if cfg!(miri) { 20 } else { 2_000 };
 
-/// Longer than any scenario takes: a thread that sleeps for so long was never woken.
+/// Longer than any scenario takes. A thread that waits this long was never woken.
 const DEADLOCK: Duration = Duration::from_secs(30);
 
 pub(crate) fn in_every_order(scenario: impl Fn() + Send + Sync + 'static) {

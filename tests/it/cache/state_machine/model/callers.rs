@@ -1,10 +1,10 @@
-//! Callers, and how far each of them goes.
+//! The steps of callers in the model.
 
 use super::refusals::YOUTH;
 use super::*;
 
 impl Model {
-    /// Goes on with a caller for as far as it goes. What it is told, if that is its end.
+    /// Advances a caller as far as possible. Returns its final result if it has one.
     pub(crate) fn poll(&mut self, caller: &mut Caller) -> Option<Outcome> {
         match caller {
             Caller::Token(acquire) => Some(match self.acquire(acquire)? {
@@ -19,14 +19,14 @@ impl Model {
                 }
             },
             Caller::Close => {
-                // The rest is done by a task, which takes its turn.
+                // A task does the rest of the shutdown, and needs its turn.
                 let is_first = self.close();
                 (self.has_shut_down && !is_first).then_some(Outcome::Closed)
             }
         }
     }
 
-    /// Whether it would go no further.
+    /// Returns whether another poll would not advance the caller.
     pub(crate) fn is_blocked(&self, caller: &Caller) -> bool {
         let waits = |acquire: &Acquire| {
             let flight = acquire.waits_for;
@@ -44,7 +44,7 @@ impl Model {
         }
     }
 
-    /// A token that is good, or why there is none; `None` to wait.
+    /// Returns a valid token or the error, or `None` if the caller has to wait.
     fn acquire(&mut self, acquire: &mut Acquire) -> Option<Result<usize, Fault>> {
         loop {
             let Some(flight) = acquire.waits_for.take() else {
@@ -65,9 +65,9 @@ impl Model {
                     acquire.waits_for = Some(flight);
                     return None;
                 }
-                // Looked at long after it came.
+                // The caller looks so late that the new token has expired.
                 Some(End::Completed(Ok(cached))) if self.is_past_its_end(cached) => {}
-                // A token that is valid is better than none, even if it was withdrawn.
+                // A valid token is better than none, even if it was withdrawn.
                 Some(End::Completed(Err(fault))) => {
                     let is_any = acquire.wants == Wants::Any;
                     let fallback = self.current.filter(|_| is_any && self.has_valid_token());
@@ -88,7 +88,8 @@ impl Model {
                 Next::Wait
             }
             Stage::Uncalled => {
-                // All requests here can be sent again, which only matters if one was refused.
+                // All requests here can be sent again. That matters only while refusals are
+                // watched.
                 let tries = match self.is_watching() {
                     true => Tries::Several,
                     false => Tries::One,
@@ -101,7 +102,7 @@ impl Model {
                 Some(Ok(cached)) => Next::Stage(Stage::Readying(cached)),
                 Some(Err(fault)) => Next::End(Outcome::Fault(fault)),
             },
-            // It took so long for the API to become ready.
+            // The token expired while the API became ready.
             Stage::Readying(cached) if self.is_past_its_end(*cached) => {
                 let lookup = self.request_token(Tries::One);
                 self.send_with(lookup, resource)
@@ -121,7 +122,7 @@ impl Model {
                 let mut refused = *refused;
                 refused.tried.pause = true;
                 match self.request_token(Tries::Several) {
-                    // Most likely the same. If not, no other is tried after it.
+                    // Usually the same token. If it differs, no further token is tried.
                     Lookup::Now(cached) => {
                         refused.tried.new_token |= !self.is_same(cached, refused);
                         Next::Stage(Stage::ReadyingAgain { cached, refused })
@@ -176,7 +177,7 @@ impl Model {
 
     fn responded(&mut self, sent: Sent, resource: Resource, status: u16) -> Next {
         let cached = sent.cached;
-        // Once is enough, unless there are refusals.
+        // One acceptance per token is recorded, unless refusals are watched.
         if status == 200 && (sent.watched.is_some() || !self.issues[cached].is_accepted) {
             let token = self.issues[cached].token;
             match sent.watched {

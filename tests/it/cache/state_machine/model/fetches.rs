@@ -1,4 +1,4 @@
-//! Fetches: when one starts, what the source returns, and what comes of it.
+//! The fetches of the model: when one starts, what the source returns, and what follows.
 
 use super::*;
 
@@ -11,7 +11,7 @@ impl Model {
         if let Some(abandoned) = self.in_flight {
             self.flights[abandoned].end = Some(End::Abandoned);
         }
-        // What was withdrawn stays so until this one ends.
+        // A withdrawn token stays withdrawn until this fetch ends.
         let (withdrawn, is_proven) = match (self.wanted.take(), self.in_flight) {
             (Some(wanted), _) => (wanted.withdrawn, wanted.is_proven),
             (None, Some(overdue)) => {
@@ -61,7 +61,7 @@ impl Model {
         self.asked.push(Asked { flight, reason });
     }
 
-    /// The fetches for which the source has yet to return.
+    /// Returns the fetches for which the source has not yet returned.
     pub(crate) fn asking(&self) -> impl Iterator<Item = usize> {
         let is_asking = |flight: &usize| matches!(self.flights[*flight].task, Task::Asking { .. });
         (0..self.flights.len()).filter(is_asking)
@@ -75,14 +75,14 @@ impl Model {
         self.flights[flight].end.is_some()
     }
 
-    /// How many tasks there are.
+    /// Returns the number of running tasks.
     pub(crate) fn tasks(&self) -> usize {
         let flights = self.flights.iter();
         let running = flights.filter(|flight| flight.task != Task::Done).count();
         running + usize::from(self.shutdown.is_some())
     }
 
-    /// When a token of this fetch would end that lasts so long.
+    /// Returns when a token of this lifetime would expire if this fetch returned it now.
     pub(crate) fn end_of(&self, flight: usize, lifetime: Lifetime) -> Option<Clocks> {
         match (lifetime, self.flights[flight].task) {
             (Lifetime::In(lifetime), Task::Asking { requested, .. }) => {
@@ -170,7 +170,7 @@ impl Model {
             if is_after_refusal {
                 self.last_refused_end = Some(self.now.forward);
             }
-            // A fetch that is forced may have come in the place of one that a refusal wants.
+            // A forced fetch may have replaced one that a refusal wanted.
             if let Some(refusals) = &mut self.refusals
                 && (is_after_refusal || refusals.is_fetching())
             {
@@ -195,7 +195,7 @@ impl Model {
         }
         let token = self.issues[cached].token;
         let before = self.current.map(|before| self.issues[before].token);
-        // The same token was refused already.
+        // The same token was refused already, so it isn't new.
         if let Some(refusals) = &mut self.refusals
             && before != Some(token)
         {
@@ -210,7 +210,7 @@ impl Model {
     fn record_failure(&mut self, fault: Fault) {
         let now = self.now.clocks;
         self.failures += 1;
-        // The end of a token that is still good is worth an attempt.
+        // An attempt at the expiry of a valid token is always worth it.
         let end = self
             .current
             .and_then(|cached| self.issues[cached].deadlines)

@@ -1,17 +1,17 @@
-//! Refusals: what they show, and which of them may start a fetch.
+//! The refusals of the model: what they prove, and which of them may start a fetch.
 
 use super::*;
 
-/// How long acceptances are recorded after a refusal, at least.
+/// The shortest time for which acceptances are recorded after a refusal.
 const WATCH: i64 = MINUTE;
-/// A token may not be valid yet for a server whose clock is late by so much.
+/// How far a server's clock may lag. Until a token has this age, it may not be valid there yet.
 pub(super) const YOUTH: i64 = 2 * SECOND;
-/// So many resources that refuse an accepted token prove that it was revoked.
+/// How many resources must refuse an accepted token to prove that it was revoked.
 const SEVERAL: usize = 3;
-/// So many refusals in a row prove it even of a resource that accepts and refuses by turns.
+/// How many refusals in a row prove a revocation even if the resource accepts and refuses by turns.
 const LONG_ROW: u32 = 16;
 
-/// All that is kept of refusals: nothing, once there was none for a while and no fetch counts.
+/// The record of refusals. It is dropped when the watch has ended and no fetch counts any more.
 pub(super) struct Refusals {
     unproven: RefusalBudget,
     proven: RefusalBudget,
@@ -20,26 +20,27 @@ pub(super) struct Refusals {
 
 struct RefusalBudget {
     first: i64,
-    /// The fetches that count.
+    /// How many fetches count against the budget.
     fetches: u32,
-    /// One that counts has not ended.
+    /// Whether a fetch that counts is still running.
     is_fetching: bool,
     wait: i64,
     next_fetch: Option<Clocks>,
     unrefused_since: Option<Clocks>,
 }
 
-/// Acceptances are recorded, and no clone serves its own copy.
+/// The watch after a refusal. It records acceptances, and clones don't use their private copies.
 pub(super) struct Watch {
     pub(super) until: Clocks,
-    /// By resource: `None` for all requests of which nothing is known.
+    /// The resources. `None` stands for all requests whose resource is unknown.
     resources: HashMap<Option<Resource>, Conduct>,
-    /// Those that refused the current token since it was last accepted, and when they were asked.
+    /// The resources that refused the current token since its last acceptance, and when those
+    /// requests were sent.
     refusing: Vec<(Option<Resource>, i64)>,
     last_accepted: Option<usize>,
 }
 
-/// What a resource did.
+/// What a resource accepted and refused.
 #[derive(Default)]
 struct Conduct {
     /// The token, and when the request was sent.
@@ -50,24 +51,24 @@ struct Conduct {
     refuses_old_tokens: bool,
 }
 
-/// A refusal, and what is known of its request.
+/// A refusal and what is known about its request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal {
     pub(crate) token: usize,
     pub(crate) resource: Option<Resource>,
     pub(crate) sent: i64,
-    /// The user says that the token is done for.
+    /// Whether the user has rejected the token.
     pub(crate) is_final: bool,
     pub(crate) tried: Tried,
     pub(crate) can_pause: bool,
 }
 
-/// What comes of a refusal.
+/// The effect of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
-    /// There is a successor already.
+    /// The token already has a successor.
     Outdated,
-    /// A successor is fetched, or will be.
+    /// A fetch for a successor is running or wanted.
     Replaced,
     NotFetched(Fault),
     /// The token may not be valid yet.
@@ -94,7 +95,7 @@ impl RefusalBudget {
         self.next_fetch.is_none_or(|next| now.reached(next))
     }
 
-    /// Nothing counts any more once a token has lasted for the current wait.
+    /// Resets the budget once a token has lasted for the current wait.
     fn settle(&mut self, now: Clocks) {
         if let Some(since) = self.unrefused_since
             && now.reached(since.plus(self.wait))
@@ -110,7 +111,8 @@ impl RefusalBudget {
         self.is_fetching = true;
     }
 
-    /// The next has to wait; and after one that the other budget counts, for the first wait.
+    /// Sets the earliest next fetch. If the fetch counted against the other budget, the wait is the
+    /// first wait of this one.
     fn fetch_ended(&mut self, now: Clocks) {
         let wait = match self.is_fetching {
             true => self.wait,
@@ -165,7 +167,7 @@ impl Refusals {
         self.unproven.limited_until(now)
     }
 
-    /// The moments at which something changes.
+    /// Returns the times at which the budgets or the watch change.
     pub(super) fn edges(&self) -> impl Iterator<Item = Clocks> {
         let budgets = [&self.unproven, &self.proven];
         let settled = budgets.map(|it| it.unrefused_since.map(|since| since.plus(it.wait)));
@@ -217,13 +219,14 @@ impl Watch {
 }
 
 impl Model {
-    /// Whether requests are sent carefully. Without a token there is nothing to be careful with.
+    /// Returns whether requests are being watched. Without a token nothing is watched.
     pub(crate) fn is_watching(&self) -> bool {
         let watch = self.refusals.as_ref().and_then(|it| it.watch.as_ref());
         self.current.is_some() && watch.is_some()
     }
 
-    /// A server refused a token, or somebody says so. The token stays until its successor arrives.
+    /// Records that a server or the user rejected a token. The token stays current until its
+    /// successor arrives.
     pub(crate) fn reject(&mut self, refusal: Refusal) -> Rejected {
         let now = self.now.clocks;
         let Some(cached) = self.current.map(|cached| self.issues[cached]) else {
@@ -234,7 +237,9 @@ impl Model {
         }
         let refusals = self.refusals.get_or_insert_with(Refusals::new);
         for budget in refusals.budgets() {
-            budget.settle(now);
+            if cached.is_accepted || refusal.is_final {
+                budget.settle(now);
+            }
             budget.unrefused_since = None;
         }
         let span = WATCH.max(refusals.unproven.wait).max(refusals.proven.wait);
@@ -256,7 +261,7 @@ impl Model {
             (false, true) => Withdrawn::WithOneTry,
             (false, false) => Withdrawn::No,
         };
-        // One fetch is enough for all who are refused.
+        // One fetch serves all refused callers.
         if let Some(wanted) = &mut self.wanted {
             wanted.withdrawn = from.max(wanted.withdrawn);
             return Rejected::Replaced;
@@ -303,7 +308,7 @@ impl Model {
         }
     }
 
-    /// A server accepted the token, or somebody says so.
+    /// Records that a server or the user accepted the token.
     pub(crate) fn accept(&mut self, token: usize, resource: Option<Resource>, sent: i64) {
         if let Some(cached) = self.current
             && self.issues[cached].token == token
@@ -317,7 +322,7 @@ impl Model {
         self.end_watch();
     }
 
-    /// There was no refusal for a while, and no refused token is being replaced.
+    /// Ends the watch if there was no refusal for a while and no refused token is being replaced.
     pub(super) fn end_watch(&mut self) {
         let now = self.now.clocks;
         let is_in_flight = self.in_flight.is_some_and(|flight| {
@@ -335,8 +340,11 @@ impl Model {
         if refusals.watch.take_if(is_past).is_none() {
             return;
         }
-        for budget in refusals.budgets() {
-            budget.settle(now);
+        let is_accepted = |cached: usize| self.issues[cached].is_accepted;
+        if self.current.is_some_and(is_accepted) {
+            for budget in refusals.budgets() {
+                budget.settle(now);
+            }
         }
         if refusals.budgets().iter().all(|budget| budget.fetches == 0) {
             self.refusals = None;

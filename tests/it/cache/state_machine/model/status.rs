@@ -1,4 +1,4 @@
-//! How things stand, as `Status` has it.
+//! The status that the model predicts.
 
 use super::*;
 

@@ -1,9 +1,9 @@
-//! Time passes: by which clocks, and up to what.
+//! The passing of time in the model: on which clocks, and up to which event.
 
 use super::*;
 
 impl Model {
-    /// The next time, by the timers, at which something happens by itself.
+    /// Returns the next time, on Tokio's timers, at which something happens by itself.
     pub(crate) fn next_timer(&self, callers: &[Caller]) -> Option<i64> {
         let flights = self.flights.iter().filter_map(|flight| match flight.task {
             Task::Delayed { until } | Task::Pausing { until, .. } => Some(until),
@@ -12,12 +12,12 @@ impl Model {
         });
         let shutdown = self.shutdown.iter().map(|shutdown| shutdown.deadline);
         let pauses = callers.iter().filter_map(Caller::pause);
-        // A caller that is late may not have noticed that its pause is over.
+        // A late caller may not have noticed that its pause has ended.
         let pauses = pauses.filter(|until| *until > self.now.timers);
         flights.chain(shutdown).chain(pauses).min()
     }
 
-    /// Time passes, and nobody runs the timers.
+    /// Moves the clocks while the timers stand still.
     pub(crate) fn pass_without_timers(&mut self, span: i64) {
         self.now.clocks = self.now.clocks.plus(span);
         self.now.forward += span;
@@ -28,7 +28,7 @@ impl Model {
         self.now.forward += span.max(0);
     }
 
-    /// Time passes by all clocks, and not past the next timer.
+    /// Moves all clocks, at most up to the next timer.
     pub(crate) fn pass(&mut self, span: i64) {
         self.pass_without_timers(span);
         self.now.timers += span;
@@ -52,7 +52,7 @@ impl Model {
         {
             let last = shutdown.last;
             if let Some(flight) = shutdown.flight {
-                // Its task is aborted.
+                // The shutdown aborts the task.
                 self.flights[flight].task = Task::Done;
                 self.flights[flight].end = Some(End::Abandoned);
             }
@@ -60,7 +60,7 @@ impl Model {
         }
     }
 
-    /// How long it is until the fetch in flight begins, or begins again.
+    /// Returns the time until the fetch in flight makes its first or next attempt.
     pub(crate) fn delay(&self) -> Option<i64> {
         match self.flights[self.in_flight?].task {
             Task::Delayed { until } | Task::Pausing { until, .. } => Some(until - self.now.timers),
@@ -68,7 +68,7 @@ impl Model {
         }
     }
 
-    /// How far it is to all that the clocks decide on.
+    /// Returns the time until each event that the clocks decide.
     pub(crate) fn edges(&self, callers: &[Caller]) -> Vec<i64> {
         let now = self.now.clocks;
         let mut moments = Vec::new();

@@ -1,4 +1,4 @@
-//! What holds after each step: the cache and its model are at one.
+//! The checks after each step: the cache has to agree with its model.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::super::observed::{number, observed_status};
 use super::{Called, Trial};
 
 impl Trial {
-    /// Lets every task and every caller that can go on do so, and looks at what came of it.
+    /// Lets every ready task and caller run, and checks the result.
     pub(in crate::cache::state_machine) async fn run_until_idle(&mut self) {
         loop {
             for _ in 0..8 {
@@ -33,11 +33,11 @@ impl Trial {
         self.check();
     }
 
-    /// Takes in the fetches that were asked for: those of the model, and no other.
+    /// Receives the started fetches. They have to be those of the model and no others.
     fn receive(&mut self) {
         while let Some(fetch) = self.fetches.try_next() {
             let task = self.notes.lock().unwrap().tasks.pop_front().unwrap();
-            // Which of two that were asked for at once is first, nobody has said.
+            // Two fetches that start at the same time may arrive in either order.
             let is_it = |asked: &Asked| match self.flights.get(&task) {
                 Some(flight) => *flight == asked.flight,
                 None => !self.flights.values().any(|known| *known == asked.flight),
@@ -67,7 +67,7 @@ impl Trial {
         self.check_calls();
     }
 
-    /// A token stays until its successor is here: neither a refusal nor a failure takes it away.
+    /// The token stays until its successor arrives. Neither a refusal nor a failure removes it.
     fn check_token(&mut self) {
         let held = self.held.take();
         let is_kept = self.cache.status().requested_at().is_some();
@@ -90,7 +90,7 @@ impl Trial {
             "{doing}: {open:?}"
         );
 
-        // After a refusal, none follows another within the first wait of its budget.
+        // After a refusal, the next such fetch starts no earlier than the first wait of its budget.
         for start in &self.model.starts[self.checked_starts..] {
             let wait = if start.is_proven { 1_000 } else { 5_000 };
             let is_due = |end: i64| start.start >= end + wait;
@@ -99,9 +99,9 @@ impl Trial {
             assert!(is_allowed || !is_after_refusal, "{doing}: {start:?}");
         }
 
-        // None follows within the floor, but for a reason that doesn't wait. By the clock that is
-        // ahead: a wait is over as soon as either says so, and one that was set back and forth has
-        // seen more time than there was.
+        // The attempt floor separates two fetches, except for reasons that don't wait. Measured by
+        // the clock that is ahead, because a wait ends as soon as either clock says so. A clock
+        // that was set back and forth shows more time than has passed.
         for pair in self.model.starts[self.checked_starts..].windows(2) {
             let next = match pair[1].reason {
                 Reason::Refused | Reason::Forced => continue,
@@ -126,7 +126,7 @@ impl Trial {
         }
     }
 
-    /// Each request that reached the API had a credential, and one that was good.
+    /// Each request that reached the API had a credential that was still valid.
     fn check_calls(&mut self) {
         let credentials = self.api.credentials();
         assert_eq!(credentials.len(), self.model.calls.len(), "{}", self.doing);
@@ -145,7 +145,7 @@ impl Trial {
             .collect()
     }
 
-    /// Everybody lets go of it, and nothing is left.
+    /// Drops every handle, and asserts that nothing remains.
     pub(in crate::cache::state_machine) async fn end(mut self) {
         self.doing = String::from("at the end");
         self.callers.clear();

@@ -1,4 +1,4 @@
-//! One connection for all who ask, and what becomes of one that nothing comes from.
+//! One connection for all callers, and what happens when no reply arrives on it.
 
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ async fn many_who_ask_at_once_share_a_connection() {
     let held = lease(&store).await;
     assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
     assert!(store.release(KEY, held).await.unwrap());
-    // Theirs, and the one that this is asked over.
+    // One connection for the callers, and one for this question.
     let after = number(&server, "stats", "total_connections_received").await;
     assert_eq!(after - before, 2);
 }
 
-/// A way to a server, which loses what is sent over the first connection once it is told to.
+/// A proxy in front of a server. When told to, it drops everything sent on the first connection.
 struct Way {
     url: String,
     falls_silent: Option<oneshot::Sender<()>>,
@@ -70,7 +70,7 @@ async fn way(server: &RedisServer) -> Way {
                     () = silenced => true,
                 };
                 if is_silenced {
-                    // Open, and nothing comes.
+                    // The connection stays open, but nothing arrives.
                     std::future::pending::<()>().await;
                 }
             });
@@ -91,7 +91,7 @@ impl Way {
     }
 }
 
-/// Half-open connections are noticed by nobody but who waits.
+/// A half-open connection is noticed only when a caller waits for a reply.
 #[tokio::test]
 async fn a_connection_that_nothing_comes_from_is_left_with_the_first_who_waits_in_vain() {
     let server = RedisServer::start(&[]).await;
@@ -116,13 +116,13 @@ async fn a_connection_that_takes_longer_than_who_waits_for_it_is_made_for_the_ne
         assert!(left.is_err());
     }
     way.begin();
-    // Nobody waits for it meanwhile.
+    // Nobody waits for the connection meanwhile.
     eventually(async || *way.connections.borrow() > 0).await;
     assert_eq!(load(&store).await, None);
     assert_eq!(*way.connections.borrow(), 1);
 }
 
-/// It gets as far as to choose the database, which is only done once it is connected.
+/// The connection gets as far as choosing the database, which happens only once it is open.
 #[tokio::test]
 async fn a_connection_is_made_though_who_wanted_it_has_left() {
     let server = RedisServer::start(&[]).await;

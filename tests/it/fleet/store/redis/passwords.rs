@@ -22,7 +22,7 @@ async fn a_password_that_is_refused_is_not_shown_and_asked_for_again() {
     let error = text(store(&server).load(KEY).await);
     assert!(error.contains("NOAUTH"), "{error}");
 
-    // Once it is the right one, it works.
+    // With the right password it works.
     let url = server.url_with(&format!(":{PASSWORD}@"));
     let store = RedisStore::open(url).unwrap();
     assert!(store.load(KEY).await.is_err());
@@ -35,7 +35,7 @@ async fn a_password_that_is_refused_is_not_shown_and_asked_for_again() {
     assert_eq!(load(&store).await, None);
 }
 
-/// It repeats what it was asked, and that is what the password is in.
+/// Redis repeats the unknown command in its error, and the command contains the password.
 #[tokio::test]
 async fn a_server_that_does_not_know_how_to_take_a_password_does_not_get_it_into_a_log() {
     let unknown = [
@@ -53,7 +53,7 @@ async fn a_server_that_does_not_know_how_to_take_a_password_does_not_get_it_into
         let error = text(store.load(KEY).await);
         assert!(!error.contains(PASSWORD), "{error}");
     }
-    // Without one, what it says may be said.
+    // Without a password, the error may contain the server's text.
     let url = format!("{}/?protocol=resp3", server.url());
     let error = text(RedisStore::open(url).unwrap().load(KEY).await);
     assert!(error.contains("unknown command"), "{error}");
@@ -78,7 +78,7 @@ async fn an_address_that_is_none_or_leads_nowhere_does_not_show_its_password() {
         let error = RedisStore::open(address).unwrap_err();
         assert!(error.is_config(), "{error:?}");
         let error = whole(&error);
-        assert!(error.contains("no address of a Redis"), "{error}");
+        assert!(error.contains("the Redis address is invalid"), "{error}");
         assert!(!error.contains(PASSWORD), "{error}");
     }
     let store = RedisStore::open(format!("redis://user:{PASSWORD}@127.0.0.1:1")).unwrap();

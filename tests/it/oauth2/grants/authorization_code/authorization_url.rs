@@ -1,4 +1,4 @@
-//! The address that the browser is sent to, and what may stand in it.
+//! The URL that the browser is sent to, and what it may contain.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -88,7 +88,7 @@ async fn the_query_that_the_address_has_is_kept() {
             .scope("read");
         let error = login.begin(CALLBACK).await.unwrap_err();
         assert!(
-            error.is_config() && error.to_string().contains("take it out"),
+            error.is_config() && error.to_string().contains("remove it"),
             "{error}"
         );
     }

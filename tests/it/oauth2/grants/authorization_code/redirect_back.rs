@@ -1,4 +1,4 @@
-//! What the browser comes back with, and whether it belongs to the request.
+//! What the browser returns with, and whether it belongs to the request.
 
 use super::{CALLBACK, begin, logged_in, login, query, read};
 use crate::support::login_server::{BROKEN, LoginServer, ScriptedResponse};
@@ -94,7 +94,7 @@ async fn the_response_of_another_server_is_refused() {
     let login = || login(&LoginServer::default());
     let own = "code=c&iss=https%3A%2F%2Fid.example.com";
     let (none, evil) = ("code=c", "code=c&iss=https://evil.example.com");
-    // Plain comparison: this is another.
+    // The comparison is literal, so this is another issuer.
     let alike = "code=c&iss=https://id.example.com/";
     let denied = "error=access_denied&iss=https://evil.example.com";
     let unknown = login().begin(CALLBACK).await.unwrap();
@@ -144,7 +144,7 @@ async fn what_the_server_says_no_with_is_told() {
     let error = read(&request, "error=login_required").unwrap_err();
     assert_eq!(error.code(), Some("login_required"));
 
-    // And nothing of what it echoes.
+    // The error shows nothing that the redirect echoes.
     let state = query(&request)["state"].clone();
     let echo = format!("error={state}&error_description=no+{state}+planted&code=planted");
     let text = all_text_of(&read(&request, &echo).unwrap_err());
@@ -167,7 +167,7 @@ async fn the_response_to_another_request_is_refused_and_not_sent() {
     assert_eq!(server.times_asked(), 0);
 }
 
-/// The code may be used up by the first try.
+/// The first try may have used up the code.
 #[tokio::test]
 async fn a_code_is_sent_once() {
     let refused: ScriptedResponse = (400, r#"{"error":"invalid_grant"}"#);

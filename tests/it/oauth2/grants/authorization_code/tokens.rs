@@ -1,4 +1,4 @@
-//! What comes of a login: the token just issued, and the refreshes after it.
+//! What follows a login: the issued token, and the refreshes after it.
 
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ async fn a_lifetime_that_nobody_says_is_assumed_and_counted_too() {
     assert_eq!(expiry(&token), "In(100s)");
 }
 
-/// A JWT without `iat`, over since 2001.
+/// A JWT without `iat` that expired in 2001.
 #[tokio::test]
 async fn a_token_that_has_expired_by_its_own_account_is_not_handed_out() {
     let over = r#"{"access_token":"e30.eyJleHAiOjEwMDAwMDAwMDB9.","refresh_token":"r"}"#;
@@ -154,7 +154,7 @@ async fn a_refresh_token_that_can_not_be_saved_is_an_error() {
     *store.fails.lock().unwrap() = true;
     let error = logged_in(&login(&server).store(store)).await.unwrap_err();
     assert!(
-        error.is_source() && error.to_string().contains("can't be saved"),
+        error.is_source() && error.to_string().contains("could not save"),
         "{error}"
     );
     assert!(all_text_of(&error).contains("the disk is full"));
@@ -173,7 +173,7 @@ async fn without_a_refresh_token_the_access_token_is_used_and_then_somebody_has_
     );
     let error = source.fetch(Reason::Expired).await.unwrap_err();
     assert!(error.is_login_required(), "{error}");
-    // The one in the store may be another person's.
+    // The refresh token in the store may belong to another user.
     assert_eq!(server.times_asked(), 1);
     assert!(store.saves().is_empty());
 }

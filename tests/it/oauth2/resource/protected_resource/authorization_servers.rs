@@ -1,4 +1,4 @@
-//! Which authorization server is asked, and which never.
+//! Which authorization servers get a request, and which never do.
 
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ async fn an_authorization_server_that_is_not_allowed_is_never_asked_anything() {
         for _ in 0..3 {
             let error = fetch(&source).await.unwrap_err();
             assert!(error.is_config() && error.is_permanent(), "{error}");
-            // A query may hold a key.
+            // A query may contain a key.
             let told = offered.replace("?x", "?…");
             assert!(error.to_string().contains(&format!("`{told}`")), "{error}");
         }
@@ -106,7 +106,7 @@ async fn what_is_no_metadata_is_an_error_that_says_what_it_is() {
         assert!(error.to_string().contains(what), "{error}");
         assert_eq!(web.take_lines().len(), 2);
     }
-    // A place that the challenge names is the place, and no other.
+    // If the challenge names a location, only that location is used.
     let web = web();
     web.put(METADATA, Page::new(404, ""));
     web.put(ROOT, Page::json(&metadata()));

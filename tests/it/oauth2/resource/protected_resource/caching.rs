@@ -1,4 +1,4 @@
-//! What was found is used until the metadata changes.
+//! A built source stays in use until the metadata changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::support::{ScriptedSource, paused, run_until_idle};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Counts how often a source was made, and makes one of this kind.
+/// Counts how many sources were built, and builds one of this kind.
 fn counting<T: TokenSource + Clone>(
     web: &Web,
     made: &Arc<AtomicUsize>,
@@ -42,12 +42,12 @@ async fn the_source_is_made_once_until_the_metadata_changes() {
         fetch(&source).await.unwrap();
     }
     assert_eq!(web.take_lines().len(), 2);
-    // Looked at again, and the same.
+    // The metadata is fetched again, and is the same.
     advance(HOUR).await;
     fetch(&source).await.unwrap();
     assert_eq!(web.take_lines().len(), 2);
     assert_eq!(made.load(Ordering::SeqCst), 1);
-    // And then another.
+    // The metadata changes.
     let servers = json!(["https://new.example.com"]);
     let metadata = changed(|it| it["authorization_servers"] = servers);
     web.put(
@@ -60,7 +60,7 @@ async fn the_source_is_made_once_until_the_metadata_changes() {
     fetch(&source).await.unwrap();
     assert_eq!(made.load(Ordering::SeqCst), 2);
     assert_eq!(web.take_lines().len(), 2);
-    // As long as it says.
+    // The metadata stays in use for as long as the response allows.
     advance(10 * MINUTE).await;
     fetch(&source).await.unwrap();
     assert_eq!(web.take_lines().len(), 2);
@@ -115,7 +115,7 @@ async fn a_failure_of_the_source_that_stays_has_the_metadata_looked_at_again() {
     let inner = ScriptedSource::new(|attempt| match attempt {
         1 => Token::bearer("token"),
         2 => Err(Error::transient("reset")),
-        // An error that stays: a header's name that is none.
+        // A permanent error.
         3 => Err("no origin".parse::<tower_auth::Origin>().unwrap_err()),
         _ => Token::bearer("token"),
     });
@@ -165,7 +165,7 @@ async fn the_protection_says_what_was_found() {
 async fn closing_goes_to_the_source_that_was_made() {
     let web = web();
     let source = source(&web);
-    // There is none yet, and none is made to be closed.
+    // There is no source yet, and none is built just to be closed.
     source.close(None).await.unwrap();
     assert!(web.take_lines().is_empty());
     let token = fetch(&source).await.unwrap();

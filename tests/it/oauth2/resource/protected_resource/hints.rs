@@ -23,8 +23,8 @@ fn challenges(text: &str) -> Vec<Challenge> {
     Challenge::parse(&headers)
 }
 
-/// An API whose refusal has its metadata at `/one`, with the scope `a`; at `/two` it is the same. The
-/// token tells the scope that it was asked for with.
+/// Builds a source and its API. The refusal names metadata at `/one` and the scope `a`. The
+/// metadata at `/two` is the same. A token contains the scope that it was requested with.
 fn source() -> (ProtectedResource, Web) {
     let web = Web::default();
     let challenge = format!(r#"Bearer resource_metadata="{API}/one", scope="a""#);
@@ -73,7 +73,7 @@ async fn a_refusal_that_names_other_metadata_or_scopes_is_gone_by() {
         assert_eq!(scope_of_the_next(&source).await, scope);
         assert_eq!(scope_of_the_next(&source).await, scope);
         assert_eq!(web.take_lines(), [TWO]);
-        // It is no news when it is said again.
+        // Repeated, the same challenge isn't new.
         refuse(&source, challenge);
         assert_eq!(scope_of_the_next(&source).await, scope);
         assert!(web.take_lines().is_empty());
@@ -109,7 +109,8 @@ async fn a_refusal_that_names_another_origin_changes_nothing() {
     refuse(&source, elsewhere);
     assert_eq!(scope_of_the_next(&source).await, "a");
     assert_eq!(web.take_lines(), [PROBE, ONE]);
-    // Nor when it is said again: it doesn't postpone the next search, a minute after the first time.
+    // A repeated challenge doesn't postpone the next lookup, which is a minute after the first
+    // challenge.
     advance(Duration::from_secs(40)).await;
     refuse(&source, elsewhere);
     assert_eq!(scope_of_the_next(&source).await, "a");

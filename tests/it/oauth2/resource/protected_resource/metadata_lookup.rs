@@ -1,4 +1,4 @@
-//! Where the metadata is looked for, and whose it has to be.
+//! Where the metadata is looked up, and which resource it must name.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn the_refusal_leads_to_the_metadata_and_that_to_the_authorization_server(
         format!("POST {TOKEN}"),
     ];
     assert_eq!(lines, expected);
-    // A credential goes to the token endpoint, and nowhere else.
+    // The credential goes to the token endpoint and nowhere else.
     for asked in &asked[..3] {
         assert!(asked.is_bare(), "{asked:?}");
     }
@@ -47,7 +47,7 @@ async fn the_scopes_are_those_of_the_challenge_or_else_of_the_metadata() {
             metadata(),
             Some("notes:read notes:write"),
         ),
-        // Another scheme says it too, and one that names no metadata doesn't count.
+        // Another scheme can name the metadata too. A challenge that names none doesn't count.
         (
             format!(
                 r#"Basic realm="x", Bearer scope="no", DPoP resource_metadata="{METADATA}", scope="yes""#
@@ -91,7 +91,7 @@ async fn without_a_hint_the_metadata_is_at_the_well_known_places() {
         let lines = web.take_lines();
         assert_eq!(lines[1], format!("GET {METADATA}"));
         assert_eq!(lines.len(), 4);
-        // Not there: at the root.
+        // If the metadata isn't at the first location, it is at the root.
         web.put(METADATA, Page::new(404, ""));
         web.put(ROOT, Page::json(&metadata()));
         fetch(&source(&web)).await.unwrap();
@@ -100,7 +100,7 @@ async fn without_a_hint_the_metadata_is_at_the_well_known_places() {
             lines[1..3],
             [format!("GET {METADATA}"), format!("GET {ROOT}")]
         );
-        // Nor there.
+        // The root has no metadata either.
         web.put(ROOT, Page::new(410, ""));
         let error = fetch(&source(&web)).await.unwrap_err();
         assert!(error.is_permanent() && error.is_denied(), "{error}");
@@ -143,7 +143,7 @@ async fn a_resource_in_trouble_may_be_well_again_soon() {
     web.put(API, Page::breaking());
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_transport(), "{error}");
-    // The same of its metadata, which isn't looked for elsewhere then.
+    // If the metadata request fails transiently, no other location is tried.
     for page in [Page::new(503, ""), Page::breaking()] {
         let web = self::web();
         web.put(API, Page::new(401, ""));
@@ -178,7 +178,7 @@ async fn metadata_on_another_origin_is_not_asked_for() {
         assert!(error.is_config() && error.is_permanent(), "{error}");
         assert_eq!(web.take_lines(), [format!("GET {API}")], "{place}");
     }
-    // The same origin, spelled otherwise.
+    // The same origin in a different spelling.
     let web = web();
     let place = "https://MCP.example.com:443/meta";
     web.put(
@@ -214,7 +214,8 @@ async fn metadata_of_another_resource_is_not_used_and_the_error_names_both() {
     assert!(error.to_string().contains("has no `resource`"), "{error}");
 }
 
-/// What the place of the metadata stands for, in the challenge or well known, may be the name.
+/// The metadata may name the resource that its location stands for, in the challenge or by the
+/// well-known path.
 #[tokio::test]
 async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
     let host = "https://mcp.example.com";
@@ -227,7 +228,7 @@ async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
         ("/a/", "https://mcp.example.com/a/", true),
         ("/a/bcd", "https://mcp.example.com/a/bcd", true),
         ("/a/bcd", "https://mcp.example.com/a", false),
-        // Neighbours.
+        // Sibling paths.
         ("/a/b", "https://mcp.example.com/a/b", false),
         ("/a/bcde", "https://mcp.example.com/a/bcde", false),
         ("/a/c", "https://mcp.example.com/a/c", false),
@@ -247,12 +248,12 @@ async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
         let fetched = fetch(&source_of(&web, resource, &[ISSUER]).unwrap()).await;
         assert_eq!(fetched.is_ok(), is_good, "{place} {name}");
         if is_good {
-            // And the token is asked for under it.
+            // The token request uses this name.
             let asked = web.asked().pop().unwrap();
             assert_eq!(asked.param("resource").unwrap(), name);
         }
     }
-    // A place that isn't well known stands for nothing.
+    // A location without the well-known path stands for no resource.
     let web = web();
     let challenge = r#"Bearer resource_metadata="https://mcp.example.com/meta""#;
     web.put(API, refusal(challenge));

@@ -1,4 +1,4 @@
-//! Tests the Digest example against a server that counts the uses of its nonces.
+//! The Digest example against a server that counts the uses of its nonces.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{example, token};
 use crate::support::digest_server::{DigestServer, PASSWORD};
 use crate::support::layer;
 
-/// A client whose source has the password that the lock holds.
+/// Builds a client whose source reads the password from the lock.
 fn client(
     password: &Arc<Mutex<&'static str>>,
 ) -> impl Service<reqwest::Request, Response = reqwest::Response, Error = BoxError> + Clone + use<>
@@ -93,7 +93,7 @@ async fn a_wrong_password_is_the_callers_to_see_and_a_new_one_is_fetched() {
     server.set_password("The Lion Sleeps Tonight");
     *password.lock().unwrap() = "The Lion Sleeps Tonight";
     assert_eq!(get(&client, server.url()).await, 200);
-    // No other nonce is wanted in between.
+    // The server requires no other nonce in between.
     assert_eq!(server.take_statuses(), [401, 200]);
     server.set_password("another");
     assert_eq!(get(&client, server.url()).await, 401);
