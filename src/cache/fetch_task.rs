@@ -142,11 +142,14 @@ impl FetchTask {
         let (inner, now) = (&self.inner, self.inner.now());
         let by = fetched.as_ref().map(|fetched| fetched.by);
         let by = by.unwrap_or(FetchedBy::ThisProcess);
+        // Dropping a token may run user code, so a token that expired before it arrived outlives the lock.
+        let token = fetched.as_ref().ok().map(|it| it.token.clone());
         // The state changes before the waiting callers wake, so that they find the new token in it.
         let (outcome, retry_in, newly_low) = inner.transition(|machine| {
             let outcome = machine.complete(&start.completer, fetched, now);
             (outcome, machine.retry_in(now), machine.take_newly_low())
         });
+        drop(token);
         let lifetime = match &outcome {
             Ok(cached) => Ok(cached.expires_at().map(|end| now.until(end))),
             Err(error) => Err(error.clone()),

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use tokio_test::{assert_pending, task};
 use tower_auth::cache::Acquire;
-use tower_auth::{Error, Token, TokenCache};
+use tower_auth::token::{Applied, PerRequestCredential, RequestHead};
+use tower_auth::{BoxError, Error, Place, Token, TokenCache};
 
 use crate::support::{ManualClock, paused, run_until_idle, source};
 
@@ -157,6 +160,54 @@ fn an_error_may_watch_the_cache_as_it_is_dropped() {
         let next = tokio::spawn(cache.token());
         fetches.next().await.issue("token");
         next.await.unwrap().unwrap();
+    });
+}
+
+/// A credential that uses the cache when it is dropped.
+struct Signing(TokenCache);
+
+impl PerRequestCredential for Signing {
+    fn apply(&self, _: &RequestHead, _: &mut HeaderMap) -> Result<Applied, BoxError> {
+        Ok(Applied::Done)
+    }
+}
+
+impl Drop for Signing {
+    fn drop(&mut self) {
+        self.0.reject(&Token::bearer("another").unwrap());
+    }
+}
+
+fn signing(cache: &TokenCache, lifetime: Duration) -> Token {
+    let credential = Arc::new(Signing(cache.clone()));
+    let token = Token::per_request(Place::Header(AUTHORIZATION), "key id", credential);
+    token.expires_in(lifetime)
+}
+
+#[test]
+fn a_token_that_expired_before_it_arrived_may_use_the_cache_as_it_is_dropped() {
+    no_deadlock(|| async {
+        let (source, mut fetches) = source();
+        let cache = ManualClock::default().cache(source).build();
+        let waiting = tokio::spawn(cache.token());
+        let token = signing(&cache, Duration::ZERO);
+        fetches.next().await.complete(Ok(token));
+        assert!(waiting.await.unwrap().is_err());
+    });
+}
+
+#[test]
+fn a_replaced_token_may_use_the_cache_as_it_is_dropped() {
+    no_deadlock(|| async {
+        let (source, mut fetches) = source();
+        let cache = ManualClock::default().cache(source).build();
+        let waiting = tokio::spawn(cache.token());
+        let token = signing(&cache, Duration::from_secs(3600));
+        fetches.next().await.complete(Ok(token));
+        drop(waiting.await);
+        let waiting = tokio::spawn(cache.refresh_now());
+        fetches.next().await.issue("token");
+        waiting.await.unwrap().unwrap();
     });
 }
 
