@@ -67,7 +67,7 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 /// let tenants = Tenants::new(|Tenant(name): &Tenant| {
-/// In a real program, for example `oauth2::ClientCredentials` with this tenant's client.
+///     // In a real program, for example `oauth2::ClientCredentials` with this tenant's client.
 ///     let secret = format!("secret-of-{name}");
 ///     AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone())))
 ///         .only_to(["https://api.example.com"])
