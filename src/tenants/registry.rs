@@ -118,7 +118,7 @@ use crate::layer::auth_layer::AuthLayer;
 ///     AuthLayer::new(source.audience(api).scope(scope)).only_to([api])
 /// })
 /// .by(|request: &reqwest::Request| {
-/// A redirect or a link may lead to any host, so only keys from the list are used.
+///     // A redirect or a link may lead to any host, so only keys from the list are used.
 ///     let origin = request.url().origin().ascii_serialization();
 ///     let api = APIS.into_iter().find(|api| *api == origin)?;
 ///     let scope = match request.method().is_safe() {
