@@ -83,7 +83,8 @@ async fn main() -> Result<(), Report> {
             .error_for_status()?;
         println!("{}: {}", response.status(), response.text().await?);
 
-        // The API refuses the next request. The layer kept the streamed body, and sends it again.
+        // The API refuses the next request. The layer kept the streamed body, and sends the request
+        // again.
         servers.revoke_all_tokens();
     }
 

@@ -41,8 +41,8 @@ async fn main() -> Result<(), Report> {
         let body = response.into_body().collect().await?.to_bytes();
         println!("{status}: {}", String::from_utf8_lossy(&body));
 
-        // The API refuses the next request. The caller doesn't notice, because the layer sends it
-        // again with its body.
+        // The API refuses the next request. The caller doesn't notice, because the layer sends the
+        // request again with its body.
         servers.revoke_all_tokens();
     }
 

@@ -42,8 +42,8 @@ async fn main() -> Result<(), Report> {
 
         println!("{}: {}", response.status(), response.text().await?);
 
-        // The API refuses the next request. The caller doesn't notice, because the layer sends it
-        // again with its body.
+        // The API refuses the next request. The caller doesn't notice, because the layer sends the
+        // request again with its body.
         servers.revoke_all_tokens();
     }
 

@@ -13,7 +13,7 @@ pub(crate) struct Backoff {
     series: Option<Box<Series>>,
 }
 
-/// The delays of failures in a row.
+/// The delays after consecutive failures.
 struct Series {
     delays: ExponentialBackoff,
     /// The next delay, if it was already calculated.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub struct Error {
     inner: Arc<ErrorInner>,
 }
 
+#[derive(Clone)]
 struct ErrorInner {
     kind: Kind,
     message: Cow<'static, str>,
@@ -45,7 +47,10 @@ struct ErrorInner {
     retry_after: Option<Duration>,
     /// Values that other parts of the crate attach to an error, by type.
     attached: Extensions,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// The source that callers of a gRPC client see. It has the true source as its own.
+    #[cfg(feature = "tonic")]
+    grpc_status: Option<tonic::Status>,
 }
 
 /// The kind of an error. Each `is_*` method of [`Error`] documents its kind. The type is private,
@@ -148,6 +153,35 @@ impl Error {
         }
     }
 
+    /// Finds an error of this crate: the given one, or the first in its chain of
+    /// [sources](StdError::source).
+    ///
+    /// `downcast_ref` looks at the outermost error only, and a client or an application may have wrapped this
+    /// one. A generated gRPC client does: its `tonic::Status` has an `Error` as its source if there was no
+    /// token. [`CallError`](crate::layer::CallError) splits the error of a call without a search.
+    ///
+    /// Some wrappers return the source of the wrapped error as their own, such as [`std::io::Error`] and
+    /// `#[error(transparent)]` of `thiserror`. An `Error` directly inside of them isn't found.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use tower_auth::Error;
+    /// use tower_auth::layer::CallError;
+    ///
+    /// let wrapped = CallError::<io::Error>::from(Error::other("the vault is sealed"));
+    /// let found = Error::find(&wrapped);
+    /// assert!(found.is_some_and(Error::is_source));
+    ///
+    /// assert!(Error::find(&io::Error::other("no route")).is_none());
+    /// ```
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut chain = iter::successors(Some(error), |&error| error.source());
+        chain.find_map(|error| error.downcast_ref())
+    }
+
     /// Sets how long to wait before the next attempt, as the server asked your own source. No
     /// effect on an error that has clones.
     #[must_use]
@@ -164,6 +198,8 @@ impl Error {
                 retry_after: None,
                 attached: Extensions::new(),
                 source: None,
+                #[cfg(feature = "tonic")]
+                grpc_status: None,
             }),
         }
     }
@@ -182,7 +218,23 @@ impl Error {
     }
 
     pub(crate) fn with_source(self, source: impl Into<BoxError>) -> Self {
-        self.edit(|inner| inner.source = Some(source.into()))
+        self.edit(|inner| inner.source = Some(Arc::from(source.into())))
+    }
+
+    /// A copy whose [`source`](StdError::source) is this status.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn with_grpc_status(&self, status: tonic::Status) -> Self {
+        let mut inner = (*self.inner).clone();
+        inner.grpc_status = Some(status);
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The true source, whatever stands in front of it.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn shared_source(&self) -> Option<&Arc<dyn StdError + Send + Sync>> {
+        self.inner.source.as_ref()
     }
 
     /// Attaches a value, and replaces an attached value of the same type. No effect on an error
@@ -243,10 +295,10 @@ impl Error {
         self.is(Kind::Closed)
     }
 
-    /// Returns `true` if another attempt may succeed within seconds, so the cache makes one in the
-    /// same fetch. The causes are: no connection; no response in time; status 408, 425, 429 or 5xx;
-    /// the codes `temporarily_unavailable`, `server_error`, `slow_down` and `use_dpop_nonce`; or
-    /// your own source returned a [`transient`](Self::transient) error.
+    /// Returns `true` if another attempt may succeed within seconds. The cache then tries again
+    /// within the same fetch. The causes are: no connection; no response in time; status 408, 425,
+    /// 429 or 5xx; the codes `temporarily_unavailable`, `server_error`, `slow_down` and
+    /// `use_dpop_nonce`; or your own source returned a [`transient`](Self::transient) error.
     pub fn is_transient(&self) -> bool {
         match self.inner.kind {
             Kind::Transport | Kind::Timeout | Kind::Transient => true,
@@ -278,8 +330,8 @@ impl Error {
         self.status().is_some_and(passes) || PASSING.iter().any(|code| self.has_code(code))
     }
 
-    /// Returns `true` if the fetch timed out: by the limit of the whole fetch, or of a request to
-    /// the token endpoint.
+    /// Returns `true` if a fetch or a wait timed out: by the limit of the whole fetch, of a request
+    /// to the token endpoint, or of [`TokenCache::ready`](crate::TokenCache::ready).
     pub fn is_timeout(&self) -> bool {
         self.is(Kind::Timeout)
     }
@@ -325,8 +377,8 @@ impl Error {
     }
 
     /// Returns `true` if the server's response is unusable: not JSON, without `access_token`, too
-    /// large, or a redirect. Also if a browser returned a response that doesn't belong to the
-    /// authorization request.
+    /// large, or a redirect. Also returns `true` if a browser returned a response that doesn't
+    /// belong to the authorization request.
     pub fn is_reply(&self) -> bool {
         self.is(Kind::Reply)
     }
@@ -459,6 +511,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        #[cfg(feature = "tonic")]
+        if let Some(status) = &self.inner.grpc_status {
+            return Some(status);
+        }
         let source = self.inner.source.as_deref()?;
         Some(source)
     }

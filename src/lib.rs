@@ -36,6 +36,7 @@
 //! | Which source provides what my API asks for? | [`docs::choosing`] |
 //! | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? | [`docs::migrating`] |
 //! | In which order do layers go? | [`docs::composing`] |
+//! | Where does a service keep the client, and what does it do at startup and shutdown? | [`docs::in_a_service`] |
 //! | What do callers see when something fails? | [`docs::faults`] |
 //! | What does the crate do against which threat, and what do I do? | [`docs::security`] |
 //! | How does each of many tenants get its own token? | [`docs::tenants`] |

@@ -5,9 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use super::cache_inner::CacheInner;
 use super::expiry::{CachedToken, Freshness};
+use super::fetch_task::has_timer;
 use super::single_flight::{Abandoned, Wait};
 use super::state_machine::machine::Outcome;
 use super::state_machine::request::{Caller, Decision, FetchStart};
@@ -160,6 +164,27 @@ impl Acquire {
                 },
             }
         }
+    }
+
+    /// Waits for the token, but no longer than this.
+    pub(crate) async fn within(mut self, limit: Duration) -> Result<Token, Error> {
+        // Neither a cached token nor a cached error needs a timer.
+        if let Some(outcome) = (&mut self).now_or_never() {
+            return outcome;
+        }
+        if !has_timer() {
+            let message = "waiting for a token needs a Tokio runtime with a timer; \
+                           build it with `enable_time` or `enable_all`";
+            return Err(Error::new(Kind::Runtime, message));
+        }
+        let longest = self.inner.limits.fetch_timeout;
+        tokio::time::timeout(limit, self).await.unwrap_or_else(|_| {
+            let message = format!(
+                "no token was fetched within {limit:?}, and the fetch continues; \
+                 call again, or wait longer: a fetch may take {longest:?}"
+            );
+            Err(Error::new(Kind::Timeout, message))
+        })
     }
 
     fn lookup(&self) -> Lookup {

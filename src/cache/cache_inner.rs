@@ -50,7 +50,7 @@ impl CacheInner {
         self.state.look(|machine| machine.status(now))
     }
 
-    /// Whether other processes use the same token.
+    /// Returns whether other processes use the same token.
     pub(crate) fn is_shared_with_fleet(&self) -> bool {
         #[cfg(feature = "fleet")]
         return self.coordinator.is_some();
@@ -169,6 +169,6 @@ mod tests {
                 .is_ok_and(|has_changed| has_changed)
         );
         send(&changes, earlier);
-        assert_eq!(subscriber.borrow_and_update().phase(), Phase::Closed);
+        assert_eq!(subscriber.borrow_and_update().phase(), Phase::Closing);
     }
 }

@@ -32,7 +32,7 @@ const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 impl ExpiryPolicy {
-    /// Whether refreshes and backoff are randomized.
+    /// Returns whether refreshes and backoff are randomized.
     pub(crate) fn has_jitter(&self) -> bool {
         self.jitter > 0.0
     }
@@ -202,7 +202,7 @@ struct Deadlines {
 pub(crate) enum Freshness {
     /// Serve it.
     Fresh,
-    /// Serve it, and refresh it.
+    /// Serve the token, and refresh it.
     Stale,
     /// Don't serve it.
     Expired,
@@ -229,8 +229,9 @@ impl CachedToken {
         self.requested
     }
 
-    /// Whether a server whose clock lags by up to `lag` behind the issuer's clock already considers
-    /// the token valid. A token that never expires, such as an API key, is valid from the start.
+    /// Returns whether a server whose clock lags by up to `lag` behind the issuer's clock already
+    /// considers the token valid. A token that never expires, such as an API key, is valid from the
+    /// start.
     pub(crate) fn is_aged(&self, lag: Duration, now: Moment) -> bool {
         self.deadlines.is_none() || now.reached(self.issued_before.plus(lag))
     }
@@ -281,14 +282,15 @@ impl CachedToken {
         self.deadlines.map(|deadlines| deadlines.expires_at)
     }
 
-    /// Whether the token's own expiry has passed. From then on even callers that waited for the
-    /// token must not send it.
+    /// Returns whether the token's own expiry has passed. From then on even callers that waited for
+    /// the token must not send it.
     pub(crate) fn has_expired(&self, now: Moment) -> bool {
         let deadlines = self.deadlines.as_ref();
         deadlines.is_some_and(|deadlines| now.reached(deadlines.expires_at))
     }
 
-    /// Whether the token can be served without doing anything else, such as starting a refresh.
+    /// Returns whether the token can be served without doing anything else, such as starting a
+    /// refresh.
     #[inline]
     pub(crate) fn is_servable(&self, now: Moment) -> bool {
         match self.freshness(now) {

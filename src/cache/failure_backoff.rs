@@ -46,8 +46,8 @@ impl FailureBackoff {
     ///
     /// `left` is how long the current token is still served. The next attempt starts by then even
     /// if the backoff is longer, because afterwards callers see the failure. If that attempt fails
-    /// too, the full wait that was cut follows, not a doubled one. A server's `Retry-After` is
-    /// followed even if it ends later.
+    /// too, the next wait is the unshortened one. A server's `Retry-After` is followed even if it
+    /// ends later.
     pub(crate) fn wait_after(
         &mut self,
         error: &Error,

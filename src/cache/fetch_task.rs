@@ -54,7 +54,8 @@ impl CacheInner {
     }
 }
 
-/// Whether the caller runs on a Tokio runtime with a timer. Without a timer, `sleep` panics.
+/// Returns whether the caller runs on a Tokio runtime with a timer. Without a timer, `sleep`
+/// panics.
 pub(crate) fn has_timer() -> bool {
     Handle::try_current().is_ok() && catch_unwind(|| tokio::time::sleep(Duration::ZERO)).is_ok()
 }
@@ -85,8 +86,8 @@ impl FetchTask {
         let fetched = AssertUnwindSafe(within(limit, all))
             .catch_unwind()
             .await
-            // The panic message is left out, because it may contain a secret. The panic hook gets
-            // it.
+            // The panic message is left out, because it may contain a secret. Only the panic hook
+            // gets the message.
             .unwrap_or_else(|_| Err(Error::new(Kind::Panic, "the token source panicked")));
         self.complete(fetched, attempts, began.elapsed());
     }
@@ -142,7 +143,8 @@ impl FetchTask {
         let (inner, now) = (&self.inner, self.inner.now());
         let by = fetched.as_ref().map(|fetched| fetched.by);
         let by = by.unwrap_or(FetchedBy::ThisProcess);
-        // Dropping a token may run user code, so a token that expired before it arrived outlives the lock.
+        // Dropping a token may run user code, so a token that expired before it arrived is dropped
+        // after the lock is released.
         let token = fetched.as_ref().ok().map(|it| it.token.clone());
         // The state changes before the waiting callers wake, so that they find the new token in it.
         let (outcome, retry_in, newly_low) = inner.transition(|machine| {

@@ -88,7 +88,8 @@ impl Coordinator {
         })
     }
 
-    /// Returns a token that another process fetched. If there is none, fetches one and shares it.
+    /// Returns a token that another process fetched. If no other process has fetched, fetches a
+    /// token and shares it.
     pub(crate) async fn fetch(&self, context: FetchContext<'_>) -> Result<FetchedToken, Error> {
         if context.reason == Reason::Refused {
             self.lock().record_refusal();
@@ -147,7 +148,7 @@ impl Coordinator {
         }
     }
 
-    /// Whether this process can use a token that another process fetched.
+    /// Returns whether this process can use a token that another process fetched.
     fn is_usable(
         &self,
         saved: &SavedToken,
@@ -301,7 +302,7 @@ fn no_lease() -> Error {
 }
 
 impl KnownTokens {
-    /// Whether the ignored value differs from the one that was ignored last.
+    /// Returns whether the ignored value differs from the one that was ignored last.
     fn is_news(&mut self, ignored: &[u8]) -> bool {
         let mut hasher = DefaultHasher::new();
         ignored.hash(&mut hasher);

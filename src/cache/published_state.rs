@@ -33,14 +33,14 @@ impl PublishedState {
         }
     }
 
-    /// Whether `cached` is the current token and there are no refusals. Compares one number. While
-    /// the caller holds `cached`, no other token can have its address.
+    /// Returns whether `cached` is the current token and there are no refusals. Compares one
+    /// number. While the caller holds `cached`, no other token can have its address.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
         self.address.load(Ordering::Acquire) == address(cached)
     }
 
-    /// Whether there are refusals, so that acceptances must be recorded.
+    /// Returns whether there are refusals, so that acceptances must be recorded.
     pub(crate) fn is_watching(&self) -> bool {
         self.address.load(Ordering::Acquire) == WATCHED
     }

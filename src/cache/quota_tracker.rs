@@ -8,8 +8,8 @@ use crate::clock::Moment;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::source::token_source::Reason;
 
-/// A bucket that resets sooner than this doesn't count as low. It only limits a rate, and is full
-/// before a delayed refresh would start.
+/// A bucket that resets sooner than this doesn't count as low. Such a bucket only limits a rate,
+/// and is full before a delayed refresh would start.
 const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -62,7 +62,7 @@ impl QuotaTracker {
         }
     }
 
-    /// Records the quotas that another process received. That process reports low ones.
+    /// Records the quotas that another process received. That process reports low quotas.
     pub(crate) fn record_from_other_process(&mut self, quotas: &Arc<[Quota]>) {
         if !quotas.is_empty() {
             self.known.get_or_insert_default().quotas = Arc::clone(quotas);

@@ -115,7 +115,7 @@ impl RefusalHistory {
         }
     }
 
-    /// Whether a fetch that counts has started and not ended.
+    /// Returns whether a fetch that counts has started and not ended.
     pub(crate) fn is_fetching(&self) -> bool {
         self.budget.is_fetching() || self.revocation_budget.is_fetching()
     }
@@ -166,7 +166,7 @@ impl RefusalHistory {
         })
     }
 
-    /// Whether the history contains nothing worth keeping.
+    /// Returns whether the history contains nothing worth keeping.
     pub(crate) fn is_empty(&self) -> bool {
         self.watch.is_none() && self.budget.is_unused() && self.revocation_budget.is_unused()
     }

@@ -78,7 +78,7 @@ impl<T> Flight<T> {
         }
     }
 
-    /// Whether `completer` belongs to this flight.
+    /// Returns whether `completer` belongs to this flight.
     pub(crate) fn is_completed_by(&self, completer: &Completer<T>) -> bool {
         Arc::ptr_eq(&self.inner, &completer.inner)
     }

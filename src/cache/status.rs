@@ -42,7 +42,6 @@ pub struct Status {
     /// Whether callers wait for the successor of the current token.
     pub(crate) is_withdrawn: bool,
     pub(crate) quotas: Arc<[Quota]>,
-    pub(crate) is_closed: bool,
 }
 
 /// Describes the current token without its secret.
@@ -76,7 +75,10 @@ pub enum Phase {
     Expired,
     /// The last fetch failed. All callers get its error until the next attempt.
     Failed,
-    /// The cache is closed, or closing.
+    /// There are no more tokens. [`close`](crate::TokenCache::close) waits for the running fetch, or for the
+    /// source to close.
+    Closing,
+    /// The cache is closed: nothing of it is running any more.
     Closed,
 }
 
@@ -90,6 +92,7 @@ impl Phase {
             Self::Stale => "stale",
             Self::Expired => "expired",
             Self::Failed => "failed",
+            Self::Closing => "closing",
             Self::Closed => "closed",
         }
     }
@@ -107,8 +110,9 @@ impl Status {
         self.phase
     }
 
-    /// Whether the cache has a token that hasn't expired, and refusals aren't
-    /// [limited](Self::refusals_limited_until). Meant for readiness probes.
+    /// Returns whether the cache has a token that has not expired, and refusals aren't
+    /// [limited](Self::refusals_limited_until). It starts no fetch, so a readiness probe uses
+    /// [`TokenCache::ready`](crate::TokenCache::ready) instead.
     ///
     /// Limited refusals don't count if a server accepts the token for other requests, because they
     /// are about a resource. A token that the server has ended or the user has rejected doesn't
@@ -119,9 +123,9 @@ impl Status {
         matches!(self.phase, Phase::Fresh | Phase::Stale) && !self.is_withdrawn && !is_refused
     }
 
-    /// Whether the cache is closed and its shutdown has finished.
+    /// Returns whether the cache is closed and its shutdown has finished.
     pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed
+        self.phase == Phase::Closed
     }
 
     /// Returns why a token is being fetched, if a fetch is running.
@@ -155,7 +159,7 @@ impl Status {
         self.token.as_ref()?.scope.as_deref()
     }
 
-    /// Whether a server has accepted the current token.
+    /// Returns whether a server has accepted the current token.
     pub fn is_accepted(&self) -> bool {
         self.token.as_ref().is_some_and(|token| token.is_accepted)
     }

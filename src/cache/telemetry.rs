@@ -160,9 +160,9 @@ impl Telemetry {
             tower_auth.quota.resets_in = low.resets_in.map(tracing::field::debug),
             tower_auth.quota.fetches = %low.fetches,
             "the token endpoint's quota is low, so refreshes are delayed as long as possible; \
-             check the number of fetches by reason: many after refusals indicate a wrong audience \
-             or an API that accepts no tokens; if all numbers are small, other clients use the \
-             same quota, and sharing one token in a fleet saves fetches",
+             check the number of fetches by reason: many fetches after refusals indicate a wrong \
+             audience or an API that accepts no tokens; small numbers indicate that other clients \
+             use the same quota, and then sharing one token in a fleet saves fetches",
         );
     }
 

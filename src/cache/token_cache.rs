@@ -124,6 +124,52 @@ impl TokenCache {
         Acquire::new(Arc::clone(&self.inner), Want::Newer)
     }
 
+    /// Waits until there is a token that can be sent, at most for `timeout`. If there is none, it starts a fetch: at
+    /// the start, or after an idle hour in which the token has expired.
+    ///
+    /// Call it at startup and in a readiness probe. A service that isn't ready gets no requests, and without
+    /// requests nothing else starts the fetch. Concurrent calls and requests share one fetch. It goes on after the
+    /// timeout, so a later call finds the token.
+    ///
+    /// `Ok` says that a token can be sent, and not that the API accepts it. If the API refuses new tokens again and
+    /// again, `ready` is `Ok` and [`Status::is_ready`] is `false`. Report that with
+    /// [`Status::refusals_limited_until`], but keep the instance in service: all others get the same refusals.
+    ///
+    /// | | [`ready`](Self::ready) | [`Status::is_ready`] |
+    /// | --- | --- | --- |
+    /// | without a token | starts a fetch and waits | is `false`, and starts nothing |
+    /// | after a failed fetch, until the next attempt | the error, at once | is `false` |
+    /// | the token expires soon | `Ok`, and starts a background refresh | is `true` |
+    /// | refusals are limited | `Ok` | is `false` |
+    /// | to be called | at startup, in a readiness probe | for logs, metrics and people |
+    ///
+    /// # Errors
+    ///
+    /// As [`token`](Self::token): the error of the fetch, and after it the same error at once until the next attempt.
+    /// [`is_timeout`](crate::Error::is_timeout) if the fetch takes longer than `timeout`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the fetch goes on.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::{Token, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let cache = TokenCache::new(|_| async { Token::bearer("secret") });
+    /// assert!(!cache.status().is_ready());
+    /// cache.ready(Duration::from_secs(2)).await?;
+    /// assert!(cache.status().is_ready());
+    /// # Ok(()) }
+    /// ```
+    pub async fn ready(&self, timeout: Duration) -> Result<(), Error> {
+        self.token().within(timeout).await.map(drop)
+    }
+
     /// Reports that a server refused `token`.
     ///
     /// If `token` is still current, the next call of [`token`](Self::token) starts a fetch and
@@ -132,7 +178,7 @@ impl TokenCache {
     ///
     /// Fetches after refusals have a budget: one immediately, then one after 5, 10, 20 s, … up to 5
     /// min. Until the next fetch is allowed, the refused token stays in use. The budget is full
-    /// again once a token has lasted for the current wait without a refusal.
+    /// again once a token was accepted and has lasted for the current wait without a refusal.
     ///
     /// If the token was [accepted](Self::accept) since refusals began, the refusal proves a
     /// revocation. Fetches after a revocation have a second budget, whose waits start at 1 s.
@@ -181,8 +227,8 @@ impl TokenCache {
         self.inner.status()
     }
 
-    /// Subscribes to the status: a fetch starts, completes or fails, the token is refused, or the
-    /// cache closes.
+    /// Subscribes to changes of the status: a fetch starts, completes or fails, the token is
+    /// refused, or the cache closes.
     ///
     /// Time passing alone doesn't notify subscribers. So a token that no caller requests becomes
     /// stale without a notification, unless the cache [keeps it
@@ -221,7 +267,9 @@ impl TokenCache {
     /// revoke the token or log out. After the [close timeout](TokenCacheBuilder::close_timeout),
     /// the remaining work is cancelled. Failures are logged.
     ///
-    /// A second call waits for the first one. Outside of a Tokio runtime, the source isn't closed.
+    /// Until that is done, the phase is [`Closing`](crate::cache::Phase::Closing), and then
+    /// [`Closed`](crate::cache::Phase::Closed). A second call waits for the first one. Outside of a
+    /// Tokio runtime, the source isn't closed.
     ///
     /// # Cancel safety
     ///
@@ -290,12 +338,12 @@ impl TokenCache {
         self.inner.source.origins()
     }
 
-    /// Whether the source's own rule says that a response is a refusal.
+    /// Returns whether the source's own rule says that a response is a refusal.
     pub(crate) fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         self.inner.source.is_refusal(status, headers)
     }
 
-    /// Whether `cached` is the current token. Takes no lock.
+    /// Returns whether `cached` is the current token. Takes no lock.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
         self.inner.state.is_current(cached)
@@ -307,7 +355,7 @@ impl TokenCache {
         self.inner.state.servable(&self.inner.clock)
     }
 
-    /// Whether there were refusals recently, so that acceptances must be recorded.
+    /// Returns whether there were refusals recently, so that acceptances must be recorded.
     pub(crate) fn is_watching(&self) -> bool {
         self.inner.state.is_watching()
     }

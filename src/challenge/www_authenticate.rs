@@ -280,12 +280,12 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The `tchar` of RFC 9110 §5.6.2.
+/// Returns whether the byte is a `tchar` (RFC 9110 §5.6.2).
 fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The characters of a token68 (RFC 9110 §11.2).
+/// Returns whether the byte may be in a token68 (RFC 9110 §11.2).
 fn is_token68_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte)
 }

@@ -6,6 +6,7 @@
 //! | [`choosing`] | Which source provides what an API asks for? |
 //! | [`migrating`] | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? |
 //! | [`composing`] | In which order do layers go? |
+//! | [`in_a_service`] | Where does a service keep the client, and what does it do at startup and shutdown? |
 //! | [`faults`] | What do callers see when something fails? |
 //! | [`security`] | What does the crate do against which threat, and what do I do? |
 //! | [`tenants`] | How does each of many tenants get its own token? |
@@ -24,6 +25,10 @@ pub mod migrating {}
 // Its examples need crates that the package itself is tested without: `tests/guide.rs` compiles them.
 #[cfg_attr(not(doctest), doc = include_str!("composing.md"))]
 pub mod composing {}
+
+// As `composing`.
+#[cfg_attr(not(doctest), doc = include_str!("in_a_service.md"))]
+pub mod in_a_service {}
 
 #[doc = include_str!("faults.md")]
 pub mod faults {}

@@ -75,8 +75,8 @@ pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<V
         scope: token.scope().map(Cow::from),
         quotas: token.quotas().iter().map(encode_quota).collect(),
     };
-    // The maximum length, because a buffer that grows leaves copies in memory that aren't zeroized.
-    // JSON encodes a byte in at most six bytes (`\u0000`).
+    // Allocates the maximum length, because a buffer that grows leaves copies in memory that aren't
+    // zeroized. JSON encodes a byte in at most six bytes (`\u0000`).
     let texts = token.secret().len() + token.scope().map_or(0, str::len);
     let room = 6 * texts + 512 * token.quotas().len() + 1024;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));

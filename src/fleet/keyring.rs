@@ -94,7 +94,8 @@ impl Keyring {
         Self { keys: Vec::new() }.also(name, key)
     }
 
-    /// Adds a key that opens the values that other processes have sealed with it.
+    /// Adds a key with which other processes may have sealed values, so that this process can open
+    /// them.
     ///
     /// # Errors
     ///
@@ -136,7 +137,8 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
         false => alphabet::STANDARD,
     };
     let engine = GeneralPurpose::new(&alphabet, LENIENT);
-    // The maximum length, because a buffer that grows leaves copies in memory that aren't zeroized.
+    // Allocates the maximum length, because a buffer that grows leaves copies in memory that aren't
+    // zeroized.
     let mut bytes = Zeroizing::new(vec![0; key.len()]);
     let length = engine.decode_slice(key, &mut bytes).ok()?;
     let is_key = length == KEY_LENGTH;

@@ -66,8 +66,8 @@ impl Fleet {
         Self::of(store, Sealing::Sealed(keys))
     }
 
-    /// Shares tokens through files that aren't sealed and that only their owner can read. For
-    /// command-line tools, whose sealing keys would be in a file beside the tokens anyway.
+    /// Shares tokens through files that aren't sealed and that only their owner can read. Use it
+    /// for command-line tools, whose sealing keys would be in a file beside the tokens anyway.
     #[cfg(feature = "file")]
     pub fn unsealed(store: FileStore) -> Self {
         Self::of(store, Sealing::Plain)
@@ -84,9 +84,9 @@ impl Fleet {
         }
     }
 
-    /// Sets what the tokens depend on, and replaces the source's own key. Closures need it, and so
-    /// do sources that don't know everything. For example, a source with a refresh token knows its
-    /// client but not the user.
+    /// Sets what the tokens depend on, and replaces the source's own key. Closures need this
+    /// setting, and so do sources that don't know everything that their tokens depend on. For
+    /// example, a source with a refresh token knows its client but not the user.
     #[must_use]
     pub fn key(mut self, key: StoreKey) -> Self {
         self.key = Some(key);

@@ -73,8 +73,8 @@ impl EndpointResponse {
 }
 
 impl ReadError {
-    /// Returns the error for the caller. `endpoint` and `response` are their names in the message.
-    /// `not_followed` says why a redirect is rejected.
+    /// Returns the error for the caller. The message names the endpoint `endpoint` and its response
+    /// `response`. `not_followed` says why a redirect is rejected.
     pub(crate) fn into_error(self, endpoint: &str, response: &str, not_followed: &str) -> Error {
         match self {
             // The target isn't shown, because it may contain what the client sent.

@@ -146,8 +146,8 @@ impl EndpointResponse {
             .map_err(|what| unusable(RESPONSE, self.status, what))
     }
 
-    /// Also hides the issued tokens, the cookies and the values that the request's address
-    /// contained.
+    /// Makes a redactor that also hides the issued tokens, the cookies and the values that the
+    /// request's address contained.
     fn hiding(&self, mut redactor: Redactor, fields: Option<&ResponseFields>) -> Redactor {
         redactor.hide_all_of(&self.sent);
         redactor.hide_cookies(&self.headers);

@@ -80,13 +80,13 @@ impl AllowedOrigins {
         self.by_user = true;
     }
 
-    /// Whether the source or the user has named origins.
+    /// Returns whether the source or the user has named origins.
     pub(crate) fn are_named(&self) -> bool {
         !matches!(self.named, Named::Nothing)
     }
 
-    /// Whether this origin is in the list of named origins; `None` without such a list, as with
-    /// `any_https`.
+    /// Returns whether this origin is in the list of named origins; `None` without such a list, as
+    /// with `any_https`.
     ///
     /// Used for responses to requests whose URI was only a path.
     pub(crate) fn names(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<bool> {
@@ -201,8 +201,8 @@ impl AllowedOrigins {
     }
 }
 
-/// Whether a client that resolves this path against a base URL would take it as a reference to
-/// another host (RFC 3986 §4.2). WHATWG URL parsers read a backslash as a slash.
+/// Returns whether a client that resolves this path against a base URL would take it as a reference
+/// to another host (RFC 3986 §4.2). WHATWG URL parsers read a backslash as a slash.
 fn names_a_host(path: &str) -> bool {
     let is_slash = |byte: Option<&u8>| matches!(byte, Some(b'/' | b'\\'));
     let bytes = path.as_bytes();

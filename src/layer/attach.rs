@@ -1,4 +1,4 @@
-//! Attaching a credential to a request.
+//! Attaches a credential to a request.
 
 use http::header::Entry;
 
@@ -22,7 +22,8 @@ pub(crate) enum Attached {
 }
 
 impl SentToken {
-    /// Attaches the credential to a request that may have it, and replaces any other in its place.
+    /// Attaches the credential to a request that may have it, and replaces any other credential
+    /// there.
     ///
     /// Takes the request by reference. Each move of its 250 bytes costs more than the header does.
     pub(crate) fn attach(&self, request: &mut impl AuthRequest) -> Result<Attached, Error> {
@@ -53,7 +54,7 @@ impl SentToken {
         if let Place::Header(name) = self.token().place()
             && let Entry::Occupied(mut values) = request.headers_mut().entry(name)
         {
-            // So that no layer below prints them.
+            // A sensitive value isn't printed by the layers below.
             for value in values.iter_mut() {
                 value.set_sensitive(true);
             }

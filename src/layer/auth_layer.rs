@@ -22,8 +22,8 @@ use crate::source::token_source::TokenSource;
 ///
 /// All services that a layer makes, and all clones of the layer, share one token.
 ///
-/// Put retries *outside*: then each try gets the current token. A layer that changes the body or the
-/// target of a request goes *inside* if it needs to see the credential, else outside.
+/// Put retries *outside*: then each try gets the current token. A layer that changes the body or
+/// the target of a request goes *inside* if it needs to see the credential, else outside.
 ///
 /// # Example
 ///
@@ -63,25 +63,26 @@ impl AuthLayer {
         Self::from(TokenCache::new(source))
     }
 
-    /// The layer's cache, for other clients than HTTP that need the same token.
+    /// Returns the layer's cache, for other uses of the same token, such as a WebSocket.
     pub fn cache(&self) -> &TokenCache {
         &self.shared.settings.cache
     }
 
     /// Sets whether a refused request is sent once more with a new token; default `true`.
     ///
-    /// With `false`, no request, body or service is cloned. The cache still rejects a refused token: a fetch
-    /// starts in the background at once, within the
-    /// [refusal budget](crate::docs::how_it_works#the-refusal-budget). Until it completes, requests are sent
-    /// with the old token. If refusals prove that the token was revoked, requests wait for the new one.
+    /// With `false`, no request, body or service is cloned. The cache still rejects a refused
+    /// token: a fetch starts in the background at once, within the [refusal
+    /// budget](crate::docs::how_it_works#the-refusal-budget). Until it completes, requests are sent
+    /// with the old token. If refusals prove that the token was revoked, requests wait for the new
+    /// one.
     pub fn retry(self, retry: bool) -> Self {
         self.edit(|settings| settings.retry = retry)
     }
 
     /// Sets the most bytes of a body that are recorded for a replay; default 64 KiB.
     ///
-    /// If the inner service reads more of a body than this before the refusal, the request is not sent
-    /// again, and the caller gets the refusal.
+    /// If the inner service reads more of a body than this before the refusal, the request is not
+    /// sent again, and the caller gets the refusal.
     pub fn body_limit(self, bytes: usize) -> Self {
         self.edit(|settings| settings.body_limit = bytes)
     }
@@ -98,13 +99,13 @@ impl AuthLayer {
     /// credential. An origin named here may be cleartext `http`.
     ///
     /// The origins replace those that the source or an earlier call has named. Default: the
-    /// [source's origins](TokenSource::origins). If no origin is named, each request with an absolute URI is
-    /// an error.
+    /// [source's origins](TokenSource::origins). If no origin is named, each request with an
+    /// absolute URI is an error.
     ///
-    /// A request whose URI is only a path passes with the credential: the client below decides where the
-    /// request goes. With tonic, the layer checks the origin that `with_origin` sets, which is only what the
-    /// request says. A channel to another port, or in clear, gets the credential too. Connect the channel to
-    /// the same `https` URL.
+    /// A request whose URI is only a path passes with the credential: the client below decides
+    /// where the request goes. With tonic, the layer checks the origin that `with_origin` sets, but
+    /// not where the channel connects to. Connect the channel to the same `https` URL, because a
+    /// channel to another port or without TLS gets the credential too.
     ///
     /// # Errors
     ///
@@ -135,36 +136,39 @@ impl AuthLayer {
         Ok(self.edit(|settings| settings.allowed_origins.only_to(origins)))
     }
 
-    /// Sends the credential to any `https` or `wss` origin, and to loopback, also in clear: `localhost`,
-    /// names that end in `.localhost`, `127.0.0.0/8` and `[::1]`. Replaces the origins that the source or
-    /// an earlier call has named.
+    /// Sends the credential to any `https` or `wss` origin, and to loopback, even without TLS:
+    /// `localhost`, names that end in `.localhost`, `127.0.0.0/8` and `[::1]`. Replaces the origins
+    /// that the source or an earlier call has named.
     ///
-    /// For a client whose program alone decides where requests go. If a redirect or a link in a response
-    /// may decide, name the origins with [`only_to`](Self::only_to) instead.
+    /// Use it only if the program alone decides where requests go. If a redirect or a link in a
+    /// response may choose the origin, name the origins with [`only_to`](Self::only_to) instead.
     pub fn any_https(self) -> Self {
         self.edit(|settings| settings.allowed_origins.allow_any_https())
     }
 
-    /// Lets a request to an origin that isn't named pass *without* the credential; default: an error. For
-    /// an API that redirects to presigned storage, or links to other hosts.
+    /// Lets a request to an origin that isn't named pass *without* the credential; default: an
+    /// error. Use it for an API that redirects to presigned storage, or links to other hosts.
     ///
-    /// Needs named origins, or [`any_https`](Self::any_https). Without either, a request with an absolute URI
-    /// is still an error.
+    /// Needs named origins, or [`any_https`](Self::any_https). Without either, a request with an
+    /// absolute URI is still an error.
     pub fn pass_elsewhere(self) -> Self {
         self.edit(|settings| settings.allowed_origins.pass_elsewhere = true)
     }
 
-    /// Sets how to find the URI that a response came from, if the client below follows redirects and
-    /// records the URI in the response's extensions. The layer ignores what a response of another origin
-    /// says about the token, its scope or its session.
+    /// Sets how to find the URI that a response came from, if the client below follows redirects
+    /// and records the URI in the response's extensions. The layer ignores what a response of
+    /// another origin says about the token, its scope or its session.
     ///
-    /// reqwest's responses tell their URI already. With the feature `tower-http`, so do those of
-    /// tower-http's `FollowRedirect`. The closure replaces both: if it returns `None`, the response counts as
-    /// one of the request's own origin. So does a response of unknown origin. If a layer below sends requests
-    /// to another address than they name, such as a sidecar's, use `answered_by(|_| None)`.
+    /// reqwest's responses already contain their URI. With the feature `tower-http`, those of
+    /// tower-http's `FollowRedirect` do too. The closure replaces both: if it returns `None`, the
+    /// response counts as one of the request's own origin. So does a response of unknown origin. If
+    /// the closure returns a URI that is only a path, the response's own URI is used. If a layer
+    /// below sends requests to another address than their URI names, such as a sidecar's, use
+    /// `answered_by(|_| None)`.
     ///
-    /// After a request whose URI was only a path, a response is of another origin if its origin isn't
-    /// named. With [`any_https`](Self::any_https), such a response counts as the request's own.
+    /// After a request whose URI was only a path, a response is of another origin if its origin
+    /// isn't named. With [`any_https`](Self::any_https), such a response counts as the request's
+    /// own.
     pub fn answered_by<F>(self, answered_by: F) -> Self
     where
         F: Fn(&Extensions) -> Option<Uri> + Send + Sync + 'static,
@@ -172,13 +176,13 @@ impl AuthLayer {
         self.edit(|settings| settings.response_origin.answered_by = Some(Arc::new(answered_by)))
     }
 
-    /// Adds a rule for refusals of the token, besides a 401 and gRPC's `UNAUTHENTICATED`. For servers
-    /// that respond to an expired token with a 403 or a 419. Replaces the
-    /// [source's own rule](TokenSource::is_refusal).
+    /// Adds a rule for refusals of the token, besides a 401 and gRPC's `UNAUTHENTICATED`. Use it
+    /// for servers that respond to an expired token with a 403 or a 419. It replaces the [source's
+    /// own rule](TokenSource::is_refusal).
     ///
-    /// The rule may also match responses that are about the resource, such as a 403 for missing permissions.
-    /// These cost few fetches, and no token that other requests use: see
-    /// [the refusal budget](crate::docs::how_it_works#the-refusal-budget).
+    /// The rule may also match responses that are about the resource, such as a 403 for missing
+    /// permissions. Such responses cause few fetches, and other requests keep their token: see [the
+    /// refusal budget](crate::docs::how_it_works#the-refusal-budget).
     pub fn refused_if<F>(self, refused: F) -> Self
     where
         F: Fn(StatusCode, &HeaderMap) -> bool + Send + Sync + 'static,
@@ -193,29 +197,29 @@ impl AuthLayer {
         self.edit(|settings| settings.refusal_rules.without_challenge = retry)
     }
 
-    /// Whether the source or the user has named origins.
+    /// Returns whether the source or the user has named origins.
     #[cfg(feature = "tenants")]
     pub(crate) fn names_origins(&self) -> bool {
         self.shared.settings.allowed_origins.are_named()
     }
 
-    /// The settings that all of the layer's services share.
+    /// Returns the settings that all of the layer's services share.
     #[cfg(feature = "tenants")]
     pub(crate) fn settings(&self) -> &Arc<LayerSettings> {
         &self.shared.settings
     }
 
-    /// The layer with the same settings and another cache.
+    /// Returns a layer with the same settings and another cache.
     #[cfg(feature = "tenants")]
     pub(crate) fn with_cache(self, cache: TokenCache) -> Self {
         self.edit(|settings| {
-            // Its tokens belong where its own source says.
+            // The new cache's source names the origins of its own tokens.
             settings.allowed_origins.set_by_source(|| cache.origins());
             settings.cache = cache;
         })
     }
 
-    /// Changes a copy of the settings: services made before keep theirs.
+    /// Changes a copy of the settings. Services that were made earlier keep the old settings.
     fn edit(self, change: impl FnOnce(&mut LayerSettings)) -> Self {
         let mut settings = LayerSettings::clone(&self.shared.settings);
         change(&mut settings);

@@ -70,8 +70,8 @@ pub trait AuthRequest: Sized {
     /// [`port`](Self::port) only for unusual spellings and per-request credentials.
     fn authority(&self) -> Option<&str>;
 
-    /// Whether the query has a parameter with this name. Default: `false`, for requests without a
-    /// query.
+    /// Returns whether the query has a parameter with this name. Default: `false`, for requests
+    /// without a query.
     fn has_query(&self, name: &str) -> bool {
         let _ = name;
         false

@@ -1,5 +1,5 @@
-//! The future of a response. Nearly all requests have only one state, which is kept here; a request in
-//! any other [state](super::request_state) has it in a box.
+//! The future of a response. Nearly all requests have only one state, which is kept here; a request
+//! in any other [state](super::request_state) has it in a box.
 
 use std::fmt;
 use std::future::Future;
@@ -23,7 +23,9 @@ use super::request_state::{
 use crate::cache::acquire::Lookup;
 use crate::cache::expiry::CachedToken;
 use crate::cache::state_machine::request::Caller;
-use crate::error::{BoxError, Error};
+use crate::error::BoxError;
+#[cfg(feature = "tenants")]
+use crate::error::Error;
 use crate::origin::OriginDigest;
 
 pin_project! {
@@ -66,7 +68,7 @@ pin_project! {
     }
 }
 
-/// The state of a request that is not sent as most are.
+/// The state of a request that is not sent in the usual way.
 pub(super) type OtherState<S, Req> = Pin<Box<RequestState<S, Req>>>;
 
 /// What the future keeps of a request that was sent with the current token.
@@ -116,22 +118,10 @@ where
         }
     }
 
-    /// A request that is not sent.
+    /// Returns the future of a request that is not sent.
     #[cfg(feature = "tenants")]
-    pub(crate) fn failed(error: Error) -> Self {
-        Self::other(RequestState::failed(error))
-    }
-}
-
-impl<S, Req> RequestState<S, Req>
-where
-    S: Service<Req>,
-    Req: AuthRequest,
-{
-    /// The request is not sent.
-    #[cold]
-    pub(super) fn failed(error: Error) -> OtherState<S, Req> {
-        Box::pin(Self::Failed { error: Some(error) })
+    pub(crate) fn failed(error: Error, request: &Req) -> Self {
+        Self::other(Box::pin(RequestState::failed(error, request)))
     }
 }
 
@@ -172,7 +162,7 @@ where
     S::Error: Into<BoxError>,
     Req: AuthRequest,
 {
-    /// A response that may teach something about the token.
+    /// Handles a response that may say something about the token.
     #[cold]
     #[inline(never)]
     fn finish_sending(
@@ -221,9 +211,14 @@ where
         loop {
             let step = match state.as_mut().project() {
                 StateProj::Acquiring { acquire, unsent } => {
-                    let cached = ready!(acquire.poll_cached(cx))?;
-                    let unsent = unsent.take();
-                    ControlFlow::Continue(RequestState::Readying { unsent, cached })
+                    let acquired = ready!(acquire.poll_cached(cx));
+                    ControlFlow::Continue(match acquired {
+                        Ok(cached) => {
+                            let unsent = unsent.take();
+                            RequestState::Readying { unsent, cached }
+                        }
+                        Err(error) => RequestState::failed(error, &take(unsent).request),
+                    })
                 }
                 StateProj::Readying { unsent, cached } => {
                     if let Some(Unsent { inner, .. }) = unsent {
@@ -268,13 +263,13 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
-    /// A token is cached and the inner service is ready: sends the request.
+    /// Sends the request, now that a token is cached and the inner service is ready.
     fn ready(mut self, mut cached: Arc<CachedToken>) -> RequestState<S, Req> {
         let cache = &self.settings.cache;
         if cached.has_expired(cache.now()) {
             cached = match cache.lookup(Caller::CannotReplay) {
                 Lookup::Now(newer) => newer,
-                Lookup::Never(error) => return RequestState::Failed { error: Some(error) },
+                Lookup::Never(error) => return RequestState::failed(error, &self.request),
                 Lookup::Later(acquire) => {
                     release(&mut self.inner);
                     let unsent = Some(self);
@@ -287,8 +282,8 @@ where
     }
 }
 
-/// Attaches the credential to a request that may have it, and sends the request to a ready service. The request
-/// is recorded unless it was before.
+/// Attaches the credential to a request that may have it, and sends the request to a ready service.
+/// The request is recorded, unless that has already happened.
 pub(super) fn send<S, Req>(
     sent_token: Arc<SentToken>,
     mut request: Req,
@@ -300,7 +295,8 @@ where
     Req: AuthRequest,
 {
     let settings = &*sent_token.settings;
-    // Again: only the token itself is certain to know its place.
+    // The origin was checked before the token was known, for the place that the source named. The
+    // token itself may go to another place.
     let sent_to = match settings.admit(&request, sent_token.token().place()) {
         Ok(Admission::Credential(sent_to)) => sent_to,
         Ok(Admission::Unchanged) => {
@@ -309,7 +305,7 @@ where
         }
         Err(error) => {
             release(inner);
-            return RequestState::Failed { error: Some(error) };
+            return RequestState::failed(error, &request);
         }
     };
     let replay = match recorded {
@@ -320,7 +316,7 @@ where
     let target = match sent_token.attach(&mut request) {
         Err(error) => {
             release(inner);
-            return RequestState::Failed { error: Some(error) };
+            return RequestState::failed(error, &request);
         }
         Ok(Attached::Unchanged) => {
             let response = inner.call(request);

@@ -1,4 +1,5 @@
-//! The credential as it is attached, and the copy of it that one clone of the service keeps for itself.
+//! The credential as it is attached, and the copy of it that one clone of the service keeps for
+//! itself.
 //!
 //! Two threads that change one reference count pass its cache line between their cores. Cloning a
 //! shared `HeaderValue` therefore costs three times as much as cloning a private one. So each clone
@@ -6,7 +7,8 @@
 //! its token is still the current one.
 //!
 //! A clone makes the copy when it is used for the *second* time. Clients that clone the service for
-//! every request use each clone once. All such clones share one copy.
+//! every request use each clone once. Such clones share the copies of [`SharedCredential`], one for
+//! a group of threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,27 +23,27 @@ use crate::sync::ArcSwapOption;
 use crate::token::issued_token::{Credential, Token};
 use crate::token::place::Place;
 
-/// A token with all that a request needs besides: the settings, and the header.
+/// A token, with the settings and the header that a request needs.
 #[derive(Debug)]
 pub(crate) struct SentToken {
-    /// Here so that a request in flight changes no reference count that other clones change.
+    /// Stored here so that a request in flight changes no reference count that other clones change.
     pub(crate) settings: Arc<LayerSettings>,
     pub(crate) cached: Arc<CachedToken>,
-    /// The header, unless the caller's own is to be replaced. `None` if the token does not go in a header,
-    /// or if its value is made for each request.
+    /// The header. `None` if the layer replaces the caller's own credential, if the token does not
+    /// go in a header, or if its value is made for each request.
     pub(crate) header: Option<(HeaderName, HeaderValue)>,
-    /// Whether the user has a rule of their own, which each response is checked by.
+    /// Whether the user has set a refusal rule, so that each response must be checked.
     has_own_rule: bool,
 }
 
 impl SentToken {
-    /// With the header value that all share.
+    /// Makes a token with the header value that all clones share.
     pub(crate) fn shared(settings: &Arc<LayerSettings>, cached: Arc<CachedToken>) -> Arc<Self> {
         let value = cached.token().header_value().cloned();
         Self::new(settings, cached, value)
     }
 
-    /// With a copy of the header value.
+    /// Makes a token with a copy of the header value.
     pub(crate) fn private(settings: &Arc<LayerSettings>, cached: Arc<CachedToken>) -> Arc<Self> {
         let value = cached.token().private_header_value();
         Self::new(settings, cached, value)
@@ -64,12 +66,13 @@ impl SentToken {
         })
     }
 
-    /// Whether it is the current token, fresh and with no refresh due, and there are no refusals. Takes
-    /// no lock.
+    /// Returns whether this is the current token, no refresh is due, and there are no refusals.
+    /// Takes no lock.
     #[inline(always)]
     pub(crate) fn is_servable(&self) -> bool {
         let cache = &self.settings.cache;
-        // Not compared by generation: a source may return the same token again with another expiry.
+        // Comparing generations isn't enough: a source may return the same token again with another
+        // expiry.
         cache.is_current(&self.cached) && self.cached.is_servable_by(cache.clock())
     }
 
@@ -78,7 +81,7 @@ impl SentToken {
         self.cached.token()
     }
 
-    /// Whether the credential is made for each request.
+    /// Returns whether the credential is made for each request.
     pub(crate) fn is_per_request(&self) -> bool {
         matches!(self.credential(), Credential::PerRequest(_))
     }
@@ -88,7 +91,8 @@ impl SentToken {
         self.token().credential(value)
     }
 
-    /// Whether the response is the caller's and teaches nothing: a success, as others before it.
+    /// Returns whether the response goes to the caller and says nothing new about the token: a
+    /// success with a token that was accepted before.
     #[inline]
     pub(crate) fn is_usual(&self, response: &impl AuthResponse) -> bool {
         response.status().is_success()
@@ -111,7 +115,7 @@ pub(crate) enum LocalCredential {
 }
 
 impl LocalCredential {
-    /// The current token, if it is fresh, no refresh is due and there are no refusals; from the private
+    /// Returns the current token if no refresh is due and there are no refusals. Uses the private
     /// copy if that is current. Takes no lock.
     #[inline]
     pub(crate) fn servable(&mut self, shared: &SharedCredential) -> Option<Arc<SentToken>> {
@@ -135,11 +139,11 @@ impl LocalCredential {
     }
 }
 
-/// How many copies of the current token clones that are used once share. Threads that take different copies don't
-/// change each other's reference counts.
+/// The number of copies of the current token that are shared by clones used once. Threads that take
+/// different copies don't change each other's reference counts.
 const COPIES: usize = 8;
 
-/// The settings of a layer, and the copies of the current token for clones that are used once.
+/// The settings of a layer, and the copies of the current token for clones used once.
 #[derive(Debug)]
 pub(crate) struct SharedCredential {
     pub(crate) settings: Arc<LayerSettings>,
@@ -172,7 +176,7 @@ impl SharedCredential {
     }
 }
 
-/// Threads take the copies in turn.
+/// Assigns the copies to the threads in turn.
 fn copy_of_this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

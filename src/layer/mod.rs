@@ -28,6 +28,11 @@ pub(crate) mod response_classification;
 
 pub(crate) mod response_origin;
 
+pub(crate) mod call_error;
+
+#[cfg(feature = "tonic")]
+mod grpc_status;
+
 pub(crate) mod settings;
 
 pub(crate) mod local_credential;
@@ -50,6 +55,7 @@ pub(crate) mod reqwest_middleware;
 pub use auth_request::{AuthRequest, RequestCopy};
 pub use auth_response::AuthResponse;
 pub use body::replay::Replay;
+pub use call_error::CallError;
 pub use future::ResponseFuture;
 #[cfg(feature = "reqwest")]
 pub use reqwest_adapter::ReqwestCopy;

@@ -3,7 +3,7 @@
 
 use zeroize::Zeroizing;
 
-/// Whether the query has a parameter with this name.
+/// Returns whether the query has a parameter with this name.
 pub(crate) fn contains(query: Option<&str>, name: &str) -> bool {
     pairs(query).any(|pair| is_named(pair, name))
 }
@@ -17,7 +17,8 @@ pub(crate) fn replace(query: Option<&str>, name: &str, pair: &str) -> Zeroizing<
     replaced
 }
 
-/// As `replace`, with the path before the query: all of a request's target in one buffer.
+/// Does the same as `replace`, and writes the path before the query, so that the whole request
+/// target is in one buffer.
 pub(crate) fn target(path: &str, query: Option<&str>, name: &str, pair: &str) -> Zeroizing<String> {
     let length = path.len() + 1 + length(query, pair);
     let mut target = Zeroizing::new(String::with_capacity(length));
@@ -27,7 +28,7 @@ pub(crate) fn target(path: &str, query: Option<&str>, name: &str, pair: &str) ->
     target
 }
 
-/// The most bytes that [`push_replaced`] pushes.
+/// Returns the maximum number of bytes that [`push_replaced`] pushes.
 fn length(query: Option<&str>, pair: &str) -> usize {
     query.map_or(0, |query| query.len() + 1) + pair.len()
 }
@@ -49,7 +50,7 @@ fn is_named(pair: &str, name: &str) -> bool {
     let Some(first) = pair.bytes().next() else {
         return false;
     };
-    // Most other names differ from the first character on, unless that is encoded.
+    // Most other names already differ in the first character, unless that character is encoded.
     if !matches!(first, b'%' | b'+' | b'=') && name.bytes().next() != Some(first) {
         return false;
     }
@@ -61,7 +62,7 @@ fn is_named(pair: &str, name: &str) -> bool {
     parsed.is_some_and(|(key, _)| key == name)
 }
 
-/// A unit test, because `form_urlencoded` is what the quick comparison has to agree with.
+/// A unit test, because it compares the quick comparison with `form_urlencoded`.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,6 +57,22 @@ pin_project! {
     }
 }
 
+impl<S, Req> RequestState<S, Req>
+where
+    S: Service<Req>,
+    Req: AuthRequest,
+{
+    /// This request is not sent.
+    #[cold]
+    pub(super) fn failed(error: Error, request: &Req) -> Self {
+        #[cfg(feature = "tonic")]
+        let error = error.for_caller_of(request);
+        #[cfg(not(feature = "tonic"))]
+        let _ = request;
+        Self::Failed { error: Some(error) }
+    }
+}
+
 /// A request that waits for a token.
 pub(super) struct Unsent<S, Req>
 where
@@ -78,7 +94,8 @@ where
     Already(Option<ReplayCopy<S, Req>>),
 }
 
-/// What is needed to send a request again: a clone of the service, and what was recorded of the request.
+/// What is needed to send a request again: a clone of the service, and what was recorded of the
+/// request.
 pub(crate) type ReplayCopy<S, Req> = Box<(S, <Req as AuthRequest>::Copy)>;
 
 /// What the layer keeps of a request that was sent.
@@ -88,7 +105,7 @@ where
 {
     pub(super) sent_token: Arc<SentToken>,
     pub(super) sent_to: OriginDigest,
-    /// While there are refusals.
+    /// `None` if there were no refusals when the request was sent.
     pub(super) watched: Option<WatchedRequest>,
     /// The head of a request whose credential was made for it.
     pub(super) target: Option<Box<RequestHead>>,
@@ -104,7 +121,7 @@ pub(super) struct WatchedRequest {
 }
 
 impl WatchedRequest {
-    /// `None` if there are no refusals.
+    /// Records the request. `None` if there are no refusals.
     pub(super) fn of(
         request: &impl AuthRequest,
         sent_to: OriginDigest,
@@ -124,7 +141,8 @@ impl WatchedRequest {
         })
     }
 
-    /// What a request was sent to, and when. One that was not recorded was sent before any refusal.
+    /// Returns which resource a request was sent to, and when. A request that was not recorded was
+    /// sent before any refusal.
     pub(super) fn sent(watched: Option<&Self>, unrecorded: Resource) -> SentRequest {
         match watched {
             Some(watched) => watched.sent,
@@ -135,7 +153,7 @@ impl WatchedRequest {
         }
     }
 
-    /// The request's origin. `None` if its URI is only a path.
+    /// Returns the request's origin. `None` if the request's URI is only a path.
     pub(super) fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
@@ -164,8 +182,9 @@ impl Tried {
     }
 }
 
-/// A refused request that can be sent again, and the refusal, which the caller gets if it is not.
-/// Always boxed: it is large and rare, and would make the state of every waiting request larger.
+/// A refused request that can be sent again, and the refusal. The caller gets the refusal if the
+/// request is not sent again. Always boxed, because it is large and rare, and would make the state
+/// of every waiting request larger.
 pub(super) struct Refused<S, Req>
 where
     S: Service<Req>,
@@ -194,7 +213,7 @@ pub(super) fn take<T>(part: &mut Option<T>) -> T {
 /// Records what is needed to send a request again, if the layer sends requests again. `None` if the
 /// request can't be sent twice.
 ///
-/// Called before the credential is attached: one header less to copy.
+/// Must be called before the credential is attached, so that the credential isn't copied.
 pub(super) fn record<S, Req>(
     request: &mut Req,
     inner: &S,
@@ -211,8 +230,8 @@ where
     Some(Box::new((inner.clone(), copy)))
 }
 
-/// Replaces a ready service that will not be called by a clone that is not ready. Dropping the
-/// ready one returns its permit.
+/// Drops a ready service that will not be called, and puts a clone that is not ready in its place.
+/// Dropping the ready service returns its permit.
 pub(crate) fn release<S>(inner: &mut S)
 where
     S: Clone,

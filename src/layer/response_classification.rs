@@ -26,7 +26,7 @@ pub(crate) struct RefusalRules {
 const UNAUTHENTICATED: &str = "16";
 
 impl RefusalRules {
-    /// Whether the response refuses the request's credential.
+    /// Returns whether the response refuses the request's credential.
     pub(crate) fn is_refusal(&self, response: &impl AuthResponse) -> bool {
         let (status, headers) = (response.status(), response.headers());
         status == StatusCode::UNAUTHORIZED
@@ -34,7 +34,7 @@ impl RefusalRules {
             || self.also.as_ref().is_some_and(|also| also(status, headers))
     }
 
-    /// Whether the refusal lacks a challenge, and the layer ignores refusals without one.
+    /// Returns whether the refusal lacks a challenge, and the layer ignores refusals without one.
     pub(crate) fn lacks_challenge(&self, refusal: &impl AuthResponse) -> bool {
         refusal.status() == StatusCode::UNAUTHORIZED
             && !self.without_challenge
@@ -42,19 +42,20 @@ impl RefusalRules {
     }
 }
 
-/// Whether the response shows that the server accepted the credential: a success or a redirect. The
-/// server may send any other error before it checks the credential.
+/// Returns whether the response shows that the server accepted the credential: a success or a
+/// redirect. The server may send any other error before it checks the credential.
 pub(super) fn is_acceptance(response: &impl AuthResponse) -> bool {
     let status = response.status();
     status.is_success() || status.is_redirection()
 }
 
-/// Whether the status is 403. It doesn't refuse the token, but may contain a step-up challenge.
+/// Returns whether the status is 403. It doesn't refuse the token, but may contain a step-up
+/// challenge.
 pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
     response.status() == StatusCode::FORBIDDEN
 }
 
-/// Whether a gRPC response has the status `UNAUTHENTICATED` in its headers.
+/// Returns whether a gRPC response has the status `UNAUTHENTICATED` in its headers.
 ///
 /// A gRPC response without a message has its status in the headers ("Trailers-Only" in the gRPC
 /// over HTTP/2 protocol). The content type is checked first, so that other responses cost only one
@@ -64,10 +65,6 @@ pub(super) fn is_unauthenticated(response: &impl AuthResponse) -> bool {
     if response.status() != StatusCode::OK {
         return false;
     }
-    let is_grpc = |kind: &[u8]| {
-        let kind = kind.get(..GRPC.len()).unwrap_or_default();
-        kind.eq_ignore_ascii_case(GRPC)
-    };
     let headers = response.headers();
     headers
         .get(&CONTENT_TYPE_NAME)
@@ -75,6 +72,13 @@ pub(super) fn is_unauthenticated(response: &impl AuthResponse) -> bool {
         && headers
             .get("grpc-status")
             .is_some_and(|status| status == UNAUTHENTICATED)
+}
+
+/// Returns whether this value of `Content-Type` is one of gRPC's.
+#[inline]
+pub(super) fn is_grpc(content_type: &[u8]) -> bool {
+    let kind = content_type.get(..GRPC.len()).unwrap_or_default();
+    kind.eq_ignore_ascii_case(GRPC)
 }
 
 /// A static, so that no header name is constructed for each lookup.

@@ -23,7 +23,7 @@ pub(crate) struct ResponseOrigin {
 }
 
 impl ResponseOrigin {
-    /// Whether the response is known to come from another origin than `sent_to`.
+    /// Returns whether the response is known to come from another origin than `sent_to`.
     #[cold]
     pub(crate) fn is_elsewhere(
         &self,
@@ -45,7 +45,8 @@ impl ResponseOrigin {
         if sent_to != OriginDigest::UNKNOWN {
             return sent_to != OriginDigest::new(scheme, host, port);
         }
-        // The URI was only a path, so the client below chose the origin. It should be a named one.
+        // The URI was only a path, so the client below chose the origin. That origin should be a
+        // named one.
         allowed_origins.names(scheme, host, port) == Some(false)
     }
 }

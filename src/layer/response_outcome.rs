@@ -3,12 +3,12 @@
 //! ```text
 //!   401, gRPC 16, …                ──▶ reject that token, join the flight for another
 //!       from a token just fetched  ──▶ wait a second, send the same token
-//!   401 or 403, step-up challenge  ──▶ fetch a better token, if the source knows of one
+//!   401 or 403, step-up challenge  ──▶ fetch a better token, if the source can
 //!   401 that wants another proof   ──▶ send the same token with a new proof
 //! ```
 //!
-//! A request is sent again at most once with another token, once with another proof and once after a
-//! pause. The response to a replay is classified again.
+//! A request is sent again at most once with another token, once with another proof and once after
+//! a pause. The response to a replay is classified again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -100,12 +100,12 @@ where
         let generation = cached.token().generation();
         let sent = WatchedRequest::sent(self.watched.as_ref(), Resource::UNKNOWN);
         settings.cache.accept_from(generation, sent);
-        // The token may no longer be the current one, so its own flag is set too. The flag is set last:
-        // the cache notifies its subscribers of a token that doesn't have it yet.
+        // The token may no longer be the current one, so its own flag is set too. The flag is set
+        // last: the cache notifies its subscribers only if the flag isn't set yet.
         cached.accept();
     }
 
-    /// The server has ended the token, and said so in a response that the caller gets.
+    /// Rejects a token that the server has ended, and gives the response to the caller.
     fn end_token(self, response: S::Response, is_refusal: bool) -> Step<S, Req> {
         if is_acceptance(&response) && !is_refusal {
             self.accept();
@@ -135,7 +135,7 @@ where
         }
     }
 
-    /// Fetches another token if the source knows of one that is enough. The current token is valid,
+    /// Fetches another token if the source can get a sufficient one. The current token is valid,
     /// and other requests use it until the fetch completes.
     fn step_up(
         self,
@@ -173,7 +173,8 @@ where
         }
     }
 
-    /// Rejects the token, and starts a replay if the request can be sent again and a new token may help.
+    /// Rejects the token, and starts a replay if the request can be sent again and a new token may
+    /// help.
     fn refused(
         self,
         response: S::Response,
@@ -188,7 +189,8 @@ where
                 .cache
                 .challenged(self.sent_token.token(), challenges);
         }
-        // Before waiting for a token: without a body there is nothing to wait for.
+        // Comes before the wait for a token, because without a body the request can't be sent
+        // again.
         let (rejection, replayable) = match self.replayable(response) {
             Ok(refused) => (refused.reject(is_final), Ok(refused)),
             Err((sent, response, why)) => {
@@ -308,13 +310,13 @@ where
             sent: WatchedRequest::sent(self.watched.as_ref(), resource),
             is_final,
             attempt: self.tried.attempt(),
-            // In this order: to look for a timer where there is none prints a panic's message.
+            // `has_timer` comes last, because without a timer it prints a panic message.
             can_pause: self.is_young() && has_timer(),
         };
         reject(&self.sent_token, self.watched.as_ref(), &refusal)
     }
 
-    /// Whether the token may not be valid yet.
+    /// Returns whether the token may not be valid yet.
     fn is_young(&self) -> bool {
         let SentToken {
             settings, cached, ..
@@ -322,7 +324,8 @@ where
         !cached.is_aged(CLOCK_LAG, settings.cache.now())
     }
 
-    /// The pause is over: sends the request again with the current token, which is most likely the same.
+    /// Sends the request again after a pause, with the current token, which is most likely the
+    /// same.
     pub(super) fn paused(mut self: Box<Self>) -> Step<S, Req> {
         self.tried.pause = true;
         match self.sent_token.settings.cache.lookup(Caller::CanReplay) {
@@ -338,7 +341,7 @@ where
         }
     }
 
-    /// Another token is cached, or fetched, or there is none.
+    /// Continues with the result of a lookup: a token, an error, or a running fetch.
     fn look_up(self: Box<Self>, lookup: Lookup) -> Step<S, Req> {
         match lookup {
             Lookup::Now(cached) => self.renewed(Ok(cached)),
@@ -350,7 +353,7 @@ where
         }
     }
 
-    /// Another token is here, or its fetch has failed.
+    /// Continues with the new token, or gives up if its fetch has failed.
     pub(super) fn renewed(mut self: Box<Self>, cached: Outcome) -> Step<S, Req> {
         self.tried.new_token = true;
         match cached {
@@ -366,7 +369,8 @@ where
         }
     }
 
-    /// The inner service is ready, or has failed: sends the request again.
+    /// Sends the request again once the inner service is ready, or gives up if the service has
+    /// failed.
     pub(super) fn ready_again(
         mut self: Box<Self>,
         ready: Result<(), S::Error>,
@@ -425,7 +429,7 @@ where
     }
 }
 
-/// Rejects the token that a request was sent with, and reports what is to be reported.
+/// Rejects the token that a request was sent with, and reports a limited refusal.
 fn reject(
     sent_token: &SentToken,
     watched: Option<&WatchedRequest>,
@@ -453,7 +457,7 @@ fn reject(
     rejection
 }
 
-/// The refusal as the server sent it, with the reason why the request was not sent again.
+/// Returns the refusal as the server sent it, with the reason why the request was not sent again.
 fn with_reason<R>(mut response: R, why: NotReplayed, sent_token: &SentToken) -> R
 where
     R: AuthResponse,

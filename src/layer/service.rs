@@ -1,8 +1,9 @@
 //! The service: attaches the current token, or returns a future that waits for one.
 //!
-//! A request goes one of three ways. Most have the header of the current token, go to the usual origin and
-//! have no credential of their own: [`attach_as_usual`] asks nothing else. The next have something
-//! unusual about them, but are sent at once: [`Auth::attach_carefully`]. All others get a boxed state.
+//! A request takes one of three ways. Most requests need the header of the current token, go to the
+//! usual origin and have no credential of their own. [`attach_as_usual`] checks nothing else.
+//! Requests that are unusual but can be sent immediately go through [`Auth::attach_carefully`]. All
+//! others get a boxed state.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,15 +22,20 @@ use crate::error::{BoxError, Error};
 
 /// Attaches a credential to every request; the service of an [`AuthLayer`](crate::AuthLayer).
 ///
-/// Clones share the token. Clones that are used once share one copy of the header value. From its second
-/// request on, each clone keeps a private copy.
+/// Clones share the token. Clones that are used once share a few copies of the header value. From
+/// its second request on, each clone keeps a private copy.
 ///
 /// # Errors
 ///
 /// An error of the inner service, or an [`Error`](crate::Error) if the request was not sent: there
 /// was no token, or the credential may not go to the request's origin. Both are boxed, as usual for
-/// Tower layers; `downcast_ref` distinguishes them. A refusal is not an error: it is the server's
-/// response, with a [`NotReplayed`](crate::NotReplayed) in its extensions.
+/// Tower layers; [`CallError`](crate::layer::CallError) distinguishes them. A refusal is not an error: it is the
+/// server's response, with a [`NotReplayed`](crate::NotReplayed) in its extensions.
+///
+/// With the feature `tonic`, the error of a gRPC call that was not sent has a `tonic::Status` as its
+/// [`source`](std::error::Error::source). So a generated client returns `Unauthenticated` if the error [is
+/// permanent](Error::is_permanent) or [`is_origin`](Error::is_origin), else `Unavailable`. Its status has the
+/// error as its source, for [`Error::find`].
 ///
 /// # Example
 ///
@@ -69,17 +75,17 @@ impl<S> Auth<S> {
         }
     }
 
-    /// The service below.
+    /// Returns the service below.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service below, mutably.
+    /// Returns the service below, mutably.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service below, without this one around it.
+    /// Returns the service below, and drops this one.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -127,30 +133,30 @@ where
     }
 }
 
-/// What happens to a request that has something unusual about it.
+/// What happens to an unusual request.
 enum Careful<S, Req>
 where
     Req: AuthRequest,
 {
-    /// It has the credential.
+    /// The request has the credential.
     Sent(SentAsUsual<S, Req>),
-    /// It passes as it is.
+    /// The request passes unchanged.
     Unchanged,
     NeedsState(NeedsState),
 }
 
 /// Why a request needs a boxed state.
 enum NeedsState {
-    /// It must not be sent.
+    /// The request must not be sent.
     Fails(Error),
-    /// The cache has to say which token it gets.
+    /// The cache must be asked for a token.
     LooksUp,
-    /// Its credential is made for it.
+    /// The credential is made for this request.
     Applies(Arc<SentToken>),
 }
 
-/// Attaches the credential if nothing has to be asked that isn't known: the header of the current token,
-/// the usual origin, and no credential of the caller's. Otherwise returns the token.
+/// Attaches the credential in the usual case: the header of the current token, the usual origin,
+/// and no credential of the caller's. Otherwise returns the token.
 #[inline(always)]
 pub(crate) fn attach_as_usual<S, Req>(
     sent_token: Arc<SentToken>,
@@ -168,20 +174,20 @@ where
     let Some(sent_to) = settings.allowed_origins.admit_usual(request) else {
         return Err(sent_token);
     };
-    // Of a field with several values, insertion would return only the first.
+    // If a field had several values, insertion would return only the first of them.
     let has_several = request.headers().len() != request.headers().keys_len();
     if has_several {
         return Err(sent_token);
     }
     let mut replay = None;
     if settings.retry {
-        // Nothing is recorded of a request with the caller's own credential.
+        // A request with the caller's own credential is not recorded.
         if request.headers().contains_key(name) {
             return Err(sent_token);
         }
         replay = record(request, inner, settings);
     }
-    // One look into the header map inserts the value, and says whether there was another.
+    // One lookup in the header map inserts the value, and shows whether the caller had set one.
     let headers = request.headers_mut();
     match headers.try_insert(name, value.clone()) {
         Ok(None) => Ok(SentAsUsual {
@@ -190,7 +196,7 @@ where
             replay,
         }),
         Ok(Some(callers)) => {
-            // In the same place: the request is as it was.
+            // Restores the caller's value, in the same position.
             drop(headers.try_insert(name, callers));
             Err(sent_token)
         }
@@ -202,7 +208,7 @@ impl<S> Auth<S>
 where
     S: Clone,
 {
-    /// Attaches the credential with everything that may have to be asked.
+    /// Attaches the credential with all the checks that [`attach_as_usual`] leaves out.
     #[cold]
     #[inline(never)]
     fn attach_carefully<Req>(
@@ -214,7 +220,7 @@ where
         Req: AuthRequest,
     {
         let settings = &*self.shared.settings;
-        // Before the request waits for a token or starts a fetch.
+        // The origin is checked before the request waits for a token or starts a fetch.
         let place = match &sent_token {
             Some(sent_token) => sent_token.token().place(),
             None => settings.cache.place(),
@@ -241,7 +247,7 @@ where
         }
     }
 
-    /// The state of a request that is not sent as most are.
+    /// Returns the state of a request that is not sent in the usual way.
     #[cold]
     #[inline(never)]
     fn call_with_state<Req>(&mut self, request: Req, why: NeedsState) -> OtherState<S, Req>
@@ -250,7 +256,7 @@ where
         Req: AuthRequest,
     {
         match why {
-            NeedsState::Fails(error) => self.fail(error),
+            NeedsState::Fails(error) => self.fail(error, &request),
             NeedsState::LooksUp => self.look_up(request),
             NeedsState::Applies(sent_token) => {
                 Box::pin(send(sent_token, request, Recorded::NotYet, &mut self.inner))
@@ -275,7 +281,7 @@ where
             recorded = Recorded::Already(replay);
         }
         match settings.cache.lookup(caller) {
-            Lookup::Never(error) => self.fail(error),
+            Lookup::Never(error) => self.fail(error, &request),
             Lookup::Later(acquire) => {
                 release(&mut self.inner);
                 let unsent = Some(Unsent {
@@ -293,13 +299,13 @@ where
         }
     }
 
-    /// The request is not sent, so the ready service is not called.
-    fn fail<Req>(&mut self, error: Error) -> OtherState<S, Req>
+    /// Fails the request, and releases the ready service, which is not called.
+    fn fail<Req>(&mut self, error: Error, request: &Req) -> OtherState<S, Req>
     where
         S: Service<Req>,
         Req: AuthRequest,
     {
         release(&mut self.inner);
-        RequestState::failed(error)
+        Box::pin(RequestState::failed(error, request))
     }
 }

@@ -60,7 +60,7 @@ impl LayerSettings {
         allowed_origins.admit(request)
     }
 
-    /// Whether the response refuses the request's credential.
+    /// Returns whether the response refuses the request's credential.
     pub(crate) fn is_refusal(&self, response: &impl AuthResponse) -> bool {
         self.refusal_rules.is_refusal(response)
             || (!response.status().is_success() && self.is_refusal_by_source(response))
@@ -71,7 +71,8 @@ impl LayerSettings {
         self.refusal_rules.also.is_none() && self.cache.is_refusal(status, headers)
     }
 
-    /// Whether the response is known to come from another origin than the request was sent to.
+    /// Returns whether the response is known to come from another origin than the request was sent
+    /// to.
     pub(crate) fn is_from_elsewhere(
         &self,
         response: &impl AuthResponse,

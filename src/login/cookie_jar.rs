@@ -279,7 +279,8 @@ fn name(pair: &[u8]) -> &[u8] {
     name.unwrap_or_default().trim_ascii()
 }
 
-/// The message contains no text from the server, because any of it may be a secret.
+/// Returns the error of a login that opened no session. The message contains no text from the
+/// server, because any of it may be a secret.
 fn no_session(named: Option<&str>, why: Option<Rejection>) -> Error {
     let what = match (named, why) {
         (None, None) => String::from("sets no cookie (`Set-Cookie`)"),

@@ -68,7 +68,7 @@ pub(super) fn texts(json: &Value) -> Vec<&str> {
 }
 
 fn length(json: &Value) -> usize {
-    // For quotes, a colon and a comma; or for a number or a literal.
+    // Room for quotes, a colon and a comma, or for a number or a literal.
     const MARKS: usize = 32;
     MARKS
         + match json {

@@ -153,8 +153,8 @@ impl ApiKey {
     }
 
     fn token(&self, key: &SecretString) -> Result<Token, Error> {
-        // The exact capacity, because a `String` that grows would leave a copy of the key in
-        // memory.
+        // Allocates the exact capacity, because a `String` that grows would leave a copy of the key
+        // in memory.
         let mut whole = String::with_capacity(self.prefix.len() + key.expose_secret().len());
         whole.push_str(&self.prefix);
         whole.push_str(key.expose_secret());

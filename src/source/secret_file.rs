@@ -16,7 +16,8 @@ const LIMIT: u64 = 64 * 1024;
 
 /// Reads the whole text. `None` if it is longer than 64 KiB.
 pub(crate) fn read(file: File) -> io::Result<Option<Zeroizing<String>>> {
-    // The maximum length, because a buffer that grows leaves copies in memory that aren't zeroized.
+    // Allocates the maximum length, because a buffer that grows leaves copies in memory that aren't
+    // zeroized.
     let mut text = Zeroizing::new(String::with_capacity(LIMIT as usize + 1));
     file.take(LIMIT + 1).read_to_string(&mut text)?;
     Ok((text.len() as u64 <= LIMIT).then_some(text))

@@ -85,8 +85,9 @@ impl SecretSource {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if there is no secret or it is empty; the message names the
-    /// variable or the file. [`is_source`](Error::is_source) if the closure failed.
+    /// [`is_config`](Error::is_config) if the secret can't be read or is empty; the message names
+    /// the variable or the file. [`is_source`](Error::is_source) if the closure failed. An
+    /// [`Error`] that the closure returns is returned unchanged.
     ///
     /// # Cancel safety
     ///
@@ -162,7 +163,7 @@ fn wrong(what: impl fmt::Display) -> Error {
 fn from_env(name: &str) -> Result<SecretString, Error> {
     match env::var(name) {
         Ok(secret) => Ok(SecretString::from(secret)),
-        // Not with the error as the source, because it contains the value.
+        // The error doesn't become the source, because it contains the value.
         Err(env::VarError::NotUnicode(_)) => Err(wrong(format!("the variable {name} isn't UTF-8"))),
         Err(env::VarError::NotPresent) => Err(wrong(format!("the variable {name} isn't set"))),
     }

@@ -70,7 +70,8 @@ where
         let taken = self.lock().evicted.remove_entry(key);
         let (_, weak) = taken?;
         let cache = TokenCache::upgrade(&weak)?;
-        (cache.status().phase() != Phase::Closed).then_some(cache)
+        let phase = cache.status().phase();
+        (!matches!(phase, Phase::Closing | Phase::Closed)).then_some(cache)
     }
 
     /// Removes this cache and returns `true`. Returns `false` if the tenant uses the cache again.

@@ -1,16 +1,17 @@
 //! The tenant of a service clone's last requests.
 //!
-//! A lookup costs more than all else that the layer does for a request. So a clone remembers a tenant
-//! from its second request in a row on, with a private copy of its token. A clone that is used once
-//! remembers only the key.
+//! A lookup costs more than all else that the layer does for a request. So a clone remembers a
+//! tenant from its second request in a row on, with a private copy of its token. A clone that is
+//! used once remembers only the key.
 //!
 //! The clone looks the tenant up again
 //!
 //! - at once after it was removed or evicted (see [`RememberedCredentials`]),
 //! - when the token isn't current or fresh any more,
-//! - when the [order of use](super::registry::UseOrder) has changed: the tenant keeps its place among
+//! - when the [order of use](super::registry::UseOrder) has changed, so that the tenant stays among
 //!   those that are evicted last,
-//! - after the [lookup interval](super::registry::LookupInterval): the tenant in use isn't idle.
+//! - after the [lookup interval](super::registry::LookupInterval), so that moka doesn't count the
+//!   tenant as idle.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::remembered::CredentialRef;
 use crate::clock;
 use crate::layer::local_credential::SentToken;
 
-/// What a service clone knows of the tenant of its last request.
+/// What a service clone remembers about the tenant of its last request.
 #[derive(Default)]
 pub(super) enum LastTenant<K> {
     /// Not used yet.
@@ -43,7 +44,7 @@ impl<K> LastTenant<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// The token for a request of this tenant, if the tenant needs no lookup.
+    /// Returns the token for a request of this tenant, if the tenant needs no lookup.
     #[inline]
     pub(super) fn servable(&self, key: &K, tenants: &Tenants<K>) -> Option<Arc<SentToken>> {
         let Self::Remembered(remembered) = self else {
@@ -65,7 +66,7 @@ where
         match self {
             Self::Named(last) if *last == key => {}
             Self::Remembered(last) if last.key == key => {
-                // `None` if the tenant was made again, too.
+                // Also `None` if the tenant was removed and created again.
                 if last.credential.servable().is_some() {
                     last.order = found.order;
                     last.looked_up_at = clock::monotonic_nanos();

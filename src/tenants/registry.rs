@@ -34,8 +34,9 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// Each layer must name its origins: by its source, [`AuthLayer::only_to`] or
 /// [`AuthLayer::any_https`]. Otherwise the tenant's requests fail with an
-/// [`is_config`](Error::is_config) error. If the key is a path, for example, a redirect or a link
-/// can choose it. The named origins then limit where the tenant's credential goes.
+/// [`is_config`](Error::is_config) error. If the key comes from the request's path, for example, a
+/// redirect or a link can choose the tenant. The named origins limit where the tenant's credential
+/// then goes.
 ///
 /// | setting | default | |
 /// | --- | --- | --- |
@@ -149,9 +150,9 @@ type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
 /// The new layer is created before it is inserted, so that a tenant whose layer can't be created
 /// evicts no other tenant.
 ///
-/// An eviction of the same tenant may run concurrently. It has always ended when the new layer is
-/// inserted, because moka calls the eviction listener before it inserts another value for the key.
-/// So the first user after the insertion looks for an evicted cache to use again.
+/// An eviction of the same tenant may run concurrently. That eviction has always ended when the new
+/// layer is inserted, because moka calls the eviction listener before it inserts another value for
+/// the key. So the first user after the insertion looks for an evicted cache to use again.
 struct TenantLayer {
     new_layer: AuthLayer,
     layer: OnceLock<AuthLayer>,
@@ -276,14 +277,14 @@ impl LookupInterval {
         Self(u64::try_from(interval.as_nanos()).unwrap_or(0))
     }
 
-    /// Whether tenants are remembered at all. They aren't if the idle time is too short for the
-    /// clock's resolution.
+    /// Returns whether tenants are remembered at all. They aren't if the idle time is too short for
+    /// the clock's resolution.
     fn is_used(&self) -> bool {
         self.0 > 0
     }
 
-    /// Whether the interval has passed since the time `since`. Uses the monotonic clock, as moka
-    /// does, so changes of the wall clock and a test's own clock have no effect.
+    /// Returns whether the interval has passed since the time `since`. Uses the monotonic clock, as
+    /// moka does, so changes of the wall clock and a test's own clock have no effect.
     #[inline]
     pub(super) fn has_passed(&self, since: u64) -> bool {
         clock::monotonic_nanos().saturating_sub(since) >= self.0
@@ -403,7 +404,7 @@ where
         usize::try_from(self.inner.layers.entry_count()).unwrap_or(usize::MAX)
     }
 
-    /// Whether there are no tenants, after evicting idle ones.
+    /// Returns whether there are no tenants, after evicting idle ones.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -428,8 +429,8 @@ where
     }
 }
 
-/// The error of a tenant whose layer names no origins. They are required, because a response may
-/// choose the next request's tenant by a redirect or a link.
+/// Returns the error of a tenant whose layer names no origins. Origins are required, because a
+/// response may choose the next request's tenant by a redirect or a link.
 #[cold]
 fn unnamed_origins() -> Error {
     let message = "the tenant's layer names no origins; name the API's origin with `AuthLayer::only_to`, \

@@ -1,8 +1,8 @@
 //! What service clones remember of a tenant.
 //!
-//! The tenant owns it, and a clone has only a weak reference. So an idle clone doesn't keep the cache of
-//! an evicted tenant in use: its token is dropped, nothing is refreshed in the background, and
-//! [`EvictedCaches`](super::evicted::EvictedCaches) doesn't find it.
+//! The tenant owns it, and a clone has only a weak reference. So an idle clone doesn't keep the
+//! cache of an evicted tenant in use: its token is dropped, nothing is refreshed in the background,
+//! and [`EvictedCaches`](super::evicted::EvictedCaches) doesn't find it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -34,13 +34,14 @@ pub(super) struct CredentialRef {
 }
 
 impl RememberedCredentials {
-    /// Makes all clones forget the tenant: it is removed or evicted. moka may drop the tenant later, so
-    /// they can't wait for that.
+    /// Makes all clones forget the tenant: it is removed or evicted. moka may drop the tenant
+    /// later, so they can't wait for that.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// Remembers a private copy of the tenant's token for one clone. `None` if there is no fresh token.
+    /// Remembers a private copy of the tenant's token for one clone. `None` if there is no fresh
+    /// token.
     pub(super) fn remember(self: &Arc<Self>, layer: &AuthLayer) -> Option<CredentialRef> {
         let settings = layer.settings();
         let sent_token = SentToken::private(settings, settings.cache.servable()?);
@@ -64,8 +65,8 @@ impl RememberedCredentials {
 }
 
 impl CredentialRef {
-    /// The token, if the tenant still has it and no refresh is due. Takes no lock, and changes only
-    /// reference counts of this clone.
+    /// Returns the token, if the tenant still has it and no refresh is due. Takes no lock, and
+    /// changes only reference counts of this clone.
     #[inline]
     pub(super) fn servable(&self) -> Option<Arc<SentToken>> {
         let credential = self.credential.upgrade()?;

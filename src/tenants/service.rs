@@ -25,7 +25,7 @@ pub trait TenantKey<Req> {
     /// The type that identifies a tenant.
     type Key;
 
-    /// The tenant's key. `None` if the request names no tenant: such a request is not sent.
+    /// Returns the tenant's key. `None` if the request names no tenant: such a request is not sent.
     fn key(&self, request: &Req) -> Option<Self::Key>;
 }
 
@@ -90,8 +90,8 @@ where
         TenantsLayer::new(self.clone(), ByExtension::new())
     }
 
-    /// Makes a layer that gets the key from a closure. If the closure returns `None`, the request is an
-    /// error, and is not sent.
+    /// Makes a layer that gets the key from a closure. If the closure returns `None`, the request
+    /// is an error, and is not sent.
     pub fn by<Req, F>(&self, key: F) -> TenantsLayer<K, F>
     where
         F: Fn(&Req) -> Option<K>,
@@ -109,16 +109,16 @@ impl<S, K, By> Layer<S> for TenantsLayer<K, By> {
     }
 }
 
-/// Attaches the tenant's credential to every request; the service of a [`TenantsLayer`]. It sends each
-/// request through the tenant's [`Auth`](crate::Auth).
+/// Attaches the tenant's credential to every request; the service of a [`TenantsLayer`]. It sends
+/// each request through the tenant's [`Auth`](crate::Auth).
 ///
 /// Clones share the tenants. A clone that is used again and again for one tenant is the fastest: it
 /// remembers the tenant, with a private copy of the header value.
 ///
 /// # Errors
 ///
-/// Those of [`Auth`](crate::Auth). [`is_config`](Error::is_config) if the request names no tenant. The
-/// error of the closure if it can't make the tenant's layer. The request is then not sent.
+/// Those of [`Auth`](crate::Auth). [`is_config`](Error::is_config) if the request names no tenant.
+/// The error of the closure if it can't make the tenant's layer. The request is then not sent.
 pub struct TenantsAuth<S, K, By> {
     inner: S,
     tenants: Tenants<K>,
@@ -136,17 +136,17 @@ impl<S, K, By> TenantsAuth<S, K, By> {
         }
     }
 
-    /// The service below.
+    /// Returns the service below.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service below, mutably.
+    /// Returns the service below, mutably.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service below, without this one around it.
+    /// Returns the service below, and drops this one.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -172,12 +172,12 @@ where
     #[inline]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let Some(key) = self.by.key(&request) else {
-            return self.fail(no_key::<K>());
+            return self.fail(no_key::<K>(), &request);
         };
         let Some(sent_token) = self.last_tenant.servable(&key, &self.tenants) else {
             return self.call_after_lookup(key, request);
         };
-        // As `Auth::call` does with its own private copy.
+        // `Auth::call` does the same with its own private copy.
         match attach_as_usual(sent_token, &mut request, &self.inner) {
             Ok(sent) => ResponseFuture::sending(self.inner.call(request), sent),
             Err(_) => self.call_after_lookup(key, request),
@@ -200,7 +200,7 @@ where
     {
         let found = match self.tenants.look_up(&key) {
             Ok(found) => found,
-            Err(error) => return self.fail(error),
+            Err(error) => return self.fail(error, &request),
         };
         // The ready service is called, and a clone that is not ready takes its place.
         let unready = self.inner.clone();
@@ -212,13 +212,13 @@ where
 
     /// Returns the error of a request that is not sent.
     #[cold]
-    fn fail<Req>(&mut self, error: Error) -> ResponseFuture<S, Req>
+    fn fail<Req>(&mut self, error: Error, request: &Req) -> ResponseFuture<S, Req>
     where
         S: Service<Req> + Clone,
         Req: AuthRequest,
     {
         release(&mut self.inner);
-        ResponseFuture::failed(error)
+        ResponseFuture::failed(error, request)
     }
 }
 

@@ -44,7 +44,7 @@ async fn the_server_is_the_one_that_the_api_names() {
     let cache = TokenCache::new(source);
     assert_eq!(crowd(&cache, &url, 20).await, [200]);
     assert_eq!(issued(&OIDC, &client.id).await, 1);
-    // The only refusal answers the request that looks for the metadata. It carries no token.
+    // Only one request is refused: the one without a token, which looks for the metadata.
     let credentials = api.credentials();
     let bare = credentials
         .iter()

@@ -8,6 +8,7 @@ mod coordinator;
 mod expiry;
 mod failure;
 mod quota;
+mod readiness;
 mod reentrancy;
 mod refresh_hints;
 mod refusal_budget;

@@ -8,6 +8,9 @@ mod allocations;
 mod allowed_origins;
 mod attaching;
 mod body;
+mod call_error;
+#[cfg(feature = "tonic")]
+mod grpc_status;
 mod origins_property;
 mod private_copies;
 mod readiness;

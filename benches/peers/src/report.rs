@@ -118,7 +118,7 @@ fn circumstances(people: &[Person], load: f64) -> String {
     let rustc = Command::new("rustc").arg("--version").output();
     let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let rustc = rustc.unwrap_or_default();
-    // Without the commit and the date.
+    // Drops the commit and the date.
     let rustc = rustc
         .split(" (")
         .next()

@@ -44,7 +44,8 @@ impl Pace {
         Self {
             lifetime,
             refresh_before: lifetime / 2,
-            // Not in proportion, because the time until a request arrives depends on the machine.
+            // The margin isn't scaled, because the time until a request arrives depends on the
+            // machine.
             margin: Duration::from_millis(200),
             exchange_timeout,
             fetch_timeout: exchange_timeout * 4,

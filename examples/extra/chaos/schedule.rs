@@ -123,7 +123,7 @@ impl Schedule {
             until: length,
             fault: None,
         });
-        // One in each part of the run, so that they don't coincide.
+        // Each part of the run has one revocation, so that revocations don't coincide.
         let part = length / REVOCATIONS;
         let revocations = (0..REVOCATIONS)
             .map(|n| part * n + part.mul_f64(random.f64()))

@@ -154,8 +154,8 @@ impl StateMachine {
     }
 }
 
-/// The error for a token that had already expired when it arrived. Because errors are cached, the
-/// next request doesn't fetch again immediately.
+/// Returns the error for a token that had already expired when it arrived. Because errors are
+/// cached, the next request doesn't fetch again immediately.
 #[cold]
 fn expired_on_arrival() -> Error {
     let message = "the token had expired by the time it arrived; \

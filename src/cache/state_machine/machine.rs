@@ -174,7 +174,7 @@ impl StateMachine {
             .map(|cached_error| now.until(cached_error.until))
     }
 
-    /// Whether the current token was refused, and its successor is wanted or being fetched.
+    /// Returns whether the current token was refused, and its successor is wanted or being fetched.
     pub(super) fn is_replacing(&self) -> bool {
         match &self.state {
             TokenState::Holding { refresh, .. } => match refresh {
@@ -202,7 +202,7 @@ impl StateMachine {
         }
     }
 
-    /// Whether acceptances are recorded, because there are refusals.
+    /// Returns whether acceptances are recorded, because there are refusals.
     pub(crate) fn is_watching(&self) -> bool {
         let refusals = self.refusals.as_ref();
         refusals.is_some_and(|refusals| refusals.is_watching())

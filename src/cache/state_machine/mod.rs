@@ -13,7 +13,7 @@
 //!                     request when expired,    └─ request when expired ─▶ Fetching
 //!                     after a failed refresh      (joins the refresh, if one is running)
 //!
-//!   any ─── close ──▶ Closed
+//!   any ─── close ──▶ Closed(InProgress) ─── finish_close ──▶ Closed(Finished)
 //! ```
 //!
 //! A refusal drops no token. The token stays until its successor arrives, and meanwhile its refresh

@@ -113,13 +113,14 @@ impl StateMachine {
             }
             Refresh::NotStarted | Refresh::Failed(_) => {}
         }
-        // Allowed even right after a failed refresh: the failure backoff is only meant for a good
-        // token.
+        // A fetch is allowed even right after a failed refresh, because the failure backoff is only
+        // meant for a good token.
         let allows_fetch = refusals.allows_fetch(is_revoked, now);
         let may_be_too_young = refusal.can_pause
             && !shown.refuses_aged_tokens
             && match refusal.attempt {
-                // The previous token was accepted, and a new one would be even younger than this one.
+                // The previous token was accepted, and a new one would be even younger than this
+                // one.
                 Attempt::First => !allows_fetch || (self.was_accepted && !is_revoked),
                 Attempt::NewToken => !allows_fetch || !is_revoked,
                 Attempt::Paused => false,

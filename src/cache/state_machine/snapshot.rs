@@ -76,7 +76,6 @@ impl StateMachine {
             refusals_limited_until: limited_until.map(Moment::wall),
             is_withdrawn: self.withdrawn_from() == WithdrawnFrom::Everyone,
             quotas: self.quota_tracker.quotas(),
-            is_closed: matches!(self.state, TokenState::Closed(CloseProgress::Finished)),
         }
     }
 
@@ -90,7 +89,8 @@ impl StateMachine {
                 Freshness::Expired => Phase::Expired,
             },
             TokenState::Failed(_) => Phase::Failed,
-            TokenState::Closed(_) => Phase::Closed,
+            TokenState::Closed(CloseProgress::InProgress) => Phase::Closing,
+            TokenState::Closed(CloseProgress::Finished) => Phase::Closed,
         }
     }
 }

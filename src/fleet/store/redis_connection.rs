@@ -57,7 +57,8 @@ impl RedisConnection {
             shared,
             is_disarmed: false,
         };
-        // This follows the guard, so that the guard discards a failed connection.
+        // The error returns only after the guard exists, because the guard discards a failed
+        // connection.
         let connection = connection.map_err(|error| self.without_detail(error))?;
         Ok(CommandConnection {
             connection,

@@ -117,7 +117,8 @@ enum TeeStatus<E> {
 }
 
 impl<B: Body> SharedBody<B> {
-    /// Nothing panics under this lock (rule 1). Even after a panic, the state would be consistent.
+    /// Locks the state. Nothing panics under this lock (rule 1). Even after a panic, the state
+    /// would be consistent.
     fn lock(&self) -> MutexGuard<'_, TeeState<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,8 +149,8 @@ where
             Ok(None) => return Poll::Ready(None),
             Err(make_error) => return Poll::Ready(Some(Err(make_error(LostStream::Replayed)))),
         };
-        // Unwind safe: only a caller that polls again after the panic uses the source again, as it
-        // would without a tee.
+        // Unwind safe: after a panic, the source is used again only if the caller polls again, as
+        // without a tee.
         let polled = panic::catch_unwind(AssertUnwindSafe(|| {
             let polled = Pin::new(&mut body).poll_frame(cx);
             let ended = has_ended(&polled, &body);
@@ -435,7 +436,7 @@ impl<B: Body> SharedBody<B> {
     }
 }
 
-/// Whether the body must not or need not be polled again.
+/// Returns whether the body must not or need not be polled again.
 fn has_ended<B: Body<Data = Bytes>>(polled: &Polled<B::Error>, body: &B) -> bool {
     match polled {
         Poll::Ready(Some(Ok(_))) => body.is_end_stream(),

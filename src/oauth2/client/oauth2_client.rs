@@ -70,8 +70,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id or
-    /// the secret is empty.
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
+    /// or the secret is empty.
     pub fn new<U>(
         url: U,
         id: impl Into<String>,
@@ -90,8 +90,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id is
-    /// empty.
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
+    /// is empty.
     pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,

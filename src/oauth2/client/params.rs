@@ -83,7 +83,7 @@ impl<'a> Params<'a> {
         secret.map(|param| param.value)
     }
 
-    /// Encodes the body. Returns `None` if JSON can't be written, which no string causes.
+    /// Encodes the body. Returns `None` if JSON encoding fails, which can't happen with strings.
     pub(crate) fn encode(&self, format: BodyFormat) -> Option<Zeroizing<Vec<u8>>> {
         match format {
             BodyFormat::FormUrlEncoded => Some(self.to_form()),

@@ -47,7 +47,8 @@ impl<T> CachedDocument<T> {
             }),
             None => fetch.await,
         };
-        // Not earlier: if the caller is dropped before this line, nothing has been fetched.
+        // Reset only after the fetch: if the caller is dropped during the fetch, the document is
+        // still marked as invalid.
         self.is_invalid.store(false, Ordering::Relaxed);
         let now = Instant::now();
         let next = match (fetched, state.take()) {

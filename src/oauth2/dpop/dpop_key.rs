@@ -185,8 +185,8 @@ impl DpopKey {
     }
 }
 
-/// Returns SHA-256 in base64url. It is `ath` for a token (RFC 9449 §4.2) and the thumbprint for a
-/// key.
+/// Returns the SHA-256 hash in base64url: the `ath` of a token (RFC 9449 §4.2), or the thumbprint
+/// of a key.
 pub(crate) fn hash(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }

@@ -157,7 +157,7 @@ impl Nonces {
 
     fn observe(&self, origin: &str, headers: &HeaderMap) -> bool {
         let mut sent = headers.get_all(NONCE).iter();
-        // §8.1 allows one nonce. With two, nobody can tell which the server means.
+        // §8.1 allows one nonce. With two, it is unclear which one the server means.
         let (Some(nonce), None) = (sent.next(), sent.next()) else {
             return false;
         };

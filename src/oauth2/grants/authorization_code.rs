@@ -201,7 +201,8 @@ impl AuthorizationCode {
         &self,
         redirect_uri: impl AsRef<str>,
     ) -> Result<AuthorizationRequest, Error> {
-        // Before the user logs in, because a login that can't be finished is lost.
+        // Creates the HTTP client before the user logs in, because a login that can't be finished
+        // is lost.
         self.login.client.endpoint.http.transport.prepare()?;
         let mut params = Params::default();
         params.push("response_type", "code");
@@ -249,7 +250,8 @@ impl AuthorizationCode {
     /// token, and then refreshes. The refresh token is saved before this method returns.
     ///
     /// If the server issued no refresh token, the access token is used until it expires. Then [a
-    /// login is required](Error::is_login_required). The store isn't changed.
+    /// login is required](Error::is_login_required). Without a refresh token, the store isn't
+    /// changed.
     ///
     /// A code can be exchanged only once. After an error, begin the login again.
     ///

@@ -54,7 +54,7 @@ enum Param {
     #[default]
     Absent,
     Once(SecretString),
-    /// Against RFC 6749 §3.1. Nobody can tell which value the server means.
+    /// Violates RFC 6749 §3.1: it is unclear which value the server means.
     Repeated,
 }
 

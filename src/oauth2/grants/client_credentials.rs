@@ -70,8 +70,8 @@ impl ClientCredentials {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id or
-    /// the secret is empty.
+    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
+    /// or the secret is empty.
     pub fn new<U>(
         url: U,
         id: impl Into<String>,

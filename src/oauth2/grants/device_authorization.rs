@@ -124,7 +124,7 @@ impl DeviceAuthorization {
     ///
     /// The source first returns the new access token, and then refreshes. If the server issued no
     /// refresh token, the access token is used until it expires. Then [a login is
-    /// required](Error::is_login_required). The store isn't changed.
+    /// required](Error::is_login_required). Without a refresh token, the store isn't changed.
     ///
     /// The server chooses the time between polls. Each `slow_down` adds 5 s. The time doubles after
     /// each poll that fails because the server is unreachable or has an error (§3.5). A

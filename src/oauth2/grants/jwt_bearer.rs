@@ -85,7 +85,8 @@ token_param_setters!(
 impl TokenSource for JwtBearer {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
         let response = match self.request().await {
-            // With a new assertion, because a server may accept an assertion only once.
+            // The second request has a new assertion, because a server may accept an assertion only
+            // once.
             Err(error) if error.wants_nonce() => self.request().await?,
             other => other?,
         };

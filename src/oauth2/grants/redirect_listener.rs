@@ -221,7 +221,7 @@ impl RedirectListener {
     ) -> Option<Result<AuthorizationResponse, Error>> {
         let Ok((connection, _)) = accepted else {
             // The browser closed the connection, or the process has too many open files. The pause
-            // avoids a busy loop until that changes.
+            // avoids a busy loop until a file can be opened again.
             sleep(ACCEPT_PAUSE).await;
             return None;
         };

@@ -1,4 +1,4 @@
-//! Storage for a refresh token, which outlives the process.
+//! Storage for a refresh token that must outlive the process.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -30,7 +30,7 @@ const RESERVED: Reserved = &[
 /// - If a response contains a new refresh token, it replaces the old one. Otherwise the old one is
 ///   kept.
 /// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the new access token
-///   is used. If saving fails, the fetch fails, and the next fetch saves it first.
+///   is used. If saving fails, the fetch fails, and the next fetch saves the refresh token first.
 /// - Two fetches never overlap, so a rotating token is never sent twice at the same time.
 /// - If the server no longer accepts the refresh token (`invalid_grant`), the error [requires a
 ///   login](Error::is_login_required). The same token isn't sent again. If the store contains
@@ -200,8 +200,8 @@ impl RefreshToken {
         self.client.endpoint.request(params).await
     }
 
-    /// If the server rejects the token, tries again with a token that another process may have
-    /// saved.
+    /// Exchanges the refresh token for an access token. If the server rejects the refresh token,
+    /// tries again with one that another process may have saved.
     async fn refresh(
         &self,
         state: &mut LoginState,

@@ -226,8 +226,8 @@ impl InputTokens {
     }
 }
 
-/// RFC 8693 §2.2.2 defines `invalid_request` for an invalid token, but many servers send
-/// `invalid_grant` (RFC 6749 §5.2).
+/// Returns whether the server refused an input token. RFC 8693 §2.2.2 defines `invalid_request` for
+/// an invalid token, but many servers send `invalid_grant` (RFC 6749 §5.2).
 fn is_input_refused(error: &Error) -> bool {
     error.is_denied() && (error.is_invalid_grant() || error.code() == Some("invalid_request"))
 }

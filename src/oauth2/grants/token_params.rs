@@ -143,8 +143,8 @@ impl TokenParams {
         }
     }
 
-    /// Makes the token of a response. The requested scope and the assumed lifetime fill what the
-    /// response lacks.
+    /// Makes the token of a response. If the response has no scope or no lifetime, the requested
+    /// scope or the assumed lifetime is used.
     pub(crate) fn token(&self, client: &Client, response: TokenResponse) -> Result<Token, Error> {
         client.token(response, &self.scope, self.assumed_lifetime)
     }

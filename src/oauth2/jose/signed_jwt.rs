@@ -27,7 +27,7 @@ use crate::source::secret_source::SecretSource;
 ///
 /// # Example
 ///
-/// A service account, as Google has them:
+/// A service account at Google:
 ///
 /// ```
 /// use tower_auth::oauth2::{Client, JwsAlgorithm, JwtBearer, SignedJwt, SigningKey};

@@ -191,7 +191,7 @@ impl ProtectedResource {
             Some(hint) => hint,
             None => self.resource.probe(&self.transport).await?,
         };
-        // Even if the search fails, because the same hint again is nothing new.
+        // Stored even if the search fails, so that the same hint doesn't count as a new one.
         lock(&self.hints).used = hint.clone();
         let (metadata, lifetime) = self.resource.metadata(&hint, &self.transport).await?;
         let protection = Protection {

@@ -24,7 +24,7 @@ async fn the_token_is_refreshed_with_no_traffic() {
     let source = hourly();
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
-    // After 55 minutes, and every 55 minutes from then on.
+    // The token is refreshed every 55 minutes.
     for refreshes in 0..24 {
         sleep(HOUR - 302 * SECOND).await;
         assert_eq!(source.asked(), 1 + refreshes);
@@ -63,7 +63,7 @@ async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
     sleep(HOUR - 300 * SECOND).await;
-    // At once, and after 1, 2 and 4 s.
+    // The source was asked at once, and again after 1, 2 and 4 s.
     sleep(8 * SECOND).await;
     assert_eq!(source.asked(), 5);
     assert_eq!(cache.token().await.unwrap().secret(), "token-5");

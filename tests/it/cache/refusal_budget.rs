@@ -32,7 +32,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
         fetches.push(source.issued());
         clock.pass(60 * SECOND / 1_000);
     }
-    // Two at once, and one each after 5, 15 and 35 s.
+    // Two fetches start at once, and one each after 5, 15 and 35 s.
     assert_eq!(fetches[0], 2);
     assert_eq!(fetches[1_000 * 4 / 60], 2);
     assert_eq!(fetches[1_000 * 6 / 60], 3);

@@ -225,10 +225,13 @@ async fn a_second_call_waits_for_the_first() {
     assert_pending!(second.poll());
     run_until_idle().await;
     assert_pending!(second.poll());
+    // The source is still closing.
+    assert_eq!(cache.status().phase(), Phase::Closing);
     told.notify_one();
     run_until_idle().await;
     assert_ready!(second.poll());
     assert_ready!(first.poll());
+    assert_eq!(cache.status().phase(), Phase::Closed);
     assert_eq!(closed_with(&source).len(), 1);
 }
 
@@ -268,6 +271,7 @@ fn outside_of_a_runtime_it_is_closed_all_the_same() {
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = TokenCache::new(Arc::clone(&source));
     assert_ready!(task::spawn(cache.close()).poll());
+    assert_eq!(cache.status().phase(), Phase::Closed);
     let mut asking = task::spawn(cache.token());
     assert!(assert_ready!(asking.poll()).unwrap_err().is_closed());
     assert_eq!(closed_with(&source), []);

@@ -67,7 +67,7 @@ impl Servers {
     fn secrets(&self) -> Vec<String> {
         let mut secrets = self.authorization.tokens().issued();
         assert!(!secrets.is_empty());
-        // The part of it that every encoding leaves unchanged.
+        // The part of the example's own secret that every encoding leaves unchanged.
         secrets.push("planted-secret".to_owned());
         secrets
     }

@@ -1,4 +1,4 @@
-//! tonic's channels over TLS, and balanced over several servers.
+//! tonic's channels: over TLS, balanced over several servers, and without a token.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -7,19 +7,22 @@ use axum::Router;
 use axum::extract::{Request as Received, State};
 use futures_util::future::join_all;
 use http::header::AUTHORIZATION;
+use http::uri::PathAndQuery;
 use http::{Request, Response};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::client::Grpc;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{
     Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig,
 };
+use tonic::{Code, Status};
+use tonic_prost::ProstCodec;
 use tower::{Layer, ServiceExt};
-use tower_auth::Auth;
+use tower_auth::{Auth, AuthLayer, Error};
 
-use crate::support::Counting;
+use crate::support::{Counting, ScriptedSource, paused, token_server};
 
 /// A server that accepts the tokens the test names, and records the tokens it gets.
 #[derive(Clone, Default)]
@@ -165,4 +168,53 @@ async fn the_refusal_of_one_server_rejects_the_token_once_for_both() {
     for peer in &peers {
         assert!(peer.take_seen().contains(&String::from("Bearer token-2")));
     }
+}
+
+/// A call of a generated client, which has this status.
+async fn generated_call(client: Auth<Channel>) -> Status {
+    let mut grpc = Grpc::with_origin(client, "http://127.0.0.1:1".parse().unwrap());
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/test/Call");
+    let codec = ProstCodec::<(), ()>::default();
+    let response = grpc.unary(tonic::Request::new(()), path, codec).await;
+    response.map(drop).unwrap_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_generated_client_without_a_token_has_the_code_that_says_whether_to_try_again() {
+    let channel = || Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+    let denied = token_server::fetch(401, r#"{"error":"invalid_client"}"#).await;
+    let denied = denied.unwrap_err();
+    for (error, code) in [
+        (denied, Code::Unauthenticated),
+        (Error::other("the vault is sealed"), Code::Unavailable),
+        (Error::transient("the vault is busy"), Code::Unavailable),
+    ] {
+        let text = error.to_string();
+        let source = ScriptedSource::new(move |_| Err(error.clone()));
+        let client = crate::support::layer_from(paused(source).build()).layer(channel());
+        // The second is told the cached error.
+        for _ in 0..2 {
+            let status = generated_call(client.clone()).await;
+            assert_eq!(status.code(), code, "{status}");
+            let found = Error::find(&status).map(ToString::to_string);
+            assert_eq!(found.as_ref(), Some(&text));
+        }
+    }
+
+    let hanging = paused(|_| std::future::pending()).build();
+    let client = crate::support::layer_from(hanging.clone()).layer(channel());
+    let status = generated_call(client.clone()).await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(Error::find(&status).is_some_and(Error::is_timeout));
+    hanging.close().await;
+    let status = generated_call(client).await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(Error::find(&status).is_some_and(Error::is_closed));
+
+    let elsewhere = AuthLayer::new(Counting::default());
+    let elsewhere = elsewhere.only_to(["https://notes.example.com"]).unwrap();
+    let status = generated_call(elsewhere.layer(channel())).await;
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    assert!(Error::find(&status).is_some_and(Error::is_origin));
 }

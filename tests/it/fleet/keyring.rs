@@ -152,7 +152,7 @@ async fn a_value_that_is_not_sealed_is_none_to_one_who_seals() {
 async fn keys_rotate_with_no_token_lost() {
     let store = stocked().await;
     let with = |keys: Keyring| Fleet::new(store.clone(), keys).key(key());
-    // A process that doesn't yet have the key, or no longer has it.
+    // This process doesn't have the key yet, or no longer has it.
     let stranger = with(Keyring::new("2027-05", OTHER).unwrap());
     assert_eq!(taken(&store, stranger).await, ignored("unknown_key"));
 

@@ -633,7 +633,7 @@ async fn a_path_goes_to_a_named_origin_and_what_another_answers_does_not_count()
         let (source, servers) = (Counting::default(), Servers::new(|| status(401)));
         let layer = AuthLayer::new(source.clone()).retry(false);
         let layer = layer.only_to([API]).unwrap();
-        // The client sends a request with only a path to the API.
+        // If a request has only a path, the client sends it to the API.
         let layer = layer.answered_by(|extensions| {
             let AnsweredAt(uri) = extensions.get()?;
             match uri.host() {
@@ -703,7 +703,7 @@ async fn the_origin_counts_and_not_how_it_is_written() {
 }
 
 /// The user's closure takes precedence over the response type. If the closure returns `None`, the
-/// response type decides.
+/// response counts as one of the request's own origin.
 #[cfg(feature = "tower-http")]
 #[tokio::test]
 async fn the_users_way_comes_before_what_the_response_says() {

@@ -139,7 +139,7 @@ async fn a_key_of_the_callers_own_wins_however_its_name_is_written() {
         get(&layer, &api, &format!("{URI}?{query}")).await.unwrap();
         assert_eq!(api.seen(), [query]);
     }
-    // Unless the layer replaces existing credentials. Then the query contains one key of that name.
+    // If the layer replaces existing credentials, the query contains only our key of that name.
     let layer = layer.replace_existing(true).retry(false);
     get(&layer, &api, &format!("{URI}?key=a&q=1&k%65y=b"))
         .await

@@ -220,8 +220,8 @@ fn odd_responses(sent: &Sent<'_>, all_spellings: bool) -> Vec<ServerResponse> {
         text(200, "<html>planted</html>"),
     ];
     for sent in sent.texts() {
-        // Only single values are spelled in all ways. A whole form or URL already contains one
-        // spelling.
+        // Only single values are sent back in every encoding. A whole form or URL is already
+        // encoded.
         let is_value = all_spellings
             && !sent.contains('%')
             && !sent.contains("client_id=")

@@ -112,7 +112,7 @@ async fn who_is_removed_is_made_again_and_nothing_is_closed_by_itself() {
     run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
 
-    // Handles to the former cache still exist.
+    // Handles to the removed tenant's cache still exist.
     let after = cache_of(&tenants, "acme");
     assert_eq!(after.token().await.unwrap().secret(), "acme-2");
     assert_eq!(before.token().await.unwrap().secret(), "acme-1");

@@ -110,7 +110,7 @@ async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
         callers.push(waiting);
         assert!(tenants.is_empty());
     }
-    // Without any housekeeping in between.
+    // These two calls run without moka's housekeeping in between.
     let mut waiting = task::spawn(cache_of(&tenants, "acme").token());
     assert_pending!(waiting.poll());
     callers.push(waiting);
@@ -153,6 +153,23 @@ async fn a_tenant_who_went_and_was_closed_by_hand_is_not_found_again() {
     fetches
         .issued(&again, "token", Duration::from_secs(3600))
         .await;
+}
+
+#[tokio::test]
+async fn a_tenant_who_went_and_is_still_closing_is_not_found_again() {
+    let (tenants, _, mut fetches) = one_place(false);
+    let handle = cache_of(&tenants, "slow");
+    let mut waiting = task::spawn(handle.token());
+    assert_pending!(waiting.poll());
+    let fetch = fetches.next().await;
+    evict(&tenants).await;
+    let mut close = task::spawn(handle.close());
+    assert_pending!(close.poll());
+    assert_eq!(handle.status().phase(), Phase::Closing);
+    let again = cache_of(&tenants, "slow");
+    assert_eq!(again.status().phase(), Phase::Empty);
+    fetch.issue("last");
+    close.await;
 }
 
 #[tokio::test]

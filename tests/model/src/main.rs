@@ -29,7 +29,7 @@ mod threads;
 mod published_state_races;
 mod single_flight_races;
 
-// Under test, with the files that they import. The scenarios use a part of them.
+// The tested modules, and the files that they import. The scenarios use only a part of them.
 #[allow(dead_code)]
 #[path = "../../../src/backoff.rs"]
 mod backoff;

@@ -24,6 +24,7 @@ use crate::cache::single_flight::{Abandoned, Completer, Flight};
 use crate::cache::state_machine::machine::{Limits, Outcome, StateMachine};
 use crate::cache::state_machine::reject::{Attempt, Refusal, Rejection};
 use crate::cache::state_machine::request::{Caller, Decision, FetchStart};
+use crate::cache::status::Phase;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::threads::{block_on, in_every_order, in_orders_of, spawn};
@@ -148,7 +149,8 @@ fn a_private_copy_is_not_current_while_watched_and_its_successor_is_afterwards()
                 new
             }
         });
-        // The watch began after the first look, or the successor came before the second.
+        // If `old` isn't current and there is no watch, the watch has ended, so the successor has
+        // arrived.
         let is_replaced = !state.is_current(&old) && !state.is_watching();
         let current = state.current().unwrap();
         assert!(
@@ -204,7 +206,8 @@ fn an_abandoned_flight_replaces_nothing_that_came_after_it() {
         });
         let acquired = acquire(&state, overdue());
         late.join().unwrap();
-        // The late fetch if it completed before the request, or else the fetch that replaced it.
+        // The token is from the late fetch if that completed before the request, or else from the
+        // fetch that replaced it.
         assert!(acquired.fetches <= 1);
         assert!(is_current(&state, &acquired.cached()));
         // A caller that joined the abandoned flight still gets a token, possibly from that flight.
@@ -283,6 +286,11 @@ fn after_the_close_there_is_no_token() {
         assert!(Arc::ptr_eq(&last, &completed));
         assert!(acquire(&state, START).failed_as(Error::is_closed));
         assert!(shows(&state, None));
+        // The fetch that completed meanwhile has changed nothing.
+        let phase = || state.look(|machine| machine.status(START).phase());
+        assert_eq!(phase(), Phase::Closing);
+        state.transition(StateMachine::finish_close);
+        assert_eq!(phase(), Phase::Closed);
     });
 }
 

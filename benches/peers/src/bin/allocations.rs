@@ -94,7 +94,7 @@ fn waiting<C: Contender>(callers: usize) -> i64 {
             }
         });
     });
-    // When the runtime ends, it waits for a process that fetches.
+    // Lets the fetch end, because the runtime waits for a fetching process when it ends.
     issuer.open();
     waiting.bytes_current
 }

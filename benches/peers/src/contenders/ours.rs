@@ -43,7 +43,7 @@ impl<const REPLAY: bool> Contender for Ours<REPLAY> {
                 .expiry_margin(Duration::from_millis(10))
                 .jitter(0.0);
         }
-        // The question decides the server, which may be on loopback.
+        // Each benchmark chooses its server, which may be on loopback.
         Self(AuthLayer::from(cache.build()).any_https().retry(REPLAY))
     }
 

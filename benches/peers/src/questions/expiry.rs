@@ -59,7 +59,7 @@ impl Visitor for Loads {
         let load = runtime.spawn(async move {
             let contender = C::new(&Issuer::new(C::short_lived())).await;
             let call = contender.over(checking);
-            // The burst at the start is another question.
+            // Fetches the first token, because another benchmark measures the burst at the start.
             call.clone().call().await.expect("an answer");
             let end = Instant::now() + lasts;
             let callers: Vec<_> = (0..CALLERS)

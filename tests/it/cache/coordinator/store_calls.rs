@@ -16,8 +16,8 @@ fn steady(processes: usize) -> usize {
     processes + 4
 }
 
-/// Returns the number of calls if all processes ask at once. Each waiting process looks `looks`
-/// times.
+/// Returns the number of calls if all processes ask at once. Each waiting process polls the store
+/// `looks` times.
 fn burst(processes: usize, looks: usize) -> usize {
     5 + (processes - 1) * (1 + 2 * looks)
 }
@@ -54,7 +54,8 @@ async fn processes_that_come_one_after_the_other_ask_once_each_and_four_times_mo
 #[tokio::test(start_paused = true)]
 async fn processes_that_come_at_once_ask_twice_for_each_look_while_they_wait() {
     for processes in [2, 8, 100] {
-        // Looks are 20, 60, 140, 300 and 620 ms after the first, and then every 320 ms.
+        // A waiting process polls 20, 60, 140, 300 and 620 ms after its first call, and then every
+        // 320 ms.
         for (fetch, looks) in [(10, 1), (50, 2), (250, 4), (1000, 7)] {
             let store = BreakableStore::default();
             let source = Counting::lasting(HOUR);

@@ -123,7 +123,7 @@ async fn a_store_that_forgets_all_at_any_moment_fails_no_request() {
             move |_| {
                 let store = store.clone();
                 async move {
-                    // During the fetch, so the lease is lost too.
+                    // The store forgets the lease too, because the fetch is running.
                     if at % 2 == 0 {
                         store.forgets_all();
                     }

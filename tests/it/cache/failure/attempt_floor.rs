@@ -35,7 +35,7 @@ async fn tokens_of_no_lifetime_are_errors_that_back_off() {
         assert!(cache.token().await.unwrap_err().is_expired());
         tokio::time::sleep(100 * MILLI).await;
     }
-    // At 0, 1, 3, 7, 15 and 31 s.
+    // The source was asked at 0, 1, 3, 7, 15 and 31 s.
     assert_eq!(source.asked(), 6);
 }
 

@@ -125,7 +125,7 @@ async fn what_is_permanent_is_told_for_a_minute() {
 async fn a_retry_after_is_waited_for_and_no_longer_than_five_minutes() {
     for (asked, waited) in [(90, 90), (1, 2), (299, 299), (301, 300), (86_400, 300)] {
         let (cache, mut fetches, clock) = set_up();
-        // One failure before, so that the backoff is 2 s.
+        // Fails once before, so that the next backoff is 2 s.
         fails(&cache, &mut fetches, Error::other("down")).await;
         clock.pass(SECOND);
         let error = Error::other("busy").with_retry_after(asked * SECOND);

@@ -113,7 +113,7 @@ async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
     caller.await.unwrap().unwrap();
     let status = cache.status();
     let (refresh, end) = (status.refresh_at().unwrap(), status.expires_at().unwrap());
-    // A margin of 5 s, and half of the 5 s before it.
+    // The expiry margin of 5 s, and half of the 5 s before the margin.
     assert_eq!(
         end.duration_since(refresh).unwrap(),
         Duration::from_millis(7500)

@@ -220,20 +220,18 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
 }
 
 #[tokio::test]
-async fn a_closed_cache_has_nothing_and_says_so_while_it_still_closes() {
+async fn a_cache_that_closes_has_nothing_and_is_closed_when_the_fetch_has_ended_and_the_source_is_closed()
+ {
     let (cache, mut fetches, _clock) = set_up();
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     let mut close = task::spawn(cache.close());
     assert_pending!(close.poll());
-    let closed = Said {
-        phase: Phase::Closed,
-        ..EMPTY
-    };
-    assert_eq!(now(&cache), closed);
+    let of = |phase| Said { phase, ..EMPTY };
+    assert_eq!(now(&cache), of(Phase::Closing));
     fetch.issue_for("last", HOUR);
     close.await;
-    assert_eq!(now(&cache), closed);
+    assert_eq!(now(&cache), of(Phase::Closed));
     assert_eq!(caller.await.unwrap().unwrap().secret(), "last");
 }
 
@@ -246,6 +244,7 @@ fn a_phase_is_one_word() {
         (Phase::Stale, "stale"),
         (Phase::Expired, "expired"),
         (Phase::Failed, "failed"),
+        (Phase::Closing, "closing"),
         (Phase::Closed, "closed"),
     ] {
         assert_eq!((phase.as_str(), &*phase.to_string()), (word, word));

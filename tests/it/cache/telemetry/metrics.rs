@@ -194,7 +194,7 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
         for word in REFUSALS {
             refuse_without_replay(word).await;
             let counted = replays();
-            // Some scenarios need a replay, or a request with a replay, before the one that is
+            // Some scenarios need a replay, or a request with a replay, before the refusal that is
             // counted.
             match *word {
                 "refusal_budget" => {

@@ -44,7 +44,7 @@ async fn callers_of_a_refused_resource_are_told_so_unless_a_new_token_was_tried_
     };
     let (resource, again) = (with(RESOURCE), with("Again"));
     let fetches = simulation.issuer.count();
-    // Until a request with the token is accepted, the reason is a different one.
+    // Until a request with the token is accepted, the callers get another reason.
     assert!(
         resource + again + 3 * fetches >= calls.len(),
         "{resource}, {again}"

@@ -61,7 +61,7 @@ async fn a_burst_of_requests_after_a_refresh_waits_once_and_is_accepted() {
     all_accepted(&calls);
     let waited = |call: &&super::Call| call.at > MINUTE && call.took > SECOND / 2;
     let waiting = calls.iter().filter(waited).count();
-    // The requests of 0.8 s.
+    // These are the requests of 0.8 s.
     assert!((100..=170).contains(&waiting), "{waiting}");
 }
 

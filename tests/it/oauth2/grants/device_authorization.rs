@@ -319,7 +319,7 @@ async fn a_retry_after_is_heeded() {
         .transport(server.transport());
     let login = DeviceAuthorization::new(client, DEVICE).unwrap();
     assert!(login.finish(prompt).await.unwrap_err().is_login_required());
-    // After 5 s and 45 s. The next poll would be after 125 s.
+    // The program polled after 5 s and 45 s. The next poll would be after 125 s.
     assert_eq!(server.times_asked(), 2);
 }
 

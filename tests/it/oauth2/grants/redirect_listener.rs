@@ -152,7 +152,7 @@ async fn what_came_back_is_exchanged() {
     let (_, form) = server.asked().remove(0);
     assert!(form.contains(&("code".into(), "the/code".into())));
     assert!(form.contains(&("redirect_uri".into(), address.clone())));
-    // The page was sent before that, but not yet read.
+    // The page was sent before `accept` returned, but the browser reads it only now.
     let mut page = String::new();
     browser.read_to_string(&mut page).await.unwrap();
     assert!(page.ends_with("</html>\n"), "{page}");
@@ -266,7 +266,8 @@ async fn connections_that_ask_nothing_are_no_hindrance() {
 #[tokio::test(start_paused = true)]
 async fn connections_that_ask_nothing_are_given_up() {
     let listener = RedirectListener::bind().await.unwrap();
-    // While everything waits, paused time jumps to the earliest deadline. That isn't this timeout.
+    // While everything waits, paused time jumps to the earliest deadline. A timeout of 1 h is later
+    // than all others.
     let waiting = Waiting::at(listener.timeout(Duration::from_secs(3600))).await;
     let mut idle = Vec::new();
     for _ in 0..100 {

@@ -175,7 +175,7 @@ async fn a_new_one_is_saved_before_the_access_token_is_used_and_first_thing_if_t
     let error = fetch(&source).await.unwrap_err();
     assert!(error.is_source() && error.to_string().contains("could not save"));
     assert!(all_text_of(&error).contains("the disk is full"));
-    // The disk is still full, so no request is sent whose token couldn't be saved.
+    // The disk is still full, so the token of another request couldn't be saved, and none is sent.
     fetch(&source).await.unwrap_err();
     assert_eq!(server.sent(), ["refresh-0"]);
 

@@ -330,7 +330,7 @@ async fn a_login_is_stepped_up_as_far_as_allowed_and_once_in_half_a_minute() {
     let api = wanting("mfa", 401, mfa);
     assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
     assert_eq!(server.asked(), ["read", "read|mfa|60"]);
-    // An API that can't be satisfied: another one, or the same after a while.
+    // An API that refuses every token causes no other login now, and one more after 30 s.
     let never = wanting("never", 401, mfa);
     for _ in 0..3 {
         assert!(why(&ask(&layer, &never).await.unwrap()).is_some());

@@ -22,7 +22,7 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
     let send = || tokio::spawn(client.clone().oneshot(request("planted")));
     let hour = Duration::from_secs(3_600);
 
-    // A fetch, and a background refresh.
+    // Logs a fetch, and then a background refresh.
     let response = send();
     fetches.next().await.issue_for("planted-1", hour);
     assert_eq!(response.await.unwrap().unwrap().status(), 200);

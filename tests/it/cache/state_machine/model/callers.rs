@@ -19,7 +19,7 @@ impl Model {
                 }
             },
             Caller::Close => {
-                // A task does the rest of the shutdown, and needs its turn.
+                // A task does the rest of the shutdown, so the caller may have to wait for it.
                 let is_first = self.close();
                 (self.has_shut_down && !is_first).then_some(Outcome::Closed)
             }
@@ -65,7 +65,7 @@ impl Model {
                     acquire.waits_for = Some(flight);
                     return None;
                 }
-                // The caller looks so late that the new token has expired.
+                // The caller is polled so late that the new token has expired.
                 Some(End::Completed(Ok(cached))) if self.is_past_its_end(cached) => {}
                 // A valid token is better than none, even if it was withdrawn.
                 Some(End::Completed(Err(fault))) => {

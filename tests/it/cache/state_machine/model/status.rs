@@ -30,7 +30,8 @@ impl Model {
 
     fn phase(&self) -> Phase {
         match self.current {
-            _ if self.is_closed() => Phase::Closed,
+            _ if self.shutdown.is_some() => Phase::Closing,
+            _ if self.has_shut_down => Phase::Closed,
             Some(cached) => self.freshness(cached),
             None if self.in_flight.is_some() => Phase::Fetching,
             None if self.cached_error.is_some() => Phase::Failed,

@@ -99,9 +99,9 @@ impl Trial {
             assert!(is_allowed || !is_after_refusal, "{doing}: {start:?}");
         }
 
-        // The attempt floor separates two fetches, except for reasons that don't wait. Measured by
-        // the clock that is ahead, because a wait ends as soon as either clock says so. A clock
-        // that was set back and forth shows more time than has passed.
+        // The attempt floor separates two fetches, except for reasons that don't wait. The time is
+        // measured by the clock that is ahead, because a wait ends as soon as either clock says so.
+        // A clock that was set back and forth shows more time than has passed.
         for pair in self.model.starts[self.checked_starts..].windows(2) {
             let next = match pair[1].reason {
                 Reason::Refused | Reason::Forced => continue,

@@ -27,7 +27,7 @@ async fn many_who_ask_at_once_share_a_connection() {
     let held = lease(&store).await;
     assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
     assert!(store.release(KEY, held).await.unwrap());
-    // One connection for the callers, and one for this question.
+    // The callers used one connection, and this query uses another.
     let after = number(&server, "stats", "total_connections_received").await;
     assert_eq!(after - before, 2);
 }

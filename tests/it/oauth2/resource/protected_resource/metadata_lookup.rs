@@ -47,7 +47,8 @@ async fn the_scopes_are_those_of_the_challenge_or_else_of_the_metadata() {
             metadata(),
             Some("notes:read notes:write"),
         ),
-        // Another scheme can name the metadata too. A challenge that names none doesn't count.
+        // A challenge of another scheme can name the metadata too. A challenge without metadata
+        // doesn't count.
         (
             format!(
                 r#"Basic realm="x", Bearer scope="no", DPoP resource_metadata="{METADATA}", scope="yes""#
@@ -253,7 +254,7 @@ async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
             assert_eq!(asked.param("resource").unwrap(), name);
         }
     }
-    // A location without the well-known path stands for no resource.
+    // A location without the well-known path doesn't belong to any resource.
     let web = web();
     let challenge = r#"Bearer resource_metadata="https://mcp.example.com/meta""#;
     web.put(API, refusal(challenge));

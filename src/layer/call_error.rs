@@ -1,0 +1,106 @@
+//! The error of a call, split by the part that failed.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::error::{BoxError, Error};
+
+/// The error of a call through [`Auth`](crate::Auth), by the part that failed. `E` is the error of the client
+/// below, such as `reqwest::Error`.
+///
+/// `Auth` returns a [`BoxError`], because the error is either this crate's or the client's. `?` converts that to
+/// a `CallError`, in a function that returns one. An error enum of your own needs one `match`.
+///
+/// Only the outermost error is looked at. That is enough behind Tower's layers: none of them wraps an error of
+/// a call. [`Error::find`] also looks at what an error was wrapped in.
+///
+/// # Example
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{BoxError, Layer, ServiceExt, service_fn};
+/// use tower_auth::layer::CallError;
+/// use tower_auth::{AuthLayer, Error, Token};
+/// # type ClientError = std::io::Error;
+///
+/// enum ReportError {
+///     NoToken(Error),
+///     Client(ClientError),
+///     Other(BoxError),
+/// }
+///
+/// impl From<BoxError> for ReportError {
+///     fn from(error: BoxError) -> Self {
+///         match CallError::from(error) {
+///             CallError::Auth(error) => Self::NoToken(error),
+///             CallError::Client(error) => Self::Client(error),
+///             CallError::Other(error) => Self::Other(error),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+/// # let client = service_fn(|_: Request<String>| async { Err::<Response<()>, _>(ClientError::other("no route")) });
+/// let layer = AuthLayer::new(|_| async { Token::bearer("secret") }).any_https();
+/// let request = Request::get("https://api.example.com").body(String::new())?;
+/// match layer.layer(client).oneshot(request).await.map_err(ReportError::from) {
+///     Err(ReportError::Client(error)) => assert_eq!(error.to_string(), "no route"),
+///     _ => unreachable!("this client has no network"),
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub enum CallError<E> {
+    /// There is no token, or the credential may not go to the request's origin. The request was not sent.
+    Auth(Error),
+    /// The client below failed.
+    Client(E),
+    /// Another layer failed: a timeout, for example.
+    Other(BoxError),
+}
+
+impl<E> From<BoxError> for CallError<E>
+where
+    E: StdError + 'static,
+{
+    fn from(error: BoxError) -> Self {
+        let error = match error.downcast() {
+            Ok(error) => return Self::Auth(*error),
+            Err(error) => error,
+        };
+        match error.downcast() {
+            Ok(error) => Self::Client(*error),
+            Err(error) => Self::Other(error),
+        }
+    }
+}
+
+/// For a function that also asks a [`TokenCache`](crate::TokenCache).
+impl<E> From<Error> for CallError<E> {
+    fn from(error: Error) -> Self {
+        Self::Auth(error)
+    }
+}
+
+impl<E> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auth(_) => "the request could not be authenticated",
+            Self::Client(_) => "the client failed",
+            Self::Other(_) => "a layer around the client failed",
+        })
+    }
+}
+
+impl<E> StdError for CallError<E>
+where
+    E: StdError + 'static,
+{
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Auth(error) => Some(error),
+            Self::Client(error) => Some(error),
+            Self::Other(error) => Some(&**error),
+        }
+    }
+}
