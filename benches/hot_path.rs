@@ -294,7 +294,7 @@ fn side_by_side(how: Use, threads: usize) -> [f64; 5] {
     })
 }
 
-/// Prints the ratios that the README shows.
+/// Prints the ratios as a table.
 fn table() {
     println!(
         "\n| service | static header | + a look for 401 | auth, replay off | retry + static header \

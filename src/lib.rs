@@ -1,12 +1,12 @@
-//! A [Tower](tower) layer that authenticates outgoing HTTP requests.
+//! A [Tower](https://docs.rs/tower) layer that authenticates outgoing HTTP requests.
+//!
+//! The layer attaches a token, and fetches it once for all concurrent requests. It refreshes the token before it expires,
+//! and sends a refused request once more with a new token. Request and response types stay the same:
 //!
 //! ```text
-//! AuthLayer::new(impl TokenSource) : S ─▶ Auth<S>     both of them Service<Request, Response = Response> + Clone
+//! AuthLayer::new(impl TokenSource) : S ─▶ Auth<S>
+//! where S, Auth<S>: Service<Request, Response = Response> + Clone
 //! ```
-//!
-//! It takes what the client below takes and returns what that returns. It attaches a token, fetches it
-//! once for all concurrent requests, refreshes it before anyone waits, and sends a refused request
-//! once more with a new one.
 //!
 //! ```no_run
 //! # #[cfg(feature = "reqwest")] mod example {
@@ -30,62 +30,66 @@
 //!
 //! # The guide
 //!
-//! | you ask | see |
+//! | question | page |
 //! | --- | --- |
-//! | what happens to a token, and with which defaults | [`docs::how_it_works`] |
-//! | which source brings what my API asks for | [`docs::choosing`] |
-//! | how I get here from code by hand, `reqwest-middleware` or `oauth2` | [`docs::migrating`] |
-//! | in which order to put it among other layers | [`docs::composing`] |
-//! | where a service keeps the client, and what it does at startup and shutdown | [`docs::in_a_service`] |
-//! | what callers see when something goes wrong | [`docs::faults`] |
-//! | what is done about which threat, and what stays with me | [`docs::security`] |
-//! | how many processes get by on one token | [`docs::fleet`] |
-//! | what there is for health checks, logs and metrics | [`docs::watching`] |
+//! | What happens to a token and to a request, and what are the defaults? | [`docs::how_it_works`] |
+//! | Which source provides what my API asks for? | [`docs::choosing`] |
+//! | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? | [`docs::migrating`] |
+//! | In which order do layers go? | [`docs::composing`] |
+//! | Where does a service keep the client, and what does it do at startup and shutdown? | [`docs::in_a_service`] |
+//! | What do callers see when something fails? | [`docs::faults`] |
+//! | What does the crate do against which threat, and what do I do? | [`docs::security`] |
+//! | How does each of many tenants get its own token? | [`docs::tenants`] |
+//! | How do many processes share one token? | [`docs::fleet`] |
+//! | What is there for health checks, logs and metrics? | [`docs::watching`] |
 //!
-//! # The map
+//! # The parts
 //!
 //! ```text
-//!   request ─▶ Auth<S> ── TokenCache ──(fresh: no wait, no lock)──▶ inner service ─▶ response
-//!                            │ stale: serve it, refresh behind           │ refused (401 / grpc-status 16)
-//!                            │ none: join the one flight                 ▼
-//!                        TokenSource ◀── detached task        reject *that* token, join the flight,
-//!                                                             replay the request once
+//! request ─▶ Auth<S> ─▶ inner service ─▶ response
+//!              │                │
+//!              │                │ refused (401, gRPC 16): reject
+//!              │                ▼ *that* token, join the fetch,
+//!              ▼                  replay the request once
+//!          TokenCache   fresh: no wait, no lock
+//!              │        stale: serve, refresh in the background
+//!              ▼        none:  join the single flight
+//!          TokenSource  fetches on a detached task
 //! ```
 //!
-//! - [`TokenSource`] asks for a token. Those of OAuth 2 are in [`oauth2`], those of an API's own login
-//!   in [`login`]; [`ApiKey`], [`SecretSource`] and any closure that returns a [`Token`] are others.
-//! - [`TokenCache`] holds the token and sees to the next: `cache.token().await`. It works without
-//!   Tower too. [`cache::Status`] says how it stands, [`Error`] what went wrong.
-//! - [`AuthLayer`], [`Auth`] and [`layer::ResponseFuture`] put it on requests. [`NotReplayed`] says why a
-//!   refused one wasn't sent again, [`challenge::Challenge`] what the refusal says. [`layer::Replay`] is what a body must
-//!   be to be sent again.
-//! - [`tenants::Tenants`] is a cache for each tenant; a [`fleet::Fleet`] shares a token with other processes.
+//! - A [`TokenSource`] fetches a token. [`oauth2`] has sources for OAuth 2, and [`login`] for an API's own login.
+//!   [`ApiKey`], [`SecretSource`] and any closure that returns a [`Token`] are sources too.
+//! - A [`TokenCache`] stores the token and decides when to fetch the next. It also works without Tower:
+//!   `cache.token().await`. [`cache::Status`] is its state, and [`Error`] says why there is no token.
+//! - [`AuthLayer`] and [`Auth`] attach the token to requests. [`NotReplayed`] says why a refused request wasn't sent again,
+//!   and [`challenge::Challenge`] what the refusal contains. A body has to implement [`layer::Replay`].
+//! - [`tenants::Tenants`] keeps a cache for each tenant. A [`fleet::Fleet`] shares a token with other processes.
 //!
 //! # Features
 //!
-//! Each adds, and takes nothing away. What one adds says so on its page.
+//! All features are additive.
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | `reqwest` (default) | `reqwest::Request`, `Response` and `Body`, and reqwest as the token endpoint's client |
+//! | `reqwest` (default) | `reqwest::Request`, `Response` and `Body`, and reqwest as the client for token endpoints |
 //! | `hyper` | `hyper::body::Incoming` as a request body |
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
-//! | `fleet` | [`fleet::Fleet`]: processes that share a token, by a [`fleet::TokenStore`]; [`fleet::MemoryStore`] |
+//! | `fleet` | [`fleet::Fleet`]: processes that share a token through a [`fleet::TokenStore`]; [`fleet::MemoryStore`] |
 //! | `file` | [`fleet::FileStore`] (so `fleet` too), [`oauth2::RefreshTokenFile`] |
 //! | `redis` | [`fleet::RedisStore`] (so `fleet` too) |
 //! | `tenants` | [`tenants::Tenants`]: a cache for each tenant, scope or origin, behind one layer |
 //! | `cookies` | [`login::Session`] |
 //! | `dpop` | [`oauth2::DpopKey`] (so `jwt` too): tokens that are bound to a key |
 //! | `jwt` | keys and JWTs: [`oauth2::SigningKey`], [`oauth2::SignedJwt`], `private_key_jwt` |
-//! | `authorization-code` | [`oauth2::AuthorizationCode`]: a person logs in with their browser |
-//! | `redirect-listener` | [`oauth2::RedirectListener`] (so `authorization-code` too), which catches that browser on its way back |
-//! | `metrics` | counters, gauges and histograms through the `metrics` facade: [`docs::watching`] |
-//! | `reqwest-middleware` | [`layer::AuthMiddleware`] (so `reqwest` too): the layer in a chain of that crate's middlewares |
-//! | `tower-http` | which origin sent the response that tower-http's `FollowRedirect` returns |
+//! | `authorization-code` | [`oauth2::AuthorizationCode`]: a person logs in with a browser |
+//! | `redirect-listener` | [`oauth2::RedirectListener`] (so `authorization-code` too), which receives the redirected browser |
+//! | `metrics` | counters, gauges and histograms through the `metrics` facade: see [`docs::watching`] |
+//! | `reqwest-middleware` | [`layer::AuthMiddleware`] (so `reqwest` too): the layer in a chain of `reqwest-middleware` |
+//! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
 //! | `full` | all of them |
 //!
-//! Whatever is switched on, it runs on Tokio, and `unsafe` is forbidden. The minimum Rust version is 1.89.
+//! The crate runs on Tokio and forbids `unsafe`. The minimum Rust version is 1.89.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -141,7 +145,7 @@ pub use source::token_source::{Reason, TokenSource};
 pub use token::issued_token::Token;
 pub use token::place::Place;
 
-/// The README's examples are compiled with the documentation's.
-#[cfg(all(doctest, feature = "reqwest", feature = "tenants"))]
+/// The README's example is a doc test.
+#[cfg(all(doctest, feature = "reqwest"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

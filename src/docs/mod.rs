@@ -1,16 +1,17 @@
-//! The guide: pages that go further than one item's documentation.
+//! The guide: pages about topics that concern several items.
 //!
-//! | page | for whoever asks |
+//! | page | answers |
 //! | --- | --- |
-//! | [`how_it_works`] | what happens to a token and to a request, and with which defaults |
-//! | [`choosing`] | which source brings what their API asks for |
-//! | [`migrating`] | how to get here from code by hand, `reqwest-middleware` or `oauth2` |
-//! | [`composing`] | in which order to put the layer among others |
-//! | [`in_a_service`] | where to keep the client, and what to do at startup and shutdown |
-//! | [`faults`] | what callers see when something goes wrong |
-//! | [`security`] | what is done about which threat, and what stays with them |
-//! | [`fleet`] | how many processes get by on one token |
-//! | [`watching`] | what there is for health checks, logs and metrics |
+//! | [`how_it_works`] | What happens to a token and to a request, and what are the defaults? |
+//! | [`choosing`] | Which source provides what an API asks for? |
+//! | [`migrating`] | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? |
+//! | [`composing`] | In which order do layers go? |
+//! | [`in_a_service`] | Where does a service keep the client, and what does it do at startup and shutdown? |
+//! | [`faults`] | What do callers see when something fails? |
+//! | [`security`] | What does the crate do against which threat, and what do I do? |
+//! | [`tenants`] | How does each of many tenants get its own token? |
+//! | [`fleet`] | How do many processes share one token? |
+//! | [`watching`] | What is there for health checks, logs and metrics? |
 
 #[doc = include_str!("how_it_works.md")]
 pub mod how_it_works {}
@@ -34,6 +35,10 @@ pub mod faults {}
 
 #[doc = include_str!("security.md")]
 pub mod security {}
+
+#[cfg(feature = "tenants")]
+#[doc = include_str!("tenants.md")]
+pub mod tenants {}
 
 #[cfg(feature = "fleet")]
 #[doc = include_str!("fleet.md")]

@@ -34,8 +34,8 @@ use crate::error::{Error, Kind};
 /// use tower_auth::fleet::Keyring;
 ///
 /// # fn example(new: String, old: String) -> Result<(), tower_auth::Error> {
-/// // Each key is the output of `openssl rand -base64 32`. let keys = Keyring::new("2026-11",
-/// new)?.also("2026-05", old)?;
+/// // Each key is the output of `openssl rand -base64 32`.
+/// let keys = Keyring::new("2026-11", new)?.also("2026-05", old)?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]

@@ -68,7 +68,7 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 /// let tenants = Tenants::new(|Tenant(name): &Tenant| {
-/// In a real program, for example `oauth2::ClientCredentials` with this tenant's client.
+///     // In a real program, for example `oauth2::ClientCredentials` with this tenant's client.
 ///     let secret = format!("secret-of-{name}");
 ///     AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone())))
 ///         .only_to(["https://api.example.com"])
@@ -119,7 +119,7 @@ use crate::layer::auth_layer::AuthLayer;
 ///     AuthLayer::new(source.audience(api).scope(scope)).only_to([api])
 /// })
 /// .by(|request: &reqwest::Request| {
-/// A redirect or a link may lead to any host, so only keys from the list are used.
+///     // A redirect or a link may lead to any host, so only keys from the list are used.
 ///     let origin = request.url().origin().ascii_serialization();
 ///     let api = APIS.into_iter().find(|api| *api == origin)?;
 ///     let scope = match request.method().is_safe() {

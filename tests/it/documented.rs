@@ -7,6 +7,7 @@ mod front_door;
 mod mistakes;
 pub(crate) mod page;
 mod pages;
+mod pictures;
 mod public;
 mod readme;
 mod telemetry;

@@ -4,7 +4,7 @@
 //!
 //! - `-- --quick`: a run of 30 s without a picture, whose figures are not meaningful
 //! - `-- --results`: also writes the tables to `benches/peers/results.md`
-//! - `-- --readme`: writes the tables into the README, between its markers
+//! - `-- --readme`: writes the tables into `benches/README.md`, between its markers
 //!
 //! Reliable figures need a machine that does nothing else; the load is printed with the figures.
 
@@ -50,18 +50,20 @@ fn main() -> ExitCode {
         columns.extend((question.ask)(effort));
         eprintln!("{}: {:.1?}", question.name, start.elapsed());
     }
-    println!("{}", report::markdown(&columns, None, load));
+    let tables = report::markdown(&columns, None, load);
+    println!("{tables}");
 
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     if is_whole {
-        picture::draw(&columns, &here.join("peers.svg")).expect("the picture can be drawn");
+        let picture = picture::svg(&tables).expect("the picture can be drawn");
+        std::fs::write(here.join("peers.svg"), picture).expect("the picture can be written");
     }
     if has("--results") {
         let results = report::markdown(&columns, Some("peers.svg"), load);
         std::fs::write(here.join("results.md"), results).expect("the results can be written");
     }
     if has("--readme") {
-        let results = report::markdown(&columns, Some("benches/peers/peers.svg"), load);
+        let results = report::markdown(&columns, Some("peers/peers.svg"), load);
         report::put_into_readme(&results);
     }
     ExitCode::SUCCESS

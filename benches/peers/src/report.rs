@@ -10,47 +10,54 @@ use crate::contenders::{Contender, Visitor, all, is_ours};
 pub struct Column {
     pub part: Part,
     pub head: String,
-    /// The column's title in the picture.
-    pub bars: Option<&'static str>,
-    pub cells: Vec<(&'static str, Cell)>,
+    pub cells: Vec<(&'static str, String)>,
 }
 
-pub struct Cell {
-    pub text: String,
-    pub value: f64,
-}
-
-impl Cell {
-    pub fn new(text: String, value: f64) -> Self {
-        Self { text, value }
-    }
-}
+/// What stands below the picture.
+const TAKEAWAY: &str = "Blue is this crate, and shorter is better. It fetches once where some others fetch once \
+                        per caller, and no caller waits while a token is refreshed.";
 
 /// The table that a column belongs to.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Part {
-    InHand,
-    Fetching,
+    Cached,
+    Cost,
+    Empty,
+    Failing,
+    Expiring,
 }
 
 impl Part {
+    const ALL: [Self; 5] = [
+        Self::Cached,
+        Self::Cost,
+        Self::Empty,
+        Self::Failing,
+        Self::Expiring,
+    ];
+
+    /// The head of the first column. `picture.rs` finds the tables by it.
     fn title(self) -> &'static str {
         match self {
-            Self::InHand => "With a token in hand, a request",
-            Self::Fetching => "Without one",
+            Self::Cached => "a request with a cached token",
+            Self::Cost => "what it takes",
+            Self::Empty => "10,000 callers without a token",
+            Self::Failing => "1,000 callers, the source fails",
+            Self::Expiring => "waits under load, tokens of 200 ms",
         }
     }
 }
 
-/// Returns the text between the markers of the README.
+/// Returns the text between the markers of `benches/README.md`.
 pub fn markdown(columns: &[Column], picture: Option<&str>, load: f64) -> String {
     let mut people = People(Vec::new());
     all(&mut people);
     let mut text = String::new();
     if let Some(picture) = picture {
         let _ = writeln!(text, "![The tables below as bars]({picture})\n");
+        let _ = writeln!(text, "*{TAKEAWAY}*\n");
     }
-    for part in [Part::InHand, Part::Fetching] {
+    for part in Part::ALL {
         let columns: Vec<_> = columns
             .iter()
             .filter(|column| column.part == part)
@@ -71,7 +78,7 @@ fn table(text: &mut String, part: Part, columns: &[&Column], people: &[Person]) 
     for person in people {
         let of = |column: &&Column| {
             let cell = column.cells.iter().find(|(name, _)| *name == person.name);
-            cell.map(|(_, cell)| cell.text.clone())
+            cell.map(|(_, cell)| cell.clone())
         };
         let cells: Vec<_> = columns.iter().map(of).collect();
         if cells.iter().all(Option::is_none) {
@@ -168,9 +175,9 @@ fn version(package: &str) -> &'static str {
 const BEGIN: &str = "<!-- peers:begin -->\n";
 const END: &str = "<!-- peers:end -->";
 
-/// Writes the answers between the markers of the README.
+/// Writes the answers between the markers of `benches/README.md`.
 pub fn put_into_readme(markdown: &str) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
     let readme = fs::read_to_string(path).expect("the README is where it was");
     let (before, rest) = readme.split_once(BEGIN).expect("the README has a marker");
     let (_, after) = rest.split_once(END).expect("the README has both markers");

@@ -29,6 +29,8 @@ mod phases;
 mod report;
 mod schedule;
 mod summary;
+#[path = "../support/thousands.rs"]
+mod thousands;
 mod timeline;
 mod truth;
 mod verdict;

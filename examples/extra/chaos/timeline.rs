@@ -13,6 +13,7 @@ use crate::Run;
 use crate::phases::Phase;
 use crate::report::Report;
 use crate::schedule::{Event, Fault};
+use crate::thousands::grouped;
 
 const SIZE: (u32, u32) = (900, 480);
 /// The horizontal range of the panels. Their labels are to the left.
@@ -86,10 +87,10 @@ fn requests(run: &Run, canvas: &Canvas<'_>) -> Drawn {
             let line = [(PANELS_X.start, y), (PANELS_X.end, y)];
             canvas.draw(&PathElement::new(line, WHITE.mix(0.5)))?;
         }
-        label(canvas, &count.to_string(), (PANELS_X.start - 8, y))?;
+        label(canvas, &grouped(u64::from(count)), (PANELS_X.start - 8, y))?;
     }
     let entries = [("answered", GREEN), ("failed", VERMILLION)];
-    title(canvas, "Requests, per 100 ms", REQUESTS_Y, &entries)
+    title(canvas, "Requests per 100 ms", REQUESTS_Y, &entries)
 }
 
 /// Returns a round step size, so that the axis has at most four steps.

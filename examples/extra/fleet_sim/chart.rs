@@ -6,18 +6,29 @@ use plotters::prelude::*;
 
 use super::hour::Hour;
 use super::report::Report;
+use super::thousands::grouped;
 
 const SIZE: (u32, u32) = (900, 360);
 const ALONE: RGBColor = RGBColor(200, 60, 40);
 const SHARED: RGBColor = RGBColor(30, 110, 180);
 
-/// Draws two charts side by side: fetches an hour, and the maximum number of fetches in one second.
+/// Draws two charts side by side: fetches per hour, and the most fetches in one second.
 pub(crate) fn draw(file: &Path, hours: &[Hour]) -> Result<(), Report> {
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let (left, right) = area.split_horizontally(SIZE.0 / 2);
-    panel(&left, "Fetches an hour", hours, |hour| hour.fetches)?;
-    panel(&right, "Peak fetches a second", hours, |hour| hour.peak)?;
+    panel(
+        &left,
+        "Fetches per hour (logarithmic axis)",
+        hours,
+        |hour| hour.fetches,
+    )?;
+    panel(
+        &right,
+        "Most fetches in one second (logarithmic axis)",
+        hours,
+        |hour| hour.peak,
+    )?;
     area.present()?;
     Ok(())
 }
@@ -37,14 +48,16 @@ fn panel(
         .collect();
     let most = hours.iter().map(value).max().unwrap_or(1) as f64 * 4.0;
     let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 18))
+        .caption(title, ("sans-serif", 16))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(60)
         .build_cartesian_2d(0.0..fleets.len() as f64, (0.5..most).log_scale())?;
     let name = |at: &f64| {
         let fleet = fleets.get(*at as usize).filter(|_| at.fract() == 0.5);
-        fleet.map(|fleet| format!("{fleet}")).unwrap_or_default()
+        fleet
+            .map(|fleet| grouped(*fleet as u64))
+            .unwrap_or_default()
     };
     chart
         .configure_mesh()
@@ -52,10 +65,10 @@ fn panel(
         .x_labels(2 * fleets.len() + 1)
         .x_label_formatter(&name)
         .x_desc("processes")
-        .y_label_formatter(&|value| format!("{value:.0}"))
+        .y_label_formatter(&|value| grouped(value.round() as u64))
         .draw()?;
     for (shares, color, label) in [
-        (false, ALONE, "each for itself"),
+        (false, ALONE, "each process alone"),
         (true, SHARED, "with a shared store"),
     ] {
         let bars = fleets.iter().enumerate().filter_map(|(at, fleet)| {
@@ -74,8 +87,8 @@ fn panel(
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
         chart.draw_series(bars.iter().map(|(from, value)| {
             Text::new(
-                format!("{value}"),
-                (from + 0.02, *value as f64 * 1.6),
+                grouped(*value),
+                (from + 0.02, *value as f64 * 2.0),
                 ("sans-serif", 12),
             )
         }))?;

@@ -18,6 +18,8 @@ mod hour;
 #[path = "../../support/report.rs"]
 #[allow(unreachable_pub, reason = "all examples share it")]
 mod report;
+#[path = "../support/thousands.rs"]
+mod thousands;
 mod world;
 
 use std::path::PathBuf;

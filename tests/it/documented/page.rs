@@ -50,6 +50,18 @@ pub(crate) fn quoted(text: &str) -> Vec<String> {
     quoted.map(str::to_owned).collect()
 }
 
+/// Returns the text without its links: `[text](target)` becomes `text`.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("](") {
+        let (start, link) = before.rsplit_once('[').unwrap();
+        plain.extend([start, link]);
+        rest = after.split_once(')').unwrap().1;
+    }
+    plain + rest
+}
+
 /// Returns the code blocks whose info string starts with `kind`.
 pub(crate) fn code<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
     let blocks = page.split("```").skip(1).step_by(2);
@@ -68,6 +80,13 @@ pub(crate) fn links(page: &str) -> Vec<&str> {
         .skip(1)
         .filter_map(|rest| rest.split(')').next());
     links.collect()
+}
+
+/// Returns the texts of an SVG.
+pub(crate) fn shown_texts(svg: &str) -> Vec<String> {
+    let texts = svg.split("<text ").skip(1);
+    let texts = texts.filter_map(|text| text.split_once('>')?.1.split('<').next());
+    texts.map(|text| text.trim().to_owned()).collect()
 }
 
 /// Returns the anchors of the headings.

@@ -1,90 +1,86 @@
 //! The guide is correct: its figures match the code, its links resolve, and every page is listed.
 
 use super::page::{Words, anchors, links, names_in, opening, quoted, rows, section};
-use crate::support::tree::text;
+use crate::support::tree::{rust_files, text};
 
 /// The first words of each row in the table of defaults, and where the code has the figure.
 const FIGURES: [(&str, &str, &str); 33] = [
     (
-        "a token is refreshed before",
+        "a token is refreshed this long",
         "cache/expiry.rs",
         "REFRESH_BEFORE",
     ),
     (
-        "… if it lives for less than this",
+        "or, if its lifetime is shorter",
         "cache/expiry.rs",
         "LONG_LIFETIME",
     ),
     (
-        "it is no longer sent before",
+        "a token isn't sent in this last part",
         "cache/expiry.rs",
         "EXPIRY_MARGIN",
     ),
+    ("a refresh starts later", "cache/builder.rs", "jitter"),
+    ("limit of a fetch", "cache/builder.rs", "FETCH_TIMEOUT"),
+    ("attempts per fetch", "cache/builder.rs", "attempts"),
+    ("first pause between", "cache/fetch_task.rs", "FIRST_PAUSE"),
     (
-        "up to which share of the time",
-        "cache/builder.rs",
-        "jitter",
-    ),
-    ("a fetch, with all", "cache/builder.rs", "FETCH_TIMEOUT"),
-    ("attempts of a fetch", "cache/builder.rs", "attempts"),
-    (
-        "the first pause between them",
+        "longest pause between",
         "cache/fetch_task.rs",
-        "FIRST_PAUSE",
+        "LONGEST_PAUSE",
     ),
-    ("the longest", "cache/fetch_task.rs", "LONGEST_PAUSE"),
     (
-        "one exchange with a token endpoint",
+        "limit of one request to a token",
         "http_client/endpoint_client.rs",
         "TIMEOUT",
     ),
     (
-        "the longest answer that is read of it",
+        "longest response from a token",
         "http_client/bounded_response.rs",
         "RESPONSE_LIMIT",
     ),
     (
-        "the lifetime, if neither",
+        "lifetime, if neither",
         "http_client/token_response.rs",
         "ASSUMED_LIFETIME",
     ),
     (
-        "after a fetch that failed",
+        "first wait after a failed fetch",
         "cache/failure_backoff.rs",
         "FIRST",
     ),
     (
-        "the longest of those",
+        "longest wait after failed",
         "cache/failure_backoff.rs",
         "LONGEST",
     ),
     (
-        "after one that failed",
+        "wait after a [permanent error]",
         "cache/failure_backoff.rs",
         "PERMANENT",
     ),
     (
-        "the longest `Retry-After`",
+        "longest `Retry-After`",
         "cache/failure_backoff.rs",
         "RETRY_AFTER_LIMIT",
     ),
     (
-        "the least from the fetch",
+        "least time from the fetch",
         "cache/builder.rs",
         "attempt_floor",
     ),
     (
-        "the refusal budget's first wait",
+        "first wait of the refusal budget",
         "cache/refusal_budget.rs",
         "FIRST",
     ),
     (
-        "… if the token is known to be revoked",
+        "first wait if the token is known",
         "cache/refusal_budget.rs",
         "FIRST_IF_REVOKED",
     ),
     (
-        "the longest of these waits",
+        "longest wait of the refusal",
         "cache/refusal_budget.rs",
         "LONGEST",
     ),
@@ -94,12 +90,12 @@ const FIGURES: [(&str, &str, &str); 33] = [
         "WATCH",
     ),
     (
-        "resources that are remembered",
+        "resources remembered",
         "cache/refusal_evidence.rs",
         "CAPACITY",
     ),
     (
-        "resources whose refusals prove",
+        "resources whose refusals together",
         "cache/refusal_evidence.rs",
         "SEVERAL",
     ),
@@ -109,47 +105,43 @@ const FIGURES: [(&str, &str, &str); 33] = [
         "LONG_ROW",
     ),
     (
-        "a refused token that is younger",
+        "a refused token younger",
         "cache/state_machine/reject.rs",
         "CLOCK_LAG",
     ),
     (
-        "the pause before such a token",
+        "pause before such a token",
         "cache/state_machine/reject.rs",
         "PAUSE",
     ),
     (
-        "of a body that is kept",
+        "part of a body that is kept",
         "layer/auth_layer.rs",
         "BODY_LIMIT",
     ),
-    ("closing", "cache/builder.rs", "close_timeout"),
+    ("limit of closing", "cache/builder.rs", "close_timeout"),
     (
-        "a secret in a file or a variable",
+        "a secret in a file or variable",
         "source/secret_source.rs",
         "REREAD_EVERY",
     ),
     (
-        "metadata is kept for",
+        "metadata is cached for",
         "oauth2/discovery/document.rs",
         "LIFETIME",
     ),
+    ("lease of a [`Fleet`]", "fleet/settings.rs", "LEASE_TIME"),
     (
-        "a [`Fleet`](crate::fleet::Fleet)'s lease",
-        "fleet/settings.rs",
-        "LEASE_TIME",
-    ),
-    (
-        "its store's time to answer",
+        "limit of a call of its store",
         "fleet/settings.rs",
         "STORE_TIMEOUT",
     ),
     (
-        "[`Tenants`](crate::tenants::Tenants) that are kept",
+        "[`Tenants`](crate::tenants::Tenants) in memory",
         "tenants/registry.rs",
         "CAPACITY",
     ),
-    ("… after their last request", "tenants/registry.rs", "IDLE"),
+    ("tenants are kept after", "tenants/registry.rs", "IDLE"),
 ];
 
 /// A duration or a count.
@@ -273,6 +265,14 @@ fn each_link_to_a_section_of_the_guide_leads_there() {
             };
             assert!(anchors(&there).contains(anchor), "{name}: {link}");
             seen += 1;
+        }
+    }
+    for (file, code) in rust_files("src") {
+        for link in links(&code) {
+            let to = link.strip_prefix("crate::docs::");
+            if let Some((name, anchor)) = to.and_then(|to| to.split_once('#')) {
+                assert!(anchors(&page(name)).contains(anchor), "{file}: {link}");
+            }
         }
     }
     assert!(seen > 15, "{seen}");

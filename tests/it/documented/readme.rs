@@ -115,33 +115,80 @@ fn the_features_in_the_documentation_are_those_of_the_package() {
 fn the_readme_names_each_feature_and_no_other() {
     let known = Manifest::read().features();
     let readme = readme();
-    // The README names features as "feature `x`", "features `x`, `y`", and in the second column of
-    // the table of clients.
     let mut named = Words::new();
-    for after in readme.split("feature").skip(1) {
-        let after = after.strip_prefix('s').unwrap_or(after);
-        let Some(list) = after.strip_prefix(" `") else {
-            continue;
-        };
-        let mut list = list.split('`').peekable();
-        while let (Some(name), Some(between)) = (list.next(), list.next()) {
-            named.insert(name.to_owned());
-            if between.trim() != "," {
-                break;
-            }
-        }
+    for row in rows(section(&readme, "## Clients")) {
+        named.extend(quoted(row[2]));
     }
-    let clients = rows(section(&readme, "## In front of the client you have"));
-    let clients = clients.iter().filter(|row| row.len() == 3);
-    named.extend(clients.flat_map(|row| quoted(row[1])));
-    named.extend(
-        quoted(&readme)
-            .into_iter()
-            .filter(|word| known.contains_key(word)),
-    );
+    for row in rows(section(&readme, "## Features")) {
+        named.extend(quoted(row[0]));
+    }
     let mut known: Words = known.into_keys().collect();
     known.remove("default");
     assert_eq!(named, known);
+}
+
+#[test]
+fn the_readme_is_short_and_shows_no_hidden_lines() {
+    let readme = readme();
+    let (lines, words) = (readme.lines().count(), readme.split_whitespace().count());
+    assert!(lines <= 130, "{lines} lines");
+    assert!(words <= 950, "{words} words");
+    for block in code(&readme, "rust") {
+        let mut lines = block.lines();
+        assert!(lines.all(|line| line != "#" && !line.starts_with("# ")));
+    }
+}
+
+#[test]
+fn the_versions_that_the_readme_supports_are_those_of_the_package() {
+    let readme = readme();
+    let clients = section(&readme, "## Clients");
+    let manifest = text("Cargo.toml");
+    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let required = |name: &str| {
+        let start = format!("{name} = ");
+        let line = dependencies.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("no dependency on {name}"));
+        let version = line.split_once("version = ").map_or(line, |(_, rest)| rest);
+        version.split('"').nth(1).unwrap().to_owned()
+    };
+    let mut told = String::new();
+    for row in rows(clients) {
+        let row = row[1].replace(" (not 0.12)", "");
+        told += &format!(", {}", row.replace(['(', ')'], ", "));
+    }
+    let (_, below) = clients.split_once("The crate also needs ").unwrap();
+    let below = below.split(". ").next().unwrap();
+    told += &format!(", {}", below.replace(" and runs on", ","));
+    let mut seen = Words::new();
+    for version in told
+        .split(',')
+        .map(str::trim)
+        .filter(|told| !told.is_empty())
+    {
+        let (name, told) = version.split_once(' ').unwrap();
+        let required = required(name);
+        let is_prefix = required.strip_prefix(told);
+        assert!(
+            is_prefix.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
+            "{name} {told}: Cargo.toml has {required}"
+        );
+        seen.insert(name.to_owned());
+    }
+    let wanted = [
+        "reqwest",
+        "tonic",
+        "hyper",
+        "hyper-util",
+        "axum",
+        "axum-core",
+    ];
+    let wanted = wanted
+        .into_iter()
+        .chain(["reqwest-middleware", "tower", "tokio"]);
+    for name in wanted {
+        assert!(seen.contains(name), "the README doesn't say which {name}");
+    }
 }
 
 #[test]
@@ -156,12 +203,24 @@ fn the_first_lines_of_code_are_the_same_in_both() {
 }
 
 #[test]
-fn the_readme_has_each_example_and_no_other() {
-    let readme = readme();
-    let clients = section(&readme, "## In front of the client you have");
-    let tables = rows(clients);
-    let told = tables.iter().filter(|row| row.len() == 2);
-    let told: Words = told.flat_map(|row| quoted(row[0])).collect();
+fn the_table_of_examples_has_each_with_its_command_and_no_other() {
+    let page = text("examples/README.md");
+    let mut told = Words::new();
+    for row in rows(&page) {
+        let [name, _, command] = row[..] else {
+            panic!("{row:?}");
+        };
+        let name = quoted(name).swap_remove(0);
+        let runs = format!("--example {name}");
+        assert!(
+            quoted(command)[0].split("cargo ").any(|run| {
+                let after = run.split_once("--example ").map_or("", |(_, rest)| rest);
+                after.split(' ').next() == Some(&name)
+            }),
+            "{command} doesn't run it: {runs}"
+        );
+        assert!(told.insert(name), "{row:?} is there twice");
+    }
     let mut there = Words::new();
     for folder in ["examples", EXTRA.1] {
         there.extend(names_in(folder, ".rs"));
@@ -175,18 +234,12 @@ fn the_readme_has_each_example_and_no_other() {
 #[test]
 fn the_minimum_rust_version_is_the_packages_wherever_it_stands() {
     let readme = readme();
-    let told = section(&readme, "## Minimum Rust version").trim();
     let version = env!("CARGO_PKG_RUST_VERSION");
-    assert!(
-        told.starts_with(&format!("{version}. ")),
-        "{told}, not {version}"
-    );
-    let docs = crate_docs();
-    let (_, told) = docs.split_once("The minimum Rust version is ").unwrap();
-    assert!(
-        told.starts_with(&format!("{version}.\n")),
-        "{told}, not {version}"
-    );
+    for page in [section(&readme, "## Versions").to_owned(), crate_docs()] {
+        let (_, told) = page.split_once("The minimum Rust version is ").unwrap();
+        let told = told.split_whitespace().next().unwrap();
+        assert_eq!(told, format!("{version}."));
+    }
 }
 
 /// Returns the words of each `cargo` or `bash` command on a page.
@@ -225,10 +278,23 @@ fn each_command_that_is_shown_runs_something_that_is_there() {
     let manifest = Manifest::read();
     let known = manifest.features();
     let mut seen = 0;
-    for page in ["README.md", "CONTRIBUTING.md"] {
+    let pages = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "examples/README.md",
+        "benches/README.md",
+    ];
+    for page in pages {
         let page = text(page);
         for command in commands(&page) {
             let shown = command.join(" ");
+            // Of other crates, for whose features the compiler answers.
+            if command.starts_with(&["cargo", "add"]) {
+                let dependency = format!("\n{} = ", command[2]);
+                let is_known = command[2] == "tower-auth" || manifest.text.contains(&dependency);
+                assert!(is_known, "{shown}");
+                continue;
+            }
             if command[0] == "bash" {
                 assert!(place(command[1]).is_file(), "{shown}");
             }
@@ -276,17 +342,26 @@ fn each_link_to_a_file_a_page_or_a_section_leads_there() {
     let readme = readme();
     let pages = names_in("src/docs", ".md");
     let mut seen = 0;
-    for page in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
-        let here = text(page);
+    for (folder, name) in [
+        ("", "README.md"),
+        ("", "CONTRIBUTING.md"),
+        ("", "CHANGELOG.md"),
+        ("examples/", "README.md"),
+        ("benches/", "README.md"),
+    ] {
+        let page = format!("{folder}{name}");
+        let here = text(&page);
         for link in links(&here) {
             if let Some(name) = link.strip_prefix(PAGES) {
                 let name = name.strip_prefix("docs/").unwrap_or(name);
-                assert!(pages.contains(name.trim_end_matches('/')), "{page}: {link}");
+                let name = name.trim_end_matches('/');
+                assert!(name.is_empty() || pages.contains(name), "{page}: {link}");
             } else if let Some(anchor) = link.strip_prefix('#') {
                 assert!(anchors(&here).contains(anchor), "{page}: {link}");
             } else if !link.contains("://") {
                 let path = link.split('#').next().unwrap();
-                assert!(place(path).exists(), "{page}: {link}");
+                let path = place(&format!("{folder}{path}"));
+                assert!(path.exists(), "{page}: {link}");
             }
             seen += 1;
         }
@@ -301,6 +376,8 @@ fn each_link_to_a_file_a_page_or_a_section_leads_there() {
         for link in links(&page) {
             if let Some(anchor) = link.strip_prefix(&format!("{SITE}#")) {
                 assert!(anchors(&readme).contains(anchor), "{link}");
+            } else if let Some(path) = link.strip_prefix(&format!("{SITE}/blob/HEAD/")) {
+                assert!(place(path).is_file(), "{link}");
             }
         }
     }
@@ -330,5 +407,21 @@ fn what_the_readme_names_of_the_crates_modules_is_there() {
             seen += 1;
         }
     }
-    assert!(seen > 10, "{seen}");
+    assert!(seen > 6, "{seen}");
+}
+
+#[test]
+fn what_the_readme_says_to_use_is_in_the_guides_whole_table() {
+    let readme = readme();
+    let short = rows(section(&readme, "## What your API asks for"));
+    assert_eq!(short.len(), 8);
+    let guide = text("src/docs/choosing.md");
+    let (_, whole) = guide.split_once("| your API asks for | use |\n").unwrap();
+    let whole = whole.split("\n\n").next().unwrap();
+    for row in short {
+        for name in quoted(row[1]) {
+            let name = name.rsplit("::").next().unwrap();
+            assert!(whole.contains(name), "{name}");
+        }
+    }
 }

@@ -51,8 +51,8 @@ impl Contender for Azure {
     const NAME: &str = "azure_core, bearer policy";
     const PACKAGE: &str = "azure_core";
     const NOTE: Option<&str> = Some(
-        "net of a policy below that answers at once; refreshes five minutes before the end, which can't be set, so \
-         that its tokens are said to live that much longer",
+        "net of a policy below that answers immediately; always refreshes 5 minutes before expiry, so its tokens \
+         claim 5 minutes more",
     );
 
     async fn new(issuer: &Issuer) -> Self {

@@ -45,8 +45,8 @@ impl Contender for Gears {
     const NAME: &str = "cf-gears-toolkit-auth";
     const PACKAGE: &str = PACKAGE;
     const NOTE: Option<&str> = Some(
-        "fetches over HTTP on loopback, since it takes no source of one's own; refreshes in whole seconds, so that its \
-         short-lived tokens live for 1.2 s and are said to live 0.8 s longer",
+        "fetches over HTTP on loopback, because it takes no other source; refreshes in whole seconds, so its \
+         short-lived tokens live for 1.2 s and claim 0.8 s more",
     );
 
     async fn new(issuer: &Issuer) -> Self {

@@ -47,9 +47,8 @@ impl Contender for Google {
     const NAME: &str = "google-cloud-auth";
     const PACKAGE: &str = "google-cloud-auth";
     const NOTE: Option<&str> = Some(
-        "fetches over HTTP on loopback, since its cache takes no source of one's own; refreshes four minutes before \
-         the end in whole seconds, which can't be set, so that its short-lived tokens live for 1.2 s and are said to live \
-         four minutes longer",
+        "fetches over HTTP on loopback, because its cache takes no other source; always refreshes 4 minutes before \
+         expiry, in whole seconds, so its short-lived tokens live for 1.2 s and claim 4 minutes more",
     );
 
     async fn new(issuer: &Issuer) -> Self {

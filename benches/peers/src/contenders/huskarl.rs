@@ -64,8 +64,8 @@ impl Contender for Huskarl {
     const NAME: &str = "huskarl, authorizer";
     const PACKAGE: &str = "huskarl";
     const NOTE: Option<&str> = Some(
-        "looks at each response too; a request refreshes, and waits for it, while others go on with the token that is \
-         still good; the source fails with a 503, which its breaker doesn't count",
+        "also looks at each response; one request refreshes and waits, while others use the token that is still valid; \
+         the source fails with a 503, which its breaker doesn't count",
     );
 
     async fn new(issuer: &Issuer) -> Self {

@@ -36,8 +36,8 @@ impl Contender for Kube {
     const NAME: &str = "kube-client, exec plugin";
     const PACKAGE: &str = "kube-client";
     const NOTE: Option<&str> = Some(
-        "a fetch is a process, as with any exec plugin, and the one that it makes as it is set up isn't counted; \
-         refreshes 60 s before the end, which can't be set, so that its tokens are said to live that much longer",
+        "each fetch starts a process, as with any exec plugin; the fetch during set-up isn't counted; always refreshes \
+         60 s before expiry, so its tokens claim 60 s more",
     );
 
     async fn new(issuer: &Issuer) -> Self {

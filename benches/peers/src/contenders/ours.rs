@@ -19,7 +19,7 @@ impl<const REPLAY: bool> Contender for Ours<REPLAY> {
     };
     const PACKAGE: &str = "tower-auth";
     const NOTE: Option<&str> = match REPLAY {
-        true => Some("keeps a copy of each request to send it again on a 401"),
+        true => Some("keeps a copy of each request, to send it again on a 401"),
         false => None,
     };
 

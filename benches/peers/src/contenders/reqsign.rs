@@ -90,7 +90,7 @@ impl Contender for Reqsign {
     const NAME: &str = "reqsign-core, signer";
     const PACKAGE: &str = "reqsign-core";
     const NOTE: Option<&str> = Some(
-        "signs a copy of the request's head, so that one that can't be signed stays as it was",
+        "signs a copy of the request's head, so that a request that can't be signed stays unchanged",
     );
 
     async fn new(issuer: &Issuer) -> Self {

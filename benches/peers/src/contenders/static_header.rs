@@ -21,7 +21,7 @@ impl Contender for StaticHeader {
     const NAME: &str = "static header (tower-http)";
     const PACKAGE: &str = "tower-http";
     const FETCHES: bool = false;
-    const NOTE: Option<&str> = Some("the limit: it can't refresh anything");
+    const NOTE: Option<&str> = Some("the lower limit; it can't refresh a token");
 
     async fn new(_: &Issuer) -> Self {
         let header = Issuer::new(Terms::DAY).issue().header();
@@ -40,7 +40,7 @@ impl Contender for WithLook {
     const PACKAGE: &str = "tower-http";
     const FETCHES: bool = false;
     const NOTE: Option<&str> =
-        Some("the least that notices a refusal, and it can't refresh anything");
+        Some("notices a refusal at the least cost; it can't refresh a token");
 
     async fn new(issuer: &Issuer) -> Self {
         Self(StaticHeader::new(issuer).await)
@@ -58,7 +58,7 @@ impl Contender for WithRetry {
     const PACKAGE: &str = "tower";
     const FETCHES: bool = false;
     const NOTE: Option<&str> =
-        Some("keeps a copy of each request, as replay does, and can't refresh anything");
+        Some("keeps a copy of each request, as replay does; it can't refresh a token");
 
     async fn new(issuer: &Issuer) -> Self {
         Self(StaticHeader::new(issuer).await)

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::{Effort, figure};
 use crate::contenders::{Contender, Visitor, all};
-use crate::report::{Cell, Column, Part};
+use crate::report::{Column, Part};
 
 /// The line that the other program prints for a contender, with tabs between the values.
 pub struct Counted {
@@ -58,7 +58,7 @@ pub fn ask(_: Effort) -> Vec<Column> {
 
     let mut names = Names(Vec::new());
     all(&mut names);
-    let cells = |cell: &dyn Fn(&Counted) -> Option<Cell>| {
+    let cells = |cell: &dyn Fn(&Counted) -> Option<String>| {
         let of = |name: &str| {
             counted
                 .iter()
@@ -73,9 +73,8 @@ pub fn ask(_: Effort) -> Vec<Column> {
     };
     vec![
         Column {
-            part: Part::InHand,
+            part: Part::Cost,
             head: "allocations".into(),
-            bars: None,
             cells: cells(&|of| {
                 // A count that rounds to 0 is occasional work of Tokio, once in hundreds of
                 // requests.
@@ -83,16 +82,15 @@ pub fn ask(_: Effort) -> Vec<Column> {
                     0.0 => "0".into(),
                     count => format!("{}, {}", figure(count, ""), figure(of.bytes, " B")),
                 };
-                Some(Cell::new(text, of.allocations))
+                Some(text)
             }),
         },
         Column {
-            part: Part::Fetching,
-            head: "heap a waiter".into(),
-            bars: Some("10,000 wait for a token: heap each"),
+            part: Part::Empty,
+            head: "heap per caller".into(),
             cells: cells(&|of| {
                 let bytes = of.bytes_waiting?;
-                Some(Cell::new(figure(bytes, " B"), bytes))
+                Some(figure(bytes, " B"))
             }),
         },
     ]

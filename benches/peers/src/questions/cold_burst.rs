@@ -7,7 +7,7 @@ use super::{Effort, figure, median, milliseconds, runtime};
 use crate::client::Call;
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, Terms};
-use crate::report::{Cell, Column, Part};
+use crate::report::{Column, Part};
 
 pub fn ask(effort: Effort) -> Vec<Column> {
     let mut bursts = Bursts {
@@ -17,14 +17,13 @@ pub fn ask(effort: Effort) -> Vec<Column> {
     };
     all(&mut bursts);
     let column = |head: &str, cells| Column {
-        part: Part::Fetching,
+        part: Part::Empty,
         head: head.into(),
-        bars: None,
         cells,
     };
     vec![
-        column("10,000 at once: fetches", bursts.fetches),
-        column("the last after", bursts.walls),
+        column("fetches", bursts.fetches),
+        column("the last response after", bursts.walls),
     ]
 }
 
@@ -32,8 +31,8 @@ const CALLERS: usize = 10_000;
 
 struct Bursts {
     times: usize,
-    fetches: Vec<(&'static str, Cell)>,
-    walls: Vec<(&'static str, Cell)>,
+    fetches: Vec<(&'static str, String)>,
+    walls: Vec<(&'static str, String)>,
 }
 
 impl Visitor for Bursts {
@@ -43,10 +42,8 @@ impl Visitor for Bursts {
         }
         let (fetches, walls): (Vec<_>, Vec<_>) = (0..self.times).map(|_| burst::<C>()).unzip();
         let (fetches, wall) = (median(fetches), median(walls));
-        self.fetches
-            .push((C::NAME, Cell::new(figure(fetches, ""), fetches)));
-        self.walls
-            .push((C::NAME, Cell::new(milliseconds(wall), wall)));
+        self.fetches.push((C::NAME, figure(fetches, "")));
+        self.walls.push((C::NAME, milliseconds(wall)));
     }
 }
 

@@ -19,7 +19,7 @@ use super::{Effort, figure, milliseconds, runtime};
 use crate::client::{Body, Call};
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, past_its_end};
-use crate::report::{Cell, Column, Part};
+use crate::report::{Column, Part};
 
 pub fn ask(effort: Effort) -> Vec<Column> {
     let mut loads = Loads {
@@ -29,20 +29,15 @@ pub fn ask(effort: Effort) -> Vec<Column> {
         past: Vec::new(),
     };
     all(&mut loads);
-    let column = |head: &str, bars, cells| Column {
-        part: Part::Fetching,
+    let column = |head: &str, cells| Column {
+        part: Part::Expiring,
         head: head.into(),
-        bars,
         cells,
     };
     vec![
-        column("tokens of 200 ms under load: p99", None, loads.p99),
-        column(
-            "max",
-            Some("Tokens of 200 ms under load: the longest wait"),
-            loads.max,
-        ),
-        column("sent past the end", None, loads.past),
+        column("p99", loads.p99),
+        column("the longest", loads.max),
+        column("sent after expiry", loads.past),
     ]
 }
 
@@ -50,9 +45,9 @@ const CALLERS: usize = 1_000;
 
 struct Loads {
     lasts: Duration,
-    p99: Vec<(&'static str, Cell)>,
-    max: Vec<(&'static str, Cell)>,
-    past: Vec<(&'static str, Cell)>,
+    p99: Vec<(&'static str, String)>,
+    max: Vec<(&'static str, String)>,
+    past: Vec<(&'static str, String)>,
 }
 
 impl Visitor for Loads {
@@ -83,11 +78,11 @@ impl Visitor for Loads {
             ms(waits[waits.len() * 99 / 100]),
             ms(waits[waits.len() - 1]),
         );
-        self.p99.push((C::NAME, Cell::new(milliseconds(p99), p99)));
-        self.max.push((C::NAME, Cell::new(milliseconds(max), max)));
+        self.p99.push((C::NAME, milliseconds(p99)));
+        self.max.push((C::NAME, milliseconds(max)));
         if C::FETCHES {
             let past = past.load(Ordering::Relaxed) as f64;
-            self.past.push((C::NAME, Cell::new(figure(past, ""), past)));
+            self.past.push((C::NAME, figure(past, "")));
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{Effort, figure, milliseconds, runtime};
 use crate::client::Call;
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, Terms};
-use crate::report::{Cell, Column, Part};
+use crate::report::{Column, Part};
 
 pub fn ask(effort: Effort) -> Vec<Column> {
     let mut failures = Failures {
@@ -18,15 +18,13 @@ pub fn ask(effort: Effort) -> Vec<Column> {
     all(&mut failures);
     vec![
         Column {
-            part: Part::Fetching,
-            head: "1,000 meet a failing source: fetches".into(),
-            bars: Some("1,000 meet a failing source: fetches"),
+            part: Part::Failing,
+            head: "fetches".into(),
             cells: failures.fetches,
         },
         Column {
-            part: Part::Fetching,
+            part: Part::Failing,
             head: "the last error after".into(),
-            bars: Some("… and the last has its error after"),
             cells: failures.walls,
         },
     ]
@@ -34,8 +32,8 @@ pub fn ask(effort: Effort) -> Vec<Column> {
 
 struct Failures {
     callers: usize,
-    fetches: Vec<(&'static str, Cell)>,
-    walls: Vec<(&'static str, Cell)>,
+    fetches: Vec<(&'static str, String)>,
+    walls: Vec<(&'static str, String)>,
 }
 
 impl Visitor for Failures {
@@ -66,9 +64,7 @@ impl Visitor for Failures {
         });
         let wall = runtime.block_on(all).expect("no panic").as_secs_f64() * 1e3;
         let fetches = issuer.fetches() as f64;
-        self.fetches
-            .push((C::NAME, Cell::new(figure(fetches, ""), fetches)));
-        self.walls
-            .push((C::NAME, Cell::new(milliseconds(wall), wall)));
+        self.fetches.push((C::NAME, figure(fetches, "")));
+        self.walls.push((C::NAME, milliseconds(wall)));
     }
 }

@@ -14,19 +14,18 @@ use crate::client::Call;
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, Terms};
 use crate::meeting::Meeting;
-use crate::report::{Cell, Column, Part};
+use crate::report::{Column, Part};
 
 pub fn ask(effort: Effort) -> Vec<Column> {
     let times = side_by_side(1, effort.of(1_000, 20));
     let limit = times[0].1;
     let cell = |(name, time): (_, f64)| {
         let text = format!("{}, {:.1} ×", figure(time, " ns"), time / limit);
-        (name, Cell::new(text, time))
+        (name, text)
     };
     vec![Column {
-        part: Part::InHand,
+        part: Part::Cached,
         head: "1 thread".into(),
-        bars: Some("With a token in hand, a request, net"),
         cells: times.into_iter().map(cell).collect(),
     }]
 }

@@ -24,7 +24,7 @@ use super::{Effort, figure, median, runtime};
 use crate::client::{Body, Call};
 use crate::contenders::{Contender, Visitor, all};
 use crate::issuer::{Issuer, Terms};
-use crate::report::{Cell, Column, Part};
+use crate::report::{Column, Part};
 
 pub fn ask(effort: Effort) -> Vec<Column> {
     let rounds = effort.of(400, 5);
@@ -54,16 +54,12 @@ pub fn ask(effort: Effort) -> Vec<Column> {
         |at: usize, which: usize| median(rounds.iter().map(|round| round[at][which]).collect());
     let cell = |(at, name)| {
         let (call, net) = (of(at, 0), of(at, 1));
-        (
-            name,
-            Cell::new(format!("{} ({net:+.1})", figure(call, " µs")), call),
-        )
+        (name, format!("{} ({net:+.1})", figure(call, " µs")))
     };
     let names: Vec<_> = racers.iter().map(|(name, _)| *name).collect();
     vec![Column {
-        part: Part::InHand,
-        head: "a whole call (of it the credential)".into(),
-        bars: None,
+        part: Part::Cost,
+        head: "a whole call (its credential)".into(),
         cells: names.into_iter().enumerate().map(cell).collect(),
     }]
 }
