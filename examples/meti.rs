@@ -17,7 +17,7 @@ use support::{Report, optional, required};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::challenge::Challenge;
 use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{AuthLayer, NotReplayed};
+use tower_auth::{AuthLayer, NotReplayed, Token, TokenCache};
 
 const API_URL: &str = "https://api.meti.millpont.com";
 const AUDIENCE: &str = "https://api.meti.millpont.com";
@@ -37,18 +37,31 @@ async fn main() -> Result<(), Report> {
         .audience(AUDIENCE)
         .scope(SCOPE)
         .json();
+    let cache = TokenCache::new(source);
     let client = ServiceBuilder::new()
-        .layer(AuthLayer::new(source).only_to([&api_url])?)
+        .layer(AuthLayer::from(cache.clone()).only_to([&api_url])?)
         .service(Client::new());
 
     let request = Request::new(Method::GET, format!("{api_url}/sources").parse()?);
     let response = client.oneshot(request).await?;
 
     if response.status().is_success() {
+        print_account(&cache.token().await?)?;
         println!("{}", response.text().await?);
         return Ok(());
     }
     Err(explain(&response).into())
+}
+
+/// Prints which account and role the token is for, if it says so. Only the API verifies that.
+fn print_account(token: &Token) -> Result<(), Report> {
+    for name in ["account_id", "role"] {
+        let claim = format!("{AUDIENCE}/{name}");
+        if let Some(value) = token.unverified_claim::<String>(&claim)? {
+            println!("{name}: {value}");
+        }
+    }
+    Ok(())
 }
 
 /// Explains a refusal to the person who has to fix its cause.

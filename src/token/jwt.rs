@@ -43,17 +43,25 @@ pub(crate) fn exp(token: &str) -> Option<SystemTime> {
 }
 
 fn claims(token: &str) -> Option<Claims> {
+    serde_json::from_slice(&payload(token)?).ok()
+}
+
+/// The most bytes of claims, encoded: more than fit in a header.
+const LONGEST_PAYLOAD: usize = 64 * 1024;
+
+/// The claims of a token that may be a JWT, in JSON. `None` if it isn't one, or is encrypted.
+pub(super) fn payload(token: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut parts = token.split('.');
     // A JWS has three parts. A JWE has five, and its claims are encrypted.
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
+    if parts.next().is_some() || payload.len() > LONGEST_PAYLOAD {
         return None;
     }
     let mut json = Zeroizing::new(Vec::with_capacity(payload.len()));
     URL_SAFE_NO_PAD_INDIFFERENT
         .decode_vec(payload, &mut json)
         .ok()?;
-    serde_json::from_slice(&json).ok()
+    Some(json)
 }
 
 fn time(seconds: f64) -> Option<SystemTime> {

@@ -15,5 +15,7 @@ pub(crate) mod issued_token;
 
 pub(crate) mod jwt;
 
+pub(crate) mod unverified_claim;
+
 pub use per_request::{Applied, Feedback, PerRequestCredential};
 pub use request_head::RequestHead;

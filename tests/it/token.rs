@@ -7,6 +7,7 @@ use crate::support::source;
 mod basic;
 mod per_request;
 mod request_head;
+mod unverified_claim;
 
 #[tokio::test]
 async fn a_token_with_bytes_that_are_illegal_in_a_header_is_an_error() {

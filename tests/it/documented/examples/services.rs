@@ -133,6 +133,8 @@ async fn meti_asks_in_json_for_its_audience_and_scopes_and_prints_the_sources() 
     let run = servers.lead(example("meti"), "AUTH0").run().await;
     run.succeeded();
     assert!(run.has("GET /sources"));
+    assert_eq!(run.line("account_id: "), "account_id: account-7");
+    assert_eq!(run.line("role: "), "role: reader");
     let asked = servers.asked_once();
     assert_eq!(asked.client_auth, ClientAuth::Json);
     assert_eq!(
