@@ -146,6 +146,9 @@ impl FetchTask {
         // Dropping a token may run user code, so a token that expired before it arrived is dropped
         // after the lock is released.
         let token = fetched.as_ref().ok().map(|it| it.token.clone());
+        // Of a token that another process fetched, it isn't known what was requested; that process warns.
+        let granted = token.as_ref().filter(|_| by == FetchedBy::ThisProcess);
+        let missing_scope = granted.map(|token| token.missing_scope().cloned());
         // The state changes before the waiting callers wake, so that they find the new token in it.
         let (outcome, retry_in, newly_low) = inner.transition(|machine| {
             let outcome = machine.complete(&start.completer, fetched, now);
@@ -169,6 +172,10 @@ impl FetchTask {
             outcome: lifetime.as_ref().copied(),
             retry_in,
         });
+        if let Some(missing) = missing_scope {
+            let missing = missing.as_deref().map(String::as_str);
+            inner.telemetry.scope_granted(missing);
+        }
         for low in &newly_low {
             inner.telemetry.quota_low(low);
         }

@@ -1,7 +1,9 @@
 //! Emits every [`tracing`] event and every metric of the crate.
 //! [`docs::watching`](crate::docs::watching) lists them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::Span;
@@ -11,14 +13,15 @@ use super::quota_tracker::LowQuota;
 #[cfg(feature = "fleet")]
 use crate::error::BoxError;
 use crate::error::Error;
-#[cfg(feature = "fleet")]
 use crate::sanitize::sanitize;
 use crate::source::token_source::Reason;
 
 /// The name of the cache, which every event and metric carries.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Telemetry {
     cache: Arc<str>,
+    /// A digest of the scopes that the last fetched token lacks; 0 if it lacks none.
+    missing_scope: AtomicU64,
 }
 
 /// The reported result of a fetch.
@@ -36,7 +39,10 @@ pub(crate) struct FetchSummary<'a> {
 
 impl Telemetry {
     pub(crate) fn new(cache: Arc<str>) -> Self {
-        Self { cache }
+        Self {
+            cache,
+            missing_scope: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn cache(&self) -> &str {
@@ -166,6 +172,22 @@ impl Telemetry {
         );
     }
 
+    /// A token was fetched that lacks these of the requested scopes, or none. Warns only if they are other
+    /// scopes than the last token lacked.
+    pub(crate) fn scope_granted(&self, missing: Option<&str>) {
+        let digest = missing.map_or(0, digest);
+        let is_known = self.missing_scope.swap(digest, Ordering::Relaxed) == digest;
+        let Some(missing) = missing.filter(|_| !is_known) else {
+            return;
+        };
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            tower_auth.scope.missing = %bounded_list(missing),
+            "the authorization server granted less scope than was requested, so the API may refuse requests \
+             with a 403; allow the missing scopes for this client, or stop requesting them",
+        );
+    }
+
     pub(crate) fn refusals_ended(&self) {
         tracing::info!(
             tower_auth.cache = &*self.cache,
@@ -250,6 +272,35 @@ impl Telemetry {
             tower_auth.cache = &*self.cache,
             "a token of this kind can't be shared, so only this process uses it",
         );
+    }
+}
+
+/// Never 0.
+fn digest(names: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    names.hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+/// The most bytes of names that an event lists.
+const LONGEST_LIST: usize = 200;
+
+/// The first of these names, and how many more there are. They may be a server's: a step-up requests what an
+/// API wants.
+fn bounded_list(names: &str) -> String {
+    let mut list = String::new();
+    let mut rest = names.split(' ').peekable();
+    while let Some(name) =
+        rest.next_if(|name| list.len() + name.len() <= LONGEST_LIST || list.is_empty())
+    {
+        if !list.is_empty() {
+            list.push(' ');
+        }
+        list.push_str(&sanitize(name));
+    }
+    match rest.count() {
+        0 => list,
+        more => format!("{list} and {more} more"),
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) mod endpoint_url;
 
 pub(crate) mod bounded_response;
 
+pub(crate) mod granted_scope;
+
 pub(crate) mod token_response;
 
 pub(crate) mod endpoint_client;

@@ -10,6 +10,7 @@ use http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::bounded_response::{EndpointResponse, unusable};
+use super::granted_scope;
 use super::quota_headers;
 use super::redact::Redactor;
 use super::response_fields::{FieldValue, Malformed, ResponseFields};
@@ -101,7 +102,10 @@ impl TokenResponse {
         };
         let token = token.with_quotas(self.quotas);
         Ok(match (self.scope, requested) {
-            (Scope::Granted(scope), _) => token.with_scope(scope),
+            (Scope::Granted(scope), _) => {
+                let missing = granted_scope::missing(requested, &scope);
+                token.with_scope(scope).with_missing_scope(missing)
+            }
             (Scope::AsRequested, "") | (Scope::Unknown, _) => token,
             (Scope::AsRequested, scope) => token.with_scope(scope),
         })

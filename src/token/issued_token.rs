@@ -56,6 +56,8 @@ struct IssuedToken {
     expiry: Expiry,
     refresh_hint: Option<RefreshHint>,
     scope: Option<Arc<str>>,
+    /// A thin pointer, since few tokens have one.
+    missing_scope: Option<Arc<String>>,
     quotas: Arc<[Quota]>,
 }
 
@@ -247,6 +249,7 @@ impl Token {
                 expiry: Expiry::Never,
                 refresh_hint: None,
                 scope: None,
+                missing_scope: None,
                 quotas: Arc::default(),
             }),
         }
@@ -310,6 +313,15 @@ impl Token {
     #[must_use]
     pub fn with_scope(self, scope: impl Into<Arc<str>>) -> Self {
         self.edit(|inner| inner.scope = Some(scope.into()))
+    }
+
+    /// Sets the requested scopes that the server did not grant: sorted, separated by spaces.
+    #[must_use]
+    pub(crate) fn with_missing_scope(self, missing: Option<String>) -> Self {
+        match missing {
+            Some(missing) => self.edit(|inner| inner.missing_scope = Some(Arc::new(missing))),
+            None => self,
+        }
     }
 
     /// Sets the quotas that the server reported with this token, at most 8.
@@ -398,6 +410,11 @@ impl Token {
     /// Returns the granted scope, space-separated (RFC 6749 §3.3), if the server named it.
     pub fn scope(&self) -> Option<&str> {
         self.inner.scope.as_deref()
+    }
+
+    /// The requested scopes that the server did not grant, as far as this process knows.
+    pub(crate) fn missing_scope(&self) -> Option<&Arc<String>> {
+        self.inner.missing_scope.as_ref()
     }
 
     pub(crate) fn quotas(&self) -> &Arc<[Quota]> {

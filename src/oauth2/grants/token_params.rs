@@ -174,7 +174,8 @@ macro_rules! token_param_setters {
     };
     (@scope ($($field:ident).+)) => {
         /// Requests a scope (RFC 6749 §3.3), names separated by spaces. It replaces the previous
-        /// scope. By default, and if empty, no scope is sent and the server decides.
+        /// scope. By default, and if empty, no scope is sent and the server decides. If the
+        /// server grants less, the cache [warns](crate::docs::watching#logs).
         #[must_use]
         pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
             self.$($field).+.set_scope([scope]);

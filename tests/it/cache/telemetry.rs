@@ -1,5 +1,6 @@
 //! What a cache logs and counts.
 
+mod granted_scope;
 mod logs;
 #[cfg(feature = "metrics")]
 mod metrics;

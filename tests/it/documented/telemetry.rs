@@ -12,6 +12,7 @@ use crate::documented::page::{self, Words, quoted};
 use crate::support::breakable_store;
 use crate::support::log::{Line, listen};
 use crate::support::scenarios::{FailingClose, errors, orders, refuse_without_replay};
+use crate::support::token_server::TokenServer;
 use crate::support::tree::{code, rust_files, text};
 use crate::support::{Api, Counting, ScriptedSource, request};
 
@@ -95,6 +96,9 @@ async fn all_events() {
     let quota = Quota::new("client/per_day", 1).of(10);
     let source =
         ScriptedSource::new(move |_| Ok(Token::bearer("token")?.with_quotas([quota.clone()])));
+    orders(source).token().await.unwrap();
+    let narrower = r#"{"access_token":"token","expires_in":3600,"scope":"read"}"#;
+    let source = TokenServer::new(200, narrower).client().scope("read write");
     orders(source).token().await.unwrap();
     #[cfg(feature = "fleet")]
     breakable_store::all_events().await;
