@@ -48,7 +48,7 @@ const RESERVED: Reserved = &[
 ///    [`url`](AuthorizationRequest::url) to the user, or open it in their browser.
 /// 2. The server redirects the browser with the response. `RedirectListener` (feature
 ///    `redirect-listener`) waits for it on loopback. Your own server passes it to
-///    [`AuthorizationRequest::read`].
+///    [`AuthorizationRequest::read`]; [`docs::web_app`](crate::docs::web_app) shows how.
 /// 3. [`finish`](Self::finish) exchanges the code for tokens and saves the refresh token.
 ///
 /// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.

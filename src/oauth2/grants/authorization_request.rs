@@ -19,6 +19,8 @@ use crate::origin::is_secure;
 ///
 /// [`finish`](crate::oauth2::AuthorizationCode::finish) consumes it. [`Debug`](fmt::Debug) shows
 /// none of its secrets.
+/// A web app keeps it between two HTTP requests: `seal` (feature `fleet`) makes a text for a cookie or
+/// a session, and `open` reads the text in any process.
 ///
 /// # Example
 ///
@@ -34,12 +36,12 @@ use crate::origin::is_secure;
 /// # Ok(()) }
 /// ```
 pub struct AuthorizationRequest {
-    /// Contains `state`.
-    url: SecretString,
-    redirect_uri: String,
-    state: SecretString,
-    verifier: SecretString,
-    issuer: ExpectedIssuer,
+    /// Contains `state`. Empty if the request was sealed and opened again.
+    pub(super) url: SecretString,
+    pub(super) redirect_uri: String,
+    pub(super) state: SecretString,
+    pub(super) verifier: SecretString,
+    pub(super) issuer: ExpectedIssuer,
 }
 
 impl AuthorizationRequest {
@@ -71,7 +73,8 @@ impl AuthorizationRequest {
         })
     }
 
-    /// Returns the address to open in the browser. Show it only to the user who logs in.
+    /// Returns the address to open in the browser. Show it only to the user who logs in. Empty
+    /// if this request was opened from a sealed text, which doesn't contain the address.
     pub fn url(&self) -> &str {
         self.url.expose_secret()
     }

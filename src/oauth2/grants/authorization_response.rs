@@ -30,12 +30,24 @@ impl AuthorizationResponse {
 
 /// What is known about the issuer that a response must come from (RFC 9207).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "fleet", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) enum ExpectedIssuer {
     Unknown,
     /// The response may contain an issuer, which must then be this issuer.
     Known(String),
     /// The response must contain this issuer.
     Required(String),
+}
+
+#[cfg(feature = "fleet")]
+impl ExpectedIssuer {
+    /// The length of the issuer's name.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Unknown => 0,
+            Self::Known(issuer) | Self::Required(issuer) => issuer.len(),
+        }
+    }
 }
 
 /// The parameters of the browser's redirect. Anyone may have sent them.

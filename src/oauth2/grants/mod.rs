@@ -24,6 +24,9 @@ pub(crate) mod authorization_response;
 #[cfg(feature = "authorization-code")]
 pub(crate) mod authorization_request;
 
+#[cfg(all(feature = "authorization-code", feature = "fleet"))]
+pub(crate) mod sealed_request;
+
 #[cfg(feature = "authorization-code")]
 pub(crate) mod authorization_code;
 

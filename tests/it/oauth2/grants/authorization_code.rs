@@ -11,6 +11,8 @@ use crate::support::login_server::LoginServer;
 
 mod authorization_url;
 mod redirect_back;
+#[cfg(feature = "fleet")]
+mod sealed_request;
 mod tokens;
 
 const AUTHORIZE: &str = "https://id.example.com/authorize";
