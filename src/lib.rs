@@ -41,6 +41,7 @@
 //! | What does the crate do against which threat, and what do I do? | [`docs::security`] |
 //! | How does each of many tenants get its own token? | [`docs::tenants`] |
 //! | How do many processes share one token? | [`docs::fleet`] |
+//! | How does a web app get a token for each of its users? | [`docs::web_app`] |
 //! | What is there for health checks, logs and metrics? | [`docs::watching`] |
 //!
 //! # The parts

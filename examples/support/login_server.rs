@@ -1,12 +1,12 @@
 //! An authorization server where people log in: with a browser (RFC 6749 §4.1, RFC 7636), or on
-//! another device (RFC 8628). It logs everybody in, without asking.
+//! another device (RFC 8628). It logs everybody in, without asking. It has a small API too.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Form, Query, State};
-use axum::http::header::HOST;
+use axum::http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -38,16 +38,36 @@ struct Known {
     codes: HashMap<String, Asked>,
     /// Each device's code, and whether the person has entered it.
     devices: HashMap<String, bool>,
-    /// The valid refresh tokens. Each is revoked when the next is issued.
-    refresh_tokens: HashSet<String>,
+    /// The valid refresh tokens, with their sessions. Each is revoked when the next is issued.
+    refresh_tokens: HashMap<String, Session>,
+    /// The access tokens that the API accepts.
+    access_tokens: HashMap<String, Session>,
     logins: usize,
     refreshes: usize,
+    logouts: usize,
 }
 
 /// The authorization request that a browser brought.
 struct Asked {
     challenge: String,
     redirect_uri: String,
+    person: String,
+}
+
+/// A login and all tokens that come of it.
+#[derive(Clone, Default)]
+struct Session {
+    id: String,
+    person: String,
+}
+
+impl Session {
+    fn of(person: String) -> Self {
+        Self {
+            id: random(),
+            person,
+        }
+    }
 }
 
 impl LoginServer {
@@ -63,6 +83,8 @@ impl LoginServer {
             .route("/device", post(device))
             .route("/activate", get(activate))
             .route("/token", post(token))
+            .route("/revoke", post(revoke))
+            .route("/notes", get(notes))
             .with_state(Arc::clone(&shared));
         let url = super::serve(router).await?;
         Ok(Self { url, shared })
@@ -80,6 +102,15 @@ impl LoginServer {
         format!("{}/token", self.url)
     }
 
+    pub fn revoke_url(&self) -> String {
+        format!("{}/revoke", self.url)
+    }
+
+    /// An API that says whose notes these are: `GET /notes`.
+    pub fn api_url(&self) -> &str {
+        &self.url
+    }
+
     /// Returns how often somebody logged in.
     pub fn logins(&self) -> usize {
         self.shared.known().logins
@@ -90,9 +121,16 @@ impl LoginServer {
         self.shared.known().refreshes
     }
 
+    /// Returns how often somebody logged out.
+    pub fn logouts(&self) -> usize {
+        self.shared.known().logouts
+    }
+
     /// Ends all sessions.
     pub fn log_everybody_out(&self) {
-        self.shared.known().refresh_tokens.clear();
+        let mut known = self.shared.known();
+        known.refresh_tokens.clear();
+        known.access_tokens.clear();
     }
 
     /// Waits until a device has asked whether its person has logged in.
@@ -119,6 +157,7 @@ async fn authorize(State(server): State<Arc<Shared>>, Query(params): Query<Param
     let asked = Asked {
         challenge: param("code_challenge").to_owned(),
         redirect_uri: param("redirect_uri").to_owned(),
+        person: param("login_hint").to_owned(),
     };
     let pairs = [("code", code.as_str()), ("state", param("state"))];
     let query = form_urlencoded::Serializer::new(String::new())
@@ -175,17 +214,18 @@ async fn token(State(server): State<Arc<Shared>>, Form(params): Form<Params>) ->
         return refuse("invalid_client");
     }
     let mut known = server.known();
-    match param("grant_type") {
+    let session = match param("grant_type") {
         "authorization_code" => {
             let asked = known.codes.remove(param("code"));
             let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(param("code_verifier")));
-            let is_good = asked.is_some_and(|asked| {
+            let asked = asked.filter(|asked| {
                 asked.challenge == challenge && asked.redirect_uri == param("redirect_uri")
             });
-            if !is_good {
+            let Some(asked) = asked else {
                 return refuse("invalid_grant");
-            }
+            };
             known.logins += 1;
+            Session::of(asked.person)
         }
         "urn:ietf:params:oauth:grant-type:device_code" => {
             server.polled.notify_one();
@@ -195,24 +235,50 @@ async fn token(State(server): State<Arc<Shared>>, Form(params): Form<Params>) ->
                 Some(true) => known.devices.remove(param("device_code")),
             };
             known.logins += 1;
+            Session::of(String::new())
         }
         "refresh_token" => {
-            if !known.refresh_tokens.remove(param("refresh_token")) {
+            let Some(session) = known.refresh_tokens.remove(param("refresh_token")) else {
                 return refuse("invalid_grant");
-            }
+            };
             known.refreshes += 1;
+            session
         }
         _ => return refuse("unsupported_grant_type"),
-    }
-    let refresh_token = random();
-    known.refresh_tokens.insert(refresh_token.clone());
+    };
+    let (access_token, refresh_token) = (random(), random());
+    let of_session = session.clone();
+    known.access_tokens.insert(access_token.clone(), of_session);
+    known.refresh_tokens.insert(refresh_token.clone(), session);
     Json(json!({
-        "access_token": random(),
+        "access_token": access_token,
         "refresh_token": refresh_token,
         "token_type": "Bearer",
         "expires_in": 3600,
     }))
     .into_response()
+}
+
+/// Ends the session of a refresh token (RFC 7009). An unknown token is no error.
+async fn revoke(State(server): State<Arc<Shared>>, Form(params): Form<Params>) -> StatusCode {
+    let mut known = server.known();
+    let token = params.get("token").map_or("", String::as_str);
+    if let Some(ended) = known.refresh_tokens.remove(token) {
+        known.logouts += 1;
+        known
+            .access_tokens
+            .retain(|_, session| session.id != ended.id);
+    }
+    StatusCode::OK
+}
+
+async fn notes(State(server): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let sent = headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+    let token = sent.and_then(|sent| sent.strip_prefix("Bearer "));
+    match token.and_then(|token| server.known().access_tokens.get(token).cloned()) {
+        Some(session) => format!("the notes of {}", session.person).into_response(),
+        None => (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")]).into_response(),
+    }
 }
 
 fn refuse(code: &str) -> Response {

@@ -1,6 +1,7 @@
 //! What the examples share: two servers on loopback that stop with the process, a movable clock,
 //! and readable errors.
 #![allow(
+    clippy::print_stdout,
     dead_code,
     unreachable_pub,
     unused_imports,
@@ -9,6 +10,7 @@
 
 mod api;
 mod authorization_server;
+mod browser;
 mod clock;
 mod env;
 mod jwt;
@@ -23,6 +25,7 @@ use tower_auth::cache::Clock;
 
 pub use api::Api;
 pub use authorization_server::{AuthorizationServer, ClientAuth, TokenRequest};
+pub use browser::Browser;
 pub use clock::MovableClock;
 pub use env::{optional, required};
 pub use jwt::{Claims, Tokens};

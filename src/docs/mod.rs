@@ -11,6 +11,7 @@
 //! | [`security`] | What does the crate do against which threat, and what do I do? |
 //! | [`tenants`] | How does each of many tenants get its own token? |
 //! | [`fleet`] | How do many processes share one token? |
+//! | [`web_app`] | How does a web app get a token for each of its users? |
 //! | [`watching`] | What is there for health checks, logs and metrics? |
 
 #[doc = include_str!("how_it_works.md")]
@@ -43,6 +44,10 @@ pub mod tenants {}
 #[cfg(feature = "fleet")]
 #[doc = include_str!("fleet.md")]
 pub mod fleet {}
+
+#[cfg(all(feature = "authorization-code", feature = "fleet", feature = "tenants"))]
+#[doc = include_str!("web_app.md")]
+pub mod web_app {}
 
 #[doc = include_str!("watching.md")]
 pub mod watching {}

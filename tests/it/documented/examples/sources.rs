@@ -236,6 +236,52 @@ async fn login_cli_logs_a_person_in_and_the_next_process_finds_what_that_has_sav
     second.leaks_nothing(&[saved.trim()]);
 }
 
+#[cfg(all(feature = "authorization-code", feature = "fleet", feature = "tenants"))]
+#[tokio::test]
+async fn web_app_sends_each_users_requests_with_that_users_token() {
+    let run = example("web_app").run().await;
+    run.succeeded();
+    let visit = |process: u8, user: &str| {
+        format!("  process {process} shows the notes of {user}\n  200: the notes of {user}\n")
+    };
+    let login = |begins: u8, finishes: u8| {
+        format!("  process {begins} begins a login\n  process {finishes} finishes it\n")
+    };
+    for user in ["alice", "bob"] {
+        let both = [
+            format!("{user} visits /\n{}{}", login(2, 1), visit(2, user)),
+            format!("{user} visits /\n{}", visit(1, user)),
+        ];
+        // Five requests before, so that the processes take turns the other way round.
+        let swapped = both.concat().replace("process 1", "process 0");
+        let swapped = swapped
+            .replace("process 2", "process 1")
+            .replace("process 0", "process 2");
+        let expected = if user == "alice" {
+            both.concat()
+        } else {
+            swapped
+        };
+        assert!(run.has(&expected), "{run:?}");
+    }
+    assert!(run.has("2 logins, 0 refreshes\n"), "{run:?}");
+    assert_eq!(
+        run.lines_with("400: this login has ended, or isn't yours"),
+        2
+    );
+    let (_, rest) = run
+        .stdout
+        .split_once("-- the authorization server has ended")
+        .unwrap();
+    assert!(rest.contains("200: the notes of alice"), "{run:?}");
+    assert!(
+        rest.ends_with("200: disconnected\n3 logins, 1 logout\n"),
+        "{run:?}"
+    );
+    assert_eq!(run.stderr, "");
+    run.leaks_nothing(&["code=", "state=", "__Host-"]);
+}
+
 #[tokio::test]
 async fn device_login_shows_a_code_and_waits_until_it_was_typed_in() {
     let run = example("device_login").run().await;

@@ -1,0 +1,415 @@
+//! A web app whose users log in at an API with their browsers. Each user's requests go with that user's token.
+//!
+//! ```text
+//! cargo run --example web_app --features authorization-code,fleet,tenants
+//! ```
+//!
+//! The app runs as two processes that share a database, and the requests of a browser go to both in turn. So one
+//! process begins a login, and the other finishes it. The authorization server, the API and the browsers are the
+//! example's own.
+#![allow(clippy::print_stdout)]
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::SecretString;
+use support::{Browser, LoginServer, Report, serve};
+use tower::{Layer, ServiceExt};
+use tower_auth::fleet::{Fleet, Keyring, MemoryStore, StoreKey};
+use tower_auth::oauth2::{
+    AuthorizationCode, AuthorizationRequest, Client, RefreshToken, RefreshTokenStore,
+};
+use tower_auth::tenants::Tenants;
+use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, TokenCache};
+
+/// A user's login at the API. A new login has a new number, so nothing of the last one is used for it: no
+/// token in any process, and no cached error.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Login {
+    user: Arc<str>,
+    number: usize,
+}
+
+/// Stands for the database that all processes share.
+#[derive(Default)]
+struct Database {
+    next_number: AtomicUsize,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    /// Who is signed in to the app, by the session in the cookie.
+    users: HashMap<String, Arc<str>>,
+    /// The login of each user who has one.
+    logins: HashMap<Arc<str>, Login>,
+    /// A real database has them encrypted.
+    refresh_tokens: HashMap<Login, SecretString>,
+}
+
+impl Database {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a new session. How the app knows its users is another matter.
+    fn sign_in(&self, user: &str) -> String {
+        let letters = std::iter::repeat_with(fastrand::alphanumeric);
+        let session: String = letters.take(32).collect();
+        self.tables().users.insert(session.clone(), user.into());
+        session
+    }
+
+    /// Sets the login that the user's requests go with. The refresh token has been saved.
+    fn remember(&self, login: &Login) {
+        let mut tables = self.tables();
+        let old = tables.logins.insert(Arc::clone(&login.user), login.clone());
+        if let Some(old) = old {
+            tables.refresh_tokens.remove(&old);
+        }
+    }
+
+    fn forget(&self, login: &Login) {
+        let mut tables = self.tables();
+        tables.refresh_tokens.remove(login);
+        if tables.logins.get(&login.user) == Some(login) {
+            tables.logins.remove(&login.user);
+        }
+    }
+}
+
+/// The row of one login.
+struct Row {
+    database: Arc<Database>,
+    login: Login,
+}
+
+impl RefreshTokenStore for Row {
+    /// `SELECT refresh_token FROM logins WHERE user = $1 AND number = $2`
+    async fn load(&self) -> Result<Option<SecretString>, BoxError> {
+        let tables = self.database.tables();
+        Ok(tables.refresh_tokens.get(&self.login).cloned())
+    }
+
+    /// `INSERT … ON CONFLICT (user, number) DO UPDATE …`, and committed before it returns: the server has
+    /// revoked the token that this one replaces.
+    async fn save(&self, token: SecretString) -> Result<(), BoxError> {
+        let mut tables = self.database.tables();
+        tables.refresh_tokens.insert(self.login.clone(), token);
+        Ok(())
+    }
+}
+
+/// One process of the app.
+struct App {
+    name: &'static str,
+    keys: Keyring,
+    client: Client,
+    authorize_url: String,
+    callback_url: String,
+    api_url: String,
+    database: Arc<Database>,
+    tenants: Tenants<Login>,
+    /// Logins that this process has just finished: their first token needs no refresh.
+    finished: Arc<Mutex<HashMap<Login, RefreshToken>>>,
+    http: reqwest::Client,
+}
+
+/// What is the same for all processes.
+struct Settings<'a> {
+    server: &'a LoginServer,
+    url: &'a str,
+    keys: Keyring,
+    store: MemoryStore,
+    database: Arc<Database>,
+}
+
+impl App {
+    fn new(name: &'static str, settings: &Settings<'_>) -> Result<Self, Error> {
+        let server = settings.server;
+        let client =
+            Client::public(server.token_url(), "web-app")?.revoke_at(server.revoke_url())?;
+        let finished: Arc<Mutex<HashMap<Login, RefreshToken>>> = Arc::default();
+        // A refresh token is good for one use, so the processes refresh one at a time.
+        let fleet = Fleet::new(settings.store.clone(), settings.keys.clone());
+        let tenants = {
+            let (client, finished) = (client.clone(), Arc::clone(&finished));
+            let (database, api_url) = (Arc::clone(&settings.database), server.api_url().to_owned());
+            Tenants::new(move |login: &Login| {
+                let just_finished = lock(&finished).remove(login);
+                let source = just_finished.unwrap_or_else(|| {
+                    let (database, login) = (Arc::clone(&database), login.clone());
+                    RefreshToken::stored(client.clone(), Row { database, login })
+                });
+                let key = StoreKey::new("web app").with("user", &login.user);
+                let key = key.with("number", login.number.to_string());
+                let cache = TokenCache::builder(source.log_out_on_close()?);
+                let cache = cache.fleet(fleet.clone().key(key))?.build();
+                AuthLayer::from(cache).only_to([&api_url])
+            })
+        };
+        Ok(Self {
+            name,
+            keys: settings.keys.clone(),
+            client,
+            authorize_url: server.authorize_url(),
+            callback_url: format!("{}/callback", settings.url),
+            api_url: server.api_url().to_owned(),
+            database: Arc::clone(&settings.database),
+            tenants,
+            finished,
+            http: reqwest::Client::new(),
+        })
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/", get(notes))
+            .route("/connect", get(connect))
+            .route("/callback", get(callback))
+            .route("/disconnect", post(disconnect))
+            .with_state(Arc::new(self))
+    }
+
+    /// The user by the session, and by nothing else of the request.
+    fn user(&self, headers: &HeaderMap) -> Result<Arc<str>, Failure> {
+        let session = cookie(headers, SESSION_COOKIE).unwrap_or_default();
+        let user = self.database.tables().users.get(session).cloned();
+        user.ok_or(Failure(
+            StatusCode::UNAUTHORIZED,
+            "sign in to the app first",
+        ))
+    }
+
+    fn login_of(&self, user: &Arc<str>) -> Option<Login> {
+        self.database.tables().logins.get(user).cloned()
+    }
+
+    fn authorization_code(&self, user: &str) -> Result<AuthorizationCode, Error> {
+        let code = AuthorizationCode::new(self.client.clone(), &self.authorize_url)?;
+        Ok(code.scope("offline_access notes").login_hint(user))
+    }
+}
+
+/// The page: the user's notes, which are at the API.
+async fn notes(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
+    let user = app.user(&headers)?;
+    let Some(login) = app.login_of(&user) else {
+        return Ok(Redirect::to("/connect").into_response());
+    };
+    let client = app.tenants.get(&login)?.layer(app.http.clone());
+    let request = app.http.get(format!("{}/notes", app.api_url)).build()?;
+    let result = client.oneshot(request).await;
+    if requires_login(&result) {
+        // The other processes too: they look for the login before they use its token.
+        app.database.forget(&login);
+        app.tenants.remove(&login);
+        return Ok(Redirect::to("/connect").into_response());
+    }
+    let text = result?.text().await?;
+    println!("  {} shows {text}", app.name);
+    Ok(text.into_response())
+}
+
+/// Whether the user has to log in again. There is no token to send, or the API has refused the token and no
+/// other one can be fetched.
+fn requires_login(result: &Result<reqwest::Response, BoxError>) -> bool {
+    let error = match result {
+        Ok(response) => match response.extensions().get() {
+            Some(NotReplayed::Fetch(error)) => Some(error),
+            _ => None,
+        },
+        Err(error) => error.downcast_ref::<Error>(),
+    };
+    error.is_some_and(Error::is_login_required)
+}
+
+/// Sends the browser to the authorization server, with a cookie that it comes back with.
+async fn connect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
+    let user = app.user(&headers)?;
+    let code = app.authorization_code(&user)?;
+    let request = code.begin(&app.callback_url).await?;
+    let sealed = request.seal(&app.keys)?;
+    println!("  {} begins a login", app.name);
+    let cookie = format!("{LOGIN_COOKIE}={sealed}; Max-Age=600; {ATTRIBUTES}");
+    Ok(([(SET_COOKIE, cookie)], Redirect::to(request.url())).into_response())
+}
+
+/// `__Host-`: no other host, not even a subdomain, can set it.
+const LOGIN_COOKIE: &str = "__Host-login";
+const SESSION_COOKIE: &str = "__Host-session";
+
+/// `Lax`: the browser sends the cookie as it comes back from the authorization server.
+const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Lax";
+
+/// The browser is back, perhaps at another process than it left.
+async fn callback(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Failure> {
+    let user = app.user(&headers)?;
+    // A browser without the cookie has begun no login: somebody has sent it here with a code of their own.
+    let sealed = cookie(&headers, LOGIN_COOKIE).ok_or(BEGIN_AGAIN)?;
+    let finished = finish(&app, user, sealed, &uri).await;
+    let (login, source) = finished.map_err(Failure::of_login)?;
+    println!("  {} finishes it", app.name);
+
+    // The token of the login is the first of the cache, and so of the other processes.
+    lock(&app.finished).insert(login.clone(), source);
+    app.tenants.get(&login)?.cache().token().await?;
+    app.database.remember(&login);
+    let cookie = format!("{LOGIN_COOKIE}=; Max-Age=0; {ATTRIBUTES}");
+    Ok(([(SET_COOKIE, cookie)], Redirect::to("/")).into_response())
+}
+
+async fn finish(
+    app: &App,
+    user: Arc<str>,
+    sealed: &str,
+    uri: &Uri,
+) -> Result<(Login, RefreshToken), Error> {
+    let request = AuthorizationRequest::open(&app.keys, sealed)?;
+    let response = request.read(&uri.to_string())?;
+    let number = app.database.next_number.fetch_add(1, Relaxed);
+    let login = Login { user, number };
+    let row = Row {
+        database: Arc::clone(&app.database),
+        login: login.clone(),
+    };
+    let code = app.authorization_code(&login.user)?.store(row);
+    Ok((login, code.finish(request, response).await?))
+}
+
+/// Revokes the refresh token, and forgets the login.
+async fn disconnect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
+    let user = app.user(&headers)?;
+    if let Some(login) = app.login_of(&user) {
+        // Made anew if this process has none: its source can revoke what the other process uses.
+        let layer = app.tenants.get(&login)?;
+        app.tenants.remove(&login);
+        layer.cache().close().await;
+        app.database.forget(&login);
+    }
+    Ok("disconnected".into_response())
+}
+
+/// What a browser gets, without the cause.
+struct Failure(StatusCode, &'static str);
+
+const BEGIN_AGAIN: Failure = Failure(
+    StatusCode::BAD_REQUEST,
+    "this login has ended, or isn't yours; begin again at /connect",
+);
+
+impl Failure {
+    fn of_login(error: Error) -> Self {
+        if error.is_access_denied() {
+            Self(
+                StatusCode::FORBIDDEN,
+                "you have not allowed access to your notes",
+            )
+        } else if error.is_reply() || error.is_invalid_grant() {
+            BEGIN_AGAIN
+        } else {
+            error.into()
+        }
+    }
+}
+
+impl<E> From<E> for Failure
+where
+    E: Into<BoxError>,
+{
+    fn from(error: E) -> Self {
+        let error: BoxError = error.into();
+        eprintln!("{error}");
+        Self(
+            StatusCode::BAD_GATEWAY,
+            "the API can't be reached; try again later",
+        )
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(COOKIE).iter();
+    let mut pairs = lines.flat_map(|line| line.to_str().unwrap_or_default().split("; "));
+    pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Report> {
+    let server = LoginServer::start("web-app").await?;
+    let database = Arc::new(Database::default());
+    // A load balancer in front of two processes, whose address the authorization server knows.
+    let processes: Arc<Mutex<Vec<Router>>> = Arc::default();
+    let (turn, routers) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&processes));
+    let balancer = Router::new().fallback(move |request: Request| {
+        let routers = lock(&routers);
+        let process = routers[turn.fetch_add(1, Relaxed) % routers.len()].clone();
+        process.oneshot(request)
+    });
+    let url = serve(balancer).await?;
+    let key: [u8; 32] = std::array::from_fn(|_| fastrand::u8(..));
+    let settings = Settings {
+        server: &server,
+        url: &url,
+        // A secret of the app, which all its processes have.
+        keys: Keyring::new("2026-11", STANDARD.encode(key))?,
+        // `RedisStore`, for processes on several machines.
+        store: MemoryStore::new(),
+        database: Arc::clone(&database),
+    };
+    for name in ["process 1", "process 2"] {
+        lock(&processes).push(App::new(name, &settings)?.router());
+    }
+
+    let browser = |user: &'static str| {
+        let session = database.sign_in(user);
+        Browser::new(user, &url, (SESSION_COOKIE, &session))
+    };
+    let (mut alice, mut bob) = (browser("alice")?, browser("bob")?);
+    for browser in [&mut alice, &mut bob] {
+        browser.visit("/").await?;
+        browser.visit("/").await?;
+    }
+    let (logins, refreshes) = (server.logins(), server.refreshes());
+    println!("{logins} logins, {refreshes} refreshes");
+
+    println!("-- the callback of alice's login once more, though its code was used");
+    let callback = alice.callback();
+    alice.restore_cookie();
+    alice.visit(&callback).await?;
+    println!("-- a link that has bob use a login of alice's");
+    bob.visit(&callback).await?;
+
+    println!("-- the authorization server has ended all sessions");
+    server.log_everybody_out();
+    alice.visit("/").await?;
+
+    println!("-- alice is done");
+    alice.post("/disconnect").await?;
+    println!("{} logins, {} logout", server.logins(), server.logouts());
+    Ok(())
+}
