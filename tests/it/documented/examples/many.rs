@@ -49,7 +49,7 @@ async fn fleet_sim_has_a_thousand_processes_fetch_as_often_as_one() {
     assert!(
         std::fs::read_to_string(svg)
             .unwrap()
-            .contains("Fetches an hour")
+            .contains("Fetches per hour")
     );
     run.leaks_nothing(&["MDEyMzQ1"]);
 }
