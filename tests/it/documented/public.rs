@@ -159,16 +159,16 @@ impl Api {
             .unwrap()
             .iter()
             .filter_map(|id| self.item(id));
-        let types = impls.filter_map(|item| {
-            let (_, of) = self.defined(&item["inner"]["impl"]["for"]["resolved_path"]["id"])?;
-            let written = item["span"].to_string();
-            Some((format!("impl-{name}-for-{of}"), written))
+        let foreign = impls.filter(|item| {
+            let of = &item["inner"]["impl"]["for"]["resolved_path"]["id"];
+            self.defined(of).is_some()
         });
-        types
-            .map(|(place, written)| Public {
+        foreign
+            .map(|item| Public {
                 page: page.to_owned(),
-                place,
-                written,
+                // Without the type: the page may name it as another crate re-exports it.
+                place: format!("impl-{name}-for-"),
+                written: item["span"].to_string(),
             })
             .collect()
     }
@@ -218,10 +218,8 @@ impl Public {
         let own = sections.filter(|section| {
             let id = section.split('"').next().unwrap();
             places.iter().any(|place| {
-                let rest = id.strip_prefix(place.as_str());
-                let is_numbered =
-                    |rest: &str| rest.starts_with('-') && !self.place.starts_with('m');
-                rest.is_some_and(|rest| rest.is_empty() || is_numbered(rest))
+                let is_any = place.starts_with("impl-") && id.starts_with(place.as_str());
+                is_any || id == place
             })
         });
         own.filter(|section| section.contains(BADGE)).count()
