@@ -61,6 +61,8 @@ pub(crate) enum Kind {
     Source,
     /// As [`Source`](Self::Source), but transient.
     Transient,
+    /// As [`Source`](Self::Source), but permanent.
+    Permanent,
     Closed,
     Timeout,
     Panic,
@@ -187,6 +189,19 @@ impl Error {
     /// ```
     pub fn transient(source: impl Into<BoxError>) -> Self {
         Self::new(Kind::Transient, "the token source failed").with_source(source)
+    }
+
+    /// Wraps an error of your own [`TokenSource`](crate::TokenSource) that lasts until somebody
+    /// acts, such as a revoked key. The cache waits 60 s before the next attempt.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let error = tower_auth::Error::permanent("the vault has no such role");
+    /// assert!(error.is_source() && error.is_permanent());
+    /// ```
+    pub fn permanent(source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Permanent, "the token source failed").with_source(source)
     }
 
     /// Makes the error of a [`PerRequestCredential`](crate::token::PerRequestCredential) that
@@ -334,7 +349,10 @@ impl Error {
     /// [`PerRequestCredential`](crate::token::PerRequestCredential) failed. Its error is the
     /// [`source`](StdError::source).
     pub fn is_source(&self) -> bool {
-        self.is(Kind::Source) || self.is(Kind::Transient)
+        matches!(
+            self.inner.kind,
+            Kind::Source | Kind::Transient | Kind::Permanent
+        )
     }
 
     /// Returns `true` if the [`TokenCache`](crate::TokenCache) was
@@ -355,13 +373,17 @@ impl Error {
         }
     }
 
-    /// Returns `true` if the error lasts until somebody acts. Either a setting is invalid, a person
-    /// has to log in again, or the server refused: `invalid_client`, `unauthorized_client`,
-    /// `invalid_scope`, `unsupported_grant_type`, or any other error response that isn't
-    /// [transient](Self::is_transient).
+    /// Returns `true` if the error lasts until somebody acts:
+    ///
+    /// - a setting is invalid, or the credential [may not go](Self::is_origin) to the request's origin,
+    /// - a person has to log in again,
+    /// - the server refused: `invalid_client`, `unauthorized_client`, `invalid_scope`,
+    ///   `unsupported_grant_type`, or any other error response that isn't
+    ///   [transient](Self::is_transient),
+    /// - your own source returned a [`permanent`](Self::permanent) error.
     pub fn is_permanent(&self) -> bool {
         match self.inner.kind {
-            Kind::Config | Kind::LoginRequired => true,
+            Kind::Config | Kind::LoginRequired | Kind::Origin | Kind::Permanent => true,
             Kind::Denied => !self.is_transient(),
             _ => false,
         }
@@ -506,7 +528,7 @@ impl Error {
         }
         match self.inner.kind {
             Kind::Config => "config",
-            Kind::Source | Kind::Transient => "source",
+            Kind::Source | Kind::Transient | Kind::Permanent => "source",
             Kind::Closed => "closed",
             Kind::Timeout => "timeout",
             Kind::Panic => "panic",

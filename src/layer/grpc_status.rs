@@ -34,7 +34,7 @@ impl Error {
 /// The status says nothing of the cause: a server may pass it on to its own callers. Nor does it repeat what the
 /// other levels of the chain say.
 fn status_of(error: &Error) -> Status {
-    let code = match error.is_permanent() || error.is_origin() {
+    let code = match error.is_permanent() {
         true => Code::Unauthenticated,
         false => Code::Unavailable,
     };

@@ -226,8 +226,9 @@ where
     if !settings.retry {
         return None;
     }
+    let place = Box::new_uninit();
     let copy = request.record(settings.body_limit)?;
-    Some(Box::new((inner.clone(), copy)))
+    Some(Box::write(place, (inner.clone(), copy)))
 }
 
 /// Drops a ready service that will not be called, and puts a clone that is not ready in its place.

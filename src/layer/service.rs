@@ -35,7 +35,7 @@ use crate::error::{BoxError, Error};
 ///
 /// With the feature `tonic`, the error of a gRPC call that was not sent has a `tonic::Status` as its
 /// [`source`](std::error::Error::source). So a generated client returns `Unauthenticated` if the error [is
-/// permanent](Error::is_permanent) or [`is_origin`](Error::is_origin), else `Unavailable`. Its status has the
+/// permanent](Error::is_permanent), else `Unavailable`. Its status has the
 /// error as its source, for [`Error::find`].
 ///
 /// # Example
@@ -72,6 +72,7 @@ use crate::error::{BoxError, Error};
 /// | the layer can't send the body `…` again | add the feature of the body's crate: `reqwest` (0.13), `hyper` (1), `axum` (0.8) or `tonic` (0.14). Box any other body with [`BodyExt::boxed`](http_body_util::BodyExt::boxed), or implement [`Replay`](crate::layer::Replay) |
 /// | the layer can't authenticate requests of type `…` | use `http::Request` of http 1, or `reqwest::Request` of reqwest 0.13 with the feature `reqwest`. `cargo tree --duplicates` lists crates of which two versions are in use |
 /// | the layer can't read responses of type `…` | use `http::Response` of http 1, or `reqwest::Response` of reqwest 0.13 with the feature `reqwest`. In `ServiceBuilder`, name a layer that changes the response before `AuthLayer` |
+/// | this closure only implements `FnOnce` | clone the value in the closure, before the future: <code>move \|_\| { let key = key.clone(); async move { … } }</code> |
 /// | expected `Request`, found `…` | call `build()?` on a `RequestBuilder`. A `Request` of reqwest 0.12 is another type: update to 0.13 |
 /// | `std::error::Error` is not implemented for `…` | implement `std::error::Error` for the error of the client |
 /// | `Result<AuthLayer, …>: Layer<…>` | write `?` after `only_to([…])` |

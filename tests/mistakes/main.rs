@@ -8,6 +8,7 @@ use tower_auth::{Auth, AuthLayer, Token};
 mod client_error_is_no_error;
 mod client_is_not_clone;
 mod closure_is_not_async;
+mod closure_moves_a_captured_value;
 mod closure_returns_a_string;
 mod closure_returns_anyhow;
 mod credential_is_not_per_request;

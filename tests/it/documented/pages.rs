@@ -11,7 +11,7 @@ const FIGURES: [(&str, &str, &str); 33] = [
         "REFRESH_BEFORE",
     ),
     (
-        "or, if its lifetime is shorter",
+        "for shorter lifetimes than this",
         "cache/expiry.rs",
         "LONG_LIFETIME",
     ),
@@ -20,7 +20,11 @@ const FIGURES: [(&str, &str, &str); 33] = [
         "cache/expiry.rs",
         "EXPIRY_MARGIN",
     ),
-    ("a refresh starts later", "cache/builder.rs", "jitter"),
+    (
+        "a refresh is delayed at random",
+        "cache/builder.rs",
+        "jitter",
+    ),
     ("limit of a fetch", "cache/builder.rs", "FETCH_TIMEOUT"),
     ("attempts per fetch", "cache/builder.rs", "attempts"),
     ("first pause between", "cache/fetch_task.rs", "FIRST_PAUSE"),

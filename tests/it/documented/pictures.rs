@@ -107,7 +107,7 @@ fn what_the_readme_says_of_cost_is_what_was_measured() {
     let call = of("tower-auth, replay off", 2, "what it takes");
     let figure = |cell: &str| cell.split([',', '(']).next().unwrap().trim().to_owned();
     let told = format!(
-        "costs a request {}, or {} with replay, of about {} for a call",
+        "adds {} to a request, or {} with replay. A call on loopback takes about {}.",
         figure(&off),
         figure(&on),
         figure(&call),

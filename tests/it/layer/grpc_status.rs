@@ -78,8 +78,11 @@ async fn a_permanent_error_is_unauthenticated_and_any_other_is_unavailable() {
             true => Code::Unavailable,
             false => Code::Unauthenticated,
         };
-        let is_permanent = error.is_permanent() || error.is_origin();
-        assert_eq!(is_permanent, expected == Code::Unauthenticated, "{word}");
+        assert_eq!(
+            error.is_permanent(),
+            expected == Code::Unauthenticated,
+            "{word}"
+        );
 
         let layer = failing(error.clone());
         // The error of the fetch, and the same from the cache.

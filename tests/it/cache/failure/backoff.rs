@@ -112,8 +112,9 @@ async fn the_attempt_at_a_tokens_end_lengthens_no_wait() {
 #[tokio::test]
 async fn what_is_permanent_is_told_for_a_minute() {
     let (cache, mut fetches, clock) = set_up();
-    for _ in 0..3 {
-        let error = denied(401, "invalid_client").await;
+    let of_a_server = || denied(401, "invalid_client");
+    let of_a_source = Error::permanent("no such role");
+    for error in [of_a_server().await, of_a_source, of_a_server().await] {
         assert!(error.is_permanent() && !error.is_transient());
         fails(&cache, &mut fetches, error).await;
         silence(&cache, &clock, 60 * SECOND).await;
