@@ -61,8 +61,8 @@ impl Challenge {
             let mut cursor = Cursor {
                 rest: line.get(..LINE_LIMIT).unwrap_or(line),
             };
-            // Parses one more than it keeps, because the last one is complete only when the next
-            // one starts.
+            // Parses one more challenge than it keeps, because a challenge is complete only when the
+            // next one starts.
             while !cursor.rest.is_empty() && challenges.len() <= CHALLENGE_LIMIT {
                 cursor.element(&mut challenges);
             }

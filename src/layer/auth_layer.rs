@@ -97,7 +97,7 @@ impl AuthLayer {
 
     /// Sets whether the credential replaces one that the caller has set; default `false`.
     ///
-    /// By default a request with the caller's own credential passes unchanged, and is not retried.
+    /// By default a request with the caller's own credential passes unchanged, and is not replayed.
     #[doc(alias = "override")]
     pub fn replace_existing(self, replace: bool) -> Self {
         self.edit(|settings| settings.replace_existing = replace)

@@ -510,7 +510,7 @@ where
     /// Default: `false`. Closing lets the source revoke the last token, or log out.
     ///
     /// A running fetch completes first. If the tenant has another request by then, the cache isn't
-    /// closed. Otherwise users of the cache get an [`is_closed`](Error::is_closed) error, and a
+    /// closed. Otherwise callers get an [`is_closed`](Error::is_closed) error, and a
     /// server may refuse requests that were already sent.
     ///
     /// The cache is closed on a task of the runtime that runs the next request of any tenant.

@@ -123,8 +123,8 @@ async fn answer(acceptor: TlsAcceptor, stream: TcpStream, router: Router) -> io:
     let stream = match acceptor.accept(stream).into_fallible().await {
         Ok(stream) => stream,
         Err((_, mut stream)) => {
-            // The client has received the reason. If the server closed the connection before
-            // reading what the client sent, the client would see a reset instead.
+            // Closing the connection before reading everything would reset it, and the client
+            // would lose the reason.
             stream.shutdown().await?;
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
             return Ok(());

@@ -114,7 +114,7 @@ impl StateMachine {
             Refresh::NotStarted | Refresh::Failed(_) => {}
         }
         // A fetch is allowed even right after a failed refresh, because the failure backoff is only
-        // meant for a good token.
+        // meant for a token that the API accepts.
         let allows_fetch = refusals.allows_fetch(is_revoked, now);
         let may_be_too_young = refusal.can_pause
             && !shown.refuses_aged_tokens

@@ -1,7 +1,7 @@
 //! The stores through which processes share tokens.
 //!
-//! A store keeps bytes by key, and lets one process at a time fetch. It gets sealed bytes only, and
-//! the cache doesn't trust the bytes that it returns.
+//! A store keeps bytes by key, and lets one process at a time fetch. A store gets only sealed bytes,
+//! and the cache doesn't trust bytes from the store.
 
 pub(crate) mod token_store;
 

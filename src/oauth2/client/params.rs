@@ -100,7 +100,7 @@ impl<'a> Params<'a> {
     }
 
     fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
-        // Escaping makes at most six bytes of one (`\u0000`).
+        // JSON escaping turns one byte into at most six (`\u0000`).
         let mut body = Zeroizing::new(Vec::with_capacity(self.capacity(6)));
         serde_json::to_writer(&mut *body, self).ok()?;
         Some(body)

@@ -37,7 +37,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
     assert_eq!(fetches[1_000 * 4 / 60], 2);
     assert_eq!(fetches[1_000 * 6 / 60], 3);
     assert_eq!(fetches[999], 5);
-    // Each request was sent with a credential, and nearly all of them once.
+    // Each request was sent with a credential; only four were replayed.
     assert_eq!(api.requests(), 1_000 + 4);
     assert!(api.credentials().iter().all(|credential| credential != "-"));
 }

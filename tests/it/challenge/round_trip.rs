@@ -152,7 +152,7 @@ proptest! {
             read += challenge.scheme().len() + challenge.token68().map_or(0, str::len);
             for (name, value) in challenge.params() {
                 prop_assert!(!name.is_empty());
-                // A byte that is cut off from its neighbours becomes U+FFFD, which has three bytes.
+                // Invalid UTF-8 becomes U+FFFD, which has three bytes.
                 read += name.len() + value.chars().filter(|c| *c != '\u{fffd}').count();
             }
         }

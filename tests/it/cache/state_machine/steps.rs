@@ -244,7 +244,7 @@ fn any_wait() -> impl Strategy<Value = i64> {
 }
 
 fn any_lifetime(day: Day) -> impl Strategy<Value = Lifetime> {
-    // A quarter of each span is an even number of milliseconds too.
+    // Spans are multiples of 8 ms, so their quarters are even.
     let span = prop_oneof![
         1 => Just(0),
         day.shorts => 1..200_i64,

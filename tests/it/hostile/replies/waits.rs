@@ -117,7 +117,7 @@ proptest! {
             }
             Asked::Date { from_now, .. } => {
                 let at_most = Duration::from_secs(from_now.try_into().unwrap_or(0));
-                // A date has no fractions of a second, and some time has passed since.
+                // A date has no fractions of a second, and some time has passed since the header was written.
                 let at_least = at_most.saturating_sub(Duration::from_secs(1) + passed);
                 let wait = wait.unwrap();
                 prop_assert!((at_least.min(HOUR)..=at_most).contains(&wait), "{:?}", wait);

@@ -77,7 +77,7 @@ async fn a_token_that_lasts_unrefused_for_the_wait_resets_the_budget() {
     let from = simulation.elapsed();
     simulation.drive(20, MINUTE, with("/other")).await;
     let after = |span| simulation.issuer.count_in(from..from + span);
-    // One fetch at once, and one each after 5, 15 and 35 s.
+    // One fetch immediately, and one each after 5, 15 and 35 s.
     assert_eq!(after(SECOND), 1);
     assert_eq!(after(MINUTE), 4);
     assert_eq!(before, 6);

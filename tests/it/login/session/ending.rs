@@ -143,7 +143,7 @@ async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
         let response = call(&mut client, get(THINGS)).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     }
-    // After two useless logins the budget is used up for now.
+    // The API refused two new sessions, so the budget allows no third login.
     assert_eq!(site.cookies(), ["sid=1", "sid=2", "sid=2", "sid=2"]);
 }
 

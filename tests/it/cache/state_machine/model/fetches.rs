@@ -195,7 +195,7 @@ impl Model {
         }
         let token = self.issues[cached].token;
         let before = self.current.map(|before| self.issues[before].token);
-        // The same token was refused already, so it isn't new.
+        // Skipped for the same token, which was already refused.
         if let Some(refusals) = &mut self.refusals
             && before != Some(token)
         {
