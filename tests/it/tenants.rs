@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use http::Request;
@@ -30,6 +31,25 @@ fn of(tenant: &'static str) -> Request<Full<Bytes>> {
     let mut request = request("");
     request.extensions_mut().insert(Tenant(tenant));
     request
+}
+
+/// Shows which sources still exist.
+type Lives = Arc<Mutex<Vec<Weak<()>>>>;
+
+/// Builds tenants whose sources are in `alive` until they are dropped.
+fn watched<K>(alive: &Lives) -> TenantsBuilder<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    let made = Arc::clone(alive);
+    Tenants::builder(move |_: &K| {
+        let life = Arc::new(());
+        made.lock().unwrap().push(Arc::downgrade(&life));
+        Ok(crate::support::layer(move |_| {
+            let _held = &life;
+            std::future::ready(Token::bearer("secret"))
+        }))
+    })
 }
 
 /// The authorization servers of all tenants. Each issues `name-1`, `name-2`, …, and records the

@@ -18,6 +18,14 @@ use tower_test::mock;
 use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
 
 type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
+type Handle = mock::Handle<Request<Full<Bytes>>, Response<&'static str>>;
+
+/// Answers the next request, which must carry this token.
+async fn answers(handle: &mut Handle, token: &str) {
+    let (request, send) = handle.next_request().await.unwrap();
+    assert_eq!(request.headers()[AUTHORIZATION], format!("Bearer {token}"));
+    send.send_response(Response::new("done"));
+}
 
 /// A `tower_test` mock panics when it is called on a clone that wasn't polled ready.
 #[tokio::test]
@@ -30,9 +38,7 @@ async fn the_clone_that_is_ready_is_the_one_that_is_called() {
         handle.allow(1);
         let mut response = task::spawn(client.ready().await.unwrap().call(request("")));
         assert_pending!(response.poll());
-        let (request, send) = handle.next_request().await.unwrap();
-        assert_eq!(request.headers()[AUTHORIZATION], "Bearer token-1");
-        send.send_response(Response::new("done"));
+        answers(&mut handle, "token-1").await;
         assert_eq!(response.await.unwrap().into_body(), "done");
     }
 }
@@ -53,9 +59,7 @@ async fn a_request_is_sent_by_a_clone_as_soon_as_that_is_ready() {
     handle.allow(1);
     assert!(response.is_woken());
     assert_pending!(response.poll());
-    let (request, send) = handle.next_request().await.unwrap();
-    assert_eq!(request.headers()[AUTHORIZATION], "Bearer token-1");
-    send.send_response(Response::new("done"));
+    answers(&mut handle, "token-1").await;
     assert_eq!(response.await.unwrap().into_body(), "done");
 }
 
@@ -101,9 +105,7 @@ async fn a_replay_is_polled_ready_again() {
     handle.allow(1);
     assert!(response.is_woken());
     assert_pending!(response.poll());
-    let (request, send) = handle.next_request().await.unwrap();
-    assert_eq!(request.headers()[AUTHORIZATION], "Bearer token-2");
-    send.send_response(Response::new("done"));
+    answers(&mut handle, "token-2").await;
     assert_eq!(response.await.unwrap().into_body(), "done");
 }
 

@@ -1,18 +1,17 @@
 //! A tenant is evicted when it is idle or the capacity is exceeded. Its fetch in flight is found
 //! again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
-use tower_auth::Token;
 use tower_auth::cache::Phase;
 use tower_auth::tenants::Tenants;
 
-use super::{Servers, Tenant, cache_of, evict, of, one_place};
+use super::{Lives, Servers, Tenant, cache_of, evict, of, one_place, watched};
 use crate::support::{Api, source};
 
 #[tokio::test]
@@ -174,17 +173,8 @@ async fn a_tenant_who_went_and_is_still_closing_is_not_found_again() {
 
 #[tokio::test]
 async fn nobody_holds_on_to_a_tenant_who_went() {
-    let alive = Arc::new(Mutex::new(Vec::<Weak<()>>::new()));
-    let made = Arc::clone(&alive);
-    let tenants = Tenants::builder(move |_: &usize| {
-        let life = Arc::new(());
-        made.lock().unwrap().push(Arc::downgrade(&life));
-        Ok(crate::support::layer(move |_| {
-            let _held = &life;
-            std::future::ready(Token::bearer("secret"))
-        }))
-    });
-    let tenants = tenants.capacity(1).build();
+    let alive = Lives::default();
+    let tenants = watched::<usize>(&alive).capacity(1).build();
     let alive = || {
         let alive = alive.lock().unwrap();
         alive.iter().filter(|life| life.strong_count() > 0).count()

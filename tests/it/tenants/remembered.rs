@@ -3,8 +3,8 @@
 
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use tower_auth::cache::Phase;
 use tower_auth::tenants::Tenants;
 use tower_service::Service;
 
-use super::{Servers, Tenant, cache_of, evict, of, one_place, own};
+use super::{Lives, Servers, Tenant, cache_of, evict, of, one_place, own, watched};
 use crate::support::{Api, call, request, run_until_idle};
 
 /// A client whose response repeats the credential.
@@ -306,17 +306,8 @@ async fn a_tenant_whose_idle_time_is_no_time_is_asked_for_each_time() {
 
 #[tokio::test]
 async fn an_idle_client_does_not_keep_the_cache_of_an_evicted_tenant() {
-    let alive = Arc::new(Mutex::new(Vec::<Weak<()>>::new()));
-    let made = Arc::clone(&alive);
-    let tenants = Tenants::builder(move |_: &Tenant| {
-        let life = Arc::new(());
-        made.lock().unwrap().push(Arc::downgrade(&life));
-        Ok(crate::support::layer(move |_| {
-            let _held = &life;
-            std::future::ready(Token::bearer("secret"))
-        }))
-    });
-    let tenants = tenants.capacity(1).build();
+    let alive = Lives::default();
+    let tenants = watched::<Tenant>(&alive).capacity(1).build();
     let mut client = tenants.by_extension().layer(echo());
     settle(&mut client, "acme").await;
     evict(&tenants).await;
