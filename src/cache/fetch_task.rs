@@ -146,15 +146,11 @@ impl FetchTask {
         // Dropping a token may run user code, so a token that expired before it arrived is dropped
         // after the lock is released.
         let token = fetched.as_ref().ok().map(|it| it.token.clone());
-        // Of a token that another process fetched, it isn't known what was requested; that process warns.
-        let granted = token.as_ref().filter(|_| by == FetchedBy::ThisProcess);
-        let missing_scope = granted.map(|token| token.missing_scope().cloned());
         // The state changes before the waiting callers wake, so that they find the new token in it.
         let (outcome, retry_in, newly_low) = inner.transition(|machine| {
             let outcome = machine.complete(&start.completer, fetched, now);
             (outcome, machine.retry_in(now), machine.take_newly_low())
         });
-        drop(token);
         let lifetime = match &outcome {
             Ok(cached) => Ok(cached.expires_at().map(|end| now.until(end))),
             Err(error) => Err(error.clone()),
@@ -172,9 +168,11 @@ impl FetchTask {
             outcome: lifetime.as_ref().copied(),
             retry_in,
         });
-        if let Some(missing) = missing_scope {
-            let missing = missing.as_deref().map(String::as_str);
-            inner.telemetry.scope_granted(missing);
+        // If another process fetched the token, that process warns, because it knows what it requested.
+        if let Some(token) = &token
+            && by == FetchedBy::ThisProcess
+        {
+            inner.telemetry.scope_granted(token.missing_scope());
         }
         for low in &newly_low {
             inner.telemetry.quota_low(low);

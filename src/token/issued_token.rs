@@ -413,8 +413,8 @@ impl Token {
     }
 
     /// The requested scopes that the server did not grant, as far as this process knows.
-    pub(crate) fn missing_scope(&self) -> Option<&Arc<String>> {
-        self.inner.missing_scope.as_ref()
+    pub(crate) fn missing_scope(&self) -> Option<&str> {
+        self.inner.missing_scope.as_deref().map(String::as_str)
     }
 
     pub(crate) fn quotas(&self) -> &Arc<[Quota]> {
