@@ -296,7 +296,7 @@ async fn finish(
 async fn disconnect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     let user = app.user(&headers)?;
     if let Some(login) = app.login_of(&user) {
-        // Made anew if this process has none: its source can revoke what the other process uses.
+        // Created if this process has none, because its source can revoke what the other process uses.
         let layer = app.tenants.get(&login)?;
         app.tenants.remove(&login);
         layer.cache().close().await;

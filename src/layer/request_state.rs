@@ -226,6 +226,7 @@ where
     if !settings.retry {
         return None;
     }
+    // First the box, so that the copy is built in it and not moved.
     let place = Box::new_uninit();
     let copy = request.record(settings.body_limit)?;
     Some(Box::write(place, (inner.clone(), copy)))
