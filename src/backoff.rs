@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Delays that double from the first up to a maximum, until a success resets them.
+/// Delays that double after each failure up to a maximum. A success resets them.
 pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     jitter: bool,
-    /// Created by the first failure, so that a cache without failures needs no memory for it.
+    /// Created by the first failure, so a cache without failures needs no memory for it.
     series: Option<Box<Series>>,
 }
 
@@ -21,8 +21,8 @@ struct Series {
 }
 
 impl Backoff {
-    /// Makes a series of delays. With `jitter`, a delay is up to twice as long, so that processes
-    /// that failed together don't try again together.
+    /// Makes a series of delays. With `jitter`, each delay is up to twice as long. Processes that
+    /// failed together then don't try again together.
     pub(crate) fn new(first: Duration, longest: Duration, jitter: bool) -> Self {
         Self {
             first,
@@ -40,8 +40,8 @@ impl Backoff {
         delay.unwrap_or(longest).min(longest)
     }
 
-    /// Returns the delay after another failure, at most `limit`. If `limit` shortens the delay, the
-    /// next failure gets the unshortened delay.
+    /// Returns the delay after another failure, at most `limit`. If `limit` shortens this delay,
+    /// the next failure gets the full delay.
     pub(crate) fn next_within(&mut self, limit: Duration) -> Duration {
         let delay = self.next();
         if delay < limit {

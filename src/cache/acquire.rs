@@ -26,7 +26,7 @@ pub(crate) enum Lookup {
 }
 
 impl CacheInner {
-    /// Returns the current token if it can be served, otherwise what the state machine decides.
+    /// Returns the current token if it can be served. Otherwise the state machine decides.
     pub(crate) fn lookup(self: &Arc<Self>, caller: Caller) -> Lookup {
         if let Some(cached) = self.state.servable(&self.clock) {
             return Lookup::Now(cached);
@@ -75,10 +75,10 @@ impl CacheInner {
     }
 }
 
-/// A future that resolves to a token, returned by [`TokenCache::token`](crate::TokenCache::token)
-/// and [`TokenCache::refresh_now`](crate::TokenCache::refresh_now).
+/// A future that returns a token, made by [`TokenCache::token`](crate::TokenCache::token) and
+/// [`TokenCache::refresh_now`](crate::TokenCache::refresh_now).
 ///
-/// The type has a name, so that your own struct can contain it without a box.
+/// The type has a name, so your own struct can contain it without a box.
 ///
 /// # Example
 ///
@@ -110,7 +110,7 @@ pub struct Acquire {
 pub(crate) enum Want {
     /// Any token that can be served.
     Any,
-    /// The token of the running fetch, or of one that starts now.
+    /// The token of the running fetch. If there is none, a fetch starts.
     Newer,
     /// A token that replaces the refused token of this generation.
     InsteadOf(u64),
@@ -121,8 +121,10 @@ enum Stage {
     Waiting { wait: Wait<Outcome> },
 }
 
-/// Fetches are abandoned when their runtime shuts down. A caller that sees this many in a row runs
-/// on such a runtime itself.
+/// How many abandoned fetches in a row a caller tolerates.
+///
+/// A fetch is abandoned when its runtime shuts down. After more than this, the caller itself
+/// probably runs on such a runtime.
 const MOST_ABANDONED: u8 = 3;
 
 impl Acquire {
@@ -144,7 +146,7 @@ impl Acquire {
                     Lookup::Later(later) => self.stage = later.stage,
                 },
                 Stage::Waiting { wait } => match ready!(Pin::new(wait).poll(cx)) {
-                    // The token expired between the end of the fetch and this poll.
+                    // The token can expire between the end of the fetch and this poll.
                     Ok(Ok(cached)) if cached.has_expired(self.inner.now()) => {
                         self.stage = Stage::Start;
                     }
@@ -166,7 +168,7 @@ impl Acquire {
         }
     }
 
-    /// Waits for the token, but no longer than this.
+    /// Waits for the token, at most for `limit`.
     pub(crate) async fn within(mut self, limit: Duration) -> Result<Token, Error> {
         // Neither a cached token nor a cached error needs a timer.
         if let Some(outcome) = (&mut self).now_or_never() {
@@ -195,7 +197,7 @@ impl Acquire {
         }
     }
 
-    /// Returns the withdrawn token, which callers get if the fetch of its successor fails.
+    /// Returns the withdrawn token. Callers get it if the fetch of its successor fails.
     fn fallback(&self) -> Option<Arc<CachedToken>> {
         let is_fallback = self.want == Want::Any;
         let cached = self.inner.state.current().filter(|_| is_fallback)?;

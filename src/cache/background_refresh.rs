@@ -1,4 +1,4 @@
-//! Refreshes the token in time even when no caller needs it.
+//! Refreshes the token before it expires, even when no caller needs it.
 //!
 //! The task has no handle to the cache. When the last handle is dropped, the status channel closes
 //! and the task ends.
@@ -17,13 +17,11 @@ use super::state_machine::request::Caller;
 use super::state_machine::snapshot::Due;
 use super::status::Status;
 
-/// The longest sleep. Timers stop while a machine is suspended, so the token may have expired by
-/// the time the machine wakes up.
+/// The longest sleep. Timers stop while a machine is suspended, and the token may expire meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 impl CacheInner {
-    /// Starts the refresh task if the cache is configured to keep its token fresh and no such task
-    /// is running.
+    /// Starts the refresh task, if the cache keeps its token fresh and no such task is running.
     pub(crate) fn ensure_background_refresh(self: &Arc<Self>) {
         if !self.keeps_fresh {
             return;
@@ -41,7 +39,7 @@ impl CacheInner {
         self.state.look(|machine| machine.due(now))
     }
 
-    /// Requests a token, as a caller would, if a fetch is due.
+    /// If a fetch is due, requests a token like any caller.
     fn refresh_if_due(self: &Arc<Self>) {
         if self.due() != Due::In(Duration::ZERO) {
             return;
@@ -55,7 +53,7 @@ impl CacheInner {
 }
 
 async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Receiver<Status>) {
-    // The fetch that started this task reports the missing timer to its callers.
+    // The fetch that started this task needs a timer too. Its callers get the error.
     if !has_timer() {
         return;
     }
@@ -71,8 +69,8 @@ async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Rece
         };
         let (sleep, change) = (tokio::time::sleep(sleep), changes.changed());
         match select(pin!(sleep), pin!(change)).await {
-            // Either the state changed, or the last handle was dropped. The next iteration finds
-            // out which.
+            // This wakes when the state changed or the last handle was dropped. The next iteration
+            // checks which.
             Either::Right(_) => {}
             Either::Left(_) => match cache.upgrade() {
                 Some(inner) => inner.refresh_if_due(),

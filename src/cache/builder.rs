@@ -70,23 +70,23 @@ impl TokenCacheBuilder {
         }
     }
 
-    /// Shares the token with other processes, and with other caches of this process. Default: not
+    /// Shares the token with other processes and with other caches of this process. Default: not
     /// shared.
     ///
-    /// When a shared cache is [closed](crate::TokenCache::close), its token isn't revoked, because
-    /// other processes still use it.
+    /// Other processes still use the token when a shared cache is
+    /// [closed](crate::TokenCache::close), so closing doesn't revoke it.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if neither the source nor [`Fleet::key`] provides the key
-    /// under which the store keeps the token.
+    /// [`is_config`](Error::is_config) if neither the source nor [`Fleet::key`] provides a key. The
+    /// store keeps the token under this key.
     #[cfg(feature = "fleet")]
     pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
         self.coordinator = Some(Box::new(Coordinator::new(fleet, &*self.source)?));
         Ok(self)
     }
 
-    /// Sets how long a fetch, including all its [attempts](Self::fetch_attempts), may take before
+    /// Sets the timeout of a fetch, including all its [attempts](Self::fetch_attempts). After it,
     /// waiting callers get an error. Default: the [source's fetch
     /// timeout](TokenSource::fetch_timeout), or 30 s.
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
@@ -95,13 +95,13 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// Sets how many times one fetch may call the source while it returns [transient
-    /// errors](crate::Error::is_transient). Default: 3; minimum: 1.
+    /// Sets the maximum number of attempts in one fetch. The cache makes another attempt only after
+    /// a [transient error](crate::Error::is_transient). Default: 3; minimum: 1.
     ///
     /// The pause between two attempts starts at 200 ms and doubles up to 5 s.
-    /// [Jitter](Self::jitter) makes a pause up to twice as long, but not longer than 5 s. If the
-    /// server's `Retry-After` is longer, the cache waits that long instead. If the next attempt
-    /// could only start after the [fetch timeout](Self::fetch_timeout), the fetch fails
+    /// [Jitter](Self::jitter) makes a pause up to twice as long, but never longer than 5 s. If the
+    /// server's `Retry-After` is longer than the pause, the cache waits for that time. If the next
+    /// attempt would start after the [fetch timeout](Self::fetch_timeout), the fetch fails
     /// immediately.
     pub fn fetch_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
@@ -111,29 +111,29 @@ impl TokenCacheBuilder {
     /// Sets how long before its expiry a token is refreshed in the background.
     ///
     /// Default: 5 min for lifetimes of at least 20 min, otherwise a quarter of the lifetime. The
-    /// window is at least twice the [expiry margin](Self::expiry_margin), and never more than half
-    /// of the lifetime.
+    /// window is at least twice the [expiry margin](Self::expiry_margin) and at most half of the
+    /// lifetime.
     pub fn refresh_before(mut self, window: Duration) -> Self {
         self.limits.expiry_policy.refresh_before = Some(window);
         self
     }
 
     /// Sets how long before its expiry a token is no longer sent. Default: 30 s, or a quarter of
-    /// the lifetime if that is less. Never more than half of the lifetime.
+    /// the lifetime if that is less. The margin is never more than half of the lifetime.
     pub fn expiry_margin(mut self, margin: Duration) -> Self {
         self.limits.expiry_policy.expiry_margin = Some(margin);
         self
     }
 
-    /// Sets the maximum random delay of a refresh, as a share of the refresh window. With it,
-    /// processes that start together don't fetch together.
+    /// Sets the maximum random delay of a refresh, as a share of the refresh window. The delay
+    /// keeps processes that start together from fetching together.
     ///
     /// The refresh window is the time between [`refresh_before`](Self::refresh_before) and
     /// [`expiry_margin`](Self::expiry_margin). The delay is chosen for each token. Default: 0.5.
-    /// The value is clamped to 0..=1, and `NaN` counts as 0.
+    /// Values are clamped to 0..=1; `NaN` counts as 0.
     ///
-    /// A share above 0 also makes the waits between fetches after failures and refusals up to twice
-    /// as long. With 0 nothing is random.
+    /// With a share above 0, the waits after failures and refusals are also random: up to twice as
+    /// long. With a share of 0, nothing is random.
     pub fn jitter(mut self, share: f64) -> Self {
         let is_number = !share.is_nan();
         self.limits.expiry_policy.jitter = if is_number {
@@ -146,23 +146,24 @@ impl TokenCacheBuilder {
 
     /// Sets the minimum time from one fetch to the next. Default: 1 s.
     ///
-    /// If a token's lifetime is shorter, callers wait for the next fetch after the token has
-    /// expired. After a failed fetch, the wait is at least this long, and it grows with each
+    /// If a token's lifetime is shorter than this, callers wait after its expiry until the next
+    /// fetch is allowed. After a failed fetch, the wait is at least this long and grows with each
     /// further failure. A fetch after a refusal ignores this minimum.
     ///
-    /// Lower it for tokens that live for only a few seconds, as in tests.
+    /// Set a lower value for tokens that live for only a few seconds, for example in tests.
     pub fn attempt_floor(mut self, floor: Duration) -> Self {
         self.limits.attempt_floor = floor;
         self
     }
 
-    /// Refreshes the token when it becomes stale even without traffic, so that the first request
-    /// after an idle period doesn't wait.
+    /// Refreshes a stale token even without requests. The first request after an idle period then
+    /// finds a fresh token.
     ///
-    /// Default: off; the first request that finds the token stale starts the refresh. The timer is
-    /// a task that starts with the first fetch, on the runtime of that fetch. It ends when the
-    /// cache is [closed](crate::TokenCache::close) or its last handle is dropped. After a suspended
-    /// machine wakes up, the refresh is at most 1 min late.
+    /// Default: off. Then the first request after the token becomes stale starts the refresh.
+    ///
+    /// The first fetch starts a timer task on its own runtime. The task ends when the cache is
+    /// [closed](crate::TokenCache::close) or its last handle is dropped. After a suspended machine
+    /// wakes up, the refresh is at most 1 min late.
     pub fn keep_fresh(mut self) -> Self {
         self.keeps_fresh = true;
         self

@@ -30,7 +30,7 @@ pub(crate) struct CacheInner {
     pub(crate) keeps_fresh: bool,
     pub(crate) telemetry: Telemetry,
     pub(crate) state: PublishedState,
-    /// Created for the first subscriber, because it takes as much memory as all other fields
+    /// Created for the first subscriber, because it needs as much memory as all other fields
     /// together.
     pub(crate) changes: OnceLock<watch::Sender<Status>>,
     /// The task of the latest fetch.
@@ -67,7 +67,7 @@ impl CacheInner {
         result
     }
 
-    /// Ends the watch for acceptances if there has been no refusal for a while.
+    /// Stops recording acceptances if there has been no refusal for a while.
     pub(crate) fn end_watch(&self, now: Moment) {
         if !self.state.is_watching() {
             return;
@@ -78,7 +78,7 @@ impl CacheInner {
         }
     }
 
-    /// Subscribes to status changes. The channel's first value may be outdated, because it is
+    /// Subscribes to status changes. The first value in the channel may be outdated. The channel is
     /// updated only while there are subscribers.
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         let changes = self
@@ -88,7 +88,7 @@ impl CacheInner {
     }
 
     /// Sends the current status to the subscribers. Must be called without the state's lock,
-    /// because sending wakes them.
+    /// because sending wakes the subscribers.
     pub(crate) fn publish(&self) {
         self.update_gauges();
         if let Some(changes) = self.changes.get()
@@ -98,8 +98,8 @@ impl CacheInner {
         }
     }
 
-    /// Updates the gauges of the current token. Without a token they are set to 0, so that they
-    /// don't keep the last token's values.
+    /// Updates the gauges of the current token. Without a token they are set to 0. Otherwise they
+    /// would keep the values of the last token.
     #[cfg(feature = "metrics")]
     pub(crate) fn update_gauges(&self) {
         let now = self.now();
@@ -120,8 +120,10 @@ impl CacheInner {
     pub(crate) fn update_gauges(&self) {}
 }
 
-/// Sends a status unless a later one was sent. A status of the same version replaces the last one
-/// without notifying subscribers, because only time has passed.
+/// Sends a status unless a later one was already sent.
+///
+/// If only time has passed, the version is the same. Then the status is replaced without notifying
+/// subscribers.
 fn send(changes: &watch::Sender<Status>, mut status: Status) {
     changes.send_if_modified(|sent| {
         let is_newer = status.version > sent.version;
@@ -130,13 +132,13 @@ fn send(changes: &watch::Sender<Status>, mut status: Status) {
         }
         is_newer
     });
-    // Dropped outside the channel's lock: the replaced status may contain a user's error, and
-    // dropping that runs user code.
+    // Dropped outside the channel's lock. The replaced status may contain a user's error, and its
+    // drop runs user code.
     drop(status);
 }
 
-/// A unit test, because no integration test can pause a thread between reading the status and
-/// sending it.
+/// This is a unit test because an integration test can't pause a thread between reading and sending
+/// the status.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,22 +13,22 @@ use crate::source::token_source::{DynTokenSource, Reason};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::token::issued_token::{Expiry, RefreshHint, Token};
 
-/// Settings that decide when a token is refreshed, and when it is no longer sent.
+/// Settings that decide when a token is refreshed and when it is no longer sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExpiryPolicy {
     pub(crate) refresh_before: Option<Duration>,
     pub(crate) expiry_margin: Option<Duration>,
-    /// The maximum random delay of a refresh, as a share (0 to 1) of the refresh window.
+    /// The maximum random delay of a refresh, from 0 to 1 times the refresh window.
     pub(crate) jitter: f64,
 }
 
-/// The shortest lifetime for which [`REFRESH_BEFORE`] is the default window.
+/// Tokens that live at least this long have [`REFRESH_BEFORE`] as their default window.
 const LONG_LIFETIME: Duration = Duration::from_secs(20 * 60);
-/// How long before its expiry a long-lived token is refreshed. Longer than a short outage of the
-/// authorization server.
+/// How long before its expiry a long-lived token is refreshed. This is longer than a short outage
+/// of the authorization server.
 const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
-/// How long before its expiry a token is no longer sent, because a request takes time to arrive and
-/// the server's clock may be ahead.
+/// How long before its expiry a token is no longer sent. The margin covers the time on the network
+/// and a server clock that is ahead.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 impl ExpiryPolicy {
@@ -45,7 +45,7 @@ impl ExpiryPolicy {
             by,
         } = fetched;
         let hint = token.refresh_hint();
-        // The moment from which the remaining lifetime counts, the remaining lifetime, and the
+        // A tuple: when the remaining lifetime starts to count, the remaining lifetime, and the
         // whole lifetime.
         let lifetime = match token.expiry() {
             Expiry::Never => None,
@@ -102,8 +102,9 @@ impl ExpiryPolicy {
 
     /// Returns how long before its expiry the token is refreshed.
     ///
-    /// At least twice the margin, so that even a token that lives for seconds is refreshed before a
-    /// caller has to wait. At most half of the lifetime, so that the token is used at all.
+    /// The result is at least twice the margin. So even a token that lives for seconds is refreshed
+    /// before a caller has to wait. The result is at most half of the lifetime; otherwise the token
+    /// would be stale from the start.
     fn refresh_before(&self, lifetime: Duration, margin: Duration) -> Duration {
         match self.refresh_before {
             Some(window) => window,
@@ -114,8 +115,8 @@ impl ExpiryPolicy {
         .min(lifetime / 2)
     }
 
-    /// Returns how long before its expiry the token is no longer sent. At most half of the time
-    /// that [`RefreshHint::WithinLast`] leaves for a refresh.
+    /// Returns how long before its expiry the token is no longer sent. The margin is at most half
+    /// of the time that [`RefreshHint::WithinLast`] leaves for a refresh.
     fn margin(&self, lifetime: Duration, hint: Option<RefreshHint>) -> Duration {
         let margin = match self.expiry_margin {
             Some(margin) => margin.min(lifetime / 2),
@@ -128,15 +129,15 @@ impl ExpiryPolicy {
     }
 }
 
-/// The time reserved for the last refresh that makes no caller wait. It is three times the timeout
-/// of a token endpoint (`oauth2::Client`), or half of the refresh window if that is less.
+/// The time reserved for a last refresh before callers have to wait. It is three times the timeout
+/// of a token endpoint (`oauth2::Client`), but at most half of the refresh window.
 const LAST_FETCH: Duration = Duration::from_secs(30);
 
-/// How long one reading of both clocks is reused: one or a few kernel ticks.
+/// How long one reading of both clocks is reused, which is one or a few kernel ticks.
 const RECENT: Duration = Duration::from_millis(16);
 
-/// A token and the moment when its fetch started. Expiry counts from that moment, because the
-/// server can't have issued the token earlier.
+/// A token and the moment when its fetch started. Expiry counts from then, because the server can't
+/// have issued the token earlier.
 pub(crate) struct FetchedToken {
     pub(crate) token: Token,
     pub(crate) requested: Moment,
@@ -168,7 +169,7 @@ impl FetchedToken {
 )]
 pub(crate) enum FetchedBy {
     ThisProcess,
-    /// Another process, at some earlier time.
+    /// Another process fetched the token, some time ago.
     AnotherProcess,
 }
 
@@ -182,7 +183,7 @@ pub(crate) struct CachedToken {
     deadlines: Option<Deadlines>,
     /// The wall clock's reading when the token was last found servable.
     checked_at: AtomicU64,
-    /// No refresh starts before this tick, because one is running or the last one failed.
+    /// No refresh starts before this tick: either a refresh is running, or the last one failed.
     no_refresh_before: AtomicU64,
     /// Whether a server has accepted the token.
     accepted: AtomicBool,
@@ -191,7 +192,7 @@ pub(crate) struct CachedToken {
 #[derive(Clone, Copy, Debug)]
 struct Deadlines {
     refresh_at: Moment,
-    /// The last moment for a refresh that makes no caller wait.
+    /// The last moment at which a refresh can start without making a caller wait.
     latest_refresh_at: Moment,
     serve_until: Moment,
     /// The expiry of the token itself, without the margin.
@@ -200,11 +201,11 @@ struct Deadlines {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Serve it.
+    /// Serve the token.
     Fresh,
     /// Serve the token, and refresh it.
     Stale,
-    /// Don't serve it.
+    /// Don't serve the token.
     Expired,
 }
 
@@ -229,9 +230,9 @@ impl CachedToken {
         self.requested
     }
 
-    /// Returns whether a server whose clock lags by up to `lag` behind the issuer's clock already
-    /// considers the token valid. A token that never expires, such as an API key, is valid from the
-    /// start.
+    /// Returns whether the token is at least `lag` old. Then even a server whose clock lags by
+    /// `lag` considers the token valid. A token that never expires, such as an API key, is valid
+    /// from the start.
     pub(crate) fn is_aged(&self, lag: Duration, now: Moment) -> bool {
         self.deadlines.is_none() || now.reached(self.issued_before.plus(lag))
     }
@@ -241,11 +242,12 @@ impl CachedToken {
         self.deadlines.map(|deadlines| deadlines.refresh_at)
     }
 
-    /// Delays the refresh while a quota is low, but never so long that a caller has to wait for it.
+    /// Delays the refresh while a quota is low, but never makes a caller wait for the refresh.
     ///
-    /// The quota resets for the whole fleet at once. So the refreshes are spread at random over the
-    /// time between the reset and the last possible refresh. If the quota stays low until then,
-    /// they are spread over half of the remaining time in which the token is served.
+    /// The quota resets for the whole fleet at once. Refreshes then start at random times between
+    /// the reset and the last possible moment. If the quota resets after that moment, they start at
+    /// random times in the period that follows. This period is half of the time until the token is
+    /// no longer served.
     pub(crate) fn postpone_refresh(
         &mut self,
         expiry_policy: &ExpiryPolicy,
@@ -266,8 +268,8 @@ impl CachedToken {
         }
     }
 
-    /// Returns the last moment for a refresh that makes no caller wait; `None` if the token never
-    /// expires.
+    /// Returns the last moment at which a refresh can start without making a caller wait; `None` if
+    /// the token never expires.
     pub(crate) fn latest_refresh_at(&self) -> Option<Moment> {
         self.deadlines.map(|deadlines| deadlines.latest_refresh_at)
     }
@@ -282,15 +284,14 @@ impl CachedToken {
         self.deadlines.map(|deadlines| deadlines.expires_at)
     }
 
-    /// Returns whether the token's own expiry has passed. From then on even callers that waited for
-    /// the token must not send it.
+    /// Returns whether the token's own expiry has passed. From then on, no caller may send the
+    /// token, even if it waited for the token.
     pub(crate) fn has_expired(&self, now: Moment) -> bool {
         let deadlines = self.deadlines.as_ref();
         deadlines.is_some_and(|deadlines| now.reached(deadlines.expires_at))
     }
 
-    /// Returns whether the token can be served without doing anything else, such as starting a
-    /// refresh.
+    /// Returns whether the token can be served and no refresh has to start.
     #[inline]
     pub(crate) fn is_servable(&self, now: Moment) -> bool {
         match self.freshness(now) {
@@ -300,8 +301,8 @@ impl CachedToken {
         }
     }
 
-    /// Like [`is_servable`](Self::is_servable), but reads only the wall clock if both clocks were
-    /// read just before. If the wall clock was set back since then, both are read again.
+    /// Like [`is_servable`](Self::is_servable), but may read only the wall clock. Both clocks are
+    /// read if the last reading of both is too old, or if the wall clock was set back.
     #[inline]
     pub(crate) fn is_servable_by(&self, clock: &Clock) -> bool {
         let checked_at = self.checked_at.load(Ordering::Relaxed);
@@ -310,8 +311,8 @@ impl CachedToken {
             return true;
         }
         let now = clock.now();
-        // With a short margin, the token may expire within `RECENT`. Then this reading isn't
-        // reused.
+        // With a short margin, the token may expire within `RECENT`. Then later calls can't reuse
+        // this reading.
         if self.is_servable(now.plus(RECENT)) {
             self.checked_at.store(now.wall_nanos(), Ordering::Relaxed);
         }
@@ -347,7 +348,7 @@ impl CachedToken {
     }
 }
 
-/// A unit test, because only the system's clocks are read in this way, and a test can't set those.
+/// This is a unit test because an integration test can't set the system's clocks.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::error::Error;
 
-/// The first wait after a transient error. It doubles with each failure, up to `LONGEST`.
+/// The first wait after a transient error. The wait doubles with each failure, up to `LONGEST`.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// The wait after a permanent error. Such an error stays until a person changes a setting.
+/// The wait after a permanent error. Such an error lasts until a person changes a setting.
 const PERMANENT: Duration = Duration::from_secs(60);
-/// The longest wait for a server's `Retry-After`. If a server asks for 1 h, the cache still tries
-/// again earlier, because the value may be a mistake.
+/// The longest wait that a server's `Retry-After` can cause. A server that asks for 1 h may be
+/// wrong, so the cache tries again earlier.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// The failures since the last success.
@@ -21,7 +21,8 @@ pub(crate) struct FailureBackoff {
     jitter: bool,
 }
 
-/// Waits that a whole fleet starts at once are lengthened at random by up to this share.
+/// The largest random addition to a wait, as a share of the wait. It spreads the attempts of a
+/// fleet whose waits start together.
 const SPREAD: f64 = 0.1;
 
 impl FailureBackoff {
@@ -42,12 +43,12 @@ impl FailureBackoff {
         self.backoff.reset();
     }
 
-    /// Returns how long to wait after one more failure, never less than `floor`.
+    /// Returns how long to wait after one more failure. The wait is never shorter than `floor`.
     ///
-    /// `left` is how long the current token is still served. The next attempt starts by then even
-    /// if the backoff is longer, because afterwards callers see the failure. If that attempt fails
-    /// too, the next wait is the unshortened one. A server's `Retry-After` is followed even if it
-    /// ends later.
+    /// `left` is how long the current token can still be served. The wait ends by then, because
+    /// afterwards callers see the failure. If the next attempt fails too, the full wait follows. A
+    /// server's `Retry-After` is respected even if it is longer than `left`. A server's
+    /// `Retry-After` is followed even if it ends later.
     pub(crate) fn wait_after(
         &mut self,
         error: &Error,

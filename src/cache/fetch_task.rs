@@ -1,5 +1,5 @@
-//! The task of one fetch: calls the source, retries after a transient error, and completes the
-//! flight.
+//! The task of one fetch. It calls the source, tries again after transient errors, and completes
+//! the flight.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,16 +21,16 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Kind};
 use crate::source::token_source::Reason;
 
-/// The first pause between two attempts of one fetch. Short, because callers wait, and a new
-/// connection often fixes the error.
+/// The first pause between two attempts of one fetch. The pause is short because callers are
+/// waiting, and a new connection often fixes the error.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl CacheInner {
     /// Runs a fetch on its own task.
     ///
-    /// Must not be called under the state's lock. A runtime that is shutting down drops the task,
-    /// and with it the completer, before `spawn` returns.
+    /// Must not be called while the caller holds the state's lock. A runtime that is shutting down
+    /// drops the task before `spawn` returns. Dropping the task takes this lock.
     pub(crate) fn start_fetch(self: &Arc<Self>, mut start: FetchStart) {
         if let Some(abandoned) = start.replaces.take() {
             abandoned.abandon();
@@ -60,7 +60,7 @@ pub(crate) fn has_timer() -> bool {
     Handle::try_current().is_ok() && catch_unwind(|| tokio::time::sleep(Duration::ZERO)).is_ok()
 }
 
-/// The task of a fetch. If it is dropped before its end, it aborts the fetch in the state machine.
+/// The task of a fetch. Dropped early, it aborts the fetch in the state machine.
 struct FetchTask {
     inner: Arc<CacheInner>,
     start: Option<FetchStart>,
@@ -86,14 +86,14 @@ impl FetchTask {
         let fetched = AssertUnwindSafe(within(limit, all))
             .catch_unwind()
             .await
-            // The panic message is left out, because it may contain a secret. Only the panic hook
-            // gets the message.
+            // The error doesn't contain the panic message, because the message may contain a
+            // secret. Only the panic hook gets the message.
             .unwrap_or_else(|_| Err(Error::new(Kind::Panic, "the token source panicked")));
         self.complete(fetched, attempts, began.elapsed());
     }
 
-    /// Calls the source until it returns a token, or an error that another attempt wouldn't change.
-    /// Also stops at the attempt limit and before the deadline.
+    /// Calls the source until an attempt succeeds or fails with an error that isn't transient. Also
+    /// stops at the attempt limit and before the deadline.
     async fn attempt(
         &self,
         start: &FetchStart,
@@ -143,10 +143,10 @@ impl FetchTask {
         let (inner, now) = (&self.inner, self.inner.now());
         let by = fetched.as_ref().map(|fetched| fetched.by);
         let by = by.unwrap_or(FetchedBy::ThisProcess);
-        // Dropping a token may run user code, so a token that expired before it arrived is dropped
-        // after the lock is released.
+        // If the token expired before it arrived, it is dropped after the lock is released.
+        // Dropping a token may run user code.
         let token = fetched.as_ref().ok().map(|it| it.token.clone());
-        // The state changes before the waiting callers wake, so that they find the new token in it.
+        // The state changes before the waiting callers wake, so they find the new token there.
         let (outcome, retry_in, newly_low) = inner.transition(|machine| {
             let outcome = machine.complete(&start.completer, fetched, now);
             (outcome, machine.retry_in(now), machine.take_newly_low())
@@ -168,7 +168,8 @@ impl FetchTask {
             outcome: lifetime.as_ref().copied(),
             retry_in,
         });
-        // If another process fetched the token, that process warns, because it knows what it requested.
+        // The process that fetched the token warns, because only that process knows the requested
+        // scope.
         if let Some(token) = &token
             && by == FetchedBy::ThisProcess
         {
@@ -179,8 +180,8 @@ impl FetchTask {
         }
     }
 
-    /// Ends the fetch before it calls the source. The state machine doesn't cache the error,
-    /// because the error isn't about the source.
+    /// Ends the fetch without calling the source. The error isn't about the source, so the state
+    /// machine doesn't cache it.
     fn abort(mut self, error: Error) {
         let Some(start) = self.start.take() else {
             return;

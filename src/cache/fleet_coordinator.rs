@@ -1,4 +1,4 @@
-//! Shares one token among many processes: what a fetch does before and after it calls the source.
+//! Shares one token among many processes. This code runs before and after a fetch calls the source.
 //!
 //! ```text
 //!   load ──a usable token──▶ use it
@@ -10,8 +10,8 @@
 //!   wait briefly and start again; after 1.5 lease times, call the source without the lease
 //! ```
 //!
-//! If the store fails, or another process keeps the lease too long, this process calls the source
-//! without a lease. With a one-time grant, the fetch fails instead.
+//! This process calls the source without a lease if the store fails or another process holds the
+//! lease too long. With a one-time grant, the fetch fails instead.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -40,7 +40,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 /// How long a store keeps a token without an expiry.
 const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many refused tokens are remembered. The store can only contain one of the last few.
+/// How many refused tokens are remembered. The store can only contain a recent one.
 const MOST_REFUSED: usize = 4;
 
 /// Coordinates a cache with the other processes of its fleet.
@@ -57,12 +57,12 @@ struct KnownTokens {
     latest: Option<Token>,
     /// The tokens that servers refused, oldest first.
     refused: VecDeque<Token>,
-    /// The hash of the value that was last ignored. Each load returns that value again, but it is
-    /// reported only once.
+    /// The hash of the stored value that this process ignored last. It keeps the process from
+    /// reporting the same value again after each load.
     ignored: Option<u64>,
 }
 
-/// The inputs of a fetch in this process.
+/// What a fetch in this process needs.
 #[derive(Clone, Copy)]
 pub(crate) struct FetchContext<'a> {
     pub(crate) source: &'a dyn DynTokenSource,
@@ -74,8 +74,7 @@ pub(crate) struct FetchContext<'a> {
     pub(crate) telemetry: &'a Telemetry,
 }
 
-/// The store failed, or another process held the lease too long. A log event has already reported
-/// it.
+/// The store failed, or another process held the lease too long. Either was already logged.
 struct StoreUnavailable;
 
 impl Coordinator {
@@ -88,8 +87,8 @@ impl Coordinator {
         })
     }
 
-    /// Returns a token that another process fetched. If no other process has fetched, fetches a
-    /// token and shares it.
+    /// Returns a token that another process fetched. If there is none, this process fetches a token
+    /// and shares it.
     pub(crate) async fn fetch(&self, context: FetchContext<'_>) -> Result<FetchedToken, Error> {
         if context.reason == Reason::Refused {
             self.lock().record_refusal();
@@ -116,7 +115,7 @@ impl Coordinator {
             context.expiry_policy.has_jitter(),
         );
         let found = self.load(context).await?;
-        // A forced refresh must not return the token that the store already contained.
+        // After a forced refresh, the token that was already in the store isn't usable.
         let unwanted = found
             .as_ref()
             .filter(|_| context.reason == Reason::Forced)
@@ -148,7 +147,7 @@ impl Coordinator {
         }
     }
 
-    /// Returns whether this process can use a token that another process fetched.
+    /// Returns whether this process can use another process's token.
     fn is_usable(
         &self,
         saved: &SavedToken,
@@ -174,7 +173,7 @@ impl Coordinator {
         }
     }
 
-    /// Calls the source while this process has the lease, and shares the token.
+    /// Calls the source under the lease, and shares the token.
     async fn fetch_for_all(
         &self,
         lease: Lease,
@@ -269,7 +268,7 @@ impl Coordinator {
         match self.call("release", release, context).await {
             Ok(true) => context.telemetry.store("release", "released"),
             Ok(false) => context.telemetry.lease_lost("release"),
-            // The lease expires without a release.
+            // The lease then expires by itself.
             Err(StoreUnavailable) => {}
         }
     }
@@ -302,7 +301,7 @@ fn no_lease() -> Error {
 }
 
 impl KnownTokens {
-    /// Returns whether the ignored value differs from the one that was ignored last.
+    /// Returns whether the value differs from the last ignored value, and remembers it.
     fn is_news(&mut self, ignored: &[u8]) -> bool {
         let mut hasher = DefaultHasher::new();
         ignored.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! Caches a token: decides which token is current, and fetches the next one.
+//! Caches a token, decides whether it is still usable, and fetches the next one.
 
 pub(crate) mod single_flight;
 

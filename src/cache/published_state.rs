@@ -1,5 +1,5 @@
-//! The [state machine](crate::cache::state_machine) behind a lock. Its current token is also
-//! published for readers, which need no lock.
+//! The [state machine](crate::cache::state_machine) behind a lock. It also publishes the current
+//! token, which readers load without the lock.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub(crate) struct PublishedState {
 
 /// No token is current.
 const NONE: u64 = 0;
-/// There are refusals, so no private copy counts as current: each request must record whether its
-/// token is accepted. No token has this address.
+/// There were refusals, so each request must record whether its token is accepted. Therefore no
+/// private copy counts as current. No token has this address.
 const WATCHED: u64 = 1;
 
 impl PublishedState {
@@ -33,19 +33,20 @@ impl PublishedState {
         }
     }
 
-    /// Returns whether `cached` is the current token and there are no refusals. Compares one
-    /// number. While the caller holds `cached`, no other token can have its address.
+    /// Returns whether `cached` is the current token and there are no refusals. This takes one
+    /// comparison. The caller holds `cached`, so no other token can have its address.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
         self.address.load(Ordering::Acquire) == address(cached)
     }
 
-    /// Returns whether there are refusals, so that acceptances must be recorded.
+    /// Returns whether acceptances must be recorded, because there are refusals.
     pub(crate) fn is_watching(&self) -> bool {
         self.address.load(Ordering::Acquire) == WATCHED
     }
 
-    /// Returns the current token if it can be served without doing anything else. Takes no lock.
+    /// Returns the current token if it can be served and nothing else has to be done. Takes no
+    /// lock.
     #[inline]
     pub(crate) fn servable(&self, clock: &Clock) -> Option<Arc<CachedToken>> {
         if self.is_watching() {
@@ -66,16 +67,15 @@ impl PublishedState {
         look(&self.lock())
     }
 
-    /// Changes the state, and publishes its current token to readers. Also returns whether anything
-    /// changed.
+    /// Changes the state and publishes its current token. Also returns whether anything changed.
     pub(crate) fn transition<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> (R, bool) {
         let mut machine = self.lock();
         let (last_error, version) = (machine.last_error(), machine.version());
         let last_cached = machine.cached().cloned();
         let result = change(&mut machine);
         let cached = machine.cached();
-        // Generations can't be compared here: a source may return the same token again with a later
-        // expiry.
+        // Generations can't be compared here, because a source may return the same token with a
+        // later expiry.
         if !is_same(self.current.load().as_ref(), cached) {
             self.current.store(cached.cloned());
         }
@@ -90,8 +90,8 @@ impl PublishedState {
         }
         let has_changed = machine.version() != version;
         drop(machine);
-        // Dropped outside the lock: both may contain a user's values, and dropping those runs user
-        // code.
+        // Both are dropped outside the lock. They may contain a user's values, and dropping those
+        // runs user code.
         drop((last_error, last_cached));
         (result, has_changed)
     }

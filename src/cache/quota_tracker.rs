@@ -1,4 +1,4 @@
-//! Tracks the remaining quotas of the token endpoint, and which fetches used them.
+//! Tracks the remaining quotas of the token endpoint, and counts fetches by reason.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,27 +8,28 @@ use crate::clock::Moment;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::source::token_source::Reason;
 
-/// A bucket that resets sooner than this doesn't count as low. Such a bucket only limits a rate,
-/// and is full before a delayed refresh would start.
+/// A bucket that resets sooner than this doesn't count as low. Such a bucket only limits the
+/// request rate. It is full before a delayed refresh would start.
 const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(crate) struct QuotaTracker {
     fetches: FetchCounts,
-    /// Boxed, because most servers send no quotas, and there may be very many caches.
+    /// The quotas are boxed because most servers send none, and a process can have very many
+    /// caches.
     known: Option<Box<Known>>,
 }
 
 #[derive(Default)]
 struct Known {
     quotas: Arc<[Quota]>,
-    /// The low buckets that were reported, and when they reset.
+    /// The low buckets that were already reported, and when they reset.
     reported: Vec<(Arc<str>, Option<SystemTime>)>,
-    /// The buckets that have become low and are to be reported.
+    /// The buckets that became low and weren't reported yet.
     low: Vec<LowQuota>,
 }
 
-/// How many fetches there were for each reason.
+/// How many fetches each reason caused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FetchCounts([u32; REASONS.len()]);
 
@@ -62,15 +63,16 @@ impl QuotaTracker {
         }
     }
 
-    /// Records the quotas that another process received. That process reports low quotas.
+    /// Records the quotas that another process received. That process has already reported low
+    /// quotas.
     pub(crate) fn record_from_other_process(&mut self, quotas: &Arc<[Quota]>) {
         if !quotas.is_empty() {
             self.known.get_or_insert_default().quotas = Arc::clone(quotas);
         }
     }
 
-    /// Records the quotas of a response; no effect if there are none. A bucket is reported when it
-    /// becomes low, and again only if it was full or reset in between.
+    /// Records the quotas of a response. Has no effect if there are none. A bucket is reported when
+    /// it becomes low. It is reported again only if it was full or reset in between.
     pub(crate) fn record(&mut self, quotas: &Arc<[Quota]>, now: Moment) {
         if !quotas.is_empty() {
             let known = self.known.get_or_insert_default();
@@ -83,8 +85,8 @@ impl QuotaTracker {
         known.map_or_else(Vec::new, |known| std::mem::take(&mut known.low))
     }
 
-    /// Returns how long to delay a refresh: until all low buckets are full again. `None` if no
-    /// bucket is low, and [`Duration::MAX`] if the server didn't say when one resets.
+    /// Returns how long to delay a refresh, which is until all low buckets are full again. `None`
+    /// if no bucket is low. [`Duration::MAX`] if the server didn't say when one of them resets.
     pub(crate) fn low_for(&self, now: Moment) -> Option<Duration> {
         let now = now.wall();
         let quotas = self.known.as_ref()?.quotas.iter();
@@ -134,7 +136,7 @@ fn left(quota: &Quota, now: SystemTime) -> Option<Duration> {
     Some(resets_at.duration_since(now).unwrap_or_default())
 }
 
-/// Formats the counts as in `first 1, refused 12`, without reasons that have no fetch.
+/// Formats the counts like `first 1, refused 12`. Reasons without a fetch are left out.
 impl fmt::Display for FetchCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let some = REASONS.iter().zip(self.0).filter(|(_, count)| *count > 0);

@@ -1,23 +1,26 @@
 //! Limits the fetches that refusals cause.
 //!
-//! A new token helps if the refusal was about the token, and is wasted if it was about the
-//! resource. So the first refusal causes a fetch immediately, and the wait before each further
+//! If the refusal was about the token, a new token helps. If it was about the resource, a new token
+//! is wasted. So the first refusal causes a fetch immediately, and the wait before each further
 //! fetch doubles.
 //!
-//! A fetch counts against the budget until a server has accepted a token, and the token has lasted
-//! for the current wait without a refusal. Neither a successful replay nor an acceptance elsewhere
-//! clears it, because one of three servers may refuse every token.
+//! Fetches count against the budget until the current token meets two conditions:
+//!
+//! - A server has accepted the token.
+//! - The token has lasted for the current wait without a refusal.
+//!
+//! A successful replay or an acceptance elsewhere isn't enough, because one of three servers may
+//! refuse every token.
 
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::clock::Moment;
 
-/// The first wait. Two fetches are immediate, including that of the first token. Others follow
-/// after 5, 10, 20, … s: five in the first minute.
+/// The first wait. The fetch of the first token and the first fetch after a refusal are immediate.
+/// Others follow after 5, 10, 20, … s, so there are five in the first minute.
 const FIRST: Duration = Duration::from_secs(5);
-/// Shorter than [`FIRST`], because callers may have no usable token once the token is known to be
-/// revoked.
+/// Shorter than [`FIRST`], because callers may have no usable token after a revocation.
 const FIRST_IF_REVOKED: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
@@ -26,12 +29,12 @@ pub(crate) struct RefusalBudget {
     backoff: Backoff,
     /// How many fetches count against the budget.
     fetches: u32,
-    /// Whether a fetch that counts has started and not ended.
+    /// Whether a counted fetch is running.
     is_fetching: bool,
-    /// The current wait, from the end of a fetch to the start of the next.
+    /// The current wait between the end of a fetch and the start of the next.
     wait: Duration,
     next_fetch_at: Moment,
-    /// When the current token arrived; `None` if it was refused since then.
+    /// When the current token arrived; `None` after a refusal of this token.
     unrefused_since: Option<Moment>,
 }
 
@@ -71,8 +74,8 @@ impl RefusalBudget {
 
     /// Starts the wait after a fetch that a refusal caused.
     ///
-    /// A fetch that another budget counted starts a wait here too, because the new token needs time
-    /// to be accepted.
+    /// A fetch that the other budget counted also starts a wait here, because servers need time to
+    /// accept the new token.
     pub(crate) fn fetch_ended(&mut self, now: Moment) {
         let wait = match std::mem::take(&mut self.is_fetching) {
             true => self.wait,
@@ -115,7 +118,8 @@ impl RefusalBudget {
         self.wait
     }
 
-    /// Returns the time until which the refused token stays in use.
+    /// Returns the time until which the refused token stays in use because the budget allows no
+    /// fetch.
     pub(crate) fn limited_until(&self, now: Moment) -> Option<Moment> {
         let is_limited = self.unrefused_since.is_none() && !self.allows_fetch(now);
         is_limited.then_some(self.next_fetch_at)

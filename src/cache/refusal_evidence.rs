@@ -1,8 +1,9 @@
-//! Decides what refusals and acceptances show: the token was revoked, or a resource refuses it.
+//! Decides what refusals and acceptances show. Either the token was revoked, or a resource refuses
+//! it.
 //!
-//! A resource is an origin and a path. Only its keyed hash is remembered, because paths may contain
-//! secrets and untrusted parties may choose them. Requests are ordered by the time they were sent,
-//! because a response from before a revocation may arrive after it.
+//! A resource is an origin and a path. Only a keyed hash of it is remembered, because paths may
+//! contain secrets and may be chosen by an attacker. Requests are ordered by the time at which they
+//! were sent. Responses can arrive in another order, for example after a revocation.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -12,14 +13,15 @@ use lru::LruCache;
 use crate::clock::Moment;
 use crate::origin::OriginDigest;
 
-/// The maximum number of remembered resources. Beyond it, the least recently used one is dropped.
+/// The maximum number of remembered resources. Above this number, the least recently used one is
+/// dropped.
 const CAPACITY: usize = 256;
-/// If this many resources refuse an accepted token, with no acceptance in between, the token is
-/// revoked.
+/// If this many resources refuse an accepted token, the token is revoked. An acceptance in between
+/// resets the count.
 const SEVERAL: usize = 3;
-/// This many refusals in a row prove a revocation, even from a resource that accepts and refuses
-/// one token by turns. If two of three servers refuse every token, the chance of
-/// such a row is 1 in 650.
+/// This many refusals in a row prove a revocation. This holds even for a resource that accepts and
+/// refuses one token by turns. If two of three servers refuse every token, the chance of such a row
+/// is 1 in 650.
 const LONG_ROW: u32 = 16;
 
 /// A keyed hash of an origin and a path, without the method.
@@ -31,14 +33,14 @@ impl Resource {
     pub(crate) const UNKNOWN: Self = Self(0);
 
     pub(crate) fn new(origin: OriginDigest, path: &str) -> Self {
-        /// Random in each process, so that no one can choose a path whose hash equals that of
+        /// The key is random in each process, so no one can choose a path with the same hash as
         /// another path.
         static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self(KEY.hash_one((origin, path)).max(1))
     }
 }
 
-/// The resource that a request was sent to, and when it was sent.
+/// The resource of a request, and the time at which the request was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SentRequest {
     pub(crate) resource: Resource,
@@ -48,8 +50,8 @@ pub(crate) struct SentRequest {
 /// The evidence collected since refusals began.
 pub(crate) struct Evidence {
     resources: LruCache<Resource, ResourceRecord>,
-    /// The requests with which distinct resources refused the current token since its last
-    /// acceptance. At most [`SEVERAL`].
+    /// Requests that were refused since the last acceptance of the current token, one per resource.
+    /// At most [`SEVERAL`].
     refusing: Vec<SentRequest>,
     /// The generation of the last accepted token.
     accepted: Option<u64>,
@@ -60,7 +62,7 @@ pub(crate) struct Evidence {
 struct ResourceRecord {
     accepted: Option<TokenUse>,
     refused: Option<TokenUse>,
-    /// How many refusals in a row the resource sent.
+    /// How many times in a row the resource refused a token.
     refusals_in_row: u32,
     /// Whether the resource accepted a token after refusing it.
     goes_by_turns: bool,
@@ -68,7 +70,7 @@ struct ResourceRecord {
     refuses_aged_tokens: bool,
 }
 
-/// Which token a request carried, and when the request was sent.
+/// The token of a request, and the time at which the request was sent.
 struct TokenUse {
     generation: u64,
     at: Moment,
@@ -83,7 +85,7 @@ pub(crate) struct RefusedToken {
     /// Whether the token is old enough to be valid for a server whose clock lags.
     pub(crate) is_aged: bool,
     /// Whether the request was a replay. Replays that waited for the same fetch are refused
-    /// together, with no time for an acceptance in between.
+    /// together. No acceptance can arrive between such refusals.
     pub(crate) is_replay: bool,
 }
 
@@ -101,8 +103,8 @@ pub(crate) struct Shown {
 impl Evidence {
     pub(crate) fn new() -> Self {
         Self {
-            // Unbounded, so that it grows with the number of resources. `record` enforces the
-            // capacity.
+            // The map is unbounded, so it grows only with the number of resources. `record`
+            // enforces the capacity.
             resources: LruCache::unbounded(),
             refusing: Vec::new(),
             accepted: None,
@@ -117,7 +119,7 @@ impl Evidence {
     /// Records that a resource accepted the current token.
     pub(crate) fn accepted(&mut self, generation: u64, sent: SentRequest) {
         self.accepted = Some(generation);
-        // Refusals of requests that were sent later stay, because they may be the first after a
+        // Refusals of later requests are kept, because they may be the first ones after a
         // revocation.
         self.refusing
             .retain(|refused| refused.at.ticks() > sent.at.ticks());
@@ -132,7 +134,7 @@ impl Evidence {
         record.accepted = Some(TokenUse { generation, at });
     }
 
-    /// Records that a resource refused the current token, and returns what that shows.
+    /// Records a refusal of the current token by a resource, and returns what the refusal shows.
     pub(crate) fn refused(&mut self, token: RefusedToken, sent: SentRequest) -> Shown {
         let is_counted = |refused: &SentRequest| refused.resource == sent.resource;
         if !token.is_replay

@@ -1,4 +1,4 @@
-//! The evidence and the two budgets that a cache keeps while there are refusals.
+//! The evidence about refusals and the two refusal budgets of a cache.
 
 use std::time::Duration;
 
@@ -12,20 +12,21 @@ const WATCH: Duration = Duration::from_secs(60);
 pub(crate) struct RefusalHistory {
     budget: RefusalBudget,
     revocation_budget: RefusalBudget,
-    /// `None` once there has been no refusal for a while.
+    /// `None` if there has been no refusal for a while.
     watch: Option<Watch>,
 }
 
-/// Records acceptances as well as refusals, while there are refusals.
+/// The evidence from refusals and acceptances since refusals began.
 struct Watch {
     evidence: Evidence,
     until: Moment,
-    /// Whether a refusal was limited, and whether that was reported for the current token.
+    /// Whether the budget limited a refusal, and whether this was already reported for the current
+    /// token.
     limited: Limited,
     /// How many tokens in a row were refused without ever being accepted.
     tokens_refused: u32,
     last_refused: u64,
-    /// Whether the log already says that a resource refuses a token that others accept.
+    /// Whether the log says that one resource refuses a token that other resources accept.
     has_reported_resource: bool,
 }
 
@@ -58,15 +59,15 @@ impl RefusalHistory {
 
     /// Resets the budgets if the current token has lasted for the current wait without a refusal.
     ///
-    /// Called only for a token that some server accepted. A token that no request has tried proves
-    /// nothing, however long it lasts.
+    /// Called only for a token that some server accepted. A token that no request has used proves
+    /// nothing.
     pub(crate) fn reset_if_unrefused(&mut self, now: Moment) {
         for budget in self.budgets() {
             budget.reset_if_unrefused(now);
         }
     }
 
-    /// Records that the current token was refused, and returns what that shows.
+    /// Records a refusal of the current token, and returns what the refusal shows.
     pub(crate) fn refused(&mut self, token: RefusedToken, sent: SentRequest, now: Moment) -> Shown {
         for budget in self.budgets() {
             budget.token_refused();
@@ -115,7 +116,7 @@ impl RefusalHistory {
         }
     }
 
-    /// Returns whether a fetch that counts has started and not ended.
+    /// Returns whether a counted fetch is running.
     pub(crate) fn is_fetching(&self) -> bool {
         self.budget.is_fetching() || self.revocation_budget.is_fetching()
     }
@@ -137,9 +138,10 @@ impl RefusalHistory {
         }
     }
 
-    /// Records that a refusal was limited. Returns how many tokens in a row were refused and how
-    /// long the next fetch has to wait. Returns `None` if there is nothing to report: at most one
-    /// report is made per token.
+    /// Records that a refusal was limited.
+    ///
+    /// Returns how many tokens in a row were refused, and the wait until the next fetch. Returns
+    /// `None` if there is nothing to report. There is at most one report per token.
     pub(crate) fn report_limited(&mut self, now: Moment) -> Option<(u32, Duration)> {
         let watch = self.watch.as_mut()?;
         let is_news = watch.limited != Limited::Reported && watch.tokens_refused > 1;
@@ -148,8 +150,8 @@ impl RefusalHistory {
         Some((watch.tokens_refused, now.until(until)))
     }
 
-    /// Records that a refusal of a token that others accept was limited. Returns whether to report
-    /// it.
+    /// Records that the budget limited a refusal of a token that other resources accept. Returns
+    /// whether to report this.
     pub(crate) fn report_resource(&mut self) -> bool {
         let Some(watch) = &mut self.watch else {
             return false;
@@ -171,7 +173,8 @@ impl RefusalHistory {
         self.watch.is_none() && self.budget.is_unused() && self.revocation_budget.is_unused()
     }
 
-    /// Returns the time until which the refused token stays in use.
+    /// Returns the time until which the refused token stays in use because no budget allows a
+    /// fetch.
     pub(crate) fn limited_until(&self, now: Moment) -> Option<Moment> {
         self.budget.limited_until(now)
     }

@@ -1,4 +1,4 @@
-//! Closes a cache: waits for the running fetch, and then closes the source.
+//! Closes a cache. It waits for the running fetch and then closes the source.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::state_machine::machine::{Outcome, StateMachine};
 use crate::error::{Error, Kind};
 use crate::token::issued_token::Token;
 
-/// The work that is left once the state is `Closed`.
+/// The work that remains after the state became `Closed`.
 pub(crate) struct Shutdown {
     inner: Arc<CacheInner>,
     remaining: RemainingWork,
@@ -29,7 +29,7 @@ impl Shutdown {
         }
     }
 
-    /// Waits for the running fetch, and then closes the source, all within one deadline.
+    /// Waits for the running fetch and then closes the source, all within one deadline.
     pub(crate) async fn finish(self) {
         let (inner, deadline) = (self.inner, self.deadline);
         let mut last = self.remaining.cached.map(|cached| cached.token().clone());
@@ -38,13 +38,13 @@ impl Shutdown {
         {
             last = Some(newer);
         }
-        // This process must not revoke a token that other processes use.
+        // Other processes still use the token, so this process must not revoke it.
         let last = last.filter(|_| !inner.is_shared_with_fleet());
         inner.close_source(last, deadline).await;
         inner.transition(StateMachine::finish_close);
     }
 
-    /// Reports that the source isn't closed, because there is no runtime.
+    /// Reports that the source can't be closed without a runtime.
     pub(crate) fn skip(self) {
         let message =
             "could not close the token source outside of a Tokio runtime; await `close` on one";
@@ -55,13 +55,13 @@ impl Shutdown {
 }
 
 impl CacheInner {
-    /// Returns the token of the running fetch, if the fetch completes in time.
+    /// Returns the token of the running fetch, if that completes in time.
     async fn last_fetched(&self, flight: &Flight<Outcome>, deadline: Instant) -> Option<Token> {
         match tokio::time::timeout_at(deadline, flight.wait()).await {
             Ok(ended) => Some(ended.ok()?.ok()?.token().clone()),
             Err(_) => {
-                // Callers that wait for the fetch request a token again, and get the error that the
-                // cache is closed.
+                // Callers that wait for the fetch request a token again and get an
+                // [`is_closed`](Error::is_closed) error.
                 self.fetch_task.abort();
                 flight.abandon();
                 None

@@ -1,9 +1,9 @@
 //! Shares one running fetch among all callers that need its result.
 //!
-//! A [`Flight`] starts with one [`Completer`] and has any number of [`Wait`]s. The completer
-//! completes the flight with one value, and every wait gets a clone of that value, even if it
-//! joined late. If the completer is dropped first, the flight is [`Abandoned`], so that no caller
-//! waits for a task that no longer exists.
+//! A [`Flight`] starts with one [`Completer`] and has any number of [`Wait`]s. The completer gives
+//! the flight one value. Every wait gets a clone of this value, even a wait that joins late. If the
+//! completer is dropped first, the flight is [`Abandoned`]. So no caller waits for a task that no
+//! longer exists.
 //!
 //! ```text
 //!            Flight::start
@@ -12,8 +12,8 @@
 //!                   └───── Completer dropped, or abandon ──▶ Abandoned   every Wait: Err(Abandoned)
 //! ```
 //!
-//! This module doesn't know what is fetched. Wakers are woken and dropped outside the lock, because
-//! dropping a waker may drop its task, and with it another [`Wait`] of the same flight.
+//! This module doesn't know what is fetched. Wakers are woken and dropped outside the lock.
+//! Dropping a waker may drop its task, and the task may own another [`Wait`] of the same flight.
 
 use std::future::Future;
 use std::mem;
@@ -39,7 +39,7 @@ pub(crate) struct Completer<T> {
 ///
 /// # Cancel safety
 ///
-/// Dropping a wait leaves the flight and all other waits as they are.
+/// Dropping a wait doesn't affect the flight or other waits.
 pub(crate) struct Wait<T> {
     inner: Arc<FlightInner<T>>,
     /// The key of this wait's waker, set by the first poll.
@@ -83,7 +83,7 @@ impl<T> Flight<T> {
         Arc::ptr_eq(&self.inner, &completer.inner)
     }
 
-    /// Ends the flight without a value. Its completer then has no effect.
+    /// Ends the flight without a value. Completing it later has no effect.
     pub(crate) fn abandon(&self) {
         self.inner.finish(Progress::Abandoned);
     }
@@ -98,7 +98,7 @@ impl<T> Flight<T> {
 }
 
 impl<T> Completer<T> {
-    /// Gives the value to all waits, and returns how many of them were woken.
+    /// Gives the value to all waits. Returns how many waiting callers it woke.
     pub(crate) fn complete(self, value: T) -> usize {
         self.inner.finish(Progress::Completed(value))
     }
@@ -116,7 +116,7 @@ impl<T> FlightInner<T> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the flight if it is still in flight, and returns how many waits were woken.
+    /// Ends the flight if it is still running. Returns how many waiting callers it woke.
     fn finish(&self, ended: Progress<T>) -> usize {
         let mut progress = self.lock();
         let Progress::InFlight(wakers) = &mut *progress else {
