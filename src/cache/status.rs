@@ -29,7 +29,7 @@ use crate::source::token_source::Reason;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Grows with each change, so that the newer of two statuses is known.
+    /// Increases with each change. It shows which of two statuses is newer.
     pub(crate) version: u64,
     pub(crate) phase: Phase,
     pub(crate) fetching: Option<Reason>,
@@ -60,25 +60,25 @@ pub(crate) struct CachedTokenStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// No token, and no fetch is running: at the start, or after the runtime that ran the fetch
-    /// shut down. A refusal doesn't cause this phase, because the refused token stays until its
-    /// successor arrives.
+    /// No token and no running fetch. This is the phase at the start, and after the runtime of the
+    /// last fetch shut down. A refusal doesn't lead to this phase, because the refused token stays
+    /// until its successor arrives.
     Empty,
     /// No token yet. A fetch is running, and all callers wait for it.
     Fetching,
     /// The token is valid and needs no refresh.
     Fresh,
     /// The token is valid and due for a refresh. A background refresh is running, starts with the
-    /// next request, or is delayed after a failed one.
+    /// next request, or is delayed after a failure.
     Stale,
     /// The token is no longer sent. The next request starts a fetch.
     Expired,
-    /// The last fetch failed. All callers get its error until the next attempt.
+    /// The last fetch failed. All callers get its error until the next attempt starts.
     Failed,
-    /// There are no more tokens. [`close`](crate::TokenCache::close) waits for the running fetch, or for the
-    /// source to close.
+    /// The cache gives out no more tokens. [`close`](crate::TokenCache::close) waits for the
+    /// running fetch or for the source.
     Closing,
-    /// The cache is closed: nothing of it is running any more.
+    /// The cache is closed, and none of its tasks is running.
     Closed,
 }
 
@@ -110,15 +110,15 @@ impl Status {
         self.phase
     }
 
-    /// Returns whether the cache has a token that has not expired, and refusals aren't
-    /// [limited](Self::refusals_limited_until). It starts no fetch, so a readiness probe uses
-    /// [`TokenCache::ready`](crate::TokenCache::ready) instead.
+    /// Returns whether the cache has an unexpired token and refusals aren't
+    /// [limited](Self::refusals_limited_until). Reading it starts no fetch, so use
+    /// [`TokenCache::ready`](crate::TokenCache::ready) in a readiness probe.
     ///
-    /// Limited refusals don't count if a server accepts the token for other requests, because they
-    /// are about a resource. A token that the server has ended or the user has rejected doesn't
-    /// make the cache ready.
+    /// If a server accepts the token for other requests, limited refusals are about a resource and
+    /// don't count. The cache isn't ready if the server has ended the token or the user has
+    /// rejected it.
     pub fn is_ready(&self) -> bool {
-        // A server accepts the token for other requests, so the refusals are about a resource.
+        // If a server accepts the token for other requests, the refusals are about a resource.
         let is_refused = self.refusals_limited_until.is_some() && !self.is_accepted();
         matches!(self.phase, Phase::Fresh | Phase::Stale) && !self.is_withdrawn && !is_refused
     }
@@ -154,7 +154,7 @@ impl Status {
         self.token.as_ref()?.expires_at
     }
 
-    /// Returns the scope granted with the current token, if the server stated it.
+    /// Returns the scope of the current token, if the server stated it.
     pub fn scope(&self) -> Option<&str> {
         self.token.as_ref()?.scope.as_deref()
     }
@@ -164,7 +164,7 @@ impl Status {
         self.token.as_ref().is_some_and(|token| token.is_accepted)
     }
 
-    /// Returns the error of the last fetch, while the next attempt is delayed because of it.
+    /// Returns the error of the last fetch, until the next attempt is allowed.
     pub fn last_error(&self) -> Option<&Error> {
         self.cached_error.as_ref()
     }
@@ -179,17 +179,16 @@ impl Status {
         self.next_attempt_at
     }
 
-    /// Returns the remaining quotas that the token endpoint last reported, at most 8 buckets. Empty
-    /// if it reported none.
+    /// Returns the remaining quotas that the token endpoint last reported: at most 8 buckets, or
+    /// none.
     pub fn quotas(&self) -> &[Quota] {
         &self.quotas
     }
 
     /// Returns the time until which refusals cause no fetch, unless they prove a revocation.
     ///
-    /// Until then, all requests keep using the current token, because another fetch right after the
-    /// last one probably wouldn't help. `None` if a fetch is allowed, or if no server has refused
-    /// the current token.
+    /// Until then, all requests use the current token, because another new token probably wouldn't
+    /// help. `None` if a fetch is allowed or no server has refused the current token.
     pub fn refusals_limited_until(&self) -> Option<SystemTime> {
         self.refusals_limited_until
     }

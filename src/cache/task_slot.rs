@@ -1,4 +1,4 @@
-//! A slot that keeps a handle to a cache's latest task, so that other code can abort it.
+//! Keeps a handle to the latest task of one kind, so that other code can abort the task.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,8 @@ pub(crate) struct TaskSlot {
     state: Mutex<SlotState>,
 }
 
-/// The handle is dropped once there is nothing to abort. It keeps the memory of its task, which is
-/// larger than a token, and a cache may be idle for hours.
+/// The handle is dropped when there is nothing left to abort. A handle keeps the memory of its
+/// task, which is larger than a token. A cache may be idle for hours.
 #[derive(Default)]
 enum SlotState {
     #[default]
@@ -35,7 +35,8 @@ impl TaskSlot {
         drop(before);
     }
 
-    /// Records that a task has nothing left to abort. No effect if a later task has replaced it.
+    /// Records that a task has nothing left to abort. Has no effect if a later task has replaced
+    /// it.
     pub(crate) fn done(&self, id: Id) {
         let mut state = self.lock();
         let before = match &*state {
@@ -47,10 +48,10 @@ impl TaskSlot {
         drop(before);
     }
 
-    /// Starts a task unless one is running. The lock is held meanwhile, so that two concurrent
-    /// callers start only one task.
+    /// Starts a task unless one is running. `start` runs under the lock, so two concurrent callers
+    /// start only one task.
     ///
-    /// A task whose end takes this lock must not be started here.
+    /// The task must not take this lock when it ends.
     pub(crate) fn ensure_running(&self, start: impl FnOnce() -> AbortHandle) {
         let mut state = self.lock();
         let is_running = matches!(&*state, SlotState::Running(handle) if !handle.is_finished());
@@ -71,7 +72,7 @@ impl TaskSlot {
     }
 }
 
-/// A unit test, because an integration test can't see whether the handle is kept.
+/// This is a unit test because an integration test can't see whether the handle is kept.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,5 @@
-//! Emits every [`tracing`] event and every metric of the crate.
-//! [`docs::watching`](crate::docs::watching) lists them.
+//! Emits all [`tracing`] events and metrics of the crate. [`docs::watching`](crate::docs::watching)
+//! lists them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::error::Error;
 use crate::sanitize::sanitize;
 use crate::source::token_source::Reason;
 
-/// The name of the cache, which every event and metric carries.
+/// The name of the cache. Every event and metric contains it.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     cache: Arc<str>,
-    /// A digest of the scopes that the last fetched token lacks; 0 if it lacks none.
+    /// A digest of the requested scopes that the last fetched token lacks. 0 if there are none.
     missing_scope: AtomicU64,
 }
 
@@ -49,7 +49,7 @@ impl Telemetry {
         &self.cache
     }
 
-    /// Creates the span of a fetch, a child of the span of the request that started the fetch.
+    /// Creates the span of a fetch. Its parent is the span of the request that started the fetch.
     pub(crate) fn fetch(&self, reason: Reason) -> Span {
         tracing::debug_span!(
             "token fetch",
@@ -129,7 +129,7 @@ impl Telemetry {
         self.count_replay(why);
     }
 
-    /// Reports that a resource refuses a token that others accept.
+    /// Reports that one resource refuses a token that other resources accept.
     pub(crate) fn resource_refuses(&self, method: Option<&str>, origin: Option<&str>) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
@@ -172,8 +172,8 @@ impl Telemetry {
         );
     }
 
-    /// A token was fetched that lacks these of the requested scopes, or none. Warns only if they are other
-    /// scopes than the last token lacked.
+    /// Reports which requested scopes the fetched token lacks, if any. Warns only if they differ
+    /// from those of the last token.
     pub(crate) fn scope_granted(&self, missing: Option<&str>) {
         let digest = missing.map_or(0, digest);
         let is_known = self.missing_scope.swap(digest, Ordering::Relaxed) == digest;
@@ -275,18 +275,18 @@ impl Telemetry {
     }
 }
 
-/// Never 0.
+/// Returns a hash that is never 0.
 fn digest(names: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     names.hash(&mut hasher);
     hasher.finish().max(1)
 }
 
-/// The most bytes of names that an event lists.
+/// How many bytes of names an event lists.
 const LONGEST_LIST: usize = 200;
 
-/// The first of these names, and how many more there are. They may be a server's: a step-up requests what an
-/// API wants.
+/// Lists the first names, and counts the others. The names may come from a server, because a
+/// step-up requests the scope that the API wants.
 fn bounded_list(names: &str) -> String {
     let mut list = String::new();
     let mut rest = names.split(' ').peekable();

@@ -37,23 +37,25 @@ use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 use crate::token::place::Place;
 
-/// Caches one token and shares it among all callers.
+/// Caches one token and shares it between all callers.
 ///
-/// Clones are handles to the same token. The cache works without Tower, for example for WebSockets,
-/// SDKs and command-line tools. [`AuthLayer`](crate::AuthLayer) puts it in front of an HTTP client.
+/// Clones are handles to the same token. The cache also works without Tower, for example for
+/// WebSockets, SDKs and command-line tools. [`AuthLayer`](crate::AuthLayer) puts it in front of an
+/// HTTP client.
 ///
 /// 1. While the token is fresh, no caller waits and no lock is taken.
-/// 2. While the token is stale, callers still get it, and one fetch runs in the background.
+/// 2. While the token is stale, callers still get it. One fetch runs in the background.
 /// 3. Without a token, all callers wait for one fetch and get its result.
-/// 4. When a fetch fails, a token that hasn't expired stays in use. Without one, all callers get
-///    the error until the next attempt, whose delay grows with each failure.
-/// 5. When a server refuses the token, the cache fetches a successor. Other callers keep the token
-///    until then, unless the refusals prove a revocation. Further refusals cause fetches at growing
-///    intervals.
+/// 4. When a fetch fails, a token that hasn't expired stays in use. Without such a token, all
+///    callers get the error until the next attempt. The delay grows with each failure.
+/// 5. When a server refuses the token, the cache fetches a successor. Until it arrives, other
+///    callers keep the token, unless the refusals prove a revocation. Further refusals cause
+///    fetches at growing intervals.
 ///
-/// Each fetch runs on its own task, so the caller that started it may be cancelled. The [fetch
-/// timeout](TokenCacheBuilder::fetch_timeout) limits it, and a panic in the source becomes an
-/// error. [`docs::faults`](crate::docs::faults) lists what callers see of each fault.
+/// Each fetch runs on its own task, so cancelling the caller that started it doesn't stop the
+/// fetch. The [fetch timeout](TokenCacheBuilder::fetch_timeout) bounds the fetch. A panic in the
+/// source becomes an error. [`docs::faults`](crate::docs::faults) lists what callers see after each
+/// fault.
 ///
 /// # Example
 ///
@@ -66,7 +68,7 @@ use crate::token::place::Place;
 /// let token = cache.token().await?;
 /// assert_eq!(token.secret(), "fresh-from-the-vault");
 ///
-/// // A server refused the token, so the next call gets a new one.
+/// // If a server refused the token, the next call gets a new one.
 /// cache.reject(&token);
 /// # Ok(()) }
 /// ```
@@ -78,7 +80,7 @@ pub struct TokenCache {
 }
 
 impl TokenCache {
-    /// Creates a cache over `source`, with the defaults of [`TokenCacheBuilder`].
+    /// Creates a cache over `source` with the default settings.
     pub fn new(source: impl TokenSource) -> Self {
         Self::builder(source).build()
     }
@@ -92,69 +94,71 @@ impl TokenCache {
     ///
     /// # Errors
     ///
-    /// All callers that waited for a fetch get its error. Later callers get the same error until
-    /// the next attempt:
+    /// All callers that wait for a fetch get its error. Later callers get the same error until the
+    /// next attempt. It is delayed:
     ///
-    /// - after a transient error for 1 s, doubling with each failure up to 1 min;
-    /// - after a [permanent error](crate::Error::is_permanent) for 1 min;
-    /// - for as long as the server's `Retry-After` says if that is longer, up to 5 min.
+    /// - after a transient error: 1 s, doubling with each failure up to 1 min
+    /// - after a [permanent error](crate::Error::is_permanent): 1 min
+    /// - after an error with a longer `Retry-After`: for that time, up to 5 min
     ///
     /// The error is [`is_runtime`](crate::Error::is_runtime) outside of a Tokio runtime, and
     /// [`is_closed`](crate::Error::is_closed) after [`close`](Self::close).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing: the fetch continues for other and later callers.
+    /// Dropping the future loses nothing, because the fetch continues for other and later callers.
     pub fn token(&self) -> Acquire {
         Acquire::new(Arc::clone(&self.inner), Want::Any)
     }
 
-    /// Returns a new token, even if the current one is good or the next attempt is delayed. Call it
-    /// after fixing the cause of a failure.
+    /// Returns a new token, even if the current token is good or the next attempt is delayed. Call
+    /// it after you fixed the cause of a failure.
     ///
-    /// If a fetch is already running, the call waits for that fetch. Until the new token arrives,
+    /// If a fetch is already running, the call waits for its result. Until the new token arrives,
     /// other callers get the old one. The future does nothing until it is polled.
     ///
     /// # Errors
     ///
-    /// The same errors as [`token`](Self::token), but never the error of an earlier fetch.
+    /// The same errors as for [`token`](Self::token), but never the error of an earlier fetch.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing: the fetch continues.
+    /// Dropping the future loses nothing, because the fetch continues.
     #[doc(alias = "force")]
     #[doc(alias = "rotate")]
     pub fn refresh_now(&self) -> Acquire {
         Acquire::new(Arc::clone(&self.inner), Want::Newer)
     }
 
-    /// Waits until there is a token that can be sent, at most for `timeout`. If there is none, it starts a fetch: at
-    /// the start, or after an idle hour in which the token has expired.
+    /// Waits at most `timeout` for a token that can be sent. If there is none, this method starts a
+    /// fetch. That happens at the start, and when the token has expired during an idle hour.
     ///
-    /// Call it at startup and in a readiness probe. A service that isn't ready gets no requests, and without
-    /// requests nothing else starts the fetch. Concurrent calls and requests share one fetch. It goes on after the
-    /// timeout, so a later call finds the token.
+    /// Call it at startup and in a readiness probe. A service that isn't ready gets no requests.
+    /// Without requests, nothing else starts the fetch. Concurrent calls and requests share one
+    /// fetch. The fetch continues after the timeout, so a later call finds the token.
     ///
-    /// `Ok` says that a token can be sent, and not that the API accepts it. If the API refuses new tokens again and
-    /// again, `ready` is `Ok` and [`Status::is_ready`] is `false`. Report that with
-    /// [`Status::refusals_limited_until`], but keep the instance in service: all others get the same refusals.
+    /// `Ok` means that a token can be sent. It doesn't mean that the API accepts the token. If the
+    /// API refuses new tokens again and again, `ready` is `Ok` and [`Status::is_ready`] is `false`.
+    /// Report that with [`Status::refusals_limited_until`], but keep the instance in service,
+    /// because all instances get the same refusals.
     ///
     /// | | [`ready`](Self::ready) | [`Status::is_ready`] |
     /// | --- | --- | --- |
-    /// | without a token | starts a fetch and waits | is `false`, and starts nothing |
-    /// | after a failed fetch, until the next attempt | the error, at once | is `false` |
-    /// | the token expires soon | `Ok`, and starts a background refresh | is `true` |
-    /// | refusals are limited | `Ok` | is `false` |
-    /// | to be called | at startup, in a readiness probe | for logs, metrics and people |
+    /// | without a token | starts a fetch and waits | `false`; starts nothing |
+    /// | after a failed fetch, until the next attempt | the error, immediately | `false` |
+    /// | the token expires soon | `Ok`; starts a background refresh | `true` |
+    /// | refusals are limited | `Ok` | `false` |
+    /// | to be called | at startup and in a readiness probe | for logs, metrics and people |
     ///
     /// # Errors
     ///
-    /// As [`token`](Self::token): the error of the fetch, and after it the same error at once until the next attempt.
-    /// [`is_timeout`](crate::Error::is_timeout) if the fetch takes longer than `timeout`.
+    /// The same errors as for [`token`](Self::token): the error of the fetch, and later the same
+    /// error until the next attempt. [`is_timeout`](crate::Error::is_timeout) if the fetch takes
+    /// longer than `timeout`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing: the fetch goes on.
+    /// Dropping the future loses nothing, because the fetch continues.
     ///
     /// # Example
     ///
@@ -180,12 +184,13 @@ impl TokenCache {
     /// waits for it. If that fetch fails, callers get the old token until it expires. If a newer
     /// token exists, nothing happens.
     ///
-    /// Fetches after refusals have a budget: one immediately, then one after 5, 10, 20 s, … up to 5
-    /// min. Until the next fetch is allowed, the refused token stays in use. The budget is full
-    /// again once a token was accepted and has lasted for the current wait without a refusal.
+    /// Fetches after refusals have a budget. The first is immediate; the next follow after 5, 10,
+    /// 20 s, … up to 5 min. Until the next fetch is allowed, the refused token stays in use. The
+    /// budget is full again when the current token was accepted and has lasted for the current wait
+    /// without a refusal.
     ///
     /// If the token was [accepted](Self::accept) since refusals began, the refusal proves a
-    /// revocation. Fetches after a revocation have a second budget, whose waits start at 1 s.
+    /// revocation. Fetches after a revocation have a second budget. Its waits start at 1 s.
     #[doc(alias = "401")]
     #[doc(alias = "invalidate")]
     pub fn reject(&self, token: &Token) {
@@ -207,19 +212,19 @@ impl TokenCache {
     }
 
     /// Reports that a server accepted `token`. A later refusal of the same token then shows that
-    /// the token was revoked, so a new one helps.
+    /// the token was revoked and a new one helps.
     ///
     /// An acceptance doesn't refill the budget of fetches after refusals.
     ///
-    /// [`AuthLayer`](crate::AuthLayer) calls this itself. If you call [`reject`](Self::reject),
-    /// call `accept` too, for each accepted response while there are refusals. A token that is
-    /// accepted after a refusal counts as accepted and refused by turns. Then only 16 refusals in a
-    /// row prove a revocation.
+    /// [`AuthLayer`](crate::AuthLayer) calls this method itself. If you call
+    /// [`reject`](Self::reject), also call `accept` for each accepted response while there are
+    /// refusals. A token that a server accepts after a refusal counts as accepted and refused by
+    /// turns. Then only 16 refusals in a row prove a revocation.
     pub fn accept(&self, token: &Token) {
         self.accept_from(token.generation(), self.sent_unknown());
     }
 
-    /// Describes a request about which only the current time is known.
+    /// Describes a request of which only the current time is known.
     fn sent_unknown(&self) -> SentRequest {
         SentRequest {
             resource: Resource::UNKNOWN,
@@ -227,21 +232,23 @@ impl TokenCache {
         }
     }
 
-    /// Returns the current status. Takes a lock briefly.
+    /// Returns the current status. Takes a lock for a short time.
     pub fn status(&self) -> Status {
         self.inner.update_gauges();
         self.inner.status()
     }
 
-    /// Subscribes to changes of the status: a fetch starts, completes or fails, the token is
-    /// refused, or the cache closes.
+    /// Subscribes to changes of the status, which are:
     ///
-    /// Time passing alone doesn't notify subscribers. So a token that no caller requests becomes
-    /// stale without a notification, unless the cache [keeps it
-    /// fresh](TokenCacheBuilder::keep_fresh).
+    /// - A fetch starts, completes or fails.
+    /// - A server refuses the token.
+    /// - The cache closes.
     ///
-    /// The channel always contains the latest [`Status`], starting with the one at the time of the
-    /// call. It ends when the last handle to the cache is dropped.
+    /// The passing of time doesn't notify subscribers. So an unused token becomes stale without a
+    /// notification, unless the cache [keeps it fresh](TokenCacheBuilder::keep_fresh).
+    ///
+    /// The channel always contains the latest [`Status`]. At first, this is the status at the time
+    /// of the call. The channel ends when the last handle to the cache is dropped.
     ///
     /// # Example
     ///
@@ -259,33 +266,33 @@ impl TokenCache {
     /// ```
     pub fn subscribe(&self) -> watch::Receiver<Status> {
         let mut receiver = self.inner.watch();
-        // The initial status doesn't count as a change.
+        // `changed` doesn't return for the initial status.
         self.inner.publish();
         receiver.mark_unchanged();
         receiver
     }
 
-    /// Closes the cache: it starts no more fetches, and callers get
-    /// [`is_closed`](crate::Error::is_closed) errors.
+    /// Closes the cache. It then starts no fetches, and callers get an
+    /// [`is_closed`](crate::Error::is_closed) error.
     ///
-    /// A running fetch may still complete for the callers that already wait for it. Then the cache
-    /// [closes the source](TokenSource::close) and passes it the last token, so that the source can
-    /// revoke the token or log out. After the [close timeout](TokenCacheBuilder::close_timeout),
-    /// the remaining work is cancelled. Failures are logged.
+    /// A running fetch may still complete for callers that already wait for it. Then the cache
+    /// [closes the source](TokenSource::close) with the last token. The source can revoke the token
+    /// or log out. After the [close timeout](TokenCacheBuilder::close_timeout), the remaining work
+    /// is cancelled. Failures are logged.
     ///
-    /// Until that is done, the phase is [`Closing`](crate::cache::Phase::Closing), and then
+    /// The phase is [`Closing`](crate::cache::Phase::Closing) until that is done, and then
     /// [`Closed`](crate::cache::Phase::Closed). A second call waits for the first one. Outside of a
     /// Tokio runtime, the source isn't closed.
     ///
     /// # Cancel safety
     ///
-    /// The cache closes when the future is first polled, and the rest runs on its own task.
+    /// The cache closes when the future is first polled. The remaining work runs on its own task.
     /// Dropping the future after that changes nothing.
     pub async fn close(&self) {
         let mut changes = self.subscribe();
         let inner = &self.inner;
         let Some(remaining) = inner.transition(StateMachine::close) else {
-            // The first call of `close` does the remaining work.
+            // The first call of `close` is doing the remaining work.
             return drop(changes.wait_for(Status::is_closed).await);
         };
         let shutdown = Shutdown::new(inner, remaining);
@@ -298,7 +305,8 @@ impl TokenCache {
         }
     }
 
-    /// Returns a new handle if a handle, a waiting caller or a running fetch still uses the cache.
+    /// Returns a new handle, if the cache is still in use by a handle, a waiting caller or a
+    /// running fetch.
     #[cfg(feature = "tenants")]
     pub(crate) fn upgrade(inner: &Weak<CacheInner>) -> Option<Self> {
         inner.upgrade().map(|inner| Self { inner })
@@ -309,7 +317,7 @@ impl TokenCache {
         Arc::downgrade(&self.inner)
     }
 
-    /// Returns the maximum time that a fetch may take.
+    /// Returns the maximum time of a fetch.
     #[cfg(feature = "tenants")]
     pub(crate) fn fetch_timeout(&self) -> Duration {
         self.inner.limits.fetch_timeout
@@ -329,12 +337,13 @@ impl TokenCache {
         &self.inner.telemetry
     }
 
-    /// Returns where in a request this cache's tokens are placed, according to the source.
+    /// Returns where the source wants its tokens in a request.
     pub(crate) fn place(&self) -> &Place {
         &self.inner.place
     }
 
-    /// Passes the challenges of a refusal to the source. Returns whether another token would help.
+    /// Passes the challenges of a refusal to the source. Returns whether another token would
+    /// satisfy them.
     pub(crate) fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
         self.inner.source.challenged(token, challenges)
     }
@@ -344,7 +353,7 @@ impl TokenCache {
         self.inner.source.origins()
     }
 
-    /// Returns whether the source's own rule says that a response is a refusal.
+    /// Returns whether a response is a refusal by the source's own rule.
     pub(crate) fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         self.inner.source.is_refusal(status, headers)
     }
@@ -355,18 +364,19 @@ impl TokenCache {
         self.inner.state.is_current(cached)
     }
 
-    /// Returns the current token if it can be served without doing anything else. Takes no lock.
+    /// Returns the current token if it can be served and nothing else has to be done. Takes no
+    /// lock.
     #[inline]
     pub(crate) fn servable(&self) -> Option<Arc<CachedToken>> {
         self.inner.state.servable(&self.inner.clock)
     }
 
-    /// Returns whether there were refusals recently, so that acceptances must be recorded.
+    /// Returns whether acceptances must be recorded, because there were refusals recently.
     pub(crate) fn is_watching(&self) -> bool {
         self.inner.state.is_watching()
     }
 
-    /// Returns the current token if it can be served, otherwise what the state machine decides.
+    /// Returns the current token if it can be served. Otherwise the state machine decides.
     pub(crate) fn lookup(&self, caller: Caller) -> Lookup {
         self.inner.lookup(caller)
     }
@@ -398,14 +408,14 @@ impl TokenCache {
     }
 }
 
-/// Uses a cache as the source of another cache, so that several sources can derive their own tokens
-/// from one.
+/// Uses a cache as the source of another cache. So several sources can derive their own tokens from
+/// one.
 ///
-/// A fetch returns the inner cache's current token. It returns a newer one if [a server
-/// refused](Reason::Refused) the last token or the user [forces a refresh](Reason::Forced). Closing
-/// the outer cache doesn't close the inner one, which may have other users.
+/// A fetch returns the current token of the inner cache. It returns a newer token if [a server
+/// refused](Reason::Refused) the last one or the user [forces a refresh](Reason::Forced). The inner
+/// cache may have other users, so closing the outer cache doesn't close it.
 ///
-/// To put a cache in front of a client, use `AuthLayer::from(cache)`, which adds no second cache.
+/// To put a cache in front of a client, use `AuthLayer::from(cache)`. It adds no second cache.
 impl TokenSource for TokenCache {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let want = match reason {
@@ -416,13 +426,13 @@ impl TokenSource for TokenCache {
         let cached = poll_fn(|cx| acquire.poll_cached(cx)).await?;
         // This cache reports the quotas, so the outer cache must not report them again.
         let token = cached.token().clone().with_quotas([]);
-        // Expiry and refresh hint count from the start of the token's fetch, which may be some time
-        // ago.
+        // The expiry and the refresh hint count from the start of the token's fetch. That may be
+        // some time ago.
         let token = match cached.expires_at() {
             Some(end) => token.expires_at(end.wall()),
             None => token,
         };
-        // This cache may refresh later than its source's hint says.
+        // This cache may plan the refresh for later than its source's hint says.
         let hint = cached.token().refresh_hint();
         let refresh_at = hint.and_then(|_| cached.refresh_at());
         let left = refresh_at.map(|at| self.now().until(at));
@@ -454,7 +464,7 @@ impl TokenSource for TokenCache {
         self.inner.source.is_refusal(status, headers)
     }
 
-    /// If this cache is in a fleet, its own lease protects the grant.
+    /// The fleet of this cache, if any, already protects the grant by its own lease.
     fn has_one_time_grant(&self) -> bool {
         !self.inner.is_shared_with_fleet() && self.inner.source.has_one_time_grant()
     }

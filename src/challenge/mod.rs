@@ -1,4 +1,4 @@
-//! The challenges of a server that refuses a request (`WWW-Authenticate`).
+//! Challenges (`WWW-Authenticate`) of a server that refuses a request.
 
 pub(crate) mod www_authenticate;
 

@@ -1,15 +1,16 @@
-//! A challenge to a valid but insufficient token: the server requires more scope or a better login.
+//! A challenge to a valid but insufficient token. The server requires more scope or a better login.
 
 use std::time::Duration;
 
 use super::www_authenticate::Challenge;
 
-/// What a server requires in addition to a valid token. It is more scope (`insufficient_scope`, RFC
-/// 6750 §3.1), or a stronger or newer user login (`insufficient_user_authentication`, RFC 9470 §3).
+/// What a server requires in addition to a valid token. This is more scope (`insufficient_scope`,
+/// RFC 6750 §3.1), or a stronger or newer user login (`insufficient_user_authentication`, RFC 9470
+/// §3).
 ///
-/// The layer inserts this challenge into the extensions of the response, a 401 or a 403. Another
-/// token is fetched only if the source [can fetch a sufficient
-/// one](crate::TokenSource::challenged), such as [`oauth2::StepUp`](crate::oauth2::StepUp).
+/// The layer inserts this challenge into the extensions of a 401 or 403 response. The cache fetches
+/// another token only if the source [can fetch a sufficient one](crate::TokenSource::challenged),
+/// as [`oauth2::StepUp`](crate::oauth2::StepUp) can.
 ///
 /// # Example
 ///
@@ -70,14 +71,14 @@ impl StepUpChallenge {
         self.lack == Lack::UserAuthentication
     }
 
-    /// Returns the required scope, names separated by spaces (RFC 6750 §3). The server chose this
+    /// Returns the required scope: names separated by spaces (RFC 6750 §3). The server chose this
     /// text, so request only scopes that you trust.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }
 
-    /// Returns the required login strength (RFC 9470 §3): authentication context class references
-    /// in order of preference, separated by spaces.
+    /// Returns the required login strength (RFC 9470 §3). It is a list of authentication context
+    /// class references, separated by spaces. The preferred one is first.
     pub fn acr_values(&self) -> Option<&str> {
         self.acr_values.as_deref()
     }

@@ -3,16 +3,16 @@
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-/// One challenge of a response's `WWW-Authenticate` (RFC 9110 §11.6.1). It says how to
-/// authenticate, and for a bearer token what was wrong with it (RFC 6750 §3).
+/// One challenge in the `WWW-Authenticate` of a response (RFC 9110 §11.6.1). It says how to
+/// authenticate. For a bearer token, it also says what was wrong with the token (RFC 6750 §3).
 ///
-/// The parser is lenient. After a part that it can't parse, it skips to the next comma, where a
-/// parameter or a challenge can start. An unclosed quoted string takes the rest of its field line
-/// with it. Parameters may be separated by white space alone. An unquoted value may contain
-/// characters that are invalid in a token, such as those of a URL.
+/// The parser is lenient. If it can't parse a part, it skips to the next comma, where a parameter
+/// or a challenge can start. After an unclosed quoted string, it skips the rest of the field line.
+/// Parameters may be separated by white space alone. An unquoted value may contain characters that
+/// are invalid in a token, such as those of a URL.
 ///
-/// The parser has limits: the first 16 KiB of a field line, 32 challenges, and 64 parameters of
-/// each challenge. Its running time is linear in the length.
+/// It parses at most the first 16 KiB of a field line, 32 challenges, and 64 parameters of each
+/// challenge. Its running time is linear in the length.
 ///
 /// # Example
 ///
@@ -45,14 +45,14 @@ const LINE_LIMIT: usize = 16 * 1024;
 /// How many challenges are kept. Real servers send a few.
 const CHALLENGE_LIMIT: usize = 32;
 
-/// How many parameters of a challenge are kept. Digest has the most, about ten.
+/// How many parameters of a challenge are kept. Digest has the most: about ten.
 const PARAM_LIMIT: usize = 64;
 
 impl Challenge {
-    /// Parses all `WWW-Authenticate` fields in the order of the response. Returns an empty list if
-    /// there is none.
+    /// Parses all `WWW-Authenticate` fields in their order in the response. Returns an empty list
+    /// if there is none.
     ///
-    /// Several field lines mean the same as one line joined with commas (RFC 9110 §5.3). So a line
+    /// Several field lines are equivalent to one line joined with commas (RFC 9110 §5.3). So a line
     /// that starts with a parameter continues the last challenge of the line before.
     pub fn parse(headers: &HeaderMap) -> Vec<Self> {
         let mut challenges = Vec::new();
@@ -61,8 +61,8 @@ impl Challenge {
             let mut cursor = Cursor {
                 rest: line.get(..LINE_LIMIT).unwrap_or(line),
             };
-            // Parses one more challenge than it keeps, because a challenge is complete only when the
-            // next one starts.
+            // Parses one challenge too many, because a challenge is complete only when the next one
+            // starts.
             while !cursor.rest.is_empty() && challenges.len() <= CHALLENGE_LIMIT {
                 cursor.element(&mut challenges);
             }
@@ -82,21 +82,21 @@ impl Challenge {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 
-    /// Returns the single value that replaces parameters (RFC 9110 §11.2), as in `Negotiate
-    /// YIIabc==`.
+    /// Returns the value that replaces parameters (RFC 9110 §11.2), such as `YIIabc==` in
+    /// `Negotiate YIIabc==`.
     pub fn token68(&self) -> Option<&str> {
         self.token68.as_deref()
     }
 
     /// Returns the value of a parameter, without quotes and escapes. Names are case-insensitive
-    /// (RFC 9110 §11.2). If the server sent the parameter more than once, the first value counts.
+    /// (RFC 9110 §11.2). If a parameter occurs more than once, the first value counts.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.params()
             .find(|(sent, _)| sent.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
-    /// Returns the parameters, names and values, as the server sent them (RFC 9110 §11.2).
+    /// Returns the names and values of all parameters, as the server sent them (RFC 9110 §11.2).
     pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
         let params = self.params.iter();
         params.map(|(name, value)| (name.as_str(), value.as_str()))
@@ -112,13 +112,13 @@ impl Challenge {
         self.param("error")
     }
 
-    /// Returns the `error_description`, which is for developers and not for users (RFC 6750 §3).
-    /// The server chose this text; its length and content are not checked.
+    /// Returns the `error_description`, which is meant for developers, not for users (RFC 6750 §3).
+    /// The server chose this text. Its length and content are not checked.
     pub fn error_description(&self) -> Option<&str> {
         self.param("error_description")
     }
 
-    /// Returns the required `scope`, names separated by spaces (RFC 6750 §3).
+    /// Returns the required `scope`: names separated by spaces (RFC 6750 §3).
     pub fn scope(&self) -> Option<&str> {
         self.param("scope")
     }
@@ -128,14 +128,15 @@ impl Challenge {
         self.is_scheme("Bearer")
     }
 
-    /// Returns whether the token is valid but lacks scope (`insufficient_scope`, RFC 6750 §3.1; for
-    /// DPoP, RFC 9449 §7.1). The server would also refuse a new token with the same scope.
+    /// Returns whether the token is valid but lacks scope. The code is `insufficient_scope` (RFC
+    /// 6750 §3.1; for DPoP, RFC 9449 §7.1). The server would also refuse a new token with the same
+    /// scope.
     pub fn is_insufficient_scope(&self) -> bool {
         self.has_error_of_token("insufficient_scope")
     }
 
-    /// Returns whether the token is valid, but the user's login is too weak or too old
-    /// (`insufficient_user_authentication`, RFC 9470 §3). The server would also refuse a new token
+    /// Returns whether the token is valid but the user's login is too weak or too old. The code is
+    /// `insufficient_user_authentication` (RFC 9470 §3). The server would also refuse a new token
     /// from the same login.
     pub fn is_insufficient_user_authentication(&self) -> bool {
         self.has_error_of_token("insufficient_user_authentication")
@@ -146,16 +147,16 @@ impl Challenge {
     }
 }
 
-/// The rest of a field line. A method either takes what its name says or returns `None`. Lookahead
-/// works on a copy, and reads the same bytes at most twice.
+/// The rest of a field line. A method takes what its name says, or returns `None`. A lookahead
+/// copies the cursor; no byte is read more than twice.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
-    /// Takes everything up to the next comma. Commas separate both challenges and parameters, so
-    /// only the text after a comma tells whether a challenge starts there.
+    /// Takes everything up to the next comma. Commas separate both challenges and parameters. Only
+    /// the text after a comma shows whether a challenge starts there.
     fn element(&mut self, challenges: &mut Vec<Challenge>) {
         self.space();
         if let Some(scheme) = self.scheme() {
@@ -166,7 +167,7 @@ impl<'a> Cursor<'a> {
             });
         }
         while let Some((name, value)) = self.param() {
-            // A parameter before any challenge is ignored.
+            // A parameter before the first challenge is ignored.
             if let Some(challenge) = challenges.last_mut()
                 && challenge.params.len() < PARAM_LIMIT
             {
@@ -189,8 +190,8 @@ impl<'a> Cursor<'a> {
         Some(scheme)
     }
 
-    /// Takes `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, if nothing follows it.
-    /// Text that starts with `realm=` is a token68 only if no value follows.
+    /// Takes `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, unless something
+    /// follows it. Text that starts with `realm=` is a token68 only if no value follows.
     fn token68(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let digits = ahead.take_while(is_token68_char).len();
@@ -204,7 +205,7 @@ impl<'a> Cursor<'a> {
         token68
     }
 
-    /// Takes `token BWS "=" BWS ( token / quoted-string )` and the white space after it.
+    /// Takes `token BWS "=" BWS ( token / quoted-string )` and the white space that follows.
     fn param(&mut self) -> Option<(&'a [u8], String)> {
         let name = self.token()?;
         self.space();
@@ -218,8 +219,8 @@ impl<'a> Cursor<'a> {
         Some((name, value))
     }
 
-    /// Takes the rest of a quoted string after its opening quote. Returns `None` if the string
-    /// isn't closed.
+    /// Takes the rest of a quoted string, whose opening quote was already taken. Returns `None` if
+    /// the string isn't closed.
     fn quoted_string(&mut self) -> Option<String> {
         let mut value = Vec::new();
         loop {
@@ -231,7 +232,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes more than a token, because some servers forget to quote a URL.
+    /// Accepts more characters than a token may contain, because some servers don't quote URLs.
     fn unquoted(&mut self) -> Option<&'a [u8]> {
         let value = self.take_while(|byte| !matches!(byte, b' ' | b'\t' | b',' | b';' | b'"'));
         (!value.is_empty()).then_some(value)

@@ -13,8 +13,8 @@ pub(crate) struct RemainingWork {
 }
 
 impl StateMachine {
-    /// Closes the cache: it gives out no more tokens. A running fetch may complete for the callers
-    /// that already wait for it. Returns `None` if the cache was closed before.
+    /// Closes the cache, which then gives out no tokens. A running fetch may still complete for
+    /// callers that already wait for it. Returns `None` if the cache was already closed.
     pub(crate) fn close(&mut self) -> Option<RemainingWork> {
         if let TokenState::Closed(_) = self.state {
             return None;
@@ -28,7 +28,7 @@ impl StateMachine {
         Some(remaining)
     }
 
-    /// Records that the shutdown has finished. The source is then closed, or closing it has failed.
+    /// Records that the shutdown has finished. The source is then closed, or its `close` failed.
     pub(crate) fn finish_close(&mut self) {
         self.state = TokenState::Closed(CloseProgress::Finished);
         self.version += 1;

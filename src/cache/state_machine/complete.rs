@@ -48,7 +48,7 @@ impl StateMachine {
 
     fn store(&mut self, cached: Arc<CachedToken>, now: Moment) {
         let before = self.cached();
-        // Some sources return the same credential again. Then its earlier refusals still count.
+        // A source may return the same credential again. Earlier refusals then still count.
         let is_same = before.is_some_and(|before| {
             let token = before.token();
             token.is_same_credential(cached.token())
@@ -67,8 +67,8 @@ impl StateMachine {
         };
     }
 
-    /// Caches an error. A token that hasn't expired stays in use. Without one, all callers get the
-    /// error until the next attempt.
+    /// Caches an error. A token that hasn't expired stays in use. If there is no such token, all
+    /// callers get the error until the next attempt.
     fn record_failure(&mut self, error: Error, now: Moment) {
         let left = self
             .cached()
@@ -93,7 +93,7 @@ impl StateMachine {
         }
     }
 
-    /// Ends a fetch whose task stopped before completing it. The next request starts another fetch.
+    /// Ends a fetch whose task stopped early. The next request starts another fetch.
     pub(crate) fn abort(&mut self, completer: &Completer<Outcome>) {
         if !self.is_running(completer) {
             return;
@@ -117,11 +117,12 @@ impl StateMachine {
         }
     }
 
-    /// Starts the wait until the next fetch after a refusal, no matter how this fetch ended.
+    /// Starts the wait before the next fetch after a refusal. The result of this fetch doesn't
+    /// matter.
     fn record_fetch_end(&mut self, now: Moment) {
         let reason = self.running().map(|running| running.reason);
         if let Some(refusals) = &mut self.refusals
-            // A forced refresh may replace a fetch that was counted.
+            // A forced refresh may have replaced a fetch that was counted.
             && (reason == Some(Reason::Refused) || refusals.is_fetching())
         {
             refusals.fetch_ended(now);
@@ -133,8 +134,8 @@ impl StateMachine {
         running.is_some_and(|running| running.flight.is_completed_by(completer))
     }
 
-    /// Records the quotas that came with a token or an error. A token that another process fetched
-    /// doesn't count as a fetch.
+    /// Records the quotas that came with a token or an error. A token from another process doesn't
+    /// count as a fetch.
     fn record_quotas(&mut self, fetched: &Result<FetchedToken, Error>, now: Moment) {
         let quotas = match fetched {
             Ok(fetched) if fetched.by == FetchedBy::AnotherProcess => {
@@ -154,8 +155,9 @@ impl StateMachine {
     }
 }
 
-/// Returns the error for a token that had already expired when it arrived. Because errors are
-/// cached, the next request doesn't fetch again immediately.
+/// Returns the error for a token that had already expired when it arrived.
+///
+/// The error is cached, which keeps the next request from fetching again immediately.
 #[cold]
 fn expired_on_arrival() -> Error {
     let message = "the token had expired by the time it arrived; \

@@ -29,17 +29,17 @@ pub(crate) struct Limits {
 pub(crate) struct StateMachine {
     pub(super) state: TokenState,
     pub(super) limits: Limits,
-    /// Why the next fetch will start.
+    /// The reason for the next fetch.
     pub(super) reason: Reason,
     /// When the last fetch started.
     pub(super) last_fetch_at: Moment,
     pub(super) failure_backoff: FailureBackoff,
     /// `None` while there are no refusals.
     pub(super) refusals: Option<Box<RefusalHistory>>,
-    /// Whether the token before the current one was accepted.
+    /// Whether a server accepted the previous token.
     pub(super) was_accepted: bool,
     pub(super) quota_tracker: QuotaTracker,
-    /// How many changes there have been.
+    /// The number of changes so far.
     pub(super) version: u64,
 }
 
@@ -57,7 +57,7 @@ pub(super) enum TokenState {
 /// The progress of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseProgress {
-    /// The running fetch may still complete, and the source isn't closed yet.
+    /// The running fetch may still complete. The source isn't closed yet.
     InProgress,
     Finished,
 }
@@ -65,7 +65,7 @@ pub(super) enum CloseProgress {
 /// The refresh of the current token.
 pub(super) enum Refresh {
     NotStarted,
-    /// The token was refused, and the next request starts a fetch. The token stays in use until its
+    /// The token was refused. The next request starts a fetch. The token stays in use until its
     /// successor arrives.
     Wanted {
         withdrawn_from: WithdrawnFrom,
@@ -74,15 +74,15 @@ pub(super) enum Refresh {
     Failed(CachedError),
 }
 
-/// Which callers wait for the successor of a refused token. If its fetch fails, they get the
-/// refused token.
+/// The callers that wait for the successor of a refused token. If its fetch fails, these callers
+/// get the refused token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum WithdrawnFrom {
-    /// No caller waits, because the refusal may be about the resource.
+    /// No callers wait, because the refusal may be about the resource.
     Nobody,
-    /// Callers that can't replay a refused request wait, because the token is revoked.
+    /// The token is revoked. Callers that can't replay a refused request wait.
     CannotReplay,
-    /// All callers wait, because the server has ended the token or the user rejected it.
+    /// The server ended the token, or the user rejected it. All callers wait.
     Everyone,
 }
 
@@ -90,11 +90,11 @@ pub(super) struct RunningFetch {
     pub(super) flight: Flight<Outcome>,
     pub(super) reason: Reason,
     pub(super) withdrawn_from: WithdrawnFrom,
-    /// From this moment on, the fetch counts as abandoned.
+    /// The fetch counts as abandoned from this moment on.
     pub(super) overdue_at: Moment,
 }
 
-/// The error of the last fetch, which callers get until the next attempt.
+/// The error of the last fetch. Callers get it until the next attempt.
 pub(super) struct CachedError {
     pub(super) error: Error,
     pub(super) until: Moment,
@@ -127,8 +127,8 @@ impl StateMachine {
         }
     }
 
-    /// Returns a clone of the cached error. A caller that changes the state keeps the clone until
-    /// it has released the lock, because dropping a user's error runs user code.
+    /// Returns a clone of the cached error. Dropping a user's error runs user code. So a caller
+    /// that changes the state keeps this clone until it has released the lock.
     pub(crate) fn last_error(&self) -> Option<Error> {
         self.cached_error()
             .map(|cached_error| cached_error.error.clone())
@@ -153,7 +153,7 @@ impl StateMachine {
         }
     }
 
-    /// Returns the buckets that have become low since the last call.
+    /// Returns the buckets that became low since the last call.
     pub(crate) fn take_newly_low(&mut self) -> Vec<LowQuota> {
         self.quota_tracker.take_newly_low()
     }
@@ -163,18 +163,18 @@ impl StateMachine {
         self.quota_tracker.quotas()
     }
 
-    /// Returns how many changes there have been.
+    /// Returns the number of changes so far.
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
-    /// Returns the time until the next attempt, if the last one failed.
+    /// If the last attempt failed, returns the time until the next one.
     pub(crate) fn retry_in(&self, now: Moment) -> Option<Duration> {
         self.cached_error()
             .map(|cached_error| now.until(cached_error.until))
     }
 
-    /// Returns whether the current token was refused, and its successor is wanted or being fetched.
+    /// Returns whether the current token is being replaced after a refusal.
     pub(super) fn is_replacing(&self) -> bool {
         match &self.state {
             TokenState::Holding { refresh, .. } => match refresh {
@@ -202,13 +202,13 @@ impl StateMachine {
         }
     }
 
-    /// Returns whether acceptances are recorded, because there are refusals.
+    /// Returns whether acceptances must be recorded, because there are refusals.
     pub(crate) fn is_watching(&self) -> bool {
         let refusals = self.refusals.as_ref();
         refusals.is_some_and(|refusals| refusals.is_watching())
     }
 
-    /// Drops the expired token. If its refresh is running, callers now wait for that.
+    /// Drops the expired token. If a refresh is running, callers now wait for that.
     pub(super) fn discard_expired(&mut self) {
         let TokenState::Holding { cached, refresh } = &mut self.state else {
             return;

@@ -1,6 +1,7 @@
-//! The state machine of one token: the current token, the running fetch and the last error.
+//! The state machine of one token. Its state is the current token, the running fetch and the last
+//! error.
 //!
-//! It is pure: it takes the time and an event, and decides what to do.
+//! The state machine is pure: from the time and an event, it decides what to do.
 //! [`PublishedState`](crate::cache::published_state::PublishedState) puts a lock around it.
 //!
 //! ```text
@@ -16,10 +17,9 @@
 //!   any ─── close ──▶ Closed(InProgress) ─── finish_close ──▶ Closed(Finished)
 //! ```
 //!
-//! A refusal drops no token. The token stays until its successor arrives, and meanwhile its refresh
-//! is `Wanted` or `InFlight`. If the token is revoked, it is withdrawn from callers that can't
-//! replay a refused request. They wait for the successor, and get the old token only if the fetch
-//! fails.
+//! After a refusal, the token stays until its successor arrives. Meanwhile the refresh is `Wanted`
+//! or `InFlight`. If the token is revoked, it is withdrawn from callers that can't replay a refused
+//! request. These callers wait for the successor. They get the old token only if the fetch fails.
 
 pub(crate) mod machine;
 

@@ -8,18 +8,20 @@ use crate::cache::refusal_history::{RefusalHistory, WatchEnd};
 use crate::clock::Moment;
 use crate::error::Error;
 
-/// The largest clock lag of a server for which a refused request waits and is sent again. A lagging
-/// server refuses a token that was just issued, because the token isn't valid yet (`nbf`, RFC 7519
-/// §4.1.5). It would refuse a new token too.
+/// The largest clock lag of a server for which a refused request waits and then sends the same
+/// token again.
+///
+/// A lagging server refuses a token that was just issued, because the token isn't valid yet (`nbf`,
+/// RFC 7519 §4.1.5). The server would refuse a new token too.
 pub(crate) const CLOCK_LAG: Duration = Duration::from_secs(2);
-/// How long a request waits before it sends the same token again.
+/// How long a request waits before sending the same token again.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// A refusal of a token.
 pub(crate) struct Refusal {
     pub(crate) generation: u64,
     pub(crate) sent: SentRequest,
-    /// Whether the server said that the token has ended, or the user rejected it.
+    /// Whether the server has ended the token or the user has rejected it.
     pub(crate) is_final: bool,
     pub(crate) attempt: Attempt,
     /// Whether the request can wait and then send the same token again.
@@ -30,9 +32,9 @@ pub(crate) struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     First,
-    /// With another token than the first attempt.
+    /// The attempt with a different token than the first.
     NewToken,
-    /// After a pause.
+    /// The attempt after a pause, with the same token.
     Paused,
 }
 
@@ -47,28 +49,27 @@ pub(crate) enum Rejection {
     Outdated,
     /// The token may not be valid yet. The request can send it again after [`PAUSE`].
     TooYoung,
-    /// The refusal budget is used up. The token stays in use, because a new one would probably be
-    /// refused too.
+    /// The refusal budget is used up. The token stays in use, because a server would probably
+    /// refuse a new one too.
     Limited {
-        /// Whether other requests are accepted with the token, so that the refusal is about the
+        /// Whether the token is accepted for other requests. Then the refusal is about the
         /// resource.
         is_accepted_otherwise: bool,
         report: Option<Report>,
     },
 }
 
-/// What to report about a limited refusal.
+/// The report about a limited refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// This many tokens were refused, and the next fetch has to wait this long.
+    /// The number of tokens that were refused, and the wait until the next fetch.
     AllRefused { tokens: u32, wait: Duration },
-    /// The resource refuses a token that others accept.
+    /// The resource refuses a token that other resources accept.
     Resource,
 }
 
 impl StateMachine {
-    /// Handles the refusal of the token with this generation. Only the current token can be
-    /// rejected.
+    /// Handles the refusal of the token with this generation. Has no effect on a newer token.
     pub(crate) fn reject(&mut self, refusal: &Refusal, now: Moment) -> Rejection {
         let jitter = self.limits.expiry_policy.has_jitter();
         let TokenState::Holding { cached, refresh } = &mut self.state else {
@@ -88,7 +89,8 @@ impl StateMachine {
             .get_or_insert_with(|| Box::new(RefusalHistory::new(jitter)));
         let was_watching = refusals.is_watching();
         let was_limited = refusals.limited_until(now).is_some();
-        // A token that the user rejects may have been accepted without the cache knowing.
+        // If the user rejects the token, the user's code may have seen acceptances that the cache
+        // doesn't know about.
         if token.is_accepted || refusal.is_final {
             refusals.reset_if_unrefused(now);
         }
@@ -113,14 +115,14 @@ impl StateMachine {
             }
             Refresh::NotStarted | Refresh::Failed(_) => {}
         }
-        // A fetch is allowed even right after a failed refresh, because the failure backoff is only
-        // meant for a token that the API accepts.
+        // A failed refresh doesn't block this fetch, because the failure backoff is for tokens that
+        // the API accepts.
         let allows_fetch = refusals.allows_fetch(is_revoked, now);
         let may_be_too_young = refusal.can_pause
             && !shown.refuses_aged_tokens
             && match refusal.attempt {
-                // The previous token was accepted, and a new one would be even younger than this
-                // one.
+                // The server accepted the previous token, and a new token would be even younger
+                // than this one.
                 Attempt::First => !allows_fetch || (self.was_accepted && !is_revoked),
                 Attempt::NewToken => !allows_fetch || !is_revoked,
                 Attempt::Paused => false,
@@ -154,7 +156,7 @@ impl StateMachine {
         }
     }
 
-    /// Handles the acceptance of the token with this generation. Only the current token matters.
+    /// Handles the acceptance of the token with this generation. Has no effect on a newer token.
     pub(crate) fn accept(&mut self, generation: u64, sent: SentRequest) {
         let TokenState::Holding { cached, .. } = &self.state else {
             return;
@@ -171,11 +173,11 @@ impl StateMachine {
         }
     }
 
-    /// Ends the watch for acceptances if there has been no refusal for a while.
+    /// Ends the watch if there has been no refusal for a while.
     ///
-    /// The watch doesn't end before the successor of a refused token has arrived. During a watch
-    /// every caller asks the state machine, so that no caller gets a withdrawn token from the
-    /// published state.
+    /// The watch continues until the successor of a refused token has arrived. During a watch,
+    /// every caller asks the state machine. So no caller gets a withdrawn token from the published
+    /// state.
     pub(crate) fn end_watch(&mut self, now: Moment) -> Option<WatchEnd> {
         if self.is_replacing() {
             return None;

@@ -10,34 +10,34 @@ use crate::clock::Moment;
 use crate::error::{Error, Kind};
 use crate::source::token_source::Reason;
 
-/// What the caller must do.
+/// What a caller gets.
 pub(crate) enum Decision {
     Serve(Arc<CachedToken>),
     Join(Flight<Outcome>),
     Fail(Error),
 }
 
-/// A fetch that the caller must run on a task.
+/// A fetch for which the caller must start a task.
 pub(crate) struct FetchStart {
     pub(crate) completer: Completer<Outcome>,
     pub(crate) reason: Reason,
-    /// How long to wait before the first attempt.
+    /// The wait before the first attempt.
     pub(crate) delay: Duration,
     /// The overdue flight that this fetch replaces. It must be abandoned outside the lock, because
-    /// that wakes the callers that wait for it.
+    /// that wakes waiting callers.
     pub(crate) replaces: Option<Flight<Outcome>>,
 }
 
-/// A fetch that hasn't ended this long after its timeout counts as abandoned. The timeout needs the
-/// timer of the fetch's runtime, so a runtime that isn't driven never ends the fetch.
+/// How long after its timeout a fetch counts as abandoned. The timeout needs the timer of the
+/// fetch's runtime. If that runtime is no longer polled, the fetch never ends.
 const OVERDUE_GRACE: Duration = Duration::from_secs(5);
 
 /// Whether a caller can replay a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// The request can be replayed, so the caller accepts a token that is probably revoked.
+    /// The request can be replayed. So the caller accepts a token that is probably revoked.
     CanReplay,
-    /// The request can't be replayed, so the caller waits for the successor of a revoked token.
+    /// The request can't be replayed. So the caller waits for the successor of a revoked token.
     CannotReplay,
 }
 
@@ -115,7 +115,7 @@ impl StateMachine {
         }
     }
 
-    /// Decides what a caller gets after its token of this generation was refused.
+    /// Decides what a caller gets after a server refused its token of this generation.
     pub(crate) fn renew(&mut self, generation: u64, now: Moment) -> (Decision, Option<FetchStart>) {
         let TokenState::Holding { cached, refresh } = &self.state else {
             return self.request(Caller::CannotReplay, now);
@@ -133,12 +133,12 @@ impl StateMachine {
             Refresh::Failed(cached_error) if !now.reached(cached_error.until) => {
                 (Decision::Fail(cached_error.error.clone()), None)
             }
-            // The source returned the same token again.
+            // The source has returned the same token again.
             Refresh::NotStarted | Refresh::Failed(_) => (Decision::Serve(Arc::clone(cached)), None),
         }
     }
 
-    /// Joins the running fetch, or starts another if the running one is overdue.
+    /// Joins the running fetch. If that is overdue, starts another.
     fn join_running(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
         match self.running() {
             Some(running) if !now.reached(running.overdue_at) => {
@@ -152,8 +152,8 @@ impl StateMachine {
         }
     }
 
-    /// Starts a fetch or joins the running one, even if the current token is good or the next fetch
-    /// is delayed.
+    /// Joins the running fetch or starts one. A good current token or a delayed next fetch doesn't
+    /// prevent this.
     pub(crate) fn force_refresh(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
         if let TokenState::Closed(_) = self.state {
             return (Decision::Fail(closed()), None);
@@ -169,9 +169,9 @@ impl StateMachine {
 
     fn start_fetch(&mut self, reason: Reason, now: Moment) -> (Flight<Outcome>, FetchStart) {
         let delay = match reason {
-            // Otherwise a token whose lifetime is shorter than the floor would be fetched without a
-            // pause. Other fetches have their own limits: a refresh is delayed, and a refusal has a
-            // budget.
+            // The delay keeps a token with a very short lifetime from being fetched without a
+            // pause. Other fetches have their own limits: a refresh is delayed, and fetches after
+            // refusals have a budget.
             Reason::Expired => now.until(self.last_fetch_at.plus(self.limits.attempt_floor)),
             Reason::First | Reason::Stale | Reason::Refused | Reason::Forced => Duration::ZERO,
         };

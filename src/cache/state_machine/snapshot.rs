@@ -7,7 +7,7 @@ use crate::cache::expiry::Freshness;
 use crate::cache::status::{CachedTokenStatus, Phase, Status};
 use crate::clock::Moment;
 
-/// When to request a token although no caller needs one.
+/// When the background refresh requests a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     In(Duration),
@@ -18,9 +18,9 @@ pub(crate) enum Due {
 }
 
 impl StateMachine {
-    /// Returns when to request a token so that there always is one.
+    /// Returns when the background refresh must request a token so that there always is one.
     pub(crate) fn due(&self, now: Moment) -> Due {
-        // An overdue fetch isn't replaced while the token is fresh, so nothing is due before the
+        // An overdue fetch isn't replaced while the token is fresh. Then nothing is due before the
         // token is stale.
         let is_fresh = self
             .cached()
