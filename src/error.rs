@@ -1,4 +1,4 @@
-//! The error of this crate, which is opaque and cheap to clone.
+//! The error of this crate. It is opaque and cheap to clone.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -11,19 +11,18 @@ use http::{Extensions, StatusCode};
 
 use crate::sanitize::sanitize;
 
-/// Any boxed error, as Tower's own layers use it.
+/// Any boxed error, as in Tower's own layers.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why there is no token, or why a request was not sent.
+/// The reason why there is no token, or why a request was not sent.
 ///
 /// The error is cheap to clone, because many callers can wait for one failed fetch. Query it with
-/// the `is_*` methods. [`status`](Error::status), [`code`](Error::code) and
-/// [`description`](Error::description) return what the authorization server said.
-/// [`Display`](fmt::Display) prints this error only; [`source`](StdError::source) returns its
-/// cause.
+/// the `is_*` methods. The authorization server's own words are in [`status`](Error::status),
+/// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
+/// this error only; [`source`](StdError::source) returns its cause.
 ///
-/// No text of the error contains a secret or a token. From a server's response, the error shows
-/// only the fields of RFC 6749 §5.2, without control characters and at a bounded length.
+/// The text of an error never contains a secret or a token. Of a server's response, it contains
+/// only the fields of RFC 6749 §5.2. These are shortened, and control characters are removed.
 ///
 /// # Example
 ///
@@ -45,23 +44,23 @@ struct ErrorInner {
     message: Cow<'static, str>,
     reply: Option<Reply>,
     retry_after: Option<Duration>,
-    /// Values that other parts of the crate attach to an error, by type.
+    /// Values that other parts of the crate attach to an error, at most one of each type.
     attached: Extensions,
     source: Option<Arc<dyn StdError + Send + Sync>>,
-    /// The source that callers of a gRPC client see. It has the true source as its own.
+    /// The source that callers of a gRPC client see. The true source is the source of this status.
     #[cfg(feature = "tonic")]
     grpc_status: Option<tonic::Status>,
 }
 
 /// The kind of an error. Each `is_*` method of [`Error`] documents its kind. The type is private,
-/// so that new kinds aren't breaking changes.
+/// so new kinds aren't breaking changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Config,
     Source,
-    /// As [`Source`](Self::Source), but transient.
+    /// Like [`Source`](Self::Source), but transient.
     Transient,
-    /// As [`Source`](Self::Source), but permanent.
+    /// Like [`Source`](Self::Source), but permanent.
     Permanent,
     Closed,
     Timeout,
@@ -76,10 +75,11 @@ pub(crate) enum Kind {
     LoginRequired,
 }
 
-/// An error of your own that `?` converts into an [`Error`].
+/// Your own error, which `?` then converts into an [`Error`].
 ///
-/// No error of another crate implements it: only the source knows whether the error may pass by itself. The source
-/// says so with `.map_err(Error::other)?` or `.map_err(Error::transient)?`.
+/// Errors of other crates don't implement this trait, because only your source knows whether an
+/// error is transient. Your source says so with `.map_err(Error::other)?` or
+/// `.map_err(Error::transient)?`.
 ///
 /// # Example
 ///
@@ -111,7 +111,7 @@ pub(crate) enum Kind {
     label = "write `.map_err(Error::other)?`, or `.map_err(Error::transient)?` if the error may pass by itself"
 )]
 pub trait SourceError {
-    /// Converts the error, by [`Error::other`] or [`Error::transient`].
+    /// Converts the error with [`Error::other`] or [`Error::transient`].
     fn into_error(self) -> Error;
 }
 
@@ -124,7 +124,7 @@ where
     }
 }
 
-/// The part of the token endpoint's response that is safe to keep.
+/// The part of a token endpoint's response that is safe to keep.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     /// `None` if the response came through a browser, which shows no status.
@@ -134,7 +134,7 @@ pub(crate) struct Reply {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Codes of permanent errors, whatever the status (RFC 6749 §5.2).
+/// Codes that mean a permanent error, whatever the status (RFC 6749 §5.2).
 const PERMANENT: &[&str] = &[
     "invalid_client",
     "unauthorized_client",
@@ -142,8 +142,10 @@ const PERMANENT: &[&str] = &[
     "unsupported_grant_type",
 ];
 
-/// Codes of transient errors, for which some servers send a 400. The server has a problem or limits
-/// the rate (RFC 6749 §4.1.2.1, RFC 8628 §3.5), or wants a new nonce (RFC 9449 §8).
+/// Codes that mean a transient error. Some servers send them with a 400.
+///
+/// - The server has a problem or limits the rate (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
+/// - The server wants a new nonce (RFC 9449 §8).
 const PASSING: &[&str] = &[
     "temporarily_unavailable",
     "server_error",
@@ -175,7 +177,7 @@ impl Error {
     }
 
     /// Wraps a transient error of your own [`TokenSource`](crate::TokenSource), such as a broken
-    /// connection. The cache then makes another attempt within the same fetch.
+    /// connection. The cache then tries again within the same fetch.
     ///
     /// # Example
     ///
@@ -191,7 +193,7 @@ impl Error {
         Self::new(Kind::Transient, "the token source failed").with_source(source)
     }
 
-    /// Wraps an error of your own [`TokenSource`](crate::TokenSource) that lasts until somebody
+    /// Wraps an error of your own [`TokenSource`](crate::TokenSource) that lasts until a person
     /// acts, such as a revoked key. The cache waits 60 s before the next attempt.
     ///
     /// # Example
@@ -204,7 +206,7 @@ impl Error {
         Self::new(Kind::Permanent, "the token source failed").with_source(source)
     }
 
-    /// Makes the error of a [`PerRequestCredential`](crate::token::PerRequestCredential) that
+    /// Makes the error for a [`PerRequestCredential`](crate::token::PerRequestCredential) that
     /// failed.
     pub(crate) fn not_applied(source: BoxError) -> Self {
         match source.downcast::<Self>() {
@@ -216,15 +218,17 @@ impl Error {
         }
     }
 
-    /// Finds an error of this crate: the given one, or the first in its chain of
+    /// Finds an error of this crate. It is either the given error or the first in its chain of
     /// [sources](StdError::source).
     ///
-    /// `downcast_ref` looks at the outermost error only, and a client or an application may have wrapped this
-    /// one. A generated gRPC client does: its `tonic::Status` has an `Error` as its source if there was no
-    /// token. [`CallError`](crate::layer::CallError) splits the error of a call without a search.
+    /// `downcast_ref` checks only the outermost error, but a client or an application may have
+    /// wrapped this one. For example, a generated gRPC client returns a `tonic::Status`. If there
+    /// was no token, its source is an `Error`. [`CallError`](crate::layer::CallError) separates the
+    /// error of a call without this search.
     ///
-    /// Some wrappers return the source of the wrapped error as their own, such as [`std::io::Error`] and
-    /// `#[error(transparent)]` of `thiserror`. An `Error` directly inside of them isn't found.
+    /// This function doesn't find an `Error` directly inside some wrappers, such as
+    /// [`std::io::Error`] and `#[error(transparent)]` of `thiserror`. These wrappers return the
+    /// source of the wrapped error as their own.
     ///
     /// # Example
     ///
@@ -245,8 +249,8 @@ impl Error {
         chain.find_map(|error| error.downcast_ref())
     }
 
-    /// Sets how long to wait before the next attempt, as the server asked your own source. No
-    /// effect on an error that has clones.
+    /// Sets how long to wait before the next attempt, as a server asked your own source. Has no
+    /// effect if the error has clones.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.edit(|inner| inner.retry_after = Some(wait))
@@ -268,8 +272,7 @@ impl Error {
     }
 
     /// Makes the error for an error response of the token endpoint.
-    /// [`with_reply`](Self::with_reply) sanitizes the server's texts, so that no caller can forget
-    /// to.
+    /// [`with_reply`](Self::with_reply) sanitizes the server's texts, so no caller can forget that.
     pub(crate) fn denied(message: impl Into<Cow<'static, str>>, reply: Reply) -> Self {
         Self::new(Kind::Denied, message).with_reply(reply)
     }
@@ -284,7 +287,7 @@ impl Error {
         self.edit(|inner| inner.source = Some(Arc::from(source.into())))
     }
 
-    /// A copy whose [`source`](StdError::source) is this status.
+    /// Returns a copy whose [`source`](StdError::source) is this status.
     #[cfg(feature = "tonic")]
     pub(crate) fn with_grpc_status(&self, status: tonic::Status) -> Self {
         let mut inner = (*self.inner).clone();
@@ -294,14 +297,14 @@ impl Error {
         }
     }
 
-    /// The true source, whatever stands in front of it.
+    /// Returns the true source, even if a gRPC status hides it.
     #[cfg(feature = "tonic")]
     pub(crate) fn shared_source(&self) -> Option<&Arc<dyn StdError + Send + Sync>> {
         self.inner.source.as_ref()
     }
 
-    /// Attaches a value, and replaces an attached value of the same type. No effect on an error
-    /// that has clones.
+    /// Attaches a value. It replaces an attached value of the same type. Has no effect if the error
+    /// has clones.
     pub(crate) fn attach<T>(self, value: T) -> Self
     where
         T: Clone + Send + Sync + 'static,
@@ -319,7 +322,7 @@ impl Error {
         self.inner.attached.get()
     }
 
-    /// Changes a new error. No effect on an error that has clones.
+    /// Changes a new error. Has no effect if the error has clones.
     fn edit(mut self, change: impl FnOnce(&mut ErrorInner)) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             change(inner);
@@ -339,14 +342,14 @@ impl Error {
         self.inner.reply.as_ref()
     }
 
-    /// Returns `true` if a setting is invalid, such as an address without a host, or an invalid
-    /// header name.
+    /// Returns `true` if a setting is invalid. Examples are an address without a host and an
+    /// invalid header name.
     pub fn is_config(&self) -> bool {
         self.is(Kind::Config)
     }
 
     /// Returns `true` if your own [`TokenSource`](crate::TokenSource) or
-    /// [`PerRequestCredential`](crate::token::PerRequestCredential) failed. Its error is the
+    /// [`PerRequestCredential`](crate::token::PerRequestCredential) failed. Your own error is the
     /// [`source`](StdError::source).
     pub fn is_source(&self) -> bool {
         matches!(
@@ -355,16 +358,19 @@ impl Error {
         )
     }
 
-    /// Returns `true` if the [`TokenCache`](crate::TokenCache) was
-    /// [closed](crate::TokenCache::close), so it returns no more tokens.
+    /// Returns `true` if the [`TokenCache`](crate::TokenCache) is
+    /// [closed](crate::TokenCache::close).
     pub fn is_closed(&self) -> bool {
         self.is(Kind::Closed)
     }
 
     /// Returns `true` if another attempt may succeed within seconds. The cache then tries again
-    /// within the same fetch. The causes are: no connection; no response in time; status 408, 425,
-    /// 429 or 5xx; the codes `temporarily_unavailable`, `server_error`, `slow_down` and
-    /// `use_dpop_nonce`; or your own source returned a [`transient`](Self::transient) error.
+    /// within the same fetch. The cause is one of these:
+    ///
+    /// - There was no connection, or no response in time.
+    /// - The status was 408, 425, 429 or 5xx.
+    /// - The code was `temporarily_unavailable`, `server_error`, `slow_down` or `use_dpop_nonce`.
+    /// - Your own source returned a [`transient`](Self::transient) error.
     pub fn is_transient(&self) -> bool {
         match self.inner.kind {
             Kind::Transport | Kind::Timeout | Kind::Transient => true,
@@ -373,14 +379,15 @@ impl Error {
         }
     }
 
-    /// Returns `true` if the error lasts until somebody acts:
+    /// Returns `true` if the error lasts until a person acts:
     ///
-    /// - a setting is invalid, or the credential [may not go](Self::is_origin) to the request's origin,
-    /// - a person has to log in again,
-    /// - the server refused: `invalid_client`, `unauthorized_client`, `invalid_scope`,
+    /// - A setting is invalid.
+    /// - The credential [may not go](Self::is_origin) to the request's origin.
+    /// - A person has to log in again.
+    /// - The server refused with `invalid_client`, `unauthorized_client`, `invalid_scope`,
     ///   `unsupported_grant_type`, or any other error response that isn't
-    ///   [transient](Self::is_transient),
-    /// - your own source returned a [`permanent`](Self::permanent) error.
+    ///   [transient](Self::is_transient).
+    /// - Your own source returned a [`permanent`](Self::permanent) error.
     pub fn is_permanent(&self) -> bool {
         match self.inner.kind {
             Kind::Config | Kind::LoginRequired | Kind::Origin | Kind::Permanent => true,
@@ -400,54 +407,57 @@ impl Error {
         self.status().is_some_and(passes) || PASSING.iter().any(|code| self.has_code(code))
     }
 
-    /// Returns `true` if a fetch or a wait timed out: by the limit of the whole fetch, of a request
-    /// to the token endpoint, or of [`TokenCache::ready`](crate::TokenCache::ready).
+    /// Returns `true` if a fetch or a wait timed out. The cause is one of these:
+    ///
+    /// - the timeout of the whole fetch
+    /// - the timeout of one request to the token endpoint
+    /// - the timeout of [`TokenCache::ready`](crate::TokenCache::ready)
     pub fn is_timeout(&self) -> bool {
         self.is(Kind::Timeout)
     }
 
-    /// Returns `true` if the source panicked. The fetch task caught the panic, so it doesn't affect
-    /// the next attempt.
+    /// Returns `true` if the source panicked. The fetch task caught the panic, so the next attempt
+    /// isn't affected.
     pub fn is_panic(&self) -> bool {
         self.is(Kind::Panic)
     }
 
-    /// Returns `true` if there is no Tokio runtime to fetch on, or the runtime is shutting down.
+    /// Returns `true` if a fetch needs a Tokio runtime, but there is none or it is shutting down.
     pub fn is_runtime(&self) -> bool {
         self.is(Kind::Runtime)
     }
 
-    /// Returns `true` if the token is empty or contains bytes that are illegal in a header (RFC
+    /// Returns `true` if the token is empty or contains bytes that a header may not contain (RFC
     /// 9110 §5.5).
     pub fn is_illegal_token(&self) -> bool {
         self.is(Kind::IllegalToken)
     }
 
-    /// Returns `true` if the token had already expired when it arrived, so it was never sent.
+    /// Returns `true` if the token had already expired when it arrived. It was never sent.
     pub fn is_expired(&self) -> bool {
         self.is(Kind::Expired)
     }
 
-    /// Returns `true` if the request was not sent because its credential would have gone over
-    /// cleartext, or to an origin that may not receive it.
+    /// Returns `true` if the request was not sent, to protect its credential. The request would
+    /// have gone over cleartext, or to an origin that may not receive the credential.
     pub fn is_origin(&self) -> bool {
         self.is(Kind::Origin)
     }
 
     /// Returns `true` if the token endpoint could not be reached, or the connection broke before
-    /// its response.
+    /// the response.
     pub fn is_transport(&self) -> bool {
         self.is(Kind::Transport)
     }
 
-    /// Returns `true` if the token endpoint returned an error: a status that isn't a success, or a
-    /// 200 that contains `error`.
+    /// Returns `true` if the token endpoint returned an error. This is a status that isn't a
+    /// success, or a 200 that contains `error`.
     pub fn is_denied(&self) -> bool {
         self.is(Kind::Denied)
     }
 
     /// Returns `true` if the server's response is unusable: not JSON, without `access_token`, too
-    /// large, or a redirect. Also returns `true` if a browser returned a response that doesn't
+    /// large, or a redirect. Also returns `true` if a browser brought a response that doesn't
     /// belong to the authorization request.
     pub fn is_reply(&self) -> bool {
         self.is(Kind::Reply)
@@ -465,15 +475,15 @@ impl Error {
         self.has_code("invalid_scope")
     }
 
-    /// Returns `true` if the grant (a code, a refresh token, an assertion) is invalid, expired or
-    /// revoked (`invalid_grant`, RFC 6749 §5.2).
+    /// Returns `true` if the grant is invalid, expired or revoked (`invalid_grant`, RFC 6749 §5.2).
+    /// A grant is a code, a refresh token or an assertion.
     pub fn is_invalid_grant(&self) -> bool {
         self.has_code("invalid_grant")
     }
 
-    /// Returns `true` if a person has to log in again, so another attempt won't help. There is no
-    /// grant, or the grant of an earlier login is used, revoked or expired (`invalid_grant`, RFC
-    /// 6749 §5.2).
+    /// Returns `true` if a person has to log in again, so another attempt won't help. Either there
+    /// is no grant, or the grant of an earlier login was already used, revoked or expired
+    /// (`invalid_grant`, RFC 6749 §5.2).
     pub fn is_login_required(&self) -> bool {
         self.is(Kind::LoginRequired)
     }
@@ -484,7 +494,7 @@ impl Error {
         self.has_code("access_denied")
     }
 
-    /// Returns `true` if the server wants a nonce in the proof, or another nonce (RFC 9449 §8).
+    /// Returns `true` if the server wants a nonce in the proof, or a different nonce (RFC 9449 §8).
     pub(crate) fn wants_nonce(&self) -> bool {
         self.has_code("use_dpop_nonce")
     }
@@ -505,22 +515,22 @@ impl Error {
         self.reply()?.code.as_deref()
     }
 
-    /// Returns the `error_description` of the token endpoint's response (RFC 6749 §5.2), without
-    /// control characters and cut to 256 bytes.
+    /// Returns the `error_description` of the token endpoint's response (RFC 6749 §5.2). Control
+    /// characters are removed, and the text is cut to 256 bytes.
     pub fn description(&self) -> Option<&str> {
         self.reply()?.description.as_deref()
     }
 
-    /// Returns how long to wait before the next request, as set with
-    /// [`with_retry_after`](Self::with_retry_after) or by the token endpoint's `Retry-After` (RFC
-    /// 9110 §10.2.3).
+    /// Returns how long to wait before the next request. The value comes from
+    /// [`with_retry_after`](Self::with_retry_after) or the token endpoint's `Retry-After` (RFC 9110
+    /// §10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         let own = self.inner.retry_after;
         own.or_else(|| self.reply()?.retry_after)
     }
 
-    /// Returns the `error.type` for logs and metrics: the server's code if it is a known code, else
-    /// the kind. OpenTelemetry requires a small set of values.
+    /// Returns the `error.type` for logs and metrics: the server's code if it is a known code,
+    /// otherwise the kind. OpenTelemetry requires that there are few different values.
     pub(crate) fn type_name(&self) -> &'static str {
         let known = PERMANENT.iter().chain(PASSING).chain(OTHER_CODES);
         if let Some(code) = known.copied().find(|code| self.has_code(code)) {

@@ -1,7 +1,8 @@
 //! A [Tower](https://docs.rs/tower) layer that authenticates outgoing HTTP requests.
 //!
-//! The layer attaches a token, and fetches it once for all concurrent requests. It refreshes the token before it expires,
-//! and sends a refused request once more with a new token. Request and response types stay the same:
+//! The layer attaches a token, and fetches it once for all concurrent requests. It refreshes the
+//! token before it expires. If the server refuses a token, the layer sends the request once more
+//! with a new one. Request and response types stay the same:
 //!
 //! ```text
 //! AuthLayer::new(impl TokenSource) : S ─▶ Auth<S>
@@ -32,13 +33,13 @@
 //!
 //! | question | page |
 //! | --- | --- |
-//! | What happens to a token and to a request, and what are the defaults? | [`docs::how_it_works`] |
-//! | Which source provides what my API asks for? | [`docs::choosing`] |
+//! | What happens to a token and a request? What are the defaults? | [`docs::how_it_works`] |
+//! | Which source fits my API? | [`docs::choosing`] |
 //! | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? | [`docs::migrating`] |
-//! | In which order do layers go? | [`docs::composing`] |
-//! | Where does a service keep the client, and what does it do at startup and shutdown? | [`docs::in_a_service`] |
+//! | What is the right order of layers? | [`docs::composing`] |
+//! | Where does a service keep the client? What does it do at startup and shutdown? | [`docs::in_a_service`] |
 //! | What do callers see when something fails? | [`docs::faults`] |
-//! | What does the crate do against which threat, and what do I do? | [`docs::security`] |
+//! | Which threats does the crate handle, and what do I have to do? | [`docs::security`] |
 //! | How does each of many tenants get its own token? | [`docs::tenants`] |
 //! | How do many processes share one token? | [`docs::fleet`] |
 //! | How does a web app get a token for each of its users? | [`docs::web_app`] |
@@ -60,10 +61,12 @@
 //!
 //! - A [`TokenSource`] fetches a token. [`oauth2`] has sources for OAuth 2, and [`login`] for an API's own login.
 //!   [`ApiKey`], [`SecretSource`] and any closure that returns a [`Token`] are sources too.
-//! - A [`TokenCache`] stores the token and decides when to fetch the next. It also works without Tower:
-//!   `cache.token().await`. [`cache::Status`] is its state, and [`Error`] says why there is no token.
-//! - [`AuthLayer`] and [`Auth`] attach the token to requests. [`NotReplayed`] says why a refused request wasn't sent again,
-//!   and [`challenge::Challenge`] what the refusal contains. A body has to implement [`layer::Replay`].
+//! - A [`TokenCache`] stores the token and decides when to fetch the next. It also works without
+//!   Tower: `cache.token().await`. [`cache::Status`] describes its state. [`Error`] says why there
+//!   is no token.
+//! - [`AuthLayer`] and [`Auth`] attach the token to requests. [`NotReplayed`] says why a refused
+//!   request wasn't sent again. [`challenge::Challenge`] is what the server said in the refusal. A
+//!   body has to implement [`layer::Replay`].
 //! - [`tenants::Tenants`] keeps a cache for each tenant. A [`fleet::Fleet`] shares a token with other processes.
 //!
 //! # Features
@@ -94,7 +97,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// Small words that every part uses.
+// Small types and functions that every part uses.
 mod sync;
 
 mod backoff;
@@ -109,22 +112,22 @@ mod quota;
 pub mod challenge;
 pub mod token;
 
-// Where a token comes from, and where it is shared.
+// The sources of tokens, and the stores that share tokens.
 pub mod source;
 
 #[cfg(feature = "fleet")]
 pub mod fleet;
 
-// Which token is good, and who fetches the next.
+// Which token is valid, and which task fetches the next.
 pub mod cache;
 
-// The life of one request.
+// The steps of one request.
 pub mod layer;
 
 #[cfg(feature = "tenants")]
 pub mod tenants;
 
-// How this crate itself talks HTTP.
+// This crate's own HTTP requests.
 mod http_client;
 
 // Ready-made sources.
@@ -146,7 +149,7 @@ pub use source::token_source::{Reason, TokenSource};
 pub use token::issued_token::Token;
 pub use token::place::Place;
 
-/// The README's example is a doc test.
+/// Runs the README's example as a doc test.
 #[cfg(all(doctest, feature = "reqwest"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,5 +1,5 @@
-//! Origins (RFC 6454), and which of them may receive a secret: those with an encrypted channel, and
-//! loopback.
+//! Origins (RFC 6454). Only those with an encrypted channel and loopback origins may receive a
+//! secret.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -26,7 +26,7 @@ use crate::error::{Error, Kind};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// The text that [`serialize`] returns, which is the same for all spellings of one origin.
+    /// The result of [`serialize`]. All spellings of one origin have the same text.
     text: Box<str>,
     scheme_len: usize,
     /// Where the authority starts.
@@ -54,12 +54,12 @@ impl Origin {
         &self.text[..self.scheme_len]
     }
 
-    /// Returns whether [`serialize`] writes this origin with exactly this scheme and authority.
-    /// Called for each request.
+    /// Returns whether [`serialize`] would write this origin exactly like this scheme and
+    /// authority. Called for each request.
     #[inline]
     pub(crate) fn is_written(&self, scheme: &str, authority: &str) -> bool {
         let text = self.text.as_bytes();
-        // A comparison with a constant needs no function call.
+        // Comparing with a constant needs no function call.
         let is_scheme = match self.is_https {
             true => scheme == "https",
             false => text.get(..self.scheme_len) == Some(scheme.as_bytes()),
@@ -89,13 +89,13 @@ impl Origin {
     }
 
     /// Returns the origin of a URL over `https` or on loopback. `None` for other cleartext URLs,
-    /// and for a URI that names no server, such as a URN.
+    /// and for a URI without a server, such as a URN.
     pub(crate) fn of_secure_url(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         is_secure(uri.scheme_str(), uri.host()).then(|| Self::of_uri(&uri))?
     }
 
-    /// Returns whether this is the origin of this scheme, host and port. Doesn't allocate.
+    /// Returns whether this is the origin of this scheme, host and port. Allocates nothing.
     #[inline]
     pub(crate) fn is_at(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
         self.scheme().eq_ignore_ascii_case(scheme)
@@ -103,7 +103,7 @@ impl Origin {
             && port.or_else(|| default_port(scheme)) == Some(self.port)
     }
 
-    /// Returns the origin as RFC 6454 §6.2 writes it: without the port if that is the scheme's
+    /// Returns the origin as RFC 6454 §6.2 writes it. The port is left out if it is the scheme's
     /// default.
     #[cfg(feature = "cookies")]
     pub(crate) fn serialize(&self) -> &str {
@@ -123,7 +123,7 @@ impl FromStr for Origin {
     /// [`is_config`](Error::is_config) unless the text is `scheme://host[:port]`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let is_bare = |uri: &Uri| uri.path() == "/" && uri.query().is_none();
-        // `Uri` drops the fragment when it parses, so the text is checked.
+        // `Uri` drops a fragment, so the text is checked for one.
         let uri = text.parse().ok().filter(is_bare);
         let uri = uri.filter(|_| !text.contains('#'));
         uri.and_then(|uri| Self::of_uri(&uri)).ok_or_else(|| {
@@ -140,19 +140,19 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A keyed hash of an origin. A request in flight keeps the hash, to recognize a response from
-/// another origin. The hash is small, and computing it doesn't allocate.
+/// A keyed hash of an origin. A request in flight keeps the hash, to recognize responses from other
+/// origins. The hash is small, and computing it doesn't allocate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OriginDigest(u64);
 
 impl OriginDigest {
-    /// The digest for a request whose URI is only a path, so that the client below decides where
-    /// the request goes.
+    /// The digest of a request whose URI is only a path. The client below decides where such a
+    /// request goes.
     pub(crate) const UNKNOWN: Self = Self(0);
 
-    /// Computes the digest, which is the same for all spellings of one origin.
+    /// Computes the digest. All spellings of one origin have the same digest.
     pub(crate) fn new(scheme: &str, host: &str, port: Option<u16>) -> Self {
-        /// Random in each process, so that nobody can find two origins with one digest.
+        /// The key is random in each process, so nobody can find two origins with the same digest.
         static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let mut hasher = KEY.build_hasher();
         for text in [scheme, host] {
@@ -166,7 +166,7 @@ impl OriginDigest {
     }
 }
 
-/// Writes an origin (RFC 6454 §6.2): in lower case, without the port if that is the scheme's
+/// Writes an origin in lower case (RFC 6454 §6.2). The port is left out if it is the scheme's
 /// default.
 pub(crate) fn serialize(scheme: &str, host: &str, port: Option<u16>) -> String {
     let mut text = format!("{scheme}://{host}");
@@ -177,7 +177,7 @@ pub(crate) fn serialize(scheme: &str, host: &str, port: Option<u16>) -> String {
     text
 }
 
-/// Writes the origin of an absolute URI, as [`serialize`] does.
+/// Writes the origin of an absolute URI like [`serialize`].
 #[cfg(any(feature = "cookies", feature = "dpop"))]
 pub(crate) fn serialize_uri(uri: &Uri) -> String {
     let (scheme, host) = (uri.scheme_str(), uri.host());
@@ -188,14 +188,14 @@ pub(crate) fn serialize_uri(uri: &Uri) -> String {
     )
 }
 
-/// Returns the scheme, the host and the port of an absolute URI, as the URI writes them.
+/// Returns the scheme, the host and the port of an absolute URI, spelled as in the URI.
 pub(crate) fn parts_of(uri: &Uri) -> Option<(&str, &str, Option<u16>)> {
     Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
 }
 
-/// Returns whether nobody on the network path can read what is sent to this scheme and host.
+/// Returns whether data to this scheme and host can't be read on the network.
 ///
-/// The host has the form that [`http::Uri::host`] returns: an IPv6 address is in brackets.
+/// The host has the form of [`http::Uri::host`], with an IPv6 address in brackets.
 pub(crate) fn is_secure(scheme: Option<&str>, host: Option<&str>) -> bool {
     let Some(host) = host.filter(|host| !host.is_empty()) else {
         return false;
@@ -217,10 +217,10 @@ fn is_encrypted(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
 }
 
-/// Returns whether the host is this machine, by its whole name or address.
+/// Returns whether the host is this machine. The whole name or address must match.
 ///
-/// `localhost.evil.com` and `127.0.0.1.nip.io` belong to other machines. So only complete addresses
-/// count, and names whose *last* label is `localhost`, which public DNS never contains (RFC 6761
+/// For example, `localhost.evil.com` and `127.0.0.1.nip.io` are other machines. A name counts only
+/// if its *last* label is `localhost`, because public DNS never contains such names (RFC 6761
 /// §6.3).
 fn is_loopback(host: &str) -> bool {
     if let Some(address) = host
@@ -238,7 +238,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Returns whether a label contains only ASCII letters, digits, `-` and `_`. URL parsers disagree
-/// about other characters: one parser may include them in the name, and another may end the name
+/// about other characters. One parser may include them in the name, and another may end the name
 /// there.
 fn is_label(label: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';

@@ -1,4 +1,4 @@
-//! Quotas of the token endpoint: how many requests are left.
+//! Quotas of the token endpoint, which say how many requests are left.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -6,14 +6,17 @@ use std::time::SystemTime;
 use crate::error::Error;
 use crate::sanitize::sanitize;
 
-/// How many requests are left in one bucket of a quota, by the last response of the token endpoint.
-/// [`Status::quotas`](crate::cache::Status::quotas) returns the quotas.
+/// How many requests are left in one bucket of a quota, according to the token endpoint's last
+/// response. [`Status::quotas`](crate::cache::Status::quotas) returns all of them.
 ///
-/// The crate reads quotas from the headers of each response, including error responses. These are
-/// `Auth0-Client-Quota-Limit` and `Auth0-Organization-Quota-Limit`, `RateLimit` with
-/// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers, and the forms of its earlier
-/// versions), and `X-RateLimit-*`. Your own source sets quotas with
-/// [`Token::with_quotas`](crate::Token::with_quotas) and
+/// The crate reads quotas from these headers of each response, including error responses:
+///
+/// - `Auth0-Client-Quota-Limit` and `Auth0-Organization-Quota-Limit`
+/// - `RateLimit` with `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers, and the forms of
+///   its earlier versions)
+/// - `X-RateLimit-*`
+///
+/// Your own source sets quotas with [`Token::with_quotas`](crate::Token::with_quotas) and
 /// [`Error::with_quotas`](crate::Error::with_quotas).
 ///
 /// # Example
@@ -36,12 +39,12 @@ pub struct Quota {
 /// The maximum number of buckets that are kept and shown. Servers have fewer.
 pub(crate) const MOST_BUCKETS: usize = 8;
 
-/// Longer names are cut, because a server chooses them.
+/// Longer names are cut, because the server chooses them.
 const LONGEST_NAME: usize = 64;
 
 impl Quota {
     /// Makes a quota from the bucket's name and the number of requests left. Control characters in
-    /// the name become spaces, and the name is cut to 64 bytes.
+    /// the name become spaces. The name is cut to 64 bytes.
     pub fn new(bucket: impl AsRef<str>, remaining: u64) -> Self {
         let mut name = sanitize(bucket.as_ref());
         let end = (0..=LONGEST_NAME.min(name.len())).rev();
@@ -69,8 +72,11 @@ impl Quota {
         self
     }
 
-    /// Returns the bucket's name: for Auth0 such as `client/per_hour` or `organization/per_day`,
-    /// for `RateLimit` the policy's name, else `ratelimit` or `x-ratelimit`.
+    /// Returns the bucket's name:
+    ///
+    /// - for Auth0, a name such as `client/per_hour` or `organization/per_day`
+    /// - for `RateLimit`, the name of the policy
+    /// - otherwise `ratelimit` or `x-ratelimit`
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
@@ -94,7 +100,7 @@ impl Quota {
         self.resets_at
     }
 
-    /// Returns whether a tenth of the requests or less is left. If the limit is unknown, returns
+    /// Returns whether at most a tenth of the requests is left. If the limit is unknown, returns
     /// whether none is left.
     pub fn is_low(&self) -> bool {
         let left = u128::from(self.remaining) * 10;
@@ -103,8 +109,8 @@ impl Quota {
 }
 
 impl Error {
-    /// Sets the quotas that the server reported, at most 8, as [`Token::with_quotas`] does for a
-    /// token. No effect on an error that has clones.
+    /// Sets the quotas that the server reported, at most 8. [`Token::with_quotas`] does the same
+    /// for a token. Has no effect if the error has clones.
     ///
     /// [`Token::with_quotas`]: crate::Token::with_quotas
     #[must_use]
@@ -117,7 +123,7 @@ impl Error {
     }
 }
 
-/// Keeps the first quota of each bucket, and at most [`MOST_BUCKETS`].
+/// Keeps the first quota of each bucket and at most [`MOST_BUCKETS`] buckets.
 pub(crate) fn bounded(quotas: impl IntoIterator<Item = Quota>) -> Arc<[Quota]> {
     let mut bounded: Vec<Quota> = Vec::new();
     for quota in quotas {

@@ -1,6 +1,6 @@
-//! Cleans a server's text, so that it is safe to print.
+//! Makes a server's text safe to print.
 
-/// The maximum length, in bytes, of a server's text that is kept.
+/// The maximum length, in bytes, of a server's text.
 const SANITIZED_LIMIT: usize = 256;
 
 /// Makes a server's text safe to print: one line of bounded length.
@@ -12,17 +12,17 @@ pub(crate) fn sanitize(text: &str) -> String {
     text
 }
 
-/// Replaces each harmful character by a space, without a bound.
+/// Replaces each harmful character by a space. Doesn't shorten the text.
 pub(crate) fn sanitize_unbounded(text: &str) -> String {
-    // The capacity is sufficient. The text may be a secret, and a `String` that grows leaves copies
-    // in memory that aren't zeroized.
+    // The capacity is sufficient. The text may be a secret. A `String` that grows leaves copies in
+    // memory that aren't zeroized.
     let mut clean = String::with_capacity(text.len());
     let is_harmful = |c: char| c.is_control() || is_direction_override(c);
     clean.extend(text.chars().map(|c| if is_harmful(c) { ' ' } else { c }));
     clean
 }
 
-/// Characters that make a terminal or a log viewer show text in a different order.
+/// Characters that make a terminal or a log viewer reorder the text.
 fn is_direction_override(c: char) -> bool {
     matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

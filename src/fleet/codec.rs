@@ -1,4 +1,5 @@
-//! Encodes a token for a store, with everything that another process needs to use the token.
+//! Encodes a token for a store. The encoding contains everything that another process needs to use
+//! the token.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +12,7 @@ use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 
-/// Several times the length of any token that fits in a header.
+/// This is several times the length of any token that fits in a header.
 const LONGEST: usize = 64 * 1024;
 
 /// The JSON form in which a token is stored.
@@ -20,17 +21,17 @@ const LONGEST: usize = 64 * 1024;
 struct EncodedToken<'a> {
     #[serde(borrow)]
     form: StoredAs<'a>,
-    /// Borrowed from the decrypted bytes, so that no copy is left in memory. A secret that contains
-    /// a quotation mark or a backslash is copied, but RFC 6750 allows neither in a header.
+    /// Borrowed from the decrypted bytes, so no copy is left in memory. Only a secret with a
+    /// quotation mark or a backslash is copied. RFC 6750 allows neither in a header.
     #[serde(borrow)]
     secret: Cow<'a, str>,
-    /// When the fetch started, and when the token expires (`end`): milliseconds since the Unix
+    /// The start of the fetch and the expiry of the token (`end`), in milliseconds since the Unix
     /// epoch.
     requested: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<u64>,
-    /// When the source wants a refresh: at a time (`refresh_at`), or within the last part of the
-    /// lifetime (`refresh_within`). Both in milliseconds.
+    /// When the source wants a refresh, in milliseconds: at a time (`refresh_at`), or within the
+    /// last part of the lifetime (`refresh_within`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,7 +76,7 @@ pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<V
         scope: token.scope().map(Cow::from),
         quotas: token.quotas().iter().map(encode_quota).collect(),
     };
-    // Allocates the maximum length, because a buffer that grows leaves copies in memory that aren't
+    // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
     // zeroized. JSON encodes a byte in at most six bytes (`\u0000`).
     let texts = token.secret().len() + token.scope().map_or(0, str::len);
     let room = 6 * texts + 512 * token.quotas().len() + 1024;
@@ -84,7 +85,7 @@ pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<V
     (bytes.len() <= LONGEST).then_some(bytes)
 }
 
-/// Returns when a token expires if its fetch started at `requested`.
+/// Returns when a token expires whose fetch started at `requested`.
 pub(crate) fn expires_at(token: &Token, requested: SystemTime) -> Option<SystemTime> {
     match token.expiry() {
         Expiry::Never => None,
@@ -101,7 +102,7 @@ pub(crate) enum DecodeError {
     Unbound(Error),
 }
 
-/// Decodes a token. The source restores a bound token, because the source has the key.
+/// Decodes a token. A bound token is restored by the source, which has the key.
 pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedToken, DecodeError> {
     let encoded: EncodedToken<'_> =
         serde_json::from_slice(bytes).map_err(|_| DecodeError::Malformed)?;

@@ -1,4 +1,5 @@
-//! Seals the values that a store gets: without the key, nobody can read or change them unnoticed.
+//! Seals the values that a store gets. Without the key, nobody can read them or change them
+//! unnoticed.
 //!
 //! ```text
 //!  "TA" │ version │ kind │ length of the key's name │ name │ nonce │ encrypted token, and its tag
@@ -18,13 +19,16 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 
-/// The keys that seal tokens before a store gets them: XChaCha20-Poly1305 with 256-bit keys, and a
+/// The keys that seal tokens for a store. The cipher is XChaCha20-Poly1305 with 256-bit keys and a
 /// random 192-bit nonce for each token.
 ///
-/// Each key has a name, which is stored beside the values that the key seals. The first key of the
-/// ring seals new tokens; all keys open stored tokens. To rotate keys without losing a token, add
-/// the new key in all processes with [`also`](Self::also). Then make it the first, and remove the
-/// old key after one token lifetime.
+/// Each key has a name, which the store keeps beside each sealed value. The first key of the ring
+/// seals new tokens. Every key of the ring opens the tokens that it sealed. To rotate keys without
+/// losing a token:
+///
+/// 1. Add the new key in all processes with [`also`](Self::also).
+/// 2. Make it the first key.
+/// 3. Remove the old key after one token lifetime.
 ///
 /// [`Debug`](fmt::Debug) shows only the names.
 ///
@@ -34,14 +38,14 @@ use crate::error::{Error, Kind};
 /// use tower_auth::fleet::Keyring;
 ///
 /// # fn example(new: String, old: String) -> Result<(), tower_auth::Error> {
-/// // Each key is the output of `openssl rand -base64 32`.
+/// // Create each key with `openssl rand -base64 32`.
 /// let keys = Keyring::new("2026-11", new)?.also("2026-05", old)?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct Keyring {
-    /// The first key seals. The keys are behind pointers because a cipher zeroizes its key where it
-    /// is dropped, but not where it was moved from.
+    /// The first key seals. The keys are behind pointers, because a cipher zeroizes its key where
+    /// it is dropped. Moving a cipher would leave a copy of its key behind.
     keys: Vec<Arc<Key>>,
 }
 
@@ -50,7 +54,7 @@ struct Key {
     cipher: XChaCha20Poly1305,
 }
 
-/// Whether values are sealed with a key or stored in plain.
+/// Whether values are sealed with a key or stored unsealed.
 #[derive(Clone, Debug)]
 pub(crate) enum Sealing {
     Sealed(Keyring),
@@ -58,16 +62,16 @@ pub(crate) enum Sealing {
     Plain,
 }
 
-/// Why a value can't be opened. The cache then ignores the value.
+/// The reason why a value can't be opened. The cache then ignores the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    /// The value isn't from this crate, or was truncated, changed, or moved to another store key.
+    /// The value was truncated, changed or moved from another store key, or isn't from this crate.
     Corrupt,
-    /// Written by another version of this crate.
+    /// Another version of this crate wrote the value.
     UnknownVersion,
-    /// Sealed with a key that isn't in the ring.
+    /// A key that isn't in the ring sealed the value.
     UnknownKey,
-    /// The value is plain where sealed values are expected, or the reverse.
+    /// The value is unsealed where sealed values are expected, or the reverse.
     WrongKind,
 }
 
@@ -83,23 +87,24 @@ const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 
 impl Keyring {
-    /// Makes a ring with one key: 32 random bytes in base64, as `openssl rand -base64 32` writes
-    /// them.
+    /// Makes a ring with one key. The key is 32 random bytes in base64, as
+    /// `openssl rand -base64 32` writes them.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the key isn't 32 bytes in base64, or if the name is empty
-    /// or longer than 255 bytes.
+    /// [`is_config`](Error::is_config) if the key isn't 32 bytes in base64. Also if the name is
+    /// empty or longer than 255 bytes.
     pub fn new(name: impl Into<String>, key: impl Into<SecretString>) -> Result<Self, Error> {
         Self { keys: Vec::new() }.also(name, key)
     }
 
-    /// Adds a key with which other processes may have sealed values, so that this process can open
-    /// them.
+    /// Adds a key that other processes may use for sealing. This process can then open their
+    /// values.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), and if the ring already contains a key with this name.
+    /// The same errors as for [`new`](Self::new). Also if the ring already contains a key with this
+    /// name.
     pub fn also(
         mut self,
         name: impl Into<String>,
@@ -137,7 +142,7 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
         false => alphabet::STANDARD,
     };
     let engine = GeneralPurpose::new(&alphabet, LENIENT);
-    // Allocates the maximum length, because a buffer that grows leaves copies in memory that aren't
+    // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
     // zeroized.
     let mut bytes = Zeroizing::new(vec![0; key.len()]);
     let length = engine.decode_slice(key, &mut bytes).ok()?;

@@ -1,4 +1,4 @@
-//! Processes that share tokens: the store for the tokens, and the keys that seal them.
+//! Shares tokens between processes: the stores, and the keys that seal the tokens.
 
 pub(crate) mod codec;
 pub(crate) mod keyring;

@@ -12,11 +12,12 @@ use crate::error::{Error, Kind};
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::DynTokenSource;
 
-/// Shares tokens between processes through a store, sealed with keys.
+/// Shares tokens between processes through a store. Keys seal the tokens.
 ///
-/// With [`TokenCacheBuilder::fleet`](crate::cache::TokenCacheBuilder::fleet), a cache uses the
-/// fleet: one process fetches, and the others load the token from the store. [The guide's page
-/// about fleets](crate::docs::fleet) says what the processes share, and what happens when the store
+/// Give the fleet to a cache with
+/// [`TokenCacheBuilder::fleet`](crate::cache::TokenCacheBuilder::fleet). One process fetches a
+/// token, and the others load it from the store. [The guide's page about
+/// fleets](crate::docs::fleet) says what the processes share, and what happens when the store
 /// fails.
 ///
 /// | setting | default |
@@ -54,10 +55,10 @@ pub struct Fleet {
     pub(crate) store_timeout: Duration,
 }
 
-/// The longest time that a token request of a [`Client`](crate::oauth2::Client) may take.
+/// The maximum time of a token request of a [`Client`](crate::oauth2::Client).
 const LEASE_TIME: Duration = Duration::from_secs(10);
 
-/// About fifty round trips in a data centre, and less than a token request takes.
+/// About fifty round trips in a data centre. This is less than a token request takes.
 const STORE_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Fleet {
@@ -66,8 +67,8 @@ impl Fleet {
         Self::of(store, Sealing::Sealed(keys))
     }
 
-    /// Shares tokens through files that aren't sealed and that only their owner can read. Use it
-    /// for command-line tools, whose sealing keys would be in a file beside the tokens anyway.
+    /// Shares tokens through unsealed files that only their owner can read. Use it for command-line
+    /// tools. They would keep the sealing key in a file beside the tokens anyway.
     #[cfg(feature = "file")]
     pub fn unsealed(store: FileStore) -> Self {
         Self::of(store, Sealing::Plain)
@@ -84,43 +85,44 @@ impl Fleet {
         }
     }
 
-    /// Sets what the tokens depend on, and replaces the source's own key. Closures need this
-    /// setting, and so do sources that don't know everything that their tokens depend on. For
-    /// example, a source with a refresh token knows its client but not the user.
+    /// Sets what the tokens depend on, instead of the source's own key. Closures need this setting.
+    /// So do sources that don't know everything that their tokens depend on. For example, a source
+    /// with a refresh token knows its client but not the user.
     #[must_use]
     pub fn key(mut self, key: StoreKey) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Adds a tenant to the key: anything else that the tokens depend on and that the source
-    /// doesn't know, such as the client's certificate. Replaces a tenant set before.
+    /// Adds a tenant to the key. A tenant is anything else that the tokens depend on and the source
+    /// doesn't know, such as the client's certificate. A later call replaces the tenant.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
     }
 
-    /// Sets how long one process may take for a fetch before another process may fetch. It is at
-    /// most a third of the cache's [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout).
-    /// If a process dies during a fetch, its lease ends after this time, and another process gets
-    /// the lease. A process that has waited 1.5 times this long fetches without the lease, unless
-    /// the source has a [one-time grant](crate::TokenSource::has_one_time_grant).
+    /// Sets the maximum time of one process's fetch before another process may fetch. It is limited
+    /// to a third of the cache's [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout).
+    ///
+    /// If a process dies during a fetch, its lease ends after this time. Then another process gets
+    /// the lease. A process waits at most 1.5 times this long. Then it fetches without the lease,
+    /// unless the source has a [one-time grant](crate::TokenSource::has_one_time_grant).
     #[must_use]
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = time;
         self
     }
 
-    /// Sets how long each call to the store may take before the process continues without the
-    /// store.
+    /// Sets the timeout of each call to the store. After a timeout, the process continues without
+    /// the store.
     #[must_use]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout = timeout;
         self
     }
 
-    /// Returns the key under which a source's tokens are shared.
+    /// Returns the store key for a source's tokens.
     pub(crate) fn key_of(&self, source: &dyn DynTokenSource) -> Result<StoreKey, Error> {
         let known = self.key.clone().or_else(|| source.store_key());
         let Some(key) = known else {

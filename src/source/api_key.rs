@@ -1,4 +1,4 @@
-//! API keys: secrets that a person issues and that are sent unchanged.
+//! API keys. A person issues such a secret, and it is sent unchanged.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,8 +21,8 @@ use crate::token::place::Place;
 /// | [`prefix`](Self::prefix) | none |
 /// | [`reread_every`](Self::reread_every) | 60 s, unless the key is a fixed value |
 ///
-/// A key from the environment, a file or a closure is read again at an interval, and when a server
-/// refuses it. So a replaced key comes into use without a failed request.
+/// A key from the environment, a file or a closure is read again at an interval and after a
+/// refusal. So a replaced key is used without a failed request.
 ///
 /// # Example
 ///
@@ -53,7 +53,7 @@ struct KeyPair {
     offered: Option<SecretString>,
 }
 
-/// Accepts new keys at run time: the second half of [`ApiKey::rotating`].
+/// Accepts new keys at run time. [`ApiKey::rotating`] returns it with the key.
 #[derive(Clone)]
 #[doc(alias = "rotate")]
 pub struct ApiKeyRotation {
@@ -63,7 +63,7 @@ pub struct ApiKeyRotation {
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
 impl ApiKey {
-    /// Makes a key that goes in the header `X-API-Key`.
+    /// Makes a key that is sent in the header `X-API-Key`.
     pub fn new(key: impl Into<SecretSource>) -> Self {
         let key = key.into();
         Self::of(match key.value() {
@@ -72,7 +72,7 @@ impl ApiKey {
         })
     }
 
-    /// Makes a key, and the [`ApiKeyRotation`] that replaces it at run time.
+    /// Makes a key and the [`ApiKeyRotation`] that replaces it at run time.
     ///
     /// # Example
     ///
@@ -122,8 +122,8 @@ impl ApiKey {
     }
 
     /// Puts the key in the query, percent-encoded, after the request's own parameters. Use it only
-    /// for APIs that require it. URLs end up in logs and histories, and in the `Referer` of a
-    /// redirected request unless the client omits that header.
+    /// for APIs that require it. URLs end up in logs and histories. They also go into the `Referer`
+    /// of a redirected request, unless the client omits that header.
     ///
     /// # Errors
     ///
@@ -145,9 +145,9 @@ impl ApiKey {
         self
     }
 
-    /// Sets how often a key is read again from its file, variable or closure. A request starts the
-    /// read in the background, after at least one interval and before two intervals have passed. No
-    /// effect on a fixed value. Default: 60 s.
+    /// Sets how often a key is read again from its file, variable or closure. When between one and
+    /// two intervals have passed, a request starts the read in the background. Has no effect on a
+    /// fixed value. Default: 60 s.
     #[must_use]
     pub fn reread_every(mut self, interval: Duration) -> Self {
         self.reread_every = interval;
@@ -155,8 +155,8 @@ impl ApiKey {
     }
 
     fn token(&self, key: &SecretString) -> Result<Token, Error> {
-        // Allocates the exact capacity, because a `String` that grows would leave a copy of the key
-        // in memory.
+        // Allocates the exact capacity. A `String` that grows would leave a copy of the key in
+        // memory.
         let mut whole = String::with_capacity(self.prefix.len() + key.expose_secret().len());
         whole.push_str(&self.prefix);
         whole.push_str(key.expose_secret());
@@ -175,7 +175,7 @@ impl TokenSource for ApiKey {
             Keys::Fixed(key) => self.token(key),
             Keys::Read(source) => {
                 let token = self.token(&source.read().await?)?;
-                // The cache refreshes in the second half of the lifetime, so after at least one
+                // The cache refreshes in the second half of the lifetime, which starts after one
                 // interval.
                 Ok(token.expires_in(self.reread_every.saturating_mul(2)))
             }
@@ -192,8 +192,8 @@ impl TokenSource for ApiKey {
 }
 
 impl KeyPair {
-    /// Returns the key to use: after a refusal, the other key. If the server doesn't accept a new
-    /// key yet, the next refusal brings back the old key.
+    /// Returns the key to use. After a refusal this is the other key. If the server doesn't accept
+    /// a new key yet, the next refusal brings back the old key.
     fn next(&mut self, reason: Reason) -> SecretString {
         if reason == Reason::Refused
             && let Some(offered) = &mut self.offered
@@ -205,10 +205,10 @@ impl KeyPair {
 }
 
 impl ApiKeyRotation {
-    /// Offers a new key, which replaces a key offered before. The old key stays in use until a
-    /// server refuses it; that request is then replayed with the new key. If the server refuses the
-    /// new key too, because it doesn't accept it yet, the old key is used again. So no request
-    /// fails while the server accepts either key.
+    /// Offers a new key. It replaces a key that was offered before. The old key stays in use until
+    /// a server refuses it. Then the refused request is sent again with the new key. If the server
+    /// doesn't accept the new key yet, the old key is used again. So no request fails while the
+    /// server accepts either key.
     ///
     /// # Example
     ///

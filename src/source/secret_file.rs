@@ -1,5 +1,5 @@
-//! Reads and writes secret files, off the runtime's worker threads, without leaving copies in
-//! memory.
+//! Reads and writes secret files. This doesn't block the runtime's worker threads and leaves no
+//! copies in memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,15 +16,15 @@ const LIMIT: u64 = 64 * 1024;
 
 /// Reads the whole text. `None` if it is longer than 64 KiB.
 pub(crate) fn read(file: File) -> io::Result<Option<Zeroizing<String>>> {
-    // Allocates the maximum length, because a buffer that grows leaves copies in memory that aren't
+    // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
     // zeroized.
     let mut text = Zeroizing::new(String::with_capacity(LIMIT as usize + 1));
     file.take(LIMIT + 1).read_to_string(&mut text)?;
     Ok((text.len() as u64 <= LIMIT).then_some(text))
 }
 
-/// Does work that waits for a disk: on a blocking thread if there is a runtime, else on this
-/// thread.
+/// Does work that waits for a disk. It runs on a blocking thread, or on this thread if there is no
+/// runtime.
 pub(crate) async fn off_the_runtime<T, F>(work: F) -> Result<T, JoinError>
 where
     T: Send + 'static,
@@ -47,9 +47,9 @@ mod written {
     use crate::error::BoxError;
 
     /// Replaces a file atomically with a file that contains these parts. After a crash, either the
-    /// old or the new file exists, complete. Only its owner may use it.
+    /// complete old file or the complete new file exists. Only the owner may use the new file.
     ///
-    /// `tempfile` creates files with mode 0600, and removes a file that wasn't moved to its path.
+    /// `tempfile` creates files with mode 0600. It removes a file that wasn't moved to its path.
     pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         let folder = folder_of(path);
         let name = path.file_name().unwrap_or(OsStr::new("secret"));
@@ -59,12 +59,12 @@ mod written {
         }
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        // The new name is on disk only after the folder is synced.
+        // The new name reaches the disk only when the folder is synced.
         sync_folder(folder)
     }
 
-    /// Returns the permission bits; `0o077` masks those of users other than the owner. 0 on
-    /// platforms without modes.
+    /// Returns the permission bits; `0o077` selects those of users other than the owner. Returns 0
+    /// on platforms without modes.
     pub(crate) fn mode_of(found: &Metadata) -> u32 {
         #[cfg(unix)]
         {
@@ -95,7 +95,7 @@ mod written {
         File::open(folder)?.sync_all()
     }
 
-    /// Does nothing, because a folder can't be opened on other platforms.
+    /// Does nothing on other platforms, because a folder can't be opened there.
     #[cfg(not(unix))]
     fn sync_folder(_: &Path) -> io::Result<()> {
         Ok(())

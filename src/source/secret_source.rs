@@ -16,7 +16,7 @@ use crate::error::{BoxError, Error, Kind};
 use crate::token::issued_token::Token;
 use crate::token::jwt;
 
-/// Where a secret is read from. Each fetch reads the secret again, so it can be rotated while the
+/// Where a secret is read from. Each fetch reads the secret again. So it can be rotated while the
 /// service runs.
 ///
 /// A `&str`, `String` or [`SecretString`] is a fixed secret.
@@ -59,8 +59,8 @@ impl SecretSource {
         }
     }
 
-    /// Reads a file of at most 64 KiB, such as a mounted Kubernetes secret. Trailing white space,
-    /// which editors and shells add, isn't part of the secret.
+    /// Reads a file of at most 64 KiB, such as a mounted Kubernetes secret. Trailing white space
+    /// isn't part of the secret, because editors and shells add it.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path: PathBuf = path.into();
         Self {
@@ -68,9 +68,9 @@ impl SecretSource {
         }
     }
 
-    /// Calls a closure that reads the secret from elsewhere, such as a vault or a keychain. The
-    /// closure's [`Error`] is returned unchanged, so a [`transient`](Error::transient) error leads
-    /// to another attempt within the same fetch.
+    /// Calls a closure that reads the secret from elsewhere, such as a vault or a keychain. An
+    /// [`Error`] of the closure is returned unchanged. So after a [`transient`](Error::transient)
+    /// error, the same fetch tries again.
     pub fn from_fn<F, Fut>(read: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -81,13 +81,13 @@ impl SecretSource {
         }
     }
 
-    /// Reads the current secret, which is never empty.
+    /// Reads the current secret. It is never empty.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the secret can't be read or is empty; the message names
+    /// [`is_config`](Error::is_config) if the secret is empty or can't be read. The message names
     /// the variable or the file. [`is_source`](Error::is_source) if the closure failed. An
-    /// [`Error`] that the closure returns is returned unchanged.
+    /// [`Error`] of the closure is returned unchanged.
     ///
     /// # Cancel safety
     ///
@@ -113,18 +113,19 @@ impl SecretSource {
         }
     }
 
-    /// Returns whether the secret is a fixed value and empty.
+    /// Returns whether the secret is an empty fixed value.
     pub(crate) fn is_empty_value(&self) -> bool {
         let value = self.value();
         value.is_some_and(|secret| secret.expose_secret().is_empty())
     }
 }
 
-/// A [bearer token](Token::bearer) that each fetch reads. For example, an agent rotates it in a
-/// file (a Kubernetes service account token), or a person has put it in a variable.
+/// Fetches a [bearer token](Token::bearer) by reading the secret. For example, an agent rotates the
+/// token in a file, such as a Kubernetes service account token. Or a person has put it in a
+/// variable.
 ///
-/// A JWT is used until its `exp`, and read again before then. Any other token is read again every
-/// 60 s in the background, unless it is a fixed value. A refused token is read again at once.
+/// A JWT is read again before its `exp`. Any other token is read again every 60 s in the
+/// background, unless it is a fixed value. A refused token is read again immediately.
 ///
 /// ```
 /// use tower_auth::{AuthLayer, SecretSource};
@@ -141,7 +142,7 @@ impl TokenSource for SecretSource {
         Ok(match end {
             Some(end) => token.expires_at(end),
             None if self.value().is_some() => token,
-            // The cache refreshes in the second half of the lifetime, so after at least one
+            // The cache refreshes in the second half of the lifetime, which starts after one
             // interval.
             None => token.expires_in(REREAD_EVERY * 2),
         })
@@ -163,7 +164,7 @@ fn wrong(what: impl fmt::Display) -> Error {
 fn from_env(name: &str) -> Result<SecretString, Error> {
     match env::var(name) {
         Ok(secret) => Ok(SecretString::from(secret)),
-        // The error doesn't become the source, because it contains the value.
+        // The error contains the value, so it doesn't become the source.
         Err(env::VarError::NotUnicode(_)) => Err(wrong(format!("the variable {name} isn't UTF-8"))),
         Err(env::VarError::NotPresent) => Err(wrong(format!("the variable {name} isn't set"))),
     }
@@ -186,7 +187,7 @@ fn read_file(path: &Path) -> Result<SecretString, Error> {
     Ok(SecretString::from(text.trim_end()))
 }
 
-/// Shows where the secret is read from, and nothing of the secret.
+/// Shows where the secret is read from, but not the secret.
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {

@@ -1,4 +1,5 @@
-//! The key under which processes share a token: a digest of everything that the token depends on.
+//! The key under which processes share a token. It is a digest of everything that the token depends
+//! on.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,15 +8,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// The key under which processes share a token. Processes have the same key exactly if they would
-/// get the same token.
+/// The key under which processes share a token. Two processes have the same key exactly if they
+/// would get the same token.
 ///
-/// The key is made of the names and values that the token depends on, in any order; a name may have
-/// several values. It contains only their SHA-256 digests. Anyone who reads the key can compare it
-/// with guesses, so a secret value should be hard to guess.
+/// The key is made of the names and values that the token depends on. Their order doesn't matter,
+/// and a name may have several values. The key contains only their SHA-256 digests. An attacker who
+/// reads the key can test guesses, so a secret value should be hard to guess.
 ///
-/// Most sources return their own key ([`TokenSource::store_key`](crate::TokenSource::store_key)).
-/// For a closure, the user has to set the key.
+/// Most sources return their own key with
+/// [`TokenSource::store_key`](crate::TokenSource::store_key). For a closure, the user has to set
+/// the key.
 ///
 /// # Example
 ///
@@ -32,11 +34,11 @@ pub struct StoreKey {
     parts: BTreeSet<[u8; 32]>,
 }
 
-/// Separates these digests from all other digests, and from those of a later version.
+/// Makes these digests differ from all other digests, and from those of a later version.
 const DOMAIN: &[u8] = b"tower-auth store key 1";
 
 impl StoreKey {
-    /// Makes a key for this kind of token: the name of a grant, or of your own source.
+    /// Makes a key for one kind of token. `kind` names a grant or your own source.
     pub fn new(kind: impl AsRef<str>) -> Self {
         let parts = BTreeSet::new();
         Self { parts }.with("kind", kind)
@@ -47,7 +49,7 @@ impl StoreKey {
     pub fn with(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let (name, value) = (name.as_ref().as_bytes(), value.as_ref().as_bytes());
         let mut digest = Sha256::new();
-        // The length of the name is included, so that no other split of the same bytes has the same
+        // The length of the name is hashed too. So no other split of the same bytes has the same
         // digest.
         digest.update((name.len() as u64).to_be_bytes());
         digest.update(name);
@@ -56,14 +58,14 @@ impl StoreKey {
         self
     }
 
-    /// Adds the words of a text in which order doesn't matter, such as a scope (RFC 6749 §3.3).
+    /// Adds the words of a text, such as a scope (RFC 6749 §3.3). Their order doesn't matter.
     #[must_use]
     pub fn with_words(self, name: impl AsRef<str>, text: impl AsRef<str>) -> Self {
         let words = text.as_ref().split_whitespace();
         words.fold(self, |key, word| key.with(&name, word))
     }
 
-    /// Adds the key of the token from which this token is derived.
+    /// Adds the key of a parent token, from which this token is derived.
     #[must_use]
     pub fn with_key(self, name: impl AsRef<str>, key: &Self) -> Self {
         self.with(name, key.to_text())

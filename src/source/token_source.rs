@@ -25,10 +25,10 @@ use crate::token::place::Place;
 
 /// Fetches a new token.
 ///
-/// A source needs no cache, no retry and no refresh loop: it makes one attempt and returns the
-/// result. The [`TokenCache`](crate::TokenCache) calls the source on a separate task, one call at a
-/// time. The cache bounds the time of the fetch, and calls the source again after a [transient
-/// error](Error::is_transient). A source can wrap another source.
+/// A source makes one attempt and returns the result. It needs no cache, no retry and no refresh
+/// loop. The [`TokenCache`](crate::TokenCache) calls the source on a separate task, one call at a
+/// time. The cache bounds the time of the fetch. After a [transient error](Error::is_transient), it
+/// calls the source again. A source can wrap another source.
 ///
 /// A closure is a source:
 ///
@@ -55,17 +55,17 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If no token was issued. [`Error::other`] wraps an error of your own.
+    /// If no token can be fetched. [`Error::other`] wraps your own error.
     ///
     /// # Cancel safety
     ///
-    /// The future runs on a separate task, which a caller's cancellation doesn't stop. It is
-    /// dropped early only after the fetch timeout, or when the runtime shuts down.
+    /// The future runs on a separate task, so cancelling a caller doesn't stop it. It is dropped
+    /// early only in two cases: after the fetch timeout, or when the runtime shuts down.
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send;
 
-    /// Closes the source when the cache is [closed](crate::TokenCache::close), for example to
-    /// revoke `last`, the current token, or to log out. The cache calls this method once, and no
-    /// fetch follows. Default: does nothing.
+    /// Closes the source when the cache is [closed](crate::TokenCache::close). For example, the
+    /// source revokes `last`, which is the current token, or logs out. The cache calls this method
+    /// once, and no fetch follows. Default: does nothing.
     ///
     /// # Errors
     ///
@@ -80,16 +80,16 @@ pub trait TokenSource: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// Receives the challenges (`WWW-Authenticate`) with which a server refused `token`, in the
-    /// order they were sent.
+    /// Receives the challenges (`WWW-Authenticate`) of a server that refused `token`, in the order
+    /// they were sent.
     ///
     /// Returns whether the source has, or can fetch, a token that satisfies the challenges. If so,
-    /// the cache fetches it, unless the cache already has a newer token, and the layer replays the
-    /// request. [`oauth2::StepUp`] works this way. Default: `false`, and the caller gets the
-    /// refusal.
+    /// the layer replays the request with a new token. The cache fetches this token, unless it
+    /// already has a newer one. [`oauth2::StepUp`] works this way. Default: `false`, and the caller
+    /// gets the refusal.
     ///
-    /// The result matters only if the server says that the token is valid but not enough. The
-    /// request then needs more scope (RFC 6750 §3.1), or a stronger or newer login (RFC 9470).
+    /// The result matters only if the server says that the token is valid but not sufficient. This
+    /// means more scope (RFC 6750 §3.1), or a stronger or newer login (RFC 9470).
     ///
     /// [`oauth2::StepUp`]: crate::oauth2::StepUp
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
@@ -97,20 +97,20 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
-    /// Returns what this source's tokens depend on: endpoint, client, scope and the rest of the
-    /// token request. Two sources with the same key can use each other's tokens, in this process or
-    /// another.
+    /// Returns what this source's tokens depend on: the endpoint, client, scope and other parts of
+    /// the token request. Two sources with the same key can use each other's tokens, in this
+    /// process or another.
     ///
-    /// Default: `None`, and a fleet has to set the key with
+    /// Default: `None`. Then a fleet has to set the key with
     /// [`Fleet::key`](crate::fleet::Fleet::key).
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
         None
     }
 
-    /// Restores a token that was issued to another process and is bound to the key with the
-    /// thumbprint `to` (RFC 9449 §6.1). A source that wraps another calls the inner source.
-    /// Default: an error.
+    /// Restores another process's token that is bound to a key (RFC 9449 §6.1). `to` is the
+    /// thumbprint of the key. A source that wraps another source calls the inner source. Default:
+    /// an error.
     ///
     /// # Errors
     ///
@@ -122,24 +122,24 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// Returns where in a request this source's tokens go. A request that already has a credential
-    /// there is sent unchanged, without waiting for a token. Default: the `Authorization` header.
+    /// there is sent unchanged and doesn't wait for a token. Default: the `Authorization` header.
     fn place(&self) -> Place {
         Place::Header(AUTHORIZATION)
     }
 
-    /// Returns the origins that may receive this source's tokens. The layer sends the tokens
-    /// nowhere else, unless the user sets [`AuthLayer::only_to`](crate::AuthLayer::only_to) or
+    /// Returns the origins that may receive this source's tokens. The layer sends the tokens only
+    /// there, unless the user sets [`AuthLayer::only_to`](crate::AuthLayer::only_to) or
     /// [`any_https`](crate::AuthLayer::any_https). The layer calls this method once, when the layer
-    /// is made.
+    /// is created.
     ///
-    /// Default: none, and the user has to name the origins.
+    /// Default: none. Then the user has to name the origins.
     fn origins(&self) -> Vec<Origin> {
         Vec::new()
     }
 
-    /// Returns whether a response refuses the token, besides a 401 and gRPC's `UNAUTHENTICATED`.
-    /// Implement it for servers that respond to an expired token with another status, such as 403
-    /// or 419. The layer calls this method for other responses without a success status, unless
+    /// Returns whether a response refuses the token. A 401 and gRPC's `UNAUTHENTICATED` always do.
+    /// Implement it for servers that use another status for an expired token, such as 403 or 419.
+    /// The layer calls this method for other responses without a success status. It isn't called if
     /// [`AuthLayer::refused_if`](crate::AuthLayer::refused_if) is set. A refusal may be about the
     /// resource, so fetches after refusals have a
     /// [budget](crate::docs::how_it_works#the-refusal-budget). Default: `false`.
@@ -148,23 +148,23 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
-    /// Returns whether the server accepts this source's grant only once: a refresh token that the
-    /// server replaces (RFC 9700 §4.14.2), or a code. Then no process of a
+    /// Returns whether the server accepts this source's grant only once. Such a grant is a code, or
+    /// a refresh token that the server replaces (RFC 9700 §4.14.2). Then no process of a
     /// [`Fleet`](crate::fleet::Fleet) fetches without the store's lease. While the store fails,
-    /// each fetch fails, and the current token stays in use until it expires. Default: `false`.
+    /// each fetch fails. The current token stays in use until it expires. Default: `false`.
     fn has_one_time_grant(&self) -> bool {
         false
     }
 
-    /// Returns the longest time that a fetch may take, if this source needs a limit other than the
-    /// default. A [`fetch_timeout`](crate::cache::TokenCacheBuilder::fetch_timeout) set by the user
-    /// takes precedence. Default: `None`.
+    /// Returns the longest time that a fetch may take, if the default doesn't fit this source. The
+    /// user's own [`fetch_timeout`](crate::cache::TokenCacheBuilder::fetch_timeout) takes
+    /// precedence. Default: `None`.
     fn fetch_timeout(&self) -> Option<Duration> {
         None
     }
 }
 
-/// The future that a closure returns if the closure is a [`TokenSource`]. Every future of
+/// The future that a closure returns so that the closure is a [`TokenSource`]. Every future of
 /// `Result<Token, Error>` implements it.
 #[diagnostic::on_unimplemented(
     message = "a source's closure has to return a future of `Result<Token, tower_auth::Error>`, and `{Self}` is not one",
@@ -174,8 +174,8 @@ pub trait TokenSource: Send + Sync + 'static {
 )]
 pub trait TokenFuture: Future<Output = Result<Token, Error>> {}
 
-// Otherwise the compiler compares two types, without the text above. It still explains which value in a future is
-// not `Send`, because `Send` is not a bound here.
+// Without this, the compiler compares two types and doesn't show the text above. `Send` is not a
+// bound here. So the compiler still explains which value in a future is not `Send`.
 #[diagnostic::do_not_recommend]
 impl<T> TokenFuture for T where T: Future<Output = Result<Token, Error>> {}
 
@@ -243,7 +243,7 @@ where
     forward_to_source!();
 }
 
-/// Makes the error for another process's token that is bound to a key this process doesn't have.
+/// Makes the error for another process's token that is bound to a missing key.
 #[cfg(feature = "fleet")]
 pub(crate) fn unbound(to: &str) -> Error {
     let message = format!(
@@ -262,7 +262,7 @@ pub(crate) fn unbound(to: &str) -> Error {
 /// use tower_auth::{AuthLayer, Reason, Token};
 ///
 /// let layer = AuthLayer::new(|reason: Reason| async move {
-///     // The agent's cache may contain the token that was refused.
+///     // The agent's cache may still contain the refused token.
 ///     let cached = reason != Reason::Refused;
 ///     Token::bearer(if cached { "from-the-agent" } else { "from-the-vault" })
 /// })
@@ -274,12 +274,12 @@ pub(crate) fn unbound(to: &str) -> Error {
 pub enum Reason {
     /// There was no token yet.
     First,
-    /// The current token is about to expire; it stays in use during the fetch.
+    /// The current token is about to expire. It stays in use during the fetch.
     Stale,
     /// The last token has expired.
     Expired,
-    /// A server refused the last token. The token may be revoked, or only one resource refuses it.
-    /// Until the fetch completes, other callers may still use the token.
+    /// A server refused the last token. Either the token is revoked, or only one resource refuses
+    /// it. Until the fetch completes, other callers may still use the token.
     Refused,
     /// The user asked for a new token.
     Forced,
@@ -304,8 +304,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A type-erased source, so that the cache and the layer need no type parameter. The box costs one
-/// allocation for each fetch, and none for a request.
+/// A type-erased source. With it, the cache and the layer need no type parameter. The box costs one
+/// allocation per fetch, and none per request.
 pub(crate) trait DynTokenSource: Send + Sync + 'static {
     fn fetch(&self, reason: Reason) -> Fetch<'_>;
     fn close(&self, last: Option<Token>) -> Close<'_>;

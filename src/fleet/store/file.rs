@@ -14,18 +14,18 @@ use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 /// Shares tokens between the processes of one user on one machine, such as command-line tools and
 /// timer jobs.
 ///
-/// Each token has a file, and beside it a lock file that the fetching process locks. The system
-/// releases the lock when that process ends. So a lease lasts until then, and needs no fencing
-/// token. A new token is written to a temporary file, synced to disk, and then replaces the old
-/// file atomically. Tokens expire by the machine's clock.
+/// Each token has a file and a lock file beside it. The fetching process locks the lock file. The
+/// system releases the lock when that process ends. So a lease lasts until the process releases it
+/// or ends, and needs no fencing token. A new token is written to a temporary file and synced to
+/// disk. This file then replaces the old file atomically. Tokens expire by the machine's clock.
 ///
 /// The store creates the folder at first use. The folder should be on a local disk, because some
-/// network file systems have no locks.
+/// network file systems don't support locks.
 ///
 /// # Errors
 ///
-/// On Unix, the store rejects a folder or a file that belongs to another user, or that other users
-/// may access. The mode must be 0700 or stricter for the folder, and 0600 or stricter for a file.
+/// On Unix, the store rejects a folder or a file if another user owns it or may access it. The mode
+/// of the folder must be 0700 or stricter; the mode of a file must be 0600 or stricter.
 ///
 /// # Example
 ///
@@ -40,11 +40,11 @@ pub struct FileStore {
     folder: PathBuf,
 }
 
-/// The first bytes of each file. Another file format would have another value.
+/// The first bytes of each file. They identify the file format.
 const MAGIC: &[u8; 8] = b"t-auth 1";
 
-/// The length of the magic, the expiry (milliseconds since 1970, big-endian) and the length of the
-/// sealed token (also big-endian).
+/// The length of the header. It contains the magic, the expiry in milliseconds since 1970, and the
+/// length of the sealed token. Both numbers are big-endian.
 const HEADER: usize = 24;
 
 impl FileStore {
@@ -59,7 +59,7 @@ impl FileStore {
         &self.folder
     }
 
-    /// Rejects invalid keys, which could lead to another folder.
+    /// Rejects invalid keys, because they could lead to another folder.
     fn path(&self, key: &str, extension: &str) -> Result<PathBuf, BoxError> {
         let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if key.is_empty() || !key.bytes().all(is_letter) {
@@ -92,8 +92,8 @@ impl TokenStore for FileStore {
         off_the_runtime(move || save(&folder, &path, &sealed, ttl)).await?
     }
 
-    /// Locks the token's lock file. The lease ends when it is released or its process ends, not
-    /// after the requested time.
+    /// Locks the token's lock file. The lease ends when it is released or its process ends. The
+    /// requested time has no effect.
     async fn lease(&self, key: &str, _ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "lock")?;
@@ -109,9 +109,10 @@ impl TokenStore for FileStore {
     }
 }
 
-/// A file that this process has locked. `Drop` unlocks it explicitly, because closing isn't enough:
-/// a child process that is just starting has the file open until its `exec`, and would keep the
-/// lock.
+/// A file that this process has locked.
+///
+/// `Drop` unlocks the file explicitly, because closing it isn't enough. A child process that is
+/// just starting has the file open until its `exec`. It would keep the lock.
 struct Locked(File);
 
 impl Drop for Locked {
@@ -145,13 +146,13 @@ fn load(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, BoxError> {
     match parse(&bytes) {
         Some((end, _)) if end <= now() => Ok(None),
         Some((_, sealed)) => Ok(Some(sealed.to_vec())),
-        // The file is truncated, or another program wrote it. Opening the seal reports that, and
+        // The file is truncated, or another program wrote it. Opening the seal reports this, and
         // the next save replaces the file.
         None => Ok(Some(bytes)),
     }
 }
 
-/// Returns the expiry and the sealed token. `None` if this store didn't write the file.
+/// Returns the expiry and the sealed token, or `None` if this store didn't write the file.
 fn parse(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (magic, rest) = bytes.split_first_chunk::<8>()?;
     let (end, rest) = rest.split_first_chunk()?;
@@ -173,8 +174,8 @@ fn save(folder: &Path, path: &Path, sealed: &[u8], ttl: Duration) -> Result<bool
     Ok(true)
 }
 
-/// Locks the lock file. `None` if another process has locked it. Unlocking doesn't remove the file,
-/// because the next process may have opened it already.
+/// Locks the lock file. `None` if another process has locked it. The file stays after unlocking,
+/// because the next process may already have opened it.
 fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
     create(folder)?;
     let mut options = OpenOptions::new();
@@ -193,7 +194,7 @@ fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
     }
 }
 
-/// Creates the folder if it doesn't exist, and checks its owner if it does.
+/// Creates the folder. If it already exists, checks its owner.
 fn create(folder: &Path) -> Result<(), BoxError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -206,7 +207,7 @@ fn create(folder: &Path) -> Result<(), BoxError> {
     exists(folder).map(drop)
 }
 
-/// Returns whether the folder exists. An error if users other than its owner may access it.
+/// Returns whether the folder exists. Fails if users other than its owner may access it.
 fn exists(folder: &Path) -> Result<bool, BoxError> {
     match fs::metadata(folder) {
         Ok(found) => check_owner(folder, &found).map(|()| true),
@@ -220,8 +221,8 @@ fn check(path: &Path, file: &File) -> Result<(), BoxError> {
     check_owner(path, &found)
 }
 
-/// Rejects a file or folder that other users may access. With write access, they could choose the
-/// token that is sent; with read access, they could try to unseal it.
+/// Rejects a file or folder that other users may access. With write access, other users could
+/// choose the token that is sent. With read access, they could try to unseal it.
 fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
     let path = path.display();
     if let Some((owner, user)) = foreign_owner(found) {
@@ -243,7 +244,7 @@ fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
     .into())
 }
 
-/// Returns the owner and this process's user, if they differ.
+/// Returns the owner and this process's user if they differ.
 #[cfg(unix)]
 fn foreign_owner(found: &Metadata) -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt;

@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 use super::token_store::{Lease, TokenStore, check_length};
 use crate::error::BoxError;
 
-/// Shares tokens between the caches of one process, and replaces other stores in tests. All clones
-/// are one store.
+/// Shares tokens between the caches of one process. In tests, it replaces other stores. All clones
+/// share their contents.
 ///
-/// The store uses Tokio's clock, so a test that pauses it can end a lease with
+/// The store uses Tokio's clock. A test that pauses the clock can end a lease with
 /// `tokio::time::advance`.
 ///
 /// # Example
@@ -40,7 +40,7 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Contents {
-    /// The fencing token of the last lease for any key.
+    /// The fencing token of the latest lease, whatever its key.
     fence: u64,
     values: HashMap<String, SavedValue>,
     leases: HashMap<String, RunningLease>,
@@ -143,7 +143,7 @@ impl Deadline {
     }
 }
 
-/// Shows how many values and leases the store has, and not what they contain.
+/// Shows the number of values and leases, but not their contents.
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let contents = self.lock();

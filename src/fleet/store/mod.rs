@@ -1,7 +1,7 @@
 //! The stores through which processes share tokens.
 //!
-//! A store keeps bytes by key, and lets one process at a time fetch. A store gets only sealed bytes,
-//! and the cache doesn't trust bytes from the store.
+//! A store keeps bytes by key, and lets only one process fetch at a time. It gets only sealed
+//! bytes. The cache doesn't trust the bytes that a store returns.
 
 pub(crate) mod token_store;
 

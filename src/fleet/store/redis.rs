@@ -10,22 +10,23 @@ use super::redis_connection::RedisConnection;
 use super::token_store::{LIMIT, Lease, TokenStore, check_length};
 use crate::error::{BoxError, Error, Kind};
 
-/// Shares tokens through Redis 5 or later, Valkey, or another server that speaks the same protocol.
+/// Shares tokens through Redis 5 or later, Valkey, or another server with the same protocol.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`prefix`](Self::prefix) | `tower-auth` |
 ///
 /// Each token has two Redis keys: `tower-auth:{<key>}:token`, and `tower-auth:{<key>}:lease` during
-/// a fetch. A cluster puts both in one slot, and both expire by themselves. Each operation is one
-/// atomic script. The Redis user needs
+/// a fetch. A cluster puts both keys in one slot. Both expire by themselves. Each operation is one
+/// atomic script. The Redis user needs these rights:
 /// `~tower-auth:* +evalsha +script|load +time +get +getrange +strlen +pttl +set +del`.
 ///
-/// The fencing token of a lease is Redis' time in microseconds, and always greater than that of the
-/// stored token. So fencing tokens grow even after the data is lost or the clock is set back.
+/// The fencing token of a lease is the time of the Redis server in microseconds. It is always
+/// greater than the fencing token of the stored value. So fencing tokens still grow after the clock
+/// was set back or the data was lost.
 ///
-/// For `rediss://`, enable a feature of the crate `redis`, such as `tokio-rustls-comp`. Any other
-/// address sends its password and the sealed tokens without encryption.
+/// For `rediss://`, enable a TLS feature of the crate `redis`, such as `tokio-rustls-comp`. With
+/// any other address, the password and the sealed tokens go over the network unencrypted.
 ///
 /// # Example
 ///
@@ -43,9 +44,13 @@ pub struct RedisStore<C = RedisConnection> {
 }
 
 impl RedisStore {
-    /// Makes a store at this address: `redis://[user][:password@]host[:port][/database]`, the same
-    /// with `rediss://` for TLS, or `unix:///path`. The store connects at first use, so it is no
-    /// error if Redis is down at startup.
+    /// Makes a store at this address. The formats are:
+    ///
+    /// - `redis://[user][:password@]host[:port][/database]`
+    /// - `rediss://`, with the same rest, for TLS
+    /// - `unix:///path`
+    ///
+    /// The store connects at first use, so Redis may be down at startup.
     ///
     /// # Errors
     ///
@@ -56,7 +61,7 @@ impl RedisStore {
                 Kind::Config,
                 "the Redis address is invalid; write `redis://host:port`",
             );
-            // The detail is a part of the address, which may contain the password.
+            // The detail contains a part of the address, which may include the password.
             match error.detail() {
                 Some(_) => wrong.with_source(error.category().to_owned()),
                 None => wrong.with_source(error),
@@ -67,9 +72,8 @@ impl RedisStore {
 }
 
 impl<C> RedisStore<C> {
-    /// Makes a store over your own connection, such as to a cluster or through sentinels. The
-    /// connection must have its own timeouts and reconnect by itself, because the store does
-    /// neither.
+    /// Makes a store over your own connection, for example to a cluster or through sentinels. The
+    /// store adds no timeouts and doesn't reconnect, so the connection must do both.
     ///
     /// # Example
     ///
@@ -87,7 +91,7 @@ impl<C> RedisStore<C> {
         Self { connection, prefix }
     }
 
-    /// Sets the start of the Redis keys, which should contain no braces. All processes that share a
+    /// Sets the prefix of the Redis keys. It should contain no braces. All processes that share a
     /// token need the same prefix.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
@@ -95,21 +99,22 @@ impl<C> RedisStore<C> {
         self
     }
 
-    /// Returns the name of a Redis key. The braces make a cluster put all keys of a token in one
-    /// slot.
+    /// Returns the name of a Redis key. Because of the braces, a cluster puts all keys of a token
+    /// in one slot.
     fn name(&self, key: &str, what: &str) -> String {
         format!("{}:{{{key}}}:{what}", self.prefix)
     }
 }
 
-/// The length of a fencing token as text. At this fixed length, texts sort like numbers; it is
+/// The length of a fencing token as text. At this fixed length, texts sort like numbers. It is
 /// enough for microseconds until the year 2286.
 const DIGITS: usize = 16;
 
-/// The greatest fencing token, because Redis scripts calculate in floating point.
+/// The greatest fencing token. It is limited because Redis scripts use floating-point numbers.
 const GREATEST: u64 = (1 << 53) - 1;
 
-/// Returns the fencing token of the stored value; zeros if this store didn't write the value.
+/// Returns the fencing token of the stored value. If this store didn't write the value, returns
+/// zeros.
 const FENCE_OF: &str = "
     local function fence_of(key)
         local head = redis.call('GETRANGE', key, 0, 15)
@@ -141,7 +146,8 @@ static SAVE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// Replaces a lease without an expiry: this store didn't write it, and it would never end.
+/// Also replaces a lease that has no expiry. This store didn't write such a lease, and it would
+/// never end.
 static LEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{FENCE_OF}
@@ -232,8 +238,8 @@ fn text(lease: &Lease) -> String {
     format!("{:0DIGITS$}", lease.fence())
 }
 
-/// Removes the fencing token. A value that this store didn't write stays unchanged, and opening the
-/// seal reports it.
+/// Removes the fencing token. A value that this store didn't write is returned unchanged. Opening
+/// the seal reports it.
 fn without_fence(mut value: Vec<u8>) -> Vec<u8> {
     let fence = value.get(..DIGITS);
     if fence.is_some_and(|fence| fence.iter().all(u8::is_ascii_digit)) {

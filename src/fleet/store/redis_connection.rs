@@ -1,4 +1,4 @@
-//! A connection to Redis that opens at first use, and again after a failure.
+//! A connection to Redis. It opens at first use and again after a failure.
 
 use std::fmt;
 use std::io;
@@ -14,17 +14,20 @@ use redis::{
 };
 use tokio::runtime::Handle;
 
-/// The connection of a [`RedisStore`](crate::fleet::RedisStore) that was [opened with an
+/// The connection of a [`RedisStore`](crate::fleet::RedisStore) that was [opened by
 /// address](crate::fleet::RedisStore::open). Clones share one connection.
 ///
-/// The first command opens the connection on a separate task, which continues if the command is
-/// cancelled. If a command fails, gets no response within 5 s, or is cancelled, the next command
-/// connects again. So one command fails after the server restarts or its name gets a new address.
-/// No command fails after the server closes an idle connection.
+/// The first command opens the connection on a separate task. The task continues if the command is
+/// cancelled. The next command connects again if a command fails, is cancelled or gets no response
+/// within 5 s. So one command fails after the server restarts or its name gets a new address. If
+/// the server only closed an idle connection, no command fails.
 ///
-/// `redis::aio::ConnectionManager` can't do this. It needs a runtime when it is created. It keeps
-/// the error after the server rejects a password, and it keeps a connection that no longer
-/// responds. It notices that the server closed an idle connection only when a command fails.
+/// `redis::aio::ConnectionManager` isn't used, for these reasons:
+///
+/// - It needs a runtime when it is created.
+/// - After the server rejects a password, it keeps returning that error.
+/// - It keeps a connection that no longer responds.
+/// - Only a failed command shows it that the server closed an idle connection.
 #[derive(Clone)]
 pub struct RedisConnection {
     inner: Arc<ConnectionInner>,
@@ -38,7 +41,7 @@ struct ConnectionInner {
 /// A connection that is open or opening.
 type SharedConnection = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
 
-/// Callers wait less. This limit ends the work that continues after the callers have given up.
+/// How long background work may take after its callers gave up. Callers wait less than this.
 const LIMIT: Duration = Duration::from_secs(5);
 
 impl RedisConnection {
@@ -57,8 +60,8 @@ impl RedisConnection {
             shared,
             is_disarmed: false,
         };
-        // The error returns only after the guard exists, because the guard discards a failed
-        // connection.
+        // A failed connection is discarded by the guard, so the error returns only after the guard
+        // exists.
         let connection = connection.map_err(|error| self.without_detail(error))?;
         Ok(CommandConnection {
             connection,
@@ -67,7 +70,7 @@ impl RedisConnection {
         })
     }
 
-    /// Returns the connection, and whether it was already open.
+    /// Returns the connection and whether it was already open.
     fn shared(&self) -> RedisResult<(SharedConnection, bool)> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let mut opened = self.inner.lock();
@@ -81,8 +84,8 @@ impl RedisConnection {
         Ok((shared, false))
     }
 
-    /// Removes the server's text from the error: a server that doesn't know the command may repeat
-    /// it, with the password.
+    /// Removes the server's text from the error. If the server doesn't know the command, the text
+    /// may contain the command with the password.
     fn without_detail(&self, error: RedisError) -> RedisError {
         let settings = self.inner.client.get_connection_info().redis_settings();
         if settings.password().is_none() || error.detail().is_none() {
@@ -110,8 +113,8 @@ struct CommandConnection {
 }
 
 impl CommandConnection {
-    /// Keeps the connection unless the command failed. Returns whether to send the command again:
-    /// only if the server had closed the idle connection, and nothing else failed.
+    /// Keeps the connection unless the command failed. Returns whether to send the command again.
+    /// This is true only if it failed because the server had closed the idle connection.
     fn should_retry<T>(mut self, result: &RedisResult<T>) -> bool {
         match result {
             Err(error) if error.kind() != NO_SCRIPT => {
@@ -125,10 +128,11 @@ impl CommandConnection {
     }
 }
 
-/// An expected error: the client then sends the script that the server doesn't have.
+/// This error is expected. The client then sends the script that the server doesn't have.
 const NO_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
 
-/// When dropped, makes the next command open another connection, unless the guard is disarmed.
+/// A guard that makes the next command open another connection. It acts when dropped, unless it is
+/// disarmed.
 struct ReconnectGuard {
     inner: Arc<ConnectionInner>,
     shared: SharedConnection,
@@ -138,7 +142,7 @@ struct ReconnectGuard {
 impl Drop for ReconnectGuard {
     fn drop(&mut self) {
         if !self.is_disarmed {
-            // The old connection is dropped after the lock is released.
+            // The old connection is dropped only after the lock is released.
             let is_ours = |shared: &mut SharedConnection| shared.ptr_eq(&self.shared);
             let _failed = self.inner.lock().take_if(is_ours);
         }
@@ -157,7 +161,7 @@ impl ConnectionLike for RedisConnection {
             loop {
                 let mut command = self.connection().await?;
                 let result = command.connection.req_packed_command(cmd).await;
-                // An error from the server arrives as a value.
+                // The server's errors arrive as values.
                 let result = result.and_then(Value::extract_error);
                 if !command.should_retry(&result) {
                     return result;

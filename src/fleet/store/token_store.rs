@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use crate::error::BoxError;
 
-/// Stores the tokens that processes share, and leases the right to fetch the next token.
+/// Stores shared tokens, and leases the right to fetch the next token.
 ///
-/// The [`Fleet`](crate::fleet::Fleet) bounds the time of each call. If a call fails, the process
-/// fetches without the store, unless the source has a [one-time
-/// grant](crate::TokenSource::has_one_time_grant). So a store should not retry, and should report
-/// each failure.
+/// The [`Fleet`](crate::fleet::Fleet) limits the time of each call. If a call fails, the process
+/// fetches without the store. With a [one-time grant](crate::TokenSource::has_one_time_grant), the
+/// fetch fails instead. So a store should not retry. It should report each failure.
 ///
-/// A key is 43 characters of the base64url alphabet, which are valid in file names and in any
+/// A key is 43 characters of the base64url alphabet. These are valid in file names and in any
 /// database. If the store has several servers, all calls for one key must go to the same server.
 ///
 /// # Example
@@ -55,7 +54,7 @@ use crate::error::BoxError;
 ///         Ok(true)
 ///     }
 ///
-///     // No other process could fetch.
+///     // There is no other process that could fetch.
 ///     async fn lease(&self, _: &str, _: Duration) -> Result<Option<Lease>, BoxError> {
 ///         Ok(Some(Lease::new(0)))
 ///     }
@@ -66,7 +65,7 @@ use crate::error::BoxError;
 /// }
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
-    /// Loads the value that was saved last for `key`. `None` if there is no value, or it has
+    /// Loads the last value that was saved for `key`. `None` if there is no value or it has
     /// expired.
     ///
     /// # Errors
@@ -75,15 +74,15 @@ pub trait TokenStore: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped after the [store timeout](crate::fleet::Fleet::store_timeout). This
-    /// applies to all methods of this trait.
+    /// The future is dropped after the [store timeout](crate::fleet::Fleet::store_timeout). The
+    /// same applies to all methods of this trait.
     fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send;
 
-    /// Saves `sealed` for `ttl`, and replaces the old value atomically.
+    /// Saves `sealed` for `ttl`. It replaces the old value atomically.
     ///
-    /// Returns whether the value was saved. The method must not save if a later lease, with a
-    /// greater [fence](Lease::fence), has already saved a value. Otherwise a delayed process could
-    /// replace a newer token with an old one.
+    /// Returns whether the value was saved. If a later lease has already saved a value, this method
+    /// must not save. A later lease has a greater [fence](Lease::fence). Otherwise a delayed
+    /// process could replace a newer token with an old one.
     ///
     /// # Errors
     ///
@@ -96,24 +95,24 @@ pub trait TokenStore: Send + Sync + 'static {
         lease: &Lease,
     ) -> impl Future<Output = Result<bool, BoxError>> + Send;
 
-    /// Leases the right to fetch for `key`, which one process has at a time. `None` if another
-    /// process has the lease. The lease ends by itself after `ttl`, or when its process ends.
+    /// Leases the right to fetch for `key`. One process at a time has the lease. `None` if another
+    /// process has it. The lease ends by itself: after `ttl`, or when its process ends.
     ///
     /// # Errors
     ///
-    /// If the store can't tell whether a lease is possible.
+    /// If the store can't decide whether to grant the lease.
     fn lease(
         &self,
         key: &str,
         ttl: Duration,
     ) -> impl Future<Output = Result<Option<Lease>, BoxError>> + Send;
 
-    /// Releases the lease if it hasn't ended. Another process's lease stays. Returns whether this
-    /// lease was released.
+    /// Releases the lease unless it has already ended. Must not release another process's lease.
+    /// Returns whether it released this one.
     ///
     /// # Errors
     ///
-    /// If the lease can't be released. Then it ends by itself.
+    /// If the lease can't be released. It then ends by itself.
     fn release(
         &self,
         key: &str,
@@ -128,13 +127,13 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Makes a lease with a fencing token, which must be greater than that of any earlier lease for
-    /// the same key.
+    /// Makes a lease with a fencing token. It must be greater than the fencing token of any earlier
+    /// lease for the same key.
     pub fn new(fence: u64) -> Self {
         Self { fence, guard: None }
     }
 
-    /// Keeps a value, such as a locked file, until the lease is dropped.
+    /// Keeps a value, such as a locked file, as long as the lease exists.
     #[must_use]
     pub fn holding(mut self, guard: impl Any + Send + Sync) -> Self {
         self.guard = Some(Box::new(guard));
