@@ -1,8 +1,8 @@
 //! Remembers evicted caches that are still in use.
 //!
-//! Nothing here keeps a cache alive. Only its users do: a running fetch, a waiting request or a
-//! clone of its handle. While a cache has users, the tenant's next request uses it too, and joins
-//! its running fetch.
+//! Nothing here keeps a cache alive. An evicted cache lives only as long as it has a user: a
+//! running fetch, a waiting request or a clone of its handle. As long as the cache exists, the
+//! tenant's next request uses it too, and joins its running fetch.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -20,7 +20,7 @@ pub(super) struct EvictedCaches<K> {
 
 struct Caches<K> {
     evicted: HashMap<Arc<K>, Weak<CacheInner>>,
-    /// Once there are this many entries, those of unused caches are removed.
+    /// At this number of entries, those of unused caches are removed.
     sweep_at: usize,
     /// The caches to close.
     to_close: Vec<EvictedCache<K>>,
@@ -32,7 +32,7 @@ pub(super) struct EvictedCache<K> {
     pub(super) cache: TokenCache,
 }
 
-/// The minimum number of entries for a sweep.
+/// The minimum number of entries at which unused ones are removed.
 const MIN_SWEEP: usize = 64;
 
 impl<K> Default for EvictedCaches<K> {
@@ -51,8 +51,8 @@ impl<K> EvictedCaches<K>
 where
     K: Hash + Eq,
 {
-    /// Adds an evicted cache. moka calls this while it holds its locks, so nothing is closed, woken
-    /// or spawned here.
+    /// Adds an evicted cache. moka holds its locks during this call, so nothing is closed, woken or
+    /// spawned here.
     pub(super) fn insert(&self, key: Arc<K>, cache: &TokenCache, closes: bool) {
         let mut caches = self.lock();
         if closes {
@@ -65,7 +65,7 @@ where
         drop((before, swept));
     }
 
-    /// Removes the tenant's evicted cache and returns it, if it is still in use and not closed.
+    /// Removes the tenant's evicted cache. Returns it if it is still in use and not closed.
     pub(super) fn take(&self, key: &K) -> Option<TokenCache> {
         let taken = self.lock().evicted.remove_entry(key);
         let (_, weak) = taken?;
@@ -74,7 +74,7 @@ where
         (!matches!(phase, Phase::Closing | Phase::Closed)).then_some(cache)
     }
 
-    /// Removes this cache and returns `true`. Returns `false` if the tenant uses the cache again.
+    /// Removes this cache. Returns `false` if the tenant already uses the cache again.
     pub(super) fn forget(&self, EvictedCache { key, cache }: &EvictedCache<K>) -> bool {
         let mut caches = self.lock();
         let is_same = |weak: &Weak<CacheInner>| weak.ptr_eq(&cache.downgrade());
@@ -99,8 +99,8 @@ impl<K> Caches<K>
 where
     K: Hash + Eq,
 {
-    /// Removes the entries of unused caches, once there are twice as many entries as the last sweep
-    /// left. So the cost per eviction is constant, and the number of entries is bounded.
+    /// Removes the entries of unused caches when the number of entries has doubled since the last
+    /// time. So the cost per eviction is constant, and the number of entries is bounded.
     fn sweep(&mut self) -> Vec<(Arc<K>, Weak<CacheInner>)> {
         if self.evicted.len() < self.sweep_at {
             return Vec::new();
@@ -112,7 +112,7 @@ where
     }
 }
 
-/// A unit test, because integration tests can't see the entries of unused caches.
+/// This is a unit test because integration tests can't see the entries of unused caches.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +131,7 @@ mod tests {
         }
         for key in 1_000..100_000 {
             evicted_caches.insert(Arc::new(key), &cache(), false);
-            // The cache that is being inserted is in use too.
+            // The cache that is just being inserted is also in use.
             assert!(evicted_caches.lock().evicted.len() <= 2 * (used.len() + 1));
         }
         for (key, cache) in used.iter().enumerate() {

@@ -1,17 +1,17 @@
-//! The tenant of a service clone's last requests.
+//! The tenant of the last requests of a service clone.
 //!
-//! A lookup costs more than all else that the layer does for a request. So a clone remembers a
-//! tenant from its second request in a row on, with a private copy of its token. A clone that is
-//! used once remembers only the key.
+//! A lookup costs more than everything else that the layer does for a request. So a clone remembers
+//! a tenant from the second request in a row, with a private copy of its token. After one request,
+//! a clone remembers only the key.
 //!
-//! The clone looks the tenant up again
+//! The clone looks up the tenant again:
 //!
-//! - at once after it was removed or evicted (see [`RememberedCredentials`]),
-//! - when the token isn't current or fresh any more,
-//! - when the [order of use](super::registry::UseOrder) has changed, so that the tenant stays among
-//!   those that are evicted last,
+//! - immediately after the tenant was removed or evicted (see [`RememberedCredentials`])
+//! - when the token isn't current or fresh any more
+//! - when the [order of use](super::registry::UseOrder) has changed, so that recently used tenants
+//!   are evicted last
 //! - after the [lookup interval](super::registry::LookupInterval), so that moka doesn't count the
-//!   tenant as idle.
+//!   tenant as idle
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use super::remembered::CredentialRef;
 use crate::clock;
 use crate::layer::local_credential::SentToken;
 
-/// What a service clone remembers about the tenant of its last request.
+/// What a service clone remembers about its last tenant.
 #[derive(Default)]
 pub(super) enum LastTenant<K> {
-    /// Not used yet.
+    /// No requests yet.
     #[default]
     Unused,
-    /// One request of this tenant, or no token to remember.
+    /// One request of this tenant so far, or no token to remember.
     Named(K),
-    /// At least two requests in a row.
+    /// At least two requests of this tenant in a row.
     Remembered(RememberedTenant<K>),
 }
 
@@ -44,7 +44,7 @@ impl<K> LastTenant<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// Returns the token for a request of this tenant, if the tenant needs no lookup.
+    /// Returns the token for a request of this tenant, unless the tenant must be looked up.
     #[inline]
     pub(super) fn servable(&self, key: &K, tenants: &Tenants<K>) -> Option<Arc<SentToken>> {
         let Self::Remembered(remembered) = self else {
@@ -66,7 +66,7 @@ where
         match self {
             Self::Named(last) if *last == key => {}
             Self::Remembered(last) if last.key == key => {
-                // Also `None` if the tenant was removed and created again.
+                // This is also `None` if the tenant was removed and created again.
                 if last.credential.servable().is_some() {
                     last.order = found.order;
                     last.looked_up_at = clock::monotonic_nanos();

@@ -1,5 +1,5 @@
 //! The registry of tenants. Each tenant has a layer with its own cache. The layer is created on the
-//! first request and evicted later.
+//! tenant's first request and evicted later.
 
 use std::fmt;
 use std::hash::Hash;
@@ -23,20 +23,20 @@ use crate::layer::auth_layer::AuthLayer;
 
 /// Keeps a cache for each tenant.
 ///
-/// A tenant can be anything that a credential depends on, such as a customer, an audience, a set of
-/// scopes or an origin.
+/// A tenant can be anything that a credential depends on. Examples are a customer, an audience, a
+/// set of scopes and an origin.
 ///
-/// A key identifies the tenant. It is taken from each request
+/// A key identifies the tenant. A service takes the key from each request
 /// ([`by_extension`](Self::by_extension), [`by`](Self::by)). For a tenant's first request, a
-/// closure creates an [`AuthLayer`] with its own source, settings and origins. Tenants share only
-/// the client below. If one tenant's authorization server hangs or fails, other tenants aren't
-/// affected.
+/// closure creates an [`AuthLayer`]. Each layer has its own source, settings and origins. Tenants
+/// share only the client below. If one tenant's authorization server hangs or fails, other tenants
+/// aren't affected.
 ///
 /// Each layer must name its origins: by its source, [`AuthLayer::only_to`] or
 /// [`AuthLayer::any_https`]. Otherwise the tenant's requests fail with an
-/// [`is_config`](Error::is_config) error. If the key comes from the request's path, for example, a
-/// redirect or a link can choose the tenant. The named origins limit where the tenant's credential
-/// then goes.
+/// [`is_config`](Error::is_config) error. A redirect or a link can choose the tenant, for example
+/// if the key comes from the request's path. The named origins then limit where the tenant's
+/// credential goes.
 ///
 /// | setting | default | |
 /// | --- | --- | --- |
@@ -44,14 +44,15 @@ use crate::layer::auth_layer::AuthLayer;
 /// | [`idle`](TenantsBuilder::idle) | 1 h | a tenant without requests for this long is evicted |
 /// | [`close_on_eviction`](TenantsBuilder::close_on_eviction) | `false` | whether an evicted tenant's source is [closed](crate::TokenSource::close) |
 ///
-/// An evicted tenant's token is dropped, and not revoked unless `close_on_eviction` is set.
+/// An evicted tenant's token is dropped. It is revoked only if `close_on_eviction` is set.
 ///
-/// A running fetch, a waiting request or a clone of its handle may still use an evicted cache. Then
-/// the tenant's next request uses that cache again, so a tenant never has two caches and no token
-/// is fetched twice. Evictions happen during requests of any tenant, without a task or a timer.
+/// An evicted cache may still be used by a running fetch, a waiting request or a clone of its
+/// handle. Then the tenant's next request uses that cache again. So a tenant never has two caches,
+/// and no token is fetched twice. Evictions happen during requests of any tenant. They need no task
+/// and no timer.
 ///
 /// Clones share the tenants. [`by_extension`](Self::by_extension) clones the key for each request,
-/// so prefer an `Arc<str>` to a `String`.
+/// so an `Arc<str>` is cheaper than a `String`.
 ///
 /// # Example
 ///
@@ -68,7 +69,7 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 /// let tenants = Tenants::new(|Tenant(name): &Tenant| {
-///     // In a real program, for example `oauth2::ClientCredentials` with this tenant's client.
+///     // In a real program, use for example `oauth2::ClientCredentials` with this tenant's client.
 ///     let secret = format!("secret-of-{name}");
 ///     AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone())))
 ///         .only_to(["https://api.example.com"])
@@ -89,7 +90,7 @@ use crate::layer::auth_layer::AuthLayer;
 /// # Ok(()) }
 /// ```
 ///
-/// A separate credential for each origin, never sent to another origin:
+/// Each origin has its own credential, which is never sent to another origin:
 ///
 /// ```
 /// # use http::Request;
@@ -103,7 +104,7 @@ use crate::layer::auth_layer::AuthLayer;
 /// .by(Origin::of::<Request<String>>);
 /// ```
 ///
-/// A token for each audience and scope:
+/// Each audience and scope has its own token:
 ///
 /// ```
 /// # #[cfg(feature = "reqwest")] {
@@ -148,12 +149,12 @@ type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
 
 /// The layer of one tenant.
 ///
-/// The new layer is created before it is inserted, so that a tenant whose layer can't be created
-/// evicts no other tenant.
+/// The new layer is created before it is inserted. So a tenant whose layer can't be created evicts
+/// no other tenant.
 ///
-/// An eviction of the same tenant may run concurrently. That eviction has always ended when the new
-/// layer is inserted, because moka calls the eviction listener before it inserts another value for
-/// the key. So the first user after the insertion looks for an evicted cache to use again.
+/// An eviction of the same tenant may run concurrently. It has always ended when the new layer is
+/// inserted: moka calls the eviction listener before it inserts another value for the key. So the
+/// first user after the insertion looks for an evicted cache to use again.
 struct TenantLayer {
     new_layer: AuthLayer,
     layer: OnceLock<AuthLayer>,
@@ -163,8 +164,8 @@ struct TenantLayer {
 }
 
 impl TenantLayer {
-    /// Returns the layer for the tenant's requests. It uses the evicted cache if that is still in
-    /// use.
+    /// Returns the layer for the tenant's requests. It uses the evicted cache if that cache is
+    /// still in use.
     fn layer<K>(&self, key: &K, evicted_caches: &EvictedCaches<K>) -> &AuthLayer
     where
         K: Hash + Eq,
@@ -195,7 +196,7 @@ impl FoundTenant {
     }
 
     /// Remembers the tenant's token for one service clone. Returns `None` if there is no fresh
-    /// token, or if the idle time is too short to remember tenants.
+    /// token or the idle time is too short to remember tenants.
     pub(super) fn remember<K>(&self, tenants: &Tenants<K>) -> Option<CredentialRef> {
         if !tenants.inner.lookup_interval.is_used() {
             return None;
@@ -204,18 +205,20 @@ impl FoundTenant {
     }
 }
 
-/// Decides when a service clone that remembers its tenant must look it up again. Only lookups count
-/// as use for moka, so without them moka could evict a tenant that clones still use.
+/// Decides when a service clone must look up its remembered tenant again.
 ///
-/// With at most [`EXACT_ORDER`] tenants the order is exact: a clone looks its tenant up if another
-/// tenant was looked up in the meantime. With more, two threads with requests of two tenants would
-/// make nearly every request a lookup. So a clone then looks its tenant up only if a new tenant was
-/// created in the meantime, because only that evicts others.
+/// For moka, only lookups count as use. Without lookups, moka could evict a tenant that clones
+/// still use.
 ///
-/// The wrong tenant can then be evicted only if all other tenants were looked up within the last
-/// [lookup interval](LookupInterval).
+/// With at most [`EXACT_ORDER`] tenants, the order is exact. A clone looks up its tenant if another
+/// tenant was looked up in the meantime. With more tenants, this would be too slow: two threads
+/// with requests of two tenants would make nearly every request a lookup. So a clone then looks up
+/// its tenant only if a new tenant was created in the meantime. Only a new tenant evicts others.
+///
+/// The wrong tenant can then be evicted only if all others were looked up within the last [lookup
+/// interval](LookupInterval).
 pub(super) struct UseOrder {
-    /// How many tenants were created.
+    /// The number of tenants created so far.
     made: AtomicU64,
     /// The tenant that was looked up last; `None` if the order isn't exact.
     last: Option<AtomicU64>,
@@ -232,7 +235,7 @@ impl UseOrder {
         }
     }
 
-    /// Returns a number that changes when remembered tenants must be looked up again.
+    /// Returns a number. When it changes, remembered tenants must be looked up again.
     #[inline]
     pub(super) fn current(&self) -> u64 {
         self.last
@@ -241,19 +244,19 @@ impl UseOrder {
             .load(Ordering::Acquire)
     }
 
-    /// Counts a new tenant, and returns its number.
+    /// Counts a new tenant and returns its number.
     fn count(&self) -> u64 {
         self.made.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// Records a lookup of a tenant, and returns the order after it.
+    /// Records a lookup of a tenant and returns the order after the lookup.
     fn record(&self, before: u64, tenant: u64) -> u64 {
         let Some(last) = &self.last else {
-            // The order from before the lookup is returned, because another tenant may have been
-            // created after the lookup.
+            // Another tenant may have been created after the lookup, so the order from before the
+            // lookup is returned.
             return before;
         };
-        // Written only if it changes, because other threads read it for each request.
+        // Other threads read this for each request, so it is written only if it changes.
         if last.load(Ordering::Acquire) != tenant {
             last.store(tenant, Ordering::Release);
         }
@@ -261,8 +264,8 @@ impl UseOrder {
     }
 }
 
-/// How long a clone uses a remembered tenant without a lookup, in nanoseconds. It is a small part
-/// of the idle time, because moka counts idle time from the last lookup.
+/// How many nanoseconds a clone uses a remembered tenant without a lookup. The interval is a small
+/// part of the idle time, because moka counts idle time from the last lookup.
 pub(super) struct LookupInterval(u64);
 
 impl LookupInterval {
@@ -278,14 +281,14 @@ impl LookupInterval {
         Self(u64::try_from(interval.as_nanos()).unwrap_or(0))
     }
 
-    /// Returns whether tenants are remembered at all. They aren't if the idle time is too short for
-    /// the clock's resolution.
+    /// Returns whether tenants are remembered. They aren't if the idle time is too short for the
+    /// clock's resolution.
     fn is_used(&self) -> bool {
         self.0 > 0
     }
 
-    /// Returns whether the interval has passed since the time `since`. Uses the monotonic clock, as
-    /// moka does, so changes of the wall clock and a test's own clock have no effect.
+    /// Returns whether the interval has passed since `since`. Like moka, this uses the monotonic
+    /// clock. Changes of the wall clock and a test's own clock have no effect.
     #[inline]
     pub(super) fn has_passed(&self, since: u64) -> bool {
         clock::monotonic_nanos().saturating_sub(since) >= self.0
@@ -298,12 +301,11 @@ where
 {
     /// Creates tenants with default settings. `make` creates the layer of a tenant.
     ///
-    /// `make` is called for a tenant's first request, and again for its first request after an
-    /// eviction. It is called once for all concurrent requests, which block their threads until it
-    /// returns. So it should be quick and must not use the same tenants; put slow work in the
-    /// source.
+    /// `make` is called for a tenant's first request, and again for the first request after an
+    /// eviction. Concurrent requests share one call and block their threads until it returns. So
+    /// `make` should be quick: put slow work in the source. It must not use the same tenants.
     ///
-    /// If `make` fails, the waiting requests fail with its error, and the next request calls it
+    /// If `make` fails, the waiting requests fail with its error. The next request calls `make`
     /// again.
     pub fn new<F>(make: F) -> Self
     where
@@ -325,8 +327,8 @@ where
         }
     }
 
-    /// Returns the layer of one tenant, creating it if necessary. Its [cache](AuthLayer::cache)
-    /// provides tokens for WebSockets and SDKs.
+    /// Returns the layer of one tenant. Creates the layer if necessary. Its
+    /// [cache](AuthLayer::cache) provides tokens for WebSockets and SDKs.
     ///
     /// # Errors
     ///
@@ -336,7 +338,7 @@ where
         Ok(self.look_up(key)?.layer(key, self).clone())
     }
 
-    /// Finds a tenant, creating it if necessary. moka counts this as a use of the tenant.
+    /// Finds a tenant or creates it. moka counts this as a use of the tenant.
     pub(super) fn look_up(&self, key: &K) -> Result<FoundTenant, Error> {
         let TenantsInner {
             make,
@@ -346,8 +348,8 @@ where
         } = &*self.inner;
         let before = use_order.current();
         let tenant = layers.try_get_with_by_ref(key, || {
-            // moka may still keep an idle tenant that it no longer returns. This evicts it first,
-            // so that its cache is among the evicted caches.
+            // moka may still keep an idle tenant that it no longer returns. This line evicts the
+            // tenant, so that its cache is among the evicted caches.
             layers.invalidate(key);
             let new_layer = make(key)?;
             if !new_layer.names_origins() {
@@ -384,7 +386,7 @@ where
     /// secret has changed.
     ///
     /// The next request creates a new layer, even if the old cache is still in use. The old cache
-    /// is not closed; call `layer.cache().close()` for that.
+    /// is not closed. To close it, call `layer.cache().close()`.
     pub fn remove(&self, key: &K) -> Option<AuthLayer> {
         let TenantsInner {
             layers,
@@ -398,20 +400,20 @@ where
         layer
     }
 
-    /// Returns the number of tenants, after evicting idle ones.
+    /// Evicts idle tenants, and returns the number of the others.
     pub fn len(&self) -> usize {
         self.inner.layers.run_pending_tasks();
         self.close_evicted();
         usize::try_from(self.inner.layers.entry_count()).unwrap_or(usize::MAX)
     }
 
-    /// Returns whether there are no tenants, after evicting idle ones.
+    /// Evicts idle tenants, and returns whether there are no others.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Closes the evicted caches if `close_on_eviction` is set. Must not be called from the
-    /// eviction listener, during which moka holds its locks.
+    /// eviction listener, because moka holds its locks then.
     fn close_evicted(&self) {
         if !self.inner.closes {
             return;
@@ -420,7 +422,7 @@ where
             let evicted_caches = Arc::clone(&self.inner.evicted_caches);
             match Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn(close(evicted_caches, evicted))),
-                // Without a runtime, the source can't be closed. `TokenCache::close` logs that.
+                // Without a runtime, the source can't be closed. `TokenCache::close` logs this.
                 Err(_) if evicted_caches.forget(&evicted) => {
                     _ = evicted.cache.close().now_or_never();
                 }
@@ -430,8 +432,8 @@ where
     }
 }
 
-/// Returns the error of a tenant whose layer names no origins. Origins are required, because a
-/// response may choose the next request's tenant by a redirect or a link.
+/// Returns the error for a tenant whose layer names no origins. Origins are required because a
+/// redirect or a link in a response can choose the tenant of the next request.
 #[cold]
 fn unnamed_origins() -> Error {
     let message = "the tenant's layer names no origins; name the API's origin with `AuthLayer::only_to`, \
@@ -440,7 +442,8 @@ fn unnamed_origins() -> Error {
     Error::new(Kind::Config, message)
 }
 
-/// Closes an evicted cache after its fetch has completed, unless its tenant uses it again by then.
+/// Closes an evicted cache after its fetch has completed. Leaves it open if the tenant uses it
+/// again by then.
 async fn close<K>(evicted_caches: Arc<EvictedCaches<K>>, evicted: EvictedCache<K>)
 where
     K: Hash + Eq,
@@ -451,7 +454,7 @@ where
     }
 }
 
-/// Waits for a running fetch, but at most for the fetch timeout, because the fetch's runtime may
+/// Waits for a running fetch, but no longer than the fetch timeout. The runtime of the fetch may
 /// have shut down.
 async fn wait_for_fetch(cache: &TokenCache) {
     let mut changes = cache.subscribe();
@@ -492,8 +495,8 @@ impl<K> TenantsBuilder<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// Sets the maximum number of tenants. Default: 10,000; minimum: 1. It may be exceeded slightly
-    /// for a short time.
+    /// Sets the maximum number of tenants. Default: 10,000; minimum: 1. The maximum may be exceeded
+    /// slightly for a short time.
     pub fn capacity(mut self, tenants: u64) -> Self {
         // With a capacity of 0, each request would create a new tenant and cost a fetch.
         self.capacity = tenants.max(1);
@@ -507,14 +510,14 @@ where
     }
 
     /// Sets whether a tenant's cache is [closed](TokenCache::close) when the tenant is evicted.
-    /// Default: `false`. Closing lets the source revoke the last token, or log out.
+    /// Default: `false`. Closing lets the source revoke the last token or log out.
     ///
-    /// A running fetch completes first. If the tenant has another request by then, the cache isn't
-    /// closed. Otherwise callers get an [`is_closed`](Error::is_closed) error, and a
-    /// server may refuse requests that were already sent.
+    /// A running fetch completes first. If the tenant has another request by then, the cache stays
+    /// open. Otherwise callers get an [`is_closed`](Error::is_closed) error. A server may also
+    /// refuse requests that were already sent.
     ///
-    /// The cache is closed on a task of the runtime that runs the next request of any tenant.
-    /// Outside of a runtime the source isn't closed, and a log event says so.
+    /// The next request of any tenant starts a task on its runtime, and the task closes the cache.
+    /// Outside of a runtime, the source isn't closed. A log event reports this.
     pub fn close_on_eviction(mut self, close: bool) -> Self {
         self.closes = close;
         self
@@ -526,10 +529,10 @@ where
         let evicted = {
             let evicted_caches = Arc::clone(&evicted_caches);
             move |key: Arc<K>, tenant: Arc<TenantLayer>, cause| {
-                // moka calls this before `remove` returns, and before it inserts another layer for
+                // moka calls this before `remove` returns and before it inserts another layer for
                 // the key. So no clone uses two caches of one tenant.
                 tenant.credentials.end();
-                // The cache of a tenant that `remove` removed is not used again.
+                // If `remove` removed the tenant, its cache is not used again.
                 if cause != RemovalCause::Explicit {
                     let cache = tenant.layer(&*key, &evicted_caches).cache();
                     evicted_caches.insert(key, cache, closes);
@@ -539,8 +542,8 @@ where
         let layers = Cache::builder()
             .max_capacity(self.capacity)
             .time_to_idle(self.idle)
-            // moka's default policy does not admit a tenant with fewer requests than the tenants in
-            // the cache. Each of its requests would cost a fetch.
+            // moka's default policy doesn't admit a tenant with fewer requests than the tenants in
+            // the cache. Each request of such a tenant would cost a fetch.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(evicted)
             .build();

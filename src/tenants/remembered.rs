@@ -1,8 +1,11 @@
-//! What service clones remember of a tenant.
+//! The credentials that service clones remember.
 //!
-//! The tenant owns it, and a clone has only a weak reference. So an idle clone doesn't keep the
-//! cache of an evicted tenant in use: its token is dropped, nothing is refreshed in the background,
-//! and [`EvictedCaches`](super::evicted::EvictedCaches) doesn't find it.
+//! The tenant owns them, and a clone has only a weak reference. So an idle clone doesn't keep the
+//! cache of an evicted tenant in use:
+//!
+//! - Its token is dropped.
+//! - Nothing is refreshed in the background.
+//! - [`EvictedCaches`](super::evicted::EvictedCaches) doesn't find it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,10 +15,11 @@ use slab::Slab;
 use crate::layer::auth_layer::AuthLayer;
 use crate::layer::local_credential::SentToken;
 
-/// The credentials that service clones remember of one tenant.
+/// The credentials that service clones remember for one tenant.
 #[derive(Default)]
 pub(super) struct RememberedCredentials {
-    /// An atomic of its own: requests read it without changing a reference count of the tenant.
+    /// A separate atomic, so that requests read it without changing a reference count of the
+    /// tenant.
     ended: Arc<AtomicBool>,
     credentials: Mutex<Slab<Arc<RememberedCredential>>>,
 }
@@ -34,8 +38,8 @@ pub(super) struct CredentialRef {
 }
 
 impl RememberedCredentials {
-    /// Makes all clones forget the tenant: it is removed or evicted. moka may drop the tenant
-    /// later, so they can't wait for that.
+    /// Makes all clones forget the tenant, because it is removed or evicted. This is necessary
+    /// because moka may drop the tenant later.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
@@ -65,8 +69,8 @@ impl RememberedCredentials {
 }
 
 impl CredentialRef {
-    /// Returns the token, if the tenant still has it and no refresh is due. Takes no lock, and
-    /// changes only reference counts of this clone.
+    /// Returns the token, if the tenant still has it and no refresh is due. Takes no lock. Changes
+    /// only reference counts of this clone.
     #[inline]
     pub(super) fn servable(&self) -> Option<Arc<SentToken>> {
         let credential = self.credential.upgrade()?;

@@ -22,7 +22,8 @@ use crate::layer::future::ResponseFuture;
 use crate::layer::request_state::release;
 use crate::layer::service::attach_as_usual;
 
-/// Finds the tenant of a request. Closures from a request to an optional key implement it.
+/// Finds the tenant of a request. A closure from a request to an optional key implements this
+/// trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't find the tenant of a `{Req}`",
     label = "this doesn't implement `TenantKey<{Req}>`",
@@ -33,7 +34,7 @@ pub trait TenantKey<Req> {
     /// The type that identifies a tenant.
     type Key;
 
-    /// Returns the tenant's key. `None` if the request names no tenant: such a request is not sent.
+    /// Returns the tenant's key. `None` if the request names no tenant. Such a request is not sent.
     fn key(&self, request: &Req) -> Option<Self::Key>;
 }
 
@@ -48,7 +49,8 @@ where
     }
 }
 
-/// Takes the key from the request's [extensions](http::Extensions); see [`Tenants::by_extension`].
+/// Takes the key from the request's [extensions](http::Extensions), as in
+/// [`Tenants::by_extension`].
 pub struct ByExtension<K> {
     key: PhantomData<fn() -> K>,
 }
@@ -70,7 +72,8 @@ where
     }
 }
 
-/// Authenticates each request as its tenant; made by [`Tenants::by`] and [`Tenants::by_extension`].
+/// A layer that authenticates each request as its tenant. [`Tenants::by`] and
+/// [`Tenants::by_extension`] create it.
 ///
 /// All services of the layer, and all its clones, share the tenants.
 #[must_use = "a layer does nothing until it is put in front of a service"]
@@ -91,15 +94,15 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     /// Makes a layer that takes the key from the request's [extensions](http::Extensions).
-    /// `reqwest::Request` has none: use [`by`](Self::by) instead.
+    /// `reqwest::Request` has no extensions, so use [`by`](Self::by) instead.
     ///
-    /// A request without a key is an error, and is not sent.
+    /// A request without a key fails and is not sent.
     pub fn by_extension(&self) -> TenantsLayer<K, ByExtension<K>> {
         TenantsLayer::new(self.clone(), ByExtension::new())
     }
 
     /// Makes a layer that gets the key from a closure. If the closure returns `None`, the request
-    /// is an error, and is not sent.
+    /// fails and is not sent.
     pub fn by<Req, F>(&self, key: F) -> TenantsLayer<K, F>
     where
         F: Fn(&Req) -> Option<K>,
@@ -120,16 +123,17 @@ where
     }
 }
 
-/// Attaches the tenant's credential to every request; the service of a [`TenantsLayer`]. It sends
-/// each request through the tenant's [`Auth`](crate::Auth).
+/// Attaches the tenant's credential to every request. This is the service of a [`TenantsLayer`]. It
+/// sends each request through the tenant's [`Auth`](crate::Auth).
 ///
-/// Clones share the tenants. A clone that is used again and again for one tenant is the fastest: it
-/// remembers the tenant, with a private copy of the header value.
+/// Clones share the tenants. A clone that serves only one tenant is the fastest. It remembers the
+/// tenant, with a private copy of the header value.
 ///
 /// # Errors
 ///
-/// Those of [`Auth`](crate::Auth). [`is_config`](Error::is_config) if the request names no tenant.
-/// The error of the closure if it can't make the tenant's layer. The request is then not sent.
+/// The errors of [`Auth`](crate::Auth). [`is_config`](Error::is_config) if the request names no
+/// tenant. The closure's error if it can't make the tenant's layer. In both cases, the request is
+/// not sent.
 pub struct TenantsAuth<S, K, By> {
     inner: S,
     tenants: Tenants<K>,
@@ -147,16 +151,17 @@ impl<S, K, By> TenantsAuth<S, K, By> {
         }
     }
 
-    /// Sends a request: waits until a clone of this service is ready, and calls the clone. As
-    /// [`Auth::send`](crate::Auth::send).
+    /// Sends a request, like [`Auth::send`](crate::Auth::send). Waits until a clone of this service
+    /// is ready, and calls the clone.
     ///
     /// # Errors
     ///
-    /// Those of [`TenantsAuth`].
+    /// The errors of [`TenantsAuth`].
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the request. A fetch that it waits for continues for the other callers.
+    /// Dropping the future drops the request. If it waits for a fetch, the fetch continues for
+    /// other callers.
     pub fn send<Req>(
         &self,
         request: Req,
@@ -225,7 +230,7 @@ impl<S, K, By> TenantsAuth<S, K, By>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// Sends a request of a tenant that this clone doesn't remember, or has to look up again.
+    /// Sends a request whose tenant must be looked up.
     #[inline(never)]
     fn call_after_lookup<Req>(&mut self, key: K, request: Req) -> ResponseFuture<S, Req>
     where
@@ -238,7 +243,7 @@ where
             Ok(found) => found,
             Err(error) => return self.fail(error, &request),
         };
-        // The ready service is called, and a clone that is not ready takes its place.
+        // Calls the ready service. An unready clone takes its place.
         let unready = self.inner.clone();
         let ready = mem::replace(&mut self.inner, unready);
         let mut auth = found.layer(&key, &self.tenants).layer(ready);

@@ -7,14 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 
-/// Builds a credential's header value: the scheme, then the secret.
+/// Builds a credential's header value from the scheme and the secret.
 pub(crate) fn credential_value(
     header: &HeaderName,
     scheme: &str,
     secret: &SecretString,
 ) -> Result<HeaderValue, Error> {
     let secret = secret.expose_secret();
-    // HTTP strips leading and trailing white space (RFC 9110 §5.5), so the server would receive a
+    // HTTP strips leading and trailing white space (RFC 9110 §5.5). The server would then receive a
     // different secret.
     if secret.is_empty() || secret.trim() != secret {
         return Err(illegal(header));
@@ -25,7 +25,7 @@ pub(crate) fn credential_value(
     sensitive(wire).ok_or_else(|| illegal(header))
 }
 
-/// Makes a sensitive header value, whose bytes are zeroized when its last clone is dropped.
+/// Makes a sensitive header value. Its bytes are zeroized when the last clone is dropped.
 pub(crate) fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
     value.set_sensitive(true);
@@ -40,7 +40,7 @@ fn illegal(header: &HeaderName) -> Error {
     Error::new(Kind::IllegalToken, message)
 }
 
-/// Makes the error for a request whose header map has reached its maximum size.
+/// Makes the error for a request whose header map is full.
 #[cold]
 pub(crate) fn too_many_headers(error: MaxSizeReached) -> Error {
     let message = "the request has too many headers to add a credential; send fewer headers";

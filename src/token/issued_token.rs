@@ -1,4 +1,4 @@
-//! An issued token, encoded as it is sent.
+//! Issued tokens, encoded as they are sent.
 
 #[cfg(feature = "fleet")]
 use std::borrow::Cow;
@@ -19,14 +19,14 @@ use super::place::Place;
 use crate::error::{Error, Kind};
 use crate::quota::{self, Quota};
 
-/// An issued credential: the secret, encoded as it is sent, with its expiry and scope.
+/// An issued credential. It contains the encoded secret, its expiry and its scope.
 ///
-/// A clone is cheap and is the *same* token: all clones share a generation number, by which the
-/// cache identifies a refused token. The header value is marked sensitive, and its bytes are
-/// zeroized when its last clone is dropped. [`Debug`](fmt::Debug) redacts the secret.
+/// Cloning is cheap. All clones are the *same* token and share a generation number. By this number,
+/// the cache identifies a refused token. The header value is marked sensitive. Its bytes are
+/// zeroized when the last clone is dropped. [`Debug`](fmt::Debug) redacts the secret.
 ///
-/// A lifetime is counted from the *start* of the fetch, which is never later than the moment when
-/// the server issued the token. A token without an expiry is used until a server refuses it.
+/// A lifetime counts from the *start* of the fetch. The server can't have issued the token earlier.
+/// A token without an expiry is used until a server refuses it.
 ///
 /// # Example
 ///
@@ -56,7 +56,7 @@ struct IssuedToken {
     expiry: Expiry,
     refresh_hint: Option<RefreshHint>,
     scope: Option<Arc<str>>,
-    /// A thin pointer, since few tokens have one.
+    /// A thin pointer, because few tokens have a missing scope.
     missing_scope: Option<Arc<String>>,
     quotas: Arc<[Quota]>,
 }
@@ -85,12 +85,12 @@ enum Wire {
 #[derive(Clone, Copy)]
 pub(crate) enum Credential<'a> {
     Header(&'a HeaderName, &'a HeaderValue),
-    /// A parameter's name, and the encoded pair that starts with it.
+    /// The name of a parameter, and the encoded pair. The pair starts with the name.
     Query(&'a str, &'a str),
     PerRequest(&'a dyn PerRequestCredential),
 }
 
-/// The data besides the secret with which another process restores the token.
+/// What another process needs besides the secret to restore the token.
 #[cfg(feature = "fleet")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -113,10 +113,10 @@ pub(crate) enum StoredAs<'a> {
     },
 }
 
-/// When a token expires, as far as its source knows.
+/// When a token expires, if its source knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
-    /// Unknown: the token is used until a server refuses it.
+    /// Unknown. The token is used until a server refuses it.
     Never,
     /// This long after the start of the fetch.
     In(Duration),
@@ -129,11 +129,11 @@ pub(crate) enum Expiry {
 pub(crate) enum RefreshHint {
     /// This long after the start of the fetch.
     After(Duration),
-    /// No earlier than this long before the token expires.
+    /// Only within this time before the expiry.
     WithinLast(Duration),
 }
 
-/// 10 years: far below the values at which clock arithmetic overflows.
+/// 10 years. This is far below the values at which clock arithmetic overflows.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Token {
@@ -141,8 +141,8 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes
-    /// that are illegal in a header.
+    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes that
+    /// a header may not contain.
     #[doc(alias = "authorization")]
     pub fn bearer(secret: impl Into<SecretString>) -> Result<Self, Error> {
         Self::in_header(AUTHORIZATION, "Bearer ", &secret.into())
@@ -155,7 +155,7 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// [`is_illegal_token`](Error::is_illegal_token) if the user name contains a colon, or if the
+    /// [`is_illegal_token`](Error::is_illegal_token) if the user name contains a colon. Also if the
     /// user name or the password contains a control character (RFC 7617 §2).
     ///
     /// # Example
@@ -186,19 +186,19 @@ impl Token {
         Self::in_header(AUTHORIZATION, "Basic ", &SecretString::from(encoded))
     }
 
-    /// Makes a token that is the whole value of a header: `X-API-Key: <secret>`.
+    /// Makes a token that is the complete value of a header: `X-API-Key: <secret>`.
     ///
     /// # Errors
     ///
-    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes
-    /// that are illegal in a header.
+    /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes that
+    /// a header may not contain.
     pub fn header(name: HeaderName, secret: impl Into<SecretString>) -> Result<Self, Error> {
         Self::in_header(name, "", &secret.into())
     }
 
     /// Makes a token that is sent in the query: `?api_key=<secret>`.
     ///
-    /// Prefer a header where the API accepts one. URLs end up in logs, in histories and in the
+    /// If the API accepts a header, prefer the header. URLs end up in logs, in histories and in the
     /// `Referer` of a redirected request.
     ///
     /// # Errors
@@ -215,7 +215,7 @@ impl Token {
                            check what the token source returns";
             return Err(Error::new(Kind::IllegalToken, message));
         }
-        // The capacity is sufficient even if each byte becomes `%00`. A `String` that grows would
+        // The capacity is sufficient, even if each byte becomes `%00`. A `String` that grows would
         // leave a copy of the secret in memory.
         let mut pair = String::with_capacity(3 * (name.len() + bytes.len()) + 1);
         pair.extend(form_urlencoded::byte_serialize(name.as_bytes()));
@@ -225,12 +225,12 @@ impl Token {
         Ok(Self::new(Place::Query(name), Wire::Query { secret, pair }))
     }
 
-    /// Makes a token whose credential is made for each request, such as a signature.
+    /// Makes a token with a credential that is made for each request, such as a signature.
     ///
     /// `place` says where the credential goes: a header, or [`Place::Cookie`]. If a request already
-    /// has the field of a [`Place::Header`], that field is the caller's own credential. `secret`
-    /// identifies the token: the cache doesn't try a new token that has the secret of a refused
-    /// token. For a signing key, use a text that changes with the key, such as the key id.
+    /// has the header of a [`Place::Header`], that header counts as the caller's own credential.
+    /// `secret` identifies the token: the cache doesn't try a new token with the secret of a
+    /// refused one. For a signing key, use a text that changes with the key, such as a key id.
     pub fn per_request<C>(place: Place, secret: impl Into<SecretString>, credential: Arc<C>) -> Self
     where
         C: PerRequestCredential,
@@ -273,7 +273,7 @@ impl Token {
         ))
     }
 
-    /// Sets the lifetime, counted from the start of the fetch; at most 10 years.
+    /// Sets the lifetime, at most 10 years. It counts from the start of the fetch.
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
         self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(MAX_LIFETIME)))
@@ -285,13 +285,14 @@ impl Token {
         self.edit(|inner| inner.expiry = Expiry::At(time))
     }
 
-    /// Sets how long after the start of the fetch the cache refreshes the token in the background.
-    /// It is shorter than the lifetime; some servers send it as `refresh_in`.
-    /// [Jitter](crate::cache::TokenCacheBuilder::jitter) makes the refresh later, never earlier. A
-    /// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) set by the user takes
+    /// Sets when the cache refreshes the token in the background. The time counts from the start of
+    /// the fetch. It is shorter than the lifetime. Some servers send it as `refresh_in`.
+    /// [Jitter](crate::cache::TokenCacheBuilder::jitter) makes the refresh later, never earlier.
+    /// The user's own [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) takes
     /// precedence.
     ///
-    /// Has no effect on a token without an expiry. Default: the cache decides by the lifetime.
+    /// Has no effect on a token without an expiry. Default: the cache decides, based on the
+    /// lifetime.
     #[must_use]
     pub fn refresh_in(self, after: Duration) -> Self {
         let hint = RefreshHint::After(after.min(MAX_LIFETIME));
@@ -299,23 +300,25 @@ impl Token {
     }
 
     /// Limits background refreshes to this last part of the lifetime. Use it for a server that
-    /// returns the same token until then, as the metadata servers of platforms do. It also limits a
-    /// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) set by the user.
+    /// returns the same token until then. The metadata servers of platforms do this. This also
+    /// limits the user's own [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before).
     ///
-    /// Has no effect on a token without an expiry. Default: the cache decides by the lifetime.
+    /// Has no effect on a token without an expiry. Default: the cache decides, based on the
+    /// lifetime.
     #[must_use]
     pub fn refresh_within_last(self, left: Duration) -> Self {
         let hint = RefreshHint::WithinLast(left.min(MAX_LIFETIME));
         self.edit(|inner| inner.refresh_hint = Some(hint))
     }
 
-    /// Sets the granted scope: space-separated, as in RFC 6749 §3.3.
+    /// Sets the granted scope: names separated by spaces (RFC 6749 §3.3).
     #[must_use]
     pub fn with_scope(self, scope: impl Into<Arc<str>>) -> Self {
         self.edit(|inner| inner.scope = Some(scope.into()))
     }
 
-    /// Sets the requested scopes that the server did not grant: sorted, separated by spaces.
+    /// Sets the requested scopes that the server did not grant. They are sorted and separated by
+    /// spaces.
     #[must_use]
     pub(crate) fn with_missing_scope(self, missing: Option<String>) -> Self {
         match missing {
@@ -324,7 +327,7 @@ impl Token {
         }
     }
 
-    /// Sets the quotas that the server reported with this token, at most 8.
+    /// Sets at most 8 quotas that the server reported with this token.
     ///
     /// [`Status::quotas`](crate::cache::Status::quotas) returns them. If a quota is low, the cache
     /// postpones the background refresh of this token.
@@ -339,15 +342,15 @@ impl Token {
         self
     }
 
-    /// Returns where in a request the token goes, such as the `Authorization` header for a bearer
-    /// token.
+    /// Returns where in a request the token goes. A bearer token goes in the `Authorization`
+    /// header.
     #[inline]
     pub fn place(&self) -> &Place {
         &self.inner.place
     }
 
-    /// Returns the header value, marked sensitive. `None` if the token doesn't go in a header, or
-    /// if the header value is made for each request.
+    /// Returns the header value, which is marked sensitive. `None` if the token doesn't go in a
+    /// header, or if each request has its own header value.
     pub fn header_value(&self) -> Option<&HeaderValue> {
         match &self.inner.wire {
             Wire::Header { value, .. } => Some(value),
@@ -355,11 +358,11 @@ impl Token {
         }
     }
 
-    /// Returns the bare secret, for uses without a header, such as a WebSocket's first message or a
-    /// shell.
+    /// Returns the bare secret, for uses without a header. Examples are a WebSocket's first message
+    /// and a shell.
     pub fn secret(&self) -> &str {
         match &self.inner.wire {
-            // The value was built from two `str`s and is cut between them, so this is valid UTF-8.
+            // The value was built from two `str`s and is cut between them. So this is valid UTF-8.
             Wire::Header { value, secret_at } => {
                 std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
             }
@@ -367,8 +370,8 @@ impl Token {
         }
     }
 
-    /// Returns the data besides the secret with which another process restores the token. `None` if
-    /// no other process could use it.
+    /// Returns what another process needs besides the secret to restore the token. `None` if no
+    /// other process could use it.
     #[cfg(feature = "fleet")]
     pub(crate) fn stored_as(&self) -> Option<StoredAs<'_>> {
         match (&self.inner.place, &self.inner.wire) {
@@ -391,8 +394,8 @@ impl Token {
         }
     }
 
-    /// Returns what the layer attaches to a request: the `private` copy of the header value, if
-    /// given.
+    /// Returns what the layer attaches to a request. This is the `private` copy of the header
+    /// value, if there is one.
     #[inline]
     pub(crate) fn credential<'a>(&'a self, private: Option<&'a HeaderValue>) -> Credential<'a> {
         match (&self.inner.place, &self.inner.wire) {
@@ -407,12 +410,13 @@ impl Token {
         }
     }
 
-    /// Returns the granted scope, space-separated (RFC 6749 §3.3), if the server named it.
+    /// Returns the granted scope, if the server named it: names separated by spaces (RFC 6749
+    /// §3.3).
     pub fn scope(&self) -> Option<&str> {
         self.inner.scope.as_deref()
     }
 
-    /// The requested scopes that the server did not grant, as far as this process knows.
+    /// Returns the requested scopes that the server did not grant, if this process knows them.
     pub(crate) fn missing_scope(&self) -> Option<&str> {
         self.inner.missing_scope.as_deref().map(String::as_str)
     }
@@ -433,20 +437,21 @@ impl Token {
         self.inner.expiry
     }
 
-    /// Returns a number that is unique among the tokens of this process, and never 0.
+    /// Returns the number of the token. It is unique in this process and never 0.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.inner.generation
     }
 
-    /// Returns a copy of the header value that shares no reference count with any other copy.
+    /// Returns a copy of the header value that shares its reference count with no other copy.
     pub(crate) fn private_header_value(&self) -> Option<HeaderValue> {
         let value = self.header_value()?;
         let bytes = Zeroizing::new(value.as_bytes().to_vec());
         Some(sensitive(bytes).unwrap_or_else(|| value.clone()))
     }
 
-    /// Returns whether a server that refused one of the tokens would also refuse the other.
+    /// Returns whether both tokens send the same credential. A server that refuses one then also
+    /// refuses the other.
     pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
         let (one, other) = (&self.inner, &other.inner);
         Arc::ptr_eq(one, other) || (one.place == other.place && one.wire.is_same(&other.wire))

@@ -1,7 +1,7 @@
 //! Reads when a JWT expires (RFC 7519 §4.1), without verifying the JWT.
 //!
 //! A token is opaque to its client (RFC 6749 §1.4). The claims only decide when to refresh the
-//! token, and only if the server did not name its expiry.
+//! token. They count only if the server did not state the expiry.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::issued_token::Expiry;
 
-/// Times in seconds since 1970, which may have a fraction (RFC 7519 §2, NumericDate).
+/// Times in seconds since 1970. They may have a fraction (RFC 7519 §2, NumericDate).
 #[derive(Deserialize)]
 struct Claims {
     exp: f64,
@@ -20,12 +20,12 @@ struct Claims {
     iat: Option<f64>,
 }
 
-/// Returns when the token expires, if the token is a JWT with an `exp` claim.
+/// Returns when the token expires. `None` if the token isn't a JWT with an `exp` claim.
 ///
-/// `exp - iat` is the lifetime by the server's clock, so it is right whatever the local clock says.
-/// But a server may return a token that it issued earlier, which has less time left. So the time
-/// until `exp` by the local clock counts if it is shorter. If `exp` has passed by the local clock,
-/// the lifetime counts.
+/// `exp - iat` is the lifetime by the server's clock. It is correct even if the local clock is
+/// wrong. But a server may return a token that it issued earlier and that expires sooner. So the
+/// result is the time until `exp` by the local clock, if that is shorter. If `exp` has already
+/// passed by the local clock, the result is the lifetime.
 pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
     let claims = claims(token)?;
     let exp = time(claims.exp)?;
@@ -37,7 +37,7 @@ pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
     Some(Expiry::In(lifetime.min(left)))
 }
 
-/// Returns the time of the `exp` claim, for a token that may have been issued long ago.
+/// Returns the time of the `exp` claim. The token may have been issued long ago.
 pub(crate) fn exp(token: &str) -> Option<SystemTime> {
     time(claims(token)?.exp)
 }
@@ -46,13 +46,13 @@ fn claims(token: &str) -> Option<Claims> {
     serde_json::from_slice(&payload(token)?).ok()
 }
 
-/// The most bytes of claims, encoded: more than fit in a header.
+/// The maximum length of the encoded claims. This is more than fits in a header.
 const LONGEST_PAYLOAD: usize = 64 * 1024;
 
-/// The claims of a token that may be a JWT, in JSON. `None` if it isn't one, or is encrypted.
+/// Returns the claims of a token in JSON. `None` if the token isn't a JWT or is encrypted.
 pub(super) fn payload(token: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut parts = token.split('.');
-    // A JWS has three parts. A JWE has five, and its claims are encrypted.
+    // A JWS has three parts. A JWE has five parts and encrypted claims.
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() || payload.len() > LONGEST_PAYLOAD {
         return None;

@@ -1,6 +1,6 @@
-//! Credentials: where and how they are attached to a request, and when they expire.
+//! Credentials: where they go in a request, how they are attached, and when they expire.
 //!
-//! A [`Token`](crate::Token) is the same for all requests, unless its [`PerRequestCredential`]
+//! A [`Token`](crate::Token) is usually the same for all requests. But a [`PerRequestCredential`]
 //! makes a credential for each request, such as a signature.
 
 pub(crate) mod place;

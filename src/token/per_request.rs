@@ -1,4 +1,4 @@
-//! Credentials that are made for each request, and that observe each response.
+//! Credentials that are made for each request and that observe each response.
 
 use http::StatusCode;
 use http::header::HeaderMap;
@@ -6,8 +6,8 @@ use http::header::HeaderMap;
 use super::request_head::RequestHead;
 use crate::error::BoxError;
 
-/// A credential that is made for each request, such as a signature, a proof of possession, or a
-/// session's cookies.
+/// A credential that is made for each request. Examples are a signature, a proof of possession and
+/// a session's cookies.
 ///
 /// A source returns the credential in a [`Token::per_request`](crate::Token::per_request). The
 /// cache treats this token like any other: one fetch serves all requests. The cache refreshes the
@@ -54,12 +54,12 @@ use crate::error::BoxError;
 )]
 #[doc(alias = "signature")]
 pub trait PerRequestCredential: Send + Sync + 'static {
-    /// Adds the credential to the header fields of a request. The layer calls this method each time
-    /// it sends the request. The method must not block: fetch keys in the source. The layer marks
-    /// the field of [`Place::Header`] sensitive.
+    /// Adds the credential to the header fields of a request. The layer calls this method every
+    /// time it sends the request. The method must not block, so fetch keys in the source. The layer
+    /// marks the header of a [`Place::Header`] as sensitive.
     ///
-    /// If the caller has set the field of [`Place::Header`], the layer doesn't call this method,
-    /// unless [`replace_existing`](crate::AuthLayer::replace_existing) is set. With
+    /// If the caller has set the header of a [`Place::Header`], the layer doesn't call this method.
+    /// With [`replace_existing`](crate::AuthLayer::replace_existing), it does. With
     /// [`Place::Cookie`], the layer always calls this method.
     ///
     /// [`Place::Cookie`]: crate::Place::Cookie
@@ -68,21 +68,21 @@ pub trait PerRequestCredential: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the credential can't be made. The request is then not sent. An [`Error`](crate::Error)
-    /// reaches the caller unchanged; any other error becomes the source of an `Error` whose
+    /// reaches the caller unchanged. Any other error becomes the source of an `Error` whose
     /// [`is_source`](crate::Error::is_source) is true.
     fn apply(&self, request: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError>;
 
     /// Reads what a response says about the credential. The layer calls this method once for each
-    /// response to a request that [`apply`](Self::apply) changed, unless the response is known to
-    /// come from another origin. Default: [`Feedback::Nothing`].
+    /// response to a request that [`apply`](Self::apply) changed. It doesn't if the response is
+    /// known to come from another origin. Default: [`Feedback::Nothing`].
     fn observe(&self, request: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
         let _ = (request, status, headers);
         Feedback::Nothing
     }
 
-    /// Returns the thumbprint of the key that the token is bound to. Each process that has this key
-    /// can use the token; [`TokenSource::bind`](crate::TokenSource::bind) restores it there.
-    /// Default: `None`, and only this process can use the token.
+    /// Returns the thumbprint of the key that the token is bound to. Each process with this key can
+    /// use the token. [`TokenSource::bind`](crate::TokenSource::bind) restores the token there.
+    /// Default: `None`. Then only this process can use the token.
     #[cfg(feature = "fleet")]
     fn bound_to(&self) -> Option<&str> {
         None
@@ -95,7 +95,7 @@ pub trait PerRequestCredential: Send + Sync + 'static {
 pub enum Applied {
     /// The request has the credential.
     Done,
-    /// The request is unchanged: the caller has set the whole credential.
+    /// The request is unchanged, because the caller has set the whole credential.
     CallersOwn,
 }
 
@@ -103,14 +103,14 @@ pub enum Applied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Feedback {
-    /// The response said nothing that changes how the layer handles it.
+    /// The response said nothing about the credential.
     Nothing,
-    /// The server wants the *same* token again, and `apply` can now satisfy the server, for example
-    /// with the server's nonce. For this, the layer sends the request again at most once, without a
-    /// fetch.
+    /// The server wants the *same* token again, and `apply` can now satisfy the server. For
+    /// example, the credential now knows the server's nonce. The layer sends the request again at
+    /// most once for this, without a fetch.
     OnceMore,
-    /// The server has ended the token. All requests wait for a new token; if its fetch fails, they
-    /// are sent with the old token. While the budget for fetches after refusals is used up, the old
+    /// The server has ended the token. All requests wait for a new token. If its fetch fails, they
+    /// are sent with the old token. If the budget for fetches after refusals is used up, the old
     /// token stays in use.
     TokenEnded,
 }

@@ -22,6 +22,6 @@ pub enum Place {
     Header(HeaderName),
     /// A query parameter with this name, such as `api_key`.
     Query(Arc<str>),
-    /// The `Cookie` header, beside the caller's own cookies.
+    /// The `Cookie` header, in addition to the caller's own cookies.
     Cookie,
 }

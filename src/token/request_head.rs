@@ -1,4 +1,4 @@
-//! The head of a request, for credentials that are made for each request.
+//! The head of a request, from which credentials are made.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use http::{HeaderValue, Method};
 #[cfg(feature = "cookies")]
 use crate::origin;
 
-/// The method and the target of a request: everything besides the header fields that a
-/// [`PerRequestCredential`] may depend on.
+/// The method and the target of a request. A [`PerRequestCredential`] may depend on these and the
+/// header fields, but on nothing else.
 ///
 /// [`PerRequestCredential`]: super::PerRequestCredential
 ///
@@ -17,7 +17,7 @@ use crate::origin;
 /// ```
 /// use tower_auth::token::RequestHead;
 ///
-/// /// What a signature of this request covers.
+/// /// Returns the part of this request that a signature covers.
 /// fn covered(request: &RequestHead) -> String {
 ///     let query = request.query().unwrap_or_default();
 ///     format!("{}\n{}\n{query}", request.method(), request.path())
@@ -26,7 +26,7 @@ use crate::origin;
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestHead {
     pub(crate) method: Method,
-    /// The text that [`origin::serialize`](crate::origin::serialize) returns.
+    /// The result of [`origin::serialize`](crate::origin::serialize).
     pub(crate) origin: Option<String>,
     pub(crate) path: String,
     pub(crate) query: Option<String>,
@@ -40,33 +40,33 @@ impl RequestHead {
         &self.method
     }
 
-    /// Returns the target's origin as RFC 6454 §6.2 writes it: `https://api.example.com`, in lower
-    /// case, with the port unless it is the scheme's default. `None` if the request's URI is only a
-    /// path; then the client below decides where the request goes.
+    /// Returns the target's origin as RFC 6454 §6.2 writes it, such as `https://api.example.com`.
+    /// It is in lower case, and the port is left out if it is the scheme's default. `None` if the
+    /// request's URI is only a path. The client below then decides where the request goes.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 
-    /// Returns the host, and the port unless it is the scheme's default: [`origin`](Self::origin)
-    /// without the scheme. A client sends this text as `Host`, unless the caller has set that
-    /// field.
+    /// Returns the host, and the port unless it is the scheme's default. This is the
+    /// [`origin`](Self::origin) without the scheme. A client sends this text as `Host`, unless the
+    /// caller has set that header.
     pub fn authority(&self) -> Option<&str> {
         let (_, authority) = self.origin()?.split_once("://")?;
         Some(authority)
     }
 
-    /// Returns the path, as the request writes it.
+    /// Returns the path as it is in the request.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Returns the query, as the request writes it, without the `?`.
+    /// Returns the query as it is in the request, without the `?`.
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
 
-    /// Returns the path with the query, if there is a query: the request target in origin form (RFC
-    /// 9112 §3.2.1).
+    /// Returns the path and the query, if any. This is the request target in origin form (RFC 9112
+    /// §3.2.1).
     pub fn path_and_query(&self) -> String {
         match &self.query {
             Some(query) => format!("{}?{query}", self.path),
@@ -74,22 +74,22 @@ impl RequestHead {
         }
     }
 
-    /// Returns the origin with the path and the query: the target URI (RFC 9110 §7.1). `None` if
-    /// there is no origin.
+    /// Returns the origin, the path and the query. This is the target URI (RFC 9110 §7.1). `None`
+    /// if there is no origin.
     pub fn url(&self) -> Option<String> {
         let origin = self.origin()?;
         Some(format!("{origin}{}", self.path_and_query()))
     }
 
-    /// Returns whether the credential replaces one that the caller has set
-    /// ([`AuthLayer::replace_existing`](crate::AuthLayer::replace_existing)).
+    /// Returns whether the credential replaces one that the caller has set.
+    /// [`AuthLayer::replace_existing`](crate::AuthLayer::replace_existing) decides this.
     pub fn replaces_existing(&self) -> bool {
         self.replaces_existing
     }
 
-    /// Returns the value that [`apply`] left in the field of the token's [`Place::Header`]. It is
-    /// known only in [`observe`]. `None` if [`apply`] set no value, for example because no response
-    /// had sent the server's nonce yet. Another request may have received the nonce since then.
+    /// Returns the header value that [`apply`] set in the token's [`Place::Header`]. It is known
+    /// only in [`observe`]. `None` if [`apply`] set no value. For example, no response had sent the
+    /// server's nonce yet. Another request may have received the nonce since then.
     ///
     /// [`apply`]: super::PerRequestCredential::apply
     /// [`observe`]: super::PerRequestCredential::observe
@@ -98,7 +98,7 @@ impl RequestHead {
         self.sent_credential.as_ref()
     }
 
-    /// Makes the head of a request that this crate sends itself.
+    /// Makes the head of a request that this crate itself sends.
     #[cfg(feature = "cookies")]
     pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
         let uri = request.uri();
@@ -113,7 +113,8 @@ impl RequestHead {
     }
 }
 
-/// Omits the path and the query, which may contain a caller's secret, and the credential.
+/// Doesn't show the credential. Doesn't show the path and the query, which may contain a caller's
+/// secret.
 impl fmt::Debug for RequestHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestHead")

@@ -1,4 +1,4 @@
-//! Reads one claim of a token that is a JWT, without verifying it.
+//! Reads one claim of a JWT without verifying it.
 
 use std::any::type_name;
 use std::fmt;
@@ -13,20 +13,23 @@ use crate::error::{Error, Kind};
 use crate::sanitize::sanitize;
 
 impl Token {
-    /// Reads a claim of a token that is a JWT (RFC 7519 §4), **without verifying the signature**.
+    /// Reads a claim of a JWT (RFC 7519 §4) **without verifying the signature**.
     ///
-    /// For what an API tells its client in the token: an account, a role, a tenant. Don't decide by it who
-    /// a user is, or what somebody may do. The format of a token is between the server and the API
-    /// (RFC 6749 §1.4), and may change at any time.
+    /// Use it for what an API tells its client in the token, such as an account, a role or a
+    /// tenant. Don't use it to decide who a user is or what a user may do. The format of a token
+    /// concerns only the server and the API (RFC 6749 §1.4). It may change at any time.
     ///
-    /// `name` is the exact name of a top-level claim. It may be a URL, as Auth0 wants it for claims of
-    /// your own. The result is `None` if there is no such claim or if it is `null`, and for a token that
-    /// is no JWT, is encrypted, or has more than 64 KiB of claims.
+    /// `name` is the exact name of a top-level claim. It may be a URL, as Auth0 requires for your
+    /// own claims. The result is `None` in these cases:
+    ///
+    /// - There is no such claim, or it is `null`.
+    /// - The token is not a JWT, or is encrypted.
+    /// - The token has more than 64 KiB of claims.
     ///
     /// # Errors
     ///
-    /// [`is_reply`](Error::is_reply) if the claim is no `T`, or occurs twice. The error names the claim,
-    /// and contains no value of the token.
+    /// [`is_reply`](Error::is_reply) if the claim isn't a `T` or occurs twice. The error names the
+    /// claim, but contains no value of the token.
     ///
     /// # Example
     ///
@@ -71,10 +74,10 @@ impl Token {
                     Problem::Repeated => String::from("occurs twice"),
                 };
                 let message = format!("the claim `{}` of the token {problem}", sanitize(name));
-                // Without the cause, which may show the value.
+                // The cause may show the value, so it isn't included.
                 Err(Error::new(Kind::Reply, message))
             }
-            // Not the claims of a JWT.
+            // The payload isn't the claims of a JWT.
             (Err(_), _) => Ok(None),
         }
     }
@@ -87,7 +90,7 @@ struct ClaimSearch<'a, T> {
     claim: PhantomData<T>,
 }
 
-/// What is wrong with the claim, and not with the text around it.
+/// What is wrong with the claim itself.
 enum Problem {
     OtherType,
     Repeated,
@@ -128,7 +131,7 @@ where
                 continue;
             }
             if found.is_some() {
-                // RFC 7519 §4 leaves open which of two values is meant.
+                // RFC 7519 §4 doesn't say which of two values counts.
                 *self.problem = Some(Problem::Repeated);
                 return Err(A::Error::custom("a claim occurs twice"));
             }
@@ -140,7 +143,7 @@ where
     }
 }
 
-/// Whether a key is this name. It is compared in place, so that no copy of another key is made.
+/// Whether a key is this name. It is compared in place, so no other key is copied.
 struct IsName<'a>(&'a str);
 
 impl<'de> DeserializeSeed<'de> for IsName<'_> {
