@@ -75,7 +75,7 @@ pub(crate) enum Kind {
     LoginRequired,
 }
 
-/// Your own error, which `?` then converts into an [`Error`].
+/// Your own error type that `?` converts into an [`Error`].
 ///
 /// Errors of other crates don't implement this trait, because only your source knows whether an
 /// error is transient. Your source says so with `.map_err(Error::other)?` or
@@ -193,8 +193,8 @@ impl Error {
         Self::new(Kind::Transient, "the token source failed").with_source(source)
     }
 
-    /// Wraps an error of your own [`TokenSource`](crate::TokenSource) that lasts until a person
-    /// acts, such as a revoked key. The cache waits 60 s before the next attempt.
+    /// Wraps a permanent error of your own [`TokenSource`](crate::TokenSource), such as a revoked
+    /// key. It lasts until a person acts. The cache waits 60 s before the next attempt.
     ///
     /// # Example
     ///
@@ -249,8 +249,8 @@ impl Error {
         chain.find_map(|error| error.downcast_ref())
     }
 
-    /// Sets how long to wait before the next attempt, as a server asked your own source. Has no
-    /// effect if the error has clones.
+    /// Sets how long to wait before the next attempt. Use it if a server told your own source to
+    /// wait. Has no effect if the error has clones.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.edit(|inner| inner.retry_after = Some(wait))
@@ -384,9 +384,8 @@ impl Error {
     /// - A setting is invalid.
     /// - The credential [may not go](Self::is_origin) to the request's origin.
     /// - A person has to log in again.
-    /// - The server refused with `invalid_client`, `unauthorized_client`, `invalid_scope`,
-    ///   `unsupported_grant_type`, or any other error response that isn't
-    ///   [transient](Self::is_transient).
+    /// - The server refused, and the error isn't [transient](Self::is_transient). Examples are
+    ///   `invalid_client`, `unauthorized_client`, `invalid_scope` and `unsupported_grant_type`.
     /// - Your own source returned a [`permanent`](Self::permanent) error.
     pub fn is_permanent(&self) -> bool {
         match self.inner.kind {
@@ -450,8 +449,8 @@ impl Error {
         self.is(Kind::Transport)
     }
 
-    /// Returns `true` if the token endpoint returned an error. This is a status that isn't a
-    /// success, or a 200 that contains `error`.
+    /// Returns `true` if the token endpoint returned an error. That is a status other than success,
+    /// or a 200 that contains `error`.
     pub fn is_denied(&self) -> bool {
         self.is(Kind::Denied)
     }
@@ -482,8 +481,8 @@ impl Error {
     }
 
     /// Returns `true` if a person has to log in again, so another attempt won't help. Either there
-    /// is no grant, or the grant of an earlier login was already used, revoked or expired
-    /// (`invalid_grant`, RFC 6749 §5.2).
+    /// is no grant, or the grant of an earlier login is invalid (`invalid_grant`, RFC 6749 §5.2).
+    /// The grant was used, revoked or expired.
     pub fn is_login_required(&self) -> bool {
         self.is(Kind::LoginRequired)
     }
@@ -529,8 +528,8 @@ impl Error {
         own.or_else(|| self.reply()?.retry_after)
     }
 
-    /// Returns the `error.type` for logs and metrics: the server's code if it is a known code,
-    /// otherwise the kind. OpenTelemetry requires that there are few different values.
+    /// Returns the `error.type` for logs and metrics. It is the server's code if that code is
+    /// known, otherwise the kind. OpenTelemetry requires that there are few different values.
     pub(crate) fn type_name(&self) -> &'static str {
         let known = PERMANENT.iter().chain(PASSING).chain(OTHER_CODES);
         if let Some(code) = known.copied().find(|code| self.has_code(code)) {

@@ -1,4 +1,4 @@
-//! Origins (RFC 6454). Only those with an encrypted channel and loopback origins may receive a
+//! Origins (RFC 6454). Only loopback origins and origins with an encrypted channel may receive a
 //! secret.
 
 use std::fmt;

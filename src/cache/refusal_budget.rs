@@ -118,8 +118,7 @@ impl RefusalBudget {
         self.wait
     }
 
-    /// Returns the time until which the refused token stays in use because the budget allows no
-    /// fetch.
+    /// Returns when the budget allows the next fetch. Until then, the refused token stays in use.
     pub(crate) fn limited_until(&self, now: Moment) -> Option<Moment> {
         let is_limited = self.unrefused_since.is_none() && !self.allows_fetch(now);
         is_limited.then_some(self.next_fetch_at)

@@ -173,8 +173,7 @@ impl RefusalHistory {
         self.watch.is_none() && self.budget.is_unused() && self.revocation_budget.is_unused()
     }
 
-    /// Returns the time until which the refused token stays in use because no budget allows a
-    /// fetch.
+    /// Returns when a budget allows the next fetch. Until then, the refused token stays in use.
     pub(crate) fn limited_until(&self, now: Moment) -> Option<Moment> {
         self.budget.limited_until(now)
     }

@@ -174,7 +174,7 @@ impl Status {
         self.failures
     }
 
-    /// Returns the time until which the next fetch is delayed after a failure.
+    /// Returns when the next fetch may start after a failure.
     pub fn next_attempt_at(&self) -> Option<SystemTime> {
         self.next_attempt_at
     }
@@ -185,7 +185,8 @@ impl Status {
         &self.quotas
     }
 
-    /// Returns the time until which refusals cause no fetch, unless they prove a revocation.
+    /// Returns when refusals may cause a fetch again. Refusals that prove a revocation may do so
+    /// earlier.
     ///
     /// Until then, all requests use the current token, because another new token probably wouldn't
     /// help. `None` if a fetch is allowed or no server has refused the current token.

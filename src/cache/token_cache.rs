@@ -101,8 +101,8 @@ impl TokenCache {
     /// - after a [permanent error](crate::Error::is_permanent): 1 min
     /// - after an error with a longer `Retry-After`: for that time, up to 5 min
     ///
-    /// The error is [`is_runtime`](crate::Error::is_runtime) outside of a Tokio runtime, and
-    /// [`is_closed`](crate::Error::is_closed) after [`close`](Self::close).
+    /// Outside of a Tokio runtime, the error is [`is_runtime`](crate::Error::is_runtime). After
+    /// [`close`](Self::close), it is [`is_closed`](crate::Error::is_closed).
     ///
     /// # Cancel safety
     ///
@@ -131,7 +131,7 @@ impl TokenCache {
     }
 
     /// Waits at most `timeout` for a token that can be sent. If there is none, this method starts a
-    /// fetch. That happens at the start, and when the token has expired during an idle hour.
+    /// fetch. There is none at the start, and after an idle hour in which the token expired.
     ///
     /// Call it at startup and in a readiness probe. A service that isn't ready gets no requests.
     /// Without requests, nothing else starts the fetch. Concurrent calls and requests share one
@@ -139,8 +139,8 @@ impl TokenCache {
     ///
     /// `Ok` means that a token can be sent. It doesn't mean that the API accepts the token. If the
     /// API refuses new tokens again and again, `ready` is `Ok` and [`Status::is_ready`] is `false`.
-    /// Report that with [`Status::refusals_limited_until`], but keep the instance in service,
-    /// because all instances get the same refusals.
+    /// Report that with [`Status::refusals_limited_until`]. Keep the instance in service, because
+    /// all instances get the same refusals.
     ///
     /// | | [`ready`](Self::ready) | [`Status::is_ready`] |
     /// | --- | --- | --- |
@@ -152,9 +152,9 @@ impl TokenCache {
     ///
     /// # Errors
     ///
-    /// The same errors as for [`token`](Self::token): the error of the fetch, and later the same
-    /// error until the next attempt. [`is_timeout`](crate::Error::is_timeout) if the fetch takes
-    /// longer than `timeout`.
+    /// The same errors as for [`token`](Self::token). After a failed fetch, this method returns the
+    /// same error until the next attempt. [`is_timeout`](crate::Error::is_timeout) if the fetch
+    /// takes longer than `timeout`.
     ///
     /// # Cancel safety
     ///
@@ -280,7 +280,7 @@ impl TokenCache {
     /// or log out. After the [close timeout](TokenCacheBuilder::close_timeout), the remaining work
     /// is cancelled. Failures are logged.
     ///
-    /// The phase is [`Closing`](crate::cache::Phase::Closing) until that is done, and then
+    /// The phase is [`Closing`](crate::cache::Phase::Closing) until this work is done, and then
     /// [`Closed`](crate::cache::Phase::Closed). A second call waits for the first one. Outside of a
     /// Tokio runtime, the source isn't closed.
     ///
@@ -305,7 +305,7 @@ impl TokenCache {
         }
     }
 
-    /// Returns a new handle, if the cache is still in use by a handle, a waiting caller or a
+    /// Returns a new handle if the cache still has users: other handles, waiting callers or a
     /// running fetch.
     #[cfg(feature = "tenants")]
     pub(crate) fn upgrade(inner: &Weak<CacheInner>) -> Option<Self> {

@@ -147,8 +147,8 @@ impl Challenge {
     }
 }
 
-/// The rest of a field line. A method takes what its name says, or returns `None`. A lookahead
-/// copies the cursor; no byte is read more than twice.
+/// The rest of a field line. Each method takes the part that its name says, or returns `None`. A
+/// lookahead copies the cursor; no byte is read more than twice.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     rest: &'a [u8],

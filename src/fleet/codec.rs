@@ -30,8 +30,8 @@ struct EncodedToken<'a> {
     requested: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<u64>,
-    /// When the source wants a refresh, in milliseconds: at a time (`refresh_at`), or within the
-    /// last part of the lifetime (`refresh_within`).
+    /// When the source wants a refresh: at a time (`refresh_at`), or within the last part of the
+    /// lifetime (`refresh_within`). Both are in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<V
     (bytes.len() <= LONGEST).then_some(bytes)
 }
 
-/// Returns when a token expires whose fetch started at `requested`.
+/// Returns the expiry of a token whose fetch started at `requested`.
 pub(crate) fn expires_at(token: &Token, requested: SystemTime) -> Option<SystemTime> {
     match token.expiry() {
         Expiry::Never => None,

@@ -65,7 +65,8 @@ pub(crate) enum Sealing {
 /// The reason why a value can't be opened. The cache then ignores the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    /// The value was truncated, changed or moved from another store key, or isn't from this crate.
+    /// The value isn't what this crate sealed for this store key. For example, it was truncated,
+    /// changed or moved.
     Corrupt,
     /// Another version of this crate wrote the value.
     UnknownVersion,

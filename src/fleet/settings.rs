@@ -94,7 +94,7 @@ impl Fleet {
         self
     }
 
-    /// Adds a tenant to the key. A tenant is anything else that the tokens depend on and the source
+    /// Adds a tenant to the key. A tenant is anything that the tokens depend on but the source
     /// doesn't know, such as the client's certificate. A later call replaces the tenant.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {

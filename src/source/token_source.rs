@@ -64,8 +64,8 @@ pub trait TokenSource: Send + Sync + 'static {
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send;
 
     /// Closes the source when the cache is [closed](crate::TokenCache::close). For example, the
-    /// source revokes `last`, which is the current token, or logs out. The cache calls this method
-    /// once, and no fetch follows. Default: does nothing.
+    /// source logs out or revokes `last`, the current token. The cache calls this method once, and
+    /// no fetch follows. Default: does nothing.
     ///
     /// # Errors
     ///
@@ -88,8 +88,8 @@ pub trait TokenSource: Send + Sync + 'static {
     /// already has a newer one. [`oauth2::StepUp`] works this way. Default: `false`, and the caller
     /// gets the refusal.
     ///
-    /// The result matters only if the server says that the token is valid but not sufficient. This
-    /// means more scope (RFC 6750 §3.1), or a stronger or newer login (RFC 9470).
+    /// The result matters only if the server says that the token is valid but not sufficient. Then
+    /// the request needs more scope (RFC 6750 §3.1), or a stronger or newer login (RFC 9470).
     ///
     /// [`oauth2::StepUp`]: crate::oauth2::StepUp
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
@@ -149,9 +149,10 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// Returns whether the server accepts this source's grant only once. Such a grant is a code, or
-    /// a refresh token that the server replaces (RFC 9700 §4.14.2). Then no process of a
-    /// [`Fleet`](crate::fleet::Fleet) fetches without the store's lease. While the store fails,
-    /// each fetch fails. The current token stays in use until it expires. Default: `false`.
+    /// a refresh token that the server replaces (RFC 9700 §4.14.2). With a one-time grant, no
+    /// process of a [`Fleet`](crate::fleet::Fleet) fetches without the store's lease. While the
+    /// store fails, each fetch fails. The current token stays in use until it expires. Default:
+    /// `false`.
     fn has_one_time_grant(&self) -> bool {
         false
     }
@@ -164,7 +165,7 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 }
 
-/// The future that a closure returns so that the closure is a [`TokenSource`]. Every future of
+/// The future that a closure must return to be a [`TokenSource`]. Every future of
 /// `Result<Token, Error>` implements it.
 #[diagnostic::on_unimplemented(
     message = "a source's closure has to return a future of `Result<Token, tower_auth::Error>`, and `{Self}` is not one",

@@ -34,8 +34,8 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// Each layer must name its origins: by its source, [`AuthLayer::only_to`] or
 /// [`AuthLayer::any_https`]. Otherwise the tenant's requests fail with an
-/// [`is_config`](Error::is_config) error. A redirect or a link can choose the tenant, for example
-/// if the key comes from the request's path. The named origins then limit where the tenant's
+/// [`is_config`](Error::is_config) error. A redirect or a link can choose the tenant if, for
+/// example, the key comes from the request's path. The named origins then limit where the tenant's
 /// credential goes.
 ///
 /// | setting | default | |
@@ -153,7 +153,7 @@ type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
 /// no other tenant.
 ///
 /// An eviction of the same tenant may run concurrently. It has always ended when the new layer is
-/// inserted: moka calls the eviction listener before it inserts another value for the key. So the
+/// inserted. moka calls the eviction listener before inserting another value for the key. So the
 /// first user after the insertion looks for an evicted cache to use again.
 struct TenantLayer {
     new_layer: AuthLayer,
@@ -211,9 +211,10 @@ impl FoundTenant {
 /// still use.
 ///
 /// With at most [`EXACT_ORDER`] tenants, the order is exact. A clone looks up its tenant if another
-/// tenant was looked up in the meantime. With more tenants, this would be too slow: two threads
-/// with requests of two tenants would make nearly every request a lookup. So a clone then looks up
-/// its tenant only if a new tenant was created in the meantime. Only a new tenant evicts others.
+/// tenant was looked up in the meantime. With more tenants, this would be too slow. Two threads
+/// with requests of two tenants would then look up a tenant for nearly every request. So a clone
+/// then looks up its tenant only if a new tenant was created in the meantime. Only a new tenant
+/// evicts others.
 ///
 /// The wrong tenant can then be evicted only if all others were looked up within the last [lookup
 /// interval](LookupInterval).
@@ -516,8 +517,9 @@ where
     /// open. Otherwise callers get an [`is_closed`](Error::is_closed) error. A server may also
     /// refuse requests that were already sent.
     ///
-    /// The next request of any tenant starts a task on its runtime, and the task closes the cache.
-    /// Outside of a runtime, the source isn't closed. A log event reports this.
+    /// The next request of any tenant starts a task that closes the cache. The task runs on the
+    /// runtime of that request. Outside of a runtime, the source isn't closed. A log event reports
+    /// this.
     pub fn close_on_eviction(mut self, close: bool) -> Self {
         self.closes = close;
         self

@@ -1,4 +1,4 @@
-//! The layer that finds each request's tenant, and its service.
+//! The layer that finds the tenant of each request, and the service of this layer.
 
 use std::fmt;
 use std::hash::Hash;

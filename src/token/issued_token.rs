@@ -90,7 +90,7 @@ pub(crate) enum Credential<'a> {
     PerRequest(&'a dyn PerRequestCredential),
 }
 
-/// What another process needs besides the secret to restore the token.
+/// The data that another process needs besides the secret to restore the token.
 #[cfg(feature = "fleet")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,7 +118,7 @@ pub(crate) enum StoredAs<'a> {
 pub(crate) enum Expiry {
     /// Unknown. The token is used until a server refuses it.
     Never,
-    /// This long after the start of the fetch.
+    /// A duration after the start of the fetch.
     In(Duration),
     /// At this wall-clock time.
     At(SystemTime),
@@ -127,7 +127,7 @@ pub(crate) enum Expiry {
 /// When the source wants its token to be refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshHint {
-    /// This long after the start of the fetch.
+    /// A duration after the start of the fetch.
     After(Duration),
     /// Only within this time before the expiry.
     WithinLast(Duration),
@@ -370,8 +370,8 @@ impl Token {
         }
     }
 
-    /// Returns what another process needs besides the secret to restore the token. `None` if no
-    /// other process could use it.
+    /// Returns the data that another process needs besides the secret to restore the token. `None`
+    /// if no other process could use it.
     #[cfg(feature = "fleet")]
     pub(crate) fn stored_as(&self) -> Option<StoredAs<'_>> {
         match (&self.inner.place, &self.inner.wire) {

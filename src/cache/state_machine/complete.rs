@@ -157,7 +157,7 @@ impl StateMachine {
 
 /// Returns the error for a token that had already expired when it arrived.
 ///
-/// The error is cached, which keeps the next request from fetching again immediately.
+/// The error is cached, so the next request doesn't fetch again immediately.
 #[cold]
 fn expired_on_arrival() -> Error {
     let message = "the token had expired by the time it arrived; \

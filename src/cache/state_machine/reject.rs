@@ -8,7 +8,7 @@ use crate::cache::refusal_history::{RefusalHistory, WatchEnd};
 use crate::clock::Moment;
 use crate::error::Error;
 
-/// The largest clock lag of a server for which a refused request waits and then sends the same
+/// If a server's clock lags by at most this time, a refused request waits and then sends the same
 /// token again.
 ///
 /// A lagging server refuses a token that was just issued, because the token isn't valid yet (`nbf`,

@@ -114,7 +114,8 @@ struct CommandConnection {
 
 impl CommandConnection {
     /// Keeps the connection unless the command failed. Returns whether to send the command again.
-    /// This is true only if it failed because the server had closed the idle connection.
+    /// The result is `true` only if the command failed because the server had closed the idle
+    /// connection.
     fn should_retry<T>(mut self, result: &RedisResult<T>) -> bool {
         match result {
             Err(error) if error.kind() != NO_SCRIPT => {
