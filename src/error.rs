@@ -194,7 +194,7 @@ impl Error {
     }
 
     /// Wraps a permanent error of your own [`TokenSource`](crate::TokenSource), such as a revoked
-    /// key. It lasts until a person acts. The cache waits 60 s before the next attempt.
+    /// key. Such an error lasts until a person acts. The cache waits 60 s before the next attempt.
     ///
     /// # Example
     ///
@@ -223,8 +223,8 @@ impl Error {
     ///
     /// `downcast_ref` checks only the outermost error, but a client or an application may have
     /// wrapped this one. For example, a generated gRPC client returns a `tonic::Status`. If there
-    /// was no token, its source is an `Error`. [`CallError`](crate::layer::CallError) separates the
-    /// error of a call without this search.
+    /// was no token, the source of this status is an `Error`.
+    /// [`CallError`](crate::layer::CallError) tells the errors of a call apart without this search.
     ///
     /// This function doesn't find an `Error` directly inside some wrappers, such as
     /// [`std::io::Error`] and `#[error(transparent)]` of `thiserror`. These wrappers return the
@@ -456,7 +456,7 @@ impl Error {
     }
 
     /// Returns `true` if the server's response is unusable: not JSON, without `access_token`, too
-    /// large, or a redirect. Also returns `true` if a browser brought a response that doesn't
+    /// large, or a redirect. Also returns `true` if a browser delivered a response that doesn't
     /// belong to the authorization request.
     pub fn is_reply(&self) -> bool {
         self.is(Kind::Reply)

@@ -55,7 +55,7 @@ impl Origin {
     }
 
     /// Returns whether [`serialize`] would write this origin exactly like this scheme and
-    /// authority. Called for each request.
+    /// authority. This runs for each request.
     #[inline]
     pub(crate) fn is_written(&self, scheme: &str, authority: &str) -> bool {
         let text = self.text.as_bytes();
@@ -193,7 +193,7 @@ pub(crate) fn parts_of(uri: &Uri) -> Option<(&str, &str, Option<u16>)> {
     Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
 }
 
-/// Returns whether data to this scheme and host can't be read on the network.
+/// Returns whether data to this scheme and host is encrypted or stays on this machine.
 ///
 /// The host has the form of [`http::Uri::host`], with an IPv6 address in brackets.
 pub(crate) fn is_secure(scheme: Option<&str>, host: Option<&str>) -> bool {

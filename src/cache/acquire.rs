@@ -123,8 +123,8 @@ enum Stage {
 
 /// How many abandoned fetches in a row a caller tolerates.
 ///
-/// A fetch is abandoned when its runtime shuts down. After more than this, the caller itself
-/// probably runs on such a runtime.
+/// A fetch is abandoned when its runtime shuts down. If there are more, the caller itself probably
+/// runs on such a runtime.
 const MOST_ABANDONED: u8 = 3;
 
 impl Acquire {

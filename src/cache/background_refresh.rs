@@ -53,7 +53,8 @@ impl CacheInner {
 }
 
 async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Receiver<Status>) {
-    // The fetch that started this task needs a timer too. Its callers get the error.
+    // The missing timer isn't reported here. The fetch that started this task also needs a timer
+    // and reports this error.
     if !has_timer() {
         return;
     }
@@ -69,8 +70,8 @@ async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Rece
         };
         let (sleep, change) = (tokio::time::sleep(sleep), changes.changed());
         match select(pin!(sleep), pin!(change)).await {
-            // This wakes when the state changed or the last handle was dropped. The next iteration
-            // checks which.
+            // Either the state changed or the last handle was dropped. The next iteration checks
+            // which.
             Either::Right(_) => {}
             Either::Left(_) => match cache.upgrade() {
                 Some(inner) => inner.refresh_if_due(),

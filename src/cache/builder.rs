@@ -159,7 +159,8 @@ impl TokenCacheBuilder {
     /// Refreshes a stale token even without requests. The first request after an idle period then
     /// finds a fresh token.
     ///
-    /// Default: off. Then the first request after the token becomes stale starts the refresh.
+    /// Default: off. Without this setting, the first request that finds a stale token starts the
+    /// refresh.
     ///
     /// The first fetch starts a timer task on its own runtime. The task ends when the cache is
     /// [closed](crate::TokenCache::close) or its last handle is dropped. After a suspended machine

@@ -133,7 +133,7 @@ impl ExpiryPolicy {
 /// of a token endpoint (`oauth2::Client`), but at most half of the refresh window.
 const LAST_FETCH: Duration = Duration::from_secs(30);
 
-/// How long one reading of both clocks is reused, which is one or a few kernel ticks.
+/// How long one reading of both clocks is reused. This is one or a few kernel ticks.
 const RECENT: Duration = Duration::from_millis(16);
 
 /// A token and the moment when its fetch started. Expiry counts from then, because the server can't

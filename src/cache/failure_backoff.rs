@@ -47,8 +47,7 @@ impl FailureBackoff {
     ///
     /// `left` is how long the current token can still be served. The wait ends by then, because
     /// afterwards callers see the failure. If the next attempt fails too, the full wait follows. A
-    /// server's `Retry-After` is respected even if it is longer than `left`. A server's
-    /// `Retry-After` is followed even if it ends later.
+    /// server's `Retry-After` is respected even if it is longer than `left`.
     pub(crate) fn wait_after(
         &mut self,
         error: &Error,

@@ -60,7 +60,7 @@ pub(crate) fn has_timer() -> bool {
     Handle::try_current().is_ok() && catch_unwind(|| tokio::time::sleep(Duration::ZERO)).is_ok()
 }
 
-/// The task of a fetch. Dropped early, it aborts the fetch in the state machine.
+/// The task of a fetch. If the task is dropped early, it aborts the fetch in the state machine.
 struct FetchTask {
     inner: Arc<CacheInner>,
     start: Option<FetchStart>,

@@ -85,7 +85,7 @@ impl QuotaTracker {
         known.map_or_else(Vec::new, |known| std::mem::take(&mut known.low))
     }
 
-    /// Returns how long to delay a refresh, which is until all low buckets are full again. `None`
+    /// Returns how long to delay a refresh. After this time, all low buckets are full again. `None`
     /// if no bucket is low. [`Duration::MAX`] if the server didn't say when one of them resets.
     pub(crate) fn low_for(&self, now: Moment) -> Option<Duration> {
         let now = now.wall();

@@ -111,7 +111,7 @@ impl Status {
     }
 
     /// Returns whether the cache has an unexpired token and refusals aren't
-    /// [limited](Self::refusals_limited_until). Reading it starts no fetch, so use
+    /// [limited](Self::refusals_limited_until). This method starts no fetch, so use
     /// [`TokenCache::ready`](crate::TokenCache::ready) in a readiness probe.
     ///
     /// If a server accepts the token for other requests, limited refusals are about a resource and

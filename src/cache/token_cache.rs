@@ -112,7 +112,7 @@ impl TokenCache {
     }
 
     /// Returns a new token, even if the current token is good or the next attempt is delayed. Call
-    /// it after you fixed the cause of a failure.
+    /// it after you fix the cause of a failure.
     ///
     /// If a fetch is already running, the call waits for its result. Until the new token arrives,
     /// other callers get the old one. The future does nothing until it is polled.
@@ -224,7 +224,7 @@ impl TokenCache {
         self.accept_from(token.generation(), self.sent_unknown());
     }
 
-    /// Describes a request of which only the current time is known.
+    /// Describes a request that was sent now to an unknown resource.
     fn sent_unknown(&self) -> SentRequest {
         SentRequest {
             resource: Resource::UNKNOWN,
@@ -266,7 +266,7 @@ impl TokenCache {
     /// ```
     pub fn subscribe(&self) -> watch::Receiver<Status> {
         let mut receiver = self.inner.watch();
-        // `changed` doesn't return for the initial status.
+        // Subscribers aren't notified of the initial status.
         self.inner.publish();
         receiver.mark_unchanged();
         receiver

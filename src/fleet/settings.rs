@@ -68,7 +68,7 @@ impl Fleet {
     }
 
     /// Shares tokens through unsealed files that only their owner can read. Use it for command-line
-    /// tools. They would keep the sealing key in a file beside the tokens anyway.
+    /// tools. Such tools would keep the sealing key in a file beside the tokens anyway.
     #[cfg(feature = "file")]
     pub fn unsealed(store: FileStore) -> Self {
         Self::of(store, Sealing::Plain)
@@ -106,8 +106,9 @@ impl Fleet {
     /// to a third of the cache's [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout).
     ///
     /// If a process dies during a fetch, its lease ends after this time. Then another process gets
-    /// the lease. A process waits at most 1.5 times this long. Then it fetches without the lease,
-    /// unless the source has a [one-time grant](crate::TokenSource::has_one_time_grant).
+    /// the lease. A process waits for another process's lease at most 1.5 times this long. Then it
+    /// fetches without the lease, unless the source has a [one-time
+    /// grant](crate::TokenSource::has_one_time_grant).
     #[must_use]
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = time;

@@ -145,9 +145,9 @@ impl ApiKey {
         self
     }
 
-    /// Sets how often a key is read again from its file, variable or closure. When between one and
-    /// two intervals have passed, a request starts the read in the background. Has no effect on a
-    /// fixed value. Default: 60 s.
+    /// Sets how often a key is read again from its file, variable or closure. A request starts the
+    /// read in the background, after one to two intervals. Has no effect on a fixed value. Default:
+    /// 60 s.
     #[must_use]
     pub fn reread_every(mut self, interval: Duration) -> Self {
         self.reread_every = interval;

@@ -16,8 +16,8 @@ use crate::error::{BoxError, Error, Kind};
 use crate::token::issued_token::Token;
 use crate::token::jwt;
 
-/// Where a secret is read from. Each fetch reads the secret again. So it can be rotated while the
-/// service runs.
+/// Where a secret is read from. Each fetch reads the secret again. So a secret can be rotated while
+/// the service runs.
 ///
 /// A `&str`, `String` or [`SecretString`] is a fixed secret.
 ///

@@ -139,9 +139,9 @@ pub trait TokenSource: Send + Sync + 'static {
 
     /// Returns whether a response refuses the token. A 401 and gRPC's `UNAUTHENTICATED` always do.
     /// Implement it for servers that use another status for an expired token, such as 403 or 419.
-    /// The layer calls this method for other responses without a success status. It isn't called if
-    /// [`AuthLayer::refused_if`](crate::AuthLayer::refused_if) is set. A refusal may be about the
-    /// resource, so fetches after refusals have a
+    /// The layer calls this method for other responses without a success status. The layer doesn't
+    /// call it if [`AuthLayer::refused_if`](crate::AuthLayer::refused_if) is set. A refusal may be
+    /// about the resource, so fetches after refusals have a
     /// [budget](crate::docs::how_it_works#the-refusal-budget). Default: `false`.
     fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let _ = (status, headers);

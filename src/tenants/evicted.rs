@@ -1,8 +1,8 @@
 //! Remembers evicted caches that are still in use.
 //!
-//! Nothing here keeps a cache alive. Only the users of a cache keep it alive. These are a running
-//! fetch, a waiting request or a clone of its handle. As long as the cache exists, the tenant's
-//! next request uses it too, and joins its running fetch.
+//! Only the users of an evicted cache keep it alive. These are a running fetch, a waiting request
+//! or a clone of its handle. As long as the cache exists, the tenant's next request uses it too,
+//! and joins its running fetch.
 
 use std::collections::HashMap;
 use std::hash::Hash;

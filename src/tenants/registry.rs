@@ -211,10 +211,10 @@ impl FoundTenant {
 /// still use.
 ///
 /// With at most [`EXACT_ORDER`] tenants, the order is exact. A clone looks up its tenant if another
-/// tenant was looked up in the meantime. With more tenants, this would be too slow. Two threads
-/// with requests of two tenants would then look up a tenant for nearly every request. So a clone
-/// then looks up its tenant only if a new tenant was created in the meantime. Only a new tenant
-/// evicts others.
+/// tenant was looked up in the meantime. With more tenants, an exact order would be too slow. Two
+/// threads with requests of two tenants would then look up a tenant for nearly every request. So a
+/// clone then looks up its tenant only if a new tenant was created in the meantime. Only a new
+/// tenant evicts others.
 ///
 /// The wrong tenant can then be evicted only if all others were looked up within the last [lookup
 /// interval](LookupInterval).
@@ -401,14 +401,14 @@ where
         layer
     }
 
-    /// Evicts idle tenants, and returns the number of the others.
+    /// Returns the number of tenants that remain after evicting idle ones.
     pub fn len(&self) -> usize {
         self.inner.layers.run_pending_tasks();
         self.close_evicted();
         usize::try_from(self.inner.layers.entry_count()).unwrap_or(usize::MAX)
     }
 
-    /// Evicts idle tenants, and returns whether there are no others.
+    /// Returns whether no tenants remain after evicting idle ones.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

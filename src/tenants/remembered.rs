@@ -38,8 +38,8 @@ pub(super) struct CredentialRef {
 }
 
 impl RememberedCredentials {
-    /// Makes all clones forget the tenant, because it is removed or evicted. This is necessary
-    /// because moka may drop the tenant later.
+    /// Makes all clones forget the tenant, because it is removed or evicted. Waiting until the
+    /// tenant is dropped isn't enough, because moka may drop it later.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }

@@ -251,7 +251,7 @@ where
         auth.call(request)
     }
 
-    /// Returns the error of a request that is not sent.
+    /// Fails a request without sending it.
     #[cold]
     fn fail<Req>(&mut self, error: Error, request: &Req) -> ResponseFuture<S, Req>
     where

@@ -286,7 +286,7 @@ impl Token {
     }
 
     /// Sets when the cache refreshes the token in the background. The time counts from the start of
-    /// the fetch. It is shorter than the lifetime. Some servers send it as `refresh_in`.
+    /// the fetch. This time is shorter than the lifetime. Some servers send it as `refresh_in`.
     /// [Jitter](crate::cache::TokenCacheBuilder::jitter) makes the refresh later, never earlier.
     /// The user's own [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) takes
     /// precedence.

@@ -59,8 +59,8 @@ pub trait PerRequestCredential: Send + Sync + 'static {
     /// marks the header of a [`Place::Header`] as sensitive.
     ///
     /// If the caller has set the header of a [`Place::Header`], the layer doesn't call this method.
-    /// With [`replace_existing`](crate::AuthLayer::replace_existing), it does. With
-    /// [`Place::Cookie`], the layer always calls this method.
+    /// With [`replace_existing`](crate::AuthLayer::replace_existing), the layer calls it anyway.
+    /// With [`Place::Cookie`], the layer always calls this method.
     ///
     /// [`Place::Cookie`]: crate::Place::Cookie
     /// [`Place::Header`]: crate::Place::Header
@@ -73,8 +73,8 @@ pub trait PerRequestCredential: Send + Sync + 'static {
     fn apply(&self, request: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError>;
 
     /// Reads what a response says about the credential. The layer calls this method once for each
-    /// response to a request that [`apply`](Self::apply) changed. It doesn't if the response is
-    /// known to come from another origin. Default: [`Feedback::Nothing`].
+    /// response to a request that [`apply`](Self::apply) changed. The layer doesn't call it if the
+    /// response is known to come from another origin. Default: [`Feedback::Nothing`].
     fn observe(&self, request: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
         let _ = (request, status, headers);
         Feedback::Nothing
@@ -103,14 +103,14 @@ pub enum Applied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Feedback {
-    /// The response said nothing about the credential.
+    /// The response said nothing that changes how the layer handles it.
     Nothing,
     /// The server wants the *same* token again, and `apply` can now satisfy the server. For
     /// example, the credential now knows the server's nonce. The layer sends the request again at
     /// most once for this, without a fetch.
     OnceMore,
-    /// The server has ended the token. All requests wait for a new token. If its fetch fails, they
-    /// are sent with the old token. If the budget for fetches after refusals is used up, the old
-    /// token stays in use.
+    /// The server has ended the token. All requests wait for a new token. If the fetch of this
+    /// token fails, the requests are sent with the old token. If the budget for fetches after
+    /// refusals is used up, the old token stays in use.
     TokenEnded,
 }

@@ -208,7 +208,7 @@ impl StateMachine {
         refusals.is_some_and(|refusals| refusals.is_watching())
     }
 
-    /// Drops the expired token. If a refresh is running, callers now wait for that.
+    /// Drops the expired token. If a refresh is running, callers now wait for it.
     pub(super) fn discard_expired(&mut self) {
         let TokenState::Holding { cached, refresh } = &mut self.state else {
             return;

@@ -152,8 +152,8 @@ impl StateMachine {
         }
     }
 
-    /// Joins the running fetch or starts one. A good current token or a delayed next fetch doesn't
-    /// prevent this.
+    /// Joins the running fetch or starts one. This happens even if the current token is good or the
+    /// next fetch is delayed.
     pub(crate) fn force_refresh(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
         if let TokenState::Closed(_) = self.state {
             return (Decision::Fail(closed()), None);
@@ -169,9 +169,9 @@ impl StateMachine {
 
     fn start_fetch(&mut self, reason: Reason, now: Moment) -> (Flight<Outcome>, FetchStart) {
         let delay = match reason {
-            // The delay keeps a token with a very short lifetime from being fetched without a
-            // pause. Other fetches have their own limits: a refresh is delayed, and fetches after
-            // refusals have a budget.
+            // Without this delay, a token with a very short lifetime would be fetched again and
+            // again without a pause. Other fetches have their own limits: a refresh is delayed, and
+            // fetches after refusals have a budget.
             Reason::Expired => now.until(self.last_fetch_at.plus(self.limits.attempt_floor)),
             Reason::First | Reason::Stale | Reason::Refused | Reason::Forced => Duration::ZERO,
         };

@@ -18,7 +18,8 @@ pub(crate) enum Due {
 }
 
 impl StateMachine {
-    /// Returns when the background refresh must request a token so that there always is one.
+    /// Returns when the background refresh must request a token, so that there always is a valid
+    /// one.
     pub(crate) fn due(&self, now: Moment) -> Due {
         // An overdue fetch isn't replaced while the token is fresh. Then nothing is due before the
         // token is stale.

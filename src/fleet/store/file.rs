@@ -43,8 +43,8 @@ pub struct FileStore {
 /// The first bytes of each file. They identify the file format.
 const MAGIC: &[u8; 8] = b"t-auth 1";
 
-/// The length of the header. It contains the magic, the expiry in milliseconds since 1970, and the
-/// length of the sealed token. Both numbers are big-endian.
+/// The length of the header. The header contains the magic, the expiry in milliseconds since 1970,
+/// and the length of the sealed token. Both numbers are big-endian.
 const HEADER: usize = 24;
 
 impl FileStore {
@@ -112,7 +112,8 @@ impl TokenStore for FileStore {
 /// A file that this process has locked.
 ///
 /// `Drop` unlocks the file explicitly, because closing it isn't enough. A child process that is
-/// just starting has the file open until its `exec`. It would keep the lock.
+/// just starting has the file open until its `exec`. Without the explicit unlock, the child would
+/// keep the lock.
 struct Locked(File);
 
 impl Drop for Locked {

@@ -106,8 +106,8 @@ impl<C> RedisStore<C> {
     }
 }
 
-/// The length of a fencing token as text. At this fixed length, texts sort like numbers. It is
-/// enough for microseconds until the year 2286.
+/// The length of a fencing token as text. At this fixed length, texts sort like numbers. This
+/// length is enough for microseconds until the year 2286.
 const DIGITS: usize = 16;
 
 /// The greatest fencing token. It is limited because Redis scripts use floating-point numbers.

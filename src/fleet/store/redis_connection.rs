@@ -27,7 +27,7 @@ use tokio::runtime::Handle;
 /// - It needs a runtime when it is created.
 /// - After the server rejects a password, it keeps returning that error.
 /// - It keeps a connection that no longer responds.
-/// - Only a failed command shows it that the server closed an idle connection.
+/// - It notices that the server closed an idle connection only when a command fails.
 #[derive(Clone)]
 pub struct RedisConnection {
     inner: Arc<ConnectionInner>,

@@ -13,7 +13,7 @@ use crate::error::BoxError;
 ///
 /// The [`Fleet`](crate::fleet::Fleet) limits the time of each call. If a call fails, the process
 /// fetches without the store. With a [one-time grant](crate::TokenSource::has_one_time_grant), the
-/// fetch fails instead. So a store should not retry. It should report each failure.
+/// fetch fails instead. Therefore, a store should report each failure without retrying.
 ///
 /// A key is 43 characters of the base64url alphabet. These are valid in file names and in any
 /// database. If the store has several servers, all calls for one key must go to the same server.
