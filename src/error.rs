@@ -21,8 +21,9 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
 /// this error only; [`source`](StdError::source) returns its cause.
 ///
-/// The text of an error never contains a secret or a token. Of a server's response, it contains
-/// only the fields of RFC 6749 §5.2. These are shortened, and control characters are removed.
+/// The text of an error never contains a secret or a token. It contains only one part of a server's
+/// response: the fields of RFC 6749 §5.2. These fields are shortened, and control characters are
+/// removed.
 ///
 /// # Example
 ///

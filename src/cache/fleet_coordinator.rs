@@ -74,7 +74,7 @@ pub(crate) struct FetchContext<'a> {
     pub(crate) telemetry: &'a Telemetry,
 }
 
-/// The store failed, or another process held the lease too long. Either was already logged.
+/// The store failed, or another process held the lease too long. Both cases were already logged.
 struct StoreUnavailable;
 
 impl Coordinator {

@@ -60,8 +60,8 @@ impl CacheInner {
         match tokio::time::timeout_at(deadline, flight.wait()).await {
             Ok(ended) => Some(ended.ok()?.ok()?.token().clone()),
             Err(_) => {
-                // Callers that wait for the fetch request a token again and get an
-                // [`is_closed`](Error::is_closed) error.
+                // Callers that wait for the fetch request a token again and get the error of a
+                // closed cache.
                 self.fetch_task.abort();
                 flight.abandon();
                 None

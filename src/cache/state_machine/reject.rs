@@ -32,9 +32,9 @@ pub(crate) struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     First,
-    /// The attempt with a different token than the first.
+    /// Another attempt, with a different token than the first.
     NewToken,
-    /// The attempt after a pause, with the same token.
+    /// Another attempt with the same token, after a pause.
     Paused,
 }
 

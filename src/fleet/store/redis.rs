@@ -248,7 +248,7 @@ fn without_fence(mut value: Vec<u8>) -> Vec<u8> {
     value
 }
 
-/// Limits the time to 100 years, because its sum with Redis' clock must not overflow.
+/// Limits the time to 100 years, so that adding it to Redis' clock doesn't overflow.
 fn milliseconds(ttl: Duration) -> u64 {
     const CENTURY: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
     u64::try_from(ttl.as_millis()).map_or(CENTURY, |ttl| ttl.min(CENTURY))
