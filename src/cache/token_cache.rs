@@ -80,7 +80,7 @@ pub struct TokenCache {
 }
 
 impl TokenCache {
-    /// Creates a cache over `source` with the default settings.
+    /// Creates a cache over `source` with the defaults of [`TokenCacheBuilder`].
     pub fn new(source: impl TokenSource) -> Self {
         Self::builder(source).build()
     }
