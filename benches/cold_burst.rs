@@ -1,5 +1,5 @@
-//! Measures the cost of many callers that wait for one fetch. The figures are the time from the
-//! fetch's end until the last caller has its token, and the heap for each waiting caller.
+//! Measures the cost of many callers that wait for one fetch. Prints the time from the end of the
+//! fetch until the last caller has its token. Also prints the heap for each waiting caller.
 //!
 //! `cargo bench -p tower-auth-benches --bench cold_burst`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -38,7 +38,8 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Starts `callers` waiting tasks. Returns how long after the fetch's end the last task waits.
+/// Starts `callers` waiting tasks. Returns the time from the end of the fetch until the last task
+/// has its token.
 fn burst<F>(callers: usize, task: impl Fn(&TokenCache) -> F) -> Duration
 where
     F: Future<Output = ()> + Send + 'static,
@@ -56,8 +57,8 @@ where
     })
 }
 
-/// Starts waiting tasks. The runtime polls about 60 tasks in a turn, so several turns pass until
-/// each has started.
+/// Starts waiting tasks. The runtime polls only about 60 tasks in a turn, so this takes several
+/// turns.
 async fn waiting<F>(callers: usize, task: impl Fn() -> F) -> Vec<JoinHandle<()>>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -118,7 +119,7 @@ fn cold_burst(criterion: &mut Criterion) {
     }
 }
 
-/// Measures the heap for each waiting caller, including its task and its entry among the waiters.
+/// Measures the heap for each waiting caller: its task and its entry in the list of waiters.
 fn memory(_: &mut Criterion) {
     fn per_caller<F>(task: impl Fn(&TokenCache) -> F) -> u64
     where
@@ -127,7 +128,7 @@ fn memory(_: &mut Criterion) {
         const CALLERS: usize = 10_000;
         let cache = TokenCache::new(Gated(Arc::new(Semaphore::new(0))));
         let runtime = runtime();
-        // The handles are dropped, so that only the tasks are measured.
+        // The handles are dropped, so that the measurement contains only the tasks.
         let weighed = allocation_counter::measure(|| {
             runtime.block_on(async { drop(waiting(CALLERS, || task(&cache)).await) });
         });

@@ -1,4 +1,4 @@
-//! Compares the cost of a DPoP proof with that of a bearer token on the same request.
+//! Compares the cost of a DPoP proof with the cost of a bearer token on the same request.
 //!
 //! `cargo bench -p tower-auth-benches --bench dpop`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -84,7 +84,7 @@ fn main() {
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
-    // The two alternate, so that other work on the machine affects both.
+    // The two layers alternate, so that other work on the machine affects both.
     const ROUNDS: u32 = 50;
     const EACH: u32 = 200;
     let mut took = [Duration::ZERO; 2];

@@ -1,8 +1,8 @@
-//! Compares the cost of a request with a cached token with the cheapest possible alternative.
+//! Compares a request with a cached token to the cheapest possible alternative.
 //!
-//! Every figure is *net*: the same requests are also built and sent through the bare service, and
-//! their time is subtracted. Both alternate, in turns of a thousand requests. For the table at the
-//! end, all services take turns in one run. `benches/peers` compares other crates too.
+//! Every figure is *net*: the benchmark also sends the same requests through the bare service, and
+//! subtracts their time. The two services alternate, in turns of a thousand requests. For the table
+//! at the end, all services take turns in one run. `benches/peers` compares other crates too.
 //!
 //! `cargo bench -p tower-auth-benches --bench hot_path`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -37,11 +37,11 @@ use meeting::Meeting;
 
 type Body = Full<Bytes>;
 
-/// The client below, which only takes a request and returns a response.
+/// The client below the layer, which only takes a request and returns a response.
 #[derive(Clone)]
 struct Bare;
 
-/// The response, which is made when it is polled, like a response from a network.
+/// Makes the response only when it is polled, like a response from a network.
 struct Answer;
 
 impl Future for Answer {
@@ -113,9 +113,9 @@ fn with_token(token: fn() -> Token) -> AuthLayer {
     layer
 }
 
-/// Makes requests as a client does, header by header. A cloned request would have a header map
-/// without room for another header. The cost of growing it depends on the allocator, not on the
-/// service.
+/// Builds requests as a client does: header by header. A cloned request would have a header map
+/// without room for another header. The cost of growing the map depends on the allocator, not on
+/// the service.
 struct Template {
     uri: Uri,
 }
@@ -252,8 +252,8 @@ fn group_name(how: Use, threads: usize) -> String {
 /// The number of turns of each service in the table.
 const TURNS: usize = 1_000;
 
-/// Returns the net cost of a request through each service, in nanoseconds. Each is the median of
-/// many turns. All services run in each turn, so that noise on the machine affects all of them.
+/// Returns the net cost of a request through each service, in nanoseconds. Each cost is the median
+/// of many turns. All services run in each turn, so that noise on the machine affects all of them.
 fn side_by_side(how: Use, threads: usize) -> [f64; 5] {
     let auth = auth();
     let (fixed, look) = (static_header(), LookFor401(static_header()));
@@ -321,7 +321,7 @@ fn table() {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Tenant(Arc<str>);
 
-/// Most turns this short end before the system schedules another thread.
+/// A turn this short usually ends before the system schedules another thread.
 const SHORT_TURN: u64 = 200;
 
 /// Makes a key with as many characters as most API keys have.
@@ -337,8 +337,9 @@ fn query_key() -> Token {
     Token::query("api_key", api_key()).unwrap()
 }
 
-/// A row of the table that compares `Tenants` with the layer below it, and a key in the query with
-/// a key in a header. All send the same requests, with a tenant in the extensions, and take turns.
+/// A row of the table. Some rows compare `Tenants` with the layer below it; others compare a key in
+/// the query with a key in a header. All rows take turns and send the same requests, with a tenant
+/// in the extensions.
 struct Row {
     name: &'static str,
     rounds: Box<dyn FnMut() -> Duration>,

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Counts the instructions of a request with a cached token, and compares them with instructions.txt. Unlike time, the
-# count is the same on a noisy machine. The client below and the making of the request are not included.
+# count is the same on a noisy machine. The counts don't include building the request or the client below the layer.
 #
 #   bash benches/peers/drift.sh            measures and compares; exits with 1 if a row differs by more than 3 %
 #   bash benches/peers/drift.sh --accept   measures, and makes the result the new baseline
 #
-# Why 3 %: the same program always has the same count, to a fraction of an instruction. But a change elsewhere in the
-# crate can change what the compiler inlines, which moves the count a little. For this layer without replay, 3 % are 16
-# instructions, less than one lookup in a header map. So a greater difference is a real change.
+# Why 3 %: two runs of the same program differ by less than one instruction per request. After a change elsewhere in the
+# crate, the compiler may inline different functions. This changes the count a little. For this layer without replay, 3
+# % is 16 instructions: less than one lookup in a header map. So a greater difference is a real change.
 #
-# Needs valgrind, on x86_64 Linux. Another C library moves the counts too, because it copies and allocates differently.
+# Needs valgrind, on x86_64 Linux. The counts also depend on the C library, because each one copies and allocates
+# differently.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -27,7 +28,7 @@ count() {
         awk '/Collected/ { print $NF }'
 }
 
-# Counts the instructions of one request, from the difference of two runs, so that start and end cancel out.
+# Counts the instructions of one request as the difference of two runs, so that startup and shutdown cancel out.
 each() {
     local a b
     a=$(count "$1" "$few")

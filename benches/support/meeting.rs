@@ -1,4 +1,4 @@
-//! A barrier whose threads spin: waking a thread would take too long for a turn of 0.1 ms.
+//! A barrier at which threads spin, because waking a thread takes too long for a turn of 0.1 ms.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! The clients below: any Tower service, and a service that responds at once.
+//! The clients below the contenders: any Tower service, and a service that responds at once.
 
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
@@ -46,8 +46,8 @@ impl<S: Inner> Call for Sending<S> {
     #[inline]
     async fn call(&mut self) -> Result<(), BoxError> {
         ready(&mut self.0).await?;
-        // The request is made when it can be sent, so that a waiting future doesn't have to move
-        // it.
+        // Makes the request only when the service is ready, so that a waiting future doesn't have
+        // to move it.
         black_box(self.0.call(request()).await?);
         Ok(())
     }
@@ -58,7 +58,7 @@ pub async fn ready<S: Inner>(service: &mut S) -> Result<(), BoxError> {
     poll_fn(|cx| service.poll_ready(cx)).await
 }
 
-/// Makes a request as a client does, header by header. (A cloned request would have a header map
+/// Makes a request as a client does: header by header. (A cloned request would have a header map
 /// without room for another header.)
 #[inline]
 pub fn request() -> Request<Body> {
@@ -77,7 +77,7 @@ static URI: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("https://api.examp
 #[derive(Clone)]
 pub struct Bare;
 
-/// The response, which is made when it is polled, like a response from a network.
+/// Makes the response only when it is polled, like a response from a network.
 pub struct Answer;
 
 impl Future for Answer {

@@ -18,7 +18,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// A token that outlives every question, without delay.
+    /// No delay, and a token that outlives every question.
     pub const DAY: Self = Self {
         takes: Duration::ZERO,
         lives: Duration::from_secs(86_400),
@@ -54,8 +54,8 @@ impl fmt::Display for Refused {
 
 impl Error for Refused {}
 
-/// Tokens contain their expiry in microseconds since this time, so that each recipient can tell
-/// whether a token has expired.
+/// Tokens contain their expiry in microseconds since this time. So each recipient can tell whether
+/// a token has expired.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 const DIGITS: usize = 16;

@@ -1,9 +1,9 @@
-//! Compares `tower-auth` with alternatives for the same job. All have the same client below and the
-//! same fetch, and answer the same questions in one run.
+//! Compares `tower-auth` with alternatives for the same job. All alternatives use the same client
+//! and the same fetch, and answer the same questions in one run.
 //!
-//! [`contenders`] has a file for each alternative, and [`questions`] a file for each measurement.
-//! They share [`issuer`] (the fetch), [`token_server`] (the same fetch for contenders that need
-//! HTTP or a process) and [`client`] (the clients below).
+//! [`contenders`] has a file for each alternative. [`questions`] has a file for each measurement.
+//! Both use [`issuer`] (the fetch), [`token_server`] (the same fetch, for contenders that need HTTP
+//! or a process) and [`client`] (the clients).
 
 pub mod client;
 pub mod contenders;

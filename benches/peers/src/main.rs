@@ -2,7 +2,7 @@
 //! tables and draws `benches/peers/peers.svg`. With the name of a question, it asks only that
 //! question.
 //!
-//! - `-- --quick`: a run of 30 s without a picture, whose figures are not meaningful
+//! - `-- --quick`: runs for 30 s and draws no picture; the figures are not meaningful
 //! - `-- --results`: also writes the tables to `benches/peers/results.md`
 //! - `-- --readme`: writes the tables into `benches/README.md`, between its markers
 //!

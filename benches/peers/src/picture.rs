@@ -1,8 +1,9 @@
-//! The columns that are worth a look, as bars: a panel each, on a logarithmic axis where some are
-//! hundreds of times as long as others.
+//! Draws the most important columns as bars, one panel for each column. The axis is logarithmic
+//! where some bars are hundreds of times as long as others.
 //!
-//! The figures are read from the tables in Markdown, so that the picture can be drawn again without measuring.
-//! `tests/it/documented/pictures.rs` has this file too, and holds `peers.svg` to the tables of `benches/README.md`.
+//! The figures are read from the tables in Markdown. So the picture can be drawn again without measuring.
+//! `tests/it/documented/pictures.rs` includes this file too, and compares `peers.svg` with the tables of
+//! `benches/README.md`.
 
 use std::error::Error;
 
@@ -10,7 +11,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// The columns that are drawn: the head of the table, the head of the column, and the panel's title.
+/// The columns that are drawn. Each entry contains the table's heading, the column's heading and the panel's title.
 const PANELS: [(&str, &str, &str); 6] = [
     (
         "a request with a cached token",
@@ -47,9 +48,9 @@ const PANELS: [(&str, &str, &str); 6] = [
 const WIDTH: u32 = 1_000;
 const ROW: i32 = 19;
 const TITLE: i32 = 44;
-/// What is below the rows: the labels of an axis.
+/// The height below the rows, for the labels of an axis.
 const BELOW: i32 = 24;
-/// Where bars begin, and where the longest ends.
+/// Where bars begin, and where the longest bar ends.
 const FROM: i32 = 190;
 const TO: i32 = 390;
 
@@ -65,13 +66,13 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 struct Bar {
     name: String,
     is_ours: bool,
-    /// As the table has it.
+    /// The text of the cell in the table.
     text: String,
     value: f64,
     unit: Unit,
 }
 
-/// How a figure is written, and how many of the smallest unit that is.
+/// How a figure is written, and how many of the smallest unit this unit is.
 #[derive(Clone, Copy)]
 struct Unit(&'static str, f64);
 
@@ -173,7 +174,7 @@ fn panel(
     };
     let bold = font(14, &INK, HPos::Left);
     root.draw(&Text::new(title, (left, top + 28), bold))?;
-    // The shortest bar is seen, too.
+    // The shortest bar is visible, too.
     let origin = least / 2.0;
     let share = |value: f64| match is_logarithmic {
         true => (value / origin).ln() / (most / origin).ln(),
@@ -221,7 +222,7 @@ fn powers_of_ten(from: f64, to: f64) -> impl Iterator<Item = f64> {
     powers.map(|power| 10_f64.powi(power))
 }
 
-/// A tick in this unit, or in the next smaller one that it is at least one of.
+/// Writes a tick in this unit. If the tick is less than 1, writes it in the largest unit that fits.
 fn written(tick: f64, unit: Unit) -> String {
     let times = &UNITS[..4];
     let smaller = times.iter().rev().find(|smaller| tick >= smaller.1);

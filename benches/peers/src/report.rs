@@ -13,7 +13,7 @@ pub struct Column {
     pub cells: Vec<(&'static str, String)>,
 }
 
-/// What stands below the picture.
+/// The line below the picture.
 const TAKEAWAY: &str = "Blue is this crate, and shorter is better. It fetches once where some others fetch once \
                         per caller, and no caller waits while a token is refreshed.";
 
@@ -36,7 +36,7 @@ impl Part {
         Self::Expiring,
     ];
 
-    /// The head of the first column. `picture.rs` finds the tables by it.
+    /// The heading of the first column. `picture.rs` finds the tables by this heading.
     fn title(self) -> &'static str {
         match self {
             Self::Cached => "a request with a cached token",
@@ -137,8 +137,8 @@ fn circumstances(people: &[Person], load: f64) -> String {
     )
 }
 
-/// Above this load, threads that should run in parallel take turns, so that waiting is measured
-/// too.
+/// Above this load, threads that should run in parallel take turns. Then the figures also contain
+/// waiting.
 const QUIET: f64 = 0.7;
 
 /// Returns the load average of the last minute.

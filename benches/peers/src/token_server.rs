@@ -33,8 +33,8 @@ pub struct TokenServer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The form of a response, and how much later than its real expiry the token is said to expire. The
-/// difference makes up for a refresh window that the library doesn't let its user set.
+/// The form of a response, and how much later the stated expiry is than the token's real expiry.
+/// The difference compensates for a refresh window that users of the library can't change.
 pub struct Reply {
     pub beyond: Duration,
     pub form: Form,
@@ -43,8 +43,8 @@ pub struct Reply {
 pub enum Form {
     /// The response of a token endpoint, with `expires_in` in seconds.
     OAuth,
-    /// An `ExecCredential`. The first is returned at once, isn't counted, and has already expired,
-    /// because the library always requests one during its setup.
+    /// An `ExecCredential`. The first is returned at once and has already expired. It isn't
+    /// counted, because the library always requests one during its setup.
     Kube { is_set_up: AtomicBool },
 }
 

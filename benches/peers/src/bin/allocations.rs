@@ -33,8 +33,8 @@ impl Visitor for Printing {
             name: C::NAME.into(),
             allocations: net(|counted| counted.count_total),
             bytes: net(|counted| counted.bytes_total),
-            // The shared part, such as the task that fetches, is the same with a thousand callers,
-            // and is subtracted.
+            // Subtracts the shared part, such as the task that fetches: it is the same with a
+            // thousand callers.
             bytes_waiting: C::FETCHES.then(|| {
                 let (many, few) = (waiting::<C>(10_000), waiting::<C>(1_000));
                 (many - few) as f64 / 9_000.0
@@ -59,8 +59,8 @@ fn requests<C: Contender>(with_credential: bool) -> AllocationInfo {
         send(contender.lean(), 10).await;
         contender
     });
-    // The first request of a clone may cost more than the others; one contender copies the header
-    // for itself.
+    // The first request of a clone may cost more than the others; one contender then copies the
+    // header for the clone.
     let count = |count| match with_credential {
         true => measure(|| runtime.block_on(send(contender.lean(), count))),
         false => measure(|| runtime.block_on(send(C::lean_below(), count))),
@@ -94,7 +94,7 @@ fn waiting<C: Contender>(callers: usize) -> i64 {
             }
         });
     });
-    // Lets the fetch end, because the runtime waits for a fetching process when it ends.
+    // Lets the fetch end, because the runtime waits for the fetching process before it shuts down.
     issuer.open();
     waiting.bytes_current
 }

@@ -1,5 +1,5 @@
-//! Sends a number of requests in one of the ways whose instructions `drift.sh` counts. Without an
-//! argument, prints the names of the ways.
+//! Sends requests in one of several ways, so that `drift.sh` can count the instructions of that
+//! way. Without an argument, prints the names of the ways.
 //!
 //! `instructions <way> <requests>`
 
@@ -16,7 +16,7 @@ use tower_auth_peers::contenders::ours::Ours;
 use tower_auth_peers::contenders::static_header::{StaticHeader, WithLook, WithRetry};
 use tower_auth_peers::issuer::{Issuer, Terms};
 
-/// The first is the request alone, which is a part of all that follow except the last.
+/// The first way is the request alone. All other ways except the last contain it.
 const WAYS: [&str; 7] = [
     "bare",
     "static",

@@ -1,9 +1,9 @@
 //! The Azure SDK's bearer policy, over a custom credential. The SDK has its own request type and
-//! doesn't use Tower. The last policy responds at once or, for a real client, translates the
+//! doesn't use Tower. The last policy responds at once. For a real client, it translates the
 //! request as the SDK's own transport does.
 //!
-//! The policy treats a token as expired 5 min before its expiry, which can't be set. So the
-//! credential names an expiry that much later, less the margin of the other contenders.
+//! The policy treats a token as expired 5 min before its expiry. This time can't be changed. So the
+//! credential names an expiry that is 5 min later, less the margin of the other contenders.
 
 use std::fmt;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Contender for Azure {
     }
 }
 
-/// The policies that a request passes, and their requests.
+/// The policies that a request passes through, and the URL of the request.
 #[derive(Clone)]
 struct Pipeline {
     policies: Arc<[Arc<dyn Policy>]>,

@@ -1,14 +1,14 @@
 //! The bearer layers of Constructor Fabric's toolkit: the plain layer, and the layer that replays a
-//! request after a 401. The toolkit's own task keeps the token fresh. It calls a token endpoint
-//! over HTTP and accepts no custom source, so the endpoint is a server on loopback. Figures with a
-//! fetch include that call.
+//! request after a 401. The toolkit's own task keeps the token fresh. The task accepts no custom
+//! source: it calls a token endpoint over HTTP. So the endpoint is a server on loopback. Figures
+//! with a fetch include that HTTP call.
 //!
-//! Expiry and refresh window are in whole seconds, and the window is at least 1 s. So the response
-//! names an expiry 0.8 s too late. The shortest token that a background refresh can keep up with
-//! lives for a little more than 1 s.
+//! The toolkit counts the expiry and the refresh window in whole seconds. The window is at least 1
+//! s. So the response names an expiry that is 0.8 s too late. A background refresh can keep up only
+//! with tokens that live for a little more than 1 s, or longer.
 //!
-//! The layers accept only a client with the error type of the toolkit's own client. So errors are
-//! translated above and below, even without the credential.
+//! The layers accept only clients with the error type of the toolkit's own client. So errors are
+//! translated above and below the layers, also in the run without the credential.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::token_server::{Form, Holding, Reply, TokenServer};
 
 const PACKAGE: &str = "cf-gears-toolkit-auth";
 
-/// How much longer than its real lifetime a token is said to live.
+/// How much longer the stated lifetime of a token is than its real lifetime.
 const BEYOND: Duration = Duration::from_millis(800);
 
 const SHORT_LIVED: Terms = Terms {

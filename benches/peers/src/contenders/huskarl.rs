@@ -1,9 +1,9 @@
 //! huskarl's authorizer and cache with a client credentials grant, wired as in its examples. The
-//! grant accepts a custom HTTP client, so the token endpoint is in this process. It fails with a
-//! 503, like the endpoint on loopback that other contenders use.
+//! grant accepts a custom HTTP client. So the token endpoint is in this process. If a fetch fails,
+//! the endpoint responds with a 503, like the endpoint on loopback that other contenders use.
 //!
-//! A response names an expiry in whole seconds. For tokens that live for less, it names none, and a
-//! cache setting says how long such tokens live.
+//! A response names an expiry in whole seconds. For a token that lives for less than 1 s, the
+//! response names no expiry. A cache setting then gives the lifetime.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Contender for Huskarl {
             .refresh_store(InMemoryRefreshTokenStore::default())
             .build();
         let cache = InMemoryTokenCache::builder().source(source);
-        // As for this crate's layer: the defaults are for lifetimes of a few seconds and more.
+        // The defaults are for lifetimes of a few seconds and more, as in this crate's layer.
         let cache = match lives < Duration::from_secs(1) {
             true => cache
                 .default_expires_in(lives)
@@ -104,8 +104,8 @@ impl Contender for Huskarl {
     }
 }
 
-/// The authorizer around a client, as its guide recommends: it adds headers to each request, and
-/// looks at the headers of each response.
+/// The authorizer around a client, as its guide recommends. It adds headers to each request, and
+/// reads the headers of each response.
 #[derive(Clone)]
 struct Authorizing<S>(Arc<HttpAuthorizer>, S);
 

@@ -1,5 +1,5 @@
-//! The contenders, one file each. Each is used through its public API, as by its users, with the
-//! settings that suit it best.
+//! The contenders, one file each. Each contender is used as its users would use it: through its
+//! public API, with the settings that suit it best.
 
 use std::future::Future;
 
@@ -60,7 +60,8 @@ pub trait Contender: Send + Sync + Sized + 'static {
         Self::below(Bare)
     }
 
-    /// Returns the terms for the question about expiry under load.
+    /// Returns the terms for the question `expiry`: how fast a fetch is, and how long its token
+    /// lives.
     fn short_lived() -> Terms {
         Terms {
             takes: std::time::Duration::from_millis(50),
@@ -94,7 +95,7 @@ pub fn all(visitor: &mut impl Visitor) {
     visitor.visit::<gears::WithReplay>();
 }
 
-/// Returns whether a name is this crate's, which pictures and tables highlight.
+/// Returns whether a name is this crate's. Pictures and tables highlight these names.
 pub fn is_ours(name: &str) -> bool {
     name.starts_with("tower-auth")
 }

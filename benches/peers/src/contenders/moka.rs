@@ -1,5 +1,5 @@
-//! moka's concurrent cache with one entry. Its `try_get_with` runs one fetch, and all waiting
-//! callers share the result or the error.
+//! moka's concurrent cache with one entry. Its `try_get_with` runs one fetch. All waiting callers
+//! share the result or the error.
 
 use std::time::Duration;
 

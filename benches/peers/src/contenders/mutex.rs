@@ -1,5 +1,5 @@
-//! A quick hand-written solution: `tokio::sync::Mutex` around an `Option`, and the fetch under the
-//! lock, so that only one runs.
+//! A quick hand-written solution: a `tokio::sync::Mutex` around an `Option`. The fetch runs under
+//! the lock, so only one fetch runs at a time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! This crate's layer over a closure, without replay and with it. With replay, it keeps a copy of
-//! each request.
+//! This crate's layer over a closure, without replay and with it. With replay, the layer keeps a
+//! copy of each request.
 
 use std::time::Duration;
 
@@ -34,8 +34,9 @@ impl<const REPLAY: bool> Contender for Ours<REPLAY> {
             }
         };
         let mut cache = TokenCache::builder(source);
-        // The defaults are for lifetimes of a few seconds and more. For 200 ms, fetches needn't be
-        // 1 s apart, and a refresh begins twice a fetch's time before the expiry.
+        // The defaults are for lifetimes of a few seconds and more. For a lifetime of 200 ms,
+        // fetches needn't be 1 s apart. A refresh begins before the expiry by twice the time of a
+        // fetch.
         if lives < Duration::from_secs(1) {
             cache = cache
                 .attempt_floor(Duration::from_millis(10))

@@ -1,8 +1,9 @@
-//! reqsign's signer, over a custom provider and a custom request signer. The crate needs both; the
-//! crates for its services provide them. The credential contains the header as it is sent.
+//! reqsign's signer, over a custom provider and a custom request signer. The crate needs both;
+//! reqsign's crates for single services provide both. The credential contains the header as it is
+//! sent.
 //!
 //! The signer knows two expiry times. The provider chooses the first, with the same margin as for
-//! the other contenders. The second is the real expiry, until which a request may be signed.
+//! the other contenders. The second is the real expiry: a request may be signed until then.
 
 use std::fmt;
 use std::hint::black_box;

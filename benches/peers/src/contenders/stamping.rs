@@ -1,4 +1,4 @@
-//! For contenders that don't use Tower: gets the header and attaches it.
+//! A service for contenders that don't use Tower: gets the header and attaches it.
 
 use std::future::Future;
 use std::hint::black_box;

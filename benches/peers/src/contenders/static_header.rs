@@ -1,6 +1,7 @@
-//! tower-http's header layer, which can't refresh anything and is the limit. A second contender
-//! also looks at the response, the minimum for a layer that notices refusals. A third adds
-//! `tower::retry` with a cloning policy, as teams write to retry once after a 401.
+//! tower-http's header layer. It can't refresh anything, so its cost is the lower limit. A second
+//! contender also looks at the response. This is the minimum work of a layer that notices refusals.
+//! A third adds `tower::retry` with a policy that clones the request. Teams write such a policy to
+//! retry once after a 401.
 
 use std::future::{Ready, ready};
 

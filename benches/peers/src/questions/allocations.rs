@@ -1,4 +1,4 @@
-//! Measures heap use: for a request with a cached token, net, and for each of 10,000 tasks that
+//! Measures heap use: for a request with a cached token (net), and for each of 10,000 tasks that
 //! wait for a token.
 //!
 //! `src/bin/allocations.rs` counts in a separate process, because the counting allocator makes each
@@ -76,8 +76,8 @@ pub fn ask(_: Effort) -> Vec<Column> {
             part: Part::Cost,
             head: "allocations".into(),
             cells: cells(&|of| {
-                // A count that rounds to 0 is occasional work of Tokio, once in hundreds of
-                // requests.
+                // A count that rounds to 0 is occasional work of Tokio: one allocation in hundreds
+                // of requests.
                 let text = match of.allocations.round() {
                     0.0 => "0".into(),
                     count => format!("{}, {}", figure(count, ""), figure(of.bytes, " B")),

@@ -1,5 +1,5 @@
-//! Without a token, 10,000 tasks on two threads send a request. Measures how many fetches of 50 ms
-//! this costs, and the time until the last response.
+//! 10,000 tasks on two threads send a request while there is no token. Measures how many fetches of
+//! 50 ms this costs, and the time until the last response.
 
 use std::time::{Duration, Instant};
 

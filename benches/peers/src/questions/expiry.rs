@@ -1,9 +1,10 @@
-//! Tokens live for 200 ms, and a fetch takes 50 ms. Each of 1,000 tasks on two threads sends a
-//! request, pauses for about 20 ms, and sends the next. Measures how long a request takes with a
+//! Tokens live for 200 ms, and a fetch takes 50 ms. 1,000 tasks run on two threads. Each task sends
+//! a request, pauses for about 20 ms, and sends the next. Measures how long a request takes with a
 //! client that responds at once.
 //!
-//! The static header, which never expires, shows the share of the harness and the machine. Requests
-//! with an expired token are counted, so that no contender is fast because it sends old tokens.
+//! The static header never expires. Its figures show the time that the harness and the machine
+//! take. Requests with an expired token are counted, because a contender that sends old tokens
+//! would look fast.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -59,7 +60,8 @@ impl Visitor for Loads {
         let load = runtime.spawn(async move {
             let contender = C::new(&Issuer::new(C::short_lived())).await;
             let call = contender.over(checking);
-            // Fetches the first token, because another benchmark measures the burst at the start.
+            // Fetches the first token before the measurement, because another benchmark measures
+            // the burst at the start.
             call.clone().call().await.expect("an answer");
             let end = Instant::now() + lasts;
             let callers: Vec<_> = (0..CALLERS)

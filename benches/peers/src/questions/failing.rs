@@ -1,5 +1,5 @@
-//! Without a token, and with a source that fails after 10 ms, 1,000 tasks on two threads send a
-//! request. Measures how many fetches this costs, and the time until the last error.
+//! 1,000 tasks on two threads send a request. There is no token, and the source fails after 10 ms.
+//! Measures how many fetches this costs, and the time until the last error.
 
 use std::time::{Duration, Instant};
 

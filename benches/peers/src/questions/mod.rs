@@ -1,4 +1,4 @@
-//! The questions, one file each. An answer is a few columns of a table.
+//! The questions, one file each. Each answer is a few columns of a table.
 
 use std::fmt::Display;
 

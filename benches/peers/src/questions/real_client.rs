@@ -1,5 +1,5 @@
-//! Measures the share of a whole call: hyper's client over HTTP/1.1, without TLS, to an idle server
-//! on loopback. This is the cheapest real call.
+//! Measures the credential's share of a whole call. hyper's client sends over HTTP/1.1, without
+//! TLS, to an idle server on loopback. This is the cheapest real call.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -67,7 +67,7 @@ pub fn ask(effort: Effort) -> Vec<Column> {
 /// Calls in a turn.
 const TURN: u32 = 50;
 
-/// Returns how many microseconds a call took, and how many more than without the credential.
+/// Returns how many microseconds a call took, and how much of this the credential added.
 type Turn = Box<dyn FnMut(&Runtime) -> [f64; 2]>;
 
 struct Racers {
@@ -121,8 +121,8 @@ async fn listen() -> Uri {
     Uri::try_from(format!("http://{address}/v1/things")).expect("an address")
 }
 
-/// hyper's client over HTTP/1.1 to one server on loopback, whatever the request's URI says, because
-/// some contenders require `https`.
+/// hyper's client over HTTP/1.1. It sends to one server on loopback, whatever the request's URI
+/// says, because some contenders require `https`.
 #[derive(Clone)]
 struct Hyper {
     client: Client<HttpConnector, Body>,
