@@ -1,4 +1,4 @@
-//! Rotates an API key while requests are sent; none of them fails.
+//! Rotates an API key while requests are sent; no request fails.
 //!
 //! ```text
 //! cargo run --example api_key

@@ -1,4 +1,4 @@
-//! An axum server that forwards requests to an API with its own credential, and streams the bodies.
+//! An axum server that forwards requests to an API with its own credential. It streams the bodies.
 //!
 //! ```text
 //! cargo run --example axum_proxy --features axum
@@ -38,14 +38,14 @@ async fn pass_on(State(upstream): State<Upstream>, mut request: Request) -> Resp
         return StatusCode::BAD_REQUEST.into_response();
     };
     *request.uri_mut() = uri;
-    // The caller's credential is for this server only. If it stayed, the layer would send it
-    // instead of its own.
+    // The caller's credential is for this server only. If it stayed in the request, the layer would
+    // send it instead of its own credential.
     request.headers_mut().remove(AUTHORIZATION);
     request.headers_mut().remove(HOST);
 
     match upstream.client.oneshot(request).await {
         Ok(response) => response.map(Body::new),
-        // There is no token or no connection. The caller doesn't get the reason.
+        // There was no token or no connection. The caller doesn't get the reason.
         Err(error) => {
             eprintln!("{error}");
             StatusCode::BAD_GATEWAY.into_response()
@@ -74,7 +74,7 @@ async fn main() -> Result<(), Report> {
     tokio::spawn(async move { axum::serve(listener, proxy).await });
 
     for note in ["buy milk", "water the plants"] {
-        // This caller has no token.
+        // This caller sends no credential.
         let response = reqwest::Client::new()
             .post(format!("http://{address}/notes"))
             .body(note)
@@ -83,8 +83,8 @@ async fn main() -> Result<(), Report> {
             .error_for_status()?;
         println!("{}: {}", response.status(), response.text().await?);
 
-        // The API refuses the next request. The layer kept the streamed body, and sends the request
-        // again.
+        // The API refuses the next request. The layer has kept the streamed body, and sends the
+        // request again.
         servers.revoke_all_tokens();
     }
 

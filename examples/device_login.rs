@@ -32,7 +32,7 @@ async fn main() -> Result<(), Report> {
     .await
 }
 
-/// Simulates a person with a phone who doesn't confirm before the program has polled once.
+/// Simulates a person with a phone. The person confirms only after the program has polled once.
 async fn person(server: LoginServer, page: String) -> Result<(), reqwest::Error> {
     server.polled().await;
     println!("(the person enters the code)");

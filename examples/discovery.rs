@@ -1,5 +1,5 @@
 //! Finds the endpoints of an authorization server by the name of its issuer (RFC 8414). The program
-//! knows no other address; it fetches a token and finally revokes it.
+//! knows no other address. It fetches a token, and finally revokes the token.
 //!
 //! ```text
 //! cargo run --example discovery

@@ -28,8 +28,8 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::AuthLayer;
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
 
-/// The state of both servers: the nonce that they require now, the proofs that they have seen, and
-/// the key that the token is bound to.
+/// The state of both servers: the required nonce, the proofs seen so far, and the key that the
+/// token is bound to.
 #[derive(Clone, Default)]
 struct Servers {
     inner: Arc<Mutex<Known>>,

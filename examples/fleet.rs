@@ -1,13 +1,13 @@
-//! Eight processes with a thousand callers each share one token: when there is no token yet, when
-//! it has expired, and when it was revoked.
+//! Shares one token among eight processes with a thousand callers each. It shows three cases: no
+//! token yet, an expired token, and a revoked token.
 //!
 //! ```text
 //! cargo run --example fleet                                                  # they share a folder
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example fleet --features redis    # or Redis
 //! ```
 //!
-//! Each process runs this example again with the argument `member`. It reads one command a line
-//! from its input, and prints the result.
+//! Each process runs this example again with the argument `member`. It reads commands from its
+//! input, one a line, and prints the results.
 #![allow(clippy::print_stdout)]
 
 mod support;

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! This command shows three runs, with its own server and a simulated browser. To log in at a real
-//! server, set `AUTHORIZE_URL`, `TOKEN_URL` and `CLIENT_ID`. Set `SCOPE` and `ISSUER` if needed,
-//! and `PORT` if the server accepts one port only. The argument is the file for the refresh token:
+//! server, set `AUTHORIZE_URL`, `TOKEN_URL` and `CLIENT_ID`. Set `SCOPE` and `ISSUER` if needed.
+//! Set `PORT` if the server accepts only one port. The argument is the file for the refresh token:
 //!
 //! ```text
 //! AUTHORIZE_URL=… TOKEN_URL=… CLIENT_ID=… SCOPE=offline_access \

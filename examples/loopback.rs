@@ -34,7 +34,7 @@ async fn main() -> Result<ExitCode, Report> {
     let tokens = Tokens::new(Clock::default());
     let authorization =
         AuthorizationServer::start(CLIENT_ID, CLIENT_SECRET, tokens.clone()).await?;
-    // The API accepts a token of any scope, or of none.
+    // The API accepts tokens with any scope, and tokens without a scope.
     let api = Api::start(AUDIENCES, "", tokens).await?;
 
     let mut command = Command::new(program);

@@ -1,5 +1,5 @@
-//! Lists the sources of a METI account. Explains whether the API refused an invalid token or a
-//! token with too little scope.
+//! Lists the sources of a METI account. Explains a refusal: either the token was invalid, or its
+//! scope was too small.
 //!
 //! ```text
 //! AUTH0_DOMAIN=… AUTH0_CLIENT_ID=… AUTH0_CLIENT_SECRET=… cargo run --example meti
@@ -53,7 +53,8 @@ async fn main() -> Result<(), Report> {
     Err(explain(&response).into())
 }
 
-/// Prints which account and role the token is for, if it says so. Only the API verifies that.
+/// Prints the account and the role that the token is for, if the token contains them. Only the API
+/// verifies these claims.
 fn print_account(token: &Token) -> Result<(), Report> {
     for name in ["account_id", "role"] {
         let claim = format!("{AUDIENCE}/{name}");

@@ -19,7 +19,7 @@ use tower_auth::{AuthLayer, NotReplayed};
 
 const TOKEN_URL: &str = "https://netfoundry-production.auth0.com/oauth/token";
 const API_URL: &str = "https://gateway.production.netfoundry.io";
-/// Ends with a slash: Auth0 treats an audience as a name, and compares each character.
+/// Ends with a slash: Auth0 treats an audience as a name, so every character counts.
 const AUDIENCE: &str = "https://gateway.production.netfoundry.io/";
 
 #[tokio::main]

@@ -123,7 +123,7 @@ async fn main() -> Result<(), Report> {
         println!("  {}", response.error_for_status()?.text().await?);
     }
 
-    // The client contacts no authorization server that isn't on the list, whatever the API says.
+    // The client contacts only authorization servers on the list, whatever the API says.
     let source = ProtectedResource::new(&resource, ["https://id.example.com"], build)?;
     println!("another list");
     let mut client = ServiceBuilder::new()

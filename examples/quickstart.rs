@@ -1,13 +1,14 @@
-//! Sends a thousand concurrent requests with one token: when there is no token yet, when it has
-//! expired, and when it was revoked.
+//! Sends a thousand concurrent requests with one token, in three cases: no token yet, an expired
+//! token, and a revoked token.
 //!
 //! ```text
 //! cargo run --example quickstart
 //! ```
 //!
 //! To use real services, with 20 requests instead of 1,000, set `TOKEN_URL`, `CLIENT_ID`,
-//! `CLIENT_SECRET`, `API_URL` (with the path to request) and, if needed, `AUDIENCE` and `SCOPE`.
-//! Then only the client's clock moves, and only the client treats the token as revoked.
+//! `CLIENT_SECRET` and `API_URL` (with the path to request). If needed, also set `AUDIENCE` and
+//! `SCOPE`. With real services, only the client's clock moves, and only the client treats the token
+//! as revoked.
 #![allow(clippy::print_stdout)]
 
 mod support;

@@ -67,7 +67,7 @@ async fn main() -> Result<(), Report> {
         cache.refresh_now().await?;
         println!("run {run}: {} tokens issued so far", issued.load(Relaxed));
     }
-    // This simulates that somebody else has used the refresh token.
+    // This simulates that another program has used the refresh token.
     issued.fetch_add(1, Relaxed);
     let client = Client::public(&url, "my-app")?;
     let cache = TokenCache::new(RefreshToken::stored(client, file));

@@ -1,5 +1,5 @@
 //! Serves many tenants behind one layer; each has its own client and authorization server. One
-//! server hangs and one refuses, and the other tenants aren't affected. Also measures the memory of
+//! server hangs and one refuses; the other tenants aren't affected. Also measures the memory of
 //! 100,000 tenants.
 //!
 //! ```text

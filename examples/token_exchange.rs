@@ -1,4 +1,4 @@
-//! Exchanges tokens (RFC 8693): a service fetches its own token once, and exchanges it for a token
+//! Exchanges tokens (RFC 8693). A service fetches its own token once, and exchanges it for a token
 //! for each service that it calls.
 //!
 //! ```text
@@ -23,7 +23,7 @@ use tower_auth::{AuthLayer, TokenCache};
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// The valid tokens: the service's own, and those that they were exchanged for.
+/// The valid tokens: the service's own tokens, and the tokens that they were exchanged for.
 #[derive(Default)]
 struct Issued {
     own: HashSet<String>,
@@ -106,7 +106,7 @@ async fn main() -> Result<(), Report> {
     };
     println!("own and exchanged tokens: {:?}", asked(&issued));
 
-    // This revokes the service's own token, so the next exchange fetches another.
+    // This revokes the service's own token, so the next exchange fetches a new one first.
     issued
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

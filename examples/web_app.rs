@@ -1,12 +1,12 @@
-//! A web app whose users log in at an API with their browsers. Each user's requests go with that user's token.
+//! A web app whose users log in at an API with their browsers. Each user's requests carry that user's token.
 //!
 //! ```text
 //! cargo run --example web_app --features authorization-code,fleet,tenants
 //! ```
 //!
-//! The app runs as two processes that share a database, and the requests of a browser go to both in turn. So one
-//! process begins a login, and the other finishes it. The authorization server, the API and the browsers are the
-//! example's own.
+//! The app runs as two processes that share a database. A browser's requests go to both processes in turn. So one
+//! process begins a login, and the other process finishes it. The authorization server, the API and the browsers are
+//! the example's own.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -33,15 +33,15 @@ use tower_auth::oauth2::{
 use tower_auth::tenants::Tenants;
 use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, TokenCache};
 
-/// A user's login at the API. A new login has a new number, so nothing of the last one is used for it: no
-/// token in any process, and no cached error.
+/// A user's login at the API. Each new login has a new number. So no process uses a token or a cached error of the last
+/// login.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Login {
     user: Arc<str>,
     number: usize,
 }
 
-/// Stands for the database that all processes share.
+/// Represents the database that all processes share.
 #[derive(Default)]
 struct Database {
     next_number: AtomicUsize,
@@ -50,11 +50,11 @@ struct Database {
 
 #[derive(Default)]
 struct Tables {
-    /// Who is signed in to the app, by the session in the cookie.
+    /// The users who are signed in to the app, by the session in the cookie.
     users: HashMap<String, Arc<str>>,
     /// The login of each user who has one.
     logins: HashMap<Arc<str>, Login>,
-    /// A real database has them encrypted.
+    /// A real database stores the tokens encrypted.
     refresh_tokens: HashMap<Login, SecretString>,
 }
 
@@ -63,7 +63,7 @@ impl Database {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a new session. How the app knows its users is another matter.
+    /// Returns a new session. This example doesn't show how the app authenticates its users.
     fn sign_in(&self, user: &str) -> String {
         let letters = std::iter::repeat_with(fastrand::alphanumeric);
         let session: String = letters.take(32).collect();
@@ -71,7 +71,7 @@ impl Database {
         session
     }
 
-    /// Sets the login that the user's requests go with. The refresh token has been saved.
+    /// Sets the login whose token the user's requests carry. The refresh token is already saved.
     fn remember(&self, login: &Login) {
         let mut tables = self.tables();
         let old = tables.logins.insert(Arc::clone(&login.user), login.clone());
@@ -102,8 +102,8 @@ impl RefreshTokenStore for Row {
         Ok(tables.refresh_tokens.get(&self.login).cloned())
     }
 
-    /// `INSERT … ON CONFLICT (user, number) DO UPDATE …`, and committed before it returns: the server has
-    /// revoked the token that this one replaces.
+    /// `INSERT … ON CONFLICT (user, number) DO UPDATE …`. It must commit before it returns, because the server has
+    /// already revoked the previous token.
     async fn save(&self, token: SecretString) -> Result<(), BoxError> {
         let mut tables = self.database.tables();
         tables.refresh_tokens.insert(self.login.clone(), token);
@@ -121,12 +121,12 @@ struct App {
     api_url: String,
     database: Arc<Database>,
     tenants: Tenants<Login>,
-    /// Logins that this process has just finished: their first token needs no refresh.
+    /// Logins that this process has just finished. Their first token needs no refresh.
     finished: Arc<Mutex<HashMap<Login, RefreshToken>>>,
     http: reqwest::Client,
 }
 
-/// What is the same for all processes.
+/// Settings that all processes share.
 struct Settings<'a> {
     server: &'a LoginServer,
     url: &'a str,
@@ -141,7 +141,7 @@ impl App {
         let client =
             Client::public(server.token_url(), "web-app")?.revoke_at(server.revoke_url())?;
         let finished: Arc<Mutex<HashMap<Login, RefreshToken>>> = Arc::default();
-        // A refresh token is good for one use, so the processes refresh one at a time.
+        // The server accepts each refresh token once, so the processes refresh one at a time.
         let fleet = Fleet::new(settings.store.clone(), settings.keys.clone());
         let tenants = {
             let (client, finished) = (client.clone(), Arc::clone(&finished));
@@ -182,7 +182,7 @@ impl App {
             .with_state(Arc::new(self))
     }
 
-    /// The user by the session, and by nothing else of the request.
+    /// Identifies the user by the session only, not by any other part of the request.
     fn user(&self, headers: &HeaderMap) -> Result<Arc<str>, Failure> {
         let session = cookie(headers, SESSION_COOKIE).unwrap_or_default();
         let user = self.database.tables().users.get(session).cloned();
@@ -202,7 +202,7 @@ impl App {
     }
 }
 
-/// The page: the user's notes, which are at the API.
+/// The page with the user's notes, which come from the API.
 async fn notes(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     let user = app.user(&headers)?;
     let Some(login) = app.login_of(&user) else {
@@ -212,7 +212,8 @@ async fn notes(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respon
     let request = app.http.get(format!("{}/notes", app.api_url)).build()?;
     let result = client.oneshot(request).await;
     if requires_login(&result) {
-        // The other processes too: they look for the login before they use its token.
+        // Other processes then stop using the login, because they look it up before they use its
+        // token.
         app.database.forget(&login);
         app.tenants.remove(&login);
         return Ok(Redirect::to("/connect").into_response());
@@ -222,8 +223,8 @@ async fn notes(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respon
     Ok(text.into_response())
 }
 
-/// Whether the user has to log in again. There is no token to send, or the API has refused the token and no
-/// other one can be fetched.
+/// Whether the user has to log in again. This is the case if there is no token to send. It is also the case if the API
+/// refused the token and no other can be fetched.
 fn requires_login(result: &Result<reqwest::Response, BoxError>) -> bool {
     let error = match result {
         Ok(response) => match response.extensions().get() {
@@ -235,7 +236,8 @@ fn requires_login(result: &Result<reqwest::Response, BoxError>) -> bool {
     error.is_some_and(Error::is_login_required)
 }
 
-/// Sends the browser to the authorization server, with a cookie that it comes back with.
+/// Sends the browser to the authorization server, and sets a cookie that the browser sends when it
+/// returns.
 async fn connect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     let user = app.user(&headers)?;
     let code = app.authorization_code(&user)?;
@@ -250,23 +252,25 @@ async fn connect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Resp
 const LOGIN_COOKIE: &str = "__Host-login";
 const SESSION_COOKIE: &str = "__Host-session";
 
-/// `Lax`: the browser sends the cookie as it comes back from the authorization server.
+/// `Lax`: the browser sends the cookie when it comes back from the authorization server.
 const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Lax";
 
-/// The browser is back, perhaps at another process than it left.
+/// Handles the browser that comes back. Another process may have begun the login.
 async fn callback(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Failure> {
     let user = app.user(&headers)?;
-    // A browser without the cookie has begun no login: somebody has sent it here with a code of their own.
+    // A browser without the cookie has begun no login. An attacker may have sent it here with a code of the attacker's
+    // own.
     let sealed = cookie(&headers, LOGIN_COOKIE).ok_or(BEGIN_AGAIN)?;
     let finished = finish(&app, user, sealed, &uri).await;
     let (login, source) = finished.map_err(Failure::of_login)?;
     println!("  {} finishes it", app.name);
 
-    // The token of the login is the first of the cache, and so of the other processes.
+    // The login's token becomes the first token in the cache. The other processes get it from the
+    // store.
     lock(&app.finished).insert(login.clone(), source);
     app.tenants.get(&login)?.cache().token().await?;
     app.database.remember(&login);
@@ -296,7 +300,8 @@ async fn finish(
 async fn disconnect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     let user = app.user(&headers)?;
     if let Some(login) = app.login_of(&user) {
-        // Created if this process has none, because its source can revoke what the other process uses.
+        // Makes the layer if this process has none, because its source can revoke the token that the other process
+        // uses.
         let layer = app.tenants.get(&login)?;
         app.tenants.remove(&login);
         layer.cache().close().await;
@@ -305,7 +310,7 @@ async fn disconnect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<R
     Ok("disconnected".into_response())
 }
 
-/// What a browser gets, without the cause.
+/// What a browser gets: a status and a text, but not the cause.
 struct Failure(StatusCode, &'static str);
 
 const BEGIN_AGAIN: Failure = Failure(
@@ -362,7 +367,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 async fn main() -> Result<(), Report> {
     let server = LoginServer::start("web-app").await?;
     let database = Arc::new(Database::default());
-    // A load balancer in front of two processes, whose address the authorization server knows.
+    // A load balancer in front of two processes. The authorization server knows its address.
     let processes: Arc<Mutex<Vec<Router>>> = Arc::default();
     let (turn, routers) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&processes));
     let balancer = Router::new().fallback(move |request: Request| {
@@ -375,9 +380,9 @@ async fn main() -> Result<(), Report> {
     let settings = Settings {
         server: &server,
         url: &url,
-        // A secret of the app, which all its processes have.
+        // The app's secret, which all its processes know.
         keys: Keyring::new("2026-11", STANDARD.encode(key))?,
-        // `RedisStore`, for processes on several machines.
+        // Use `RedisStore` for processes on several machines.
         store: MemoryStore::new(),
         database: Arc::clone(&database),
     };

@@ -1,5 +1,5 @@
-//! Uses mutual TLS (RFC 8705): the server identifies the client by its certificate, and the client's
-//! tokens are useless without that certificate's key.
+//! Uses mutual TLS (RFC 8705): the server identifies the client by its certificate. The client's tokens are useless
+//! without that certificate's key.
 //!
 //! ```text
 //! cargo run -p tower-auth-examples --example mtls
@@ -19,7 +19,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::oauth2::{Client, ClientCredentials, ReqwestTransport};
 use tower_auth::{AuthLayer, BoxError, TokenCache};
 
-/// Makes the HTTP client for both the token endpoint and the API, because the token is bound to the
+/// Makes one HTTP client for the token endpoint and the API, because the token is bound to the
 /// client's certificate.
 fn http(authority: &Authority, name: Option<&str>) -> Result<reqwest::Client, BoxError> {
     let root = Certificate::from_pem(authority.root().as_bytes())?;

@@ -1,6 +1,6 @@
-//! Clients without a shared secret (RFC 7523 §2.2). One signs a JWT for each request
-//! (`private_key_jwt`). The other sends the token that its platform puts in a file, as Kubernetes
-//! does.
+//! Clients without a shared secret (RFC 7523 §2.2). One client signs a JWT for each request
+//! (`private_key_jwt`). The other client sends the token that its platform puts in a file, as
+//! Kubernetes does.
 //!
 //! ```text
 //! cargo run -p tower-auth-examples --example private_key_jwt

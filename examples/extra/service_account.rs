@@ -1,4 +1,4 @@
-//! A service account, as Google has them: the client signs a JWT with its own key, and exchanges it
+//! A service account like Google's. The client signs a JWT with its own key, and exchanges the JWT
 //! for a token (RFC 7523 §2.1). The server accepts each JWT once.
 //!
 //! ```text
@@ -27,8 +27,8 @@ use tower_auth::{Reason, SecretSource, TokenCache, TokenSource};
 const ACCOUNT: &str = "robot@project.example.com";
 const SCOPE: &str = "https://example.com/auth/reports.readonly";
 
-/// The state of the server: the account's public key, the audience that a JWT must have, and the
-/// JWTs seen so far.
+/// The state of the server: the account's public key, the required audience, and the JWTs seen so
+/// far.
 struct Known {
     key: DecodingKey,
     audience: String,
@@ -104,7 +104,7 @@ async fn main() -> Result<(), Report> {
     cache.refresh_now().await?;
     println!("two tokens for two JWTs");
 
-    // One JWT is used twice, as by somebody who recorded it.
+    // One JWT is used twice, as if an attacker had recorded it.
     let recorded = SecretSource::from(jwt).read().await?;
     let source = JwtBearer::new(Client::anonymous(&url)?, recorded);
     source.fetch(Reason::First).await?;

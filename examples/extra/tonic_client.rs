@@ -46,8 +46,8 @@ async fn main() -> Result<(), Report> {
     let channel = ServiceBuilder::new()
         .layer(AuthLayer::new(source).only_to([&origin])?)
         .service(channel);
-    // With the origin, each request says where it goes, and the layer can check that. Without it, a
-    // request has only a path, and the channel decides.
+    // With the origin, each request contains its target, and the layer can check the target.
+    // Without it, a request has only a path, and the channel decides.
     let mut client = NotesClient::with_origin(channel, origin.parse()?);
 
     let note = |text: &str| Note {

@@ -30,8 +30,8 @@ struct Shared {
 }
 
 impl Api {
-    /// Starts an API that accepts tokens for any of the audiences, if they grant the scope. All
-    /// tokens grant an empty scope.
+    /// Starts an API that accepts tokens for any of the audiences, if they grant the scope. An
+    /// empty scope is granted by every token.
     pub async fn start(
         audiences: impl IntoIterator<Item = &str>,
         scope: &str,

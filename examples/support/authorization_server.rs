@@ -51,8 +51,8 @@ pub struct TokenRequest {
     pub granted: bool,
 }
 
-/// How a client sends its secret: in the body as a form (RFC 6749 §2.3.1) or as JSON, or as the
-/// password of HTTP's Basic scheme.
+/// How a client sends its secret: as a form in the body (RFC 6749 §2.3.1), as JSON in the body, or
+/// as the password of HTTP's Basic scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
     Form,
@@ -129,7 +129,7 @@ async fn answer(State(server): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         .into_response()
 }
 
-/// Reads the parameters, including the client's id and secret from wherever the client sent them.
+/// Reads the parameters. Takes the client's id and secret from wherever the client sent them.
 fn read(headers: &HeaderMap, body: &[u8]) -> Option<(ClientAuth, BTreeMap<String, String>)> {
     let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     if kind.starts_with("application/json") {

@@ -1,4 +1,4 @@
-//! A browser, as far as a web app's example needs one: it keeps the app's cookies and follows redirects.
+//! A minimal browser for the web app's example: it keeps the app's cookies and follows redirects.
 
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
@@ -11,14 +11,14 @@ pub struct Browser {
     http: Client,
     app: Url,
     cookies: Vec<(String, String)>,
-    /// The cookie that the app has set last.
+    /// The last cookie that the app set.
     last_cookie: (String, String),
-    /// The address that the browser came back to the app at.
+    /// The address at which the browser came back to the app.
     callback: String,
 }
 
 impl Browser {
-    /// A browser of somebody who is signed in to the app, with this cookie.
+    /// Makes the browser of a user who is signed in to the app with this cookie.
     pub fn new(name: &'static str, app: &str, cookie: (&str, &str)) -> Result<Self, Report> {
         let (cookie, value) = cookie;
         Ok(Self {
@@ -35,12 +35,12 @@ impl Browser {
         self.callback.clone()
     }
 
-    /// Has the cookie again that the app had it delete.
+    /// Restores the cookie that the app deleted.
     pub fn restore_cookie(&mut self) {
         self.cookies.push(self.last_cookie.clone());
     }
 
-    /// Prints what the page says that it ends at.
+    /// Follows redirects from this address, and prints the text of the last page.
     pub async fn visit(&mut self, address: &str) -> Result<(), Report> {
         let mut url = self.app.join(address)?;
         println!("{} visits {}", self.name, url.path());

@@ -1,4 +1,4 @@
-//! A clock that an example can move, so that it needn't wait an hour for an expiry.
+//! A clock that an example can move, so that the example needn't wait an hour for an expiry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -17,7 +17,7 @@ pub struct Claims {
     pub jti: String,
     pub iat: u64,
     pub exp: u64,
-    /// Claims of the API's own, by names that start with its audience.
+    /// The API's own claims. Their names start with its audience.
     #[serde(flatten)]
     pub own: BTreeMap<String, String>,
 }
@@ -39,7 +39,8 @@ struct Records {
 /// Only this process accepts tokens that are signed with this key.
 const KEY: &[u8] = b"known to everyone, trusted by no one";
 
-/// As an API with accounts and roles has them. `/` may end an audience, and starts the rest once.
+/// Makes the claims of an API with accounts and roles. The names have exactly one `/` after the
+/// audience, even if the audience ends with `/`.
 fn own_claims(audience: &str) -> BTreeMap<String, String> {
     let audience = audience.trim_end_matches('/');
     let claims = [("account_id", "account-7"), ("role", "reader")];

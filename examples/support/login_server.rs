@@ -36,7 +36,7 @@ struct Shared {
 struct Known {
     /// Each code is valid for one exchange.
     codes: HashMap<String, Asked>,
-    /// Each device's code, and whether the person has entered it.
+    /// Each device's code, and whether the user has entered it.
     devices: HashMap<String, bool>,
     /// The valid refresh tokens, with their sessions. Each is revoked when the next is issued.
     refresh_tokens: HashMap<String, Session>,
@@ -54,7 +54,7 @@ struct Asked {
     person: String,
 }
 
-/// A login and all tokens that come of it.
+/// A login, and all tokens that come from it.
 #[derive(Clone, Default)]
 struct Session {
     id: String,
@@ -133,13 +133,13 @@ impl LoginServer {
         known.access_tokens.clear();
     }
 
-    /// Waits until a device has asked whether its person has logged in.
+    /// Waits until a device has asked whether its user has logged in.
     pub async fn polled(&self) {
         self.shared.polled.notified().await;
     }
 }
 
-/// Logs the person in, and redirects the browser back at once.
+/// Logs the user in, and redirects the browser back at once.
 async fn authorize(State(server): State<Arc<Shared>>, Query(params): Query<Params>) -> Response {
     let param = |name| params.get(name).map_or("", String::as_str);
     let is_good = param("client_id") == server.client_id
@@ -194,7 +194,7 @@ async fn device(
     .into_response()
 }
 
-/// Confirms the code that a person entered.
+/// Confirms the code that a user entered.
 async fn activate(State(server): State<Arc<Shared>>, Query(params): Query<Params>) -> StatusCode {
     let typed = params.get("user_code").map_or("", String::as_str);
     let mut known = server.known();

@@ -1,8 +1,8 @@
-//! The API: a service in this process, so that the layer's delay can be distinguished from the
+//! The API: a service in this process, so that the measured delay is only the layer's, not a
 //! network's.
 //!
-//! Over sockets, 2,000 callers would need 4,000 file descriptors, and many systems allow a process
-//! only 1,024. The time to connect would also count as the layer's delay.
+//! Over sockets, 2,000 callers would need 4,000 file descriptors. Many systems allow a process only
+//! 1,024. The time to connect would also count as the layer's delay.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -37,8 +37,8 @@ pub(crate) struct Visit {
     pub(crate) refusals: u32,
 }
 
-/// How long the API's own work takes: long enough that tokens become invalid while requests are in
-/// flight.
+/// How long the API's own work takes. It is long enough that tokens become invalid while requests
+/// are in flight.
 const WORK_MS: std::ops::Range<u64> = 2..10;
 
 impl Api {

@@ -1,22 +1,23 @@
 //! The maximum number of requests to the authorization server, calculated from the schedule and the
 //! cache's settings.
 //!
-//! - While the server is healthy, every request returns a token, and the next one comes no earlier
-//!   than that token is stale. A healthy spell gets one request when it begins, and one more each
+//! - While the server is healthy, every request returns a token. The next request comes only when
+//!   that token is stale. A healthy spell gets one request when it begins. It gets one more each
 //!   time a token could have become stale.
 //! - While the server is faulty, every fetch fails after its attempts. The next fetch waits at
-//!   least for the floor, and longer each time if the cache backs off. A faulty spell gets one
-//!   fetch when it begins, and one more after each wait. The fetch when the current token expires
-//!   doesn't wait.
-//! - A refusal causes a fetch at once. A revocation causes one. A rotation may cause two: for the
-//!   current token, and for a token that was signed before the rotation but arrives after it.
+//!   least for the floor. If the cache backs off, each wait is longer than the last. A faulty spell
+//!   gets one fetch when it begins, and one more after each wait. When the current token expires, a
+//!   fetch starts without this wait.
+//! - A refusal causes a fetch at once. A revocation causes one fetch. A rotation may cause two
+//!   fetches: one for the current token, and one for a token that was in flight during the
+//!   rotation.
 
 use crate::pace::Pace;
 use crate::schedule::{Fault, Schedule, Spell};
 
 pub(crate) struct Bound {
     pub(crate) total: usize,
-    /// How it was calculated, one line for each term.
+    /// How the maximum was calculated, with one line for each term.
     pub(crate) derivation: Vec<String>,
 }
 

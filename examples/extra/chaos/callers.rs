@@ -21,9 +21,9 @@ pub(crate) struct Request {
     pub(crate) end: Duration,
     /// Time that was not spent in the API.
     pub(crate) added: Duration,
-    /// How often the API refused it. The layer hides one refusal.
+    /// How often the API refused it. The layer hides one refusal from the caller.
     pub(crate) refusals: u32,
-    /// The reason of the failure, in one word.
+    /// The reason for the failure, in one word.
     pub(crate) failure: Option<&'static str>,
 }
 

@@ -1,5 +1,5 @@
-//! The authorization server. It writes HTTP by hand, because it has to do what server libraries
-//! don't: hold a connection for ever, reset it, or cut a response short.
+//! The authorization server. It writes HTTP by hand, because server libraries can't hold a
+//! connection for ever, reset it, or cut a response short.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};

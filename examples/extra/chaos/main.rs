@@ -12,7 +12,7 @@
 //! 1. No request failed while the cache had a valid token.
 //! 2. No token was sent after it expired.
 //! 3. The authorization server got no more requests than the settings allow.
-//! 4. No request was delayed for longer than the fetches that it may wait for can take.
+//! 4. No request was delayed beyond the time limits of the fetches that it may wait for.
 //! 5. No task is left after everything is dropped.
 #![allow(clippy::print_stdout)]
 
@@ -144,7 +144,7 @@ async fn spoil_tokens(schedule: &Schedule, watch: Stopwatch, truth: &Truth) {
     }
 }
 
-/// Returns how many more tasks there are than before. Waits up to 10 s first: tasks of dropped
+/// Returns how many more tasks there are than before. Waits up to 10 s first. Tasks of dropped
 /// connections take a moment to end, and a refresh in flight may run into its timeout.
 async fn tasks_beyond(before: usize) -> usize {
     let long_enough = Instant::now() + Duration::from_secs(10);

@@ -50,12 +50,12 @@ pub(crate) struct Spell {
     pub(crate) phase: Phase,
 }
 
-/// How late the cache may have read the clock when it requested a token: one tick of a coarse
-/// clock, and a task that waited to be scheduled.
+/// The largest error of the time at which the cache requested a token. It consists of one tick of a
+/// coarse clock, and the time until a task is scheduled.
 const CLOCK_ERROR: Duration = Duration::from_millis(30);
 
-/// Returns when each token was valid *and* cached: from its arrival, until its margin began, it
-/// became invalid, or the next token arrived.
+/// Returns when each token was valid *and* cached. This time starts when the token arrives. It ends
+/// when the token's margin begins, the token becomes invalid, or the next token arrives.
 pub(crate) fn usable(tokens: &[Issued], pace: &Pace) -> Vec<(Duration, Duration)> {
     let mut usable = Vec::new();
     for (nth, token) in tokens.iter().enumerate() {

@@ -32,7 +32,7 @@ impl Fault {
         }
     }
 
-    /// Returns whether the fault may be transient, so that another attempt at once is useful.
+    /// Returns whether the fault may be transient. If so, an immediate second attempt is useful.
     pub(crate) fn is_transient(self) -> bool {
         self != Self::Garbage
     }
@@ -42,9 +42,9 @@ impl Fault {
     }
 }
 
-/// The start and the end of each fault, in seconds of a 60 s run. The healthy spells between them
-/// are long enough for a client that has backed off to recover. A token lives for 4 s and is
-/// refreshed 2 s before its expiry, so callers shouldn't notice the short faults.
+/// The start and the end of each fault, in seconds of a 60 s run. Between two faults the server is
+/// healthy for long enough that a client that has backed off can recover. A token lives for 4 s and
+/// is refreshed 2 s before its expiry. So callers shouldn't notice the short faults.
 const FAULTS: [(f64, f64, Fault); 8] = [
     (3.0, 4.5, Fault::Errors),
     (8.0, 11.0, Fault::Errors),
@@ -56,7 +56,7 @@ const FAULTS: [(f64, f64, Fault); 8] = [
     (54.5, 55.5, Fault::Reset),
 ];
 
-/// One while the server is healthy, and one while no token can be fetched.
+/// One rotation is while the server is healthy, and one while no token can be fetched.
 const ROTATIONS: [f64; 2] = [52.0, 55.0];
 
 const REVOCATIONS: u32 = 4;

@@ -44,7 +44,7 @@ pub(crate) fn print(run: &Run, verdict: &Verdict) {
     }
 }
 
-/// Requests count when they ended; refusals and calls count when they arrived.
+/// A request counts when it ends; a refusal or a call counts when it arrives.
 fn print_spell(run: &Run, spell: &Spell) {
     let ended = || {
         let requests = run.requests.iter();

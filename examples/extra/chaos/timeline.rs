@@ -16,7 +16,7 @@ use crate::schedule::{Event, Fault};
 use crate::thousands::grouped;
 
 const SIZE: (u32, u32) = (900, 480);
-/// The horizontal range of the panels. Their labels are to the left.
+/// The horizontal range of the panels. The labels are to the left of this range.
 const PANELS_X: Range<i32> = 96..884;
 /// The vertical range of each panel.
 const REQUESTS_Y: Range<i32> = 44..194;
@@ -54,7 +54,8 @@ pub(crate) fn draw(run: &Run, path: &Path) -> Drawn {
     Ok(())
 }
 
-/// Draws how many requests ended in each 100 ms: all of them, and on top the answered ones.
+/// Draws how many requests ended in each 100 ms. The answered requests are drawn on top of all
+/// requests.
 fn requests(run: &Run, canvas: &Canvas<'_>) -> Drawn {
     const BIN: Duration = Duration::from_millis(100);
     let bin_of = |time: Duration| (time.as_secs_f64() / BIN.as_secs_f64()) as usize;

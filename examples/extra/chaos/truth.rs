@@ -1,5 +1,5 @@
 //! The tokens that were issued, and which of them are valid. The authorization server and the API
-//! share this table, and the run is judged by it.
+//! share this table. The verdict is based on it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

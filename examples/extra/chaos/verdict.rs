@@ -73,9 +73,9 @@ fn at_most(name: &'static str, value: usize, most: usize) -> Figure {
 /// The tolerance for scheduling, on a machine that is busy with 2,000 callers and other work.
 const SCHEDULING: Duration = Duration::from_millis(500);
 
-/// Limits the delay of a request. A request waits for a token, and again if that token was refused.
-/// It joins a fetch in flight, so each wait is for at most one fetch, which may have to wait for
-/// the floor.
+/// Limits the delay of a request. A request waits for a token, and waits again if that token was
+/// refused. Each wait is for at most one fetch, because a request joins a fetch in flight. That
+/// fetch may have to wait for the floor.
 fn waiting(most_added: Duration, pace: &Pace) -> Figure {
     let most = (pace.attempt_floor + pace.fetch_timeout) * 2 + SCHEDULING;
     Figure {
@@ -86,14 +86,14 @@ fn waiting(most_added: Duration, pace: &Pace) -> Figure {
     }
 }
 
-/// When the cache had a valid token, as spells that don't touch.
+/// Returns the spells in which the cache had a valid token. No two spells touch.
 ///
-/// A request *failed with a valid token* if there was a valid token at every moment from its start
-/// to its end. Between a revocation and the next token there is a gap, whether the client knows it
-/// yet or not. A request that is sent in a gap may fail.
+/// A request *failed with a valid token* if a valid token existed at every moment from its start to
+/// its end. Between a revocation and the next token there is a gap, even if the client doesn't know
+/// about the revocation yet. A request that is sent in a gap may fail.
 ///
-/// The servers' table says whether a token is *valid*: not revoked, signed with the current key,
-/// and not within the expiry margin, in which the cache doesn't send it.
+/// The servers' table says whether a token is *valid*. A valid token isn't revoked, and is signed
+/// with the current key. It isn't within the expiry margin, in which the cache doesn't send it.
 struct Coverage(Vec<(Duration, Duration)>);
 
 impl Coverage {

@@ -1,4 +1,4 @@
-//! Draws the hours of all fleets as an SVG.
+//! Draws one simulated hour of each fleet as an SVG.
 
 use std::path::Path;
 

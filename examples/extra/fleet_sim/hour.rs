@@ -37,9 +37,9 @@ pub(crate) struct Hour {
 }
 
 impl Hour {
-    /// The maximum number of fetches that one process needs: the first, and one after each three
-    /// quarters of a token's lifetime. The refusal replaces one of these, because its fetch starts
-    /// a new lifetime.
+    /// The maximum number of fetches that one process needs: one at its start, and one after each
+    /// three quarters of a token's lifetime. The refusal's fetch replaces one of these, because it
+    /// starts a new lifetime.
     pub(crate) const NEEDED: u64 = 1 + HOUR.as_secs() / (LIFETIME.as_secs() * 3 / 4);
 
     /// Returns how often each process calls the store for each token.
@@ -90,8 +90,8 @@ impl Scene {
     }
 }
 
-/// Simulates one process, which always has a token after its start. The token is refused once, at a
-/// slightly different time in each process.
+/// Simulates one process, which always has a token after its start. The token is refused once. The
+/// time differs slightly between processes.
 async fn process(cache: TokenCache, start: Instant) -> Result<(), Error> {
     sleep(DEPLOYMENT.mul_f64(fastrand::f64())).await;
     drop(cache.token().await?);
@@ -111,7 +111,7 @@ async fn process(cache: TokenCache, start: Instant) -> Result<(), Error> {
     cache.token().await.map(drop)
 }
 
-/// Returns whether the current token was issued before the refusal, so that it is invalid.
+/// Returns whether the current token was issued before the refusal. If so, the token is invalid.
 fn is_of_before(cache: &TokenCache, start: Instant) -> bool {
     let age = cache.status().expires_at().and_then(|end| {
         let now = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + start.elapsed();

@@ -6,8 +6,8 @@
 //! cargo run --release -p tower-auth-examples --example fleet_sim -- --processes 10,1000 --svg fleet_sim.svg
 //! ```
 //!
-//! The processes start within a minute, as in a deployment. Tokens last 10 min, a fetch takes 250
-//! ms, and a call to the store takes 1 to 2 ms. Every process keeps its token fresh without
+//! The processes start within a minute, as in a deployment. Tokens last 10 min. A fetch takes 250
+//! ms, and a call to the store takes 1 to 2 ms. Every process keeps its token fresh, even without
 //! requests. After 30 min a server refuses the token of each process.
 //!
 //! It returns the exit code 1 if a fleet with a store fetches more tokens than one process needs.

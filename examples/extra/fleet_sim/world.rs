@@ -119,7 +119,7 @@ impl TokenStore for Far {
     }
 }
 
-/// Makes the clock of virtual time that all processes read.
+/// Makes the virtual clock that all processes read.
 pub(crate) fn clock(start: Instant) -> Clock {
     Clock::custom(move || {
         let now = Duration::from_secs(1_000_000_000) + start.elapsed();

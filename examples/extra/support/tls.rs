@@ -42,8 +42,8 @@ impl Authority {
     pub fn new() -> Result<Self, BoxError> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Different from the names in its certificates, because OpenSSL would treat those as
-        // self-signed.
+        // Differs from the names in its certificates. With the same name, OpenSSL would treat the
+        // certificates as self-signed.
         let name = "an authority for as long as this runs";
         params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
@@ -81,7 +81,8 @@ impl Authority {
     }
 
     fn config(&self) -> Result<ServerConfig, BoxError> {
-        // Named explicitly, because a process with several providers has no default.
+        // The provider is named explicitly, because a process with several providers has no
+        // default.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone())?;
@@ -123,8 +124,8 @@ async fn answer(acceptor: TlsAcceptor, stream: TcpStream, router: Router) -> io:
     let stream = match acceptor.accept(stream).into_fallible().await {
         Ok(stream) => stream,
         Err((_, mut stream)) => {
-            // Closing the connection before reading everything would reset it, and the client
-            // would lose the reason.
+            // Closing the connection before reading everything would reset it. Then the client
+            // would not get the reason.
             stream.shutdown().await?;
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
             return Ok(());
