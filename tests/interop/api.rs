@@ -29,7 +29,7 @@ pub(crate) struct Api {
 
 /// How the API checks a token.
 pub(crate) enum Check {
-    /// The token is a JWT (RFC 9068) that is signed with one of these keys.
+    /// The token is a JWT (RFC 9068), signed with one of these keys.
     Jwt {
         issuer: String,
         jwks: String,
@@ -167,7 +167,7 @@ async fn verify(token: &str, issuer: &str, jwks: &str, audience: &str) -> Option
     if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
         return None;
     }
-    // The keys are fetched for each token, because the server may have rotated them.
+    // The keys are fetched for each token, because the server may have rotated its keys.
     let keys: JwkSet = serde_json::from_str(&text(HTTP.get(jwks)).await).unwrap();
     let key = DecodingKey::from_jwk(keys.find(&header.kid?)?).ok()?;
     let mut validation = Validation::new(header.alg);
@@ -207,7 +207,7 @@ pub(crate) async fn try_to_call(
     client.oneshot(request).await
 }
 
-/// Sends `size` requests at once, and returns the distinct statuses in a row.
+/// Sends `size` requests at once. Returns the statuses, without consecutive duplicates.
 pub(crate) async fn crowd(cache: &TokenCache, url: &str, size: usize) -> Vec<u16> {
     let calls = (0..size).map(|_| call(cache, url));
     let mut statuses: Vec<_> = join_all(calls)

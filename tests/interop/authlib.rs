@@ -1,5 +1,5 @@
-//! Authlib: one token for another. The first is an assertion of a service account or a platform, or
-//! a user's token.
+//! Authlib: exchanges one token for another. The first token is an assertion of a service account
+//! or a platform, or a user's token.
 
 use serde_json::json;
 use tower_auth::oauth2::{Client, EndpointUrl, JwtBearer, SignedJwt, TokenExchange};

@@ -88,7 +88,7 @@ async fn after_the_server_has_forgotten_its_nonces_the_next_request_has_a_new_on
     let mut client = site.client("Circle of Life");
     site.send(&mut client, Method::GET, "/things").await;
     text(HTTP.post(site.server.url("/interop/forget-nonces"))).await;
-    // This server doesn't say that the nonce is stale, so the 401 may be about the password.
+    // This server doesn't say that the nonce is stale. So the 401 may be about the password.
     let response = site.send(&mut client, Method::GET, "/things").await;
     assert_eq!(response.status(), 401);
     let response = site.send(&mut client, Method::GET, "/things").await;

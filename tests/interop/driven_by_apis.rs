@@ -13,7 +13,7 @@ use crate::api::{Api, Check, call, crowd, try_to_call};
 use crate::oidc_provider::{api, issuer, service};
 use crate::servers::{AUDIENCE, HTTP, OIDC, Registered, issued, token};
 
-/// Starts an API that names its authorization server and accepts only tokens for itself.
+/// Starts an API that names its authorization server. The API accepts only tokens for itself.
 async fn resource() -> (Api, String) {
     let api = Api::start(|url| Check::Jwt {
         issuer: OIDC.url(""),
@@ -44,7 +44,7 @@ async fn the_server_is_the_one_that_the_api_names() {
     let cache = TokenCache::new(source);
     assert_eq!(crowd(&cache, &url, 20).await, [200]);
     assert_eq!(issued(&OIDC, &client.id).await, 1);
-    // Only one request is refused: the one without a token, which looks for the metadata.
+    // Only one request is refused: it has no token, and leads the source to the metadata.
     let credentials = api.credentials();
     let bare = credentials
         .iter()

@@ -35,7 +35,7 @@ impl Scene {
         Self::through(origin, server, authority).await
     }
 
-    /// Builds a client for this origin. The calls reach the server.
+    /// Builds a client for this origin. The client's calls reach `server`.
     async fn through(origin: String, server: GrpcServer, authority: Option<&Authority>) -> Self {
         let servers = Servers::start().await.unwrap();
         let url = servers.authorization.token_url();
@@ -97,8 +97,8 @@ impl Scene {
         response.await.map(Response::into_inner)
     }
 
-    /// Makes the server refuse all tokens issued so far. The pause lets a refusal start another
-    /// fetch.
+    /// Makes the server refuse all tokens issued so far. The pause is long enough that a refusal
+    /// may start another fetch.
     fn revoke_all(&self) {
         self.time.advance(Duration::from_secs(10));
         self.server.revoke(&self.issued());
@@ -108,7 +108,7 @@ impl Scene {
         self.servers.authorization.tokens().issued()
     }
 
-    /// Asserts which calls the server got since the last check, and that accepted calls had the
+    /// Checks which calls the server got since the last check. Asserts that accepted calls had the
     /// newest token.
     fn saw(&self, calls: &[&str]) {
         let issued = self.issued();
@@ -240,7 +240,7 @@ async fn what_a_good_token_may_not_do_is_the_callers_to_see_and_costs_nothing() 
     }
 }
 
-/// By then the response has begun, so the layer can't replay the call.
+/// By then the response has begun. So the layer can't replay the call.
 #[tokio::test]
 async fn a_status_that_comes_after_the_answer_has_begun_is_the_callers_to_see() {
     for by in [By::Tonic, By::Grpcio] {

@@ -36,7 +36,7 @@ pub(crate) struct GrpcServer {
 }
 
 impl GrpcServer {
-    /// Starts a server. With an authority it uses TLS, which only the grpcio server supports.
+    /// Starts a server. With an authority, it uses TLS. Only the grpcio server supports this.
     pub(crate) fn start(by: By, authority: Option<&Authority>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("revoked"), "").unwrap();

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the servers of tests/interop that come from PyPI and npm, in the pinned versions, below the target folder.
-# Does nothing if they were installed before from the same list, with the same program and into the same folder.
+# Installs the servers of tests/interop that come from PyPI and npm. Installs the pinned versions, below the target
+# folder. Does nothing if an earlier run installed the same list, with the same program and into the same folder.
 #
 #   bash tests/interop/install.sh             installs them
 #   bash tests/interop/install.sh --missing   prints the lists that it would install from, on one line
@@ -10,7 +10,7 @@ only_missing=${1-}
 place=$(cd ../.. && mkdir -p "${CARGO_TARGET_DIR:-target}/interop" && cd "${CARGO_TARGET_DIR:-target}/interop" && pwd)
 
 # Runs the command after the first two arguments unless an earlier run did. The stamp includes the folder and the
-# program's version, because a virtual environment depends on its path and on its Python.
+# program's version, because a virtual environment depends on its path and its Python.
 once() {
   local list=$1 program=$2 stamp wanted
   stamp=$place/$list.stamp

@@ -31,7 +31,7 @@ impl Key {
         json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "x": x, "y": y}]})
     }
 
-    /// Signs a JWT without this crate, as a platform does that puts tokens into files.
+    /// Signs a JWT without this crate, like a platform that puts tokens into files.
     pub(crate) fn sign(&self, issuer: &str, subject: &str, audience: &str) -> String {
         let now = jsonwebtoken::get_current_timestamp();
         let claims = json!({

@@ -52,7 +52,7 @@ async fn is_answered(django: &Django, client: &Auth<Client>) {
     assert_eq!(answer["sent"]["text"], "buy milk");
 }
 
-/// simplejwt accepts each refresh token once, so each refresh has to use the newest.
+/// simplejwt accepts each refresh token once. So each refresh must use the newest.
 #[tokio::test]
 async fn fifty_callers_are_one_login_and_at_each_expiry_one_refresh_with_the_newest_refresh_token()
 {
@@ -114,7 +114,7 @@ async fn a_wrong_password_is_permanent_and_the_error_has_the_servers_words_and_n
     let said = error.description().unwrap_or_default();
     assert!(said.starts_with("No active account"), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("p4ssword"));
-    // All callers share the one refusal.
+    // All callers share one refusal.
     let cache = TokenCache::new(source);
     let answers = join_all((0..20).map(|_| cache.token())).await;
     assert!(answers.iter().all(Result::is_err));

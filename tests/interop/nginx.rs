@@ -34,8 +34,8 @@ pub(crate) struct Seen {
     pub(crate) authorization: String,
 }
 
-/// One worker keeps the log in order. An additional server logs marks, so that a test knows how far
-/// the log is.
+/// One worker keeps the log in order. An additional server logs marks. From its marks, a test knows
+/// how much is already in the log.
 const USUAL: &str = r#"
 daemon off;
 # Heeded if the tests are root's, whose folders nobody else can read.
@@ -93,7 +93,8 @@ impl Nginx {
 
     /// Returns all requests so far.
     pub(crate) async fn seen(&self) -> Vec<Seen> {
-        // The log is in order. When it contains this mark, it also contains every earlier request.
+        // The log is in order. When the log contains this mark, it also contains every earlier
+        // request.
         let mark = format!("/mark-{}", fastrand::u64(..));
         HTTP.get(self.server.url(&mark)).send().await.unwrap();
         let mut log = String::new();

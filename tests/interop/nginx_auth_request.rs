@@ -1,5 +1,5 @@
-//! nginx as an API that asks another server about each request (`auth_request`), before it reads
-//! the body.
+//! nginx as an API that asks another server about each request (`auth_request`). It does so before
+//! it reads the body.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -243,7 +243,7 @@ async fn a_403_or_a_413_of_nginx_is_the_callers_and_costs_nothing() {
     assert!(api.through().is_empty());
 }
 
-/// Returns each way in which nginx can read a body: by HTTP version, and with or without buffering.
+/// Returns each way in which nginx can read a body: each HTTP version, with buffering and without.
 fn each_way() -> [Settings; 4] {
     [(false, true), (false, false), (true, true), (true, false)].map(|(http2, buffers)| Settings {
         http2,
@@ -284,7 +284,7 @@ async fn a_stream_that_nginx_refused_as_it_began_goes_on_where_it_was() {
     }
 }
 
-/// By then an unknown part of the body was sent, possibly more than the layer records.
+/// By then an unknown part of the body was sent. It may be more than the layer records.
 #[tokio::test]
 async fn a_long_stream_that_nginx_refused_unread_is_sent_again_whole_or_the_refusal_comes_back() {
     for settings in each_way() {

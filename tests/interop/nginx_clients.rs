@@ -14,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::tls::Authority;
 
-/// Returns a builder, so that a test can add a client certificate or fix the HTTP version.
+/// Returns a builder, so that a test can also add a client certificate or fix the HTTP version.
 pub(crate) fn of_reqwest(authority: &Authority) -> ClientBuilder {
     let root = Certificate::from_pem(authority.root().as_bytes()).unwrap();
     reqwest::Client::builder()
@@ -36,7 +36,7 @@ pub(crate) fn of_hyper(
 }
 
 fn config(authority: &Authority) -> ClientConfig {
-    // Named explicitly: if a process has several providers, rustls has no default.
+    // The provider is named explicitly: if a process has several providers, rustls has no default.
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(authority.root().as_bytes());

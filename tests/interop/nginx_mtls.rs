@@ -167,7 +167,8 @@ async fn a_token_that_is_bound_to_another_certificate_is_refused_and_costs_one_m
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let why = response.extensions().get::<NotReplayed>();
     assert!(matches!(why, Some(NotReplayed::Again)), "{why:?}");
-    // The new token is young, so the request is sent with it once more after a pause.
+    // The new token is young, so the layer sends the request once more with this token, after a
+    // pause.
     let pair = ["POST /token 200", "GET /reports 401"];
     let lines = [&pair[..], &pair[..], &pair[1..]].concat();
     assert_eq!(front.nginx.lines().await, lines);

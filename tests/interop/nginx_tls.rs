@@ -63,7 +63,7 @@ impl Front {
     }
 
     /// Sends three requests and revokes the token before the last. Asserts that callers don't
-    /// notice.
+    /// notice the revocation.
     async fn a_revoked_token_goes_unnoticed(
         &self,
         protocol: &str,
@@ -144,7 +144,7 @@ async fn hyper_with_the_private_authority_goes_through_a_tls_front_as_does_its_t
     front.a_revoked_token_goes_unnoticed("HTTP/2.0", send).await;
 }
 
-/// Returns two clients that don't trust the front, each with the URL that it requests.
+/// Returns two clients that don't trust the front, each with the URL to request.
 fn distrusting(front: &Front) -> [(Client, String); 2] {
     let other = Authority::new().unwrap();
     let another_name = front.url.replace("localhost", "127.0.0.1");

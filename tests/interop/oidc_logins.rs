@@ -1,5 +1,5 @@
 //! Logins at oidc-provider, whose tokens are bound to a key or to a certificate. Its userinfo
-//! endpoint is the API, which checks both.
+//! endpoint is the API. This endpoint checks the key or the certificate.
 
 use std::time::{Duration, Instant};
 
@@ -108,13 +108,14 @@ async fn an_api_that_wants_a_fresher_login_is_satisfied_by_one_and_by_no_new_tok
     assert_eq!(reason.unwrap().to_string(), fresher_login.to_string());
     assert_eq!(issued(&OIDC, &app.id).await, 1);
 
-    // The browser's session still allows another token, but its login is equally old.
+    // The browser's session still allows a new token, but the login behind it is as old as before.
     let source = log_in_with(&mut browser, client.clone(), plain).await;
     let cache = TokenCache::new(source.unwrap());
     assert_eq!(call(&cache, &url).await.status(), 401);
     assert_eq!(issued(&OIDC, &app.id).await, 2);
 
-    // The server counts in seconds, so the first tries may fall into the second of the first login.
+    // The server counts in seconds. So the first tries may fall into the same second as the first
+    // login.
     let max_age = max_age.as_secs().to_string();
     let start = Instant::now();
     loop {
@@ -136,7 +137,8 @@ async fn an_api_that_wants_a_fresher_login_is_satisfied_by_one_and_by_no_new_tok
 async fn a_token_that_is_bound_to_a_key_is_of_use_with_its_proofs_alone() {
     let app = app(json!({"dpop_bound_access_tokens": true})).await;
     let client = Client::public(issuer(), &app.id).unwrap();
-    // The token endpoint and the API both require a nonce, which a client gets only with a refusal.
+    // The token endpoint and the API both require a nonce. A client gets a nonce only with a
+    // refusal.
     let client = client.dpop(DpopKey::generate().unwrap());
     let cache = TokenCache::new(log_in(client, |login| login).await.unwrap());
     assert_eq!(crowd(&cache, &OIDC.url("/me"), 30).await, [200]);

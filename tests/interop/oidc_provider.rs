@@ -46,7 +46,7 @@ async fn the_endpoint_is_found_by_the_name_of_the_issuer() {
     assert_eq!(crowd(&cache, &format!("{}/read", api.url), 50).await, [200]);
     assert_eq!(issued(&OIDC, &client.id).await, 1);
 
-    // With a slash at the end, the issuer name is a different one.
+    // With a slash at the end, the name is that of another issuer.
     let other = EndpointUrl::from_issuer(OIDC.url("/")).unwrap();
     let source = ClientCredentials::new(other, &client.id, client.secret).unwrap();
     let error = source.fetch(Reason::First).await.unwrap_err();
@@ -74,7 +74,8 @@ async fn a_token_is_for_the_resource_that_it_was_asked_for() {
     assert!(error.is_denied() && error.is_permanent(), "{error}");
     assert!(error.to_string().contains("invalid_target"), "{error}");
 
-    // The audience is wrong, so a new token doesn't help. The layer tries a few and then stops.
+    // The audience is wrong, so a new token doesn't help. The layer tries a few new tokens, and
+    // then stops.
     let cache = TokenCache::new(source(THINGS));
     let url = format!("{}/read", others.url);
     let mut limited = 0;
@@ -159,8 +160,8 @@ async fn a_client_is_known_by_the_token_that_its_platform_puts_in_a_file() {
     let url = format!("{}/read", api.url);
     assert_eq!(crowd(&cache, &url, 10).await, [200]);
 
-    // The server accepts each JWT only once, so the next request sends the one that the platform
-    // wrote since.
+    // The server accepts each JWT only once. So the next request sends the JWT that the platform
+    // has written in the meantime.
     rotate();
     cache.refresh_now().await.unwrap();
     assert_eq!(crowd(&cache, &url, 10).await, [200]);

@@ -1,5 +1,5 @@
-//! A simulated user with a browser, who logs in, agrees to everything, and enters the code that a
-//! device shows.
+//! A simulated user with a browser. The user logs in, agrees to everything, and enters the code
+//! that a device shows.
 
 use std::collections::BTreeMap;
 
@@ -103,7 +103,8 @@ impl Person {
         }
     }
 
-    /// Returns the fields of the first form: values of the server, or values that the user knows.
+    /// Returns the fields of the first form. Their values come from the server, or are known to the
+    /// user.
     fn fills_in(&self, form: &str) -> String {
         let (form, _) = form.split_once("</form").unwrap();
         let mut fields = BTreeMap::new();

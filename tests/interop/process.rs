@@ -1,9 +1,9 @@
 //! A real server for the tests: its own process on loopback, which ends with the tests.
 //!
 //! A shell runs between the tests and the server. When the shell's standard input ends, it kills
-//! the server and everything that the server has started. The input ends with the tests' process,
-//! however that process ends. So all tests can share a server in a `static`, although a `static` is
-//! never dropped.
+//! the server and all processes that the server started. The input ends with the tests' process,
+//! even if that process is killed. So all tests can share a server in a `static`. (A `static` is
+//! never dropped.)
 
 use std::env;
 use std::ffi::OsString;
@@ -44,8 +44,8 @@ const LISTENING: &str = "listening on ";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The shell script. `$0` is the server's folder, and `$@` is its command. `cat` waits for the end
-/// of the input. The shell closes its own outputs, so that they end with the server. All processes
-/// form one group, and killing it loses no work.
+/// of the input. The shell closes its own outputs, so that the server's end is also the end of the
+/// outputs. All processes form one group. The shell may kill the group, because no work is lost.
 const SHELL: &str = r#"
 "$@" </dev/null &
 exec >/dev/null 2>&1
@@ -57,8 +57,8 @@ kill -KILL 0
 "#;
 
 impl Server {
-    /// Starts a program that chooses its port and prints it on a line of its own: `listening on
-    /// 4711`.
+    /// Starts a program that chooses its port and prints it on a line of its own:
+    /// `listening on 4711`.
     pub(crate) fn start(program: Program) -> Self {
         let (shell, log, ports) = program.spawn();
         let port = match ports.recv_timeout(PATIENCE) {
@@ -114,7 +114,7 @@ impl Program {
     pub(crate) fn python(script: &str) -> Self {
         Self::at(script, installed("venv/bin/python"))
             .argument(servers().join(script))
-            // Python writes no bytecode beside the sources, and flushes each line at once.
+            // Python writes no bytecode beside the sources. It flushes each line at once.
             .variable("PYTHONDONTWRITEBYTECODE", "1")
             .variable("PYTHONUNBUFFERED", "1")
     }
@@ -244,8 +244,8 @@ fn follow(pipe: impl Read + Send + 'static, log: Arc<Log>, see: impl Fn(&str) + 
     });
 }
 
-/// Makes a panic print the last lines of each server. They go to the test's captured output, like
-/// the panic message, so they are shown only if the test fails.
+/// Makes a panic print the last lines of each server. The lines go to the test's captured output,
+/// like the panic message. So they are shown only if the test fails.
 fn show_logs_of_failures() {
     const LAST: usize = 40;
     static ONCE: Once = Once::new();

@@ -1,5 +1,4 @@
-//! Servers end with the tests, and so do the processes that they start and the files that they
-//! write.
+//! Servers end with the tests. So do the processes that they start, and their files are removed.
 
 use std::env;
 use std::fs;
@@ -14,8 +13,8 @@ use crate::process::{Program, Server};
 /// Set in the child process that the test kills.
 const VICTIM: &str = "INTEROP_VICTIM";
 
-/// Starts a server that has started another process, which ignores `SIGTERM`. Both would outlive
-/// the test.
+/// Starts a server that has started another process. That process ignores `SIGTERM`. Both processes
+/// would otherwise outlive the test.
 fn server() -> (Server, Vec<String>) {
     let script = "(trap '' TERM; exec sleep 600) & echo $! >pids; echo $$ >>pids; \
         echo listening on 1; sleep 600";

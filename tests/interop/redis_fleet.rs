@@ -1,6 +1,6 @@
 //! A fleet that shares a token of django-oauth-toolkit through a real Redis. Its processes log in
-//! to Redis with the default user's password, or as a user with only the necessary rights. Their
-//! HTTP requests go through nginx, which counts them.
+//! to Redis with the default user's password, or as a user with only the rights that they need.
+//! Their HTTP requests go through nginx, which counts them.
 
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ async fn one_fetch_whatever_happens(credentials: &str) {
     for (fetches, event) in [(1, "none"), (2, "expiry"), (3, "revocation")] {
         match event {
             "expiry" => time.advance(Duration::from_secs(3600)),
-            // The token that expired in the fleet is still valid at the server, so two tokens are
+            // The token that expired in the fleet is still valid at the server. So two tokens are
             // revoked.
             "revocation" => {
                 time.advance(Duration::from_secs(10));

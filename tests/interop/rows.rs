@@ -1,4 +1,4 @@
-//! Each row of the guide's table of API requirements, and the tests that run it against servers of
+//! Each row of the guide's table of API requirements, with the tests that run it against servers of
 //! other projects.
 
 use crate::test_names::tests_in;

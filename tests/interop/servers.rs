@@ -15,8 +15,8 @@ pub(crate) static DJANGO: LazyLock<Server> =
     LazyLock::new(|| Server::start(Program::python("django_oauth/serve.py")));
 
 /// oidc-provider. It also serves TLS for clients with a certificate of [`AUTHORITY`]. Its tokens
-/// are JWTs for any resource, and for [`AUDIENCE`] without one. Those of a login with `openid` are
-/// opaque, and valid for its own userinfo endpoint.
+/// are JWTs for the requested resource, or for [`AUDIENCE`] if the request names none. Tokens from
+/// a login with `openid` are opaque, and valid for the server's own userinfo endpoint.
 pub(crate) static OIDC: LazyLock<Server> = LazyLock::new(|| {
     let program = Program::node("oidc_provider/serve.mjs");
     let write = |name, text| fs::write(program.folder().join(name), text).unwrap();
@@ -28,14 +28,14 @@ pub(crate) static OIDC: LazyLock<Server> = LazyLock::new(|| {
 /// Issues the certificates of the servers and the clients.
 pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new().unwrap());
 
-/// Authlib. Its tokens are JWTs for [`AUDIENCE`], unless a request names another audience.
+/// Authlib. Its tokens are JWTs for [`AUDIENCE`], or for the audience that a request names.
 pub(crate) static AUTHLIB: LazyLock<Server> =
     LazyLock::new(|| Server::start(Program::python("authlib_server/serve.py")));
 
 /// The default audience of tokens.
 pub(crate) const AUDIENCE: &str = "https://api.example.com";
 
-/// The client for requests of the tests themselves and of their servers. It is shared because
+/// The client for requests that the tests and their servers send themselves. It is shared because
 /// building it takes as long as 100 requests. It keeps no connections, because each test has its
 /// own runtime.
 pub(crate) static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {

@@ -1,5 +1,5 @@
-//! How the crate itself sends HTTP requests: to which URLs, for how long, and what it reads of a
-//! response.
+//! How the crate itself sends HTTP requests: to which URLs, for how long, and which parts of a
+//! response it reads.
 
 #[cfg(not(feature = "reqwest"))]
 mod default_transport;

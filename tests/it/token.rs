@@ -1,4 +1,4 @@
-//! An issued credential: which values it accepts, and what it shows.
+//! An issued credential: which values it accepts, and what it shows of them.
 
 use tower_auth::{Token, TokenCache};
 

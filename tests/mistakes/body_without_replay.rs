@@ -1,4 +1,5 @@
-//! A body that can't be sent again: of one's own, or of a crate whose feature is missing.
+//! A body that can't be sent again. The type is the user's own, or belongs to a crate whose feature
+//! is missing.
 //!
 //! ```text
 //! error[E0277]: the layer can't send the body `OrderForm` again: the body doesn't implement `Replay`

@@ -1,4 +1,4 @@
-//! A client whose error isn't an error.
+//! A client whose error type doesn't implement `std::error::Error`.
 //!
 //! ```text
 //! the trait `std::error::Error` is not implemented for `u16`

@@ -15,7 +15,7 @@ use http::{Request, Response};
 use tower::{Service, ServiceBuilder};
 
 struct OneConnection {
-    // Something that can't be cloned.
+    // Contains something that can't be cloned.
     _connection: std::net::TcpStream,
 }
 

@@ -1,5 +1,5 @@
-//! A source whose future keeps something over an `.await` that must stay on its thread. The compiler says what and
-//! where.
+//! A source whose future keeps a value across an `.await`, although the value must stay on its thread. The compiler
+//! names the value and the place.
 //!
 //! ```text
 //! error: future cannot be sent between threads safely

@@ -1,6 +1,7 @@
-//! Mistakes that users make, each in a file that opens with what the compiler says about it.
+//! Mistakes that users make, one file for each. A file begins with what the compiler says about its
+//! mistake.
 //!
-//! Nothing compiles this by default. `tests/it/documented/mistakes.rs` does, and compares the texts.
+//! Nothing compiles this by default. `tests/it/documented/mistakes.rs` compiles it, and compares the texts.
 
 use tower::Layer;
 use tower_auth::{Auth, AuthLayer, Token};
@@ -53,7 +54,7 @@ fn layer() -> AuthLayer {
     AuthLayer::new(|_| async { Token::bearer("secret") }).any_https()
 }
 
-/// Plays the role of the crate `anyhow`. Its error converts into a boxed error, and is no `std::error::Error`.
+/// Plays the role of the crate `anyhow`. Its error converts into a boxed error, but is no `std::error::Error`.
 mod anyhow {
     pub(crate) type Result<T> = std::result::Result<T, Error>;
 

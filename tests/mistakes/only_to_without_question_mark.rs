@@ -1,4 +1,4 @@
-//! `only_to` without the `?` behind it. The text is the compiler's own: the trait is tower's.
+//! `only_to` without the `?` after it. The compiler chooses the text, because the trait is tower's.
 //!
 //! ```text
 //! Result<AuthLayer, tower_auth::Error>: Layer<_>

@@ -1,4 +1,4 @@
-//! A source whose closure returns the error of another crate by `?`.
+//! A source whose closure applies `?` to the error of another crate.
 //!
 //! ```text
 //! `?` couldn't convert the error

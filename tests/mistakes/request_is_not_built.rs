@@ -1,4 +1,4 @@
-//! A `RequestBuilder` in place of a `Request`. The text is the compiler's own.
+//! A `RequestBuilder` in place of a `Request`. The compiler chooses the text.
 //!
 //! ```text
 //! error[E0308]: mismatched types

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
-/// Plays the role of reqwest 0.12, which would be compiled for this test alone.
+/// Plays the role of reqwest 0.12. The real crate would be compiled only for this test.
 mod reqwest_0_12 {
     #[derive(Clone)]
     pub(crate) struct Client;

@@ -1,4 +1,4 @@
-//! A source that holds something that threads can't share.
+//! A source that contains a value that threads can't share.
 //!
 //! ```text
 //! error[E0277]: `Cell<i32>` cannot be shared between threads safely

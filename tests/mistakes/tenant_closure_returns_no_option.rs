@@ -1,4 +1,4 @@
-//! A closure for `by` that returns a key, and no `Option` of a key.
+//! A closure for `by` that returns a key instead of an `Option` of a key.
 //!
 //! ```text
 //! error[E0308]: mismatched types

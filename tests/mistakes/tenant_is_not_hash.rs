@@ -1,4 +1,4 @@
-//! A tenant's key that can't be looked up. The text is the compiler's own.
+//! A tenant's key that doesn't implement `Hash`. The compiler chooses the text.
 //!
 //! ```text
 //! error[E0277]: the trait bound `Tenant: Hash` is not satisfied

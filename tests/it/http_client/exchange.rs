@@ -33,7 +33,7 @@ async fn a_server_that_never_responds_is_given_up_after_ten_seconds() {
     assert_eq!(start.elapsed().as_secs(), 10);
 }
 
-/// Sends this many frames of 1 KiB, and then what `end` says.
+/// Sends this many frames of 1 KiB, and then does what `end` says.
 struct Endless {
     sent: Arc<AtomicUsize>,
     limit: usize,
@@ -117,7 +117,7 @@ async fn a_response_of_exactly_64_kib_is_read() {
     );
 }
 
-/// The whole buffer is zeroized, which takes time too.
+/// The crate zeroizes the whole buffer, and this takes time too.
 #[tokio::test]
 async fn a_short_response_takes_little_memory() {
     let source = TokenServer::issuing().client();

@@ -1,4 +1,4 @@
-//! Each header format in which servers report quotas, and formats that aren't one.
+//! The header formats in which servers report quotas, and similar formats that are ignored.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -202,7 +202,7 @@ async fn no_more_than_eight_buckets_are_kept_and_their_names_are_cut() {
     assert_eq!(Quota::new("a\nb\u{202e}", 1).bucket(), "a b ");
 }
 
-/// This includes a secret with characters that separate the parts of the header.
+/// A secret may contain characters that separate the parts of the header.
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_a_server_gives_a_bucket_for_a_name_is_not_shown() {
     for secret in [

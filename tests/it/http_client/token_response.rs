@@ -164,7 +164,7 @@ async fn expiry_of_jwt(claims: Value) -> String {
 
 #[tokio::test]
 async fn a_jwt_tells_its_lifetime_when_the_server_does_not() {
-    // Both times are by the server's clock, so its difference from the local clock doesn't matter.
+    // Both times are by the server's clock. So the difference from the local clock doesn't matter.
     for iat in [1_000_000, now() + 1_000_000] {
         assert_eq!(
             expiry_of_jwt(json!({"iat": iat, "exp": iat + 900})).await,
@@ -376,7 +376,7 @@ async fn a_secret_that_is_one_only_when_it_is_cleaned_is_redacted() {
         assert_eq!(error.code(), Some("[redacted]"));
         assert_eq!(error.description(), Some("no [redacted] "));
     }
-    // The reverse: a text that is a secret only before it is sanitized.
+    // In reverse: the text before sanitizing contains the secret, and the sanitized text doesn't.
     let transport = TokenServer::new(400, r#"{"error":"no:two\nlines"}"#).transport();
     let source = ClientCredentials::new(URL, ID, "two\nlines")
         .unwrap()

@@ -139,7 +139,7 @@ async fn a_refresh_that_is_refused_is_followed_by_a_login() {
     }
 }
 
-/// A transient server failure is no reason to send the password again.
+/// After a transient server failure, the password isn't sent again.
 #[tokio::test]
 async fn a_refresh_that_fails_in_a_way_that_may_pass_is_no_login() {
     let api = LoginApi::responding([

@@ -1,5 +1,5 @@
-//! The client as the authorization server knows it: its authentication, its certificate, and how it
-//! revokes tokens.
+//! The client as the authorization server knows it: how it authenticates, which certificate it has,
+//! and how it revokes tokens.
 
 mod assertion;
 mod authentication;

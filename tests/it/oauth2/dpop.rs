@@ -63,7 +63,7 @@ fn proof(headers: &HeaderMap) -> Proof {
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
-/// A server that responds from the script to each request's number and headers.
+/// A server. Its script gets each request's number and headers, and returns the response.
 fn server(
     script: impl Fn(usize, &HeaderMap) -> ServerResponse + Clone + Send + Sync + 'static,
 ) -> (

@@ -1,5 +1,5 @@
-//! No source shows a secret if its server echoes everything it was sent. The tests check the
-//! printed source and tokens, the errors and the log.
+//! No source shows a secret, even if its server echoes everything that it was sent. The tests check
+//! the printed source and tokens, the errors and the log.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -30,8 +30,8 @@ const REVOKE: &str = "https://id.example.com/revoke?key=planted-key";
 const SECRET: &str = "planted+client/secret: \"of\" <the>\\planted & client";
 const TOKEN: &str = "planted/token+with~signs=&more";
 
-/// Lets the source fetch, get a refusal, replay and close. Each of its first requests gets each odd
-/// response in turn.
+/// Lets the source fetch, get a refusal, replay and close. Each of the source's first requests gets
+/// each unusual response in turn.
 async fn drive<S>(make: impl AsyncFn(&SecretFinder, Echo) -> Result<S, Error>)
 where
     S: TokenSource + fmt::Debug,
@@ -111,7 +111,7 @@ where
 }
 
 /// An API that refuses every credential, with each kind of challenge that the layer reads. Most of
-/// them echo the credential.
+/// the challenges echo the credential.
 #[derive(Clone, Debug)]
 struct Refusing {
     how: usize,

@@ -17,7 +17,8 @@ use tower_service::Service;
 
 use crate::support::{ManualClock, call, request, run_until_idle};
 
-/// An API that knows some keys, in a header or in the query, and records what it gets.
+/// An API that knows some keys, in a header or in the query. It records the credentials that it
+/// gets.
 #[derive(Clone, Default)]
 struct KeyedApi {
     good: Arc<Mutex<Vec<String>>>,
@@ -139,7 +140,8 @@ async fn a_key_of_the_callers_own_wins_however_its_name_is_written() {
         get(&layer, &api, &format!("{URI}?{query}")).await.unwrap();
         assert_eq!(api.seen(), [query]);
     }
-    // If the layer replaces existing credentials, the query contains only our key of that name.
+    // If the layer replaces existing credentials, our key replaces all keys of that name in the
+    // query.
     let layer = layer.replace_existing(true).retry(false);
     get(&layer, &api, &format!("{URI}?key=a&q=1&k%65y=b"))
         .await
@@ -264,7 +266,7 @@ async fn a_rotation_fails_no_request_whichever_side_is_first() {
         api.seen()
     };
     assert_eq!(ok().await, ["old"]);
-    // The new key is offered before the API knows it, so the old key stays in use.
+    // The new key is configured before the API knows it. So the old key stays in use.
     rotation.offer("new");
     assert_eq!(ok().await, ["old"]);
     api.knows(["old", "new"]);

@@ -1,4 +1,5 @@
-//! A bearer token that another program keeps up to date, read from its storage.
+//! A bearer token that another program keeps up to date. The source reads it from that program's
+//! storage.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

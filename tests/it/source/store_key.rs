@@ -1,4 +1,5 @@
-//! Sources share a token if the server would issue them the same one, and never otherwise.
+//! Sources share a token if the server would issue the same token to each of them. Otherwise they
+//! never share one.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +30,7 @@ struct Asked {
     dpop: Option<usize>,
 }
 
-/// Returns the nth DPoP key, which is the same in every case.
+/// Returns the nth DPoP key. It is the same key in every case.
 #[cfg(feature = "dpop")]
 fn dpop_key(n: usize) -> tower_auth::oauth2::DpopKey {
     use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! What a token that is a JWT says, read without verifying it.
+//! What a JWT says that is used as a token. The JWT isn't verified.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};

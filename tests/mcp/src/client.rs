@@ -1,4 +1,5 @@
-//! The SDK's HTTP client, over the layer. Its only task in authentication is to pass on a refusal.
+//! The SDK's HTTP client, over the layer. For authentication, the client only has to pass on a
+//! refusal.
 
 use std::collections::HashMap;
 use std::fmt;

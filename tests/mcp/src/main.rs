@@ -1,5 +1,5 @@
-//! A client of the Model Context Protocol, with that protocol's SDK on both sides. It leads from
-//! the server's 401 through the named authorization server (RFC 9728) to a tool's response.
+//! A client of the Model Context Protocol, with that protocol's SDK on both sides. It goes from the
+//! server's 401 to the named authorization server (RFC 9728), and on to a tool's response.
 
 mod client;
 mod servers;
@@ -95,7 +95,7 @@ async fn an_issuer_that_is_not_allowed_is_refused_before_a_byte_goes_there() {
         "{texts:#?}"
     );
     assert!(servers.asked.take().is_empty());
-    // The call isn't sent without a credential either.
+    // The call isn't sent without a credential instead.
     let seen = servers.seen.take();
     assert!(
         seen.iter().all(|one| one == "-") && seen.len() <= 1,

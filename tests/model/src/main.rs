@@ -1,8 +1,9 @@
 //! Every interleaving of threads in the single flight, the state machine and the published state.
 //!
 //! The crate's own files are compiled here unchanged, with [loom](https://docs.rs/loom) in place of
-//! `src/sync.rs`. At each lock, atomic and wake-up another thread may run first. A scenario runs
-//! once for each such interleaving. A thread that is never woken is reported as a deadlock.
+//! `src/sync.rs`. At each lock, atomic operation and wake-up, another thread may run first. A
+//! scenario runs once for each such interleaving. A thread that is never woken is reported as a
+//! deadlock.
 //!
 //! ```sh
 //! cargo test -p tower-auth-model                          # every interleaving
@@ -86,7 +87,7 @@ mod token {
     pub(crate) mod request_head;
 }
 
-/// A name, which is the sentence that the scenario proves, and its function.
+/// The scenario's name and its function. The name is the sentence that the scenario proves.
 type Scenario = (&'static str, fn());
 
 macro_rules! scenarios {

@@ -2,16 +2,16 @@
 //!
 //! The guarantees for readers without the lock:
 //!
-//! - A reader that finds its token no longer current, while there are no refusals, reads the
-//!   current one next. It gets another token or none, never its own again. So a private copy is
-//!   replaced by its successor.
-//! - Once a refusal has returned, no token is served without the lock until the watch for
-//!   acceptances ends, neither from the state nor from a private copy. After the watch, the current
-//!   token is.
+//! - A reader notices when its token is no longer current. If there are no refusals, it reads the
+//!   current token next. It gets another token or no token, and never its own token again. So its
+//!   successor replaces a private copy.
+//! - Once a refusal has returned, no token is served without the lock, neither from the state nor
+//!   from a private copy. This ends with the watch for acceptances. After the watch, the current
+//!   token is served again.
 //! - Once a change has returned, later readers see its result.
 //!
-//! During a change, the token that it removes may still be served. The reverse is not guaranteed: a
-//! reader may have a token that the state doesn't yet report as current.
+//! During a change, readers may still get the token that the change removes. The reverse is not
+//! guaranteed: a reader may have a token before the state reports it as current.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,7 @@ fn two_concurrent_first_refusals_start_one_fetch_and_one_watch() {
         });
         let (one, other) = (refused(&state, &old, stale()), other.join().unwrap());
         assert_eq!(one.fetches + other.fetches, 1);
-        // The other refusal changed nothing: there is one watch, and one fetch that counts.
+        // The other refusal changed nothing. There is one watch, and one fetch that counts.
         assert_eq!(one.changes + other.changes, 1);
         assert!(Arc::ptr_eq(&one.cached(), &other.cached()));
         assert!(state.is_watching());
@@ -149,7 +149,7 @@ fn a_private_copy_is_not_current_while_watched_and_its_successor_is_afterwards()
                 new
             }
         });
-        // If `old` isn't current and there is no watch, the watch has ended, so the successor has
+        // If `old` isn't current and there is no watch, the watch has ended. So the successor has
         // arrived.
         let is_replaced = !state.is_current(&old) && !state.is_watching();
         let current = state.current().unwrap();
@@ -180,7 +180,7 @@ fn a_watch_that_ends_misses_no_concurrent_refusal() {
         for served in [acquired.cached(), third.cached()] {
             assert!(Arc::ptr_eq(&served, &second) || is_current(&state, &served));
         }
-        // The watch goes on, or another has begun.
+        // The watch continues, or another watch has begun.
         assert!(state.is_watching());
         assert!(!state.is_current(&second));
         end_watch(&state, after_watch());
@@ -206,11 +206,12 @@ fn an_abandoned_flight_replaces_nothing_that_came_after_it() {
         });
         let acquired = acquire(&state, overdue());
         late.join().unwrap();
-        // The token is from the late fetch if that completed before the request, or else from the
-        // fetch that replaced it.
+        // If the late fetch completed before the request, the token is from that fetch. Otherwise
+        // it is from the fetch that replaced it.
         assert!(acquired.fetches <= 1);
         assert!(is_current(&state, &acquired.cached()));
-        // A caller that joined the abandoned flight still gets a token, possibly from that flight.
+        // A caller that joined the abandoned flight still gets a token. The token may be from that
+        // flight.
         waiting.join().unwrap();
     });
 }
@@ -218,7 +219,7 @@ fn an_abandoned_flight_replaces_nothing_that_came_after_it() {
 fn nobody_waits_for_an_abandoned_flight_once_another_has_started() {
     in_every_order(|| {
         let state = state();
-        // The runtime isn't driven, so the fetch is neither completed nor dropped.
+        // The runtime isn't driven. So the fetch is neither completed nor dropped.
         let abandoned = start(&state, START);
         let joined = join(&state, START);
         let waiting = spawn({
@@ -286,7 +287,7 @@ fn after_the_close_there_is_no_token() {
         assert!(Arc::ptr_eq(&last, &completed));
         assert!(acquire(&state, START).failed_as(Error::is_closed));
         assert!(shows(&state, None));
-        // The fetch that completed meanwhile has changed nothing.
+        // The fetch that completed in the meantime has changed nothing.
         let phase = || state.look(|machine| machine.status(START).phase());
         assert_eq!(phase(), Phase::Closing);
         state.transition(StateMachine::finish_close);
@@ -302,7 +303,7 @@ fn the_failure_of_a_refresh_leaves_a_refused_token_in_use() {
             let state = Arc::clone(&state);
             move || complete(&state, refresh.completer, Err(Error::other("no")), stale())
         });
-        // The refresh is in flight, or has failed and another fetch is wanted.
+        // The refresh is in flight, or it has failed and another fetch is wanted.
         let (rejection, _) = reject(&state, &refusal(&old), stale());
         assert!(matches!(rejection, Rejection::SuccessorWanted));
         assert!(shows(&state, Some(&old)));
@@ -451,7 +452,7 @@ fn end_watch(state: &PublishedState, now: Moment) {
 fn refused(state: &PublishedState, old: &Arc<CachedToken>, now: Moment) -> Acquired {
     let (rejection, has_changed) = reject(state, &refusal(old), now);
     assert!(!state.is_current(old));
-    // If the successor had already arrived, nothing is watched.
+    // If the successor had already arrived, there is no watch.
     let is_outdated = matches!(rejection, Rejection::Outdated);
     let is_served = state.servable(&clock(now)).is_some();
     assert!(!is_served || is_outdated, "there are refusals");
@@ -497,7 +498,7 @@ fn complete(
     completer.complete(outcome);
 }
 
-/// Acts like that task if it is dropped before its end.
+/// Acts like the task in `src/cache/fetch_task.rs` if that task is dropped before its end.
 fn abort(state: &PublishedState, completer: Completer<Outcome>) {
     state.transition(|machine| machine.abort(&completer));
     drop(completer);
@@ -522,7 +523,7 @@ fn refusal(of: &CachedToken) -> Refusal {
     }
 }
 
-/// Rejects the token as the user, so that all callers wait for its successor.
+/// Rejects the token as the user does. Then all callers wait for the successor.
 fn withdraw(state: &PublishedState, cached: &CachedToken, now: Moment) {
     let refusal = Refusal {
         is_final: true,
@@ -548,7 +549,7 @@ fn join(state: &PublishedState, now: Moment) -> Flight<Outcome> {
 }
 
 /// Returns whether the state machine and both published values agree on `cached`. During a watch,
-/// one of the published values shows only the watch.
+/// one of the two published values shows only the watch.
 fn is_current(state: &PublishedState, cached: &Arc<CachedToken>) -> bool {
     shows(state, Some(cached))
 }

@@ -108,8 +108,8 @@ fn a_waker_may_drop_another_wait_when_it_is_dropped() {
         let (mut first, second, third) =
             (flight.wait(), polled_wait(&flight), polled_wait(&flight));
         let polled = spawn(move || {
-            // One wait is dropped when its waker is replaced, the other when the wait itself is
-            // dropped.
+            // The second wait is dropped when its waker is replaced. The third is dropped together
+            // with the first.
             for other in [second, third] {
                 let waker = Waker::from(Arc::new(DropsWithIt(other)));
                 let _polled = poll(&mut first, &waker);
@@ -149,7 +149,7 @@ impl Wake for DropsWhenWoken {
     }
 }
 
-/// The waker of a task that is dropped with its last waker.
+/// The waker of a task. When the last waker is dropped, the task is dropped too.
 struct DropsWithIt(#[expect(dead_code, reason = "dropped, never read")] Wait<u32>);
 
 impl Wake for DropsWithIt {

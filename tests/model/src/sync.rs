@@ -14,7 +14,7 @@ use atomic::{AtomicU64, Ordering};
 
 /// Replaces `ArcSwapOption` of `arc_swap`, which loom can't model.
 ///
-/// A load acquires what a store released. It may miss the latest store unless something else orders
+/// A load acquires what a store released. A load may miss the latest store if nothing else orders
 /// the two. `arc_swap` guarantees at least as much.
 pub(crate) struct ArcSwapOption<T> {
     /// All values ever stored. The lock isn't loom's, because it must not order anything.

@@ -23,7 +23,7 @@ settings.configure(
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": "site.sqlite3",
-            # Threads may write at the same time. The second waits.
+            # If two threads write at the same time, the second waits.
             "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
         }
     },
@@ -43,7 +43,7 @@ settings.configure(
         "django.middleware.csrf.CsrfViewMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
     ],
-    # Each request extends the session, so each response sets the cookie again.
+    # Each request extends the session. So each response sets the cookie again.
     SESSION_SAVE_EVERY_REQUEST=True,
     SIMPLE_JWT={
         "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),

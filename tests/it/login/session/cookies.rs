@@ -88,7 +88,8 @@ async fn cookies_go_to_an_origin_that_was_named_as_far_as_their_domain_has_them_
     }
     let named = site.session().session_cookie("sid").unwrap();
     let layer = crate::support::layer(named.origin("https://files.example.com").unwrap());
-    // The session cookie doesn't belong to that origin, and no other cookie is sent without it.
+    // The session cookie doesn't belong to that origin. Without the session cookie, no other cookie
+    // is sent.
     let cookies = sent(&site, layer, "https://files.example.com/a").await;
     assert_eq!(cookies, None);
 }
@@ -98,7 +99,7 @@ async fn cookies_go_where_their_path_has_them_go_and_the_longest_comes_first() {
     let site = Site::setting([
         "all=1; Path=/v1",
         "some=2; Path=/v1/things",
-        // The default path is that of the login URL (RFC 6265 §5.1.4).
+        // The default path is the path of the login URL (RFC 6265 §5.1.4).
         "own=3",
         "no=4; Path=relative",
     ]);
@@ -174,8 +175,7 @@ async fn a_secure_cookie_that_can_go_nowhere_is_no_session() {
     );
 }
 
-/// Sends a request with these `Cookie` lines of the caller, and returns the line that the site
-/// gets.
+/// Sends a request with these `Cookie` lines of the caller. Returns the line that the site gets.
 async fn beside<const N: usize>(layer: &AuthLayer, site: &Site, own: [&str; N]) -> HeaderValue {
     let mut request = get(THINGS);
     for line in own {
@@ -226,7 +226,7 @@ async fn a_cookie_of_the_callers_goes_before_ours_of_the_same_name() {
     assert_eq!(cookies, "a=b; lang=en; sid=planted");
 
     let named = crate::support::layer(site.session().session_cookie("sid").unwrap());
-    // The request belongs to the caller's session, so ours is not added.
+    // The request belongs to the caller's session. So the source's own session isn't added.
     assert_eq!(beside(&named, &site, ["sid=own"]).await, "sid=own");
 }
 
@@ -268,8 +268,8 @@ async fn a_request_with_no_room_for_a_cookie_is_not_sent() {
     assert!(site.requests().is_empty());
 }
 
-/// Returns the cookies that are sent after each of these responses. A request beyond the responses
-/// sets nothing.
+/// Returns the cookies that are sent after each of these responses. Requests after the last
+/// response set nothing.
 async fn after(login: &[&str], responses: &[&[&str]]) -> Vec<String> {
     let owned = |lines: &[&str]| lines.iter().copied().map(String::from).collect::<Vec<_>>();
     let login = owned(login);
@@ -374,7 +374,7 @@ async fn what_is_unusual_is_sent_as_it_came() {
     assert_eq!(cookies, "a=x=y=; empty=; p=%20; sid=\"quoted\"");
 }
 
-/// Whatever a response sets, nothing panics and the session continues.
+/// For any response, nothing panics and the session continues.
 #[tokio::test]
 async fn no_response_can_harm_the_session() {
     let names = ["sid", "s i d", "\u{e9}", "__Host-a", "$x", ""];

@@ -107,8 +107,8 @@ async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
     }
 }
 
-/// By default a 403 is not a refusal, and neither is a 401 without a challenge if the layer is so
-/// configured. A deleted cookie is gone in any case.
+/// By default a 403 is not a refusal. A 401 without a challenge isn't a refusal either, if the
+/// layer is configured so. Even then, a deleted cookie is gone.
 #[tokio::test]
 async fn a_session_that_any_response_deletes_has_ended() {
     for status in [200, 302, 401, 403, 500] {
@@ -130,8 +130,8 @@ async fn a_session_that_any_response_deletes_has_ended() {
     }
 }
 
-/// The old cookie is sent until there is a new one, and it may be refused. No request goes without
-/// a cookie, and none fails.
+/// The old cookie is sent until there is a new one. The site may refuse the old cookie. Each
+/// request is sent with a cookie, and each succeeds.
 #[tokio::test]
 async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
     let site = Site::new(|asked| match asked.is_login() {
@@ -143,7 +143,7 @@ async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
         let response = call(&mut client, get(THINGS)).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     }
-    // The API refused two new sessions, so the budget allows no third login.
+    // The API refused two new sessions. So the refusal budget allows no third login.
     assert_eq!(site.cookies(), ["sid=1", "sid=2", "sid=2", "sid=2"]);
 }
 
@@ -162,7 +162,7 @@ async fn a_cookie_that_is_not_the_session_may_be_deleted() {
     assert_eq!(site.logins(), 1);
 }
 
-/// Closes a session. Returns the site, which recorded the requests, and the result.
+/// Closes a session. Returns the result, and the site with the recorded requests.
 async fn closed(status: u16, at: &str) -> (Site, Result<(), Error>) {
     let site = Site::new(move |asked| match asked.is_login() {
         true => SiteResponse::new(

@@ -82,7 +82,7 @@ async fn twenty_requests_that_are_refused_at_once_are_one_login_and_twenty_repla
         assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
     assert_eq!(site.logins(), 1);
-    // Someone logs in elsewhere, and the site allows one session per user.
+    // Somebody else logs in, and the site allows only one session per user.
     call(&mut site.clone(), get(LOGIN)).await.unwrap();
     for response in twenty().await {
         assert_eq!(response.unwrap().status(), StatusCode::OK);

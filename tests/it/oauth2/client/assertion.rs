@@ -49,7 +49,7 @@ async fn in_json_it_is_the_same() {
     assert_eq!(json["client_assertion_type"], TYPE);
 }
 
-/// RFC 7521 §4.2: the client id is optional, because the assertion contains it.
+/// RFC 7521 §4.2: the client id is optional, because the assertion contains the id.
 #[tokio::test]
 async fn a_client_without_an_id_leaves_it_to_the_assertion() {
     let server = FormServer::issuing();
@@ -77,7 +77,7 @@ async fn no_request_authenticates_in_two_ways() {
             assertion,
             false,
         ),
-        // The last method that is set counts.
+        // If several methods are set, the last one counts.
         (
             client().client_assertion("the-jwt").basic_auth(),
             "grant_type",
@@ -270,7 +270,7 @@ mod signed {
         });
         let client = server.public().private_key_jwt(key()).unwrap();
         let cache = TokenCache::new(source(client));
-        // One fetch with three attempts, and then one with a single attempt.
+        // The first fetch makes three attempts, and the second makes one.
         assert_eq!(cache.token().await.unwrap().secret(), "issued-3");
         tokio::time::advance(Duration::from_secs(2)).await;
         cache.refresh_now().await.unwrap();

@@ -20,7 +20,7 @@ const REVOKE: &str = "https://id.example.com/oauth/revoke";
 
 type Asked = Arc<Mutex<Vec<(String, HashMap<String, String>)>>>;
 
-/// Builds a client whose server issues tokens and responds to a revocation like this.
+/// Builds a client. Its server issues tokens, and responds to a revocation like this.
 fn client(status: u16, body: &'static str) -> (Client, Asked) {
     let asked = Asked::default();
     let write = Arc::clone(&asked);

@@ -1,5 +1,5 @@
-//! User logins at a server that is known by its issuer name: where the browser is sent, and which
-//! server must have sent it back.
+//! User logins at a server that is known by its issuer name. Two questions: where is the browser
+//! sent, and which server sent it back?
 #![cfg(feature = "authorization-code")]
 
 use serde_json::{Value, json};

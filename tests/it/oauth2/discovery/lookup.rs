@@ -62,7 +62,7 @@ async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
         "https://id.example.com/tenant/.well-known/openid-configuration",
         "https://id.example.com/.well-known/openid-configuration/tenant",
     ];
-    // RFC 8414 §3.1: a trailing slash is removed first.
+    // RFC 8414 §3.1: a trailing slash is removed before the lookup.
     for (issuer, locations) in [
         (ISSUER, &[METADATA, OPENID][..]),
         ("https://id.example.com/", &[METADATA, OPENID]),

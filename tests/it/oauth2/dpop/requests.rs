@@ -1,4 +1,4 @@
-//! Proofs for an API, the nonces that it requires, and how many tries they take.
+//! Proofs for an API, the nonces that it requires, and how often a request is sent.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -102,7 +102,8 @@ async fn nonces_are_kept_by_origin_and_shared_by_tokens() {
     assert!(proofs(&asked).iter().all(|proof| proof.nonce.is_none()));
 }
 
-/// A request is tried once more for the nonce and once more for a new token, in either order.
+/// A request is sent once more for the nonce, and once more for a new token. The order doesn't
+/// matter.
 #[tokio::test]
 async fn a_nonce_that_is_wanted_takes_nothing_from_the_replay_with_a_new_token() {
     for refused_first in [false, true] {

@@ -1,4 +1,4 @@
-//! Proofs for the token endpoint, and the nonces that it requires.
+//! Proofs for the token endpoint, and the nonces that the endpoint requires.
 
 use std::collections::HashSet;
 
@@ -92,7 +92,7 @@ async fn a_token_endpoint_that_wants_a_nonce_gets_it_with_a_new_proof_and_a_new_
     assert_eq!(proofs(&asked)[2].nonce.as_deref(), Some("n-1"));
 }
 
-/// The JWT is part of the grant, and a retry must not send the same JWT again.
+/// The JWT is part of the grant. A retry must not send the same JWT again.
 #[tokio::test]
 async fn a_jwt_of_a_service_account_is_signed_again_for_the_nonce_too() {
     let (issuer, asked) = server(|number, _| match number {
@@ -139,7 +139,7 @@ async fn a_token_endpoint_that_is_never_content_with_a_nonce_is_asked_twice_an_a
     assert!(error.is_transient(), "another nonce may do");
     assert_eq!(asked.lock().unwrap().len(), 2);
 
-    // The response has no nonce, so there is nothing to retry with.
+    // The response has no nonce. So there is nothing to retry with.
     let (issuer, asked) = server(move |_, _| respond(400, "x", "", wants));
     let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer);
     let source = ClientCredentials::with_client(client.dpop(DpopKey::generate().unwrap()));

@@ -1,4 +1,5 @@
-//! A browser login: where the browser is sent, what it returns with, and the tokens that follow.
+//! A browser login: where the browser is sent, which parameters it returns with, and which tokens
+//! follow.
 
 use std::collections::BTreeMap;
 

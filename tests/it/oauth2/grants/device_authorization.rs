@@ -1,5 +1,5 @@
-//! A login on another device: the request, the prompt for the user, and how often the server is
-//! polled.
+//! A login on another device: the request, the prompt for the user, and how often the program polls
+//! the server.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn logged_in(login: &DeviceAuthorization) -> Result<RefreshToken, Error> {
     login.finish(prompt).await
 }
 
-/// Returns the result of a login at a server that responds like this, and the times of the polls.
+/// Logs in at a server that responds like this. Returns the result and the times of the polls.
 async fn polled<const N: usize>(
     responses: [ScriptedResponse; N],
 ) -> (Result<RefreshToken, Error>, Vec<u64>) {
@@ -366,7 +366,7 @@ async fn it_stops_when_the_code_is_over() {
     );
     assert_eq!((seconds, start.elapsed().as_secs()), (vec![5, 10], 12));
 
-    // Counted from the request, not from the call that waits for the user.
+    // The time counts from the request, not from the call that waits for the user.
     let server = LoginServer::responding([(200, short)]);
     let login = login(&server);
     let prompt = login.begin().await.unwrap();

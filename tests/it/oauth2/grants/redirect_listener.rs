@@ -1,6 +1,6 @@
-//! The listener for the browser's redirect: which requests end it and which don't.
+//! The listener for the browser's redirect, and which requests end the listener.
 //!
-//! The browser is a plain socket, so that it can send what no browser would.
+//! The browser is a plain socket. So it can send what no real browser sends.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ impl Waiting {
             .await
     }
 
-    /// Asserts that the listener still waits, and that the right redirect ends it.
+    /// Asserts that the listener still waits, and that the right redirect ends the wait.
     async fn waits_on(self) {
         assert!(!self.accepted.is_finished());
         let page = self.come_back().await;
@@ -152,7 +152,7 @@ async fn what_came_back_is_exchanged() {
     let (_, form) = server.asked().remove(0);
     assert!(form.contains(&("code".into(), "the/code".into())));
     assert!(form.contains(&("redirect_uri".into(), address.clone())));
-    // The page was sent before `accept` returned, but the browser reads it only now.
+    // The page was sent before `accept` returned. The browser reads the page only now.
     let mut page = String::new();
     browser.read_to_string(&mut page).await.unwrap();
     assert!(page.ends_with("</html>\n"), "{page}");
@@ -262,12 +262,12 @@ async fn connections_that_ask_nothing_are_no_hindrance() {
     waiting.waits_on().await;
 }
 
-/// Idle connections use all the slots of the listener, and time passes.
+/// Idle connections use all the slots of the listener. Then time passes.
 #[tokio::test(start_paused = true)]
 async fn connections_that_ask_nothing_are_given_up() {
     let listener = RedirectListener::bind().await.unwrap();
     // While everything waits, paused time jumps to the earliest deadline. A timeout of 1 h is later
-    // than all others.
+    // than all other deadlines.
     let waiting = Waiting::at(listener.timeout(Duration::from_secs(3600))).await;
     let mut idle = Vec::new();
     for _ in 0..100 {

@@ -16,8 +16,8 @@ use crate::support::serving::{ServerResponse, params, respond, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 use crate::support::{Api, ManualClock, paused, request, run_until_idle};
 
-/// A server that revokes each refresh token when it issues the next: `refresh-1`, `refresh-2`, ….
-/// The access tokens have the same numbers.
+/// A server that revokes each refresh token when it issues the next token: `refresh-1`,
+/// `refresh-2`, …. The access tokens have the same numbers.
 #[derive(Clone, Default)]
 struct Rotating {
     inner: Arc<Mutex<Rotation>>,
@@ -61,7 +61,7 @@ impl Rotating {
         tokens.collect()
     }
 
-    /// Rotates the token, as another process does that refreshes or logs in.
+    /// Rotates the token, like another process that refreshes or logs in.
     fn rotate(&self) -> String {
         let mut server = self.inner.lock().unwrap();
         server.issued += 1;
@@ -175,7 +175,7 @@ async fn a_new_one_is_saved_before_the_access_token_is_used_and_first_thing_if_t
     let error = fetch(&source).await.unwrap_err();
     assert!(error.is_source() && error.to_string().contains("could not save"));
     assert!(all_text_of(&error).contains("the disk is full"));
-    // The disk is still full, so the token of another request couldn't be saved, and none is sent.
+    // The disk is still full. So a new refresh token couldn't be saved, and no request is sent.
     fetch(&source).await.unwrap_err();
     assert_eq!(server.sent(), ["refresh-0"]);
 
@@ -236,7 +236,7 @@ async fn without_one_somebody_has_to_log_in_and_nothing_is_sent() {
     }
 }
 
-/// Between the load and the response, another process has refreshed and saved its token.
+/// Another process has refreshed and saved its token between the load and the response.
 #[tokio::test]
 async fn one_that_another_process_has_used_up_is_replaced_by_what_that_has_saved() {
     let server = Rotating::default();

@@ -1,4 +1,4 @@
-//! A refresh token in a file, which stays whole after a crash at any moment.
+//! A refresh token in a file. The file stays whole after a crash at any moment.
 #![cfg(feature = "file")]
 
 use std::fs;
@@ -101,8 +101,8 @@ async fn what_is_too_long_or_no_text_is_refused() {
     assert!(!error.contains("planted"), "{error}");
 }
 
-/// Not a separate test: this is the process that the test below kills. It saves one token after
-/// another and reports each saved token.
+/// This isn't a separate test. It is the process that the test below kills. It saves one token
+/// after another and reports each saved token.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn saves_until_it_is_killed() {
@@ -118,8 +118,9 @@ async fn saves_until_it_is_killed() {
     }
 }
 
-/// Kills the process 100 times, each time a little later: while it writes the new token, syncs it,
-/// renames it, and in between. The file then contains the last reported token or the next.
+/// Kills the process 100 times, each time a little later. So some kills come while it writes, syncs
+/// or renames the new token, and some between these steps. After each kill, the file contains the
+/// last reported token or the next.
 #[tokio::test]
 async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next() {
     let mut caught_in_between = 0;
@@ -145,6 +146,6 @@ async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next()
         assert!(number == said || number == said + 1, "{number}, not {said}");
         caught_in_between += usize::from(names(folder.path()).len() > 1 || number > said);
     }
-    // The test proves nothing if no kill fell between two steps.
+    // The test proves nothing if no kill came between two steps.
     assert!(caught_in_between > 0);
 }

@@ -1,4 +1,4 @@
-//! Token exchange (RFC 8693): the token of one source for another.
+//! Token exchange (RFC 8693): exchanges the token of one source for another.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -158,7 +158,7 @@ async fn a_subject_that_is_not_accepted_any_more_is_replaced_and_exchanged_once_
         let source = TokenExchange::new(server.client(), cache.clone());
         assert_eq!(fetch(&source).await.unwrap(), "exchanged-2");
         assert_eq!(subjects(&server), ["token-1", "token-2"]);
-        // The cache has the new subject token for its other users.
+        // The cache keeps the new subject token for its other users.
         assert_eq!(cache.token().await.unwrap().secret(), "token-2");
     }
 }
@@ -246,7 +246,7 @@ async fn a_subject_that_cannot_be_fetched_is_the_error_and_nothing_is_sent() {
     assert!(server.forms().is_empty());
 }
 
-/// The refused token was the exchanged one, not the subject.
+/// The refused token was the exchanged token, not the subject token.
 #[tokio::test]
 async fn the_subject_is_told_the_reason_only_where_it_is_its_own() {
     let reasons: Arc<Mutex<Vec<Reason>>> = Arc::default();
@@ -299,7 +299,7 @@ async fn a_response_that_is_no_access_token_is_an_error() {
         assert!(!all_text_of(&error).contains("exchanged"), "{error:?}");
         assert_eq!(server.forms().len(), 1);
     }
-    // The response of a server that knows only RFC 6749.
+    // The response of a server that supports only RFC 6749.
     let source = TokenExchange::new(
         FormServer::issuing().client(),
         SecretSource::from("the-subject"),
@@ -369,7 +369,7 @@ async fn closing_revokes_the_exchanged_token_and_closes_subject_and_actor() {
         .actor(RecordsClose(Arc::clone(&closed)));
     let cache = TokenCache::new(source);
     cache.token().await.unwrap();
-    // The subject is closed whatever fails.
+    // The subject is closed even if another step fails.
     cache.close().await;
     let forms = server.forms();
     assert_eq!(forms[1].get("token"), "exchanged-1");

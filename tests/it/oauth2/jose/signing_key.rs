@@ -76,7 +76,7 @@ fn secret_jwk() -> String {
 #[tokio::test]
 async fn zeros_in_front_of_a_modulus_do_no_harm() {
     let json: Value = serde_json::from_str(RSA_JWK).unwrap();
-    // Three zero bytes are four digits.
+    // In base64url, three zero bytes are four digits.
     let padded = format!("AAAA{}", json["n"].as_str().unwrap());
     let key = SigningKey::jwk(changed(RSA_JWK, "n", padded.into())).unwrap();
     verified(&sign(key).await.unwrap(), Algorithm::RS256, "you");
@@ -127,7 +127,7 @@ async fn the_header_names_the_key() {
     }
 }
 
-/// Asserts the reason why a key can't be used, and that the error doesn't show the key.
+/// Asserts why a key can't be used, and that the error doesn't show the key.
 #[track_caller]
 fn refused(key: Result<SigningKey, Error>, text: &str, why: &str) {
     let error = key.unwrap_err();
@@ -256,7 +256,7 @@ fn a_secret_that_is_too_short_for_hs256_is_an_error_at_once() {
 async fn a_key_in_a_file_is_read_for_each_signature() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
-    // The file doesn't exist yet. This is no error until the key is used.
+    // The file doesn't exist yet. A missing file is no error until the key is used.
     let key = SigningKey::jwk(SecretSource::file(&file)).unwrap();
     let error = sign(key.clone()).await.unwrap_err();
     assert!(error.is_config(), "{error:?}");

@@ -1,4 +1,5 @@
-//! From an API's 401 to a token for it (RFC 9728), issued by an allowed authorization server.
+//! Gets a token for an API after its 401 (RFC 9728). An allowed authorization server issues the
+//! token.
 
 use serde_json::{Value, json};
 use tower_auth::oauth2::{Client, ClientCredentials, ProtectedResource, Protection};

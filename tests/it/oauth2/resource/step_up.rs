@@ -19,7 +19,7 @@ use crate::support::serving::{ServerResponse, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 use crate::support::{Counting, call, paused, request, run_until_idle};
 
-/// A server that issues tokens which contain their request, and records the requests.
+/// A server that records each request, and issues tokens that contain the request.
 #[derive(Clone, Default)]
 struct Server {
     asked: Arc<Mutex<Vec<String>>>,
@@ -257,7 +257,7 @@ async fn scope_that_is_withheld_is_not_asked_for_again_and_the_old_token_stays()
         ));
     }
     assert_eq!(server.asked(), ["read", "read write"]);
-    // The source still requests the scope that it had.
+    // The source still requests the scope that it requested before.
     *server.withholds.lock().unwrap() = None;
     let next = layer.cache().refresh_now().await.unwrap();
     assert_eq!(next.secret(), "3:read");
@@ -330,7 +330,7 @@ async fn a_login_is_stepped_up_as_far_as_allowed_and_once_in_half_a_minute() {
     let api = wanting("mfa", 401, mfa);
     assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
     assert_eq!(server.asked(), ["read", "read|mfa|60"]);
-    // An API that refuses every token causes no other login now, and one more after 30 s.
+    // If an API refuses every token, there is no other login now, and one more after 30 s.
     let never = wanting("never", 401, mfa);
     for _ in 0..3 {
         assert!(why(&ask(&layer, &never).await.unwrap()).is_some());

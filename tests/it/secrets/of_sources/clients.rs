@@ -40,7 +40,7 @@ async fn a_client_that_signs_shows_neither_its_key_nor_what_it_signed() {
     use tower_auth::Error;
     use tower_auth::oauth2::{JwsAlgorithm, JwtBearer, SignedJwt, SigningKey};
 
-    // Text around a key is ignored, so it can contain the planted word.
+    // Text around a key is ignored. So it can contain the planted word.
     let pem = || format!("planted\n{}", crate::support::keys::EC_PKCS8);
     let jwk = || crate::support::keys::ED_JWK.replacen('{', "{\"planted\":\"planted\",", 1);
     let keys: [&dyn Fn() -> Result<SigningKey, Error>; 3] = [
@@ -125,7 +125,7 @@ async fn a_secret_that_cannot_be_read_is_not_quoted() {
     finder.end();
 }
 
-/// Documents that were requested without a credential may contain a secret from elsewhere.
+/// A document may contain a secret from elsewhere, even if it was requested without a credential.
 #[tokio::test(start_paused = true)]
 async fn metadata_with_a_secret_in_an_odd_place_is_not_quoted_there() {
     use crate::support::web::{Page, Web};

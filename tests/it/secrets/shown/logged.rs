@@ -1,4 +1,4 @@
-//! What a request leaves in the log and in errors, whatever its outcome.
+//! What the log and the errors contain after each outcome of a request.
 
 use std::time::Duration;
 

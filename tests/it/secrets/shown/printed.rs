@@ -1,4 +1,4 @@
-//! Tokens, layers, requests and their futures when they are printed.
+//! What tokens, layers, requests and their futures show when they are printed.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -204,7 +204,7 @@ async fn a_service_that_keeps_a_copy_of_the_header_does_not_show_it() {
     finder.end();
 }
 
-/// A copy contains parts of the caller's request, which may be a secret.
+/// A copy contains parts of the caller's request. They may be a secret.
 #[test]
 fn what_is_kept_of_a_request_shows_nothing_of_it() {
     let finder = SecretFinder::start();

@@ -1,4 +1,4 @@
-//! What the browser returns with, and whether it belongs to the request.
+//! Which parameters the browser returns with, and whether they belong to the request.
 
 use super::{CALLBACK, begin, logged_in, login, query, read};
 use crate::support::login_server::{BROKEN, LoginServer, ScriptedResponse};
@@ -94,7 +94,7 @@ async fn the_response_of_another_server_is_refused() {
     let login = || login(&LoginServer::default());
     let own = "code=c&iss=https%3A%2F%2Fid.example.com";
     let (none, evil) = ("code=c", "code=c&iss=https://evil.example.com");
-    // The comparison is literal, so this is another issuer.
+    // The names are compared literally, so this is another issuer.
     let alike = "code=c&iss=https://id.example.com/";
     let denied = "error=access_denied&iss=https://evil.example.com";
     let unknown = login().begin(CALLBACK).await.unwrap();
@@ -144,7 +144,7 @@ async fn what_the_server_says_no_with_is_told() {
     let error = read(&request, "error=login_required").unwrap_err();
     assert_eq!(error.code(), Some("login_required"));
 
-    // The error shows nothing that the redirect echoes.
+    // The error shows no text from the redirect.
     let state = query(&request)["state"].clone();
     let echo = format!("error={state}&error_description=no+{state}+planted&code=planted");
     let text = all_text_of(&read(&request, &echo).unwrap_err());

@@ -1,4 +1,4 @@
-//! A request that is sealed while the browser is away: it opens as it was, and nothing else opens.
+//! A request that is sealed while the browser is away. It opens unchanged, and nothing else opens.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ fn open(sealed: &str) -> Result<AuthorizationRequest, Error> {
     AuthorizationRequest::open(&keyring(), sealed)
 }
 
-/// The error of a text that doesn't open. It says what to do, and holds nothing of the text.
+/// Returns the error for a text that doesn't open. Asserts that the error says what to do and
+/// doesn't show the text.
 #[track_caller]
 fn refused(keys: &Keyring, sealed: &str) -> String {
     let error = AuthorizationRequest::open(keys, sealed).expect_err(sealed);
@@ -180,7 +181,8 @@ async fn a_token_of_a_fleet_is_no_request_though_the_key_is_the_same() {
     let token = URL_SAFE_NO_PAD.encode(&store.stored()[0]);
     assert!(refused(&keyring(), &token).contains("for another purpose"));
 
-    // And the other way round: the process fetches a token of its own.
+    // In the other direction, the process can't open a sealed request as a token. So it fetches its
+    // own token.
     let sealed = begin().await.seal(&keyring()).unwrap();
     store.put(URL_SAFE_NO_PAD.decode(sealed).unwrap());
     let source = Counting::lasting(Duration::from_secs(3600));
@@ -192,7 +194,7 @@ async fn a_token_of_a_fleet_is_no_request_though_the_key_is_the_same() {
 async fn it_is_as_old_as_the_caller_allows_at_most() {
     let sealed = begin().await.seal(&keyring()).unwrap();
     let open = |max_age| AuthorizationRequest::open_within(&keyring(), &sealed, max_age);
-    // Within a millisecond.
+    // The request is older than 0 ns after at most a millisecond.
     let error = loop {
         if let Err(error) = open(Duration::ZERO) {
             break error;

@@ -1,4 +1,4 @@
-//! What follows a login: the issued token, and the refreshes after it.
+//! The tokens after a login: first the issued token, and then the refreshed tokens.
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use crate::support::{ScriptedSource, paused, run_until_idle};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Counts how many sources were built, and builds one of this kind.
+/// Builds sources of this kind, and counts how many were built.
 fn counting<T: TokenSource + Clone>(
     web: &Web,
     made: &Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! What a refusal says about the metadata counts for the next fetch, if it is new.
+//! If a refusal says something new about the metadata, the next fetch uses it.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn challenges(text: &str) -> Vec<Challenge> {
 }
 
 /// Builds a source and its API. The refusal names metadata at `/one` and the scope `a`. The
-/// metadata at `/two` is the same. A token contains the scope that it was requested with.
+/// metadata at `/two` is the same. Each token contains the scope that was requested for it.
 fn source() -> (ProtectedResource, Web) {
     let web = Web::default();
     let challenge = format!(r#"Bearer resource_metadata="{API}/one", scope="a""#);
@@ -48,7 +48,7 @@ async fn scope_of_the_next(source: &ProtectedResource) -> String {
     token.secret().to_owned()
 }
 
-/// Refuses a token of the source with this challenge. The inner source never asks for a replay.
+/// Refuses a token of the source with this challenge. The inner source never requests a replay.
 fn refuse(source: &ProtectedResource, challenge: &str) {
     let token = Token::bearer("refused").unwrap();
     assert!(!source.challenged(&token, &challenges(challenge)));
@@ -73,7 +73,7 @@ async fn a_refusal_that_names_other_metadata_or_scopes_is_gone_by() {
         assert_eq!(scope_of_the_next(&source).await, scope);
         assert_eq!(scope_of_the_next(&source).await, scope);
         assert_eq!(web.take_lines(), [TWO]);
-        // Repeated, the same challenge isn't new.
+        // When the same challenge comes again, it isn't new.
         refuse(&source, challenge);
         assert_eq!(scope_of_the_next(&source).await, scope);
         assert!(web.take_lines().is_empty());
@@ -109,8 +109,8 @@ async fn a_refusal_that_names_another_origin_changes_nothing() {
     refuse(&source, elsewhere);
     assert_eq!(scope_of_the_next(&source).await, "a");
     assert_eq!(web.take_lines(), [PROBE, ONE]);
-    // A repeated challenge doesn't postpone the next lookup, which is a minute after the first
-    // challenge.
+    // A repeated challenge doesn't postpone the next lookup. The lookup comes a minute after the
+    // first challenge.
     advance(Duration::from_secs(40)).await;
     refuse(&source, elsewhere);
     assert_eq!(scope_of_the_next(&source).await, "a");

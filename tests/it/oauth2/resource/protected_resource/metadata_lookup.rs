@@ -92,7 +92,7 @@ async fn without_a_hint_the_metadata_is_at_the_well_known_places() {
         let lines = web.take_lines();
         assert_eq!(lines[1], format!("GET {METADATA}"));
         assert_eq!(lines.len(), 4);
-        // If the metadata isn't at the first location, it is at the root.
+        // If the first location has no metadata, the root is tried.
         web.put(METADATA, Page::new(404, ""));
         web.put(ROOT, Page::json(&metadata()));
         fetch(&source(&web)).await.unwrap();
@@ -215,8 +215,8 @@ async fn metadata_of_another_resource_is_not_used_and_the_error_names_both() {
     assert!(error.to_string().contains("has no `resource`"), "{error}");
 }
 
-/// The metadata may name the resource that its location stands for, in the challenge or by the
-/// well-known path.
+/// The metadata may name the resource to which its location belongs. The location comes from the
+/// challenge or from the well-known path.
 #[tokio::test]
 async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
     let host = "https://mcp.example.com";
@@ -229,7 +229,7 @@ async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
         ("/a/", "https://mcp.example.com/a/", true),
         ("/a/bcd", "https://mcp.example.com/a/bcd", true),
         ("/a/bcd", "https://mcp.example.com/a", false),
-        // Sibling paths.
+        // Paths with the same parent.
         ("/a/b", "https://mcp.example.com/a/b", false),
         ("/a/bcde", "https://mcp.example.com/a/bcde", false),
         ("/a/c", "https://mcp.example.com/a/c", false),
