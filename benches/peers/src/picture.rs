@@ -86,7 +86,7 @@ const UNITS: [Unit; 6] = [
 ];
 
 impl Bar {
-    /// Reads a row, unless its cell has no figure.
+    /// Reads a row. Returns `None` if its cell has no figure.
     fn read(name: &str, cell: &str) -> Option<Self> {
         // `82 ns, 2.5 ×`, and `57,651 ns`.
         let figure = cell.split(", ").next()?;
@@ -124,7 +124,7 @@ fn column(markdown: &str, table: &str, head: &str) -> Option<Vec<Bar>> {
     )
 }
 
-/// Draws the tables' columns, two in a row.
+/// Draws the tables' columns, two side by side.
 pub fn svg(markdown: &str) -> Result<String, Box<dyn Error>> {
     let mut panels = Vec::new();
     for (table, head, title) in PANELS {

@@ -1,6 +1,6 @@
 //! The same fetch over HTTP on loopback, for contenders whose public API accepts nothing else:
-//! Google's library, Constructor Fabric's toolkit, and kube's plugins, which are processes that
-//! call this server.
+//! Google's library, Constructor Fabric's toolkit, and kube's plugins (processes that call this
+//! server).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -33,8 +33,8 @@ pub struct TokenServer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The form of a response, and how much later the stated expiry is than the token's real expiry.
-/// The difference compensates for a refresh window that users of the library can't change.
+/// The form of a response, and the time between the token's real expiry and the stated expiry. The
+/// difference compensates for a refresh window that users of the library can't change.
 pub struct Reply {
     pub beyond: Duration,
     pub form: Form,
@@ -43,8 +43,8 @@ pub struct Reply {
 pub enum Form {
     /// The response of a token endpoint, with `expires_in` in seconds.
     OAuth,
-    /// An `ExecCredential`. The first is returned at once and has already expired. It isn't
-    /// counted, because the library always requests one during its setup.
+    /// An `ExecCredential`. The first is returned at once and has already expired. This one isn't
+    /// counted, because the library always requests it during its setup.
     Kube { is_set_up: AtomicBool },
 }
 

@@ -1,4 +1,4 @@
-//! Counts each contender's heap use, and prints a line for each; see
+//! Counts each contender's heap use, and prints one line for each contender; see
 //! `src/questions/allocations.rs`.
 
 use std::process::ExitCode;

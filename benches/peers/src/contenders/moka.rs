@@ -18,7 +18,7 @@ pub struct Moka {
     cache: Cache<(), HeaderValue>,
 }
 
-/// How long before its expiry a token is dropped.
+/// A token is dropped this long before its expiry.
 const MARGIN: Duration = Duration::from_millis(10);
 
 impl Credential for Moka {

@@ -19,7 +19,7 @@ pub struct Handrolled {
     held: Arc<Mutex<Option<(HeaderValue, Instant)>>>,
 }
 
-/// How long before its expiry a token is fetched again.
+/// The next token is fetched this long before the current token expires.
 const MARGIN: Duration = Duration::from_millis(10);
 
 impl Credential for Handrolled {

@@ -22,7 +22,7 @@ use crate::issuer::Issuer;
 
 pub struct Reqsign(Signer<Bearer>);
 
-/// How long before its expiry a token is fetched again.
+/// The next token is fetched this long before the current token expires.
 const MARGIN: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]

@@ -14,7 +14,7 @@ pub trait Credential: Clone + Send + Sync + 'static {
     fn header(&self) -> impl Future<Output = Result<HeaderValue, BoxError>> + Send;
 }
 
-/// A source in front of a client, as a user would write it, without a boxed future.
+/// A source in front of a client, as a user would write it. It returns no boxed future.
 #[derive(Clone)]
 pub struct Stamping<C, S>(pub C, pub S);
 

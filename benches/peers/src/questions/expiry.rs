@@ -3,7 +3,7 @@
 //! client that responds at once.
 //!
 //! The static header never expires. Its figures show the time that the harness and the machine
-//! take. Requests with an expired token are counted, because a contender that sends old tokens
+//! take. Requests with an expired token are counted. Otherwise a contender that sends old tokens
 //! would look fast.
 
 use std::future::{Ready, ready};

@@ -1,5 +1,5 @@
 //! Measures the credential's share of a whole call. hyper's client sends over HTTP/1.1, without
-//! TLS, to an idle server on loopback. This is the cheapest real call.
+//! TLS, to an idle server on loopback. No real call is cheaper.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -121,8 +121,8 @@ async fn listen() -> Uri {
     Uri::try_from(format!("http://{address}/v1/things")).expect("an address")
 }
 
-/// hyper's client over HTTP/1.1. It sends to one server on loopback, whatever the request's URI
-/// says, because some contenders require `https`.
+/// hyper's client over HTTP/1.1. The client sends to one server on loopback, whatever the request's
+/// URI says, because some contenders require `https`.
 #[derive(Clone)]
 struct Hyper {
     client: Client<HttpConnector, Body>,
