@@ -1,4 +1,5 @@
-//! An axum server that forwards requests to an API with its own credential. It streams the bodies.
+//! An axum server that forwards requests to an API with its own credential. The server streams the
+//! bodies.
 //!
 //! ```text
 //! cargo run --example axum_proxy --features axum

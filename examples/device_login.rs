@@ -5,7 +5,7 @@
 //! ```
 //!
 //! This command starts its own server and simulates the person. To log in at a real server, set
-//! `DEVICE_URL`, `TOKEN_URL` and `CLIENT_ID`, and `SCOPE` if needed.
+//! `DEVICE_URL`, `TOKEN_URL` and `CLIENT_ID`. Set `SCOPE` if needed.
 #![allow(clippy::print_stdout)]
 
 mod support;

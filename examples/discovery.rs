@@ -19,7 +19,8 @@ use tokio::net::TcpListener;
 use tower_auth::TokenCache;
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl};
 
-/// Makes one tenant of an authorization server, with its metadata at the path of OpenID Connect.
+/// Makes one tenant of an authorization server. The tenant's metadata is at the path of OpenID
+/// Connect.
 fn authorization_server(issuer: &str) -> Router {
     let metadata = Json(json!({
         "issuer": issuer,

@@ -1,4 +1,4 @@
-//! Shares one token among eight processes with a thousand callers each. It shows three cases: no
+//! Shares one token among eight processes with a thousand callers each. Three cases are shown: no
 //! token yet, an expired token, and a revoked token.
 //!
 //! ```text
@@ -88,7 +88,7 @@ async fn tell_all(members: &mut [Member], word: &str) -> Result<Vec<String>, Rep
     try_join_all(members.iter_mut().map(|member| member.tell(word))).await
 }
 
-/// Another process, which is killed when this one ends.
+/// Another process. The process is killed when this program ends.
 struct Member {
     _process: Child,
     input: ChildStdin,

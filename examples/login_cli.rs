@@ -1,4 +1,5 @@
-//! A command-line tool: a person logs in once with a browser, and later runs need no login.
+//! A command-line tool. A person logs in once with a browser; later runs of the program need no
+//! login.
 //!
 //! ```text
 //! cargo run --example login_cli --features file,redirect-listener

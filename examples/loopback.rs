@@ -1,5 +1,5 @@
-//! Runs a command against an authorization server and an API on loopback, which stop when the
-//! command ends:
+//! Runs a command, and starts an authorization server and an API on loopback for it. The servers
+//! stop when the command ends:
 //!
 //! ```text
 //! cargo run --example loopback -- cargo run --example print_token
@@ -16,7 +16,7 @@ use support::{Api, AuthorizationServer, CLIENT_ID, CLIENT_SECRET, Report, Tokens
 use tokio::process::Command;
 use tower_auth::cache::Clock;
 
-/// The audiences of the examples for real services; this one API accepts all of them.
+/// The audiences of the examples that call real services; this API accepts all of them.
 const AUDIENCES: [&str; 4] = [
     support::AUDIENCE,
     "https://api.metafold3d.com",

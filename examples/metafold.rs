@@ -4,7 +4,7 @@
 //! METAFOLD_CLIENT_ID=… METAFOLD_CLIENT_SECRET=… cargo run --example metafold
 //! ```
 //!
-//! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use other servers than Metafold's.
+//! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use servers other than Metafold's.
 #![allow(clippy::print_stdout)]
 
 mod support;

@@ -5,7 +5,7 @@
 //! AUTH0_DOMAIN=… AUTH0_CLIENT_ID=… AUTH0_CLIENT_SECRET=… cargo run --example meti
 //! ```
 //!
-//! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use other servers than Auth0's and
+//! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use servers other than Auth0's and
 //! METI's.
 #![allow(clippy::print_stdout)]
 

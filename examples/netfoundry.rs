@@ -4,7 +4,7 @@
 //! NETFOUNDRY_CLIENT_ID=… NETFOUNDRY_CLIENT_SECRET=… cargo run --example netfoundry
 //! ```
 //!
-//! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use other servers than
+//! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use servers other than
 //! NetFoundry's.
 #![allow(clippy::print_stdout)]
 

@@ -1,6 +1,6 @@
-//! Finds the authorization server from an API's refusal, as clients of the Model Context Protocol
-//! do. The API names the server (RFC 9728), and the server's metadata names its token endpoint (RFC
-//! 8414).
+//! Finds the authorization server from an API's refusal, like clients of the Model Context
+//! Protocol. The API names the server (RFC 9728). The server's metadata names its token endpoint
+//! (RFC 8414).
 //!
 //! ```text
 //! cargo run --example protected_resource
@@ -112,7 +112,7 @@ async fn main() -> Result<(), Report> {
     };
     let source = ProtectedResource::new(&resource, [&issuer], build)?;
     let http = reqwest::Client::new();
-    // The source names the resource's origin, and no other origin gets the tokens.
+    // The source names the resource's origin. No other origin gets the tokens.
     let mut client = ServiceBuilder::new()
         .layer(AuthLayer::new(source))
         .service(http.clone());

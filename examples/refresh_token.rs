@@ -1,5 +1,4 @@
-//! Keeps a rotating refresh token in a file, so that each run of a program continues without a
-//! login.
+//! Keeps a rotating refresh token in a file. So each run of a program continues without a login.
 //!
 //! ```text
 //! cargo run --example refresh_token --features file

@@ -1,5 +1,5 @@
-//! Uses an API with sessions. The login returns a cookie, each later response replaces it, and the
-//! program finally logs out.
+//! Uses an API with sessions. The login returns a cookie, and each later response replaces the
+//! cookie. Finally the program logs out.
 //!
 //! ```text
 //! cargo run --example session --features cookies
@@ -24,7 +24,7 @@ use tower_auth::login::Session;
 const EMAIL: &str = "me@example.com";
 const PASSWORD: &str = "a-password-for-loopback-only";
 
-/// The state of the API. Its sessions are numbers.
+/// The state of the API. The sessions are numbers.
 #[derive(Default)]
 struct Site {
     logins: usize,
@@ -106,7 +106,7 @@ async fn main() -> Result<(), Report> {
     let source = Session::new(format!("{url}/v1/session/login"), EMAIL, PASSWORD)?
         .session_cookie("sid")?
         .log_out_at(format!("{url}/v1/session/logout"))?;
-    // The session names the origin of its login, so cookies go nowhere else.
+    // The session names the origin of its login. So cookies go nowhere else.
     let layer = AuthLayer::new(source);
     let plain = reqwest::Client::new();
     let mut client = layer.layer(plain.clone());

@@ -69,8 +69,8 @@ async fn main() -> Result<(), Report> {
             Client::new(endpoint, tenant.to_string(), CLIENT_SECRET)?.transport(transport.clone());
         AuthLayer::new(ClientCredentials::with_client(client)).only_to([&at])
     });
-    // `reqwest::Request` gives no access to its extensions. For other request types, `by_extension`
-    // takes the key from them.
+    // `reqwest::Request` gives no access to its extensions. Other request types give access, and
+    // `by_extension` takes the key from their extensions.
     let by = tenants.by(|request: &reqwest::Request| {
         let tenant = request.url().path_segments()?.next()?;
         Some(Arc::from(tenant))
@@ -116,8 +116,8 @@ async fn main() -> Result<(), Report> {
 }
 
 /// Returns the memory of a tenant: its entry in the registry, its layer, its cache and a short
-/// token. The source and the key take no memory themselves. Counts what this thread allocates and
-/// doesn't free.
+/// token. The source and the key take no memory themselves. Counts the memory that this thread
+/// allocates and doesn't free.
 fn memory(many: usize) -> Result<usize, BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -63,7 +63,7 @@ async fn token(
     (StatusCode::OK, Json(reply))
 }
 
-/// Serves two services, each of which accepts only the tokens issued for it.
+/// Serves two services. Each accepts only the tokens issued for it.
 async fn things(
     State(issued): State<Shared>,
     Path(service): Path<String>,

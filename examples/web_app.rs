@@ -50,7 +50,7 @@ struct Database {
 
 #[derive(Default)]
 struct Tables {
-    /// The users who are signed in to the app, by the session in the cookie.
+    /// The user of each session, by the session in the cookie.
     users: HashMap<String, Arc<str>>,
     /// The login of each user who has one.
     logins: HashMap<Arc<str>, Login>,
@@ -223,8 +223,8 @@ async fn notes(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respon
     Ok(text.into_response())
 }
 
-/// Whether the user has to log in again. This is the case if there is no token to send. It is also the case if the API
-/// refused the token and no other can be fetched.
+/// Whether the user has to log in again. This is the case if there is no token to send, or if the API refused the token
+/// and no other can be fetched.
 fn requires_login(result: &Result<reqwest::Response, BoxError>) -> bool {
     let error = match result {
         Ok(response) => match response.extensions().get() {
@@ -248,7 +248,7 @@ async fn connect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Resp
     Ok(([(SET_COOKIE, cookie)], Redirect::to(request.url())).into_response())
 }
 
-/// `__Host-`: no other host, not even a subdomain, can set it.
+/// `__Host-`: no other host, not even a subdomain, can set the cookie.
 const LOGIN_COOKIE: &str = "__Host-login";
 const SESSION_COOKIE: &str = "__Host-session";
 

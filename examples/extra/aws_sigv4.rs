@@ -1,5 +1,5 @@
-//! Signs requests with temporary credentials, by AWS's Signature Version 4.
-//! Run it with `cargo run -p tower-auth-examples --example aws_sigv4`.
+//! Signs requests with temporary credentials (AWS Signature Version 4). Run it with
+//! `cargo run -p tower-auth-examples --example aws_sigv4`.
 #![allow(clippy::print_stdout)]
 
 use std::sync::Arc;

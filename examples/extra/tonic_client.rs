@@ -59,7 +59,7 @@ async fn main() -> Result<(), Report> {
     let ack = client.add(note("water the plants")).await?.into_inner();
     println!("add: {} kept", ack.kept);
 
-    // The next call is refused once, with status 16 (UNAUTHENTICATED), and replayed.
+    // The next call is refused once, with status 16 (UNAUTHENTICATED). Then it is replayed.
     servers.revoke_all_tokens();
     let upload = futures_util::stream::iter(["mow the lawn", "feed the cat", "sleep"]).map(note);
     let summary = client.upload(upload).await?.into_inner();

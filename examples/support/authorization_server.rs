@@ -51,8 +51,8 @@ pub struct TokenRequest {
     pub granted: bool,
 }
 
-/// How a client sends its secret: as a form in the body (RFC 6749 §2.3.1), as JSON in the body, or
-/// as the password of HTTP's Basic scheme.
+/// How a client sends its secret: in the body as a form (RFC 6749 §2.3.1) or as JSON, or as the
+/// password of HTTP's Basic scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
     Form,
@@ -148,7 +148,7 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Option<(ClientAuth, BTreeMap<String
     Some((ClientAuth::Basic, params))
 }
 
-/// Decodes a part of the client's password: clients form-encode both parts before they join them
+/// Decodes a part of the client's password. Clients form-encode both parts before they join them
 /// (RFC 6749 §2.3.1).
 fn form_decode(text: &str) -> String {
     let pair = form_urlencoded::parse(text.as_bytes()).next();

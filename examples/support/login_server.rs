@@ -1,5 +1,6 @@
 //! An authorization server where people log in: with a browser (RFC 6749 §4.1, RFC 7636), or on
-//! another device (RFC 8628). It logs everybody in, without asking. It has a small API too.
+//! another device (RFC 8628). The server logs everybody in, without asking. The server has a small
+//! API too.
 
 use std::collections::HashMap;
 use std::io;
@@ -38,7 +39,8 @@ struct Known {
     codes: HashMap<String, Asked>,
     /// Each device's code, and whether the user has entered it.
     devices: HashMap<String, bool>,
-    /// The valid refresh tokens, with their sessions. Each is revoked when the next is issued.
+    /// The valid refresh tokens, with their sessions. Each token is revoked when the next token is
+    /// issued.
     refresh_tokens: HashMap<String, Session>,
     /// The access tokens that the API accepts.
     access_tokens: HashMap<String, Session>,
@@ -106,7 +108,7 @@ impl LoginServer {
         format!("{}/revoke", self.url)
     }
 
-    /// An API that says whose notes these are: `GET /notes`.
+    /// An API that returns the owner of the notes: `GET /notes`.
     pub fn api_url(&self) -> &str {
         &self.url
     }
@@ -177,7 +179,7 @@ async fn device(
         return refuse("invalid_client");
     }
     let device_code = random();
-    // The user code is a part of the device code, which is acceptable on loopback only.
+    // The user code is a part of the device code. This is acceptable on loopback only.
     let user_code = device_code[..8].to_uppercase();
     server.known().devices.insert(device_code.clone(), false);
     // The address that received this request.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tower_auth::BoxError;
 
-/// Any error. If `main` returns it, it is printed with its causes, one a line.
+/// Any error. If `main` returns this error, it is printed with its causes, one a line.
 pub struct Report(BoxError);
 
 impl<E> From<E> for Report

@@ -1,9 +1,9 @@
-//! The maximum number of requests to the authorization server, calculated from the schedule and the
-//! cache's settings.
+//! The maximum number of requests to the authorization server. It is calculated from the schedule
+//! and the cache's settings.
 //!
 //! - While the server is healthy, every request returns a token. The next request comes only when
-//!   that token is stale. A healthy spell gets one request when it begins. It gets one more each
-//!   time a token could have become stale.
+//!   that token is stale. A healthy spell gets one request when it begins. Each time a token could
+//!   have become stale, the spell gets one more request.
 //! - While the server is faulty, every fetch fails after its attempts. The next fetch waits at
 //!   least for the floor. If the cache backs off, each wait is longer than the last. A faulty spell
 //!   gets one fetch when it begins, and one more after each wait. When the current token expires, a

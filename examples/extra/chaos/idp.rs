@@ -1,4 +1,4 @@
-//! The authorization server. It writes HTTP by hand, because server libraries can't hold a
+//! The authorization server. The server writes HTTP by hand, because server libraries can't hold a
 //! connection for ever, reset it, or cut a response short.
 
 use std::io;

@@ -7,7 +7,7 @@
 //! cargo run --release -p tower-auth-examples --example chaos -- --seconds 10 --callers 500 --svg chaos.svg
 //! ```
 //!
-//! It prints what happened, and returns the exit code 1 if one of these conditions doesn't hold:
+//! It prints what happened. It returns the exit code 1 if one of these conditions doesn't hold:
 //!
 //! 1. No request failed while the cache had a valid token.
 //! 2. No token was sent after it expired.

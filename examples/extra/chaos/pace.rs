@@ -1,14 +1,14 @@
-//! All durations, in proportion to the run: the lifetime of tokens, and the cache's timeouts and
-//! waits.
+//! All durations: the lifetime of tokens, and the cache's timeouts and waits. They are in
+//! proportion to the run's length.
 
 use std::time::Duration;
 
 pub(crate) struct Pace {
     /// In whole seconds, as `expires_in` requires.
     pub(crate) lifetime: Duration,
-    /// How long before its expiry a token is refreshed in the background.
+    /// A token is refreshed in the background this long before its expiry.
     pub(crate) refresh_before: Duration,
-    /// How long before its expiry a token is no longer sent.
+    /// The cache stops sending a token this long before its expiry.
     pub(crate) margin: Duration,
     /// The timeout of one request to the authorization server.
     pub(crate) exchange_timeout: Duration,
@@ -16,7 +16,7 @@ pub(crate) struct Pace {
     pub(crate) fetch_timeout: Duration,
     /// The minimum time from a failed fetch to the next.
     pub(crate) attempt_floor: Duration,
-    /// The server's `Retry-After`, with the faults that have one.
+    /// The server's `Retry-After`, for the faults that send one.
     pub(crate) retry_after: Duration,
     pub(crate) backoff: Backoff,
 }

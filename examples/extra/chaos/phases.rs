@@ -50,8 +50,8 @@ pub(crate) struct Spell {
     pub(crate) phase: Phase,
 }
 
-/// The largest error of the time at which the cache requested a token. It consists of one tick of a
-/// coarse clock, and the time until a task is scheduled.
+/// The largest error of the time at which the cache requested a token. The error consists of one
+/// tick of a coarse clock, and the time until a task is scheduled.
 const CLOCK_ERROR: Duration = Duration::from_millis(30);
 
 /// Returns when each token was valid *and* cached. This time starts when the token arrives. It ends

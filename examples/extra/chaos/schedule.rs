@@ -1,5 +1,5 @@
-//! The schedule of failures. The faults are the same in every run, in proportion to its length. The
-//! times of revocations are random.
+//! The schedule of failures. Every run has the same faults. Their times are in proportion to the
+//! run's length. The times of revocations are random.
 
 use std::time::Duration;
 
@@ -42,9 +42,9 @@ impl Fault {
     }
 }
 
-/// The start and the end of each fault, in seconds of a 60 s run. Between two faults the server is
-/// healthy for long enough that a client that has backed off can recover. A token lives for 4 s and
-/// is refreshed 2 s before its expiry. So callers shouldn't notice the short faults.
+/// The start and the end of each fault, in seconds of a 60 s run. Between two faults, the server is
+/// healthy long enough for a client to recover from its backoff. A token lives for 4 s and is
+/// refreshed 2 s before its expiry. So callers shouldn't notice the short faults.
 const FAULTS: [(f64, f64, Fault); 8] = [
     (3.0, 4.5, Fault::Errors),
     (8.0, 11.0, Fault::Errors),
@@ -70,7 +70,7 @@ pub(crate) struct Schedule {
     pub(crate) revocations: Vec<Duration>,
 }
 
-/// A period with one fault, or with none.
+/// A period with one fault, or without a fault.
 #[derive(Clone, Copy)]
 pub(crate) struct Spell {
     pub(crate) from: Duration,

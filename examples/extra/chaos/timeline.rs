@@ -240,7 +240,7 @@ fn title(
     panel: Range<i32>,
     entries: &[(&str, RGBColor)],
 ) -> Drawn {
-    /// The approximate width of a letter, because the viewer chooses the font.
+    /// The approximate width of a letter. The exact width depends on the viewer's font.
     const LETTER: i32 = 7;
     let y = panel.start - 14;
     text(canvas, name, (PANELS_X.start, y), HPos::Left, DARK)?;

@@ -27,11 +27,11 @@ struct Table {
 #[derive(Clone)]
 pub(crate) struct Issued {
     secret: String,
-    /// When it expires by the server's clock, counted from the response.
+    /// When the token expires by the server's clock, counted from the response.
     expires: Duration,
-    /// When it became invalid before it expired, and why.
+    /// When the token became invalid before its expiry, and why.
     spoilt: Option<(Duration, &'static str)>,
-    /// When the client requested the token, and when it received it.
+    /// When the client requested the token, and when the client received it.
     pub(crate) received: Option<(Duration, Duration)>,
 }
 
@@ -73,8 +73,8 @@ impl Truth {
         }
     }
 
-    /// Returns why the API refuses a request with this `Authorization`, or `None` if it accepts the
-    /// request.
+    /// Returns why the API refuses a request with this `Authorization`. Returns `None` if the API
+    /// accepts the request.
     pub(crate) fn refuses(&self, authorization: Option<&HeaderValue>) -> Option<&'static str> {
         let now = self.watch.now();
         let secret = authorization.and_then(|value| value.to_str().ok());
@@ -94,7 +94,7 @@ impl Truth {
         refusal
     }
 
-    /// Makes all tokens signed so far invalid, including a token that hasn't arrived yet.
+    /// Makes all tokens signed so far invalid. This includes a token that hasn't arrived yet.
     pub(crate) fn rotate_keys(&self) {
         let now = self.watch.now();
         let mut table = self.lock();
@@ -138,7 +138,7 @@ impl Truth {
 }
 
 impl Table {
-    /// Searches from the latest token, which is nearly always the right one.
+    /// Searches from the latest token, because the wanted token is nearly always the latest.
     fn find(&mut self, secret: &str) -> Option<&mut Issued> {
         let mut latest = self.tokens.iter_mut().rev();
         latest.find(|token| token.secret == secret)

@@ -11,8 +11,8 @@ use crate::phases;
 pub(crate) struct Verdict {
     pub(crate) figures: Vec<Figure>,
     pub(crate) derivation: Vec<String>,
-    /// The greatest delay of a request while the cache had a valid token. It isn't checked, because
-    /// it depends on the machine as much as on the layer.
+    /// The greatest delay of a request while the cache had a valid token. This delay isn't checked,
+    /// because it depends on the machine as much as on the layer.
     pub(crate) most_added_with_token: Duration,
 }
 
@@ -93,7 +93,8 @@ fn waiting(most_added: Duration, pace: &Pace) -> Figure {
 /// about the revocation yet. A request that is sent in a gap may fail.
 ///
 /// The servers' table says whether a token is *valid*. A valid token isn't revoked, and is signed
-/// with the current key. It isn't within the expiry margin, in which the cache doesn't send it.
+/// with the current key. A token within its expiry margin isn't valid, and the cache doesn't send
+/// it.
 struct Coverage(Vec<(Duration, Duration)>);
 
 impl Coverage {

@@ -12,7 +12,8 @@ const SIZE: (u32, u32) = (900, 360);
 const ALONE: RGBColor = RGBColor(200, 60, 40);
 const SHARED: RGBColor = RGBColor(30, 110, 180);
 
-/// Draws two charts side by side: fetches per hour, and the most fetches in one second.
+/// Draws two charts side by side: the fetches per hour, and the maximum number of fetches in one
+/// second.
 pub(crate) fn draw(file: &Path, hours: &[Hour]) -> Result<(), Report> {
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE)?;

@@ -1,5 +1,5 @@
-//! Measures how many fetches a fleet of 10, 1,000 and 100,000 processes makes, with a shared store
-//! and without. It simulates an hour of virtual time with real caches.
+//! Measures how many fetches a fleet makes, with a shared store and without. The fleets have 10,
+//! 1,000 and 100,000 processes. Real caches run for an hour of virtual time.
 //!
 //! ```text
 //! cargo run --release -p tower-auth-examples --example fleet_sim
@@ -10,7 +10,8 @@
 //! ms, and a call to the store takes 1 to 2 ms. Every process keeps its token fresh, even without
 //! requests. After 30 min a server refuses the token of each process.
 //!
-//! It returns the exit code 1 if a fleet with a store fetches more tokens than one process needs.
+//! The program returns the exit code 1 if a fleet with a store fetches more tokens than one process
+//! needs.
 #![allow(clippy::print_stdout)]
 
 mod chart;

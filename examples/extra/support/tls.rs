@@ -55,7 +55,7 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// Issues a certificate for this name, and returns it with its private key, in PEM.
+    /// Issues a certificate for this name. Returns the certificate and its private key, in PEM.
     pub fn issue(&self, name: &str) -> Result<String, BoxError> {
         let mut params = CertificateParams::new([name.to_owned()])?;
         params.extended_key_usages = vec![
