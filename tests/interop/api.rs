@@ -1,5 +1,6 @@
-//! An API behind a real authorization server. It verifies JWTs with the server's keys, or asks the
-//! server about each token. Its challenges follow RFC 6750 §3, and its metadata follows RFC 9728.
+//! An API behind a real authorization server. The API verifies JWTs with the server's keys, or asks
+//! the server about each token. The API's challenges follow RFC 6750 §3, and its metadata follows
+//! RFC 9728.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,8 +21,8 @@ use tower_auth::{AuthLayer, BoxError, TokenCache};
 
 use crate::servers::{HTTP, Registered, origin_of, text};
 
-/// The API. `GET /read` requires the scope `read`, and other paths work alike. `GET /since-4711`
-/// requires a login after that time (RFC 9470).
+/// The API. `GET /read` requires the scope `read`. Other paths work in the same way.
+/// `GET /since-4711` requires a login after that time (RFC 9470).
 pub(crate) struct Api {
     pub(crate) url: String,
     inner: Arc<Inner>,
@@ -62,7 +63,7 @@ pub(crate) struct Claims {
 }
 
 impl Api {
-    /// Starts the API. `check` gets the API's own URL, which is the audience of some tokens.
+    /// Starts the API. `check` gets the API's own URL. Some tokens have this URL as their audience.
     pub(crate) async fn start(check: impl FnOnce(&str) -> Check) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -128,7 +128,7 @@ async fn a_token_is_exchanged_for_one_further_on() {
     assert_eq!(issued(&AUTHLIB, "portal").await, 2);
 }
 
-/// Starts a separate server, whose keys the test can rotate.
+/// Starts a separate server, so that the test can rotate its keys.
 fn of_its_own() -> Server {
     Server::start(Program::python("authlib_server/serve.py"))
 }

@@ -1,5 +1,5 @@
 //! The Digest authentication example against Flask-HTTPAuth. Each test has its own server, because
-//! it counts the server's responses.
+//! the test counts the server's responses.
 
 use std::future::ready;
 use std::sync::Arc;

@@ -60,7 +60,7 @@ pub(crate) async fn api() -> Api {
     .await
 }
 
-/// Ends all sessions of a client, as an administrator would, and returns how many there were.
+/// Ends all sessions of a client, as an administrator would. Returns how many sessions there were.
 pub(crate) async fn revoke_all(client: &str) -> String {
     let path = format!("/interop/revoke-all/{client}");
     text(HTTP.post(DJANGO.url(&path))).await

@@ -1,4 +1,4 @@
-//! The layer over tonic's channel, calling tonic and grpcio servers that require a bearer token.
+//! The layer over tonic's channel. It calls tonic and grpcio servers that require a bearer token.
 
 use std::time::Duration;
 

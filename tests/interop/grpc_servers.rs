@@ -1,6 +1,6 @@
-//! Two gRPC servers of the same service, each with an interceptor that requires a bearer token.
-//! tonic runs in this process and grpcio in its own. The messages are
-//! `google.protobuf.StringValue`, which needs no generated code.
+//! Two gRPC servers of the same service. Each has an interceptor that requires a bearer token.
+//! tonic runs in this process, and grpcio in its own process. The messages are
+//! `google.protobuf.StringValue`, so no generated code is needed.
 
 use std::fs::{self, File};
 use std::future::ready;
@@ -73,7 +73,7 @@ impl GrpcServer {
         fs::write(self.folder.path().join("revoked"), tokens.join("\n")).unwrap();
     }
 
-    /// Returns `/test.Words/Say OK` and the credential of each call since the last time.
+    /// Returns each call since the last time, with its credential: `/test.Words/Say OK`.
     pub(crate) fn take_seen(&self) -> Vec<(String, String)> {
         let path = self.folder.path().join("seen");
         let seen = fs::read_to_string(&path).unwrap();

@@ -1,5 +1,5 @@
-//! A Django server with two logins, one server per test: tokens of djangorestframework-simplejwt,
-//! and Django's own sessions.
+//! A Django server with two logins: tokens of djangorestframework-simplejwt, and Django's own
+//! sessions. Each test has its own server.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

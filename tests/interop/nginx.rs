@@ -34,8 +34,8 @@ pub(crate) struct Seen {
     pub(crate) authorization: String,
 }
 
-/// One worker keeps the log in order. An additional server logs marks. From its marks, a test knows
-/// how much is already in the log.
+/// One worker keeps the log in order. An additional server logs marks. A mark tells the test how
+/// much is already in the log.
 const USUAL: &str = r#"
 daemon off;
 # Heeded if the tests are root's, whose folders nobody else can read.

@@ -1,5 +1,5 @@
-//! nginx as an API that asks another server about each request (`auth_request`). It does so before
-//! it reads the body.
+//! nginx as an API. Before it reads a body, it asks another server about the request
+//! (`auth_request`).
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,7 @@ struct Verifier {
     tokens: Tokens,
     challenges: bool,
     asked: Arc<AtomicUsize>,
-    /// Gets a permit for each request that the verifier lets through.
+    /// Gets a permit each time the verifier lets a request through.
     letting_through: Arc<Semaphore>,
 }
 
@@ -284,7 +284,7 @@ async fn a_stream_that_nginx_refused_as_it_began_goes_on_where_it_was() {
     }
 }
 
-/// By then an unknown part of the body was sent. It may be more than the layer records.
+/// By then an unknown part of the body was sent. This part may be larger than the layer's record.
 #[tokio::test]
 async fn a_long_stream_that_nginx_refused_unread_is_sent_again_whole_or_the_refusal_comes_back() {
     for settings in each_way() {

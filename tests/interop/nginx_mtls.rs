@@ -1,5 +1,5 @@
-//! nginx as a front that requires client certificates (RFC 8705). It passes the certificate to the
-//! servers behind it in a header.
+//! nginx as a front that requires client certificates (RFC 8705). It passes the certificate in a
+//! header to the servers behind it.
 
 use std::sync::{Arc, Mutex};
 
@@ -129,8 +129,8 @@ impl Front {
         ClientCredentials::with_client(client.transport(transport))
     }
 
-    /// Sends a request to the API. The tokens are fetched by `tokens_by`, which may be the same
-    /// client.
+    /// Sends a request to the API. The client `tokens_by` fetches the tokens. `tokens_by` may be
+    /// the same client.
     async fn ask(&self, by: &Client, tokens_by: &Client) -> reqwest::Response {
         let layer = AuthLayer::new(self.source(tokens_by)).only_to([&self.url]);
         let client = ServiceBuilder::new()

@@ -1,4 +1,4 @@
-//! nginx as the TLS front of an authorization server and an API, with a certificate of a private
+//! nginx as the TLS front of an authorization server and an API. Its certificate is from a private
 //! authority.
 
 use std::collections::BTreeSet;

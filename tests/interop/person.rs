@@ -103,8 +103,7 @@ impl Person {
         }
     }
 
-    /// Returns the fields of the first form. Their values come from the server, or are known to the
-    /// user.
+    /// Returns the fields of the first form. The server sets the values, or the user knows them.
     fn fills_in(&self, form: &str) -> String {
         let (form, _) = form.split_once("</form").unwrap();
         let mut fields = BTreeMap::new();

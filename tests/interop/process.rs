@@ -40,7 +40,7 @@ pub(crate) struct Program {
 /// The start of the line in which a server states its port.
 const LISTENING: &str = "listening on ";
 
-/// The longest time that a test waits for a server. Nothing takes this long unless it is broken.
+/// The longest time that a test waits for a server. If something takes longer, it is broken.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The shell script. `$0` is the server's folder, and `$@` is its command. `cat` waits for the end
@@ -109,17 +109,17 @@ impl Drop for Server {
 }
 
 impl Program {
-    /// Returns a Python program in `tests/interop/servers`. It can import the packages of
+    /// Returns a Python program in `tests/interop/servers`. The program can import the packages of
     /// `requirements.txt`.
     pub(crate) fn python(script: &str) -> Self {
         Self::at(script, installed("venv/bin/python"))
             .argument(servers().join(script))
-            // Python writes no bytecode beside the sources. It flushes each line at once.
+            // Python writes no bytecode beside the sources. Python flushes each line at once.
             .variable("PYTHONDONTWRITEBYTECODE", "1")
             .variable("PYTHONUNBUFFERED", "1")
     }
 
-    /// Returns a JavaScript program in `tests/interop/servers`. It finds the packages of
+    /// Returns a JavaScript program in `tests/interop/servers`. The program finds the packages of
     /// `package.json` in the folder that the variable `NODE_MODULES` names.
     pub(crate) fn node(script: &str) -> Self {
         Self::named("node")
@@ -164,7 +164,8 @@ impl Program {
         self
     }
 
-    /// Returns the server's own folder. The server starts in it, and it is removed with the server.
+    /// Returns the server's own folder. The server starts in this folder. The folder is removed
+    /// with the server.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

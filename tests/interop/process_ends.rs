@@ -1,4 +1,5 @@
-//! Servers end with the tests. So do the processes that they start, and their files are removed.
+//! Servers end with the tests. The processes that a server starts end too, and its files are
+//! removed.
 
 use std::env;
 use std::fs;

@@ -1,6 +1,6 @@
-//! A fleet that shares a token of django-oauth-toolkit through a real Redis. Its processes log in
-//! to Redis with the default user's password, or as a user with only the rights that they need.
-//! Their HTTP requests go through nginx, which counts them.
+//! A fleet that shares a token of django-oauth-toolkit through a real Redis. The fleet's processes
+//! log in to Redis in two ways: with the default user's password, or as a user with only the
+//! necessary rights. The processes' HTTP requests go through nginx, which counts the requests.
 
 use std::time::Duration;
 

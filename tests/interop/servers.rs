@@ -1,5 +1,5 @@
-//! The authorization servers. Each starts once, when a test first needs it. Each test registers its
-//! own clients there.
+//! The authorization servers. Each server starts once, when a test first needs it. Each test
+//! registers its own clients there.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::process::{Program, Server};
 use crate::tls::Authority;
 
-/// django-oauth-toolkit. Its issuer has a path, its tokens are opaque, and Ada has an account.
+/// django-oauth-toolkit. Its issuer has a path, and its tokens are opaque. Ada has an account.
 pub(crate) static DJANGO: LazyLock<Server> =
     LazyLock::new(|| Server::start(Program::python("django_oauth/serve.py")));
 

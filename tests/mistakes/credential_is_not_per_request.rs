@@ -1,4 +1,4 @@
-//! A credential for each request whose trait isn't implemented.
+//! A per-request credential whose type doesn't implement the trait.
 //!
 //! ```text
 //! error[E0277]: `Signer` is not a credential that is made for each request

@@ -1,4 +1,4 @@
-//! A client of reqwest 0.12. Its types aren't those of reqwest 0.13.
+//! A client of reqwest 0.12. The types of reqwest 0.12 aren't the types of reqwest 0.13.
 //!
 //! ```text
 //! error[E0277]: the layer can't authenticate requests of type `reqwest_0_12::Request`

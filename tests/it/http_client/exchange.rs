@@ -1,4 +1,4 @@
-//! How the crate handles a response that is late, endless, a redirect or missing.
+//! How the crate handles a late, endless or missing response, and a redirect.
 
 use std::convert::Infallible;
 use std::future::{Ready, pending, ready};
@@ -163,7 +163,7 @@ async fn a_redirect_is_an_error_that_does_not_say_where_to() {
     }
 }
 
-/// Panics if it is called without being polled ready.
+/// Panics if it is called before it was polled ready.
 #[derive(Default)]
 struct Strict {
     is_ready: bool,

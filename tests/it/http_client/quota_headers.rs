@@ -28,7 +28,7 @@ async fn shown(server: TokenServer) -> Vec<(String, Option<u64>, u64, Option<u64
 fn said(status: &Status, now: SystemTime) -> Vec<(String, Option<u64>, u64, Option<u64>)> {
     let said = status.quotas().iter().map(|quota| {
         let reset = quota.resets_at().map(|time| {
-            // Rounded down, because some time has passed since `now`.
+            // The time is rounded down, because some time has passed since `now`.
             let left = time.duration_since(now).unwrap_or_default();
             (left.as_millis() as u64) / 1000
         });

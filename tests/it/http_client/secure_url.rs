@@ -1,4 +1,4 @@
-//! Which URLs may get a secret, and what errors show of a URL.
+//! Which URLs may get a secret, and which parts of a URL errors show.
 
 use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
 use tower_auth::{Error, Reason, TokenSource};

@@ -117,7 +117,7 @@ async fn a_field_that_occurs_twice_is_refused() {
         error.is_reply() && error.to_string().contains("twice"),
         "{error}"
     );
-    // Fields that aren't read may be duplicated.
+    // Fields may be duplicated if they aren't read.
     assert!(
         fetch(200, r#"{"access_token":"t","x":1,"x":2}"#)
             .await
@@ -164,7 +164,8 @@ async fn expiry_of_jwt(claims: Value) -> String {
 
 #[tokio::test]
 async fn a_jwt_tells_its_lifetime_when_the_server_does_not() {
-    // Both times are by the server's clock. So the difference from the local clock doesn't matter.
+    // Both times are by the server's clock. So the server's difference from the local clock doesn't
+    // matter.
     for iat in [1_000_000, now() + 1_000_000] {
         assert_eq!(
             expiry_of_jwt(json!({"iat": iat, "exp": iat + 900})).await,

@@ -1,4 +1,4 @@
-//! Each grant: what it requests, and what follows from the response.
+//! Each grant: its request, and the effects of the response.
 
 #[cfg(feature = "authorization-code")]
 mod authorization_code;

@@ -146,7 +146,7 @@ impl Service<Request<Full<Bytes>>> for Refusing {
     }
 }
 
-/// Returns the part of the credential that a host name may contain.
+/// Returns the part of the credential that may be in a host name.
 fn credential(headers: &HeaderMap) -> String {
     let names = [AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")];
     let value = names.iter().find_map(|name| headers.get(name));

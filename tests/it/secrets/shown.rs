@@ -1,5 +1,5 @@
-//! Nothing that is printed or logged shows a secret: tokens, the layer, and one source as an
-//! example. The other sources are in `secrets::of_sources`.
+//! Nothing that is printed or logged shows a secret. The tests cover tokens, the layer, and one
+//! source as an example. The other sources are in `secrets::of_sources`.
 
 mod echoed;
 mod logged;

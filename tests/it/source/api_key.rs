@@ -17,8 +17,8 @@ use tower_service::Service;
 
 use crate::support::{ManualClock, call, request, run_until_idle};
 
-/// An API that knows some keys, in a header or in the query. It records the credentials that it
-/// gets.
+/// An API that knows some keys, in a header or in the query. The API records the credentials that
+/// it gets.
 #[derive(Clone, Default)]
 struct KeyedApi {
     good: Arc<Mutex<Vec<String>>>,

@@ -61,7 +61,7 @@ async fn one_that_may_be_replaced_is_read_again_once_a_minute() {
     clock.pass(Duration::from_secs(59));
     assert_eq!(cache.token().await.unwrap().secret(), "old");
     clock.pass(Duration::from_secs(2));
-    // The old token stays in use while the next is read in the background.
+    // The old token stays in use while the next token is read in the background.
     let mut changes = cache.subscribe();
     assert_eq!(cache.token().await.unwrap().secret(), "old");
     let completed = changes.wait_for(|status| status.fetching().is_none());

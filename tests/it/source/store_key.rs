@@ -1,5 +1,5 @@
-//! Sources share a token if the server would issue the same token to each of them. Otherwise they
-//! never share one.
+//! If the server would issue the same token to two sources, the sources share a token. Otherwise
+//! the sources never share a token.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ struct Asked {
     dpop: Option<usize>,
 }
 
-/// Returns the nth DPoP key. It is the same key in every case.
+/// Returns the nth DPoP key. The nth key is the same in every case.
 #[cfg(feature = "dpop")]
 fn dpop_key(n: usize) -> tower_auth::oauth2::DpopKey {
     use std::sync::LazyLock;
@@ -127,7 +127,7 @@ fn asked() -> impl Strategy<Value = Asked> {
     )
 }
 
-/// Changes one of the values that the request has.
+/// Changes one of the request's values.
 fn changed(asked: &Asked, what: usize, to: &str) -> Asked {
     let mut other = asked.clone();
     match what {

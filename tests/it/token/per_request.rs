@@ -254,7 +254,7 @@ async fn the_callers_own_field_passes_and_nothing_is_made_or_observed() {
     assert!(log.lock().unwrap().is_empty());
 }
 
-/// Returns the headers of the request as the layer sends it with an example's token.
+/// Returns the headers that the layer sends with an example's token.
 async fn signed(token: Token, request: Request<&'static str>) -> HeaderMap {
     let api = service_fn(async |request| Ok::<_, BoxError>(Response::new(request)));
     let layer = layer(move |_: Reason| ready(Ok(token.clone())));

@@ -1,4 +1,4 @@
-//! What a JWT says that is used as a token. The JWT isn't verified.
+//! What a token says if it is a JWT. The JWT isn't verified.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -12,7 +12,7 @@ use crate::support::token_server::all_text_of;
 
 const ACCOUNT: &str = "https://api.example.com/account_id";
 
-/// A token with these claims, as they are written.
+/// Makes a token that contains exactly this text as its claims.
 fn token(claims: &str) -> Token {
     let claims = URL_SAFE_NO_PAD.encode(claims);
     Token::bearer(format!("eyJhbGciOiJub25lIn0.{claims}.c2lnbmF0dXJl")).unwrap()

@@ -1,5 +1,5 @@
-//! A client of the Model Context Protocol, with that protocol's SDK on both sides. It goes from the
-//! server's 401 to the named authorization server (RFC 9728), and on to a tool's response.
+//! A client of the Model Context Protocol, with that protocol's SDK on both sides. The test goes
+//! from the server's 401 to the named authorization server (RFC 9728), and on to a tool's response.
 
 mod client;
 mod servers;

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 pub const CLIENT_ID: &str = "assistant";
 pub const CLIENT_SECRET: &str = "not a secret";
 
-/// A log that the tests read. It contains the entries since the last read.
+/// A log that the tests read. A read returns the entries since the last read.
 #[derive(Clone, Default)]
 pub struct Log {
     lines: Arc<Mutex<Vec<String>>>,

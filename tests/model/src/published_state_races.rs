@@ -3,12 +3,12 @@
 //! The guarantees for readers without the lock:
 //!
 //! - A reader notices when its token is no longer current. If there are no refusals, it reads the
-//!   current token next. It gets another token or no token, and never its own token again. So its
-//!   successor replaces a private copy.
-//! - Once a refusal has returned, no token is served without the lock, neither from the state nor
-//!   from a private copy. This ends with the watch for acceptances. After the watch, the current
-//!   token is served again.
-//! - Once a change has returned, later readers see its result.
+//!   current token next. It gets another token or no token, and never its own token again. So a
+//!   private copy is replaced by the next token.
+//! - After a refusal has returned, no token is served without the lock, neither from the state nor
+//!   from a private copy. This lasts until the watch for acceptances ends. After the watch, the
+//!   current token is served again.
+//! - After a change has returned, later readers see its result.
 //!
 //! During a change, readers may still get the token that the change removes. The reverse is not
 //! guaranteed: a reader may have a token before the state reports it as current.
@@ -361,9 +361,9 @@ struct Acquired {
     outcome: Outcome,
     /// How many fetches the caller started.
     fetches: usize,
-    /// How many flights were abandoned while it waited.
+    /// How many flights were abandoned while the caller waited.
     abandoned: usize,
-    /// How many of the caller's refusals changed anything.
+    /// How many of the caller's refusals had an effect.
     changes: usize,
 }
 
@@ -371,7 +371,7 @@ struct Acquired {
 #[derive(Clone, Copy)]
 enum Want {
     Any,
-    /// Any token other than the refused one of this generation.
+    /// Any token except the refused token of this generation.
     InsteadOf(u64),
 }
 
@@ -448,7 +448,8 @@ fn end_watch(state: &PublishedState, now: Moment) {
     }
 }
 
-/// Acts like a caller that sent `old`, was refused, and sends a new token, which is accepted.
+/// Acts like a caller that sent `old` and was refused. The caller then sends a new token, which is
+/// accepted.
 fn refused(state: &PublishedState, old: &Arc<CachedToken>, now: Moment) -> Acquired {
     let (rejection, has_changed) = reject(state, &refusal(old), now);
     assert!(!state.is_current(old));
@@ -581,7 +582,7 @@ fn soon() -> Moment {
     START.plus(Duration::from_secs(10))
 }
 
-/// Returns when the watch that began at `stale` ends, if nothing is refused meanwhile.
+/// Returns when the watch that began at `stale` ends, if there is no refusal in the meantime.
 fn after_watch() -> Moment {
     stale().plus(Duration::from_secs(60))
 }

@@ -1,6 +1,6 @@
-"""Authlib's authorization server for two grants that take a token: assertions of service accounts (RFC 7523 §2.1) and
-token exchange (RFC 8693). Access tokens are JWTs (RFC 9068). Authlib implements the first grant. The second is
-implemented here as an Authlib extension grant, with Authlib's clients, errors and tokens."""
+"""Authlib's authorization server for two grants that take a token. The first grant is a service account's assertion
+(RFC 7523 §2.1), which Authlib implements. The second grant is token exchange (RFC 8693). This file implements it as an
+Authlib extension grant, with Authlib's clients, errors and tokens. Access tokens are JWTs (RFC 9068)."""
 
 import logging
 from collections import Counter
@@ -96,7 +96,7 @@ class Exchange(BaseGrant, TokenEndpointMixin):
     TOKEN_ENDPOINT_AUTH_METHODS = ["client_secret_basic", "client_secret_post"]
 
     def read(self, name):
-        """Returns the claims of a token that this server issued and that has not expired (RFC 8693 §2.1)."""
+        """Returns the claims of a token. This server must have issued it, and it must be unexpired (RFC 8693 §2.1)."""
         form = self.request.form
         if form.get(f"{name}_token_type") != ACCESS_TOKEN:
             raise InvalidRequestError(f"The {name}_token_type isn't supported")

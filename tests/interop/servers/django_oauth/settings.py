@@ -29,7 +29,7 @@ DATABASES = {
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }
-# A fast hash, because secure, slow hashes would take most of the tests' time.
+# A fast hash. Secure hashes are slow and would take most of the tests' time.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LOGIN_PAGE = "<form method='post'>{% csrf_token %}{{ form }}<input type='submit'></form>"
 # Errors in the server are shown with the failed test.

@@ -12,7 +12,7 @@ PASSWORDS = {"mufasa": "Circle of Life", "nala": "He lives in you"}
 app = Flask(__name__)
 nonces = set()
 statuses = []
-# Without Flask's session, which would set a cookie.
+# Flask's session is not used, because it would set a cookie.
 auth = HTTPDigestAuth(realm="digest@example.org", qop="auth")
 
 

@@ -42,7 +42,7 @@ class WantsToken(grpc.ServerInterceptor):
 
 
 def refusing(handler):
-    """Returns a method of the same kind that refuses before it reads or sends anything."""
+    """Returns a method of the same kind. It refuses before it reads or sends anything."""
 
     def refuse(_, context):
         context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token that is good")

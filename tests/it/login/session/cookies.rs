@@ -14,8 +14,8 @@ fn error_of(error: &BoxError) -> &Error {
     error.downcast_ref().unwrap()
 }
 
-/// Sends a request to this URL. Returns its cookies, or `None` if its origin makes the request an
-/// error.
+/// Sends a request to this URL. Returns the request's cookies, or `None` if the layer rejects the
+/// request because of its origin.
 async fn sent(site: &Site, layer: AuthLayer, url: &str) -> Option<String> {
     let before = site.requests().len();
     match layer.layer(site.clone()).oneshot(get(url)).await {
@@ -345,7 +345,8 @@ async fn no_more_than_fifty_cookies_are_kept() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let responses: [&[&str]; _] = [
         &many,
-        // The first line makes room for the second. The other lines replace existing cookies.
+        // The first line deletes a cookie. This makes room for the cookie of the second line. The
+        // other lines replace existing cookies.
         &[
             "n00=; Path=/; Max-Age=0",
             "last=1; Path=/",

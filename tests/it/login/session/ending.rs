@@ -130,7 +130,7 @@ async fn a_session_that_any_response_deletes_has_ended() {
     }
 }
 
-/// The old cookie is sent until there is a new one. The site may refuse the old cookie. Each
+/// The old cookie is sent until there is a new cookie. The site may refuse the old cookie. Each
 /// request is sent with a cookie, and each succeeds.
 #[tokio::test]
 async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {

@@ -88,7 +88,7 @@ async fn a_server_that_always_says_who_it_is_must_say_so() {
             .unwrap_err()
             .is_reply()
     );
-    // What the program configures takes precedence over the metadata.
+    // The program's configuration takes precedence over the metadata.
     let told = login(&web).issuer("https://told.example.com");
     finish_login(&told, None).await.unwrap();
     finish_login(&told, Some("https://told.example.com"))

@@ -279,7 +279,7 @@ async fn a_hundred_refusals_at_once_never_use_a_rotating_token_twice() {
     assert_eq!(sent, each_once);
 }
 
-/// This includes fetches of two caches over one source.
+/// Not even the fetches of two caches over one source overlap.
 #[tokio::test]
 async fn two_fetches_never_overlap() {
     let server = Rotating::default();

@@ -101,8 +101,8 @@ async fn what_is_too_long_or_no_text_is_refused() {
     assert!(!error.contains("planted"), "{error}");
 }
 
-/// This isn't a separate test. It is the process that the test below kills. It saves one token
-/// after another and reports each saved token.
+/// This isn't a separate test. It is the process that the test below kills. The process saves one
+/// token after another and reports each saved token.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn saves_until_it_is_killed() {
@@ -118,9 +118,9 @@ async fn saves_until_it_is_killed() {
     }
 }
 
-/// Kills the process 100 times, each time a little later. So some kills come while it writes, syncs
-/// or renames the new token, and some between these steps. After each kill, the file contains the
-/// last reported token or the next.
+/// Kills the process 100 times, each time a little later. Some kills interrupt the writing, the
+/// syncing or the renaming of the new token. Others come between these steps. After each kill, the
+/// file contains the last reported token or the next.
 #[tokio::test]
 async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next() {
     let mut caught_in_between = 0;

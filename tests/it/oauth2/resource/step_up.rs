@@ -61,7 +61,7 @@ impl Server {
         self.asked.lock().unwrap().clone()
     }
 
-    /// Builds a source that requests `read`, and may also request `write` and `admin`.
+    /// Builds a source that requests `read`. It may also request `write` and `admin`.
     fn source(&self) -> StepUp {
         let client = self.client();
         StepUp::new(move |wanted| build(client.clone(), wanted))
@@ -82,7 +82,8 @@ fn build(client: Client, wanted: &StepUpRequest) -> Result<ClientCredentials, Er
     Ok(source)
 }
 
-/// An API that requires `wants` in the token, and otherwise responds with `challenge`.
+/// An API that requires `wants` in the token. If the token lacks it, the API responds with
+/// `challenge`.
 #[derive(Clone)]
 struct Wanting {
     wants: &'static str,

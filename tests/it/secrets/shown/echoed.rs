@@ -1,4 +1,4 @@
-//! A token endpoint that echoes what it was sent, or can't be reached.
+//! A token endpoint that echoes the request, or can't be reached.
 
 use std::convert::Infallible;
 use std::future::{pending, ready};
@@ -111,7 +111,7 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
             let source = way(source);
             finder.print(&source);
 
-            // The source alone, and below a layer, which logs.
+            // The source is used alone, and below a layer that logs.
             match source.fetch(Reason::First).await {
                 Ok(token) => finder.print(&token),
                 Err(error) => {

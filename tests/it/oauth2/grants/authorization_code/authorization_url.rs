@@ -1,4 +1,4 @@
-//! The URL that the browser is sent to, and what it may contain.
+//! The URL that the browser is sent to, and what this URL may contain.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,4 +1,5 @@
-//! A request that is sealed while the browser is away. It opens unchanged, and nothing else opens.
+//! A request that is sealed while the browser is away. The sealed request opens unchanged, and
+//! nothing else opens.
 
 use std::time::Duration;
 

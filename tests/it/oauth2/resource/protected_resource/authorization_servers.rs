@@ -1,4 +1,4 @@
-//! Which authorization servers get a request, and which never do.
+//! Which authorization servers get a request, and which never get one.
 
 use serde_json::{Value, json};
 

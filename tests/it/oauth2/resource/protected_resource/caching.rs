@@ -42,7 +42,7 @@ async fn the_source_is_made_once_until_the_metadata_changes() {
         fetch(&source).await.unwrap();
     }
     assert_eq!(web.take_lines().len(), 2);
-    // The metadata is fetched again, and is the same.
+    // The metadata is fetched again. It has not changed.
     advance(HOUR).await;
     fetch(&source).await.unwrap();
     assert_eq!(web.take_lines().len(), 2);
@@ -165,7 +165,7 @@ async fn the_protection_says_what_was_found() {
 async fn closing_goes_to_the_source_that_was_made() {
     let web = web();
     let source = source(&web);
-    // There is no source yet, and none is built just to be closed.
+    // There is no source yet. No source is built only to be closed.
     source.close(None).await.unwrap();
     assert!(web.take_lines().is_empty());
     let token = fetch(&source).await.unwrap();
