@@ -1,5 +1,5 @@
 //! The minimum work of a layer that notices refusals. It looks at the response. Its future carries
-//! what a reaction needs. No layer that notices refusals can be faster.
+//! the data for a reaction. No layer that notices refusals can be faster.
 
 use std::future::Future;
 use std::hint::black_box;

@@ -9,8 +9,8 @@ cd "$(dirname "$0")"
 only_missing=${1-}
 place=$(cd ../.. && mkdir -p "${CARGO_TARGET_DIR:-target}/interop" && cd "${CARGO_TARGET_DIR:-target}/interop" && pwd)
 
-# Runs the command after the first two arguments. Does nothing if an earlier run has run it. The stamp includes the
-# folder and the program's version. A virtual environment depends on its path and on its Python.
+# Runs the command that follows the first two arguments. Does nothing if an earlier run has run it. The stamp includes
+# the folder and the program's version. A virtual environment depends on its path and on its Python.
 once() {
   local list=$1 program=$2 stamp wanted
   stamp=$place/$list.stamp

@@ -37,9 +37,9 @@ pub(crate) struct Hour {
 }
 
 impl Hour {
-    /// The maximum number of fetches that one process needs: one at its start, and one after each
-    /// three quarters of a token's lifetime. The refusal's fetch replaces one of these, because it
-    /// starts a new lifetime.
+    /// The maximum number of fetches that one process needs. A process fetches once at its start,
+    /// and then after each three quarters of a token's lifetime. The refusal's fetch replaces one
+    /// of these, because it starts a new lifetime.
     pub(crate) const NEEDED: u64 = 1 + HOUR.as_secs() / (LIFETIME.as_secs() * 3 / 4);
 
     /// Returns how often each process calls the store for each token.

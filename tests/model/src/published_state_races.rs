@@ -303,7 +303,7 @@ fn the_failure_of_a_refresh_leaves_a_refused_token_in_use() {
             let state = Arc::clone(&state);
             move || complete(&state, refresh.completer, Err(Error::other("no")), stale())
         });
-        // The refresh is in flight, or it has failed and another fetch is wanted.
+        // Either the refresh is in flight, or it has failed and another fetch is wanted.
         let (rejection, _) = reject(&state, &refusal(&old), stale());
         assert!(matches!(rejection, Rejection::SuccessorWanted));
         assert!(shows(&state, Some(&old)));
