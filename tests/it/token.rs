@@ -1,4 +1,4 @@
-//! An issued credential: which values it accepts, and what it shows of them.
+//! An issued credential: which values it accepts, and which of them it shows.
 
 use tower_auth::{Token, TokenCache};
 

@@ -72,7 +72,7 @@ struct Bar {
     unit: Unit,
 }
 
-/// How a figure is written, and how many of the smallest unit this unit is.
+/// A unit: its name, and its value in the smallest unit.
 #[derive(Clone, Copy)]
 struct Unit(&'static str, f64);
 

@@ -56,7 +56,7 @@ const FAULTS: [(f64, f64, Fault); 8] = [
     (54.5, 55.5, Fault::Reset),
 ];
 
-/// One rotation is while the server is healthy, and one while no token can be fetched.
+/// One rotation happens while the server is healthy, and one while no token can be fetched.
 const ROTATIONS: [f64; 2] = [52.0, 55.0];
 
 const REVOCATIONS: u32 = 4;
