@@ -5,11 +5,12 @@
 //! *both* clocks.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[cfg(target_os = "linux")]
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,32 +92,116 @@ fn nanos(span: Duration) -> u64 {
 
 /// The clock of a [`TokenCache`](crate::TokenCache). Default: the system's clocks.
 ///
-/// # Example
+/// By default the cache reads the system's clocks, so Tokio's paused time doesn't move it. In a
+/// test with `#[tokio::test(start_paused = true)]`, `tokio::time::advance` by 3599 s then expires
+/// no token and causes no second fetch. Use [`Clock::tokio`] to test expiry in paused time, and
+/// [`Clock::manual`] to test jumps of the clocks.
 ///
-/// A clock that a test moves by hand:
+/// # What runs on Tokio's timers
 ///
-/// ```
-/// use std::sync::atomic::{AtomicU64, Ordering};
-/// use std::sync::Arc;
-/// use std::time::{Duration, UNIX_EPOCH};
-/// use tower_auth::cache::{Clock, Moment};
+/// The clock decides when a token is stale or expired, when the cache tries again after a failure,
+/// and how many fetches refusals may cause. All waits use Tokio's timers, whichever clock the cache
+/// has:
 ///
-/// let seconds = Arc::new(AtomicU64::new(0));
-/// let read = Arc::clone(&seconds);
-/// let clock = Clock::custom(move || {
-///     let now = Duration::from_secs(read.load(Ordering::Relaxed));
-///     Moment::new(now, UNIX_EPOCH + now)
-/// });
-/// seconds.store(60, Ordering::Relaxed);
-/// assert_eq!(clock.now().wall(), UNIX_EPOCH + Duration::from_secs(60));
-/// ```
+/// - the fetch timeout, the close timeout, the timeout of a fleet's store, and the limit of
+///   [`ready`](crate::TokenCache::ready)
+/// - the pauses between the attempts of one fetch, and while another process of a fleet fetches
+/// - the pause before the fetch of a token that expired within the
+///   [attempt floor](crate::cache::TokenCacheBuilder::attempt_floor)
+/// - the pause of 1 s before a request sends a very new token again that the server refused
+/// - the sleep of the [background refresh](crate::cache::TokenCacheBuilder::keep_fresh), which
+///   reads the clock at least every 60 s and after each fetch
+///
+/// So after a [`ManualClock`] moved, the next request finds the token expired, but the background
+/// refresh may notice up to 60 s later. With [`Clock::tokio`], the timers and the clock agree.
+///
+/// Token sources read no `Clock`: they sign with the system's time, and count the age of discovery
+/// documents by Tokio's time. The idle time of tenants counts by the system's clock.
 #[derive(Clone, Default)]
 pub struct Clock {
     custom: Option<Arc<dyn Fn() -> Moment + Send + Sync>>,
 }
 
 impl Clock {
+    /// Returns a clock that follows [Tokio's time](tokio::time::Instant), so that a test that pauses
+    /// that time can move the clock.
+    ///
+    /// Both clocks start at the system's wall time, in whole milliseconds, and advance as far as
+    /// Tokio's clock. Make and read the clock on the runtime that pauses the time: outside of a
+    /// runtime, Tokio's clock is the system's monotonic clock.
+    ///
+    /// While all tasks wait, Tokio advances paused time to the next timer by itself, and so moves
+    /// this clock.
+    ///
+    /// # Example
+    ///
+    /// A token expires without an hour of sleep:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_auth::cache::Clock;
+    /// use tower_auth::{Error, Reason, Token, TokenCache};
+    ///
+    /// // In a test: `#[tokio::test(start_paused = true)]`.
+    /// #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// async fn main() -> Result<(), Error> {
+    ///     let hour = Duration::from_secs(3600);
+    ///     let source = move |reason| async move {
+    ///         let secret = if reason == Reason::First { "first" } else { "second" };
+    ///         Ok(Token::bearer(secret)?.expires_in(hour))
+    ///     };
+    ///     let cache = TokenCache::builder(source).clock(Clock::tokio()).build();
+    ///     assert_eq!(cache.token().await?.secret(), "first");
+    ///     tokio::time::advance(hour).await;
+    ///     assert_eq!(cache.token().await?.secret(), "second");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn tokio() -> Self {
+        let (start, begin) = (system_start(), Instant::now());
+        Self::custom(move || start.plus(Instant::now().saturating_duration_since(begin)))
+    }
+
+    /// Returns a pair of clocks that stand still until a test moves them.
+    ///
+    /// # Example
+    ///
+    /// A token expires, because the machine was suspended for longer than the token's lifetime:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_auth::cache::Clock;
+    /// use tower_auth::{Error, Reason, Token, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// let hour = Duration::from_secs(3600);
+    /// let source = move |reason| async move {
+    ///     let secret = if reason == Reason::First { "first" } else { "second" };
+    ///     Ok(Token::bearer(secret)?.expires_in(hour))
+    /// };
+    /// let clock = Clock::manual();
+    /// let cache = TokenCache::builder(source).clock(&clock).build();
+    /// assert_eq!(cache.token().await?.secret(), "first");
+    /// clock.suspend(hour);
+    /// assert_eq!(cache.token().await?.secret(), "second");
+    /// # Ok(()) }
+    /// ```
+    pub fn manual() -> ManualClock {
+        ManualClock::default()
+    }
+
     /// Makes a clock from a closure. Every request reads the clock, so the closure should be fast.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::{Instant, SystemTime};
+    /// use tower_auth::cache::{Clock, Moment};
+    ///
+    /// let start = Instant::now();
+    /// let clock = Clock::custom(move || Moment::new(start.elapsed(), SystemTime::now()));
+    /// assert!(clock.now().wall() <= SystemTime::now());
+    /// ```
     pub fn custom(read: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
         Self {
             custom: Some(Arc::new(read)),
@@ -152,6 +237,100 @@ impl fmt::Debug for Clock {
         } else {
             "Clock(system)"
         })
+    }
+}
+
+/// A pair of clocks, monotonic and wall, that stand still until a test moves them.
+///
+/// Both start at the system's wall time, in whole milliseconds. Clones share their time.
+/// [`Clock`] says which waits don't follow this clock.
+///
+/// A clock stops at the Unix epoch and in the year 2554, instead of overflowing.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_auth::cache::{Clock, ManualClock};
+///
+/// let clock: ManualClock = Clock::manual();
+/// let start = clock.now().wall();
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now().wall(), start + Duration::from_secs(60));
+/// ```
+#[derive(Clone)]
+pub struct ManualClock {
+    /// One lock for both clocks, so that no reader sees only one of them moved.
+    now: Arc<Mutex<Moment>>,
+}
+
+impl ManualClock {
+    /// Moves both clocks forward, as when time passes.
+    pub fn advance(&self, span: Duration) {
+        let mut now = self.lock();
+        *now = now.plus(span);
+    }
+
+    /// Moves only the wall clock back, as when an administrator corrects the time.
+    pub fn set_back(&self, span: Duration) {
+        let mut now = self.lock();
+        now.wall = now.wall.saturating_sub(nanos(span));
+    }
+
+    /// Moves only the wall clock forward, because most systems stop the monotonic clock while the
+    /// machine is suspended.
+    ///
+    /// The effect is the same as when an administrator sets the wall clock forward.
+    pub fn suspend(&self, span: Duration) {
+        let mut now = self.lock();
+        now.wall = now.wall.saturating_add(nanos(span));
+    }
+
+    /// Reads both clocks.
+    pub fn now(&self) -> Moment {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Moment> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self {
+            now: Arc::new(Mutex::new(system_start())),
+        }
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ManualClock").field(&self.now()).finish()
+    }
+}
+
+impl From<ManualClock> for Clock {
+    fn from(clock: ManualClock) -> Self {
+        Self::custom(move || clock.now())
+    }
+}
+
+impl From<&ManualClock> for Clock {
+    fn from(clock: &ManualClock) -> Self {
+        clock.clone().into()
+    }
+}
+
+/// Returns the system's wall time for both clocks, in whole milliseconds, because a fleet's store
+/// keeps times of this precision.
+fn system_start() -> Moment {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    let wall = nanos(wall.unwrap_or_default()) / 1_000_000 * 1_000_000;
+    Moment {
+        // Not near zero, because the fetch of a token that another process saved may be earlier.
+        monotonic: wall,
+        wall,
     }
 }
 

@@ -182,9 +182,10 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// Sets the clock that the cache reads. Default: the system's clocks.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+    /// Sets the clock that the cache reads. Default: the system's clocks. For tests there are
+    /// [`Clock::tokio`] and [`Clock::manual`].
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = clock.into();
         self
     }
 }

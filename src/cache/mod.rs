@@ -33,7 +33,7 @@ pub(crate) mod builder;
 
 pub(crate) mod token_cache;
 
-pub use crate::clock::{Clock, Moment};
+pub use crate::clock::{Clock, ManualClock, Moment};
 pub use crate::quota::Quota;
 pub use acquire::Acquire;
 pub use builder::TokenCacheBuilder;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use tower_auth::cache::{Acquire, Clock, Moment, TokenCacheBuilder};
+use tower_auth::cache::{Acquire, Clock, ManualClock, Moment, TokenCacheBuilder};
 use tower_auth::challenge::Challenge;
 use tower_auth::layer::ResponseFuture;
 use tower_auth::{Auth, AuthLayer, Error, NotReplayed, Origin, Reason, Token, TokenCache};
@@ -35,6 +35,7 @@ fn everything_is_send_and_sync_and_unpin_and_handles_are_clone() {
         Clock,
         Error,
         Future,
+        ManualClock,
         Moment,
         NotReplayed,
         Origin,
@@ -52,6 +53,7 @@ fn everything_is_send_and_sync_and_unpin_and_handles_are_clone() {
         Challenge,
         Clock,
         Error,
+        ManualClock,
         Origin,
         Token,
         TokenCache

@@ -3,6 +3,7 @@
 
 mod as_source;
 mod background_refresh;
+mod clock;
 #[cfg(feature = "fleet")]
 mod coordinator;
 mod expiry;
