@@ -1,0 +1,196 @@
+//! The API, as a test uses it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+
+use super::access::{Access, Share};
+use super::refusal::Refusal;
+#[cfg(feature = "dpop")]
+use crate::authorization_server::dpop::DpopState;
+use crate::authorization_server::{AuthorizationServer, Expected, Tokens};
+use crate::lock::lock;
+use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_to_server};
+
+/// A fake API that responds to requests with a valid token, and refuses all others.
+///
+/// A token is valid if the API's [`AuthorizationServer`] issued it, and it has neither expired nor
+/// been revoked. The API also accepts the tokens of [`accept`](Self::accept). It reads the token
+/// from the `Authorization` header, with the scheme `Bearer` or `DPoP`.
+///
+/// | request | response |
+/// | --- | --- |
+/// | with a valid token | 200, unless [`respond_with`](Self::respond_with) is set |
+/// | without one | 401 with `error="invalid_token"`, or `grpc-status: 16` for gRPC |
+/// | the token lacks the scope of [`require_scope`](Self::require_scope) | 403 with `error="insufficient_scope"` |
+///
+/// It is a Tower service: the innermost service of a client. To listen on a port, see
+/// [`serve`](Self::serve). Clones share everything.
+///
+/// # Example
+///
+/// One resource refuses every token. The layer replays the request once, and other resources keep
+/// their token:
+///
+/// ```
+/// use http::Request;
+/// use http_body_util::Full;
+/// use tower::{ServiceBuilder, ServiceExt};
+/// use tower_auth::AuthLayer;
+/// use tower_auth_test::{Api, Refusal, ScriptedSource};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let api = Api::accepting(["token-1", "token-2"]);
+/// api.refuse("/broken", Refusal::Unauthorized);
+/// let client = ServiceBuilder::new()
+///     .layer(AuthLayer::new(ScriptedSource::default()).any_https())
+///     .service(api.clone());
+/// for path in ["broken", "notes"] {
+///     let request = Request::get(format!("https://api.example.com/{path}"));
+///     client.clone().oneshot(request.body(Full::<bytes::Bytes>::default())?).await?;
+/// }
+/// api.assert_requests([
+///     "GET /broken Bearer token-1 -> 401",
+///     "GET /broken Bearer token-2 -> 401",
+///     "GET /notes Bearer token-2 -> 200",
+/// ]);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Api {
+    server: ScriptedServer,
+    access: Arc<Mutex<Access>>,
+}
+
+delegate_to_server!(Api, "API");
+
+impl Api {
+    /// Makes an API that accepts the tokens of this server.
+    pub fn new(server: &AuthorizationServer) -> Self {
+        Self::with(Some(server.tokens.clone()), BTreeSet::new())
+    }
+
+    /// Makes an API without an authorization server, which accepts these tokens.
+    pub fn accepting<I>(tokens: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        Self::with(None, tokens.into_iter().map(Into::into).collect())
+    }
+
+    fn with(tokens: Option<Tokens>, accepted: BTreeSet<String>) -> Self {
+        let access = Arc::new(Mutex::new(Access {
+            tokens,
+            accepted,
+            expected: Expected::default(),
+            scopes: BTreeMap::new(),
+            refusing: BTreeMap::new(),
+            share: None,
+            read_token: Box::new(|request| request.token().map(str::to_owned)),
+            respond: Box::new(describe),
+            #[cfg(feature = "dpop")]
+            dpop: DpopState::default(),
+        }));
+        let shared = Arc::clone(&access);
+        let server = ScriptedServer::new(move |request| lock(&shared).respond(request));
+        Self { server, access }
+    }
+
+    /// Accepts this token too, though no server has issued it.
+    pub fn accept(&self, token: impl Into<String>) {
+        lock(&self.access).accepted.insert(token.into());
+    }
+
+    /// Stops accepting a token of [`accept`](Self::accept) or [`accepting`](Self::accepting).
+    pub fn revoke(&self, token: &str) {
+        lock(&self.access).accepted.remove(token);
+    }
+
+    /// Sets where the API reads the token, for example a header or a parameter of the query.
+    /// Default: the `Authorization` header.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let api = tower_auth_test::Api::accepting(["my-key"]);
+    /// api.read_token_with(|request| request.header("x-api-key").map(str::to_owned));
+    /// ```
+    pub fn read_token_with(
+        &self,
+        read: impl Fn(&RecordedRequest) -> Option<String> + Send + Sync + 'static,
+    ) {
+        lock(&self.access).read_token = Box::new(read);
+    }
+
+    /// Sets the responses to accepted requests. Default: 200 with a JSON body that contains the
+    /// request's method and path.
+    pub fn respond_with(
+        &self,
+        respond: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static,
+    ) {
+        lock(&self.access).respond = Box::new(respond);
+    }
+
+    /// Refuses every request to this path, whatever its token, until [`stop_refusing`].
+    ///
+    /// [`stop_refusing`]: Self::stop_refusing
+    pub fn refuse(&self, path: impl Into<String>, refusal: Refusal) {
+        lock(&self.access).refusing.insert(path.into(), refusal);
+    }
+
+    /// Refuses every `n`th request, whatever its token and path, as if one of `n` replicas had lost
+    /// its keys.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn refuse_every(&self, n: usize, refusal: Refusal) {
+        assert!(n > 0, "n is 0; every request is refused with n = 1");
+        lock(&self.access).share = Some(Share {
+            every: n,
+            requests: 0,
+            refusal,
+        });
+    }
+
+    /// Ends what [`refuse`](Self::refuse) and [`refuse_every`](Self::refuse_every) have set.
+    pub fn stop_refusing(&self) {
+        let mut access = lock(&self.access);
+        access.refusing.clear();
+        access.share = None;
+    }
+
+    /// Requires that tokens were issued for this audience.
+    pub fn require_audience(&self, audience: impl Into<String>) {
+        lock(&self.access).expected.audience = Some(audience.into());
+    }
+
+    /// Requires this scope for requests to this path.
+    pub fn require_scope(&self, path: impl Into<String>, scope: impl Into<String>) {
+        lock(&self.access).scopes.insert(path.into(), scope.into());
+    }
+
+    /// Makes the API require this nonce in DPoP proofs (RFC 9449 §9). A request with another nonce,
+    /// or without one, gets a 401 with `error="use_dpop_nonce"`.
+    #[cfg(feature = "dpop")]
+    pub fn require_dpop_nonce(&self, nonce: impl Into<String>) {
+        lock(&self.access).dpop.require_nonce(nonce.into());
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Describes the request in the body.
+fn describe(request: &RecordedRequest) -> ScriptedResponse {
+    let body = json!({ "method": request.method().as_str(), "path": request.path() });
+    ScriptedResponse::json(200, body)
+}

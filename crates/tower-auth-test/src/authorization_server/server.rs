@@ -1,0 +1,241 @@
+//! The server, as a test uses it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::Method;
+use tower_auth::cache::Clock;
+
+use super::grants::Grants;
+use super::metadata::{self, AUTHORIZATION_PATH, METADATA_PATHS, REVOCATION_PATH, TOKEN_PATH};
+use super::quota::Quota;
+use super::refresh_tokens::RefreshTokens;
+use super::tokens::{IssuedToken, Tokens};
+use crate::difference::assert_lines;
+use crate::lock::lock;
+use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_to_server};
+
+/// A fake OAuth 2 authorization server (RFC 6749).
+///
+/// It issues `token-1`, `token-2` and so on to any client that requests one, each for one hour. An
+/// [`Api`](crate::Api) of this server accepts a token until it expires or the test revokes it.
+///
+/// | path | is |
+/// | --- | --- |
+/// | `/oauth/token` | the token endpoint, for any grant; refresh tokens and codes are checked |
+/// | `/oauth/revoke` | revokes an access token, or the login of a refresh token (RFC 7009) |
+/// | `/authorize` | sends a browser back with a code, as if the person had agreed (PKCE: RFC 7636) |
+/// | `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | the metadata (RFC 8414) |
+///
+/// It is a Tower service: pass a clone to a token source's `transport`. To listen on a port, see
+/// [`serve`](Self::serve). Clones share everything.
+///
+/// # Example
+///
+/// One fetch for all callers, and a second one when the token expires:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_auth::TokenCache;
+/// use tower_auth::cache::Clock;
+/// use tower_auth::oauth2::ClientCredentials;
+/// use tower_auth_test::AuthorizationServer;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower_auth::Error> {
+/// let server = AuthorizationServer::new();
+/// let source = ClientCredentials::new(server.token_url(), "my-service", "a-secret")?
+///     .transport(server.clone());
+/// let cache = TokenCache::builder(source).clock(Clock::tokio()).build();
+///
+/// cache.token().await?;
+/// cache.token().await?;
+/// server.assert_tokens_issued(1);
+///
+/// tokio::time::advance(Duration::from_secs(3600)).await;
+/// cache.token().await?;
+/// server.assert_requests(["POST /oauth/token - client_credentials -> 200"; 2]);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct AuthorizationServer {
+    server: ScriptedServer,
+    grants: Arc<Mutex<Grants>>,
+    pub(crate) tokens: Tokens,
+}
+
+delegate_to_server!(AuthorizationServer, "authorization server");
+
+impl AuthorizationServer {
+    /// Makes a server whose tokens expire by [`Clock::tokio`].
+    pub fn new() -> Self {
+        Self::with_clock(Clock::tokio())
+    }
+
+    /// Makes a server whose tokens expire by this clock.
+    pub fn with_clock(clock: impl Into<Clock>) -> Self {
+        let tokens = Tokens::new(clock.into());
+        let grants = Arc::new(Mutex::new(Grants::new(tokens.clone())));
+        let shared = Arc::clone(&grants);
+        let server = ScriptedServer::new(move |request| respond(&mut lock(&shared), request));
+        Self {
+            server,
+            grants,
+            tokens,
+        }
+    }
+
+    /// Returns the issuer in memory: `https://id.example.com`.
+    pub fn issuer(&self) -> &'static str {
+        "https://id.example.com"
+    }
+
+    /// Returns the URL of the token endpoint in memory: `https://id.example.com/oauth/token`.
+    pub fn token_url(&self) -> String {
+        format!("{}{TOKEN_PATH}", self.issuer())
+    }
+
+    /// Returns the URL of the revocation endpoint in memory.
+    pub fn revocation_url(&self) -> String {
+        format!("{}{REVOCATION_PATH}", self.issuer())
+    }
+
+    /// Returns the URL of the authorization endpoint in memory.
+    pub fn authorization_url(&self) -> String {
+        format!("{}{AUTHORIZATION_PATH}", self.issuer())
+    }
+
+    /// Adds a client. From then on, all other clients get `invalid_client`. Default: any client.
+    pub fn add_client(&self, id: impl Into<String>, secret: impl Into<String>) {
+        lock(&self.grants).clients.add(id.into(), secret.into());
+    }
+
+    /// Sets the lifetime of the tokens issued from now on, in whole seconds. Default: 1 h.
+    pub fn set_lifetime(&self, lifetime: Duration) {
+        lock(&self.grants).lifetime = lifetime;
+    }
+
+    /// Sets the scopes that clients may request from now on, separated by spaces. Another scope is
+    /// refused with `invalid_scope`. Default: any scope.
+    pub fn set_scopes(&self, scopes: &str) {
+        let scopes = scopes.split_whitespace().map(str::to_owned).collect();
+        lock(&self.grants).scopes = Some(scopes);
+    }
+
+    /// Sets how many token requests the server accepts in windows of this length, by the server's
+    /// clock. All others get a 429 with `Retry-After`. Each response has `RateLimit` headers.
+    /// Default: no limit.
+    pub fn set_quota(&self, requests: usize, window: Duration) {
+        lock(&self.grants).quota = Some(Quota::new(requests, window));
+    }
+
+    /// Sets which refresh tokens the server issues. Default: [`RefreshTokens::Reusable`].
+    pub fn set_refresh_tokens(&self, mode: RefreshTokens) {
+        lock(&self.grants).refresh_tokens.mode = mode;
+    }
+
+    /// Logs a person in, and returns the refresh token of the login: `refresh-1` for the first
+    /// one that the server issues.
+    pub fn log_in(&self) -> String {
+        let (_, token) = lock(&self.grants).refresh_tokens.start_login(String::new());
+        token
+    }
+
+    /// Ends all logins: their refresh tokens get `invalid_grant`. Access tokens stay valid.
+    pub fn log_everybody_out(&self) {
+        lock(&self.grants).refresh_tokens.end_all();
+    }
+
+    /// Returns the refresh tokens that the server accepts, one for each login.
+    pub fn refresh_tokens(&self) -> Vec<String> {
+        lock(&self.grants).refresh_tokens.current()
+    }
+
+    /// Returns how often a client sent a refresh token that the server had replaced.
+    pub fn refresh_token_reuses(&self) -> usize {
+        lock(&self.grants).refresh_tokens.reuses
+    }
+
+    /// Issues a token without a request, for example for an API alone.
+    pub fn issue(&self) -> String {
+        let lifetime = lock(&self.grants).lifetime;
+        self.tokens.issue(lifetime, |_| {})
+    }
+
+    /// Revokes one access token. An unknown token is ignored.
+    pub fn revoke(&self, token: &str) {
+        self.tokens.revoke(|issued| issued.secret() == token);
+    }
+
+    /// Revokes all access tokens issued so far.
+    pub fn revoke_all(&self) {
+        self.tokens.revoke(|_| true);
+    }
+
+    /// Returns how many access tokens the server has issued.
+    pub fn tokens_issued(&self) -> usize {
+        self.tokens.count()
+    }
+
+    /// Returns all access tokens that the server has issued, in order.
+    pub fn issued(&self) -> Vec<IssuedToken> {
+        self.tokens.all()
+    }
+
+    /// Asserts how many access tokens the server has issued.
+    ///
+    /// # Panics
+    ///
+    /// If it issued more or fewer. The message lists them.
+    #[track_caller]
+    pub fn assert_tokens_issued(&self, expected: usize) {
+        let issued = self.tokens.all();
+        let expected = (1..=expected).map(|number| format!("token-{number}"));
+        let issued = issued.iter().map(IssuedToken::secret);
+        assert_lines(
+            "the authorization server issued other tokens",
+            expected,
+            issued,
+        );
+    }
+
+    /// Makes the server require a DPoP proof with each token request (RFC 9449 §5), and bind the
+    /// tokens to its key. Without this, a proof is optional.
+    #[cfg(feature = "dpop")]
+    pub fn require_dpop(&self) {
+        lock(&self.grants).dpop.require_proof();
+    }
+
+    /// Makes the server require this nonce in DPoP proofs (RFC 9449 §8). A request with another
+    /// nonce, or without one, gets `use_dpop_nonce`.
+    #[cfg(feature = "dpop")]
+    pub fn require_dpop_nonce(&self, nonce: impl Into<String>) {
+        lock(&self.grants).dpop.require_nonce(nonce.into());
+    }
+}
+
+impl Default for AuthorizationServer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for AuthorizationServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationServer")
+            .field("tokens_issued", &self.tokens.count())
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+fn respond(grants: &mut Grants, request: &RecordedRequest) -> ScriptedResponse {
+    match (request.method(), request.path()) {
+        (&Method::POST, TOKEN_PATH) => grants.respond(request),
+        (&Method::POST, REVOCATION_PATH) => grants.respond_to_revocation(request),
+        (&Method::GET, AUTHORIZATION_PATH) => grants.codes.authorize(request),
+        (&Method::GET, path) if METADATA_PATHS.contains(&path) => metadata::document(request),
+        (_, TOKEN_PATH | REVOCATION_PATH | AUTHORIZATION_PATH) => ScriptedResponse::new(405),
+        _ => ScriptedResponse::new(404),
+    }
+}

@@ -1,0 +1,69 @@
+//! The body of a scripted response.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tower_auth::BoxError;
+
+/// The body of a [`ScriptedResponse`](crate::ScriptedResponse). It ends, stalls or breaks where the
+/// response says.
+#[derive(Debug)]
+pub struct ScriptedBody {
+    next: Bytes,
+    then: Rest,
+    /// The length that the client is told, in bytes.
+    announced: u64,
+}
+
+/// What follows the last byte that is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rest {
+    End,
+    Stall,
+    Reset,
+}
+
+impl ScriptedBody {
+    /// Makes a body that sends only the first `sent` bytes before `then`.
+    pub(crate) fn new(whole: &Bytes, sent: usize, then: Rest) -> Self {
+        Self {
+            next: whole.slice(..sent.min(whole.len())),
+            then,
+            announced: whole.len() as u64,
+        }
+    }
+}
+
+impl Body for ScriptedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let next = std::mem::take(&mut self.next);
+        if !next.is_empty() {
+            self.announced -= next.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(next))));
+        }
+        match std::mem::replace(&mut self.then, Rest::End) {
+            Rest::End => Poll::Ready(None),
+            Rest::Stall => {
+                self.then = Rest::Stall;
+                Poll::Pending
+            }
+            Rest::Reset => Poll::Ready(Some(Err("the connection was reset".into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next.is_empty() && matches!(self.then, Rest::End)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.announced)
+    }
+}

@@ -1,0 +1,93 @@
+//! A fake server on a port of 127.0.0.1.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::scripted::ScriptedServer;
+
+/// A fake server that listens on a port of 127.0.0.1. It stops when this value is dropped, and its
+/// connections are closed.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::ClientCredentials;
+/// use tower_auth_test::AuthorizationServer;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let server = AuthorizationServer::new();
+/// let running = server.serve().await?;
+/// let source = ClientCredentials::new(running.url("/oauth/token"), "my-service", "a-secret")?;
+/// let cache = tower_auth::TokenCache::new(source);
+/// assert_eq!(cache.token().await?.secret(), "token-1");
+/// # Ok(()) }
+/// ```
+#[must_use = "the server stops when this value is dropped"]
+pub struct Loopback {
+    address: SocketAddr,
+    accepting: AbortHandle,
+}
+
+impl Loopback {
+    pub(super) async fn start(server: ScriptedServer) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let accepting = tokio::spawn(accept(listener, server)).abort_handle();
+        Ok(Self { address, accepting })
+    }
+
+    /// Returns the address and the port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the origin, such as `http://127.0.0.1:40513`.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns the URL of a path, which starts with `/`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+impl Drop for Loopback {
+    fn drop(&mut self) {
+        // The task owns the connections' tasks, which end with it.
+        self.accepting.abort();
+    }
+}
+
+impl fmt::Debug for Loopback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Loopback").field(&self.address).finish()
+    }
+}
+
+async fn accept(listener: TcpListener, server: ScriptedServer) {
+    let mut connections = JoinSet::new();
+    loop {
+        // A connection that was closed before it was accepted is no reason to stop.
+        if let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(connection(stream, server.clone()));
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, server: ScriptedServer) {
+    let builder = Builder::new(TokioExecutor::new());
+    let service = TowerToHyperService::new(server);
+    // A connection ends with an error if the script resets it.
+    let _ = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}

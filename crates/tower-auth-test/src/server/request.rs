@@ -1,0 +1,184 @@
+//! A request that a fake server received.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use serde_json::Value;
+
+/// A request that a fake server received, and what became of it.
+///
+/// `Display` shows one line, such as `GET /notes Bearer token-1 -> 200`: the method, the path with
+/// the query, the `Authorization` header or `-`, the `grant_type` if the body has one, and the
+/// status. Instead of the status, `…` means that the server hasn't responded, and `reset` that it
+/// has reset the connection. The password of `Basic` is left out. A token is shown as it is, so use
+/// no real ones.
+#[derive(Clone, Debug)]
+pub struct RecordedRequest {
+    head: Head,
+    body: Bytes,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug)]
+struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+/// What the server has done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    NoResponse,
+    Status(StatusCode),
+    Reset,
+}
+
+impl RecordedRequest {
+    pub(crate) fn new(head: Parts, body: Bytes) -> Self {
+        Self {
+            head: Head {
+                method: head.method,
+                uri: head.uri,
+                headers: head.headers,
+            },
+            body,
+            outcome: Outcome::NoResponse,
+        }
+    }
+
+    pub(crate) fn set_outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// Returns the method.
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// Returns the address as it was sent: only a path if the server is on loopback.
+    pub fn uri(&self) -> &Uri {
+        &self.head.uri
+    }
+
+    /// Returns the path, without the query.
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// Returns the origin that the request was sent to, such as `https://api.example.com`.
+    /// `None` if the request has neither an absolute address nor a `Host` header.
+    pub fn origin(&self) -> Option<String> {
+        let uri = &self.head.uri;
+        if let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) {
+            return Some(format!("{scheme}://{authority}"));
+        }
+        let host = self.head.headers.get(HOST)?.to_str().ok()?;
+        Some(format!("http://{host}"))
+    }
+
+    /// Returns the headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Returns a header, or `None` if the request doesn't have it or it isn't text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.headers.get(name)?.to_str().ok()
+    }
+
+    /// Returns the body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Returns the body as text. Bytes that aren't UTF-8 are replaced by `�`.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Returns the token of an `Authorization` header with the scheme `Bearer` or `DPoP`.
+    pub fn token(&self) -> Option<&str> {
+        let (scheme, token) = self.header(AUTHORIZATION.as_str())?.split_once(' ')?;
+        let known = ["Bearer", "DPoP"];
+        known
+            .iter()
+            .any(|name| scheme.eq_ignore_ascii_case(name))
+            .then_some(token)
+    }
+
+    /// Returns the client's id and secret from an `Authorization` header with the scheme `Basic`,
+    /// decoded as a client of an authorization server encodes them (RFC 6749 §2.3.1).
+    pub fn basic(&self) -> Option<(String, String)> {
+        let (scheme, encoded) = self.header(AUTHORIZATION.as_str())?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("Basic") {
+            return None;
+        }
+        let pair = STANDARD.decode(encoded).ok()?;
+        let (id, secret) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+        Some((form_decode(id), form_decode(secret)))
+    }
+
+    /// Returns the parameters of the body, which is a form or a JSON object, by name. Returns the
+    /// last value of a parameter that was sent twice. In JSON, a value that isn't a string is
+    /// returned as JSON text.
+    pub fn params(&self) -> BTreeMap<String, String> {
+        let kind = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        if !kind.starts_with("application/json") {
+            return form_urlencoded::parse(&self.body).into_owned().collect();
+        }
+        let Ok(Value::Object(fields)) = serde_json::from_slice(&self.body) else {
+            return BTreeMap::new();
+        };
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let fields = fields.into_iter();
+        fields.map(|(name, value)| (name, text(value))).collect()
+    }
+
+    /// Returns one parameter of the body: see [`params`](Self::params).
+    pub fn param(&self, name: &str) -> Option<String> {
+        self.params().remove(name)
+    }
+
+    /// Returns the status of the response, or `None` if there was no response.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self.outcome {
+            Outcome::Status(status) => Some(status),
+            Outcome::NoResponse | Outcome::Reset => None,
+        }
+    }
+}
+
+impl fmt::Display for RecordedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = self.head.uri.path_and_query().map_or("/", |it| it.as_str());
+        write!(f, "{} {target}", self.head.method)?;
+        match self.header(AUTHORIZATION.as_str()) {
+            None => f.write_str(" -")?,
+            Some(value) if value.starts_with("Basic ") => f.write_str(" Basic")?,
+            Some(value) => write!(f, " {value}")?,
+        }
+        if let Some(grant) = self.param("grant_type") {
+            write!(f, " {grant}")?;
+        }
+        match self.outcome {
+            Outcome::NoResponse => f.write_str(" -> …"),
+            Outcome::Status(status) => write!(f, " -> {}", status.as_u16()),
+            Outcome::Reset => f.write_str(" -> reset"),
+        }
+    }
+}
+
+fn form_decode(text: &str) -> String {
+    let pair = form_urlencoded::parse(text.as_bytes()).next();
+    pair.map(|(text, _)| text.into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,201 @@
+//! A server whose closure responds to each request.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tower_auth::BoxError;
+use tower_service::Service;
+
+use super::body::ScriptedBody;
+use super::request::{Outcome, RecordedRequest};
+use super::response::{Action, ScriptedResponse};
+use crate::difference::assert_lines;
+use crate::lock::lock;
+
+/// A server whose closure responds to each request. It records what it received.
+///
+/// It is a Tower service for requests with any body: the inner service of a layer, or the
+/// `transport` of a token source. Clones share everything.
+///
+/// # Example
+///
+/// A login endpoint of an API, and the request that it received:
+///
+/// ```
+/// use tower_auth::{Reason, TokenSource};
+/// use tower_auth::login::JsonLogin;
+/// use tower_auth_test::{ScriptedResponse, ScriptedServer};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let server = ScriptedServer::new(|request| match request.path() {
+///     "/login" => ScriptedResponse::json(200, r#"{"access_token":"abc"}"#),
+///     _ => ScriptedResponse::new(404),
+/// });
+/// let source = JsonLogin::new("https://api.example.com/login", "me", "a-password")?
+///     .transport(server.clone());
+/// assert_eq!(source.fetch(Reason::First).await?.secret(), "abc");
+/// assert_eq!(server.requests()[0].param("email").as_deref(), Some("me"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct ScriptedServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    respond: Box<dyn Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: VecDeque<ScriptedResponse>,
+    always: Option<ScriptedResponse>,
+    requests: Vec<RecordedRequest>,
+}
+
+impl ScriptedServer {
+    /// Makes a server that responds to each request as the closure says.
+    pub fn new(
+        respond: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                respond: Box::new(respond),
+                state: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Responds to the next request like this, instead of as usual. Called several times, it sets
+    /// the responses to as many requests, in order.
+    pub fn respond_next(&self, response: ScriptedResponse) {
+        lock(&self.inner.state).next.push_back(response);
+    }
+
+    /// Responds to every request like this, after those of [`respond_next`](Self::respond_next),
+    /// until [`respond_as_usual`](Self::respond_as_usual).
+    pub fn respond_always(&self, response: ScriptedResponse) {
+        lock(&self.inner.state).always = Some(response);
+    }
+
+    /// Ends what [`respond_next`](Self::respond_next) and [`respond_always`](Self::respond_always)
+    /// have set.
+    pub fn respond_as_usual(&self) {
+        let mut state = lock(&self.inner.state);
+        state.next.clear();
+        state.always = None;
+    }
+
+    /// Returns all requests so far, in the order of their arrival.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        lock(&self.inner.state).requests.clone()
+    }
+
+    /// Asserts that the server received exactly these requests, as [`RecordedRequest`] displays
+    /// them.
+    ///
+    /// # Panics
+    ///
+    /// If it received others. The message shows the difference.
+    #[track_caller]
+    pub fn assert_requests<I>(&self, expected: I)
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        assert_lines(
+            "the server received other requests",
+            expected,
+            self.requests(),
+        );
+    }
+
+    /// Starts the same server on a free port of 127.0.0.1. It serves HTTP/1 and HTTP/2 without TLS,
+    /// until the returned [`Loopback`](crate::Loopback) is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no free port.
+    #[cfg(feature = "loopback")]
+    pub async fn serve(&self) -> std::io::Result<crate::Loopback> {
+        super::loopback::Loopback::start(self.clone()).await
+    }
+
+    /// Records the request, and returns its number and the response to it.
+    fn receive(&self, request: &RecordedRequest) -> (usize, ScriptedResponse) {
+        let (number, scripted) = {
+            let mut state = lock(&self.inner.state);
+            state.requests.push(request.clone());
+            let scripted = state.next.pop_front().or_else(|| state.always.clone());
+            (state.requests.len() - 1, scripted)
+        };
+        // Without the lock: the closure may ask this server for its requests.
+        let response = scripted.unwrap_or_else(|| (self.inner.respond)(request));
+        (number, response)
+    }
+
+    fn record(&self, number: usize, outcome: Outcome) {
+        if let Some(request) = lock(&self.inner.state).requests.get_mut(number) {
+            request.set_outcome(outcome);
+        }
+    }
+
+    async fn respond<B>(self, request: Request<B>) -> Result<Response<ScriptedBody>, BoxError>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(Into::into)?.to_bytes();
+        let (number, response) = self.receive(&RecordedRequest::new(head, body));
+        match response.run().await {
+            Action::Respond(response) => {
+                self.record(number, Outcome::Status(response.status()));
+                Ok(response)
+            }
+            Action::Stall => pending().await,
+            Action::Reset => {
+                self.record(number, Outcome::Reset);
+                Err("the connection was reset".into())
+            }
+        }
+    }
+}
+
+/// The future of a response of a fake server.
+pub type ServerFuture =
+    Pin<Box<dyn Future<Output = Result<Response<ScriptedBody>, BoxError>> + Send>>;
+
+impl<B> Service<Request<B>> for ScriptedServer
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ScriptedBody>;
+    type Error = BoxError;
+    type Future = ServerFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ServerFuture {
+        Box::pin(self.clone().respond(request))
+    }
+}
+
+impl fmt::Debug for ScriptedServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptedServer")
+            .field("requests", &lock(&self.inner.state).requests.len())
+            .finish_non_exhaustive()
+    }
+}
