@@ -14,11 +14,11 @@ use super::response_fields::{self, Malformed, ResponseFields};
 use super::transport::RawResponse;
 use crate::error::{BoxError, Error, Kind, Reply};
 
-/// The limit of a body in bytes. Tokens travel in headers, which servers limit to 8 to 16 KiB. So a
-/// token, a refresh token and an ID token fit several times.
+/// The limit of a body in bytes. Tokens travel in headers, which servers limit to 8 to 16 KiB. The
+/// limit leaves room for an access token, a refresh token and an ID token of that size.
 const RESPONSE_LIMIT: usize = 64 * 1024;
 
-/// In bytes. Most bodies are shorter.
+/// The initial capacity of the buffer in bytes. Most bodies are shorter.
 const INITIAL_CAPACITY: usize = 4 * 1024;
 
 /// A response whose body has been read.
@@ -28,7 +28,7 @@ pub(crate) struct EndpointResponse {
     pub(crate) body: Zeroizing<Vec<u8>>,
     /// When the request started.
     pub(crate) started: SystemTime,
-    /// Hides the values that the request's address contained.
+    /// Hides the values from the query of the request's address.
     pub(crate) sent: Redactor,
 }
 
@@ -52,8 +52,7 @@ impl EndpointResponse {
         }
         let body = match collect(status, body).await {
             Ok(body) => body,
-            // The body of a refusal only explains it, so the refusal is still usable without the
-            // body.
+            // A refusal is usable without its body, because the body only explains the refusal.
             Err(_) if !status.is_success() => Zeroizing::default(),
             Err(error) => return Err(error),
         };
@@ -73,11 +72,13 @@ impl EndpointResponse {
 }
 
 impl ReadError {
-    /// Returns the error for the caller. The message names the endpoint `endpoint` and its response
-    /// `response`. `not_followed` says why a redirect is rejected.
+    /// Returns the error for the caller. The message calls the endpoint `endpoint` and its response
+    /// `response`. For a redirect, the message contains `not_followed`, the reason for the
+    /// rejection.
     pub(crate) fn into_error(self, endpoint: &str, response: &str, not_followed: &str) -> Error {
         match self {
-            // The target isn't shown, because it may contain what the client sent.
+            // Omits the target of the redirect, because the target may contain what the client
+            // sent.
             Self::Redirect(status) => unusable(response, status, not_followed),
             Self::TooLong(status) => {
                 let what = format!("is longer than {} KiB", RESPONSE_LIMIT / 1024);
@@ -91,7 +92,7 @@ impl ReadError {
     }
 }
 
-/// Returns the error for a response that can't be used. `what` must contain no text of the body.
+/// Returns the error for an unusable response. `what` must contain no text of the body.
 pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error {
     let reply = Reply {
         status: Some(status),
@@ -116,13 +117,14 @@ where
         }
         let length = bytes.len() + data.remaining();
         if length > bytes.capacity() {
-            // A buffer that grows on its own would leave behind a copy that isn't zeroized.
+            // `Vec` frees its old buffer without zeroizing it, so this code replaces the buffer
+            // itself.
             let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
             larger.extend_from_slice(&bytes);
             bytes = larger;
         }
         bytes.extend_from_slice(&data);
-        // Zeroizes the transport's copy, if nothing else shares it.
+        // Zeroizes the transport's bytes, unless another owner shares them.
         if let Ok(mut data) = data.try_into_mut() {
             data.as_mut().zeroize();
         }

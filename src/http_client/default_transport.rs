@@ -1,4 +1,5 @@
-//! The default HTTP client of a source. It is created for the first request and then kept.
+//! The default HTTP client of a source. The first request creates the client, and later requests
+//! use the same client.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,7 +20,7 @@ struct MadeOnFirstUse {
     made: Mutex<Option<DynTransport>>,
 }
 
-/// Clones of one default share its client.
+/// Clones of a default transport share its client.
 impl Default for DynTransport {
     fn default() -> Self {
         Self::made_by(make)
@@ -41,8 +42,8 @@ fn make() -> Result<DynTransport, Error> {
 }
 
 impl MadeOnFirstUse {
-    /// Creates the client under the lock, so that concurrent first requests create only one. An
-    /// error isn't kept, so the next request tries again.
+    /// Creates the client under the lock, so that concurrent first requests create only one. After
+    /// an error, the next request tries again.
     fn get(&self) -> Result<DynTransport, Error> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match &*made {
@@ -65,8 +66,8 @@ impl SealedTransport for MadeOnFirstUse {
     }
 }
 
-/// Distinguishes a client that could not be created from a client that failed. Only the second is a
-/// transport error.
+/// The error of a client that could not be created. Unlike a failed request, it isn't a transport
+/// error.
 #[derive(Debug)]
 struct NoHttpClient(Error);
 
@@ -132,7 +133,7 @@ mod tests {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         fn make() -> Result<DynTransport, Error> {
             MADE.fetch_add(1, Ordering::Relaxed);
-            // Gives the other threads time to get here too.
+            // Gives the other threads time to reach this point.
             (0..10_000).for_each(|_| std::thread::yield_now());
             Ok(DynTransport::default())
         }

@@ -15,10 +15,11 @@ use super::redact::Redactor;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
 
-/// Issuing a token takes milliseconds. Within 10 s, TCP retries a connection three times.
+/// A server needs milliseconds to issue a token. Within 10 s, TCP tries three times again to
+/// connect.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An endpoint, and how requests to it are sent.
+/// An endpoint, and the transport and the timeout for its requests.
 #[derive(Clone, Debug)]
 pub(crate) struct EndpointClient {
     pub(crate) url: EndpointUrl,
@@ -78,7 +79,7 @@ impl EndpointClient {
         }
     }
 
-    /// Applies the timeout to `work`, which is everything that a response requires.
+    /// Applies the timeout to `work`: all the steps that lead to a response.
     pub(crate) async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,
@@ -90,8 +91,8 @@ impl EndpointClient {
         within(self.timeout, &format!("{}{with}", self.kind.name()), work).await
     }
 
-    /// Returns the address of this endpoint. Call it inside [`within`](Self::within), like
-    /// everything that sends.
+    /// Returns the address of this endpoint. Call it inside [`within`](Self::within), like all
+    /// methods that send.
     pub(crate) async fn address(&self) -> Result<Uri, Error> {
         self.resolve(&self.url, self.kind).await
     }
@@ -120,7 +121,7 @@ impl EndpointClient {
         Ok(request.into_http(address))
     }
 
-    /// Sends what [`request`](Self::request) built. The caller may have added to it.
+    /// Sends a request from [`request`](Self::request), to which the caller may have added parts.
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -150,7 +151,7 @@ impl EndpointClient {
     }
 }
 
-/// Applies a timeout to `work`. The error message calls it `what`.
+/// Applies a timeout to `work`. The error message calls the work `what`.
 pub(crate) async fn within<T>(
     limit: Duration,
     what: &str,
@@ -170,7 +171,7 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// Returns whether this address no longer accepts a POST, or never did.
+/// Returns whether the status means that this address doesn't accept a POST.
 fn has_moved(status: StatusCode) -> bool {
     status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410)
 }

@@ -21,9 +21,9 @@ use crate::source::store_key::StoreKey;
 /// The address of a protocol endpoint (RFC 6749 §3), validated as safe for sending a secret.
 ///
 /// The address is `https`, or `http` on loopback: `localhost` and its subdomains, `127.0.0.0/8` and
-/// `[::1]`. Every constructor that takes an address also takes a `&str` or a `String`, and
-/// validates it immediately. Use this type for a server that you intentionally reach over
-/// cleartext, or for a server whose endpoints are [discovered from its issuer](Self::from_issuer).
+/// `[::1]`. Constructors also take a `&str` or a `String`, which they validate immediately. Two
+/// cases need this type: a server that you intentionally reach over cleartext, and a server whose
+/// endpoints are [discovered from its issuer](Self::from_issuer).
 ///
 /// [`Debug`](fmt::Debug) omits the query, which may contain a key.
 ///
@@ -59,7 +59,7 @@ pub(crate) trait EndpointResolver: Any + Send + Sync {
     /// Returns the authorization server's issuer.
     fn issuer(&self) -> &str;
 
-    /// Returns the address of an endpoint. `timeout` covers this search and the request to the
+    /// Returns the address of an endpoint. `timeout` covers both this search and the request to the
     /// endpoint.
     fn endpoint<'a>(
         &'a self,
@@ -83,8 +83,8 @@ impl EndpointUrl {
         }
     }
 
-    /// Prefers the issuer's endpoints for clients with a certificate (`mtls_endpoint_aliases`, RFC
-    /// 8705 §5). Endpoints without such an alias stay the same. This has no effect on an address.
+    /// Uses the issuer's endpoints for clients with a certificate (`mtls_endpoint_aliases`, RFC
+    /// 8705 §5), where the metadata contains them. Without an issuer, this setting has no effect.
     #[must_use]
     pub fn mtls(mut self) -> Self {
         if let EndpointLocation::Discovered { prefers_mtls, .. } = &mut self.location {
@@ -93,7 +93,7 @@ impl EndpointUrl {
         self
     }
 
-    /// Adds the address or the issuer to a store key, because a token depends on it.
+    /// Adds the address or the issuer to a store key, because both identify the server of a token.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         let name = self.issuer().map_or("endpoint", |_| "issuer");
@@ -103,12 +103,13 @@ impl EndpointUrl {
     /// Creates an address that may be `http` on any host.
     ///
     /// The client secret and every token then cross the network in cleartext, which violates RFC
-    /// 6749 §3.2. Use this only if something else encrypts the connection, such as a service mesh.
+    /// 6749 §3.2. Use this only if another component encrypts the connection, such as a service
+    /// mesh.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it isn't an absolute `http` or `https` address, or has a
-    /// user name or a fragment.
+    /// [`is_config`](Error::is_config) if the address isn't an absolute `http` or `https` address,
+    /// or has a user name or a fragment.
     pub fn danger_allow_http(url: impl AsRef<str>) -> Result<Self, Error> {
         parse(THE_ADDRESS, url.as_ref()).map(Self::at)
     }
@@ -120,7 +121,7 @@ impl EndpointUrl {
     }
 
     /// Returns the endpoint's address: the known address, or the address in the issuer's metadata.
-    /// `timeout` covers this search and the request to the endpoint.
+    /// `timeout` covers both this search and the request to the endpoint.
     pub(crate) async fn resolve(
         &self,
         kind: EndpointKind,
@@ -140,7 +141,7 @@ impl EndpointUrl {
         }
     }
 
-    /// Returns the resolver, if discovery has to find the address.
+    /// Returns the resolver if the address comes from an issuer's metadata.
     pub(crate) fn resolver(&self) -> Option<&dyn EndpointResolver> {
         match &self.location {
             EndpointLocation::Address(_) => None,
@@ -148,12 +149,12 @@ impl EndpointUrl {
         }
     }
 
-    /// Returns the issuer whose metadata contains the address, if discovery has to find it.
+    /// Returns the issuer if the address comes from the issuer's metadata.
     pub(crate) fn issuer(&self) -> Option<&str> {
         self.resolver().map(EndpointResolver::issuer)
     }
 
-    /// Returns the address, or the issuer whose metadata contains it.
+    /// Returns the known address, or the issuer whose metadata contains the address.
     pub(crate) fn address_or_issuer(&self) -> String {
         match &self.location {
             EndpointLocation::Address(address) => address.to_string(),
@@ -161,7 +162,7 @@ impl EndpointUrl {
         }
     }
 
-    /// Returns the address, unless discovery has to find it.
+    /// Returns the known address, or `None` if an issuer's metadata contains the address.
     #[cfg(feature = "cookies")]
     pub(crate) fn address(&self) -> Option<&Uri> {
         match &self.location {
@@ -170,7 +171,7 @@ impl EndpointUrl {
         }
     }
 
-    /// Rejects an issuer. Used for endpoints that no metadata contains.
+    /// Rejects an issuer. For endpoints that are never in an issuer's metadata.
     pub(crate) fn only_address(self) -> Result<Self, Error> {
         if self.issuer().is_none() {
             return Ok(self);
@@ -231,14 +232,14 @@ impl TryFrom<String> for EndpointUrl {
     }
 }
 
-/// Lets a constructor take either an [`EndpointUrl`] or a string.
+/// Converts an [`EndpointUrl`] or a string, so that constructors take either.
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
     }
 }
 
-/// Parses an address that is `https`, or `http` on loopback. An error message starts with `what`.
+/// Parses an address that is `https`, or `http` on loopback. Error messages start with `what`.
 pub(crate) fn secure(what: &str, url: &str) -> Result<Uri, Error> {
     let uri = parse(what, url)?;
     match cleartext(&uri) {
@@ -250,22 +251,22 @@ pub(crate) fn secure(what: &str, url: &str) -> Result<Uri, Error> {
     }
 }
 
-/// Returns the host if data to it could be read in transit.
+/// Returns the host if the connection to it is cleartext.
 fn cleartext(uri: &Uri) -> Option<&str> {
     let is_cleartext = !is_secure(uri.scheme_str(), uri.host());
     is_cleartext.then(|| uri.host().unwrap_or_default())
 }
 
-/// Parses an address. Errors show only the host, because the text is the secret if the caller
-/// swapped two arguments.
+/// Parses an address. Errors don't show the text: a caller that swaps two arguments passes the
+/// secret here.
 fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     let bad = |why: &str| bad(what, why);
-    // `Uri` silently drops a fragment, which RFC 6749 §3.2 forbids.
+    // RFC 6749 §3.2 forbids a fragment, and `Uri` drops a fragment silently.
     if url.contains('#') {
         return Err(bad("has a fragment (`#`)"));
     }
     let uri: Uri = url.parse().map_err(|_| bad("isn't a valid URL"))?;
-    // `Uri` reads `host` alone as a host and `/path` as a path.
+    // `Uri` also accepts a host alone and a path alone.
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
         return Err(bad("is not absolute; start it with `https://`"));
     };
@@ -280,7 +281,7 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     if authority.host().is_empty() {
         return Err(bad("has no host"));
     }
-    // `Uri` would replace a port that isn't a number with the default port.
+    // `Uri` accepts a port that isn't a number, and then uses the default port.
     if authority.as_str() != authority.host() && authority.port().is_none() {
         return Err(bad("has a port that is not a number up to 65535"));
     }

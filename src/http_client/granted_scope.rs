@@ -1,11 +1,12 @@
-//! What a server didn't grant of the requested scope (RFC 6749 §3.3 and §5.1).
+//! Finds the requested scopes that a server didn't grant (RFC 6749 §3.3 and §5.1).
 
 use std::collections::BTreeSet;
 
-/// The requested scopes that were not granted: sorted, with single spaces between. `None` if there are none.
+/// Returns the requested scopes that were not granted: sorted and separated by single spaces.
+/// Returns `None` if all were granted.
 ///
-/// For a message to people. It must be right before the first 403, and silent with servers that write the
-/// same scope in another way.
+/// The result is for a log message, which appears before the first 403. Servers may spell a granted
+/// scope in another way, so such spellings count as granted.
 pub(crate) fn missing(requested: &str, granted: &str) -> Option<String> {
     let is_granted = |name: &str| granted.split_whitespace().any(|other| is_same(name, other));
     let requested = requested.split_whitespace();
@@ -16,25 +17,28 @@ pub(crate) fn missing(requested: &str, granted: &str) -> Option<String> {
     (!missing.is_empty()).then(|| missing.join(" "))
 }
 
-/// Whether an API may refuse a request because a token lacks this scope.
+/// Returns whether an API may refuse a request because a token lacks this scope.
 fn is_permission(name: &str) -> bool {
-    // OpenID Connect Core §5.4 and §11: for the ID token, the user info and the refresh token. Many
-    // servers leave them out of the granted scope, and Google grants `email` by another name.
+    // These scopes control the ID token, the user info and the refresh token (OpenID Connect Core
+    // §5.4 and §11). Many servers omit them from the granted scope. Google returns `email` under
+    // another name.
     let is_of_login = matches!(
         name,
         "openid" | "profile" | "email" | "address" | "phone" | "offline_access"
     );
-    // Entra ID: "whatever was allowed before", for which it returns the names.
+    // At Entra ID, `.default` requests all scopes that were allowed before. The response contains
+    // their names instead.
     let is_default = name == ".default" || name.ends_with("/.default");
     !is_of_login && !is_default
 }
 
-/// Entra ID returns `https://graph.microsoft.com/User.Read` for `user.read`, and the other way round.
+/// Returns whether both names are the same scope. Entra ID returns
+/// `https://graph.microsoft.com/User.Read` for `user.read`, and the short form for the long one.
 fn is_same(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other) || ends_in(one, other) || ends_in(other, one)
 }
 
-/// Whether `name` is the last segment of a scope that is a URL.
+/// Returns whether `name` is the last segment of `url`.
 fn ends_in(url: &str, name: &str) -> bool {
     let start = url.len().checked_sub(name.len() + 1);
     let end = start.and_then(|start| url.get(start..)?.strip_prefix('/'));

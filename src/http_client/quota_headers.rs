@@ -1,5 +1,5 @@
-//! Reads quotas from a response's headers. Servers use different formats, and some make mistakes. A
-//! header that can't be parsed is ignored.
+//! Reads quotas from a response's headers. Servers use different formats, and some servers make
+//! mistakes. Headers that can't be parsed are ignored.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use super::redact::Redactor;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::sanitize::sanitize_unbounded;
 
-/// Auth0's headers and the owner of each quota. A header has one or several quotas such as
+/// Auth0's headers and the owner of each quota. A header contains one or more quotas, for example
 /// `b=per_hour;q=10;r=7;t=3540`.
 const AUTH0: [(&str, &str); 2] = [
     ("auth0-client-quota-limit", "client"),
@@ -32,11 +32,11 @@ const TRIPLES: [(&str, [&str; 3]); 2] = [
     ),
 ];
 
-/// The longest value in bytes. Longer values are ignored.
+/// The maximum length of a value in bytes. Longer values are ignored.
 const LONGEST: usize = 4096;
 
-/// From the first value on, a reset is a time in seconds since 1970. From the second on, it is in
-/// milliseconds.
+/// The smallest resets that count as a time since 1970: in seconds, and in milliseconds. A smaller
+/// reset is a duration in seconds.
 const TIME_IN_SECONDS: u64 = 1_000_000_000;
 const TIME_IN_MILLISECONDS: u64 = 1_000_000_000_000;
 
@@ -71,7 +71,8 @@ impl<'a> QuotaHeaders<'a> {
         quotas.collect()
     }
 
-    /// Reads `"default";r=50;t=30`, and the limit from the policy with the same name.
+    /// Reads items such as `"default";r=50;t=30`. The limit comes from the policy with the same
+    /// name.
     fn named(&self) -> impl Iterator<Item = Quota> {
         self.items("ratelimit").filter_map(|item| {
             let quota = Quota::new(item.name?, item.number("r")?);
@@ -82,7 +83,7 @@ impl<'a> QuotaHeaders<'a> {
         })
     }
 
-    /// Reads `limit=100, remaining=50, reset=5`, the format of earlier drafts without names.
+    /// Reads `limit=100, remaining=50, reset=5`, the format of earlier drafts.
     fn unnamed(&self) -> Option<Quota> {
         let pairs = self.items("ratelimit").flat_map(|item| item.pairs);
         let item = Item {
@@ -118,7 +119,7 @@ impl<'a> QuotaHeaders<'a> {
         lines
             .filter(|line| line.len() <= LONGEST)
             .filter_map(|line| line.to_str().ok())
-            // Checks the whole line, because a secret may contain the separators.
+            // Redacts before splitting, because a secret may contain the separators.
             .filter(|line| redactor.redact(line) == sanitize_unbounded(line))
             .flat_map(|line| line.split(','))
             .take(2 * MOST_BUCKETS)
@@ -126,7 +127,7 @@ impl<'a> QuotaHeaders<'a> {
     }
 }
 
-/// One item of a header: `name;key=value;key=value`. Each part may be missing.
+/// An item of a header: `name;key=value;key=value`. Each part may be missing.
 struct Item<'a> {
     name: Option<&'a str>,
     pairs: Vec<(&'a str, &'a str)>,
@@ -145,7 +146,7 @@ impl<'a> Item<'a> {
         Self { name, pairs }
     }
 
-    /// Returns the value of a key that occurs once.
+    /// Returns the value of a key, or `None` if the key is missing or repeated.
     fn text(&self, key: &str) -> Option<&'a str> {
         let is_key = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(key);
         let mut values = self.pairs.iter().filter(is_key);
@@ -168,7 +169,7 @@ fn bare(text: &str) -> &str {
     unquoted.unwrap_or(text)
 }
 
-/// Parses digits and drops a fraction.
+/// Parses a decimal number without its fraction.
 fn number(text: &str) -> Option<u64> {
     let whole = text.trim().split('.').next().unwrap_or_default();
     let is_number = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());

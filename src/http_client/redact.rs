@@ -1,5 +1,4 @@
-//! Removes secrets from a server's text before it is shown, because servers echo what a client
-//! sent.
+//! Removes secrets from a server's text before the text is shown. Servers echo what a client sent.
 
 use http::{HeaderMap, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -10,8 +9,8 @@ use crate::sanitize::sanitize_unbounded;
 /// The shortest secret in bytes. Hiding shorter strings would make the server's text hard to read.
 const SHORTEST: usize = 4;
 
-/// The secrets to hide, in every encoding that a server may send back. They are sanitized like the
-/// texts, because sanitizing may produce a text that contains a secret.
+/// The secrets to hide, in every encoding that a server may send back. Secrets are sanitized in the
+/// same way as texts, so that they match after sanitizing.
 #[derive(Default)]
 pub(crate) struct Redactor {
     secrets: Vec<Zeroizing<String>>,
@@ -36,7 +35,7 @@ impl Redactor {
             // Some servers also escape the slash, which RFC 8259 §7 allows.
             self.add(sanitize_unbounded(&unquoted.replace('/', "\\/")));
         }
-        // The longest first, so that a secret that contains another secret is hidden completely.
+        // Longer secrets come first, because a longer secret may contain a shorter one.
         self.secrets
             .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
@@ -48,7 +47,7 @@ impl Redactor {
         }
     }
 
-    /// Hides the values in an address's query, which may be keys.
+    /// Hides the values in the query of an address, because such a value may be a key.
     pub(crate) fn of_address(address: &Uri) -> Self {
         let mut redactor = Self::default();
         let query = address.query().unwrap_or_default();
@@ -86,7 +85,7 @@ impl Redactor {
     }
 }
 
-/// Percent-encodes everything that isn't unreserved (RFC 3986 §2.1 and §2.3).
+/// Percent-encodes all but the unreserved characters (RFC 3986 §2.1 and §2.3).
 fn percent(text: &str) -> String {
     const RESERVED: AsciiSet = NON_ALPHANUMERIC
         .remove(b'-')
@@ -96,7 +95,7 @@ fn percent(text: &str) -> String {
     utf8_percent_encode(text, &RESERVED).to_string()
 }
 
-/// Writes `%2F` as `%2f`, because some servers do.
+/// Converts escapes to lower case (`%2F` to `%2f`), the form that some servers use.
 fn lower_escapes(escaped: &str) -> String {
     let mut digits = 0;
     let lower = escaped.chars().map(|c| {
@@ -108,13 +107,13 @@ fn lower_escapes(escaped: &str) -> String {
         let is_digit = digits >= 0;
         if is_digit { c.to_ascii_lowercase() } else { c }
     });
-    // The result is never longer than the input, so the buffer never moves.
+    // The result has the length of the input, so the buffer never moves.
     let mut text = String::with_capacity(escaped.len());
     text.extend(lower);
     text
 }
 
-/// Escapes text like an HTML error page does.
+/// Escapes text as in an HTML error page.
 fn html(text: &str) -> String {
     let mut html = String::with_capacity(6 * text.len());
     for c in text.chars() {

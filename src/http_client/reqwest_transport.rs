@@ -1,4 +1,4 @@
-//! reqwest as the transport: the default client of a source, or the user's own client.
+//! The transport over reqwest: the default client of a source, or the user's own client.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use reqwest::redirect::Policy;
 use super::transport::{DynTransport, ResponseFuture, SealedTransport, erase};
 use crate::error::{BoxError, Error, Kind};
 
-/// Well below the 10 s of the whole request. So if no server listens at the address, the error is
-/// about the connection.
+/// The timeout for connecting is well below the 10 s for the whole request. If no server listens at
+/// the address, the error therefore names the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
 
-/// A [`Transport`](crate::oauth2::Transport) over your own [`reqwest::Client`]. Use it for a
+/// A [`Transport`](crate::oauth2::Transport) over your own [`reqwest::Client`]. Use it to set a
 /// private root certificate, a proxy, or a client certificate (mutual TLS, RFC 8705).
 ///
-/// Build the client with `redirect(reqwest::redirect::Policy::none())`. Otherwise the secret goes
-/// to the target of a redirect.
+/// Build the client with `redirect(reqwest::redirect::Policy::none())`. Otherwise reqwest sends the
+/// secret to the target of a redirect.
 ///
 /// # Example
 ///
@@ -72,14 +72,14 @@ pub(crate) fn make() -> Result<DynTransport, Error> {
     Ok(DynTransport::new(ReqwestTransport { client }))
 }
 
-/// Sends a request. Errors omit the address, because its query may contain a key.
+/// Sends a request. Errors omit the address, because the query may contain a key.
 async fn send(
     client: Client,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<impl Body<Data = Bytes, Error = reqwest::Error>>, BoxError> {
     let (parts, body) = request.into_parts();
-    // Bytes instead of a stream, so that reqwest can send the body again if the server closed the
-    // pooled connection.
+    // reqwest gets bytes instead of a stream. If the server closed the pooled connection, reqwest
+    // can then send the body again.
     let body = body.collect().await?.to_bytes();
     let request = reqwest::Request::try_from(Request::from_parts(parts, body))
         .map_err(reqwest::Error::without_url)?;

@@ -1,7 +1,7 @@
 //! The fields of a token endpoint's JSON (RFC 6749 §5.1 and §5.2), each of any type.
 //!
-//! `Deserialize` is implemented manually, because serde's errors show a rejected value, which may
-//! be the token. This implementation rejects no value; the caller decides what each value means.
+//! `Deserialize` is implemented manually, because serde's errors show a rejected value, for example
+//! the token. This implementation accepts every value, and the caller decides what the value means.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,19 +16,19 @@ pub(crate) struct ResponseFields {
     pub(crate) access_token: FieldValue,
     pub(crate) token_type: FieldValue,
     pub(crate) expires_in: FieldValue,
-    /// The number of seconds after which the server wants the token to be refreshed. No RFC defines
-    /// this field, but Microsoft sends it.
+    /// The number of seconds after which the client should refresh the token. Microsoft sends this
+    /// field, which no RFC defines.
     pub(crate) refresh_in: FieldValue,
     pub(crate) scope: FieldValue,
     pub(crate) refresh_token: FieldValue,
     pub(crate) issued_token_type: FieldValue,
     pub(crate) error: FieldValue,
     pub(crate) error_description: FieldValue,
-    /// Whether a field occurs twice, so that its value is ambiguous.
+    /// Whether a field occurs twice. Its value is then ambiguous.
     pub(crate) has_duplicate: bool,
 }
 
-/// The value of one field. Every string is stored as a secret, because any string may be one.
+/// The value of one field. Every string is stored as a secret, because any string may be a token.
 #[derive(Default)]
 pub(crate) enum FieldValue {
     #[default]
@@ -41,7 +41,7 @@ pub(crate) enum FieldValue {
 }
 
 impl FieldValue {
-    /// Returns whether the field is absent or null. Both mean the same.
+    /// Returns whether the field is absent or null, which mean the same.
     pub(crate) fn is_nothing(&self) -> bool {
         matches!(self, Self::Absent | Self::Null)
     }
@@ -54,7 +54,7 @@ impl FieldValue {
     }
 }
 
-/// Why a body contains no fields.
+/// The reason why a body contains no fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
     Empty,
@@ -73,7 +73,7 @@ impl Malformed {
     }
 }
 
-/// Skips a byte order mark, which a JSON parser may ignore (RFC 8259 §8.1).
+/// Skips a byte order mark, as RFC 8259 §8.1 allows.
 pub(crate) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
@@ -84,7 +84,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<ResponseFields, Malformed> {
     if body.is_empty() {
         return Err(Malformed::Empty);
     }
-    // serde's error is dropped, because it may show a part of the body.
+    // Drops serde's error, because the error may show a part of the body.
     serde_json::from_slice(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Malformed::NotAnObject,
         _ => Malformed::NotJson,
@@ -142,7 +142,7 @@ impl<'de> Visitor<'de> for ResponseFieldsVisitor {
             };
             let is_second = !matches!(field, FieldValue::Absent);
             *field = map.next_value()?;
-            // `refresh_in` is only a hint, so a duplicate doesn't make the response unusable.
+            // A duplicate `refresh_in` is no error, because this field is only a hint.
             fields.has_duplicate |= is_second && name != "refresh_in";
         }
         Ok(fields)
@@ -175,8 +175,7 @@ impl<'de> Visitor<'de> for FieldValueVisitor {
         Ok(FieldValue::Other)
     }
 
-    // Only lifetimes are read as numbers. An `f64` loses precision only far beyond the longest
-    // lifetime that is used.
+    // Numbers are used only as lifetimes. Up to the longest accepted lifetime, an `f64` is exact.
     fn visit_i64<E>(self, number: i64) -> Result<FieldValue, E> {
         Ok(FieldValue::Number(number as f64))
     }
@@ -209,8 +208,8 @@ impl<'de> Visitor<'de> for FieldValueVisitor {
     where
         A: MapAccess<'de>,
     {
-        // Any crate in the program may enable serde_json's `arbitrary_precision`. A number then
-        // arrives as a map that contains one string.
+        // With serde_json's feature `arbitrary_precision`, a number arrives as a map that contains
+        // one string. Any crate in the program may enable that feature.
         let mut number = None;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             if key == "$serde_json::private::Number" {

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
-/// The longest wait, because a server's value or its clock may be wrong.
+/// The upper bound of the wait, because a server's value or clock may be wrong.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// Returns the wait that the headers ask for, in seconds or as a date. Returns `None` if the header
-/// is missing or can't be parsed. A date in the past is a wait of zero.
+/// Returns the wait that the headers ask for, or `None` if the header is missing or malformed. The
+/// header contains seconds or a date; a date in the past means a wait of zero.
 pub(crate) fn parse(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match seconds(text) {
@@ -22,7 +22,7 @@ pub(crate) fn parse(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(wait.min(LONGEST))
 }
 
-/// Parses digits only. A number that is too large for a `u64` counts as a long wait.
+/// Parses a number of digits. A number beyond `u64` counts as a long wait.
 fn seconds(text: &str) -> Option<Duration> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))

@@ -20,8 +20,8 @@ use crate::quota::Quota;
 use crate::token::issued_token::{Expiry, Token};
 use crate::token::jwt;
 
-/// The lifetime of a token if neither the response nor the token itself specifies one. It is the
-/// lifetime in the examples of RFC 6749 §5.1, and most servers issue such tokens.
+/// The lifetime of a token if neither the response nor the token specifies a lifetime. The examples
+/// of RFC 6749 §5.1 have this lifetime, and so have the tokens of most servers.
 pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) const RESPONSE: &str = "the token endpoint's reply";
@@ -29,18 +29,18 @@ pub(crate) const RESPONSE: &str = "the token endpoint's reply";
 /// An issued token and its properties.
 pub(crate) struct TokenResponse {
     access_token: SecretString,
-    /// `None` if neither the response nor the token itself specifies one.
+    /// `None` if neither the response nor the token specifies an expiry.
     expiry: Option<Expiry>,
     refresh_in: Option<Duration>,
     scope: Scope,
-    /// The next refresh token (RFC 6749 §6), if the server sent one.
+    /// The next refresh token (RFC 6749 §6), if the response contains a refresh token.
     pub(crate) refresh_token: Option<SecretString>,
     /// The type of the token that a token exchange issued (RFC 8693 §2.2.1).
     pub(crate) issued_token_type: FieldValue,
     quotas: Vec<Quota>,
 }
 
-/// The required token type. A client must not use a type that it doesn't know (RFC 6749 §7.1).
+/// The required token type. A client must not use a token of an unknown type (RFC 6749 §7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenType {
     Bearer,
@@ -49,7 +49,7 @@ pub(crate) enum TokenType {
 }
 
 impl TokenType {
-    /// Returns what is wrong with a `token_type`, if anything.
+    /// Returns why a `token_type` is unusable, or `None` if it is usable.
     fn objection(self, sent: &FieldValue) -> Option<&'static str> {
         match self {
             _ if is_text(sent, "N_A") => {
@@ -77,13 +77,14 @@ enum Scope {
     /// The requested scope (RFC 6749 §5.1).
     AsRequested,
     Granted(String),
-    /// Not in the form of RFC 6749, such as an array.
+    /// The scope isn't a string; it may be an array, for example.
     Unknown,
 }
 
 impl TokenResponse {
-    /// Makes the token from its secret with `make`. `requested` is the requested scope, which may
-    /// be empty. `assumed` is the lifetime if neither the response nor the token specifies one.
+    /// Makes the token with `make`, which gets the secret. `requested` is the requested scope,
+    /// which may be empty. `assumed` is the lifetime if neither the response nor the token
+    /// specifies a lifetime.
     pub(crate) fn into_token(
         self,
         requested: &str,
@@ -135,7 +136,7 @@ impl EndpointResponse {
         redactor: &Redactor,
     ) -> Result<TokenResponse, Error> {
         if self.status.is_client_error() || self.status.is_server_error() {
-            // Any body counts as a refusal here: a proxy's HTML, or nothing at all.
+            // A refusal may have any body: a proxy's HTML, or no body at all.
             return Err(self.denied(&fields.unwrap_or_default(), redactor));
         }
         if !self.status.is_success() {
@@ -150,8 +151,8 @@ impl EndpointResponse {
             .map_err(|what| unusable(RESPONSE, self.status, what))
     }
 
-    /// Makes a redactor that also hides the issued tokens, the cookies and the values that the
-    /// request's address contained.
+    /// Makes a redactor that also hides the issued tokens, the cookies and the values in the
+    /// request's query.
     fn hiding(&self, mut redactor: Redactor, fields: Option<&ResponseFields>) -> Redactor {
         redactor.hide_all_of(&self.sent);
         redactor.hide_cookies(&self.headers);
@@ -169,8 +170,7 @@ impl EndpointResponse {
         self.status.is_client_error() && fields.error.text() == Some(code)
     }
 
-    /// Checks the response of an endpoint that issues nothing. Returns `Ok` if the request
-    /// succeeded.
+    /// Checks the response of an endpoint that issues no token, such as the revocation endpoint.
     pub(crate) fn done(&self, redactor: Redactor, refused: &'static str) -> Result<(), Error> {
         if self.status.is_success() {
             return Ok(());
@@ -178,7 +178,8 @@ impl EndpointResponse {
         Err(self.denied_with(&self.fields().unwrap_or_default(), redactor, refused))
     }
 
-    /// Returns the error if the server refused, either by status or with an `error` in a success.
+    /// Returns the error if the server refused. A refusal is an error status, or a success whose
+    /// body contains an `error`.
     pub(crate) fn refusal(&self, redactor: Redactor, refused: &'static str) -> Option<Error> {
         let fields = self.fields().unwrap_or_default();
         let is_refusal = !self.status.is_success() || !fields.error.is_nothing();
@@ -212,7 +213,7 @@ impl EndpointResponse {
     fn reply(&self, fields: &ResponseFields, redactor: &Redactor) -> Reply {
         let code = fields.error.text().map(|code| {
             if is_registered(code) {
-                // A registered code is not a secret, and the crate acts on it.
+                // Shown as it is: a registered code is no secret, and this crate compares it.
                 code.to_owned()
             } else {
                 redactor.redact(code)
@@ -263,7 +264,7 @@ fn read_token(
         Some(lifetime) => Some(Expiry::In(lifetime)),
         None => jwt::expiry(access_token.expose_secret(), now),
     };
-    // A hint of zero would make each new token stale immediately, again and again.
+    // Ignores a hint of zero, which would make each new token stale immediately.
     let refresh_in = seconds(&fields.refresh_in).ok().flatten();
     let refresh_in = refresh_in.filter(|after| !after.is_zero());
     let scope = match &fields.scope {
@@ -277,7 +278,7 @@ fn read_token(
     let refresh_token = match fields.refresh_token {
         FieldValue::Text(token) if !token.expose_secret().is_empty() => Some(token),
         FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => None,
-        // The server may have revoked the old refresh token, so it must not be used again.
+        // An error, because the server may have revoked the old refresh token.
         FieldValue::Number(_) | FieldValue::Other => {
             return Err("has a `refresh_token` that is not a string");
         }
@@ -293,11 +294,11 @@ fn read_token(
     })
 }
 
-/// The field isn't a number of seconds.
+/// The error for a field that isn't a number of seconds.
 pub(crate) struct NotSeconds;
 
-/// Reads a number of seconds, which some servers send as a string or with a fraction. Returns
-/// `None` if the field is absent. A negative number counts as zero.
+/// Reads a number of seconds, or `None` if the field is absent. Some servers send a string or a
+/// fraction. A negative number counts as zero.
 pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds> {
     let seconds = match field {
         FieldValue::Absent | FieldValue::Null => return Ok(None),
@@ -305,14 +306,14 @@ pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds
         FieldValue::Text(text) => number(text.expose_secret()),
         FieldValue::Other => None,
     };
-    // The cast drops the fraction and saturates at both ends.
+    // The cast drops the fraction, and saturates at zero and at `u64::MAX`.
     let seconds = seconds.ok_or(NotSeconds)? as u64;
     Ok(Some(Duration::from_secs(seconds)))
 }
 
 fn number(text: &str) -> Option<f64> {
     let text = text.trim();
-    // `f64` also parses `inf` and `nan`.
+    // Excludes `inf` and `nan`, which `f64` also parses.
     let is_numeric = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
     let number = text.bytes().all(is_numeric).then(|| text.parse());
     number?.ok()
@@ -341,8 +342,8 @@ fn is_registered(code: &str) -> bool {
     )
 }
 
-/// Returns the media type, which tells a proxy's page from a token response. Only a plain type is
-/// shown.
+/// Returns the media type, which shows whether the response is a proxy's page. Omits the
+/// parameters, and hides a type with unusual characters.
 fn content_type(headers: &HeaderMap) -> String {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return "not given".to_owned();

@@ -1,4 +1,4 @@
-//! The HTTP client, of any type, that sends this crate's own requests.
+//! The HTTP client that sends this crate's own requests; its type is the user's choice.
 
 use std::fmt;
 use std::future::Future;
@@ -15,10 +15,10 @@ use tower_service::Service;
 
 use crate::error::{BoxError, Error};
 
-/// An HTTP client that can send token requests and fetch metadata. It is any Tower service that
-/// takes an `http::Request<Full<Bytes>>` and returns an `http::Response` with any body.
+/// An HTTP client that can send token requests and fetch metadata. It is a Tower service that takes
+/// an `http::Request<Full<Bytes>>` and returns an `http::Response` with any body.
 ///
-/// The trait is implemented for every service that has these bounds:
+/// Every service with these bounds implements the trait:
 ///
 /// - `Service<http::Request<Full<Bytes>>, Response = http::Response<B>>`, `Clone + Send + Sync +
 ///   'static`, with a future that is `Send`
@@ -26,10 +26,11 @@ use crate::error::{BoxError, Error};
 /// - a `B` that is `http_body::Body + Send + 'static`, with errors that are `Into<BoxError>`
 ///
 /// Examples are hyper-util's client, an axum `Router` in a test, and any stack of layers over one
-/// of these. For reqwest's client, use `ReqwestTransport` (feature `reqwest`). Each request goes to
-/// a new clone of the service, after polling the clone until it is ready.
+/// of these. For reqwest's client, use `ReqwestTransport` (feature `reqwest`). Each request gets a
+/// new clone of the service, which is polled until ready.
 ///
-/// The service must not follow redirects, because the secret would go to their target.
+/// The service must not follow redirects, because the target of a redirect would receive the
+/// secret.
 ///
 /// # Example
 ///
@@ -64,7 +65,7 @@ mod sealed {
     use http::Request;
     use http_body_util::Full;
 
-    /// The bounds of a transport. The trait is sealed so that bounds can be added.
+    /// The bounds of a transport. The trait is sealed so that later versions can add bounds.
     pub trait SealedTransport: Send + Sync + 'static {
         #[doc(hidden)]
         fn send(&self, request: Request<Full<Bytes>>) -> super::ResponseFuture;
@@ -87,7 +88,7 @@ where
     B::Error: Into<BoxError>,
 {
     fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
-        // A clone doesn't share the readiness of the original, so the clone is polled itself.
+        // Polls the clone, because a clone doesn't share the readiness of the original.
         let service = self.clone();
         Box::pin(async move {
             let response = service.oneshot(request).await;
@@ -96,7 +97,7 @@ where
     }
 }
 
-/// Converts any body to one type.
+/// Boxes a body of any type.
 pub(crate) fn erase<B>(body: B) -> UnsyncBoxBody<Bytes, BoxError>
 where
     B: Body + Send + 'static,
@@ -120,7 +121,7 @@ impl DynTransport {
         self.0.send(request)
     }
 
-    /// Creates what sending needs before the first request.
+    /// Creates the client before the first request, if that hasn't happened yet.
     #[cfg(feature = "authorization-code")]
     pub(crate) fn prepare(&self) -> Result<(), Error> {
         self.0.prepare()

@@ -1,4 +1,4 @@
-//! The origins that receive the credential. The source or the user names them.
+//! The origins that receive the credential. The source or the user names these origins.
 
 use std::sync::OnceLock;
 
@@ -7,9 +7,9 @@ use crate::error::{Error, Kind};
 use crate::origin::{Origin, OriginDigest, is_secure};
 
 impl Origin {
-    /// Returns the origin that a request is sent to; `None` if the request's URI is only a path.
+    /// Returns the origin that a request is sent to, or `None` if the request's URI is only a path.
     ///
-    /// With this function as the key of `Tenants` (feature `tenants`), each origin gets its own
+    /// Use this function as the key of `Tenants` (feature `tenants`) to give each origin its own
     /// credential.
     pub fn of<Req>(request: &Req) -> Option<Self>
     where
@@ -20,14 +20,14 @@ impl Origin {
     }
 }
 
-/// Decides by a request's origin whether the request receives the credential.
+/// The rules that decide from a request's origin whether the request receives the credential.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowedOrigins {
     named: Named,
-    /// Whether the user named the origins, rather than the source.
+    /// Whether the user, not the source, named the origins.
     by_user: bool,
-    /// Whether a request to another origin is sent without the credential. Otherwise such a request
-    /// is an error.
+    /// Whether a request to another origin is sent without the credential. If `false`, such a
+    /// request is an error.
     pub(crate) pass_elsewhere: bool,
 }
 
@@ -37,15 +37,15 @@ enum Named {
     #[default]
     Nothing,
     Origins(Vec<NamedOrigin>),
-    /// Any `https` origin, and loopback. Most requests go to one origin, so its digest is computed
-    /// once.
+    /// Any `https` origin, and loopback. Most requests go to one origin, whose digest is computed
+    /// only once.
     AnyHttps {
         usual: OnceLock<NamedOrigin>,
     },
 }
 
-/// An origin with its digest. Most requests write an origin in its serialized form, so that form is
-/// compared first.
+/// An origin with its digest. Comparisons start with the serialized form of the origin, because
+/// most requests contain this form.
 #[derive(Clone, Debug)]
 struct NamedOrigin {
     origin: Origin,
@@ -85,10 +85,10 @@ impl AllowedOrigins {
         !matches!(self.named, Named::Nothing)
     }
 
-    /// Returns whether this origin is in the list of named origins; `None` without such a list, as
-    /// with `any_https`.
+    /// Returns whether the list of named origins contains this origin. Returns `None` if there is
+    /// no list, for example with `any_https`.
     ///
-    /// Used for responses to requests whose URI was only a path.
+    /// The callers are checks of responses to requests whose URI was only a path.
     pub(crate) fn names(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<bool> {
         match &self.named {
             Named::Origins(origins) => {
@@ -99,8 +99,8 @@ impl AllowedOrigins {
         }
     }
 
-    /// Returns the digest of the request's origin, if that origin receives the credential and is
-    /// written in its usual form. `None` leaves the decision to [`admit`](Self::admit).
+    /// Returns the digest of an allowed origin that the request writes in the usual form. For other
+    /// requests, `None` leaves the decision to [`admit`](Self::admit).
     #[inline]
     pub(crate) fn admit_usual(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
         let first = match &self.named {
@@ -114,7 +114,7 @@ impl AllowedOrigins {
         }
     }
 
-    /// Like [`admit_usual`](Self::admit_usual), for the named origins after the first.
+    /// Does the same as [`admit_usual`](Self::admit_usual) for all named origins but the first.
     #[inline(never)]
     fn admit_usual_other(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
         let Named::Origins(origins) = &self.named else {
@@ -127,8 +127,8 @@ impl AllowedOrigins {
         named.map(|named| named.digest)
     }
 
-    /// Decides what happens to a request, or fails if the request must not be sent. A request whose
-    /// URI is only a path gets the credential, because the client below decides where it goes.
+    /// Decides whether a request gets the credential, or fails if the request must not be sent. A
+    /// request whose URI is only a path gets the credential: the client below chooses the origin.
     pub(crate) fn admit(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
         match self.admit_usual(request) {
             Some(sent_to) => Ok(Admission::Credential(sent_to)),
@@ -136,8 +136,8 @@ impl AllowedOrigins {
         }
     }
 
-    /// Like [`admit`](Self::admit), for an origin that is written in an unusual form or isn't
-    /// named.
+    /// Does the same as [`admit`](Self::admit) for an origin in an unusual form, or an origin that
+    /// isn't named.
     #[cold]
     fn admit_unusual(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
         if request.scheme().is_none() && request.host().is_none() {
@@ -156,7 +156,7 @@ impl AllowedOrigins {
                 if usual.get().is_none()
                     && let Some(first) = Origin::of(request)
                 {
-                    // A concurrent request may have set it first.
+                    // Fails if a concurrent request was faster, which is no problem.
                     drop(usual.set(NamedOrigin::new(first)));
                 }
                 Some(match usual.get() {
@@ -201,8 +201,8 @@ impl AllowedOrigins {
     }
 }
 
-/// Returns whether a client that resolves this path against a base URL would take it as a reference
-/// to another host (RFC 3986 §4.2). WHATWG URL parsers read a backslash as a slash.
+/// Returns whether some clients read this path as a reference to another host (RFC 3986 §4.2), when
+/// they resolve it against a base URL. WHATWG URL parsers read a backslash as a slash.
 fn names_a_host(path: &str) -> bool {
     let is_slash = |byte: Option<&u8>| matches!(byte, Some(b'/' | b'\\'));
     let bytes = path.as_bytes();
@@ -217,7 +217,7 @@ fn ambiguous_path() -> Error {
 }
 
 impl Named {
-    /// Names only these origins. An empty list names none.
+    /// Creates the rule for these origins; for an empty list, the rule without named origins.
     fn these(origins: Vec<Origin>) -> Self {
         match origins.is_empty() {
             true => Self::Nothing,
@@ -253,7 +253,7 @@ impl<'a> Target<'a> {
     fn of(request: &'a impl AuthRequest) -> Option<Self> {
         let (scheme, host) = (request.scheme()?, request.host()?);
         let authority = request.authority()?;
-        // A host contains no `@`, so the last `@` ends the user name.
+        // The user name ends at the last `@`, because a host contains no `@`.
         let authority = match authority.rfind('@') {
             Some(at) => &authority[at + 1..],
             None => authority,

@@ -15,17 +15,17 @@ use crate::token::request_head::RequestHead;
 pub(crate) enum Attached {
     /// The request is unchanged: it has the caller's own credential.
     Unchanged,
-    /// The request has the credential that all requests have.
+    /// The request has the same credential as other requests.
     Fixed,
     /// The request has a credential that was made for it.
     PerRequest(Box<RequestHead>),
 }
 
 impl SentToken {
-    /// Attaches the credential to a request that may have it, and replaces any other credential
-    /// there.
+    /// Attaches the credential to an admitted request, in place of any credential of the caller.
     ///
-    /// Takes the request by reference. Each move of its 250 bytes costs more than the header does.
+    /// Takes the request by reference, because a request has 250 bytes: moving it costs more than
+    /// inserting the header.
     pub(crate) fn attach(&self, request: &mut impl AuthRequest) -> Result<Attached, Error> {
         match self.credential() {
             Credential::Header(name, value) => {
@@ -54,7 +54,7 @@ impl SentToken {
         if let Place::Header(name) = self.token().place()
             && let Entry::Occupied(mut values) = request.headers_mut().entry(name)
         {
-            // A sensitive value isn't printed by the layers below.
+            // Layers below don't print a sensitive value.
             for value in values.iter_mut() {
                 value.set_sensitive(true);
             }

@@ -18,13 +18,13 @@ use crate::error::{Error, Kind};
 use crate::origin::Origin;
 use crate::source::token_source::TokenSource;
 
-/// Authenticates the requests of any HTTP client: attaches the token, keeps it fresh, and sends a
-/// refused request once more with a new one.
+/// Authenticates the requests of any HTTP client. The layer attaches the token and keeps the token
+/// fresh. It sends a refused request once more with a new token.
 ///
 /// All services that a layer makes, and all clones of the layer, share one token.
 ///
-/// Put retries *outside*: then each try gets the current token. A layer that changes the body or
-/// the target of a request goes *inside* if it needs to see the credential, else outside.
+/// Put a retry layer *outside*, so that each try gets the current token. Put a layer that changes a
+/// request's body or target *inside* only if that layer needs to see the credential.
 ///
 /// # Example
 ///
@@ -59,8 +59,8 @@ pub struct AuthLayer {
     shared: Arc<SharedCredential>,
 }
 
-/// 64 KiB is more than most JSON bodies, and costs little memory with thousands of requests in
-/// flight.
+/// 64 KiB is enough for most JSON bodies. With thousands of requests in flight, the recordings use
+/// little memory.
 const BODY_LIMIT: usize = 64 * 1024;
 
 impl AuthLayer {
@@ -69,35 +69,36 @@ impl AuthLayer {
         Self::from(TokenCache::new(source))
     }
 
-    /// Returns the layer's cache, for other uses of the same token, such as a WebSocket.
+    /// Returns the layer's cache. Use it to get the same token for another purpose, such as a
+    /// WebSocket.
     pub fn cache(&self) -> &TokenCache {
         &self.shared.settings.cache
     }
 
     /// Sets whether a refused request is sent once more with a new token; default `true`.
     ///
-    /// With `false`, no request, body or service is cloned. The cache still rejects a refused
-    /// token: a fetch starts in the background at once, within the [refusal
-    /// budget](crate::docs::how_it_works#the-refusal-budget). Until it completes, requests are sent
-    /// with the old token. If refusals prove that the token was revoked, requests wait for the new
-    /// one.
+    /// With `false`, the layer clones no request, body or service. The cache still rejects a
+    /// refused token: a background fetch starts at once, within the [refusal
+    /// budget](crate::docs::how_it_works#the-refusal-budget). Until the fetch completes, requests
+    /// are sent with the old token. If refusals prove that the token was revoked, requests wait for
+    /// the new token.
     #[doc(alias = "401")]
     #[doc(alias = "replay")]
     pub fn retry(self, retry: bool) -> Self {
         self.edit(|settings| settings.retry = retry)
     }
 
-    /// Sets the most bytes of a body that are recorded for a replay; default 64 KiB.
+    /// Sets how many bytes of a body the layer records for a replay; default 64 KiB.
     ///
-    /// If the inner service reads more of a body than this before the refusal, the request is not
-    /// sent again, and the caller gets the refusal.
+    /// The layer can't replay a request if the inner service reads more than this limit before the
+    /// refusal. The caller then gets the refusal.
     pub fn body_limit(self, bytes: usize) -> Self {
         self.edit(|settings| settings.body_limit = bytes)
     }
 
-    /// Sets whether the credential replaces one that the caller has set; default `false`.
+    /// Sets whether the layer replaces a credential that the caller has set; default `false`.
     ///
-    /// By default a request with the caller's own credential passes unchanged, and is not replayed.
+    /// By default, a request with the caller's own credential passes unchanged and is not replayed.
     #[doc(alias = "override")]
     pub fn replace_existing(self, replace: bool) -> Self {
         self.edit(|settings| settings.replace_existing = replace)
@@ -107,18 +108,18 @@ impl AuthLayer {
     /// origin is an error before any byte is sent, or [passes](Self::pass_elsewhere) without the
     /// credential. An origin named here may be cleartext `http`.
     ///
-    /// The origins replace those that the source or an earlier call has named. Default: the
-    /// [source's origins](TokenSource::origins). If no origin is named, each request with an
-    /// absolute URI is an error.
+    /// The list replaces all origins that the source or an earlier call has named. Default: the
+    /// [source's origins](TokenSource::origins). If there are no named origins, every request with
+    /// an absolute URI is an error.
     ///
-    /// A request whose URI is only a path passes with the credential: the client below decides
-    /// where the request goes. With tonic, the layer checks the origin that `with_origin` sets, but
-    /// not where the channel connects to. Connect the channel to the same `https` URL, because a
-    /// channel to another port or without TLS gets the credential too.
+    /// A request whose URI is only a path gets the credential, and the client below chooses the
+    /// origin. With tonic, the layer checks the origin that `with_origin` sets, but can't check the
+    /// address of the channel. Connect the channel to the same `https` URL: a channel to another
+    /// port or without TLS receives the credential too.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if an item is not an origin, or if there are no items.
+    /// [`is_config`](Error::is_config) if an item isn't an origin, or if the list is empty.
     ///
     /// # Example
     ///
@@ -147,39 +148,49 @@ impl AuthLayer {
         Ok(self.edit(|settings| settings.allowed_origins.only_to(origins)))
     }
 
-    /// Sends the credential to any `https` or `wss` origin, and to loopback, even without TLS:
-    /// `localhost`, names that end in `.localhost`, `127.0.0.0/8` and `[::1]`. Replaces the origins
-    /// that the source or an earlier call has named.
+    /// Sends the credential to any `https` or `wss` origin, and to loopback even without TLS.
+    /// Loopback is `localhost`, names that end in `.localhost`, `127.0.0.0/8` and `[::1]`. This
+    /// setting replaces all origins that the source or an earlier call has named.
     ///
-    /// Use it only if the program alone decides where requests go. If a redirect or a link in a
-    /// response may choose the origin, name the origins with [`only_to`](Self::only_to) instead.
+    /// Use this setting only if the program alone decides where requests go. If a redirect or a
+    /// link in a response may choose the origin, name the origins with [`only_to`](Self::only_to)
+    /// instead.
     pub fn any_https(self) -> Self {
         self.edit(|settings| settings.allowed_origins.allow_any_https())
     }
 
-    /// Lets a request to an origin that isn't named pass *without* the credential; default: an
-    /// error. Use it for an API that redirects to presigned storage, or links to other hosts.
+    /// Lets a request to any other origin pass *without* the credential; default: an error. Use
+    /// this setting for an API that redirects to presigned storage or links to other hosts.
     ///
-    /// Needs named origins, or [`any_https`](Self::any_https). Without either, a request with an
-    /// absolute URI is still an error.
+    /// This setting requires named origins or [`any_https`](Self::any_https). Without either, a
+    /// request with an absolute URI is still an error.
     pub fn pass_elsewhere(self) -> Self {
         self.edit(|settings| settings.allowed_origins.pass_elsewhere = true)
     }
 
-    /// Sets how to find the URI that a response came from, if the client below follows redirects
-    /// and records the URI in the response's extensions. The layer ignores what a response of
-    /// another origin says about the token, its scope or its session.
+    /// Sets a closure that finds the URI that a response came from. It is for clients that follow
+    /// redirects and record the URI in the response's extensions. If a response comes from another
+    /// origin, the layer ignores what the response says about the token, its scope or its session.
     ///
-    /// reqwest's responses already contain their URI. With the feature `tower-http`, those of
-    /// tower-http's `FollowRedirect` do too. The closure replaces both: if it returns `None`, the
-    /// response counts as one of the request's own origin. So does a response of unknown origin. If
-    /// the closure returns a URI that is only a path, the response's own URI is used. If a layer
-    /// below sends requests to another address than their URI names, such as a sidecar's, use
-    /// `answered_by(|_| None)`.
+    /// Two kinds of responses already contain their URI:
     ///
-    /// After a request whose URI was only a path, a response is of another origin if its origin
-    /// isn't named. With [`any_https`](Self::any_https), such a response counts as the request's
-    /// own.
+    /// - responses of reqwest
+    /// - with the feature `tower-http`, responses of tower-http's `FollowRedirect`
+    ///
+    /// The closure has precedence over both:
+    ///
+    /// - If the closure returns `None`, the response counts as a response of the request's own
+    ///   origin.
+    /// - If the closure returns a URI that is only a path, the layer uses the URI that the response
+    ///   contains.
+    ///
+    /// A response of unknown origin also counts as a response of the request's own origin. A layer
+    /// below may send requests to another address than their URI, such as the address of a sidecar.
+    /// In that case, use `answered_by(|_| None)`.
+    ///
+    /// If the request's URI was only a path, the layer compares the response's origin with the
+    /// named origins. A response of a named origin counts as a response of the request's own
+    /// origin. With [`any_https`](Self::any_https), so does a response of any origin.
     pub fn answered_by<F>(self, answered_by: F) -> Self
     where
         F: Fn(&Extensions) -> Option<Uri> + Send + Sync + 'static,
@@ -187,13 +198,13 @@ impl AuthLayer {
         self.edit(|settings| settings.response_origin.answered_by = Some(Arc::new(answered_by)))
     }
 
-    /// Adds a rule for refusals of the token, besides a 401 and gRPC's `UNAUTHENTICATED`. Use it
-    /// for servers that respond to an expired token with a 403 or a 419. It replaces the [source's
-    /// own rule](TokenSource::is_refusal).
+    /// Adds a rule for refusals of the token, in addition to a 401 and gRPC's `UNAUTHENTICATED`.
+    /// Use this rule for servers that respond to an expired token with a 403 or a 419. The rule
+    /// replaces the [source's own rule](TokenSource::is_refusal).
     ///
     /// The rule may also match responses that are about the resource, such as a 403 for missing
-    /// permissions. Such responses cause few fetches, and other requests keep their token: see [the
-    /// refusal budget](crate::docs::how_it_works#the-refusal-budget).
+    /// permissions. [The refusal budget](crate::docs::how_it_works#the-refusal-budget) limits the
+    /// fetches that such responses cause, and other requests keep their token.
     ///
     /// # Example
     ///
@@ -220,7 +231,8 @@ impl AuthLayer {
     /// .only_to(["https://api.example.com"])?;
     /// let client = ServiceBuilder::new().layer(layer).service(api);
     ///
-    /// // The first token is refused. The layer fetches a second one, and sends the request again.
+    /// // The API refuses the first token. The layer fetches a second token and sends the request
+    /// // again.
     /// let request = Request::get("https://api.example.com/v1").body(String::new())?;
     /// assert_eq!(client.send(request).await?.status(), 200);
     /// # Ok(()) }
@@ -236,7 +248,7 @@ impl AuthLayer {
 
     /// Sets whether a 401 without `WWW-Authenticate` is a refusal of the token; default `true`.
     ///
-    /// RFC 9110 §15.5.2 requires that header, but many servers leave it out.
+    /// RFC 9110 §15.5.2 requires that header, but many servers omit it.
     pub fn retry_without_challenge(self, retry: bool) -> Self {
         self.edit(|settings| settings.refusal_rules.without_challenge = retry)
     }
@@ -257,13 +269,13 @@ impl AuthLayer {
     #[cfg(feature = "tenants")]
     pub(crate) fn with_cache(self, cache: TokenCache) -> Self {
         self.edit(|settings| {
-            // The new cache's source names the origins of its own tokens.
+            // The source of the new cache names other origins than the old source.
             settings.allowed_origins.set_by_source(|| cache.origins());
             settings.cache = cache;
         })
     }
 
-    /// Changes a copy of the settings. Services that were made earlier keep the old settings.
+    /// Changes a copy of the settings. Existing services keep the old settings.
     fn edit(self, change: impl FnOnce(&mut LayerSettings)) -> Self {
         let mut settings = LayerSettings::clone(&self.shared.settings);
         change(&mut settings);

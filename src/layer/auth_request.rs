@@ -1,4 +1,4 @@
-//! What the layer needs from a request of any HTTP client.
+//! The interface between the layer and the requests of any HTTP client.
 
 use std::{fmt, mem};
 
@@ -14,8 +14,8 @@ use crate::error::{Error, Kind};
 use crate::origin;
 use crate::token::request_head::RequestHead;
 
-/// A request to which the layer can attach a credential. Implemented for `http::Request` with any
-/// body that implements [`Replay`], and for `reqwest::Request`.
+/// A request to which the layer can attach a credential. `http::Request` implements this trait for
+/// every body that implements [`Replay`], and so does `reqwest::Request`.
 ///
 /// # Example
 ///
@@ -39,7 +39,7 @@ use crate::token::request_head::RequestHead;
     note = "types of two versions of a crate have the same name: `cargo tree --duplicates` lists such crates"
 )]
 pub trait AuthRequest: Sized {
-    /// The part of the request that is recorded so that it can be sent again.
+    /// The recorded parts of the request, used to send the request again.
     type Copy;
 
     /// Returns the header fields.
@@ -54,13 +54,14 @@ pub trait AuthRequest: Sized {
     /// Returns the path of the request's URI, without the query.
     fn path(&self) -> &str;
 
-    /// Returns the query of the request's URI, for credentials that sign it. Default: `None`.
+    /// Returns the query of the request's URI, for credentials that sign the query. Default:
+    /// `None`.
     fn query(&self) -> Option<&str> {
         None
     }
 
-    /// Returns the scheme of the request's URI, such as `https`. `None` if the URI is only a path;
-    /// then the client below decides where the request goes.
+    /// Returns the scheme of the request's URI, such as `https`. Returns `None` if the URI is only
+    /// a path and the client below chooses the origin.
     fn scheme(&self) -> Option<&str>;
 
     /// Returns the host of the request's URI. An IPv6 address is in brackets.
@@ -70,10 +71,11 @@ pub trait AuthRequest: Sized {
     fn port(&self) -> Option<u16>;
 
     /// Returns the authority of the request's URI as written: `[user@]host[:port]` (RFC 3986 §3.2).
-    /// `None` if the URI is only a path.
+    /// Returns `None` if the URI is only a path.
     ///
-    /// The layer calls this for every request. It calls [`host`](Self::host) and
-    /// [`port`](Self::port) only for unusual spellings and per-request credentials.
+    /// The layer calls this for every request. The layer calls [`host`](Self::host) and
+    /// [`port`](Self::port) only for an authority in an unusual form, and for per-request
+    /// credentials.
     fn authority(&self) -> Option<&str>;
 
     /// Returns whether the query has a parameter with this name. Default: `false`, for requests
@@ -83,9 +85,8 @@ pub trait AuthRequest: Sized {
         false
     }
 
-    /// Replaces all query parameters named `name` by `pair`, which becomes the last parameter.
-    /// `pair` is already encoded and starts with the encoded name. Other parameters stay as they
-    /// are.
+    /// Replaces all query parameters named `name` by `pair`, as the last parameter. `pair` is
+    /// already encoded and starts with the encoded name. Other parameters stay unchanged.
     ///
     /// # Errors
     ///
@@ -96,8 +97,8 @@ pub trait AuthRequest: Sized {
         Err(no_query(name))
     }
 
-    /// Records what is needed to send the request again, with at most `limit` bytes of its body.
-    /// Returns `None` if the request can't be sent twice.
+    /// Records the request, with at most `limit` bytes of its body, so that the layer can send it
+    /// again. Returns `None` if the request can't be sent twice.
     fn record(&mut self, limit: usize) -> Option<Self::Copy>;
 
     /// Rebuilds the request from its copy. Returns `None` if the recording is incomplete.
@@ -143,8 +144,7 @@ where
     method: Method,
     uri: Uri,
     version: Version,
-    /// A list, because a map needs a second allocation for its index, and nothing is looked up
-    /// here.
+    /// A list takes one allocation fewer than a map, and this code looks up no name.
     headers: Vec<(HeaderName, HeaderValue)>,
     extensions: Extensions,
     body: B::Copy,
@@ -200,12 +200,12 @@ where
 
     fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
         let uri = self.uri();
-        // A URI that is only an authority, as for `CONNECT`, can't have a query.
+        // A URI that is only an authority can't have a query; `CONNECT` has such a URI.
         if uri.path_and_query().is_none() {
             return Err(no_query(name));
         }
         let target = query::target(uri.path(), uri.query(), name, pair);
-        // Zeroized when the last clone of the URI is dropped.
+        // Dropping the last clone of the URI zeroizes this buffer.
         let target = Bytes::from_owner(ZeroizedTarget(target));
         let target = PathAndQuery::from_maybe_shared(target).map_err(|_| no_query(name))?;
         let mut parts = mem::take(self.uri_mut()).into_parts();
@@ -233,7 +233,7 @@ where
         *request.version_mut() = copy.version;
         *request.extensions_mut() = copy.extensions;
         let headers = request.headers_mut();
-        // Reserves space for the credential too.
+        // Reserves space for the credential as well.
         headers.reserve(copy.headers.len() + 1);
         for (name, value) in copy.headers {
             headers.append(name, value);

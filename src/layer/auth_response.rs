@@ -1,4 +1,4 @@
-//! What the layer needs from a response of any HTTP client.
+//! The interface between the layer and the responses of any HTTP client.
 
 use http::header::HeaderMap;
 use http::{Extensions, StatusCode};
@@ -8,8 +8,8 @@ use tower_http::follow_redirect::RequestUri;
 #[cfg(feature = "tower-http")]
 use crate::origin;
 
-/// A response that can refuse a credential. Implemented for `http::Response` with any body, and for
-/// `reqwest::Response`.
+/// A response that can refuse a credential. `http::Response` with any body implements this trait,
+/// and so does `reqwest::Response`.
 ///
 /// # Example
 ///
@@ -37,12 +37,13 @@ pub trait AuthResponse {
     /// Returns the header fields.
     fn headers(&self) -> &HeaderMap;
 
-    /// Returns the origin that sent the response, if the client records it: scheme, host, and the
-    /// port unless it is the scheme's default.
+    /// Returns the scheme, host and port of the origin that sent the response, if the client
+    /// records them. The port is `None` if it is the scheme's default.
     ///
-    /// A client that follows redirects may return the response of another origin. With the default,
-    /// `None`, the response counts as one of the request's own origin, unless
-    /// [`AuthLayer::answered_by`](crate::AuthLayer::answered_by) returns another.
+    /// A client that follows redirects may return the response of another origin. The default
+    /// implementation returns `None`: the response then counts as a response of the request's own
+    /// origin, unless [`AuthLayer::answered_by`](crate::AuthLayer::answered_by) returns another
+    /// origin.
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         None
     }
@@ -50,8 +51,8 @@ pub trait AuthResponse {
     /// Returns the extensions.
     fn extensions(&self) -> &Extensions;
 
-    /// Returns the extensions, mutably. The layer inserts a [`NotReplayed`](crate::NotReplayed)
-    /// here when it doesn't replay a refused request.
+    /// Returns the extensions, mutably. When the layer doesn't replay a refused request, it inserts
+    /// a [`NotReplayed`](crate::NotReplayed) here.
     fn extensions_mut(&mut self) -> &mut Extensions;
 }
 

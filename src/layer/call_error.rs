@@ -1,18 +1,19 @@
-//! The error of a call, split by the part that failed.
+//! The error of a call, with one variant for each part that can fail.
 
 use std::error::Error as StdError;
 use std::fmt;
 
 use crate::error::{BoxError, Error};
 
-/// The error of a call through [`Auth`](crate::Auth), by the part that failed. `E` is the error of the client
-/// below, such as `reqwest::Error`.
+/// The error of a call through [`Auth`](crate::Auth), with one variant for each part that can fail.
+/// `E` is the error of the client below, such as `reqwest::Error`.
 ///
-/// `Auth` returns a [`BoxError`], because the error is either this crate's or the client's. `?` converts that to
-/// a `CallError`, in a function that returns one. An error enum of your own needs one `match`.
+/// `Auth` returns a [`BoxError`], because the error comes either from this crate or from the
+/// client. In a function that returns a `CallError`, `?` converts the `BoxError`. For an error enum
+/// of your own, write one `match`.
 ///
-/// Only the outermost error is looked at. That is enough behind Tower's layers: none of them wraps an error of
-/// a call. [`Error::find`] also looks at what an error was wrapped in.
+/// The conversion checks only the outermost error. That is enough with Tower's layers, because they
+/// don't wrap the error of a call. [`Error::find`] also finds an error that another error wraps.
 ///
 /// # Example
 ///
@@ -51,11 +52,12 @@ use crate::error::{BoxError, Error};
 /// ```
 #[derive(Debug)]
 pub enum CallError<E> {
-    /// There is no token, or the credential may not go to the request's origin. The request was not sent.
+    /// The request was not sent: there is no token, or the request's origin may not receive the
+    /// credential.
     Auth(Error),
     /// The client below failed.
     Client(E),
-    /// Another layer failed: a timeout, for example.
+    /// Another layer failed, for example with a timeout.
     Other(BoxError),
 }
 
@@ -75,7 +77,7 @@ where
     }
 }
 
-/// For a function that also asks a [`TokenCache`](crate::TokenCache).
+/// For functions that also call a [`TokenCache`](crate::TokenCache).
 impl<E> From<Error> for CallError<E> {
     fn from(error: Error) -> Self {
         Self::Auth(error)

@@ -1,9 +1,9 @@
-//! What the layer needs of a client before it knows any request.
+//! The bound that the layer puts on a client.
 
-/// A client that the layer can be put in front of. Every type that is [`Clone`] implements it.
+/// A client that the layer can wrap. Every type that is [`Clone`] implements it.
 ///
-/// The layer sends a refused request again with a clone of the client. So it asks for `Clone` where the
-/// client meets the layer, and not where the first request is sent.
+/// The layer sends a refused request again with a clone of the client. This bound reports a missing
+/// `Clone` where the layer wraps the client, not where the first request is sent.
 #[diagnostic::on_unimplemented(
     message = "the layer needs a client that is `Clone`, and `{Self}` is not",
     label = "this client is not `Clone`",

@@ -1,5 +1,5 @@
-//! The future of a response. Nearly all requests have only one state, which is kept here; a request
-//! in any other [state](super::request_state) has it in a box.
+//! The future of a response. The future itself contains the one state of nearly all requests. Any
+//! other [state](super::request_state) is boxed.
 
 use std::fmt;
 use std::future::Future;
@@ -33,8 +33,8 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the request, as with the client below. A fetch that it waits for
-    /// continues for the other callers.
+    /// Dropping the future drops the request, as with the client below. A running fetch continues
+    /// for the other callers.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, Req>
     where
@@ -63,7 +63,8 @@ pin_project! {
         },
         // Waits for the response to a request that passed unchanged.
         Passing { #[pin] response: S::Future },
-        // Any other state. Boxed: it is rare, and would make the future of every request larger.
+        // Any other state. Boxed, because these states are rare and would enlarge the future of
+        // every request.
         Other { state: OtherState<S, Req> },
     }
 }
@@ -71,7 +72,7 @@ pin_project! {
 /// The state of a request that is not sent in the usual way.
 pub(super) type OtherState<S, Req> = Pin<Box<RequestState<S, Req>>>;
 
-/// What the future keeps of a request that was sent with the current token.
+/// The parts that the future keeps after it sends a request with the current token.
 pub(crate) struct SentAsUsual<S, Req>
 where
     Req: AuthRequest,
@@ -81,7 +82,7 @@ where
     pub(crate) replay: Option<ReplayCopy<S, Req>>,
 }
 
-/// Constructors are inlined, so that the future is built where it stays.
+/// Constructors are inlined, so that the compiler builds the future in place.
 impl<S, Req> ResponseFuture<S, Req>
 where
     S: Service<Req>,
@@ -118,7 +119,7 @@ where
         }
     }
 
-    /// Returns the future of a request that is not sent.
+    /// Returns the future for a request that is not sent.
     #[cfg(feature = "tenants")]
     pub(crate) fn failed(error: Error, request: &Req) -> Self {
         Self::other(Box::pin(RequestState::failed(error, request)))
@@ -263,7 +264,7 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
-    /// Sends the request, now that a token is cached and the inner service is ready.
+    /// Sends the request. A token is cached and the inner service is ready.
     fn ready(mut self, mut cached: Arc<CachedToken>) -> RequestState<S, Req> {
         let cache = &self.settings.cache;
         if cached.has_expired(cache.now()) {
@@ -282,8 +283,8 @@ where
     }
 }
 
-/// Attaches the credential to a request that may have it, and sends the request to a ready service.
-/// The request is recorded, unless that has already happened.
+/// Attaches the credential if the request may have it, and sends the request to a ready service.
+/// Records the request, unless it is already recorded.
 pub(super) fn send<S, Req>(
     sent_token: Arc<SentToken>,
     mut request: Req,
@@ -295,8 +296,8 @@ where
     Req: AuthRequest,
 {
     let settings = &*sent_token.settings;
-    // The origin was checked before the token was known, for the place that the source named. The
-    // token itself may go to another place.
+    // Checks again, now for the place of this token. The first check used the place that the source
+    // named, because the token was still unknown.
     let sent_to = match settings.admit(&request, sent_token.token().place()) {
         Ok(Admission::Credential(sent_to)) => sent_to,
         Ok(Admission::Unchanged) => {

@@ -1,8 +1,9 @@
 //! The gRPC status of a call that is not sent.
 //!
-//! tonic's generated clients convert any error to a `tonic::Status`. They look for a status in the chain of
-//! sources, and without one the code is `Unknown`. So an error for the caller of a gRPC client gets a status as
-//! its source. Other callers' errors have none: it would be of no use to them, and takes the place of the cause.
+//! tonic's generated clients convert any error to a `tonic::Status`. They search the chain of
+//! sources for a status; without a status, the code is `Unknown`. An error for the caller of a gRPC
+//! client therefore gets a status as its source. Other errors get no status, because the status
+//! takes the place of the cause.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -16,7 +17,7 @@ use super::response_classification::is_grpc;
 use crate::error::Error;
 
 impl Error {
-    /// The error as the caller of this request gets it.
+    /// Returns the error for the caller of this request: for gRPC, with a status as its source.
     pub(crate) fn for_caller_of(self, request: &impl AuthRequest) -> Self {
         let content_type = request.headers().get(CONTENT_TYPE);
         if !content_type.is_some_and(|kind| is_grpc(kind.as_bytes())) {
@@ -31,8 +32,8 @@ impl Error {
     }
 }
 
-/// The status says nothing of the cause: a server may pass it on to its own callers. Nor does it repeat what the
-/// other levels of the chain say.
+/// Omits the cause, because a server may pass the status on to its own callers. The message doesn't
+/// repeat other levels of the chain.
 fn status_of(error: &Error) -> Status {
     let code = match error.is_permanent() {
         true => Code::Unauthenticated,
@@ -43,7 +44,8 @@ fn status_of(error: &Error) -> Status {
     Status::new(code, message)
 }
 
-/// The source of a status: a level of its own, because tonic prints the source of a status with the status.
+/// The source of a status. It hides the cause behind one more level, because tonic prints a status
+/// together with its source.
 struct UnderlyingError {
     source: Arc<dyn StdError + Send + Sync>,
 }
@@ -66,11 +68,15 @@ impl StdError for UnderlyingError {
     }
 }
 
-/// [`Unauthenticated`](Code::Unauthenticated) if the error [is permanent](Error::is_permanent) or the credential
-/// may not go to the request's origin, else [`Unavailable`](Code::Unavailable). The error is the status's source.
+/// Converts an error to a status, with the error as its source.
 ///
-/// For interceptors and layers of your own, which ask a [`TokenCache`](crate::TokenCache). Callers of a generated
-/// client over [`Auth`](crate::Auth) get such a status.
+/// The code is [`Unauthenticated`](Code::Unauthenticated) if the error [is
+/// permanent](Error::is_permanent) or the request's origin may not receive the credential.
+/// Otherwise the code is [`Unavailable`](Code::Unavailable).
+///
+/// Use this conversion in your own interceptors and layers that call a
+/// [`TokenCache`](crate::TokenCache). Callers of a generated client over [`Auth`](crate::Auth)
+/// already get such a status.
 ///
 /// # Example
 ///

@@ -1,14 +1,13 @@
-//! The credential as it is attached, and the copy of it that one clone of the service keeps for
-//! itself.
+//! The credential that requests get, and the private copy that each clone of the service keeps.
 //!
-//! Two threads that change one reference count pass its cache line between their cores. Cloning a
-//! shared `HeaderValue` therefore costs three times as much as cloning a private one. So each clone
-//! of the service keeps a private copy of the header value, and compares one number to know whether
-//! its token is still the current one.
+//! If two threads change one reference count, its cache line moves between their cores. Cloning a
+//! shared `HeaderValue` therefore costs three times as much as cloning a private one. To avoid this
+//! cost, each clone of the service keeps a private copy of the header value. One comparison shows
+//! whether the token of that copy is still the current one.
 //!
 //! A clone makes the copy when it is used for the *second* time. Clients that clone the service for
-//! every request use each clone once. Such clones share the copies of [`SharedCredential`], one for
-//! a group of threads.
+//! every request use each clone only once. Such clones share the copies in [`SharedCredential`];
+//! each copy serves a group of threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,13 +25,17 @@ use crate::token::place::Place;
 /// A token, with the settings and the header that a request needs.
 #[derive(Debug)]
 pub(crate) struct SentToken {
-    /// Stored here so that a request in flight changes no reference count that other clones change.
+    /// A request in flight gets the settings from here, and so changes no reference count that
+    /// other clones change.
     pub(crate) settings: Arc<LayerSettings>,
     pub(crate) cached: Arc<CachedToken>,
-    /// The header. `None` if the layer replaces the caller's own credential, if the token does not
-    /// go in a header, or if its value is made for each request.
+    /// The header. `None` in these cases:
+    ///
+    /// - The layer replaces the caller's own credential.
+    /// - The token doesn't go in a header.
+    /// - The header value is made for each request.
     pub(crate) header: Option<(HeaderName, HeaderValue)>,
-    /// Whether the user has set a refusal rule, so that each response must be checked.
+    /// Whether the user has set a refusal rule. If so, the layer must check every response.
     has_own_rule: bool,
 }
 
@@ -71,8 +74,8 @@ impl SentToken {
     #[inline(always)]
     pub(crate) fn is_servable(&self) -> bool {
         let cache = &self.settings.cache;
-        // Comparing generations isn't enough: a source may return the same token again with another
-        // expiry.
+        // Compares more than the generations, because a source may return the same token again with
+        // another expiry.
         cache.is_current(&self.cached) && self.cached.is_servable_by(cache.clock())
     }
 
@@ -91,8 +94,8 @@ impl SentToken {
         self.token().credential(value)
     }
 
-    /// Returns whether the response goes to the caller and says nothing new about the token: a
-    /// success with a token that was accepted before.
+    /// Returns whether the response is a success with a token that was accepted before. Such a
+    /// response says nothing new about the token.
     #[inline]
     pub(crate) fn is_usual(&self, response: &impl AuthResponse) -> bool {
         response.status().is_success()
@@ -102,7 +105,7 @@ impl SentToken {
     }
 }
 
-/// What a service clone keeps of the current token.
+/// The copy of the current token that a service clone keeps.
 #[derive(Debug, Default)]
 pub(crate) enum LocalCredential {
     /// Not used yet.
@@ -110,13 +113,13 @@ pub(crate) enum LocalCredential {
     Unused,
     /// Used once.
     Used,
-    /// Used at least twice: a private copy pays off.
+    /// Used at least twice, so a private copy is worth its cost.
     Private(Arc<SentToken>),
 }
 
 impl LocalCredential {
-    /// Returns the current token if no refresh is due and there are no refusals. Uses the private
-    /// copy if that is current. Takes no lock.
+    /// Returns the current token if no refresh is due and there are no refusals. Prefers the
+    /// private copy if its token is current. Takes no lock.
     #[inline]
     pub(crate) fn servable(&mut self, shared: &SharedCredential) -> Option<Arc<SentToken>> {
         match self {
@@ -139,11 +142,12 @@ impl LocalCredential {
     }
 }
 
-/// The number of copies of the current token that are shared by clones used once. Threads that take
+/// The number of copies of the current token that clones share on their first use. Threads with
 /// different copies don't change each other's reference counts.
 const COPIES: usize = 8;
 
-/// The settings of a layer, and the copies of the current token for clones used once.
+/// The settings of a layer, and the copies of the current token that clones share on their first
+/// use.
 #[derive(Debug)]
 pub(crate) struct SharedCredential {
     pub(crate) settings: Arc<LayerSettings>,
@@ -176,7 +180,7 @@ impl SharedCredential {
     }
 }
 
-/// Assigns the copies to the threads in turn.
+/// Returns the index of this thread's copy. New threads get the copies in turn.
 fn copy_of_this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -1,4 +1,4 @@
-//! The layer in front of an HTTP client: attaches a credential to each request and handles
+//! The layer in front of an HTTP client, which attaches a credential to each request and handles
 //! refusals.
 //!
 //! ```text
@@ -7,9 +7,9 @@
 //!               └─ no fresh token, per-request credential, recent refusals ──▶ RequestState, boxed
 //! ```
 //!
-//! A success with a token that was accepted before is returned immediately. For all other
-//! responses, `response_classification` says what the response means, and `response_outcome` acts
-//! on that.
+//! The layer immediately returns a success with a token that was accepted before.
+//! `response_classification` decides what any other response means, and `response_outcome` acts on
+//! this class.
 
 pub(crate) mod body;
 pub(crate) mod query;

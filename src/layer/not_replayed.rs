@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::error::Error;
 
-/// Says why the layer didn't replay a refused request. The layer inserts it in the extensions of
-/// the refusal, which the caller gets as the server sent it.
+/// The reason why the layer didn't replay a refused request. The caller gets the refusal as the
+/// server sent it, with this reason in the response's extensions.
 ///
 /// # Example
 ///
@@ -31,28 +31,28 @@ use crate::error::Error;
 pub enum NotReplayed {
     /// [`AuthLayer::retry(false)`](crate::AuthLayer::retry) is set.
     Off,
-    /// The token is valid, but its scope isn't enough for this request (RFC 6750 §3.1). The server
-    /// would also refuse a new token with the same scope.
+    /// The token is valid, but this request needs more scope (RFC 6750 §3.1). The server would also
+    /// refuse a new token with the same scope.
     InsufficientScope,
-    /// The login behind the token is too weak or too old for this request (RFC 9470 §3).
+    /// The token comes from a login that is too weak or too old for this request (RFC 9470 §3).
     InsufficientUserAuthentication,
     /// The refusal has no `WWW-Authenticate` header, and
     /// [`retry_without_challenge(false)`](crate::AuthLayer::retry_without_challenge) is set.
     NoChallenge,
-    /// The refusal is from another origin, to which the client was redirected. That origin never
-    /// received the token, so the cache doesn't reject the token.
+    /// The refusal comes from another origin, to which a redirect led the client. That origin never
+    /// received the token, so the cache keeps the token.
     Elsewhere,
-    /// The body was not recorded, because it exceeds the [limit](crate::AuthLayer::body_limit) or
-    /// can't be read twice.
+    /// The layer could not record the body: the body exceeds the
+    /// [limit](crate::AuthLayer::body_limit) or can't be sent twice.
     Body,
     /// The fetch of a new token failed.
     Fetch(Error),
-    /// An earlier refusal just caused a fetch, and no server is known to accept the current token.
-    /// Another fetch would probably not help. The wait until the next one doubles, from 5 s to 5
-    /// min.
+    /// An earlier refusal has just caused a fetch, and no server has accepted the current token
+    /// yet. Another fetch would probably not help. The wait until the next fetch doubles, from 5 s
+    /// to 5 min.
     RefusalBudget,
-    /// The API accepts this token for other requests, so the refusal is about this resource or one
-    /// replica of the API. A new token would probably be refused too.
+    /// The API accepts this token for other requests, so the refusal concerns this resource or one
+    /// replica of the API. The API would probably refuse a new token too.
     ///
     /// The wait until the next fetch after a refusal doubles, from 5 s to 5 min. Other requests
     /// keep using the token.
@@ -66,7 +66,7 @@ pub enum NotReplayed {
 }
 
 impl NotReplayed {
-    /// Returns the reason for a request whose token is valid but not sufficient.
+    /// Returns the reason for a valid token that is insufficient for a request.
     pub(crate) fn lacking(wanted: &StepUpChallenge) -> Self {
         if wanted.is_insufficient_scope() {
             Self::InsufficientScope

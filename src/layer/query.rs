@@ -1,5 +1,5 @@
-//! A URI's query (RFC 3986 §3.4) as a list of pairs. Other pairs than the credential stay as
-//! written.
+//! Reads and changes a URI's query (RFC 3986 §3.4) as a list of pairs. Only the pair of the
+//! credential changes.
 
 use zeroize::Zeroizing;
 
@@ -8,8 +8,8 @@ pub(crate) fn contains(query: Option<&str>, name: &str) -> bool {
     pairs(query).any(|pair| is_named(pair, name))
 }
 
-/// Replaces all parameters with this name by `pair`, which becomes the last. The pair is a secret,
-/// so the buffer never grows: growing would leave a copy behind.
+/// Replaces all parameters with this name by `pair`, as the last parameter. The pair is a secret.
+/// The buffer never grows, because growing would leave a copy of the secret in memory.
 #[cfg(feature = "reqwest")]
 pub(crate) fn replace(query: Option<&str>, name: &str, pair: &str) -> Zeroizing<String> {
     let mut replaced = Zeroizing::new(String::with_capacity(length(query, pair)));
@@ -17,8 +17,8 @@ pub(crate) fn replace(query: Option<&str>, name: &str, pair: &str) -> Zeroizing<
     replaced
 }
 
-/// Does the same as `replace`, and writes the path before the query, so that the whole request
-/// target is in one buffer.
+/// Does the same as `replace`, with the path before the query. One buffer then contains the whole
+/// request target.
 pub(crate) fn target(path: &str, query: Option<&str>, name: &str, pair: &str) -> Zeroizing<String> {
     let length = path.len() + 1 + length(query, pair);
     let mut target = Zeroizing::new(String::with_capacity(length));
@@ -50,7 +50,7 @@ fn is_named(pair: &str, name: &str) -> bool {
     let Some(first) = pair.bytes().next() else {
         return false;
     };
-    // Most other names already differ in the first character, unless that character is encoded.
+    // A quick check: most names differ in the first character, unless that character is encoded.
     if !matches!(first, b'%' | b'+' | b'=') && name.bytes().next() != Some(first) {
         return false;
     }
@@ -62,7 +62,7 @@ fn is_named(pair: &str, name: &str) -> bool {
     parsed.is_some_and(|(key, _)| key == name)
 }
 
-/// A unit test, because it compares the quick comparison with `form_urlencoded`.
+/// This is a unit test because it compares private functions with `form_urlencoded`.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! The states of one request: each is named for what the request waits for.
+//! The states of one request. The name of a state says what the request waits for.
 //!
 //! ```text
 //!  Acquiring ─▶ Readying ─▶ Sending ─▶ Renewing ─▶ ReadyingAgain ─▶ Sending
@@ -36,19 +36,19 @@ pin_project! {
         S: Service<Req>,
         Req: AuthRequest,
     {
-        // Waits for a token. The inner service is not ready yet: it could hold the permit that the
-        // token's fetch needs.
+        // Waits for a token. The inner service must not be ready yet, because a ready service may
+        // hold a permit that the fetch needs.
         Acquiring { acquire: Acquire, unsent: Option<Unsent<S, Req>> },
-        // Waits for the inner service. The credential is not attached yet: the token may expire
-        // in the meantime.
+        // Waits for the inner service. The credential is attached later, because the token may
+        // expire during the wait.
         Readying { unsent: Option<Unsent<S, Req>>, cached: Arc<CachedToken> },
         // Waits for the response.
         Sending { #[pin] response: S::Future, sent: Option<Sent<S, Req>> },
         // Waits for the response to a request that passed unchanged.
         Passing { #[pin] response: S::Future },
-        // Waits for another token than the refused one.
+        // Waits for a token to replace the refused token.
         Renewing { acquire: Acquire, refused: Option<Box<Refused<S, Req>>> },
-        // Waits until the refused token may be valid.
+        // Waits until the refused token may have become valid.
         Pausing { sleep: Pin<Box<Sleep>>, refused: Option<Box<Refused<S, Req>>> },
         // Waits for the inner service, to send the request again.
         ReadyingAgain { refused: Option<Box<Refused<S, Req>>>, cached: Arc<CachedToken> },
@@ -62,7 +62,7 @@ where
     S: Service<Req>,
     Req: AuthRequest,
 {
-    /// This request is not sent.
+    /// Returns the state of a request that is not sent.
     #[cold]
     pub(super) fn failed(error: Error, request: &Req) -> Self {
         #[cfg(feature = "tonic")]
@@ -84,7 +84,7 @@ where
     pub(super) recorded: Recorded<S, Req>,
 }
 
-/// Whether a request was recorded. A body is recorded once.
+/// Whether a request was recorded. A body can be recorded only once.
 pub(super) enum Recorded<S, Req>
 where
     Req: AuthRequest,
@@ -94,11 +94,10 @@ where
     Already(Option<ReplayCopy<S, Req>>),
 }
 
-/// What is needed to send a request again: a clone of the service, and what was recorded of the
-/// request.
+/// The parts that a replay needs: a clone of the service, and the recording of the request.
 pub(crate) type ReplayCopy<S, Req> = Box<(S, <Req as AuthRequest>::Copy)>;
 
-/// What the layer keeps of a request that was sent.
+/// The parts that the layer keeps after it sends a request.
 pub(super) struct Sent<S, Req>
 where
     Req: AuthRequest,
@@ -107,13 +106,13 @@ where
     pub(super) sent_to: OriginDigest,
     /// `None` if there were no refusals when the request was sent.
     pub(super) watched: Option<WatchedRequest>,
-    /// The head of a request whose credential was made for it.
+    /// The head of the request, if its credential was made for this request.
     pub(super) target: Option<Box<RequestHead>>,
     pub(super) replay: Option<ReplayCopy<S, Req>>,
     pub(super) tried: Tried,
 }
 
-/// What is recorded of a request while there are refusals.
+/// The facts about a request that are recorded while there are refusals.
 pub(super) struct WatchedRequest {
     sent: SentRequest,
     pub(super) method: Method,
@@ -121,7 +120,7 @@ pub(super) struct WatchedRequest {
 }
 
 impl WatchedRequest {
-    /// Records the request. `None` if there are no refusals.
+    /// Records the request, or returns `None` if there are no refusals.
     pub(super) fn of(
         request: &impl AuthRequest,
         sent_to: OriginDigest,
@@ -141,8 +140,8 @@ impl WatchedRequest {
         })
     }
 
-    /// Returns which resource a request was sent to, and when. A request that was not recorded was
-    /// sent before any refusal.
+    /// Returns the resource that received a request, and the time. A request without a recording
+    /// was sent before any refusal.
     pub(super) fn sent(watched: Option<&Self>, unrecorded: Resource) -> SentRequest {
         match watched {
             Some(watched) => watched.sent,
@@ -153,13 +152,13 @@ impl WatchedRequest {
         }
     }
 
-    /// Returns the request's origin. `None` if the request's URI is only a path.
+    /// Returns the request's origin. Returns `None` if the request's URI is only a path.
     pub(super) fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 }
 
-/// Why a request was sent again so far: at most once for each reason.
+/// The reasons for which a request was already sent again, at most once for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tried {
     /// With another token.
@@ -182,9 +181,9 @@ impl Tried {
     }
 }
 
-/// A refused request that can be sent again, and the refusal. The caller gets the refusal if the
-/// request is not sent again. Always boxed, because it is large and rare, and would make the state
-/// of every waiting request larger.
+/// A refused request that can be sent again, and the refusal. If the layer doesn't send the request
+/// again, the caller gets the refusal. Always boxed, because this struct is rare and would enlarge
+/// the state of every waiting request.
 pub(super) struct Refused<S, Req>
 where
     S: Service<Req>,
@@ -201,8 +200,8 @@ where
 /// The result of a state: the response for the caller, or the next state.
 pub(super) type Step<S, Req> = ControlFlow<<S as Service<Req>>::Response, RequestState<S, Req>>;
 
-/// Takes the content of a state. The future leaves a state as soon as it has taken the content, so
-/// this fails only if the future is polled after completion.
+/// Takes the content of a state. A future that takes the content also leaves the state. Taking it
+/// twice is therefore possible only by polling after completion.
 pub(super) fn take<T>(part: &mut Option<T>) -> T {
     let Some(part) = part.take() else {
         unreachable!("polled after completion");
@@ -210,10 +209,10 @@ pub(super) fn take<T>(part: &mut Option<T>) -> T {
     part
 }
 
-/// Records what is needed to send a request again, if the layer sends requests again. `None` if the
+/// Records a request so that it can be sent again. Returns `None` if replays are off, or if the
 /// request can't be sent twice.
 ///
-/// Must be called before the credential is attached, so that the credential isn't copied.
+/// Call this before attaching the credential, so that the recording contains no credential.
 pub(super) fn record<S, Req>(
     request: &mut Req,
     inner: &S,
@@ -226,14 +225,14 @@ where
     if !settings.retry {
         return None;
     }
-    // First the box, so that the copy is built in it and not moved.
+    // Allocates the box first, so that the copy is built in place.
     let place = Box::new_uninit();
     let copy = request.record(settings.body_limit)?;
     Some(Box::write(place, (inner.clone(), copy)))
 }
 
-/// Drops a ready service that will not be called, and puts a clone that is not ready in its place.
-/// Dropping the ready service returns its permit.
+/// Replaces a ready service that will not be called by a clone that isn't ready. Dropping the ready
+/// service returns its permit.
 pub(crate) fn release<S>(inner: &mut S)
 where
     S: Clone,

@@ -11,7 +11,8 @@ use super::body::replay::Replay;
 use super::query;
 use crate::error::Error;
 
-/// The host of a response that a middleware or a test made from an `http::Response` without a URL.
+/// The host in a `reqwest::Response` that was made from an `http::Response` without a URL.
+/// Middleware and tests make such responses.
 const UNKNOWN_HOST: &str = "no.url.provided.local";
 
 /// The recorded parts of a [`reqwest::Request`], used to send it again.
@@ -70,7 +71,7 @@ impl AuthRequest for reqwest::Request {
     }
 
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
-        // reqwest clones any request without a stream, so the body is recorded separately.
+        // reqwest can't clone a request with a stream, so the body is recorded separately.
         let mut body = self.body_mut().take();
         let head = self.try_clone();
         let recorded = match &mut body {
@@ -92,7 +93,7 @@ impl AuthRequest for reqwest::Request {
     }
 }
 
-/// Shows neither headers nor body, because they may contain the caller's secrets.
+/// Omits headers and body, because they may contain the caller's secrets.
 impl fmt::Debug for ReqwestCopy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReqwestCopy").finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! The method of reqwest's client that most programs call, with the credential.
+//! Adds reqwest's method `execute` to an authenticated client.
 
 use super::service::Auth;
 use crate::error::BoxError;
@@ -6,7 +6,7 @@ use crate::error::BoxError;
 impl Auth<reqwest::Client> {
     /// Sends a request, as [`reqwest::Client::execute`] does, with the credential.
     ///
-    /// The same as [`send`](Self::send), with the types of reqwest.
+    /// The method does the same as [`send`](Self::send), with the types of reqwest.
     ///
     /// # Errors
     ///
@@ -14,7 +14,7 @@ impl Auth<reqwest::Client> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the request. A fetch that it waits for continues for the other callers.
+    /// Dropping the future drops the request. A running fetch continues for the other callers.
     ///
     /// # Example
     ///

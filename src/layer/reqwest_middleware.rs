@@ -1,4 +1,4 @@
-//! Adapts the layer to [`reqwest_middleware`], with the rest of the middleware chain as the inner
+//! Adapts the layer to [`reqwest_middleware`]. The rest of the middleware chain is the inner
 //! service.
 
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::error::{BoxError, Error};
 
 /// Adds an [`AuthLayer`] to a [`reqwest_middleware`] chain.
 ///
-/// A middleware that is added before this one sees one request and one response, even if the
-/// request is sent twice. A middleware that is added after this one sees each try. So add a retry
-/// middleware before this one; each of its tries then gets the current token.
+/// Middleware added before this one sees one request and one response, even if the request is sent
+/// twice. Middleware added after this one sees each try. Add a retry middleware before this one, so
+/// that each of its tries gets the current token.
 ///
 /// Both tries of a request share their [`Extensions`].
 ///
 /// # Errors
 ///
 /// Errors of the inner chain are returned unchanged. An [`Error`] of this crate becomes a
-/// [`reqwest_middleware::Error::Middleware`], from which `downcast_ref` returns it.
+/// [`reqwest_middleware::Error::Middleware`]; `downcast_ref` returns the original error.
 ///
 /// # Example
 ///
@@ -49,7 +49,7 @@ pub struct AuthMiddleware {
 }
 
 impl AuthMiddleware {
-    /// Creates a middleware that shares its token with all other services of the layer.
+    /// Creates a middleware that shares the token with all other services of the layer.
     pub fn new(layer: AuthLayer) -> Self {
         Self { layer }
     }
@@ -69,11 +69,11 @@ impl Middleware for AuthMiddleware {
     }
 }
 
-/// The rest of the chain as a service. Always ready.
+/// The rest of the chain as a service, which is always ready.
 #[derive(Clone)]
 struct Chain<'a> {
     next: Next<'a>,
-    /// Each try locks the extensions while it runs.
+    /// Each try locks the extensions for its duration.
     extensions: Arc<Mutex<&'a mut Extensions>>,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Service<Request> for Chain<'a> {
     }
 }
 
-/// Converts the service's error back to the type from which it was boxed.
+/// Converts the boxed error of the service back to its original type.
 fn unbox(error: BoxError) -> reqwest_middleware::Error {
     match error.downcast::<reqwest_middleware::Error>() {
         Ok(below) => *below,

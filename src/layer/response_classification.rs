@@ -1,4 +1,4 @@
-//! Classifies what a response says about the credential.
+//! Decides what a response says about the credential.
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,14 +42,14 @@ impl RefusalRules {
     }
 }
 
-/// Returns whether the response shows that the server accepted the credential: a success or a
-/// redirect. The server may send any other error before it checks the credential.
+/// Returns whether the response is a success or a redirect, which shows that the server accepted
+/// the credential. A server may send other responses before it checks the credential.
 pub(super) fn is_acceptance(response: &impl AuthResponse) -> bool {
     let status = response.status();
     status.is_success() || status.is_redirection()
 }
 
-/// Returns whether the status is 403. It doesn't refuse the token, but may contain a step-up
+/// Returns whether the status is 403. A 403 doesn't refuse the token, but may contain a step-up
 /// challenge.
 pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
     response.status() == StatusCode::FORBIDDEN
@@ -57,9 +57,9 @@ pub(super) fn is_forbidden(response: &impl AuthResponse) -> bool {
 
 /// Returns whether a gRPC response has the status `UNAUTHENTICATED` in its headers.
 ///
-/// A gRPC response without a message has its status in the headers ("Trailers-Only" in the gRPC
-/// over HTTP/2 protocol). The content type is checked first, so that other responses cost only one
-/// lookup.
+/// If a gRPC response has no message, its headers contain the status ("Trailers-Only" in the gRPC
+/// over HTTP/2 protocol). The content type is checked first, so that all other responses cost only
+/// one lookup.
 #[inline]
 pub(super) fn is_unauthenticated(response: &impl AuthResponse) -> bool {
     if response.status() != StatusCode::OK {
@@ -81,7 +81,7 @@ pub(super) fn is_grpc(content_type: &[u8]) -> bool {
     kind.eq_ignore_ascii_case(GRPC)
 }
 
-/// A static, so that no header name is constructed for each lookup.
+/// A static, so that lookups don't construct a header name.
 static CONTENT_TYPE_NAME: HeaderName = CONTENT_TYPE;
 const GRPC: &[u8] = b"application/grpc";
 
@@ -97,19 +97,19 @@ impl fmt::Debug for RefusalRules {
 /// The facts about a response that decide its class.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseFacts<'a> {
-    /// Whether the response came from another origin than the one its request was sent to.
+    /// Whether the response came from another origin than the request's origin.
     pub(super) is_from_elsewhere: bool,
     pub(super) is_refusal: bool,
     pub(super) is_acceptance: bool,
-    /// Whether the response is a refusal that the layer ignores, because it has no challenge.
+    /// Whether the layer ignores the response, because it is a refusal without a challenge.
     pub(super) lacks_challenge: bool,
     /// What the token lacks, according to a 401 or 403 response.
     pub(super) wanted: Option<&'a StepUpChallenge>,
-    /// The feedback that a per-request credential read from the response.
+    /// The feedback from a per-request credential that observed the response.
     pub(super) feedback: Feedback,
 }
 
-/// What a response means for the token.
+/// The meaning of a response for the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResponseClass<'a> {
     /// The response says nothing about the token.
@@ -120,12 +120,12 @@ pub(super) enum ResponseClass<'a> {
     DeniedElsewhere,
     /// The server wants a new proof with the same token.
     WantsProof,
-    /// The server has ended the token, but the request isn't replayed: it wasn't refused, or the
-    /// layer ignores its refusal.
+    /// The server has ended the token, but there is no replay. Either the response isn't a refusal,
+    /// or the layer ignores the refusal.
     Ended,
     /// The server accepted the token, but requires more scope or a stronger login for this request.
     WantsMore(&'a StepUpChallenge),
-    /// The server refused the token, but the layer is configured to ignore that.
+    /// The server refused the token, but the layer is configured to ignore such refusals.
     Ignored,
     /// The server refused the token.
     Refused {
@@ -186,8 +186,8 @@ mod tests {
         let wanted = wanted.as_ref();
         let more = wanted.map_or(Neutral, WantsMore);
         let (again, last) = (Refused { is_final: false }, Refused { is_final: true });
-        // From elsewhere, refusal, acceptance, no challenge, what the token lacks, feedback,
-        // expected class.
+        // Columns: from elsewhere, refusal, acceptance, no challenge, what the token lacks,
+        // feedback, expected class.
         let table = [
             (false, false, false, false, None, Nothing, Neutral),
             (false, false, true, false, None, Nothing, Accepted),

@@ -1,7 +1,7 @@
-//! Decides whether a response came from another origin than its request was sent to.
+//! Decides whether a response came from another origin than the request's origin.
 //!
-//! A client that follows redirects may return the response of another origin. That origin did not
-//! receive the token, so its response says nothing about the token.
+//! A client that follows redirects may return the response of another origin. Because that origin
+//! did not receive the token, its response says nothing about the token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ impl ResponseOrigin {
         if sent_to != OriginDigest::UNKNOWN {
             return sent_to != OriginDigest::new(scheme, host, port);
         }
-        // The URI was only a path, so the client below chose the origin. That origin should be a
-        // named one.
+        // The URI was only a path, so the client below chose the origin. Only the named origins
+        // count as expected.
         allowed_origins.names(scheme, host, port) == Some(false)
     }
 }

@@ -1,4 +1,4 @@
-//! The outcome of a response: the caller gets it, or the request is sent again.
+//! The outcome of a response: the caller gets the response, or the layer sends the request again.
 //!
 //! ```text
 //!   401, gRPC 16, …                ──▶ reject that token, join the flight for another
@@ -7,8 +7,8 @@
 //!   401 that wants another proof   ──▶ send the same token with a new proof
 //! ```
 //!
-//! A request is sent again at most once with another token, once with another proof and once after
-//! a pause. The response to a replay is classified again.
+//! The layer sends a request again at most three times: once with another token, once with another
+//! proof and once after a pause. It classifies the response to each replay again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -89,7 +89,8 @@ where
         }
     }
 
-    /// Tells the cache that a server has accepted the token. Without refusals, once is enough.
+    /// Tells the cache that a server has accepted the token. While there are no refusals, the cache
+    /// needs this only once for each token.
     fn accept(&self) {
         let SentToken {
             settings, cached, ..
@@ -100,8 +101,8 @@ where
         let generation = cached.token().generation();
         let sent = WatchedRequest::sent(self.watched.as_ref(), Resource::UNKNOWN);
         settings.cache.accept_from(generation, sent);
-        // The token may no longer be the current one, so its own flag is set too. The flag is set
-        // last: the cache notifies its subscribers only if the flag isn't set yet.
+        // Sets the token's own flag too, because the cache may already have another current token.
+        // This comes last: the cache notifies its subscribers only if the flag isn't set yet.
         cached.accept();
     }
 
@@ -143,7 +144,7 @@ where
         challenges: &[Challenge],
         wanted: &StepUpChallenge,
     ) -> Step<S, Req> {
-        // A server that says what the token lacks has accepted the token.
+        // A server has accepted the token if it says what the token lacks.
         self.accept();
         let why = NotReplayed::lacking(wanted);
         response.extensions_mut().insert(wanted.clone());
@@ -164,7 +165,7 @@ where
         let newer = cache.newer_than(cached);
         let acquire = cache.refresh_now();
         match newer {
-            // The response is about the token that it was sent with, and a newer one is cached.
+            // A newer token than the sent one is already cached.
             Some(newer) => refused.renewed(Ok(newer)),
             None => ControlFlow::Continue(RequestState::Renewing {
                 acquire,
@@ -189,8 +190,8 @@ where
                 .cache
                 .challenged(self.sent_token.token(), challenges);
         }
-        // Comes before the wait for a token, because without a body the request can't be sent
-        // again.
+        // Rebuilds the request before waiting for a token. The wait is useless if the body can't be
+        // sent again.
         let (rejection, replayable) = match self.replayable(response) {
             Ok(refused) => (refused.reject(is_final), Ok(refused)),
             Err((sent, response, why)) => {
@@ -232,7 +233,7 @@ where
         refused.look_up(settings.cache.renew(generation))
     }
 
-    /// Starts the fetch that a refusal caused, for later requests.
+    /// Starts the fetch that a refusal requires; its token is for later requests.
     fn start_fetch(&self, rejection: &Rejection) {
         if !self.tried.new_token && matches!(rejection, Rejection::SuccessorWanted) {
             let SentToken {
@@ -254,7 +255,7 @@ where
         reject(&self.sent_token, self.watched.as_ref(), &refusal)
     }
 
-    /// The request again, or the reason why it can't be sent again.
+    /// Rebuilds the request, or returns the reason why it can't be sent again.
     #[allow(
         clippy::type_complexity,
         clippy::result_large_err,
@@ -310,13 +311,13 @@ where
             sent: WatchedRequest::sent(self.watched.as_ref(), resource),
             is_final,
             attempt: self.tried.attempt(),
-            // `has_timer` comes last, because without a timer it prints a panic message.
+            // `has_timer` comes last, because it prints a panic message if there is no timer.
             can_pause: self.is_young() && has_timer(),
         };
         reject(&self.sent_token, self.watched.as_ref(), &refusal)
     }
 
-    /// Returns whether the token may not be valid yet.
+    /// Returns whether the token is so young that it may not be valid yet.
     fn is_young(&self) -> bool {
         let SentToken {
             settings, cached, ..
@@ -324,8 +325,8 @@ where
         !cached.is_aged(CLOCK_LAG, settings.cache.now())
     }
 
-    /// Sends the request again after a pause, with the current token, which is most likely the
-    /// same.
+    /// Sends the request again after a pause, with the current token. This is usually still the
+    /// refused token.
     pub(super) fn paused(mut self: Box<Self>) -> Step<S, Req> {
         self.tried.pause = true;
         match self.sent_token.settings.cache.lookup(Caller::CanReplay) {
@@ -358,7 +359,7 @@ where
         self.tried.new_token = true;
         match cached {
             Err(error) => self.give_up(NotReplayed::Fetch(error)),
-            // The server has refused this credential already, whichever fetch returned it.
+            // The server has already refused this credential, even if another fetch returned it.
             Ok(cached) if cached.token().is_same_credential(self.sent_token.token()) => {
                 self.give_up(NotReplayed::SameToken)
             }
@@ -392,7 +393,8 @@ where
         }
         let sent_token = SentToken::shared(&settings, cached);
         let watched = WatchedRequest::of(&self.request, self.sent_to, &settings);
-        // The server may want another proof, or refuse a token that isn't valid yet.
+        // Records again: the server may next want another proof, or refuse a token that isn't valid
+        // yet.
         let replay = record(&mut self.request, &self.inner, &settings);
         let target = match sent_token.attach(&mut self.request) {
             Ok(Attached::PerRequest(target)) => Some(target),
@@ -407,7 +409,8 @@ where
             tried,
             ..
         } = *self;
-        // Dropped before the replay is sent: it may hold the connection that the replay needs.
+        // Drops the refusal before sending the replay, because the refusal may hold the connection
+        // that the replay needs.
         drop(response);
         settings.cache.telemetry().replayed();
         let response = inner.call(request);

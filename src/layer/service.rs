@@ -1,9 +1,11 @@
-//! The service: attaches the current token, or returns a future that waits for one.
+//! The service, which attaches the current token or returns a future that waits for a token.
 //!
-//! A request takes one of three ways. Most requests need the header of the current token, go to the
-//! usual origin and have no credential of their own. [`attach_as_usual`] checks nothing else.
-//! Requests that are unusual but can be sent immediately go through [`Auth::attach_carefully`]. All
-//! others get a boxed state.
+//! The service handles a request in one of three ways:
+//!
+//! - Most requests need the header of the current token, go to the usual origin and have no
+//!   credential of their own. For these requests, [`attach_as_usual`] is enough.
+//! - [`Auth::attach_carefully`] handles other requests that can be sent immediately.
+//! - All remaining requests get a boxed state.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,20 +25,23 @@ use crate::error::{BoxError, Error};
 
 /// Attaches a credential to every request; the service of an [`AuthLayer`](crate::AuthLayer).
 ///
-/// Clones share the token. Clones that are used once share a few copies of the header value. From
-/// its second request on, each clone keeps a private copy.
+/// Clones share the token. On their first request, clones share a few copies of the header value.
+/// From its second request on, each clone keeps a private copy.
 ///
 /// # Errors
 ///
-/// An error of the inner service, or an [`Error`](crate::Error) if the request was not sent: there
-/// was no token, or the credential may not go to the request's origin. Both are boxed, as usual for
-/// Tower layers; [`CallError`](crate::layer::CallError) distinguishes them. A refusal is not an error: it is the
-/// server's response, with a [`NotReplayed`](crate::NotReplayed) in its extensions.
+/// - An error of the inner service.
+/// - An [`Error`](crate::Error) if the request was not sent, because there was no token or because
+///   the request's origin may not receive the credential.
 ///
-/// With the feature `tonic`, the error of a gRPC call that was not sent has a `tonic::Status` as its
-/// [`source`](std::error::Error::source). So a generated client returns `Unauthenticated` if the error [is
-/// permanent](Error::is_permanent), else `Unavailable`. Its status has the
-/// error as its source, for [`Error::find`].
+/// Both are boxed, as usual for Tower layers; [`CallError`](crate::layer::CallError) distinguishes
+/// them. A refusal is not an error: it is the server's response, with a
+/// [`NotReplayed`](crate::NotReplayed) in its extensions.
+///
+/// With the feature `tonic`, the error of a gRPC call that was not sent has a `tonic::Status` as
+/// its [`source`](std::error::Error::source). A generated client then returns `Unauthenticated` if
+/// the error [is permanent](Error::is_permanent), otherwise `Unavailable`. [`Error::find`] finds
+/// the error in the client's status.
 ///
 /// # Example
 ///
@@ -63,17 +68,17 @@ use crate::error::{BoxError, Error};
 ///
 /// # When it doesn't compile
 ///
-/// [`send`](Self::send) gets better errors from the compiler than tower's `oneshot`, which may only say that
-/// the method exists. So call `send` to see what is missing.
+/// For `oneshot`, the compiler may only say that the method exists. Call [`send`](Self::send)
+/// instead: the compiler then says what is missing.
 ///
 /// | the compiler says | do this |
 /// | --- | --- |
 /// | the layer needs a client that is `Clone` | derive `Clone` for the client, or wrap it in tower's `Buffer` |
 /// | the layer can't send the body `…` again | add the feature of the body's crate: `reqwest` (0.13), `hyper` (1), `axum` (0.8) or `tonic` (0.14). Box any other body with [`BodyExt::boxed`](http_body_util::BodyExt::boxed), or implement [`Replay`](crate::layer::Replay) |
-/// | the layer can't authenticate requests of type `…` | use `http::Request` of http 1, or `reqwest::Request` of reqwest 0.13 with the feature `reqwest`. `cargo tree --duplicates` lists crates of which two versions are in use |
-/// | the layer can't read responses of type `…` | use `http::Response` of http 1, or `reqwest::Response` of reqwest 0.13 with the feature `reqwest`. In `ServiceBuilder`, name a layer that changes the response before `AuthLayer` |
+/// | the layer can't authenticate requests of type `…` | use `http::Request` of http 1, or `reqwest::Request` of reqwest 0.13 with the feature `reqwest`. `cargo tree --duplicates` lists crates that occur in two versions |
+/// | the layer can't read responses of type `…` | use `http::Response` of http 1, or `reqwest::Response` of reqwest 0.13 with the feature `reqwest`. In `ServiceBuilder`, put a layer that changes the response before `AuthLayer` |
 /// | this closure only implements `FnOnce` | clone the value in the closure, before the future: <code>move \|_\| { let key = key.clone(); async move { … } }</code> |
-/// | expected `Request`, found `…` | call `build()?` on a `RequestBuilder`. A `Request` of reqwest 0.12 is another type: update to 0.13 |
+/// | expected `Request`, found `…` | call `build()?` on a `RequestBuilder`. For a `Request` of reqwest 0.12, update to 0.13, because the types differ |
 /// | `std::error::Error` is not implemented for `…` | implement `std::error::Error` for the error of the client |
 /// | `Result<AuthLayer, …>: Layer<…>` | write `?` after `only_to([…])` |
 /// | `…` is not a source of tokens | pass a closure: `\|_\| async { Token::bearer("…") }`. For an API key, pass an [`ApiKey`](crate::ApiKey) |
@@ -83,8 +88,8 @@ use crate::error::{BoxError, Error};
 /// | `…` is not a credential that is made for each request | implement [`PerRequestCredential`](crate::token::PerRequestCredential) |
 /// | `…` can't find the tenant of a `…` | pass a closure to `Tenants::by`. A `reqwest::Request` has no extensions |
 ///
-/// If the compiler could not find a name in `tower_auth`, a feature may be missing: see
-/// [the list of features](crate#features).
+/// If the compiler can't find a name in `tower_auth`, a feature may be missing: see [the list of
+/// features](crate#features).
 #[derive(Debug)]
 #[doc(alias = "interceptor")]
 #[doc(alias = "middleware")]
@@ -103,10 +108,10 @@ impl<S> Auth<S> {
         }
     }
 
-    /// Sends a request: waits until a clone of this service is ready, and calls the clone.
+    /// Sends a request through a clone of this service, as soon as the clone is ready.
     ///
-    /// The same as tower's `ServiceExt::oneshot` on a clone, but the compiler's errors name what is missing:
-    /// see [when it doesn't compile](#when-it-doesnt-compile).
+    /// Does the same as tower's `ServiceExt::oneshot` on a clone. The compiler's errors are better:
+    /// they name what is missing, as [When it doesn't compile](#when-it-doesnt-compile) explains.
     ///
     /// # Errors
     ///
@@ -114,7 +119,7 @@ impl<S> Auth<S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the request. A fetch that it waits for continues for the other callers.
+    /// Dropping the future drops the request. A running fetch continues for the other callers.
     ///
     /// # Example
     ///
@@ -135,7 +140,8 @@ impl<S> Auth<S> {
     /// assert_eq!(client.send(request).await?.body(), "hello");
     /// # Ok(()) }
     /// ```
-    // The bounds are on the method: with bounds on the impl, the compiler only says that the method exists.
+    // The method has the bounds. If the impl had them, the compiler would only say that the method
+    // exists.
     pub fn send<Req>(
         &self,
         request: Req,
@@ -159,7 +165,7 @@ impl<S> Auth<S> {
         &mut self.inner
     }
 
-    /// Returns the service below, and drops this one.
+    /// Returns the service below, and drops the wrapper.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -207,7 +213,7 @@ where
     }
 }
 
-/// What happens to an unusual request.
+/// The result of handling an unusual request.
 enum Careful<S, Req>
 where
     Req: AuthRequest,
@@ -219,18 +225,18 @@ where
     NeedsState(NeedsState),
 }
 
-/// Why a request needs a boxed state.
+/// The reason why a request needs a boxed state.
 enum NeedsState {
     /// The request must not be sent.
     Fails(Error),
-    /// The cache must be asked for a token.
+    /// The request must ask the cache for a token.
     LooksUp,
     /// The credential is made for this request.
     Applies(Arc<SentToken>),
 }
 
-/// Attaches the credential in the usual case: the header of the current token, the usual origin,
-/// and no credential of the caller's. Otherwise returns the token.
+/// Attaches the credential if the request is usual, or returns the token. A usual request needs the
+/// header of the current token, goes to the usual origin and has no credential of its own.
 #[inline(always)]
 pub(crate) fn attach_as_usual<S, Req>(
     sent_token: Arc<SentToken>,
@@ -248,20 +254,22 @@ where
     let Some(sent_to) = settings.allowed_origins.admit_usual(request) else {
         return Err(sent_token);
     };
-    // If a field had several values, insertion would return only the first of them.
+    // Insertion returns only the first value of a field, so a field with several values could not
+    // be restored.
     let has_several = request.headers().len() != request.headers().keys_len();
     if has_several {
         return Err(sent_token);
     }
     let mut replay = None;
     if settings.retry {
-        // A request with the caller's own credential is not recorded.
+        // Requests with the caller's own credential are not recorded.
         if request.headers().contains_key(name) {
             return Err(sent_token);
         }
         replay = record(request, inner, settings);
     }
-    // One lookup in the header map inserts the value, and shows whether the caller had set one.
+    // One lookup in the header map inserts the value and returns the caller's value, if there was
+    // one.
     let headers = request.headers_mut();
     match headers.try_insert(name, value.clone()) {
         Ok(None) => Ok(SentAsUsual {
@@ -282,7 +290,7 @@ impl<S> Auth<S>
 where
     S: Clone,
 {
-    /// Attaches the credential with all the checks that [`attach_as_usual`] leaves out.
+    /// Attaches the credential, with the checks that [`attach_as_usual`] omits.
     #[cold]
     #[inline(never)]
     fn attach_carefully<Req>(
@@ -294,7 +302,7 @@ where
         Req: AuthRequest,
     {
         let settings = &*self.shared.settings;
-        // The origin is checked before the request waits for a token or starts a fetch.
+        // Checks the origin before the request waits for a token or starts a fetch.
         let place = match &sent_token {
             Some(sent_token) => sent_token.token().place(),
             None => settings.cache.place(),
@@ -338,7 +346,7 @@ where
         }
     }
 
-    /// Asks the cache for a token: none is fresh, or there are refusals.
+    /// Asks the cache for a token, because no token is fresh or there are refusals.
     fn look_up<Req>(&mut self, mut request: Req) -> OtherState<S, Req>
     where
         S: Service<Req>,
@@ -373,7 +381,7 @@ where
         }
     }
 
-    /// Fails the request, and releases the ready service, which is not called.
+    /// Fails the request, and releases the ready service without calling it.
     fn fail<Req>(&mut self, error: Error, request: &Req) -> OtherState<S, Req>
     where
         S: Service<Req>,

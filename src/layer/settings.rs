@@ -23,7 +23,7 @@ pub(crate) struct LayerSettings {
 
 impl LayerSettings {
     /// Decides whether the layer attaches a credential to the request. If the caller has already
-    /// set one in the same place, the request is sent unchanged, to any origin.
+    /// set a credential in the same place, the request is sent unchanged, to any origin.
     pub(crate) fn admit(
         &self,
         request: &impl AuthRequest,
@@ -32,7 +32,8 @@ impl LayerSettings {
         let is_callers = match place {
             Place::Header(name) => request.headers().contains_key(name),
             Place::Query(name) => request.has_query(name),
-            // The caller's cookies may be unrelated. `PerRequestCredential::apply` decides.
+            // The caller's cookies may be unrelated to the credential, so
+            // `PerRequestCredential::apply` decides.
             Place::Cookie => false,
         };
         if is_callers && !self.replace_existing {
@@ -44,8 +45,8 @@ impl LayerSettings {
         }
     }
 
-    /// Asks the source again for its origins if none are named, because the source may not have
-    /// known them when the layer was created.
+    /// Asks the source again for its origins if there are no named origins. The source may not have
+    /// known its origins when the layer was created.
     #[cold]
     fn admit_by_source(
         &self,
@@ -71,8 +72,7 @@ impl LayerSettings {
         self.refusal_rules.also.is_none() && self.cache.is_refusal(status, headers)
     }
 
-    /// Returns whether the response is known to come from another origin than the request was sent
-    /// to.
+    /// Returns whether the response is known to come from another origin than the request's origin.
     pub(crate) fn is_from_elsewhere(
         &self,
         response: &impl AuthResponse,

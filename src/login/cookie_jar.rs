@@ -1,7 +1,7 @@
-//! The cookies of one session (RFC 6265), and which of them each request gets.
+//! The cookies of one session (RFC 6265), and the rules that choose the cookies for a request.
 //!
-//! RFC 6265 lets a cookie go to more hosts than the host that set it, and to all of their ports.
-//! Here, a cookie goes only to allowed origins, and there only to paths that RFC 6265 §5.4 allows.
+//! RFC 6265 lets a cookie go to other hosts than the host that set it, and to all of their ports.
+//! Here, a cookie goes only to allowed origins. The paths must match by RFC 6265 §5.4.
 
 use std::convert::Infallible;
 use std::str;
@@ -21,17 +21,17 @@ use crate::token::header_value::{sensitive, too_many_headers};
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::request_head::RequestHead;
 
-/// The maximum size of a cookie with its attributes, in bytes. RFC 6265 §6.1 requires at least
-/// this.
+/// The maximum size of a cookie with its attributes, in bytes. RFC 6265 §6.1 requires at least this
+/// size.
 const MAX_COOKIE_SIZE: usize = 4096;
 
-/// The maximum number of cookies. RFC 6265 §6.1 requires at least this for each host.
+/// The maximum number of cookies. RFC 6265 §6.1 requires at least this number for each host.
 const MAX_COOKIES: usize = 50;
 
 pub(super) struct CookieJar {
-    /// The origins that cookies may go to. The login's own is the first.
+    /// The origins that cookies may go to. The first is the login's own origin.
     origins: Arc<[String]>,
-    /// The names of the session's cookies. The session doesn't depend on any other cookie.
+    /// The names of the session's cookies. The session depends on no other cookie.
     session: Vec<String>,
     cookies: Mutex<CookieStore>,
 }
@@ -75,7 +75,8 @@ impl CookieJar {
         Ok(jar)
     }
 
-    /// Returns the secret that identifies this session: its cookies as in a `Cookie` header.
+    /// Returns the secret that identifies this session: the session's cookies in the form of a
+    /// `Cookie` header.
     pub(super) fn secret(&self) -> SecretString {
         let cookies = self.lock();
         let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
@@ -85,8 +86,8 @@ impl CookieJar {
         SecretString::from(str::from_utf8(&header).unwrap_or_default())
     }
 
-    /// Returns the time from the login until the first session cookie expires, or `None` if none
-    /// expires.
+    /// Returns the time from the login until the first session cookie expires, or `None` if no
+    /// session cookie expires.
     pub(super) fn lifetime(&self, login: SystemTime) -> Option<Duration> {
         let cookies = self.lock();
         let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
@@ -105,7 +106,8 @@ impl CookieJar {
         self.session.iter().any(|name| name == cookie.name())
     }
 
-    /// Returns the address to match a request's cookies with. Fails if its origin isn't allowed.
+    /// Returns the address that decides which cookies a request gets. Fails if the request's origin
+    /// isn't allowed.
     fn url(&self, target: &RequestHead) -> Result<Url, Error> {
         // If a request has only a path, the client below sends it to the API.
         let origin = target.origin.as_ref().or(self.origins.first());
@@ -117,8 +119,9 @@ impl CookieJar {
 
     /// Returns the cookies for this address, in the order of RFC 6265 §5.4.
     ///
-    /// Expired session cookies are still sent. A session cookie only expires early if a response
-    /// has shortened its lifetime. The server then refuses it, and the source logs in again.
+    /// Expired session cookies are still sent. The session ends with its first cookie, so a cookie
+    /// expires earlier only if a response has shortened its lifetime. The server then refuses the
+    /// expired cookie, and the source logs in again.
     fn matching<'a>(&self, cookies: &'a CookieStore, url: &Url) -> Vec<&'a Cookie<'static>> {
         let matches = |cookie: &&Cookie<'static>| {
             cookie.matches(url) && (self.is_session(cookie) || !cookie.is_expired())
@@ -178,12 +181,12 @@ impl PerRequestCredential for CookieJar {
         let copies = kept.cloned().map(Ok::<_, Infallible>);
         let Ok(mut next) = CookieStore::from_cookies(copies, true);
         for line in headers.get_all(SET_COOKIE) {
-            // RFC 6265 §5.3 ignores a rejected cookie.
+            // Ignores a rejected cookie (RFC 6265 §5.3).
             let _ = store(&mut next, line, &url);
         }
         if !next.iter_any().any(|cookie| self.is_session(cookie)) {
-            // The old cookies stay. Until the next login, requests contain them and the server
-            // refuses them.
+            // Keeps the old cookies. Until the next login, requests contain these cookies, and the
+            // server refuses them.
             return Feedback::TokenEnded;
         }
         *cookies = next;
@@ -191,7 +194,7 @@ impl PerRequestCredential for CookieJar {
     }
 }
 
-/// Why a cookie wasn't stored.
+/// The reason why a cookie wasn't stored.
 #[derive(Clone, Copy)]
 enum Rejection {
     Malformed,
@@ -227,8 +230,8 @@ fn store(cookies: &mut CookieStore, line: &HeaderValue, url: &Url) -> Result<(),
     stored.map(drop).map_err(|_| Rejection::Malformed)
 }
 
-/// Returns the address to match cookies with. Loopback counts as secure, so its scheme becomes
-/// `https`. `wss` also becomes `https`, because cookies don't know it.
+/// Returns the address that decides which cookies match. The scheme is `https` for loopback, which
+/// counts as secure. The scheme is also `https` for `wss`, which cookies don't know.
 fn address(origin: &str, path: &str) -> Option<Url> {
     let mut url = Url::parse(origin).ok()?;
     let is_secure = origin::is_secure(Some(url.scheme()), url.host_str());
@@ -257,7 +260,8 @@ fn append<'a>(
     header: &mut Zeroizing<Vec<u8>>,
     cookies: impl Iterator<Item = &'a Cookie<'static>> + Clone,
 ) {
-    // Large enough never to grow, because a growing buffer would free memory without zeroizing it.
+    // The buffer has its final capacity, because a buffer that grows frees memory without zeroizing
+    // it.
     let lengths = cookies.clone();
     let lengths = lengths.map(|cookie| cookie.name().len() + cookie.value().len() + 3);
     let mut whole = Zeroizing::new(Vec::with_capacity(header.len() + lengths.sum::<usize>()));
@@ -280,7 +284,7 @@ fn name(pair: &[u8]) -> &[u8] {
 }
 
 /// Returns the error of a login that opened no session. The message contains no text from the
-/// server, because any of it may be a secret.
+/// server, because any such text may be a secret.
 fn no_session(named: Option<&str>, why: Option<Rejection>) -> Error {
     let what = match (named, why) {
         (None, None) => String::from("sets no cookie (`Set-Cookie`)"),

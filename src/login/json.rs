@@ -1,4 +1,4 @@
-//! JSON objects that are built from JSON pointers (RFC 6901) and values.
+//! Builds JSON objects from JSON pointers (RFC 6901) and values.
 
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
@@ -6,7 +6,8 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Kind};
 use crate::http_client::response_fields::wipe;
 
-/// Checks that a JSON pointer names a field of an object. No name in it may be empty.
+/// Checks that a JSON pointer names a field of an object. The pointer must not contain an empty
+/// name.
 pub(super) fn pointer(pointer: String) -> Result<String, Error> {
     let is_name = |name: &str| {
         let mut escapes = name.split('~').skip(1);
@@ -34,8 +35,8 @@ pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>,
         .into_iter()
         .try_for_each(|(pointer, value)| place(&mut object, &pointer, value));
     let body = placed.and_then(|()| {
-        // Large enough never to grow, because a growing buffer would free memory without zeroizing
-        // it.
+        // The buffer has its final capacity, because a buffer that grows frees memory without
+        // zeroizing it.
         let mut body = Zeroizing::new(Vec::with_capacity(6 * length(&object)));
         serde_json::to_writer(&mut *body, &object).ok()?;
         Some(body)
@@ -44,7 +45,7 @@ pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>,
     body.ok_or_else(unwritable)
 }
 
-/// Inserts a value at the pointer, and creates the objects around it.
+/// Inserts a value at the pointer, and creates the objects on the way.
 fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
     let mut place = object;
     for name in pointer.split('/').skip(1) {
@@ -68,7 +69,7 @@ pub(super) fn texts(json: &Value) -> Vec<&str> {
 }
 
 fn length(json: &Value) -> usize {
-    // Room for quotes, a colon and a comma, or for a number or a literal.
+    // Space for quotes, a colon and a comma, or for a number or a literal.
     const MARKS: usize = 32;
     MARKS
         + match json {
@@ -82,15 +83,16 @@ fn length(json: &Value) -> usize {
         }
 }
 
-/// Defines public setters of fields that contain a JSON pointer. Each has its own first line of
-/// docs.
+/// Defines public setters of fields that contain a JSON pointer. The caller writes the first line
+/// of each setter's docs.
 macro_rules! pointer_setters {
     ($($(#[$doc:meta])+ $setter:ident => $($field:ident).+;)+) => { $(
         $(#[$doc])+
         ///
         /// # Errors
         ///
-        /// [`is_config`](crate::Error::is_config) if it isn't a JSON pointer (RFC 6901) to a field.
+        /// [`is_config`](crate::Error::is_config) if the text isn't a JSON pointer (RFC 6901) to a
+        /// field.
         pub fn $setter(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
             self.$($field).+ = json::pointer(pointer.into())?;
             Ok(self)

@@ -1,4 +1,5 @@
-//! A JSON login: a user name and a password for a token, and a refresh token for the next token.
+//! A JSON login, which gets a token for a user name and a password, and the next token for a
+//! refresh token.
 
 use std::fmt;
 use std::time::Duration;
@@ -36,12 +37,12 @@ use crate::token::issued_token::Token;
 /// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
 /// | [`access_token_field`](Self::access_token_field), … | the fields of RFC 6749 §5.1 |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
-/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither the response nor a JWT's `exp` specifies a lifetime |
+/// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither the response nor the `exp` of a JWT specifies a lifetime |
 ///
 /// Fields are JSON pointers (RFC 6901): `/data/token` is the field `token` of the object `data`.
-/// The password is read for each login. Addresses are `https`, or `http` on loopback. Redirects are
-/// not followed, and a response longer than 64 KiB is an error. The refresh token is kept in
-/// memory, so a restart requires a login.
+/// The source reads the password again for each login. Addresses are `https`, or `http` on
+/// loopback. Redirects are not followed, and a response longer than 64 KiB is an error. The source
+/// keeps the refresh token in memory, so a restart requires a login.
 ///
 /// # Example
 ///
@@ -60,10 +61,10 @@ use crate::token::issued_token::Token;
 pub struct JsonLogin {
     login: LoginRequest,
     refresh_at: Option<EndpointUrl>,
-    /// The fields of the responses, and the refresh request's field for its token.
+    /// The fields of the responses, and the field for the token in the refresh request.
     paths: ResponsePaths,
     assumed_lifetime: Duration,
-    /// Locked during a fetch, so that a refresh token isn't sent twice at the same time.
+    /// Locked during a fetch, so that two requests never send the same refresh token at once.
     refresh_token: Mutex<Option<SecretString>>,
 }
 
@@ -118,8 +119,8 @@ impl JsonLogin {
         error_field => paths.error_description;
     }
 
-    /// Sets the lifetime to assume if neither the response nor the token itself (a JWT) specifies one.
-    /// Default: 1 h.
+    /// Sets the lifetime to assume if neither the response nor the token (a JWT) specifies a
+    /// lifetime. Default: 1 h.
     #[must_use]
     pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
         self.assumed_lifetime = lifetime;
@@ -152,7 +153,8 @@ impl JsonLogin {
         response.token(self.paths.read(&response.body), TokenType::Bearer, redactor)
     }
 
-    /// Refreshes if there is a refresh token that the server accepts. Otherwise logs in.
+    /// Refreshes if there is a refresh token. Logs in if there is no refresh token, or if the
+    /// server permanently refuses it.
     async fn refresh_or_log_in(
         &self,
         refresh_token: &mut Option<SecretString>,

@@ -58,7 +58,8 @@ impl LoginRequest {
         self.http.to(url.clone(), EndpointKind::Token)
     }
 
-    /// Adds the address, the user and the fields to a store key, because a token depends on them.
+    /// Adds the address, the user and the fields to a store key, because a token depends on these
+    /// values.
     #[cfg(feature = "fleet")]
     pub(super) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         let key = self.http.url.add_to_key(key).with("user", &self.user);
@@ -93,7 +94,7 @@ pub(super) fn request(
     Ok((EndpointRequest::json(json::object(fields)?), redactor))
 }
 
-/// Rejects an issuer, because its metadata doesn't contain an API's own login.
+/// Rejects an issuer, because its metadata never contains the address of an API's own login.
 pub(super) fn address<U>(url: U) -> Result<EndpointUrl, Error>
 where
     U: TryInto<EndpointUrl>,
@@ -124,7 +125,7 @@ macro_rules! login_setters {
             }
 
             /// Adds a field that is the same in each login request, such as a tenant or a device.
-            /// Its strings are treated as secrets.
+            /// The field's strings are treated as secrets.
             ///
             /// # Errors
             ///

@@ -1,4 +1,4 @@
-//! Tokens and sessions from an API's own login, which no RFC defines.
+//! Tokens and sessions from an API's own login: a login that no RFC defines.
 
 mod json;
 

@@ -1,4 +1,4 @@
-//! Where a login's response contains its fields, as JSON pointers (RFC 6901).
+//! The locations of the fields in a login's response, as JSON pointers (RFC 6901).
 
 use secrecy::SecretString;
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub(super) struct ResponsePaths {
 impl ResponsePaths {
     /// Reads the fields from a body. If a field occurs twice, its last value counts.
     pub(super) fn read(&self, body: &[u8]) -> Result<ResponseFields, Malformed> {
-        // Called for its errors, so that they are the same as for token endpoints.
+        // This call only checks the body, so that errors are the same as for token endpoints.
         response_fields::parse(body)?;
         let body = without_byte_order_mark(body);
         let mut json: Value = serde_json::from_slice(body).map_err(|_| Malformed::NotJson)?;

@@ -35,27 +35,32 @@ use crate::token::request_head::RequestHead;
 ///
 /// # Where the cookies go
 ///
-/// Cookies go to the allowed origins, as far as their `Domain`, `Path` and `Secure` allow (RFC 6265
-/// §5.4). A request to another origin, or to a path that no cookie of the session matches, isn't
-/// sent and fails with an error. Loopback counts as secure, as everywhere in this crate. A request
-/// with only a path counts as a request to the login's origin.
+/// Cookies go to allowed origins, if their `Domain`, `Path` and `Secure` allow this (RFC 6265
+/// §5.4). A request fails without being sent in two cases:
 ///
-/// The caller's cookies are kept. If a caller's cookie has the same name, the caller's cookie is
-/// sent. If it replaces the session's cookie, the layer treats the credential as the caller's own
-/// and passes the request through unchanged. With
-/// [`replace_existing`](crate::AuthLayer::replace_existing), the session's cookie is sent instead.
+/// - The request goes to another origin.
+/// - No cookie of the session matches the request's path.
+///
+/// Loopback counts as secure, as everywhere in this crate. A request with only a path counts as a
+/// request to the login's origin.
+///
+/// The caller's cookies are kept. If a caller's cookie has the same name as a stored cookie, the
+/// layer sends the caller's cookie. If no stored session cookie remains, the credential counts as
+/// the caller's own, and the request passes unchanged. With
+/// [`replace_existing`](crate::AuthLayer::replace_existing), the layer sends the stored cookies
+/// instead.
 ///
 /// # How long the session lasts
 ///
 /// The session lasts until the first of its cookies expires by its `Max-Age` or `Expires`. Without
-/// these, it lasts until the server refuses the session. Then the source logs in again.
+/// these attributes, the session lasts until the server refuses it. Then the source logs in again.
 ///
-/// Responses to requests may set cookies. Later requests send these cookies (RFC 6265 §5.3), but
-/// they don't postpone the next login. If a response deletes the session, the next request requires
-/// a login. At most 50 cookies are kept, each of at most 4 KiB (§6.1).
+/// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3), but the cookies
+/// don't postpone the next login. If a response deletes the session, the next request requires a
+/// login. At most 50 cookies are kept, each of at most 4 KiB (§6.1).
 ///
-/// The password is read for each login. Addresses are `https`, or `http` on loopback. Redirects are
-/// not followed: if the response to the login is a redirect, the login fails.
+/// The source reads the password again for each login. Addresses are `https`, or `http` on
+/// loopback. Redirects are not followed: a login whose response is a redirect fails.
 ///
 /// # Example
 ///
@@ -68,7 +73,7 @@ use crate::token::request_head::RequestHead;
 /// let url = "https://api.example.com/v1/session/login";
 /// let session = Session::new(url, "me@example.com", password)?
 ///     .log_out_at("https://api.example.com/v1/session/logout")?;
-/// // The source names its login's origin, so the cookies go only there.
+/// // The source names the origin of its login, so the cookies go only to that origin.
 /// let layer = AuthLayer::new(session);
 /// # Ok(()) }
 /// ```
@@ -76,7 +81,7 @@ use crate::token::request_head::RequestHead;
 pub struct Session {
     login: LoginRequest,
     log_out_at: Option<EndpointUrl>,
-    /// Where the cookies may go. The login's origin is the first.
+    /// The origins that cookies may go to. The first is the login's origin.
     origins: Vec<String>,
     session_cookie: Option<String>,
 }
@@ -108,7 +113,7 @@ impl Session {
     }
 
     /// Sets the address of the logout. [`TokenCache::close`](crate::TokenCache::close) ends the
-    /// session with a POST of an empty JSON object and the session's cookies.
+    /// session: it sends a POST with an empty JSON object and the session's cookies.
     ///
     /// # Errors
     ///
@@ -122,21 +127,21 @@ impl Session {
         Ok(self)
     }
 
-    /// Allows the cookies to go to another origin too, if their `Domain` covers both. Examples are
-    /// `https://files.example.com` and another port of the same host. Default: only the login's
-    /// origin.
+    /// Also allows the cookies to go to another origin, if their `Domain` covers both hosts.
+    /// Examples of such an origin are `https://files.example.com` and another port of the same
+    /// host. Default: only the login's origin.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if it isn't `scheme://host[:port]`.
+    /// [`is_config`](Error::is_config) if the origin isn't `scheme://host[:port]`.
     pub fn origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
         let origin: Origin = origin.as_ref().parse()?;
         self.origins.push(origin.serialize().to_owned());
         Ok(self)
     }
 
-    /// Sets the name of the session's cookie. A login that doesn't set this cookie fails, and only
-    /// this cookie's expiry ends the session. Default: all cookies that the login sets.
+    /// Sets the name of the session's cookie. A login that doesn't set this cookie fails. Only the
+    /// expiry of this cookie ends the session. Default: all cookies that the login sets.
     ///
     /// # Errors
     ///
@@ -171,7 +176,7 @@ impl Session {
         let Credential::PerRequest(by) = session.credential(None) else {
             return Ok(());
         };
-        // Some servers reject a request without a body.
+        // An empty object, because some servers reject a request without a body.
         let request = EndpointRequest::json(json::object(Vec::new())?);
         let mut request = at.request(request).await?;
         let applied = by.apply(&RequestHead::of(&request), request.headers_mut());
@@ -186,7 +191,7 @@ impl Session {
     }
 }
 
-/// Returns a redactor for the response, because servers echo what a client sent.
+/// Returns a redactor for the response, because servers echo parts of a request.
 fn hiding_cookies(headers: &HeaderMap) -> Redactor {
     let mut redactor = Redactor::default();
     let line = headers.get(COOKIE).map(HeaderValue::as_bytes);

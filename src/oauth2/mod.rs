@@ -10,12 +10,13 @@
 //! | token exchange (RFC 8693) | [`TokenExchange`], for the tokens of any other source |
 //!
 //! Each grant has a [`Client`], which has:
-//! - the address of the token endpoint, an [`EndpointUrl`]; it may come from an issuer's metadata
+//! - the address of the token endpoint: an [`EndpointUrl`], which may come from an issuer's
+//!   metadata
 //! - the client authentication: a secret, a key, an assertion or a certificate
-//! - the key that tokens are bound to, if any (DPoP)
+//! - the key that tokens are bound to, with DPoP
 //!
-//! [`ProtectedResource`] and [`StepUp`] wrap a grant. They read an API's metadata or its refusals
-//! to learn which server to ask and which scopes to request.
+//! [`ProtectedResource`] and [`StepUp`] wrap a grant. They learn the authorization server and the
+//! scopes from an API's metadata and refusals.
 //!
 //! ```no_run
 //! use tower_auth::oauth2::ClientCredentials;

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 
-/// Returns `N` random bytes in base64url, which needs no encoding in a URL, a form or a header.
+/// Returns `N` random bytes in base64url. The text needs no encoding in a URL, a form or a header.
 pub(crate) fn base64url<const N: usize>() -> Result<SecretString, Error> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(&mut *bytes).map_err(|error| {

@@ -1,6 +1,6 @@
 //! Scopes (RFC 6749 §3.3): names separated by single spaces.
 
-/// Joins scopes into one list. Each item may itself be a list.
+/// Joins scopes into one list. Each item may also be a list.
 pub(crate) fn join<I>(scopes: I) -> String
 where
     I: IntoIterator,

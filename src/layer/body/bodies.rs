@@ -10,7 +10,8 @@ use http_body_util::{Either, Empty, Full};
 use super::replay::Replay;
 use super::tee::{MakeError, Recording, Replayed, Tee, tee};
 
-/// Bodies whose clone copies no bytes, so the limit doesn't apply.
+/// Implements [`Replay`] for bodies whose clone copies no bytes. The limit doesn't apply to these
+/// bodies.
 macro_rules! by_clone {
     ($($body:ty),*) => {$(
         impl Replay for $body {
@@ -29,7 +30,7 @@ macro_rules! by_clone {
 
 by_clone!((), Bytes, &'static str, &'static [u8]);
 
-/// Bodies whose clone copies all of their bytes.
+/// Implements [`Replay`] for bodies whose clone copies all of their bytes.
 macro_rules! by_copy {
     ($($body:ty),*) => {$(
         impl Replay for $body {
@@ -60,7 +61,7 @@ impl<D> Replay for Empty<D> {
     }
 }
 
-/// Recorded at any size, because the body is already in memory, usually as [`Bytes`].
+/// Records a body of any size, because the whole body is already in memory, usually as [`Bytes`].
 impl<D: Buf + Clone> Replay for Full<D> {
     type Copy = Self;
 
@@ -91,7 +92,8 @@ impl<L: Replay, R: Replay> Replay for Either<L, R> {
     }
 }
 
-/// The copy of a body that is sent through a tee; `None` for an empty body, which needs no tee.
+/// The recording of a body that is sent through a tee. `None` for an empty body, which needs no
+/// tee.
 type StreamCopy<B> = Option<Recording<B>>;
 
 fn record<B: Body + Default>(
@@ -118,8 +120,8 @@ fn replay<B: Body + Default>(
     }
 }
 
-/// Replayed if it fits in the limit, and only after the first try has read it to its end or dropped
-/// it. A replay during the first try would need an error of type `E`.
+/// Replays a body that fits in the limit, after the first try has dropped the body or read it
+/// completely. A replay during the first try would need an error of type `E`.
 impl<E: Send + 'static> Replay for BoxBody<Bytes, E> {
     type Copy = StreamCopy<Self>;
 
@@ -132,7 +134,7 @@ impl<E: Send + 'static> Replay for BoxBody<Bytes, E> {
     }
 }
 
-/// Replayed under the same conditions as [`BoxBody`].
+/// Replays the body under the same conditions as a [`BoxBody`].
 impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
     type Copy = StreamCopy<Self>;
 
@@ -149,8 +151,8 @@ impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
 impl Replay for axum_core::body::Body {
     type Copy = StreamCopy<Self>;
 
-    // Boxed as axum boxes its bodies, because `Body::new` takes such a box as it is. It would wrap
-    // the errors of any other body in another axum error.
+    // A box of the type that axum itself uses. `Body::new` doesn't wrap such a box, and so doesn't
+    // wrap its errors in another axum error.
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
     }
@@ -166,7 +168,7 @@ impl Replay for axum_core::body::Body {
 impl Replay for tonic::body::Body {
     type Copy = StreamCopy<Self>;
 
-    // Boxed as tonic boxes its bodies, for the same reason as axum's body.
+    // A box of the type that tonic itself uses, for the same reason as in axum's body.
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
     }
@@ -180,8 +182,9 @@ impl Replay for tonic::body::Body {
     }
 }
 
-/// Never replayed: it reads from a connection, and can't be built from another body such as a tee.
-/// To make it replayable, box it with [`BodyExt::boxed`](http_body_util::BodyExt::boxed).
+/// Never replays the body. An `Incoming` reads from a connection, and no tee can become an
+/// `Incoming`. To make the body replayable, box it with
+/// [`BodyExt::boxed`](http_body_util::BodyExt::boxed).
 #[cfg(feature = "hyper")]
 impl Replay for hyper::body::Incoming {
     type Copy = std::convert::Infallible;

@@ -3,8 +3,9 @@
 //! There are three kinds of bodies:
 //!
 //! - A body in memory is cloned ([`bodies`]).
-//! - A stream is sent through a [`tee`]. The tee records what the first try reads ([`recorded`]),
-//!   up to a limit. The second try sends that, and then reads the rest from the stream.
+//! - A stream is sent through a [`tee`]. The tee records the frames that the first try reads
+//!   ([`recorded`]), up to a limit. The second try sends these frames, and then the rest of the
+//!   stream.
 //! - Other bodies are sent once.
 
 pub(crate) mod recorded;

@@ -7,14 +7,14 @@ use http::HeaderMap;
 use http_body::Frame;
 
 /// Frames below this many bytes are copied into one buffer. A clone of a frame takes 32 bytes and
-/// keeps its buffer alive. With clones, a stream of single bytes would use many times the limit.
-/// Copying a small frame costs less than an allocation.
+/// keeps the frame's buffer alive. Clones of a stream of single bytes would use many times the
+/// limit. Copying a small frame costs less than an allocation.
 const SMALL: usize = 256;
 
 /// The recorded frames of a body.
 pub(super) struct RecordedFrames {
     parts: Vec<Part>,
-    /// How many more bytes may be recorded.
+    /// The number of bytes that may still be recorded.
     left: usize,
 }
 
@@ -34,8 +34,8 @@ impl RecordedFrames {
         }
     }
 
-    /// Records a frame. Returns `false` if the frame exceeds the limit, or if its kind is unknown
-    /// because a later version of `http_body` added it.
+    /// Records a frame. Returns `false` if the frame exceeds the limit or is of an unknown kind.
+    /// Later versions of `http_body` may add kinds.
     pub(super) fn push(&mut self, frame: &Frame<Bytes>) -> bool {
         if let Some(data) = frame.data_ref() {
             self.take_bytes(data.len()) && self.push_data(data)
@@ -56,7 +56,7 @@ impl RecordedFrames {
 
     fn push_data(&mut self, data: &Bytes) -> bool {
         match self.parts.last_mut() {
-            // Skipped, because any number of empty frames would fit in the limit.
+            // Skips an empty frame, because the limit doesn't bound their number.
             _ if data.is_empty() => {}
             Some(Part::Small(last)) if data.len() < SMALL => last.extend_from_slice(data),
             _ if data.len() < SMALL => self.parts.push(Part::Small(BytesMut::from(&data[..]))),

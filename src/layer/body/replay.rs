@@ -1,46 +1,46 @@
 //! The trait for bodies that can be sent twice.
 
-/// Records a body so that it can be sent again.
+/// Records a body so that the body can be sent again.
 ///
 /// The layer calls [`record`](Replay::record) on the body of each request that it may have to
-/// replay. It sends the body and keeps the [`Copy`](Replay::Copy). If the server refuses the token,
-/// [`replay`](Replay::replay) rebuilds the body for the second try. Otherwise the layer drops the
-/// copy.
+/// replay. The layer sends the body and keeps the [`Copy`](Replay::Copy). If the server refuses the
+/// token, [`replay`](Replay::replay) rebuilds the body for the second try. Otherwise the layer
+/// drops the copy.
 ///
 /// | body | recorded part |
 /// | --- | --- |
 /// | `()`, `Empty`, `Full`, `Bytes`, `&'static str`, `&'static [u8]` | whole, at any size: a clone of [`Bytes`](bytes::Bytes) or static data copies nothing |
-/// | `String`, `Vec<u8>` | whole, if it fits in the limit |
+/// | `String`, `Vec<u8>` | whole, if the body fits in the limit |
 /// | `reqwest::Body` in memory | whole, at any size; both tries stay in memory |
-/// | `axum::body::Body`, `tonic::body::Body`, `reqwest::Body`, `BoxBody`, `UnsyncBoxBody` | what the first try read, if that fits in the limit |
-/// | `hyper::body::Incoming` | never; box it with [`BodyExt::boxed`](http_body_util::BodyExt::boxed) to have it recorded |
+/// | `axum::body::Body`, `tonic::body::Body`, `reqwest::Body`, `BoxBody`, `UnsyncBoxBody` | the part that the first try read, if that part fits in the limit |
+/// | `hyper::body::Incoming` | never; to have the body recorded, box it with [`BodyExt::boxed`](http_body_util::BodyExt::boxed) |
 ///
 /// # How a stream is recorded
 ///
-/// The layer doesn't read ahead. It records each frame, including trailers, when the first try
-/// reads it. Once the first try has read more than the [limit](crate::AuthLayer::body_limit), the
-/// recording is dropped and the body can't be replayed.
+/// The layer doesn't read ahead. When the first try reads a frame, the layer records that frame,
+/// including trailers. When the first try has read more than the
+/// [limit](crate::AuthLayer::body_limit), the layer drops the recording and can't replay the body.
 ///
-/// The second try sends the recorded frames, then the rest of the same stream. So even a body far
-/// larger than the limit is replayed if the server refuses the request early. Bytes, trailers and
-/// [`size_hint`](http_body::Body::size_hint) are the same in both tries; frame boundaries may
-/// differ.
+/// The second try sends the recorded frames, then the rest of the same stream. If the server
+/// refuses the request early, even a body far larger than the limit is therefore replayed. Both
+/// tries have the same bytes, trailers and [`size_hint`](http_body::Body::size_hint); frame
+/// boundaries may differ.
 ///
-/// A recorded frame is a clone of [`Bytes`](bytes::Bytes), not a copy, so it keeps its whole buffer
-/// alive. Only frames below 256 bytes are copied, to use less memory.
+/// A recorded frame is a clone of [`Bytes`](bytes::Bytes) and keeps its whole buffer alive. To save
+/// memory, frames below 256 bytes are copied instead.
 ///
-/// The server can refuse a request before it has read the whole body, so the first try may still be
-/// running when the second starts. The stream then belongs to the second try. The first body fails
-/// with an error, so that it doesn't look complete.
+/// The server may refuse a request before it has read the whole body. The first try may then still
+/// run when the second try starts. From then on, the stream belongs to the second try. The first
+/// body fails with an error, so that the body doesn't look complete.
 ///
-/// A `BoxBody<Bytes, E>` can't create such an error of type `E`. So it is replayed only after the
-/// first try has read it to its end or dropped it.
+/// For a `BoxBody<Bytes, E>`, the layer can't create such an error of type `E`. Such a body is
+/// therefore replayed only after the first try has dropped it or read it completely.
 ///
 /// A stream that failed or panicked during the first try can't be replayed.
 ///
 /// # Example
 ///
-/// A body that is cloned:
+/// A body of your own, which is cloned:
 ///
 /// ```
 /// use tower_auth::layer::Replay;
@@ -75,21 +75,21 @@
 )]
 #[doc(alias = "retry")]
 pub trait Replay: Sized {
-    /// What is recorded of a body while the first try is sent.
+    /// The recording of a body while the first try is sent.
     type Copy;
 
-    /// Records this body, which is sent next, so that it can be sent again.
+    /// Records this body before it is sent, so that the layer can send it again.
     ///
     /// `limit` is the maximum number of bytes to record; the layer's default is 64 KiB. Returns
-    /// `None` if the body can't be sent twice. The layer then sends it once, as it is.
+    /// `None` if the body can't be sent twice. The layer then sends the unchanged body once.
     ///
-    /// The layer calls this once for each request that it may replay, so a body that is cheap to
-    /// clone should not allocate here.
+    /// The layer calls this method once for each request that it may replay. If a body is cheap to
+    /// clone, the method should not allocate.
     fn record(&mut self, limit: usize) -> Option<Self::Copy>;
 
     /// Rebuilds the body from its start.
     ///
-    /// Returns `None` if the recording is incomplete, because a second try must not send an empty
-    /// or partial body.
+    /// Returns `None` if the recording is incomplete: a second try must not send an empty or
+    /// partial body.
     fn replay(copy: Self::Copy) -> Option<Self>;
 }

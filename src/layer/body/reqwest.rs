@@ -14,8 +14,9 @@ use super::replay::Replay;
 use super::tee::{Recording, tee};
 use crate::error::BoxError;
 
-/// A body in memory stays in memory in both tries. So reqwest can still resend it itself: after a
-/// 307 or 308 redirect, or on a new connection if the old one was closed.
+/// A body in memory stays in memory in both tries, so that reqwest itself can also send it again.
+/// reqwest does so after a 307 or 308 redirect, or on a new connection when the server closed the
+/// old connection.
 impl Replay for Body {
     type Copy = Copy;
 
@@ -41,8 +42,8 @@ impl Replay for Body {
     }
 }
 
-/// The stream's errors are boxed, because `reqwest::Body` accepts any error, and only reqwest can
-/// create a `reqwest::Error`.
+/// The errors of the stream are boxed: only reqwest can create a `reqwest::Error`, but
+/// `reqwest::Body` accepts any error.
 type Stream = MapErr<Body, fn(reqwest::Error) -> BoxError>;
 
 /// The recorded part of a reqwest body.
@@ -53,7 +54,7 @@ pub enum Copy {
     Stream(Recording<Stream>),
 }
 
-/// Doesn't show the bytes, because they may contain the caller's secrets.
+/// Omits the bytes, because they may contain the caller's secrets.
 impl fmt::Debug for Copy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -65,8 +66,8 @@ impl fmt::Debug for Copy {
 
 /// Takes the bytes of a body in memory without copying them.
 ///
-/// Such a body returns all its bytes as one frame. If a later version of reqwest splits them into
-/// several frames, they are copied, not truncated.
+/// Such a body returns all its bytes as one frame. If a later version of reqwest splits the bytes
+/// into several frames, this function copies all frames.
 fn take_memory(body: &mut Body) -> Option<Bytes> {
     body.as_bytes()?;
     let bytes = match body.frame().now_or_never()? {

@@ -1,4 +1,4 @@
-//! Records a body while it is sent, so that it can be sent again.
+//! Records a body while it is sent, so that the body can be sent again.
 //!
 //! ```text
 //!            ┌────────── shared ──────────┐
@@ -9,13 +9,13 @@
 //!
 //! The tee and the replayed body share one stream, perhaps on two threads. The rules:
 //!
-//! 1. The tee takes the body out of the shared state, polls it without the lock, and puts it back.
-//!    No foreign code runs under the lock: no poll, no wake, and no drop of a body, a frame or a
-//!    waker.
+//! 1. The tee takes the body out of the shared state, polls the body without the lock, and puts it
+//!    back. No foreign code runs under the lock: no poll, no wake, and no drop of a body, a frame
+//!    or a waker.
 //! 2. When the replay starts, the stream belongs to the replayed body, and the tee is superseded.
-//!    From then on the tee returns no frames and fails.
-//! 3. If the replay starts during a poll, the replayed body gets the result of that poll. It awaits
-//!    the result asynchronously, and blocks no thread.
+//!    From then on, the tee returns an error instead of frames.
+//! 3. If the replay starts during a poll, the replayed body gets the result of that poll. The
+//!    replayed body waits for the result without blocking a thread.
 //! 4. The source is not polled again after its end or its error.
 
 use std::error::Error as StdError;
@@ -38,11 +38,11 @@ type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
 /// Creates the error of a body that has lost its stream.
 pub(super) type MakeError<E> = fn(LostStream) -> E;
 
-/// Why a body fails although its stream returned no error.
+/// The reason why a body fails although its stream returned no error.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LostStream {
-    /// The server refused the request before it was completely sent. The second try sends the rest
-    /// of the body.
+    /// The server refused the request before the body was sent completely. The second try sends the
+    /// rest of the body.
     Replayed,
     /// The stream panicked.
     Panicked,
@@ -86,10 +86,11 @@ struct SharedBody<B: Body>(Mutex<TeeState<B>>);
 struct TeeState<B: Body> {
     source: Source<B>,
     tee: TeeStatus<B::Error>,
-    /// `None` if the limit was exceeded, after an error or a panic, and once no replay can follow.
+    /// `None` if the body can't be replayed: the limit was exceeded, the stream failed or panicked,
+    /// or the replay has started or become impossible.
     frames: Option<RecordedFrames>,
-    /// The tee's waker until the tee is superseded. After that, the replayed body's waker while it
-    /// waits for the source.
+    /// The waker of the tee, until the tee is superseded. Then the waker of the replayed body,
+    /// while that body waits for the source.
     waker: Option<Waker>,
 }
 
@@ -97,7 +98,7 @@ enum Source<B: Body> {
     Idle(B),
     /// The tee is polling the body.
     BeingPolled,
-    /// The tee was superseded while it polled. The replayed body takes the result.
+    /// The tee was superseded during a poll. The replayed body takes the result of that poll.
     Returned(Returned<B>),
     Ended,
 }
@@ -117,8 +118,8 @@ enum TeeStatus<E> {
 }
 
 impl<B: Body> SharedBody<B> {
-    /// Locks the state. Nothing panics under this lock (rule 1). Even after a panic, the state
-    /// would be consistent.
+    /// Locks the state. No code panics under this lock (rule 1), so the state in a poisoned lock is
+    /// consistent.
     fn lock(&self) -> MutexGuard<'_, TeeState<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,8 +128,8 @@ impl<B: Body> SharedBody<B> {
 /// The body of the first try.
 pub(super) struct Tee<B: Body> {
     shared: Arc<SharedBody<B>>,
-    /// The hint as of the last poll. Calling the source's `size_hint` here would run its code under
-    /// the lock.
+    /// The size hint after the last poll. Asking the source for its `size_hint` would run foreign
+    /// code under the lock.
     hint: SizeHint,
     ended: bool,
 }
@@ -149,8 +150,8 @@ where
             Ok(None) => return Poll::Ready(None),
             Err(make_error) => return Poll::Ready(Some(Err(make_error(LostStream::Replayed)))),
         };
-        // Unwind safe: after a panic, the source is used again only if the caller polls again, as
-        // without a tee.
+        // Unwind safe: after a panic, only a poll by the caller uses the source again, as without a
+        // tee.
         let polled = panic::catch_unwind(AssertUnwindSafe(|| {
             let polled = Pin::new(&mut body).poll_frame(cx);
             let ended = has_ended(&polled, &body);
@@ -198,7 +199,8 @@ impl<B: Body> Tee<B> {
         }
     }
 
-    /// Puts the body back. Returns the result of the poll, unless the tee was superseded meanwhile.
+    /// Puts the body back. Returns the result of the poll, or an error function if the tee was
+    /// superseded meanwhile.
     fn put_back(
         &self,
         polled: Polled<B::Error>,
@@ -206,8 +208,8 @@ impl<B: Body> Tee<B> {
         ended: bool,
         mut waker: Option<Waker>,
     ) -> Result<Polled<B::Error>, MakeError<B::Error>> {
-        // Declared before the lock guard, so that an ended body and the old waker are dropped after
-        // the guard.
+        // Declared before the lock guard, because variables are dropped in reverse order. The guard
+        // must be dropped before an ended body or the old waker.
         let (body, _ended) = if ended {
             (None, Some(body))
         } else {
@@ -233,8 +235,8 @@ impl<B: Body> Tee<B> {
         Ok(polled)
     }
 
-    /// Puts back a body that panicked. It is not replayed, because what it would return next is
-    /// unknown.
+    /// Puts back a body that panicked. No replay follows, because the next frame after a panic is
+    /// undefined.
     fn put_back_panicked(&self, body: B) {
         let mut state = self.shared.lock();
         if let TeeStatus::Superseded(make_error) = state.tee {
@@ -253,8 +255,8 @@ impl<B: Body> Tee<B> {
 }
 
 impl<B: Body> TeeState<B> {
-    /// Records what the tee is about to return. When recording stops, returns the frames, which
-    /// must be dropped outside the lock.
+    /// Records the frame that the tee returns next. When recording stops, returns the recorded
+    /// frames, which the caller must drop outside the lock.
     #[must_use]
     fn record(&mut self, polled: &Polled<B::Error>) -> Option<RecordedFrames> {
         let fits = match polled {
@@ -269,7 +271,7 @@ impl<B: Body> TeeState<B> {
 impl<B: Body> Drop for Tee<B> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        // If the tee was superseded, the waker belongs to the replayed body.
+        // A superseded tee must not take the waker, because the waker belongs to the replayed body.
         if let TeeStatus::Alive = state.tee {
             state.tee = TeeStatus::Dropped;
             let waker = state.waker.take();
@@ -279,7 +281,7 @@ impl<B: Body> Drop for Tee<B> {
     }
 }
 
-/// The recording of a body that went through a [`Tee`], used to send the body again.
+/// The recording of a body that is sent through a [`Tee`], used to send the body again.
 pub struct Recording<B: Body> {
     shared: Arc<SharedBody<B>>,
     /// The size hint of the whole body.
@@ -287,11 +289,11 @@ pub struct Recording<B: Body> {
 }
 
 impl<B: Body> Recording<B> {
-    /// Rebuilds the body. `make_error` creates the error of a superseded tee. Without it, a body is
-    /// not replayed while its first try is still being sent.
+    /// Rebuilds the body. `make_error` creates the error of a superseded tee. Without `make_error`,
+    /// a body is not replayed while the first try still runs.
     pub(super) fn replay(self, make_error: Option<MakeError<B::Error>>) -> Option<Replayed<B>> {
         let mut state = self.shared.lock();
-        // Only checked here and taken below, because frames must not be dropped under the lock.
+        // Only checks the frames: the early return below would drop them under the lock.
         state.frames.as_ref()?;
         let is_unfinished = matches!(state.source, Source::Idle(_) | Source::BeingPolled);
         let mut superseded = None;
@@ -318,7 +320,7 @@ impl<B: Body> Recording<B> {
     }
 }
 
-/// Drops the frames, because without the recording there is no replay.
+/// Drops the frames, because only the recording can start a replay.
 impl<B: Body> Drop for Recording<B> {
     fn drop(&mut self) {
         let frames = self.shared.lock().frames.take();
@@ -332,21 +334,20 @@ impl<B: Body> fmt::Debug for Recording<B> {
     }
 }
 
-/// The body of the second try: the recorded frames, then the part that the tee did not read.
+/// The body of the second try: first the recorded frames, then the part that the tee did not read.
 pub(super) struct Replayed<B: Body> {
     frames: vec::IntoIter<Part>,
     rest: Rest<B>,
     /// The first try's initial size hint, minus what the second try has sent.
     ///
-    /// An unknown length stays unknown, so that both tries have the same framing. With a
-    /// `content-length`, the second try would lose its trailers over HTTP/1.
+    /// An unknown length stays unknown, so that both tries have the same framing. Over HTTP/1, a
+    /// second try with a `content-length` would lose its trailers.
     hint: SizeHint,
 }
 
 enum Rest<B: Body> {
     Body(B),
-    /// The tee was polling the source when it was superseded. The source is available after that
-    /// poll.
+    /// The tee was superseded during a poll. The source becomes available after that poll.
     Awaited(Arc<SharedBody<B>>),
     Ended,
 }
@@ -415,11 +416,11 @@ where
 }
 
 impl<B: Body> SharedBody<B> {
-    /// Takes the result of the tee's poll; `None` while the tee is still polling. Then the waker is
-    /// woken after the poll.
+    /// Takes the result of the tee's poll. While the tee is still polling, returns `None` and
+    /// stores the waker, which the tee wakes after the poll.
     fn poll_returned(&self, cx: &Context<'_>) -> Option<Returned<B>> {
-        // The waker is cloned before the lock is taken, and the old one is dropped after its
-        // release.
+        // Cloning a waker and dropping the old waker run foreign code, so both happen outside the
+        // lock.
         let mut waker = Some(cx.waker().clone());
         let mut state = self.lock();
         let returned = match mem::replace(&mut state.source, Source::Ended) {
@@ -436,7 +437,7 @@ impl<B: Body> SharedBody<B> {
     }
 }
 
-/// Returns whether the body must not or need not be polled again.
+/// Returns whether the body has ended or failed, so that it must not be polled again.
 fn has_ended<B: Body<Data = Bytes>>(polled: &Polled<B::Error>, body: &B) -> bool {
     match polled {
         Poll::Ready(Some(Ok(_))) => body.is_end_stream(),

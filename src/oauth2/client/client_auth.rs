@@ -1,4 +1,4 @@
-//! Client authentication (RFC 6749 §2.3): an id with a secret or with an assertion (RFC 7521 §4.2).
+//! Client authentication (RFC 6749 §2.3): an id, with a secret or an assertion (RFC 7521 §4.2).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::error::{Error, Kind};
 use crate::source::secret_source::SecretSource;
 use crate::token::header_value::sensitive;
 
-/// The client's id, its secret, and which part of a request contains them.
+/// The client's id, its secret, and the part of a request that contains both.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientAuth {
     /// Empty for an anonymous client.
@@ -24,7 +24,7 @@ pub(crate) struct ClientAuth {
     method: AuthMethod,
 }
 
-/// The client authentication of one request. The secret or the assertion is already read.
+/// The client authentication of one request, with the secret or the assertion that was read for it.
 pub(crate) struct RequestAuth<'a> {
     id: &'a str,
     /// The secret or the assertion.
@@ -32,7 +32,8 @@ pub(crate) struct RequestAuth<'a> {
     method: &'a AuthMethod,
 }
 
-/// Exactly one method, because a client must not use two in one request (RFC 6749 §2.3).
+/// The method of client authentication. A client must not use two methods in one request (RFC 6749
+/// §2.3).
 #[derive(Clone)]
 enum AuthMethod {
     /// `client_secret_post`, or `none` without a secret.
@@ -40,18 +41,18 @@ enum AuthMethod {
     /// `client_secret_basic`.
     Basic,
     /// An assertion for an audience (RFC 7523 §2.2): `private_key_jwt`, `client_secret_jwt`, or an
-    /// assertion that another party issued.
+    /// assertion of another issuer.
     Assertion(AssertionFor),
 }
 
 /// Makes an assertion for an audience.
 type AssertionFor = Arc<dyn Fn(&str) -> SecretSource + Send + Sync>;
 
-/// RFC 7523 §2.2.
+/// The assertion type of RFC 7523 §2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 impl ClientAuth {
-    /// Rejects an empty secret, which is usually an unset variable.
+    /// Rejects an empty secret, which usually comes from an unset variable.
     pub(crate) fn confidential(id: String, secret: SecretSource) -> Result<Self, Error> {
         if secret.is_empty_value() {
             let message = "the client secret is empty; use `Client::public` for a client that \
@@ -107,8 +108,8 @@ impl ClientAuth {
         self.secret.as_ref()
     }
 
-    /// Reads the secret, which may have been rotated since the last request. Makes a new assertion
-    /// for each request, because a server may accept an assertion only once.
+    /// Reads the secret again for each request, because the secret may be rotated. Makes a new
+    /// assertion for each request, because a server may accept an assertion only once.
     pub(crate) async fn for_request(&self, audience: &str) -> Result<RequestAuth<'_>, Error> {
         let secret = match (&self.method, &self.secret) {
             (AuthMethod::Assertion(assertion_for), _) => {
@@ -131,7 +132,7 @@ impl RequestAuth<'_> {
         secret.map_or("", SecretString::expose_secret)
     }
 
-    /// Adds the parameters of the body. Basic authentication has none.
+    /// Adds the parameters to the body. Basic authentication adds no parameters.
     pub(crate) fn add_to<'a>(&'a self, params: &mut Params<'a>) {
         match self.method {
             AuthMethod::Basic => {}
@@ -147,7 +148,7 @@ impl RequestAuth<'_> {
         }
     }
 
-    /// Returns the `Authorization` header, if the client authenticates with one.
+    /// Returns the `Authorization` header of basic authentication.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
         if !matches!(self.method, AuthMethod::Basic) || self.id.is_empty() {
             return None;
@@ -159,7 +160,7 @@ impl RequestAuth<'_> {
         sensitive(header)
     }
 
-    /// Returns the secret or the assertion in each form that a server could echo.
+    /// Returns the secret or the assertion in each form that a server may echo.
     pub(crate) fn secrets(&self) -> Vec<Zeroizing<String>> {
         let Some(secret) = &self.secret else {
             return Vec::new();
@@ -169,7 +170,7 @@ impl RequestAuth<'_> {
     }
 
     /// Form-encodes the id and the secret *before* joining them (RFC 6749 §2.3.1, appendix B).
-    /// Otherwise a colon in the id would end it.
+    /// Otherwise, a colon in the id would end the id.
     fn basic(&self) -> Zeroizing<String> {
         let (id, secret) = (self.id.as_bytes(), self.secret().as_bytes());
         let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));

@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 §3.2). Each grant sends its parameters to it.
+//! The token endpoint (RFC 6749 §3.2), to which each grant sends its parameters.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -41,7 +41,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// Requests a token. `grant` contains the parameters of the grant; this method adds the client
+    /// Requests a token. `grant` contains the grant's parameters; this method adds the client
     /// authentication.
     pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
         self.http.within(self.send(grant, true)).await
@@ -64,7 +64,7 @@ impl TokenEndpoint {
         response.token(response.fields(), TokenType::Bearer, redactor)
     }
 
-    /// Makes a token from its secret, bound to the key if there is one.
+    /// Makes a token from its secret, and binds the token to the client's key, if any.
     pub(crate) fn make_token(&self, secret: SecretString) -> Result<Token, Error> {
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.dpop {
@@ -73,9 +73,9 @@ impl TokenEndpoint {
         Token::bearer(secret)
     }
 
-    /// Requests a token that is bound to a key. If the server wants a nonce in the proof (RFC 9449
-    /// §8), tries once more. That request has a new client assertion too, because a server may
-    /// accept an assertion only once.
+    /// Requests a token that is bound to a key. Tries once more if the server wants a nonce in the
+    /// proof (RFC 9449 §8). The second request also has a new client assertion, because a server
+    /// may accept an assertion only once.
     #[cfg(feature = "dpop")]
     async fn send_with_proof(
         &self,
@@ -112,8 +112,8 @@ impl TokenEndpoint {
             .await
     }
 
-    /// Sends a request to another endpoint of the same server and reads the response. The
-    /// parameters are always a form, because the RFCs of other endpoints define no other format.
+    /// Sends a request to another endpoint of the same server and reads the response. The body is
+    /// always a form, the only format that the RFCs of these endpoints define.
     pub(crate) async fn request_at<T>(
         &self,
         url: &EndpointUrl,
@@ -130,8 +130,8 @@ impl TokenEndpoint {
         http.within(send).await
     }
 
-    /// Returns the audience of client assertions for every endpoint (RFC 7523 §3): the issuer if it
-    /// is known, otherwise the token endpoint.
+    /// Returns the audience of client assertions for all endpoints (RFC 7523 §3). The audience is
+    /// the issuer if known, otherwise the token endpoint.
     fn audience(&self) -> String {
         self.http.url.address_or_issuer()
     }

@@ -1,4 +1,4 @@
-//! A client of an authorization server (RFC 6749 §2), which requests tokens for every grant.
+//! A client of an authorization server (RFC 6749 §2), which requests tokens for all grants.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ use crate::token::issued_token::Token;
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | client authentication | in the body (`client_secret_post`); [`basic_auth`](Self::basic_auth), [`client_assertion`](Self::client_assertion), `private_key_jwt` and `secret_jwt` (feature `jwt`); the last one set is used |
+/// | client authentication | in the body (`client_secret_post`); the last call of [`basic_auth`](Self::basic_auth), [`client_assertion`](Self::client_assertion), `private_key_jwt` or `secret_jwt` (feature `jwt`) changes this |
 /// | body | a form; [`json`](Self::json) |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
 /// | [`revoke_at`](Self::revoke_at) | none: no token is revoked |
@@ -44,7 +44,7 @@ use crate::token::issued_token::Token;
 ///
 /// The address must be `https`, or `http` on a loopback host. [`EndpointUrl::danger_allow_http`]
 /// allows other `http` addresses. The client doesn't follow redirects, and it rejects a response
-/// longer than 64 KiB. Each fetch is one request: the client doesn't retry or cache.
+/// longer than 64 KiB. Each fetch sends one request: the client doesn't retry or cache.
 ///
 /// The `url` is a `&str`, a `String` or an [`EndpointUrl`]. [`EndpointUrl::from_issuer`] finds the
 /// address in the issuer's metadata. The secret is a string, or a [`SecretSource`] that is read for
@@ -66,7 +66,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a confidential client, which has an id and a secret.
+    /// Creates a confidential client: a client with an id and a secret.
     ///
     /// # Errors
     ///
@@ -85,8 +85,8 @@ impl Client {
         Ok(Self::build(url.try_into()?, client))
     }
 
-    /// Creates a public client (RFC 6749 §2.1), which has an id but no secret, such as an app on a
-    /// user's machine.
+    /// Creates a public client (RFC 6749 §2.1): a client with an id but no secret, such as an app
+    /// on a user's machine.
     ///
     /// # Errors
     ///
@@ -101,8 +101,8 @@ impl Client {
         Ok(Self::build(url.try_into()?, client))
     }
 
-    /// Creates a client that doesn't identify itself. It is for grants that identify the caller,
-    /// such as the assertion of a service account (RFC 7521 §4.1).
+    /// Creates a client that doesn't identify itself. Use this client for a grant that identifies
+    /// the caller, such as the assertion of a service account (RFC 7521 §4.1).
     ///
     /// # Errors
     ///
@@ -124,10 +124,11 @@ impl Client {
     /// Sends all requests of this client with `transport`, such as your own HTTP client.
     ///
     /// The default, with the feature `reqwest`, is a [`reqwest`](https://docs.rs/reqwest) client
-    /// over rustls. It uses the proxy settings of the environment. The first request creates this
-    /// client, and all clones share it. If that fails, for example because there are no root
-    /// certificates, the fetch fails with [`is_config`](Error::is_config). Without the feature,
-    /// every fetch fails with the same error unless you set a transport.
+    /// over rustls. The `reqwest` client uses the proxy settings of the environment. The first
+    /// request creates this client, and all clones share it. If the creation fails, for example
+    /// because there are no root certificates, the fetch fails with
+    /// [`is_config`](Error::is_config). Without the feature, you must set a transport; otherwise
+    /// every fetch fails with the same error.
     ///
     /// # Example
     ///
@@ -159,9 +160,9 @@ impl Client {
     /// Sends the id and the secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
     /// instead of in the body. A public client has an empty password.
     ///
-    /// Every server must support basic authentication, but many let a client use only the method it
-    /// is registered for. Auth0 registers clients for the body by default, so the body is the
-    /// default here too.
+    /// Every server must support basic authentication. Many servers accept from a client only the
+    /// method of its registration. The default here is the body, because Auth0 by default registers
+    /// clients for the body.
     #[must_use]
     pub fn basic_auth(mut self) -> Self {
         self.endpoint.client.use_basic();
@@ -169,12 +170,12 @@ impl Client {
     }
 
     /// Sends an assertion instead of a secret (RFC 7521 §4.2, RFC 7523 §2.2). An assertion is a JWT
-    /// of an issuer that the authorization server trusts. It is read for each request, so a file
-    /// may rotate. For example, a Kubernetes pod can send its projected service account token and
-    /// needs no client secret.
+    /// of an issuer that the authorization server trusts. The client reads the assertion again for
+    /// each request, so a file may be rotated. For example, a Kubernetes pod can send its projected
+    /// service account token instead of a client secret.
     ///
-    /// Start from a public client, because no secret is sent. A `SignedJwt` (feature `jwt`) is also
-    /// an assertion, with an audience of your choice.
+    /// Call this on a public client, because the client sends no secret. A `SignedJwt` (feature
+    /// `jwt`) is also an assertion, with an audience of your choice.
     ///
     /// # Example
     ///
@@ -197,12 +198,13 @@ impl Client {
     }
 
     /// Authenticates the client with its own key (`private_key_jwt`, RFC 7523 §2.2, OpenID Connect
-    /// Core §9). Each request has a new JWT, valid for 1 minute. The client id is its `iss` and its
-    /// `sub`. Its `aud` is the issuer if the client was created from an issuer, otherwise the
-    /// address of the token endpoint.
+    /// Core §9). Each request has a new JWT, valid for 1 minute. The `iss` and the `sub` of the JWT
+    /// are the client id. If the client was created from an issuer, the `aud` is that issuer.
+    /// Otherwise, the `aud` is the address of the token endpoint.
     ///
-    /// Start from a public client, because no secret is sent. If the server wants another audience,
-    /// use `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(audience))`.
+    /// Call this on a public client, because the client sends no secret. If the server wants
+    /// another audience, use
+    /// `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(audience))`.
     ///
     /// # Errors
     ///
@@ -232,8 +234,8 @@ impl Client {
     }
 
     /// Authenticates the client with its secret without sending it (`client_secret_jwt`, RFC 7523
-    /// §2.2, OpenID Connect Core §9). It works like `private_key_jwt`, but the secret signs the JWT
-    /// (HS256).
+    /// §2.2, OpenID Connect Core §9). The JWT is the same as for `private_key_jwt`, but the secret
+    /// signs it (HS256).
     ///
     /// # Errors
     ///
@@ -249,8 +251,8 @@ impl Client {
         self.private_key_jwt(key)
     }
 
-    /// Sends the parameters as a JSON object instead of a form. Auth0 accepts this; no RFC defines
-    /// it.
+    /// Sends the parameters as a JSON object instead of a form. Auth0 accepts this format, which no
+    /// RFC defines.
     #[must_use]
     pub fn json(mut self) -> Self {
         self.endpoint.format = BodyFormat::Json;
@@ -258,17 +260,18 @@ impl Client {
     }
 
     /// Binds tokens to a key (DPoP, RFC 9449), so that a stolen token is useless without the key.
-    /// Each token request, each request with the token and each replay has a new proof that the
-    /// sender has the key. By default, tokens are bearer tokens.
+    /// Each request contains a new proof that the sender has the key: each token request, each
+    /// request with the token, and each replay. By default, tokens are bearer tokens.
     ///
     /// Servers may want a nonce in proofs. The client stores the latest nonce of each origin, from
-    /// any response. If a server wants another nonce, the request is sent once more, in addition to
-    /// the replay with a new token. A server that ignores the proof and issues a bearer token
-    /// causes an error (§5). An authorization code is also bound to the key (`dpop_jkt`, §10).
+    /// any response. If a server wants another nonce, the client sends the request once more. A
+    /// replay with a new token remains possible. If a server ignores the proof and issues a bearer
+    /// token, the fetch fails (§5). An authorization code is also bound to the key (`dpop_jkt`,
+    /// §10).
     ///
     /// The proof contains the address of the request as the layer sees it: scheme, host and path. A
     /// request with only a path is an error. If another layer adds the scheme and the host, put
-    /// that layer outside of this one.
+    /// that layer outside of the `AuthLayer`.
     ///
     /// # Example
     ///
@@ -310,8 +313,8 @@ impl Client {
         self.endpoint.client.id()
     }
 
-    /// Returns the store key of a token that is requested with `grant`: everything the token
-    /// depends on.
+    /// Returns the store key for a token that `grant` requests. The key contains every value on
+    /// which the token depends.
     #[cfg(feature = "fleet")]
     pub(crate) fn store_key(&self, grant: &Params<'_>) -> StoreKey {
         let key = self.endpoint.http.url.add_to_key(StoreKey::new("oauth2"));
@@ -324,8 +327,8 @@ impl Client {
         grant.add_to_key(key)
     }
 
-    /// Makes a token from `secret`, bound to the key with thumbprint `to`. Fails unless this client
-    /// has that key.
+    /// Makes a token from `secret`, bound to the key with thumbprint `to`. Fails if this client has
+    /// another key or no key.
     #[cfg(feature = "fleet")]
     pub(crate) fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
         #[cfg(feature = "dpop")]
@@ -339,7 +342,8 @@ impl Client {
     }
 
     /// Makes the token of a response, bound to this client's key if it has one. `requested` is the
-    /// requested scope. `assumed` is the lifetime of a token whose response doesn't specify one.
+    /// requested scope. `assumed` is the lifetime of the token if the response specifies no
+    /// lifetime.
     pub(crate) fn token(
         &self,
         response: TokenResponse,

@@ -49,7 +49,7 @@ impl<'a> Params<'a> {
         self.add(name, value, true);
     }
 
-    /// Skips a parameter without a value, because servers treat it as omitted (RFC 6749 §3.2).
+    /// Skips a parameter without a value, because servers ignore such a parameter (RFC 6749 §3.2).
     fn add(&mut self, name: &'a str, value: &'a str, is_secret: bool) {
         if !value.is_empty() {
             self.list.push(Param {
@@ -65,8 +65,9 @@ impl<'a> Params<'a> {
         self.named(name).next().is_some()
     }
 
-    /// Adds the parameters to a store key, because a token depends on them. The order of a repeated
-    /// parameter's values and of the words in a scope doesn't matter (RFC 6749 §3.3).
+    /// Adds the parameters to a store key, because a token depends on them. The key ignores the
+    /// order of the words in a scope (RFC 6749 §3.3), and the order of a repeated parameter's
+    /// values.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         self.list.iter().fold(key, |key, param| {
@@ -83,7 +84,7 @@ impl<'a> Params<'a> {
         secret.map(|param| param.value)
     }
 
-    /// Encodes the body. Returns `None` if JSON encoding fails, which can't happen with strings.
+    /// Encodes the body. Returns `None` if JSON encoding fails, which is impossible with strings.
     pub(crate) fn encode(&self, format: BodyFormat) -> Option<Zeroizing<Vec<u8>>> {
         match format {
             BodyFormat::FormUrlEncoded => Some(self.to_form()),
@@ -92,7 +93,7 @@ impl<'a> Params<'a> {
     }
 
     fn to_form(&self) -> Zeroizing<Vec<u8>> {
-        // Escaping makes at most three bytes of one (`%00`). Each pair adds `=` and `&`.
+        // Escaping turns one byte into at most three (`%00`). Each pair adds `=` and `&`.
         let mut text = String::with_capacity(self.capacity(3));
         form_urlencoded::Serializer::new(&mut text)
             .extend_pairs(self.list.iter().map(|param| (param.name, param.value)));
@@ -106,11 +107,11 @@ impl<'a> Params<'a> {
         Some(body)
     }
 
-    /// Returns a capacity that is never exceeded. A growing buffer would free memory without
+    /// Returns a capacity that is always sufficient. A buffer that grows would free memory without
     /// zeroizing it.
     fn capacity(&self, longest_escape: usize) -> usize {
         let pair = |param: &Param<'_>| param.name.len() + param.value.len();
-        // For `,"":""` and the brackets of an array.
+        // Space for `,"":""` and the brackets of an array.
         let marks = 8;
         let bytes = |param| longest_escape * pair(param) + marks;
         marks + self.list.iter().map(bytes).sum::<usize>()

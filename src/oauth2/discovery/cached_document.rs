@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::{Error, Kind};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// How long the old document stays in use after a failed fetch, before the next attempt.
+/// The time between a failed fetch and the next attempt. The old document stays in use meanwhile.
 const RETRY: Duration = Duration::from_secs(60);
 
 pub(crate) struct CachedDocument<T> {
@@ -28,8 +28,8 @@ struct StoredDocument<T> {
 
 impl<T> CachedDocument<T> {
     /// Returns the cached document, or fetches it and its lifetime with `fetch`. If there is an old
-    /// document, `fetch` is cancelled after `limit`, so that the caller has time left to use the
-    /// old one.
+    /// document, this method cancels `fetch` after `limit`. The caller then has time left to use
+    /// the old document.
     pub(crate) async fn get(
         &self,
         fetch: impl Future<Output = Result<(T, Duration), Error>>,
@@ -47,8 +47,8 @@ impl<T> CachedDocument<T> {
             }),
             None => fetch.await,
         };
-        // Reset only after the fetch: if the caller is dropped during the fetch, the document is
-        // still marked as invalid.
+        // Resets the mark only after the fetch. If the caller drops this future during the fetch,
+        // the document stays marked as invalid.
         self.is_invalid.store(false, Ordering::Relaxed);
         let now = Instant::now();
         let next = match (fetched, state.take()) {

@@ -1,5 +1,5 @@
-//! A JSON document that a server publishes about itself (RFC 8414 §3.2, RFC 9728 §3.2). It is
-//! fetched without a credential.
+//! A JSON document that a server publishes about itself (RFC 8414 §3.2, RFC 9728 §3.2). Fetching
+//! the document needs no credential.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,9 +13,9 @@ use crate::http_client::bounded_response::{EndpointResponse, ReadError, unusable
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
 
-/// The lifetime if the server doesn't specify one.
+/// The lifetime if the server specifies no lifetime.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// Bounds of the lifetime that the server specifies.
+/// The bounds of a lifetime that the server specifies.
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -26,9 +26,9 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Returns the first document that exists, and its location. The next location is tried only
-    /// after a non-transient 4xx, which means that this location has no document. `nowhere` makes
-    /// the error message if no location has one.
+    /// Returns the first document that exists, and its location. A non-transient 4xx means that a
+    /// location has no document; only then is the next location tried. `nowhere` makes the error
+    /// message if no location has a document.
     pub(crate) async fn find(
         transport: &DynTransport,
         mut locations: Vec<String>,
@@ -77,7 +77,7 @@ impl Document {
             let why = "has a status that is neither 200 nor an error";
             return Err(unusable(&what, status, why));
         }
-        // serde's own error is dropped: it may show a part of the body.
+        // Drops serde's error, because the error may show a part of the body.
         match serde_json::from_slice(&response.body) {
             Ok(Value::Object(fields)) => Ok(Self {
                 fields,
@@ -115,7 +115,7 @@ pub(crate) fn base(uri: &Uri) -> String {
     format!("{scheme}://{host}")
 }
 
-/// Hides the query, which may contain a key.
+/// Hides the query, because a query may contain a key.
 fn without_query(uri: &Uri) -> String {
     let text = uri.to_string();
     match text.split_once('?') {

@@ -1,5 +1,5 @@
-//! An authorization server that is known by its issuer. Discovery fetches its metadata, which
-//! contains the endpoints (RFC 8414, OpenID Connect Discovery 1.0).
+//! An authorization server that is known by its issuer. Its metadata contains its endpoints (RFC
+//! 8414, OpenID Connect Discovery 1.0).
 
 #[cfg(feature = "authorization-code")]
 use std::any::Any;
@@ -27,31 +27,33 @@ impl EndpointUrl {
     /// Clones share the metadata.
     ///
     /// The first token request fetches the metadata with the client's own transport and within its
-    /// timeout. It tries these locations at `https://host/.well-known/…`:
+    /// timeout. The client tries these locations at `https://host/.well-known/…`:
     ///
     /// | issuer | locations, in this order |
     /// | --- | --- |
     /// | `https://host` | `oauth-authorization-server`, `openid-configuration` |
     /// | `https://host/tenant` | `oauth-authorization-server/tenant` (RFC 8414 §3.1); `https://host/tenant/.well-known/openid-configuration` (OpenID Connect Discovery §4.1); `openid-configuration/tenant` (RFC 8414 §5) |
     ///
-    /// - The next location is tried only after a 4xx that isn't transient. If the server is
-    ///   unavailable (5xx, 408, 425, 429, or no connection), the search ends with a
+    /// - After a 4xx other than 408, 425 or 429, the client tries the next location. If the server
+    ///   is unavailable (5xx, 408, 425, 429, or no connection), the search ends with a
     ///   [transient](Error::is_transient) error. Redirects are not followed, and a response longer
     ///   than 64 KiB is rejected.
-    /// - The `issuer` in the metadata must equal the given issuer, including a trailing slash (RFC
-    ///   8414 §3.3). Otherwise the error names both. Auth0's issuers end in a slash.
-    /// - Endpoints in the metadata must be `https`. Only an issuer on loopback over `http` may name
-    ///   `http` endpoints, and these must be on loopback too.
+    /// - The `issuer` in the metadata must be equal to the given issuer, including a trailing slash
+    ///   (RFC 8414 §3.3). Otherwise, an error shows both issuers. Auth0's issuers end in a slash.
+    /// - Endpoints in the metadata must be `https`. The exception is an `http` issuer on loopback,
+    ///   whose endpoints may be `http` on loopback.
     /// - The metadata is cached for 1 h, or for the server's `Cache-Control: max-age` between 5 min
-    ///   and 24 h. If fetching it again fails, the old metadata stays in use and the next attempt
-    ///   is after 1 min.
-    /// - The metadata is also fetched again after one of its endpoints answers 404, 405 or 410, or
-    ///   sends a redirect.
+    ///   and 24 h. If a later fetch fails, the old metadata stays in use and the client tries again
+    ///   after 1 min.
+    /// - The client also fetches the metadata again after an endpoint answers with a 404, a 405, a
+    ///   410 or a redirect.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the issuer isn't an absolute `https` address (or `http`
-    /// on loopback), or has a user name, a query or a fragment (RFC 8414 §2).
+    /// [`is_config`](Error::is_config) in these cases (RFC 8414 §2):
+    ///
+    /// - The issuer isn't an absolute `https` address, or `http` on loopback.
+    /// - The issuer has a user name, a query or a fragment.
     ///
     /// # Example
     ///
@@ -85,7 +87,7 @@ fn field(kind: EndpointKind) -> &'static str {
 
 /// An authorization server, its issuer name (RFC 8414 §2) and its cached metadata.
 struct Issuer {
-    /// As the caller gave it. The metadata must contain the same name.
+    /// The issuer as the caller wrote it. The metadata must contain the same text.
     name: String,
     uri: Uri,
     metadata: CachedDocument<Metadata>,
@@ -107,7 +109,7 @@ impl EndpointResolver for Issuer {
             let metadata = self.metadata(transport, timeout).await?;
             let endpoint = self.endpoint_in(&metadata, kind, prefers_mtls);
             if endpoint.is_err() {
-                // The server may have corrected its metadata before the next call.
+                // Fetches again at the next call, because the server may correct its metadata.
                 self.invalidate();
             }
             endpoint
@@ -121,7 +123,7 @@ impl EndpointResolver for Issuer {
 
 #[cfg(feature = "authorization-code")]
 impl EndpointClient {
-    /// Returns the metadata of the authorization server, if `url` was created from its issuer.
+    /// Returns the metadata of the authorization server if `url` was created from an issuer.
     pub(crate) async fn metadata(&self, url: &EndpointUrl) -> Result<Option<Arc<Metadata>>, Error> {
         let resolver = url.resolver().map(|resolver| -> &dyn Any { resolver });
         let Some(issuer) = resolver.and_then(<dyn Any>::downcast_ref::<Issuer>) else {
@@ -146,8 +148,8 @@ impl Issuer {
         })
     }
 
-    /// Returns the metadata from the cache, or fetches it. `timeout` covers the metadata and the
-    /// request that needs it, so fetching the metadata again gets half.
+    /// Returns the metadata from the cache, or fetches it. `timeout` covers both the metadata and
+    /// the request that follows. A fetch that replaces old metadata gets half of that time.
     async fn metadata(
         &self,
         transport: &DynTransport,
@@ -170,8 +172,8 @@ impl Issuer {
         Ok((self.accept(document)?, lifetime))
     }
 
-    /// Accepts metadata only if it contains exactly this issuer (RFC 8414 §3.3). Any other metadata
-    /// might belong to another server.
+    /// Accepts metadata only if it contains exactly this issuer (RFC 8414 §3.3). Other metadata may
+    /// belong to another server.
     fn accept(&self, document: Document) -> Result<Metadata, Error> {
         match document.text("issuer") {
             Some(issuer) if issuer == self.name => Ok(Metadata { document }),
@@ -203,7 +205,8 @@ impl Issuer {
         };
         let what = format!("the `{field}` of the issuer `{name}`");
         let uri = endpoint_url::secure(&what, endpoint)?;
-        // The issuer must not choose which service on this machine receives a secret.
+        // Otherwise, a remote issuer could make this process send a secret to any service on this
+        // machine.
         if uri.scheme() == Some(&Scheme::HTTP) && self.uri.scheme() != Some(&Scheme::HTTP) {
             let message = format!("{what} is http, but the issuer is https");
             return Err(Error::new(Kind::Config, message));
@@ -212,8 +215,8 @@ impl Issuer {
     }
 }
 
-/// Returns the possible locations of the metadata, in the order of the search. They are from RFC
-/// 8414 §3.1, OpenID Connect Discovery §4.1 and RFC 8414 §5.
+/// Returns the possible locations of the metadata, in the order of the search. The sources of the
+/// locations are RFC 8414 §3.1, OpenID Connect Discovery §4.1 and RFC 8414 §5.
 fn well_known_locations(issuer: &Uri) -> Vec<String> {
     let base = base(issuer);
     let path = issuer.path();
@@ -238,7 +241,7 @@ impl Metadata {
         alias.or_else(|| self.document.text(field))
     }
 
-    /// Returns whether the server sends its issuer with the browser's redirect (RFC 9207 §3).
+    /// Returns whether the server adds its issuer to the browser's redirect (RFC 9207 §3).
     #[cfg(feature = "authorization-code")]
     pub(crate) fn says_its_issuer(&self) -> bool {
         let field = "authorization_response_iss_parameter_supported";
@@ -246,7 +249,7 @@ impl Metadata {
     }
 
     /// Returns the PKCE methods that the server supports (RFC 8414 §2), or `None` if the metadata
-    /// doesn't say.
+    /// lists no methods.
     #[cfg(feature = "authorization-code")]
     pub(crate) fn code_challenge_methods(&self) -> Option<Vec<&str>> {
         let field = "code_challenge_methods_supported";

@@ -1,4 +1,4 @@
-//! Discovery: metadata of authorization servers and resources, found from their addresses.
+//! Discovery: finds the metadata of authorization servers and resources from their addresses.
 
 pub(crate) mod document;
 

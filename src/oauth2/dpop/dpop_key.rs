@@ -22,11 +22,11 @@ use crate::oauth2::random;
 /// supports DPoP supports this algorithm.
 ///
 /// A [generated](Self::generate) key is enough if each start of the process fetches new tokens. The
-/// refresh token of a public client is also bound to the key (§5). Store the key
-/// ([`to_pem`](Self::to_pem)) beside such a refresh token.
+/// server also binds the refresh token of a public client to the key (§5). If you store such a
+/// refresh token, also store the key ([`to_pem`](Self::to_pem)).
 ///
-/// A clone is the same key. The cryptographic library keeps the private key in memory and zeroizes
-/// it on drop. [`Debug`](fmt::Debug) shows the thumbprint of the public key.
+/// Clones share the same key. The cryptographic library keeps the private key in memory and
+/// zeroizes it on drop. [`Debug`](fmt::Debug) shows the thumbprint of the public key.
 ///
 /// # Example
 ///
@@ -58,7 +58,7 @@ struct Header<'a> {
     jwk: &'a PublicKey,
 }
 
-/// The public key as a JWK. The thumbprint is the hash of these fields in this order (RFC 7638
+/// The public key as a JWK. The thumbprint is the hash of these fields, in this order (RFC 7638
 /// §3.2).
 #[derive(Serialize)]
 struct PublicKey {
@@ -86,7 +86,7 @@ pub(crate) struct ProofRequest<'a> {
     pub(crate) method: &'a Method,
     /// The address without query and fragment.
     pub(crate) url: &'a str,
-    /// The [`hash`] of the request's token, if it has one.
+    /// The [`hash`] of the request's token, if the request has a token.
     pub(crate) token: Option<&'a str>,
     pub(crate) nonce: Option<&'a str>,
 }
@@ -102,11 +102,11 @@ impl DpopKey {
         Self::new(pair.map_err(|_| wrong("could not be generated"))?)
     }
 
-    /// Reads a key from PEM (RFC 7468), in PKCS #8 and without a passphrase.
+    /// Reads a PKCS #8 key without a passphrase from PEM (RFC 7468).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the text isn't PEM of a private key on P-256.
+    /// [`is_config`](Error::is_config) if the text isn't the PEM of a private P-256 key.
     pub fn from_pem(pem: impl Into<SecretString>) -> Result<Self, Error> {
         let pem = pem.into();
         let unfit = || wrong("isn't PEM of a private key in PKCS #8 on the curve P-256");
@@ -142,7 +142,7 @@ impl DpopKey {
         })
     }
 
-    /// Returns the private key as PEM in PKCS #8, to be stored for the next start.
+    /// Returns the private key as PKCS #8 in PEM. Store it to use the same key after a restart.
     ///
     /// # Errors
     ///
@@ -154,13 +154,14 @@ impl DpopKey {
     }
 
     /// Returns the thumbprint of the public key (RFC 7638). A token that is bound to the key
-    /// contains it (`cnf.jkt`, RFC 9449 §6.1), and so does `dpop_jkt` (§10).
+    /// contains the thumbprint (`cnf.jkt`, RFC 9449 §6.1). The parameter `dpop_jkt` contains it too
+    /// (§10).
     pub fn thumbprint(&self) -> &str {
         &self.inner.thumbprint
     }
 
     /// Makes a proof for one request. Each request needs a new proof, because a server may reject a
-    /// proof that it has seen before (§11.1).
+    /// proof that it already knows (§11.1).
     pub(crate) fn prove(&self, request: &ProofRequest<'_>) -> Result<HeaderValue, Error> {
         // 128 bits; §4.2 requires at least 96.
         let jti = random::base64url::<16>().map_err(|error| unprovable().with_source(error))?;
@@ -185,8 +186,8 @@ impl DpopKey {
     }
 }
 
-/// Returns the SHA-256 hash in base64url: the `ath` of a token (RFC 9449 §4.2), or the thumbprint
-/// of a key.
+/// Returns the SHA-256 hash in base64url. This is the form of a token's `ath` (RFC 9449 §4.2) and
+/// of a key's thumbprint.
 pub(crate) fn hash(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }

@@ -1,4 +1,4 @@
-//! Tokens that are bound to a key, with a proof on each request (RFC 9449).
+//! Tokens that are bound to a key (RFC 9449). Each request with such a token contains a proof.
 
 pub(crate) mod dpop_key;
 

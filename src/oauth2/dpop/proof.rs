@@ -1,5 +1,5 @@
-//! Tokens that are bound to a key (RFC 9449). Each request with such a token has a proof that its
-//! sender has the key.
+//! Tokens that are bound to a key (RFC 9449). Each request with such a token contains a proof that
+//! the sender has the key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,13 +22,13 @@ use crate::token::request_head::RequestHead;
 /// The header that contains the proof (§4.1).
 pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
 
-/// The header in which a server names the nonce for the next proof (§8).
+/// The header in which a server sends the nonce for the next proof (§8).
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// The error code of a server that wants a nonce, or another nonce, in the proof (§8, §9).
+/// The error code of a server that wants a nonce or another nonce in the proof (§8, §9).
 pub(crate) const USE_NONCE: &str = "use_dpop_nonce";
 
-/// A key and the nonces that servers want in its proofs. Clones share both.
+/// A key, and the nonces that servers want in proofs of this key. Clones share both.
 #[derive(Clone)]
 pub(crate) struct Dpop {
     key: DpopKey,
@@ -41,11 +41,11 @@ struct Nonces {
     by_origin: Mutex<HashMap<String, String>>,
 }
 
-/// The maximum number of origins with a stored nonce. No client is expected to use more.
+/// The maximum number of origins with a stored nonce, more than clients are expected to use.
 const MOST_ORIGINS: usize = 64;
 
-/// The longest nonce in bytes. Longer nonces are ignored, because each request would have to send
-/// them.
+/// The maximum length of a nonce in bytes. Longer nonces are ignored, because each request would
+/// repeat them.
 const LONGEST_NONCE: usize = 1024;
 
 impl Dpop {
@@ -73,7 +73,7 @@ impl Dpop {
         })
     }
 
-    /// Stores the nonce of an endpoint's response. Returns whether the response had one.
+    /// Stores the nonce of an endpoint's response. Returns whether the response contained a nonce.
     pub(crate) fn observe(&self, endpoint: &Uri, headers: &HeaderMap) -> bool {
         let origin = origin::serialize_uri(endpoint);
         self.nonces.observe(&origin, headers)
@@ -157,7 +157,7 @@ impl Nonces {
 
     fn observe(&self, origin: &str, headers: &HeaderMap) -> bool {
         let mut sent = headers.get_all(NONCE).iter();
-        // §8.1 allows one nonce. With two, it is unclear which one the server means.
+        // §8.1 allows one nonce; two nonces are ambiguous.
         let (Some(nonce), None) = (sent.next(), sent.next()) else {
             return false;
         };
@@ -182,7 +182,7 @@ impl Nonces {
     }
 }
 
-/// Checks for `1*NQCHAR` (§8.1).
+/// Returns whether the text is a nonce: `1*NQCHAR` (§8.1), up to the maximum length.
 fn is_nonce(text: &str) -> bool {
     let is_nqchar = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     (1..=LONGEST_NONCE).contains(&text.len()) && text.bytes().all(is_nqchar)

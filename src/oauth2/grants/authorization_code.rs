@@ -44,11 +44,11 @@ const RESERVED: Reserved = &[
 /// Logs a user in with a browser (RFC 6749 §4.1, RFC 7636, RFC 8252), and returns a
 /// [`RefreshToken`] source.
 ///
-/// 1. [`begin`](Self::begin) makes an [`AuthorizationRequest`]. Show its
-///    [`url`](AuthorizationRequest::url) to the user, or open it in their browser.
+/// 1. [`begin`](Self::begin) makes an [`AuthorizationRequest`]. Show the request's
+///    [`url`](AuthorizationRequest::url) to the user, or open the URL in the user's browser.
 /// 2. The server redirects the browser with the response. `RedirectListener` (feature
-///    `redirect-listener`) waits for it on loopback. Your own server passes it to
-///    [`AuthorizationRequest::read`]; [`docs::web_app`](crate::docs::web_app) shows how.
+///    `redirect-listener`) waits for the redirect on loopback. A server of your own passes the
+///    redirect to [`AuthorizationRequest::read`], as [`docs::web_app`](crate::docs::web_app) shows.
 /// 3. [`finish`](Self::finish) exchanges the code for tokens and saves the refresh token.
 ///
 /// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.
@@ -61,8 +61,8 @@ const RESERVED: Reserved = &[
 /// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// `state` and the code verifier are random for each request, 256 bits each. The challenge method
-/// is always `S256`. Many servers issue a refresh token only if the request has the scope
+/// `state` and the code verifier contain 256 random bits each, new for each request. The challenge
+/// method is always `S256`. Many servers issue a refresh token only if the request has the scope
 /// `offline_access` or a server-specific parameter.
 ///
 /// # Example
@@ -118,7 +118,7 @@ impl AuthorizationCode {
         })
     }
 
-    /// Sets a hint about the user who logs in: an email address or a user name (OpenID Connect Core
+    /// Sets a hint that identifies the user: an email address or a user name (OpenID Connect Core
     /// §3.1.2.1). By default, and if empty, no hint is sent.
     #[must_use]
     pub fn login_hint(mut self, hint: impl Into<String>) -> Self {
@@ -134,13 +134,13 @@ impl AuthorizationCode {
         self
     }
 
-    /// Adds any other parameter to the address that the browser opens. The parameter is visible
-    /// there, so it must not be a secret.
+    /// Adds any other parameter to the address that the browser opens. The parameter must not be a
+    /// secret, because the address is visible.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the name is empty or already set, or if the client,
-    /// `begin` or another method sets it.
+    /// [`is_config`](Error::is_config) if the name is empty, is already set, or belongs to the
+    /// client, `begin` or another method.
     pub fn param(
         mut self,
         name: impl Into<String>,
@@ -151,22 +151,23 @@ impl AuthorizationCode {
         Ok(self)
     }
 
-    /// Sets the expected issuer, as in the server's metadata (RFC 8414 §2). An `iss` in the
-    /// response must be exactly this issuer, so that the response of another server is rejected
-    /// (RFC 9207 §2.4). A response without `iss` is accepted;
+    /// Sets the expected issuer, as in the server's metadata (RFC 8414 §2). If the response
+    /// contains an `iss`, the `iss` must be exactly this issuer. This check rejects the response of
+    /// another server (RFC 9207 §2.4). A response without `iss` is accepted;
     /// [`require_issuer`](Self::require_issuer) rejects it.
     ///
-    /// The default depends on the authorization endpoint. If it comes [from an
-    /// issuer](EndpointUrl::from_issuer), that issuer is expected. If its metadata says that
-    /// responses have `iss`, `iss` is also required. For any other endpoint, the issuer is unknown.
+    /// The default depends on the authorization endpoint. If the endpoint comes [from an
+    /// issuer](EndpointUrl::from_issuer), that issuer is expected. `iss` is also required if the
+    /// issuer's metadata says that responses contain `iss`. For any other endpoint, the issuer is
+    /// unknown.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = ExpectedIssuer::Known(issuer.into());
         self
     }
 
-    /// Sets the expected issuer like [`issuer`](Self::issuer), and also rejects a response without
-    /// `iss`. Use it for servers whose metadata has
+    /// Sets the expected issuer, as [`issuer`](Self::issuer) does, and also rejects a response
+    /// without `iss`. Use this setting for servers whose metadata contains
     /// `authorization_response_iss_parameter_supported`.
     #[must_use]
     pub fn require_issuer(mut self, issuer: impl Into<String>) -> Self {
@@ -181,18 +182,18 @@ impl AuthorizationCode {
         self
     }
 
-    /// Begins a login. The server redirects the browser to `redirect_uri`, which it must know. The
-    /// URI is `https`, `http` on loopback (RFC 8252 §7.3), or a private-use scheme such as
-    /// `com.example.app:/callback` (§7.1).
+    /// Begins a login. The server redirects the browser to `redirect_uri`, and must know this URI.
+    /// The URI must be `https`, `http` on loopback (RFC 8252 §7.3), or have a private-use scheme
+    /// such as `com.example.app:/callback` (§7.1).
     ///
     /// # Errors
     ///
-    /// - [`is_config`](Error::is_config) if the redirect URI is none of these.
-    /// - [`is_config`](Error::is_config) if the query of the authorization endpoint's address has a
+    /// - [`is_config`](Error::is_config) if the redirect URI has none of these forms.
+    /// - [`is_config`](Error::is_config) if the address of the authorization endpoint already has a
     ///   parameter that the request sets.
-    /// - [`is_config`](Error::is_config) if there is no HTTP client to finish the login with, or if
-    ///   the server's metadata doesn't support `S256`.
-    /// - Any error of fetching an issuer's metadata.
+    /// - [`is_config`](Error::is_config) if there is no HTTP client for finishing the login, or if
+    ///   the server's metadata excludes `S256`.
+    /// - Any error from fetching an issuer's metadata.
     ///
     /// # Cancel safety
     ///
@@ -201,8 +202,8 @@ impl AuthorizationCode {
         &self,
         redirect_uri: impl AsRef<str>,
     ) -> Result<AuthorizationRequest, Error> {
-        // Creates the HTTP client before the user logs in, because a login that can't be finished
-        // is lost.
+        // Creates the HTTP client before the user logs in. An error after the login would waste the
+        // login.
         self.login.client.endpoint.http.transport.prepare()?;
         let mut params = Params::default();
         params.push("response_type", "code");
@@ -247,11 +248,10 @@ impl AuthorizationCode {
     }
 
     /// Exchanges the code for tokens (RFC 6749 §4.1.3). The source first returns the new access
-    /// token, and then refreshes. The refresh token is saved before this method returns.
+    /// token; later fetches refresh it. The refresh token is saved before this method returns.
     ///
-    /// If the server issued no refresh token, the access token is used until it expires. Then [a
-    /// login is required](Error::is_login_required). Without a refresh token, the store isn't
-    /// changed.
+    /// If the server issued no refresh token, the source returns the access token until it expires.
+    /// Then [a login is required](Error::is_login_required). The store then stays unchanged.
     ///
     /// A code can be exchanged only once. After an error, begin the login again.
     ///
@@ -264,7 +264,7 @@ impl AuthorizationCode {
     ///
     /// # Cancel safety
     ///
-    /// The code may be used and its tokens lost. Begin the login again.
+    /// The server may have accepted the code, and its tokens are then lost. Begin the login again.
     pub async fn finish(
         &self,
         request: AuthorizationRequest,

@@ -1,4 +1,4 @@
-//! The authorization request (RFC 6749 §4.1.1), which the browser takes to the authorization
+//! The authorization request (RFC 6749 §4.1.1), which the browser sends to the authorization
 //! server.
 
 use std::fmt;
@@ -15,12 +15,12 @@ use crate::oauth2::client::params::{BodyFormat, Params};
 use crate::oauth2::random;
 use crate::origin::is_secure;
 
-/// A login that has begun: the address for the browser, and the secrets that verify the response.
+/// A login in progress: the address for the browser, and the secrets that verify the response.
 ///
-/// [`finish`](crate::oauth2::AuthorizationCode::finish) consumes it. [`Debug`](fmt::Debug) shows
-/// none of its secrets.
-/// A web app keeps it between two HTTP requests: `seal` (feature `fleet`) makes a text for a cookie or
-/// a session, and `open` reads the text in any process.
+/// [`finish`](crate::oauth2::AuthorizationCode::finish) consumes the request. [`Debug`](fmt::Debug)
+/// shows no secrets. A web app must keep the request between two HTTP requests. `seal` (feature
+/// `fleet`) converts the request to a text for a cookie or a session, and `open` reads the text in
+/// any process.
 ///
 /// # Example
 ///
@@ -29,14 +29,15 @@ use crate::origin::is_secure;
 ///
 /// # async fn example(login: AuthorizationCode) -> Result<(), tower_auth::Error> {
 /// let request = login.begin("https://app.example.com/callback").await?;
-/// // The browser is sent to `request.url()`, and comes back to the app's own server:
+/// // Send the browser to `request.url()`. The server then redirects the browser to the app's own
+/// // server:
 /// let target = "/callback?code=…&state=…";
 /// let response = request.read(target)?;
 /// let source = login.finish(request, response).await?;
 /// # Ok(()) }
 /// ```
 pub struct AuthorizationRequest {
-    /// Contains `state`. Empty if the request was sealed and opened again.
+    /// Contains `state`. Empty in a request that was opened from a sealed text.
     pub(super) url: SecretString,
     pub(super) redirect_uri: String,
     pub(super) state: SecretString,
@@ -45,8 +46,8 @@ pub struct AuthorizationRequest {
 }
 
 impl AuthorizationRequest {
-    /// Creates a request. `params` contains the parameters that are the same for each request. This
-    /// function adds the others.
+    /// Creates a request. `params` contains the parameters that are the same for all requests. This
+    /// function adds the other parameters.
     pub(crate) fn new(
         authorize_at: &Uri,
         params: Params<'_>,
@@ -54,7 +55,7 @@ impl AuthorizationRequest {
         issuer: ExpectedIssuer,
     ) -> Result<Self, Error> {
         check_redirect_uri(redirect_uri)?;
-        // 256 bits. RFC 7636 §4.1 recommends 256 for a verifier; RFC 6749 §10.10 requires less for
+        // RFC 7636 §4.1 recommends 256 bits for a verifier. RFC 6749 §10.10 requires less for
         // `state`.
         let (state, verifier) = (random::base64url::<32>()?, random::base64url::<32>()?);
         let challenge = pkce::challenge(verifier.expose_secret());
@@ -73,8 +74,8 @@ impl AuthorizationRequest {
         })
     }
 
-    /// Returns the address to open in the browser. Show it only to the user who logs in. Empty
-    /// if this request was opened from a sealed text, which doesn't contain the address.
+    /// Returns the address to open in the browser. Show it only to the user who logs in. Empty in a
+    /// request that was opened from a sealed text, because the text omits the address.
     pub fn url(&self) -> &str {
         self.url.expose_secret()
     }
@@ -84,14 +85,15 @@ impl AuthorizationRequest {
         &self.redirect_uri
     }
 
-    /// Reads the browser's redirect: the whole address, its path and query, or only the query.
+    /// Reads the browser's redirect, given as the whole address, as path and query, or as the query
+    /// alone.
     ///
     /// # Errors
     ///
-    /// - [`is_reply`](Error::is_reply) if it isn't the response to this request: `state` differs,
+    /// - [`is_reply`](Error::is_reply) if the response belongs to another request: `state` differs,
     ///   or `iss` isn't the [expected issuer](crate::oauth2::AuthorizationCode::issuer).
-    /// - [`is_reply`](Error::is_reply) if it has no code, or has a parameter twice.
-    /// - [`is_denied`](Error::is_denied) if it is an error response (RFC 6749 §4.1.2.1), and
+    /// - [`is_reply`](Error::is_reply) if the response has no code, or has a parameter twice.
+    /// - [`is_denied`](Error::is_denied) for an error response (RFC 6749 §4.1.2.1). Also
     ///   [`is_access_denied`](Error::is_access_denied) if the user or the server refused the login.
     pub fn read(&self, redirect: &str) -> Result<AuthorizationResponse, Error> {
         let params = RedirectParams::parse(redirect);
@@ -117,7 +119,7 @@ impl AuthorizationRequest {
         self.has_state(response.state())
     }
 
-    /// Compares in constant time, so that the duration reveals nothing about the expected state.
+    /// Compares in constant time, because the duration could reveal the expected state.
     fn has_state(&self, state: &SecretString) -> bool {
         let (own, other) = (self.state.expose_secret(), state.expose_secret());
         own.as_bytes().ct_eq(other.as_bytes()).into()
@@ -128,7 +130,7 @@ impl AuthorizationRequest {
     }
 }
 
-/// Adds the parameters to the address and keeps its existing query (RFC 6749 §3.1).
+/// Adds the parameters to the address, after its existing query (RFC 6749 §3.1).
 fn with_query(address: &Uri, params: &Params<'_>) -> Result<SecretString, Error> {
     let before = address.query().unwrap_or_default();
     let mut names = form_urlencoded::parse(before.as_bytes()).map(|(name, _)| name);
@@ -176,7 +178,8 @@ fn check_redirect_uri(text: &str) -> Result<(), Error> {
         .iter()
         .any(|web| scheme.eq_ignore_ascii_case(web));
     if !is_web {
-        // A reversed domain name (§7.1). No two apps share it, and no browser handles it.
+        // A reversed domain name (§7.1). Such a scheme belongs to one app, and browsers don't
+        // handle it.
         let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
         let is_own = scheme.contains('.')
             && scheme.bytes().all(is_letter)

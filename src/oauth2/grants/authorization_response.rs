@@ -1,4 +1,4 @@
-//! The authorization response (RFC 6749 §4.1.2, RFC 9207), which the browser's redirect contains.
+//! The authorization response (RFC 6749 §4.1.2, RFC 9207), which arrives in the browser's redirect.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::error::{Error, Kind, Reply};
 use crate::http_client::redact::Redactor;
 
-/// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest). It
-/// contains a code that [`AuthorizationCode::finish`](crate::oauth2::AuthorizationCode::finish)
-/// exchanges for tokens.
+/// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest). The
+/// response contains a code, which
+/// [`AuthorizationCode::finish`](crate::oauth2::AuthorizationCode::finish) exchanges for tokens.
 ///
 /// [`AuthorizationRequest::read`](crate::oauth2::AuthorizationRequest::read) and `RedirectListener`
-/// return it. [`Debug`](fmt::Debug) shows no part of it.
+/// return this type. [`Debug`](fmt::Debug) shows no part of the response.
 pub struct AuthorizationResponse {
     code: SecretString,
     state: SecretString,
@@ -28,12 +28,12 @@ impl AuthorizationResponse {
     }
 }
 
-/// What is known about the issuer that a response must come from (RFC 9207).
+/// The issuer that a response must come from, if known (RFC 9207).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "fleet", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) enum ExpectedIssuer {
     Unknown,
-    /// The response may contain an issuer, which must then be this issuer.
+    /// If the response contains an issuer, it must be this issuer.
     Known(String),
     /// The response must contain this issuer.
     Required(String),
@@ -66,7 +66,7 @@ enum Param {
     #[default]
     Absent,
     Once(SecretString),
-    /// Violates RFC 6749 §3.1: it is unclear which value the server means.
+    /// The parameter occurs more than once, which is ambiguous and violates RFC 6749 §3.1.
     Repeated,
 }
 
@@ -172,8 +172,8 @@ impl RedirectParams {
     }
 }
 
-/// Returns the query of an address. A text is only a query if its first `=` is before any `:`, `/`
-/// or `?`.
+/// Returns the query of an address. A text is a query alone if its first `=` comes before any `:`,
+/// `/` or `?`.
 fn query(text: &str) -> &str {
     let text = text.split('#').next().unwrap_or_default();
     match text.find(['=', ':', '/', '?']) {

@@ -26,8 +26,9 @@ const RESERVED: Reserved = &[
     ("resource", "use `.resource(…)`"),
 ];
 
-/// Fetches tokens with the client credentials grant (RFC 6749 §4.4). It is for a service, a job or
-/// a daemon that acts for itself, with an id and a secret or other [`Client`] authentication.
+/// Fetches tokens with the client credentials grant (RFC 6749 §4.4). Use this grant for a service,
+/// a job or a daemon that acts for itself. It authenticates with an id and a secret, or with other
+/// [`Client`] authentication.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -38,11 +39,11 @@ const RESERVED: Reserved = &[
 ///
 /// The address must be `https`, or `http` on a loopback host. [`EndpointUrl::danger_allow_http`]
 /// allows other `http` addresses. The client doesn't follow redirects, and it rejects a response
-/// longer than 64 KiB. Each fetch is one request: the source doesn't retry or cache.
+/// longer than 64 KiB. Each fetch sends one request: the source doesn't retry or cache.
 ///
-/// A token's lifetime is `expires_in` from the response, otherwise the `exp` of a JWT, otherwise
-/// the assumed lifetime. [`Debug`](std::fmt::Debug) redacts the secret and the values of extra
-/// params.
+/// A token's lifetime is the first of these values that exists: `expires_in` in the response, the
+/// `exp` of a JWT, the assumed lifetime. [`Debug`](std::fmt::Debug) redacts the secret and the
+/// values of extra params.
 ///
 /// # Example
 ///
@@ -86,10 +87,10 @@ impl ClientCredentials {
         Client::new(url, id, secret).map(Self::with_client)
     }
 
-    /// Creates a source for a [`Client`]. Other grants may share the client's settings.
+    /// Creates a source for a [`Client`]. Other grants can use a clone of the same client.
     ///
     /// RFC 6749 §4.4 allows only confidential clients to use this grant. Some servers also allow
-    /// public clients, which they identify by network or certificate.
+    /// public clients, and identify them by network or certificate.
     #[must_use]
     pub fn with_client(client: Client) -> Self {
         Self {

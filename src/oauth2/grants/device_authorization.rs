@@ -31,10 +31,11 @@ const RESERVED: Reserved = &[
     ("resource", "use `.resource(…)`"),
 ];
 
-/// Logs a user in on another device (RFC 8628), and returns a [`RefreshToken`] source. It suits a
-/// television, a container, or a server behind SSH.
+/// Logs a user in on another device (RFC 8628), and returns a [`RefreshToken`] source. Use this
+/// grant on a television, in a container, or on a server behind SSH.
 ///
-/// 1. [`begin`](Self::begin) requests a [`DevicePrompt`]. Show the user its address and its code.
+/// 1. [`begin`](Self::begin) requests a [`DevicePrompt`]. Show the prompt's address and code to the
+///    user.
 /// 2. [`finish`](Self::finish) polls the server until the user has logged in.
 ///
 /// The next run of the program needs no login: use [`RefreshToken::stored`] with the same store.
@@ -45,7 +46,7 @@ const RESERVED: Reserved = &[
 /// | [`param`](Self::param) of the request that begins the login | none |
 /// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
-/// | time between polls | chosen by the server, between 1 s and 5 min; otherwise 5 s |
+/// | time between polls | set by the server, between 1 s and 5 min; otherwise 5 s |
 ///
 /// # Example
 ///
@@ -95,7 +96,7 @@ impl DeviceAuthorization {
         self
     }
 
-    /// Requests a code that the user can log in with (RFC 8628 §3.1). It doesn't retry.
+    /// Requests a code that the user can log in with (RFC 8628 §3.1). This method doesn't retry.
     ///
     /// # Errors
     ///
@@ -105,7 +106,7 @@ impl DeviceAuthorization {
     ///
     /// # Cancel safety
     ///
-    /// The server may have issued a code that is never used.
+    /// The server may have issued a code, which is then never used.
     pub async fn begin(&self) -> Result<DevicePrompt, Error> {
         let requested_at = Instant::now();
         let mut params = Params::default();
@@ -122,14 +123,18 @@ impl DeviceAuthorization {
     /// Waits until the user has logged in, and exchanges the code for tokens (RFC 8628 §3.4). The
     /// refresh token is saved before this method returns.
     ///
-    /// The source first returns the new access token, and then refreshes. If the server issued no
-    /// refresh token, the access token is used until it expires. Then [a login is
-    /// required](Error::is_login_required). Without a refresh token, the store isn't changed.
+    /// The source first returns the new access token; later fetches refresh it. If the server
+    /// issued no refresh token, the source returns the access token until it expires. Then [a login
+    /// is required](Error::is_login_required). The store then stays unchanged.
     ///
-    /// The server chooses the time between polls. Each `slow_down` adds 5 s. The time doubles after
-    /// each poll that fails because the server is unreachable or has an error (§3.5). A
-    /// `Retry-After` is a lower bound, and 5 min is the upper bound. None of these cases is an
-    /// error before the code expires.
+    /// The server chooses the time between polls. Three events change that time:
+    ///
+    /// - Each `slow_down` adds 5 s.
+    /// - Each poll that fails because the server is unreachable or has an error doubles the time
+    ///   (§3.5).
+    /// - A `Retry-After` sets a lower bound.
+    ///
+    /// The upper bound is 5 min. These events cause no error before the code expires.
     ///
     /// # Errors
     ///
@@ -143,7 +148,7 @@ impl DeviceAuthorization {
     ///
     /// # Cancel safety
     ///
-    /// The code is lost, and its tokens may be lost too. Begin the login again.
+    /// The code is lost, and its tokens may also be lost. Begin the login again.
     pub async fn finish(&self, prompt: DevicePrompt) -> Result<RefreshToken, Error> {
         let (expires_at, mut interval) = (prompt.expires_at(), prompt.interval);
         loop {
@@ -179,7 +184,7 @@ token_param_setters!(
     [scope, audience, resource, param, assume_lifetime]
 );
 
-/// How a poll without a token changes the time to the next poll.
+/// The effect of a poll without a token on the time until the next poll.
 enum IntervalChange {
     /// The user hasn't logged in yet.
     Same,
@@ -190,7 +195,7 @@ enum IntervalChange {
 }
 
 impl IntervalChange {
-    /// Returns `None` if polling must end.
+    /// Returns the effect of an error, or `None` if polling must end.
     fn after(error: &Error) -> Option<Self> {
         match error.code() {
             Some("authorization_pending") => Some(Self::Same),

@@ -1,4 +1,5 @@
-//! The device authorization response (RFC 8628 §3.2): what a user must do on another device.
+//! The device authorization response (RFC 8628 §3.2), which tells the user what to do on another
+//! device.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,23 +16,25 @@ use crate::http_client::response_fields::{self, FieldValue};
 use crate::http_client::token_response::seconds;
 use crate::sanitize::sanitize_unbounded;
 
-/// The time between two polls if the server doesn't specify one (RFC 8628 §3.2).
+/// The time between two polls if the server specifies no time (RFC 8628 §3.2).
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A server that sends 0 s wants frequent polls, not continuous polls.
+/// The shortest time between two polls. A server that sends 0 s wants frequent polls, but not
+/// continuous polls.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A server that sends a longer interval probably uses another unit.
+/// The longest time between two polls. A server that sends a longer time probably uses another
+/// unit.
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// Codes usually expire within minutes.
+/// The longest lifetime of a code. Codes usually expire within minutes.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What to show the user who logs in: an address to open on any device, and the code to enter
+/// The instructions for the user who logs in: an address to open on any device, and a code to enter
 /// there.
 ///
-/// [`finish`](crate::oauth2::DeviceAuthorization::finish) consumes it. [`Debug`](fmt::Debug) shows
-/// none of its codes.
+/// [`finish`](crate::oauth2::DeviceAuthorization::finish) consumes the prompt.
+/// [`Debug`](fmt::Debug) shows no codes.
 pub struct DevicePrompt {
     pub(crate) device_code: SecretString,
     user_code: SecretString,
@@ -53,14 +56,14 @@ impl DevicePrompt {
         &self.verification_uri
     }
 
-    /// Returns the address that already contains the code, for a link or a QR code, if the server
-    /// sent one. Show the code too, so that the user can compare it (RFC 8628 §3.3.1).
+    /// Returns an address for a link or a QR code, if the server sent such an address. It already
+    /// contains the code. Show the code too, so that the user can compare it (RFC 8628 §3.3.1).
     pub fn verification_uri_complete(&self) -> Option<&str> {
         let uri = self.verification_uri_complete.as_ref();
         uri.map(SecretString::expose_secret)
     }
 
-    /// Returns the lifetime of the code, counted from when it was requested; at most 24 h.
+    /// Returns the lifetime of the code, counted from the request; at most 24 h.
     pub fn expires_in(&self) -> Duration {
         self.expires_in
     }
@@ -157,7 +160,7 @@ struct DeviceFields {
 }
 
 fn parse(body: &[u8]) -> Result<DeviceFields, &'static str> {
-    // Checks the syntax first, so that a repeated field is the only error left for serde.
+    // Checks the syntax first. A repeated field is then the only possible error of serde.
     response_fields::parse(body).map_err(response_fields::Malformed::what)?;
     serde_json::from_slice(response_fields::without_byte_order_mark(body))
         .map_err(|_| "has a field twice, so its value is ambiguous")
@@ -172,7 +175,7 @@ fn text(field: FieldValue) -> Option<SecretString> {
 }
 
 /// Returns whether a user may open this address. A fragment is allowed, because browsers don't send
-/// it.
+/// fragments.
 fn is_address(text: &str) -> bool {
     let address = text.split('#').next().unwrap_or_default();
     text.bytes().all(|b| b.is_ascii_graphic()) && EndpointUrl::try_from(address).is_ok()

@@ -1,4 +1,4 @@
-//! The access token that a login returned. The first fetch returns it.
+//! The access token from a login, which the first fetch returns.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 use crate::token::issued_token::{Expiry, Token};
 
-/// A token and the time when it was requested, because the first fetch may be much later.
+/// A token and the time of its request. The first fetch may be much later.
 pub(crate) struct InitialToken {
     token: Token,
     requested_at: RequestedAt,
 }
 
-/// When a token was requested, by two clocks. The monotonic clock may stop while the machine
-/// sleeps, and the wall clock can be set.
+/// The time of a token request on two clocks. The monotonic clock may stop while the machine
+/// sleeps, and someone may set the wall clock.
 pub(crate) struct RequestedAt {
     monotonic: Instant,
     wall: SystemTime,
@@ -49,8 +49,8 @@ impl RequestedAt {
         }
     }
 
-    /// Returns the longer time of the two clocks. A wrong clock then causes a refresh, not a
-    /// refused request.
+    /// Returns the longer of the times that the two clocks show. A wrong clock then causes an early
+    /// refresh, not a refused request.
     fn elapsed(&self) -> Duration {
         let by_wall_clock = self.wall.elapsed().unwrap_or_default();
         self.monotonic.elapsed().max(by_wall_clock)

@@ -1,4 +1,4 @@
-//! The OAuth 2.0 grants, one file for each.
+//! The OAuth 2.0 grants; each grant has a file.
 
 pub(crate) mod token_params;
 

@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// Returns the code challenge of a verifier (`S256`, RFC 7636 §4.2). The browser may see it.
+/// Returns the code challenge of a verifier (`S256`, RFC 7636 §4.2). The browser may see the
+/// challenge.
 pub(crate) fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
 }

@@ -24,21 +24,22 @@ use super::authorization_request::AuthorizationRequest;
 use super::authorization_response::{AuthorizationResponse, RedirectParams};
 use crate::error::{Error, Kind};
 
-/// A password, a second factor and a consent take 1 to 2 min. Login pages of servers expire after 5
+/// Users need 1 to 2 min for a password, a second factor and a consent. Login pages expire after 5
 /// or 10 min.
 const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Browsers open some connections in advance, and other programs may open more. At the limit, the
-/// next connection waits until another ends, at most [`CONNECTION_TIMEOUT`].
+/// Browsers open some connections in advance, and other programs may open more. At the limit, a new
+/// connection waits until another connection ends: at most [`CONNECTION_TIMEOUT`].
 const MAX_CONNECTIONS: usize = 64;
 
-/// Covers a whole connection. On the same machine, a request takes milliseconds.
+/// The timeout of a whole connection. On the same machine, a request takes milliseconds.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pause after a connection that could not be accepted.
+/// The pause after the listener fails to accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// In bytes. A code can be a JWT of 1 to 2 KiB, and the browser's headers can be as long.
+/// The limit of a request's head in bytes. A code can be a JWT of 1 to 2 KiB, and the browser's
+/// headers can have the same size.
 const HEAD_LIMIT: usize = 16 * 1024;
 
 /// Waits on loopback for the browser's redirect, which contains the response to an
@@ -51,9 +52,9 @@ const HEAD_LIMIT: usize = 16 * 1024;
 /// | [`timeout`](Self::timeout) | 5 min |
 ///
 /// Only a request with the right `state` ends the wait. Any other request, such as a browser's
-/// request for an icon, gets an error page. The `Host` must be the listener's address, so that no
-/// other site can reach the listener through its own name. The page shows nothing that the browser
-/// sent. Its headers keep the code out of caches and referrers.
+/// request for an icon, gets an error page. The `Host` must be the listener's address, so that
+/// another site can't reach the listener through the site's own name. The page shows no text from
+/// the request. The page's headers keep the code out of caches and referrers.
 ///
 /// # Example
 ///
@@ -78,13 +79,13 @@ pub struct RedirectListener {
 }
 
 impl RedirectListener {
-    /// Listens on `127.0.0.1`, on a port that the system chooses. A server must allow any port in a
+    /// Listens on `127.0.0.1`, on a port that the system chooses. Servers must allow any port in a
     /// redirect URI on loopback (RFC 8252 §7.3).
     ///
     /// # Errors
     ///
-    /// [`is_runtime`](Error::is_runtime) outside of a Tokio runtime, and
-    /// [`is_transport`](Error::is_transport) if no port is free.
+    /// - [`is_runtime`](Error::is_runtime) outside of a Tokio runtime.
+    /// - [`is_transport`](Error::is_transport) if no port is free.
     ///
     /// # Cancel safety
     ///
@@ -93,7 +94,7 @@ impl RedirectListener {
         Self::bind_port(0).await
     }
 
-    /// Listens on a given port, for servers that allow only the registered port.
+    /// Listens on a given port. Use it for servers that allow only the registered port.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl RedirectListener {
             let message = format!("could not listen on 127.0.0.1:{port}");
             Error::new(Kind::Transport, message).with_source(error)
         };
-        // Not `localhost`, which may be another interface (RFC 8252 §8.3).
+        // An address, because `localhost` may be another interface (RFC 8252 §8.3).
         let address = (Ipv4Addr::LOCALHOST, port);
         let listener = TcpListener::bind(address).await.map_err(unbound)?;
         let authority = match listener.local_addr().map_err(unbound)? {
@@ -132,8 +133,8 @@ impl RedirectListener {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the path doesn't start with `/`, or has characters that
-    /// must be encoded.
+    /// [`is_config`](Error::is_config) if the path doesn't start with `/`, or contains characters
+    /// that must be encoded.
     pub fn path(mut self, path: impl Into<String>) -> Result<Self, Error> {
         let path = path.into();
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
@@ -146,15 +147,15 @@ impl RedirectListener {
         Ok(self)
     }
 
-    /// Sets how long the user may take. Default: 5 min.
+    /// Sets how long the listener waits for the user. Default: 5 min.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Returns the redirect URI to [`begin`](crate::oauth2::AuthorizationCode::begin) the login
-    /// with: `http://127.0.0.1:PORT/callback`.
+    /// Returns the redirect URI for [`begin`](crate::oauth2::AuthorizationCode::begin):
+    /// `http://127.0.0.1:PORT/callback`.
     pub fn redirect_uri(&self) -> String {
         format!("http://{}{}", self.authority, self.path)
     }
@@ -164,8 +165,8 @@ impl RedirectListener {
     ///
     /// # Errors
     ///
-    /// - The errors of [`AuthorizationRequest::read`], except that a response with another `state`
-    ///   doesn't end the wait.
+    /// - The errors of [`AuthorizationRequest::read`], except for a response with another `state`,
+    ///   which doesn't end the wait.
     /// - [`is_timeout`](Error::is_timeout) if no response arrives in time.
     /// - [`is_config`](Error::is_config) if the request has another redirect URI.
     ///
@@ -192,7 +193,7 @@ impl RedirectListener {
         response.unwrap_or_else(timed_out)
     }
 
-    /// Serves several connections at once, until one of them contains the response.
+    /// Serves several connections at once, until a request contains the response.
     async fn wait(&self, request: &AuthorizationRequest) -> Result<AuthorizationResponse, Error> {
         let mut connections = FuturesUnordered::new();
         poll_fn(|cx| {
@@ -212,16 +213,16 @@ impl RedirectListener {
         .await
     }
 
-    /// Serves one request. If it contains the response, returns the response, but only after
-    /// sending the page, because the process may end then.
+    /// Serves one request. Returns the response if the request contains it. Sends the page first,
+    /// because the process may end after the return.
     async fn serve(
         &self,
         accepted: io::Result<(TcpStream, SocketAddr)>,
         request: &AuthorizationRequest,
     ) -> Option<Result<AuthorizationResponse, Error>> {
         let Ok((connection, _)) = accepted else {
-            // The browser closed the connection, or the process has too many open files. The pause
-            // avoids a busy loop until a file can be opened again.
+            // Either the browser closed the connection, or the process has too many open files.
+            // Without the pause, too many open files would cause a busy loop.
             sleep(ACCEPT_PAUSE).await;
             return None;
         };
@@ -235,10 +236,10 @@ impl RedirectListener {
         });
         let served = http1::Builder::new()
             .max_buf_size(HEAD_LIMIT)
-            // One request for each connection, so that the connection ends when its page is sent.
+            // Allows one request for each connection, so that the connection ends after the page.
             .keep_alive(false)
             .serve_connection(TokioIo::new(connection), page);
-        // The response counts even if the browser doesn't read its page.
+        // The response is valid even if the browser doesn't read the page.
         let _ = timeout(CONNECTION_TIMEOUT, served).await;
         response
             .into_inner()
@@ -269,8 +270,8 @@ impl RedirectListener {
         }
     }
 
-    /// Returns whether the browser used the listener's address. Another name might be from a site
-    /// that points its own name at this machine (DNS rebinding).
+    /// Returns whether the browser used the listener's address. With another name, the request may
+    /// come from a site that points its own name at this machine (DNS rebinding).
     fn has_own_host<B>(&self, browser: &Request<B>) -> bool {
         let mut hosts = browser.headers().get_all(header::HOST).iter();
         let is_own = |host: &HeaderValue| host.as_bytes() == self.authority.as_bytes();
@@ -282,11 +283,11 @@ impl RedirectListener {
     }
 }
 
-/// The page that the browser gets. It contains nothing that the browser sent.
+/// The page that the browser gets. The page contains no text from the request.
 #[derive(Clone, Copy)]
 enum Page {
     LoggedIn,
-    /// The response is an error response.
+    /// The server sent an error response.
     Failed,
     /// `state` doesn't match the request.
     WrongState,

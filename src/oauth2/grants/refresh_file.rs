@@ -10,16 +10,17 @@ use super::refresh_store::RefreshTokenStore;
 use crate::error::BoxError;
 use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 
-/// Keeps a refresh token in a file that only its owner may read (mode 0600). It suits command-line
-/// tools and services on one machine.
+/// Keeps a refresh token in a file that only the file's owner may read (mode 0600). Use this store
+/// for command-line tools, and for services on one machine.
 ///
-/// A new token is written to another file, synced to disk and renamed. So even after a crash the
-/// file contains the complete old or new token. The folder must exist.
+/// The store writes a new token to another file, syncs that file to disk and renames it. Even after
+/// a crash, the file therefore contains the complete old token or the complete new token. The
+/// folder must exist.
 ///
 /// # Errors
 ///
-/// On Unix, [`load`](RefreshTokenStore::load) rejects a file that users other than its owner may
-/// read or write, because they may know the token.
+/// On Unix, [`load`](RefreshTokenStore::load) rejects a file that other users may read or write,
+/// because these users may know the token.
 ///
 /// # Example
 ///
@@ -37,7 +38,7 @@ pub struct RefreshTokenFile {
 }
 
 impl RefreshTokenFile {
-    /// Creates a store for the file at `path`. The file needn't exist yet.
+    /// Creates a store for the file at `path`. The file may be missing at first.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }

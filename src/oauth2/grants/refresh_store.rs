@@ -1,4 +1,4 @@
-//! Storage for a refresh token that must outlive the process.
+//! Stores for a refresh token that must survive the end of the process.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,12 +10,12 @@ use crate::error::BoxError;
 
 /// Stores a refresh token, for example in a file, a keychain or a database row.
 ///
-/// A server that rotates refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2) revokes the old token when
-/// it issues the next. So [`save`](Self::save) is called *before* the new access token is used. It
-/// must not return before the refresh token would survive a crash.
+/// Some servers rotate refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2): they revoke the old token
+/// when they issue the next one. The source therefore calls [`save`](Self::save) *before* the new
+/// access token is used. `save` must return only when the refresh token would survive a crash.
 ///
-/// A crash during `save` leaves the old token. Servers that rotate tokens accept the old one for a
-/// while longer, because a response can also get lost.
+/// After a crash during `save`, the store contains the old token. Servers that rotate tokens accept
+/// the old token for a while longer, because responses can also get lost.
 ///
 /// # Example
 ///
@@ -40,25 +40,24 @@ use crate::error::BoxError;
 /// }
 /// ```
 pub trait RefreshTokenStore: Send + Sync + 'static {
-    /// Loads the last saved token. Returns `None` if there is none; a user must then log in.
+    /// Loads the last saved token. Returns `None` if the store is empty; a user must then log in.
     ///
     /// # Errors
     ///
-    /// If the token can't be read. The next fetch tries again.
+    /// Returns an error if the token can't be read. The next fetch tries again.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the [fetch
-    /// timeout](crate::cache::TokenCacheBuilder::fetch_timeout) ends. The same holds for `save`;
-    /// the next fetch then calls it again.
+    /// The [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout) may drop the future of
+    /// `load` or `save`. After a dropped `save`, the next fetch calls `save` again.
     fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send;
 
     /// Replaces the saved token with `token`, completely or not at all.
     ///
     /// # Errors
     ///
-    /// If the token can't be written. The new access token isn't used then, and the next fetch
-    /// first saves the refresh token.
+    /// Returns an error if the token can't be written. The new access token then isn't used, and
+    /// the next fetch first saves the refresh token.
     fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
@@ -96,7 +95,7 @@ where
     }
 }
 
-/// Keeps the token in memory until the process ends.
+/// A store that keeps the token in memory until the process ends.
 pub(crate) struct InMemory {
     token: Mutex<SecretString>,
 }

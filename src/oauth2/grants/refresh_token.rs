@@ -27,21 +27,21 @@ const RESERVED: Reserved = &[
 
 /// Fetches tokens with a refresh token (RFC 6749 §6) from a user's login.
 ///
-/// - If a response contains a new refresh token, it replaces the old one. Otherwise the old one is
-///   kept.
+/// - A new refresh token in a response replaces the old token. Without a new token, the old token
+///   stays in use.
 /// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the new access token
-///   is used. If saving fails, the fetch fails, and the next fetch saves the refresh token first.
-/// - Two fetches never overlap, so a rotating token is never sent twice at the same time.
+///   is used. If saving fails, the fetch fails. The next fetch first saves the refresh token.
+/// - Fetches never overlap, so that two requests never send the same rotating token at once.
 /// - If the server no longer accepts the refresh token (`invalid_grant`), the error [requires a
-///   login](Error::is_login_required). The same token isn't sent again. If the store contains
-///   another token by then, from another process or a new login, that token is used.
+///   login](Error::is_login_required). The same token isn't sent again. By then, the store may
+///   contain another token, from another process or a new login. The source then sends that token.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope) | none: the scope of the login |
-/// | [`resource`](Self::resource) | none: the resources of the login, which the server knows |
+/// | [`resource`](Self::resource) | none: the server uses the resources of the login |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
-/// | [`log_out_on_close`](Self::log_out_on_close) | off: the login outlives the process |
+/// | [`log_out_on_close`](Self::log_out_on_close) | off: the login stays valid after the process ends |
 ///
 /// # Example
 ///
@@ -70,22 +70,24 @@ pub struct RefreshToken {
 /// The state of the login, except for the token in the store.
 #[derive(Default)]
 struct LoginState {
-    /// A new refresh token that couldn't be saved yet. The stored token may be revoked.
+    /// A new refresh token that isn't saved yet. The server may have revoked the stored token.
     unsaved: Option<SecretString>,
     /// The refresh token that the server no longer accepts.
     refused: Option<SecretString>,
-    /// The access token from the login. Fetches return it until a caller needs another one.
+    /// The access token from the login. Fetches return this token until a caller needs another
+    /// token.
     initial_token: Option<InitialToken>,
 }
 
 impl RefreshToken {
-    /// Creates a source that starts with `token` and keeps new refresh tokens in memory. Use it if
-    /// the server doesn't rotate refresh tokens, or if the process logs in again after a restart.
+    /// Creates a source that starts with `token` and keeps new refresh tokens in memory. Use it for
+    /// a server that doesn't rotate refresh tokens, or for a process that logs in again after a
+    /// restart.
     pub fn new(client: Client, token: impl Into<SecretString>) -> Self {
         Self::stored(client, InMemory::new(token.into()))
     }
 
-    /// Creates a source whose token is in `store`, where a login saved it.
+    /// Creates a source that uses the token in `store`, where a login saved the token.
     pub fn stored(client: Client, store: impl RefreshTokenStore) -> Self {
         Self::with_store(client, Arc::new(store))
     }
@@ -101,8 +103,8 @@ impl RefreshToken {
         }
     }
 
-    /// Continues a new login with its access token and its refresh token, and saves the refresh
-    /// token first. Without a refresh token, the store isn't used, because its token is from
+    /// Creates a source from the tokens of a new login, and saves the refresh token first. Without
+    /// a refresh token, the source doesn't use the store, because the stored token belongs to
     /// another login.
     pub(crate) async fn logged_in(
         client: Client,
@@ -129,7 +131,7 @@ impl RefreshToken {
         self
     }
 
-    /// Requests less scope than the login granted (RFC 6749 §6). Names are separated by spaces. By
+    /// Requests less scope than the login granted (RFC 6749 §6). Separate names by spaces. By
     /// default, and if empty, the whole scope of the login is requested.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
@@ -137,9 +139,10 @@ impl RefreshToken {
         self
     }
 
-    /// Logs out when [`TokenCache::close`](crate::TokenCache::close) closes the cache: revokes the
-    /// refresh token at the endpoint of [`Client::revoke_at`]. Most servers then also revoke its
-    /// access tokens (RFC 7009 §2.1). By default, the login outlives the process.
+    /// Logs out when [`TokenCache::close`](crate::TokenCache::close) closes the cache. The logout
+    /// revokes the refresh token at the endpoint of [`Client::revoke_at`]. Most servers then also
+    /// revoke the login's access tokens (RFC 7009 §2.1). By default, the login stays valid after
+    /// the process ends.
     ///
     /// # Errors
     ///
@@ -184,8 +187,8 @@ impl RefreshToken {
         }
     }
 
-    /// Saves the unsaved token, if there is one. It stays in memory until it is saved, even if this
-    /// future is dropped.
+    /// Saves the unsaved token, if any. Even if this future is dropped, the token stays in memory
+    /// until it is saved.
     async fn save(&self, state: &mut LoginState) -> Result<(), Error> {
         if let Some(token) = &state.unsaved {
             self.store.save(token.clone()).await.map_err(not_saved)?;
@@ -203,7 +206,7 @@ impl RefreshToken {
     }
 
     /// Exchanges the refresh token for an access token. If the server rejects the refresh token,
-    /// tries again with one that another process may have saved.
+    /// tries again with another token that the store may contain by then.
     async fn refresh(
         &self,
         state: &mut LoginState,
@@ -233,7 +236,7 @@ token_param_setters!(RefreshToken, (params), [resource, param, assume_lifetime])
 impl TokenSource for RefreshToken {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let mut state = self.state.lock().await;
-        // With any other reason, the initial token was refused or is about to expire.
+        // Any other reason means that the initial token was refused or is about to expire.
         state.initial_token.take_if(|_| reason != Reason::First);
         let initial = state.initial_token.as_ref();
         if let Some(token) = initial.and_then(InitialToken::unexpired) {
@@ -246,15 +249,15 @@ impl TokenSource for RefreshToken {
         self.params.token(&self.client, response)
     }
 
-    /// Keeps the refresh token, unless `log_out_on_close` is set: the end of a process is not a
-    /// logout.
+    /// Revokes the access token. Revokes the refresh token only if `log_out_on_close` is set,
+    /// because the end of a process isn't a logout.
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
         let logged_out = if self.logs_out {
             self.log_out().await
         } else {
             Ok(())
         };
-        // The access token is revoked even if the logout failed.
+        // Revokes the access token even if the logout failed.
         self.client.revoke(last).await.and(logged_out)
     }
 
@@ -269,7 +272,7 @@ impl TokenSource for RefreshToken {
         self.origins.iter().cloned().chain(own).collect()
     }
 
-    /// A server may replace any refresh token when it is used (RFC 6749 §6).
+    /// A server may replace the refresh token at any use (RFC 6749 §6).
     fn has_one_time_grant(&self) -> bool {
         true
     }

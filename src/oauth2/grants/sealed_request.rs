@@ -1,4 +1,4 @@
-//! Seals an authorization request, so that a cookie or a session keeps it until the browser comes back.
+//! Seals an authorization request, so that a cookie or a session can keep it during the login.
 //!
 //! ```text
 //!  base64url ( sealed by a keyring, for this purpose ( version │ JSON: when, and what the callback needs ) )
@@ -18,22 +18,24 @@ use super::authorization_response::ExpectedIssuer;
 use crate::error::{Error, Kind};
 use crate::fleet::keyring::{Keyring, OpenError, Sealing};
 
-/// Authenticated with the sealed bytes. Tokens of a fleet are sealed for a [`StoreKey`](crate::fleet::StoreKey),
-/// whose text is base64url, so no token opens as a request.
+/// The purpose is authenticated with the sealed bytes, so that a sealed token can't be opened as a
+/// request. The purpose of a fleet's token is the text of a [`StoreKey`](crate::fleet::StoreKey),
+/// which is base64url.
 const PURPOSE: &str = "authorization request";
 
 const VERSION: u8 = 1;
 
-/// RFC 6749 §4.1.2 recommends this as the longest lifetime of a code.
+/// The longest lifetime of a code that RFC 6749 §4.1.2 recommends.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 
-/// By how much the clock of the process that sealed may be ahead.
+/// The clock of the process that sealed the request may be ahead by this time.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 
-/// Browsers store 4,096 bytes of a cookie (RFC 6265 §6.1), its name and its attributes included.
+/// Browsers store cookies of up to 4,096 bytes, including the name and the attributes (RFC 6265
+/// §6.1).
 const LONGEST: usize = 3_840;
 
-/// What the callback needs of a request.
+/// The fields of a request that the callback needs.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SealedFields<'a> {
@@ -49,21 +51,23 @@ struct SealedFields<'a> {
     issuer: Cow<'a, ExpectedIssuer>,
 }
 
-/// A request that is sealed between two HTTP requests, of which two processes may receive one each.
+/// Keeps a request between two HTTP requests, which two processes may receive.
 impl AuthorizationRequest {
-    /// Seals what the callback needs: `state`, the code verifier, the redirect URI and the issuer, with
-    /// the present time. The first key of the ring seals (XChaCha20-Poly1305).
+    /// Seals the parts that the callback needs: `state`, the code verifier, the redirect URI and
+    /// the issuer. Also seals the current time. The first key of the ring encrypts the text
+    /// (XChaCha20-Poly1305).
     ///
-    /// The result is base64url without padding, shorter than 4,096 bytes, and needs no encoding in a
-    /// cookie. Use a cookie with the prefix `__Host-` and the attributes `Secure`, `HttpOnly`,
-    /// `SameSite=Lax` and `Path=/`: then only the browser that began a login can finish it. A session on
-    /// the server may hold the text instead. [`docs::web_app`](crate::docs::web_app) has the handlers.
+    /// The result is base64url without padding, shorter than 4,096 bytes, and needs no encoding in
+    /// a cookie. Use a cookie with the prefix `__Host-` and the attributes `Secure`, `HttpOnly`,
+    /// `SameSite=Lax` and `Path=/`. Then only the browser that began a login can finish it. You can
+    /// also store the text in a session on the server. [`docs::web_app`](crate::docs::web_app)
+    /// shows the handlers.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the text would be too long for a cookie, because the redirect
-    /// URI, the issuer or the key's name is. [`is_source`](Error::is_source) if the system has no random
-    /// bytes.
+    /// - [`is_config`](Error::is_config) if the text is too long for a cookie. Shorten the redirect
+    /// URI, the issuer or the key's name.
+    /// - [`is_source`](Error::is_source) if the system has no random bytes.
     ///
     /// # Example
     ///
@@ -76,7 +80,7 @@ impl AuthorizationRequest {
     /// let request = login.begin("https://app.example.com/callback").await?;
     /// let (location, cookie) = (request.url().to_owned(), request.seal(&keys)?);
     ///
-    /// // The browser comes back, perhaps to another process.
+    /// // The redirect may reach another process.
     /// let target = "/callback?code=…&state=…";
     /// let request = AuthorizationRequest::open(&keys, &cookie)?;
     /// let response = request.read(target)?;
@@ -87,24 +91,30 @@ impl AuthorizationRequest {
         self.seal_at(keys, SystemTime::now())
     }
 
-    /// Opens a request that was sealed at most 10 minutes ago, with any key of the ring.
+    /// Opens a request that was sealed at most 10 minutes ago. Tries all keys of the ring.
     ///
-    /// The same text can be opened again until it is too old. A server accepts a code only once, so a
-    /// callback that is sent again fails at [`finish`](crate::oauth2::AuthorizationCode::finish).
+    /// The same text can be opened repeatedly until it is too old. A repeated callback fails at
+    /// [`finish`](crate::oauth2::AuthorizationCode::finish), because the server accepts a code only
+    /// once.
     ///
     /// # Errors
     ///
-    /// [`is_reply`](Error::is_reply) if the text is too old, was cut or changed, or was sealed with
-    /// another key, for another purpose or by another version of this crate. Begin the login again.
+    /// [`is_reply`](Error::is_reply) in these cases:
+    ///
+    /// - The text is too old, or was cut or changed.
+    /// - The text was sealed with another key or for another purpose.
+    /// - Another version of this crate sealed the text.
+    ///
+    /// After an error, begin the login again.
     pub fn open(keys: &Keyring, sealed: &str) -> Result<Self, Error> {
         Self::open_within(keys, sealed, MAX_AGE)
     }
 
-    /// As [`open`](Self::open), with another maximum age than 10 minutes.
+    /// Does the same as [`open`](Self::open), with a maximum age of your choice.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// The same as for [`open`](Self::open).
     pub fn open_within(keys: &Keyring, sealed: &str, max_age: Duration) -> Result<Self, Error> {
         Self::open_at(keys, sealed, max_age, SystemTime::now())
     }
@@ -117,8 +127,8 @@ impl AuthorizationRequest {
             verifier: self.verifier.expose_secret().into(),
             issuer: Cow::Borrowed(&self.issuer),
         };
-        // The greatest possible length, since what a growing buffer leaves behind isn't zeroized. Each
-        // byte takes at most six (`\u0000`).
+        // The capacity for the longest possible text: JSON turns one byte into at most six
+        // (`\u0000`). A buffer that grows would free memory without zeroizing it.
         let texts = [&fields.redirect_uri, &fields.state, &fields.verifier];
         let texts = texts.iter().map(|text| text.len()).sum::<usize>() + self.issuer.len();
         let mut bytes = Zeroizing::new(Vec::with_capacity(6 * texts + 256));
@@ -204,7 +214,7 @@ fn millis(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Inside, because no test from outside can set the wall clock.
+/// These are unit tests because a test outside the crate can't set the wall clock.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,7 +233,7 @@ mod tests {
         }
     }
 
-    /// Opens at `now` what was sealed at `then`, both in seconds since the Unix epoch.
+    /// Seals a request at `then` and opens it at `now`, both in seconds since the Unix epoch.
     fn open(then: u64, now: u64, max_age: u64) -> Result<AuthorizationRequest, Error> {
         let time = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let keys = keys()?;
@@ -250,7 +260,7 @@ mod tests {
         assert_eq!(message(open(1_060, 1_000, 600)), "opened");
         let error = message(open(1_061, 1_000, 600));
         assert!(error.contains("was sealed in the future"), "{error}");
-        // However long it may be kept.
+        // The maximum age makes no difference.
         let error = message(open(1_061, 1_000, u64::MAX));
         assert!(error.contains("was sealed in the future"), "{error}");
     }

@@ -1,5 +1,4 @@
-//! Token exchange (RFC 8693): exchanges a token for another, for another service or on behalf of a
-//! user.
+//! Token exchange (RFC 8693): exchanges a token for another token.
 
 use std::fmt;
 use std::time::Duration;
@@ -40,8 +39,8 @@ const RESERVED: Reserved = &[
     ("scope", "use `.scope(…)`"),
 ];
 
-/// Exchanges the token of one source for another token (RFC 8693): for another service, with less
-/// scope, or on behalf of a user.
+/// Exchanges the token of one source for another token (RFC 8693). The new token may be for another
+/// service, have less scope, or act on behalf of a user.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -51,18 +50,21 @@ const RESERVED: Reserved = &[
 /// | [`audience`](Self::audience), [`resource`](Self::resource), [`scope`](Self::scope) | none |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// The subject is any source; each fetch first fetches a token from it. A
+/// The subject is any source. Each fetch first gets a token from the subject. A
 /// [`TokenCache`](crate::TokenCache) is also a source, so several exchanges can share one subject
-/// token. A [`SecretSource`](crate::SecretSource) is a source that reads its token.
+/// token. A [`SecretSource`](crate::SecretSource) is also a source; it reads a token from a file or
+/// a variable, for example.
 ///
 /// The server may refuse the subject or the actor with `invalid_request` (RFC 8693 §2.2.2) or
 /// `invalid_grant`. Then both sources fetch once more with [`Reason::Refused`], which makes a cache
-/// fetch a new token. If the tokens are new, they are exchanged. If they are the same, or if the
-/// server refuses them too, the fetch returns the error.
+/// fetch a new token. New tokens are exchanged. If the tokens are the same, or if the server
+/// refuses the new tokens too, the fetch returns the error.
 ///
-/// The issued token must be usable as an access token. A response is an error if its `token_type`
-/// is `N_A`, or if it has no `issued_token_type` (§2.2.1 requires it). That type must be an access
-/// token, a JWT, or the requested type.
+/// The issued token must be usable as an access token. A response is an error in these cases:
+///
+/// - Its `token_type` is `N_A`.
+/// - It has no `issued_token_type`, which §2.2.1 requires.
+/// - Its `issued_token_type` is neither an access token nor a JWT nor the requested type.
 ///
 /// # Example
 ///
@@ -89,8 +91,8 @@ pub struct TokenExchange {
 }
 
 impl TokenExchange {
-    /// Creates a source that exchanges the token of `subject`, the user or service that the new
-    /// token is about.
+    /// Creates a source that exchanges the token of `subject`. The subject is the user or the
+    /// service that the new token represents.
     pub fn new(client: Client, subject: impl TokenSource) -> Self {
         Self {
             client,
@@ -103,7 +105,7 @@ impl TokenExchange {
         }
     }
 
-    /// Sets the type of the subject's token (RFC 8693 §3), a URI. Default:
+    /// Sets the URI of the type of the subject's token (RFC 8693 §3). Default:
     /// `urn:ietf:params:oauth:token-type:access_token`.
     #[must_use]
     pub fn subject_token_type(mut self, uri: impl Into<String>) -> Self {
@@ -111,7 +113,7 @@ impl TokenExchange {
         self
     }
 
-    /// Sets the actor, the party that acts for the subject (`actor_token`, RFC 8693 §2.1). This is
+    /// Sets the actor: the party that acts for the subject (`actor_token`, RFC 8693 §2.1). This is
     /// delegation instead of impersonation.
     #[must_use]
     pub fn actor(mut self, actor: impl TokenSource) -> Self {
@@ -119,8 +121,9 @@ impl TokenExchange {
         self
     }
 
-    /// Sets the type of the actor's token, like [`subject_token_type`](Self::subject_token_type).
-    /// It is sent only with an actor's token.
+    /// Sets the URI of the type of the actor's token, as
+    /// [`subject_token_type`](Self::subject_token_type) does for the subject. The type is sent only
+    /// with an actor's token.
     #[must_use]
     pub fn actor_token_type(mut self, uri: impl Into<String>) -> Self {
         self.actor_token_type = uri.into();
@@ -135,7 +138,7 @@ impl TokenExchange {
         self
     }
 
-    /// Adds a service that the token is for, with the name that the server uses (RFC 8693 §2.1).
+    /// Adds a service for which the token is valid, by the server's name for it (RFC 8693 §2.1).
     /// Call it again to add more services.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
@@ -156,7 +159,7 @@ impl TokenExchange {
         self.client.endpoint.request(self.grant(Some(inputs))).await
     }
 
-    /// Returns the parameters: with the input tokens for a request, without them for a store key.
+    /// Returns the parameters. A request has the input tokens; a store key omits them.
     fn grant<'a>(&'a self, inputs: Option<&'a InputTokens>) -> Params<'a> {
         let subject = inputs.map(|inputs| inputs.subject.secret());
         let actor = inputs.and_then(|inputs| Some(inputs.actor.as_ref()?.secret()));
@@ -175,7 +178,7 @@ impl TokenExchange {
         params
     }
 
-    /// Exchanges these tokens. If the server refuses them, exchanges new ones.
+    /// Exchanges these tokens. If the server refuses them, exchanges new tokens.
     async fn exchange_or_renew(&self, inputs: InputTokens) -> Result<TokenResponse, Error> {
         let refusal = match self.exchange(&inputs).await {
             Err(error) if is_input_refused(&error) => error,
@@ -240,7 +243,7 @@ token_param_setters!(
 
 impl TokenSource for TokenExchange {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
-        // The API refused the exchanged token, which says nothing about the input tokens.
+        // The API refused the exchanged token. The input tokens may still be valid.
         let reason = match reason {
             Reason::Refused => Reason::First,
             other => other,
@@ -251,8 +254,9 @@ impl TokenSource for TokenExchange {
         self.params.token(&self.client, response)
     }
 
-    /// Also closes the subject and the actor, without a token, because their tokens aren't kept
-    /// here. A [`TokenCache`](crate::TokenCache) among them stays open, because it may be shared.
+    /// Also closes the subject and the actor, but without a token, because this source doesn't keep
+    /// their tokens. A subject or actor that is a [`TokenCache`](crate::TokenCache) stays open,
+    /// because other users may share the cache.
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
         let revoked = self.client.revoke(last).await;
         let subject = self.subject.close(None).await;
@@ -286,7 +290,7 @@ impl TokenSource for TokenExchange {
         self.params.origins()
     }
 
-    /// Returns the longer timeout of the subject and the actor.
+    /// Returns the longer of the timeouts of subject and actor.
     fn fetch_timeout(&self) -> Option<Duration> {
         let inputs = [Some(&self.subject), self.actor.as_ref()];
         let inputs = inputs.into_iter().flatten();

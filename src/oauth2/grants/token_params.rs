@@ -1,4 +1,4 @@
-//! The token request parameters that several grants share, and their setters.
+//! The token request parameters that several grants have in common, and the setters for them.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use crate::oauth2::scope;
 use crate::origin::Origin;
 use crate::token::issued_token::Token;
 
-/// The parameters of a token request, and the lifetime to assume if the server doesn't specify one.
+/// The parameters of a token request, and the lifetime to assume if the server specifies no
+/// lifetime.
 pub(crate) struct TokenParams {
     scope: String,
     audiences: Vec<String>,
@@ -24,7 +25,7 @@ pub(crate) struct TokenParams {
     assumed_lifetime: Duration,
 }
 
-/// Names that extra params must not have, each with the reason or the setter to use instead.
+/// Names that extra params must not have. Each name has a reason, or the setter to use instead.
 pub(crate) type Reserved = &'static [(&'static str, &'static str)];
 
 /// The parameters of client authentication. They are reserved in every grant (RFC 6749 §2.3.1, RFC
@@ -68,8 +69,8 @@ impl TokenParams {
         self.resources.push(resource);
     }
 
-    /// Returns the origins of the resources, which may receive the tokens. An audience needn't be
-    /// an address.
+    /// Returns the origins of the resources, which may receive the tokens. Audiences don't count,
+    /// because an audience may not be an address.
     pub(crate) fn origins(&self) -> Vec<Origin> {
         let urls = self.resources.iter();
         urls.filter_map(|url| Origin::of_secure_url(url)).collect()
@@ -89,7 +90,8 @@ impl TokenParams {
         Ok(())
     }
 
-    /// Returns why no extra param may have this name, or `None` if the name is allowed.
+    /// Returns the reason why extra params must not have this name, or `None` if the name is
+    /// allowed.
     fn objection(&self, name: &str) -> Option<&'static str> {
         if name.is_empty() {
             return Some("it has no name");
@@ -143,8 +145,8 @@ impl TokenParams {
         }
     }
 
-    /// Makes the token of a response. If the response has no scope or no lifetime, the requested
-    /// scope or the assumed lifetime is used.
+    /// Makes the token of a response. Without a scope in the response, the token has the requested
+    /// scope. Without a lifetime, the token has the assumed lifetime.
     pub(crate) fn token(&self, client: &Client, response: TokenResponse) -> Result<Token, Error> {
         client.token(response, &self.scope, self.assumed_lifetime)
     }
@@ -164,8 +166,8 @@ impl fmt::Debug for TokenParams {
     }
 }
 
-/// Defines the public setters of a grant that has [`TokenParams`] in a field. Only the listed
-/// setters are defined, because not every grant has all parameters.
+/// Defines the public setters of a grant that has [`TokenParams`] in a field. The caller lists the
+/// setters, because grants have different parameters.
 macro_rules! token_param_setters {
     ($grant:ident, $field:tt, [$($setter:ident),+]) => {
         impl $grant {
@@ -173,9 +175,9 @@ macro_rules! token_param_setters {
         }
     };
     (@scope ($($field:ident).+)) => {
-        /// Requests a scope (RFC 6749 §3.3), names separated by spaces. It replaces the previous
-        /// scope. By default, and if empty, no scope is sent and the server decides. If the
-        /// server grants less, the cache [warns](crate::docs::watching#logs).
+        /// Requests a scope (RFC 6749 §3.3): names separated by spaces. The new value replaces the
+        /// previous scope. By default, and if empty, no scope is sent and the server decides. If
+        /// the server grants less, the cache [warns](crate::docs::watching#logs).
         #[must_use]
         pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
             self.$($field).+.set_scope([scope]);
@@ -183,7 +185,7 @@ macro_rules! token_param_setters {
         }
     };
     (@scopes ($($field:ident).+)) => {
-        /// Requests a [`scope`](Self::scope), one name per item.
+        /// Requests a [`scope`](Self::scope) with one name per item.
         #[must_use]
         pub fn scopes<I>(mut self, scopes: I) -> Self
         where
@@ -195,8 +197,8 @@ macro_rules! token_param_setters {
         }
     };
     (@audience ($($field:ident).+)) => {
-        /// Sets the API that the tokens are for, as Auth0 requires. It replaces the previous
-        /// audience. By default, and if empty, no audience is sent.
+        /// Sets the API that the tokens are for, as Auth0 requires. The new value replaces the
+        /// previous audience. By default, and if empty, no audience is sent.
         #[must_use]
         pub fn audience(mut self, audience: impl Into<String>) -> Self {
             self.$($field).+.set_audience(audience.into());
@@ -204,9 +206,10 @@ macro_rules! token_param_setters {
         }
     };
     (@resource ($($field:ident).+)) => {
-        /// Adds a resource that the tokens are for (RFC 8707 §2): an absolute URI without a
-        /// fragment. Call it again to add more resources. The origin of an `https` or loopback URL
-        /// may receive the tokens ([`TokenSource::origins`](crate::TokenSource::origins)).
+        /// Adds a resource for which the tokens are valid (RFC 8707 §2): an absolute URI without a
+        /// fragment. Call it again to add more resources. If the resource is an `https` or loopback
+        /// URL, its origin may receive the tokens
+        /// ([`TokenSource::origins`](crate::TokenSource::origins)).
         #[must_use]
         pub fn resource(mut self, resource: impl Into<String>) -> Self {
             self.$($field).+.add_resource(resource.into());
@@ -218,9 +221,9 @@ macro_rules! token_param_setters {
         ///
         /// # Errors
         ///
-        /// [`is_config`](crate::Error::is_config) if the name is empty or already set (RFC 6749
-        /// §3.2 allows each parameter once). Also if the client, the constructor or another method
-        /// sets it.
+        /// [`is_config`](crate::Error::is_config) if the name is empty, is already set, or belongs
+        /// to the client, the constructor or another method. RFC 6749 §3.2 allows each parameter
+        /// once.
         pub fn param(
             mut self,
             name: impl Into<String>,
@@ -231,8 +234,8 @@ macro_rules! token_param_setters {
         }
     };
     (@assume_lifetime ($($field:ident).+)) => {
-        /// Sets the lifetime to assume if neither the response nor the token itself (a JWT)
-        /// specifies one. Default: 1 h.
+        /// Sets the lifetime to assume if neither the response nor the token (a JWT) specifies a
+        /// lifetime. Default: 1 h.
         #[must_use]
         pub fn assume_lifetime(mut self, lifetime: std::time::Duration) -> Self {
             self.$($field).+.assume_lifetime(lifetime);

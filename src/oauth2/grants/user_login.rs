@@ -11,7 +11,7 @@ use crate::error::{Error, Kind};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 
-/// The settings of a login, which results in a [`RefreshToken`] source.
+/// The settings of a login that produces a [`RefreshToken`] source.
 pub(crate) struct UserLogin {
     pub(crate) client: Client,
     pub(crate) params: TokenParams,
@@ -20,7 +20,7 @@ pub(crate) struct UserLogin {
 }
 
 impl UserLogin {
-    /// Rejects an anonymous client, because the server asks the user whether to trust the client.
+    /// Rejects an anonymous client, because the user must know which client asks for consent.
     pub(crate) fn new(client: Client, reserved: Reserved) -> Result<Self, Error> {
         if client.id().is_none() {
             let message = "a client without an id can't log a user in; use `Client::new` \
@@ -34,7 +34,7 @@ impl UserLogin {
         })
     }
 
-    /// Exchanges the grant for tokens, and saves the refresh token before it returns.
+    /// Exchanges the grant for tokens, and then saves the refresh token.
     pub(crate) async fn exchange<'a>(
         &'a self,
         mut grant: Params<'a>,

@@ -1,4 +1,4 @@
-//! A private key as a JWK (RFC 7517). RFC 7518 §6 and RFC 8037 §2 define its fields.
+//! A private key as a JWK (RFC 7517), with the fields of RFC 7518 §6 and RFC 8037 §2.
 
 use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
 use aws_lc_rs::signature::{
@@ -14,7 +14,7 @@ use crate::http_client::response_fields::wipe;
 
 /// Returns the key and its `kid`.
 pub(crate) fn read(text: &str) -> Result<(KeyPair, Option<String>), String> {
-    // serde's own error is dropped: it may show a part of the key.
+    // Drops serde's error, because the error may show a part of the key.
     let mut json: Value =
         serde_json::from_str(text).map_err(|_| String::from("isn't a JWK: it isn't JSON"))?;
     let read = Jwk(&json).read();
@@ -96,7 +96,8 @@ impl Jwk<'_> {
             .map_err(|_| String::from("isn't an Ed25519 key, or its fields don't match"))
     }
 
-    /// Returns the algorithm that `alg` names. Without an `alg`, returns the first known one.
+    /// Returns the algorithm that `alg` names. Without an `alg`, returns the first algorithm in
+    /// `known`.
     fn algorithm(&self, known: &[&'static str]) -> Result<&'static str, String> {
         let Some(wanted) = self.0.get("alg") else {
             return Ok(known[0]);
@@ -136,7 +137,8 @@ impl Jwk<'_> {
         Ok(bytes)
     }
 
-    /// Returns a number without leading zeros. Some keys have them, against RFC 7518 §2.
+    /// Returns a number without leading zeros. RFC 7518 §2 forbids these zeros, but some keys
+    /// contain them.
     fn number(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, String> {
         let mut bytes = self.bytes(name)?;
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();

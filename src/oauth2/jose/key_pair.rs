@@ -1,6 +1,6 @@
-//! A key that signs (RFC 7518 §3), from PEM, from a JWK or from a shared secret.
+//! A signing key (RFC 7518 §3) from PEM, from a JWK or from a shared secret.
 //!
-//! Errors say what is wrong with a key, but show no part of it.
+//! Errors say what is wrong with a key, but show no part of the key.
 
 use aws_lc_rs::error::{KeyRejected, Unspecified};
 use aws_lc_rs::hmac;
@@ -61,12 +61,11 @@ pub(crate) enum Padding {
     Pss,
 }
 
-/// The minimum in bytes: HS256 needs a key at least as long as its hash (RFC 7518 §3.2).
+/// The minimum length in bytes: an HS256 key must be at least as long as the hash (RFC 7518 §3.2).
 const SHORTEST_SECRET: usize = 32;
 
 impl KeyPair {
-    /// Reads a private key from PEM: PKCS #8 (RFC 5958), or PKCS #1 or SEC 1 as OpenSSL writes
-    /// them.
+    /// Reads a private key from PEM: PKCS #8 (RFC 5958), or OpenSSL's forms PKCS #1 and SEC 1.
     pub(crate) fn from_pem(algorithm: JwsAlgorithm, text: &str) -> Result<Self, String> {
         let block = pem::private_key(text)?;
         let pair = match algorithm {
@@ -75,7 +74,8 @@ impl KeyPair {
             JwsAlgorithm::ES256 => ecdsa(&block).map(Self::Ecdsa),
             JwsAlgorithm::EdDSA => Ed25519KeyPair::from_pkcs8(&block.der).map(Self::Ed25519),
         };
-        // The library doesn't say whether the text or the type of the key is wrong.
+        // The message names both causes, because the library doesn't tell a wrong text from a wrong
+        // type of key.
         pair.map_err(|_| algorithm.not_its_key())
     }
 
@@ -90,7 +90,7 @@ impl KeyPair {
         Ok(Self::Hmac(Box::new(key)))
     }
 
-    /// Returns the `alg` of its signatures.
+    /// Returns the `alg` of the key's signatures.
     pub(crate) fn algorithm(&self) -> &'static str {
         match self {
             Self::Rsa(_, Padding::Pkcs1) => JwsAlgorithm::RS256.as_str(),

@@ -1,4 +1,4 @@
-//! JSON Object Signing and Encryption (JOSE): keys and the JWTs that they sign.
+//! JSON Object Signing and Encryption (JOSE): keys, and JWTs that these keys sign.
 
 pub(crate) mod pem;
 

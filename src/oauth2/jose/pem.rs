@@ -6,14 +6,14 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-/// One block of the text: its label and its content.
+/// A block of the text: its label and its content.
 pub(crate) struct Block<'a> {
     pub(crate) label: &'a str,
     pub(crate) der: Zeroizing<Vec<u8>>,
 }
 
-/// Returns the first private key. Skips other blocks, such as a certificate or a curve's
-/// parameters.
+/// Returns the first private key. Skips other blocks, such as a certificate or the parameters of a
+/// curve.
 pub(crate) fn private_key(text: &str) -> Result<Block<'_>, String> {
     let mut other = None;
     for (label, body) in blocks(text) {
@@ -39,7 +39,7 @@ pub(crate) fn private_key(text: &str) -> Result<Block<'_>, String> {
 const ENCRYPTED: &str =
     "is encrypted with a passphrase; decrypt the key and protect its file instead";
 
-/// Returns the label and the body of each block that has an end.
+/// Returns the label and the body of each complete block.
 fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -53,7 +53,8 @@ fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn decode(body: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    // Only the traditional encryption format has headers.
+    // A block with headers is encrypted, because only the traditional encryption format has
+    // headers.
     if body.contains("ENCRYPTED") {
         return Err(ENCRYPTED.to_owned());
     }
@@ -72,7 +73,8 @@ fn decode(body: &str) -> Result<Zeroizing<Vec<u8>>, String> {
 #[cfg(feature = "dpop")]
 pub(crate) fn write_pkcs8(der: &[u8]) -> SecretString {
     let base64 = Zeroizing::new(STANDARD.encode(der));
-    // Large enough never to grow, because growing would free memory without zeroizing it.
+    // The buffer has its final capacity, because a buffer that grows frees memory without zeroizing
+    // it.
     let mut pem = String::with_capacity(base64.len() * 2 + 64);
     pem.push_str("-----BEGIN PRIVATE KEY-----\n");
     for (at, letter) in base64.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! A JWT that the client signs itself (RFC 7523 §3), with a new JWT for each request.
+//! A JWT that the client signs itself (RFC 7523 §3), anew for each request.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,8 +11,8 @@ use crate::error::{Error, Kind};
 use crate::oauth2::random;
 use crate::source::secret_source::SecretSource;
 
-/// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request. It is the assertion of a
-/// service account or of a client (RFC 7523 §3).
+/// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request. The JWT is the assertion
+/// of a service account or of a client (RFC 7523 §3).
 ///
 /// | claim | default |
 /// | --- | --- |
@@ -53,11 +53,11 @@ pub struct SignedJwt {
     lifetime: Duration,
 }
 
-/// Each JWT is for one request, so its lifetime only has to cover the difference between two
-/// clocks.
+/// The default lifetime. A JWT is for one request, so its lifetime only has to cover the difference
+/// between two clocks.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Names that [`SignedJwt::claim`] rejects, because another method or the signing sets them.
+/// Names that [`SignedJwt::claim`] rejects, because another method or `SignedJwt` itself sets them.
 const RESERVED: [(&str, &str); 6] = [
     ("iss", "use `.issuer(…)`"),
     ("sub", "use `.subject(…)`"),
@@ -80,14 +80,14 @@ impl SignedJwt {
         }
     }
 
-    /// Sets the issuer, who signs the JWT (`iss`, RFC 7519 §4.1.1).
+    /// Sets the issuer, the party that signs the JWT (`iss`, RFC 7519 §4.1.1).
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// Sets the subject, whom the JWT is about (`sub`, RFC 7519 §4.1.2).
+    /// Sets the subject, the party that the JWT represents (`sub`, RFC 7519 §4.1.2).
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
@@ -95,7 +95,7 @@ impl SignedJwt {
     }
 
     /// Adds an audience (`aud`, RFC 7519 §4.1.3): the authorization server's issuer or its token
-    /// endpoint. A single audience is sent as a string, several as an array.
+    /// endpoint. The JWT contains a single audience as a string, and several audiences as an array.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience.push(audience.into());
@@ -106,8 +106,8 @@ impl SignedJwt {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the name is empty or already set. Also for the names that
-    /// another method or the signing sets: `iss`, `sub`, `aud`, `exp`, `iat`, `jti`.
+    /// [`is_config`](Error::is_config) if the name is empty, is already set, or is one of `iss`,
+    /// `sub`, `aud`, `exp`, `iat` and `jti`.
     pub fn claim(
         mut self,
         name: impl Into<String>,
@@ -131,8 +131,8 @@ impl SignedJwt {
         Ok(self)
     }
 
-    /// Sets the lifetime, in whole seconds and at least 1 s. Default: 1 min. Servers limit it; for
-    /// example, Google accepts at most 1 h.
+    /// Sets the lifetime, in whole seconds and at least 1 s. Default: 1 min. Servers limit the
+    /// lifetime; for example, Google accepts at most 1 h.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -158,7 +158,7 @@ impl SignedJwt {
         };
         set("iat", iat.into());
         set("exp", exp.into());
-        // 128 bits, so that no two are equal (RFC 7519 §4.1.7).
+        // 128 random bits make each `jti` unique (RFC 7519 §4.1.7).
         let jti = random::base64url::<16>()?;
         set("jti", jti.expose_secret().into());
         self.key.sign(&claims).await
@@ -174,7 +174,7 @@ impl From<SignedJwt> for SecretSource {
     }
 }
 
-/// Shows only the names of the additional claims, because a value may be a secret.
+/// Shows only the names of additional claims, because a claim's value may be a secret.
 impl fmt::Debug for SignedJwt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&String> = self.claims.keys().collect();

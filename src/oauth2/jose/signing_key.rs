@@ -1,4 +1,4 @@
-//! The key that a client or a service account signs with, and the id by which servers find the key.
+//! The signing key of a client or a service account, and the id by which servers find the key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use super::key_pair::{JwsAlgorithm, KeyPair};
 use crate::error::{Error, Kind};
 use crate::source::secret_source::SecretSource;
 
-/// A key that signs (RFC 7515): a private key, or a secret that the server also has.
+/// A signing key (RFC 7515): a private key, or a secret that the server also has.
 ///
 /// | form | signs with |
 /// | --- | --- |
-/// | [`pem`](Self::pem): PKCS #8, or PKCS #1 or SEC 1 as OpenSSL writes them | the given [`JwsAlgorithm`] |
-/// | [`jwk`](Self::jwk): a private JWK (RFC 7517) | its `alg`; without one, RS256, ES256, EdDSA or HS256, depending on its `kty` |
+/// | [`pem`](Self::pem): PKCS #8, or OpenSSL's forms PKCS #1 and SEC 1 | the given [`JwsAlgorithm`] |
+/// | [`jwk`](Self::jwk): a private JWK (RFC 7517) | its `alg`; without an `alg`, its `kty` decides between RS256, ES256, EdDSA and HS256 |
 /// | [`hmac`](Self::hmac): a secret of 32 bytes or more | HS256 |
 ///
-/// A key in a fixed string is validated by the constructor. A key in a file, a variable or a
-/// closure is read for each signature, so it can be rotated while the service runs. The JWT's
-/// header contains the `kid` of a JWK. Give other keys a [`key_id`](Self::key_id) if the server
-/// knows several keys of the client.
+/// The constructor validates a key in a fixed string. A key in a file, a variable or a closure is
+/// read again for each signature. You can therefore rotate the key while the service runs. For a
+/// JWK, the JWT's header contains its `kid`. If the server knows several keys of the client, give
+/// any other key a [`key_id`](Self::key_id).
 ///
-/// [`Debug`](fmt::Debug) redacts the key, and no error shows it.
+/// [`Debug`](fmt::Debug) redacts the key, and errors don't show it.
 ///
 /// # Example
 ///
@@ -44,7 +44,7 @@ use crate::source::secret_source::SecretSource;
 pub struct SigningKey {
     text: SecretSource,
     format: KeyFormat,
-    /// The parsed key, if the text is fixed.
+    /// The parsed key, if the source is a fixed string.
     fixed: Option<Arc<ParsedKey>>,
     key_id: Option<String>,
     x5t: Option<String>,
@@ -58,19 +58,19 @@ enum KeyFormat {
     Hmac,
 }
 
-/// A key and its `kid`, if the text contains one.
+/// A key, and its `kid` if the text contains a `kid`.
 struct ParsedKey {
     pair: KeyPair,
     key_id: Option<String>,
 }
 
 impl SigningKey {
-    /// Takes a private key in PEM (RFC 7468), without a passphrase. Other blocks are skipped, such
-    /// as a certificate.
+    /// Takes a private key in PEM (RFC 7468), without a passphrase. Skips other blocks, such as a
+    /// certificate.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if a fixed string isn't PEM of a private key for
+    /// [`is_config`](Error::is_config) if a fixed string isn't the PEM of a private key for
     /// `algorithm`.
     pub fn pem(algorithm: JwsAlgorithm, key: impl Into<SecretSource>) -> Result<Self, Error> {
         Self::new(KeyFormat::Pem(algorithm), key.into())
@@ -121,7 +121,7 @@ impl SigningKey {
     /// Identifies the key by the SHA-1 thumbprint of its certificate (`x5t`, RFC 7515 §4.1.7).
     /// Microsoft Entra needs this.
     ///
-    /// The thumbprint is in base64url, or in hexadecimal digits as Entra's pages show it. By
+    /// The thumbprint is in base64url or in hexadecimal digits, the form on Entra's pages. By
     /// default, no thumbprint is sent.
     ///
     /// # Errors
@@ -135,8 +135,8 @@ impl SigningKey {
     /// Identifies the key by the SHA-256 thumbprint of its certificate (`x5t#S256`, RFC 7515
     /// §4.1.8).
     ///
-    /// The thumbprint has the same forms as for [`x5t`](Self::x5t). By default, no thumbprint is
-    /// sent.
+    /// The thumbprint may have the same forms as in [`x5t`](Self::x5t). By default, no thumbprint
+    /// is sent.
     ///
     /// # Errors
     ///
@@ -198,8 +198,8 @@ fn unsigned() -> Error {
     Error::new(Kind::Source, "could not sign the JWT")
 }
 
-/// Converts a thumbprint to base64url, the form in a header. Hexadecimal and base64url differ in
-/// length, so the length identifies the form.
+/// Converts a thumbprint to base64url, the form in a header. The length of the text shows whether
+/// its form is hexadecimal or base64url.
 fn base64url(thumbprint: &str, name: &str, length: usize) -> Result<String, Error> {
     let digits: String = thumbprint.chars().filter(|c| *c != ':').collect();
     let bytes = if digits.len() == 2 * length {

@@ -1,4 +1,4 @@
-//! Tokens that satisfy a protected resource: its metadata, and step-up after a refusal.
+//! Tokens for a protected resource: from its metadata, and by step-up after a refusal.
 
 pub(crate) mod resource_metadata;
 

@@ -19,49 +19,50 @@ use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::token::issued_token::Token;
 
-/// Fetches tokens from the authorization server that an API names in its metadata (RFC 9728), if
-/// you allow that server. Servers of the Model Context Protocol publish such metadata.
+/// Fetches tokens from the authorization server that an API names in its metadata (RFC 9728). You
+/// list the servers that you allow. Servers of the Model Context Protocol publish such metadata.
 ///
 /// 1. The source sends a GET without a credential to the API's address. The API's 401 contains the
 ///    location of the metadata (`WWW-Authenticate: Bearer resource_metadata="…"`, RFC 9728 §5.1).
-///    If it doesn't, the source tries `/.well-known/oauth-protected-resource`, first followed by
-///    the API's path, then alone (§3.1).
-/// 2. The source chooses the first of the API's `authorization_servers` that is in the list of
-///    allowed issuers. No other server ever gets a request. If none is allowed, the fetch fails
-///    with an error that lists the servers that the API offers.
+///    If the 401 contains no location, the source tries two addresses (§3.1):
+///    `/.well-known/oauth-protected-resource` with the API's path, and then without it.
+/// 2. The source chooses the first of the API's `authorization_servers` that you allow. No other
+///    server ever gets a request. If you allow none of these servers, the fetch fails with an error
+///    that lists them.
 /// 3. The closure gets a [`Protection`] and makes the source of the tokens. In the example, that is
 ///    [`ClientCredentials`](crate::oauth2::ClientCredentials).
 /// 4. All tokens come from that source.
 ///
-/// The metadata is fetched again after 1 h, or after the server's `Cache-Control: max-age` between
-/// 5 min and 24 h. It is also fetched again after a [permanent](Error::is_permanent) error of the
-/// source. If fetching it again fails, the old metadata stays in use and the next attempt is after
-/// 1 min. The closure makes a new source only if the metadata has changed.
+/// The source fetches the metadata again after 1 h, or after the server's `Cache-Control: max-age`
+/// between 5 min and 24 h. It also does so after a [permanent](Error::is_permanent) error of the
+/// closure's source. If a later fetch fails, the old metadata stays in use and the next attempt
+/// follows after 1 min. The closure makes a new source only if the metadata has changed.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | allowed issuers | an argument of the constructor; at least one |
-/// | [`timeout`](Self::timeout) for fetching the metadata | 10 s; half of it if old metadata is cached |
+/// | [`timeout`](Self::timeout) for fetching the metadata | 10 s; half of that if old metadata is cached |
 ///
 /// # Checks
 ///
 /// - The API's address must be `https`, or `http` on loopback. The same holds for all addresses in
 ///   its metadata. Redirects are not followed, and metadata longer than 64 KiB is rejected.
-/// - The metadata must be on the API's own origin, whatever a challenge says. Otherwise an API
-///   could make this process send requests to any reachable server, such as a server behind the
-///   firewall (server-side request forgery).
-/// - `resource` in the metadata must equal the address that you gave, character by character
-///   (§3.3). Many servers have instead the address that the metadata's location belongs to. For
-///   example, metadata at `https://api.example.com/.well-known/oauth-protected-resource` says
-///   `https://api.example.com`. That is accepted if it is the API's origin or the beginning of the
-///   API's path. The `resource` of another API on the same host is rejected, because this API would
-///   receive a token for the other.
-/// - Issuers must be equal, including a trailing slash. The authorization server's own metadata
-///   must also contain that issuer ([`EndpointUrl::from_issuer`]).
+/// - The metadata must be on the API's own origin, even if a challenge names another location.
+///   Otherwise an API could make this process send requests to any reachable server, such as a
+///   server behind the firewall. This attack is called server-side request forgery.
+/// - `resource` in the metadata must be equal to the address that you gave, character by character
+///   (§3.3). Many servers instead write the address to which the metadata's location belongs. For
+///   example, metadata at `https://api.example.com/.well-known/oauth-protected-resource` contains
+///   `https://api.example.com`. Such an address is accepted if it is the API's origin or the
+///   beginning of the API's path. The `resource` of another API on the same host is rejected.
+///   Otherwise this API would receive a token for the other API.
+/// - The issuer in the API's metadata must be equal to an allowed issuer, including a trailing
+///   slash. The authorization server's own metadata must also contain that issuer
+///   ([`EndpointUrl::from_issuer`]).
 ///
-/// The list protects the client's secret. Without it, an API could name its own server, which would
-/// then receive the secret. Only the API's own origin gets the tokens, unless
-/// [`AuthLayer::only_to`](crate::AuthLayer::only_to) names other origins.
+/// The list of allowed issuers protects the client's secret. Without this list, an API could name
+/// its own server, which would then receive the secret. Only the API's own origin gets the tokens,
+/// unless [`AuthLayer::only_to`](crate::AuthLayer::only_to) names other origins.
 ///
 /// # Example
 ///
@@ -83,7 +84,8 @@ use crate::token::issued_token::Token;
 /// ```
 pub struct ProtectedResource {
     resource: Resource,
-    /// Each has its own cached metadata, which stays when the resource's metadata changes.
+    /// The allowed issuers. Each issuer caches its own metadata, also when the resource's metadata
+    /// changes.
     allowed: Vec<EndpointUrl>,
     transport: DynTransport,
     timeout: Duration,
@@ -96,7 +98,7 @@ pub struct ProtectedResource {
 type Build = dyn Fn(Protection) -> Result<DynSource, Error> + Send + Sync;
 type DynSource = Arc<dyn DynTokenSource>;
 
-/// How a [`ProtectedResource`] is protected: the authorization server, the resource name and the
+/// The protection of a [`ProtectedResource`]: the authorization server, the resource name and the
 /// scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
@@ -105,7 +107,7 @@ pub struct Protection {
     scope: String,
 }
 
-/// What refusals of the resource said about its metadata.
+/// The hints about metadata that the resource's refusals contained.
 #[derive(Default)]
 struct Hints {
     /// The hint that the last search used.
@@ -114,7 +116,7 @@ struct Hints {
     next: Option<Hint>,
 }
 
-/// The source and the protection that it was made for.
+/// A source, and the protection for which the closure made it.
 #[derive(Clone)]
 struct BuiltSource {
     protection: Arc<Protection>,
@@ -122,8 +124,8 @@ struct BuiltSource {
 }
 
 impl ProtectedResource {
-    /// Creates a source for the API at this address. `build` makes the source of the tokens. It is
-    /// called for the first fetch and again when the metadata has changed.
+    /// Creates a source for the API at this address. `build` makes the source of the tokens. The
+    /// first fetch calls `build`, and so does the first fetch after the metadata has changed.
     ///
     /// # Errors
     ///
@@ -172,8 +174,8 @@ impl ProtectedResource {
         self
     }
 
-    /// Stores what a refusal says for the next fetch, if it names other metadata or other scopes
-    /// than the last search used.
+    /// Stores the hint of a refusal for the next fetch, if its metadata location or scopes differ
+    /// from those of the last search.
     fn keep_hint(&self, challenges: &[Challenge]) {
         let hint = Hint::of(challenges);
         let mut hints = lock(&self.hints);
@@ -191,7 +193,7 @@ impl ProtectedResource {
             Some(hint) => hint,
             None => self.resource.probe(&self.transport).await?,
         };
-        // Stored even if the search fails, so that the same hint doesn't count as a new one.
+        // Stores the hint even if the search fails, so that the same hint doesn't count as new.
         lock(&self.hints).used = hint.clone();
         let (metadata, lifetime) = self.resource.metadata(&hint, &self.transport).await?;
         let protection = Protection {
@@ -202,8 +204,8 @@ impl ProtectedResource {
         Ok((protection, lifetime))
     }
 
-    /// Returns the source for this protection: the current source, or a new one if the protection
-    /// has changed. No lock is held while the closure runs.
+    /// Returns the source for this protection. Makes a new source if the protection has changed.
+    /// Holds no lock while the closure runs.
     fn source(&self, protection: Arc<Protection>) -> Result<DynSource, Error> {
         let built = lock(&self.built).clone();
         if let Some(built) = built.filter(|built| built.protection == protection) {
@@ -237,7 +239,7 @@ impl TokenSource for ProtectedResource {
 
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
         self.keep_hint(challenges);
-        // The source itself decides whether to request more scope.
+        // The closure's source decides itself whether to request more scope.
         let built = lock(&self.built).clone();
         built.is_some_and(|built| built.source.challenged(token, challenges))
     }
@@ -252,7 +254,8 @@ impl TokenSource for ProtectedResource {
         built.is_some_and(|built| built.source.is_refusal(status, headers))
     }
 
-    /// Before the first fetch the source doesn't exist yet, so its grant counts as one-time.
+    /// Before the first fetch, the closure's source doesn't exist yet, so its grant counts as
+    /// one-time.
     fn has_one_time_grant(&self) -> bool {
         let built = lock(&self.built).clone();
         built.is_none_or(|built| built.source.has_one_time_grant())
@@ -268,26 +271,25 @@ impl TokenSource for ProtectedResource {
 }
 
 impl Protection {
-    /// Returns the authorization server, for the constructor of a source. Its metadata contains the
-    /// token endpoint and all others.
+    /// Returns the authorization server, for the constructor of a source. The server's metadata
+    /// contains all endpoints.
     pub fn endpoint(&self) -> EndpointUrl {
         self.endpoint.clone()
     }
 
-    /// Returns the authorization server's issuer (RFC 8414 §2), which is in the list of allowed
-    /// issuers.
+    /// Returns the authorization server's issuer (RFC 8414 §2), one of the allowed issuers.
     pub fn issuer(&self) -> &str {
         self.endpoint.issuer().unwrap_or_default()
     }
 
-    /// Returns the API's own name: the `resource` parameter of a token request (RFC 8707).
+    /// Returns the API's own name, for the `resource` parameter of a token request (RFC 8707).
     pub fn resource(&self) -> &str {
         &self.resource
     }
 
-    /// Returns the scopes to request, separated by spaces: those of the API's challenge (RFC 6750
-    /// §3). Without these, all that its metadata lists (`scopes_supported`, RFC 9728 §2). Empty if
-    /// there are none.
+    /// Returns the scopes to request, separated by spaces. They come from the API's challenge (RFC
+    /// 6750 §3), or otherwise from the `scopes_supported` of its metadata (RFC 9728 §2). The text
+    /// is empty if neither contains scopes.
     pub fn scope(&self) -> &str {
         &self.scope
     }

@@ -1,5 +1,5 @@
-//! The metadata of a protected resource (RFC 9728): the authorization servers that issue its
-//! tokens, the resource's name, and its scopes.
+//! The metadata of a protected resource (RFC 9728): its authorization servers, its name and its
+//! scopes.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -20,17 +20,17 @@ use crate::sanitize::sanitize;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// How many of the offered authorization servers an error lists.
+/// The maximum number of authorization servers that an error lists.
 const MOST_NAMED: usize = 3;
 
-/// A resource. Its name is its address.
+/// A resource, whose name is its address.
 pub(crate) struct Resource {
-    /// As the caller gave it. The metadata should contain the same name.
+    /// The name as the caller wrote it. The metadata should contain the same name.
     name: String,
     uri: Uri,
 }
 
-/// What a refusal says (RFC 9728 §5.1): the location of the metadata and the required scopes.
+/// The contents of a refusal (RFC 9728 §5.1): the location of the metadata and the required scopes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hint {
     pub(crate) metadata: Option<String>,
@@ -43,7 +43,7 @@ pub(crate) struct ResourceMetadata {
     /// The `resource` parameter of a token request.
     pub(crate) resource: String,
     pub(crate) authorization_servers: Vec<String>,
-    /// The scopes to request: those of the refusal, otherwise all that the metadata lists.
+    /// The scopes to request. They come from the refusal, or otherwise from the metadata.
     pub(crate) scope: String,
 }
 
@@ -59,8 +59,8 @@ impl Resource {
         Origin::of_uri(&self.uri)
     }
 
-    /// Sends a request without a credential, to learn from the refusal. Reads only the head of the
-    /// response, because the body may be an endless stream.
+    /// Sends a request without a credential, and returns the hint from the refusal. Reads only the
+    /// head of the response, because the body may be an endless stream.
     pub(crate) async fn probe(&self, transport: &DynTransport) -> Result<Hint, Error> {
         let reply = transport.send(get_request(&self.uri)).await;
         let (head, _body) = reply.map_err(unreachable)?.into_parts();
@@ -72,14 +72,14 @@ impl Resource {
                 ..Reply::default()
             },
         );
-        // A response with a transient status may lack the usual hint.
+        // A response with a transient status may have no hint.
         if refusal.is_transient() {
             return Err(refusal);
         }
         Ok(Hint::of(&Challenge::parse(&head.headers)))
     }
 
-    /// Fetches the metadata from the location in the hint. If the hint has no location, tries the
+    /// Fetches the metadata from the location in the hint. If the hint has no location, tries two
     /// well-known locations (RFC 9728 §3.1): with this resource's path, then without it.
     pub(crate) async fn metadata(
         &self,
@@ -102,9 +102,9 @@ impl Resource {
         Ok((metadata, document.lifetime))
     }
 
-    /// Parses a location, which must be on this resource's own origin. Otherwise the resource could
-    /// make this process send requests to any reachable server (server-side request forgery), and
-    /// accept any server's metadata.
+    /// Parses a location, which must be on this resource's own origin. Otherwise, the resource
+    /// could make this process send requests to any reachable server (server-side request forgery).
+    /// The process would also accept the metadata of any server.
     fn own(&self, location: &str) -> Result<Uri, Error> {
         let uri = endpoint_url::secure("the `resource_metadata` of a challenge", location)?;
         let own = Origin::of_uri(&self.uri);
@@ -174,10 +174,10 @@ impl Resource {
 
     /// Returns whether metadata from this location may contain this `resource` (RFC 9728 §3.3).
     ///
-    /// Two names are accepted. One is the name that the caller gave. The other is the name that the
-    /// location belongs to, if that is this resource's origin or the beginning of its path. Another
-    /// resource on the same host is rejected, because this resource would receive a token for the
-    /// other.
+    /// Two names are accepted. The first is the name that the caller gave. The second is the name
+    /// to which the location belongs, if that name is this resource's origin or the beginning of
+    /// its path. Another resource on the same host is rejected. Otherwise this resource would
+    /// receive a token for the other resource.
     fn is_named(&self, name: &str, location: &Uri) -> bool {
         if name == self.name {
             return true;
@@ -191,7 +191,7 @@ impl Resource {
         location.query().is_none() && is_above && (is_same("") || path.is_empty() && is_same("/"))
     }
 
-    /// Hides the query, which may contain a key.
+    /// Hides the query, because a query may contain a key.
     fn without_query(&self) -> &str {
         self.name.split('?').next().unwrap_or_default()
     }
@@ -218,7 +218,7 @@ impl Hint {
 }
 
 impl ResourceMetadata {
-    /// Returns the first of the metadata's authorization servers that is in `allowed`.
+    /// Returns the first authorization server in the metadata that is in `allowed`.
     pub(crate) fn choose<'a>(&self, allowed: &'a [EndpointUrl]) -> Result<&'a EndpointUrl, Error> {
         let find = |offered: &String| allowed.iter().find(|it| it.issuer() == Some(offered));
         let mut servers = self.authorization_servers.iter();
@@ -240,8 +240,8 @@ impl ResourceMetadata {
     }
 }
 
-/// Returns whether `start` is a whole-segment prefix: `/a` of `/a`, `/a/` and `/a/b`, but not of
-/// `/ab`.
+/// Returns whether `start` is a prefix of whole segments. For example, `/a` is such a prefix of
+/// `/a`, `/a/` and `/a/b`, but not of `/ab`.
 fn is_beginning(start: &str, path: &str) -> bool {
     let rest = path.strip_prefix(start);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || start.ends_with('/'))

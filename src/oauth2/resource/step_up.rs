@@ -1,5 +1,5 @@
 //! Step-up: fetches a stronger token when a server refuses a valid token as insufficient (RFC 9470,
-//! and `insufficient_scope` of RFC 6750 §3.1).
+//! RFC 6750 §3.1).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,18 +18,19 @@ use crate::origin::Origin;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::token::issued_token::Token;
 
-/// Fetches stronger tokens when servers ask for them. It starts with few scopes. After an
-/// `insufficient_scope` (RFC 6750 §3.1), it adds the scope that the server asks for. After an
-/// `insufficient_user_authentication` (RFC 9470 §3), it logs in as the server asks.
+/// Fetches stronger tokens when servers ask for them. The source starts with few scopes. After an
+/// `insufficient_scope` (RFC 6750 §3.1), the source adds the scope that the server asks for. After
+/// an `insufficient_user_authentication` (RFC 9470 §3), the source logs in as the server asks.
 ///
-/// A closure makes the source for each [`StepUpRequest`]. A new scope is added to the current
-/// scope, so the stronger token is also valid for all earlier requests. Only [allowed](Self::allow)
-/// scopes are added, so an API can't cause a token that is stronger than you intended.
+/// A closure makes the source for each [`StepUpRequest`]. The source adds new scope to the current
+/// scope, so that the stronger token is also valid for all earlier requests. It adds only
+/// [allowed](Self::allow) scopes: an API can't cause a stronger token than you intended.
 ///
 /// - The refused request waits for the stronger token and is replayed once. Other requests use the
 ///   old token until the stronger token is ready.
-/// - Each stronger token takes one fetch. If the authorization server refuses it
-///   [permanently](Error::is_permanent), it isn't requested again and the old token stays in use.
+/// - Each stronger token takes one fetch. If the authorization server refuses that fetch
+///   [permanently](Error::is_permanent), the source doesn't repeat it, and the old token stays in
+///   use.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -67,12 +68,13 @@ struct Allowed {
     acr_values: BTreeSet<String>,
 }
 
-/// The shortest time between two logins, so that an API can't cause a login with every request.
+/// The shortest time between two logins. Without this limit, an API could cause a login with every
+/// request.
 const LOGIN_INTERVAL: Duration = Duration::from_secs(30);
 
 type Build = Box<dyn Fn(&StepUpRequest) -> Result<Arc<dyn DynTokenSource>, Error> + Send + Sync>;
 
-/// The requirements for the next token, which the closure that makes the source receives.
+/// The requirements for the next token. The closure that makes the source receives them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepUpRequest {
     scope: String,
@@ -87,20 +89,20 @@ struct StepUpState {
     source: Option<Arc<dyn DynTokenSource>>,
     /// The request for the next token, if it differs from `current`.
     next: Option<StepUpRequest>,
-    /// The scopes and logins that the authorization server has refused. Their number is bounded,
-    /// because both are limited to allowed values.
+    /// The scopes and logins that the authorization server has refused. Allowed values bound their
+    /// number.
     refused: BTreeSet<(String, Option<String>)>,
     /// The generation of the last issued token.
     latest: Option<u64>,
-    /// When a server last caused a login.
+    /// The time of the last login that a server caused.
     logged_in: Option<Instant>,
 }
 
 impl StepUp {
     /// Creates a source that fetches from the sources that `build` makes.
     ///
-    /// The first fetch calls `build`, and so does each fetch whose [`StepUpRequest`] differs from
-    /// the one before. A new cache or layer also calls `build`, to read the source's
+    /// The first fetch calls `build`, and so does each fetch with another [`StepUpRequest`] than
+    /// the fetch before. A new cache or layer also calls `build`, to read the source's
     /// [`origins`](TokenSource::origins) and limits.
     pub fn new<F, S>(build: F) -> Self
     where
@@ -114,15 +116,15 @@ impl StepUp {
         }
     }
 
-    /// Sets the scope of the first token (RFC 6749 §3.3). Names are separated by spaces.
+    /// Sets the scope of the first token (RFC 6749 §3.3). Separate names by spaces.
     #[must_use]
     pub fn scope(self, scope: impl AsRef<str>) -> Self {
         self.lock().current.scope = scope::join([scope]);
         self
     }
 
-    /// Allows scopes to be added when a server asks for them. Names are separated by spaces. If a
-    /// server asks for any other scope, the caller gets the refusal.
+    /// Allows the source to add these scopes when a server asks for them. Separate names by spaces.
+    /// If a server asks for any other scope, the caller gets the refusal.
     #[must_use]
     pub fn allow(mut self, scopes: impl AsRef<str>) -> Self {
         let names = scopes.as_ref().split_whitespace();
@@ -130,8 +132,8 @@ impl StepUp {
         self
     }
 
-    /// Allows authentication context class references that a server may ask for (`acr_values`, RFC
-    /// 9470 §3). Values are separated by spaces.
+    /// Sets the authentication context class references that a server may ask for (`acr_values`,
+    /// RFC 9470 §3). Separate values by spaces.
     #[must_use]
     pub fn allow_acr(mut self, acr_values: impl AsRef<str>) -> Self {
         let names = acr_values.as_ref().split_whitespace();
@@ -143,7 +145,7 @@ impl StepUp {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the request for the next fetch, and the source for it.
+    /// Returns the request and the source for the next fetch.
     fn prepare(&self) -> Result<(StepUpRequest, Arc<dyn DynTokenSource>), Error> {
         let (wanted, known) = {
             let state = self.lock();
@@ -159,8 +161,8 @@ impl StepUp {
         Ok((wanted, source))
     }
 
-    /// Returns the source for the next fetch, for questions that don't depend on the request.
-    /// Returns `None` if `build` fails; the fetch then returns the error.
+    /// Returns the source for the next fetch, to read properties that are the same for all
+    /// requests. Returns `None` if `build` fails; the fetch then returns the error.
     fn prepared(&self) -> Option<Arc<dyn DynTokenSource>> {
         self.prepare().ok().map(|(_, source)| source)
     }
@@ -175,7 +177,7 @@ impl TokenSource for StepUp {
             Ok(token) => {
                 state.latest = Some(token.generation());
                 state.source = Some(source);
-                // During the fetch, a server may have asked for even more.
+                // Keeps the next request if a server has asked for more during the fetch.
                 state.next = state.next.take().filter(|next| *next != wanted);
                 state.current = wanted;
             }
@@ -229,7 +231,7 @@ impl TokenSource for StepUp {
         if state.refused.contains(&next.key()) {
             return false;
         }
-        // Another refusal has already caused this fetch, or the new token is already here.
+        // Another refusal has already caused this fetch, or a new token has already been issued.
         if state.next.as_ref() == Some(&next) || state.latest != Some(token.generation()) {
             return true;
         }
@@ -246,8 +248,8 @@ impl TokenSource for StepUp {
 }
 
 impl StepUpState {
-    /// Returns whether enough time has passed for another login. Only the server knows the age of
-    /// the login, because a token can be newer than its login.
+    /// Returns whether enough time has passed for another login. The age of the token doesn't
+    /// count: a token can be newer than its login, and only the server knows the login's age.
     fn may_log_in(&mut self) -> bool {
         let last = self.logged_in;
         let is_due = last.is_none_or(|at| at.elapsed() >= LOGIN_INTERVAL);
@@ -259,24 +261,25 @@ impl StepUpState {
 }
 
 impl StepUpRequest {
-    /// Returns the scope to request (RFC 6749 §3.3), names separated by spaces. It may be empty.
+    /// Returns the scope to request (RFC 6749 §3.3): names separated by spaces, or an empty text.
     pub fn scope(&self) -> &str {
         &self.scope
     }
 
-    /// Returns the required strength of the login (`acr_values`, RFC 9470 §3), if a server asked
-    /// for one.
+    /// Returns the strength of the login that a server asked for, if any (`acr_values`, RFC 9470
+    /// §3).
     pub fn acr_values(&self) -> Option<&str> {
         self.acr_values.as_deref()
     }
 
-    /// Returns the maximum age of the login (`max_age`, RFC 9470 §3), if a server asked for one.
+    /// Returns the maximum age of the login that a server asked for, if any (`max_age`, RFC 9470
+    /// §3).
     pub fn max_age(&self) -> Option<Duration> {
         self.max_age
     }
 
-    /// Adds what a challenge asks for. Returns `None` if the addition isn't allowed, or if the
-    /// challenge doesn't say what it asks for.
+    /// Adds the requirements of a challenge. Returns `None` if a requirement isn't allowed, or if
+    /// the challenge names no requirements.
     fn with(&self, challenge: &StepUpChallenge, allowed: &Allowed) -> Option<Self> {
         let mut next = self.clone();
         if challenge.is_insufficient_user_authentication() {
