@@ -14,8 +14,8 @@ use super::response_fields::{self, Malformed, ResponseFields};
 use super::transport::RawResponse;
 use crate::error::{BoxError, Error, Kind, Reply};
 
-/// The limit of a body in bytes. Tokens travel in headers, which servers limit to 8 to 16 KiB. The
-/// limit leaves room for an access token, a refresh token and an ID token of that size.
+/// The limit of a body in bytes. Tokens travel in headers. Servers limit headers to 8 to 16 KiB.
+/// The limit leaves room for an access token, a refresh token and an ID token of that size.
 const RESPONSE_LIMIT: usize = 64 * 1024;
 
 /// The initial capacity of the buffer in bytes. Most bodies are shorter.

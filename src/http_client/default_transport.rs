@@ -42,8 +42,8 @@ fn make() -> Result<DynTransport, Error> {
 }
 
 impl MadeOnFirstUse {
-    /// Creates the client under the lock, so that concurrent first requests create only one. After
-    /// an error, the next request tries again.
+    /// Creates the client under the lock, so that concurrent first requests create only one client.
+    /// After an error, the next request tries again.
     fn get(&self) -> Result<DynTransport, Error> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match &*made {

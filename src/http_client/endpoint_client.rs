@@ -37,7 +37,7 @@ pub(crate) struct EndpointRequest {
 }
 
 impl EndpointRequest {
-    /// Creates a request whose JSON body contains everything that the endpoint needs.
+    /// Creates a request with a JSON body and no additional headers.
     pub(crate) fn json(body: Zeroizing<Vec<u8>>) -> Self {
         Self {
             body,
@@ -121,7 +121,7 @@ impl EndpointClient {
         Ok(request.into_http(address))
     }
 
-    /// Sends a request from [`request`](Self::request), to which the caller may have added parts.
+    /// Sends a request from [`request`](Self::request). The caller may have added headers.
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,

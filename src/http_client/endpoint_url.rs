@@ -21,11 +21,13 @@ use crate::source::store_key::StoreKey;
 /// The address of a protocol endpoint (RFC 6749 §3), validated as safe for sending a secret.
 ///
 /// The address is `https`, or `http` on loopback: `localhost` and its subdomains, `127.0.0.0/8` and
-/// `[::1]`. Constructors also take a `&str` or a `String`, which they validate immediately. Two
-/// cases need this type: a server that you intentionally reach over cleartext, and a server whose
-/// endpoints are [discovered from its issuer](Self::from_issuer).
+/// `[::1]`. Constructors also take a `&str` or a `String`, and validate this text immediately. You
+/// need this type in two cases:
 ///
-/// [`Debug`](fmt::Debug) omits the query, which may contain a key.
+/// - You intentionally reach the server over cleartext.
+/// - The client [discovers the endpoints](Self::from_issuer) of the server from its issuer.
+///
+/// [`Debug`](fmt::Debug) omits the query, because a query may contain a key.
 ///
 /// # Example
 ///
@@ -93,7 +95,7 @@ impl EndpointUrl {
         self
     }
 
-    /// Adds the address or the issuer to a store key, because both identify the server of a token.
+    /// Adds the address or the issuer to a store key, because a token depends on its server.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         let name = self.issuer().map_or("endpoint", |_| "issuer");
@@ -102,9 +104,8 @@ impl EndpointUrl {
 
     /// Creates an address that may be `http` on any host.
     ///
-    /// The client secret and every token then cross the network in cleartext, which violates RFC
-    /// 6749 §3.2. Use this only if another component encrypts the connection, such as a service
-    /// mesh.
+    /// The client secret and every token then cross the network in cleartext. RFC 6749 §3.2 forbids
+    /// this. Use this only if another component encrypts the connection, such as a service mesh.
     ///
     /// # Errors
     ///

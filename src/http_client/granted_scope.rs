@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 /// Returns the requested scopes that were not granted: sorted and separated by single spaces.
 /// Returns `None` if all were granted.
 ///
-/// The result is for a log message, which appears before the first 403. Servers may spell a granted
-/// scope in another way, so such spellings count as granted.
+/// The result is for a warning before the first 403. Servers may spell a granted scope in another
+/// way, so such spellings count as granted.
 pub(crate) fn missing(requested: &str, granted: &str) -> Option<String> {
     let is_granted = |name: &str| granted.split_whitespace().any(|other| is_same(name, other));
     let requested = requested.split_whitespace();
@@ -32,8 +32,8 @@ fn is_permission(name: &str) -> bool {
     !is_of_login && !is_default
 }
 
-/// Returns whether both names are the same scope. Entra ID returns
-/// `https://graph.microsoft.com/User.Read` for `user.read`, and the short form for the long one.
+/// Returns whether both names are the same scope. Entra ID may return
+/// `https://graph.microsoft.com/User.Read` for `user.read`, or the short form for the long form.
 fn is_same(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other) || ends_in(one, other) || ends_in(other, one)
 }

@@ -16,7 +16,8 @@ const AUTH0: [(&str, &str); 2] = [
     ("auth0-organization-quota-limit", "organization"),
 ];
 
-/// Formats with one header each for limit, remaining and reset.
+/// Formats with three headers: one for the limit, one for the remaining requests and one for the
+/// reset.
 const TRIPLES: [(&str, [&str; 3]); 2] = [
     (
         "ratelimit",
@@ -35,7 +36,7 @@ const TRIPLES: [(&str, [&str; 3]); 2] = [
 /// The maximum length of a value in bytes. Longer values are ignored.
 const LONGEST: usize = 4096;
 
-/// The smallest resets that count as a time since 1970: in seconds, and in milliseconds. A smaller
+/// A reset of at least this value is a time since 1970: in seconds, or in milliseconds. A smaller
 /// reset is a duration in seconds.
 const TIME_IN_SECONDS: u64 = 1_000_000_000;
 const TIME_IN_MILLISECONDS: u64 = 1_000_000_000_000;

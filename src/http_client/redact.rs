@@ -32,7 +32,7 @@ impl Redactor {
         if let Ok(json) = serde_json::to_string(secret).map(Zeroizing::new) {
             let unquoted = &json[1..json.len() - 1];
             self.add(sanitize_unbounded(unquoted));
-            // Some servers also escape the slash, which RFC 8259 §7 allows.
+            // Some servers also escape the slash, as RFC 8259 §7 allows.
             self.add(sanitize_unbounded(&unquoted.replace('/', "\\/")));
         }
         // Longer secrets come first, because a longer secret may contain a shorter one.

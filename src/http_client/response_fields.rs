@@ -16,8 +16,8 @@ pub(crate) struct ResponseFields {
     pub(crate) access_token: FieldValue,
     pub(crate) token_type: FieldValue,
     pub(crate) expires_in: FieldValue,
-    /// The number of seconds after which the client should refresh the token. Microsoft sends this
-    /// field, which no RFC defines.
+    /// The number of seconds after which the client should refresh the token. No RFC defines this
+    /// field, but Microsoft sends it.
     pub(crate) refresh_in: FieldValue,
     pub(crate) scope: FieldValue,
     pub(crate) refresh_token: FieldValue,
@@ -41,7 +41,7 @@ pub(crate) enum FieldValue {
 }
 
 impl FieldValue {
-    /// Returns whether the field is absent or null, which mean the same.
+    /// Returns whether the field is absent or null. Both mean that there is no value.
     pub(crate) fn is_nothing(&self) -> bool {
         matches!(self, Self::Absent | Self::Null)
     }

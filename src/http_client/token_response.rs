@@ -82,9 +82,9 @@ enum Scope {
 }
 
 impl TokenResponse {
-    /// Makes the token with `make`, which gets the secret. `requested` is the requested scope,
-    /// which may be empty. `assumed` is the lifetime if neither the response nor the token
-    /// specifies a lifetime.
+    /// Makes the token by calling `make` with the secret. `requested` is the requested scope, which
+    /// may be empty. `assumed` is the lifetime if neither the response nor the token specifies a
+    /// lifetime.
     pub(crate) fn into_token(
         self,
         requested: &str,
@@ -114,7 +114,7 @@ impl TokenResponse {
 }
 
 impl EndpointResponse {
-    /// Reads the token from `fields`, which the caller found in this response.
+    /// Reads the token from `fields`: the fields of this response.
     pub(crate) fn token(
         &self,
         fields: Result<ResponseFields, Malformed>,
@@ -213,7 +213,7 @@ impl EndpointResponse {
     fn reply(&self, fields: &ResponseFields, redactor: &Redactor) -> Reply {
         let code = fields.error.text().map(|code| {
             if is_registered(code) {
-                // Shown as it is: a registered code is no secret, and this crate compares it.
+                // Keeps a registered code unchanged, because such a code is no secret.
                 code.to_owned()
             } else {
                 redactor.redact(code)
@@ -313,7 +313,7 @@ pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds
 
 fn number(text: &str) -> Option<f64> {
     let text = text.trim();
-    // Excludes `inf` and `nan`, which `f64` also parses.
+    // Excludes `inf` and `nan`, because `f64` parses them too.
     let is_numeric = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
     let number = text.bytes().all(is_numeric).then(|| text.parse());
     number?.ok()
@@ -342,7 +342,7 @@ fn is_registered(code: &str) -> bool {
     )
 }
 
-/// Returns the media type, which shows whether the response is a proxy's page. Omits the
+/// Returns the media type. This type shows whether the response is a proxy's page. Omits the
 /// parameters, and hides a type with unusual characters.
 fn content_type(headers: &HeaderMap) -> String {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {

@@ -25,9 +25,9 @@ use crate::error::{BoxError, Error};
 /// - errors that are `Into<BoxError>`
 /// - a `B` that is `http_body::Body + Send + 'static`, with errors that are `Into<BoxError>`
 ///
-/// Examples are hyper-util's client, an axum `Router` in a test, and any stack of layers over one
-/// of these. For reqwest's client, use `ReqwestTransport` (feature `reqwest`). Each request gets a
-/// new clone of the service, which is polled until ready.
+/// Examples are hyper-util's client, an axum `Router` in a test, and layers over such a service.
+/// For reqwest's client, use `ReqwestTransport` (feature `reqwest`). For each request, this crate
+/// clones the service and waits until the clone is ready.
 ///
 /// The service must not follow redirects, because the target of a redirect would receive the
 /// secret.

@@ -37,8 +37,8 @@ enum Named {
     #[default]
     Nothing,
     Origins(Vec<NamedOrigin>),
-    /// Any `https` origin, and loopback. Most requests go to one origin, whose digest is computed
-    /// only once.
+    /// Any `https` origin, and loopback. Most requests go to one origin. The digest of this origin
+    /// is computed only once.
     AnyHttps {
         usual: OnceLock<NamedOrigin>,
     },
@@ -55,7 +55,7 @@ struct NamedOrigin {
 /// The decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// The request gets the credential. The digest is that of the request's origin.
+    /// The request gets the credential. Contains the digest of the request's origin.
     Credential(OriginDigest),
     /// The request passes unchanged.
     Unchanged,
@@ -67,7 +67,7 @@ impl AllowedOrigins {
         self.by_user = true;
     }
 
-    /// Allows the origins that the source names, unless the user has named origins.
+    /// Allows the origins that the source names. Does nothing if the user has named origins.
     pub(crate) fn set_by_source(&mut self, origins: impl FnOnce() -> Vec<Origin>) {
         if !self.by_user {
             self.named = Named::these(origins());
@@ -88,7 +88,7 @@ impl AllowedOrigins {
     /// Returns whether the list of named origins contains this origin. Returns `None` if there is
     /// no list, for example with `any_https`.
     ///
-    /// The callers are checks of responses to requests whose URI was only a path.
+    /// Responses to requests are checked with this method if the request's URI was only a path.
     pub(crate) fn names(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<bool> {
         match &self.named {
             Named::Origins(origins) => {
@@ -156,7 +156,7 @@ impl AllowedOrigins {
                 if usual.get().is_none()
                     && let Some(first) = Origin::of(request)
                 {
-                    // Fails if a concurrent request was faster, which is no problem.
+                    // A concurrent request may have set this value first.
                     drop(usual.set(NamedOrigin::new(first)));
                 }
                 Some(match usual.get() {
@@ -201,8 +201,8 @@ impl AllowedOrigins {
     }
 }
 
-/// Returns whether some clients read this path as a reference to another host (RFC 3986 §4.2), when
-/// they resolve it against a base URL. WHATWG URL parsers read a backslash as a slash.
+/// Returns whether a client with a base URL may read this path as a reference to another host (RFC
+/// 3986 §4.2). WHATWG URL parsers read a backslash as a slash.
 fn names_a_host(path: &str) -> bool {
     let is_slash = |byte: Option<&u8>| matches!(byte, Some(b'/' | b'\\'));
     let bytes = path.as_bytes();

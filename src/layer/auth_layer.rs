@@ -112,10 +112,10 @@ impl AuthLayer {
     /// [source's origins](TokenSource::origins). If there are no named origins, every request with
     /// an absolute URI is an error.
     ///
-    /// A request whose URI is only a path gets the credential, and the client below chooses the
+    /// A request whose URI is only a path gets the credential. The client below then chooses the
     /// origin. With tonic, the layer checks the origin that `with_origin` sets, but can't check the
-    /// address of the channel. Connect the channel to the same `https` URL: a channel to another
-    /// port or without TLS receives the credential too.
+    /// address of the channel. Connect the channel to the same `https` URL. A channel to another
+    /// port or without TLS would receive the credential too.
     ///
     /// # Errors
     ///
@@ -169,20 +169,19 @@ impl AuthLayer {
     }
 
     /// Sets a closure that finds the URI that a response came from. It is for clients that follow
-    /// redirects and record the URI in the response's extensions. If a response comes from another
-    /// origin, the layer ignores what the response says about the token, its scope or its session.
+    /// redirects and record the URI in the response's extensions. From another origin's response,
+    /// the layer draws no conclusions about the token, its scope or its session.
     ///
     /// Two kinds of responses already contain their URI:
     ///
     /// - responses of reqwest
     /// - with the feature `tower-http`, responses of tower-http's `FollowRedirect`
     ///
-    /// The closure has precedence over both:
+    /// The closure takes precedence over these URIs:
     ///
     /// - If the closure returns `None`, the response counts as a response of the request's own
     ///   origin.
-    /// - If the closure returns a URI that is only a path, the layer uses the URI that the response
-    ///   contains.
+    /// - If the closure returns only a path, the layer uses the URI that the response contains.
     ///
     /// A response of unknown origin also counts as a response of the request's own origin. A layer
     /// below may send requests to another address than their URI, such as the address of a sidecar.

@@ -41,9 +41,8 @@ pub trait AuthResponse {
     /// records them. The port is `None` if it is the scheme's default.
     ///
     /// A client that follows redirects may return the response of another origin. The default
-    /// implementation returns `None`: the response then counts as a response of the request's own
-    /// origin, unless [`AuthLayer::answered_by`](crate::AuthLayer::answered_by) returns another
-    /// origin.
+    /// implementation returns `None`. The response then counts as a response of the request's own
+    /// origin. [`AuthLayer::answered_by`](crate::AuthLayer::answered_by) can return another origin.
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         None
     }

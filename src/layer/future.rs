@@ -1,5 +1,5 @@
-//! The future of a response. The future itself contains the one state of nearly all requests. Any
-//! other [state](super::request_state) is boxed.
+//! The future of a response. Nearly all requests have only the state `Sending`, which the future
+//! itself contains. Other [states](super::request_state) are boxed.
 
 use std::fmt;
 use std::future::Future;
@@ -284,7 +284,7 @@ where
 }
 
 /// Attaches the credential if the request may have it, and sends the request to a ready service.
-/// Records the request, unless it is already recorded.
+/// Records the request if that hasn't happened yet.
 pub(super) fn send<S, Req>(
     sent_token: Arc<SentToken>,
     mut request: Req,

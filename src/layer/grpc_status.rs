@@ -44,8 +44,8 @@ fn status_of(error: &Error) -> Status {
     Status::new(code, message)
 }
 
-/// The source of a status. It hides the cause behind one more level, because tonic prints a status
-/// together with its source.
+/// The source of a status. This level hides the cause, because tonic prints a status together with
+/// its source.
 struct UnderlyingError {
     source: Arc<dyn StdError + Send + Sync>,
 }

@@ -1,9 +1,9 @@
 //! The credential that requests get, and the private copy that each clone of the service keeps.
 //!
-//! If two threads change one reference count, its cache line moves between their cores. Cloning a
-//! shared `HeaderValue` therefore costs three times as much as cloning a private one. To avoid this
-//! cost, each clone of the service keeps a private copy of the header value. One comparison shows
-//! whether the token of that copy is still the current one.
+//! If two threads change one reference count, the cache line of the count moves between the cores.
+//! Cloning a shared `HeaderValue` therefore costs three times as much as cloning a private one. To
+//! avoid this cost, each clone of the service keeps a private copy of the header value. One
+//! comparison shows whether the token of that copy is still the current one.
 //!
 //! A clone makes the copy when it is used for the *second* time. Clients that clone the service for
 //! every request use each clone only once. Such clones share the copies in [`SharedCredential`];

@@ -7,9 +7,9 @@
 //!               └─ no fresh token, per-request credential, recent refusals ──▶ RequestState, boxed
 //! ```
 //!
-//! The layer immediately returns a success with a token that was accepted before.
-//! `response_classification` decides what any other response means, and `response_outcome` acts on
-//! this class.
+//! The layer immediately returns a success with a token that was accepted before. For any other
+//! response, `response_classification` decides what the response means. `response_outcome` then
+//! decides what happens.
 
 pub(crate) mod body;
 pub(crate) mod query;

@@ -39,8 +39,8 @@ pub enum NotReplayed {
     /// The refusal has no `WWW-Authenticate` header, and
     /// [`retry_without_challenge(false)`](crate::AuthLayer::retry_without_challenge) is set.
     NoChallenge,
-    /// The refusal comes from another origin, to which a redirect led the client. That origin never
-    /// received the token, so the cache keeps the token.
+    /// The refusal comes from another origin, because the client followed a redirect. That origin
+    /// never received the token, so the cache keeps the token.
     Elsewhere,
     /// The layer could not record the body: the body exceeds the
     /// [limit](crate::AuthLayer::body_limit) or can't be sent twice.
@@ -51,8 +51,8 @@ pub enum NotReplayed {
     /// yet. Another fetch would probably not help. The wait until the next fetch doubles, from 5 s
     /// to 5 min.
     RefusalBudget,
-    /// The API accepts this token for other requests, so the refusal concerns this resource or one
-    /// replica of the API. The API would probably refuse a new token too.
+    /// The API accepts this token for other requests. The refusal therefore concerns this resource
+    /// or one replica of the API. The API would probably refuse a new token too.
     ///
     /// The wait until the next fetch after a refusal doubles, from 5 s to 5 min. Other requests
     /// keep using the token.

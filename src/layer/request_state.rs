@@ -158,7 +158,7 @@ impl WatchedRequest {
     }
 }
 
-/// The reasons for which a request was already sent again, at most once for each.
+/// The reasons for which a request was already sent again. Each reason allows one replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tried {
     /// With another token.

@@ -34,7 +34,7 @@ impl RefusalRules {
             || self.also.as_ref().is_some_and(|also| also(status, headers))
     }
 
-    /// Returns whether the refusal lacks a challenge, and the layer ignores refusals without one.
+    /// Returns whether the refusal has no challenge and the layer ignores such refusals.
     pub(crate) fn lacks_challenge(&self, refusal: &impl AuthResponse) -> bool {
         refusal.status() == StatusCode::UNAUTHORIZED
             && !self.without_challenge
@@ -42,8 +42,8 @@ impl RefusalRules {
     }
 }
 
-/// Returns whether the response is a success or a redirect, which shows that the server accepted
-/// the credential. A server may send other responses before it checks the credential.
+/// Returns whether the response is a success or a redirect. Such a response shows that the server
+/// accepted the credential. A server may send other responses before it checks the credential.
 pub(super) fn is_acceptance(response: &impl AuthResponse) -> bool {
     let status = response.status();
     status.is_success() || status.is_redirection()
@@ -74,7 +74,7 @@ pub(super) fn is_unauthenticated(response: &impl AuthResponse) -> bool {
             .is_some_and(|status| status == UNAUTHENTICATED)
 }
 
-/// Returns whether this value of `Content-Type` is one of gRPC's.
+/// Returns whether this value of `Content-Type` is a media type of gRPC.
 #[inline]
 pub(super) fn is_grpc(content_type: &[u8]) -> bool {
     let kind = content_type.get(..GRPC.len()).unwrap_or_default();
@@ -116,7 +116,7 @@ pub(super) enum ResponseClass<'a> {
     Neutral,
     /// The server accepted the token.
     Accepted,
-    /// Another origin denied the request, which it received without the token.
+    /// Another origin, which did not receive the token, denied the request.
     DeniedElsewhere,
     /// The server wants a new proof with the same token.
     WantsProof,

@@ -18,7 +18,7 @@ pub(crate) type AnsweredBy = Arc<dyn Fn(&Extensions) -> Option<Uri> + Send + Syn
 /// Determines which origin sent a response.
 #[derive(Clone, Default)]
 pub(crate) struct ResponseOrigin {
-    /// The user's closure, which takes precedence over the response type.
+    /// The user's closure. It takes precedence over the URI in the response.
     pub(crate) answered_by: Option<AnsweredBy>,
 }
 

@@ -7,8 +7,8 @@
 //!   401 that wants another proof   ──▶ send the same token with a new proof
 //! ```
 //!
-//! The layer sends a request again at most three times: once with another token, once with another
-//! proof and once after a pause. It classifies the response to each replay again.
+//! The layer sends a request again at most once with another token, once with another proof and
+//! once after a pause. It classifies the response to each replay again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ where
         let generation = cached.token().generation();
         let sent = WatchedRequest::sent(self.watched.as_ref(), Resource::UNKNOWN);
         settings.cache.accept_from(generation, sent);
-        // Sets the token's own flag too, because the cache may already have another current token.
+        // Also sets the token's own flag, because the cache may already have another current token.
         // This comes last: the cache notifies its subscribers only if the flag isn't set yet.
         cached.accept();
     }
@@ -136,7 +136,7 @@ where
         }
     }
 
-    /// Fetches another token if the source can get a sufficient one. The current token is valid,
+    /// Fetches another token if the source can get a sufficient token. The current token is valid,
     /// and other requests use it until the fetch completes.
     fn step_up(
         self,
@@ -165,7 +165,7 @@ where
         let newer = cache.newer_than(cached);
         let acquire = cache.refresh_now();
         match newer {
-            // A newer token than the sent one is already cached.
+            // The cache already contains a newer token than the request had.
             Some(newer) => refused.renewed(Ok(newer)),
             None => ControlFlow::Continue(RequestState::Renewing {
                 acquire,

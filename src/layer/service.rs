@@ -1,9 +1,9 @@
-//! The service, which attaches the current token or returns a future that waits for a token.
+//! The service attaches the current token, or returns a future that waits for a token.
 //!
 //! The service handles a request in one of three ways:
 //!
-//! - Most requests need the header of the current token, go to the usual origin and have no
-//!   credential of their own. For these requests, [`attach_as_usual`] is enough.
+//! - Most requests are usual: they need the header of the current token, go to the usual origin and
+//!   have no own credential. For these requests, [`attach_as_usual`] is enough.
 //! - [`Auth::attach_carefully`] handles other requests that can be sent immediately.
 //! - All remaining requests get a boxed state.
 
@@ -31,8 +31,8 @@ use crate::error::{BoxError, Error};
 /// # Errors
 ///
 /// - An error of the inner service.
-/// - An [`Error`](crate::Error) if the request was not sent, because there was no token or because
-///   the request's origin may not receive the credential.
+/// - An [`Error`](crate::Error) if the request was not sent: there was no token, or the request's
+///   origin may not receive the credential.
 ///
 /// Both are boxed, as usual for Tower layers; [`CallError`](crate::layer::CallError) distinguishes
 /// them. A refusal is not an error: it is the server's response, with a
@@ -236,7 +236,7 @@ enum NeedsState {
 }
 
 /// Attaches the credential if the request is usual, or returns the token. A usual request needs the
-/// header of the current token, goes to the usual origin and has no credential of its own.
+/// header of the current token, goes to the usual origin and has no own credential.
 #[inline(always)]
 pub(crate) fn attach_as_usual<S, Req>(
     sent_token: Arc<SentToken>,
@@ -268,8 +268,7 @@ where
         }
         replay = record(request, inner, settings);
     }
-    // One lookup in the header map inserts the value and returns the caller's value, if there was
-    // one.
+    // One lookup in the header map inserts the value and returns the caller's value, if any.
     let headers = request.headers_mut();
     match headers.try_insert(name, value.clone()) {
         Ok(None) => Ok(SentAsUsual {

@@ -1,6 +1,6 @@
 //! The cookies of one session (RFC 6265), and the rules that choose the cookies for a request.
 //!
-//! RFC 6265 lets a cookie go to other hosts than the host that set it, and to all of their ports.
+//! RFC 6265 lets a cookie go to more hosts than the host that set the cookie, and to all ports.
 //! Here, a cookie goes only to allowed origins. The paths must match by RFC 6265 §5.4.
 
 use std::convert::Infallible;
@@ -231,7 +231,7 @@ fn store(cookies: &mut CookieStore, line: &HeaderValue, url: &Url) -> Result<(),
 }
 
 /// Returns the address that decides which cookies match. The scheme is `https` for loopback, which
-/// counts as secure. The scheme is also `https` for `wss`, which cookies don't know.
+/// counts as secure. The scheme is also `https` for `wss`, because RFC 6265 doesn't know `wss`.
 fn address(origin: &str, path: &str) -> Option<Url> {
     let mut url = Url::parse(origin).ok()?;
     let is_secure = origin::is_secure(Some(url.scheme()), url.host_str());
@@ -332,7 +332,7 @@ fn illegal() -> Error {
     Error::new(Kind::IllegalToken, message)
 }
 
-/// This is a unit test because cookies expire by the system clock, which a test can't set.
+/// This is a unit test because cookies expire by the system clock, and tests can't set that clock.
 #[cfg(test)]
 mod tests {
 

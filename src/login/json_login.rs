@@ -1,5 +1,5 @@
-//! A JSON login, which gets a token for a user name and a password, and the next token for a
-//! refresh token.
+//! A JSON login: exchanges a user name and a password for a token, and a refresh token for the next
+//! token.
 
 use std::fmt;
 use std::time::Duration;

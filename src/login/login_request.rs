@@ -84,7 +84,8 @@ impl LoginRequest {
     }
 }
 
-/// Builds a request with these fields, which include `secret`, and a redactor for the response.
+/// Builds a request with these fields, and a redactor for the response. `secret` is one of the
+/// fields.
 pub(super) fn request(
     fields: Vec<(String, Value)>,
     secret: &SecretString,

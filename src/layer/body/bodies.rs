@@ -92,8 +92,8 @@ impl<L: Replay, R: Replay> Replay for Either<L, R> {
     }
 }
 
-/// The recording of a body that is sent through a tee. `None` for an empty body, which needs no
-/// tee.
+/// The recording of a body that is sent through a tee. `None` for an empty body, because an empty
+/// body needs no tee.
 type StreamCopy<B> = Option<Recording<B>>;
 
 fn record<B: Body + Default>(

@@ -40,7 +40,7 @@
 ///
 /// # Example
 ///
-/// A body of your own, which is cloned:
+/// A body type of your own; recording clones the body:
 ///
 /// ```
 /// use tower_auth::layer::Replay;

@@ -86,8 +86,11 @@ struct SharedBody<B: Body>(Mutex<TeeState<B>>);
 struct TeeState<B: Body> {
     source: Source<B>,
     tee: TeeStatus<B::Error>,
-    /// `None` if the body can't be replayed: the limit was exceeded, the stream failed or panicked,
-    /// or the replay has started or become impossible.
+    /// `None` if the body can no longer be replayed:
+    ///
+    /// - The body exceeds the limit.
+    /// - The stream failed or panicked.
+    /// - The replay has started, or the recording was dropped.
     frames: Option<RecordedFrames>,
     /// The waker of the tee, until the tee is superseded. Then the waker of the replayed body,
     /// while that body waits for the source.
@@ -256,7 +259,7 @@ impl<B: Body> Tee<B> {
 
 impl<B: Body> TeeState<B> {
     /// Records the frame that the tee returns next. When recording stops, returns the recorded
-    /// frames, which the caller must drop outside the lock.
+    /// frames. The caller must drop these frames outside the lock.
     #[must_use]
     fn record(&mut self, polled: &Polled<B::Error>) -> Option<RecordedFrames> {
         let fits = match polled {
@@ -417,10 +420,10 @@ where
 
 impl<B: Body> SharedBody<B> {
     /// Takes the result of the tee's poll. While the tee is still polling, returns `None` and
-    /// stores the waker, which the tee wakes after the poll.
+    /// stores the waker. The tee wakes this waker after the poll.
     fn poll_returned(&self, cx: &Context<'_>) -> Option<Returned<B>> {
-        // Cloning a waker and dropping the old waker run foreign code, so both happen outside the
-        // lock.
+        // Wakers are cloned and dropped outside the lock, because cloning and dropping run foreign
+        // code.
         let mut waker = Some(cx.waker().clone());
         let mut state = self.lock();
         let returned = match mem::replace(&mut state.source, Source::Ended) {

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind};
 use crate::source::secret_source::SecretSource;
 use crate::token::header_value::sensitive;
 
-/// The client's id, its secret, and the part of a request that contains both.
+/// The client's id, the client's secret, and the part of a request that contains both.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientAuth {
     /// Empty for an anonymous client.
@@ -24,7 +24,7 @@ pub(crate) struct ClientAuth {
     method: AuthMethod,
 }
 
-/// The client authentication of one request, with the secret or the assertion that was read for it.
+/// The client authentication of one request, with the current secret or a new assertion.
 pub(crate) struct RequestAuth<'a> {
     id: &'a str,
     /// The secret or the assertion.

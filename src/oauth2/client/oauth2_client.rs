@@ -85,8 +85,8 @@ impl Client {
         Ok(Self::build(url.try_into()?, client))
     }
 
-    /// Creates a public client (RFC 6749 §2.1): a client with an id but no secret, such as an app
-    /// on a user's machine.
+    /// Creates a public client (RFC 6749 §2.1): a client with an id but no secret. An app on a
+    /// user's machine is such a client.
     ///
     /// # Errors
     ///
@@ -101,8 +101,8 @@ impl Client {
         Ok(Self::build(url.try_into()?, client))
     }
 
-    /// Creates a client that doesn't identify itself. Use this client for a grant that identifies
-    /// the caller, such as the assertion of a service account (RFC 7521 §4.1).
+    /// Creates a client that doesn't identify itself. Use this client if the grant identifies the
+    /// caller. The assertion of a service account is such a grant (RFC 7521 §4.1).
     ///
     /// # Errors
     ///
@@ -125,10 +125,9 @@ impl Client {
     ///
     /// The default, with the feature `reqwest`, is a [`reqwest`](https://docs.rs/reqwest) client
     /// over rustls. The `reqwest` client uses the proxy settings of the environment. The first
-    /// request creates this client, and all clones share it. If the creation fails, for example
-    /// because there are no root certificates, the fetch fails with
-    /// [`is_config`](Error::is_config). Without the feature, you must set a transport; otherwise
-    /// every fetch fails with the same error.
+    /// request creates this client, and all clones share it. The creation fails if there are no
+    /// root certificates, for example. The fetch then fails with [`is_config`](Error::is_config).
+    /// Without the feature and without a transport, every fetch fails with the same error.
     ///
     /// # Example
     ///
@@ -259,9 +258,9 @@ impl Client {
         self
     }
 
-    /// Binds tokens to a key (DPoP, RFC 9449), so that a stolen token is useless without the key.
-    /// Each request contains a new proof that the sender has the key: each token request, each
-    /// request with the token, and each replay. By default, tokens are bearer tokens.
+    /// Binds tokens to a key (DPoP, RFC 9449), so that a stolen token is useless without the key. A
+    /// proof shows that the sender has the key. Each token request, each request with the token and
+    /// each replay contains a new proof. By default, tokens are bearer tokens.
     ///
     /// Servers may want a nonce in proofs. The client stores the latest nonce of each origin, from
     /// any response. If a server wants another nonce, the client sends the request once more. A
@@ -341,8 +340,8 @@ impl Client {
         Err(unbound(to))
     }
 
-    /// Makes the token of a response, bound to this client's key if it has one. `requested` is the
-    /// requested scope. `assumed` is the lifetime of the token if the response specifies no
+    /// Makes the token of a response, and binds the token to this client's key, if any. `requested`
+    /// is the requested scope. `assumed` is the lifetime of the token if the response specifies no
     /// lifetime.
     pub(crate) fn token(
         &self,
@@ -354,7 +353,7 @@ impl Client {
         response.into_token(requested, assumed, make)
     }
 
-    /// Revokes the access token. Does nothing without a token or a revocation endpoint.
+    /// Revokes the access token. Does nothing if there is no token or no revocation endpoint.
     pub(crate) async fn revoke(&self, token: Option<Token>) -> Result<(), Error> {
         match token {
             Some(token) => self.endpoint.revoke(token.secret(), "access_token").await,

@@ -27,7 +27,7 @@ pub(crate) enum BodyFormat {
     /// `application/x-www-form-urlencoded`, as RFC 6749 requires.
     #[default]
     FormUrlEncoded,
-    /// JSON, which Auth0 accepts.
+    /// JSON, a format that Auth0 accepts.
     Json,
 }
 
@@ -65,9 +65,9 @@ impl<'a> Params<'a> {
         self.named(name).next().is_some()
     }
 
-    /// Adds the parameters to a store key, because a token depends on them. The key ignores the
-    /// order of the words in a scope (RFC 6749 §3.3), and the order of a repeated parameter's
-    /// values.
+    /// Adds the parameters to a store key, because a token depends on them. In the key, the words
+    /// of a scope have no order (RFC 6749 §3.3), and neither have the values of a repeated
+    /// parameter.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         self.list.iter().fold(key, |key, param| {

@@ -22,9 +22,9 @@ use crate::http_client::transport::DynTransport;
 impl EndpointUrl {
     /// Finds the endpoint in an issuer's metadata (RFC 8414, OpenID Connect Discovery 1.0).
     ///
-    /// Each request uses the endpoint of its kind, such as the token endpoint for a token request
-    /// or the revocation endpoint in [`Client::revoke_at`](crate::oauth2::Client::revoke_at).
-    /// Clones share the metadata.
+    /// Each request uses the endpoint of its kind. For example, a token request uses the token
+    /// endpoint, and [`Client::revoke_at`](crate::oauth2::Client::revoke_at) uses the revocation
+    /// endpoint. Clones share the metadata.
     ///
     /// The first token request fetches the metadata with the client's own transport and within its
     /// timeout. The client tries these locations at `https://host/.well-known/…`:
@@ -40,12 +40,12 @@ impl EndpointUrl {
     ///   than 64 KiB is rejected.
     /// - The `issuer` in the metadata must be equal to the given issuer, including a trailing slash
     ///   (RFC 8414 §3.3). Otherwise, an error shows both issuers. Auth0's issuers end in a slash.
-    /// - Endpoints in the metadata must be `https`. The exception is an `http` issuer on loopback,
-    ///   whose endpoints may be `http` on loopback.
+    /// - Endpoints in the metadata must be `https`. Exception: the endpoints of an `http` issuer on
+    ///   loopback may be `http` on loopback.
     /// - The metadata is cached for 1 h, or for the server's `Cache-Control: max-age` between 5 min
     ///   and 24 h. If a later fetch fails, the old metadata stays in use and the client tries again
     ///   after 1 min.
-    /// - The client also fetches the metadata again after an endpoint answers with a 404, a 405, a
+    /// - The client also fetches the metadata again after an endpoint responds with a 404, a 405, a
     ///   410 or a redirect.
     ///
     /// # Errors

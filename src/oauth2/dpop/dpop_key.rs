@@ -116,7 +116,7 @@ impl DpopKey {
     }
 
     fn new(pair: EcdsaKeyPair) -> Result<Self, Error> {
-        // The byte 4, then both coordinates (SEC 1 §2.3.3).
+        // The public key consists of the byte 4 and both coordinates (SEC 1 §2.3.3).
         let point = pair.public_key().as_ref();
         let (Some(x), Some(y), 65) = (point.get(1..33), point.get(33..), point.len()) else {
             return Err(wrong("has no public key"));
@@ -154,8 +154,8 @@ impl DpopKey {
     }
 
     /// Returns the thumbprint of the public key (RFC 7638). A token that is bound to the key
-    /// contains the thumbprint (`cnf.jkt`, RFC 9449 §6.1). The parameter `dpop_jkt` contains it too
-    /// (§10).
+    /// contains the thumbprint (`cnf.jkt`, RFC 9449 §6.1). The parameter `dpop_jkt` also contains
+    /// the thumbprint (§10).
     pub fn thumbprint(&self) -> &str {
         &self.inner.thumbprint
     }

@@ -19,8 +19,8 @@ use crate::origin::is_secure;
 ///
 /// [`finish`](crate::oauth2::AuthorizationCode::finish) consumes the request. [`Debug`](fmt::Debug)
 /// shows no secrets. A web app must keep the request between two HTTP requests. `seal` (feature
-/// `fleet`) converts the request to a text for a cookie or a session, and `open` reads the text in
-/// any process.
+/// `fleet`) converts the request to a text for a cookie or a session. `open` reads this text in any
+/// process.
 ///
 /// # Example
 ///

@@ -8,8 +8,9 @@ use crate::error::{Error, Kind, Reply};
 use crate::http_client::redact::Redactor;
 
 /// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest). The
-/// response contains a code, which
-/// [`AuthorizationCode::finish`](crate::oauth2::AuthorizationCode::finish) exchanges for tokens.
+/// response contains a code.
+/// [`AuthorizationCode::finish`](crate::oauth2::AuthorizationCode::finish) exchanges this code for
+/// tokens.
 ///
 /// [`AuthorizationRequest::read`](crate::oauth2::AuthorizationRequest::read) and `RedirectListener`
 /// return this type. [`Debug`](fmt::Debug) shows no part of the response.
@@ -66,7 +67,7 @@ enum Param {
     #[default]
     Absent,
     Once(SecretString),
-    /// The parameter occurs more than once, which is ambiguous and violates RFC 6749 §3.1.
+    /// The parameter is repeated, so its value is ambiguous. RFC 6749 §3.1 forbids this.
     Repeated,
 }
 
@@ -133,8 +134,8 @@ impl RedirectParams {
         }
     }
 
-    /// Compares the issuers as strings (RFC 9207 §2.4). An error response is checked too, because
-    /// another server may have sent it.
+    /// Compares the issuers as strings (RFC 9207 §2.4). Also checks error responses, because
+    /// another server may have sent them.
     fn check_issuer(&self, issuer: &ExpectedIssuer) -> Result<(), Error> {
         match (issuer, self.iss.text()) {
             (ExpectedIssuer::Unknown, _) | (ExpectedIssuer::Known(_), None) => Ok(()),

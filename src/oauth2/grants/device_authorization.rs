@@ -106,7 +106,7 @@ impl DeviceAuthorization {
     ///
     /// # Cancel safety
     ///
-    /// The server may have issued a code, which is then never used.
+    /// The server may have issued a code. Nobody can use this code.
     pub async fn begin(&self) -> Result<DevicePrompt, Error> {
         let requested_at = Instant::now();
         let mut params = Params::default();

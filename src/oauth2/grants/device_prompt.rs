@@ -1,5 +1,4 @@
-//! The device authorization response (RFC 8628 §3.2), which tells the user what to do on another
-//! device.
+//! The device authorization response (RFC 8628 §3.2) with the instructions for the user.
 
 use std::fmt;
 use std::time::Duration;
@@ -30,8 +29,7 @@ pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The longest lifetime of a code. Codes usually expire within minutes.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The instructions for the user who logs in: an address to open on any device, and a code to enter
-/// there.
+/// The instructions for the user: an address to open on any device, and a code to enter there.
 ///
 /// [`finish`](crate::oauth2::DeviceAuthorization::finish) consumes the prompt.
 /// [`Debug`](fmt::Debug) shows no codes.
@@ -151,7 +149,7 @@ struct DeviceFields {
     device_code: FieldValue,
     user_code: FieldValue,
     verification_uri: FieldValue,
-    /// The name in drafts of the RFC, which some servers still use.
+    /// The name in drafts of the RFC. Some servers still use this name.
     verification_url: FieldValue,
     verification_uri_complete: FieldValue,
     verification_url_complete: FieldValue,

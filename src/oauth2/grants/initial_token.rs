@@ -1,4 +1,4 @@
-//! The access token from a login, which the first fetch returns.
+//! The access token from a login. The first fetch returns this token.
 
 use std::time::{Duration, SystemTime};
 

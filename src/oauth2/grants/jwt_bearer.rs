@@ -26,17 +26,17 @@ const RESERVED: Reserved = &[
 
 /// Fetches tokens with an assertion (RFC 7523 §2.1). The assertion is a JWT that names the token's
 /// subject. The authorization server must trust the issuer of that JWT. Service accounts use this
-/// grant with a `SignedJwt` (feature `jwt`), which signs a new JWT with the account's key for each
-/// request.
+/// grant with a `SignedJwt` (feature `jwt`). For each request, `SignedJwt` signs a new JWT with the
+/// account's key.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`scope`](Self::scope), [`resource`](Self::resource) | none |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// The source reads the assertion again for each token request. If the assertion contains a
-/// parameter, such as Google's `scope`, don't set that parameter here too. If the assertion also
-/// identifies the client, use `Client::anonymous`.
+/// The source reads the assertion again for each token request. Don't set a parameter here if the
+/// assertion already contains it, as with Google's `scope`. If the assertion also identifies the
+/// client, use `Client::anonymous`.
 ///
 /// # Example
 ///

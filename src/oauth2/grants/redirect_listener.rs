@@ -42,7 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// headers can have the same size.
 const HEAD_LIMIT: usize = 16 * 1024;
 
-/// Waits on loopback for the browser's redirect, which contains the response to an
+/// Waits on loopback for the browser's redirect with the response to an
 /// [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest).
 ///
 /// | setting | default |
@@ -165,8 +165,8 @@ impl RedirectListener {
     ///
     /// # Errors
     ///
-    /// - The errors of [`AuthorizationRequest::read`], except for a response with another `state`,
-    ///   which doesn't end the wait.
+    /// - The errors of [`AuthorizationRequest::read`]. A response with another `state` is no error,
+    ///   and the wait goes on.
     /// - [`is_timeout`](Error::is_timeout) if no response arrives in time.
     /// - [`is_config`](Error::is_config) if the request has another redirect URI.
     ///
@@ -221,8 +221,8 @@ impl RedirectListener {
         request: &AuthorizationRequest,
     ) -> Option<Result<AuthorizationResponse, Error>> {
         let Ok((connection, _)) = accepted else {
-            // Either the browser closed the connection, or the process has too many open files.
-            // Without the pause, too many open files would cause a busy loop.
+            // Accepting fails if the browser closed the connection, or if the process has too many
+            // open files. In the second case, the pause avoids a busy loop.
             sleep(ACCEPT_PAUSE).await;
             return None;
         };

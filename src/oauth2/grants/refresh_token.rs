@@ -80,9 +80,9 @@ struct LoginState {
 }
 
 impl RefreshToken {
-    /// Creates a source that starts with `token` and keeps new refresh tokens in memory. Use it for
-    /// a server that doesn't rotate refresh tokens, or for a process that logs in again after a
-    /// restart.
+    /// Creates a source that starts with `token` and keeps new refresh tokens in memory. Use this
+    /// constructor if the server doesn't rotate refresh tokens, or if the process logs in again
+    /// after a restart.
     pub fn new(client: Client, token: impl Into<SecretString>) -> Self {
         Self::stored(client, InMemory::new(token.into()))
     }

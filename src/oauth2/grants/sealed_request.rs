@@ -18,9 +18,9 @@ use super::authorization_response::ExpectedIssuer;
 use crate::error::{Error, Kind};
 use crate::fleet::keyring::{Keyring, OpenError, Sealing};
 
-/// The purpose is authenticated with the sealed bytes, so that a sealed token can't be opened as a
-/// request. The purpose of a fleet's token is the text of a [`StoreKey`](crate::fleet::StoreKey),
-/// which is base64url.
+/// The purpose is authenticated with the sealed bytes, so that a fleet's sealed token can't be
+/// opened as a request. A token has another purpose: the base64url text of a
+/// [`StoreKey`](crate::fleet::StoreKey).
 const PURPOSE: &str = "authorization request";
 
 const VERSION: u8 = 1;
@@ -51,7 +51,7 @@ struct SealedFields<'a> {
     issuer: Cow<'a, ExpectedIssuer>,
 }
 
-/// Keeps a request between two HTTP requests, which two processes may receive.
+/// Keeps a request between two HTTP requests, which may reach different processes.
 impl AuthorizationRequest {
     /// Seals the parts that the callback needs: `state`, the code verifier, the redirect URI and
     /// the issuer. Also seals the current time. The first key of the ring encrypts the text

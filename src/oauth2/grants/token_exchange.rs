@@ -56,15 +56,15 @@ const RESERVED: Reserved = &[
 /// a variable, for example.
 ///
 /// The server may refuse the subject or the actor with `invalid_request` (RFC 8693 §2.2.2) or
-/// `invalid_grant`. Then both sources fetch once more with [`Reason::Refused`], which makes a cache
-/// fetch a new token. New tokens are exchanged. If the tokens are the same, or if the server
-/// refuses the new tokens too, the fetch returns the error.
+/// `invalid_grant`. Then both sources fetch once more with [`Reason::Refused`]. For this reason, a
+/// cache fetches a new token. New tokens are exchanged. If the tokens are the same, or if the
+/// server refuses the new tokens too, the fetch returns the error.
 ///
 /// The issued token must be usable as an access token. A response is an error in these cases:
 ///
 /// - Its `token_type` is `N_A`.
 /// - It has no `issued_token_type`, which §2.2.1 requires.
-/// - Its `issued_token_type` is neither an access token nor a JWT nor the requested type.
+/// - Its `issued_token_type` isn't an access token, a JWT or the requested type.
 ///
 /// # Example
 ///
@@ -138,8 +138,8 @@ impl TokenExchange {
         self
     }
 
-    /// Adds a service for which the token is valid, by the server's name for it (RFC 8693 §2.1).
-    /// Call it again to add more services.
+    /// Adds a service for which the token is valid, by the name that the server uses (RFC 8693
+    /// §2.1). Call it again to add more services.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.params.add_audience(audience.into());
@@ -191,7 +191,7 @@ impl TokenExchange {
         self.exchange(&renewed).await
     }
 
-    /// Rejects an issued token unless its type is an access token, a JWT, or the requested type.
+    /// Accepts an issued token only if its type is an access token, a JWT, or the requested type.
     fn check_issued_type(&self, response: &TokenResponse) -> Result<(), Error> {
         let what = match &response.issued_token_type {
             FieldValue::Absent | FieldValue::Null => {

@@ -40,7 +40,7 @@ impl UserLogin {
         mut grant: Params<'a>,
     ) -> Result<RefreshToken, Error> {
         let requested_at = RequestedAt::now();
-        // The token request contains the resources too (RFC 8707 §2.2).
+        // Adds the resources to the token request as well (RFC 8707 §2.2).
         self.params.add_resources_to(&mut grant);
         let mut response = self.client.endpoint.request(grant).await?;
         let refresh_token = response.refresh_token.take();

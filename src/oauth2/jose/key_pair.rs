@@ -74,8 +74,8 @@ impl KeyPair {
             JwsAlgorithm::ES256 => ecdsa(&block).map(Self::Ecdsa),
             JwsAlgorithm::EdDSA => Ed25519KeyPair::from_pkcs8(&block.der).map(Self::Ed25519),
         };
-        // The message names both causes, because the library doesn't tell a wrong text from a wrong
-        // type of key.
+        // The message names two causes: a wrong text and a wrong type of key. The library doesn't
+        // distinguish them.
         pair.map_err(|_| algorithm.not_its_key())
     }
 

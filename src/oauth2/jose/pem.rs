@@ -1,4 +1,4 @@
-//! Reads the private key from a PEM text (RFC 7468), which may contain other blocks.
+//! Reads the private key from a PEM text (RFC 7468). The text may also contain other blocks.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -126,7 +126,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the thumbprint has neither form or isn't 20 bytes long.
+    /// [`is_config`](Error::is_config) if the thumbprint has another form or isn't 20 bytes long.
     pub fn x5t(mut self, thumbprint: impl AsRef<str>) -> Result<Self, Error> {
         self.x5t = Some(base64url(thumbprint.as_ref(), "x5t", 20)?);
         Ok(self)
@@ -140,7 +140,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the thumbprint has neither form or isn't 32 bytes long.
+    /// [`is_config`](Error::is_config) if the thumbprint has another form or isn't 32 bytes long.
     pub fn x5t_s256(mut self, thumbprint: impl AsRef<str>) -> Result<Self, Error> {
         self.x5t_s256 = Some(base64url(thumbprint.as_ref(), "x5t#S256", 32)?);
         Ok(self)

@@ -33,9 +33,9 @@ use crate::token::issued_token::Token;
 ///    [`ClientCredentials`](crate::oauth2::ClientCredentials).
 /// 4. All tokens come from that source.
 ///
-/// The source fetches the metadata again after 1 h, or after the server's `Cache-Control: max-age`
-/// between 5 min and 24 h. It also does so after a [permanent](Error::is_permanent) error of the
-/// closure's source. If a later fetch fails, the old metadata stays in use and the next attempt
+/// The source caches the metadata for 1 h, or for the server's `Cache-Control: max-age` between 5
+/// min and 24 h. After a [permanent](Error::is_permanent) error of the closure's source, it fetches
+/// the metadata again. If a later fetch fails, the old metadata stays in use and the next attempt
 /// follows after 1 min. The closure makes a new source only if the metadata has changed.
 ///
 /// | setting | default |
@@ -84,8 +84,8 @@ use crate::token::issued_token::Token;
 /// ```
 pub struct ProtectedResource {
     resource: Resource,
-    /// The allowed issuers. Each issuer caches its own metadata, also when the resource's metadata
-    /// changes.
+    /// The allowed issuers. Each issuer caches its own metadata and keeps it when the resource's
+    /// metadata changes.
     allowed: Vec<EndpointUrl>,
     transport: DynTransport,
     timeout: Duration,
@@ -174,8 +174,8 @@ impl ProtectedResource {
         self
     }
 
-    /// Stores the hint of a refusal for the next fetch, if its metadata location or scopes differ
-    /// from those of the last search.
+    /// Stores the hint of a refusal for the next fetch. The hint must have another metadata
+    /// location or other scopes than the last search.
     fn keep_hint(&self, challenges: &[Challenge]) {
         let hint = Hint::of(challenges);
         let mut hints = lock(&self.hints);
@@ -254,7 +254,7 @@ impl TokenSource for ProtectedResource {
         built.is_some_and(|built| built.source.is_refusal(status, headers))
     }
 
-    /// Before the first fetch, the closure's source doesn't exist yet, so its grant counts as
+    /// Before the first fetch, the closure's source doesn't exist yet. Its grant then counts as
     /// one-time.
     fn has_one_time_grant(&self) -> bool {
         let built = lock(&self.built).clone();
@@ -287,9 +287,9 @@ impl Protection {
         &self.resource
     }
 
-    /// Returns the scopes to request, separated by spaces. They come from the API's challenge (RFC
-    /// 6750 §3), or otherwise from the `scopes_supported` of its metadata (RFC 9728 §2). The text
-    /// is empty if neither contains scopes.
+    /// Returns the scopes to request, separated by spaces. The scopes come from the API's challenge
+    /// (RFC 6750 §3), otherwise from `scopes_supported` in the metadata (RFC 9728 §2). The text is
+    /// empty if there are no scopes in either place.
     pub fn scope(&self) -> &str {
         &self.scope
     }

@@ -43,7 +43,7 @@ pub(crate) struct ResourceMetadata {
     /// The `resource` parameter of a token request.
     pub(crate) resource: String,
     pub(crate) authorization_servers: Vec<String>,
-    /// The scopes to request. They come from the refusal, or otherwise from the metadata.
+    /// The scopes to request. The scopes come from the refusal, otherwise from the metadata.
     pub(crate) scope: String,
 }
 
@@ -175,7 +175,7 @@ impl Resource {
     /// Returns whether metadata from this location may contain this `resource` (RFC 9728 §3.3).
     ///
     /// Two names are accepted. The first is the name that the caller gave. The second is the name
-    /// to which the location belongs, if that name is this resource's origin or the beginning of
+    /// to which the location belongs. That name must be this resource's origin, or the beginning of
     /// its path. Another resource on the same host is rejected. Otherwise this resource would
     /// receive a token for the other resource.
     fn is_named(&self, name: &str, location: &Uri) -> bool {

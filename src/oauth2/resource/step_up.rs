@@ -22,9 +22,9 @@ use crate::token::issued_token::Token;
 /// `insufficient_scope` (RFC 6750 §3.1), the source adds the scope that the server asks for. After
 /// an `insufficient_user_authentication` (RFC 9470 §3), the source logs in as the server asks.
 ///
-/// A closure makes the source for each [`StepUpRequest`]. The source adds new scope to the current
-/// scope, so that the stronger token is also valid for all earlier requests. It adds only
-/// [allowed](Self::allow) scopes: an API can't cause a stronger token than you intended.
+/// A closure makes the source for each [`StepUpRequest`]. New scope is added to the current scope,
+/// so that the stronger token is also valid for all earlier requests. Only [allowed](Self::allow)
+/// scopes are added, so that an API can't cause a stronger token than you intended.
 ///
 /// - The refused request waits for the stronger token and is replayed once. Other requests use the
 ///   old token until the stronger token is ready.
@@ -249,7 +249,7 @@ impl TokenSource for StepUp {
 
 impl StepUpState {
     /// Returns whether enough time has passed for another login. The age of the token doesn't
-    /// count: a token can be newer than its login, and only the server knows the login's age.
+    /// matter, because a token can be newer than its login. Only the server knows the login's age.
     fn may_log_in(&mut self) -> bool {
         let last = self.logged_in;
         let is_due = last.is_none_or(|at| at.elapsed() >= LOGIN_INTERVAL);
