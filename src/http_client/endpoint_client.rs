@@ -91,8 +91,8 @@ impl EndpointClient {
         within(self.timeout, &format!("{}{with}", self.kind.name()), work).await
     }
 
-    /// Returns the address of this endpoint. Call it inside [`within`](Self::within), like all
-    /// methods that send.
+    /// Returns the address of this endpoint. Call this method inside [`within`](Self::within), like
+    /// all methods that send.
     pub(crate) async fn address(&self) -> Result<Uri, Error> {
         self.resolve(&self.url, self.kind).await
     }

@@ -25,7 +25,8 @@ use crate::source::store_key::StoreKey;
 /// need this type in two cases:
 ///
 /// - You intentionally reach the server over cleartext.
-/// - The client [discovers the endpoints](Self::from_issuer) of the server from its issuer.
+/// - You know only the server's issuer, from which the client [discovers the
+///   endpoints](Self::from_issuer).
 ///
 /// [`Debug`](fmt::Debug) omits the query, because a query may contain a key.
 ///
@@ -258,8 +259,8 @@ fn cleartext(uri: &Uri) -> Option<&str> {
     is_cleartext.then(|| uri.host().unwrap_or_default())
 }
 
-/// Parses an address. Errors don't show the text: a caller that swaps two arguments passes the
-/// secret here.
+/// Parses an address. Errors show only the host, because a caller that swaps two arguments passes
+/// the secret here.
 fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     let bad = |why: &str| bad(what, why);
     // RFC 6749 §3.2 forbids a fragment, and `Uri` drops a fragment silently.

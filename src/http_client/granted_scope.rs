@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 /// Returns the requested scopes that were not granted: sorted and separated by single spaces.
 /// Returns `None` if all were granted.
 ///
-/// The result is for a warning before the first 403. Servers may spell a granted scope in another
-/// way, so such spellings count as granted.
+/// The result is for a warning before the first 403. A granted scope in another spelling also
+/// counts as granted.
 pub(crate) fn missing(requested: &str, granted: &str) -> Option<String> {
     let is_granted = |name: &str| granted.split_whitespace().any(|other| is_same(name, other));
     let requested = requested.split_whitespace();

@@ -120,7 +120,8 @@ impl<'a> QuotaHeaders<'a> {
         lines
             .filter(|line| line.len() <= LONGEST)
             .filter_map(|line| line.to_str().ok())
-            // Redacts before splitting, because a secret may contain the separators.
+            // Ignores a line with a secret. Checks the whole line, because a secret may contain the
+            // separators.
             .filter(|line| redactor.redact(line) == sanitize_unbounded(line))
             .flat_map(|line| line.split(','))
             .take(2 * MOST_BUCKETS)

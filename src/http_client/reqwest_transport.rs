@@ -18,8 +18,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
 
-/// A [`Transport`](crate::oauth2::Transport) over your own [`reqwest::Client`]. Use it to set a
-/// private root certificate, a proxy, or a client certificate (mutual TLS, RFC 8705).
+/// A [`Transport`](crate::oauth2::Transport) over your own [`reqwest::Client`]. Use this transport
+/// to set a private root certificate, a proxy, or a client certificate (mutual TLS, RFC 8705).
 ///
 /// Build the client with `redirect(reqwest::redirect::Policy::none())`. Otherwise reqwest sends the
 /// secret to the target of a redirect.

@@ -15,8 +15,8 @@ use tower_service::Service;
 
 use crate::error::{BoxError, Error};
 
-/// An HTTP client that can send token requests and fetch metadata. It is a Tower service that takes
-/// an `http::Request<Full<Bytes>>` and returns an `http::Response` with any body.
+/// An HTTP client that can send token requests and fetch metadata. A transport is a Tower service
+/// that takes an `http::Request<Full<Bytes>>` and returns an `http::Response` with any body.
 ///
 /// Every service with these bounds implements the trait:
 ///

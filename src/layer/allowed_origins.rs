@@ -88,7 +88,7 @@ impl AllowedOrigins {
     /// Returns whether the list of named origins contains this origin. Returns `None` if there is
     /// no list, for example with `any_https`.
     ///
-    /// Responses to requests are checked with this method if the request's URI was only a path.
+    /// Checks the responses to requests whose URI was only a path.
     pub(crate) fn names(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<bool> {
         match &self.named {
             Named::Origins(origins) => {
@@ -99,8 +99,8 @@ impl AllowedOrigins {
         }
     }
 
-    /// Returns the digest of an allowed origin that the request writes in the usual form. For other
-    /// requests, `None` leaves the decision to [`admit`](Self::admit).
+    /// Returns the digest of the request's origin, if this origin is allowed and has the usual
+    /// form. Otherwise, `None` leaves the decision to [`admit`](Self::admit).
     #[inline]
     pub(crate) fn admit_usual(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
         let first = match &self.named {
@@ -217,7 +217,7 @@ fn ambiguous_path() -> Error {
 }
 
 impl Named {
-    /// Creates the rule for these origins; for an empty list, the rule without named origins.
+    /// Names only these origins. An empty list means that no origin is named.
     fn these(origins: Vec<Origin>) -> Self {
         match origins.is_empty() {
             true => Self::Nothing,

@@ -69,8 +69,8 @@ impl AuthLayer {
         Self::from(TokenCache::new(source))
     }
 
-    /// Returns the layer's cache. Use it to get the same token for another purpose, such as a
-    /// WebSocket.
+    /// Returns the layer's cache. Use the cache to get the same token for another purpose, such as
+    /// a WebSocket.
     pub fn cache(&self) -> &TokenCache {
         &self.shared.settings.cache
     }
@@ -88,7 +88,8 @@ impl AuthLayer {
         self.edit(|settings| settings.retry = retry)
     }
 
-    /// Sets how many bytes of a body the layer records for a replay; default 64 KiB.
+    /// Sets the maximum number of bytes of a body that the layer records for a replay; default 64
+    /// KiB.
     ///
     /// The layer can't replay a request if the inner service reads more than this limit before the
     /// refusal. The caller then gets the refusal.
@@ -105,8 +106,8 @@ impl AuthLayer {
     }
 
     /// Sends the credential only to these origins (`scheme://host[:port]`). A request to another
-    /// origin is an error before any byte is sent, or [passes](Self::pass_elsewhere) without the
-    /// credential. An origin named here may be cleartext `http`.
+    /// origin fails before any byte is sent. With [`pass_elsewhere`](Self::pass_elsewhere), such a
+    /// request is sent without the credential. An origin named here may be cleartext `http`.
     ///
     /// The list replaces all origins that the source or an earlier call has named. Default: the
     /// [source's origins](TokenSource::origins). If there are no named origins, every request with
@@ -168,9 +169,9 @@ impl AuthLayer {
         self.edit(|settings| settings.allowed_origins.pass_elsewhere = true)
     }
 
-    /// Sets a closure that finds the URI that a response came from. It is for clients that follow
-    /// redirects and record the URI in the response's extensions. From another origin's response,
-    /// the layer draws no conclusions about the token, its scope or its session.
+    /// Sets a closure that finds the URI that a response came from. Use this setting for clients
+    /// that follow redirects and record the URI in the response's extensions. The layer then
+    /// ignores what another origin's response says about the token, its scope or its session.
     ///
     /// Two kinds of responses already contain their URI:
     ///
@@ -189,7 +190,8 @@ impl AuthLayer {
     ///
     /// If the request's URI was only a path, the layer compares the response's origin with the
     /// named origins. A response of a named origin counts as a response of the request's own
-    /// origin. With [`any_https`](Self::any_https), so does a response of any origin.
+    /// origin. With [`any_https`](Self::any_https), a response of any origin counts as such a
+    /// response.
     pub fn answered_by<F>(self, answered_by: F) -> Self
     where
         F: Fn(&Extensions) -> Option<Uri> + Send + Sync + 'static,
@@ -268,7 +270,7 @@ impl AuthLayer {
     #[cfg(feature = "tenants")]
     pub(crate) fn with_cache(self, cache: TokenCache) -> Self {
         self.edit(|settings| {
-            // The source of the new cache names other origins than the old source.
+            // The source of the new cache may name other origins than the old source.
             settings.allowed_origins.set_by_source(|| cache.origins());
             settings.cache = cache;
         })

@@ -14,8 +14,8 @@ use crate::error::{Error, Kind};
 use crate::origin;
 use crate::token::request_head::RequestHead;
 
-/// A request to which the layer can attach a credential. `http::Request` implements this trait for
-/// every body that implements [`Replay`], and so does `reqwest::Request`.
+/// A request to which the layer can attach a credential. Two types implement this trait:
+/// `http::Request` with any body that implements [`Replay`], and `reqwest::Request`.
 ///
 /// # Example
 ///
@@ -61,7 +61,7 @@ pub trait AuthRequest: Sized {
     }
 
     /// Returns the scheme of the request's URI, such as `https`. Returns `None` if the URI is only
-    /// a path and the client below chooses the origin.
+    /// a path. The client below then chooses the origin.
     fn scheme(&self) -> Option<&str>;
 
     /// Returns the host of the request's URI. An IPv6 address is in brackets.

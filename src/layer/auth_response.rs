@@ -8,8 +8,8 @@ use tower_http::follow_redirect::RequestUri;
 #[cfg(feature = "tower-http")]
 use crate::origin;
 
-/// A response that can refuse a credential. `http::Response` with any body implements this trait,
-/// and so does `reqwest::Response`.
+/// A response that can refuse a credential. Two types implement this trait: `http::Response` with
+/// any body, and `reqwest::Response`.
 ///
 /// # Example
 ///

@@ -1,6 +1,6 @@
 //! The bound that the layer puts on a client.
 
-/// A client that the layer can wrap. Every type that is [`Clone`] implements it.
+/// A client that the layer can wrap. Every type that is [`Clone`] implements this trait.
 ///
 /// The layer sends a refused request again with a clone of the client. This bound reports a missing
 /// `Clone` where the layer wraps the client, not where the first request is sent.

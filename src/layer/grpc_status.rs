@@ -2,8 +2,8 @@
 //!
 //! tonic's generated clients convert any error to a `tonic::Status`. They search the chain of
 //! sources for a status; without a status, the code is `Unknown`. An error for the caller of a gRPC
-//! client therefore gets a status as its source. Other errors get no status, because the status
-//! takes the place of the cause.
+//! client therefore gets a status as its source. Other errors get no status, because a status
+//! replaces the cause in the chain.
 
 use std::error::Error as StdError;
 use std::fmt;

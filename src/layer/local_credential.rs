@@ -25,8 +25,7 @@ use crate::token::place::Place;
 /// A token, with the settings and the header that a request needs.
 #[derive(Debug)]
 pub(crate) struct SentToken {
-    /// A request in flight gets the settings from here, and so changes no reference count that
-    /// other clones change.
+    /// Stored here, so that a request in flight changes no reference count of other clones.
     pub(crate) settings: Arc<LayerSettings>,
     pub(crate) cached: Arc<CachedToken>,
     /// The header. `None` in these cases:

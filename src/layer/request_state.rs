@@ -140,8 +140,8 @@ impl WatchedRequest {
         })
     }
 
-    /// Returns the resource that received a request, and the time. A request without a recording
-    /// was sent before any refusal.
+    /// Returns the resource that a request was sent to, and the time of sending. A request without
+    /// a recording was sent before any refusal.
     pub(super) fn sent(watched: Option<&Self>, unrecorded: Resource) -> SentRequest {
         match watched {
             Some(watched) => watched.sent,

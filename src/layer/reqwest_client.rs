@@ -10,7 +10,7 @@ impl Auth<reqwest::Client> {
     ///
     /// # Errors
     ///
-    /// Those of [`Auth`].
+    /// Returns the errors of [`Auth`].
     ///
     /// # Cancel safety
     ///

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The layer sends a request again at most once with another token, once with another proof and
-//! once after a pause. It classifies the response to each replay again.
+//! once after a pause. The response to each replay is classified again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ where
         let sent = WatchedRequest::sent(self.watched.as_ref(), Resource::UNKNOWN);
         settings.cache.accept_from(generation, sent);
         // Also sets the token's own flag, because the cache may already have another current token.
-        // This comes last: the cache notifies its subscribers only if the flag isn't set yet.
+        // The flag is set last: the cache notifies its subscribers only if the flag isn't set yet.
         cached.accept();
     }
 

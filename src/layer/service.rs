@@ -3,7 +3,7 @@
 //! The service handles a request in one of three ways:
 //!
 //! - Most requests are usual: they need the header of the current token, go to the usual origin and
-//!   have no own credential. For these requests, [`attach_as_usual`] is enough.
+//!   contain no credential. For these requests, [`attach_as_usual`] is enough.
 //! - [`Auth::attach_carefully`] handles other requests that can be sent immediately.
 //! - All remaining requests get a boxed state.
 
@@ -110,12 +110,13 @@ impl<S> Auth<S> {
 
     /// Sends a request through a clone of this service, as soon as the clone is ready.
     ///
-    /// Does the same as tower's `ServiceExt::oneshot` on a clone. The compiler's errors are better:
-    /// they name what is missing, as [When it doesn't compile](#when-it-doesnt-compile) explains.
+    /// Does the same as tower's `ServiceExt::oneshot` on a clone. Unlike for `oneshot`, the
+    /// compiler's errors name what is missing: see [When it doesn't
+    /// compile](#when-it-doesnt-compile).
     ///
     /// # Errors
     ///
-    /// Those of [`Auth`].
+    /// Returns the errors of [`Auth`].
     ///
     /// # Cancel safety
     ///
@@ -236,7 +237,7 @@ enum NeedsState {
 }
 
 /// Attaches the credential if the request is usual, or returns the token. A usual request needs the
-/// header of the current token, goes to the usual origin and has no own credential.
+/// header of the current token, goes to the usual origin and contains no credential.
 #[inline(always)]
 pub(crate) fn attach_as_usual<S, Req>(
     sent_token: Arc<SentToken>,

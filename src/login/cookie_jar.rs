@@ -1,7 +1,8 @@
 //! The cookies of one session (RFC 6265), and the rules that choose the cookies for a request.
 //!
 //! RFC 6265 lets a cookie go to more hosts than the host that set the cookie, and to all ports.
-//! Here, a cookie goes only to allowed origins. The paths must match by RFC 6265 §5.4.
+//! Here, a cookie goes only to allowed origins. Within these origins, a cookie goes only to the
+//! paths that RFC 6265 §5.4 allows.
 
 use std::convert::Infallible;
 use std::str;
@@ -119,9 +120,9 @@ impl CookieJar {
 
     /// Returns the cookies for this address, in the order of RFC 6265 §5.4.
     ///
-    /// Expired session cookies are still sent. The session ends with its first cookie, so a cookie
-    /// expires earlier only if a response has shortened its lifetime. The server then refuses the
-    /// expired cookie, and the source logs in again.
+    /// Expired session cookies are still sent. Before the end of the session, such a cookie expires
+    /// only if a response has shortened its lifetime. The server then refuses the expired cookie,
+    /// and the source logs in again.
     fn matching<'a>(&self, cookies: &'a CookieStore, url: &Url) -> Vec<&'a Cookie<'static>> {
         let matches = |cookie: &&Cookie<'static>| {
             cookie.matches(url) && (self.is_session(cookie) || !cookie.is_expired())

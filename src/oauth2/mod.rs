@@ -9,7 +9,7 @@
 //! | JWT bearer (RFC 7523 §2.1) | [`JwtBearer`] |
 //! | token exchange (RFC 8693) | [`TokenExchange`], for the tokens of any other source |
 //!
-//! Each grant has a [`Client`], which has:
+//! Each grant has a [`Client`] with these parts:
 //! - the address of the token endpoint: an [`EndpointUrl`], which may come from an issuer's
 //!   metadata
 //! - the client authentication: a secret, a key, an assertion or a certificate

@@ -151,8 +151,8 @@ impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
 impl Replay for axum_core::body::Body {
     type Copy = StreamCopy<Self>;
 
-    // A box of the type that axum itself uses. `Body::new` doesn't wrap such a box, and so doesn't
-    // wrap its errors in another axum error.
+    // A box of the type that axum itself uses. `Body::new` takes such a box unchanged. It would
+    // wrap the errors of any other body in another axum error.
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
     }

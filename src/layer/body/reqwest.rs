@@ -15,8 +15,8 @@ use super::tee::{Recording, tee};
 use crate::error::BoxError;
 
 /// A body in memory stays in memory in both tries, because reqwest can send only such a body again.
-/// It does that after a 307 or 308 redirect, and on a new connection if the server closed the old
-/// connection.
+/// reqwest does that after a 307 or 308 redirect, and on a new connection if the server closed the
+/// old connection.
 impl Replay for Body {
     type Copy = Copy;
 

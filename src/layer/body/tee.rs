@@ -153,8 +153,8 @@ where
             Ok(None) => return Poll::Ready(None),
             Err(make_error) => return Poll::Ready(Some(Err(make_error(LostStream::Replayed)))),
         };
-        // Unwind safe: after a panic, only a poll by the caller uses the source again, as without a
-        // tee.
+        // The closure is unwind safe: after a panic, only the caller can poll the source again, as
+        // without a tee.
         let polled = panic::catch_unwind(AssertUnwindSafe(|| {
             let polled = Pin::new(&mut body).poll_frame(cx);
             let ended = has_ended(&polled, &body);
@@ -211,8 +211,8 @@ impl<B: Body> Tee<B> {
         ended: bool,
         mut waker: Option<Waker>,
     ) -> Result<Polled<B::Error>, MakeError<B::Error>> {
-        // Declared before the lock guard, because variables are dropped in reverse order. The guard
-        // must be dropped before an ended body or the old waker.
+        // Declared before the lock guard, because variables are dropped in reverse order. The lock
+        // is then released before an ended body or the old waker is dropped.
         let (body, _ended) = if ended {
             (None, Some(body))
         } else {
@@ -296,7 +296,7 @@ impl<B: Body> Recording<B> {
     /// a body is not replayed while the first try still runs.
     pub(super) fn replay(self, make_error: Option<MakeError<B::Error>>) -> Option<Replayed<B>> {
         let mut state = self.shared.lock();
-        // Only checks the frames: the early return below would drop them under the lock.
+        // Takes the frames only below, because an early return here would drop them under the lock.
         state.frames.as_ref()?;
         let is_unfinished = matches!(state.source, Source::Idle(_) | Source::BeingPolled);
         let mut superseded = None;

@@ -159,9 +159,9 @@ impl Client {
     /// Sends the id and the secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
     /// instead of in the body. A public client has an empty password.
     ///
-    /// Every server must support basic authentication. Many servers accept from a client only the
-    /// method of its registration. The default here is the body, because Auth0 by default registers
-    /// clients for the body.
+    /// Every server must support basic authentication. Many servers accept only the method with
+    /// which the client is registered. The body is the default here, because the body is also
+    /// Auth0's default.
     #[must_use]
     pub fn basic_auth(mut self) -> Self {
         self.endpoint.client.use_basic();
@@ -170,7 +170,7 @@ impl Client {
 
     /// Sends an assertion instead of a secret (RFC 7521 §4.2, RFC 7523 §2.2). An assertion is a JWT
     /// of an issuer that the authorization server trusts. The client reads the assertion again for
-    /// each request, so a file may be rotated. For example, a Kubernetes pod can send its projected
+    /// each request, so you can rotate a file. For example, a Kubernetes pod can send its projected
     /// service account token instead of a client secret.
     ///
     /// Call this on a public client, because the client sends no secret. A `SignedJwt` (feature
@@ -269,8 +269,8 @@ impl Client {
     /// §10).
     ///
     /// The proof contains the address of the request as the layer sees it: scheme, host and path. A
-    /// request with only a path is an error. If another layer adds the scheme and the host, put
-    /// that layer outside of the `AuthLayer`.
+    /// request whose URI is only a path is an error. If another layer adds the scheme and the host,
+    /// put that layer outside of the `AuthLayer`.
     ///
     /// # Example
     ///

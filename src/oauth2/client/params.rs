@@ -65,9 +65,9 @@ impl<'a> Params<'a> {
         self.named(name).next().is_some()
     }
 
-    /// Adds the parameters to a store key, because a token depends on them. In the key, the words
-    /// of a scope have no order (RFC 6749 §3.3), and neither have the values of a repeated
-    /// parameter.
+    /// Adds the parameters to a store key, because a token depends on them. The order of a scope's
+    /// words doesn't change the key (RFC 6749 §3.3). Neither does the order of a repeated
+    /// parameter's values.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         self.list.iter().fold(key, |key, param| {

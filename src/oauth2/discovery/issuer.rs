@@ -42,9 +42,9 @@ impl EndpointUrl {
     ///   (RFC 8414 §3.3). Otherwise, an error shows both issuers. Auth0's issuers end in a slash.
     /// - Endpoints in the metadata must be `https`. Exception: the endpoints of an `http` issuer on
     ///   loopback may be `http` on loopback.
-    /// - The metadata is cached for 1 h, or for the server's `Cache-Control: max-age` between 5 min
-    ///   and 24 h. If a later fetch fails, the old metadata stays in use and the client tries again
-    ///   after 1 min.
+    /// - The metadata is cached for 1 h. A `Cache-Control: max-age` from the server replaces this
+    ///   time, limited to between 5 min and 24 h. If a later fetch fails, the old metadata stays in
+    ///   use and the client tries again after 1 min.
     /// - The client also fetches the metadata again after an endpoint responds with a 404, a 405, a
     ///   410 or a redirect.
     ///

@@ -41,7 +41,7 @@ struct Nonces {
     by_origin: Mutex<HashMap<String, String>>,
 }
 
-/// The maximum number of origins with a stored nonce, more than clients are expected to use.
+/// The maximum number of origins with a stored nonce. Clients are expected to use fewer origins.
 const MOST_ORIGINS: usize = 64;
 
 /// The maximum length of a nonce in bytes. Longer nonces are ignored, because each request would

@@ -183,8 +183,11 @@ impl AuthorizationCode {
     }
 
     /// Begins a login. The server redirects the browser to `redirect_uri`, and must know this URI.
-    /// The URI must be `https`, `http` on loopback (RFC 8252 §7.3), or have a private-use scheme
-    /// such as `com.example.app:/callback` (§7.1).
+    /// The URI has one of these forms:
+    ///
+    /// - `https`
+    /// - `http` on loopback (RFC 8252 §7.3)
+    /// - a private-use scheme such as `com.example.app:/callback` (§7.1)
     ///
     /// # Errors
     ///
@@ -250,8 +253,9 @@ impl AuthorizationCode {
     /// Exchanges the code for tokens (RFC 6749 §4.1.3). The source first returns the new access
     /// token; later fetches refresh it. The refresh token is saved before this method returns.
     ///
-    /// If the server issued no refresh token, the source returns the access token until it expires.
-    /// Then [a login is required](Error::is_login_required). The store then stays unchanged.
+    /// If the server issued no refresh token, the store stays unchanged. The source then returns
+    /// the access token until it expires. After that, [a login is
+    /// required](Error::is_login_required).
     ///
     /// A code can be exchanged only once. After an error, begin the login again.
     ///

@@ -27,8 +27,8 @@ const RESERVED: Reserved = &[
 ];
 
 /// Fetches tokens with the client credentials grant (RFC 6749 §4.4). Use this grant for a service,
-/// a job or a daemon that acts for itself. It authenticates with an id and a secret, or with other
-/// [`Client`] authentication.
+/// a job or a daemon that acts for itself. The service authenticates with an id and a secret, or
+/// with other [`Client`] authentication.
 ///
 /// | setting | default |
 /// | --- | --- |

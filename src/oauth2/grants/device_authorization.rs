@@ -106,7 +106,7 @@ impl DeviceAuthorization {
     ///
     /// # Cancel safety
     ///
-    /// The server may have issued a code. Nobody can use this code.
+    /// The server may have issued a code that nobody can use.
     pub async fn begin(&self) -> Result<DevicePrompt, Error> {
         let requested_at = Instant::now();
         let mut params = Params::default();
@@ -124,8 +124,8 @@ impl DeviceAuthorization {
     /// refresh token is saved before this method returns.
     ///
     /// The source first returns the new access token; later fetches refresh it. If the server
-    /// issued no refresh token, the source returns the access token until it expires. Then [a login
-    /// is required](Error::is_login_required). The store then stays unchanged.
+    /// issued no refresh token, the store stays unchanged. The source then returns the access token
+    /// until it expires. After that, [a login is required](Error::is_login_required).
     ///
     /// The server chooses the time between polls. Three events change that time:
     ///

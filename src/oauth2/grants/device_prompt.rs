@@ -54,8 +54,9 @@ impl DevicePrompt {
         &self.verification_uri
     }
 
-    /// Returns an address for a link or a QR code, if the server sent such an address. It already
-    /// contains the code. Show the code too, so that the user can compare it (RFC 8628 §3.3.1).
+    /// Returns an address for a link or a QR code, if the server sent such an address. This address
+    /// already contains the code. Show the code too, so that the user can compare it (RFC 8628
+    /// §3.3.1).
     pub fn verification_uri_complete(&self) -> Option<&str> {
         let uri = self.verification_uri_complete.as_ref();
         uri.map(SecretString::expose_secret)

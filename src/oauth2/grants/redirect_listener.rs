@@ -29,7 +29,7 @@ use crate::error::{Error, Kind};
 const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Browsers open some connections in advance, and other programs may open more. At the limit, a new
-/// connection waits until another connection ends: at most [`CONNECTION_TIMEOUT`].
+/// connection waits until another connection ends. The wait is at most [`CONNECTION_TIMEOUT`].
 const MAX_CONNECTIONS: usize = 64;
 
 /// The timeout of a whole connection. On the same machine, a request takes milliseconds.
@@ -94,11 +94,12 @@ impl RedirectListener {
         Self::bind_port(0).await
     }
 
-    /// Listens on a given port. Use it for servers that allow only the registered port.
+    /// Listens on a given port. Use this constructor for servers that allow only the registered
+    /// port.
     ///
     /// # Errors
     ///
-    /// The same as for [`bind`](Self::bind).
+    /// Returns the same errors as [`bind`](Self::bind).
     ///
     /// # Cancel safety
     ///
@@ -113,7 +114,7 @@ impl RedirectListener {
             let message = format!("could not listen on 127.0.0.1:{port}");
             Error::new(Kind::Transport, message).with_source(error)
         };
-        // An address, because `localhost` may be another interface (RFC 8252 §8.3).
+        // Uses an address, because `localhost` may be another interface (RFC 8252 §8.3).
         let address = (Ipv4Addr::LOCALHOST, port);
         let listener = TcpListener::bind(address).await.map_err(unbound)?;
         let authority = match listener.local_addr().map_err(unbound)? {

@@ -206,7 +206,8 @@ impl RefreshToken {
     }
 
     /// Exchanges the refresh token for an access token. If the server rejects the refresh token,
-    /// tries again with another token that the store may contain by then.
+    /// loads the token again. If another process has saved a new token by then, tries again with
+    /// the new token.
     async fn refresh(
         &self,
         state: &mut LoginState,

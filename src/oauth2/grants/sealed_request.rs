@@ -28,7 +28,7 @@ const VERSION: u8 = 1;
 /// The longest lifetime of a code that RFC 6749 §4.1.2 recommends.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 
-/// The clock of the process that sealed the request may be ahead by this time.
+/// The maximum time by which the clock of the sealing process may be ahead.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 
 /// Browsers store cookies of up to 4,096 bytes, including the name and the attributes (RFC 6265
@@ -114,7 +114,7 @@ impl AuthorizationRequest {
     ///
     /// # Errors
     ///
-    /// The same as for [`open`](Self::open).
+    /// Returns the same errors as [`open`](Self::open).
     pub fn open_within(keys: &Keyring, sealed: &str, max_age: Duration) -> Result<Self, Error> {
         Self::open_at(keys, sealed, max_age, SystemTime::now())
     }

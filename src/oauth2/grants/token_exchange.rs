@@ -56,8 +56,8 @@ const RESERVED: Reserved = &[
 /// a variable, for example.
 ///
 /// The server may refuse the subject or the actor with `invalid_request` (RFC 8693 §2.2.2) or
-/// `invalid_grant`. Then both sources fetch once more with [`Reason::Refused`]. For this reason, a
-/// cache fetches a new token. New tokens are exchanged. If the tokens are the same, or if the
+/// `invalid_grant`. Then both sources fetch once more with [`Reason::Refused`]. A cache that gets
+/// this reason fetches a new token. New tokens are exchanged. If the tokens are the same, or if the
 /// server refuses the new tokens too, the fetch returns the error.
 ///
 /// The issued token must be usable as an access token. A response is an error in these cases:
@@ -139,7 +139,7 @@ impl TokenExchange {
     }
 
     /// Adds a service for which the token is valid, by the name that the server uses (RFC 8693
-    /// §2.1). Call it again to add more services.
+    /// §2.1). Call this method again to add more services.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.params.add_audience(audience.into());

@@ -25,7 +25,8 @@ pub(crate) struct TokenParams {
     assumed_lifetime: Duration,
 }
 
-/// Names that extra params must not have. Each name has a reason, or the setter to use instead.
+/// Names that extra params must not have. Each name comes with the reason, or with the setter to
+/// use instead.
 pub(crate) type Reserved = &'static [(&'static str, &'static str)];
 
 /// The parameters of client authentication. They are reserved in every grant (RFC 6749 §2.3.1, RFC
@@ -207,8 +208,8 @@ macro_rules! token_param_setters {
     };
     (@resource ($($field:ident).+)) => {
         /// Adds a resource for which the tokens are valid (RFC 8707 §2): an absolute URI without a
-        /// fragment. Call it again to add more resources. If the resource is an `https` or loopback
-        /// URL, its origin may receive the tokens
+        /// fragment. Call this method again to add more resources. If the resource is an `https` or
+        /// loopback URL, its origin may receive the tokens
         /// ([`TokenSource::origins`](crate::TokenSource::origins)).
         #[must_use]
         pub fn resource(mut self, resource: impl Into<String>) -> Self {

@@ -16,7 +16,7 @@ use super::pem::{self, Block};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JwsAlgorithm {
-    /// RSA with PKCS #1 v1.5 padding (RFC 7518 §3.3). Every server supports it.
+    /// RSA with PKCS #1 v1.5 padding (RFC 7518 §3.3). Every server supports this algorithm.
     RS256,
     /// RSA with PSS padding (RFC 7518 §3.5).
     PS256,

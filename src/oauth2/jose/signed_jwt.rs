@@ -1,4 +1,4 @@
-//! A JWT that the client signs itself (RFC 7523 §3), anew for each request.
+//! A JWT that the client signs itself (RFC 7523 §3), again for each request.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -23,9 +23,9 @@ use crate::source::secret_source::SecretSource;
 /// | [`hmac`](Self::hmac): a secret of 32 bytes or more | HS256 |
 ///
 /// The constructor validates a key in a fixed string. A key in a file, a variable or a closure is
-/// read again for each signature. You can therefore rotate the key while the service runs. For a
-/// JWK, the JWT's header contains its `kid`. If the server knows several keys of the client, give
-/// any other key a [`key_id`](Self::key_id).
+/// read again for each signature. You can therefore rotate the key while the service runs. If the
+/// key is a JWK, the JWT's header contains the key's `kid`. If the server knows several keys of the
+/// client, give any other key a [`key_id`](Self::key_id).
 ///
 /// [`Debug`](fmt::Debug) redacts the key, and errors don't show it.
 ///

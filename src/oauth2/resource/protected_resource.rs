@@ -33,10 +33,11 @@ use crate::token::issued_token::Token;
 ///    [`ClientCredentials`](crate::oauth2::ClientCredentials).
 /// 4. All tokens come from that source.
 ///
-/// The source caches the metadata for 1 h, or for the server's `Cache-Control: max-age` between 5
-/// min and 24 h. After a [permanent](Error::is_permanent) error of the closure's source, it fetches
-/// the metadata again. If a later fetch fails, the old metadata stays in use and the next attempt
-/// follows after 1 min. The closure makes a new source only if the metadata has changed.
+/// The metadata is cached for 1 h. A `Cache-Control: max-age` from the server replaces this time,
+/// limited to between 5 min and 24 h. The metadata is also fetched again after a
+/// [permanent](Error::is_permanent) error of the closure's source. If a later fetch fails, the old
+/// metadata stays in use and the next attempt follows after 1 min. The closure makes a new source
+/// only if the metadata has changed.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -174,8 +175,8 @@ impl ProtectedResource {
         self
     }
 
-    /// Stores the hint of a refusal for the next fetch. The hint must have another metadata
-    /// location or other scopes than the last search.
+    /// Stores the hint of a refusal for the next fetch. Does so only if its metadata location or
+    /// scopes differ from those of the last search.
     fn keep_hint(&self, challenges: &[Challenge]) {
         let hint = Hint::of(challenges);
         let mut hints = lock(&self.hints);

@@ -89,8 +89,8 @@ struct StepUpState {
     source: Option<Arc<dyn DynTokenSource>>,
     /// The request for the next token, if it differs from `current`.
     next: Option<StepUpRequest>,
-    /// The scopes and logins that the authorization server has refused. Allowed values bound their
-    /// number.
+    /// The scopes and logins that the authorization server has refused. Their number is bounded,
+    /// because they consist of allowed values.
     refused: BTreeSet<(String, Option<String>)>,
     /// The generation of the last issued token.
     latest: Option<u64>,
