@@ -66,8 +66,8 @@ impl SealedTransport for MadeOnFirstUse {
     }
 }
 
-/// The error of a client that could not be created. Unlike a failed request, it isn't a transport
-/// error.
+/// The error of a client that could not be created. This error isn't a transport error, unlike the
+/// error of a failed request.
 #[derive(Debug)]
 struct NoHttpClient(Error);
 

@@ -19,7 +19,7 @@ use crate::error::{Error, Kind};
 /// connect.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An endpoint, and the transport and the timeout for its requests.
+/// An endpoint, with the transport and the timeout of its requests.
 #[derive(Clone, Debug)]
 pub(crate) struct EndpointClient {
     pub(crate) url: EndpointUrl,

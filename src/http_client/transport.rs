@@ -1,4 +1,4 @@
-//! The HTTP client that sends this crate's own requests; its type is the user's choice.
+//! The HTTP client that sends this crate's own requests. The user chooses its type.
 
 use std::fmt;
 use std::future::Future;

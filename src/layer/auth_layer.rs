@@ -205,7 +205,7 @@ impl AuthLayer {
     ///
     /// The rule may also match responses that are about the resource, such as a 403 for missing
     /// permissions. [The refusal budget](crate::docs::how_it_works#the-refusal-budget) limits the
-    /// fetches that such responses cause, and other requests keep their token.
+    /// fetches after such responses. Other requests keep their token.
     ///
     /// # Example
     ///

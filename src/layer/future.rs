@@ -296,8 +296,8 @@ where
     Req: AuthRequest,
 {
     let settings = &*sent_token.settings;
-    // Checks again, now for the place of this token. The first check used the place that the source
-    // named, because the token was still unknown.
+    // Checks the origin again, now for the place of this token. The first check used the place that
+    // the source named, because the token was still unknown.
     let sent_to = match settings.admit(&request, sent_token.token().place()) {
         Ok(Admission::Credential(sent_to)) => sent_to,
         Ok(Admission::Unchanged) => {

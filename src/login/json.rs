@@ -45,7 +45,7 @@ pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>,
     body.ok_or_else(unwritable)
 }
 
-/// Inserts a value at the pointer, and creates the objects on the way.
+/// Inserts a value at the pointer, and creates missing objects along the pointer.
 fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
     let mut place = object;
     for name in pointer.split('/').skip(1) {

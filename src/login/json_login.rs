@@ -73,7 +73,7 @@ impl JsonLogin {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the user
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext, or if the user
     /// or the password is empty.
     pub fn new<U>(
         url: U,
@@ -97,7 +97,7 @@ impl JsonLogin {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext.
     pub fn refresh_at<U>(mut self, url: U) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,

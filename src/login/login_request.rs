@@ -143,7 +143,7 @@ macro_rules! login_setters {
             }
 
             /// Sends all requests with `transport`, such as your own HTTP client. The default is
-            /// the default of [`oauth2::Client::transport`](crate::oauth2::Client::transport).
+            /// the same as for [`oauth2::Client::transport`](crate::oauth2::Client::transport).
             #[must_use]
             pub fn transport(
                 mut self,

@@ -91,7 +91,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the user
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext, or if the user
     /// or the password is empty.
     pub fn new<U>(
         url: U,
@@ -117,7 +117,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext.
     pub fn log_out_at<U>(mut self, url: U) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,

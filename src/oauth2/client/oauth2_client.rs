@@ -70,7 +70,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext, or if the id
     /// or the secret is empty.
     pub fn new<U>(
         url: U,
@@ -90,7 +90,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext, or if the id
     /// is empty.
     pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
     where
@@ -106,7 +106,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext.
     pub fn anonymous<U>(url: U) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,
@@ -297,7 +297,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext.
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext.
     pub fn revoke_at<U>(mut self, url: U) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,

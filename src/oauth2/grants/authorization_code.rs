@@ -102,7 +102,7 @@ impl AuthorizationCode {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext, or if the
     /// client has no id.
     pub fn new<U>(client: Client, authorize_at: U) -> Result<Self, Error>
     where

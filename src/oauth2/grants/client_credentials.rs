@@ -73,7 +73,7 @@ impl ClientCredentials {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the id
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext, or if the id
     /// or the secret is empty.
     pub fn new<U>(
         url: U,

@@ -76,7 +76,7 @@ impl DeviceAuthorization {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address can't be used or is cleartext, or if the
+    /// [`is_config`](Error::is_config) if the address is invalid or cleartext, or if the
     /// client has no id.
     pub fn new<U>(client: Client, device_authorization_at: U) -> Result<Self, Error>
     where
@@ -130,8 +130,7 @@ impl DeviceAuthorization {
     /// The server chooses the time between polls. Three events change that time:
     ///
     /// - Each `slow_down` adds 5 s.
-    /// - Each poll that fails because the server is unreachable or has an error doubles the time
-    ///   (§3.5).
+    /// - The time doubles after a poll if the server is unreachable or has an error (§3.5).
     /// - A `Retry-After` sets a lower bound.
     ///
     /// The upper bound is 5 min. These events cause no error before the code expires.

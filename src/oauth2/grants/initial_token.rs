@@ -49,8 +49,8 @@ impl RequestedAt {
         }
     }
 
-    /// Returns the longer of the times that the two clocks show. A wrong clock then causes an early
-    /// refresh, not a refused request.
+    /// Returns the elapsed time. If the two clocks differ, returns the longer time. A wrong clock
+    /// then causes an early refresh, not a refused request.
     fn elapsed(&self) -> Duration {
         let by_wall_clock = self.wall.elapsed().unwrap_or_default();
         self.monotonic.elapsed().max(by_wall_clock)

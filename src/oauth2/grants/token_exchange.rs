@@ -105,7 +105,7 @@ impl TokenExchange {
         }
     }
 
-    /// Sets the URI of the type of the subject's token (RFC 8693 §3). Default:
+    /// Sets the type URI of the subject's token (RFC 8693 §3). Default:
     /// `urn:ietf:params:oauth:token-type:access_token`.
     #[must_use]
     pub fn subject_token_type(mut self, uri: impl Into<String>) -> Self {
@@ -121,9 +121,8 @@ impl TokenExchange {
         self
     }
 
-    /// Sets the URI of the type of the actor's token, as
-    /// [`subject_token_type`](Self::subject_token_type) does for the subject. The type is sent only
-    /// with an actor's token.
+    /// Sets the type URI of the actor's token, as [`subject_token_type`](Self::subject_token_type)
+    /// does for the subject. The type is sent only with an actor's token.
     #[must_use]
     pub fn actor_token_type(mut self, uri: impl Into<String>) -> Self {
         self.actor_token_type = uri.into();

@@ -11,8 +11,8 @@ use crate::error::{Error, Kind};
 use crate::oauth2::random;
 use crate::source::secret_source::SecretSource;
 
-/// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request. The JWT is the assertion
-/// of a service account or of a client (RFC 7523 §3).
+/// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request. The JWT serves as the
+/// assertion of a service account or of a client (RFC 7523 §3).
 ///
 /// | claim | default |
 /// | --- | --- |

@@ -130,7 +130,7 @@ impl ProtectedResource {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the address or an issuer can't be used or is cleartext,
+    /// [`is_config`](Error::is_config) if the address or an issuer is invalid or cleartext,
     /// or if there is no issuer.
     pub fn new<I, F, T>(resource: impl AsRef<str>, allowed: I, build: F) -> Result<Self, Error>
     where
@@ -158,9 +158,9 @@ impl ProtectedResource {
         })
     }
 
-    /// Fetches the metadata with `transport`, such as your own HTTP client. The default is the
-    /// default of [`Client::transport`](crate::oauth2::Client::transport). The source from the
-    /// closure has its own transport.
+    /// Fetches the metadata with `transport`, such as your own HTTP client. The default is the same
+    /// as for [`Client::transport`](crate::oauth2::Client::transport). The source from the closure
+    /// has its own transport.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = DynTransport::new(transport);
