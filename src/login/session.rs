@@ -30,7 +30,7 @@ use crate::token::request_head::RequestHead;
 /// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
 /// | [`session_cookie`](Self::session_cookie) | all cookies that the login sets |
 /// | [`origin`](Self::origin): where the cookies may go | the login's own origin |
-/// | [`log_out_at`](Self::log_out_at) | none: the session isn't logged out |
+/// | [`log_out_at`](Self::log_out_at) | none: the session expires on its own |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
 ///
 /// # Where the cookies go

@@ -56,7 +56,7 @@ impl RecordedFrames {
 
     fn push_data(&mut self, data: &Bytes) -> bool {
         match self.parts.last_mut() {
-            // Skips an empty frame, because the limit doesn't bound their number.
+            // Skips an empty frame, because the limit doesn't bound the number of empty frames.
             _ if data.is_empty() => {}
             Some(Part::Small(last)) if data.len() < SMALL => last.extend_from_slice(data),
             _ if data.len() < SMALL => self.parts.push(Part::Small(BytesMut::from(&data[..]))),

@@ -239,7 +239,7 @@ impl<B: Body> Tee<B> {
     }
 
     /// Puts back a body that panicked. No replay follows, because the next frame after a panic is
-    /// undefined.
+    /// unknown.
     fn put_back_panicked(&self, body: B) {
         let mut state = self.shared.lock();
         if let TeeStatus::Superseded(make_error) = state.tee {
