@@ -1,4 +1,4 @@
-//! A cache that keeps its token fresh without traffic, and leaves no task or timer behind.
+//! The background refresh keeps the token fresh without traffic. It leaves no task or timer behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,8 @@ async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
     sleep(HOUR - 300 * SECOND).await;
-    // The source was asked at once, and again after 1, 2 and 4 s.
+    // After the first fetch, the cache tried to refresh at once, and again after waits of 1, 2 and
+    // 4 s.
     sleep(8 * SECOND).await;
     assert_eq!(source.asked(), 5);
     assert_eq!(cache.token().await.unwrap().secret(), "token-5");
@@ -106,7 +107,7 @@ async fn a_token_that_never_expires_keeps_the_timer_waiting() {
     assert_eq!(source.asked(), 1);
 }
 
-/// The test's clock jumps forward, as after a suspension. The timer's clock doesn't.
+/// The cache's clock jumps forward, as after a suspension. Tokio's timers don't.
 #[tokio::test(start_paused = true)]
 async fn after_a_suspension_it_is_at_most_a_minute_late() {
     let (source, mut fetches) = source();
@@ -118,7 +119,7 @@ async fn after_a_suspension_it_is_at_most_a_minute_late() {
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
 
-/// The runtime's task count and the source's reference count prove it.
+/// The test compares the runtime's task count and the source's reference count.
 #[tokio::test(start_paused = true)]
 async fn with_the_last_handle_the_timer_ends_and_nothing_is_left() {
     let tasks = || Handle::current().metrics().num_alive_tasks();
@@ -157,7 +158,8 @@ async fn many_fetches_start_one_timer() {
     assert_eq!(after, before + 1);
 }
 
-/// The timer died with the runtime of the first fetch. The next fetch starts another.
+/// The timer stops when the runtime of the first fetch is dropped. The next fetch starts a new
+/// timer.
 #[test]
 fn a_timer_that_died_with_its_runtime_is_started_again() {
     let runtime = || {

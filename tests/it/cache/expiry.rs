@@ -1,4 +1,4 @@
-//! When a token is refreshed and when it is no longer sent, by a clock that the test moves.
+//! When a token is refreshed and when it is no longer sent. The test moves the clock.
 
 use std::time::Duration;
 
@@ -43,8 +43,8 @@ fn serves(cache: &TokenCache, secret: &str) -> bool {
     }
 }
 
-/// Follows a token of this lifetime until it expires. Asserts when the cache serves it and when it
-/// fetches the next.
+/// Lets a token of this lifetime become stale and expire. Asserts when the cache serves the token
+/// and when it fetches the next one.
 async fn follow(
     settings: impl Fn(TokenCacheBuilder) -> TokenCacheBuilder,
     lifetime: Duration,
@@ -62,7 +62,7 @@ async fn follow(
         assert!(serves(&cache, "first"), "{lifetime:?}");
         let refresh = fetches.next().await;
         assert_eq!(refresh.reason, Reason::Stale, "{lifetime:?}");
-        // The refresh has to fail. Otherwise callers would join it below.
+        // The refresh fails here, because the callers below would otherwise wait for it.
         refresh.fail("down");
         run_until_idle().await;
     }
@@ -71,7 +71,7 @@ async fn follow(
     clock.set(expired);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
 
-    // The token also goes from fresh to expired with no request between, as after a night.
+    // This time no request comes while the token is stale, as happens overnight.
     let (cache, mut fetches, clock) = set_up(&settings);
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
     clock.set(expired);
@@ -100,7 +100,7 @@ async fn the_refresh_and_expiry_times_are_set_by_the_lifetime() {
             Duration::from_secs_f64(stale),
             Duration::from_secs_f64(expired),
         );
-        // The attempt floor would change these times.
+        // The attempt floor is zero here, because it would change these times.
         let settings = |cache: TokenCacheBuilder| cache.attempt_floor(Duration::ZERO);
         follow(settings, lifetime, stale, expired).await;
     }
@@ -172,8 +172,8 @@ async fn a_refresh_that_has_expired_on_arrival_displaces_no_token() {
     assert!(serves(&cache, "first"));
 }
 
-/// A fetch may take longer than the time that is left before the margin. The cache has nothing
-/// better to send.
+/// The fetch takes so long that its token arrives within the expiry margin. The waiting caller gets
+/// this token, because the cache has no better one.
 #[tokio::test]
 async fn a_token_that_arrives_within_its_margin_is_for_those_who_waited() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
@@ -227,7 +227,8 @@ async fn a_machine_that_was_suspended_wakes_up_with_its_token_expired() {
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
 
-/// The machine was suspended during the fetch. Its connection is dead and its timer was stopped.
+/// The machine was suspended during the fetch. The fetch's connection is dead, and its timer stood
+/// still.
 #[tokio::test]
 async fn a_fetch_that_a_suspension_cut_off_is_not_waited_for() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
@@ -288,15 +289,15 @@ async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() 
         }
         assert_eq!(source.issued(), issued, "{step}");
     }
-    // The monotonic clock continues, and by it the token is refreshed in time.
+    // The monotonic clock still runs, so the token is refreshed in time.
     clock.pass(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     run_until_idle().await;
     assert_eq!(source.issued(), 4);
 }
 
-/// Without a battery, a machine sets its clock only after it starts. The first fetch runs
-/// meanwhile.
+/// A machine without a clock battery sets its clock only after it starts. The first fetch is
+/// already running then.
 #[tokio::test]
 async fn a_clock_that_is_set_while_the_token_is_fetched_costs_one_error() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
@@ -360,7 +361,7 @@ async fn a_refresh_begins_within_the_share_of_the_time_that_jitter_has() {
     }
 }
 
-/// The floor ends when either clock says so.
+/// The attempt floor ends as soon as it has passed on either clock.
 #[tokio::test(start_paused = true)]
 async fn one_who_finds_a_token_of_milliseconds_expired_waits_for_the_floor_and_no_longer() {
     let (source, mut fetches) = source();

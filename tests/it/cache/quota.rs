@@ -12,7 +12,7 @@ mod telemetry;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A cache on a clock that the test moves. Its token lasts an hour and came with quotas.
+/// A cache whose clock the test moves. The cache's token lasts an hour and came with quotas.
 struct Fixture {
     clock: ManualClock,
     cache: TokenCache,
@@ -44,7 +44,7 @@ impl Fixture {
         run_until_idle().await;
     }
 
-    /// Lets 100 callers ask at this age of the token, and asserts that each gets it.
+    /// Moves the clock to this age of the token, and asserts that 100 callers get the token.
     async fn asked_at(&self, age: Duration) {
         self.clock.set(age);
         for _ in 0..100 {

@@ -1,5 +1,5 @@
-//! Wakers, errors and sources of the user that call back into the cache when they are woken,
-//! dropped or called. None of them may run while the cache holds a lock.
+//! User code that calls back into the cache: wakers, errors and sources. The cache must not hold a
+//! lock while such code runs or is dropped.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
@@ -14,8 +14,7 @@ use tower_auth::{BoxError, Error, Place, Token, TokenCache};
 
 use crate::support::{ManualClock, paused, run_until_idle, source};
 
-/// A task that waits for the same token. It ends when it is woken or dropped, and stops waiting
-/// then.
+/// A waker that owns another waiter. When the waker is woken or dropped, it drops that waiter.
 struct Other(Mutex<Option<Acquire>>);
 
 impl Wake for Other {
@@ -30,14 +29,14 @@ fn poll(acquire: &mut Acquire, waker: &Waker) {
     assert!(std::pin::Pin::new(acquire).poll(&mut cx).is_pending());
 }
 
-/// Returns a waker that is the last owner of another waiter of the same fetch.
+/// Returns a waker that owns another waiter of the same fetch.
 fn other(cache: &TokenCache) -> Waker {
     let mut waiting = cache.token();
     poll(&mut waiting, Waker::noop());
     Arc::new(Other(Mutex::new(Some(waiting)))).into()
 }
 
-/// Runs the test on its own thread, so that a deadlock fails the test instead of hanging it.
+/// Runs the test on its own thread. A deadlock then fails the test instead of hanging it.
 fn no_deadlock<F>(test: impl FnOnce() -> F + Send + 'static)
 where
     F: Future<Output = ()>,
@@ -63,7 +62,7 @@ fn a_waker_may_drop_another_waiter_as_it_is_woken() {
         poll(&mut waiting, &other(&cache));
         fetches.next().await.issue("token");
         run_until_idle().await;
-        // Not polled in between, because a poll would replace the waker.
+        // The test doesn't poll `waiting` earlier, because a poll would replace the waker.
         assert_eq!(waiting.await.unwrap().secret(), "token");
     });
 }

@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const NANO: Duration = Duration::from_nanos(1);
 
-/// Builds a cache that holds `token`, fetched when its clock started.
+/// Builds a cache that fetched `token` when the clock started.
 async fn holding(
     settings: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
     token: Token,
@@ -25,7 +25,7 @@ async fn holding(
     (cache, fetches, clock)
 }
 
-/// Asserts that the token is refreshed from `at` on and no earlier, while it stays in use.
+/// Asserts that the refresh starts at `at` and no earlier. The token stays in use meanwhile.
 async fn refreshes_at(
     settings: impl Fn(TokenCacheBuilder) -> TokenCacheBuilder,
     token: Token,
@@ -138,7 +138,7 @@ async fn a_cache_over_a_cache_refreshes_when_the_source_says() {
     assert_eq!(fetches.next().await.reason, Reason::Stale);
 }
 
-/// A source whose fetch takes one minute, with a limit of two minutes.
+/// A source whose fetch takes one minute. Its fetch timeout is two minutes.
 struct Slow;
 
 impl TokenSource for Slow {
@@ -191,7 +191,7 @@ async fn another_process_refreshes_when_the_source_says() {
         assert_eq!(other.asked(), 0, "{at:?}");
         tokio::time::advance(SECOND).await;
         process.token().await.unwrap();
-        // The cache waits for the store before it calls the source.
+        // The cache calls the source only after several calls of the store.
         for _ in 0..10 {
             crate::support::run_until_idle().await;
         }
@@ -219,7 +219,7 @@ async fn a_source_over_another_says_what_the_other_needs() {
     );
     assert_eq!(set(5 * SECOND).build().fetch_timeout(), None);
 
-    // Until the resource's metadata is fetched, the grant is unknown.
+    // The grant is unknown until the resource's metadata is fetched, so it counts as one-time.
     let unknown = ProtectedResource::new(
         "https://api.example.com",
         ["https://id.example.com"],

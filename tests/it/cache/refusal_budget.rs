@@ -32,12 +32,12 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
         fetches.push(source.issued());
         clock.pass(60 * SECOND / 1_000);
     }
-    // Two fetches start at once, and one each after 5, 15 and 35 s.
+    // Two fetches start at once. Three more start after 5, 15 and 35 s.
     assert_eq!(fetches[0], 2);
     assert_eq!(fetches[1_000 * 4 / 60], 2);
     assert_eq!(fetches[1_000 * 6 / 60], 3);
     assert_eq!(fetches[999], 5);
-    // Each request was sent with a credential; only four were replayed.
+    // Each request was sent with a credential, and only four were replayed.
     assert_eq!(api.requests(), 1_000 + 4);
     assert!(api.credentials().iter().all(|credential| credential != "-"));
 }
@@ -118,8 +118,7 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     let status = cache.status();
     assert!(status.refusals_limited_until().is_some() && status.is_ready());
 
-    // The next token is accepted, and stays unrefused for longer than the wait. So the budget starts
-    // again.
+    // The API accepts the next token and doesn't refuse it during the wait. So the budget is reset.
     cache.refresh_now().await.unwrap();
     api.accept("token-3");
     call(&mut client, request("")).await.unwrap();
@@ -175,7 +174,7 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
     }
 }
 
-/// The budget limits the current token, so only an acceptance of the current token counts.
+/// Only an acceptance of the current token counts for the budget.
 #[tokio::test]
 async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     let (cache, source, _clock) = set_up();
@@ -191,7 +190,7 @@ async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     assert_eq!(source.issued(), 2);
 }
 
-/// The source keeps its token, so the server refuses the same token again and again.
+/// The source issues the same token each time, so the server refuses it each time.
 #[tokio::test]
 async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
     let (clock, same) = (ManualClock::default(), Token::bearer("kept").unwrap());
@@ -217,7 +216,7 @@ async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-/// The token may be accepted elsewhere, so it is refreshed in time even if the budget is used up.
+/// Other resources may accept the token. So it is refreshed in time even if the budget is used up.
 #[tokio::test(start_paused = true)]
 async fn a_token_over_the_refusal_budget_is_refreshed_as_any_other() {
     let (source, mut fetches) = source();

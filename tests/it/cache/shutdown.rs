@@ -1,4 +1,4 @@
-//! The shutdown of a cache: no caller is left waiting, the source is told, and no task remains.
+//! The shutdown of a cache: no caller keeps waiting, the source is closed, and no task remains.
 
 use std::future::{Future, pending};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::support::{Api, paused, request, run_until_idle, runtime, source};
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A source that records the token it was closed with, and then ends its close as `how` says.
+/// A source that records the token that its `close` gets. `how` says how `close` ends.
 #[derive(Clone)]
 struct Closable<S> {
     fetches: S,
@@ -134,7 +134,7 @@ async fn a_fetch_in_flight_may_complete_and_its_token_is_the_last() {
     let fetch = fetches.next().await;
     let mut close = task::spawn(cache.close());
     assert_pending!(close.poll());
-    // Later callers can't join the fetch.
+    // A caller that comes after the close can't join the fetch.
     assert!(cache.token().await.unwrap_err().is_closed());
     advance(4 * SECOND).await;
     assert_pending!(close.poll());
@@ -197,7 +197,8 @@ async fn a_source_that_fails_panics_or_hangs_holds_nobody_up_past_the_timeout() 
     }
 }
 
-/// The fetch and the source share one deadline. A long fetch leaves little time for the source.
+/// The fetch and the source's `close` share one deadline. A long fetch leaves little time for
+/// `close`.
 #[tokio::test(start_paused = true)]
 async fn the_fetch_and_the_source_have_one_deadline() {
     let (fetches_of, mut fetches) = source();
@@ -277,7 +278,7 @@ fn outside_of_a_runtime_it_is_closed_all_the_same() {
     assert_eq!(closed_with(&source), []);
 }
 
-/// A refusal that arrives later has no token to reject and none for a replay.
+/// After the shutdown, there is no token to reject and no token for a replay.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_after_the_end_is_the_callers() {
     let (source, mut fetches) = source();
@@ -291,7 +292,7 @@ async fn a_refusal_after_the_end_is_the_callers() {
     fetches.none().await;
 }
 
-/// Nothing can end such a fetch, but its waiting callers can get an error.
+/// Nothing can end a fetch on such a runtime, but the waiting callers can get an error.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
     let (source, _fetches) = source();

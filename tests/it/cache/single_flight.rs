@@ -1,5 +1,5 @@
-//! One fetch at a time, with one result for all waiting callers. These tests use the cache without
-//! Tower.
+//! One fetch runs at a time, and all waiting callers get its result. These tests use the cache
+//! without Tower.
 
 mod abandoned;
 mod failing_sources;

@@ -1,10 +1,14 @@
-//! A property test of the cache against a model. For any sequence of events, the model predicts the
-//! result, and the rules are checked after each step.
+//! A property test of the cache against a model. The model predicts the result of any sequence of
+//! events. After each step, the test also checks the rules.
 //!
-//! The test polls callers by hand, and only after they were woken. It also moves both clocks and
-//! Tokio's timers by hand. Only the steps are random, so the model can be exact. It predicts each
-//! caller's result, when and why each fetch starts, each request to the API, the number of tasks,
-//! and the whole `Status`.
+//! The test polls each caller by hand, and only after the caller was woken. The test also moves
+//! both clocks and Tokio's timers. Only the steps are random, so the model can be exact. The
+//! model predicts:
+//! - each caller's result,
+//! - when and why each fetch starts,
+//! - each request to the API,
+//! - the number of tasks,
+//! - the whole `Status`.
 
 use proptest::prelude::*;
 use tokio::runtime::Builder;
@@ -29,8 +33,8 @@ proptest! {
         follow(rules, &steps);
     }
 
-    /// Two attempts and not three. The pause before a third is 400 ms and some nanoseconds, because
-    /// it is doubled as a fraction. The model counts in milliseconds.
+    /// This test allows two attempts, not three. The model counts in milliseconds, but the pause
+    /// before a third attempt is 400 ms plus some nanoseconds of rounding.
     #[test]
     fn with_two_attempts_per_fetch_they_hold_as_well(
         rules in any_rules(2),

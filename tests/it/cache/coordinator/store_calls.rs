@@ -11,13 +11,13 @@ use crate::support::{Counting, run_until_idle};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Returns the number of calls if each process asks after the token was saved.
+/// Returns the number of store calls if every process asks only after the token was saved.
 fn steady(processes: usize) -> usize {
     processes + 4
 }
 
-/// Returns the number of calls if all processes ask at once. Each waiting process polls the store
-/// `looks` times.
+/// Returns the number of store calls if all processes ask at once. Each waiting process polls the
+/// store `looks` times.
 fn burst(processes: usize, looks: usize) -> usize {
     5 + (processes - 1) * (1 + 2 * looks)
 }
@@ -34,7 +34,7 @@ async fn processes_that_come_one_after_the_other_ask_once_each_and_four_times_mo
             process.token().await.unwrap();
         }
         assert_eq!(store.calls().len(), steady(processes));
-        // The same holds for each later token.
+        // Each later token costs the same number of calls.
         for lifetime in 1..=3 {
             sleep(HOUR - 299 * Duration::from_secs(1)).await;
             for process in &fleet {
@@ -54,8 +54,8 @@ async fn processes_that_come_one_after_the_other_ask_once_each_and_four_times_mo
 #[tokio::test(start_paused = true)]
 async fn processes_that_come_at_once_ask_twice_for_each_look_while_they_wait() {
     for processes in [2, 8, 100] {
-        // A waiting process polls 20, 60, 140, 300 and 620 ms after its first call, and then every
-        // 320 ms.
+        // A waiting process polls 20, 60, 140, 300 and 620 ms after its first call. After that, it
+        // polls every 320 ms.
         for (fetch, looks) in [(10, 1), (50, 2), (250, 4), (1000, 7)] {
             let store = BreakableStore::default();
             let source = Counting::lasting(HOUR);

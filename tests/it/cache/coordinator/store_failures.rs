@@ -1,4 +1,4 @@
-//! If the store fails, each process fetches its own token and no request waits or fails.
+//! If the store fails, each process fetches its own token. No request waits or fails.
 
 use std::time::Duration;
 
@@ -123,7 +123,8 @@ async fn a_store_that_forgets_all_at_any_moment_fails_no_request() {
             move |_| {
                 let store = store.clone();
                 async move {
-                    // The store forgets the lease too, because the fetch is running.
+                    // The fetch is running, so the store contains a lease, and it forgets the lease
+                    // too.
                     if at % 2 == 0 {
                         store.forgets_all();
                     }
@@ -174,7 +175,7 @@ async fn a_lost_lease_is_told() {
         .all()
         .into_iter()
         .filter(|line| line.message.starts_with("the lease expired"));
-    // One event because the token isn't saved, and one because the lease isn't released.
+    // The cache logs one event for the unsaved token and one for the unreleased lease.
     assert_eq!(
         lost.map(|line| line.level).collect::<Vec<_>>(),
         [Level::WARN; 2]

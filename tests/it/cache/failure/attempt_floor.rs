@@ -1,4 +1,4 @@
-//! Tokens with a very short lifetime are fetched once per second and no more often.
+//! Tokens with a very short lifetime are fetched at most once per second.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use tower_auth::Token;
 use super::{MILLI, SECOND};
 use crate::support::{ScriptedSource, paused};
 
-/// Without the floor, each caller would fetch a token with a lifetime of one second again.
+/// Tokens with a lifetime of one second would cause a fetch for every caller if there were no
+/// floor.
 #[tokio::test(start_paused = true)]
 async fn however_short_the_lifetime_there_is_a_fetch_a_second_and_nobody_sees_an_error() {
     for lifetime in [MILLI, 10 * MILLI, 500 * MILLI, SECOND, 1300 * MILLI] {
@@ -35,7 +36,7 @@ async fn tokens_of_no_lifetime_are_errors_that_back_off() {
         assert!(cache.token().await.unwrap_err().is_expired());
         tokio::time::sleep(100 * MILLI).await;
     }
-    // The source was asked at 0, 1, 3, 7, 15 and 31 s.
+    // The cache asked the source at 0, 1, 3, 7, 15 and 31 s.
     assert_eq!(source.asked(), 6);
 }
 

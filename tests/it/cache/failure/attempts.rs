@@ -1,4 +1,4 @@
-//! A fetch makes several attempts as long as the error is transient.
+//! A fetch tries again after a transient error.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tower_auth::{Error, Token};
 use super::{SECOND, denied};
 use crate::support::{ScriptedSource, paused};
 
-/// Builds a source that fails this many times and then issues tokens.
+/// Builds a source that first fails `times` times and then issues tokens.
 fn failing(times: usize, error: impl Fn() -> Error + Send + Sync + 'static) -> ScriptedSource {
     ScriptedSource::new(move |attempt| match attempt <= times {
         true => Err(error()),
@@ -27,7 +27,7 @@ async fn transient_errors_are_tried_three_times_within_one_fetch() {
         assert_eq!(caller.await.unwrap().unwrap().secret(), "after-3");
     }
     assert_eq!(source.asked(), 3);
-    // Paused time advances while everything waits: 200 ms and then 400 ms.
+    // The fetch paused twice, for 200 ms and for 400 ms. Paused time advances only by such waits.
     let took = start.elapsed();
     assert!((600..620).contains(&took.as_millis()), "{took:?}");
 }
@@ -102,7 +102,7 @@ async fn all_attempts_of_a_fetch_are_under_one_deadline() {
     assert!((30..31).contains(&took.as_secs()), "{took:?}");
 }
 
-/// The server issued the token only after the second request.
+/// The first attempt brought no token, so the lifetime doesn't count from it.
 #[tokio::test(start_paused = true)]
 async fn expiry_is_counted_from_the_attempt_that_brought_the_token() {
     let source = ScriptedSource::new(|attempt| match attempt {

@@ -1,4 +1,4 @@
-//! How long the next fetch waits after a failed one.
+//! How long the cache waits after a failed fetch before it starts the next.
 
 use std::time::Duration;
 
@@ -73,13 +73,13 @@ async fn while_a_valid_token_is_in_use_failed_refreshes_back_off_and_nobody_sees
     }
 }
 
-/// From the expiry on, callers would see the failure, so another attempt is worth it.
+/// Callers see the failure once the token has expired. So the cache tries again at the expiry.
 #[tokio::test]
 async fn the_backoff_of_a_refresh_ends_with_the_token() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     clock.set(HOUR - 300 * SECOND);
-    // The last failure is 27 s before the expiry, and the next wait would be a minute.
+    // The last failure is 27 s before the expiry. A normal wait would be 60 s.
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60, 27] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
@@ -96,7 +96,7 @@ async fn the_attempt_at_a_tokens_end_lengthens_no_wait() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     clock.set(HOUR - 36 * SECOND);
-    // The third wait would be 4 s, and the token expires after 3 s.
+    // The third wait would be 4 s, but the token expires after 3 s.
     for wait in [1, 2, 3] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
@@ -126,7 +126,7 @@ async fn what_is_permanent_is_told_for_a_minute() {
 async fn a_retry_after_is_waited_for_and_no_longer_than_five_minutes() {
     for (asked, waited) in [(90, 90), (1, 2), (299, 299), (301, 300), (86_400, 300)] {
         let (cache, mut fetches, clock) = set_up();
-        // Fails once before, so that the next backoff is 2 s.
+        // After this first failure, the next backoff is 2 s.
         fails(&cache, &mut fetches, Error::other("down")).await;
         clock.pass(SECOND);
         let error = Error::other("busy").with_retry_after(asked * SECOND);
@@ -148,7 +148,7 @@ async fn a_retry_after_is_waited_for_though_the_token_ends_before() {
     clock.pass(10 * SECOND - MILLI);
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
     clock.pass(MILLI);
-    // After its expiry the token isn't sent, and no fetch starts.
+    // The token has expired, so callers get the cached error. No fetch starts yet.
     assert!(cache.token().await.unwrap_err().is_source());
     fetches.none().await;
     clock.pass(90 * SECOND - MILLI);

@@ -1,4 +1,4 @@
-//! Random waits, so that the processes of a fleet don't all call the server at once.
+//! Waits are random, so that the processes of a fleet don't all call the server at once.
 
 use tower_auth::Error;
 
@@ -44,7 +44,7 @@ async fn chance_makes_no_wait_longer_than_a_minute() {
     }
 }
 
-/// Returns how long the error of a first failure is cached, in milliseconds.
+/// Fails once with this error. Returns how long the error is cached, in milliseconds.
 async fn first_wait(jitter: f64, error: &Error) -> u128 {
     let (source, mut fetches) = source();
     let clock = ManualClock::default();

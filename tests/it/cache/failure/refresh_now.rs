@@ -1,4 +1,4 @@
-//! A refresh that a caller or a refusal forces doesn't wait for the backoff.
+//! A refresh that is forced by a caller or a refusal doesn't wait for the backoff.
 
 use tower_auth::{Error, Reason};
 
@@ -58,8 +58,8 @@ async fn a_refresh_that_is_asked_for_and_fails_displaces_no_token() {
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
 }
 
-/// A forced refresh with a valid token waits for its fetch and nothing else. So it must learn when
-/// that fetch is abandoned.
+/// The token is valid, so a forced refresh waits only for its own fetch. It must be woken when that
+/// fetch is abandoned.
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_outlives_the_fetch_it_waited_for() {
     let (cache, mut fetches, clock) = set_up();

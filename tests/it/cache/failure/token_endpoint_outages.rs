@@ -1,5 +1,5 @@
-//! An authorization server that fails, seen through client credentials and the cache: which
-//! requests are tried again within the fetch, and what callers get.
+//! Failures of an authorization server, with client credentials and a cache. The tests check which
+//! requests a fetch repeats and what callers get.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -22,7 +22,7 @@ use crate::support::token_server::{ID, SECRET, URL};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the server does with one request.
+/// How the server handles one request.
 enum Behaviour {
     Issues,
     Says(u16, &'static str),
@@ -36,8 +36,8 @@ use Behaviour::{Hangs, Issues, Resets, Says, Stalls, WantsRest};
 
 type HttpResponse = Response<BoxBody<Bytes, BoxError>>;
 
-/// Fetches a token from a server that behaves like this, one behaviour per request. Returns the
-/// result, the number of requests and the time it took.
+/// Fetches a token from a server that handles each request by the next of these behaviours. Returns
+/// the result, the number of requests and the duration.
 async fn ask<const N: usize>(
     behaviours: [Behaviour; N],
 ) -> (Result<Token, Error>, usize, Duration) {
@@ -122,8 +122,8 @@ async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_fetch() 
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
         assert_eq!(took.as_secs(), 7);
 
-        // The date follows the wall clock, which isn't paused. It has whole seconds, plus one for
-        // rounding.
+        // The date is based on the wall clock, which isn't paused. A date has no fractions of a
+        // second, so the wait may be shorter than 20 s.
         let date = httpdate::fmt_http_date(SystemTime::now() + 20 * SECOND);
         let (token, asked, took) = ask([WantsRest(status, date), Issues]).await;
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
@@ -169,8 +169,8 @@ async fn what_the_server_means_is_asked_once_and_told_at_once() {
     }
 }
 
-/// A proxy's error page with status 200, or a broken server. An immediate second request wouldn't
-/// help.
+/// Such a reply with status 200 is a proxy's error page or comes from a broken server. An immediate
+/// second request wouldn't help.
 #[tokio::test(start_paused = true)]
 async fn garbage_is_asked_once() {
     for body in [

@@ -11,7 +11,7 @@ use crate::support::{ManualClock, ScriptedSource, run_until_idle, source};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The times of a token that lasts an hour: stale, refreshed despite a low quota, and expired.
+/// When a one-hour token becomes stale, is refreshed despite a low quota, and expires.
 const STALE: Duration = Duration::from_secs(55 * 60);
 const LATE: Duration = Duration::from_secs(59 * 60);
 const EXPIRED: Duration = Duration::from_secs(59 * 60 + 30);
@@ -113,7 +113,7 @@ async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
     caller.await.unwrap().unwrap();
     let status = cache.status();
     let (refresh, end) = (status.refresh_at().unwrap(), status.expires_at().unwrap());
-    // The expiry margin of 5 s, and half of the 5 s before the margin.
+    // 7.5 s are the expiry margin of 5 s and half of the 5 s before it.
     assert_eq!(
         end.duration_since(refresh).unwrap(),
         Duration::from_millis(7500)
@@ -142,7 +142,7 @@ async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_aga
     assert!(refreshes[45] - refreshes[5] > 10 * SECOND, "{refreshes:?}");
 }
 
-/// The server counts failed requests too.
+/// Failed requests count towards the server's quota too.
 #[tokio::test]
 async fn a_low_quota_that_comes_with_an_error_postpones_the_next_attempt_as_well() {
     let mut fixture = Fixture::with([]).await;
@@ -178,7 +178,7 @@ async fn a_fleet_whose_quota_stays_low_does_not_come_all_at_the_last_moment() {
         );
     }
     refreshes.sort_unstable();
-    // At least half of the last 30 s are left for one fetch.
+    // At least 15 of the last 30 s before the expiry are left for one fetch.
     assert!(
         refreshes[0] >= LATE && refreshes[49] <= EXPIRED - 15 * SECOND,
         "{refreshes:?}"

@@ -1,4 +1,4 @@
-//! Fetches that are abandoned, lost or late, and what they must no longer change.
+//! Abandoned, lost and late fetches, and what they must not change.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tower_auth::{Reason, Token, TokenCache};
 use crate::support::{Counting, Fetch, Fetches, ManualClock, run_until_idle, runtime, source};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// The time after which a fetch is abandoned if its runtime runs no timers.
+/// The age at which a fetch is abandoned if the timers of its runtime don't run.
 const OVERDUE: Duration = Duration::from_secs(35);
 
 fn set_up() -> (TokenCache, Fetches, ManualClock) {
@@ -19,7 +19,7 @@ fn set_up() -> (TokenCache, Fetches, ManualClock) {
     (cache, fetches, clock)
 }
 
-/// Makes a stale token current.
+/// Fetches a token, and moves the clock until the token is stale.
 async fn stale(cache: &TokenCache, fetches: &mut Fetches, clock: &ManualClock) -> Token {
     let caller = tokio::spawn(cache.token());
     fetches.next().await.issue_for("first", HOUR);
@@ -96,7 +96,7 @@ async fn an_abandoned_refresh_ends_no_other() {
 
         end(late, fails);
         run_until_idle().await;
-        // The backoff after a failure would have ended long before.
+        // The backoff after one failure is much shorter than 30 s.
         clock.pass(Duration::from_secs(30));
         assert_eq!(cache.token().await.unwrap().secret(), "first");
         fetches.none().await;
@@ -207,7 +207,7 @@ async fn a_token_refused_while_its_refresh_is_in_flight_is_waited_for_there() {
     assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "second");
 }
 
-/// A task spawned on this runtime is dropped at once, so no fetch can complete.
+/// This runtime drops each new task at once, so no fetch can complete.
 #[test]
 fn on_a_runtime_that_was_shut_down_the_error_says_so() {
     let gone = runtime();
@@ -222,7 +222,7 @@ fn on_a_runtime_that_was_shut_down_the_error_says_so() {
     assert_eq!(source.issued(), 0);
 }
 
-/// Several runtimes are shut down while one caller waits. The caller is not at fault.
+/// Three runtimes are shut down while one caller waits. The caller still gets a token in the end.
 #[test]
 fn a_waiter_outlives_an_abandoned_fetch_or_two() {
     let (cache, mut fetches, _) = set_up();
@@ -243,7 +243,7 @@ fn a_waiter_outlives_an_abandoned_fetch_or_two() {
     });
 }
 
-/// A source that keeps its token issues clones of it, each with its own lifetime.
+/// The source issues clones of one token, each with its own lifetime.
 #[tokio::test]
 async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_last() {
     let (cache, mut fetches, clock) = set_up();
@@ -270,7 +270,7 @@ async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_la
     fetches.none().await;
 }
 
-/// Many threads find the same token stale at once.
+/// Many threads request the same stale token at once.
 #[test]
 fn callers_on_many_threads_start_one_refresh() {
     for _ in 0..500 {

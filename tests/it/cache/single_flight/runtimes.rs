@@ -1,4 +1,4 @@
-//! Fetches without a runtime, or on a runtime that is gone, stalled or without a timer.
+//! Fetches without a runtime, and fetches on a runtime that is gone, stalled or has no timer.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn when_the_runtime_of_a_fetch_is_gone_those_who_wait_and_the_next_start_another
     });
 }
 
-/// A runtime that is never driven runs no timers, so its fetches don't time out.
+/// If nobody drives a runtime, its timers don't run. So its fetches don't time out.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
     let (source, mut fetches) = source();
@@ -43,7 +43,7 @@ fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
         let cache = paused(source).build();
         let idle = runtime();
         let mut stuck = task::spawn(cache.token());
-        // `enter` calls would nest, so the first poll happens on another thread.
+        // The first poll happens on another thread, because `enter` calls must not nest.
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let _inside = idle.enter();
@@ -59,7 +59,7 @@ fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
         assert!(stuck.is_woken());
         assert_eq!(assert_ready!(stuck.poll()).unwrap().secret(), "driven");
         std::thread::spawn(move || drop(idle)).join().unwrap();
-        // The abandoned fetch ends now, and changes nothing.
+        // The abandoned fetch ends when its runtime is dropped. It changes nothing.
         assert_eq!(cache.token().await.unwrap().secret(), "driven");
     });
 }

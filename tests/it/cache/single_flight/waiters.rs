@@ -1,4 +1,4 @@
-//! All callers wait for the one fetch. A caller that leaves or arrives late doesn't affect the
+//! All callers wait for the same fetch. A caller that leaves or arrives late doesn't affect the
 //! others.
 
 use std::sync::{Arc, Barrier};
@@ -130,7 +130,7 @@ async fn clones_share_one_token() {
     assert_eq!(source.issued(), 2);
 }
 
-/// Many threads start at once, on caches that are empty, rejected or both.
+/// Four threads at once ask an empty cache for a token.
 #[test]
 fn callers_on_many_threads_are_one_fetch_too() {
     let runtime = tokio::runtime::Builder::new_multi_thread()

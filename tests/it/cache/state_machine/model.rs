@@ -1,6 +1,6 @@
 //! A model of a cache, its source and its callers. It has no locks, tasks or wakers, and uses no
-//! code of the crate. It was written from the rules. If the model and the cache differ, one of them
-//! is wrong.
+//! code of the crate. The model was written from the rules. If the model and the cache differ, one
+//! of the two is wrong.
 //!
 //! Times are in whole milliseconds.
 
@@ -27,7 +27,7 @@ const MINUTE: i64 = 60 * SECOND;
 pub(crate) struct Now {
     pub(crate) clocks: Clocks,
     pub(crate) timers: i64,
-    /// How far the wall clock has moved forward, ignoring the times when it was set back.
+    /// The sum of all forward moves of the wall clock. Backward moves don't count.
     pub(crate) forward: i64,
 }
 
@@ -46,7 +46,7 @@ impl Clocks {
         }
     }
 
-    /// Returns whether the deadline has come. Either clock is enough.
+    /// Returns whether either clock has reached the deadline.
     pub(crate) fn reached(self, deadline: Self) -> bool {
         self.until(deadline) == 0
     }
@@ -60,7 +60,7 @@ impl Clocks {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// The most attempts within one fetch.
+    /// The maximum number of attempts in one fetch.
     pub(crate) attempts: u32,
     pub(crate) floor: i64,
     pub(crate) refresh_before: Option<i64>,
@@ -68,22 +68,22 @@ pub(crate) struct Rules {
 }
 
 pub(crate) const FETCH_TIMEOUT: i64 = 30 * SECOND;
-/// The time after its start at which a fetch is overdue. The next caller then abandons it.
+/// The age at which a fetch is overdue. The next caller then abandons the fetch.
 const OVERDUE: i64 = 35 * SECOND;
 /// How long a request waits before it is sent again with the same token.
 const PAUSE: i64 = SECOND;
-/// The send time of a request that was sent when no refusals were being watched.
+/// The assumed send time of a request that was sent outside a watch.
 const BEFORE_ALL: i64 = -1;
-/// Odd, while all other times are even, so that it never coincides with another event.
+/// The only odd time, so that the timeout never coincides with another event.
 pub(crate) const CLOSE_TIMEOUT: i64 = 4_999;
 
-/// An error, as far as callers can distinguish errors.
+/// An error, reduced to what callers can distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Source(Failure),
     Timeout,
     Panic,
-    /// The token had expired when it arrived.
+    /// The token had already expired when it arrived.
     Expired,
     Closed,
     /// Too many fetches in a row were abandoned while the caller waited.
@@ -132,13 +132,13 @@ pub(crate) enum FetchResult {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lifetime {
     Endless,
-    /// Counted from when the token was requested.
+    /// The lifetime begins when the token is requested.
     In(i64),
-    /// A fixed expiry, which was this far away when the source returned.
+    /// The token expires at a fixed time, this long after the source returned.
     Dated(i64),
 }
 
-/// One issue of a token. A source may issue the same token again.
+/// A token that was issued once. If the source issues the same token again, the model adds another.
 #[derive(Clone, Copy, Debug)]
 struct CachedToken {
     token: usize,
@@ -157,9 +157,9 @@ struct Deadlines {
 
 struct Flight {
     reason: Reason,
-    /// Which callers wait for this fetch although there is a token.
+    /// Which callers wait for this fetch even if there is a token.
     withdrawn: Withdrawn,
-    /// Whether refusals that prove a revocation allowed this fetch.
+    /// Whether refusals that prove a revocation started this fetch.
     is_proven: bool,
     overdue: Clocks,
     task: Task,
@@ -167,7 +167,7 @@ struct Flight {
     end: Option<End>,
 }
 
-/// What the task of a fetch is doing. The task continues after the fetch was abandoned.
+/// The state of a fetch's task. The task continues even if the fetch is abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     Delayed { until: i64 },
@@ -196,7 +196,8 @@ struct Wanted {
     is_proven: bool,
 }
 
-/// Which callers wait for the successor of a refused token. All others still get that token.
+/// Which callers wait for the successor of a refused token. All other callers still get the refused
+/// token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Withdrawn {
     No,
@@ -205,7 +206,7 @@ enum Withdrawn {
     All,
 }
 
-/// How often the caller can send its request, as far as is known when it asks for a token.
+/// How often a caller can send its request. The caller says so when it asks for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tries {
     One,
@@ -220,7 +221,7 @@ pub(crate) struct Resource {
     pub(crate) nth: usize,
 }
 
-/// How a resource treats a token that the API accepts. It always refuses other tokens.
+/// How a resource treats a token that the API accepts. It refuses all other tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Manner {
     #[default]
@@ -237,11 +238,11 @@ pub(crate) struct Tried {
     pub(crate) pause: bool,
 }
 
-/// A request that was sent, and the token it was sent with.
+/// A request that was sent, and its token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     cached: usize,
-    /// When it was sent, if refusals were being watched then.
+    /// The send time, if the request was sent during a watch.
     watched: Option<i64>,
     tried: Tried,
 }
@@ -255,10 +256,10 @@ struct Shutdown {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Started {
     pub(crate) reason: Reason,
-    /// The start, measured by how far the wall clock has moved forward.
+    /// The value of `forward` when the fetch started.
     pub(crate) start: i64,
     pub(crate) is_proven: bool,
-    /// When the last fetch after a refusal ended before this start, by the same measure.
+    /// The value of `forward` when the previous fetch after a refusal ended.
     pub(crate) last_refused_end: Option<i64>,
 }
 
@@ -273,7 +274,7 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(crate) token: usize,
-    /// The status of the response, once it is there.
+    /// The status of the response, once the response has arrived.
     pub(crate) status: Option<u16>,
 }
 
@@ -295,7 +296,7 @@ pub(crate) enum Why {
     Again,
 }
 
-/// A caller, by what it wants.
+/// A caller. The variant says what the caller wants.
 #[derive(Debug)]
 pub(crate) enum Caller {
     Token(Acquire),
@@ -375,7 +376,7 @@ impl Caller {
         }
     }
 
-    /// Returns the end of its pause on Tokio's timers.
+    /// Returns when the caller's pause ends, on Tokio's timers.
     pub(crate) fn pause(&self) -> Option<i64> {
         match self {
             Self::Request {
@@ -386,7 +387,7 @@ impl Caller {
         }
     }
 
-    /// Returns the fetch that the caller waits for although any token would satisfy it.
+    /// Returns the fetch that the caller waits for, if the caller accepts any token.
     fn waits_for_any(&self) -> Option<usize> {
         match self {
             Self::Token(acquire)
@@ -434,7 +435,7 @@ pub(crate) struct Model {
     cached_error: Option<CachedError>,
     shutdown: Option<Shutdown>,
     pub(crate) has_shut_down: bool,
-    /// The reason of the next fetch.
+    /// The reason for the next fetch.
     reason: Reason,
     last_start: Option<Clocks>,
     /// When a stale token may be refreshed again, on the monotonic clock.
@@ -463,7 +464,7 @@ pub(crate) struct Model {
     turns: HashMap<Resource, u32>,
     pub(crate) calls: Vec<Call>,
 
-    /// The token with which each close of the source was called.
+    /// The token that each `close` of the source got.
     pub(crate) closed_with: Vec<Option<usize>>,
 }
 
@@ -523,7 +524,7 @@ impl Model {
         self.freshness(cached) == Phase::Expired
     }
 
-    /// Returns whether the token has passed its own end, after which nobody may send it.
+    /// Returns whether the token has passed its own end. Nobody may send it after that.
     fn is_past_its_end(&self, cached: usize) -> bool {
         let deadlines = self.issues[cached].deadlines;
         deadlines.is_some_and(|deadlines| self.now.clocks.reached(deadlines.ends_at))
@@ -548,8 +549,8 @@ impl Model {
         }
     }
 
-    /// Returns whether a caller waits although it must not. Any token would satisfy it, there is
-    /// one, and nothing proves that the token was revoked.
+    /// Returns whether a caller waits although it must not. The caller accepts any token, and the
+    /// current token is valid and not withdrawn.
     pub(crate) fn waits_needlessly(&self, caller: &Caller) -> bool {
         let waits_for = caller.waits_for_any();
         waits_for.is_some() && waits_for == self.in_flight && self.is_valid()
@@ -604,7 +605,7 @@ impl Model {
         }
     }
 
-    /// Answers a caller whose request was refused and that needs another token.
+    /// Answers a caller that needs another token because its request was refused.
     fn renew(&mut self, refused: usize) -> Lookup {
         let current = self.current.filter(|cached| {
             self.issues[*cached].token == refused && self.freshness(*cached) != Phase::Expired
@@ -627,7 +628,7 @@ impl Model {
         }
     }
 
-    /// Returns the fetch in flight, or a new one if that is overdue.
+    /// Returns the fetch in flight. If that fetch is overdue, starts a new one and returns it.
     fn join_or_replace(&mut self) -> usize {
         match (self.joinable(), self.in_flight) {
             (Some(flight), _) => flight,

@@ -1,4 +1,4 @@
-//! The two neighbours of the cache: its source and the API.
+//! The source and the API between which the test puts the cache.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use super::model::{Manner, Resource};
 
-/// A source that records the task of each fetch and the token of its close.
+/// A source that records the task of each fetch and the token that `close` gets.
 pub(super) struct Noting<S> {
     pub(super) inner: S,
     pub(super) notes: Arc<Mutex<Notes>>,
@@ -49,7 +49,8 @@ where
     }
 }
 
-/// An API that accepts the tokens the test names. It responds at once, or when the test says so.
+/// An API that accepts the tokens that the test names. It responds at once, or when the test says
+/// so.
 #[derive(Clone, Default)]
 pub(super) struct Api {
     inner: Arc<Mutex<Inside>>,
@@ -63,7 +64,7 @@ struct Inside {
     manners: HashMap<String, Manner>,
     turns: HashMap<String, u32>,
     credentials: Vec<String>,
-    /// For each request, the sender of its response if the response is pending.
+    /// The sender of each request's response, if the response is pending.
     pending_responses: Vec<Option<oneshot::Sender<u16>>>,
 }
 
@@ -92,7 +93,7 @@ impl Api {
         }
     }
 
-    /// The caller may have gone, so the send may fail.
+    /// The send fails if the caller was dropped.
     pub(super) fn respond(&self, call: usize, status: u16) {
         let sender = self.inner.lock().unwrap().pending_responses[call].take();
         sender.unwrap().send(status).ok();

@@ -1,4 +1,4 @@
-//! The random steps of a trial. A [`Day`] makes some of them more likely than others.
+//! The random steps of a trial. A [`Day`] says how likely each step is.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -7,7 +7,7 @@ use proptest::sample::{Index, select};
 
 use super::model::{Kind, Lifetime, Manner, Resource, Rules};
 
-/// The next event. An impossible one, such as a result without a fetch, changes nothing.
+/// The next event. An impossible event, such as a result without a fetch, changes nothing.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// A caller asks for a token. A late caller is not polled again until `Poll`.
@@ -18,8 +18,8 @@ pub(super) enum Step {
     Refresh {
         is_late: bool,
     },
-    /// A caller sends a request, through a clone of the client or through the client itself. A slow
-    /// resource responds when the test says so, the others at once.
+    /// A caller sends a request through the client or a clone of it. A slow resource responds when
+    /// the test says so. All others respond at once.
     Request {
         resource: Resource,
         is_late: bool,
@@ -34,7 +34,7 @@ pub(super) enum Step {
         call: Index,
         status: u16,
     },
-    /// The source issues a new token or the last one again. The API refuses it unless `is_good`.
+    /// The source issues a new token, or the last token again. The API refuses it unless `is_good`.
     Issue {
         fetch: Index,
         lifetime: Lifetime,
@@ -47,10 +47,10 @@ pub(super) enum Step {
         retry_after: Option<i64>,
     },
     Panic(Index),
-    /// From now on the API refuses, or accepts, one of the latest tokens.
+    /// From now on the API refuses (`Revoke`) or accepts (`Admit`) one of the latest tokens.
     Revoke(Index),
     Admit(Index),
-    /// A resource changes its manner.
+    /// From now on the resource treats tokens in this manner.
     Behave(Resource, Manner),
     /// The user rejects or accepts one of the latest tokens.
     Reject(Index),
@@ -58,7 +58,7 @@ pub(super) enum Step {
     /// The API becomes busy or ready.
     Busy(bool),
     Pass(i64, Move),
-    /// Time passes up to the next event of the clocks, or almost up to it.
+    /// Time passes up to an event that depends on the clocks, or almost up to it.
     PassUpTo {
         edge: Index,
         is_early: bool,
@@ -72,9 +72,9 @@ pub(super) enum Step {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Move {
     All,
-    /// All but the timers: their runtime isn't driven.
+    /// The clocks move, but the timers don't, because nobody drives the runtime.
     NoTimer,
-    /// Only the wall clock: the machine is suspended.
+    /// Only the wall clock moves, because the machine is suspended.
     Wall,
 }
 
@@ -92,11 +92,12 @@ pub(super) fn any_rules(attempts: u32) -> impl Strategy<Value = Rules> {
     })
 }
 
-/// A set of probabilities. One set can't reach every state. The budget is exceeded a third time
-/// only if nothing is accepted for long, and the backoff grows only if nothing is issued.
+/// A set of probabilities. One set can't reach every state. For example, the backoff grows only
+/// while no token is issued. The budget is exceeded a third time only if nothing is accepted for a
+/// long time.
 #[derive(Clone, Copy, Debug)]
 struct Day {
-    /// The share of new tokens, and the share of them that the API accepts.
+    /// The share of issued tokens that are new, and the share of new tokens that the API accepts.
     new: f64,
     good: f64,
     /// How often the source issues a token, and how often it fails.
@@ -107,8 +108,7 @@ struct Day {
     /// How often the API is busy, and how often no timer runs.
     busy: u32,
     stalls: u32,
-    /// How often a resource starts or stops refusing what the API accepts, and how often a token is
-    /// revoked.
+    /// How often a resource changes its manner, and how often a token is revoked.
     strange: u32,
     revoked: u32,
     requests: u32,
@@ -127,8 +127,12 @@ const FAIR: Day = Day {
     requests: 14,
 };
 
-/// After a fair day: nothing is accepted, the source is down, no timer runs, tokens expire before
-/// they are sent, some resources refuse what others accept.
+/// The first day is fair. On each of the others, one thing is frequent:
+/// - the API accepts no token,
+/// - the source is down,
+/// - the timers don't run,
+/// - tokens expire before they are sent,
+/// - some resources refuse a token that others accept.
 const DAYS: [Day; 6] = [
     FAIR,
     Day {
@@ -231,7 +235,7 @@ fn any_kind() -> impl Strategy<Value = Kind> {
     prop_oneof![3 => Just(Kind::Transient), 2 => Just(Kind::Unknown), 1 => Just(Kind::Permanent)]
 }
 
-/// An even number of milliseconds, up to hours.
+/// Generates an even number of milliseconds, up to several hours.
 fn any_wait() -> impl Strategy<Value = i64> {
     prop_oneof![
         1 => 1..500_i64,
@@ -244,7 +248,7 @@ fn any_wait() -> impl Strategy<Value = i64> {
 }
 
 fn any_lifetime(day: Day) -> impl Strategy<Value = Lifetime> {
-    // Spans are multiples of 8 ms, so their quarters are even.
+    // Spans are multiples of 8 ms, so a quarter of a span is even.
     let span = prop_oneof![
         1 => Just(0),
         day.shorts => 1..200_i64,

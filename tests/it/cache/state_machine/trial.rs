@@ -28,23 +28,23 @@ use crate::support::{Fetch, Fetches, ManualClock, source};
 mod checks;
 
 pub(super) struct Trial {
-    /// The current step, for the message of a failure.
+    /// The current step, for failure messages.
     pub(super) doing: String,
     model: Model,
     cache: TokenCache,
-    /// Cloned for a request, or used itself.
+    /// A request goes through this client or through a clone.
     client: Auth<Api>,
     api: Api,
     clock: ManualClock,
     fetches: Fetches,
     /// The source's running fetches, each with the index of its flight.
     open: Vec<(usize, Fetch)>,
-    /// The flights, by the task that runs them.
+    /// The index of each flight, by the task that runs it.
     flights: HashMap<Id, usize>,
-    /// How many starts and requests were checked already.
+    /// The numbers of starts and requests that were already checked.
     checked_starts: usize,
     called: usize,
-    /// The current token at the last check, by its index in the model.
+    /// The model's index of the token that was current at the last check.
     held: Option<usize>,
     tokens: Vec<Token>,
     /// The latest expiry that the source has ever stated for each token.
@@ -217,8 +217,8 @@ impl Trial {
         let (asking, is_valid) = (self.cache.token(), self.model.is_valid());
         let future = async { outcome(asking.await) };
         let outcome = self.call(Caller::token(), future, is_late);
-        // While a valid token exists and nothing proves its revocation, no caller waits. A running
-        // or failed fetch or a used-up budget doesn't change that.
+        // No caller waits while a valid token exists and nothing proves its revocation. This also
+        // holds during a fetch, after a failed fetch, and when the budget is used up.
         let is_served = matches!(outcome, Some(Outcome::Token(_)));
         assert!(is_served || !is_valid, "{}: {outcome:?}", self.doing);
         let is_turned_away = outcome == Some(Outcome::Fault(Fault::Closed));
@@ -258,7 +258,7 @@ impl Trial {
         self.poll(self.callers.len() - 1)
     }
 
-    /// Polls a caller, and asserts that it gets the result that the model predicts.
+    /// Polls a caller. Asserts that the caller gets the result that the model predicts.
     fn poll(&mut self, caller: usize) -> Option<Outcome> {
         let is = match self.futures[caller].future.poll() {
             Poll::Ready(outcome) => Some(outcome),
@@ -280,7 +280,7 @@ impl Trial {
         is
     }
 
-    /// Returns whether the token hasn't reached its own end by either clock.
+    /// Returns whether the token is before its own end on both clocks.
     fn is_good(&self, token: usize) -> bool {
         let now = self.model.now.clocks;
         self.ends[&token].is_none_or(|end| !now.reached(end))
@@ -300,8 +300,8 @@ impl Trial {
 
     // ---- the source
 
-    /// Takes one of the running fetches. If there is none, a caller asks first, and its fetch is
-    /// awaited.
+    /// Takes one of the running fetches. If no fetch is running, first lets a caller ask for a
+    /// token.
     async fn open(&mut self, fetch: Index) -> Option<(usize, Fetch)> {
         if self.open.is_empty() {
             self.request_token(false);
@@ -395,7 +395,7 @@ impl Trial {
         }
     }
 
-    /// Moves from one timer to the next.
+    /// Lets time pass, from one timer to the next.
     async fn pass_all(&mut self, span: i64) {
         let end = self.model.now.timers + span;
         loop {

@@ -50,7 +50,7 @@ async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepte
     clock.pass(7 * SECOND);
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    // Counted from when the token was requested.
+    // The token's times count from the request for it, 3 s earlier.
     clock.pass(3 * SECOND);
     let token = Token::bearer("token").map(|token| token.expires_in(HOUR).with_scope("read write"));
     fetch.complete(token);
@@ -148,8 +148,7 @@ async fn a_failure_is_told_with_its_number_and_the_time_of_the_next_attempt() {
         clock.set(u32::try_from(at).unwrap() * SECOND);
         assert_eq!(now(&cache), failed);
     }
-    // While the next attempt is in flight, no attempt is postponed and the number of failures
-    // stays.
+    // During the next attempt, no attempt is postponed. The number of failures stays the same.
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     let fetching = Said {
@@ -189,7 +188,7 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     cache.reject(&cache.token().await.unwrap());
-    // The token is withdrawn, and stays until its successor arrives.
+    // The token is withdrawn, but it stays in the cache until its successor arrives.
     let withdrawn = Said {
         is_ready: false,
         ..FRESH
@@ -210,7 +209,7 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     clock.set(4 * SECOND);
     assert_eq!(now(&cache), limited);
     cache.accept(&second);
-    // An acceptance elsewhere doesn't end the wait, but it shows that the token is valid.
+    // An acceptance by another resource doesn't end the wait, but it shows that the token is valid.
     let accepted = Said {
         is_ready: true,
         is_accepted: true,

@@ -1,4 +1,4 @@
-//! When a watcher of a cache is woken, and what it sees then.
+//! When a watcher of a cache is woken, and which status it gets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::support::{Api, Counting, ManualClock, call, paused, request, run_unti
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Returns the status that a change wakes the watcher with, or `None` if it isn't woken.
+/// Makes a change. Returns the watcher's new status, or `None` if the change doesn't wake the
+/// watcher.
 async fn news(watcher: &mut Receiver<Status>, change: impl Future) -> Option<Said> {
     assert!(!watcher.has_changed().unwrap(), "there is old news");
     let mut waiting = task::spawn(watcher.changed());
@@ -38,7 +39,7 @@ async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_completes() {
         fetching: Some(Reason::First),
         ..EMPTY
     };
-    // The status was published before the caller waited. By now the caller does wait.
+    // The cache published this status before the caller waited, so `waiting` is zero.
     assert_eq!(begun.await, Some(fetching));
     let fetch = fetches.next().await;
     let completed = news(&mut watcher, async { fetch.issue_for("token", HOUR) });

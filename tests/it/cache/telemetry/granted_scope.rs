@@ -1,4 +1,5 @@
-//! A scope that is narrower than the requested one: told once, before the first 403.
+//! If the granted scope is narrower than the requested scope, one warning says so before the first
+//! 403.
 
 use std::collections::VecDeque;
 use std::future::ready;
@@ -18,7 +19,7 @@ const MESSAGE: &str = "the authorization server granted less scope than was requ
                        refuse requests with a 403; allow the missing scopes for this client, or stop \
                        requesting them";
 
-/// What was missing by each warning since the last look.
+/// Returns the missing scope in each warning since the last call.
 #[track_caller]
 fn told(log: &Log) -> Vec<String> {
     let mut lines: Vec<Line> = log.all();
@@ -32,7 +33,8 @@ fn told(log: &Log) -> Vec<String> {
     missing.collect()
 }
 
-/// A cache of tokens for `requested`. The server grants these in turn; the last again and again.
+/// Builds a cache whose source requests the scope `requested`. The server grants the given scopes
+/// in turn, and repeats the last one.
 fn cache<const N: usize>(requested: &str, granted: [Option<&'static str>; N]) -> TokenCache {
     let granted = Arc::new(Mutex::new(VecDeque::from(granted)));
     let transport = serving(move |_, _| {
@@ -72,7 +74,7 @@ async fn it_is_told_again_when_other_scopes_are_missing() {
         Some("a"),
         Some("a b c"),
         Some("c"),
-        // The same scopes as before, granted in another order, with others.
+        // The same scopes are missing as before. The server also grants an unknown scope.
         Some("x c"),
         None,
         Some("c"),
@@ -114,7 +116,7 @@ async fn a_scope_that_is_absent_equal_or_more_is_no_news() {
         .await
         .unwrap();
     assert!(told(&log).is_empty());
-    // Not in the form of RFC 6749, so it is unknown what was granted.
+    // This scope doesn't have the form of RFC 6749, so the granted scope is unknown.
     let array = r#"{"access_token":"token","scope":["read"]}"#;
     let source = TokenServer::new(200, array).client().scope("read write");
     orders(source).token().await.unwrap();
@@ -165,7 +167,7 @@ async fn a_refresh_that_asks_for_less_is_compared_with_what_it_asks_for() {
         r#"{"access_token":"token","expires_in":3600,"scope":"read"}"#,
     );
     let server = LoginServer::responding([response, response]);
-    // The scope of the login is unknown here.
+    // This source doesn't know the scope of the login.
     let source = RefreshToken::new(server.client(), "refresh");
     orders(source).token().await.unwrap();
     assert!(told(&log).is_empty());
@@ -202,7 +204,7 @@ async fn a_step_up_that_is_granted_in_part_tells_what_is_still_missing() {
     use tower_auth::oauth2::{Client, StepUp};
 
     let (log, _listening) = listen();
-    // More scope than before is requested on purpose, and the server leaves it at the first.
+    // The source requests more scope on purpose, but the server grants only the first scope.
     let transport = serving(|_, _| {
         let token = r#"{"access_token":"token","expires_in":3600,"scope":"read"}"#;
         ready(Ok(respond(200, token)))
@@ -226,7 +228,7 @@ async fn a_step_up_that_is_granted_in_part_tells_what_is_still_missing() {
     }
 }
 
-/// A source that the test can question too.
+/// A source that the test shares with the cache.
 struct Shared(Arc<tower_auth::oauth2::StepUp>);
 
 impl TokenSource for Shared {
@@ -263,7 +265,8 @@ async fn of_a_fleet_the_process_that_fetches_tells() {
     assert!(told(&log).is_empty());
     loads.refresh_now().await.unwrap();
     assert_eq!(told(&log), ["write"]);
-    // It takes the token of the other process, and fetches one after that: neither is news.
+    // The process loads the other process's token, and then fetches another. Neither causes a
+    // warning.
     fetches.reject(&fetches.token().await.unwrap());
     fetches.token().await.unwrap();
     assert_eq!(asked.load(Relaxed), 2);

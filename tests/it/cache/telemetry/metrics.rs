@@ -194,8 +194,8 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
         for word in REFUSALS {
             refuse_without_replay(word).await;
             let counted = replays();
-            // Some scenarios need a replay, or a request with a replay, before the refusal that is
-            // counted.
+            // In some scenarios, a replay or a whole replayed request comes before the counted
+            // refusal.
             match *word {
                 "refusal_budget" => {
                     assert_eq!(counted, [of("again"), of("refusal_budget"), of("sent")]);

@@ -4,7 +4,7 @@ use super::refusals::YOUTH;
 use super::*;
 
 impl Model {
-    /// Advances a caller as far as possible. Returns its final result if it has one.
+    /// Advances a caller as far as possible. Returns the caller's final result, if any.
     pub(crate) fn poll(&mut self, caller: &mut Caller) -> Option<Outcome> {
         match caller {
             Caller::Token(acquire) => Some(match self.acquire(acquire)? {
@@ -19,14 +19,14 @@ impl Model {
                 }
             },
             Caller::Close => {
-                // A task does the rest of the shutdown, so the caller may have to wait for it.
+                // The caller may have to wait until the shutdown's task has ended.
                 let is_first = self.close();
                 (self.has_shut_down && !is_first).then_some(Outcome::Closed)
             }
         }
     }
 
-    /// Returns whether another poll would not advance the caller.
+    /// Returns whether the caller waits, so that another poll wouldn't advance it.
     pub(crate) fn is_blocked(&self, caller: &Caller) -> bool {
         let waits = |acquire: &Acquire| {
             let flight = acquire.waits_for;
@@ -44,7 +44,7 @@ impl Model {
         }
     }
 
-    /// Returns a valid token or the error, or `None` if the caller has to wait.
+    /// Returns a valid token or an error. Returns `None` if the caller has to wait.
     fn acquire(&mut self, acquire: &mut Acquire) -> Option<Result<usize, Fault>> {
         loop {
             let Some(flight) = acquire.waits_for.take() else {
@@ -65,7 +65,7 @@ impl Model {
                     acquire.waits_for = Some(flight);
                     return None;
                 }
-                // The caller is polled so late that the new token has expired.
+                // The caller was polled so late that the new token has already expired.
                 Some(End::Completed(Ok(cached))) if self.is_past_its_end(cached) => {}
                 // A valid token is better than none, even if it was withdrawn.
                 Some(End::Completed(Err(fault))) => {
@@ -88,8 +88,7 @@ impl Model {
                 Next::Wait
             }
             Stage::Uncalled => {
-                // All requests here can be sent again. That matters only while refusals are
-                // watched.
+                // All requests of the model can be sent again. This matters only during a watch.
                 let tries = match self.is_watching() {
                     true => Tries::Several,
                     false => Tries::One,
@@ -102,7 +101,7 @@ impl Model {
                 Some(Ok(cached)) => Next::Stage(Stage::Readying(cached)),
                 Some(Err(fault)) => Next::End(Outcome::Fault(fault)),
             },
-            // The token expired while the API became ready.
+            // The token expired before the API became ready.
             Stage::Readying(cached) if self.is_past_its_end(*cached) => {
                 let lookup = self.request_token(Tries::One);
                 self.send_with(lookup, resource)
@@ -122,7 +121,8 @@ impl Model {
                 let mut refused = *refused;
                 refused.tried.pause = true;
                 match self.request_token(Tries::Several) {
-                    // Usually the same token. If it differs, no further token is tried.
+                    // This is usually the same token. If it differs, the request tries no further
+                    // token.
                     Lookup::Now(cached) => {
                         refused.tried.new_token |= !self.is_same(cached, refused);
                         Next::Stage(Stage::ReadyingAgain { cached, refused })
@@ -177,7 +177,7 @@ impl Model {
 
     fn responded(&mut self, sent: Sent, resource: Resource, status: u16) -> Next {
         let cached = sent.cached;
-        // One acceptance per token is recorded, unless refusals are watched.
+        // Outside a watch, only the first acceptance of a token is recorded.
         if status == 200 && (sent.watched.is_some() || !self.issues[cached].is_accepted) {
             let token = self.issues[cached].token;
             match sent.watched {

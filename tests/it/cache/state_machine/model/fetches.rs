@@ -1,4 +1,4 @@
-//! The fetches of the model: when one starts, what the source returns, and what follows.
+//! The fetches of the model: when a fetch starts, what the source returns, and what happens then.
 
 use super::*;
 
@@ -61,7 +61,7 @@ impl Model {
         self.asked.push(Asked { flight, reason });
     }
 
-    /// Returns the fetches for which the source has not yet returned.
+    /// Returns the fetches whose call of the source is still running.
     pub(crate) fn asking(&self) -> impl Iterator<Item = usize> {
         let is_asking = |flight: &usize| matches!(self.flights[*flight].task, Task::Asking { .. });
         (0..self.flights.len()).filter(is_asking)
@@ -82,7 +82,7 @@ impl Model {
         running + usize::from(self.shutdown.is_some())
     }
 
-    /// Returns when a token of this lifetime would expire if this fetch returned it now.
+    /// Returns when a token of this lifetime expires if this fetch returns it now.
     pub(crate) fn end_of(&self, flight: usize, lifetime: Lifetime) -> Option<Clocks> {
         match (lifetime, self.flights[flight].task) {
             (Lifetime::In(lifetime), Task::Asking { requested, .. }) => {
@@ -170,7 +170,7 @@ impl Model {
             if is_after_refusal {
                 self.last_refused_end = Some(self.now.forward);
             }
-            // A forced fetch may have replaced one that a refusal wanted.
+            // A forced fetch may have replaced a fetch that a refusal wanted.
             if let Some(refusals) = &mut self.refusals
                 && (is_after_refusal || refusals.is_fetching())
             {
@@ -195,7 +195,7 @@ impl Model {
         }
         let token = self.issues[cached].token;
         let before = self.current.map(|before| self.issues[before].token);
-        // Skipped for the same token, which was already refused.
+        // If the source issued the same token again, that token was already refused.
         if let Some(refusals) = &mut self.refusals
             && before != Some(token)
         {
@@ -210,7 +210,7 @@ impl Model {
     fn record_failure(&mut self, fault: Fault) {
         let now = self.now.clocks;
         self.failures += 1;
-        // An attempt at the expiry of a valid token is always worth it.
+        // The cache always tries again when a valid token expires.
         let end = self
             .current
             .and_then(|cached| self.issues[cached].deadlines)

@@ -2,16 +2,18 @@
 
 use super::*;
 
-/// The shortest time for which acceptances are recorded after a refusal.
+/// The shortest duration of a watch.
 const WATCH: i64 = MINUTE;
-/// How far a server's clock may lag. Until a token has this age, it may not be valid there yet.
+/// How far a server's clock may lag. For such a server, a younger token may not be valid yet.
 pub(super) const YOUTH: i64 = 2 * SECOND;
 /// How many resources must refuse an accepted token to prove that it was revoked.
 const SEVERAL: usize = 3;
-/// How many refusals in a row prove a revocation even if the resource accepts and refuses by turns.
+/// How many refusals in a row prove a revocation, even by a resource that accepts and refuses by
+/// turns.
 const LONG_ROW: u32 = 16;
 
-/// The record of refusals. It is dropped when the watch has ended and no fetch counts any more.
+/// The record of refusals. The record is dropped when the watch has ended and no fetch counts
+/// against a budget.
 pub(super) struct Refusals {
     unproven: RefusalBudget,
     proven: RefusalBudget,
@@ -22,28 +24,29 @@ struct RefusalBudget {
     first: i64,
     /// How many fetches count against the budget.
     fetches: u32,
-    /// Whether a fetch that counts is still running.
+    /// Whether one of these fetches is still running.
     is_fetching: bool,
     wait: i64,
     next_fetch: Option<Clocks>,
     unrefused_since: Option<Clocks>,
 }
 
-/// The watch after a refusal. It records acceptances, and clones don't use their private copies.
+/// The watch after a refusal. During the watch, acceptances are recorded and clones don't use their
+/// private copies.
 pub(super) struct Watch {
     pub(super) until: Clocks,
-    /// The resources. `None` stands for all requests whose resource is unknown.
+    /// What each resource did. `None` stands for all requests whose resource is unknown.
     resources: HashMap<Option<Resource>, Conduct>,
-    /// The resources that refused the current token since its last acceptance, and when those
-    /// requests were sent.
+    /// The resources that refused the current token since its last acceptance, each with the send
+    /// time of the request.
     refusing: Vec<(Option<Resource>, i64)>,
     last_accepted: Option<usize>,
 }
 
-/// What a resource accepted and refused.
+/// Which tokens a resource accepted and refused.
 #[derive(Default)]
 struct Conduct {
-    /// The token, and when the request was sent.
+    /// The token and the send time of the request.
     accepted: Option<(usize, i64)>,
     refused: Option<(usize, i64)>,
     refusals_in_row: u32,
@@ -95,7 +98,7 @@ impl RefusalBudget {
         self.next_fetch.is_none_or(|next| now.reached(next))
     }
 
-    /// Resets the budget once a token has lasted for the current wait.
+    /// Resets the budget if the token has stayed unrefused for the current wait.
     fn settle(&mut self, now: Clocks) {
         if let Some(since) = self.unrefused_since
             && now.reached(since.plus(self.wait))
@@ -111,8 +114,8 @@ impl RefusalBudget {
         self.is_fetching = true;
     }
 
-    /// Sets the earliest next fetch. If the fetch counted against the other budget, the wait is the
-    /// first wait of this one.
+    /// Sets when the next fetch may start. If the fetch counted against the other budget, this
+    /// budget uses its first wait.
     fn fetch_ended(&mut self, now: Clocks) {
         let wait = match self.is_fetching {
             true => self.wait,
@@ -219,7 +222,7 @@ impl Watch {
 }
 
 impl Model {
-    /// Returns whether requests are being watched. Without a token nothing is watched.
+    /// Returns whether a watch is active. Without a token no watch is active.
     pub(crate) fn is_watching(&self) -> bool {
         let watch = self.refusals.as_ref().and_then(|it| it.watch.as_ref());
         self.current.is_some() && watch.is_some()
@@ -322,7 +325,8 @@ impl Model {
         self.end_watch();
     }
 
-    /// Ends the watch if there was no refusal for a while and no refused token is being replaced.
+    /// Ends the watch after a time without refusals. While a refused token is being replaced, the
+    /// watch goes on.
     pub(super) fn end_watch(&mut self) {
         let now = self.now.clocks;
         let is_in_flight = self.in_flight.is_some_and(|flight| {

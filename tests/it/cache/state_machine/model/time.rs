@@ -1,9 +1,9 @@
-//! The passing of time in the model: on which clocks, and up to which event.
+//! How time passes in the model: on which clocks, and up to which event.
 
 use super::*;
 
 impl Model {
-    /// Returns the next time, on Tokio's timers, at which something happens by itself.
+    /// Returns when the next of Tokio's timers ends.
     pub(crate) fn next_timer(&self, callers: &[Caller]) -> Option<i64> {
         let flights = self.flights.iter().filter_map(|flight| match flight.task {
             Task::Delayed { until } | Task::Pausing { until, .. } => Some(until),
@@ -17,7 +17,7 @@ impl Model {
         flights.chain(shutdown).chain(pauses).min()
     }
 
-    /// Moves the clocks while the timers stand still.
+    /// Moves the clocks but not the timers.
     pub(crate) fn pass_without_timers(&mut self, span: i64) {
         self.now.clocks = self.now.clocks.plus(span);
         self.now.forward += span;
@@ -28,7 +28,7 @@ impl Model {
         self.now.forward += span.max(0);
     }
 
-    /// Moves all clocks, at most up to the next timer.
+    /// Moves the clocks and the timers. The next timer must not be before the end of `span`.
     pub(crate) fn pass(&mut self, span: i64) {
         self.pass_without_timers(span);
         self.now.timers += span;
@@ -68,7 +68,7 @@ impl Model {
         }
     }
 
-    /// Returns the time until each event that the clocks decide.
+    /// Returns the time until each event that depends on the clocks.
     pub(crate) fn edges(&self, callers: &[Caller]) -> Vec<i64> {
         let now = self.now.clocks;
         let mut moments = Vec::new();

@@ -11,7 +11,7 @@ use super::super::observed::{number, observed_status};
 use super::{Called, Trial};
 
 impl Trial {
-    /// Lets every ready task and caller run, and checks the result.
+    /// Lets every ready task and caller run, and then runs all checks.
     pub(in crate::cache::state_machine) async fn run_until_idle(&mut self) {
         loop {
             for _ in 0..8 {
@@ -33,7 +33,7 @@ impl Trial {
         self.check();
     }
 
-    /// Receives the started fetches. They have to be those of the model and no others.
+    /// Receives the started fetches. They must be exactly the fetches of the model.
     fn receive(&mut self) {
         while let Some(fetch) = self.fetches.try_next() {
             let task = self.notes.lock().unwrap().tasks.pop_front().unwrap();
@@ -67,7 +67,8 @@ impl Trial {
         self.check_calls();
     }
 
-    /// The token stays until its successor arrives. Neither a refusal nor a failure removes it.
+    /// Checks that the token stays until its successor arrives. Neither a refusal nor a failure
+    /// removes the token.
     fn check_token(&mut self) {
         let held = self.held.take();
         let is_kept = self.cache.status().requested_at().is_some();
@@ -90,7 +91,7 @@ impl Trial {
             "{doing}: {open:?}"
         );
 
-        // After a refusal, the next such fetch starts no earlier than the first wait of its budget.
+        // Two fetches after refusals are separated by at least the first wait of the budget.
         for start in &self.model.starts[self.checked_starts..] {
             let wait = if start.is_proven { 1_000 } else { 5_000 };
             let is_due = |end: i64| start.start >= end + wait;
@@ -99,9 +100,10 @@ impl Trial {
             assert!(is_allowed || !is_after_refusal, "{doing}: {start:?}");
         }
 
-        // The attempt floor separates two fetches, except for reasons that don't wait. The time is
-        // measured by the clock that is ahead, because a wait ends as soon as either clock says so.
-        // A clock that was set back and forth shows more time than has passed.
+        // Two fetches are separated by at least the attempt floor, unless the second has a reason
+        // that doesn't wait. A wait ends as soon as it has passed on either clock, so the clock
+        // that is ahead counts. If the wall clock was set back and forth, it counts more time than
+        // has passed.
         for pair in self.model.starts[self.checked_starts..].windows(2) {
             let next = match pair[1].reason {
                 Reason::Refused | Reason::Forced => continue,
@@ -126,7 +128,7 @@ impl Trial {
         }
     }
 
-    /// Each request that reached the API had a credential that was still valid.
+    /// Checks that each request reached the API with a credential that was still valid.
     fn check_calls(&mut self) {
         let credentials = self.api.credentials();
         assert_eq!(credentials.len(), self.model.calls.len(), "{}", self.doing);
