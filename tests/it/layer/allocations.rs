@@ -1,5 +1,5 @@
-//! The memory cost of a request. With a fresh token, the layer allocates no more than a fixed
-//! header would.
+//! The memory cost of a request. With a fresh token, the layer allocates no more memory than a
+//! layer that adds a fixed header.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -87,7 +87,7 @@ impl std::ops::Add for Cost {
 
 const NOTHING: Cost = Cost { times: 0, bytes: 0 };
 
-/// Returns the cost from `poll_ready` to the response, which is ready at once.
+/// Returns the cost from `poll_ready` to the response. The response is ready at once.
 fn cost_of_calling<S, B>(client: &mut S, request: Request<B>) -> Cost
 where
     S: Service<Request<B>>,
@@ -104,7 +104,7 @@ where
     info.into()
 }
 
-/// Returns the cost of inserting a fixed header, the minimum for any layer.
+/// Returns the cost of inserting a fixed header. No layer can cost less.
 fn cost_of_a_fixed_header(headers: usize) -> Cost {
     let mut value = HeaderValue::from_static("Bearer token");
     value.set_sensitive(true);
@@ -145,8 +145,8 @@ async fn without_retry_a_request_costs_what_a_fixed_header_costs() {
     assert_eq!(cost_of_calling(&mut client, roomy), NOTHING);
 }
 
-/// The copy takes one allocation for itself and one for the list of headers. A clone of the request
-/// takes two more for its headers, if it has any.
+/// The kept copy takes one allocation for itself and one for the list of headers. A clone of a
+/// request takes two allocations for its headers, if the request has any.
 #[tokio::test]
 async fn with_retry_a_request_costs_a_clone_and_what_a_fixed_header_costs() {
     let mut client = warm(|layer| layer).await;
@@ -181,7 +181,8 @@ async fn a_request_with_the_callers_own_credential_costs_nothing() {
         let mut client = warm(|layer| layer.retry(retry)).await;
         let cost = cost_of_calling(&mut client, with_own_credential());
         assert_eq!(cost, NOTHING);
-        // A clone's first request, without a private copy of the header, doesn't cost more either.
+        // The first request of a clone doesn't cost more. The clone has no private copy of the
+        // header yet.
         let cost = cost_of_calling(&mut client.clone(), with_own_credential());
         assert_eq!(cost, NOTHING);
     }
@@ -200,7 +201,7 @@ async fn cloning_a_service_or_a_layer_or_a_cache_costs_nothing() {
     assert_eq!(Cost::from(info), NOTHING);
 }
 
-/// Some clients clone the service for every request, so each request is a clone's first.
+/// Some clients clone the service for every request. Then every request is the first of its clone.
 #[tokio::test]
 async fn the_first_request_of_a_clone_costs_what_a_fixed_header_costs() {
     let client = warm(|layer| layer.retry(false)).await;
@@ -268,7 +269,7 @@ fn memory_of_a_waiting_caller() {
     });
 }
 
-/// Leaves out the caller's own task.
+/// The memory of the caller's own task doesn't count.
 #[tokio::test]
 #[allow(clippy::print_stdout, reason = "a figure to look at")]
 async fn memory_of_a_waiting_request_beside_its_headers_and_body() {
@@ -288,15 +289,15 @@ async fn memory_of_a_waiting_request_beside_its_headers_and_body() {
     fetches.next().await;
     let requests: Vec<_> = (1..WAITING).map(|_| request(5)).collect();
     let info = measure(|| requests.into_iter().for_each(wait));
-    // The vector of requests is freed, but the headers and bodies stay where they were.
+    // The vector of requests is freed, but the memory of headers and bodies isn't.
     let inline = i64::try_from(size_of::<Request<Full<Bytes>>>()).unwrap();
     let each = info.bytes_current / i64::try_from(WAITING - 1).unwrap() + inline;
     println!("{each} bytes for each waiting request");
     assert!((1..=MOST).contains(&each), "{each} bytes");
 }
 
-/// Half of this memory is the cache itself. A completed fetch that kept its task would add as much
-/// again.
+/// Half of this memory is the cache itself. If a completed fetch kept its task, the task would take
+/// as much memory again.
 #[cfg(feature = "tenants")]
 #[test]
 #[allow(clippy::print_stdout, reason = "a figure to look at")]

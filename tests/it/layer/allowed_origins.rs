@@ -1,4 +1,4 @@
-//! The origins that get the credential: those that the source or the user has named.
+//! Only origins that the source or the user has named get the credential.
 
 use std::convert::Infallible;
 
@@ -43,7 +43,7 @@ async fn fate(layer: &AuthLayer, uri: &str) -> Fate {
     }
 }
 
-/// Returns the fate of a request to a URL as reqwest parses it.
+/// Returns the fate of a request to this URL, which reqwest parses.
 #[cfg(feature = "reqwest")]
 async fn fate_in_reqwest(layer: &AuthLayer, url: &str) -> Fate {
     let client = service_fn(|request: reqwest::Request| async move {
@@ -432,7 +432,7 @@ async fn origins_are_checked_before_the_fetch() {
     fetches.none().await;
 }
 
-/// The hot path uses a private copy of the header. It must check the origin too.
+/// The hot path uses a private copy of the header, but it must check the origin too.
 #[tokio::test]
 async fn origins_are_checked_on_the_hot_path_too() {
     for layer in [any_https(), only_to(&[API])] {
@@ -450,8 +450,8 @@ async fn origins_are_checked_on_the_hot_path_too() {
     }
 }
 
-/// With `any_https`, the first request's origin becomes the usual one. Requests to other origins
-/// are still checked individually.
+/// With `any_https`, the origin of the first request becomes the usual origin. The layer still
+/// checks each request to another origin.
 #[tokio::test]
 async fn the_usual_origin_stands_for_no_other() {
     let layer = any_https();
@@ -479,7 +479,7 @@ async fn a_request_elsewhere_passes_without_the_credential_and_costs_no_fetch() 
         .only_to([API])
         .unwrap()
         .pass_elsewhere();
-    // The first request and a later one.
+    // Both the first request and a later request pass.
     for _ in 0..2 {
         assert_eq!(
             fate(&layer, "https://files.example.com/").await,
@@ -623,7 +623,7 @@ async fn a_path_that_some_clients_read_as_another_host_is_an_error() {
     }
 }
 
-/// A source that names its origin only from the second question on.
+/// A source that names no origin when it is first asked, and names one later.
 #[derive(Default)]
 struct NamingLater(Counting, std::sync::atomic::AtomicUsize);
 

@@ -1,4 +1,4 @@
-//! What the layer attaches to a request, and what it leaves as the caller set it.
+//! What the layer attaches to a request, and what it leaves unchanged.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ async fn the_callers_own_authorization_passes_untouched_unretried_and_without_a_
         let mut own = request("");
         own.headers_mut()
             .insert(AUTHORIZATION, "Basic b3du".parse().unwrap());
-        // The layer leaves a caller's own credential alone, even over cleartext.
+        // The layer doesn't change a caller's own credential, even over cleartext.
         *own.uri_mut() = "http://api.example.com/".parse().unwrap();
         own
     };
@@ -106,7 +106,7 @@ async fn the_callers_own_authorization_passes_untouched_unretried_and_without_a_
     assert!(response.extensions().get::<NotReplayed>().is_none());
     fetches.none().await;
 
-    // The same with a cached token and a private copy.
+    // The same holds with a cached token and a private copy.
     let token = tokio::spawn(layer.cache().token());
     fetches.next().await.issue("ours");
     token.await.unwrap().unwrap();

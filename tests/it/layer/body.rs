@@ -1,4 +1,4 @@
-//! A body is sent again whole, or not at all.
+//! A body is replayed as a whole, or not at all.
 // The tested bodies depend on the enabled features.
 #![cfg_attr(not(feature = "full"), allow(dead_code))]
 
@@ -20,7 +20,7 @@ mod limits;
 mod overtaken;
 mod whole;
 
-/// A scripted body that panics if it is polled in a wrong way.
+/// A scripted body that panics if it is polled incorrectly.
 #[derive(Clone, Debug)]
 struct Script {
     steps: VecDeque<Step>,
@@ -40,8 +40,8 @@ enum Step {
     Silence,
     Error,
     Panic,
-    /// Blocks inside the poll until the test has passed the barrier twice. Between the two, the
-    /// test acts.
+    /// Blocks inside the poll until the test has passed the barrier twice. The test acts between
+    /// the first and the second pass.
     Meet(Arc<Barrier>),
 }
 
@@ -117,7 +117,7 @@ impl Body for Script {
 
 /// A body type that is recorded while it is sent.
 trait Teed: Replay + Body<Data = Bytes, Error: Debug> + Unpin + Sized {
-    /// Whether a first try that is still being sent stops when the second try starts.
+    /// Whether the start of the second try stops a first try that is still being sent.
     const GIVES_WAY: bool;
 
     fn of(body: Script) -> Self;
@@ -175,7 +175,7 @@ struct Told {
 }
 
 impl Told {
-    /// Returns what a script produces from its start.
+    /// Returns everything that a script produces.
     fn by(script: &Script) -> Self {
         let mut told = Self::default();
         for step in &script.steps {
@@ -189,14 +189,14 @@ impl Told {
         told
     }
 
-    /// Returns how many bytes a copy has to keep.
+    /// Returns how many bytes a copy of this output takes.
     fn size(&self) -> usize {
         let trailers = self.trailers.iter();
         let trailers = trailers.map(|(name, value)| name.as_str().len() + value.len());
         self.bytes.len() + trailers.sum::<usize>()
     }
 
-    /// Polls at most `polls` times, and returns whether the body is known to be at its end.
+    /// Polls the body at most `polls` times. Returns whether the body is known to have ended.
     fn read<B>(&mut self, body: &mut B, polls: usize) -> bool
     where
         B: Body<Data = Bytes> + Unpin,
@@ -240,8 +240,7 @@ impl Told {
     }
 }
 
-/// A boxed body. The crate can't create errors of its type, so a running first try doesn't give
-/// way.
+/// A boxed body. The crate can't create errors of this type, so it can't stop a running first try.
 type Boxed = BoxBody<Bytes, io::Error>;
 
 fn recorded<B: Teed>(script: Script, limit: usize) -> (B, B::Copy) {

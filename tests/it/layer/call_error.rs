@@ -1,4 +1,4 @@
-//! The error of a call, split by the part that failed, behind other layers too.
+//! The error of a call can be split by the part that failed, also behind other layers.
 
 use std::error::Error as StdError;
 use std::io;
@@ -27,7 +27,7 @@ async fn no_route(_: Request<Full<Bytes>>) -> Result<Response<()>, io::Error> {
     Err(io::Error::other("no route"))
 }
 
-/// The layer alone, and among the layers of Tower that have errors of their own.
+/// Returns the layer alone, and the layer between layers of Tower that have their own errors.
 fn stacks(auth: &AuthLayer) -> [Client; 2] {
     let alone = ServiceBuilder::new()
         .layer(auth.clone())
@@ -51,7 +51,7 @@ fn stacks(auth: &AuthLayer) -> [Client; 2] {
     ]
 }
 
-/// As a service writes it: `?` splits the error.
+/// Calls the client as a service would. `?` splits the error.
 async fn split(client: Client) -> Result<Response<()>, CallError<io::Error>> {
     Ok(client.oneshot(request("")).await?)
 }
@@ -139,7 +139,7 @@ mod of_reqwest {
 
     use super::*;
 
-    /// An enum as a service has it.
+    /// The error type of a service.
     #[derive(Debug)]
     enum ReportError {
         Token(Error),
@@ -157,7 +157,7 @@ mod of_reqwest {
         }
     }
 
-    /// Of a port that nobody listens on.
+    /// Requests a report from a port on which no server listens.
     async fn report(client: Auth<reqwest::Client>) -> Result<reqwest::Response, ReportError> {
         let url = "http://127.0.0.1:1/report".parse().unwrap();
         let request = reqwest::Request::new(http::Method::GET, url);

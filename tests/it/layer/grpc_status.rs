@@ -1,4 +1,4 @@
-//! What tonic makes of the error of a call that is not sent.
+//! The status that tonic makes from the error of a call that is not sent.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -39,7 +39,7 @@ const PASSING: &[&str] = &[
     "use_dpop_nonce",
 ];
 
-/// A call as tonic's clients make it.
+/// Builds a call as tonic's clients do.
 fn call() -> Request<Body> {
     Request::post("https://api.example.com/test/Call")
         .header("content-type", "application/grpc")
@@ -47,7 +47,7 @@ fn call() -> Request<Body> {
         .unwrap()
 }
 
-/// The error of a call that is not sent.
+/// Returns the error of a call that is not sent.
 async fn unsent<B>(layer: &AuthLayer, request: Request<B>) -> BoxError
 where
     B: tower_auth::layer::Replay,
@@ -58,13 +58,13 @@ where
     client.oneshot(request).await.unwrap_err()
 }
 
-/// A layer whose source always fails like this.
+/// Builds a layer whose source always fails with this error.
 fn failing(error: Error) -> AuthLayer {
     let source = move |_| std::future::ready(Err::<Token, _>(error.clone()));
     layer_from(paused(source).build())
 }
 
-/// The error and its sources.
+/// Returns the error and all its sources.
 fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -85,7 +85,7 @@ async fn a_permanent_error_is_unauthenticated_and_any_other_is_unavailable() {
         );
 
         let layer = failing(error.clone());
-        // The error of the fetch, and the same from the cache.
+        // The first call gets the error from the fetch, and the second gets it from the cache.
         for _ in 0..2 {
             let status = Status::from_error(unsent(&layer, call()).await);
             assert_eq!(
@@ -130,7 +130,7 @@ async fn the_cause_is_in_the_chain_and_no_text_is_printed_twice() {
         String::from("the vault is sealed"),
     ];
     assert_eq!(texts, expected);
-    // All that tonic prints of the status that it makes.
+    // Tonic prints nothing else of the status.
     let status = Status::from_error(error).to_string();
     assert_eq!(status.matches("Sealed").count(), 1, "{status}");
     assert_eq!(
@@ -154,7 +154,7 @@ async fn callers_of_other_clients_find_the_cause_where_it_is_without_the_feature
     let plain = unsent(&layer, request().body(Body::empty()).unwrap()).await;
     let json = request().header("content-type", "application/json");
     let json = unsent(&layer, json.body(String::new()).unwrap()).await;
-    // Also after a gRPC call has got the same error from the cache.
+    // A gRPC call gets the error from the cache. This doesn't change the error for later calls.
     unsent(&layer, call()).await;
     let later = unsent(&layer, request().body(String::new()).unwrap()).await;
     for error in [plain, json, later] {
@@ -182,7 +182,7 @@ async fn any_content_type_of_grpc_is_recognized_whatever_the_body_is() {
 async fn a_call_that_may_not_have_the_credential_is_unauthenticated() {
     let layer = AuthLayer::new(Counting::default());
     let layer = layer.only_to(["https://other.example.com"]).unwrap();
-    // Before a token is there, and after.
+    // The first round has no token, and the second round has one.
     for _ in 0..2 {
         let status = Status::from_error(unsent(&layer, call()).await);
         assert_eq!(status.code(), Code::Unauthenticated);
@@ -190,7 +190,7 @@ async fn a_call_that_may_not_have_the_credential_is_unauthenticated() {
     }
 }
 
-/// A credential that can't be made for any request.
+/// A credential that fails for every request.
 struct Unsignable;
 
 impl PerRequestCredential for Unsignable {
@@ -209,7 +209,7 @@ async fn a_call_that_cannot_be_signed_has_a_status_too() {
     assert_eq!(status.code(), Code::Unavailable);
 }
 
-/// The token expired while the call waited for the channel, and there is no other.
+/// The token expired while the call waited for the channel, and there is no other token.
 #[tokio::test]
 async fn a_call_whose_token_expires_before_the_channel_is_ready_has_a_status_too() {
     let clock = ManualClock::default();
@@ -256,7 +256,8 @@ async fn a_call_without_a_tenant_or_whose_tenant_cannot_be_made_has_a_status_too
     }
 }
 
-/// What the server said is in the error, and not in the status: a service may pass that on to its own callers.
+/// The error contains the server's text, but the status doesn't. A service may pass the status on
+/// to its own callers.
 #[tokio::test(start_paused = true)]
 async fn nothing_of_the_servers_reply_is_in_the_message_and_no_secret_is_anywhere() {
     let body = r#"{"error":"invalid_client","error_description":"who is planted?"}"#;

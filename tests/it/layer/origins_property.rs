@@ -1,13 +1,14 @@
-//! No credential reaches an origin that wasn't named, whatever redirects a server sends and in
-//! whatever order the layers are. Each named origin gets the credential.
+//! Each named origin gets the credential, and no other origin does. This holds for all redirects
+//! and for all orders of the layers.
 //!
-//! Each case sends one request through `FollowRedirect` outside, inside, both or none. Servers of
-//! any name redirect the request. The test records what enters the layer, what leaves it and what
-//! arrives at a server. It compares the record with a model that applies only the rules.
+//! Each case sends one request. `FollowRedirect` is outside the layer, inside it, both or neither.
+//! Servers with any name redirect the request. The test records each request that enters the layer,
+//! leaves it or arrives at a server. Then it compares the record with a model that applies only the
+//! rules.
 //!
-//! The layer doesn't control a `FollowRedirect` inside it. With the standard policy, that service
-//! sends a credential in a custom header to any origin, because it doesn't recognize the header.
-//! The test skips those hops, and checks them with a policy that removes all headers.
+//! The layer doesn't control a `FollowRedirect` inside it. With the standard policy,
+//! `FollowRedirect` doesn't recognize a custom header as a credential. So it sends that header to
+//! any origin. The test skips those hops, and checks them with a policy that removes all headers.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -40,8 +41,7 @@ struct Case {
     tenants: ByWhat,
     /// The naming of two tenants. Without tenants only the first is used.
     naming: [Naming; 2],
-    /// Whether the capacity is one tenant, so that another tenant evicts the first during the
-    /// request.
+    /// Whether another tenant evicts the first during the request. The capacity is then one tenant.
     #[cfg_attr(
         not(feature = "tenants"),
         expect(dead_code, reason = "there are no tenants")
@@ -140,7 +140,7 @@ const FIRST: [&str; 14] = [
     "/two?q=1",
 ];
 
-/// Redirect targets, in every spelling that leads to the same places.
+/// Redirect targets. Each place occurs in all its spellings.
 const LOCATIONS: [&str; 44] = [
     "",
     "two",
@@ -280,8 +280,8 @@ enum Expected {
     },
 }
 
-/// Returns the origin by the URL standard, which the crate's own code doesn't use. `None` if the
-/// URL has no origin.
+/// Returns the origin by the URL standard, or `None` if the URL has no origin. The crate's own code
+/// doesn't use this parser.
 fn origin_of(uri: &str) -> Option<String> {
     let origin = Url::parse(uri).ok()?.origin();
     origin.is_tuple().then(|| origin.ascii_serialization())
@@ -360,7 +360,7 @@ impl Case {
         }
     }
 
-    /// Returns whether the caller set a credential in the place of the layer's own.
+    /// Returns whether the caller set a credential where the layer puts its own.
     fn is_callers<B>(&self, request: &Request<B>) -> bool {
         self.has_own
             && match self.place {
@@ -370,8 +370,8 @@ impl Case {
             }
     }
 
-    /// Returns whether an inner `FollowRedirect` sends the credential to any origin, because it
-    /// doesn't recognize the header.
+    /// Returns whether an inner `FollowRedirect` sends the credential to any origin. This is so if
+    /// it doesn't recognize the header.
     fn is_out_of_hands(&self) -> bool {
         self.place == At::Header && !self.removes_all
     }
@@ -405,7 +405,7 @@ impl Shared {
     }
 }
 
-/// Returns which tenants' credentials are anywhere in the request.
+/// Returns the tenants whose credentials are anywhere in the request.
 fn secrets_in(request: &Sent) -> Vec<usize> {
     let mut text = request.uri().to_string();
     for (_, value) in request.headers() {
@@ -419,7 +419,7 @@ fn secret(tenant: usize) -> String {
     format!("secret-of-{tenant}")
 }
 
-/// Servers of any name, which redirect the request as the case says.
+/// Servers with any name. They redirect the request as the case says.
 #[derive(Clone)]
 struct Net {
     shared: Shared,
@@ -586,7 +586,7 @@ where
     /// Another tenant, which evicts the first.
     const OTHER: Tenant = Tenant(2);
     let made = Arc::clone(case);
-    // The cache of an evicted tenant is in use only by that tenant's own running requests.
+    // Only the running requests of an evicted tenant still use the tenant's cache.
     let in_use = Mutex::new(Vec::new());
     let tenants = Tenants::builder(move |tenant: &Tenant| {
         let layer = match *tenant {
@@ -645,8 +645,8 @@ fn without_query(uri: &str) -> &str {
     uri.split('?').next().unwrap_or(uri)
 }
 
-/// Checks the events. Returns how many credentials were sent and how many requests failed because
-/// of their origin.
+/// Checks the events. Returns the number of credentials that were sent, and the number of requests
+/// that failed because of their origin.
 fn check(case: &Case, events: &[Event], result: &Result<Answer, BoxError>) -> [usize; 2] {
     let mut current = None;
     let mut is_direct = false;

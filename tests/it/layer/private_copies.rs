@@ -1,4 +1,5 @@
-//! The copy of a credential that each clone of the service keeps, and when it is no longer sent.
+//! Each clone of the service keeps a copy of the credential. The tests check when this copy is no
+//! longer sent.
 
 use std::time::Duration;
 
@@ -56,8 +57,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
     );
 }
 
-/// A source that keeps its token issues clones of it. The token is the same, but the lifetime
-/// differs.
+/// The source issues clones of one token, each with its own lifetime.
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less_and_has_expired() {
     let (source, mut fetches) = source();
@@ -81,7 +81,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less
     assert_eq!(api.requests(), 3);
 }
 
-/// The only test here that sleeps, because the system's clocks can't be paused.
+/// This test sleeps, because the system's clocks can't be paused.
 #[tokio::test]
 async fn by_the_systems_clocks_too_a_private_copy_is_not_sent_once_it_has_expired() {
     let lifetime = Duration::from_millis(200);

@@ -27,7 +27,7 @@ async fn answers(handle: &mut Handle, token: &str) {
     send.send_response(Response::new("done"));
 }
 
-/// A `tower_test` mock panics when it is called on a clone that wasn't polled ready.
+/// A `tower_test` mock panics if a call goes to a clone that wasn't polled ready.
 #[tokio::test]
 async fn the_clone_that_is_ready_is_the_one_that_is_called() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
@@ -137,8 +137,8 @@ async fn an_error_of_readiness_reaches_the_caller() {
     assert_eq!(error.to_string(), "the pool is closed");
 }
 
-/// A permit held while waiting would deadlock: the fetch goes through the same client, whose only
-/// permit the waiting request would hold.
+/// The fetch goes through the same client and needs the client's only permit. If the waiting
+/// request held the permit, both would wait forever.
 #[tokio::test(start_paused = true)]
 async fn a_buffered_client_with_one_permit_can_be_shared_with_the_token_source() {
     let shared = ServiceBuilder::new()
@@ -190,7 +190,7 @@ where
     ready.poll().is_ready()
 }
 
-/// The request waits for the only permit, and its token expires meanwhile.
+/// The token expires while the request waits for the only permit.
 #[tokio::test]
 async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     let (source, mut fetches) = source();
@@ -291,7 +291,7 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
     call(&mut client, request("")).await.unwrap_err();
     assert!(is_free(&other));
 
-    // The same with a cached token and a private copy.
+    // The same holds with a cached token and a private copy.
     let layer = crate::support::layer(Counting::default());
     let mut client = layer.layer(other.clone());
     for _ in 0..3 {

@@ -1,5 +1,5 @@
 //! What a refusal proves, and how many fetches it may cause. Requests start at a fixed rate in
-//! virtual time, whether earlier requests have finished or not.
+//! virtual time, even if earlier requests are still running.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -40,13 +40,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const API: &str = "https://api.example.com";
 
-/// The longest time of a call that waits only for the API.
+/// The longest duration of a call that waits only for the API.
 const NO_WAIT: Duration = Duration::from_millis(12);
 
-/// The most fetches since the start, including the first, if one resource refuses every token.
+/// The most fetches since the start if one resource refuses every token. The first fetch counts
+/// too.
 const ROW_1: [(Duration, usize); 3] = [(SECOND, 2), (MINUTE, 5), (HOUR, 20)];
 
-/// The same for ten minutes: the first fetch, one at once, and then after 5, 15, 35, 75, 155 and
+/// The same for ten minutes. Two fetches start at once, and the others after 5, 15, 35, 75, 155 and
 /// 315 s.
 const TEN_MINUTES: [(Duration, usize); 3] = [(SECOND, 2), (MINUTE, 5), (HOUR, 8)];
 
@@ -81,7 +82,7 @@ struct Simulation {
 }
 
 impl Simulation {
-    /// Builds one client with default settings, except that the cache has no jitter.
+    /// Builds one client with default settings, but without jitter.
     fn new(accepts: impl Fn(&Asked<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self::with(accepts, |cache| cache, |layer| layer)
     }
@@ -109,8 +110,8 @@ impl Simulation {
         }
     }
 
-    /// Sends this many requests per second for this time. `request` gets the number of requests
-    /// sent before.
+    /// Sends this many requests per second for this time. `request` gets the number of earlier
+    /// requests.
     async fn drive(
         &mut self,
         rate: u32,
@@ -154,15 +155,15 @@ impl Simulation {
             calls.lock().unwrap().push(call);
         });
     }
-    /// Sends 20 requests per second for a minute. For the rest of an hour it sends 2, to save
-    /// simulation time.
+    /// Sends 20 requests per second for a minute. For the rest of an hour, sends only 2 per second
+    /// to save simulation time.
     async fn drive_for_an_hour(&mut self, request: impl Fn(usize) -> Request<Payload>) {
         self.drive(20, MINUTE, &request).await;
         self.drive(2, HOUR - MINUTE, request).await;
     }
 
-    /// Continues until the time since the last fetch is in this range, so that no other fetch is
-    /// due.
+    /// Sends requests until the time since the last fetch is in this range. No other fetch is due
+    /// then.
     async fn drive_until_idle(
         &mut self,
         rate: u32,
@@ -190,7 +191,7 @@ impl Simulation {
         panic!("a call has not finished within a minute");
     }
 
-    /// Returns the calls to paths with this prefix, ordered by when they were sent.
+    /// Returns the calls to paths with this prefix, in the order in which they were sent.
     fn calls_to(&self, path: &str) -> Vec<Call> {
         let calls = self.calls.lock().unwrap();
         let calls = calls.iter().filter(|call| call.path.starts_with(path));
@@ -199,7 +200,7 @@ impl Simulation {
         calls
     }
 
-    /// Returns the calls to exactly this path that were sent from this time on.
+    /// Returns the calls to exactly this path since this time.
     fn calls_since(&self, since: Duration, path: &str) -> Vec<Call> {
         let calls = self.calls_to(path);
         let is_meant = |call: &Call| call.at >= since && call.path == path;
@@ -210,7 +211,7 @@ impl Simulation {
         self.issuer.start.elapsed()
     }
 
-    /// Asserts the most fetches within each span, counted from the start.
+    /// Asserts the most fetches within each span. Each span begins at the start.
     #[track_caller]
     fn costs_at_most<const N: usize>(&self, bars: [(Duration, usize); N]) {
         for (span, most) in bars {
@@ -219,7 +220,8 @@ impl Simulation {
         }
     }
 
-    /// Asserts that no call to this path fails or waits for a fetch after the first.
+    /// Asserts that no call to this path fails, and that after the first fetch no call waits for
+    /// another.
     #[track_caller]
     fn is_undisturbed(&self, path: &str) {
         let calls = self.calls_since(self.issuer.first_issued(), path);

@@ -12,8 +12,8 @@ use tower_auth::{AuthLayer, Error, NotReplayed, Reason, Token, TokenCache, Token
 
 use crate::support::{Counting, call, request};
 
-/// Sends a request to an API that responds like this to `token-1` and accepts `token-2`. Returns
-/// the number of requests, the final status, and the number of issued tokens.
+/// Sends a request to an API that sends `refusal` unless the token is `token-2`. Returns the
+/// credential of each request, the final response, and the number of issued tokens.
 async fn ask(
     layer: impl FnOnce(AuthLayer) -> AuthLayer,
     refusal: impl Fn() -> Response<()> + Clone + 'static,
@@ -173,7 +173,7 @@ async fn other_grpc_statuses_and_other_content_types_are_not() {
     }
 }
 
-/// RFC 6750 §3.1 sends `insufficient_scope` with a 403.
+/// In RFC 6750 §3.1, `insufficient_scope` comes with a 403.
 #[tokio::test]
 async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() {
     let layer = |layer: AuthLayer| layer.refused_if(|status, _| status == 403);
@@ -193,7 +193,7 @@ async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() 
     ));
     let (seen, ..) = ask(layer, refusal("Bearer")).await;
     assert_eq!(seen.len(), 2);
-    // Only a 401 has to carry a challenge.
+    // Only a 401 must contain a challenge.
     let strict = |layer: AuthLayer| {
         let layer = layer.refused_if(|status, _| status == 403);
         layer.retry_without_challenge(false)
@@ -201,8 +201,7 @@ async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() 
     assert_eq!(ask(strict, status(403)).await.0.len(), 2);
 }
 
-/// The replay got further than the first try: the new token is valid, but its scope doesn't
-/// suffice.
+/// The new token is valid, unlike the first, but its scope doesn't suffice.
 #[tokio::test]
 async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
     let source = Counting::default();
@@ -226,7 +225,7 @@ async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
     assert!(layer.cache().status().is_accepted());
 }
 
-/// The server refuses two new tokens in a row, so it would refuse a third.
+/// The server has refused two tokens in a row, so the cache doesn't fetch a third at once.
 #[tokio::test]
 async fn a_second_refusal_is_one_of_the_second_token() {
     let source = Counting::default();
@@ -249,7 +248,7 @@ async fn grpcs_status_is_looked_at_only_where_grpc_puts_it() {
     assert_eq!(ask(|layer| layer, other).await.0.len(), 1);
 }
 
-/// A source of `token-1`, `token-2`, … whose servers refuse a token with this status.
+/// A source of `token-1`, `token-2`, … For its servers, this status is a refusal of the token.
 struct RefusedBy(Counting, StatusCode);
 
 impl TokenSource for RefusedBy {
@@ -263,8 +262,8 @@ impl TokenSource for RefusedBy {
     }
 }
 
-/// Sends a request to an API that refuses `token-1` in this way. Returns the number of requests and
-/// of issued tokens.
+/// Sends a request to an API that responds to `token-1` with `refusal`. Returns the number of
+/// requests and of issued tokens.
 async fn ask_by_source(
     source: impl Fn(RefusedBy) -> AuthLayer,
     refusal: impl Fn() -> Response<()> + Clone + 'static,
@@ -298,7 +297,7 @@ async fn a_source_says_what_else_refuses_its_tokens() {
         response.body(()).unwrap()
     };
     assert_eq!(ask_by_source(AuthLayer::new, not_the_token).await, once);
-    // Through a shared source, and through a cache that the user keeps.
+    // The rule of the source also applies through an `Arc`, and through another cache.
     let shared = |source| AuthLayer::new(std::sync::Arc::new(source));
     assert_eq!(ask_by_source(shared, status(403)).await, replayed);
     let cached = |source| AuthLayer::from(TokenCache::new(TokenCache::new(source)));

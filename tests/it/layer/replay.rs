@@ -240,7 +240,7 @@ async fn with_retry_off_nothing_is_cloned_and_a_refusal_still_rejects_the_token(
             assert_eq!(call_once().await.status(), StatusCode::OK);
         }
         let clones = [services.0, bodies.0].map(|count| count.load(Ordering::Relaxed));
-        // One clone for each of four requests, and one for the replay of the first.
+        // Each of the four requests takes one clone, and the replay of the first takes another.
         assert_eq!(clones, if retry { [5, 5] } else { [0, 0] });
     }
 }
@@ -291,7 +291,7 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     run_until_idle().await;
     assert_eq!(api.requests(), 0);
 
-    // The request is refused, and then dropped while the new token is fetched.
+    // The API refuses the request. The caller drops the request during the fetch of the new token.
     let mut renewing = task::spawn(client.clone().oneshot(request("")));
     assert_pending!(renewing.poll());
     let fetch = fetches.next().await;
@@ -360,7 +360,7 @@ async fn a_body_that_cannot_be_sent_again_is_not_waited_for_a_token_for() {
         response.extensions().get(),
         Some(NotReplayed::Body)
     ));
-    // Later requests need the new token.
+    // The fetch starts because later requests need the new token.
     assert_eq!(fetches.next().await.reason, Reason::Refused);
     fetches.none().await;
 }

@@ -1,8 +1,8 @@
-//! Responses of another origin, to which the client below the layer was redirected. The other
-//! origin didn't receive the token, so its response says nothing about the token.
+//! A redirect leads the client below the layer to another origin. That origin doesn't get the
+//! token, so its response says nothing about the token.
 //!
-//! Each test uses every way in which the layer learns a response's origin. Each also checks that
-//! the same response counts if it comes from the request's own origin.
+//! Each test uses every way in which the layer learns a response's origin. Each test also checks
+//! that the same response counts if it comes from the request's own origin.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -289,8 +289,8 @@ impl TokenSource for Refusing {
     }
 }
 
-/// All refusals of the token. The second item of each pair says whether the layer needs a rule of
-/// its own for it.
+/// All responses that refuse a token. The `bool` says whether the layer needs a rule for this
+/// response.
 const REFUSALS: [(MakeAnswer, bool); 4] = [
     (|| status(401), false),
     (
@@ -370,7 +370,7 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
                 "{case}"
             );
 
-            // The same response from the API: the second token is refused too, and the budget is
+            // The API sends the same response. It refuses the second token too, and the budget is
             // used up.
             let (source, servers) = (Counting::default(), Servers::new(response));
             servers.refuse(Some("Bearer token-1"));
@@ -387,8 +387,8 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
     }
 }
 
-/// A refusal by a resource that has accepted the token proves a revocation, so the cache fetches
-/// again. Without the acceptance the next fetch waits longer.
+/// The resource has accepted the token, so its refusal proves a revocation. Then the cache fetches
+/// at once. Without the acceptance, the next fetch has to wait.
 #[tokio::test]
 async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
     for &follower in FOLLOWERS {
@@ -429,7 +429,7 @@ async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
 
 // ---- step-up challenges
 
-/// A source that would fetch a better token for any challenge.
+/// A source that fetches a better token for any challenge.
 #[derive(Clone, Default)]
 struct Steps {
     source: Counting,
@@ -537,7 +537,7 @@ async fn a_strangers_cookies_change_no_session_and_the_apis_own_do() {
             || with(status(200), "set-cookie", "more=1; Path=/"),
             "more=1; sid=1",
         ),
-        // The API ended the session, so the next request has a new one.
+        // The API ended the session, so the next request has a new session.
         (
             || with(status(200), "set-cookie", "sid=; Path=/; Max-Age=0"),
             "sid=1",
@@ -626,7 +626,8 @@ async fn a_strangers_nonce_is_not_learned_and_the_apis_own_is() {
 
 // ---- requests whose URI is only a path
 
-/// The client chooses the origin. A response counts as another origin's if its origin isn't named.
+/// The client chooses the origin. If the origin of the response isn't named, the response counts as
+/// one of another origin.
 #[tokio::test]
 async fn a_path_goes_to_a_named_origin_and_what_another_answers_does_not_count() {
     for (path, issued) in [("/moved", 1), ("/own", 2)] {
@@ -654,8 +655,8 @@ async fn a_path_goes_to_a_named_origin_and_what_another_answers_does_not_count()
 
 // ---- how the response's origin is stated
 
-/// Sends a request whose 401 names this URI as its origin. Returns whether a fetch replaced the
-/// token.
+/// Sends a request. The response is a 401 that states this URI as its origin. Returns whether a
+/// fetch replaced the token.
 async fn costs_a_token(layer: AuthLayer, uri: Option<&'static str>) -> bool {
     let answered = tower::service_fn(move |_: Sent| async move {
         let mut response = status(401);
@@ -731,7 +732,7 @@ async fn the_users_way_comes_before_what_the_response_says() {
     }
 }
 
-/// For example, a middleware that answers from a cache, or a test.
+/// Such a response comes, for example, from a middleware with a cache, or from a test.
 #[cfg(feature = "reqwest")]
 #[tokio::test]
 async fn a_response_of_reqwest_without_a_url_is_of_the_requests_own_origin() {

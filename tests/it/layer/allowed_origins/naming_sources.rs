@@ -19,8 +19,8 @@ use crate::support::login_server::{ISSUED, LoginServer};
 use crate::support::token_server::{ID, SECRET};
 use crate::support::web::{Page, Web};
 
-/// Returns whether the request carries the credential. It is `false` if the layer rejects the
-/// origin.
+/// Returns whether the layer sends the credential to this URI. Returns `false` if the layer rejects
+/// the origin.
 async fn is_sent(layer: &AuthLayer, uri: &str) -> bool {
     let api = Api::default();
     let request = Request::get(uri).body(String::new()).unwrap();

@@ -11,7 +11,7 @@ use tower_auth::layer::Replay;
 
 use super::{Boxed, Script, Step, Told, data, recorded, script, trailers};
 
-/// The bytes that it takes to keep [`trailers`].
+/// The number of bytes that a copy of [`trailers`] takes.
 const TRAILERS: usize = "sum7".len();
 
 #[test]
@@ -91,7 +91,7 @@ fn a_body_that_panicked_is_not_replayed() {
     assert!(Boxed::replay(copy).is_none());
 }
 
-/// A buffer that counts how many bytes of its kind are alive.
+/// A buffer that counts the bytes of all such buffers that aren't dropped yet.
 struct Counted {
     bytes: Vec<u8>,
     alive: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! A second try that starts while the first is still being sent.
+//! A second try that starts while the first try is still being sent.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -75,7 +75,8 @@ fn overtaken_in_a_poll<B: Teed<Error: Send> + Send>() {
     assert!(first.frame().now_or_never().unwrap().unwrap().is_err());
 }
 
-/// The poll reached the end of the inner body, but the first try returned an error.
+/// The interrupted poll reaches the end of the inner body, but the first try still returns an
+/// error.
 fn overtaken_in_the_last_poll<B: Teed<Error: Send> + Send>() {
     for (is_eager, last) in [(true, Some(data("world"))), (false, None)] {
         let barrier = Arc::new(Barrier::new(2));
@@ -96,7 +97,7 @@ fn overtaken_in_the_last_poll<B: Teed<Error: Send> + Send>() {
     }
 }
 
-/// Without barriers: the threads interleave in any order.
+/// This test uses no barriers, so the threads interleave in any order.
 fn overtaken_anywhere<B: Teed + Send>() {
     let body = script((0..50).map(|_| data("hello")).chain([trailers()]));
     let original = Told::by(&body);

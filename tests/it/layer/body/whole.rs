@@ -1,5 +1,5 @@
-//! The second try repeats the whole body, whatever the body does and however much of it was read.
-//! Otherwise there is no second try.
+//! The second try repeats the whole body, or there is no second try. This holds whatever the body
+//! does, and however much of it was read.
 
 use std::io;
 
@@ -12,8 +12,8 @@ use proptest::prelude::*;
 
 use super::{Script, Step, Teed, Told, script, trailers};
 
-/// Polls the first try `polls` times, drops it or keeps it, and replays. The second try must repeat
-/// the whole script, or be refused for a known reason.
+/// Polls the first try `polls` times, drops it if `is_dropped`, and replays. The second try must
+/// repeat the whole script, or be refused for a known reason.
 fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize) {
     let original = Told::by(script);
     let mut first = B::of(script.clone());
@@ -53,7 +53,7 @@ fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize)
                 assert!(first.frame().now_or_never().unwrap().unwrap().is_err());
             }
         } else if !at_end {
-            // The first try continues as if there had been no replay.
+            // The replay doesn't disturb the first try, which continues to its end.
             assert!(told.read(first, usize::MAX));
             assert_eq!(told, original);
         }
@@ -76,7 +76,7 @@ prop_compose! {
     ) -> Script {
         let has_end = end.is_some();
         let mut script = script(steps.into_iter().chain(end));
-        // A script that reports its end early must not pause after that.
+        // A script that reports its end early must not pause afterwards.
         while !has_end && let Some(Step::Pending) = script.steps.back() {
             script.steps.pop_back();
         }

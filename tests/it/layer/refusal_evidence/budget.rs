@@ -40,7 +40,7 @@ async fn jitter_only_lengthens_the_waits() {
         simulation.finish().await;
         simulation.costs_at_most(TEN_MINUTES);
         simulation.is_undisturbed("/");
-        // Each wait is up to twice as long as the one before.
+        // Each wait is at most twice as long as the wait before it.
         assert!(
             simulation.issuer.count() >= 6,
             "{}",
@@ -49,7 +49,7 @@ async fn jitter_only_lengthens_the_waits() {
     }
 }
 
-/// Simulates an API whose `/admin` refuses the first five tokens, and whose `/other` refuses all.
+/// Simulates an API whose `/admin` refuses the first five tokens. Its `/other` refuses all tokens.
 fn with_a_second_resource() -> Simulation {
     Simulation::new(|asked| match asked.path {
         "/admin" => asked.token > 5,
@@ -58,8 +58,8 @@ fn with_a_second_resource() -> Simulation {
     })
 }
 
-/// Causes five fetches in a minute, so that the next wait is 40 s. The token of the next fetch is
-/// refused by nobody.
+/// Causes five fetches in a minute, so that the next wait is 40 s. No resource refuses the token of
+/// the next fetch.
 async fn until_a_token_is_unrefused(simulation: &mut Simulation) {
     simulation.drive(20, MINUTE, with("/admin")).await;
     assert_eq!(simulation.issuer.count(), 5);
@@ -77,7 +77,7 @@ async fn a_token_that_lasts_unrefused_for_the_wait_resets_the_budget() {
     let from = simulation.elapsed();
     simulation.drive(20, MINUTE, with("/other")).await;
     let after = |span| simulation.issuer.count_in(from..from + span);
-    // One fetch immediately, and one each after 5, 15 and 35 s.
+    // One fetch starts at once. Three more start after 5, 15 and 35 s.
     assert_eq!(after(SECOND), 1);
     assert_eq!(after(MINUTE), 4);
     assert_eq!(before, 6);
@@ -94,20 +94,20 @@ async fn neither_a_replay_that_succeeds_nor_an_acceptance_elsewhere_resets_it() 
     simulation.is_undisturbed("/");
 }
 
-/// The API accepts each token briefly and then refuses it, like a server that allows one login at a
-/// time.
+/// The API accepts each token briefly and then refuses it. A server that allows only one login at a
+/// time does this.
 #[tokio::test(start_paused = true)]
 async fn tokens_that_are_revoked_as_soon_as_they_are_used_have_a_budget_too() {
     let mut simulation = Simulation::new(|asked| asked.age < Duration::from_millis(300));
     simulation.drive_for_an_hour(|_| get("/")).await;
     simulation.finish().await;
-    // Proven revocations: a fetch at once and after 1, 2, 4, … s. Refusals that prove nothing have
-    // their own budget.
+    // Proven revocations start a fetch at once and after 1, 2, 4, … s. Refusals that prove nothing
+    // have their own budget.
     simulation.costs_at_most([(MINUTE, 12), (HOUR, 42)]);
     assert!(simulation.issuer.count_in(Duration::ZERO..MINUTE) >= 4);
 }
 
-/// Twelve revocations in two hours, each at least five minutes after the one before.
+/// Twelve revocations in two hours, with at least five minutes between them.
 #[tokio::test(start_paused = true)]
 async fn revocations_far_apart_cost_one_fetch_each_in_the_midst_of_refusals() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");

@@ -1,4 +1,4 @@
-//! What callers of a resource that refuses every token get, and what is logged about it.
+//! One resource refuses every token. The tests check what its callers get and what is logged.
 
 use http::header::WWW_AUTHENTICATE;
 use tower_auth::NotReplayed;
@@ -53,7 +53,7 @@ async fn callers_of_a_refused_resource_are_told_so_unless_a_new_token_was_tried_
     assert!(again <= 30 * fetches, "{again}");
     for call in calls {
         assert!(call.took < FETCH * 2 + SECOND + NO_WAIT, "{call:?}");
-        // The token fetched after 15 s is then neither young nor due for a replacement.
+        // In this time the token from the fetch after 15 s isn't young, and no other fetch is due.
         if (20 * SECOND..30 * SECOND).contains(&call.at) {
             assert!(call.took < NO_WAIT, "{call:?}");
         }
@@ -75,7 +75,7 @@ async fn where_every_resource_refuses_every_token_the_caller_is_told_that() {
     );
 }
 
-/// One resource refuses every token, while all other resources refuse a revoked token.
+/// The resource refuses only the revoked token, and every other resource would refuse it too.
 #[tokio::test(start_paused = true)]
 async fn a_revoked_token_that_cannot_be_replaced_is_no_fault_of_a_resource() {
     let mut simulation = Simulation::new(|_| true);
@@ -111,7 +111,7 @@ fn field<'a>(line: &'a Line, suffix: &str) -> Option<&'a str> {
     found.map(|value| value.trim_matches('"'))
 }
 
-/// Requests `/`, and a path and query that must not be logged.
+/// Alternates between `/` and a path and query that must not be logged.
 fn secretly(n: usize) -> http::Request<super::Payload> {
     get(["/", "/admin/customer-7?key=planted"][n % 2])
 }
@@ -141,8 +141,8 @@ async fn a_thousand_resources_that_refuse_tokens_are_logged_once() {
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
 }
 
-/// The refusals end, the next token stays unrefused for long, and then another resource begins to
-/// refuse.
+/// The refusals end, and the next token stays unrefused for a long time. Then another resource
+/// begins to refuse.
 #[tokio::test(start_paused = true)]
 async fn a_new_episode_of_refusals_is_logged_again() {
     let (log, _guard) = listen();

@@ -48,7 +48,7 @@ async fn tokens_that_are_not_valid_yet_everywhere_cost_no_fetch_beyond_the_refre
     }
 }
 
-/// Many requests arrive as the token changes, and the server refuses each of them once.
+/// Many requests arrive when the token changes. The server refuses each request once.
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_requests_after_a_refresh_waits_once_and_is_accepted() {
     let mut simulation = refreshed_hourly(Duration::from_millis(800), true);
@@ -61,11 +61,11 @@ async fn a_burst_of_requests_after_a_refresh_waits_once_and_is_accepted() {
     all_accepted(&calls);
     let waited = |call: &&super::Call| call.at > MINUTE && call.took > SECOND / 2;
     let waiting = calls.iter().filter(waited).count();
-    // These are the requests of 0.8 s.
+    // The requests of 0.8 s have to wait.
     assert!((100..=170).contains(&waiting), "{waiting}");
 }
 
-/// The clock lags by more than the pause. In the end every server accepts the token.
+/// The clock lags by more than the pause. Every server accepts the token in the end.
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_lags_by_two_seconds_costs_a_few_fetches_and_then_only_refreshes() {
     let mut simulation = refreshed_hourly(2 * SECOND, false);
@@ -78,14 +78,14 @@ async fn a_clock_that_lags_by_two_seconds_costs_a_few_fetches_and_then_only_refr
         issuer.count_in(MINUTE..span),
     );
     assert!(minute <= 3, "{minute}");
-    // One fetch per refresh, and at most one more after it.
+    // Each refresh costs one fetch, and at most one more after it.
     assert!((3..=6).contains(&later), "{later}");
     let calls = simulation.calls_to("/things");
     let refused = calls.iter().filter(|call| call.status != Ok(200)).count();
     assert!(refused <= 60, "{refused}");
 }
 
-/// No server ever accepts the token. A request sends it twice, but not again and again.
+/// No server ever accepts the token. A request sends the same token at most twice.
 #[tokio::test(start_paused = true)]
 async fn a_request_pauses_once_however_often_it_is_refused() {
     let issuer = Issuer::lasting(super::DAY);
@@ -96,7 +96,8 @@ async fn a_request_pauses_once_however_often_it_is_refused() {
     let calls = simulation.calls_to("/things");
     assert_eq!(calls[0].status, Ok(401));
     assert!(calls[0].took < 2 * SECOND, "{calls:?}");
-    // Sent with the first token, with the second, and with the second again after a pause.
+    // The request was sent with the first token, with the second, and with the second again after a
+    // pause.
     assert_eq!(api.requests(), 3);
     assert_eq!(simulation.issuer.count(), 2);
 }

@@ -1,4 +1,4 @@
-//! The limits on fetches also hold for request rates and mixes other than those they were set for.
+//! The limits on fetches also hold for other request rates and other mixes of requests.
 
 use http::{Method, Request, Response};
 use tower_auth::AuthLayer;
@@ -30,8 +30,8 @@ async fn notices_a_revocation(
     all_accepted(&simulation.calls_since(revoked, "/"));
 }
 
-/// Sends 20 requests per second for ten minutes. Asserts that they cost no more fetches than others,
-/// and that no request to `/` fails or waits.
+/// Sends 20 requests per second for ten minutes. Asserts that they cost no more fetches than the
+/// limit, and that no request to `/` fails or waits.
 async fn within_limits(simulation: &mut Simulation, request: impl Fn(usize) -> Request<Payload>) {
     simulation.drive(20, 10 * MINUTE, request).await;
     simulation.finish().await;
@@ -87,7 +87,7 @@ async fn nineteen_accepted_requests_for_one_that_is_refused() {
     keeps_the_limits(&mut simulation, request).await;
 }
 
-/// A resource is an origin and a path. Methods and queries don't make it several resources.
+/// A resource is an origin and a path. The method and the query don't matter.
 #[tokio::test(start_paused = true)]
 async fn many_methods_and_queries_of_one_resource() {
     let mut simulation = refusing_admin();
@@ -135,7 +135,7 @@ async fn requests_whose_uri_is_only_a_path() {
     keeps_the_limits(&mut simulation, request).await;
 }
 
-/// Several APIs behind one layer, one of which requires tokens of another issuer.
+/// Several APIs are behind one layer. One of them requires tokens from another issuer.
 #[tokio::test(start_paused = true)]
 async fn an_origin_that_refuses_every_token() {
     let mut simulation = Simulation::new(|asked| !asked.path.starts_with("/of-another"));
@@ -164,8 +164,8 @@ async fn bursts_of_twenty_requests() {
     simulation.is_undisturbed("/");
 }
 
-/// Traffic like a scanner's. Refusals by many resources look like a revocation, which has a budget
-/// too.
+/// This traffic is like a scanner's. Refusals by many resources look like a revocation, but
+/// revocations have a budget too.
 #[tokio::test(start_paused = true)]
 async fn nineteen_refused_resources_for_one_request_that_is_accepted() {
     let mut simulation = refusing_admin();

@@ -29,7 +29,7 @@ struct RealServer {
 }
 
 impl RealServer {
-    /// Starts a server that refuses revoked tokens, and at `/admin` every token.
+    /// Starts a server that refuses revoked tokens. Its `/admin` refuses every token.
     async fn start() -> Self {
         let revoked = Arc::<AtomicUsize>::default();
         let up_to = Arc::clone(&revoked);

@@ -71,7 +71,7 @@ async fn one_forbidden_resource_costs_no_more_where_a_403_is_a_refusal() {
     }
 }
 
-/// By default a 403 is not a refusal: the test gives the layer no rule about it.
+/// By default a 403 is not a refusal. The layer in this test has no rule about it.
 #[tokio::test(start_paused = true)]
 async fn a_forbidden_resource_costs_nothing_by_default() {
     let issuer = Issuer::lasting(DAY);
@@ -84,10 +84,10 @@ async fn a_forbidden_resource_costs_nothing_by_default() {
     simulation.is_undisturbed("/");
 }
 
-/// The memory for resources is bounded, however many of them refuse a token.
+/// The memory for resources is bounded, even if many thousands of them refuse a token.
 #[test]
 fn the_memory_for_refusals_does_not_grow_with_the_resources() {
-    // Tokio's timers, because a request may pause for a token that isn't valid yet.
+    // The test needs Tokio's timers, because a request may pause for a token that isn't valid yet.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -109,7 +109,7 @@ fn the_memory_for_refusals_does_not_grow_with_the_resources() {
                     *request.uri_mut() = format!("https://api.example.com{path}").parse().unwrap();
                     call(&mut client, request).await.unwrap();
                 }
-                // The token is then too old to count as not yet valid.
+                // After 3 s, the token is too old to count as not yet valid.
                 clock.pass(3 * SECOND);
             }
         });

@@ -8,8 +8,8 @@ use http::Request;
 use super::simulated_api::{FETCH, Payload};
 use super::{Call, HOUR, MINUTE, SECOND, Simulation, TEN_MINUTES, all_accepted, by_turns, get};
 
-/// Drives the simulation for this time, and on until the last fetch is some time ago and no other
-/// is due.
+/// Drives the simulation for at least this time. Ends when the last fetch is some time ago and no
+/// other fetch is due.
 async fn drive_past_the_last_fetch(
     simulation: &mut Simulation,
     least: Duration,
@@ -31,8 +31,8 @@ const MOMENTS: [Duration; 7] = [
     Duration::from_secs(400),
 ];
 
-/// Revokes every token at this moment. Returns the number of fetches that follow, and the calls to
-/// `/` from then on.
+/// Revokes every token at this moment. Returns the number of later fetches, and the later calls to
+/// `/`.
 async fn revoke_at(moment: Duration, request: fn(usize) -> Request<Payload>) -> (usize, Vec<Call>) {
     let mut simulation = Simulation::new(|asked| !asked.path.starts_with("/admin"));
     drive_past_the_last_fetch(&mut simulation, moment, request).await;
@@ -102,7 +102,7 @@ async fn a_revocation_out_of_the_blue_costs_one_fetch_and_every_request_is_answe
     }
 }
 
-/// No resource that refuses the token has accepted it before.
+/// None of the refusing resources has accepted the token before.
 #[tokio::test(start_paused = true)]
 async fn refusals_of_several_resources_prove_a_revocation_where_each_is_asked_once() {
     let request = |n: usize| match n % 2 {
@@ -125,7 +125,7 @@ async fn refusals_of_several_resources_prove_a_revocation_where_each_is_asked_on
     }
 }
 
-/// Two resources that have refused the token since its last acceptance prove nothing yet.
+/// Refusals by two resources since the last acceptance don't prove a revocation.
 #[tokio::test(start_paused = true)]
 async fn refusals_of_two_resources_prove_nothing_while_a_third_accepts_the_token() {
     let mut simulation = Simulation::new(|asked| !asked.path.starts_with("/admin"));

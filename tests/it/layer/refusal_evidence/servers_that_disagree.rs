@@ -1,4 +1,4 @@
-//! Several servers behind one URL, one of which refuses what the others accept.
+//! Several servers are behind one URL. One of them refuses tokens that the others accept.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{DAY, MINUTE, ROW_1, SECOND, Simulation, TEN_MINUTES, all_accepted, g
 #[derive(Clone, Copy, Debug)]
 enum Balancer {
     RoundRobin,
-    /// Random with a fixed seed, so that each run is the same.
+    /// The choice is random, with a fixed seed so that each run is the same.
     Random(u64),
 }
 
@@ -77,7 +77,7 @@ async fn one_of_three_replicas_that_refuses_everything_costs_no_more_than_a_reso
     }
 }
 
-/// One replica refuses everything, and all replicas refuse one other resource.
+/// One replica refuses everything. In addition, all replicas refuse one resource.
 #[tokio::test(start_paused = true)]
 async fn a_replica_and_a_resource_that_refuse_everything_cost_no_more_together() {
     let mut simulation = Simulation::new(|asked| {

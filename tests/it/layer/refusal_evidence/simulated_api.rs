@@ -1,5 +1,5 @@
-//! An API and a token endpoint in virtual time. The API refuses revoked tokens, and whatever else
-//! the test says.
+//! An API and a token endpoint in virtual time. The API refuses revoked tokens, and everything else
+//! that the test chooses.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -122,11 +122,11 @@ pub(super) struct Asked<'a> {
     pub(super) token: usize,
     /// The time since that token was issued.
     pub(super) age: Duration,
-    /// How many requests came before.
+    /// The number of earlier requests.
     pub(super) number: usize,
 }
 
-/// An API that refuses revoked tokens, and whatever else the test says.
+/// An API that refuses revoked tokens, and everything else that the test chooses.
 #[derive(Clone)]
 pub(super) struct Api {
     pub(super) issuer: Issuer,
@@ -190,7 +190,7 @@ impl Service<Request<Payload>> for Api {
         Poll::Ready(Ok(()))
     }
 
-    /// Decides when the request arrives. The response may come later.
+    /// The API decides when the request arrives. Its response may come later.
     fn call(&mut self, request: Request<Payload>) -> Self::Future {
         let token = token_of(&request);
         let (issued, revoked) = {
@@ -222,10 +222,10 @@ impl Service<Request<Payload>> for Api {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Payload {
     Whole,
-    /// Known not to be replayable before it is sent.
+    /// The layer knows before the first try that it can't replay the body.
     Stream,
-    /// Known not to be replayable only after it was sent: the first try reads more than the layer
-    /// records.
+    /// The layer learns during the first try that it can't replay the body, because the body
+    /// exceeds the limit.
     TooLong,
 }
 

@@ -1,5 +1,5 @@
-//! Responses that are on their way during a revocation. The server decided before it, and the
-//! response arrives after refusals of the same token.
+//! Responses that are on their way during a revocation. The server decided before the revocation,
+//! but the response arrives after refusals of the same token.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ fn with_slow_posts(takes: Duration) -> Simulation {
     Simulation::of(&api, [layer_from(paused(issuer).build())])
 }
 
-/// Response times: while the successor is fetched, as it arrives, and long after.
+/// Response times. The response arrives during the fetch of the successor, at its end, or long
+/// after.
 const SPANS: [Duration; 5] = [
     Duration::from_millis(75),
     Duration::from_millis(150),
@@ -35,8 +36,8 @@ const SPANS: [Duration; 5] = [
     Duration::from_secs(3),
 ];
 
-/// A late acceptance must not count as current. The resource would then seem to accept and refuse
-/// by turns, which proves nothing.
+/// A late acceptance must not count as current. Otherwise the resource would seem to accept and
+/// refuse by turns, and its refusals would prove nothing.
 #[tokio::test(start_paused = true)]
 async fn a_late_acceptance_of_a_revoked_token_does_not_hide_the_next_revocation() {
     for takes in SPANS {
@@ -57,7 +58,7 @@ async fn a_late_acceptance_of_a_revoked_token_does_not_hide_the_next_revocation(
     }
 }
 
-/// The acceptances arrive between the refusals of resources that are requested once.
+/// The late acceptances arrive between refusals by resources that are each requested once.
 #[tokio::test(start_paused = true)]
 async fn a_late_acceptance_does_not_hide_a_revocation_that_several_resources_prove() {
     let request = |n: usize| match n % 2 {
@@ -82,8 +83,7 @@ async fn a_late_acceptance_does_not_hide_a_revocation_that_several_resources_pro
     all_accepted(&late.cloned().collect::<Vec<_>>());
 }
 
-/// The refusal is about the token that the request was sent with, and another caller has replaced
-/// it.
+/// The refusal is about a token that another caller has already replaced.
 #[tokio::test(start_paused = true)]
 async fn a_late_refusal_of_a_revoked_token_costs_no_fetch_and_is_answered() {
     for takes in SPANS {

@@ -1,5 +1,5 @@
-//! Sources whose fetch is a login or a token exchange. Servers count these and lock accounts after
-//! too many.
+//! Sources whose fetch is a login or a token exchange. Servers count such requests, and lock an
+//! account after too many.
 
 #[cfg(feature = "cookies")]
 use http::header::SET_COOKIE;
@@ -51,7 +51,7 @@ async fn a_session_logs_in_no_more_often_for_a_resource_that_refuses_it() {
     is_no_dearer(issuer, session.transport(transport)).await;
 }
 
-/// Returns the token response with this number, and a refresh token with the same number.
+/// Returns a token response whose access token and refresh token have this number.
 fn issued(number: usize) -> ServerResponse {
     let body = json!({
         "access_token": format!("token-{number}"),

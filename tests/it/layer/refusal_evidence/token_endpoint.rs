@@ -48,7 +48,8 @@ async fn while_the_token_endpoint_is_down_no_request_fails_for_a_resource_that_r
     }
 }
 
-/// No caller has a good token then. Callers get the server's refusal and no error.
+/// There is no valid token while the endpoint is down. Callers get the server's refusal instead of
+/// an error.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_revoked_while_the_token_endpoint_is_down_is_replaced_once_it_is_up() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");
@@ -65,7 +66,7 @@ async fn a_token_that_is_revoked_while_the_token_endpoint_is_down_is_replaced_on
     simulation.finish().await;
     let calls = simulation.calls_since(revoked, "/");
     assert!(calls.iter().all(|call| call.status.is_ok()));
-    // Nearly all of them didn't wait for an attempt.
+    // Only a few of the calls waited for an attempt.
     let waiting = calls.iter().filter(|call| call.took > NO_WAIT).count();
     assert!(waiting * 5 < calls.len(), "{waiting} of {}", calls.len());
     all_accepted(&simulation.calls_since(up + 2 * MINUTE, "/"));

@@ -46,7 +46,8 @@ async fn with_replays_switched_off_a_resource_that_refuses_costs_no_more_fetches
     }
 }
 
-/// No replay shows that the new token is refused too, and the next request comes after the wait.
+/// There is no replay to show that the new token is refused too. The next request comes only after
+/// the wait.
 #[tokio::test(start_paused = true)]
 async fn without_replays_slow_requests_that_are_all_refused_back_off_too() {
     let mut simulation = Simulation::with(|_| false, |cache| cache, |layer| layer.retry(false));
@@ -65,8 +66,8 @@ fn without_replays() -> Simulation {
     Simulation::with(accepts, |cache| cache, |layer| layer.retry(false))
 }
 
-/// Revokes the token amid refusals, and returns the later calls to `/`. Asserts that this costs one
-/// fetch.
+/// Revokes the token amid refusals, and returns the later calls to `/`. Asserts that the revocation
+/// costs one fetch.
 async fn revoke(
     simulation: &mut Simulation,
     request: impl Fn(usize) -> Request<Payload>,
@@ -97,7 +98,7 @@ async fn requests_that_cannot_be_sent_again_wait_for_the_successor_of_a_revoked_
 }
 
 /// The layer learns too late that these requests can't be sent again, so it doesn't make them wait.
-/// Those of the next 200 ms are refused.
+/// The requests of the next 200 ms are refused.
 #[tokio::test(start_paused = true)]
 async fn requests_that_turn_out_to_be_too_long_see_a_revocation_while_the_successor_is_fetched() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");
@@ -118,7 +119,7 @@ async fn requests_that_cannot_be_sent_again_notice_nothing_if_another_has_proved
         _ => get("/admin"),
     };
     let calls = revoke(&mut simulation, request).await;
-    // 17 s are 340 requests, so the next one to `/` can be sent again.
+    // After 17 s and 340 requests, the next request to `/` can be sent again.
     all_accepted(&calls);
 }
 
@@ -138,7 +139,7 @@ async fn requests_that_wait_for_a_successor_are_sent_with_the_old_token_if_its_f
         assert_eq!(call.status, Ok(401), "{call:?}");
         assert!(call.reason.is_some(), "{call:?}");
     }
-    // Some waited for an attempt, but most arrived when none was running.
+    // Some calls waited for an attempt, but most came when no attempt was running.
     let waited = calls.iter().filter(|call| call.took > NO_WAIT).count();
     assert!((1..calls.len() / 3).contains(&waited), "{waited}");
 }
