@@ -61,8 +61,8 @@ fn everything_is_send_and_sync_and_unpin_and_handles_are_clone() {
     error::<Error>();
 }
 
-/// A response future over a future that isn't `Unpin` has to be pinned. It is `Send` if the inner
-/// future is.
+/// The response future must be pinned if the inner future isn't `Unpin`. It is `Send` if the inner
+/// future is `Send`.
 #[test]
 fn a_response_future_is_send_if_what_it_is_made_of_is() {
     fn assert_send<T: Send>(_: &T) {}

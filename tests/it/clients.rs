@@ -1,6 +1,7 @@
-//! The same layer in front of common HTTP clients, over loopback. Their types stay the same.
+//! The same layer in front of common HTTP clients, over loopback. The types of the clients stay the
+//! same.
 //!
-//! Each client runs the same scenarios, which are methods of [`Scenario`].
+//! Each client runs the same scenarios: the methods of [`Scenario`].
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,7 +38,7 @@ mod of_tonic;
 
 const CHUNK: usize = 8 * 1024;
 
-/// After this time the refusal budget has reset.
+/// After this time the refusal budget is reset.
 const LONG: Duration = Duration::from_secs(600);
 
 /// Returns chunks that all differ. Adjacent bytes differ too.
@@ -74,10 +75,10 @@ fn boxed(
 /// An API on loopback that accepts one token at a time and records every request. It stops with the
 /// test's runtime.
 ///
-/// - `/things` reads the body before it responds. `/unread` reads the body only if it accepts the
-///   token.
-/// - `/drained` is like `/unread`, but it drains refused bodies in the background and keeps the
-///   connection open. Only the response tells the client to stop.
+/// - `/things` reads the body before it responds.
+/// - `/unread` reads the body only if it accepts the token.
+/// - `/drained` is like `/unread`, but it reads refused bodies in the background. The connection
+///   stays open, so only the response tells the client to stop.
 /// - `/moved?<address>` redirects to the address with a 307, if it accepts the token.
 #[derive(Clone)]
 struct Api {
@@ -87,7 +88,7 @@ struct Api {
 struct Shared {
     accepted: Mutex<String>,
     seen: Mutex<Vec<Seen>>,
-    /// Gets a permit for each accepted request, before its body is read.
+    /// Has one permit for each accepted request, added before the request's body is read.
     accepting: Semaphore,
     /// The refused bodies of `/drained`.
     unwanted: Mutex<Vec<JoinHandle<Result<Bytes, axum::Error>>>>,
@@ -140,7 +141,7 @@ impl Api {
         std::mem::take(&mut self.shared.seen.lock().unwrap())
     }
 
-    /// Returns the length of the body that `/drained` refused, or how it broke off.
+    /// Returns the length of the body that `/drained` refused, or the error that ended the body.
     #[cfg(any(feature = "axum", feature = "reqwest"))]
     async fn the_unwanted_body(&self) -> Result<usize, axum::Error> {
         let body = self.shared.unwanted.lock().unwrap().pop();
@@ -161,7 +162,7 @@ impl Api {
         address
     }
 
-    /// Returns the chunks as a stream. All but the first are produced only after the API has
+    /// Returns the chunks as a stream. After the first chunk, the stream waits until the API has
     /// accepted a request.
     fn streamed_when_accepted(
         &self,
@@ -251,8 +252,8 @@ impl Scenario {
         format!("http://{}{path}", self.address)
     }
 
-    /// Sends three requests, and revokes the token before the second. That request is refused and
-    /// replayed. This costs one fetch, and each try sends the whole body.
+    /// Sends three requests, and revokes the token before the second. The second request is refused
+    /// and replayed. The replay costs one fetch, and each try sends the whole body.
     async fn a_revoked_token_goes_unnoticed<S, Req, B>(
         &self,
         client: S,
@@ -298,8 +299,8 @@ impl Scenario {
         self.layer.cache().reject(&token);
     }
 
-    /// Sends a request whose body can't be recorded. The refusal comes back as the server sent it,
-    /// and no fetch starts.
+    /// Sends a request whose body can't be recorded. The caller gets the refusal as the server sent
+    /// it, and no fetch starts.
     async fn the_refusal_comes_back<S, Req, B>(&self, client: S, request: Req, body: &[Bytes])
     where
         S: Service<Req, Response = Response<B>> + Clone,
@@ -322,8 +323,9 @@ impl Scenario {
         assert_eq!(self.source.issued(), 1);
     }
 
-    /// Sends a request that is refused before its body is read. Either it is replayed with the
-    /// whole body, or the refusal comes back unchanged. The returned status says which.
+    /// Sends a request that is refused before its body is read. Either the request is replayed with
+    /// the whole body, or the caller gets the unchanged refusal. The returned status shows which of
+    /// the two happened.
     async fn a_refusal_of_an_unread_body<S, Req, B>(
         &self,
         client: S,

@@ -15,7 +15,7 @@ mod source;
 mod tenants;
 mod token;
 
-// Tests across parts: other crates around the layer, hostile servers, secrets, auto traits.
+// Tests of several parts: other crates around the layer, hostile servers, secrets, auto traits.
 mod auto_traits;
 mod clients;
 mod ecosystem;

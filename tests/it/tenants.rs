@@ -1,5 +1,5 @@
-//! Many tenants behind one layer: which tenant a request belongs to, when a tenant is built or
-//! evicted, and that tenants don't affect each other.
+//! Many tenants behind one layer. The tests check which tenant a request belongs to, and when a
+//! tenant is built or evicted. They also check that tenants don't affect each other.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -33,10 +33,10 @@ fn of(tenant: &'static str) -> Request<Full<Bytes>> {
     request
 }
 
-/// Shows which sources still exist.
+/// Weak references that show which sources still exist.
 type Lives = Arc<Mutex<Vec<Weak<()>>>>;
 
-/// Builds tenants whose sources are in `alive` until they are dropped.
+/// Builds tenants, and adds a weak reference to each source to `alive`.
 fn watched<K>(alive: &Lives) -> TenantsBuilder<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -52,8 +52,8 @@ where
     })
 }
 
-/// The authorization servers of all tenants. Each issues `name-1`, `name-2`, …, and records the
-/// token that it was closed with.
+/// The authorization servers of all tenants. Each server issues `name-1`, `name-2`, …, and records
+/// the token that `close` gets.
 #[derive(Clone, Default)]
 struct Servers {
     issued: Arc<Mutex<HashMap<&'static str, usize>>>,
@@ -110,7 +110,7 @@ impl TokenSource for Server {
     }
 }
 
-/// Builds tenants with room for one. The first is `slow`, whose fetches the test completes.
+/// Builds tenants with a capacity of one. The test completes the fetches of the tenant `slow`.
 fn one_place(close: bool) -> (Tenants<Tenant>, Servers, Fetches) {
     let servers = Servers::default();
     let (source, fetches) = source();

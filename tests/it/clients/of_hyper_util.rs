@@ -24,8 +24,8 @@ where
         .build_http()
 }
 
-/// From zero to more than the limit for streams, in chunks. A body in memory is replayed at any
-/// size.
+/// The tested sizes, in chunks. The last exceeds the limit for streams, but a body in memory is
+/// replayed at any size.
 const SIZES: [usize; 3] = [0, 1, 25];
 
 #[tokio::test]
@@ -94,8 +94,8 @@ async fn a_boxed_stream_that_was_refused_unread_is_sent_again_whole_or_not_at_al
         .await;
 }
 
-/// Over HTTP/1 a body ends early only if its connection closes. While the connection is open, the
-/// body is still being sent, and a boxed body can't be told to stop.
+/// Over HTTP/1, only closing the connection ends a body early. The connection stays open here, and
+/// a boxed body can't be told to stop.
 #[tokio::test]
 async fn a_boxed_stream_that_is_still_being_sent_over_http1_gets_the_refusal() {
     let scenario = Scenario::new().await;
@@ -173,7 +173,7 @@ async fn axums_body_that_was_refused_unread_goes_on_where_it_was_over_http2() {
     assert_eq!(status, StatusCode::OK);
 }
 
-/// Like a proxy, which passes the body of one connection on to another.
+/// The test is like a proxy: it sends a body that it receives on another connection.
 #[cfg(feature = "hyper")]
 #[tokio::test]
 async fn a_body_that_comes_from_a_connection_is_passed_on_once_and_never_sent_again() {

@@ -201,7 +201,7 @@ async fn a_redirect_of_a_post_is_followed_with_its_body_and_its_credential() {
 async fn a_redirect_to_another_origin_is_followed_without_the_credential() {
     let scenario = Scenario::new().await;
     let other = Api::new();
-    // Accepts requests without a credential.
+    // The other API accepts requests without a credential.
     *other.shared.accepted.lock().unwrap() = String::from("-");
     let url = scenario.url(&format!("/moved?http://{}/things", other.serve().await));
     let client = scenario.layer.layer(http1());
@@ -220,7 +220,7 @@ async fn a_redirect_to_another_origin_is_followed_without_the_credential() {
     }
 }
 
-/// reqwest doesn't recognize such a header as a credential. The policy is the one in
+/// reqwest doesn't recognize a custom header as a credential. The test uses the policy from
 /// `docs::composing`.
 #[tokio::test]
 async fn a_key_in_a_header_of_its_own_stays_with_its_origin_under_a_policy_that_does() {

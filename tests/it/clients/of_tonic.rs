@@ -56,8 +56,8 @@ impl Decoder for Raw {
     }
 }
 
-/// `/test/Read` reads all messages, and then refuses the token or responds with their number.
-/// `/test/Unread` refuses before it reads.
+/// `/test/Read` first reads all messages. It then refuses the token or responds with the number of
+/// messages. `/test/Unread` refuses before it reads.
 async fn respond(State(api): State<Api>, request: Received) -> Response<tonic::body::Body> {
     let seen = Seen {
         path: request.uri().path().to_owned(),
@@ -218,7 +218,7 @@ async fn a_stream_over_the_limit_gets_the_refusal() {
     assert_eq!(scenario.source.issued(), 1);
 }
 
-/// The refusal as it is on the wire, with the reason in its extensions.
+/// The caller gets the refusal exactly as it was sent, with the reason in its extensions.
 #[tokio::test]
 async fn a_refusal_is_an_http_200_that_has_only_trailers() {
     let scenario = Grpcs::new().await;

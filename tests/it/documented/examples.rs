@@ -1,6 +1,6 @@
-//! The examples as separate processes, and the requests that their servers get.
+//! Runs the examples as separate processes, and checks the requests that their servers get.
 //!
-//! Build them first, with `cargo build --workspace --all-features --examples`.
+//! Build the examples first, with `cargo build --workspace --all-features --examples`.
 #![cfg(feature = "reqwest")]
 
 use std::ffi::OsStr;
@@ -24,10 +24,10 @@ mod support;
 
 const ID: &str = "planted-id";
 
-/// Needs encoding both in a form and in a Basic header.
+/// This secret needs encoding both in a form and in a Basic header.
 const SECRET: &str = "planted-secret/+&: %ü";
 
-/// The time limit of an example. It allows for a busy machine.
+/// The time limit of an example. It is long enough for a busy machine.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
 /// An authorization server that knows the planted client, and an API for one audience.
@@ -47,7 +47,7 @@ impl Servers {
         }
     }
 
-    /// Points an example for a real service to these servers.
+    /// Sets the variables of an example for a real service, so that it uses these servers.
     fn lead(&self, example: Example, prefix: &str) -> Example {
         example
             .env("TOKEN_URL", self.authorization.token_url())
@@ -67,7 +67,7 @@ impl Servers {
     fn secrets(&self) -> Vec<String> {
         let mut secrets = self.authorization.tokens().issued();
         assert!(!secrets.is_empty());
-        // The part of the example's own secret that every encoding leaves unchanged.
+        // Every encoding leaves this part of the secret unchanged.
         secrets.push("planted-secret".to_owned());
         secrets
     }
@@ -120,7 +120,7 @@ impl Run {
     }
 }
 
-/// Prepares an example without any of the variables that it may read.
+/// Prepares an example. Removes all variables that the example may read.
 fn example(name: &str) -> Example {
     let mut command = Command::new(binary(name));
     for prefix in ["", "AUTH0_", "METAFOLD_", "NETFOUNDRY_"] {

@@ -1,4 +1,5 @@
-//! Each row of the guide's tables of faults, of threats and of states has a test that is there: `mapping.txt` names it.
+//! Each row of the guide's tables of faults, threats and states has a test that exists.
+//! `mapping.txt` names the test.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +11,15 @@ const FAULTS: &str = include_str!("../../../src/docs/faults.md");
 const THREATS: &str = include_str!("../../../src/docs/security.md");
 const LIFE: &str = include_str!("../../../src/docs/how_it_works.md");
 
-/// What shows that a row is so.
+/// What shows that a row is true.
 #[derive(Debug)]
 enum Shown<'a> {
     ByTest(&'a str),
-    /// No test can, and why.
+    /// No test can show it. The text says why.
     ByNone(&'a str),
 }
 
-/// The rows of each page, in its order.
+/// Returns the rows of each page, in the page's order.
 fn mapping() -> BTreeMap<&'static str, Vec<(&'static str, Shown<'static>)>> {
     let mut pages: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut page = None;
@@ -42,7 +43,7 @@ fn mapping() -> BTreeMap<&'static str, Vec<(&'static str, Shown<'static>)>> {
     pages
 }
 
-/// The tests of a page whose rows are told apart by so many first cells.
+/// Returns the tests of a page. The first `cells` cells of a row identify it.
 fn tests_of(page: &str, text: &str, cells: usize) -> Vec<&'static str> {
     let rows = rows(text);
     let rows: Vec<_> = rows

@@ -59,7 +59,7 @@ fn each_folder_of_the_crate_has_its_tests_in_a_place_of_the_same_name() {
     }
 }
 
-/// Returns the violations of a crate with these files.
+/// Returns the violations in a crate with these files.
 fn violations(files: &[(&str, &str)]) -> Vec<String> {
     let files = files
         .iter()

@@ -1,9 +1,9 @@
-//! Errors that teach: `tests/mistakes` has what users do wrong, each with what the compiler says about it, and the docs of
-//! `Auth` say what to do.
+//! The compiler's errors for common mistakes. Each file in `tests/mistakes` contains a mistake and
+//! its error. The docs of `Auth` say what to do.
 //!
-//! One crate with all mistakes is compiled once, by Cargo, so that it uses what was compiled for this test.
-//! The texts are those of the attributes in `src`, and few words of the compiler's own. So they are the same for all its
-//! versions.
+//! Cargo compiles one crate with all mistakes, once. So it reuses what was compiled for this test.
+//! The errors mostly consist of texts from attributes in `src`. They contain few words of the
+//! compiler's own, so they are the same for all its versions.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -19,7 +19,7 @@ macro_rules! features {
     };
 }
 
-/// Chooses the features that this test was compiled with.
+/// Returns the arguments for the features with which this test was compiled.
 fn features() -> Vec<String> {
     if cfg!(feature = "full") {
         return vec!["--features=full".to_owned()];
@@ -36,13 +36,13 @@ fn features() -> Vec<String> {
     ]
 }
 
-/// What the compiler says, by file.
+/// Returns the compiler's errors, by file.
 fn errors() -> BTreeMap<String, Vec<String>> {
     let mut cargo = Command::new(env!("CARGO"));
     let arguments =
         "test --no-run --locked --message-format json -p tower-auth-tests --test mistakes";
     cargo.args(arguments.split(' ')).args(features());
-    // Of this package, for programs that run in it. Build scripts would see a change.
+    // Cargo has set these variables for this test's package. Build scripts would notice the change.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PKG_") {
             cargo.env_remove(name);
@@ -58,7 +58,7 @@ fn errors() -> BTreeMap<String, Vec<String>> {
             continue;
         }
         let spans = message["spans"].as_array().unwrap();
-        // The last error is the number of errors, and has no place.
+        // The last error only states the number of errors, without a place in a file.
         if let Some(primary) = spans.iter().find(|span| span["is_primary"] == true) {
             let path = primary["file_name"].as_str().unwrap();
             let file = path.rsplit(['/', '\\']).next().unwrap().to_owned();
@@ -71,7 +71,7 @@ fn errors() -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// The lines that a mistake's file opens with.
+/// Returns the lines of the expected error, from the top of a mistake's file.
 fn expected(text: &str) -> Vec<&str> {
     let docs = text.lines().map_while(|line| line.strip_prefix("//!"));
     let inside = docs.skip_while(|line| *line != " ```text").skip(1);
@@ -106,7 +106,7 @@ fn the_compiler_says_about_each_mistake_what_its_file_opens_with() {
         let line = format!("mod {};", file.trim_end_matches(".rs"));
         let at = modules.iter().position(|module| *module == line);
         let at = at.unwrap_or_else(|| panic!("{file} is not declared"));
-        // Some need a feature, others that there is none.
+        // Some mistakes exist only with a feature, and others only without it.
         let is_conditional = modules[at - 1].starts_with("#[cfg(");
         assert!(
             is_conditional || errors.contains_key(file),
@@ -144,7 +144,7 @@ fn the_docs_of_auth_say_what_to_do_about_each_mistake() {
     }
 }
 
-/// The version of a dependency in the manifest: `1.7`.
+/// Returns the version of a dependency in the manifest, such as `1.7`.
 fn version<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
     let start = format!("{name} = ");
     manifest.lines().find_map(|line| {

@@ -1,5 +1,4 @@
-//! A Markdown page as the documentation tests read it: its sections, tables, quoted words and
-//! links.
+//! Reads a Markdown page for the documentation tests: its sections, tables, quoted words and links.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +7,7 @@ use crate::support::tree::place;
 
 pub(crate) type Words = BTreeSet<String>;
 
-/// Returns the names in a folder, without their endings.
+/// Returns the names of a folder's files with this ending. The ending is removed.
 pub(crate) fn names_in(folder: &str, ending: &str) -> Words {
     let entries = fs::read_dir(place(folder)).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -31,7 +30,7 @@ pub(crate) fn section<'a>(page: &'a str, heading: &str) -> &'a str {
 pub(crate) fn rows(text: &str) -> Vec<Vec<&str>> {
     let lines: Vec<&str> = text.lines().collect();
     let is_row = |line: &&str| line.starts_with('|');
-    // The header row and the rule below it don't count.
+    // Skips the header row and the rule below that row.
     let is_rule = |line: &str| line.starts_with("| ---");
     let rows = lines.iter().enumerate().filter(|(at, line)| {
         is_row(line) && !is_rule(line) && !lines.get(at + 1).is_some_and(|next| is_rule(next))

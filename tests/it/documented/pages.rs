@@ -3,7 +3,8 @@
 use super::page::{Words, anchors, links, names_in, opening, quoted, rows, section};
 use crate::support::tree::{rust_files, text};
 
-/// The first words of each row in the table of defaults, and where the code has the figure.
+/// The first words of each row in the table of defaults. The file and the name say where the code
+/// has the figure.
 const FIGURES: [(&str, &str, &str); 33] = [
     (
         "a token is refreshed this long",

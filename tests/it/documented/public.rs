@@ -1,8 +1,8 @@
-//! The public API as rustdoc sees it: which types of other crates it contains, and whether each
-//! item of a feature shows that feature on its page.
+//! The public API as rustdoc sees it. The tests check which types of other crates it contains. They
+//! also check that each item behind a feature shows that feature on its page.
 //!
-//! `tests/supply.sh` makes rustdoc write this data and then runs these tests. It takes too long for
-//! each `cargo test`.
+//! `tests/supply.sh` makes rustdoc write this data and then runs these tests. Rustdoc takes too
+//! long for each `cargo test`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -39,7 +39,8 @@ impl Api {
         &self.item(&self.json["root"]).unwrap()["crate_id"]
     }
 
-    /// Returns the crate and the name of an item's definition.
+    /// Returns the crate that defines an item, and the item's name. Returns `None` for this crate's
+    /// items.
     fn defined(&self, id: &Value) -> Option<(&str, &str)> {
         let path = self.json["paths"].get(id.to_string())?;
         if path["crate_id"] == *self.own() {
@@ -50,12 +51,12 @@ impl Api {
         Some((of["name"].as_str()?, name))
     }
 
-    /// Returns the types and traits of other crates that signatures name, by crate.
+    /// Returns the types and traits of other crates that appear in signatures, by crate.
     fn foreign(&self) -> BTreeMap<String, Words> {
         let mut found = BTreeMap::new();
         for item in self.json["index"].as_object().unwrap().values() {
             let kind = &item["inner"];
-            // Implementations that every type has say nothing about the crate's API.
+            // Every type has such implementations, so they say nothing about the crate's API.
             let by_compiler = ["blanket_impl", "is_synthetic"];
             let is_general = by_compiler
                 .iter()
@@ -73,7 +74,8 @@ impl Api {
         found
     }
 
-    /// A type or trait has a path, as it is written, and an id.
+    /// Collects the types and traits in this JSON. Each of them has an id and a path, as the code
+    /// writes it.
     fn look_through(&self, json: &Value, found: &mut BTreeMap<String, Words>) {
         match json {
             Value::Object(members) => {
@@ -166,7 +168,8 @@ impl Api {
         foreign
             .map(|item| Public {
                 page: page.to_owned(),
-                // Without the type: the page may name it as another crate re-exports it.
+                // The type is left out, because the page may use a name from another crate's
+                // re-export.
                 place: format!("impl-{name}-for-"),
                 written: item["span"].to_string(),
             })
@@ -201,8 +204,8 @@ impl Public {
         }
     }
 
-    /// Returns how many of the page's items with this anchor have a badge. Several items can share
-    /// one anchor, so the badges are counted.
+    /// Returns the number of badges for this anchor. Several items of a page can have the same
+    /// anchor.
     fn badges(&self) -> usize {
         let html = fs::read_to_string(written().join("html").join(&self.page)).unwrap();
         const BADGE: &str = "stab portability";
@@ -254,8 +257,8 @@ fn what_a_feature_adds_says_so_on_its_page() {
     assert!(missing.is_empty(), "without a badge: {missing:#?}");
 }
 
-/// Returns the list. Each line names a crate, the feature that adds its types to the API, and the
-/// types.
+/// Returns the listed types, by crate. Each line names a crate, the feature that adds the crate's
+/// types to the API, and the types.
 fn listed(is_always: bool) -> BTreeMap<String, Words> {
     let list = text("tests/it/documented/public_types.txt");
     let mut all: BTreeMap<String, Words> = BTreeMap::new();

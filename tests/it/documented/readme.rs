@@ -31,7 +31,7 @@ impl Manifest {
         features.collect()
     }
 
-    /// Returns these features and all that they enable.
+    /// Returns these features and all features that they enable.
     fn all_of(&self, features: &Words) -> Words {
         let known = self.features();
         let mut all = Words::new();
@@ -45,10 +45,10 @@ impl Manifest {
     }
 }
 
-/// The package of the examples that need more crates, and its folder.
+/// The package with the examples that need more crates, and the package's folder.
 const EXTRA: (&str, &str) = ("tower-auth-examples", "examples/extra");
 
-/// Returns each example of the package in this folder, and the features that it requires.
+/// Returns the examples of the package in this folder, each with its required features.
 fn examples_of(folder: &str) -> BTreeMap<String, Words> {
     let manifest = text(&format!("{folder}/Cargo.toml"));
     let (_, list) = manifest.split_once("\nexample = [\n").unwrap();
@@ -78,7 +78,7 @@ fn crate_docs() -> String {
     opening(&text("src/lib.rs"))
 }
 
-/// Returns each feature in the crate documentation, and its description.
+/// Returns the features in the crate documentation, each with its description.
 fn features_told() -> Vec<(String, String)> {
     let docs = crate_docs();
     let rows = rows(section(&docs, "# Features")).into_iter();
@@ -250,7 +250,7 @@ fn commands(page: &str) -> Vec<Vec<&str>> {
         .flat_map(|line| line.split('`').skip(1).step_by(2));
     let commands = in_blocks.chain(in_lines);
     let commands = commands.map(|command| command.split(" #").next().unwrap_or(command));
-    // A command may contain another: `export TOKEN=$(…)`, `… -- cargo run …`.
+    // A command may contain another command: `export TOKEN=$(…)`, `… -- cargo run …`.
     let inner = |command: &'static str, line: &str| -> Vec<usize> {
         line.match_indices(command).map(|(at, _)| at).collect()
     };
@@ -288,7 +288,7 @@ fn each_command_that_is_shown_runs_something_that_is_there() {
         let page = text(page);
         for command in commands(&page) {
             let shown = command.join(" ");
-            // Of other crates, for whose features the compiler answers.
+            // The compiler checks the features of other crates.
             if command.starts_with(&["cargo", "add"]) {
                 let dependency = format!("\n{} = ", command[2]);
                 let is_known = command[2] == "tower-auth" || manifest.text.contains(&dependency);

@@ -23,8 +23,8 @@ fn rows(section: &str) -> Vec<Vec<&'static str>> {
     page::rows(page::section(PAGE, &format!("# {section}")))
 }
 
-/// Returns the quoted words of the paragraph that starts like this, except the first, which names
-/// the topic.
+/// Returns the quoted words of the paragraph that starts like this. The first word is left out,
+/// because it names the topic.
 fn words_of(beginning: &str) -> Words {
     let mut paragraphs = PAGE.split("\n\n");
     let paragraph = paragraphs.find(|text| text.starts_with(beginning));
@@ -48,7 +48,7 @@ fn told_by_the_page(sections: &[&str]) -> Told {
         let [what, level, fields] = row[..] else {
             panic!("{row:?}");
         };
-        // Names contain a dot, and values don't.
+        // Field names contain a dot, but values don't.
         let fields = quoted(fields).into_iter().filter(|word| word.contains('.'));
         let fields = fields.chain([String::from("tower_auth.cache")]);
         let what = quoted(what).swap_remove(0);
@@ -89,7 +89,7 @@ async fn all_events() {
         client.clone().oneshot(request("")).await.unwrap();
     }
     api.accept("token-2");
-    // Longer than the watch after the last refusal.
+    // 61 s is longer than the watch after the last refusal.
     tokio::time::advance(Duration::from_secs(61)).await;
     client.oneshot(request("")).await.unwrap();
     orders(FailingClose::Fails).close().await;
@@ -129,7 +129,7 @@ fn places(macros: &[&str]) -> usize {
     .sum()
 }
 
-/// Returns the words that stand for an enum's variants in telemetry: `Self::Off => "off"`.
+/// Returns the words for an enum's variants in telemetry, such as `off` in `Self::Off => "off"`.
 fn words_in(code: &str) -> Words {
     let arms = code.lines().filter_map(|line| {
         let (_, word) = line.split_once(" => \"")?;

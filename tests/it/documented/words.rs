@@ -37,7 +37,7 @@ fn no_item_is_named_by_a_word_that_the_glossary_replaces() {
     assert!(count > 2_000, "{count} names were found");
 }
 
-/// Metaphors of earlier versions.
+/// Metaphors that the prose must not contain.
 const METAPHORS: &[&str] = &[
     "pilot",
     "take off",

@@ -1,5 +1,5 @@
-//! Single hyper connections without a pool: a connection that closes with the refusal, and the
-//! credential on the wire.
+//! Single hyper connections without a pool. The tests cover connections that close with the
+//! refusal, and the credential on the wire.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -75,8 +75,8 @@ fn get(address: SocketAddr) -> Sent {
     request.body(Full::default()).unwrap()
 }
 
-/// HTTP/1 takes one request at a time. The replay is polled ready, and waits until the refusal's
-/// body has been read or dropped.
+/// HTTP/1 takes one request at a time. So the connection is ready for the replay only when the
+/// refusal's body has been read or dropped.
 #[tokio::test]
 async fn one_http1_connection_behind_a_buffer_takes_the_replay_after_the_refusal() {
     let api = Api::accepting(["token-2"]);
@@ -110,7 +110,7 @@ async fn one_http2_connection_takes_refusals_and_replays_of_many_at_once() {
 }
 
 /// Serves connections that end with their first response, through `Connection: close` or `GOAWAY`.
-/// It counts them.
+/// Returns the number of connections.
 async fn serve_once_each(http2: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -181,8 +181,8 @@ async fn a_connection_that_ends_with_the_refusal_is_replaced_for_the_replay() {
     }
 }
 
-/// Without a pool there is no second connection, so the replay fails. The caller gets the refusal
-/// or the error at once.
+/// Without a pool there is no second connection, so the replay fails. The caller immediately gets
+/// the refusal or the connection's error.
 #[tokio::test]
 async fn without_another_connection_the_caller_gets_the_refusal_or_the_connections_error() {
     let (address, connections) = serve_once_each(true).await;

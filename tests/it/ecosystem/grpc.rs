@@ -24,7 +24,7 @@ use tower_auth::{Auth, AuthLayer, Error};
 
 use crate::support::{Counting, ScriptedSource, paused, token_server};
 
-/// A server that accepts the tokens the test names, and records the tokens it gets.
+/// A server that accepts the tokens that the test names, and records all tokens that it gets.
 #[derive(Clone, Default)]
 struct Peer {
     accepts: Arc<Mutex<HashSet<String>>>,
@@ -147,7 +147,7 @@ async fn servers_behind_one_channel_share_the_token_and_their_refusals_are_one()
     }
 }
 
-/// One server knows that the token was revoked, and the other doesn't.
+/// One server knows that the token was revoked, but the other doesn't.
 #[tokio::test]
 async fn the_refusal_of_one_server_rejects_the_token_once_for_both() {
     let peers = [Peer::default(), Peer::default()];
@@ -170,7 +170,7 @@ async fn the_refusal_of_one_server_rejects_the_token_once_for_both() {
     }
 }
 
-/// A call of a generated client, which has this status.
+/// Makes a call like a generated client, and returns the call's status.
 async fn generated_call(client: Auth<Channel>) -> Status {
     let mut grpc = Grpc::with_origin(client, "http://127.0.0.1:1".parse().unwrap());
     grpc.ready().await.unwrap();
@@ -193,7 +193,7 @@ async fn a_generated_client_without_a_token_has_the_code_that_says_whether_to_tr
         let text = error.to_string();
         let source = ScriptedSource::new(move |_| Err(error.clone()));
         let client = crate::support::layer_from(paused(source).build()).layer(channel());
-        // The second is told the cached error.
+        // The second call gets the cached error.
         for _ in 0..2 {
             let status = generated_call(client.clone()).await;
             assert_eq!(status.code(), code, "{status}");

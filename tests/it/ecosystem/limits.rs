@@ -1,7 +1,7 @@
 //! `Buffer`, `ConcurrencyLimit`, `RateLimit` and `LoadShed`, on either side of the layer.
 //!
-//! `layer::readiness` tests `Buffer` over `ConcurrencyLimit` inside the layer, with the fetch
-//! through the same client.
+//! `layer::readiness` tests `Buffer` over `ConcurrencyLimit` inside the layer. The fetch goes
+//! through the same client there.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -51,8 +51,8 @@ where
     assert!(responses.iter().all(is_done));
 }
 
-/// The fetch needs the only permit. A request that held the permit while it waits for the token
-/// would wait forever.
+/// The fetch needs the only permit. If the waiting request held the permit, both would wait
+/// forever.
 #[tokio::test(start_paused = true)]
 async fn a_fetch_through_the_one_permit_of_the_same_client_is_no_deadlock() {
     let limited = ServiceBuilder::new()
@@ -74,8 +74,8 @@ async fn with_a_buffer_outside_as_well_it_is_none_either() {
     all_get_through(buffered).await;
 }
 
-/// Outside, the permit covers the whole request, including the token and the replay. The fetch goes
-/// through the client below the limit and needs no permit.
+/// With the limit outside, the permit covers the whole request, including the wait for a token and
+/// the replay. The fetch goes through the client below the limit and needs no permit.
 #[tokio::test(start_paused = true)]
 async fn with_the_limit_outside_the_fetch_goes_through_the_client_below_it() {
     let client = Script::new([]);
@@ -106,7 +106,7 @@ async fn who_waits_for_a_token_behind_a_buffer_holds_up_nobody_else() {
     assert_eq!(waiting.await.unwrap().unwrap().status(), StatusCode::OK);
 }
 
-/// Returns how long each of two requests takes. The first is refused once.
+/// Sends two requests and returns how long each takes. The first request is refused once.
 async fn taken<S>(client: S) -> [Duration; 2]
 where
     S: Service<Sent, Response = Response<Full<Bytes>>, Error: std::fmt::Debug> + Clone,

@@ -23,7 +23,7 @@ use crate::support::Counting;
 
 type Sent = Request<Full<Bytes>>;
 
-/// Servers of any name. Some addresses redirect. Each request is recorded with its credential.
+/// Servers with any name. Some addresses redirect. Each request is recorded with its credential.
 #[derive(Clone, Default)]
 struct Net {
     moved: Arc<Mutex<HashMap<String, String>>>,
@@ -51,8 +51,7 @@ impl Net {
         self
     }
 
-    /// Returns `<address>: <credential>` of each request since the last call, with `-` for no
-    /// credential.
+    /// Returns `<address>: <credential>` of each request since the last call. No credential is `-`.
     fn seen(&self) -> Vec<String> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
@@ -94,7 +93,7 @@ fn get(address: &str) -> Sent {
     Request::get(address).body(Full::default()).unwrap()
 }
 
-/// Builds a layer whose credential belongs to the API.
+/// Builds a layer that sends its credential only to the API.
 fn bearer() -> AuthLayer {
     let layer = AuthLayer::new(Counting::default());
     layer.only_to(["https://api.example"]).unwrap()
@@ -136,7 +135,7 @@ fn is_of_its_origin(response: Responded) {
 
 // ---- outside
 
-/// The hop isn't sent, not even without a credential.
+/// The layer doesn't send the hop, either with or without a credential.
 #[tokio::test]
 async fn followed_outside_a_redirect_to_an_origin_that_is_not_named_is_an_error() {
     let net = Net::moving(API, "https://evil.example/x");
@@ -170,7 +169,7 @@ async fn followed_outside_a_redirect_to_a_named_origin_carries_the_credential() 
     assert!(seen.len() > 3 && seen.iter().all(|seen| seen.ends_with(": Bearer token-1")));
 }
 
-/// Like an API that redirects to presigned storage.
+/// The API redirects to presigned storage.
 #[tokio::test]
 async fn followed_outside_with_pass_elsewhere_a_hop_goes_without_the_credential_and_back_with_it() {
     let net = Net::moving(API, "https://storage.example/x?signature=s").and(
@@ -213,7 +212,8 @@ async fn a_redirect_that_the_replay_gets_is_no_way_out_either() {
     assert_eq!(net.seen(), tries);
 }
 
-/// The follower drops the caller's credential. The layer doesn't put its own in that place.
+/// The follower drops the caller's credential. The layer doesn't replace it with its own
+/// credential.
 #[tokio::test]
 async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() {
     let net = Net::moving(API, "https://evil.example/");
@@ -235,7 +235,7 @@ async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() 
     }
 }
 
-/// The same holds for a per-request credential.
+/// A per-request credential isn't sent to another origin either.
 #[cfg(feature = "dpop")]
 #[tokio::test]
 async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {
@@ -336,8 +336,10 @@ async fn followed_inside_a_refusal_of_another_origin_costs_no_token() {
     assert_eq!(net.seen(), seen);
 }
 
-/// No client recognizes a custom header as a credential. So the redirect layer goes outside, or it
-/// drops all headers, or it follows no redirects to other origins.
+/// No client recognizes a custom header as a credential. So the redirect layer must do one of these:
+/// - go outside,
+/// - drop all headers,
+/// - follow no redirects to other origins.
 #[tokio::test]
 async fn followed_inside_a_key_in_a_header_of_its_own_takes_a_policy_that_drops_all_headers() {
     let net = Net::moving(API, "https://files.example/x");
@@ -363,8 +365,8 @@ async fn followed_inside_a_key_in_a_header_of_its_own_takes_a_policy_that_drops_
 
 // ---- reqwest
 
-/// Serves on loopback, and either redirects to this address or accepts everything. Records the
-/// credentials.
+/// Starts a server on loopback that records the credentials. It redirects to this address if there
+/// is one. Otherwise it accepts everything.
 #[cfg(feature = "reqwest")]
 async fn serve(moved: Option<String>) -> (String, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));

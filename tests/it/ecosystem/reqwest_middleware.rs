@@ -1,5 +1,5 @@
-//! The layer in a `reqwest_middleware` chain: the whole life of a request, above the later
-//! middleware.
+//! The layer in a `reqwest_middleware` chain. It handles the whole life of a request, and later
+//! middleware runs for each try.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Middleware for Tally {
     }
 }
 
-/// Sends a request that wasn't accepted once more, after running a closure.
+/// If a request isn't accepted, runs a closure and sends the request once more.
 struct Again<F>(F);
 
 #[async_trait]
@@ -118,7 +118,7 @@ async fn an_error_of_the_layer_is_found_in_the_chains_and_one_from_below_is_as_i
     let error = inner.downcast_ref::<Error>();
     assert!(error.is_some_and(Error::is_origin), "{inner:?}");
 
-    // The port is free again, so nothing listens on it.
+    // The port is free again, so no server listens on it.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
@@ -157,7 +157,7 @@ async fn a_retry_before_it_gets_a_credential_again_and_one_after_it_does_not() {
     }
 }
 
-/// Holds each request forever, and signals that it does.
+/// Adds a permit for each request, and never responds.
 struct Waits(Arc<Semaphore>);
 
 #[async_trait]

@@ -1,5 +1,5 @@
-//! `tower::retry`. Outside, each try gets a credential again. Inside, the same request is sent
-//! again.
+//! `tower::retry`. Outside, each try gets a current credential. Inside, each try sends the same
+//! request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,8 @@ use tower_auth::{NotReplayed, TokenCache};
 use super::Script;
 use crate::support::{Counting, request};
 
-/// Retries a 503, and also a 401 if so configured. The token is refreshed before the retry.
+/// Retries a 503, and also a 401 if `refusals_too` is set. Refreshes the token of `meanwhile`
+/// before the retry.
 #[derive(Clone)]
 struct Again {
     left: usize,
@@ -74,7 +75,7 @@ async fn a_retry_outside_carries_the_token_that_came_meanwhile() {
     assert_eq!(api.seen(), ["Bearer token-1", "Bearer token-2"]);
 }
 
-/// This is why the retry layer goes outside.
+/// Because of this, the retry layer goes outside.
 #[tokio::test]
 async fn a_retry_inside_sends_the_token_that_was_replaced_meanwhile() {
     let api = Script::new([503]);
@@ -91,8 +92,8 @@ async fn a_retry_inside_sends_the_token_that_was_replaced_meanwhile() {
     assert_eq!(api.seen(), ["Bearer token-1", "Bearer token-1"]);
 }
 
-/// Each layer does its own part. The auth layer replays after the refusal. The retry layer retries
-/// the failed replay with the same token.
+/// The auth layer replays the request after the refusal. The retry layer retries the failed replay
+/// with the same token.
 #[tokio::test]
 async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
     let api = Script::new([401, 503]);
@@ -108,8 +109,8 @@ async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
     assert_eq!(source.issued(), 2);
 }
 
-/// Ten tries against an API that refuses everything. The layer neither doubles each try nor fetches
-/// for each.
+/// The retry layer makes ten tries, and the API refuses them all. The auth layer doesn't replay
+/// every try, and doesn't fetch a token for every try.
 #[tokio::test]
 async fn a_retry_of_refusals_outside_is_not_doubled_by_replays_nor_paid_for_in_tokens() {
     let api = Script::new([401; 100]);

@@ -71,7 +71,7 @@ async fn inside_it_sees_each_try_with_a_header_that_it_does_not_show() {
     assert_eq!(traced(&lines, "token-"), (2, statuses));
 }
 
-/// A span contains the whole URL with its query. With a key in the query, tracing has to go
+/// A span contains the whole URL with its query. If the query contains a key, tracing has to go
 /// outside.
 #[tokio::test]
 async fn outside_it_does_not_see_a_key_in_the_query_either() {

@@ -1,4 +1,4 @@
-//! A token is unchanged in a process that reads it from a store.
+//! A process that reads a token from a store gets it unchanged.
 
 use std::sync::Arc;
 

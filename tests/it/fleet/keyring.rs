@@ -1,4 +1,4 @@
-//! The store can't read what it contains. A value from the store is a token only if a fleet key
+//! The store can't read the values that it contains. A process accepts a value only if a fleet key
 //! sealed it.
 
 use std::time::Duration;
@@ -33,7 +33,8 @@ async fn stocked() -> BreakableStore {
     store
 }
 
-/// Returns whether another process accepts the stored value, or else the reason in the log.
+/// Returns `Ok` if another process accepts the stored value. Otherwise returns the reasons in the
+/// log.
 async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> {
     let (log, _listening) = listen();
     let source = ScriptedSource::new(|_| Token::bearer("its own"));
@@ -54,7 +55,8 @@ async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> 
 
 fn ignored(why: &str) -> Result<(), Vec<String>> {
     let field = format!("tower_auth.store.ignored={why}");
-    // One warning, although the process loads the value twice, before it gets the lease and after.
+    // The process loads the value twice, before and after it gets the lease. It logs only one
+    // warning.
     Err(vec![field])
 }
 
@@ -103,7 +105,7 @@ async fn a_value_that_was_changed_or_cut_anywhere_is_as_if_it_was_not_there() {
         let why = match at {
             2 => "unknown_version",
             3 => "unknown_version",
-            // Another key name, or another length of it.
+            // The first of these bytes is the length of the key's name. The others are the name.
             4 => "unknown_key",
             5..12 => "unknown_key",
             _ => "corrupt",
@@ -167,7 +169,7 @@ async fn keys_rotate_with_no_token_lost() {
     taken(&store, with(ready.clone())).await.unwrap();
     taken(&store, with(rotated.clone())).await.unwrap();
 
-    // A rotated process seals with the new key. A process that only knows this key can open the
+    // A rotated process seals with the new key. A process that knows only the new key can open the
     // value.
     let fresh = BreakableStore::default();
     let with = |keys: Keyring| Fleet::new(fresh.clone(), keys).key(key());

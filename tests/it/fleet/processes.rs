@@ -1,5 +1,6 @@
 //! Separate processes that share a token through a real Redis or a folder. The tests check what the
-//! authorization server sees, and what the processes see when one of them or the store fails.
+//! authorization server sees. They also check what the processes see when a process or the store
+//! fails.
 #![cfg(all(feature = "reqwest", feature = "redis", feature = "file"))]
 
 use std::future::Future;
@@ -22,7 +23,7 @@ use tokio::time::timeout;
 use crate::support::breakable_store::KEY;
 use crate::support::redis_server::RedisServer;
 
-/// The time limit of a step. It allows for a busy machine.
+/// The time limit of a step. It is long enough for a busy machine.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
 /// An authorization server that reports each fetch and responds only when the test permits it.
@@ -31,7 +32,7 @@ struct Issuer {
     issued: Arc<AtomicUsize>,
     /// One permit per token that the server may issue.
     permits: Arc<Semaphore>,
-    /// Receives each fetch as it arrives.
+    /// Receives a message for each fetch.
     asked: mpsc::UnboundedReceiver<()>,
 }
 
@@ -72,7 +73,7 @@ struct Process {
     output: Lines<BufReader<ChildStdout>>,
 }
 
-/// Through what the processes share the token.
+/// The store through which the processes share the token.
 #[derive(Clone, Copy)]
 enum By<'a> {
     Redis(&'a str),
@@ -191,13 +192,13 @@ async fn when_the_one_that_fetches_is_killed_the_rest_go_on_within_the_lease_tim
             process.says("ask").await;
         }
         victim.is_killed().await;
-        // One permit for the fetch of the dead process, and one for the next fetch.
+        // The fetch of the dead process may use one permit, and the next fetch uses the other.
         issuer.permits.add_permits(2);
         for process in &mut processes {
             none_failed(&[process.hears().await]);
         }
-        // One process fetches when the lease has ended. Processes that wait for it in vain fetch
-        // for themselves. A token that the dead process requested may also count.
+        // One process fetches when the lease has ended. A process that waits for the lease in vain
+        // fetches for itself. The server may also count the token for the dead process.
         assert!(issuer.issued() <= 2, "{}", issuer.issued());
     })
     .await;
@@ -219,7 +220,7 @@ async fn a_redis_that_stands_still_holds_up_nobody_with_a_token_and_fails_nobody
     none_failed(&tell_all(&mut processes, "ask").await);
     assert_eq!(issuer.issued(), 1 + 8);
     all_at_once(&tell_all(&mut processes, "ask").await);
-    // When the store continues, the processes share again.
+    // When the store runs again, the processes share the token again.
     kill_process(redis.pid(), Signal::CONT).unwrap();
     tell_all(&mut processes, "expire").await;
     none_failed(&tell_all(&mut processes, "ask").await);
@@ -266,7 +267,7 @@ async fn two_shells_at_once_are_one_fetch() {
         none_failed(&[shell.hears().await]);
     }
     assert_eq!(issuer.issued(), 1);
-    // A third process, started later, shares too.
+    // A third process starts later and shares the token too.
     let mut third = Process::start(&issuer, By::Folder(&folder));
     none_failed(&[third.tell("ask").await]);
     assert_eq!(issuer.issued(), 1);

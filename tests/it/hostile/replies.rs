@@ -1,4 +1,4 @@
-//! Any reply of a token endpoint, and any token of a source. Nothing panics, no token is made up,
+//! Any reply of a token endpoint, and any token of a source. Nothing panics, no token is invented,
 //! and no secret is shown.
 
 use proptest::collection::vec;
@@ -26,7 +26,7 @@ fn outcome(server: &TokenServer) -> Result<Token, Error> {
     runtime.block_on(source.fetch(Reason::First))
 }
 
-/// Any status that the type can hold, mostly statuses with a meaning.
+/// Generates any status, but mostly statuses that have a meaning.
 fn any_status() -> impl Strategy<Value = u16> {
     prop_oneof![
         3 => Just(200),
@@ -35,7 +35,7 @@ fn any_status() -> impl Strategy<Value = u16> {
     ]
 }
 
-/// Any bytes that a header can hold, with the secrets among them.
+/// Generates any bytes that a header can contain. They may include the secret.
 fn any_header() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![Just(b'\t'), 32..=126_u8, 128..=255_u8];
     let piece = prop_oneof![

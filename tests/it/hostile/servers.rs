@@ -1,4 +1,4 @@
-//! Any input of servers, browsers and key files. Nothing panics, and no value is mistaken for
+//! Any input from servers, browsers and key files. Nothing panics, and no value is mistaken for
 //! something else.
 #![cfg(all(
     feature = "authorization-code",
@@ -114,8 +114,8 @@ fn any_cookie() -> impl Strategy<Value = HeaderValue> {
     ]
 }
 
-/// Runs a session at a server that sets `at_login` at the login and `later` afterwards. Returns the
-/// `Cookie` headers of the API requests.
+/// Runs a session at a server that sets the cookies `at_login` at the login and `later` afterwards.
+/// Returns the `Cookie` headers of the API requests.
 fn session(at_login: Vec<HeaderValue>, later: Vec<HeaderValue>) -> Result<Vec<String>, String> {
     let set = |cookies: &[HeaderValue]| {
         let mut response = Response::new(Full::<Bytes>::default());
@@ -195,7 +195,7 @@ proptest! {
         if is_right && pairs.iter().all(|(_, value)| !value.is_empty()) {
             prop_assert!(result.is_ok(), "{text}");
         }
-        // With any text around it, nothing panics and only the right state is accepted.
+        // Any text around the query causes no panic. Only the right state is accepted.
         let [before, after] = around;
         let _ = request.read(&format!("{before}{text}{after}"));
         let stray = [before, after].concat();

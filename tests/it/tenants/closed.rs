@@ -1,4 +1,4 @@
-//! Tenants that are closed when they are evicted, and tenants that are removed by hand.
+//! Tenants that are closed at their eviction, and tenants that the user removes.
 
 use std::time::Duration;
 
@@ -60,14 +60,14 @@ async fn a_tenant_that_is_back_before_its_fetch_has_completed_is_not_closed() {
     fetch.issue("token");
     assert_eq!(waiting.await.unwrap().secret(), "token");
     run_until_idle().await;
-    // The other tenant was evicted for it.
+    // The other tenant was evicted to make room.
     assert_eq!(tenants.len(), 1);
     run_until_idle().await;
     assert_eq!(servers.closed_with(), ["other-1"]);
     assert_eq!(back.token().await.unwrap().secret(), "token");
 }
 
-/// The runtime of the fetch is gone, or nobody drives it.
+/// Nobody drives the runtime of the fetch, or the runtime no longer exists.
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_never_completes_does_not_keep_its_tenant_from_being_closed() {
     let (tenants, servers, mut fetches) = one_place(true);
@@ -81,7 +81,7 @@ async fn a_fetch_that_never_completes_does_not_keep_its_tenant_from_being_closed
     evict(&tenants).await;
     run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
-    // The fetch timeout and then the close timeout.
+    // First the fetch timeout passes, and then the close timeout.
     advance(Duration::from_secs(31)).await;
     run_until_idle().await;
     advance(Duration::from_secs(6)).await;

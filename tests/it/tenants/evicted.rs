@@ -1,5 +1,5 @@
-//! A tenant is evicted when it is idle or the capacity is exceeded. Its fetch in flight is found
-//! again.
+//! A tenant is evicted when it is idle or the capacity is exceeded. If the tenant comes back, it
+//! gets its fetch in flight again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,7 +91,7 @@ async fn a_fetch_in_flight_outlives_one_eviction_after_the_other() {
     fetches.none().await;
 }
 
-/// With an idle time of zero, each tenant expires as soon as it was used.
+/// With an idle time of zero, each tenant is evicted right after its use.
 #[tokio::test]
 async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
     let (source, mut fetches) = source();
@@ -135,7 +135,7 @@ async fn a_tenant_who_went_and_of_whom_somebody_has_a_handle_has_no_second_cache
     evict(&tenants).await;
     let again = cache_of(&tenants, "slow");
     assert_eq!(again.token().await.unwrap().secret(), "token");
-    // Both handles belong to the same cache, so they share what is known.
+    // Both handles belong to the same cache, so both know the rejection.
     again.reject(&again.token().await.unwrap());
     assert!(!handle.status().is_ready());
     fetches.none().await;
@@ -182,7 +182,7 @@ async fn nobody_holds_on_to_a_tenant_who_went() {
     for number in 0..100 {
         tenants.get(&number).unwrap().cache().token().await.unwrap();
     }
-    // moka drops the evicted tenants slightly later than it reports.
+    // moka drops the evicted tenants slightly after it reports their eviction.
     for _ in 0..1_000_000 {
         tenants.len();
         drop(tenants.get(&99));

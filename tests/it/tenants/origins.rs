@@ -114,7 +114,8 @@ async fn a_tenants_layer_may_name_them_in_each_of_the_ways() {
     }
 }
 
-/// A redirect to another host chooses that host's tenant, and so its credential.
+/// A redirect to another host chooses that host's tenant. The request then gets that tenant's
+/// credential.
 #[tokio::test]
 async fn with_a_tenant_for_each_host_none_gets_anothers_credential() {
     use tower::ServiceExt;
@@ -158,7 +159,7 @@ async fn with_a_tenant_for_each_host_none_gets_anothers_credential() {
     assert_eq!(*seen.lock().unwrap(), expected);
 }
 
-/// A source that names the origin with its number.
+/// A source that names an origin. The origin contains the source's number.
 struct Numbered(usize);
 
 impl TokenSource for Numbered {

@@ -1,5 +1,5 @@
-//! A client that is used again for the same tenant remembers it, but misses nothing that happens to
-//! the tenant.
+//! A client that is used again for the same tenant remembers the tenant. It still notices all that
+//! happens to the tenant.
 
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
@@ -58,7 +58,7 @@ async fn a_client_used_again_for_a_tenant_asks_no_more_for_it() {
         assert_eq!(response.body(), "Bearer 1");
     }
     let before = hashed.load(Ordering::SeqCst);
-    // Within the time for which a remembered tenant isn't looked up.
+    // In this time, the client doesn't look up the remembered tenant.
     for _ in 0..10 {
         let response = call(&mut client, of(1)).await.unwrap();
         assert_eq!(response.body(), "Bearer 1");
@@ -67,7 +67,8 @@ async fn a_client_used_again_for_a_tenant_asks_no_more_for_it() {
     assert!(asked < 10, "{asked}");
 }
 
-/// A key that counts its hashes, which is at least one per lookup. All keys have the same hash.
+/// A key that counts how often it is hashed. Each lookup hashes a key at least once. All keys have
+/// the same hash.
 #[derive(Clone)]
 struct Counted(u64, Arc<AtomicUsize>);
 
@@ -165,12 +166,12 @@ async fn an_eviction_is_seen_by_a_client_that_remembers_the_tenant() {
     settle(&mut client, "acme").await;
     let handle = cache_of(&tenants, "acme");
     evict(&tenants).await;
-    // The tenant is used again and counts towards the capacity, so the other one is evicted.
+    // The tenant counts towards the capacity again, so the other tenant is evicted.
     let response = call(&mut client, of("acme")).await.unwrap();
     assert_eq!(response.into_body(), "Bearer acme-1");
     assert_eq!((tenants.len(), servers.made()), (1, 3));
     assert_eq!(servers.issued("acme"), 1);
-    // Both belong to the same cache, so they share what is known.
+    // The handle belongs to the same cache as the client, so the client knows the rejection.
     handle.reject(&handle.token().await.unwrap());
     let response = call(&mut client, of("acme")).await.unwrap();
     assert_eq!(response.into_body(), "Bearer acme-2");
@@ -220,7 +221,7 @@ async fn a_fetch_that_a_remembered_tenants_refusal_began_is_joined_after_its_evi
     fetches.none().await;
 }
 
-/// The other tenants were used since.
+/// The client last used its tenant after the other tenant was used.
 #[tokio::test]
 async fn with_few_tenants_a_remembered_one_keeps_its_place_among_those_used_last() {
     let servers = Servers::default();
@@ -269,8 +270,8 @@ async fn with_many_tenants_a_remembered_one_outlasts_those_used_before_the_last_
     assert_eq!(made.load(Ordering::SeqCst) as u64, 3 * PLACES);
 }
 
-/// moka's clock can't be paused, so this test is busy for three times the idle time. It starts
-/// again if the machine interrupted it.
+/// moka's clock can't be paused, so this test is busy for three times the idle time. The test
+/// starts again if the machine interrupted it.
 #[tokio::test]
 async fn a_tenant_in_use_through_one_client_is_not_idle() {
     const IDLE: Duration = Duration::from_millis(400);
@@ -294,7 +295,7 @@ async fn a_tenant_in_use_through_one_client_is_not_idle() {
     panic!("the machine is too busy to tell");
 }
 
-/// Such a tenant isn't remembered either, because it would then never be evicted.
+/// A client must not remember such a tenant, because the tenant would then never be evicted.
 #[tokio::test]
 async fn a_tenant_whose_idle_time_is_no_time_is_asked_for_each_time() {
     let servers = Servers::default();
@@ -312,7 +313,7 @@ async fn an_idle_client_does_not_keep_the_cache_of_an_evicted_tenant() {
     settle(&mut client, "acme").await;
     evict(&tenants).await;
     let first = alive.lock().unwrap()[0].clone();
-    // moka drops the tenant slightly later than it reports.
+    // moka drops the tenant slightly after it reports the eviction.
     for _ in 0..1_000_000 {
         tenants.len();
         drop(tenants.get(&Tenant("other")));

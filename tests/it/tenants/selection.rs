@@ -131,7 +131,7 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
     }
 }
 
-/// A `tower_test` mock panics when it is called on a clone that wasn't polled ready.
+/// A `tower_test` mock panics if a call goes to a clone that wasn't polled ready.
 #[tokio::test]
 async fn the_clone_that_is_ready_is_the_one_that_is_called() {
     type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
@@ -166,7 +166,7 @@ async fn a_tenant_that_cannot_be_made_is_an_error_for_who_asks_and_nothing_is_ke
 
     let error = own(call(&mut client, of("globex")).await.unwrap_err());
     assert!(error.is_source());
-    // It evicted no tenant, although there is room for only one.
+    // The failed tenant evicted no other tenant, although there is room for only one.
     assert_eq!((tenants.len(), api.requests()), (1, 1));
     call(&mut client, of("acme")).await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 2);
@@ -227,7 +227,7 @@ async fn one_whose_server_hangs_and_one_whose_server_fails_delay_no_other() {
     for response in join_all((2..OTHERS).map(&of)).await {
         assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
-    // Paused time moves only while somebody waits for it.
+    // No time has passed, because paused time moves only while a task waits for it.
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_pending!(hanging.poll());
     assert!(own(of(1).await.unwrap_err()).is_source());

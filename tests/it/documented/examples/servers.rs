@@ -79,14 +79,14 @@ fn the_generated_client_and_server_are_those_of_the_proto() {
         std::fs::write(&committed, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(committed).unwrap_or_default();
-    // Not `assert_eq!`, which would print both files.
+    // `assert_eq!` would print both files.
     assert!(
         committed == generated,
         "examples/extra/support/notes.rs isn't what its proto makes"
     );
 }
 
-/// Reads the source of these test modules. Every test that runs an example must check all its
+/// This test reads the source of these modules. A test that runs an example must check all its
 /// output.
 #[test]
 fn every_example_is_run_by_a_test_that_looks_for_leaks() {

@@ -1,4 +1,4 @@
-//! Example commands that call a service whose address they are given.
+//! Examples that call a service. The test passes the service's address to them.
 
 use std::collections::BTreeMap;
 
@@ -109,7 +109,7 @@ async fn netfoundry_asks_for_its_audience_slash_and_all_and_prints_the_networks(
     run.leaks_nothing(&servers.secrets());
 }
 
-/// Runs the example of a service that gets its token request as a form, with this audience.
+/// Runs the example of a service with this audience. The service expects token requests as forms.
 async fn in_a_form(example: Example, prefix: &str, audience: &str) -> (Servers, Run) {
     let servers = Servers::start(audience, "").await;
     let run = servers.lead(example, prefix).run().await;

@@ -1,4 +1,4 @@
-//! Each source, against the server that the example starts.
+//! The examples of the sources. Each example starts the server that its source uses.
 
 use std::process::Stdio;
 
@@ -252,7 +252,7 @@ async fn web_app_sends_each_users_requests_with_that_users_token() {
             format!("{user} visits /\n{}{}", login(2, 1), visit(2, user)),
             format!("{user} visits /\n{}", visit(1, user)),
         ];
-        // Five requests before, so that the processes take turns the other way round.
+        // Five requests came before, so the processes take turns the other way round.
         let swapped = both.concat().replace("process 1", "process 0");
         let swapped = swapped
             .replace("process 2", "process 1")

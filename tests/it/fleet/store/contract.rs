@@ -1,4 +1,4 @@
-//! The contract of all stores. One run over each store checks it.
+//! The contract of all stores. Each store must pass these checks.
 #![cfg(feature = "fleet")]
 
 use std::future::Future;
@@ -8,10 +8,10 @@ use tower_auth::fleet::{Lease, MemoryStore, StoreKey, TokenStore};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Long enough to read a value before it expires.
+/// A short lifetime, but long enough to read the value.
 const SHORT: Duration = Duration::from_millis(150);
 
-/// After this many reads, a short-lived value has expired, or never will.
+/// The most reads until a short-lived value must have expired.
 const LOOKS: u32 = 5_000;
 
 fn key(name: &str) -> String {
@@ -23,7 +23,7 @@ async fn lease(store: &impl TokenStore, key: &str) -> Lease {
     lease.expect("nobody else is there")
 }
 
-/// Checks storing and expiry. `other` is another process' view of the same store.
+/// Checks storing and expiry. `other` is the same store as another process sees it.
 async fn is_stored<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
 where
     S: TokenStore,
@@ -33,7 +33,7 @@ where
     assert_eq!(store.load(&key).await.unwrap(), None);
     let held = lease(store, &key).await;
 
-    // The store returns what it was given, whatever the bytes are.
+    // The store returns exactly the bytes that were saved, whatever they are.
     for sealed in [
         &b"first"[..],
         b"second",
@@ -52,7 +52,7 @@ where
     assert!(error.to_string().contains("256 KiB"), "{error}");
     assert_eq!(other.load(&key).await.unwrap(), Some(longest));
 
-    // A value stays for its whole lifetime and no longer. No lifetime is too long.
+    // A value stays for its whole lifetime and no longer. The store accepts any lifetime.
     for ever in [Duration::MAX, Duration::from_millis(u64::MAX)] {
         assert!(store.save(&key, b"for ever", ever, &held).await.unwrap());
     }
@@ -113,7 +113,8 @@ where
     };
     assert!(next.fence() > late.fence());
 
-    // Until the next holder saves, the late holder may save, because its value is better than none.
+    // The late holder may save until the next holder saves, because its value is better than no
+    // value.
     assert!(store.save(&key, b"late", LONG, &late).await.unwrap());
     assert!(other.save(&key, b"next", LONG, &next).await.unwrap());
     assert!(!store.save(&key, b"later", LONG, &late).await.unwrap());

@@ -38,7 +38,7 @@ async fn load(store: &FileStore) -> Option<Vec<u8>> {
     store.load(KEY).await.unwrap()
 }
 
-/// Returns the error of each call for a folder that the store refuses.
+/// Makes each call on a store that refuses its folder, and returns the errors.
 #[cfg(unix)]
 async fn refusals(store: &FileStore) -> [String; 3] {
     let lease = Lease::new(0);
@@ -138,7 +138,8 @@ async fn a_file_that_others_may_use_is_refused_and_the_next_token_mends_it() {
     );
 }
 
-/// Only root can give files to other users. Any other user links to a file of root instead.
+/// Only root can give files to other users. If the user isn't root, the test links to a file of
+/// root instead.
 #[cfg(unix)]
 #[tokio::test]
 async fn what_belongs_to_somebody_else_is_refused() {
@@ -184,8 +185,8 @@ async fn what_belongs_to_somebody_else_is_refused() {
     }
 }
 
-/// The file is cut anywhere, longer, or not of this store. The store returns the bytes, and
-/// unsealing them fails later.
+/// The file is cut off anywhere, is too long, or isn't from this store. The store returns the
+/// bytes, and a process later fails to unseal them.
 #[tokio::test]
 async fn a_torn_file_is_no_error_and_the_next_token_mends_it() {
     let (_folder, store) = store();
@@ -274,7 +275,7 @@ async fn of_many_who_ask_at_once_one_has_the_lease() {
     assert_eq!(held.len(), 1);
 }
 
-/// Not a separate test: this is the process that the test below kills.
+/// This is not a test of its own. It is the process that the next test kills.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn holds_the_lease_until_it_is_killed() {
@@ -298,7 +299,7 @@ async fn a_process_that_is_killed_frees_its_lease() {
     assert!(store.lease(KEY, LONG).await.unwrap().is_some());
 }
 
-/// Until a new child executes its program, it shares all open files of this process.
+/// A new child process shares all open files of this process until it executes its program.
 #[cfg(unix)]
 #[test]
 fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
@@ -316,7 +317,7 @@ fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
         });
         starting.wait();
         let runtime = crate::support::runtime();
-        // The second lease is dropped before the next round too.
+        // Each lease is dropped before the next round.
         let is_free = |_| runtime.block_on(store.lease(KEY, LONG)).unwrap().is_some();
         let all_free = (0..600).all(is_free);
         stop.store(true, std::sync::atomic::Ordering::SeqCst);

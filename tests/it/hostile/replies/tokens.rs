@@ -1,4 +1,4 @@
-//! Any reply of a token endpoint, and any token of a source. No token is made up.
+//! Any reply of a token endpoint, and any token of a source. No token is invented.
 
 use http::HeaderName;
 use proptest::collection::{hash_map, vec};
@@ -27,7 +27,8 @@ fn is_legal(token: &str) -> bool {
     !token.is_empty() && token.trim() == token && token.bytes().all(is_field_char)
 }
 
-/// Fails if there is a token that `body` doesn't contain, or that came with an error status.
+/// Fails if the result is a token that `body` doesn't contain. Also fails if a token came with an
+/// error status.
 fn no_token_is_made_up(
     result: &Result<Token, Error>,
     status: u16,
@@ -35,7 +36,7 @@ fn no_token_is_made_up(
 ) -> Result<(), TestCaseError> {
     let Ok(token) = result else { return Ok(()) };
     prop_assert!((200..300).contains(&status), "{}", status);
-    // A field that isn't read may contain any bytes between its quotes.
+    // An unread field may contain any bytes between its quotes.
     let text = String::from_utf8_lossy(body);
     let response: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap();
     prop_assert_eq!(&response["access_token"], token.secret());
@@ -43,7 +44,8 @@ fn no_token_is_made_up(
     Ok(())
 }
 
-/// Fails if the error shows one of the secrets in any format, or if its text could do harm.
+/// Fails if any text of the error contains a secret. Also fails if quoted text is too long or
+/// contains control characters.
 fn nothing_is_told(result: &Result<Token, Error>, secrets: &[&str]) -> Result<(), TestCaseError> {
     let Err(error) = result else { return Ok(()) };
     let text = all_text_of(error);
@@ -61,7 +63,7 @@ fn nothing_is_told(result: &Result<Token, Error>, secrets: &[&str]) -> Result<()
     Ok(())
 }
 
-/// Any value, many of them with a planted secret.
+/// Generates any value, often with a planted secret.
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -83,7 +85,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Any text, including control characters and all kinds of white space.
+/// Generates any text, including control characters and all kinds of white space.
 fn any_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => "[ -~]{1,8}",
@@ -94,7 +96,8 @@ fn any_text() -> impl Strategy<Value = String> {
     vec(piece, 0..4).prop_map(|pieces| pieces.concat())
 }
 
-/// Both secrets within other text, in clear or as they look after sanitizing.
+/// Generates text that contains both secrets. They are in clear, or they appear only when the text
+/// is sanitized.
 fn echo() -> impl Strategy<Value = String> {
     let spelled = |secret: &'static str| {
         prop_oneof![
@@ -109,8 +112,8 @@ fn echo() -> impl Strategy<Value = String> {
         .prop_map(|(a, secret, b, token, c)| [a, secret, b, token, c].concat())
 }
 
-/// The fields of any response, mostly those that are read. `access_token` is the planted one or any
-/// value.
+/// Generates the fields of a response, mostly fields that the crate reads. `access_token` is the
+/// planted token or any value.
 fn any_fields() -> impl Strategy<Value = serde_json::Map<String, Value>> {
     let name = prop_oneof![
         5 => select(FIELDS.to_vec()).prop_map(String::from),
@@ -132,7 +135,7 @@ fn any_fields() -> impl Strategy<Value = serde_json::Map<String, Value>> {
     })
 }
 
-/// What happens to a response on its way.
+/// How a response is damaged on its way.
 #[derive(Clone, Debug)]
 enum Damage {
     Truncated(Index),
@@ -140,8 +143,8 @@ enum Damage {
         at: Index,
         bit: u8,
     },
-    /// A field is written twice, the copy at the front or the end, possibly with an escape in its
-    /// name.
+    /// A field occurs twice. The copy is at the front or the end, and its name may contain an
+    /// escape.
     Twice {
         field: &'static str,
         value: Value,
@@ -199,13 +202,14 @@ impl Damage {
         bytes
     }
 
-    /// Returns whether the result can't be a token response. A flipped byte may leave a valid one.
+    /// Returns whether the damaged body can't be a token response. A flipped bit may leave a valid
+    /// response.
     fn is_fatal(&self) -> bool {
         !matches!(self, Self::Flipped { .. })
     }
 }
 
-/// A response with a token and all fields that are read.
+/// Generates a response with a token and all fields that the crate reads.
 fn valid_response() -> impl Strategy<Value = Value> {
     (
         select(vec![json!(60), json!("3600"), json!(null)]),
@@ -257,8 +261,8 @@ proptest! {
             .with_header("location", format!("https://evil.example.com/?{SECRET}"));
         let result = outcome(&server);
         no_token_is_made_up(&result, status, body.as_bytes())?;
-        // Only `error_description` may repeat planted text. There, only the issued token is known
-        // to be a secret.
+        // Only `error_description` may repeat planted text. The crate knows that the issued token
+        // is a secret there, but no other token.
         let access_token = fields["access_token"].as_str();
         let secrets = [SECRET, TOKEN];
         let is_known = access_token == Some(TOKEN);
@@ -323,7 +327,7 @@ proptest! {
     }
 }
 
-/// A parser that recursed for each level would overflow the stack.
+/// A parser that recurses for each level would overflow the stack.
 #[test]
 fn a_field_that_is_not_read_may_be_nested_as_deep_as_a_response_is_long() {
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {

@@ -1,4 +1,4 @@
-//! One connection for all callers, and what happens when no reply arrives on it.
+//! All callers use one connection. The tests also cover a connection on which no reply arrives.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ async fn many_who_ask_at_once_share_a_connection() {
     assert_eq!(after - before, 2);
 }
 
-/// A proxy in front of a server. When told to, it drops everything sent on the first connection.
+/// A proxy in front of a server. When told to, it drops everything that is sent on the first
+/// connection.
 struct Way {
     url: String,
     falls_silent: Option<oneshot::Sender<()>>,
@@ -91,7 +92,7 @@ impl Way {
     }
 }
 
-/// A half-open connection is noticed only when a caller waits for a reply.
+/// The store notices a half-open connection only when a caller waits for a reply.
 #[tokio::test]
 async fn a_connection_that_nothing_comes_from_is_left_with_the_first_who_waits_in_vain() {
     let server = RedisServer::start(&[]).await;
@@ -116,13 +117,13 @@ async fn a_connection_that_takes_longer_than_who_waits_for_it_is_made_for_the_ne
         assert!(left.is_err());
     }
     way.begin();
-    // Nobody waits for the connection meanwhile.
+    // No caller waits for this connection.
     eventually(async || *way.connections.borrow() > 0).await;
     assert_eq!(load(&store).await, None);
     assert_eq!(*way.connections.borrow(), 1);
 }
 
-/// The connection gets as far as choosing the database, which happens only once it is open.
+/// The store chooses the database, and it does so only on an open connection.
 #[tokio::test]
 async fn a_connection_is_made_though_who_wanted_it_has_left() {
     let server = RedisServer::start(&[]).await;

@@ -55,7 +55,7 @@ async fn a_server_that_takes_no_writes_is_an_error_until_it_does() {
     let held = lease(&store).await;
     assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
 
-    // A replica whose primary doesn't exist.
+    // The server becomes a replica of a primary that doesn't exist.
     server.tell(&["REPLICAOF", "127.0.0.1", "1"]).await;
     assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
     let error = text(store.save(KEY, b"next", LONG, &held).await);
@@ -64,14 +64,14 @@ async fn a_server_that_takes_no_writes_is_an_error_until_it_does() {
         "{error}"
     );
     assert!(store.release(KEY, held).await.is_err());
-    // Another server may have taken over the name, so the store reconnects after each failure.
+    // The store reconnects after each failure, because another server may now have the name.
     let before = number(&server, "stats", "total_connections_received").await;
     assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
     let after = number(&server, "stats", "total_connections_received").await;
     assert_eq!(after - before, 2);
     server.tell(&["REPLICAOF", "NO", "ONE"]).await;
 
-    // The lease that couldn't be released still blocks. Then the server's memory is full.
+    // The lease that wasn't released still blocks. After this, the server's memory is full.
     let held = store.lease(KEY, LONG).await.unwrap();
     assert!(held.is_none());
     server.tell(&["DEL", LEASE]).await;
@@ -105,7 +105,7 @@ fn opening_a_store_takes_no_runtime() {
     assert!(text(error).contains("runtime"));
 }
 
-/// Servers close idle connections, and a day may pass between two tokens.
+/// A server may close an idle connection, and a day may pass between two tokens.
 #[tokio::test]
 async fn a_server_that_was_restarted_while_nobody_asked_costs_nobody_anything() {
     let mut server = RedisServer::start(&[]).await;

@@ -7,7 +7,7 @@ use tower_auth::fleet::{Lease, TokenStore};
 use super::{KEY, LEASE, LONG, TOKEN, lease, load, number, store, text};
 use crate::support::redis_server::RedisServer;
 
-/// Returns the microseconds since 1970 by this machine's clock, which Redis uses too.
+/// Returns the microseconds since 1970. Redis uses the same clock.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     u64::try_from(since.as_micros()).unwrap()
@@ -44,7 +44,7 @@ async fn a_fencing_token_is_the_time_and_comes_after_that_of_what_is_kept() {
     assert!((start..=now()).contains(&held.fence()));
     assert!(store.release(KEY, held).await.unwrap());
 
-    // Such a value remains after a clock was set back by an hour.
+    // The store contains such a value after the clock was set back by an hour.
     let ahead = now() + 3_600_000_000;
     server
         .tell(&["SET", TOKEN, &format!("{ahead}sealed")])
@@ -75,7 +75,7 @@ async fn what_somebody_else_has_put_there_is_handed_on_and_overwritten() {
         assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
         assert!(store.release(KEY, held).await.unwrap());
     }
-    // Lua numbers can't count this far, so such a value would never be replaced.
+    // Numbers in Lua can't count beyond these, so such a value would never be replaced.
     for foreign in ["9999999999999999", "9007199254740991"] {
         server.tell(&["SET", TOKEN, foreign]).await;
         let start = now();
