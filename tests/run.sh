@@ -47,8 +47,8 @@ step=
 # Sets `cpu` to the seconds of user and system time that all commands so far have taken. `times` describes the shell
 # that runs it, so it can't run in a pipe.
 read_cpu() {
-  times >"$work/times"
-  cpu=$(awk 'NR == 2 { gsub(/[ms]/, " "); printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }' "$work/times")
+  times >"$work/times.$BASHPID"
+  cpu=$(awk 'NR == 2 { gsub(/[ms]/, " "); printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }' "$work/times.$BASHPID")
 }
 
 end_step() {
@@ -93,9 +93,67 @@ install_packages() {
   done
 }
 
+# The checks that compile what no test needs, mostly on one core.
+other_checks() {
+  step "lints of benches/peers"
+  # The part that compiles without the other crates.
+  cargo clippy --locked --manifest-path benches/peers/Cargo.toml --no-default-features --all-targets -- -D warnings
+
+  step "each feature alone, and none"
+  # Clippy denies warnings in this package only; with RUSTFLAGS, all dependencies would be compiled again. `default` is
+  # `reqwest` alone, and `full` is all features, which the examples need.
+  features=$(sed -n '/^\[features\]/,/^\[dep/p' Cargo.toml | sed -n 's/^\([a-z][a-z0-9-]*\) = .*/\1/p' | grep -vxE 'default|full')
+  [ "$(wc -w <<<"$features")" -gt 10 ] || { echo "found no features" >&2; exit 1; }
+  cargo clippy --locked --quiet --lib --no-default-features -- -D warnings
+  for feature in $features; do
+    echo "$feature"
+    cargo clippy --locked --quiet --lib --no-default-features --features "$feature" -- -D warnings
+  done
+  # The examples with the features that the README's commands use: those of the root package's own dev-dependencies.
+  cargo clippy --locked --quiet --all-features --lib --examples -- -D warnings
+
+  step "docs"
+  RUSTDOCFLAGS="-D warnings" cargo doc "${all[@]}" --no-deps --quiet
+}
+
+# Starts them, to run beside the tests. Cargo locks a target folder, so they get a copy of it, in which the dependencies
+# that they share with the tests are compiled.
+start_checks() {
+  local target=${CARGO_TARGET_DIR:-target}
+  if [ ! -d "$target/other-checks" ]; then
+    mkdir -p "$target/other-checks/debug"
+    cp -al "$target/debug/deps" "$target/other-checks/debug/"
+    cp -a "$target/debug/.fingerprint" "$target/debug/build" "$target/other-checks/debug/"
+  fi
+  # A process group of their own, so that `finish` can stop them and what they started.
+  set -m
+  (
+    trap 'end_step; printf "%s\n" "${rows[@]}" >"$work/rows"' EXIT
+    rows=() step=
+    export CARGO_TARGET_DIR=$target/other-checks
+    unset RUSTC_WORKSPACE_WRAPPER CLIPPY_ARGS
+    other_checks
+    end_step
+  ) >"$work/log" 2>&1 &
+  checks=$!
+  set +m
+}
+
+# Waits for them, and fails if they failed.
+await_checks() {
+  local status=0
+  wait "$checks" || status=$?
+  checks=
+  cat "$work/log"
+  mapfile -t -O ${#rows[@]} rows <"$work/rows"
+  return $status
+}
+
 policy=
 passed=
+checks=
 finish() {
+  [ -z "$checks" ] || kill -- "-$checks" 2>/dev/null || true
   [ -z "$policy" ] || rm -f "$policy"
   [ -n "$passed" ] || [ -z "$step" ] || step="$step (failed)"
   end_step
@@ -171,8 +229,13 @@ step "format"
 cargo fmt --all --check
 cargo fmt --manifest-path benches/peers/Cargo.toml --check
 
-step "unit tests"
+# `cargo clippy` would compile everything again, only to lint it. With Clippy's driver as the compiler, the steps below
+# lint what they build, which is every target of the workspace. `cargo clippy -- -D warnings` sets the same variables.
+export RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
+
+step "lints and unit tests"
 cargo test "${all[@]}" --lib
+start_checks
 
 step "tests"
 # `tests/it/documented/examples` runs all examples.
@@ -198,28 +261,8 @@ cargo test "${all[@]}" --bench '*' -- --test
 step "chaos: 10 s, 500 callers"
 "${CARGO_TARGET_DIR:-target}/debug/examples/chaos" --seconds 10 --callers 500
 
-step "lints"
-cargo clippy "${all[@]}" --all-targets -- -D warnings
-cargo clippy --locked -p tower-auth-model --no-default-features --all-targets -- -D warnings
-# The part of benches/peers that compiles without the other crates.
-CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} \
-  cargo clippy --locked --manifest-path benches/peers/Cargo.toml --no-default-features --all-targets -- -D warnings
-
-step "each feature alone, and none"
-# Clippy denies warnings in this package only; with RUSTFLAGS, all dependencies would be compiled again. `default` is
-# `reqwest` alone, and `full` is all features, which the examples need.
-features=$(sed -n '/^\[features\]/,/^\[dep/p' Cargo.toml | sed -n 's/^\([a-z][a-z0-9-]*\) = .*/\1/p' | grep -vxE 'default|full')
-[ "$(wc -w <<<"$features")" -gt 10 ] || { echo "found no features" >&2; exit 1; }
-cargo clippy --locked --quiet --lib --no-default-features -- -D warnings
-for feature in $features; do
-  echo "$feature"
-  cargo clippy --locked --quiet --lib --no-default-features --features "$feature" -- -D warnings
-done
-# The examples with the features that the README's commands use: those of the root package's own dev-dependencies.
-cargo clippy --locked --quiet --all-features --lib --examples -- -D warnings
-
-step "docs"
-RUSTDOCFLAGS="-D warnings" cargo doc "${all[@]}" --no-deps --quiet
+step "waiting for the other checks"
+await_checks
 
 step "the package from the outside"
 bash tests/supply.sh

@@ -61,8 +61,8 @@ fn everything_is_send_and_sync_and_unpin_and_handles_are_clone() {
     error::<Error>();
 }
 
-/// The response future must be pinned if the inner future isn't `Unpin`. It is `Send` if the inner
-/// future is `Send`.
+/// The response future must be pinned if the inner future isn't `Unpin`. The response future is
+/// `Send` if the inner future is `Send`.
 #[test]
 fn a_response_future_is_send_if_what_it_is_made_of_is() {
     fn assert_send<T: Send>(_: &T) {}

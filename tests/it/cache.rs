@@ -1,5 +1,5 @@
-//! One token for all callers: fetched, refreshed, refused, expired, and shared with other
-//! processes.
+//! A cache shares one token with all callers, and with other processes. It fetches, refreshes and
+//! replaces the token.
 
 mod as_source;
 mod background_refresh;

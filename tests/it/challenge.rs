@@ -1,4 +1,4 @@
-//! Challenges are parsed from `WWW-Authenticate`, however the server writes them.
+//! Challenges are parsed from `WWW-Authenticate`, in every form that servers use.
 
 use http::HeaderMap;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};

@@ -41,7 +41,7 @@ const CHUNK: usize = 8 * 1024;
 /// After this time the refusal budget is reset.
 const LONG: Duration = Duration::from_secs(600);
 
-/// Returns chunks that all differ. Adjacent bytes differ too.
+/// Returns chunks that all differ. Adjacent bytes in a chunk differ too.
 fn chunks(count: usize) -> Vec<Bytes> {
     let chunk = |n: usize| (0..CHUNK).map(move |i| ((n * 7 + i) % 251) as u8);
     (0..count).map(|n| chunk(n).collect()).collect()
@@ -72,14 +72,14 @@ fn boxed(
     UnsyncBoxBody::new(StreamBody::new(stream.map(|data| data.map(Frame::data))))
 }
 
-/// An API on loopback that accepts one token at a time and records every request. It stops with the
-/// test's runtime.
+/// An API on loopback that accepts one token at a time and records every request. The API stops
+/// with the test's runtime.
 ///
 /// - `/things` reads the body before it responds.
-/// - `/unread` reads the body only if it accepts the token.
+/// - `/unread` reads the body only if the API accepts the token.
 /// - `/drained` is like `/unread`, but it reads refused bodies in the background. The connection
 ///   stays open, so only the response tells the client to stop.
-/// - `/moved?<address>` redirects to the address with a 307, if it accepts the token.
+/// - `/moved?<address>` redirects to the address with a 307, if the API accepts the token.
 #[derive(Clone)]
 struct Api {
     shared: Arc<Shared>,
@@ -88,7 +88,7 @@ struct Api {
 struct Shared {
     accepted: Mutex<String>,
     seen: Mutex<Vec<Seen>>,
-    /// Has one permit for each accepted request, added before the request's body is read.
+    /// The API adds a permit when it accepts a request, before it reads the body.
     accepting: Semaphore,
     /// The refused bodies of `/drained`.
     unwanted: Mutex<Vec<JoinHandle<Result<Bytes, axum::Error>>>>,

@@ -1,4 +1,4 @@
-//! What the documentation says is true, and its examples run.
+//! The statements of the documentation are true, and its examples run.
 
 mod examples;
 mod faults;

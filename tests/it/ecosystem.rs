@@ -1,5 +1,5 @@
-//! The layer together with other middleware. The tests cover what each combination could get wrong,
-//! in both orders if both make sense.
+//! The layer together with other middleware. The tests cover what each combination could get wrong.
+//! The tests use both orders if both make sense.
 //!
 //! `docs::composing` explains what each order means.
 
@@ -33,8 +33,8 @@ mod set_header;
 mod timeout;
 mod trace;
 
-/// An API that responds with these statuses in turn, and then always with 200. The content of a
-/// request doesn't matter.
+/// An API that responds with these statuses in turn, and then always with 200. The statuses don't
+/// depend on the requests.
 #[derive(Clone)]
 struct Script {
     responses: Arc<Mutex<VecDeque<u16>>>,

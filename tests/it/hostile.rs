@@ -1,4 +1,4 @@
-//! Hostile input from other programs. Nothing panics, and no value is mistaken for something else.
+//! Hostile input from other programs. No input causes a panic or is taken for another value.
 
 mod replies;
 mod servers;

@@ -1,4 +1,4 @@
-//! An API's own logins.
+//! Logins that an API defines itself.
 
 mod json_login;
 #[cfg(feature = "cookies")]

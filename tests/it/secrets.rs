@@ -1,4 +1,4 @@
-//! Secrets are shown nowhere.
+//! No output shows a secret.
 
 mod of_sources;
 mod shown;

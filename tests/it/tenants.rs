@@ -1,5 +1,5 @@
-//! Many tenants behind one layer. The tests check which tenant a request belongs to, and when a
-//! tenant is built or evicted. They also check that tenants don't affect each other.
+//! Many tenants behind one layer. The tests check which tenant a request selects, and when a tenant
+//! is built or evicted. The tests also check that tenants don't affect each other.
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -1,4 +1,5 @@
-//! The background refresh keeps the token fresh without traffic. It leaves no task or timer behind.
+//! The background refresh keeps the token fresh without traffic. The refresh leaves no task or
+//! timer behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +64,8 @@ async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
     sleep(HOUR - 300 * SECOND).await;
-    // After the first fetch, the cache tried to refresh at once, and again after waits of 1, 2 and
-    // 4 s.
+    // There was one first fetch, and then four attempts to refresh. The waits between these are 1,
+    // 2 and 4 s.
     sleep(8 * SECOND).await;
     assert_eq!(source.asked(), 5);
     assert_eq!(cache.token().await.unwrap().secret(), "token-5");

@@ -1,4 +1,4 @@
-//! One token for all processes of a fleet, whatever happens to one of them.
+//! All processes of a fleet share one token, even if one process fails.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ mod tokens;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Builds two processes. Returns each with its fetches.
+/// Builds two processes. Returns each process with its fetches.
 fn two(store: &BreakableStore) -> [(TokenCache, Fetches); 2] {
     [(); 2].map(|()| {
         let (source, fetches) = source();

@@ -44,7 +44,7 @@ fn serves(cache: &TokenCache, secret: &str) -> bool {
 }
 
 /// Lets a token of this lifetime become stale and expire. Asserts when the cache serves the token
-/// and when it fetches the next one.
+/// and when the cache fetches the next token.
 async fn follow(
     settings: impl Fn(TokenCacheBuilder) -> TokenCacheBuilder,
     lifetime: Duration,
@@ -71,7 +71,8 @@ async fn follow(
     clock.set(expired);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
 
-    // This time no request comes while the token is stale, as happens overnight.
+    // This time no request arrives while the token is stale. The token goes directly from fresh to
+    // expired.
     let (cache, mut fetches, clock) = set_up(&settings);
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
     clock.set(expired);
@@ -227,8 +228,8 @@ async fn a_machine_that_was_suspended_wakes_up_with_its_token_expired() {
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
 
-/// The machine was suspended during the fetch. The fetch's connection is dead, and its timer stood
-/// still.
+/// The machine was suspended during the fetch. The connection is dead, and the timer of the fetch
+/// was stopped.
 #[tokio::test]
 async fn a_fetch_that_a_suspension_cut_off_is_not_waited_for() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
@@ -297,7 +298,7 @@ async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() 
 }
 
 /// A machine without a clock battery sets its clock only after it starts. The first fetch is
-/// already running then.
+/// already running at that time.
 #[tokio::test]
 async fn a_clock_that_is_set_while_the_token_is_fetched_costs_one_error() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);

@@ -1,5 +1,5 @@
-//! What happens after a failed fetch: which callers get the error, for how long, and when the next
-//! fetch starts.
+//! What happens after a failed fetch. The tests check who gets the error, for how long, and when
+//! the next fetch starts.
 
 use std::time::Duration;
 

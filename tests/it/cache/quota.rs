@@ -44,7 +44,7 @@ impl Fixture {
         run_until_idle().await;
     }
 
-    /// Moves the clock to this age of the token, and asserts that 100 callers get the token.
+    /// Moves the clock to this age of the token. Asserts that 100 callers get the token.
     async fn asked_at(&self, age: Duration) {
         self.clock.set(age);
         for _ in 0..100 {

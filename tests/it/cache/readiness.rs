@@ -124,7 +124,7 @@ async fn an_error_is_returned_as_the_fetch_ends_and_at_once_until_the_next_attem
         assert!(error.is_permanent() && !error.is_timeout(), "{error}");
     }
     assert_eq!((start.elapsed(), source.asked()), (Duration::ZERO, 1));
-    // After the backoff, the cached error no longer counts.
+    // The cached error no longer counts when the backoff has ended.
     advance(60 * SECOND).await;
     cache.ready(SECOND).await.unwrap();
 }

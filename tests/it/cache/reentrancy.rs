@@ -1,5 +1,5 @@
-//! User code that calls back into the cache: wakers, errors and sources. The cache must not hold a
-//! lock while such code runs or is dropped.
+//! Wakers, errors and sources of the user can call back into the cache. The cache must not hold a
+//! lock while it wakes, drops or calls them.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
@@ -14,7 +14,8 @@ use tower_auth::{BoxError, Error, Place, Token, TokenCache};
 
 use crate::support::{ManualClock, paused, run_until_idle, source};
 
-/// A waker that owns another waiter. When the waker is woken or dropped, it drops that waiter.
+/// A waker that owns another waiter. The waker drops this waiter when the waker is woken or
+/// dropped.
 struct Other(Mutex<Option<Acquire>>);
 
 impl Wake for Other {

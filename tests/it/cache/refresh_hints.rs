@@ -191,7 +191,7 @@ async fn another_process_refreshes_when_the_source_says() {
         assert_eq!(other.asked(), 0, "{at:?}");
         tokio::time::advance(SECOND).await;
         process.token().await.unwrap();
-        // The cache calls the source only after several calls of the store.
+        // The cache calls the store several times before it calls the source.
         for _ in 0..10 {
             crate::support::run_until_idle().await;
         }

@@ -118,7 +118,7 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     let status = cache.status();
     assert!(status.refusals_limited_until().is_some() && status.is_ready());
 
-    // The API accepts the next token and doesn't refuse it during the wait. So the budget is reset.
+    // The API accepts the next token and doesn't refuse it during the wait. This resets the budget.
     cache.refresh_now().await.unwrap();
     api.accept("token-3");
     call(&mut client, request("")).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-/// Other resources may accept the token. So it is refreshed in time even if the budget is used up.
+/// A used-up budget doesn't delay a normal refresh, because other resources may accept the token.
 #[tokio::test(start_paused = true)]
 async fn a_token_over_the_refusal_budget_is_refreshed_as_any_other() {
     let (source, mut fetches) = source();

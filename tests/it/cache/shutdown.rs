@@ -1,4 +1,4 @@
-//! The shutdown of a cache: no caller keeps waiting, the source is closed, and no task remains.
+//! After a cache is shut down, no caller waits, the source is closed, and no task remains.
 
 use std::future::{Future, pending};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,8 @@ use crate::support::{Api, paused, request, run_until_idle, runtime, source};
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A source that records the token that its `close` gets. `how` says how `close` ends.
+/// A source that records the token that is passed to `close`. The field `how` says how `close`
+/// ends.
 #[derive(Clone)]
 struct Closable<S> {
     fetches: S,
@@ -292,7 +293,7 @@ async fn a_refusal_after_the_end_is_the_callers() {
     fetches.none().await;
 }
 
-/// Nothing can end a fetch on such a runtime, but the waiting callers can get an error.
+/// Nothing can end a fetch on such a runtime. The waiting callers get an error.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
     let (source, _fetches) = source();

@@ -33,8 +33,8 @@ proptest! {
         follow(rules, &steps);
     }
 
-    /// This test allows two attempts, not three. The model counts in milliseconds, but the pause
-    /// before a third attempt is 400 ms plus some nanoseconds of rounding.
+    /// This test allows only two attempts per fetch. The model counts in milliseconds. The pause
+    /// before a third attempt would be 400 ms plus some nanoseconds.
     #[test]
     fn with_two_attempts_per_fetch_they_hold_as_well(
         rules in any_rules(2),

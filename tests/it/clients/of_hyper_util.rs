@@ -24,8 +24,8 @@ where
         .build_http()
 }
 
-/// The tested sizes, in chunks. The last exceeds the limit for streams, but a body in memory is
-/// replayed at any size.
+/// The tested sizes, in chunks. The last size exceeds the limit for streams, but a body in memory
+/// is replayed at any size.
 const SIZES: [usize; 3] = [0, 1, 25];
 
 #[tokio::test]
@@ -123,8 +123,8 @@ async fn a_boxed_stream_whose_connection_was_closed_over_http1_is_sent_again_who
         .await;
 }
 
-/// The connection takes as much of the body as it can before the refusal. This may be more than the
-/// layer records.
+/// The connection takes as much of the body as it can before the refusal. This part may be larger
+/// than the layer's limit.
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn axums_body_that_was_refused_unread_over_http1_is_sent_again_whole_or_not_at_all() {

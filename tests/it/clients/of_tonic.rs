@@ -56,8 +56,8 @@ impl Decoder for Raw {
     }
 }
 
-/// `/test/Read` first reads all messages. It then refuses the token or responds with the number of
-/// messages. `/test/Unread` refuses before it reads.
+/// `/test/Read` first reads all messages. The method then refuses the token or responds with the
+/// number of messages. `/test/Unread` refuses before it reads.
 async fn respond(State(api): State<Api>, request: Received) -> Response<tonic::body::Body> {
     let seen = Seen {
         path: request.uri().path().to_owned(),

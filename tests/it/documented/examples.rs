@@ -27,7 +27,7 @@ const ID: &str = "planted-id";
 /// This secret needs encoding both in a form and in a Basic header.
 const SECRET: &str = "planted-secret/+&: %ü";
 
-/// The time limit of an example. It is long enough for a busy machine.
+/// The time limit of an example, with a reserve for a busy machine.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
 /// An authorization server that knows the planted client, and an API for one audience.

@@ -1,5 +1,5 @@
-//! Each row of the guide's tables of faults, threats and states has a test that exists.
-//! `mapping.txt` names the test.
+//! Each row of the guide's tables of faults, threats and states has a test. `mapping.txt` names
+//! this test, and the test must exist.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const LIFE: &str = include_str!("../../../src/docs/how_it_works.md");
 #[derive(Debug)]
 enum Shown<'a> {
     ByTest(&'a str),
-    /// No test can show it. The text says why.
+    /// No test can show that the row is true. The text says why.
     ByNone(&'a str),
 }
 
@@ -43,7 +43,7 @@ fn mapping() -> BTreeMap<&'static str, Vec<(&'static str, Shown<'static>)>> {
     pages
 }
 
-/// Returns the tests of a page. The first `cells` cells of a row identify it.
+/// Returns the tests of a page. The first `cells` cells of a row identify the row.
 fn tests_of(page: &str, text: &str, cells: usize) -> Vec<&'static str> {
     let rows = rows(text);
     let rows: Vec<_> = rows

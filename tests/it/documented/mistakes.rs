@@ -1,9 +1,9 @@
 //! The compiler's errors for common mistakes. Each file in `tests/mistakes` contains a mistake and
 //! its error. The docs of `Auth` say what to do.
 //!
-//! Cargo compiles one crate with all mistakes, once. So it reuses what was compiled for this test.
-//! The errors mostly consist of texts from attributes in `src`. They contain few words of the
-//! compiler's own, so they are the same for all its versions.
+//! Cargo compiles all mistakes together, in one crate, and reuses what was compiled for this test.
+//! The errors mostly consist of texts from attributes in `src`. So they are the same for all
+//! versions of the compiler.
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -7,7 +7,8 @@ use crate::support::tree::place;
 
 pub(crate) type Words = BTreeSet<String>;
 
-/// Returns the names of a folder's files with this ending. The ending is removed.
+/// Returns the names of the files in a folder, without this ending. Files with other endings are
+/// left out.
 pub(crate) fn names_in(folder: &str, ending: &str) -> Words {
     let entries = fs::read_dir(place(folder)).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -3,8 +3,8 @@
 use super::page::{Words, anchors, links, names_in, opening, quoted, rows, section};
 use crate::support::tree::{rust_files, text};
 
-/// The first words of each row in the table of defaults. The file and the name say where the code
-/// has the figure.
+/// For each row in the table of defaults: its first words, the file of the figure, and the name of
+/// the figure.
 const FIGURES: [(&str, &str, &str); 33] = [
     (
         "a token is refreshed this long",

@@ -1,8 +1,8 @@
-//! The public API as rustdoc sees it. The tests check which types of other crates it contains. They
-//! also check that each item behind a feature shows that feature on its page.
+//! The public API as rustdoc sees it. The tests check which types of other crates the API contains.
+//! The tests also check that each item behind a feature shows that feature on its page.
 //!
-//! `tests/supply.sh` makes rustdoc write this data and then runs these tests. Rustdoc takes too
-//! long for each `cargo test`.
+//! `tests/supply.sh` makes rustdoc write this data and then runs these tests. These tests aren't
+//! part of each `cargo test`, because rustdoc takes too long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -39,8 +39,8 @@ impl Api {
         &self.item(&self.json["root"]).unwrap()["crate_id"]
     }
 
-    /// Returns the crate that defines an item, and the item's name. Returns `None` for this crate's
-    /// items.
+    /// Returns the crate that defines an item, and the item's name. Returns `None` for an item of
+    /// this crate.
     fn defined(&self, id: &Value) -> Option<(&str, &str)> {
         let path = self.json["paths"].get(id.to_string())?;
         if path["crate_id"] == *self.own() {
@@ -56,7 +56,8 @@ impl Api {
         let mut found = BTreeMap::new();
         for item in self.json["index"].as_object().unwrap().values() {
             let kind = &item["inner"];
-            // Every type has such implementations, so they say nothing about the crate's API.
+            // Every type has these implementations. These implementations say nothing about the
+            // crate's API.
             let by_compiler = ["blanket_impl", "is_synthetic"];
             let is_general = by_compiler
                 .iter()
@@ -74,8 +75,8 @@ impl Api {
         found
     }
 
-    /// Collects the types and traits in this JSON. Each of them has an id and a path, as the code
-    /// writes it.
+    /// Collects the types and traits in this JSON. Each type or trait has an id, and a path as
+    /// written in the code.
     fn look_through(&self, json: &Value, found: &mut BTreeMap<String, Words>) {
         match json {
             Value::Object(members) => {
@@ -185,7 +186,7 @@ fn joined(path: &[String]) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Public {
     page: String,
-    /// The anchor on that page. It is empty for the page itself.
+    /// The anchor on that page. The page itself has an empty anchor.
     place: String,
     /// The position in the code, if the anchor is ambiguous.
     written: String,

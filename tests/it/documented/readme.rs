@@ -242,7 +242,7 @@ fn the_minimum_rust_version_is_the_packages_wherever_it_stands() {
     }
 }
 
-/// Returns the words of each `cargo` or `bash` command on a page.
+/// Returns each `cargo` or `bash` command on a page, as a list of words.
 fn commands(page: &str) -> Vec<Vec<&str>> {
     let in_blocks = code(page, "sh").into_iter().flat_map(str::lines);
     let in_lines = page

@@ -75,8 +75,8 @@ fn get(address: SocketAddr) -> Sent {
     request.body(Full::default()).unwrap()
 }
 
-/// HTTP/1 takes one request at a time. So the connection is ready for the replay only when the
-/// refusal's body has been read or dropped.
+/// HTTP/1 takes one request at a time. The connection is ready for the replay once the refusal's
+/// body has been read or dropped.
 #[tokio::test]
 async fn one_http1_connection_behind_a_buffer_takes_the_replay_after_the_refusal() {
     let api = Api::accepting(["token-2"]);
@@ -110,7 +110,7 @@ async fn one_http2_connection_takes_refusals_and_replays_of_many_at_once() {
 }
 
 /// Serves connections that end with their first response, through `Connection: close` or `GOAWAY`.
-/// Returns the number of connections.
+/// Returns the address and the number of connections.
 async fn serve_once_each(http2: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! tonic's channels: over TLS, balanced over several servers, and without a token.
+//! tonic's channels over TLS, with several servers, and without a token.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ use tower_auth::{Auth, AuthLayer, Error};
 
 use crate::support::{Counting, ScriptedSource, paused, token_server};
 
-/// A server that accepts the tokens that the test names, and records all tokens that it gets.
+/// A server that accepts the tokens that the test names. The server records all tokens.
 #[derive(Clone, Default)]
 struct Peer {
     accepts: Arc<Mutex<HashSet<String>>>,

@@ -74,8 +74,8 @@ async fn with_a_buffer_outside_as_well_it_is_none_either() {
     all_get_through(buffered).await;
 }
 
-/// With the limit outside, the permit covers the whole request, including the wait for a token and
-/// the replay. The fetch goes through the client below the limit and needs no permit.
+/// With the limit outside, the permit covers the whole request, including the fetch and the replay.
+/// The fetch goes through the client below the limit and needs no permit.
 #[tokio::test(start_paused = true)]
 async fn with_the_limit_outside_the_fetch_goes_through_the_client_below_it() {
     let client = Script::new([]);

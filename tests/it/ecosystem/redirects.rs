@@ -51,7 +51,8 @@ impl Net {
         self
     }
 
-    /// Returns `<address>: <credential>` of each request since the last call. No credential is `-`.
+    /// Returns `<address>: <credential>` of each request since the last call. `-` means no
+    /// credential.
     fn seen(&self) -> Vec<String> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
@@ -135,7 +136,7 @@ fn is_of_its_origin(response: Responded) {
 
 // ---- outside
 
-/// The layer doesn't send the hop, either with or without a credential.
+/// The layer sends nothing to the other origin, not even a request without a credential.
 #[tokio::test]
 async fn followed_outside_a_redirect_to_an_origin_that_is_not_named_is_an_error() {
     let net = Net::moving(API, "https://evil.example/x");
@@ -212,8 +213,7 @@ async fn a_redirect_that_the_replay_gets_is_no_way_out_either() {
     assert_eq!(net.seen(), tries);
 }
 
-/// The follower drops the caller's credential. The layer doesn't replace it with its own
-/// credential.
+/// The follower drops the caller's credential. The layer doesn't add its own credential instead.
 #[tokio::test]
 async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() {
     let net = Net::moving(API, "https://evil.example/");
@@ -336,7 +336,7 @@ async fn followed_inside_a_refusal_of_another_origin_costs_no_token() {
     assert_eq!(net.seen(), seen);
 }
 
-/// No client recognizes a custom header as a credential. So the redirect layer must do one of these:
+/// No client recognizes a custom header as a credential. The redirect layer must do one of these:
 /// - go outside,
 /// - drop all headers,
 /// - follow no redirects to other origins.
@@ -365,8 +365,8 @@ async fn followed_inside_a_key_in_a_header_of_its_own_takes_a_policy_that_drops_
 
 // ---- reqwest
 
-/// Starts a server on loopback that records the credentials. It redirects to this address if there
-/// is one. Otherwise it accepts everything.
+/// Starts a server on loopback that records the credentials. The server redirects to `moved`.
+/// Without `moved`, it accepts every request.
 #[cfg(feature = "reqwest")]
 async fn serve(moved: Option<String>) -> (String, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));

@@ -1,4 +1,4 @@
-//! The layer in a `reqwest_middleware` chain. It handles the whole life of a request, and later
+//! The layer in a `reqwest_middleware` chain. The layer handles the whole life of a request. Later
 //! middleware runs for each try.
 
 use std::future::pending;
@@ -35,7 +35,7 @@ impl Middleware for Tally {
     }
 }
 
-/// If a request isn't accepted, runs a closure and sends the request once more.
+/// Sends a request. If the response isn't a success, runs a closure and sends the request again.
 struct Again<F>(F);
 
 #[async_trait]

@@ -1,5 +1,5 @@
-//! `tower::retry`. Outside, each try gets a current credential. Inside, each try sends the same
-//! request.
+//! `tower::retry`. A retry layer outside makes each try get a current credential. A retry layer
+//! inside sends the same request again.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -75,7 +75,7 @@ async fn a_retry_outside_carries_the_token_that_came_meanwhile() {
     assert_eq!(api.seen(), ["Bearer token-1", "Bearer token-2"]);
 }
 
-/// Because of this, the retry layer goes outside.
+/// The test shows why the retry layer goes outside.
 #[tokio::test]
 async fn a_retry_inside_sends_the_token_that_was_replaced_meanwhile() {
     let api = Script::new([503]);
@@ -109,8 +109,8 @@ async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
     assert_eq!(source.issued(), 2);
 }
 
-/// The retry layer makes ten tries, and the API refuses them all. The auth layer doesn't replay
-/// every try, and doesn't fetch a token for every try.
+/// The retry layer makes ten tries, and the API refuses them all. The auth layer neither replays
+/// every try nor fetches a token for every try.
 #[tokio::test]
 async fn a_retry_of_refusals_outside_is_not_doubled_by_replays_nor_paid_for_in_tokens() {
     let api = Script::new([401; 100]);

@@ -1,4 +1,5 @@
-//! `tower::timeout`. Outside, it limits the caller's whole wait. Inside, it limits one try.
+//! `tower::timeout`. Outside, the timeout limits the caller's whole wait. Inside, the timeout
+//! limits one try.
 
 use std::convert::Infallible;
 use std::future::pending;

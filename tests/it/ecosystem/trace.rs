@@ -1,5 +1,5 @@
-//! `tower_http::trace`. Outside, it sees one request. Inside, it sees each try. It never sees the
-//! credential.
+//! `tower_http::trace`. Outside, the trace layer sees one request. Inside, the trace layer sees
+//! each try. In both places, the trace layer doesn't see the credential.
 
 use std::time::Duration;
 

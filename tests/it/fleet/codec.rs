@@ -1,4 +1,4 @@
-//! A process that reads a token from a store gets it unchanged.
+//! A process that reads a token from a store gets the same token.
 
 use std::sync::Arc;
 

@@ -55,8 +55,8 @@ async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> 
 
 fn ignored(why: &str) -> Result<(), Vec<String>> {
     let field = format!("tower_auth.store.ignored={why}");
-    // The process loads the value twice, before and after it gets the lease. It logs only one
-    // warning.
+    // The process loads the value twice, before and after it gets the lease. The process logs only
+    // one warning.
     Err(vec![field])
 }
 
@@ -105,7 +105,7 @@ async fn a_value_that_was_changed_or_cut_anywhere_is_as_if_it_was_not_there() {
         let why = match at {
             2 => "unknown_version",
             3 => "unknown_version",
-            // The first of these bytes is the length of the key's name. The others are the name.
+            // Byte 4 is the length of the key's name. The next bytes are the name.
             4 => "unknown_key",
             5..12 => "unknown_key",
             _ => "corrupt",

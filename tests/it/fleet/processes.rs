@@ -1,6 +1,6 @@
 //! Separate processes that share a token through a real Redis or a folder. The tests check what the
-//! authorization server sees. They also check what the processes see when a process or the store
-//! fails.
+//! authorization server sees. The tests also check what the processes see when a process or the
+//! store fails.
 #![cfg(all(feature = "reqwest", feature = "redis", feature = "file"))]
 
 use std::future::Future;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::support::breakable_store::KEY;
 use crate::support::redis_server::RedisServer;
 
-/// The time limit of a step. It is long enough for a busy machine.
+/// The time limit of a step, with a reserve for a busy machine.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
 /// An authorization server that reports each fetch and responds only when the test permits it.
@@ -66,7 +66,7 @@ impl Issuer {
     }
 }
 
-/// One process of the fleet, which runs the example `fleet`.
+/// One process of the fleet. It runs the example `fleet`.
 struct Process {
     process: Child,
     input: ChildStdin,
@@ -192,13 +192,14 @@ async fn when_the_one_that_fetches_is_killed_the_rest_go_on_within_the_lease_tim
             process.says("ask").await;
         }
         victim.is_killed().await;
-        // The fetch of the dead process may use one permit, and the next fetch uses the other.
+        // The fetch of the dead process may use one permit. The next fetch uses the other permit.
         issuer.permits.add_permits(2);
         for process in &mut processes {
             none_failed(&[process.hears().await]);
         }
-        // One process fetches when the lease has ended. A process that waits for the lease in vain
-        // fetches for itself. The server may also count the token for the dead process.
+        // When the lease has ended, one process fetches. A process that waits too long for the
+        // lease fetches its own token. The server may also count the token that the dead process
+        // requested.
         assert!(issuer.issued() <= 2, "{}", issuer.issued());
     })
     .await;
@@ -267,7 +268,7 @@ async fn two_shells_at_once_are_one_fetch() {
         none_failed(&[shell.hears().await]);
     }
     assert_eq!(issuer.issued(), 1);
-    // A third process starts later and shares the token too.
+    // A third process that starts later also shares the token.
     let mut third = Process::start(&issuer, By::Folder(&folder));
     none_failed(&[third.tell("ask").await]);
     assert_eq!(issuer.issued(), 1);

@@ -35,7 +35,7 @@ fn any_status() -> impl Strategy<Value = u16> {
     ]
 }
 
-/// Generates any bytes that a header can contain. They may include the secret.
+/// Generates any bytes that a header can contain. Often the bytes include the secret.
 fn any_header() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![Just(b'\t'), 32..=126_u8, 128..=255_u8];
     let piece = prop_oneof![

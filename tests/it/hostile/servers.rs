@@ -1,5 +1,5 @@
-//! Any input from servers, browsers and key files. Nothing panics, and no value is mistaken for
-//! something else.
+//! Any input from servers, browsers and key files. No input causes a panic or is taken for another
+//! value.
 #![cfg(all(
     feature = "authorization-code",
     feature = "cookies",

@@ -1,5 +1,5 @@
-//! The memory cost of a request. With a fresh token, the layer allocates no more memory than a
-//! layer that adds a fixed header.
+//! The memory cost of a request. With a fresh token, the layer allocates as much memory as a layer
+//! that adds a fixed header.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -104,7 +104,7 @@ where
     info.into()
 }
 
-/// Returns the cost of inserting a fixed header. No layer can cost less.
+/// Returns the cost of a layer that inserts a fixed header. No layer can cost less.
 fn cost_of_a_fixed_header(headers: usize) -> Cost {
     let mut value = HeaderValue::from_static("Bearer token");
     value.set_sensitive(true);
@@ -139,7 +139,7 @@ async fn without_retry_a_request_costs_what_a_fixed_header_costs() {
         let cost = cost_of_calling(&mut client, request(headers));
         assert_eq!(cost, cost_of_a_fixed_header(headers), "{headers} headers");
     }
-    // If the header map has room, the cost is zero. This also shows that no future is boxed.
+    // If the header map has room, the cost is zero. So the layer doesn't box a future.
     let mut roomy = request(0);
     roomy.headers_mut().reserve(4);
     assert_eq!(cost_of_calling(&mut client, roomy), NOTHING);
@@ -269,7 +269,7 @@ fn memory_of_a_waiting_caller() {
     });
 }
 
-/// The memory of the caller's own task doesn't count.
+/// The measured memory doesn't include the caller's own task.
 #[tokio::test]
 #[allow(clippy::print_stdout, reason = "a figure to look at")]
 async fn memory_of_a_waiting_request_beside_its_headers_and_body() {
@@ -296,8 +296,8 @@ async fn memory_of_a_waiting_request_beside_its_headers_and_body() {
     assert!((1..=MOST).contains(&each), "{each} bytes");
 }
 
-/// Half of this memory is the cache itself. If a completed fetch kept its task, the task would take
-/// as much memory again.
+/// Half of this memory is the cache itself. A completed fetch that keeps its task would add the
+/// same amount.
 #[cfg(feature = "tenants")]
 #[test]
 #[allow(clippy::print_stdout, reason = "a figure to look at")]

@@ -43,7 +43,7 @@ async fn fate(layer: &AuthLayer, uri: &str) -> Fate {
     }
 }
 
-/// Returns the fate of a request to this URL, which reqwest parses.
+/// Returns the fate of a request to this URL. reqwest parses the URL.
 #[cfg(feature = "reqwest")]
 async fn fate_in_reqwest(layer: &AuthLayer, url: &str) -> Fate {
     let client = service_fn(|request: reqwest::Request| async move {
@@ -432,7 +432,7 @@ async fn origins_are_checked_before_the_fetch() {
     fetches.none().await;
 }
 
-/// The hot path uses a private copy of the header, but it must check the origin too.
+/// The layer must check the origin even if the clone has a private copy of the header.
 #[tokio::test]
 async fn origins_are_checked_on_the_hot_path_too() {
     for layer in [any_https(), only_to(&[API])] {
@@ -479,7 +479,7 @@ async fn a_request_elsewhere_passes_without_the_credential_and_costs_no_fetch() 
         .only_to([API])
         .unwrap()
         .pass_elsewhere();
-    // Both the first request and a later request pass.
+    // Each request passes without the credential, not only the first.
     for _ in 0..2 {
         assert_eq!(
             fate(&layer, "https://files.example.com/").await,
@@ -623,7 +623,7 @@ async fn a_path_that_some_clients_read_as_another_host_is_an_error() {
     }
 }
 
-/// A source that names no origin when it is first asked, and names one later.
+/// A source that names its origin only when the layer asks for the second time.
 #[derive(Default)]
 struct NamingLater(Counting, std::sync::atomic::AtomicUsize);
 

@@ -41,7 +41,7 @@ async fn every_clone_of_the_service_uses_the_new_token_after_a_refusal() {
     let (source, api) = (Counting::default(), Api::accepting(["token-1"]));
     let mut client = crate::support::layer(source.clone()).layer(api.clone());
     let mut other = client.clone();
-    // By its third request each clone has a private copy of the header.
+    // Each clone has a private copy of the header by its third request.
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
         call(&mut other, request("")).await.unwrap();

@@ -1,5 +1,5 @@
 //! A body is replayed as a whole, or not at all.
-// The tested bodies depend on the enabled features.
+// The enabled features decide which bodies are tested.
 #![cfg_attr(not(feature = "full"), allow(dead_code))]
 
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! The error of a call can be split by the part that failed, also behind other layers.
+//! A call's error shows which part failed. This also works behind other layers.
 
 use std::error::Error as StdError;
 use std::io;

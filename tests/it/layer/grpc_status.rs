@@ -85,7 +85,7 @@ async fn a_permanent_error_is_unauthenticated_and_any_other_is_unavailable() {
         );
 
         let layer = failing(error.clone());
-        // The first call gets the error from the fetch, and the second gets it from the cache.
+        // The first call gets the error of the fetch. The second call gets the cached error.
         for _ in 0..2 {
             let status = Status::from_error(unsent(&layer, call()).await);
             assert_eq!(
@@ -154,7 +154,7 @@ async fn callers_of_other_clients_find_the_cause_where_it_is_without_the_feature
     let plain = unsent(&layer, request().body(Body::empty()).unwrap()).await;
     let json = request().header("content-type", "application/json");
     let json = unsent(&layer, json.body(String::new()).unwrap()).await;
-    // A gRPC call gets the error from the cache. This doesn't change the error for later calls.
+    // A gRPC call gets the cached error here. Later calls must still get the unchanged error.
     unsent(&layer, call()).await;
     let later = unsent(&layer, request().body(String::new()).unwrap()).await;
     for error in [plain, json, later] {

@@ -1,14 +1,15 @@
-//! Each named origin gets the credential, and no other origin does. This holds for all redirects
-//! and for all orders of the layers.
+//! The credential reaches every named origin and no other origin. This holds for all redirects and
+//! for all orders of the layers.
 //!
 //! Each case sends one request. `FollowRedirect` is outside the layer, inside it, both or neither.
 //! Servers with any name redirect the request. The test records each request that enters the layer,
-//! leaves it or arrives at a server. Then it compares the record with a model that applies only the
-//! rules.
+//! leaves it or arrives at a server. Then the test compares the record with a model that applies
+//! only the rules.
 //!
 //! The layer doesn't control a `FollowRedirect` inside it. With the standard policy,
-//! `FollowRedirect` doesn't recognize a custom header as a credential. So it sends that header to
-//! any origin. The test skips those hops, and checks them with a policy that removes all headers.
+//! `FollowRedirect` doesn't recognize a custom header as a credential. So `FollowRedirect` sends
+//! that header to any origin. The test skips those hops, and checks them with a policy that removes
+//! all headers.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -41,7 +42,8 @@ struct Case {
     tenants: ByWhat,
     /// The naming of two tenants. Without tenants only the first is used.
     naming: [Naming; 2],
-    /// Whether another tenant evicts the first during the request. The capacity is then one tenant.
+    /// Whether another tenant evicts the first during the request. If so, the capacity is one
+    /// tenant.
     #[cfg_attr(
         not(feature = "tenants"),
         expect(dead_code, reason = "there are no tenants")
@@ -140,7 +142,7 @@ const FIRST: [&str; 14] = [
     "/two?q=1",
 ];
 
-/// Redirect targets. Each place occurs in all its spellings.
+/// Redirect targets, with many spellings for each place.
 const LOCATIONS: [&str; 44] = [
     "",
     "two",
@@ -370,8 +372,8 @@ impl Case {
             }
     }
 
-    /// Returns whether an inner `FollowRedirect` sends the credential to any origin. This is so if
-    /// it doesn't recognize the header.
+    /// Returns whether an inner `FollowRedirect` sends the credential to any origin. This happens
+    /// if `FollowRedirect` doesn't recognize the header as a credential.
     fn is_out_of_hands(&self) -> bool {
         self.place == At::Header && !self.removes_all
     }
@@ -419,7 +421,7 @@ fn secret(tenant: usize) -> String {
     format!("secret-of-{tenant}")
 }
 
-/// Servers with any name. They redirect the request as the case says.
+/// Servers with any name. The case says how they redirect the request.
 #[derive(Clone)]
 struct Net {
     shared: Shared,
@@ -583,10 +585,10 @@ where
     if case.tenants == ByWhat::Nothing {
         return BoxCloneService::new(layer_of(case, 0).layer(below));
     }
-    /// Another tenant, which evicts the first.
+    /// Another tenant. It evicts the first tenant.
     const OTHER: Tenant = Tenant(2);
     let made = Arc::clone(case);
-    // Only the running requests of an evicted tenant still use the tenant's cache.
+    // The cache of an evicted tenant is used only by the tenant's running requests.
     let in_use = Mutex::new(Vec::new());
     let tenants = Tenants::builder(move |tenant: &Tenant| {
         let layer = match *tenant {
@@ -645,8 +647,8 @@ fn without_query(uri: &str) -> &str {
     uri.split('?').next().unwrap_or(uri)
 }
 
-/// Checks the events. Returns the number of credentials that were sent, and the number of requests
-/// that failed because of their origin.
+/// Checks the events. Returns two numbers: the credentials that were sent, and the requests that
+/// failed because of their origin.
 fn check(case: &Case, events: &[Event], result: &Result<Answer, BoxError>) -> [usize; 2] {
     let mut current = None;
     let mut is_direct = false;

@@ -98,7 +98,7 @@ async fn a_replay_is_polled_ready_again() {
     send.send_response(unauthorized());
     assert_pending!(response.poll());
     run_until_idle().await;
-    // The new token is available, but the service isn't ready for a second call.
+    // The new token has arrived, but the service isn't ready for a second call.
     assert_pending!(response.poll());
     assert_pending!(handle.poll_request());
 

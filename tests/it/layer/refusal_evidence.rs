@@ -43,12 +43,12 @@ const API: &str = "https://api.example.com";
 /// The longest duration of a call that waits only for the API.
 const NO_WAIT: Duration = Duration::from_millis(12);
 
-/// The most fetches since the start if one resource refuses every token. The first fetch counts
-/// too.
+/// The maximum number of fetches since the start if one resource refuses every token. The first
+/// fetch counts too.
 const ROW_1: [(Duration, usize); 3] = [(SECOND, 2), (MINUTE, 5), (HOUR, 20)];
 
-/// The same for ten minutes. Two fetches start at once, and the others after 5, 15, 35, 75, 155 and
-/// 315 s.
+/// The same limits for a test of ten minutes. Two fetches start at once, and the others after 5,
+/// 15, 35, 75, 155 and 315 s.
 const TEN_MINUTES: [(Duration, usize); 3] = [(SECOND, 2), (MINUTE, 5), (HOUR, 8)];
 
 /// Builds a replayable request to a path of the API.
@@ -211,7 +211,7 @@ impl Simulation {
         self.issuer.start.elapsed()
     }
 
-    /// Asserts the most fetches within each span. Each span begins at the start.
+    /// Asserts the maximum number of fetches within each span. Each span begins at the start.
     #[track_caller]
     fn costs_at_most<const N: usize>(&self, bars: [(Duration, usize); N]) {
         for (span, most) in bars {
@@ -220,8 +220,7 @@ impl Simulation {
         }
     }
 
-    /// Asserts that no call to this path fails, and that after the first fetch no call waits for
-    /// another.
+    /// Asserts that no call to this path fails. Calls may wait only for the first fetch.
     #[track_caller]
     fn is_undisturbed(&self, path: &str) {
         let calls = self.calls_since(self.issuer.first_issued(), path);

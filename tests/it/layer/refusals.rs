@@ -12,8 +12,9 @@ use tower_auth::{AuthLayer, Error, NotReplayed, Reason, Token, TokenCache, Token
 
 use crate::support::{Counting, call, request};
 
-/// Sends a request to an API that sends `refusal` unless the token is `token-2`. Returns the
-/// credential of each request, the final response, and the number of issued tokens.
+/// Sends a request to an API that accepts only `token-2`. The API refuses other tokens with
+/// `refusal`. Returns the credential of each request, the final response, and the number of issued
+/// tokens.
 async fn ask(
     layer: impl FnOnce(AuthLayer) -> AuthLayer,
     refusal: impl Fn() -> Response<()> + Clone + 'static,
@@ -201,7 +202,7 @@ async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() 
     assert_eq!(ask(strict, status(403)).await.0.len(), 2);
 }
 
-/// The new token is valid, unlike the first, but its scope doesn't suffice.
+/// The new token is valid, but its scope doesn't suffice.
 #[tokio::test]
 async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
     let source = Counting::default();
@@ -225,7 +226,8 @@ async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
     assert!(layer.cache().status().is_accepted());
 }
 
-/// The server has refused two tokens in a row, so the cache doesn't fetch a third at once.
+/// The cache doesn't fetch a third token at once, because the server has refused two tokens in a
+/// row.
 #[tokio::test]
 async fn a_second_refusal_is_one_of_the_second_token() {
     let source = Counting::default();
@@ -248,7 +250,7 @@ async fn grpcs_status_is_looked_at_only_where_grpc_puts_it() {
     assert_eq!(ask(|layer| layer, other).await.0.len(), 1);
 }
 
-/// A source of `token-1`, `token-2`, … For its servers, this status is a refusal of the token.
+/// A source that treats this status as a refusal. It issues `token-1`, `token-2`, and so on.
 struct RefusedBy(Counting, StatusCode);
 
 impl TokenSource for RefusedBy {

@@ -170,7 +170,7 @@ async fn the_same_token_again_is_not_replayed_with() {
     assert_eq!((fetches.load(Ordering::Relaxed), api.requests()), (2, 1));
 }
 
-/// A source that keeps its token returns clones of one `Token`.
+/// This source keeps its token and returns clones of it.
 #[tokio::test]
 async fn a_clone_of_the_same_token_is_not_replayed_with_either() {
     let same = Token::bearer("kept").unwrap();
@@ -234,7 +234,7 @@ async fn with_retry_off_nothing_is_cloned_and_a_refusal_still_rejects_the_token(
                 Some(NotReplayed::Off)
             ));
         }
-        // No request was replayed, but the refusal has started a fetch for later requests.
+        // Even without a replay, the refusal has started a fetch for later requests.
         run_until_idle().await;
         for _ in 0..3 {
             assert_eq!(call_once().await.status(), StatusCode::OK);

@@ -136,7 +136,7 @@ fn with(mut response: Answer, name: &'static str, value: &str) -> Answer {
 
 // ---- the clients that follow redirects
 
-/// The client that follows redirects. It decides how the layer learns a response's origin.
+/// The client that follows redirects. This client decides how the layer learns a response's origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Follower {
     /// A client that records the URI in an extension of its own.
@@ -370,8 +370,8 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
                 "{case}"
             );
 
-            // The API sends the same response. It refuses the second token too, and the budget is
-            // used up.
+            // The API sends the same response. The API refuses the second token too, and the budget
+            // is used up.
             let (source, servers) = (Counting::default(), Servers::new(response));
             servers.refuse(Some("Bearer token-1"));
             let layer = self::layer(&source, has_rule);
@@ -387,8 +387,8 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
     }
 }
 
-/// The resource has accepted the token, so its refusal proves a revocation. Then the cache fetches
-/// at once. Without the acceptance, the next fetch has to wait.
+/// The resource has accepted the token, so its refusal proves a revocation. So the cache fetches at
+/// once. Without the acceptance, the next fetch has to wait.
 #[tokio::test]
 async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
     for &follower in FOLLOWERS {
@@ -626,8 +626,8 @@ async fn a_strangers_nonce_is_not_learned_and_the_apis_own_is() {
 
 // ---- requests whose URI is only a path
 
-/// The client chooses the origin. If the origin of the response isn't named, the response counts as
-/// one of another origin.
+/// The client chooses the origin. If the response's origin isn't named, the response counts as one
+/// of another origin.
 #[tokio::test]
 async fn a_path_goes_to_a_named_origin_and_what_another_answers_does_not_count() {
     for (path, issued) in [("/moved", 1), ("/own", 2)] {

@@ -1,4 +1,4 @@
-//! Tenants that are closed at their eviction, and tenants that the user removes.
+//! Tenants that are closed when they are evicted, and tenants that the user removes.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn a_tenant_that_is_back_before_its_fetch_has_completed_is_not_closed() {
     assert_eq!(back.token().await.unwrap().secret(), "token");
 }
 
-/// Nobody drives the runtime of the fetch, or the runtime no longer exists.
+/// The runtime of the fetch isn't driven or no longer exists.
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_never_completes_does_not_keep_its_tenant_from_being_closed() {
     let (tenants, servers, mut fetches) = one_place(true);

@@ -55,7 +55,8 @@ async fn a_fetch_in_flight_outlives_the_eviction_of_its_tenant_and_the_next_requ
     let mut first = task::spawn(client.clone().oneshot(of("slow")));
     assert_pending!(first.poll());
     let fetch = fetches.next().await;
-    // The caller that started the fetch leaves, and the tenant is evicted. Only the fetch remains.
+    // The caller that started the fetch leaves, and the tenant is evicted. Only the fetch still
+    // exists.
     drop(first);
     evict(&tenants).await;
 

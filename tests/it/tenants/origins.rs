@@ -159,7 +159,7 @@ async fn with_a_tenant_for_each_host_none_gets_anothers_credential() {
     assert_eq!(*seen.lock().unwrap(), expected);
 }
 
-/// A source that names an origin. The origin contains the source's number.
+/// A source that names an origin which contains the source's number.
 struct Numbered(usize);
 
 impl TokenSource for Numbered {

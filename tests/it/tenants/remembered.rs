@@ -1,5 +1,5 @@
-//! A client that is used again for the same tenant remembers the tenant. It still notices all that
-//! happens to the tenant.
+//! A client that is used again for the same tenant remembers the tenant. The client still notices
+//! all changes to the tenant.
 
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
@@ -221,7 +221,7 @@ async fn a_fetch_that_a_remembered_tenants_refusal_began_is_joined_after_its_evi
     fetches.none().await;
 }
 
-/// The client last used its tenant after the other tenant was used.
+/// The remembered tenant is the one that was used last.
 #[tokio::test]
 async fn with_few_tenants_a_remembered_one_keeps_its_place_among_those_used_last() {
     let servers = Servers::default();

@@ -166,7 +166,7 @@ async fn a_tenant_that_cannot_be_made_is_an_error_for_who_asks_and_nothing_is_ke
 
     let error = own(call(&mut client, of("globex")).await.unwrap_err());
     assert!(error.is_source());
-    // The failed tenant evicted no other tenant, although there is room for only one.
+    // There is room for only one tenant, but the failed tenant didn't evict the other.
     assert_eq!((tenants.len(), api.requests()), (1, 1));
     call(&mut client, of("acme")).await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 2);

@@ -1,4 +1,4 @@
-//! Processes that fail, die or are slow while they hold the lease.
+//! Processes that fail, end or are slow while they hold the lease.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn when_a_process_dies_in_mid_fetch_one_of_the_others_goes_on_within_the_l
     tokio::spawn(dead.token());
     let fetch = fetches.next().await;
     let waiting = [second.token(), third.token()].map(tokio::spawn);
-    // This is like killing the process: nobody releases the lease.
+    // A killed process doesn't release its lease. Dropping the fetch simulates this.
     drop(fetch);
     second_fetches.next().await.issue_for("token", HOUR);
     for waiting in waiting {
@@ -49,7 +49,7 @@ async fn who_waits_in_vain_fetches_for_itself_after_half_as_long_again() {
     let start = Instant::now();
     tokio::spawn(held_up.token());
     let held_up = fetches.next().await;
-    // Another process takes the lease as soon as it ends.
+    // Another process takes the lease as soon as the lease ends.
     let greedy = store.process(|_| std::future::pending());
     tokio::spawn(async move {
         sleep(10 * SECOND - Duration::from_millis(1)).await;

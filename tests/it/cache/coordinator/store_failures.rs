@@ -123,8 +123,7 @@ async fn a_store_that_forgets_all_at_any_moment_fails_no_request() {
             move |_| {
                 let store = store.clone();
                 async move {
-                    // The fetch is running, so the store contains a lease, and it forgets the lease
-                    // too.
+                    // A lease exists during the fetch, and the store forgets this lease too.
                     if at % 2 == 0 {
                         store.forgets_all();
                     }

@@ -58,8 +58,8 @@ async fn a_refresh_that_is_asked_for_and_fails_displaces_no_token() {
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
 }
 
-/// The token is valid, so a forced refresh waits only for its own fetch. It must be woken when that
-/// fetch is abandoned.
+/// A forced refresh waits for its own fetch, and a valid token doesn't end this wait. So the caller
+/// must be woken when the fetch is abandoned.
 #[tokio::test]
 async fn a_refresh_that_is_asked_for_outlives_the_fetch_it_waited_for() {
     let (cache, mut fetches, clock) = set_up();

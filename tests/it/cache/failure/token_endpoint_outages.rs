@@ -36,8 +36,8 @@ use Behaviour::{Hangs, Issues, Resets, Says, Stalls, WantsRest};
 
 type HttpResponse = Response<BoxBody<Bytes, BoxError>>;
 
-/// Fetches a token from a server that handles each request by the next of these behaviours. Returns
-/// the result, the number of requests and the duration.
+/// Fetches a token from a server. The server uses the next behaviour for each request. Returns the
+/// result, the number of requests and the duration.
 async fn ask<const N: usize>(
     behaviours: [Behaviour; N],
 ) -> (Result<Token, Error>, usize, Duration) {
@@ -122,8 +122,8 @@ async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_fetch() 
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
         assert_eq!(took.as_secs(), 7);
 
-        // The date is based on the wall clock, which isn't paused. A date has no fractions of a
-        // second, so the wait may be shorter than 20 s.
+        // The date is based on the wall clock, which isn't paused. A date contains only whole
+        // seconds, so the wait may be shorter than 20 s.
         let date = httpdate::fmt_http_date(SystemTime::now() + 20 * SECOND);
         let (token, asked, took) = ask([WantsRest(status, date), Issues]).await;
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
@@ -169,7 +169,7 @@ async fn what_the_server_means_is_asked_once_and_told_at_once() {
     }
 }
 
-/// Such a reply with status 200 is a proxy's error page or comes from a broken server. An immediate
+/// A proxy's error page or a broken server may send such a reply with status 200. An immediate
 /// second request wouldn't help.
 #[tokio::test(start_paused = true)]
 async fn garbage_is_asked_once() {

@@ -1,4 +1,4 @@
-//! While a quota is low, refreshes wait. Callers don't wait for them.
+//! While a quota is low, refreshes wait. Callers don't wait for such a refresh.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,7 +11,8 @@ use crate::support::{ManualClock, ScriptedSource, run_until_idle, source};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// When a one-hour token becomes stale, is refreshed despite a low quota, and expires.
+/// The ages of a one-hour token at three events: it becomes stale, is refreshed despite a low
+/// quota, and expires.
 const STALE: Duration = Duration::from_secs(55 * 60);
 const LATE: Duration = Duration::from_secs(59 * 60);
 const EXPIRED: Duration = Duration::from_secs(59 * 60 + 30);
@@ -113,7 +114,7 @@ async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
     caller.await.unwrap().unwrap();
     let status = cache.status();
     let (refresh, end) = (status.refresh_at().unwrap(), status.expires_at().unwrap());
-    // 7.5 s are the expiry margin of 5 s and half of the 5 s before it.
+    // The expiry margin is 5 s. Half of the 5 s before the margin is 2.5 s.
     assert_eq!(
         end.duration_since(refresh).unwrap(),
         Duration::from_millis(7500)

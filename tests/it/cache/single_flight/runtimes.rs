@@ -1,4 +1,5 @@
-//! Fetches without a runtime, and fetches on a runtime that is gone, stalled or has no timer.
+//! Fetches without a runtime, and on a runtime that doesn't exist any more, is stalled or has no
+//! timer.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ fn when_the_runtime_of_a_fetch_is_gone_those_who_wait_and_the_next_start_another
     });
 }
 
-/// If nobody drives a runtime, its timers don't run. So its fetches don't time out.
+/// The timers of a runtime run only while the runtime is driven. So this fetch doesn't time out.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
     let (source, mut fetches) = source();
@@ -59,7 +60,7 @@ fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
         assert!(stuck.is_woken());
         assert_eq!(assert_ready!(stuck.poll()).unwrap().secret(), "driven");
         std::thread::spawn(move || drop(idle)).join().unwrap();
-        // The abandoned fetch ends when its runtime is dropped. It changes nothing.
+        // The abandoned fetch has ended with its runtime, and has changed nothing.
         assert_eq!(cache.token().await.unwrap().secret(), "driven");
     });
 }

@@ -1,6 +1,6 @@
-//! A model of a cache, its source and its callers. It has no locks, tasks or wakers, and uses no
-//! code of the crate. The model was written from the rules. If the model and the cache differ, one
-//! of the two is wrong.
+//! A model of a cache, its source and its callers. The model has no locks, tasks or wakers, and
+//! uses no code of the crate. The model was written from the rules. If the model and the cache
+//! differ, the model or the cache is wrong.
 //!
 //! Times are in whole milliseconds.
 
@@ -70,7 +70,7 @@ pub(crate) struct Rules {
 pub(crate) const FETCH_TIMEOUT: i64 = 30 * SECOND;
 /// The age at which a fetch is overdue. The next caller then abandons the fetch.
 const OVERDUE: i64 = 35 * SECOND;
-/// How long a request waits before it is sent again with the same token.
+/// How long a request pauses before it is sent again with the same token.
 const PAUSE: i64 = SECOND;
 /// The assumed send time of a request that was sent outside a watch.
 const BEFORE_ALL: i64 = -1;
@@ -134,11 +134,11 @@ pub(crate) enum Lifetime {
     Endless,
     /// The lifetime begins when the token is requested.
     In(i64),
-    /// The token expires at a fixed time, this long after the source returned.
+    /// The token expires at a fixed time. When the source returned, that time was this far away.
     Dated(i64),
 }
 
-/// A token that was issued once. If the source issues the same token again, the model adds another.
+/// A token and the times of one issue. A source may issue the same token again.
 #[derive(Clone, Copy, Debug)]
 struct CachedToken {
     token: usize,
@@ -159,7 +159,7 @@ struct Flight {
     reason: Reason,
     /// Which callers wait for this fetch even if there is a token.
     withdrawn: Withdrawn,
-    /// Whether refusals that prove a revocation started this fetch.
+    /// Whether this fetch was started by refusals that prove a revocation.
     is_proven: bool,
     overdue: Clocks,
     task: Task,
@@ -206,7 +206,7 @@ enum Withdrawn {
     All,
 }
 
-/// How often a caller can send its request. The caller says so when it asks for a token.
+/// How often a caller can send its request. The caller states this when it asks for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tries {
     One,
@@ -221,7 +221,7 @@ pub(crate) struct Resource {
     pub(crate) nth: usize,
 }
 
-/// How a resource treats a token that the API accepts. It refuses all other tokens.
+/// How a resource treats a token that the API accepts. A resource refuses all other tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Manner {
     #[default]
@@ -317,7 +317,7 @@ enum Wants {
     #[default]
     Any,
     Newer,
-    /// Any token other than this refused one.
+    /// Any token except this refused token.
     Other(usize),
 }
 
@@ -464,7 +464,7 @@ pub(crate) struct Model {
     turns: HashMap<Resource, u32>,
     pub(crate) calls: Vec<Call>,
 
-    /// The token that each `close` of the source got.
+    /// The token that was passed to each call of the source's `close`.
     pub(crate) closed_with: Vec<Option<usize>>,
 }
 
@@ -524,7 +524,7 @@ impl Model {
         self.freshness(cached) == Phase::Expired
     }
 
-    /// Returns whether the token has passed its own end. Nobody may send it after that.
+    /// Returns whether the token has passed its own end. Nobody may send such a token.
     fn is_past_its_end(&self, cached: usize) -> bool {
         let deadlines = self.issues[cached].deadlines;
         deadlines.is_some_and(|deadlines| self.now.clocks.reached(deadlines.ends_at))
@@ -549,7 +549,7 @@ impl Model {
         }
     }
 
-    /// Returns whether a caller waits although it must not. The caller accepts any token, and the
+    /// Returns whether a caller waits without a reason. The caller accepts any token, and the
     /// current token is valid and not withdrawn.
     pub(crate) fn waits_needlessly(&self, caller: &Caller) -> bool {
         let waits_for = caller.waits_for_any();

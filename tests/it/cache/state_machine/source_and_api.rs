@@ -1,4 +1,4 @@
-//! The source and the API between which the test puts the cache.
+//! The source from which the cache gets tokens, and the API that gets the requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use super::model::{Manner, Resource};
 
-/// A source that records the task of each fetch and the token that `close` gets.
+/// A source that records the task of each fetch, and the token that is passed to `close`.
 pub(super) struct Noting<S> {
     pub(super) inner: S,
     pub(super) notes: Arc<Mutex<Notes>>,
@@ -49,8 +49,8 @@ where
     }
 }
 
-/// An API that accepts the tokens that the test names. It responds at once, or when the test says
-/// so.
+/// An API that accepts the tokens that the test names. The API responds at once, or when the test
+/// says so.
 #[derive(Clone, Default)]
 pub(super) struct Api {
     inner: Arc<Mutex<Inside>>,

@@ -18,8 +18,8 @@ pub(super) enum Step {
     Refresh {
         is_late: bool,
     },
-    /// A caller sends a request through the client or a clone of it. A slow resource responds when
-    /// the test says so. All others respond at once.
+    /// A caller sends a request through the client or through a clone. A slow resource responds
+    /// when the test says so. All other resources respond at once.
     Request {
         resource: Resource,
         is_late: bool,
@@ -34,7 +34,8 @@ pub(super) enum Step {
         call: Index,
         status: u16,
     },
-    /// The source issues a new token, or the last token again. The API refuses it unless `is_good`.
+    /// The source issues a new token, or the last token again. The API refuses this token unless
+    /// `is_good`.
     Issue {
         fetch: Index,
         lifetime: Lifetime,
@@ -92,12 +93,12 @@ pub(super) fn any_rules(attempts: u32) -> impl Strategy<Value = Rules> {
     })
 }
 
-/// A set of probabilities. One set can't reach every state. For example, the backoff grows only
-/// while no token is issued. The budget is exceeded a third time only if nothing is accepted for a
-/// long time.
+/// A set of probabilities. No single set reaches every state. The backoff grows only while no token
+/// is issued. The budget is exceeded a third time only if the API accepts no token for a long time.
 #[derive(Clone, Copy, Debug)]
 struct Day {
-    /// The share of issued tokens that are new, and the share of new tokens that the API accepts.
+    /// `new` is the share of issued tokens that are new. `good` is the share of new tokens that the
+    /// API accepts.
     new: f64,
     good: f64,
     /// How often the source issues a token, and how often it fails.
@@ -127,7 +128,7 @@ const FAIR: Day = Day {
     requests: 14,
 };
 
-/// The first day is fair. On each of the others, one thing is frequent:
+/// After the fair day, each day has one problem:
 /// - the API accepts no token,
 /// - the source is down,
 /// - the timers don't run,
@@ -166,7 +167,7 @@ const DAYS: [Day; 6] = [
     },
 ];
 
-/// Generates steps. In some cases the cache is closed, and more steps follow.
+/// Generates steps. In some cases the steps close the cache, and more steps follow.
 pub(super) fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     select(DAYS.to_vec()).prop_flat_map(|day| {
         let after = option::weighted(0.4, vec(any_step(day), 0..12));

@@ -41,7 +41,7 @@ pub(super) struct Trial {
     open: Vec<(usize, Fetch)>,
     /// The index of each flight, by the task that runs it.
     flights: HashMap<Id, usize>,
-    /// The numbers of starts and requests that were already checked.
+    /// How many starts and how many requests were already checked.
     checked_starts: usize,
     called: usize,
     /// The model's index of the token that was current at the last check.
@@ -217,8 +217,8 @@ impl Trial {
         let (asking, is_valid) = (self.cache.token(), self.model.is_valid());
         let future = async { outcome(asking.await) };
         let outcome = self.call(Caller::token(), future, is_late);
-        // No caller waits while a valid token exists and nothing proves its revocation. This also
-        // holds during a fetch, after a failed fetch, and when the budget is used up.
+        // No caller waits while a valid token exists and nothing proves its revocation. The state
+        // of fetches and of the budget makes no difference.
         let is_served = matches!(outcome, Some(Outcome::Token(_)));
         assert!(is_served || !is_valid, "{}: {outcome:?}", self.doing);
         let is_turned_away = outcome == Some(Outcome::Fault(Fault::Closed));

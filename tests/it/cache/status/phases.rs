@@ -50,7 +50,7 @@ async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepte
     clock.pass(7 * SECOND);
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    // The token's times count from the request for it, 3 s earlier.
+    // The token's times count from the start of the fetch, 3 s earlier.
     clock.pass(3 * SECOND);
     let token = Token::bearer("token").map(|token| token.expires_in(HOUR).with_scope("read write"));
     fetch.complete(token);
@@ -209,7 +209,7 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     clock.set(4 * SECOND);
     assert_eq!(now(&cache), limited);
     cache.accept(&second);
-    // An acceptance by another resource doesn't end the wait, but it shows that the token is valid.
+    // An acceptance by another resource shows that the token is valid, but doesn't end the wait.
     let accepted = Said {
         is_ready: true,
         is_accepted: true,

@@ -1,5 +1,5 @@
-//! If the granted scope is narrower than the requested scope, one warning says so before the first
-//! 403.
+//! If the granted scope is narrower than the requested scope, the log warns once. The warning comes
+//! before the first 403.
 
 use std::collections::VecDeque;
 use std::future::ready;
@@ -265,7 +265,7 @@ async fn of_a_fleet_the_process_that_fetches_tells() {
     assert!(told(&log).is_empty());
     loads.refresh_now().await.unwrap();
     assert_eq!(told(&log), ["write"]);
-    // The process loads the other process's token, and then fetches another. Neither causes a
+    // The process loads the other process's token, and then fetches another. Neither token causes a
     // warning.
     fetches.reject(&fetches.token().await.unwrap());
     fetches.token().await.unwrap();

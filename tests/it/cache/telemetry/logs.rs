@@ -368,7 +368,7 @@ async fn what_a_source_logs_is_in_the_span_of_the_fetch_in_that_of_the_first_cal
         ("token fetch", &["first"][..])
     );
 
-    // A background refresh is in the span of the caller that found the token stale.
+    // A background refresh belongs to the span of the caller that found the token stale.
     advance(HOUR - 300 * SECOND).await;
     let third = cache.token().instrument(info_span!("third"));
     third.await.unwrap();

@@ -22,7 +22,7 @@ fn only(recorded: &Recorded, name: &str) -> Vec<(String, Vec<f64>)> {
         .collect()
 }
 
-/// Returns the single value of the single metric with this name.
+/// Returns the value of the metric with this name. There must be exactly one value.
 #[track_caller]
 fn value(recorded: &Recorded, name: &str) -> f64 {
     match &only(recorded, name)[..] {

@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// A short lifetime, but long enough to read the value.
 const SHORT: Duration = Duration::from_millis(150);
 
-/// The most reads until a short-lived value must have expired.
+/// A value with a short lifetime must expire within this number of reads.
 const LOOKS: u32 = 5_000;
 
 fn key(name: &str) -> String {
@@ -23,7 +23,7 @@ async fn lease(store: &impl TokenStore, key: &str) -> Lease {
     lease.expect("nobody else is there")
 }
 
-/// Checks storing and expiry. `other` is the same store as another process sees it.
+/// Checks storing and expiry. `other` is the same store in another process.
 async fn is_stored<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
 where
     S: TokenStore,
@@ -83,7 +83,7 @@ where
     let held = lease(store, &key).await;
     assert!(other.lease(&key, LONG).await.unwrap().is_none());
     assert!(store.lease(&key, LONG).await.unwrap().is_none());
-    // A lease on another key is independent.
+    // A lease on another key is independent of this lease.
     let elsewhere = self::key("another");
     let another = lease(other, &elsewhere).await;
     assert!(other.release(&elsewhere, another).await.unwrap());
@@ -113,8 +113,7 @@ where
     };
     assert!(next.fence() > late.fence());
 
-    // The late holder may save until the next holder saves, because its value is better than no
-    // value.
+    // The late holder may save until the next holder saves. A late value is better than no value.
     assert!(store.save(&key, b"late", LONG, &late).await.unwrap());
     assert!(other.save(&key, b"next", LONG, &next).await.unwrap());
     assert!(!store.save(&key, b"later", LONG, &late).await.unwrap());

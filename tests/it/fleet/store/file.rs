@@ -1,4 +1,4 @@
-//! A store in a folder: who owns it, what a crash leaves behind, and which process holds the lock.
+//! A store in a folder. The tests cover the folder's owner, crashes, and locks.
 #![cfg(feature = "file")]
 
 use std::fs;
@@ -275,7 +275,8 @@ async fn of_many_who_ask_at_once_one_has_the_lease() {
     assert_eq!(held.len(), 1);
 }
 
-/// This is not a test of its own. It is the process that the next test kills.
+/// This function is not a separate test. The next test runs this function in a process and kills
+/// the process.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn holds_the_lease_until_it_is_killed() {
@@ -317,7 +318,7 @@ fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
         });
         starting.wait();
         let runtime = crate::support::runtime();
-        // Each lease is dropped before the next round.
+        // Each round drops its lease at the end.
         let is_free = |_| runtime.block_on(store.lease(KEY, LONG)).unwrap().is_some();
         let all_free = (0..600).all(is_free);
         stop.store(true, std::sync::atomic::Ordering::SeqCst);

@@ -96,8 +96,8 @@ fn any_text() -> impl Strategy<Value = String> {
     vec(piece, 0..4).prop_map(|pieces| pieces.concat())
 }
 
-/// Generates text that contains both secrets. They are in clear, or they appear only when the text
-/// is sanitized.
+/// Generates text that contains both secrets. The secrets are in clear, or appear only when the
+/// text is sanitized.
 fn echo() -> impl Strategy<Value = String> {
     let spelled = |secret: &'static str| {
         prop_oneof![
@@ -202,8 +202,8 @@ impl Damage {
         bytes
     }
 
-    /// Returns whether the damaged body can't be a token response. A flipped bit may leave a valid
-    /// response.
+    /// Returns whether the damaged body is surely no token response. A flipped bit may leave a
+    /// valid response.
     fn is_fatal(&self) -> bool {
         !matches!(self, Self::Flipped { .. })
     }
@@ -261,8 +261,8 @@ proptest! {
             .with_header("location", format!("https://evil.example.com/?{SECRET}"));
         let result = outcome(&server);
         no_token_is_made_up(&result, status, body.as_bytes())?;
-        // Only `error_description` may repeat planted text. The crate knows that the issued token
-        // is a secret there, but no other token.
+        // Only `error_description` may repeat planted text. The crate removes only the issued token
+        // from that text.
         let access_token = fields["access_token"].as_str();
         let secrets = [SECRET, TOKEN];
         let is_known = access_token == Some(TOKEN);

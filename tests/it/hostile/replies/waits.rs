@@ -65,7 +65,7 @@ impl Asked {
     }
 }
 
-/// A two-digit year is unambiguous within this span.
+/// A year of two digits is unambiguous within this span.
 const THIRTY_YEARS: i64 = 30 * 365 * 24 * 60 * 60;
 
 fn any_date() -> impl Strategy<Value = (i64, Format)> {

@@ -91,7 +91,7 @@ fn a_body_that_panicked_is_not_replayed() {
     assert!(Boxed::replay(copy).is_none());
 }
 
-/// A buffer that counts the bytes of all such buffers that aren't dropped yet.
+/// A buffer. All buffers of this type together count the bytes that aren't dropped yet.
 struct Counted {
     bytes: Vec<u8>,
     alive: Arc<AtomicUsize>,

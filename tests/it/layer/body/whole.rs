@@ -1,5 +1,5 @@
-//! The second try repeats the whole body, or there is no second try. This holds whatever the body
-//! does, and however much of it was read.
+//! The second try repeats the whole body, or there is no second try. The behaviour of the body and
+//! the part that was read make no difference.
 
 use std::io;
 
@@ -53,7 +53,7 @@ fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize)
                 assert!(first.frame().now_or_never().unwrap().unwrap().is_err());
             }
         } else if !at_end {
-            // The replay doesn't disturb the first try, which continues to its end.
+            // The first try continues to its end, because the replay doesn't disturb it.
             assert!(told.read(first, usize::MAX));
             assert_eq!(told, original);
         }

@@ -53,7 +53,8 @@ async fn callers_of_a_refused_resource_are_told_so_unless_a_new_token_was_tried_
     assert!(again <= 30 * fetches, "{again}");
     for call in calls {
         assert!(call.took < FETCH * 2 + SECOND + NO_WAIT, "{call:?}");
-        // In this time the token from the fetch after 15 s isn't young, and no other fetch is due.
+        // Between 20 s and 30 s, no fetch is due. The token from the fetch after 15 s is no longer
+        // young.
         if (20 * SECOND..30 * SECOND).contains(&call.at) {
             assert!(call.took < NO_WAIT, "{call:?}");
         }
@@ -75,7 +76,7 @@ async fn where_every_resource_refuses_every_token_the_caller_is_told_that() {
     );
 }
 
-/// The resource refuses only the revoked token, and every other resource would refuse it too.
+/// The resource refuses only the revoked token. All other resources would refuse that token too.
 #[tokio::test(start_paused = true)]
 async fn a_revoked_token_that_cannot_be_replaced_is_no_fault_of_a_resource() {
     let mut simulation = Simulation::new(|_| true);

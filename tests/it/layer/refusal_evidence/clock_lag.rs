@@ -1,5 +1,5 @@
-//! Servers whose clock lags. They refuse a new token as not yet valid, and accept the same token a
-//! moment later.
+//! Servers whose clock lags. Such a server refuses a new token as not yet valid. It accepts the
+//! same token a moment later.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn a_burst_of_requests_after_a_refresh_waits_once_and_is_accepted() {
     all_accepted(&calls);
     let waited = |call: &&super::Call| call.at > MINUTE && call.took > SECOND / 2;
     let waiting = calls.iter().filter(waited).count();
-    // The requests of 0.8 s have to wait.
+    // Only requests in the 0.8 s after the refresh have to wait.
     assert!((100..=170).contains(&waiting), "{waiting}");
 }
 

@@ -14,7 +14,8 @@ fn refusing_admin() -> Simulation {
     Simulation::new(|asked| !asked.path.starts_with("/admin"))
 }
 
-/// Revokes the token. Asserts that this costs one fetch and that no request to `/` fails.
+/// Revokes the token. Asserts that the revocation costs one fetch, and that no request to `/`
+/// fails.
 async fn notices_a_revocation(
     simulation: &mut Simulation,
     rate: u32,
@@ -30,8 +31,8 @@ async fn notices_a_revocation(
     all_accepted(&simulation.calls_since(revoked, "/"));
 }
 
-/// Sends 20 requests per second for ten minutes. Asserts that they cost no more fetches than the
-/// limit, and that no request to `/` fails or waits.
+/// Sends 20 requests per second for ten minutes. Asserts the limits on fetches, and that no request
+/// to `/` fails or waits.
 async fn within_limits(simulation: &mut Simulation, request: impl Fn(usize) -> Request<Payload>) {
     simulation.drive(20, 10 * MINUTE, request).await;
     simulation.finish().await;
@@ -135,7 +136,7 @@ async fn requests_whose_uri_is_only_a_path() {
     keeps_the_limits(&mut simulation, request).await;
 }
 
-/// Several APIs are behind one layer. One of them requires tokens from another issuer.
+/// Several APIs are behind one layer. One of the APIs requires tokens from another issuer.
 #[tokio::test(start_paused = true)]
 async fn an_origin_that_refuses_every_token() {
     let mut simulation = Simulation::new(|asked| !asked.path.starts_with("/of-another"));

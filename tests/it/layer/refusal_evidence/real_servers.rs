@@ -59,8 +59,8 @@ impl RealServer {
         }
     }
 
-    /// Alternates between `/` and `/admin` for this time. Returns the number of tokens issued in
-    /// each second, and asserts that no request to `/` fails.
+    /// Alternates between `/` and `/admin` for this time. Asserts that no request to `/` fails.
+    /// Returns the number of tokens that were issued in each second.
     async fn drive(&self, span: Duration) -> Vec<usize> {
         let (mut passed, mut issued) = (Duration::ZERO, Vec::new());
         while passed < span {

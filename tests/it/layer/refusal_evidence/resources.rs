@@ -1,5 +1,5 @@
-//! One resource refuses every token, while the rest of the API accepts them. This costs a limited
-//! number of fetches, and no other request notices it.
+//! One resource refuses every token, while the rest of the API accepts them. Its refusals cost a
+//! limited number of fetches. Requests to other resources notice nothing.
 
 use allocation_counter::measure;
 use http::Response;
@@ -84,7 +84,7 @@ async fn a_forbidden_resource_costs_nothing_by_default() {
     simulation.is_undisturbed("/");
 }
 
-/// The memory for resources is bounded, even if many thousands of them refuse a token.
+/// The memory for resources is bounded, even if thousands of resources refuse a token.
 #[test]
 fn the_memory_for_refusals_does_not_grow_with_the_resources() {
     // The test needs Tokio's timers, because a request may pause for a token that isn't valid yet.

@@ -20,7 +20,8 @@ async fn drive_past_the_last_fetch(
     simulation.drive_until_idle(20, idle, request).await;
 }
 
-/// Moments soon after the start, and between the fetches that `/admin` causes after 5, 15, 35, … s.
+/// Moments soon after the start, and between later fetches. `/admin` causes these after 5, 15, 35,
+/// … s.
 const MOMENTS: [Duration; 7] = [
     Duration::from_millis(1_250),
     Duration::from_secs(3),

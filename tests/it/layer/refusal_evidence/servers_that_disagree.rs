@@ -1,4 +1,4 @@
-//! Several servers are behind one URL. One of them refuses tokens that the others accept.
+//! Several servers are behind one URL. One server refuses tokens that the other servers accept.
 
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ async fn one_of_three_replicas_that_refuses_everything_costs_no_more_than_a_reso
         simulation.costs_at_most(ROW_1);
         let calls = simulation.calls_to("/things");
         let refused = calls.iter().filter(|call| call.status == Ok(401)).count();
-        // Two thirds of the requests reach a working replica, and a replay may reach one too.
+        // Two thirds of the requests reach a working replica. A replay may also reach a working
+        // replica.
         assert!(
             refused * 5 < calls.len() * 2,
             "{refused} of {}",

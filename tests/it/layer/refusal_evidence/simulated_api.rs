@@ -118,9 +118,9 @@ impl TokenSource for Issuer {
 pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
-    /// The number of its token.
+    /// The number of the request's token.
     pub(super) token: usize,
-    /// The time since that token was issued.
+    /// The time since the request's token was issued.
     pub(super) age: Duration,
     /// The number of earlier requests.
     pub(super) number: usize,
@@ -224,8 +224,7 @@ pub(super) enum Payload {
     Whole,
     /// The layer knows before the first try that it can't replay the body.
     Stream,
-    /// The layer learns during the first try that it can't replay the body, because the body
-    /// exceeds the limit.
+    /// The layer learns during the first try that the body is too long for a replay.
     TooLong,
 }
 

@@ -26,8 +26,8 @@ fn with_slow_posts(takes: Duration) -> Simulation {
     Simulation::of(&api, [layer_from(paused(issuer).build())])
 }
 
-/// Response times. The response arrives during the fetch of the successor, at its end, or long
-/// after.
+/// Response times. A response arrives during the fetch of the successor, at the end of that fetch,
+/// or long after.
 const SPANS: [Duration; 5] = [
     Duration::from_millis(75),
     Duration::from_millis(150),

@@ -4,7 +4,7 @@ use super::refusals::YOUTH;
 use super::*;
 
 impl Model {
-    /// Advances a caller as far as possible. Returns the caller's final result, if any.
+    /// Advances a caller until it ends or has to wait. Returns the caller's final result, if any.
     pub(crate) fn poll(&mut self, caller: &mut Caller) -> Option<Outcome> {
         match caller {
             Caller::Token(acquire) => Some(match self.acquire(acquire)? {
@@ -26,7 +26,7 @@ impl Model {
         }
     }
 
-    /// Returns whether the caller waits, so that another poll wouldn't advance it.
+    /// Returns whether the caller has to wait. Another poll would then change nothing.
     pub(crate) fn is_blocked(&self, caller: &Caller) -> bool {
         let waits = |acquire: &Acquire| {
             let flight = acquire.waits_for;
@@ -67,7 +67,7 @@ impl Model {
                 }
                 // The caller was polled so late that the new token has already expired.
                 Some(End::Completed(Ok(cached))) if self.is_past_its_end(cached) => {}
-                // A valid token is better than none, even if it was withdrawn.
+                // A valid token is better than an error, even if the token was withdrawn.
                 Some(End::Completed(Err(fault))) => {
                     let is_any = acquire.wants == Wants::Any;
                     let fallback = self.current.filter(|_| is_any && self.has_valid_token());
@@ -121,8 +121,8 @@ impl Model {
                 let mut refused = *refused;
                 refused.tried.pause = true;
                 match self.request_token(Tries::Several) {
-                    // This is usually the same token. If it differs, the request tries no further
-                    // token.
+                    // This is usually the same token. If the token differs, the request tries no
+                    // further token.
                     Lookup::Now(cached) => {
                         refused.tried.new_token |= !self.is_same(cached, refused);
                         Next::Stage(Stage::ReadyingAgain { cached, refused })

@@ -1,4 +1,4 @@
-//! The fetches of the model: when a fetch starts, what the source returns, and what happens then.
+//! The fetches of the model: their start, the source's result, and the effect of this result.
 
 use super::*;
 

@@ -4,12 +4,12 @@ use super::*;
 
 /// The shortest duration of a watch.
 const WATCH: i64 = MINUTE;
-/// How far a server's clock may lag. For such a server, a younger token may not be valid yet.
+/// How far a server's clock may lag. A token that is younger may not be valid yet for such a
+/// server.
 pub(super) const YOUTH: i64 = 2 * SECOND;
 /// How many resources must refuse an accepted token to prove that it was revoked.
 const SEVERAL: usize = 3;
-/// How many refusals in a row prove a revocation, even by a resource that accepts and refuses by
-/// turns.
+/// How many refusals in a row prove a revocation if the resource accepts and refuses by turns.
 const LONG_ROW: u32 = 16;
 
 /// The record of refusals. The record is dropped when the watch has ended and no fetch counts
@@ -24,7 +24,7 @@ struct RefusalBudget {
     first: i64,
     /// How many fetches count against the budget.
     fetches: u32,
-    /// Whether one of these fetches is still running.
+    /// Whether one of the counted fetches is still running.
     is_fetching: bool,
     wait: i64,
     next_fetch: Option<Clocks>,
@@ -37,8 +37,8 @@ pub(super) struct Watch {
     pub(super) until: Clocks,
     /// What each resource did. `None` stands for all requests whose resource is unknown.
     resources: HashMap<Option<Resource>, Conduct>,
-    /// The resources that refused the current token since its last acceptance, each with the send
-    /// time of the request.
+    /// The resources that refused the current token since its last acceptance. Each has the send
+    /// time of its request.
     refusing: Vec<(Option<Resource>, i64)>,
     last_accepted: Option<usize>,
 }
@@ -114,8 +114,8 @@ impl RefusalBudget {
         self.is_fetching = true;
     }
 
-    /// Sets when the next fetch may start. If the fetch counted against the other budget, this
-    /// budget uses its first wait.
+    /// Sets when the next fetch may start. The wait is the budget's first wait if the fetch counted
+    /// against the other budget.
     fn fetch_ended(&mut self, now: Clocks) {
         let wait = match self.is_fetching {
             true => self.wait,

@@ -1,4 +1,4 @@
-//! How time passes in the model: on which clocks, and up to which event.
+//! How time passes in the model, on the clocks and on the timers.
 
 use super::*;
 
@@ -28,7 +28,7 @@ impl Model {
         self.now.forward += span.max(0);
     }
 
-    /// Moves the clocks and the timers. The next timer must not be before the end of `span`.
+    /// Moves the clocks and the timers. `span` must not exceed the time until the next timer.
     pub(crate) fn pass(&mut self, span: i64) {
         self.pass_without_timers(span);
         self.now.timers += span;

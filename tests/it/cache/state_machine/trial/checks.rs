@@ -33,7 +33,7 @@ impl Trial {
         self.check();
     }
 
-    /// Receives the started fetches. They must be exactly the fetches of the model.
+    /// Receives the started fetches. Checks that the model has exactly the same fetches.
     fn receive(&mut self) {
         while let Some(fetch) = self.fetches.try_next() {
             let task = self.notes.lock().unwrap().tasks.pop_front().unwrap();
@@ -100,10 +100,9 @@ impl Trial {
             assert!(is_allowed || !is_after_refusal, "{doing}: {start:?}");
         }
 
-        // Two fetches are separated by at least the attempt floor, unless the second has a reason
-        // that doesn't wait. A wait ends as soon as it has passed on either clock, so the clock
-        // that is ahead counts. If the wall clock was set back and forth, it counts more time than
-        // has passed.
+        // Two fetches are separated by at least the attempt floor. Some reasons don't wait for the
+        // floor. The clock that is ahead counts, because a wait ends as soon as it has passed on
+        // either clock. A wall clock that was set back and forth shows more time than has passed.
         for pair in self.model.starts[self.checked_starts..].windows(2) {
             let next = match pair[1].reason {
                 Reason::Refused | Reason::Forced => continue,

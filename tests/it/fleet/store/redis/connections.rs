@@ -123,7 +123,7 @@ async fn a_connection_that_takes_longer_than_who_waits_for_it_is_made_for_the_ne
     assert_eq!(*way.connections.borrow(), 1);
 }
 
-/// The store chooses the database, and it does so only on an open connection.
+/// The store opens the connection completely, because it chooses the database only after that.
 #[tokio::test]
 async fn a_connection_is_made_though_who_wanted_it_has_left() {
     let server = RedisServer::start(&[]).await;

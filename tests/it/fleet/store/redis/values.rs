@@ -75,7 +75,7 @@ async fn what_somebody_else_has_put_there_is_handed_on_and_overwritten() {
         assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
         assert!(store.release(KEY, held).await.unwrap());
     }
-    // Numbers in Lua can't count beyond these, so such a value would never be replaced.
+    // Lua can't count beyond such numbers, so such a value would never be replaced.
     for foreign in ["9999999999999999", "9007199254740991"] {
         server.tell(&["SET", TOKEN, foreign]).await;
         let start = now();
