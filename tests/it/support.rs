@@ -1,5 +1,5 @@
-//! Helpers that many tests share. The main ones are a token source whose fetches the test
-//! completes, and an API that accepts only the tokens the test names.
+//! Helpers that many tests share. The test completes the fetches of the token source [`source`].
+//! [`Api`] accepts only the tokens that the test names.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -80,7 +80,7 @@ pub(crate) fn source() -> (impl TokenSource, Fetches) {
 
 type FetchResult = Box<dyn FnOnce() -> Result<Token, Error> + Send>;
 
-/// Receives each fetch that the source was asked for.
+/// Receives the fetches that the cache starts.
 pub(crate) struct Fetches {
     receiver: mpsc::UnboundedReceiver<Fetch>,
 }
@@ -102,8 +102,8 @@ impl Fetches {
         self.receiver.try_recv().ok()
     }
 
-    /// Asks the cache for a token, completes the fetch with a token of this lifetime, and waits
-    /// until that token is the current one.
+    /// Asks the cache for a token, and completes the fetch with a token of this lifetime. Returns
+    /// when this token is the current one.
     pub(crate) async fn issued(&mut self, cache: &TokenCache, secret: &str, lifetime: Duration) {
         let caller = tokio::spawn(cache.token());
         self.next().await.issue_for(secret, lifetime);
@@ -169,7 +169,7 @@ pub(crate) async fn run_until_idle() {
     }
 }
 
-/// Starts a cache builder whose clocks both follow Tokio's clock, which the test pauses.
+/// Starts a cache builder whose two clocks follow Tokio's clock. The test pauses that clock.
 pub(crate) fn paused(source: impl TokenSource) -> TokenCacheBuilder {
     TokenCache::builder(source)
         .jitter(0.0)
@@ -224,7 +224,7 @@ impl ManualClock {
         self.passed.store(nanos, Ordering::SeqCst);
     }
 
-    /// Moves only the wall clock, as when somebody sets it or the machine was suspended.
+    /// Moves only the wall clock, as if it was set or the machine was suspended.
     pub(crate) fn step_wall(&self, seconds: i64) {
         self.stepped.fetch_add(seconds, Ordering::SeqCst);
     }
@@ -292,8 +292,8 @@ impl TokenSource for ScriptedSource {
     }
 }
 
-/// An API that accepts the tokens the test names, refuses all others with 401, and records the
-/// credentials.
+/// An API that accepts the tokens that the test names, and refuses all others with 401. It records
+/// the credentials.
 #[derive(Clone, Default)]
 pub(crate) struct Api {
     inner: Arc<Mutex<Seen>>,
@@ -330,7 +330,7 @@ impl Api {
             .remove(&format!("Bearer {secret}"));
     }
 
-    /// Returns the `Authorization` of every request so far, or `-` for a request without it.
+    /// Returns the `Authorization` of every request so far. `-` stands for a request without it.
     pub(crate) fn credentials(&self) -> Vec<String> {
         self.inner.lock().unwrap().credentials.clone()
     }
@@ -377,7 +377,7 @@ pub(crate) fn request(body: &'static str) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-/// Polls a service ready and calls it. The service can be called again.
+/// Polls a service ready and calls it. The caller keeps the service and can call it again.
 pub(crate) async fn call<S, Req>(client: &mut S, request: Req) -> Result<S::Response, S::Error>
 where
     S: Service<Req>,
