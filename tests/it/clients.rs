@@ -299,8 +299,8 @@ impl Scenario {
         self.layer.cache().reject(&token);
     }
 
-    /// Sends a request whose body can't be recorded. The caller gets the refusal as the server sent
-    /// it, and no fetch starts.
+    /// Sends a request whose body can't be recorded. The caller gets the unchanged refusal, and no
+    /// fetch starts.
     async fn the_refusal_comes_back<S, Req, B>(&self, client: S, request: Req, body: &[Bytes])
     where
         S: Service<Req, Response = Response<B>> + Clone,

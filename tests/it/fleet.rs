@@ -1,4 +1,4 @@
-//! Processes that share a token, and the stores through which they share it.
+//! Processes share a token through a store. The tests also cover the stores.
 
 mod codec;
 mod keyring;

@@ -1,5 +1,5 @@
-//! Where tokens and secrets come from: API keys, bearer tokens, secrets in files, and what a shared
-//! token depends on.
+//! The sources of tokens and secrets: API keys, bearer tokens and secrets in files. The tests also
+//! cover what a shared token depends on.
 
 mod api_key;
 mod bearer;

@@ -108,7 +108,7 @@ async fn a_token_that_never_expires_keeps_the_timer_waiting() {
     assert_eq!(source.asked(), 1);
 }
 
-/// The cache's clock jumps forward, as after a suspension. Tokio's timers don't.
+/// The cache's clock jumps forward, as after a suspension. Tokio's timers don't jump.
 #[tokio::test(start_paused = true)]
 async fn after_a_suspension_it_is_at_most_a_minute_late() {
     let (source, mut fetches) = source();

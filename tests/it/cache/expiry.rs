@@ -62,7 +62,7 @@ async fn follow(
         assert!(serves(&cache, "first"), "{lifetime:?}");
         let refresh = fetches.next().await;
         assert_eq!(refresh.reason, Reason::Stale, "{lifetime:?}");
-        // The refresh fails here, because the callers below would otherwise wait for it.
+        // The refresh fails here, because the callers below must not wait for a running refresh.
         refresh.fail("down");
         run_until_idle().await;
     }
@@ -101,7 +101,7 @@ async fn the_refresh_and_expiry_times_are_set_by_the_lifetime() {
             Duration::from_secs_f64(stale),
             Duration::from_secs_f64(expired),
         );
-        // The attempt floor is zero here, because it would change these times.
+        // The attempt floor is zero here, because the floor would change these times.
         let settings = |cache: TokenCacheBuilder| cache.attempt_floor(Duration::ZERO);
         follow(settings, lifetime, stale, expired).await;
     }
@@ -362,7 +362,7 @@ async fn a_refresh_begins_within_the_share_of_the_time_that_jitter_has() {
     }
 }
 
-/// The attempt floor ends as soon as it has passed on either clock.
+/// The attempt floor ends as soon as either clock has reached its end.
 #[tokio::test(start_paused = true)]
 async fn one_who_finds_a_token_of_milliseconds_expired_waits_for_the_floor_and_no_longer() {
     let (source, mut fetches) = source();

@@ -1,5 +1,5 @@
 //! Wakers, errors and sources of the user can call back into the cache. The cache must not hold a
-//! lock while it wakes, drops or calls them.
+//! lock while it calls or drops such user code.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
@@ -104,7 +104,7 @@ async fn a_waiter_that_left_leaves_no_waker_behind() {
     assert_eq!(Arc::strong_count(&task), 1);
 }
 
-/// An error that changes the cache when it is dropped.
+/// An error that changes the cache in its `drop`.
 #[derive(Debug, thiserror::Error)]
 #[error("down")]
 struct Clinging(TokenCache);
@@ -133,7 +133,7 @@ fn an_error_may_use_the_cache_as_it_is_dropped() {
     });
 }
 
-/// An error that subscribes to the cache when it is dropped.
+/// An error that subscribes to the cache in its `drop`.
 #[derive(Debug, thiserror::Error)]
 #[error("down")]
 struct Watching(TokenCache);
@@ -163,7 +163,7 @@ fn an_error_may_watch_the_cache_as_it_is_dropped() {
     });
 }
 
-/// A credential that uses the cache when it is dropped.
+/// A credential that uses the cache in its `drop`.
 struct Signing(TokenCache);
 
 impl PerRequestCredential for Signing {

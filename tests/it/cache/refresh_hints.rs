@@ -219,7 +219,8 @@ async fn a_source_over_another_says_what_the_other_needs() {
     );
     assert_eq!(set(5 * SECOND).build().fetch_timeout(), None);
 
-    // The grant is unknown until the resource's metadata is fetched, so it counts as one-time.
+    // The grant is unknown until the resource's metadata is fetched, so the grant counts as
+    // one-time.
     let unknown = ProtectedResource::new(
         "https://api.example.com",
         ["https://id.example.com"],

@@ -118,7 +118,8 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     let status = cache.status();
     assert!(status.refusals_limited_until().is_some() && status.is_ready());
 
-    // The API accepts the next token and doesn't refuse it during the wait. This resets the budget.
+    // The API accepts the next token, and refuses no request during the wait. This resets the
+    // budget.
     cache.refresh_now().await.unwrap();
     api.accept("token-3");
     call(&mut client, request("")).await.unwrap();
@@ -190,7 +191,7 @@ async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     assert_eq!(source.issued(), 2);
 }
 
-/// The source issues the same token each time, so the server refuses it each time.
+/// The source issues the same token each time, so the server refuses each request.
 #[tokio::test]
 async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
     let (clock, same) = (ManualClock::default(), Token::bearer("kept").unwrap());

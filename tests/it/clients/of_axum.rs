@@ -44,7 +44,7 @@ async fn a_stream_over_the_limit_gets_the_refusal() {
 }
 
 /// The router has read none of the body, so nothing was recorded. The whole body is replayed,
-/// although it far exceeds the limit.
+/// although the body far exceeds the limit.
 #[tokio::test]
 async fn a_stream_that_was_refused_unread_is_sent_again_whole() {
     let scenario = Scenario::new().await;

@@ -123,8 +123,8 @@ async fn a_boxed_stream_whose_connection_was_closed_over_http1_is_sent_again_who
         .await;
 }
 
-/// The connection takes as much of the body as it can before the refusal. This part may be larger
-/// than the layer's limit.
+/// Before the refusal, the connection takes as much of the body as possible. This part may be
+/// larger than the layer's limit.
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn axums_body_that_was_refused_unread_over_http1_is_sent_again_whole_or_not_at_all() {

@@ -47,7 +47,7 @@ impl Servers {
         }
     }
 
-    /// Sets the variables of an example for a real service, so that it uses these servers.
+    /// Sets the variables of an example for a real service. The example then uses these servers.
     fn lead(&self, example: Example, prefix: &str) -> Example {
         example
             .env("TOKEN_URL", self.authorization.token_url())
@@ -160,7 +160,7 @@ impl Example {
         self
     }
 
-    /// Runs the example until it ends, or kills it if it takes too long.
+    /// Runs the example to its end. Kills the example if it exceeds the time limit.
     async fn run(mut self) -> Run {
         self.command.stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(LONG_ENOUGH, self.command.output()).await;

@@ -1,6 +1,6 @@
-//! The order of the crate's modules. A folder imports only what `lib.rs` declares before it. A file
-//! imports only what its `mod.rs` declares before it. The table in CONTRIBUTING.md lists the parts
-//! in that order.
+//! The order of the crate's modules. A folder imports only what `lib.rs` declares before the
+//! folder. A file imports only what its `mod.rs` declares before the file. The table in
+//! CONTRIBUTING.md lists the parts in that order.
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //! its error. The docs of `Auth` say what to do.
 //!
 //! Cargo compiles all mistakes together, in one crate, and reuses what was compiled for this test.
-//! The errors mostly consist of texts from attributes in `src`. So they are the same for all
+//! The errors mostly consist of texts from attributes in `src`. So the errors are the same for all
 //! versions of the compiler.
 
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! The public API as rustdoc sees it. The tests check which types of other crates the API contains.
 //! The tests also check that each item behind a feature shows that feature on its page.
 //!
-//! `tests/supply.sh` makes rustdoc write this data and then runs these tests. These tests aren't
-//! part of each `cargo test`, because rustdoc takes too long.
+//! `tests/supply.sh` makes rustdoc write this data and then runs these tests. A normal `cargo test`
+//! skips these tests, because rustdoc takes too long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;

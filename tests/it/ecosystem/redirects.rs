@@ -164,7 +164,7 @@ async fn followed_outside_a_redirect_to_a_named_origin_carries_the_credential() 
         .unwrap();
     let near = ["near", "far"].map(|path| format!("https://api.example/{path}: Bearer token-1"));
     assert_eq!(net.seen(), near);
-    // The redirects alternate until the follower reaches its limit.
+    // The redirects go back and forth until the follower reaches its limit.
     outside(&layer, &net, get(API)).await.unwrap();
     let seen = net.seen();
     assert!(seen.len() > 3 && seen.iter().all(|seen| seen.ends_with(": Bearer token-1")));
@@ -318,7 +318,7 @@ async fn followed_inside_the_first_origin_has_to_be_named_all_the_same() {
     );
 }
 
-/// The last hop carries no credential, so its refusal is not about the token.
+/// The last hop carries no credential, so a refusal of this hop is not about the token.
 #[cfg(feature = "tower-http")]
 #[tokio::test]
 async fn followed_inside_a_refusal_of_another_origin_costs_no_token() {
@@ -366,7 +366,7 @@ async fn followed_inside_a_key_in_a_header_of_its_own_takes_a_policy_that_drops_
 // ---- reqwest
 
 /// Starts a server on loopback that records the credentials. The server redirects to `moved`.
-/// Without `moved`, it accepts every request.
+/// Without `moved`, the server accepts every request.
 #[cfg(feature = "reqwest")]
 async fn serve(moved: Option<String>) -> (String, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));

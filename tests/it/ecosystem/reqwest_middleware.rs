@@ -118,7 +118,7 @@ async fn an_error_of_the_layer_is_found_in_the_chains_and_one_from_below_is_as_i
     let error = inner.downcast_ref::<Error>();
     assert!(error.is_some_and(Error::is_origin), "{inner:?}");
 
-    // The port is free again, so no server listens on it.
+    // No server listens on this port any more.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);

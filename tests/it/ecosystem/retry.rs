@@ -109,7 +109,7 @@ async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
     assert_eq!(source.issued(), 2);
 }
 
-/// The retry layer makes ten tries, and the API refuses them all. The auth layer neither replays
+/// The retry layer makes ten tries, and the API refuses every try. The auth layer neither replays
 /// every try nor fetches a token for every try.
 #[tokio::test]
 async fn a_retry_of_refusals_outside_is_not_doubled_by_replays_nor_paid_for_in_tokens() {

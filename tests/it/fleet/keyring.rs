@@ -55,7 +55,7 @@ async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> 
 
 fn ignored(why: &str) -> Result<(), Vec<String>> {
     let field = format!("tower_auth.store.ignored={why}");
-    // The process loads the value twice, before and after it gets the lease. The process logs only
+    // The process loads the value twice: before it gets the lease, and after. The process logs only
     // one warning.
     Err(vec![field])
 }
@@ -160,7 +160,7 @@ async fn keys_rotate_with_no_token_lost() {
 
     let store = stocked().await;
     let with = |keys: Keyring| Fleet::new(store.clone(), keys).key(key());
-    // Every process knows the next key before any process seals with it.
+    // Every process knows the next key before any process seals with that key.
     let ready = keyring().also("2027-05", OTHER).unwrap();
     let rotated = Keyring::new("2027-05", OTHER)
         .unwrap()

@@ -1,5 +1,5 @@
-//! The memory cost of a request. With a fresh token, the layer allocates as much memory as a layer
-//! that adds a fixed header.
+//! The memory cost of a request. With a fresh token, the layer allocates no more memory than a
+//! layer that adds a fixed header.
 
 use std::cell::Cell;
 use std::convert::Infallible;

@@ -226,7 +226,7 @@ async fn any_https_is_https_anywhere_and_loopback() {
         "http://10.0.0.1/",
         "http://0.0.0.0/",
         "http://[::2]/",
-        // Not every network stack treats these names as loopback.
+        // Some network stacks don't treat these names as loopback.
         "http://[::ffff:127.0.0.1]/",
         "http://2130706433/",
         "http://0x7f.1/",

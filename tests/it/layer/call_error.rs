@@ -51,7 +51,7 @@ fn stacks(auth: &AuthLayer) -> [Client; 2] {
     ]
 }
 
-/// Calls the client as a service would. `?` splits the error.
+/// Calls the client as a service would. `?` converts the error to a `CallError`.
 async fn split(client: Client) -> Result<Response<()>, CallError<io::Error>> {
     Ok(client.oneshot(request("")).await?)
 }

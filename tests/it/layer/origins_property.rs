@@ -1,15 +1,15 @@
 //! The credential reaches every named origin and no other origin. This holds for all redirects and
 //! for all orders of the layers.
 //!
-//! Each case sends one request. `FollowRedirect` is outside the layer, inside it, both or neither.
-//! Servers with any name redirect the request. The test records each request that enters the layer,
-//! leaves it or arrives at a server. Then the test compares the record with a model that applies
-//! only the rules.
+//! Each case sends one request. `FollowRedirect` is outside the layer, inside the layer, at both
+//! places, or absent. Servers with any name redirect the request. The test records each request
+//! that enters the layer, leaves it or arrives at a server. Then the test compares the record with
+//! a model that applies only the rules.
 //!
 //! The layer doesn't control a `FollowRedirect` inside it. With the standard policy,
 //! `FollowRedirect` doesn't recognize a custom header as a credential. So `FollowRedirect` sends
-//! that header to any origin. The test skips those hops, and checks them with a policy that removes
-//! all headers.
+//! that header to any origin. The test skips those hops. With a policy that removes all headers,
+//! the test checks all hops.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -77,7 +77,7 @@ enum ByWhat {
     Extension,
 }
 
-/// Which origins a layer names, and by which means.
+/// Which origins a layer names, and how.
 #[derive(Clone, Debug)]
 struct Naming {
     by_source: Vec<&'static str>,
@@ -384,7 +384,7 @@ impl Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tenant(usize);
 
-/// An event of a case, in order of occurrence.
+/// An event of a case.
 #[derive(Clone, Debug)]
 enum Event {
     /// A request entered the layer.

@@ -76,7 +76,7 @@ async fn no_permit_is_held_while_a_token_is_waited_for() {
     let mut waiting = task::spawn(client.ready().await.unwrap().call(request("")));
     assert_pending!(waiting.poll());
 
-    // The only permit is free, although the client is alive and was polled ready.
+    // The client was polled ready, but it doesn't hold the only permit.
     let mut ready = task::spawn(async { other.ready().await.map(drop) });
     assert_ready_ok!(ready.poll());
     drop(ready);

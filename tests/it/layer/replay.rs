@@ -245,7 +245,7 @@ async fn with_retry_off_nothing_is_cloned_and_a_refusal_still_rejects_the_token(
     }
 }
 
-/// A response body that counts when it is dropped.
+/// A response body that counts its drops.
 struct Body(Arc<AtomicUsize>);
 
 impl Drop for Body {
@@ -305,8 +305,8 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     fetches.none().await;
 }
 
-/// Many servers issue the same access token until it expires. Its expiry in this cache doesn't make
-/// it a different token.
+/// Many servers issue the same access token until it expires. If this cache counts the token as
+/// expired and gets it again, it is still the same token.
 #[tokio::test]
 async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_again() {
     let (source, mut fetches) = source();

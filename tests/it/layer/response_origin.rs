@@ -626,8 +626,8 @@ async fn a_strangers_nonce_is_not_learned_and_the_apis_own_is() {
 
 // ---- requests whose URI is only a path
 
-/// The client chooses the origin. If the response's origin isn't named, the response counts as one
-/// of another origin.
+/// The client chooses the origin. If the response's origin isn't named, the response counts as a
+/// response of another origin.
 #[tokio::test]
 async fn a_path_goes_to_a_named_origin_and_what_another_answers_does_not_count() {
     for (path, issued) in [("/moved", 1), ("/own", 2)] {
@@ -698,13 +698,14 @@ async fn the_origin_counts_and_not_how_it_is_written() {
             assert_eq!(costs_a_token(layer, uri).await, is_own, "{uri:?}");
         }
     }
-    // Even a named origin doesn't count, because the token was sent to the first origin.
+    // A response of another named origin doesn't count either, because the token was sent to the
+    // first origin.
     let both = AuthLayer::new(Counting::default()).only_to([API, "https://files.example"]);
     assert!(!costs_a_token(both.unwrap(), Some("https://files.example")).await);
 }
 
 /// The user's closure takes precedence over the response type. If the closure returns `None`, the
-/// response counts as one of the request's own origin.
+/// response counts as a response of the request's own origin.
 #[cfg(feature = "tower-http")]
 #[tokio::test]
 async fn the_users_way_comes_before_what_the_response_says() {
@@ -713,7 +714,7 @@ async fn the_users_way_comes_before_what_the_response_says() {
     for (said, known, is_own) in [
         ("https://evil.example", Some(API), true),
         (API, Some("https://evil.example"), false),
-        // A layer below sends the request to a different address than its URI names.
+        // A layer below sends the request to another address than the request's URI.
         ("http://10.0.0.5:8080", None, true),
     ] {
         let source = Counting::default();

@@ -1,5 +1,5 @@
-//! A tenant is evicted when it is idle or the capacity is exceeded. If the tenant comes back, it
-//! gets its fetch in flight again.
+//! A tenant is evicted when it is idle or the capacity is exceeded. A tenant that comes back gets
+//! its fetch in flight again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -183,7 +183,7 @@ async fn nobody_holds_on_to_a_tenant_who_went() {
     for number in 0..100 {
         tenants.get(&number).unwrap().cache().token().await.unwrap();
     }
-    // moka drops the evicted tenants slightly after it reports their eviction.
+    // moka reports an eviction slightly before it drops the tenant.
     for _ in 0..1_000_000 {
         tenants.len();
         drop(tenants.get(&99));

@@ -59,7 +59,7 @@ async fn the_credential_of_one_origin_goes_to_no_other() {
     for to in ["/only/a/path", "custom://a.example/"] {
         assert!(own(send(to).await.unwrap_err()).is_config(), "{to}");
     }
-    // The layer of one origin rejects other origins, even when it is used directly.
+    // The layer of one origin rejects other origins, even without the tenants around it.
     let a = tenants.get(&"https://a.example".parse().unwrap()).unwrap();
     let to_b = Request::get("https://b.example/").body(String::new());
     let error = a.layer(echo()).oneshot(to_b.unwrap()).await.unwrap_err();

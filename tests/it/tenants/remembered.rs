@@ -67,8 +67,8 @@ async fn a_client_used_again_for_a_tenant_asks_no_more_for_it() {
     assert!(asked < 10, "{asked}");
 }
 
-/// A key that counts how often it is hashed. Each lookup hashes a key at least once. All keys have
-/// the same hash.
+/// A key that counts its own hashing. Each lookup hashes a key at least once. All keys have the
+/// same hash.
 #[derive(Clone)]
 struct Counted(u64, Arc<AtomicUsize>);
 
@@ -231,7 +231,7 @@ async fn with_few_tenants_a_remembered_one_keeps_its_place_among_those_used_last
     settle(&mut client, "acme").await;
     tenants.len();
     cache_of(&tenants, "globex");
-    // Lets moka process the use of `globex` before that of `acme`.
+    // Lets moka process the use of `globex` before the use of `acme`.
     tenants.len();
     call(&mut client, of("acme")).await.unwrap();
     tenants.len();
@@ -271,7 +271,7 @@ async fn with_many_tenants_a_remembered_one_outlasts_those_used_before_the_last_
 }
 
 /// moka's clock can't be paused, so this test is busy for three times the idle time. The test
-/// starts again if the machine interrupted it.
+/// starts again after an interruption by the machine.
 #[tokio::test]
 async fn a_tenant_in_use_through_one_client_is_not_idle() {
     const IDLE: Duration = Duration::from_millis(400);
@@ -313,7 +313,7 @@ async fn an_idle_client_does_not_keep_the_cache_of_an_evicted_tenant() {
     settle(&mut client, "acme").await;
     evict(&tenants).await;
     let first = alive.lock().unwrap()[0].clone();
-    // moka drops the tenant slightly after it reports the eviction.
+    // moka reports an eviction slightly before it drops the tenant.
     for _ in 0..1_000_000 {
         tenants.len();
         drop(tenants.get(&Tenant("other")));

@@ -197,7 +197,7 @@ async fn no_process_takes_a_token_again_that_it_was_refused_with() {
     let source = Counting::lasting(HOUR);
     let process = store.process(source.clone());
     let first = process.token().await.unwrap();
-    // The store fails during the next fetch, so it still contains the first token.
+    // The store fails during the next fetch, so the store still contains the first token.
     store.breaks("lease", crate::support::breakable_store::Fault::Fails);
     process.accept(&first);
     process.reject(&first);

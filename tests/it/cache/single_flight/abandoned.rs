@@ -1,4 +1,4 @@
-//! Abandoned, lost and late fetches, and what they must not change.
+//! An abandoned, lost or late fetch must not change the token or disturb a newer fetch.
 
 use std::sync::Barrier;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! Fetches without a runtime, and on a runtime that doesn't exist any more, is stalled or has no
-//! timer.
+//! Fetches without a runtime, and on a runtime that was dropped, is stalled or has no timer.
 
 use std::time::Duration;
 

@@ -83,7 +83,7 @@ pub(crate) enum Fault {
     Source(Failure),
     Timeout,
     Panic,
-    /// The token had already expired when it arrived.
+    /// The new token had already expired on its arrival.
     Expired,
     Closed,
     /// Too many fetches in a row were abandoned while the caller waited.
@@ -628,7 +628,7 @@ impl Model {
         }
     }
 
-    /// Returns the fetch in flight. If that fetch is overdue, starts a new one and returns it.
+    /// Returns the fetch in flight. If that fetch is overdue, starts and returns a new fetch.
     fn join_or_replace(&mut self) -> usize {
         match (self.joinable(), self.in_flight) {
             (Some(flight), _) => flight,

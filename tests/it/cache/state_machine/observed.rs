@@ -26,7 +26,7 @@ pub(super) fn at(wall: i64) -> SystemTime {
     UNIX_EPOCH + millis(wall)
 }
 
-/// Returns a permanent error, of the only kind that doesn't need a server.
+/// Returns the only permanent error that a test can create without a server.
 pub(super) fn permanent() -> Error {
     "no origin".parse::<Origin>().unwrap_err()
 }

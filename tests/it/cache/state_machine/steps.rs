@@ -101,12 +101,12 @@ struct Day {
     /// API accepts.
     new: f64,
     good: f64,
-    /// How often the source issues a token, and how often it fails.
+    /// How often the source issues a token, and how often the source fails.
     issues: u32,
     failures: u32,
-    /// How often a token lasts only a second or two.
+    /// How often a token lasts only one or two seconds.
     shorts: u32,
-    /// How often the API is busy, and how often no timer runs.
+    /// How often the API is busy, and how often the timers don't run.
     busy: u32,
     stalls: u32,
     /// How often a resource changes its manner, and how often a token is revoked.

@@ -1,4 +1,4 @@
-//! A trial: a cache and its model, taken through the same steps.
+//! A trial runs the same steps on a cache and on its model.
 
 use std::collections::HashMap;
 use std::future::Future;

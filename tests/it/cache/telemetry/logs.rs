@@ -1,4 +1,4 @@
-//! The log: each event with its level and its fields, and the span around the source.
+//! The tests check each log event with its level and fields, and the span around the source.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The metrics as a recorder of the `metrics` facade sees them.
+//! The metrics that a recorder of the `metrics` facade gets.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::{
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Returns the metrics whose names begin like this.
+/// Returns the metrics whose names have this prefix.
 fn only(recorded: &Recorded, name: &str) -> Vec<(String, Vec<f64>)> {
     let all = recorded.iter().filter(|(of, _)| of.starts_with(name));
     all.map(|(of, values)| (of.clone(), values.clone()))
@@ -128,12 +128,13 @@ fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_d
             [(failed, vec![2.0])]
         );
         assert_eq!(value(&recorded, "tower_auth.fetch.duration"), 14.0);
-        // There was one fetch, and it got a token.
+        // There was only one fetch, which got a token.
         assert_eq!(value(&recorded, "tower_auth.fetches"), 1.0);
     });
 }
 
-/// Returns the token's age and remaining lifetime, if they were set since the last call.
+/// Returns the token's age and remaining lifetime. Returns `None` if neither was set since the last
+/// call.
 fn gauges(metrics: &Metrics) -> Option<[f64; 2]> {
     let recorded = metrics.take();
     let names = ["tower_auth.token.age", "tower_auth.token.remaining"];

@@ -33,7 +33,7 @@ where
     assert_eq!(store.load(&key).await.unwrap(), None);
     let held = lease(store, &key).await;
 
-    // The store returns exactly the bytes that were saved, whatever they are.
+    // The store returns exactly the saved bytes. Any bytes are allowed.
     for sealed in [
         &b"first"[..],
         b"second",

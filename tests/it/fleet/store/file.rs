@@ -300,7 +300,7 @@ async fn a_process_that_is_killed_frees_its_lease() {
     assert!(store.lease(KEY, LONG).await.unwrap().is_some());
 }
 
-/// A new child process shares all open files of this process until it executes its program.
+/// A new child process shares all open files of this process until the child executes its program.
 #[cfg(unix)]
 #[test]
 fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {

@@ -33,7 +33,7 @@ async fn load(store: &RedisStore) -> Option<Vec<u8>> {
     store.load(KEY).await.unwrap()
 }
 
-/// Returns an error with all its causes, as a log may show it.
+/// Returns the text of an error and its causes, as in a log.
 fn whole(error: &(dyn StdError + 'static)) -> String {
     let mut text = format!("{error} {error:?}");
     let mut next = error.source();

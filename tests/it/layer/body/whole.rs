@@ -12,8 +12,8 @@ use proptest::prelude::*;
 
 use super::{Script, Step, Teed, Told, script, trailers};
 
-/// Polls the first try `polls` times, drops it if `is_dropped`, and replays. The second try must
-/// repeat the whole script, or be refused for a known reason.
+/// Polls the first try `polls` times, and then replays. Before the replay, drops the first try if
+/// `is_dropped`. The second try must repeat the whole script, or be refused for a known reason.
 fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize) {
     let original = Told::by(script);
     let mut first = B::of(script.clone());
@@ -53,7 +53,7 @@ fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize)
                 assert!(first.frame().now_or_never().unwrap().unwrap().is_err());
             }
         } else if !at_end {
-            // The first try continues to its end, because the replay doesn't disturb it.
+            // The replay doesn't disturb the first try.
             assert!(told.read(first, usize::MAX));
             assert_eq!(told, original);
         }

@@ -1,4 +1,4 @@
-//! The budget of fetches after refusals: its waits, what resets it and what doesn't.
+//! The budget of fetches after refusals. The tests check its waits and its reset.
 
 use std::time::Duration;
 
@@ -94,8 +94,8 @@ async fn neither_a_replay_that_succeeds_nor_an_acceptance_elsewhere_resets_it() 
     simulation.is_undisturbed("/");
 }
 
-/// The API accepts each token briefly and then refuses it. A server that allows only one login at a
-/// time does this.
+/// The API accepts each token for a short time only. A server that allows only one login at a time
+/// does this.
 #[tokio::test(start_paused = true)]
 async fn tokens_that_are_revoked_as_soon_as_they_are_used_have_a_budget_too() {
     let mut simulation = Simulation::new(|asked| asked.age < Duration::from_millis(300));
@@ -107,7 +107,7 @@ async fn tokens_that_are_revoked_as_soon_as_they_are_used_have_a_budget_too() {
     assert!(simulation.issuer.count_in(Duration::ZERO..MINUTE) >= 4);
 }
 
-/// Twelve revocations in two hours, with at least five minutes between them.
+/// Twelve revocations in two hours. Two revocations are at least five minutes apart.
 #[tokio::test(start_paused = true)]
 async fn revocations_far_apart_cost_one_fetch_each_in_the_midst_of_refusals() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");

@@ -15,7 +15,7 @@ const LAGS: [Duration; 5] = [
     Duration::from_millis(950),
 ];
 
-/// Simulates hourly refreshes, each five minutes before the token expires.
+/// Simulates hourly refreshes. A refresh comes five minutes before the token expires.
 fn refreshed_hourly(lag: Duration, keeps_fresh: bool) -> Simulation {
     let issuer = Issuer::lasting(HOUR + 5 * MINUTE);
     let api = Api::new(&issuer, move |asked| asked.age >= lag);
@@ -78,7 +78,7 @@ async fn a_clock_that_lags_by_two_seconds_costs_a_few_fetches_and_then_only_refr
         issuer.count_in(MINUTE..span),
     );
     assert!(minute <= 3, "{minute}");
-    // Each refresh costs one fetch, and at most one more after it.
+    // Each refresh costs one or two fetches.
     assert!((3..=6).contains(&later), "{later}");
     let calls = simulation.calls_to("/things");
     let refused = calls.iter().filter(|call| call.status != Ok(200)).count();

@@ -8,8 +8,8 @@ use http::Request;
 use super::simulated_api::{FETCH, Payload};
 use super::{Call, HOUR, MINUTE, SECOND, Simulation, TEN_MINUTES, all_accepted, by_turns, get};
 
-/// Drives the simulation for at least this time. Ends when the last fetch is some time ago and no
-/// other fetch is due.
+/// Drives the simulation for at least this time. Continues until the last fetch was at least 1.2 s
+/// ago.
 async fn drive_past_the_last_fetch(
     simulation: &mut Simulation,
     least: Duration,
@@ -68,7 +68,7 @@ async fn the_same_among_refusals_of_a_thousand_resources() {
     }
 }
 
-/// The first refusal comes from a resource that always refuses, so it proves nothing.
+/// The first refusal proves nothing, because it comes from a resource that always refuses.
 #[tokio::test(start_paused = true)]
 async fn the_same_if_a_resource_that_always_refuses_is_the_first_to_refuse_the_revoked_token() {
     for moment in MOMENTS {

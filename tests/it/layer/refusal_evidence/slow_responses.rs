@@ -1,5 +1,5 @@
-//! Responses that are on their way during a revocation. The server decided before the revocation,
-//! but the response arrives after refusals of the same token.
+//! Responses that are on their way during a revocation. The server checked the token before its
+//! revocation. But the response arrives after refusals of the same token.
 
 use std::time::Duration;
 

@@ -97,8 +97,8 @@ async fn requests_that_cannot_be_sent_again_wait_for_the_successor_of_a_revoked_
     }
 }
 
-/// The layer doesn't make these requests wait, because it learns too late that they can't be sent
-/// again. The requests of the next 200 ms are refused.
+/// These requests don't wait, because the layer learns too late that they can't be sent again. The
+/// requests of the next 200 ms are refused.
 #[tokio::test(start_paused = true)]
 async fn requests_that_turn_out_to_be_too_long_see_a_revocation_while_the_successor_is_fetched() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");

@@ -61,7 +61,7 @@ impl Model {
         self.asked.push(Asked { flight, reason });
     }
 
-    /// Returns the fetches whose call of the source is still running.
+    /// Returns the fetches that still wait for the source.
     pub(crate) fn asking(&self) -> impl Iterator<Item = usize> {
         let is_asking = |flight: &usize| matches!(self.flights[*flight].task, Task::Asking { .. });
         (0..self.flights.len()).filter(is_asking)
@@ -82,7 +82,7 @@ impl Model {
         running + usize::from(self.shutdown.is_some())
     }
 
-    /// Returns when a token of this lifetime expires if this fetch returns it now.
+    /// Returns the expiry of a token of this lifetime that this fetch would return now.
     pub(crate) fn end_of(&self, flight: usize, lifetime: Lifetime) -> Option<Clocks> {
         match (lifetime, self.flights[flight].task) {
             (Lifetime::In(lifetime), Task::Asking { requested, .. }) => {

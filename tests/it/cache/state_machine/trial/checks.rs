@@ -1,4 +1,4 @@
-//! The checks after each step: the cache has to agree with its model.
+//! After each step, these checks compare the cache with its model.
 
 use std::sync::Arc;
 
@@ -101,8 +101,9 @@ impl Trial {
         }
 
         // Two fetches are separated by at least the attempt floor. Some reasons don't wait for the
-        // floor. The clock that is ahead counts, because a wait ends as soon as it has passed on
-        // either clock. A wall clock that was set back and forth shows more time than has passed.
+        // floor. The clock that is ahead counts, because a wait ends as soon as either clock
+        // reaches the end. A wall clock that was set back and forth shows more time than has
+        // passed.
         for pair in self.model.starts[self.checked_starts..].windows(2) {
             let next = match pair[1].reason {
                 Reason::Refused | Reason::Forced => continue,

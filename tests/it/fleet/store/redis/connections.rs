@@ -32,7 +32,7 @@ async fn many_who_ask_at_once_share_a_connection() {
     assert_eq!(after - before, 2);
 }
 
-/// A proxy in front of a server. When told to, it drops everything that is sent on the first
+/// A proxy in front of a server. On a signal, the proxy drops everything that is sent on the first
 /// connection.
 struct Way {
     url: String,
