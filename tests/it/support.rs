@@ -85,7 +85,7 @@ pub(crate) struct Fetches {
     receiver: mpsc::UnboundedReceiver<Fetch>,
 }
 
-/// A fetch in flight. The test decides how it ends.
+/// A fetch in flight. The test decides how the fetch ends.
 pub(crate) struct Fetch {
     pub(crate) reason: Reason,
     complete: oneshot::Sender<FetchResult>,
@@ -230,7 +230,7 @@ impl ManualClock {
     }
 }
 
-/// A token source that issues `token-1`, `token-2`, …, and counts them.
+/// A token source that issues `token-1`, `token-2`, …, and counts the tokens.
 #[derive(Clone, Default)]
 pub(crate) struct Counting {
     issued: Arc<Mutex<usize>>,
@@ -238,7 +238,7 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    /// Gives the tokens this lifetime. Without it they never expire.
+    /// Gives the tokens this lifetime. Without a lifetime, tokens never expire.
     pub(crate) fn lasting(lifetime: Duration) -> Self {
         Self {
             lifetime: Some(lifetime),
@@ -330,7 +330,7 @@ impl Api {
             .remove(&format!("Bearer {secret}"));
     }
 
-    /// Returns the `Authorization` of every request so far. `-` stands for a request without it.
+    /// Returns the `Authorization` of every request so far. `-` stands for a missing header.
     pub(crate) fn credentials(&self) -> Vec<String> {
         self.inner.lock().unwrap().credentials.clone()
     }
@@ -377,7 +377,7 @@ pub(crate) fn request(body: &'static str) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-/// Polls a service ready and calls it. The caller keeps the service and can call it again.
+/// Polls a service ready and calls it. The service can be called again.
 pub(crate) async fn call<S, Req>(client: &mut S, request: Req) -> Result<S::Response, S::Error>
 where
     S: Service<Req>,
