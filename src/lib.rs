@@ -5,8 +5,9 @@
 //! with a new one. Request and response types stay the same:
 //!
 //! ```text
-//! AuthLayer::new(impl TokenSource) : S ─▶ Auth<S>
-//! where S, Auth<S>: Service<Request, Response = Response> + Clone
+//! AuthLayer::new(impl TokenSource): S ─▶ Auth<S>
+//! S, Auth<S>: Service<Request, Response = Response>
+//!             + Clone
 //! ```
 //!
 //! ```no_run
@@ -16,7 +17,8 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), BoxError> {
-//!     let source = ClientCredentials::new("https://example.auth0.com/oauth/token", "id", "secret")?
+//!     let url = "https://example.auth0.com/oauth/token";
+//!     let source = ClientCredentials::new(url, "id", "secret")?
 //!         .audience("https://api.example.com");
 //!     let http = reqwest::Client::new();
 //!     let layer = AuthLayer::new(source).only_to(["https://api.example.com"])?;
@@ -49,14 +51,13 @@
 //!
 //! ```text
 //! request ─▶ Auth<S> ─▶ inner service ─▶ response
-//!              │                │
-//!              │                │ refused (401, gRPC 16): reject
-//!              │                ▼ *that* token, join the fetch,
-//!              ▼                  replay the request once
-//!          TokenCache   fresh: no wait, no lock
-//!              │        stale: serve, refresh in the background
-//!              ▼        none:  join the single flight
-//!          TokenSource  fetches on a detached task
+//!               │             │
+//!               │             │ refused: reject that
+//!               ▼             ▼ token, replay once
+//!           TokenCache   fresh: no wait, no lock
+//!               │        stale: refresh in background
+//!               ▼        none: join the single flight
+//!           TokenSource  fetches on a detached task
 //! ```
 //!
 //! - A [`TokenSource`] fetches a token. [`oauth2`] has sources for OAuth 2, and [`login`] for an API's own login.

@@ -34,7 +34,8 @@ const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
 ///     .redirect(reqwest::redirect::Policy::none())
 ///     .build()?;
 /// let url = "https://id.example.com/token";
-/// let source = ClientCredentials::new(url, id, secret)?.transport(ReqwestTransport::new(http));
+/// let source = ClientCredentials::new(url, id, secret)?
+///     .transport(ReqwestTransport::new(http));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]

@@ -2,9 +2,13 @@
 //! refusals.
 //!
 //! ```text
-//!   Auth::call ─┬─ usual origin, current token ──▶ SentAsUsual, not boxed
-//!               ├─ unusual origin, caller's own header, … ──▶ SentAsUsual, or sent unchanged
-//!               └─ no fresh token, per-request credential, recent refusals ──▶ RequestState, boxed
+//! Auth::call
+//!  ├─ usual origin, current token:
+//!  │      SentAsUsual, not boxed
+//!  ├─ unusual origin, caller's own header, …:
+//!  │      SentAsUsual, or sent unchanged
+//!  └─ no fresh token, per-request credential,
+//!         recent refusals: RequestState, boxed
 //! ```
 //!
 //! The layer immediately returns a success with a token that was accepted before. For any other

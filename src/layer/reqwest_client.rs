@@ -26,7 +26,7 @@ impl Auth<reqwest::Client> {
     /// let layer = AuthLayer::new(|_| async { Token::bearer("secret") })
     ///     .only_to(["https://api.example.com"])?;
     /// let http = reqwest::Client::new();
-    /// let client: Auth<reqwest::Client> = ServiceBuilder::new().layer(layer).service(http.clone());
+    /// let client = ServiceBuilder::new().layer(layer).service(http.clone());
     ///
     /// let request = http.get("https://api.example.com/v1/things").build()?;
     /// println!("{}", client.execute(request).await?.text().await?);

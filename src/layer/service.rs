@@ -54,7 +54,8 @@ use crate::error::{BoxError, Error};
 /// let client = service_fn(|_: Request<String>| async {
 ///     Ok::<_, std::io::Error>(Response::new(String::from("hello")))
 /// });
-/// let down = AuthLayer::new(|_| async { Err::<Token, _>(Error::other("the vault is sealed")) })
+/// let fail = |_| async { Err::<Token, _>(Error::other("the vault is sealed")) };
+/// let down = AuthLayer::new(fail)
 ///     .only_to(["https://api.example.com"])?;
 ///
 /// let request = Request::get("https://api.example.com/v1").body(String::new())?;

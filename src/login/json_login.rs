@@ -52,7 +52,8 @@ use crate::token::issued_token::Token;
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
 /// let password = SecretSource::file("/run/secrets/password");
-/// let login = JsonLogin::new("https://api.example.com/v1/auth/login", "me@example.com", password)?
+/// let url = "https://api.example.com/v1/auth/login";
+/// let login = JsonLogin::new(url, "me@example.com", password)?
 ///     .refresh_at("https://api.example.com/v1/auth/refresh")?;
 /// let layer = AuthLayer::new(login).only_to(["https://api.example.com"])?;
 /// # Ok(()) }

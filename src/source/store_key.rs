@@ -24,8 +24,8 @@ use sha2::{Digest, Sha256};
 /// ```
 /// use tower_auth::fleet::StoreKey;
 ///
-/// let key = StoreKey::new("vault").with("role", "reports").with_words("scope", "read write");
-/// let same = StoreKey::new("vault").with_words("scope", "write read").with("role", "reports");
+/// let key = StoreKey::new("vault").with("role", "reports").with_words("scope", "a b");
+/// let same = StoreKey::new("vault").with_words("scope", "b a").with("role", "reports");
 /// assert_eq!(key, same);
 /// assert_ne!(key, same.with("tenant", "acme"));
 /// ```

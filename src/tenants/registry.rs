@@ -69,7 +69,7 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 /// let tenants = Tenants::new(|Tenant(name): &Tenant| {
-///     // In a real program, use for example `oauth2::ClientCredentials` with this tenant's client.
+///     // A real program uses, for example, this tenant's `ClientCredentials`.
 ///     let secret = format!("secret-of-{name}");
 ///     AuthLayer::new(move |_| std::future::ready(Token::bearer(secret.clone())))
 ///         .only_to(["https://api.example.com"])
@@ -473,7 +473,8 @@ async fn wait_for_fetch(cache: &TokenCache) {
 /// use tower_auth::{AuthLayer, Token};
 ///
 /// let tenants = Tenants::builder(|_: &u64| {
-///     AuthLayer::new(|_| async { Token::bearer("secret") }).only_to(["https://api.example.com"])
+///     AuthLayer::new(|_| async { Token::bearer("secret") })
+///         .only_to(["https://api.example.com"])
 /// })
 /// .capacity(100_000)
 /// .idle(Duration::from_secs(600))

@@ -30,9 +30,14 @@ use crate::error::BoxError;
 /// const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 ///
 /// impl PerRequestCredential for Signer {
-///     fn apply(&self, request: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError> {
+///     fn apply(
+///         &self,
+///         request: &RequestHead,
+///         headers: &mut HeaderMap,
+///     ) -> Result<Applied, BoxError> {
 ///         // Put a real signature here.
-///         let signature = format!("{}:{}:{}", self.key.len(), request.method(), request.path());
+///         let (method, path) = (request.method(), request.path());
+///         let signature = format!("{}:{method}:{path}", self.key.len());
 ///         let mut value = HeaderValue::try_from(signature)?;
 ///         value.set_sensitive(true);
 ///         headers.insert(SIGNATURE, value);

@@ -41,7 +41,8 @@ impl Token {
     /// # let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
     /// # let jwt = format!("eyJhbGciOiJub25lIn0.{claims}.");
     /// let token = Token::bearer(jwt)?;
-    /// let account: Option<String> = token.unverified_claim("https://api.example.com/account_id")?;
+    /// let name = "https://api.example.com/account_id";
+    /// let account: Option<String> = token.unverified_claim(name)?;
     /// let roles: Option<Vec<String>> = token.unverified_claim("roles")?;
     /// assert_eq!(account.as_deref(), Some("acme"));
     /// assert_eq!(roles.unwrap_or_default(), ["reader"]);

@@ -11,4 +11,5 @@ mod pictures;
 mod public;
 mod readme;
 mod telemetry;
+mod widths;
 mod words;

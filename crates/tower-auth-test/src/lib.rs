@@ -35,7 +35,8 @@
 //! let client = ServiceBuilder::new()
 //!     .layer(AuthLayer::new(source).only_to(["https://api.example.com"])?)
 //!     .service(api.clone());
-//! let request = || Request::get("https://api.example.com/notes").body(Full::<bytes::Bytes>::default());
+//! let notes = "https://api.example.com/notes";
+//! let request = || Request::get(notes).body(Full::<bytes::Bytes>::default());
 //!
 //! client.clone().oneshot(request()?).await?;
 //! server.revoke_all();

@@ -145,7 +145,8 @@ impl Client {
     ///     let reply = r#"{"access_token":"issued","token_type":"Bearer","expires_in":3600}"#;
     ///     Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(reply)))
     /// });
-    /// let client = Client::new("https://id.example.com/token", "job", "secret")?.transport(server);
+    /// let client = Client::new("https://id.example.com/token", "job", "secret")?
+    ///     .transport(server);
     /// let source = ClientCredentials::with_client(client);
     /// assert_eq!(source.fetch(Reason::First).await?.secret(), "issued");
     /// # Ok(()) }
@@ -184,7 +185,8 @@ impl Client {
     ///
     /// # fn example() -> Result<(), tower_auth::Error> {
     /// let token = SecretSource::file("/var/run/secrets/tokens/id");
-    /// let client = Client::public("https://id.example.com/token", "job")?.client_assertion(token);
+    /// let client = Client::public("https://id.example.com/token", "job")?
+    ///     .client_assertion(token);
     /// let source = ClientCredentials::with_client(client).scope("read");
     /// # Ok(()) }
     /// ```
@@ -216,7 +218,8 @@ impl Client {
     /// use tower_auth::oauth2::{Client, JwsAlgorithm, SigningKey};
     ///
     /// # fn example() -> Result<(), tower_auth::Error> {
-    /// let key = SigningKey::pem(JwsAlgorithm::ES256, SecretSource::file("/run/secrets/key.pem"))?;
+    /// let file = SecretSource::file("/run/secrets/key.pem");
+    /// let key = SigningKey::pem(JwsAlgorithm::ES256, file)?;
     /// let client = Client::public("https://id.example.com/token", "job")?.private_key_jwt(key)?;
     /// # Ok(()) }
     /// ```

@@ -29,8 +29,8 @@ use crate::origin::is_secure;
 ///
 /// # async fn example(login: AuthorizationCode) -> Result<(), tower_auth::Error> {
 /// let request = login.begin("https://app.example.com/callback").await?;
-/// // Send the browser to `request.url()`. The server then redirects the browser to the app's own
-/// // server:
+/// // Send the browser to `request.url()`. The server then redirects the browser to the
+/// // app's own server:
 /// let target = "/callback?code=…&state=…";
 /// let response = request.read(target)?;
 /// let source = login.finish(request, response).await?;

@@ -29,7 +29,8 @@ use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
 /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
-/// let source = RefreshToken::stored(client, RefreshTokenFile::new("/var/lib/my-app/refresh-token"));
+/// let file = RefreshTokenFile::new("/var/lib/my-app/refresh-token");
+/// let source = RefreshToken::stored(client, file);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]

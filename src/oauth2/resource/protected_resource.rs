@@ -76,7 +76,8 @@ use crate::token::issued_token::Token;
 ///     "https://mcp.example.com/mcp",
 ///     ["https://example.auth0.com/"],
 ///     move |protection: Protection| {
-///         let source = ClientCredentials::new(protection.endpoint(), id.clone(), secret.clone())?;
+///         let (id, secret) = (id.clone(), secret.clone());
+///         let source = ClientCredentials::new(protection.endpoint(), id, secret)?;
 ///         Ok(source.resource(protection.resource()).scope(protection.scope()))
 ///     },
 /// )?;

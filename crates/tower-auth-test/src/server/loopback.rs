@@ -24,7 +24,8 @@ use super::scripted::ScriptedServer;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
 /// let server = AuthorizationServer::new();
 /// let running = server.serve().await?;
-/// let source = ClientCredentials::new(running.url("/oauth/token"), "my-service", "a-secret")?;
+/// let url = running.url("/oauth/token");
+/// let source = ClientCredentials::new(url, "my-service", "a-secret")?;
 /// let cache = tower_auth::TokenCache::new(source);
 /// assert_eq!(cache.token().await?.secret(), "token-1");
 /// # Ok(()) }
