@@ -22,11 +22,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tower::{Layer, ServiceExt};
+use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::layer::AuthRequest;
 use tower_auth::{AuthLayer, BoxError, NotReplayed};
 use tower_service::Service;
 
-use crate::support::{Counting, ManualClock};
+use crate::support::{Counting, clocked};
 
 #[cfg(feature = "axum")]
 mod of_axum;
@@ -238,11 +239,11 @@ struct Scenario {
 impl Scenario {
     async fn new() -> Self {
         let api = Api::new();
-        let (source, clock) = (Counting::default(), ManualClock::default());
+        let (source, clock) = (Counting::default(), Clock::manual());
         Self {
             address: api.serve().await,
             api,
-            layer: crate::support::layer_from(clock.cache(source.clone()).build()),
+            layer: crate::support::layer_from(clocked(source.clone(), &clock).build()),
             clock,
             source,
         }
@@ -283,7 +284,7 @@ impl Scenario {
             (&new, vec![arrives(&old), arrives(&new)], 2),
             (&new, vec![arrives(&new)], 2),
         ] {
-            self.clock.pass(LONG);
+            self.clock.advance(LONG);
             self.api.accept_only(valid);
             let response = client.clone().oneshot(request()).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
@@ -294,7 +295,7 @@ impl Scenario {
             assert_eq!(self.source.issued() - fetched, fetches);
         }
         // The next scenario has to start without a valid token.
-        self.clock.pass(LONG);
+        self.clock.advance(LONG);
         let token = self.layer.cache().token().await.unwrap();
         self.layer.cache().reject(&token);
     }

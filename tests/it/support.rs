@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -16,7 +16,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tower_auth::cache::{Clock, Moment, TokenCacheBuilder};
+use tower_auth::cache::{Clock, ManualClock, TokenCacheBuilder};
 use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
 use tower_service::Service;
 
@@ -169,65 +169,27 @@ pub(crate) async fn run_until_idle() {
     }
 }
 
-/// Starts a cache builder whose two clocks follow Tokio's clock. The test pauses that clock.
+/// Starts a cache builder with this clock and without jitter.
+pub(crate) fn clocked(source: impl TokenSource, clock: impl Into<Clock>) -> TokenCacheBuilder {
+    TokenCache::builder(source).jitter(0.0).clock(clock)
+}
+
+/// Starts such a builder with a clock that follows Tokio's, which the test pauses.
 pub(crate) fn paused(source: impl TokenSource) -> TokenCacheBuilder {
-    TokenCache::builder(source)
-        .jitter(0.0)
-        .clock(paused_clock())
+    clocked(source, Clock::tokio())
 }
 
-pub(crate) fn paused_clock() -> Clock {
-    let start = tokio::time::Instant::now();
-    Clock::custom(move || {
-        let now = Duration::from_secs(1_000_000) + start.elapsed();
-        Moment::new(now, UNIX_EPOCH + now)
-    })
+/// The time that a [`manual_clock`] shows first.
+pub(crate) fn clock_start() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_000_000_000)
 }
 
-/// A pair of clocks, monotonic and wall, that the test moves.
-#[derive(Clone, Default)]
-pub(crate) struct ManualClock {
-    passed: Arc<AtomicU64>,
-    /// How far the wall clock was set forward or back, in seconds.
-    stepped: Arc<AtomicI64>,
-}
-
-impl ManualClock {
-    /// Starts a cache builder with this clock and without jitter.
-    pub(crate) fn cache(&self, source: impl TokenSource) -> TokenCacheBuilder {
-        TokenCache::builder(source)
-            .jitter(0.0)
-            .clock(self.as_clock())
-    }
-
-    pub(crate) fn as_clock(&self) -> Clock {
-        let clock = self.clone();
-        Clock::custom(move || {
-            let start = Duration::from_secs(1_000_000_000);
-            let now = start + Duration::from_nanos(clock.passed.load(Ordering::SeqCst));
-            let stepped = clock.stepped.load(Ordering::SeqCst);
-            let by = Duration::from_secs(stepped.unsigned_abs());
-            let wall = if stepped < 0 { now - by } else { now + by };
-            Moment::new(now, UNIX_EPOCH + wall)
-        })
-    }
-
-    /// Moves both clocks forward.
-    pub(crate) fn pass(&self, span: Duration) {
-        let nanos = u64::try_from(span.as_nanos()).unwrap();
-        self.passed.fetch_add(nanos, Ordering::SeqCst);
-    }
-
-    /// Sets both clocks to this time after the start.
-    pub(crate) fn set(&self, since: Duration) {
-        let nanos = u64::try_from(since.as_nanos()).unwrap();
-        self.passed.store(nanos, Ordering::SeqCst);
-    }
-
-    /// Moves only the wall clock, as if it was set or the machine was suspended.
-    pub(crate) fn step_wall(&self, seconds: i64) {
-        self.stepped.fetch_add(seconds, Ordering::SeqCst);
-    }
+/// Returns a clock that starts at the same time in each run.
+pub(crate) fn manual_clock() -> ManualClock {
+    let clock = Clock::manual();
+    clock.set_back(Duration::MAX);
+    clock.suspend(clock_start().duration_since(UNIX_EPOCH).unwrap());
+    clock
 }
 
 /// A token source that issues `token-1`, `token-2`, …, and counts the tokens.

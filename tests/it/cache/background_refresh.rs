@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::sleep;
-use tower_auth::cache::Phase;
+use tower_auth::cache::{Clock, Phase};
 use tower_auth::{Error, Reason, Token, TokenCache};
 
-use crate::support::{ManualClock, ScriptedSource, paused, run_until_idle, source};
+use crate::support::{ScriptedSource, clocked, paused, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -112,10 +112,10 @@ async fn a_token_that_never_expires_keeps_the_timer_waiting() {
 #[tokio::test(start_paused = true)]
 async fn after_a_suspension_it_is_at_most_a_minute_late() {
     let (source, mut fetches) = source();
-    let clock = ManualClock::default();
-    let cache = clock.cache(source).keep_fresh().build();
+    let clock = Clock::manual();
+    let cache = clocked(source, &clock).keep_fresh().build();
     fetches.issued(&cache, "first", 10 * HOUR).await;
-    clock.step_wall(20 * 3600);
+    clock.suspend(20 * HOUR);
     sleep(60 * SECOND).await;
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
@@ -170,16 +170,16 @@ fn a_timer_that_died_with_its_runtime_is_started_again() {
             .build()
             .unwrap()
     };
-    let (source, clock) = (hourly(), ManualClock::default());
-    let cache: TokenCache = clock.cache(source.clone()).keep_fresh().build();
+    let (source, clock) = (hourly(), Clock::manual());
+    let cache: TokenCache = clocked(source.clone(), &clock).keep_fresh().build();
     runtime().block_on(cache.token()).unwrap();
     let second = runtime();
-    clock.pass(HOUR);
+    clock.advance(HOUR);
     second.block_on(cache.token()).unwrap();
     second.block_on(async {
         run_until_idle().await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
-        clock.pass(HOUR - 299 * SECOND);
+        clock.advance(HOUR - 299 * SECOND);
         sleep(61 * SECOND).await;
         run_until_idle().await;
     });

@@ -5,24 +5,20 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::advance;
+use tower_auth::TokenCache;
 use tower_auth::cache::{Clock, ManualClock};
-use tower_auth::{TokenCache, TokenSource};
 
-use crate::support::Counting;
+use crate::support::{Counting, clocked};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 /// A token of an hour isn't sent in its last 30 s.
 const EXPIRED: Duration = Duration::from_secs(3600 - 30);
 
-fn cache(source: impl TokenSource, clock: impl Into<Clock>) -> TokenCache {
-    TokenCache::builder(source).clock(clock).jitter(0.0).build()
-}
-
 /// Returns a cache that has fetched a token of an hour, with its source and its clock.
 async fn hourly() -> (TokenCache, Counting, ManualClock) {
     let (source, clock) = (Counting::lasting(HOUR), Clock::manual());
-    let cache = cache(source.clone(), &clock);
+    let cache = clocked(source.clone(), &clock).build();
     cache.token().await.unwrap();
     (cache, source, clock)
 }
@@ -145,7 +141,7 @@ fn threads_move_a_manual_clock_together() {
 #[tokio::test(start_paused = true)]
 async fn in_paused_time_the_clock_of_tokio_brings_the_second_fetch() {
     let source = Counting::lasting(HOUR);
-    let cache = cache(source.clone(), Clock::tokio());
+    let cache = clocked(source.clone(), Clock::tokio()).build();
     cache.token().await.unwrap();
     advance(3_599 * SECOND).await;
     assert_eq!(secret(&cache).await, "token-2");

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tokio_test::{assert_pending, assert_ready, task};
-use tower_auth::cache::TokenCacheBuilder;
+use tower_auth::cache::{Clock, ManualClock, TokenCacheBuilder};
 use tower_auth::{Error, Reason, Token, TokenCache};
 
-use crate::support::{Counting, Fetches, ManualClock, run_until_idle, source};
+use crate::support::{Counting, Fetches, clocked, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -17,8 +17,8 @@ fn set_up(
     settings: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
 ) -> (TokenCache, Fetches, ManualClock) {
     let (source, fetches) = source();
-    let clock = ManualClock::default();
-    let cache = settings(clock.cache(source)).build();
+    let clock = Clock::manual();
+    let cache = settings(clocked(source, &clock)).build();
     (cache, fetches, clock)
 }
 
@@ -54,28 +54,28 @@ async fn follow(
     const NANO: Duration = Duration::from_nanos(1);
     let (cache, mut fetches, clock) = set_up(&settings);
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
-    clock.set(stale - NANO);
+    clock.advance(stale - NANO);
     assert!(serves(&cache, "first"), "{lifetime:?}");
     fetches.none().await;
     if stale < expired {
-        clock.set(stale);
+        clock.advance(NANO);
         assert!(serves(&cache, "first"), "{lifetime:?}");
         let refresh = fetches.next().await;
         assert_eq!(refresh.reason, Reason::Stale, "{lifetime:?}");
         // The refresh fails here, because the callers below must not wait for a running refresh.
         refresh.fail("down");
         run_until_idle().await;
+        clock.advance(expired - NANO - stale);
     }
-    clock.set(expired - NANO);
     assert!(serves(&cache, "first"), "{lifetime:?}");
-    clock.set(expired);
+    clock.advance(NANO);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
 
     // This time no request arrives while the token is stale. The token goes directly from fresh to
     // expired.
     let (cache, mut fetches, clock) = set_up(&settings);
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
-    clock.set(expired);
+    clock.advance(expired);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
     assert_eq!(fetches.next().await.reason, Reason::Expired, "{lifetime:?}");
 }
@@ -131,7 +131,7 @@ async fn configured_refresh_and_expiry_times_are_kept_within_half_of_the_lifetim
 async fn a_token_without_an_expiry_is_never_refreshed() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     first(&cache, &mut fetches, Token::bearer("for-ever")).await;
-    clock.set(36_500 * DAY);
+    clock.advance(36_500 * DAY);
     assert!(serves(&cache, "for-ever"));
     fetches.none().await;
 }
@@ -149,13 +149,13 @@ async fn a_token_that_has_expired_on_arrival_is_an_error_and_not_fetched_by_each
     assert!(cache.token().await.unwrap_err().is_expired());
     fetches.none().await;
 
-    clock.pass(SECOND);
+    clock.advance(SECOND);
     let caller = tokio::spawn(cache.token());
     fetches.next().await.complete(long_over());
     assert!(caller.await.unwrap().unwrap_err().is_expired());
     fetches.none().await;
 
-    clock.pass(2 * SECOND);
+    clock.advance(2 * SECOND);
     first(&cache, &mut fetches, lasting("good", HOUR)).await;
 }
 
@@ -163,7 +163,7 @@ async fn a_token_that_has_expired_on_arrival_is_an_error_and_not_fetched_by_each
 async fn a_refresh_that_has_expired_on_arrival_displaces_no_token() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     first(&cache, &mut fetches, lasting("first", HOUR)).await;
-    clock.set(HOUR - 300 * SECOND);
+    clock.advance(HOUR - 300 * SECOND);
     assert!(serves(&cache, "first"));
     fetches
         .next()
@@ -181,7 +181,7 @@ async fn a_token_that_arrives_within_its_margin_is_for_those_who_waited() {
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
     let fetch = fetches.next().await;
-    clock.pass(9 * SECOND);
+    clock.advance(9 * SECOND);
     fetch.complete(lasting("short", 10 * SECOND));
     run_until_idle().await;
     assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "short");
@@ -195,7 +195,7 @@ async fn a_caller_who_polls_a_completed_fetch_after_the_tokens_end_gets_another(
     assert_pending!(waiting.poll());
     fetches.next().await.complete(lasting("first", HOUR));
     run_until_idle().await;
-    clock.pass(HOUR);
+    clock.advance(HOUR);
     assert_pending!(waiting.poll());
     fetches.next().await.complete(lasting("second", HOUR));
     assert_eq!(waiting.await.unwrap().secret(), "second");
@@ -206,15 +206,15 @@ async fn a_time_of_expiry_is_counted_from_the_arrival_and_not_from_the_request()
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     let caller = tokio::spawn(cache.token());
     let slow = fetches.next().await;
-    clock.pass(20 * SECOND);
-    let end = clock.as_clock().now().wall() + HOUR;
+    clock.advance(20 * SECOND);
+    let end = clock.now().wall() + HOUR;
     slow.complete(Token::bearer("dated").map(|token| token.expires_at(end)));
     caller.await.unwrap().unwrap();
 
-    clock.pass(HOUR - 301 * SECOND);
+    clock.advance(HOUR - 301 * SECOND);
     assert!(serves(&cache, "dated"));
     fetches.none().await;
-    clock.pass(SECOND);
+    clock.advance(SECOND);
     assert!(serves(&cache, "dated"));
     assert_eq!(fetches.next().await.reason, Reason::Stale);
 }
@@ -223,7 +223,7 @@ async fn a_time_of_expiry_is_counted_from_the_arrival_and_not_from_the_request()
 async fn a_machine_that_was_suspended_wakes_up_with_its_token_expired() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     first(&cache, &mut fetches, lasting("first", HOUR)).await;
-    clock.step_wall(HOUR.as_secs() as i64);
+    clock.suspend(HOUR);
     assert!(!serves(&cache, "first"));
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
@@ -235,7 +235,7 @@ async fn a_fetch_that_a_suspension_cut_off_is_not_waited_for() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     let before = tokio::spawn(cache.token());
     let _cut_off = fetches.next().await;
-    clock.step_wall(HOUR.as_secs() as i64);
+    clock.suspend(HOUR);
     let after = tokio::spawn(cache.token());
     fetches.next().await.complete(lasting("awake", HOUR));
     for caller in [before, after] {
@@ -246,52 +246,53 @@ async fn a_fetch_that_a_suspension_cut_off_is_not_waited_for() {
 #[tokio::test]
 async fn a_wall_clock_that_is_set_back_lengthens_no_tokens_life() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
-    let end = clock.as_clock().now().wall() + HOUR;
+    let end = clock.now().wall() + HOUR;
     for token in [
         lasting("first", HOUR),
         Token::bearer("first").map(|token| token.expires_at(end)),
     ] {
         first(&cache, &mut fetches, token).await;
-        clock.step_wall(-7200);
-        clock.pass(HOUR - 31 * SECOND);
+        clock.set_back(2 * HOUR);
+        clock.advance(HOUR - 31 * SECOND);
         assert!(serves(&cache, "first"));
         fetches.next().await.fail("down");
         run_until_idle().await;
-        clock.pass(SECOND);
+        clock.advance(SECOND);
         assert!(!serves(&cache, "first"));
         fetches
             .next()
             .await
             .complete(lasting("between", 60 * SECOND));
         run_until_idle().await;
-        clock.pass(60 * SECOND);
-        clock.step_wall(7200 - 3600 - 30);
+        clock.advance(60 * SECOND);
+        clock.suspend(HOUR - 30 * SECOND);
     }
 }
 
 #[tokio::test]
 async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() {
     let source = Counting::lasting(HOUR);
-    let clock = ManualClock::default();
-    let cache = clock.cache(source.clone()).build();
+    let clock = Clock::manual();
+    let cache = clocked(source.clone(), &clock).build();
     cache.token().await.unwrap();
-    for (step, issued) in [
-        (DAY.as_secs() as i64, 2),
-        (-2 * DAY.as_secs() as i64, 2),
-        (DAY.as_secs() as i64, 2),
-        (DAY.as_secs() as i64, 2),
-        (DAY.as_secs() as i64, 3),
-        (-9 * DAY.as_secs() as i64, 3),
+    for (back, forward, issued) in [
+        (0, 1, 2),
+        (2, 0, 2),
+        (0, 1, 2),
+        (0, 1, 2),
+        (0, 1, 3),
+        (9, 0, 3),
     ] {
-        clock.step_wall(step);
+        clock.set_back(back * DAY);
+        clock.suspend(forward * DAY);
         for _ in 0..100 {
             cache.token().await.unwrap();
             run_until_idle().await;
         }
-        assert_eq!(source.issued(), issued, "{step}");
+        assert_eq!(source.issued(), issued, "{back} {forward}");
     }
     // The monotonic clock still runs, so the token is refreshed in time.
-    clock.pass(HOUR - 300 * SECOND);
+    clock.advance(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     run_until_idle().await;
     assert_eq!(source.issued(), 4);
@@ -304,10 +305,10 @@ async fn a_clock_that_is_set_while_the_token_is_fetched_costs_one_error() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    clock.step_wall(20 * 365 * DAY.as_secs() as i64);
+    clock.suspend(20 * 365 * DAY);
     fetch.complete(lasting("first", HOUR));
     assert!(caller.await.unwrap().unwrap_err().is_expired());
-    clock.pass(SECOND);
+    clock.advance(SECOND);
     first(&cache, &mut fetches, lasting("second", HOUR)).await;
     assert!(serves(&cache, "second"));
 }
@@ -316,17 +317,17 @@ async fn a_clock_that_is_set_while_the_token_is_fetched_costs_one_error() {
 async fn between_the_attempts_to_refresh_is_a_floor_by_the_monotonic_clock() {
     let (cache, mut fetches, clock) = set_up(|cache| cache.attempt_floor(10 * SECOND));
     first(&cache, &mut fetches, lasting("first", HOUR)).await;
-    clock.set(HOUR - 300 * SECOND);
+    clock.advance(HOUR - 300 * SECOND);
     assert!(serves(&cache, "first"));
     fetches.next().await.fail("down");
     run_until_idle().await;
-    clock.step_wall(20);
+    clock.suspend(20 * SECOND);
     assert!(serves(&cache, "first"));
     fetches.none().await;
-    clock.pass(9 * SECOND);
+    clock.advance(9 * SECOND);
     assert!(serves(&cache, "first"));
     fetches.none().await;
-    clock.pass(SECOND);
+    clock.advance(SECOND);
     assert!(serves(&cache, "first"));
     assert_eq!(fetches.next().await.reason, Reason::Stale);
 }
@@ -346,7 +347,7 @@ async fn a_refresh_begins_within_the_share_of_the_time_that_jitter_has() {
             let (cache, mut fetches, clock) = set_up(|cache| cache.jitter(jitter));
             first(&cache, &mut fetches, lasting("first", HOUR)).await;
             let begin = cache.status().refresh_at().unwrap();
-            let after = begin.duration_since(clock.as_clock().now().wall()).unwrap();
+            let after = begin.duration_since(clock.now().wall()).unwrap();
             begins.push(after.as_secs_f64() - 3300.0);
         }
         let latest = f64::from(latest);

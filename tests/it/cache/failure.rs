@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::{Error, TokenCache};
 
-use crate::support::{Fetches, ManualClock, source, token_server};
+use crate::support::{Fetches, clocked, source, token_server};
 
 mod attempt_floor;
 mod attempts;
@@ -20,8 +21,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn set_up() -> (TokenCache, Fetches, ManualClock) {
     let (source, fetches) = source();
-    let clock = ManualClock::default();
-    let cache = clock.cache(source).build();
+    let clock = Clock::manual();
+    let cache = clocked(source, &clock).build();
     (cache, fetches, clock)
 }
 

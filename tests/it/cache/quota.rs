@@ -1,11 +1,11 @@
 //! The status shows the quotas that a server reports. While a quota is low, refreshes wait.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use tower_auth::cache::Quota;
+use tower_auth::cache::{ManualClock, Quota};
 use tower_auth::{Token, TokenCache};
 
-use crate::support::{Fetches, ManualClock, run_until_idle, source};
+use crate::support::{Fetches, clock_start, clocked, manual_clock, run_until_idle, source};
 
 mod postponed_refreshes;
 mod telemetry;
@@ -21,9 +21,9 @@ struct Fixture {
 
 impl Fixture {
     async fn with(quotas: impl IntoIterator<Item = Quota>) -> Self {
-        let clock = ManualClock::default();
+        let clock = manual_clock();
         let (source, fetches) = source();
-        let cache = clock.cache(source).name("orders").build();
+        let cache = clocked(source, &clock).name("orders").build();
         let mut fixture = Self {
             clock,
             cache,
@@ -44,16 +44,23 @@ impl Fixture {
         run_until_idle().await;
     }
 
-    /// Moves the clock to this age of the token. Asserts that 100 callers get the token.
+    /// Advances the clock to this age of the first token.
+    fn advance_to(&self, age: Duration) {
+        let now = self.clock.now().wall();
+        self.clock
+            .advance(self.in_(age).duration_since(now).unwrap());
+    }
+
+    /// Lets 100 callers ask at this age of the token, and asserts that each gets it.
     async fn asked_at(&self, age: Duration) {
-        self.clock.set(age);
+        self.advance_to(age);
         for _ in 0..100 {
             assert_eq!(self.cache.token().await.unwrap().secret(), "first");
         }
     }
 
     fn in_(&self, span: Duration) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_000_000_000) + span
+        clock_start() + span
     }
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
-use tower_auth::cache::Phase;
+use tower_auth::cache::{Clock, Phase};
 use tower_auth::{Error, Reason, Token, TokenCache};
 
 use crate::support::{
-    Counting, ManualClock, ScriptedSource, paused, run_until_idle, runtime, source, token_server,
+    Counting, ScriptedSource, clocked, paused, run_until_idle, runtime, source, token_server,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -142,7 +142,7 @@ async fn attempts_that_fail_within_the_fetch_are_not_seen() {
 #[tokio::test]
 async fn a_token_that_the_api_refuses_can_be_sent_so_it_is_ready() {
     let (source, mut fetches) = source();
-    let cache = ManualClock::default().cache(source).build();
+    let cache = clocked(source, Clock::manual()).build();
     for secret in ["first", "second"] {
         fetches.issued(&cache, secret, HOUR).await;
         cache.reject(&cache.token().await.unwrap());

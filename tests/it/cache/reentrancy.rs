@@ -8,11 +8,11 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tokio_test::{assert_pending, task};
-use tower_auth::cache::Acquire;
+use tower_auth::cache::{Acquire, Clock};
 use tower_auth::token::{Applied, PerRequestCredential, RequestHead};
 use tower_auth::{BoxError, Error, Place, Token, TokenCache};
 
-use crate::support::{ManualClock, paused, run_until_idle, source};
+use crate::support::{clocked, paused, run_until_idle, source};
 
 /// A waker that owns another waiter. The waker drops this waiter when the waker is woken or
 /// dropped.
@@ -119,14 +119,14 @@ impl Drop for Clinging {
 fn an_error_may_use_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
         let (source, mut fetches) = source();
-        let clock = ManualClock::default();
-        let cache = clock.cache(source).build();
+        let clock = Clock::manual();
+        let cache = clocked(source, &clock).build();
         let failing = tokio::spawn(cache.token());
         let error = Error::other(Clinging(cache.clone()));
         fetches.next().await.complete(Err(error));
         drop(failing.await);
         // The next attempt drops the cached error.
-        clock.pass(Duration::from_secs(1));
+        clock.advance(Duration::from_secs(1));
         let next = tokio::spawn(cache.token());
         fetches.next().await.issue("token");
         next.await.unwrap().unwrap();
@@ -148,15 +148,15 @@ impl Drop for Watching {
 fn an_error_may_watch_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
         let (source, mut fetches) = source();
-        let clock = ManualClock::default();
-        let cache = clock.cache(source).build();
+        let clock = Clock::manual();
+        let cache = clocked(source, &clock).build();
         // The watched status keeps the error until the next attempt starts.
         let _watcher = cache.subscribe();
         let failing = tokio::spawn(cache.token());
         let error = Error::other(Watching(cache.clone()));
         fetches.next().await.complete(Err(error));
         drop(failing.await);
-        clock.pass(Duration::from_secs(1));
+        clock.advance(Duration::from_secs(1));
         let next = tokio::spawn(cache.token());
         fetches.next().await.issue("token");
         next.await.unwrap().unwrap();
@@ -188,7 +188,7 @@ fn signing(cache: &TokenCache, lifetime: Duration) -> Token {
 fn a_token_that_expired_before_it_arrived_may_use_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
         let (source, mut fetches) = source();
-        let cache = ManualClock::default().cache(source).build();
+        let cache = clocked(source, Clock::manual()).build();
         let waiting = tokio::spawn(cache.token());
         let token = signing(&cache, Duration::ZERO);
         fetches.next().await.complete(Ok(token));
@@ -200,7 +200,7 @@ fn a_token_that_expired_before_it_arrived_may_use_the_cache_as_it_is_dropped() {
 fn a_replaced_token_may_use_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
         let (source, mut fetches) = source();
-        let cache = ManualClock::default().cache(source).build();
+        let cache = clocked(source, Clock::manual()).build();
         let waiting = tokio::spawn(cache.token());
         let token = signing(&cache, Duration::from_secs(3600));
         fetches.next().await.complete(Ok(token));

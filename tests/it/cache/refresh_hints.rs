@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tower_auth::cache::TokenCacheBuilder;
+use tower_auth::cache::{ManualClock, TokenCacheBuilder};
 use tower_auth::{Reason, Token, TokenCache, TokenSource};
 
-use crate::support::{Fetches, ManualClock, source};
+use crate::support::{Fetches, clock_start, clocked, manual_clock, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -17,8 +17,8 @@ async fn holding(
     token: Token,
 ) -> (TokenCache, Fetches, ManualClock) {
     let (source, mut fetches) = source();
-    let clock = ManualClock::default();
-    let cache = settings(clock.cache(source)).build();
+    let clock = manual_clock();
+    let cache = settings(clocked(source, &clock)).build();
     let caller = tokio::spawn(cache.token());
     fetches.next().await.complete(Ok(token));
     caller.await.unwrap().unwrap();
@@ -32,10 +32,10 @@ async fn refreshes_at(
     at: Duration,
 ) {
     let (cache, mut fetches, clock) = holding(settings, token).await;
-    clock.set(at - NANO);
+    clock.advance(at - NANO);
     assert_eq!(cache.token().await.unwrap().secret(), "first");
     fetches.none().await;
-    clock.set(at);
+    clock.advance(NANO);
     assert_eq!(cache.token().await.unwrap().secret(), "first");
     assert_eq!(fetches.next().await.reason, Reason::Stale, "{at:?}");
 }
@@ -51,8 +51,7 @@ async fn a_token_is_refreshed_when_its_source_says_and_not_earlier() {
         refreshes_at(as_default, first(HOUR).refresh_in(after), after).await;
     }
     // The hint also applies to a token with a fixed expiry time.
-    let start = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let token = first(HOUR).expires_at(start + HOUR);
+    let token = first(HOUR).expires_at(clock_start() + HOUR);
     refreshes_at(as_default, token.refresh_in(600 * SECOND), 600 * SECOND).await;
 }
 
@@ -77,10 +76,10 @@ async fn jitter_makes_a_refresh_later_and_never_earlier_than_the_source_says() {
     for _ in 0..20 {
         let token = first(HOUR).refresh_in(600 * SECOND);
         let (cache, mut fetches, clock) = holding(|builder| builder.jitter(1.0), token).await;
-        clock.set(600 * SECOND - NANO);
+        clock.advance(600 * SECOND - NANO);
         cache.token().await.unwrap();
         fetches.none().await;
-        clock.set(1500 * SECOND);
+        clock.advance(900 * SECOND);
         cache.token().await.unwrap();
         tokio::task::yield_now().await;
         is_later |= fetches.try_next().is_none();
@@ -104,7 +103,7 @@ async fn a_token_that_stays_the_same_until_its_last_seconds_is_served_in_half_of
     let token = first(HOUR).refresh_within_last(10 * SECOND);
     refreshes_at(|builder| builder, token.clone(), HOUR - 10 * SECOND).await;
     let (cache, mut fetches, clock) = holding(|builder| builder, token).await;
-    clock.set(HOUR - 5 * SECOND - NANO);
+    clock.advance(HOUR - 5 * SECOND - NANO);
     assert_eq!(cache.token().await.unwrap().secret(), "first");
     assert_eq!(fetches.next().await.reason, Reason::Stale);
 }
@@ -117,7 +116,7 @@ async fn a_token_without_an_expiry_is_never_refreshed() {
         token.refresh_within_last(SECOND),
     ] {
         let (cache, mut fetches, clock) = holding(|builder| builder, token).await;
-        clock.set(1000 * HOUR);
+        clock.advance(1000 * HOUR);
         cache.token().await.unwrap();
         fetches.none().await;
     }
@@ -127,13 +126,13 @@ async fn a_token_without_an_expiry_is_never_refreshed() {
 async fn a_cache_over_a_cache_refreshes_when_the_source_says() {
     let token = first(HOUR).refresh_in(600 * SECOND);
     let (inner, mut fetches, clock) = holding(|builder| builder, token).await;
-    clock.set(400 * SECOND);
-    let outer = clock.cache(inner).build();
+    clock.advance(400 * SECOND);
+    let outer = clocked(inner, &clock).build();
     outer.token().await.unwrap();
-    clock.set(600 * SECOND - NANO);
+    clock.advance(200 * SECOND - NANO);
     outer.token().await.unwrap();
     fetches.none().await;
-    clock.set(600 * SECOND);
+    clock.advance(NANO);
     outer.token().await.unwrap();
     assert_eq!(fetches.next().await.reason, Reason::Stale);
 }
@@ -239,15 +238,18 @@ async fn a_cache_over_a_cache_that_refreshes_later_fetches_no_more_often() {
     let (inner, _fetches, clock) = holding(later, token).await;
     let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = asked.clone();
-    let outer = clock.cache(move |reason| {
-        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let inner = inner.clone();
-        async move { inner.fetch(reason).await }
-    });
+    let outer = clocked(
+        move |reason| {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let inner = inner.clone();
+            async move { inner.fetch(reason).await }
+        },
+        &clock,
+    );
     let outer = outer.build();
-    for second in 0..3000 {
-        clock.set(Duration::from_secs(second));
+    for _ in 0..3000 {
         outer.token().await.unwrap();
+        clock.advance(SECOND);
         crate::support::run_until_idle().await;
     }
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);

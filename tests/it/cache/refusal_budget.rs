@@ -5,17 +5,17 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::advance;
 use tower::{Layer, ServiceExt};
-use tower_auth::cache::Phase;
+use tower_auth::cache::{Clock, ManualClock, Phase};
 use tower_auth::{NotReplayed, Token, TokenCache};
 
-use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
+use crate::support::{Api, Counting, call, clocked, request, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn set_up() -> (TokenCache, Counting, ManualClock) {
     let source = Counting::default();
-    let clock = ManualClock::default();
-    let cache = clock.cache(source.clone()).build();
+    let clock = Clock::manual();
+    let cache = clocked(source.clone(), &clock).build();
     (cache, source, clock)
 }
 
@@ -30,7 +30,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert!(response.extensions().get::<NotReplayed>().is_some());
         fetches.push(source.issued());
-        clock.pass(60 * SECOND / 1_000);
+        clock.advance(60 * SECOND / 1_000);
     }
     // Two fetches start at once. Three more start after 5, 15 and 35 s.
     assert_eq!(fetches[0], 2);
@@ -76,10 +76,10 @@ async fn the_delay_doubles_to_five_minutes() {
     client.clone().oneshot(request("")).await.unwrap();
     let mut issued = 2;
     for delay in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
-        clock.pass(delay * SECOND - Duration::from_millis(1));
+        clock.advance(delay * SECOND - Duration::from_millis(1));
         client.clone().oneshot(request("")).await.unwrap();
         assert_eq!(source.issued(), issued, "{delay}");
-        clock.pass(Duration::from_millis(1));
+        clock.advance(Duration::from_millis(1));
         client.clone().oneshot(request("")).await.unwrap();
         issued += 1;
         assert_eq!(source.issued(), issued, "{delay}");
@@ -123,7 +123,7 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     cache.refresh_now().await.unwrap();
     api.accept("token-3");
     call(&mut client, request("")).await.unwrap();
-    clock.pass(5 * SECOND);
+    clock.advance(5 * SECOND);
     assert_eq!(cache.status().refusals_limited_until(), None);
     api.revoke("token-3");
     for _ in 0..10 {
@@ -131,7 +131,7 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     }
     assert_eq!(source.issued(), 4);
     let until = cache.status().refusals_limited_until().unwrap();
-    let delay = until.duration_since(clock.as_clock().now().wall());
+    let delay = until.duration_since(clock.now().wall());
     assert_eq!(delay.unwrap(), 5 * SECOND);
 }
 
@@ -145,7 +145,7 @@ async fn a_token_that_was_accepted_and_is_revoked_again_and_again_is_replaced_ea
         let response = call(&mut client, request("")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         api.revoke(&format!("token-{generation}"));
-        clock.pass(5 * SECOND);
+        clock.advance(5 * SECOND);
     }
     assert_eq!(source.issued(), 50);
 }
@@ -194,13 +194,13 @@ async fn the_late_acceptance_of_an_old_token_clears_nothing() {
 /// The source issues the same token each time, so the server refuses each request.
 #[tokio::test]
 async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
-    let (clock, same) = (ManualClock::default(), Token::bearer("kept").unwrap());
+    let (clock, same) = (Clock::manual(), Token::bearer("kept").unwrap());
     let source = crate::support::ScriptedSource::new(move |_| Ok(same.clone()));
-    let cache = clock.cache(source.clone()).build();
+    let cache = clocked(source.clone(), &clock).build();
     let client = crate::support::layer_from(cache).layer(Api::default());
     for _ in 0..1_000 {
         client.clone().oneshot(request("")).await.unwrap();
-        clock.pass(60 * SECOND / 1_000);
+        clock.advance(60 * SECOND / 1_000);
     }
     assert_eq!(source.asked(), 5);
 }

@@ -1,19 +1,19 @@
 //! What `status` shows of a cache, and which changes wake its watchers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use tower_auth::cache::{Phase, Status};
+use tower_auth::cache::{ManualClock, Phase, Status};
 use tower_auth::{Error, Reason, TokenCache};
 
-use crate::support::{Fetches, ManualClock, source};
+use crate::support::{Fetches, clock_start, clocked, manual_clock, source};
 
 mod phases;
 mod subscriptions;
 
 fn set_up() -> (TokenCache, Fetches, ManualClock) {
     let (source, fetches) = source();
-    let clock = ManualClock::default();
-    let cache = clock.cache(source).build();
+    let clock = manual_clock();
+    let cache = clocked(source, &clock).build();
     (cache, fetches, clock)
 }
 
@@ -62,8 +62,7 @@ const FRESH: Said = Said {
 };
 
 fn said(status: &Status) -> Said {
-    let start = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let since = |time: SystemTime| time.duration_since(start).unwrap().as_secs();
+    let since = |time: SystemTime| time.duration_since(clock_start()).unwrap().as_secs();
     Said {
         phase: status.phase(),
         is_ready: status.is_ready(),

@@ -13,10 +13,11 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic::{Code, Status, Streaming};
 use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::{Auth, NotReplayed};
 
 use super::{Api, LONG, Seen, boxed, credential, large, small, streamed, whole};
-use crate::support::{Counting, ManualClock};
+use crate::support::{Counting, clocked};
 
 /// A codec for messages that are bytes.
 #[derive(Clone, Copy, Default)]
@@ -109,11 +110,11 @@ impl Grpcs {
         let server = Server::builder().add_routes(Routes::from(router));
         tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
 
-        let (source, clock) = (Counting::default(), ManualClock::default());
+        let (source, clock) = (Counting::default(), Clock::manual());
         let channel = Channel::from_shared(origin.clone()).unwrap().connect_lazy();
         let client = ServiceBuilder::new()
             .layer(crate::support::layer_from(
-                clock.cache(source.clone()).build(),
+                clocked(source.clone(), &clock).build(),
             ))
             .service(channel);
         Self {
@@ -166,7 +167,7 @@ async fn unary_and_streaming_calls_are_sent_again_when_the_token_was_revoked() {
     assert_eq!(scenario.arrived(), [old, new]);
     assert_eq!(scenario.source.issued(), 2);
 
-    scenario.clock.pass(LONG);
+    scenario.clock.advance(LONG);
     scenario.api.accept_only("token-3");
     let request = tonic::Request::new(stream::iter(small()));
     let response: tonic::Response<Bytes> = scenario

@@ -11,13 +11,14 @@ use tokio_test::{assert_pending, task};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, ServiceExt, service_fn};
+use tower_auth::cache::Clock;
 use tower_auth::token::{Applied, PerRequestCredential, RequestHead};
 use tower_auth::{AuthLayer, BoxError, Error, Place, Token, TokenCache};
 use tower_test::mock;
 
 use crate::support::scenarios::errors;
 use crate::support::secret_finder::SecretFinder;
-use crate::support::{Counting, ManualClock, layer, layer_from, paused};
+use crate::support::{Counting, clocked, layer, layer_from, paused};
 
 const MESSAGE: &str =
     "the call was not sent, because it has no credential; the source of this status says why";
@@ -212,10 +213,8 @@ async fn a_call_that_cannot_be_signed_has_a_status_too() {
 /// The token expired while the call waited for the channel, and there is no other token.
 #[tokio::test]
 async fn a_call_whose_token_expires_before_the_channel_is_ready_has_a_status_too() {
-    let clock = ManualClock::default();
-    let cache = clock
-        .cache(Counting::lasting(Duration::from_secs(60)))
-        .build();
+    let clock = Clock::manual();
+    let cache = clocked(Counting::lasting(Duration::from_secs(60)), &clock).build();
     let (channel, mut server) = mock::pair::<Request<Body>, Response<()>>();
     let mut client = layer_from(cache.clone()).layer(channel);
     server.allow(1);
@@ -225,7 +224,7 @@ async fn a_call_whose_token_expires_before_the_channel_is_ready_has_a_status_too
     assert_pending!(calling.poll());
     cache.token().await.unwrap();
     assert_pending!(calling.poll());
-    clock.pass(Duration::from_secs(60));
+    clock.advance(Duration::from_secs(60));
     cache.close().await;
     server.allow(1);
     let error = calling.await.unwrap_err();

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio_test::{assert_pending, task};
 use tower::Layer;
 use tower_auth::Token;
+use tower_auth::cache::Clock;
 
-use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
+use crate::support::{Api, Counting, call, clocked, request, run_until_idle, source};
 
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
@@ -26,8 +27,8 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_once_it_is_stale() {
     let (source, mut fetches) = source();
-    let (clock, hour) = (ManualClock::default(), Duration::from_secs(3600));
-    let cache = clock.cache(source).build();
+    let (clock, hour) = (Clock::manual(), Duration::from_secs(3600));
+    let cache = clocked(source, &clock).build();
     let api = Api::accepting(["first", "second", "third"]);
     let mut client = crate::support::layer_from(cache.clone()).layer(api.clone());
     let first = tokio::spawn(cache.token());
@@ -36,14 +37,14 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
     }
-    clock.pass(hour - Duration::from_secs(300));
+    clock.advance(hour - Duration::from_secs(300));
     call(&mut client, request("")).await.unwrap();
     fetches.next().await.issue_for("second", hour);
     run_until_idle().await;
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
     }
-    clock.pass(hour);
+    clock.advance(hour);
     let mut waiting = task::spawn(call(&mut client, request("")));
     assert_pending!(waiting.poll());
     fetches.next().await.issue_for("third", hour);
@@ -61,8 +62,8 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less_and_has_expired() {
     let (source, mut fetches) = source();
-    let (clock, minute) = (ManualClock::default(), Duration::from_secs(60));
-    let cache = clock.cache(source).build();
+    let (clock, minute) = (Clock::manual(), Duration::from_secs(60));
+    let cache = clocked(source, &clock).build();
     let api = Api::accepting(["kept"]);
     let mut client = crate::support::layer_from(cache.clone()).layer(api.clone());
     let same = Token::bearer("kept").unwrap();
@@ -75,7 +76,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less
     let forced = tokio::spawn(cache.refresh_now());
     fetches.next().await.complete(Ok(same.expires_in(minute)));
     forced.await.unwrap().unwrap();
-    clock.pass(minute);
+    clock.advance(minute);
     let mut waiting = task::spawn(call(&mut client, request("")));
     assert_pending!(waiting.poll());
     assert_eq!(api.requests(), 3);

@@ -11,11 +11,12 @@ use http_body_util::Full;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::limit::ConcurrencyLimit;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower_auth::cache::Clock;
 use tower_auth::{Error, NotReplayed, Token};
 use tower_service::Service;
 use tower_test::mock;
 
-use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
+use crate::support::{Api, Counting, call, clocked, request, run_until_idle, source};
 
 type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
 type Handle = mock::Handle<Request<Full<Bytes>>, Response<&'static str>>;
@@ -194,8 +195,8 @@ where
 #[tokio::test]
 async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     let (source, mut fetches) = source();
-    let clock = ManualClock::default();
-    let cache = clock.cache(source).build();
+    let clock = Clock::manual();
+    let cache = clocked(source, &clock).build();
     let api = Api::accepting(["second", "third"]);
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
@@ -213,7 +214,7 @@ async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     run_until_idle().await;
     assert_pending!(waiting.poll());
 
-    clock.pass(hour);
+    clock.advance(hour);
     drop(permit);
     assert_pending!(waiting.poll());
     // The request holds no permit while the next token is fetched.
@@ -226,8 +227,8 @@ async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
 #[tokio::test]
 async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
     let (source, mut fetches) = source();
-    let clock = ManualClock::default();
-    let cache = clock.cache(source).build();
+    let clock = Clock::manual();
+    let cache = clocked(source, &clock).build();
     let hour = Duration::from_secs(3600);
     let (mocked, mut handle): (Mocked, _) = mock::pair();
     let limited = ConcurrencyLimit::new(mocked, 1);
@@ -249,7 +250,7 @@ async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
     run_until_idle().await;
     assert_pending!(response.poll());
 
-    clock.pass(hour);
+    clock.advance(hour);
     handle.allow(1);
     assert_pending!(response.poll());
     assert!(

@@ -12,10 +12,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt, service_fn};
+use tower_auth::cache::Clock;
 use tower_auth::{NotReplayed, Reason, Token};
 
 use super::Clones;
-use crate::support::{Api, Counting, ManualClock, call, request, run_until_idle, source};
+use crate::support::{Api, Counting, call, clocked, request, run_until_idle, source};
 
 #[tokio::test]
 async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_body() {
@@ -310,8 +311,8 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
 #[tokio::test]
 async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_again() {
     let (source, mut fetches) = source();
-    let (clock, hour) = (ManualClock::default(), Duration::from_secs(3600));
-    let cache = clock.cache(source).build();
+    let (clock, hour) = (Clock::manual(), Duration::from_secs(3600));
+    let cache = clocked(source, &clock).build();
     let (mocked, mut handle) = tower_test::mock::pair::<Request<Full<Bytes>>, Response<()>>();
     handle.allow(2);
     let mut response = task::spawn(
@@ -325,7 +326,7 @@ async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_again() {
     assert_pending!(response.poll());
     let (_, send) = handle.next_request().await.unwrap();
 
-    clock.pass(hour);
+    clock.advance(hour);
     let forced = tokio::spawn(cache.token());
     fetches.next().await.issue_for("same", hour);
     forced.await.unwrap().unwrap();

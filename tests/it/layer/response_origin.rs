@@ -18,11 +18,12 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tower::util::BoxCloneService;
 use tower::{Layer, ServiceExt};
+use tower_auth::cache::Clock;
 use tower_auth::challenge::{Challenge, StepUpChallenge};
 use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, Reason, Token, TokenSource};
 use tower_service::Service;
 
-use crate::support::{Counting, ManualClock, call, run_until_idle};
+use crate::support::{Counting, call, clocked, run_until_idle};
 
 type Sent = Request<Full<Bytes>>;
 type Answer = Response<Full<Bytes>>;
@@ -396,8 +397,8 @@ async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
             for on_replay in [false, true] {
                 let case = format!("{follower:?} {path} {on_replay}");
                 let (source, servers) = (Counting::default(), Servers::new(|| status(200)));
-                let clock = ManualClock::default();
-                let cache = clock.cache(source.clone()).build();
+                let clock = Clock::manual();
+                let cache = clocked(source.clone(), &clock).build();
                 let layer = crate::support::layer_from(cache);
                 let mut client = Client::new(follower, &layer, &servers).await;
                 servers.refuse(Some("Bearer token-1"));
@@ -411,7 +412,7 @@ async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
                     assert_eq!(client.send(path).await.status(), 200, "{case}");
                 }
                 assert_eq!(source.issued(), 2, "{case}");
-                clock.pass(Duration::from_secs(3));
+                clock.advance(Duration::from_secs(3));
                 servers.refuse(Some("Bearer token-2"));
                 let response = client.send(path).await;
                 let (status, why) = (response.status(), response.extensions().get());

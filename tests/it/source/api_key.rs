@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
+use tower_auth::cache::Clock;
 use tower_auth::{
     ApiKey, AuthLayer, BoxError, Error, Place, Reason, SecretSource, Token, TokenCache, TokenSource,
 };
 use tower_service::Service;
 
-use crate::support::{ManualClock, call, request, run_until_idle};
+use crate::support::{call, clocked, request, run_until_idle};
 
 /// An API that knows some keys, in a header or in the query. The API records the credentials that
 /// it gets.
@@ -220,15 +221,15 @@ async fn a_file_that_changes_is_picked_up_within_the_interval_and_nobody_waits()
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     fs::write(&path, "first\n").unwrap();
-    let clock = ManualClock::default();
+    let clock = Clock::manual();
     let key = ApiKey::new(SecretSource::file(&path)).reread_every(Duration::from_secs(60));
-    let cache = clock.cache(key).build();
+    let cache = clocked(key, &clock).build();
     let secret = async |cache: &TokenCache| cache.token().await.unwrap().secret().to_owned();
     assert_eq!(secret(&cache).await, "first");
     fs::write(&path, "second\n").unwrap();
-    clock.pass(Duration::from_secs(59));
+    clock.advance(Duration::from_secs(59));
     assert_eq!(secret(&cache).await, "first");
-    clock.pass(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(1));
     let mut watch = cache.subscribe();
     watch.mark_unchanged();
     assert_eq!(secret(&cache).await, "first");
@@ -256,11 +257,11 @@ async fn a_file_that_changed_is_read_again_when_the_old_key_is_refused() {
 async fn a_rotation_fails_no_request_whichever_side_is_first() {
     let (key, rotation) = ApiKey::rotating("old");
     let api = KeyedApi::knowing(["old"]);
-    let clock = ManualClock::default();
-    let layer = crate::support::layer_from(clock.cache(key).build());
+    let clock = Clock::manual();
+    let layer = crate::support::layer_from(clocked(key, &clock).build());
     let mut client = layer.layer(api.client());
     let mut ok = async || {
-        clock.pass(Duration::from_secs(5));
+        clock.advance(Duration::from_secs(5));
         let response = call(&mut client, request("")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         api.seen()

@@ -8,10 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use tower::{Layer, ServiceExt};
+use tower_auth::cache::Clock;
 use tower_auth::{Reason, SecretSource, TokenCache, TokenSource};
 
 use crate::support::token_server::expiry;
-use crate::support::{Api, ManualClock, request};
+use crate::support::{Api, clocked, request};
 
 fn jwt(exp: u64) -> String {
     let [header, claims] = ["{}".to_owned(), format!(r#"{{"iat":1,"exp":{exp}}}"#)]
@@ -54,13 +55,13 @@ async fn one_that_may_be_replaced_is_read_again_once_a_minute() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, "old").unwrap();
-    let clock = ManualClock::default();
-    let cache = clock.cache(SecretSource::file(&file)).build();
+    let clock = Clock::manual();
+    let cache = clocked(SecretSource::file(&file), &clock).build();
     assert_eq!(cache.token().await.unwrap().secret(), "old");
     fs::write(&file, "new").unwrap();
-    clock.pass(Duration::from_secs(59));
+    clock.advance(Duration::from_secs(59));
     assert_eq!(cache.token().await.unwrap().secret(), "old");
-    clock.pass(Duration::from_secs(2));
+    clock.advance(Duration::from_secs(2));
     // The old token stays in use while the next token is read in the background.
     let mut changes = cache.subscribe();
     assert_eq!(cache.token().await.unwrap().secret(), "old");

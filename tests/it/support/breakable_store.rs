@@ -10,7 +10,7 @@ use tower_auth::cache::{Clock, TokenCacheBuilder};
 use tower_auth::fleet::{Fleet, Keyring, Lease, StoreKey, TokenStore};
 use tower_auth::{BoxError, Token, TokenCache, TokenSource};
 
-use crate::support::{Counting, ScriptedSource, paused, paused_clock, run_until_idle};
+use crate::support::{Counting, ScriptedSource, paused, run_until_idle};
 
 /// A sealing key, in base64.
 pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -40,7 +40,7 @@ impl Default for BreakableStore {
     fn default() -> Self {
         Self {
             inner: Arc::default(),
-            clock: paused_clock(),
+            clock: Clock::tokio(),
         }
     }
 }

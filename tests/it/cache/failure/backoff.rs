@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use tokio_test::{assert_pending, task};
+use tower_auth::cache::ManualClock;
 use tower_auth::{Error, Reason, Token, TokenCache};
 
 use super::{HOUR, MILLI, SECOND, denied, fails, set_up};
-use crate::support::{Fetches, ManualClock, run_until_idle};
+use crate::support::{Fetches, run_until_idle};
 
 /// Asserts that the next fetch starts after exactly this wait. Until then callers get the cached
 /// error.
 async fn silence(cache: &TokenCache, clock: &ManualClock, wait: Duration) {
-    clock.pass(wait - MILLI);
+    clock.advance(wait - MILLI);
     cache.token().await.unwrap_err();
-    clock.pass(MILLI);
+    clock.advance(MILLI);
 }
 
 #[tokio::test]
@@ -34,7 +35,7 @@ async fn a_success_makes_the_next_wait_a_short_one_again() {
         silence(&cache, &clock, wait * SECOND).await;
     }
     fetches.issued(&cache, "between", 10 * SECOND).await;
-    clock.pass(10 * SECOND);
+    clock.advance(10 * SECOND);
     fails(&cache, &mut fetches, Error::other("down again")).await;
     silence(&cache, &clock, SECOND).await;
     fetches.issued(&cache, "after", HOUR).await;
@@ -49,7 +50,7 @@ async fn a_thousand_who_ask_a_source_that_is_down_are_one_fetch_a_wait() {
             cache.token().await.unwrap_err();
         }
         fetches.none().await;
-        clock.pass(wait * SECOND);
+        clock.advance(wait * SECOND);
     }
 }
 
@@ -57,19 +58,19 @@ async fn a_thousand_who_ask_a_source_that_is_down_are_one_fetch_a_wait() {
 async fn while_a_valid_token_is_in_use_failed_refreshes_back_off_and_nobody_sees_them() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
-    clock.set(HOUR - 300 * SECOND);
+    clock.advance(HOUR - 300 * SECOND);
     for wait in [1, 2, 4, 8, 16, 32, 60] {
         assert_eq!(cache.token().await.unwrap().secret(), "valid");
         let refresh = fetches.next().await;
         assert_eq!(refresh.reason, Reason::Stale);
         refresh.fail("down");
         run_until_idle().await;
-        clock.pass(wait * SECOND - MILLI);
+        clock.advance(wait * SECOND - MILLI);
         for _ in 0..100 {
             assert_eq!(cache.token().await.unwrap().secret(), "valid");
         }
         fetches.none().await;
-        clock.pass(MILLI);
+        clock.advance(MILLI);
     }
 }
 
@@ -78,13 +79,13 @@ async fn while_a_valid_token_is_in_use_failed_refreshes_back_off_and_nobody_sees
 async fn the_backoff_of_a_refresh_ends_with_the_token() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
-    clock.set(HOUR - 300 * SECOND);
+    clock.advance(HOUR - 300 * SECOND);
     // The last failure is 27 s before the expiry. A normal wait would be 60 s.
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60, 27] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
         run_until_idle().await;
-        clock.pass(wait * SECOND);
+        clock.advance(wait * SECOND);
     }
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
@@ -95,13 +96,13 @@ async fn the_backoff_of_a_refresh_ends_with_the_token() {
 async fn the_attempt_at_a_tokens_end_lengthens_no_wait() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
-    clock.set(HOUR - 36 * SECOND);
+    clock.advance(HOUR - 36 * SECOND);
     // The third wait would be 4 s, but the token expires after 3 s.
     for wait in [1, 2, 3] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
         run_until_idle().await;
-        clock.pass(wait * SECOND);
+        clock.advance(wait * SECOND);
     }
     for wait in [4, 8] {
         fails(&cache, &mut fetches, Error::other("down")).await;
@@ -128,7 +129,7 @@ async fn a_retry_after_is_waited_for_and_no_longer_than_five_minutes() {
         let (cache, mut fetches, clock) = set_up();
         // After this first failure, the next backoff is 2 s.
         fails(&cache, &mut fetches, Error::other("down")).await;
-        clock.pass(SECOND);
+        clock.advance(SECOND);
         let error = Error::other("busy").with_retry_after(asked * SECOND);
         fails(&cache, &mut fetches, error).await;
         silence(&cache, &clock, waited * SECOND).await;
@@ -140,21 +141,21 @@ async fn a_retry_after_is_waited_for_and_no_longer_than_five_minutes() {
 async fn a_retry_after_is_waited_for_though_the_token_ends_before() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
-    clock.set(HOUR - 40 * SECOND);
+    clock.advance(HOUR - 40 * SECOND);
     cache.token().await.unwrap();
     let busy = Error::other("busy").with_retry_after(100 * SECOND);
     fetches.next().await.complete(Err(busy));
     run_until_idle().await;
-    clock.pass(10 * SECOND - MILLI);
+    clock.advance(10 * SECOND - MILLI);
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
-    clock.pass(MILLI);
+    clock.advance(MILLI);
     // The token has expired, so callers get the cached error. No fetch starts yet.
     assert!(cache.token().await.unwrap_err().is_source());
     fetches.none().await;
-    clock.pass(90 * SECOND - MILLI);
+    clock.advance(90 * SECOND - MILLI);
     cache.token().await.unwrap_err();
     fetches.none().await;
-    clock.pass(MILLI);
+    clock.advance(MILLI);
     fetches.issued(&cache, "rested", HOUR).await;
 }
 
@@ -170,7 +171,7 @@ async fn no_failure_is_for_ever() {
         for _ in 0..20 {
             let caller = tokio::spawn(cache.token());
             fail_all(&mut fetches, &error, caller).await;
-            clock.pass(300 * SECOND);
+            clock.advance(300 * SECOND);
         }
     }
     fetches.issued(&cache, "at-last", HOUR).await;

@@ -1,9 +1,10 @@
 //! Waits are random, so that the processes of a fleet don't all call the server at once.
 
 use tower_auth::Error;
+use tower_auth::cache::Clock;
 
 use super::{SECOND, denied, fails};
-use crate::support::{ManualClock, source};
+use crate::support::{clocked, source};
 
 #[tokio::test]
 async fn what_a_fleet_draws_by_lot_is_spread() {
@@ -33,24 +34,24 @@ async fn what_a_fleet_draws_by_lot_is_spread() {
 #[tokio::test]
 async fn chance_makes_no_wait_longer_than_a_minute() {
     let (source, mut fetches) = source();
-    let clock = ManualClock::default();
-    let cache = clock.cache(source).jitter(1.0).build();
+    let clock = Clock::manual();
+    let cache = clocked(source, &clock).jitter(1.0).build();
     for _ in 0..100 {
         fails(&cache, &mut fetches, Error::other("down")).await;
         let next = cache.status().next_attempt_at().unwrap();
-        let wait = next.duration_since(clock.as_clock().now().wall()).unwrap();
+        let wait = next.duration_since(clock.now().wall()).unwrap();
         assert!(wait <= 60 * SECOND, "{wait:?}");
-        clock.pass(wait);
+        clock.advance(wait);
     }
 }
 
 /// Fails once with this error. Returns how long the error is cached, in milliseconds.
 async fn first_wait(jitter: f64, error: &Error) -> u128 {
     let (source, mut fetches) = source();
-    let clock = ManualClock::default();
-    let cache = clock.cache(source).jitter(jitter).build();
+    let clock = Clock::manual();
+    let cache = clocked(source, &clock).jitter(jitter).build();
     fails(&cache, &mut fetches, error.clone()).await;
     let next = cache.status().next_attempt_at().unwrap();
-    let wait = next.duration_since(clock.as_clock().now().wall());
+    let wait = next.duration_since(clock.now().wall());
     wait.unwrap().as_millis()
 }

@@ -39,7 +39,7 @@ async fn a_refresh_that_is_asked_for_replaces_a_token_that_is_fresh_and_serves_i
 async fn a_refresh_that_is_asked_for_joins_the_one_in_flight() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "old", HOUR).await;
-    clock.set(HOUR - 300 * SECOND);
+    clock.advance(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     let refresh = fetches.next().await;
     let forced = tokio::spawn(cache.refresh_now());
@@ -66,7 +66,7 @@ async fn a_refresh_that_is_asked_for_outlives_the_fetch_it_waited_for() {
     fetches.issued(&cache, "valid", HOUR).await;
     let forced = tokio::spawn(cache.refresh_now());
     let _abandoned = fetches.next().await;
-    clock.pass(35 * SECOND);
+    clock.advance(35 * SECOND);
     let second = tokio::spawn(cache.refresh_now());
     fetches.next().await.issue("new");
     for forced in [forced, second] {
@@ -80,7 +80,7 @@ async fn a_refusal_beats_the_backoff_that_protects_a_valid_token() {
     fetches.issued(&cache, "revoked", HOUR).await;
     let token = cache.token().await.unwrap();
     cache.accept(&token);
-    clock.set(HOUR - 300 * SECOND);
+    clock.advance(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     let busy = Error::other("busy").with_retry_after(100 * SECOND);
     fetches.next().await.complete(Err(busy));

@@ -1,12 +1,12 @@
 //! While a quota is low, refreshes wait. Callers don't wait for such a refresh.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use tower_auth::cache::Quota;
 use tower_auth::{Error, Reason, Token, TokenCache};
 
 use super::{Fixture, HOUR, low_quota};
-use crate::support::{ManualClock, ScriptedSource, run_until_idle, source};
+use crate::support::{ScriptedSource, clock_start, clocked, manual_clock, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ async fn one_low_quota_of_several_is_enough() {
 #[tokio::test]
 async fn the_tokens_own_end_still_rules() {
     let mut fixture = Fixture::with([low_quota()]).await;
-    fixture.clock.set(EXPIRED);
+    fixture.advance_to(EXPIRED);
     let caller = tokio::spawn(fixture.cache.token());
     let fetch = fixture.fetches.next().await;
     assert_eq!(fetch.reason, Reason::Expired);
@@ -64,7 +64,7 @@ async fn a_refresh_waits_no_longer_than_until_the_bucket_is_full_again() {
     let reset = STALE + 2 * MINUTE;
     let mut fixture = Fixture::with([]).await;
     let quota = low_quota().until(fixture.in_(HOUR + reset));
-    fixture.clock.set(HOUR);
+    fixture.advance_to(HOUR);
     fixture.is_issued("first", [quota]).await;
     fixture.asked_at(HOUR + STALE).await;
     fixture.asked_at(HOUR + reset - SECOND).await;
@@ -102,9 +102,9 @@ async fn refusals_and_those_who_ask_for_a_new_one_do_not_wait() {
 
 #[tokio::test]
 async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
-    let clock = ManualClock::default();
+    let clock = manual_clock();
     let (source, mut fetches) = source();
-    let cache = clock.cache(source).build();
+    let cache = clocked(source, &clock).build();
     let token = Token::bearer("token")
         .unwrap()
         .expires_in(20 * SECOND)
@@ -125,14 +125,14 @@ async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
 async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_again() {
     let mut refreshes = Vec::new();
     for _ in 0..50 {
-        let clock = ManualClock::default();
-        let reset = UNIX_EPOCH + Duration::from_secs(1_000_000_000) + STALE + 2 * MINUTE;
+        let clock = manual_clock();
+        let reset = clock_start() + STALE + 2 * MINUTE;
         let token = Token::bearer("token")
             .unwrap()
             .expires_in(HOUR)
             .with_quotas([low_quota().until(reset)]);
         let source = ScriptedSource::new(move |_| Ok(token.clone()));
-        let cache = TokenCache::builder(source).clock(clock.as_clock()).build();
+        let cache = TokenCache::builder(source).clock(&clock).build();
         cache.token().await.unwrap();
         let at = cache.status().refresh_at().unwrap();
         let after = at.duration_since(reset).unwrap();
@@ -147,7 +147,7 @@ async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_aga
 #[tokio::test]
 async fn a_low_quota_that_comes_with_an_error_postpones_the_next_attempt_as_well() {
     let mut fixture = Fixture::with([]).await;
-    fixture.clock.set(STALE);
+    fixture.advance_to(STALE);
     fixture.cache.token().await.unwrap();
     let refused = Error::other("too many").with_quotas([low_quota()]);
     fixture.fetches.next().await.complete(Err(refused));
@@ -162,19 +162,18 @@ async fn a_low_quota_that_comes_with_an_error_postpones_the_next_attempt_as_well
 async fn a_fleet_whose_quota_stays_low_does_not_come_all_at_the_last_moment() {
     let mut refreshes = Vec::new();
     for _ in 0..50 {
-        let clock = ManualClock::default();
+        let clock = manual_clock();
         let token = Token::bearer("token").unwrap();
         let token = token.expires_in(HOUR).with_quotas([low_quota()]);
         let source = ScriptedSource::new(move |_| Ok(token.clone()));
-        let cache = TokenCache::builder(source).clock(clock.as_clock()).build();
+        let cache = TokenCache::builder(source).clock(&clock).build();
         cache.token().await.unwrap();
-        let start = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         refreshes.push(
             cache
                 .status()
                 .refresh_at()
                 .unwrap()
-                .duration_since(start)
+                .duration_since(clock_start())
                 .unwrap(),
         );
     }

@@ -4,9 +4,10 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use tokio_test::{assert_pending, assert_ready, task};
+use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::{Reason, Token, TokenCache};
 
-use crate::support::{Counting, Fetch, Fetches, ManualClock, run_until_idle, runtime, source};
+use crate::support::{Counting, Fetch, Fetches, clocked, run_until_idle, runtime, source};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// The age at which a fetch is abandoned if the timers of its runtime don't run.
@@ -14,8 +15,8 @@ const OVERDUE: Duration = Duration::from_secs(35);
 
 fn set_up() -> (TokenCache, Fetches, ManualClock) {
     let (source, fetches) = source();
-    let clock = ManualClock::default();
-    let cache = clock.cache(source).build();
+    let clock = Clock::manual();
+    let cache = clocked(source, &clock).build();
     (cache, fetches, clock)
 }
 
@@ -24,7 +25,7 @@ async fn stale(cache: &TokenCache, fetches: &mut Fetches, clock: &ManualClock) -
     let caller = tokio::spawn(cache.token());
     fetches.next().await.issue_for("first", HOUR);
     let token = caller.await.unwrap().unwrap();
-    clock.set(HOUR - Duration::from_secs(300));
+    clock.advance(HOUR - Duration::from_secs(300));
     token
 }
 
@@ -35,7 +36,7 @@ async fn an_abandoned_fetch_completes_nothing_while_the_next_is_in_flight() {
         let mut before = task::spawn(cache.token());
         assert_pending!(before.poll());
         let late = fetches.next().await;
-        clock.pass(OVERDUE);
+        clock.advance(OVERDUE);
         let mut after = task::spawn(cache.token());
         assert_pending!(after.poll());
         let next = fetches.next().await;
@@ -69,7 +70,7 @@ async fn an_abandoned_fetch_displaces_no_token() {
         let (cache, mut fetches, clock) = set_up();
         let before = tokio::spawn(cache.token());
         let late = fetches.next().await;
-        clock.pass(OVERDUE);
+        clock.advance(OVERDUE);
         let after = tokio::spawn(cache.token());
         fetches.next().await.issue("in-time");
         for caller in [before, after] {
@@ -89,7 +90,7 @@ async fn an_abandoned_refresh_ends_no_other() {
         stale(&cache, &mut fetches, &clock).await;
         cache.token().await.unwrap();
         let late = fetches.next().await;
-        clock.pass(OVERDUE);
+        clock.advance(OVERDUE);
         cache.token().await.unwrap();
         let next = fetches.next().await;
         assert_eq!(next.reason, Reason::Stale);
@@ -97,7 +98,7 @@ async fn an_abandoned_refresh_ends_no_other() {
         end(late, fails);
         run_until_idle().await;
         // The backoff after one failure is much shorter than 30 s.
-        clock.pass(Duration::from_secs(30));
+        clock.advance(Duration::from_secs(30));
         assert_eq!(cache.token().await.unwrap().secret(), "first");
         fetches.none().await;
         next.issue("second");
@@ -111,7 +112,7 @@ async fn a_fetch_in_flight_is_joined_until_long_after_its_timeout() {
     let (cache, mut fetches, clock) = set_up();
     let first = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    clock.pass(OVERDUE - Duration::from_nanos(1));
+    clock.advance(OVERDUE - Duration::from_nanos(1));
     let second = tokio::spawn(cache.token());
     fetches.none().await;
     fetch.issue("slow");
@@ -126,7 +127,7 @@ fn the_end_of_an_abandoned_fetch_changes_nothing() {
     let dropped_runtime = runtime();
     let before = dropped_runtime.spawn(cache.token());
     let _unanswered = dropped_runtime.block_on(fetches.next());
-    clock.pass(OVERDUE);
+    clock.advance(OVERDUE);
     runtime().block_on(async {
         let after = tokio::spawn(cache.token());
         let next = fetches.next().await;
@@ -165,13 +166,13 @@ fn an_abandoned_refresh_is_not_waited_for_when_its_token_has_expired() {
     let dropped_runtime = runtime();
     let _unanswered = dropped_runtime.block_on(async {
         stale(&cache, &mut fetches, &clock).await;
-        clock.set(HOUR - Duration::from_secs(31));
+        clock.advance(Duration::from_secs(269));
         cache.token().await.unwrap();
         fetches.next().await
     });
     drop(dropped_runtime);
     // The token has expired, but the fetch is not yet overdue.
-    clock.pass(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(1));
     runtime().block_on(async {
         let caller = tokio::spawn(cache.token());
         fetches.next().await.issue("second");
@@ -186,7 +187,7 @@ async fn after_a_failed_refresh_an_expired_token_is_fetched_again() {
     cache.token().await.unwrap();
     fetches.next().await.fail("down");
     run_until_idle().await;
-    clock.set(HOUR);
+    clock.advance(Duration::from_secs(300));
     let caller = tokio::spawn(cache.token());
     fetches.next().await.issue("second");
     assert_eq!(caller.await.unwrap().unwrap().secret(), "second");
@@ -252,7 +253,7 @@ async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_la
     let caller = tokio::spawn(cache.token());
     fetches.next().await.complete(lasting(HOUR));
     caller.await.unwrap().unwrap();
-    clock.set(HOUR - Duration::from_secs(300));
+    clock.advance(HOUR - Duration::from_secs(300));
     cache.token().await.unwrap();
     fetches
         .next()
@@ -260,12 +261,12 @@ async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_la
         .complete(lasting(Duration::from_secs(20)));
     run_until_idle().await;
 
-    clock.pass(Duration::from_secs(15));
+    clock.advance(Duration::from_secs(15));
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
     fetches.next().await.complete(lasting(HOUR));
     waiting.await.unwrap();
-    clock.pass(HOUR / 2);
+    clock.advance(HOUR / 2);
     cache.token().await.unwrap();
     fetches.none().await;
 }
@@ -275,8 +276,8 @@ async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_la
 fn callers_on_many_threads_start_one_refresh() {
     for _ in 0..500 {
         let (source, mut fetches) = source();
-        let clock = ManualClock::default();
-        let cache = clock.cache(source).build();
+        let clock = Clock::manual();
+        let cache = clocked(source, &clock).build();
         let (runtime, barrier) = (runtime(), Barrier::new(4));
         runtime.block_on(stale(&cache, &mut fetches, &clock));
         std::thread::scope(|scope| {

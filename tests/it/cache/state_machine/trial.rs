@@ -13,6 +13,7 @@ use tokio::task::Id;
 use tokio::time::advance;
 use tokio_test::task::{self, Spawn};
 use tower::{Layer, ServiceExt};
+use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::{Auth, Error, Token, TokenCache};
 use tower_service::Service;
 
@@ -23,7 +24,7 @@ use super::model::{
 use super::observed::{at, millis, outcome, permanent, pick, request_outcome, since_epoch};
 use super::source_and_api::{Api, Notes, Noting, path_of};
 use super::steps::{Move, Step};
-use crate::support::{Fetch, Fetches, ManualClock, source};
+use crate::support::{Fetch, Fetches, clocked, source};
 
 mod checks;
 
@@ -68,9 +69,8 @@ impl Trial {
             inner,
             notes: Arc::clone(&notes),
         };
-        let clock = ManualClock::default();
-        let mut cache = clock
-            .cache(source)
+        let clock = Clock::manual();
+        let mut cache = clocked(source, &clock)
             .fetch_attempts(rules.attempts)
             .attempt_floor(millis(rules.floor))
             .close_timeout(millis(CLOSE_TIMEOUT))
@@ -84,7 +84,7 @@ impl Trial {
         let (cache, api) = (cache.build(), Api::default());
         Self {
             doing: String::new(),
-            model: Model::new(rules, since_epoch(clock.as_clock().now().wall())),
+            model: Model::new(rules, since_epoch(clock.now().wall())),
             client: crate::support::layer_from(cache.clone()).layer(api.clone()),
             cache,
             api,
@@ -388,10 +388,10 @@ impl Trial {
         match way {
             Move::All => self.pass_all(span).await,
             Move::NoTimer => {
-                self.clock.pass(millis(span));
+                self.clock.advance(millis(span));
                 self.model.pass_without_timers(span);
             }
-            Move::Wall => self.set_wall((span + 999) / 1_000 * 1_000),
+            Move::Wall => self.set_wall(span),
         }
     }
 
@@ -404,7 +404,7 @@ impl Trial {
                 .next_timer(&self.callers)
                 .filter(|next| *next <= end);
             let span = next.unwrap_or(end) - self.model.now.timers;
-            self.clock.pass(millis(span));
+            self.clock.advance(millis(span));
             self.model.pass(span);
             advance(millis(span)).await;
             self.run_until_idle().await;
@@ -415,7 +415,10 @@ impl Trial {
     }
 
     fn set_wall(&mut self, span: i64) {
-        self.clock.step_wall(span / 1_000);
+        match span {
+            0.. => self.clock.suspend(millis(span)),
+            _ => self.clock.set_back(millis(-span)),
+        }
         self.model.set_wall(span);
     }
 }

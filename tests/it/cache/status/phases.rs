@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tokio_test::{assert_pending, task};
-use tower_auth::cache::Phase;
+use tower_auth::cache::{Clock, Phase};
 use tower_auth::{Reason, Token};
 
 use super::{EMPTY, FRESH, Said, now, set_up};
-use crate::support::{ManualClock, ScriptedSource, run_until_idle, token_server};
+use crate::support::{ScriptedSource, clocked, run_until_idle, token_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -47,11 +47,11 @@ async fn while_the_first_token_is_fetched_it_says_why_and_how_many_wait() {
 #[tokio::test]
 async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepted() {
     let (cache, mut fetches, clock) = set_up();
-    clock.pass(7 * SECOND);
+    clock.advance(7 * SECOND);
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     // The token's times count from the start of the fetch, 3 s earlier.
-    clock.pass(3 * SECOND);
+    clock.advance(3 * SECOND);
     let token = Token::bearer("token").map(|token| token.expires_in(HOUR).with_scope("read write"));
     fetch.complete(token);
     let token = caller.await.unwrap().unwrap();
@@ -73,7 +73,7 @@ async fn a_stale_token_is_ready_whether_its_refresh_is_awaited_in_flight_or_post
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "token", HOUR).await;
     assert_eq!(now(&cache), FRESH);
-    clock.set(3300 * SECOND);
+    clock.advance(3300 * SECOND);
     let stale = || Said {
         phase: Phase::Stale,
         ..FRESH
@@ -110,9 +110,9 @@ async fn an_expired_token_is_not_ready_and_the_fetch_after_it_says_why() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "token", HOUR).await;
     // The expiry margin is 30 s.
-    clock.set(3569 * SECOND);
+    clock.advance(3569 * SECOND);
     assert_eq!(cache.status().phase(), Phase::Stale);
-    clock.set(3570 * SECOND);
+    clock.advance(SECOND);
     let expired = Said {
         phase: Phase::Expired,
         is_ready: false,
@@ -133,7 +133,7 @@ async fn an_expired_token_is_not_ready_and_the_fetch_after_it_says_why() {
 #[tokio::test]
 async fn a_failure_is_told_with_its_number_and_the_time_of_the_next_attempt() {
     let (cache, mut fetches, clock) = set_up();
-    for (failures, at) in [(1, 1), (2, 3)] {
+    for (failures, at, wait) in [(1, 1, 1), (2, 3, 2)] {
         let caller = tokio::spawn(cache.token());
         fetches.next().await.fail("down");
         caller.await.unwrap().unwrap_err();
@@ -145,7 +145,7 @@ async fn a_failure_is_told_with_its_number_and_the_time_of_the_next_attempt() {
             ..EMPTY
         };
         assert_eq!(now(&cache), failed);
-        clock.set(u32::try_from(at).unwrap() * SECOND);
+        clock.advance(wait * SECOND);
         assert_eq!(now(&cache), failed);
     }
     // During the next attempt, no attempt is postponed. The number of failures stays the same.
@@ -203,19 +203,18 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
         ..FRESH
     };
     assert_eq!(now(&cache), limited);
-    clock.set(5 * SECOND);
-    assert_eq!(now(&cache), FRESH);
-
-    clock.set(4 * SECOND);
+    clock.advance(4 * SECOND);
     assert_eq!(now(&cache), limited);
     cache.accept(&second);
     // An acceptance by another resource shows that the token is valid, but doesn't end the wait.
-    let accepted = Said {
-        is_ready: true,
+    let accepted = |refusals_limited_until| Said {
         is_accepted: true,
-        ..limited
+        refusals_limited_until,
+        ..FRESH
     };
-    assert_eq!(now(&cache), accepted);
+    assert_eq!(now(&cache), accepted(Some(5)));
+    clock.advance(SECOND);
+    assert_eq!(now(&cache), accepted(None));
 }
 
 #[tokio::test]
@@ -254,7 +253,7 @@ fn a_phase_is_one_word() {
 async fn a_token_that_the_source_keeps_may_be_accepted_again() {
     let same = Token::bearer("kept").unwrap();
     let source = ScriptedSource::new(move |_| Ok(same.clone()));
-    let cache = ManualClock::default().cache(source).build();
+    let cache = clocked(source, Clock::manual()).build();
     let token = cache.token().await.unwrap();
     cache.accept(&token);
     cache.refresh_now().await.unwrap();

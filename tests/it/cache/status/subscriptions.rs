@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
-use tower_auth::cache::{Phase, Status};
+use tower_auth::cache::{Clock, Phase, Status};
 use tower_auth::{Reason, Token};
 
 use super::{EMPTY, FRESH, Said, now, said, set_up};
-use crate::support::{Api, Counting, ManualClock, call, paused, request, run_until_idle, source};
+use crate::support::{Api, Counting, call, clocked, paused, request, run_until_idle, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -50,7 +50,7 @@ async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_completes() {
 async fn a_watcher_is_woken_by_a_failure_and_by_a_refresh_behind() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "token", HOUR).await;
-    clock.set(3300 * SECOND);
+    clock.advance(3300 * SECOND);
     let mut watcher = cache.subscribe();
     let begun = news(&mut watcher, cache.token()).await.unwrap();
     assert_eq!(
@@ -68,7 +68,7 @@ async fn a_watcher_is_woken_by_a_failure_and_by_a_refresh_behind() {
 #[tokio::test]
 async fn a_watcher_is_woken_by_a_fetch_that_is_abandoned_with_its_runtime() {
     let (source, _fetches) = source();
-    let cache = ManualClock::default().cache(source).build();
+    let cache = clocked(source, Clock::manual()).build();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -126,7 +126,7 @@ async fn a_watcher_is_not_woken_by_what_changes_nothing() {
             cache.reject(&first);
             cache.status();
             drop(cache.subscribe());
-            clock.pass(SECOND);
+            clock.advance(SECOND);
         }
     };
     assert_eq!(news(&mut watcher, serving).await, None);
@@ -159,11 +159,11 @@ async fn a_subscription_holds_the_state_of_the_moment_though_only_time_has_passe
     assert_eq!(said(&before.borrow_and_update()), EMPTY);
     fetches.issued(&cache, "token", HOUR).await;
     assert_eq!(said(&before.borrow_and_update()), FRESH);
-    clock.set(3300 * SECOND);
+    clock.advance(3300 * SECOND);
     let subscribed = news(&mut before, async { drop(cache.subscribe()) });
     assert_eq!(subscribed.await, None);
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Stale);
-    clock.set(HOUR);
+    clock.advance(300 * SECOND);
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Expired);
 }
 
@@ -180,7 +180,7 @@ async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
     assert_eq!(caller.await.unwrap().unwrap().secret(), "first");
     assert_eq!(said(&cache.subscribe().borrow()), now(&cache));
     assert_eq!(cache.subscribe().borrow().failures(), 1);
-    clock.pass(5 * SECOND);
+    clock.advance(5 * SECOND);
     cache.reject(&cache.token().await.unwrap());
     fetches.issued(&cache, "second", HOUR).await;
     assert_eq!(cache.subscribe().borrow().failures(), 0);
@@ -253,7 +253,7 @@ async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
 
 #[tokio::test]
 async fn a_request_that_is_served_is_what_accepts_its_token() {
-    let cache = ManualClock::default().cache(Counting::default()).build();
+    let cache = clocked(Counting::default(), Clock::manual()).build();
     let client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-1"]));
     cache.token().await.unwrap();
     let mut watcher = cache.subscribe();

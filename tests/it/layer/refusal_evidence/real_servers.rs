@@ -11,9 +11,10 @@ use reqwest::Client;
 use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
 use tower_auth::Auth;
+use tower_auth::cache::{Clock, ManualClock};
 
 use super::{DAY, MINUTE, SECOND, layer_from};
-use crate::support::{Counting, ManualClock};
+use crate::support::{Counting, clocked};
 
 /// The time between two requests.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -46,9 +47,9 @@ impl RealServer {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(respond);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let (clock, source) = (ManualClock::default(), Counting::lasting(DAY));
+        let (clock, source) = (Clock::manual(), Counting::lasting(DAY));
         let http = Client::builder().no_proxy().build().unwrap();
-        let layer = layer_from(clock.cache(source.clone()).build());
+        let layer = layer_from(clocked(source.clone(), &clock).build());
         Self {
             url,
             clock,
@@ -68,7 +69,7 @@ impl RealServer {
                 let request = self.http.get(format!("{}{path}", self.url));
                 let response = self.client.clone().oneshot(request.build().unwrap());
                 assert_eq!(response.await.unwrap().status(), expected, "{passed:?}");
-                self.clock.pass(PAUSE);
+                self.clock.advance(PAUSE);
                 passed += PAUSE;
             }
             if passed.subsec_nanos() == 0 {

@@ -4,13 +4,14 @@
 use allocation_counter::measure;
 use http::Response;
 use tower::{Layer, service_fn};
+use tower_auth::cache::Clock;
 
 use super::simulated_api::Api;
 use super::{
     Call, DAY, HOUR, Issuer, MINUTE, ROW_1, SECOND, Simulation, TEN_MINUTES, by_turns, get,
     layer_from, paused,
 };
-use crate::support::{Counting, ManualClock, call, request};
+use crate::support::{Counting, call, clocked, request};
 
 #[track_caller]
 fn all_refused(calls: &[Call]) {
@@ -93,8 +94,8 @@ fn the_memory_for_refusals_does_not_grow_with_the_resources() {
         .start_paused(true)
         .build()
         .unwrap();
-    let clock = ManualClock::default();
-    let cache = clock.cache(Counting::lasting(DAY)).build();
+    let clock = Clock::manual();
+    let cache = clocked(Counting::lasting(DAY), &clock).build();
     let api = service_fn(async |request: http::Request<_>| {
         let is_root = request.uri().path() == "/";
         let status = if is_root { 200 } else { 401 };
@@ -110,7 +111,7 @@ fn the_memory_for_refusals_does_not_grow_with_the_resources() {
                     call(&mut client, request).await.unwrap();
                 }
                 // After 3 s, the token is too old to count as not yet valid.
-                clock.pass(3 * SECOND);
+                clock.advance(3 * SECOND);
             }
         });
     };

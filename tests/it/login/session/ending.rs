@@ -7,12 +7,13 @@ use http::StatusCode;
 use http::header::COOKIE;
 use serde_json::json;
 use tower::{Layer, ServiceExt};
+use tower_auth::cache::Clock;
 use tower_auth::{Error, NotReplayed, Token, TokenSource};
 
 use super::{LOGOUT, fetch};
 use crate::support::session_site::{Site, SiteResponse, THINGS, get};
 use crate::support::token_server::{all_text_of, expiry};
-use crate::support::{ManualClock, call};
+use crate::support::{call, clocked};
 
 #[tokio::test]
 async fn a_session_ends_with_the_first_of_its_cookies() {
@@ -73,11 +74,11 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
             &["other=1; Max-Age=3600", "sid=again; Max-Age=3600; Path=/"],
         ),
     });
-    let clock = ManualClock::default();
-    let cache = clock.cache(site.session()).build();
+    let clock = Clock::manual();
+    let cache = clocked(site.session(), &clock).build();
     let mut client = crate::support::layer_from(cache).layer(site.clone());
     call(&mut client, get(THINGS)).await.unwrap();
-    clock.pass(Duration::from_secs(601));
+    clock.advance(Duration::from_secs(601));
     call(&mut client, get(THINGS)).await.unwrap();
     assert_eq!(site.cookies(), ["sid=1", "sid=2"]);
 }

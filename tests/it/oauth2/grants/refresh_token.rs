@@ -8,13 +8,14 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
+use tower_auth::cache::Clock;
 use tower_auth::oauth2::{Client, RefreshToken};
 use tower_auth::{Reason, TokenSource};
 
 use crate::support::refresh_store::Store;
 use crate::support::serving::{ServerResponse, params, respond, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
-use crate::support::{Api, ManualClock, paused, request, run_until_idle};
+use crate::support::{Api, clocked, paused, request, run_until_idle};
 
 /// A server that revokes each refresh token when it issues the next token: `refresh-1`,
 /// `refresh-2`, …. The access tokens have the same numbers.
@@ -260,11 +261,11 @@ async fn a_hundred_refusals_at_once_never_use_a_rotating_token_twice() {
     let server = Rotating::default();
     let source = RefreshToken::new(server.client(), "refresh-0");
     let api = Api::accepting(["access-1"]);
-    let clock = ManualClock::default();
-    let client = crate::support::layer_from(clock.cache(source).build()).layer(api.clone());
+    let clock = Clock::manual();
+    let client = crate::support::layer_from(clocked(source, &clock).build()).layer(api.clone());
     client.clone().oneshot(request("")).await.unwrap();
     for number in 2..10 {
-        clock.pass(Duration::from_secs(10));
+        clock.advance(Duration::from_secs(10));
         api.revoke(&format!("access-{}", number - 1));
         api.accept(&format!("access-{number}"));
         let callers: Vec<_> = (0..100)
