@@ -19,12 +19,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt;
 use futures_util::future::{join_all, try_join_all};
-use support::{
-    AUDIENCE, CLIENT_ID, CLIENT_SECRET, MovableClock, Report, SCOPE, Servers, optional, required,
-};
+use support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, Report, SCOPE, Servers, optional, required};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, stdin};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tower_auth::TokenCache;
+use tower_auth::cache::Clock;
 use tower_auth::fleet::{FileStore, Fleet, Keyring};
 use tower_auth::oauth2::ClientCredentials;
 
@@ -121,7 +120,7 @@ impl Member {
 
 /// Runs one process of the fleet.
 async fn member() -> Result<(), Report> {
-    let time = MovableClock::default();
+    let clock = Clock::manual();
     let source = ClientCredentials::new(
         required("TOKEN_URL")?,
         required("CLIENT_ID")?,
@@ -134,7 +133,7 @@ async fn member() -> Result<(), Report> {
         fleet = fleet.lease_time(Duration::from_millis(time.parse()?));
     }
     let cache = TokenCache::builder(source)
-        .clock(time.clock())
+        .clock(&clock)
         .fleet(fleet)?
         .build();
 
@@ -143,7 +142,7 @@ async fn member() -> Result<(), Report> {
         match word.as_str() {
             "ask" => ask(&cache).await,
             "expire" => {
-                time.advance(Duration::from_secs(3600));
+                clock.advance(Duration::from_secs(3600));
                 println!("an hour later");
             }
             "reject" => {

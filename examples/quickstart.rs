@@ -19,10 +19,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
-use support::{
-    AUDIENCE, CLIENT_ID, CLIENT_SECRET, MovableClock, Report, SCOPE, Servers, optional, required,
-};
+use support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, Report, SCOPE, Servers, optional, required};
 use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::cache::Clock;
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{AuthLayer, Error, Place, Reason, Token, TokenCache, TokenSource};
 
@@ -30,11 +29,11 @@ const LONGER_THAN_ANY_TOKEN_LASTS: Duration = Duration::from_secs(20 * 365 * 24 
 
 #[tokio::main]
 async fn main() -> Result<(), Report> {
-    let time = MovableClock::default();
+    let clock = Clock::manual();
     let (source, api_url, requests, servers) = match optional("TOKEN_URL") {
         Some(url) => (source_from_env(&url)?, required("API_URL")?, 20, None),
         None => {
-            let servers = Servers::start_with(time.clock()).await?;
+            let servers = Servers::start_with(&clock).await?;
             let token_url = servers.authorization.token_url();
             let source = ClientCredentials::new(token_url, CLIENT_ID, CLIENT_SECRET)?
                 .audience(AUDIENCE)
@@ -50,7 +49,7 @@ async fn main() -> Result<(), Report> {
         source,
         fetches: Arc::clone(&fetches),
     };
-    let cache = TokenCache::builder(source).clock(time.clock()).build();
+    let cache = TokenCache::builder(source).clock(&clock).build();
 
     // Requests are counted below the layer, as they are sent.
     let sent = Arc::new(AtomicUsize::new(0));
@@ -74,7 +73,7 @@ async fn main() -> Result<(), Report> {
     );
     for phase in ["no token yet", "token expired", "token revoked"] {
         match (phase, &servers) {
-            ("token expired", _) => time.advance(LONGER_THAN_ANY_TOKEN_LASTS),
+            ("token expired", _) => clock.advance(LONGER_THAN_ANY_TOKEN_LASTS),
             ("token revoked", Some(servers)) => servers.revoke_all_tokens(),
             ("token revoked", None) => cache.reject(&cache.token().await?),
             _ => {}

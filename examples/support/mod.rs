@@ -11,7 +11,6 @@
 mod api;
 mod authorization_server;
 mod browser;
-mod clock;
 mod env;
 mod jwt;
 mod login_server;
@@ -26,7 +25,6 @@ use tower_auth::cache::Clock;
 pub use api::Api;
 pub use authorization_server::{AuthorizationServer, ClientAuth, TokenRequest};
 pub use browser::Browser;
-pub use clock::MovableClock;
 pub use env::{optional, required};
 pub use jwt::{Claims, Tokens};
 pub use login_server::LoginServer;
@@ -50,8 +48,8 @@ impl Servers {
     }
 
     /// Starts both servers, with `clock` as their clock.
-    pub async fn start_with(clock: Clock) -> io::Result<Self> {
-        let tokens = Tokens::new(clock);
+    pub async fn start_with(clock: impl Into<Clock>) -> io::Result<Self> {
+        let tokens = Tokens::new(clock.into());
         let authorization =
             AuthorizationServer::start(CLIENT_ID, CLIENT_SECRET, tokens.clone()).await?;
         let api = Api::start([AUDIENCE], "read:notes", tokens).await?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tower_auth::cache::Clock;
 use tower_auth::oauth2::{
     AuthorizationCode, Client, ClientCredentials, DeviceAuthorization, EndpointUrl,
     RedirectListener, RefreshToken, RefreshTokenFile,
@@ -12,7 +13,6 @@ use tower_auth::{Error, NotReplayed, Reason, SecretSource, TokenCache, TokenSour
 use crate::api::{Api, Check, call, crowd};
 use crate::person::Person;
 use crate::servers::{self, DJANGO, HTTP, Registered, issued, text, token};
-use crate::support::MovableClock;
 
 async fn register(description: &serde_json::Value) -> Registered {
     servers::register(&DJANGO, "/interop/clients", description).await
@@ -133,8 +133,8 @@ async fn a_token_that_somebody_else_rotates_in_a_file_is_read_anew_once_it_is_re
         std::fs::write(&file, token).unwrap();
     };
     rotate().await;
-    let time = MovableClock::default();
-    let cache = TokenCache::builder(SecretSource::file(&file)).clock(time.clock());
+    let time = Clock::manual();
+    let cache = TokenCache::builder(SecretSource::file(&file)).clock(&time);
     let cache = cache.build();
     let url = format!("{}/read", api.url);
     assert_eq!(crowd(&cache, &url, 10).await, [200]);

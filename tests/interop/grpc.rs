@@ -10,13 +10,14 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::ServiceBuilder;
+use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Auth, AuthLayer, TokenCache};
 
 use crate::free_port::free_port;
 use crate::grpc_servers::{By, GrpcServer};
 use crate::nginx::Nginx;
-use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, MovableClock, Servers};
+use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, Servers};
 use crate::tls::Authority;
 
 /// A server, an authorization server for its tokens, and a client of both.
@@ -25,7 +26,7 @@ struct Scene {
     servers: Servers,
     origin: Uri,
     client: Auth<Channel>,
-    time: MovableClock,
+    time: ManualClock,
 }
 
 impl Scene {
@@ -50,8 +51,8 @@ impl Scene {
             None => endpoint,
         };
         let channel = endpoint.connect_lazy();
-        let time = MovableClock::default();
-        let cache = TokenCache::builder(source.audience(AUDIENCE)).clock(time.clock());
+        let time = Clock::manual();
+        let cache = TokenCache::builder(source.audience(AUDIENCE)).clock(&time);
         let layer = AuthLayer::from(cache.build());
         Self {
             server,

@@ -7,12 +7,12 @@ use http::StatusCode;
 use reqwest::{Client, Response};
 use serde_json::Value;
 use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::cache::Clock;
 use tower_auth::login::JsonLogin;
 use tower_auth::{Auth, AuthLayer, Reason, TokenCache, TokenSource};
 
 use crate::login_server::{Django, PASSWORD, USER};
 use crate::servers::{HTTP, origin_of};
-use crate::support::MovableClock;
 
 const LOGIN: &str = "POST /api/token/ 200";
 const REFRESH: &str = "POST /api/token/refresh/ 200";
@@ -57,8 +57,8 @@ async fn is_answered(django: &Django, client: &Auth<Client>) {
 async fn fifty_callers_are_one_login_and_at_each_expiry_one_refresh_with_the_newest_refresh_token()
 {
     let django = Django::start();
-    let time = MovableClock::default();
-    let cache = TokenCache::builder(login(&django, PASSWORD)).clock(time.clock());
+    let time = Clock::manual();
+    let cache = TokenCache::builder(login(&django, PASSWORD)).clock(&time);
     let client = client(&django, cache.build());
     let mut expected = Vec::new();
     for ask_for_a_token in [LOGIN, REFRESH, REFRESH, REFRESH] {

@@ -17,15 +17,14 @@ use futures_util::{StreamExt, stream};
 use reqwest::{Client, Method};
 use tokio::sync::Semaphore;
 use tower::{Layer, ServiceExt};
+use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Auth, AuthLayer, BoxError, NotReplayed, TokenCache};
 
 use crate::free_port::free_port;
 use crate::nginx::Nginx;
 use crate::nginx_clients::of_reqwest;
-use crate::support::{
-    AUDIENCE, CLIENT_ID, CLIENT_SECRET, MovableClock, SCOPE, Servers, Tokens, serve,
-};
+use crate::support::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, SCOPE, Servers, Tokens, serve};
 use crate::tls::Authority;
 
 /// The server that nginx asks.
@@ -76,7 +75,7 @@ struct Api {
     nginx: Nginx,
     url: String,
     http: Client,
-    time: MovableClock,
+    time: ManualClock,
 }
 
 /// The settings that differ between tests.
@@ -151,7 +150,7 @@ impl Api {
             nginx: Nginx::start(&api, &[("server.pem", &certificate)]),
             url: format!("https://localhost:{port}"),
             http: http.build().unwrap(),
-            time: MovableClock::default(),
+            time: Clock::manual(),
         }
     }
 
@@ -163,7 +162,7 @@ impl Api {
         let url = self.servers.authorization.token_url();
         let source = ClientCredentials::new(url, CLIENT_ID, CLIENT_SECRET).unwrap();
         let source = source.audience(AUDIENCE).scope(SCOPE);
-        let cache = TokenCache::builder(source).clock(self.time.clock());
+        let cache = TokenCache::builder(source).clock(&self.time);
         AuthLayer::from(cache.build()).only_to([&self.url]).unwrap()
     }
 

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use reqwest::Client;
 use tower::{ServiceBuilder, ServiceExt};
+use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::fleet::{Fleet, Keyring, RedisStore};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Auth, AuthLayer, TokenCache};
@@ -18,7 +19,6 @@ use crate::free_port::free_port;
 use crate::nginx::Nginx;
 use crate::redis_server::RedisServer;
 use crate::servers::{DJANGO, HTTP, Registered, issued};
-use crate::support::MovableClock;
 
 const MEMBERS: usize = 8;
 const CALLERS: usize = 3;
@@ -62,14 +62,14 @@ impl Scene {
         }
     }
 
-    fn member(&self, credentials: &str, time: &MovableClock) -> Auth<Client> {
+    fn member(&self, credentials: &str, time: &ManualClock) -> Auth<Client> {
         let Registered { id, secret } = &self.client;
         let url = format!("{}/o/token/", self.url);
         let source = ClientCredentials::new(url, id, secret.clone()).unwrap();
         let source = source.scope("read");
         let store = RedisStore::open(self.redis.url_with(credentials)).unwrap();
         let fleet = Fleet::new(store, Keyring::new("test", SEALING_KEY).unwrap());
-        let cache = TokenCache::builder(source).clock(time.clock()).fleet(fleet);
+        let cache = TokenCache::builder(source).clock(time).fleet(fleet);
         let layer = AuthLayer::from(cache.unwrap().build()).only_to([&self.url]);
         ServiceBuilder::new()
             .layer(layer.unwrap())
@@ -103,7 +103,7 @@ async fn a_fleet_with_a_password_or_with_rights_of_its_own_is_one_fetch_whatever
 
 async fn one_fetch_whatever_happens(credentials: &str) {
     let scene = Scene::new().await;
-    let time = MovableClock::default();
+    let time = Clock::manual();
     let members: Vec<_> = (0..MEMBERS)
         .map(|_| scene.member(credentials, &time))
         .collect();
@@ -142,7 +142,7 @@ async fn one_fetch_whatever_happens(credentials: &str) {
 #[tokio::test]
 async fn a_redis_that_refuses_a_member_makes_it_fetch_for_itself_and_fails_nobody() {
     let scene = Scene::new().await;
-    let time = MovableClock::default();
+    let time = Clock::manual();
     let members = [
         scene.member(":wrong@", &time),
         scene.member(":wrong@", &time),

@@ -1,15 +1,16 @@
 //! Simulates one hour of a fleet.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
+use tower_auth::cache::Clock;
 use tower_auth::fleet::{Fleet, Keyring, StoreKey};
 use tower_auth::{Error, TokenCache};
 
 use super::report::Report;
-use super::world::{Counter, Endpoint, Far, LIFETIME, clock};
+use super::world::{Counter, Endpoint, Far, LIFETIME};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// All processes start within this time.
@@ -61,6 +62,8 @@ impl Scene {
 
     async fn pass(self) -> Result<Hour, Report> {
         let start = Instant::now();
+        let clock = Clock::tokio();
+        let refused_at = clock.now().wall() + REFUSAL;
         let store = Far::new(start);
         let fetches = Counter::new(start);
         let keys = Keyring::new("2026-11", SEALING_KEY)?;
@@ -70,11 +73,13 @@ impl Scene {
             let source = Endpoint {
                 fetches: fetches.clone(),
             };
-            let mut cache = TokenCache::builder(source).clock(clock(start)).keep_fresh();
+            let mut cache = TokenCache::builder(source)
+                .clock(clock.clone())
+                .keep_fresh();
             if self.shares {
                 cache = cache.fleet(fleet.clone())?;
             }
-            processes.spawn(process(cache.build(), start));
+            processes.spawn(process(cache.build(), start, refused_at));
         }
         while let Some(ended) = processes.join_next().await {
             ended??;
@@ -92,17 +97,17 @@ impl Scene {
 
 /// Simulates one process, which always has a token after its start. The token is refused once. The
 /// time differs slightly between processes.
-async fn process(cache: TokenCache, start: Instant) -> Result<(), Error> {
+async fn process(cache: TokenCache, start: Instant, refused_at: SystemTime) -> Result<(), Error> {
     sleep(DEPLOYMENT.mul_f64(fastrand::f64())).await;
     drop(cache.token().await?);
     sleep_until(start + REFUSAL + Duration::from_secs(1).mul_f64(fastrand::f64())).await;
     let refused = cache.token().await?;
-    if is_of_before(&cache, start) {
+    if is_of_before(&cache, refused_at) {
         cache.accept(&refused);
         cache.reject(&refused);
     }
     let newer = cache.token().await?;
-    if newer.secret() == refused.secret() && is_of_before(&cache, start) {
+    if newer.secret() == refused.secret() && is_of_before(&cache, refused_at) {
         return Err(Error::other(
             "a process continues with a token that was refused",
         ));
@@ -112,10 +117,7 @@ async fn process(cache: TokenCache, start: Instant) -> Result<(), Error> {
 }
 
 /// Returns whether the current token was issued before the refusal. If so, the token is invalid.
-fn is_of_before(cache: &TokenCache, start: Instant) -> bool {
-    let age = cache.status().expires_at().and_then(|end| {
-        let now = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + start.elapsed();
-        Some(LIFETIME.saturating_sub(end.duration_since(now).ok()?))
-    });
-    age.is_some_and(|age| start.elapsed().saturating_sub(age) < REFUSAL)
+fn is_of_before(cache: &TokenCache, refused_at: SystemTime) -> bool {
+    let requested_at = cache.status().requested_at();
+    requested_at.is_some_and(|at| at < refused_at)
 }

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tower_auth::cache::{Clock, Moment};
 use tower_auth::fleet::{Lease, MemoryStore, TokenStore};
 use tower_auth::{BoxError, Error, Reason, Token, TokenSource};
 
@@ -117,12 +116,4 @@ impl TokenStore for Far {
         self.is_asked().await;
         self.store.release(key, lease).await
     }
-}
-
-/// Makes the virtual clock that all processes read.
-pub(crate) fn clock(start: Instant) -> Clock {
-    Clock::custom(move || {
-        let now = Duration::from_secs(1_000_000_000) + start.elapsed();
-        Moment::new(now, UNIX_EPOCH + now)
-    })
 }
