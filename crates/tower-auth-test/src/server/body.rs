@@ -1,5 +1,6 @@
 //! The body of a scripted response.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,8 +14,8 @@ use tower_auth::BoxError;
 pub struct ScriptedBody {
     next: Bytes,
     then: Rest,
-    /// The length that the client is told, in bytes.
-    announced: u64,
+    /// The length that the client is told, in bytes. `None`: the headers tell it.
+    announced: Option<u64>,
 }
 
 /// What follows the last byte that is sent.
@@ -27,11 +28,11 @@ pub(crate) enum Rest {
 
 impl ScriptedBody {
     /// Makes a body that sends only the first `sent` bytes before `then`.
-    pub(crate) fn new(whole: &Bytes, sent: usize, then: Rest) -> Self {
+    pub(crate) fn new(whole: &Bytes, sent: usize, then: Rest, announces_length: bool) -> Self {
         Self {
             next: whole.slice(..sent.min(whole.len())),
             then,
-            announced: whole.len() as u64,
+            announced: announces_length.then_some(whole.len() as u64),
         }
     }
 }
@@ -46,7 +47,9 @@ impl Body for ScriptedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let next = std::mem::take(&mut self.next);
         if !next.is_empty() {
-            self.announced -= next.len() as u64;
+            if let Some(left) = &mut self.announced {
+                *left -= next.len() as u64;
+            }
             return Poll::Ready(Some(Ok(Frame::data(next))));
         }
         match std::mem::replace(&mut self.then, Rest::End) {
@@ -55,7 +58,7 @@ impl Body for ScriptedBody {
                 self.then = Rest::Stall;
                 Poll::Pending
             }
-            Rest::Reset => Poll::Ready(Some(Err("the connection was reset".into()))),
+            Rest::Reset => Poll::Ready(Some(Err(reset()))),
         }
     }
 
@@ -64,6 +67,16 @@ impl Body for ScriptedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.announced)
+        self.announced
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
+}
+
+/// The error of a connection that the script resets.
+pub(crate) fn reset() -> BoxError {
+    io::Error::new(
+        io::ErrorKind::ConnectionReset,
+        "the connection was reset, as the script says",
+    )
+    .into()
 }

@@ -22,6 +22,16 @@ macro_rules! delegate_to_server {
                 self.server.respond_as_usual();
             }
 
+            /// Waits until this many requests were received: see
+            /// [`ScriptedServer::wait_for_requests`](crate::ScriptedServer::wait_for_requests).
+            ///
+            /// # Cancel safety
+            ///
+            /// Cancel safe.
+            pub async fn wait_for_requests(&self, count: usize) {
+                self.server.wait_for_requests(count).await;
+            }
+
             /// Returns all requests so far, in the order of their arrival.
             pub fn requests(&self) -> Vec<$crate::RecordedRequest> {
                 self.server.requests()

@@ -16,8 +16,8 @@ use serde_json::Value;
 /// `Display` shows one line, such as `GET /notes Bearer token-1 -> 200`: the method, the path with
 /// the query, the `Authorization` header or `-`, the `grant_type` if the body has one, and the
 /// status. Instead of the status, `…` means that the server hasn't responded, and `reset` that it
-/// has reset the connection. The password of `Basic` is left out. A token is shown as it is, so use
-/// no real ones.
+/// has reset the connection. A response whose body was cut has its status. Of `Basic`, only the
+/// scheme is shown. A token is shown as it is, so use no real ones.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
     head: Head,
@@ -105,21 +105,19 @@ impl RecordedRequest {
 
     /// Returns the token of an `Authorization` header with the scheme `Bearer` or `DPoP`.
     pub fn token(&self) -> Option<&str> {
-        let (scheme, token) = self.header(AUTHORIZATION.as_str())?.split_once(' ')?;
-        let known = ["Bearer", "DPoP"];
-        known
-            .iter()
-            .any(|name| scheme.eq_ignore_ascii_case(name))
-            .then_some(token)
+        let value = self.header(AUTHORIZATION.as_str())?;
+        let (_, token) = value.split_once(' ')?;
+        (is_scheme(value, "Bearer") || is_scheme(value, "DPoP")).then_some(token)
     }
 
     /// Returns the client's id and secret from an `Authorization` header with the scheme `Basic`,
     /// decoded as a client of an authorization server encodes them (RFC 6749 §2.3.1).
     pub fn basic(&self) -> Option<(String, String)> {
-        let (scheme, encoded) = self.header(AUTHORIZATION.as_str())?.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("Basic") {
+        let value = self.header(AUTHORIZATION.as_str())?;
+        if !is_scheme(value, "Basic") {
             return None;
         }
+        let (_, encoded) = value.split_once(' ')?;
         let pair = STANDARD.decode(encoded).ok()?;
         let (id, secret) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
         Some((form_decode(id), form_decode(secret)))
@@ -162,10 +160,12 @@ impl fmt::Display for RecordedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = self.head.uri.path_and_query().map_or("/", |it| it.as_str());
         write!(f, "{} {target}", self.head.method)?;
-        match self.header(AUTHORIZATION.as_str()) {
+        match self.head.headers.get(AUTHORIZATION) {
             None => f.write_str(" -")?,
-            Some(value) if value.starts_with("Basic ") => f.write_str(" Basic")?,
-            Some(value) => write!(f, " {value}")?,
+            Some(value) => match String::from_utf8_lossy(value.as_bytes()) {
+                value if is_scheme(&value, "Basic") => f.write_str(" Basic")?,
+                value => write!(f, " {value}")?,
+            },
         }
         if let Some(grant) = self.param("grant_type") {
             write!(f, " {grant}")?;
@@ -176,6 +176,12 @@ impl fmt::Display for RecordedRequest {
             Outcome::Reset => f.write_str(" -> reset"),
         }
     }
+}
+
+/// Returns whether a header's value has this scheme. The case is ignored (RFC 9110 §11.1).
+fn is_scheme(value: &str, scheme: &str) -> bool {
+    let found = value.split(' ').next();
+    found.is_some_and(|found| found.eq_ignore_ascii_case(scheme))
 }
 
 fn form_decode(text: &str) -> String {

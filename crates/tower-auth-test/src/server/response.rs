@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::{Rest, ScriptedBody};
@@ -21,27 +21,22 @@ use super::body::{Rest, ScriptedBody};
 ///
 /// let server = AuthorizationServer::new();
 /// server.respond_next(ScriptedResponse::new(503).header("retry-after", "1"));
-/// server.respond_next(
-///     ScriptedResponse::json(200, r#"{"access_token":"slow","token_type":"Bearer"}"#)
-///         .after(Duration::from_secs(5)),
-/// );
+/// server.respond_next(ScriptedResponse::as_usual().after(Duration::from_secs(5)));
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a scripted response does nothing until a server sends it"]
 pub struct ScriptedResponse {
     delay: Duration,
     kind: Kind,
+    headers: HeaderMap,
+    /// After how many bytes the body stops, and how.
+    cut: Option<(usize, Rest)>,
 }
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Respond {
-        status: StatusCode,
-        headers: HeaderMap,
-        body: Bytes,
-        /// After how many bytes the body stops, and how.
-        cut: Option<(usize, Rest)>,
-    },
+    Respond { status: StatusCode, body: Bytes },
+    AsUsual,
     Stall,
     Reset,
 }
@@ -58,17 +53,16 @@ impl ScriptedResponse {
     ///
     /// # Panics
     ///
-    /// If `status` is not between 100 and 999.
+    /// If `status` is not between 200 and 999.
     #[track_caller]
     pub fn new(status: u16) -> Self {
-        let Ok(status) = StatusCode::from_u16(status) else {
-            panic!("{status} is no HTTP status; use a number from 100 to 999");
+        let valid = StatusCode::from_u16(status).ok();
+        let Some(status) = valid.filter(|status| !status.is_informational()) else {
+            panic!("{status} is not the status of a final response; use a number from 200 to 999");
         };
         Self::of(Kind::Respond {
             status,
-            headers: HeaderMap::new(),
             body: Bytes::new(),
-            cut: None,
         })
     }
 
@@ -85,12 +79,33 @@ impl ScriptedResponse {
             .body(body.to_string())
     }
 
+    /// Responds as the server does without a script. With it, a test delays or cuts the usual
+    /// response, or adds headers.
+    ///
+    /// The server processes the request when it arrives. So `as_usual().reset_after(0)` is a token
+    /// request that the server granted and whose response was lost.
+    ///
+    /// Only [`respond_next`], [`respond_always`] and [`Api::respond_with`] accept it. In other places
+    /// the server panics when it responds.
+    ///
+    /// [`respond_next`]: crate::ScriptedServer::respond_next
+    /// [`respond_always`]: crate::ScriptedServer::respond_always
+    /// [`Api::respond_with`]: crate::Api::respond_with
+    pub fn as_usual() -> Self {
+        Self::of(Kind::AsUsual)
+    }
+
     /// Never responds. The client's timeout has to end the request.
     pub fn stall() -> Self {
         Self::of(Kind::Stall)
     }
 
-    /// Resets the connection without a response. In memory, the service returns an error.
+    /// Ends the request without a response. In memory, the service returns an [`io::Error`] of the
+    /// kind [`ConnectionReset`]. On loopback, HTTP/1 closes the connection, and HTTP/2 resets the
+    /// stream.
+    ///
+    /// [`io::Error`]: std::io::Error
+    /// [`ConnectionReset`]: std::io::ErrorKind::ConnectionReset
     pub fn reset() -> Self {
         Self::of(Kind::Reset)
     }
@@ -100,7 +115,7 @@ impl ScriptedResponse {
         Self { delay, ..self }
     }
 
-    /// Appends a header.
+    /// Appends a header. A `Content-Length` is sent as it is, even if the body has another length.
     ///
     /// # Panics
     ///
@@ -114,10 +129,11 @@ impl ScriptedResponse {
         let Ok(value) = HeaderValue::from_bytes(value.as_ref()) else {
             panic!("the value can't be in the header {name:?}");
         };
-        match &mut self.kind {
-            Kind::Respond { headers, .. } => drop(headers.append(header, value)),
-            Kind::Stall | Kind::Reset => panic!("there is no response to add {name:?} to"),
-        }
+        assert!(
+            self.is_response(),
+            "there is no response to add {name:?} to"
+        );
+        self.headers.append(header, value);
         self
     }
 
@@ -125,11 +141,13 @@ impl ScriptedResponse {
     ///
     /// # Panics
     ///
-    /// For a response without a body: [`stall`](Self::stall) and [`reset`](Self::reset).
+    /// For a response without a body of its own: [`stall`](Self::stall), [`reset`](Self::reset) and
+    /// [`as_usual`](Self::as_usual).
     #[track_caller]
     pub fn body(mut self, bytes: impl Into<Bytes>) -> Self {
         match &mut self.kind {
             Kind::Respond { body, .. } => *body = bytes.into(),
+            Kind::AsUsual => panic!("the server makes the body of its usual response"),
             Kind::Stall | Kind::Reset => panic!("there is no response to add a body to"),
         }
         self
@@ -139,36 +157,59 @@ impl ScriptedResponse {
     ///
     /// # Panics
     ///
-    /// As [`body`](Self::body).
+    /// For a response without a body: [`stall`](Self::stall) and [`reset`](Self::reset).
     #[track_caller]
     pub fn stall_after(self, bytes: usize) -> Self {
         self.cut_after(bytes, Rest::Stall)
     }
 
-    /// Sends only the first bytes of the body, and then resets the connection.
+    /// Sends only the first bytes of the body, and then [resets](Self::reset) the connection.
     ///
     /// # Panics
     ///
-    /// As [`body`](Self::body).
+    /// As [`stall_after`](Self::stall_after).
     #[track_caller]
     pub fn reset_after(self, bytes: usize) -> Self {
         self.cut_after(bytes, Rest::Reset)
     }
 
     #[track_caller]
-    fn cut_after(mut self, bytes: usize, rest: Rest) -> Self {
-        match &mut self.kind {
-            Kind::Respond { cut, .. } => *cut = Some((bytes, rest)),
-            Kind::Stall | Kind::Reset => panic!("there is no body to cut"),
+    fn cut_after(self, bytes: usize, rest: Rest) -> Self {
+        assert!(self.is_response(), "there is no body to cut");
+        Self {
+            cut: Some((bytes, rest)),
+            ..self
         }
-        self
+    }
+
+    /// Returns whether the server responds.
+    pub(crate) fn is_response(&self) -> bool {
+        matches!(self.kind, Kind::Respond { .. } | Kind::AsUsual)
     }
 
     fn of(kind: Kind) -> Self {
         Self {
             delay: Duration::ZERO,
             kind,
+            headers: HeaderMap::new(),
+            cut: None,
         }
+    }
+
+    /// Replaces [`as_usual`](Self::as_usual) by the usual response.
+    pub(crate) fn or_as_usual(self, usual: impl FnOnce() -> Self) -> Self {
+        if !matches!(self.kind, Kind::AsUsual) {
+            return self;
+        }
+        let mut usual = usual();
+        usual.delay = usual.delay.saturating_add(self.delay);
+        if usual.is_response() {
+            for (name, value) in &self.headers {
+                usual.headers.append(name, value.clone());
+            }
+            usual.cut = self.cut.or(usual.cut);
+        }
+        usual
     }
 
     /// Waits for the delay, and returns what the server does then.
@@ -179,16 +220,15 @@ impl ScriptedResponse {
         match self.kind {
             Kind::Stall => Action::Stall,
             Kind::Reset => Action::Reset,
-            Kind::Respond {
-                status,
-                headers,
-                body,
-                cut,
-            } => {
-                let (sent, rest) = cut.unwrap_or((body.len(), Rest::End));
-                let mut response = Response::new(ScriptedBody::new(&body, sent, rest));
+            Kind::AsUsual => panic!("`as_usual()` can't be the usual response of a server"),
+            Kind::Respond { status, body } => {
+                let (sent, rest) = self.cut.unwrap_or((body.len(), Rest::End));
+                // A body that announced another length than the header would make hyper panic.
+                let announces_length = !self.headers.contains_key(CONTENT_LENGTH);
+                let body = ScriptedBody::new(&body, sent, rest, announces_length);
+                let mut response = Response::new(body);
                 *response.status_mut() = status;
-                *response.headers_mut() = headers;
+                *response.headers_mut() = self.headers;
                 Action::Respond(response)
             }
         }
@@ -201,11 +241,12 @@ where
 {
     fn from(response: Response<B>) -> Self {
         let (head, body) = response.into_parts();
-        Self::of(Kind::Respond {
-            status: head.status,
+        Self {
             headers: head.headers,
-            body: body.into(),
-            cut: None,
-        })
+            ..Self::of(Kind::Respond {
+                status: head.status,
+                body: body.into(),
+            })
+        }
     }
 }

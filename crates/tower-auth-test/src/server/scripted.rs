@@ -10,10 +10,11 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
+use tokio::sync::watch;
 use tower_auth::BoxError;
 use tower_service::Service;
 
-use super::body::ScriptedBody;
+use super::body::{ScriptedBody, reset};
 use super::request::{Outcome, RecordedRequest};
 use super::response::{Action, ScriptedResponse};
 use crate::difference::assert_lines;
@@ -52,6 +53,8 @@ pub struct ScriptedServer {
 struct Inner {
     respond: Box<dyn Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync>,
     state: Mutex<State>,
+    /// How many requests were received.
+    received: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -70,6 +73,7 @@ impl ScriptedServer {
             inner: Arc::new(Inner {
                 respond: Box::new(respond),
                 state: Mutex::default(),
+                received: watch::Sender::default(),
             }),
         }
     }
@@ -94,7 +98,39 @@ impl ScriptedServer {
         state.always = None;
     }
 
-    /// Returns all requests so far, in the order of their arrival.
+    /// Waits until the server has received this many requests since it was made. They may still wait
+    /// for their responses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    ///
+    /// # Example
+    ///
+    /// A client gives up while the server stalls:
+    ///
+    /// ```
+    /// use tower_auth_test::{ScriptedResponse, ScriptedServer};
+    ///
+    /// # #[cfg(feature = "loopback")]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+    /// let server = ScriptedServer::new(|_| ScriptedResponse::stall());
+    /// let running = server.serve().await?;
+    /// let client = tokio::spawn(reqwest::get(running.url("/slow")));
+    /// server.wait_for_requests(1).await;
+    /// client.abort();
+    /// server.assert_requests(["GET /slow - -> …"]);
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "loopback"))] fn main() {}
+    /// ```
+    pub async fn wait_for_requests(&self, count: usize) {
+        let mut received = self.inner.received.subscribe();
+        // The sender is in `self`, so it isn't dropped meanwhile.
+        let _ = received.wait_for(|received| *received >= count).await;
+    }
+
+    /// Returns all requests so far, in the order of their arrival. A request has arrived when its
+    /// body is complete.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         lock(&self.inner.state).requests.clone()
     }
@@ -120,6 +156,10 @@ impl ScriptedServer {
     /// Starts the same server on a free port of 127.0.0.1. It serves HTTP/1 and HTTP/2 without TLS,
     /// until the returned [`Loopback`](crate::Loopback) is dropped.
     ///
+    /// Don't pause Tokio's time while a client uses it. While all tasks wait for the network, Tokio
+    /// advances paused time to the next timer, so a timeout of the client ends the request. For
+    /// expiry on loopback, use [`Clock::manual`](tower_auth::cache::Clock::manual).
+    ///
     /// # Errors
     ///
     /// If the system has no free port.
@@ -136,8 +176,13 @@ impl ScriptedServer {
             let scripted = state.next.pop_front().or_else(|| state.always.clone());
             (state.requests.len() - 1, scripted)
         };
+        self.inner.received.send_modify(|received| *received += 1);
         // Without the lock: the closure may ask this server for its requests.
-        let response = scripted.unwrap_or_else(|| (self.inner.respond)(request));
+        let usual = || (self.inner.respond)(request);
+        let response = match scripted {
+            Some(scripted) => scripted.or_as_usual(usual),
+            None => usual(),
+        };
         (number, response)
     }
 
@@ -163,7 +208,7 @@ impl ScriptedServer {
             Action::Stall => pending().await,
             Action::Reset => {
                 self.record(number, Outcome::Reset);
-                Err("the connection was reset".into())
+                Err(reset())
             }
         }
     }

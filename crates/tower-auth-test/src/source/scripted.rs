@@ -77,7 +77,8 @@ impl ScriptedSource {
         }
     }
 
-    /// Sets the lifetime of the tokens whose step doesn't set one. Default: they never expire.
+    /// Sets the lifetime of the numbered tokens and of those of [`Step::token`]. Default: they never
+    /// expire. Other steps set the lifetime of their tokens.
     #[must_use]
     pub fn lifetime(self, lifetime: Duration) -> Self {
         lock(&self.state).lifetime = Some(lifetime);
@@ -113,16 +114,13 @@ impl Default for ScriptedSource {
 
 impl TokenSource for ScriptedSource {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
-        let (step, lifetime) = {
+        let (number, step, lifetime) = {
             let mut state = lock(&self.state);
             state.reasons.push(reason);
-            let number = state.reasons.len();
-            let step = state.next.pop_front();
-            (
-                step.unwrap_or_else(|| (self.script)(number)),
-                state.lifetime,
-            )
+            (state.reasons.len(), state.next.pop_front(), state.lifetime)
         };
+        // Without the lock: the script may ask this source for its counts.
+        let step = step.unwrap_or_else(|| (self.script)(number));
         let token = step.run(lifetime).await?;
         lock(&self.state).issued += 1;
         Ok(token)
@@ -154,7 +152,10 @@ pub struct Step {
 
 #[derive(Debug)]
 enum End {
+    /// A token that has the lifetime of its source.
     Issue(Result<Token, Error>),
+    /// A token as it is, or an error.
+    Complete(Result<Token, Error>),
     Hang,
     Panic,
 }
@@ -163,7 +164,7 @@ impl Step {
     /// Issues a bearer token with this secret. Its lifetime is the source's
     /// [`lifetime`](ScriptedSource::lifetime). A secret that no header can contain fails the fetch.
     pub fn token(secret: impl Into<String>) -> Self {
-        Self::from(Token::bearer(secret.into()))
+        Self::ending(End::Issue(Token::bearer(secret.into())))
     }
 
     /// Issues a bearer token with this secret and this lifetime.
@@ -207,6 +208,7 @@ impl Step {
                 Some(lifetime) => token.expires_in(lifetime),
                 None => token,
             }),
+            End::Complete(result) => result,
             End::Hang => pending().await,
             End::Panic => resume_unwind(Box::new("the source panics, as its script says")),
         }
@@ -227,6 +229,6 @@ impl From<Error> for Step {
 
 impl From<Result<Token, Error>> for Step {
     fn from(result: Result<Token, Error>) -> Self {
-        Self::ending(End::Issue(result))
+        Self::ending(End::Complete(result))
     }
 }
