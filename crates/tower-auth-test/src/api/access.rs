@@ -1,17 +1,18 @@
 //! Which requests an API accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, grpc, unauthorized};
 #[cfg(feature = "dpop")]
 use crate::authorization_server::dpop::{DpopState, InvalidProof};
 use crate::authorization_server::{Expected, Invalid, IssuedToken, Tokens};
 use crate::server::{RecordedRequest, ScriptedResponse};
 
-type Respond = Box<dyn Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync>;
-type ReadToken = Box<dyn Fn(&RecordedRequest) -> Option<String> + Send + Sync>;
+pub(crate) type Respond = Arc<dyn Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync>;
+pub(crate) type ReadToken = Arc<dyn Fn(&RecordedRequest) -> Option<String> + Send + Sync>;
 
 /// What decides about the requests to an API.
 pub(crate) struct Access {
@@ -40,40 +41,29 @@ pub(crate) struct Share {
 }
 
 impl Access {
-    pub(crate) fn respond(&mut self, request: &RecordedRequest) -> ScriptedResponse {
-        let response = match self.refusal(request) {
-            Some(refusal) => refusal.into(),
-            None => (self.respond)(request),
-        };
-        #[cfg(feature = "dpop")]
-        let response = self.dpop.describe(response);
-        response
-    }
-
-    fn refusal(&mut self, request: &RecordedRequest) -> Option<Refusal> {
+    /// Returns the response to a request that the API refuses.
+    pub(crate) fn refusal(
+        &mut self,
+        request: &RecordedRequest,
+        secret: Option<&str>,
+    ) -> Option<ScriptedResponse> {
         if let Some(share) = &mut self.share {
             share.requests += 1;
             if share.requests.is_multiple_of(share.every) {
-                return Some(share.refusal.clone());
+                return Some(share.refusal.clone().into());
             }
         }
         if let Some(refusal) = self.refusing.get(request.path()) {
-            return Some(refusal.clone());
+            return Some(refusal.clone().into());
         }
-        match self.check(request) {
-            Ok(()) => None,
-            Err(Invalid::Scope) => {
+        Some(match self.check(request, secret).err()? {
+            Invalid::Scope => {
                 let scope = self.scope_of(request).unwrap_or_default();
-                Some(Refusal::Forbidden { scope })
+                Refusal::Forbidden { scope }.into()
             }
-            #[cfg(feature = "dpop")]
-            Err(Invalid::DpopNonce) => Some(Refusal::Response(
-                ScriptedResponse::new(401)
-                    .header("www-authenticate", r#"DPoP error="use_dpop_nonce""#),
-            )),
-            Err(_) if is_grpc(request) => Some(Refusal::Grpc),
-            Err(_) => Some(Refusal::Unauthorized),
-        }
+            invalid if is_grpc(request) => grpc(invalid),
+            invalid => unauthorized(invalid),
+        })
     }
 
     fn scope_of(&self, request: &RecordedRequest) -> Option<String> {
@@ -81,9 +71,9 @@ impl Access {
         of_path.or(self.expected.scope.as_ref()).cloned()
     }
 
-    fn check(&mut self, request: &RecordedRequest) -> Result<(), Invalid> {
-        let secret = (self.read_token)(request).ok_or(Invalid::Unknown)?;
-        if self.accepted.contains(&secret) {
+    fn check(&mut self, request: &RecordedRequest, secret: Option<&str>) -> Result<(), Invalid> {
+        let secret = secret.ok_or(Invalid::Missing)?;
+        if self.accepted.contains(secret) {
             return Ok(());
         }
         let tokens = self.tokens.as_ref().ok_or(Invalid::Unknown)?;
@@ -91,7 +81,7 @@ impl Access {
             scope: self.scope_of(request),
             ..self.expected.clone()
         };
-        let token = tokens.check(&secret, &expected)?;
+        let token = tokens.check(secret, &expected)?;
         self.check_key(request, &token)
     }
 
@@ -101,10 +91,15 @@ impl Access {
         let Some(key) = token.key() else {
             return Ok(());
         };
+        if request.has_scheme("Bearer") {
+            return Err(Invalid::Key("the scheme is not DPoP"));
+        }
         match self.dpop.check(request, Some(token.secret())) {
             Ok(Some(proven)) if proven == key => Ok(()),
+            Ok(Some(_)) => Err(Invalid::Key("the token is bound to another key")),
+            Ok(None) => Err(Invalid::Key("there is no DPoP proof")),
+            Err(InvalidProof::Wrong(why)) => Err(Invalid::Key(why)),
             Err(InvalidProof::Nonce) => Err(Invalid::DpopNonce),
-            Ok(_) | Err(InvalidProof::Wrong(_)) => Err(Invalid::Key),
         }
     }
 

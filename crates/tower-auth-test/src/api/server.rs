@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use super::access::{Access, Share};
+use super::access::{Access, ReadToken, Respond, Share};
 use super::refusal::Refusal;
 #[cfg(feature = "dpop")]
 use crate::authorization_server::dpop::DpopState;
@@ -23,7 +23,9 @@ use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_
 /// | request | response |
 /// | --- | --- |
 /// | with a valid token | 200, unless [`respond_with`](Self::respond_with) is set |
-/// | without one | 401 with `error="invalid_token"`, or `grpc-status: 16` for gRPC |
+/// | with an invalid token | 401 with `error="invalid_token"`; its `error_description` says why |
+/// | without a token | 401 without an `error` |
+/// | of gRPC, without a valid token | 200 with `grpc-status: 16`; its `grpc-message` says why |
 /// | the token lacks the scope of [`require_scope`](Self::require_scope) | 403 with `error="insufficient_scope"` |
 ///
 /// It is a Tower service: the innermost service of a client. To listen on a port, see
@@ -88,24 +90,29 @@ impl Api {
             scopes: BTreeMap::new(),
             refusing: BTreeMap::new(),
             share: None,
-            read_token: Box::new(|request| request.token().map(str::to_owned)),
-            respond: Box::new(describe),
+            read_token: Arc::new(|request| request.token().map(str::to_owned)),
+            respond: Arc::new(describe),
             #[cfg(feature = "dpop")]
             dpop: DpopState::default(),
         }));
         let shared = Arc::clone(&access);
-        let server = ScriptedServer::new(move |request| lock(&shared).respond(request));
+        let server = ScriptedServer::new(move |request| respond(&shared, request));
         Self { server, access }
     }
 
-    /// Accepts this token too, though no server has issued it.
+    /// Accepts this token too, though no server has issued it: whatever the audience and the scope.
     pub fn accept(&self, token: impl Into<String>) {
         lock(&self.access).accepted.insert(token.into());
     }
 
-    /// Stops accepting a token of [`accept`](Self::accept) or [`accepting`](Self::accepting).
+    /// Stops accepting this token. If the API's authorization server issued it, the server revokes
+    /// it. An unknown token is ignored.
     pub fn revoke(&self, token: &str) {
-        lock(&self.access).accepted.remove(token);
+        let mut access = lock(&self.access);
+        access.accepted.remove(token);
+        if let Some(tokens) = &access.tokens {
+            tokens.revoke(|issued| issued.secret() == token);
+        }
     }
 
     /// Sets where the API reads the token, for example a header or a parameter of the query.
@@ -121,16 +128,20 @@ impl Api {
         &self,
         read: impl Fn(&RecordedRequest) -> Option<String> + Send + Sync + 'static,
     ) {
-        lock(&self.access).read_token = Box::new(read);
+        let read: ReadToken = Arc::new(read);
+        // The old closure is dropped without the lock.
+        let _old = std::mem::replace(&mut lock(&self.access).read_token, read);
     }
 
     /// Sets the responses to accepted requests. Default: 200 with a JSON body that contains the
-    /// request's method and path.
+    /// request's method and path, which is also [`ScriptedResponse::as_usual`].
     pub fn respond_with(
         &self,
         respond: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static,
     ) {
-        lock(&self.access).respond = Box::new(respond);
+        let respond: Respond = Arc::new(respond);
+        // The old closure is dropped without the lock.
+        let _old = std::mem::replace(&mut lock(&self.access).respond, respond);
     }
 
     /// Refuses every request to this path, whatever its token, until [`stop_refusing`].
@@ -175,7 +186,12 @@ impl Api {
 
     /// Makes the API require this nonce in DPoP proofs (RFC 9449 §9). A request with another nonce,
     /// or without one, gets a 401 with `error="use_dpop_nonce"`.
+    ///
+    /// # Panics
+    ///
+    /// If the nonce can't be in a header.
     #[cfg(feature = "dpop")]
+    #[track_caller]
     pub fn require_dpop_nonce(&self, nonce: impl Into<String>) {
         lock(&self.access).dpop.require_nonce(nonce.into());
     }
@@ -187,6 +203,20 @@ impl fmt::Debug for Api {
             .field("server", &self.server)
             .finish_non_exhaustive()
     }
+}
+
+/// Responds to a request. No lock is held while closures of the test run: they may call the API.
+fn respond(access: &Mutex<Access>, request: &RecordedRequest) -> ScriptedResponse {
+    let read_token = Arc::clone(&lock(access).read_token);
+    let secret = read_token(request);
+    let refusal = lock(access).refusal(request, secret.as_deref());
+    let response = refusal.unwrap_or_else(|| {
+        let respond = Arc::clone(&lock(access).respond);
+        respond(request).or_as_usual(|| describe(request))
+    });
+    #[cfg(feature = "dpop")]
+    let response = lock(access).dpop.describe(response);
+    response
 }
 
 /// Describes the request in the body.

@@ -16,6 +16,11 @@ impl Clients {
         self.secrets.insert(id, secret);
     }
 
+    /// Returns whether the server knows a client with this id.
+    pub(crate) fn contains(&self, id: &str) -> bool {
+        self.secrets.is_empty() || self.secrets.contains_key(id)
+    }
+
     /// Returns the id of the client, which may be empty if the server accepts any client. A secret
     /// may be sent with `Basic`, in a form, or as JSON. A client that sends a `client_assertion`
     /// (RFC 7523 §2.2) needs no secret, and the signature is not checked.

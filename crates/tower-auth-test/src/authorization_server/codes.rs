@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::LOCATION;
 use sha2::{Digest, Sha256};
 
+use super::client_authentication::Clients;
 use super::oauth_error::OAuthError;
 use crate::server::{RecordedRequest, ScriptedResponse};
 
@@ -20,6 +21,7 @@ pub(crate) struct Codes {
 /// What a person authorized.
 #[derive(Debug)]
 struct Authorization {
+    client_id: String,
     redirect_uri: String,
     code_challenge: Option<String>,
     scope: String,
@@ -28,7 +30,11 @@ struct Authorization {
 impl Codes {
     /// Responds to a browser at the authorization endpoint: the person agrees immediately, and the
     /// server redirects the browser back.
-    pub(crate) fn authorize(&mut self, request: &RecordedRequest) -> ScriptedResponse {
+    pub(crate) fn authorize(
+        &mut self,
+        request: &RecordedRequest,
+        clients: &Clients,
+    ) -> ScriptedResponse {
         let query = request.uri().query().unwrap_or_default();
         let mut params: BTreeMap<String, String> = form_urlencoded::parse(query.as_bytes())
             .into_owned()
@@ -36,6 +42,13 @@ impl Codes {
         let Some(redirect_uri) = params.remove("redirect_uri") else {
             return OAuthError::InvalidRequest("redirect_uri is missing").into();
         };
+        let client_id = params.remove("client_id").unwrap_or_default();
+        if client_id.is_empty() || !clients.contains(&client_id) {
+            return OAuthError::InvalidRequest("client_id is missing or unknown").into();
+        }
+        if params.get("response_type").map(String::as_str) != Some("code") {
+            return OAuthError::InvalidRequest("response_type is not code").into();
+        }
         let method = params.get("code_challenge_method").map(String::as_str);
         if params.contains_key("code_challenge") && method != Some("S256") {
             return OAuthError::InvalidRequest("code_challenge_method is not S256").into();
@@ -50,6 +63,7 @@ impl Codes {
         }
         let location = answer.finish();
         let authorization = Authorization {
+            client_id,
             redirect_uri,
             code_challenge: params.remove("code_challenge"),
             scope: params.remove("scope").unwrap_or_default(),
@@ -61,6 +75,7 @@ impl Codes {
     /// Exchanges a code once, and returns the scope of the login.
     pub(crate) fn exchange(
         &mut self,
+        client_id: &str,
         params: &BTreeMap<String, String>,
     ) -> Result<String, OAuthError> {
         let param = |name| params.get(name).map_or("", String::as_str);
@@ -69,6 +84,9 @@ impl Codes {
                 "the code is unknown or was used before",
             ));
         };
+        if authorization.client_id != client_id {
+            return Err(OAuthError::InvalidGrant("the code is another client's"));
+        }
         if authorization.redirect_uri != param("redirect_uri") {
             return Err(OAuthError::InvalidGrant("the redirect_uri differs"));
         }

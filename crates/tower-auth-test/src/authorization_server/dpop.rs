@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
 use jsonwebtoken::jwk::ThumbprintHash;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use tower_auth::Origin;
 
 use super::oauth_error::OAuthError;
 use crate::server::{RecordedRequest, ScriptedResponse};
@@ -39,15 +41,18 @@ impl DpopState {
         self.requires_proof = true;
     }
 
+    #[track_caller]
     pub(crate) fn require_nonce(&mut self, nonce: String) {
+        let valid = HeaderValue::from_str(&nonce).is_ok();
+        assert!(valid, "a nonce has to be text that a header can contain");
         self.nonce = Some(nonce);
     }
 
     /// Adds the nonce to a response.
     pub(crate) fn describe(&self, response: ScriptedResponse) -> ScriptedResponse {
         match &self.nonce {
-            Some(nonce) => response.header(DPOP_NONCE, nonce),
-            None => response,
+            Some(nonce) if response.is_response() => response.header(DPOP_NONCE, nonce),
+            _ => response,
         }
     }
 
@@ -85,17 +90,18 @@ impl DpopState {
         }
         let (key, claims) = verify(text).map_err(InvalidProof::Wrong)?;
         let claim = |name: &str| claims.get(name).and_then(Value::as_str);
-        let url = request
-            .origin()
-            .map(|origin| format!("{origin}{}", request.path()));
         if claim("htm") != Some(request.method().as_str()) {
             return Err(InvalidProof::Wrong("htm is not the request's method"));
         }
-        if claim("htu") != url.as_deref() {
+        if !claim("htu").is_some_and(|url| is_url_of(url, request)) {
             return Err(InvalidProof::Wrong("htu is not the request's URL"));
         }
         if claim("ath") != token.map(hash).as_deref() {
             return Err(InvalidProof::Wrong("ath is not the token's hash"));
+        }
+        // Proofs have the system's time, which paused time has left behind. So their age isn't checked.
+        if claims.get("iat").is_none_or(|iat| !iat.is_number()) {
+            return Err(InvalidProof::Wrong("iat is missing"));
         }
         let jti = claim("jti").ok_or(InvalidProof::Wrong("jti is missing"))?;
         if !self.seen.insert(jti.to_owned()) {
@@ -135,6 +141,16 @@ fn verify(proof: &str) -> Result<(String, Map<String, Value>), &'static str> {
         thumbprint.map_err(|_| "the key of the proof is malformed")?,
         decoded.claims,
     ))
+}
+
+/// Returns whether `url` is the request's, without its query. The default port may be left out.
+fn is_url_of(url: &str, request: &RecordedRequest) -> bool {
+    let origin = |text: &str| text.parse::<Origin>().ok();
+    let Some(sent_to) = request.origin().and_then(|text| origin(&text)) else {
+        return false;
+    };
+    let url = url.strip_suffix(request.path());
+    url.and_then(origin) == Some(sent_to)
 }
 
 fn hash(token: &str) -> String {

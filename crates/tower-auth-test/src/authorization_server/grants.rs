@@ -12,7 +12,7 @@ use super::codes::Codes;
 use super::dpop::DpopState;
 use super::oauth_error::OAuthError;
 use super::quota::Quota;
-use super::refresh_tokens::RefreshTokenState;
+use super::refresh_tokens::{Login, RefreshTokenState};
 use super::tokens::Tokens;
 use crate::server::{RecordedRequest, ScriptedResponse};
 
@@ -92,7 +92,7 @@ impl Grants {
                 return Err(OAuthError::InvalidScope);
             }
         }
-        let granted = self.check_grant(grant_type, &params)?;
+        let granted = self.check_grant(grant_type, &client_id, &params)?;
         let scope = requested.cloned().or(granted.scope).unwrap_or_default();
         let secret = self.tokens.issue(self.lifetime, |token| {
             token.grant_type.clone_from(grant_type);
@@ -123,6 +123,7 @@ impl Grants {
     fn check_grant(
         &mut self,
         grant_type: &str,
+        client_id: &str,
         params: &BTreeMap<String, String>,
     ) -> Result<Granted, OAuthError> {
         match grant_type {
@@ -130,7 +131,8 @@ impl Grants {
                 let Some(token) = params.get("refresh_token") else {
                     return Err(OAuthError::InvalidRequest("refresh_token is missing"));
                 };
-                match self.refresh_tokens.refresh(token) {
+                let requested = params.get("scope").map_or("", String::as_str);
+                match self.refresh_tokens.refresh(token, client_id, requested) {
                     Ok(refreshed) => Ok(Granted {
                         login: Some(refreshed.login),
                         scope: Some(refreshed.scope),
@@ -145,8 +147,9 @@ impl Grants {
                 }
             }
             "authorization_code" => {
-                let scope = self.codes.exchange(params)?;
-                let (login, token) = self.refresh_tokens.start_login(scope.clone());
+                let scope = self.codes.exchange(client_id, params)?;
+                let login = Login::new(client_id.to_owned(), scope.clone());
+                let (login, token) = self.refresh_tokens.start_login(login);
                 Ok(Granted {
                     login: Some(login),
                     scope: Some(scope),

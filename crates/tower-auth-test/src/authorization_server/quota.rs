@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::oauth_error::OAuthError;
+use super::tokens::later;
 use crate::server::ScriptedResponse;
 
 /// A limit of token requests in windows of a fixed length.
@@ -29,7 +30,7 @@ impl Quota {
     pub(crate) fn take(&mut self, now: SystemTime) -> Result<(), OAuthError> {
         if self.window_ends.is_none_or(|end| end <= now) {
             self.used = 0;
-            self.window_ends = Some(now + self.window);
+            self.window_ends = Some(later(now, self.window));
         }
         if self.used >= self.limit {
             let retry_after = self.seconds_left(now);

@@ -26,11 +26,31 @@ pub(crate) struct RefreshTokenState {
     pub(crate) reuses: usize,
 }
 
-#[derive(Debug)]
-struct Login {
+/// What a person allowed a client.
+#[derive(Debug, Default)]
+pub(crate) struct Login {
+    /// The client that may use the refresh tokens. `None`: any.
+    pub(crate) client_id: Option<String>,
+    /// The granted scope. Empty: any.
+    pub(crate) scope: String,
     /// The refresh token that the server accepts. `None`: the login has ended.
     current: Option<String>,
-    scope: String,
+}
+
+impl Login {
+    /// Makes a login of a client with this scope.
+    pub(crate) fn new(client_id: String, scope: String) -> Self {
+        Self {
+            client_id: Some(client_id),
+            scope,
+            current: None,
+        }
+    }
+
+    fn allows(&self, requested: &str) -> bool {
+        let granted = |scope| self.scope.split_whitespace().any(|it| it == scope);
+        self.scope.is_empty() || requested.split_whitespace().all(granted)
+    }
 }
 
 /// What a refresh grants.
@@ -50,18 +70,20 @@ pub(crate) struct Rejected {
 }
 
 impl RefreshTokenState {
-    /// Starts a login with this scope. Returns its number and its refresh token.
-    pub(crate) fn start_login(&mut self, scope: String) -> (usize, String) {
-        let login = self.logins.len();
-        self.logins.push(Login {
-            current: None,
-            scope,
-        });
-        (login, self.replace(login))
+    /// Starts a login. Returns its number and its refresh token.
+    pub(crate) fn start_login(&mut self, login: Login) -> (usize, String) {
+        let number = self.logins.len();
+        self.logins.push(login);
+        (number, self.replace(number))
     }
 
-    /// Exchanges a refresh token.
-    pub(crate) fn refresh(&mut self, token: &str) -> Result<Refreshed, Rejected> {
+    /// Exchanges a refresh token of this client for a token with the requested scope.
+    pub(crate) fn refresh(
+        &mut self,
+        token: &str,
+        client_id: &str,
+        requested: &str,
+    ) -> Result<Refreshed, Rejected> {
         let rejected = |why, ended| Rejected {
             error: OAuthError::InvalidGrant(why),
             ended,
@@ -69,6 +91,10 @@ impl RefreshTokenState {
         let Some(&login) = self.tokens.get(token) else {
             return Err(rejected("the refresh token is unknown", None));
         };
+        let owner = self.logins[login].client_id.as_deref();
+        if owner.is_some_and(|owner| owner != client_id) {
+            return Err(rejected("the refresh token is another client's", None));
+        }
         match self.logins[login].current.as_deref() {
             None => return Err(rejected("the login has ended", None)),
             Some(current) if current == token => {}
@@ -77,6 +103,13 @@ impl RefreshTokenState {
                 self.logins[login].current = None;
                 return Err(rejected("the refresh token was used before", Some(login)));
             }
+        }
+        // A scope that the person didn't grant costs no refresh token (RFC 6749 §6).
+        if !self.logins[login].allows(requested) {
+            return Err(Rejected {
+                error: OAuthError::InvalidScope,
+                ended: None,
+            });
         }
         let token = match self.mode {
             RefreshTokens::Reusable => None,

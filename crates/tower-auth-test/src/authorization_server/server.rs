@@ -10,7 +10,7 @@ use tower_auth::cache::Clock;
 use super::grants::Grants;
 use super::metadata::{self, AUTHORIZATION_PATH, METADATA_PATHS, REVOCATION_PATH, TOKEN_PATH};
 use super::quota::Quota;
-use super::refresh_tokens::RefreshTokens;
+use super::refresh_tokens::{Login, RefreshTokens};
 use super::tokens::{IssuedToken, Tokens};
 use crate::difference::assert_lines;
 use crate::lock::lock;
@@ -105,7 +105,8 @@ impl AuthorizationServer {
         format!("{}{AUTHORIZATION_PATH}", self.issuer())
     }
 
-    /// Adds a client. From then on, all other clients get `invalid_client`. Default: any client.
+    /// Adds a client, or changes its secret. From then on, all other clients get `invalid_client`. A
+    /// public client has an empty secret. Default: any client.
     pub fn add_client(&self, id: impl Into<String>, secret: impl Into<String>) {
         lock(&self.grants).clients.add(id.into(), secret.into());
     }
@@ -135,9 +136,10 @@ impl AuthorizationServer {
     }
 
     /// Logs a person in, and returns the refresh token of the login: `refresh-1` for the first
-    /// one that the server issues.
+    /// one that the server issues. Any client may use it, with any scope.
     pub fn log_in(&self) -> String {
-        let (_, token) = lock(&self.grants).refresh_tokens.start_login(String::new());
+        let login = Login::default();
+        let (_, token) = lock(&self.grants).refresh_tokens.start_login(login);
         token
     }
 
@@ -208,7 +210,12 @@ impl AuthorizationServer {
 
     /// Makes the server require this nonce in DPoP proofs (RFC 9449 §8). A request with another
     /// nonce, or without one, gets `use_dpop_nonce`.
+    ///
+    /// # Panics
+    ///
+    /// If the nonce can't be in a header.
     #[cfg(feature = "dpop")]
+    #[track_caller]
     pub fn require_dpop_nonce(&self, nonce: impl Into<String>) {
         lock(&self.grants).dpop.require_nonce(nonce.into());
     }
@@ -233,7 +240,7 @@ fn respond(grants: &mut Grants, request: &RecordedRequest) -> ScriptedResponse {
     match (request.method(), request.path()) {
         (&Method::POST, TOKEN_PATH) => grants.respond(request),
         (&Method::POST, REVOCATION_PATH) => grants.respond_to_revocation(request),
-        (&Method::GET, AUTHORIZATION_PATH) => grants.codes.authorize(request),
+        (&Method::GET, AUTHORIZATION_PATH) => grants.codes.authorize(request, &grants.clients),
         (&Method::GET, path) if METADATA_PATHS.contains(&path) => metadata::document(request),
         (_, TOKEN_PATH | REVOCATION_PATH | AUTHORIZATION_PATH) => ScriptedResponse::new(405),
         _ => ScriptedResponse::new(404),

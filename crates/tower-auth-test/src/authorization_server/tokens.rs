@@ -78,6 +78,8 @@ pub(crate) struct Expected {
 /// Why an API refuses a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Invalid {
+    /// The request has no token.
+    Missing,
     Unknown,
     Expired,
     Revoked,
@@ -85,9 +87,33 @@ pub(crate) enum Invalid {
     Scope,
     /// The sender didn't prove that it has the token's key.
     #[cfg(feature = "dpop")]
-    Key,
+    Key(&'static str),
     #[cfg(feature = "dpop")]
     DpopNonce,
+}
+
+impl Invalid {
+    /// Describes the reason for the response.
+    pub(crate) fn description(self) -> &'static str {
+        match self {
+            Self::Missing => "there is no token",
+            Self::Unknown => "the token is unknown",
+            Self::Expired => "the token has expired",
+            Self::Revoked => "the token was revoked",
+            Self::Audience => "the token is for another audience",
+            Self::Scope => "the token lacks a scope",
+            #[cfg(feature = "dpop")]
+            Self::Key(why) => why,
+            #[cfg(feature = "dpop")]
+            Self::DpopNonce => "the proof needs another nonce",
+        }
+    }
+}
+
+/// Returns the time that is later by `span`, or a century later if the calendar ends before.
+pub(crate) fn later(time: SystemTime, span: Duration) -> SystemTime {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    time.checked_add(span).unwrap_or(time + CENTURY)
 }
 
 /// All tokens of one server, and its clock. Clones share them.
@@ -126,7 +152,7 @@ impl Tokens {
             client_id: String::new(),
             scope: String::new(),
             audience: None,
-            expires_at: self.now() + lifetime,
+            expires_at: later(self.now(), lifetime),
             is_revoked: false,
             login: None,
             #[cfg(feature = "dpop")]

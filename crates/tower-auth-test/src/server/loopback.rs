@@ -54,8 +54,14 @@ impl Loopback {
         format!("http://{}", self.address)
     }
 
-    /// Returns the URL of a path, which starts with `/`.
+    /// Returns the URL of a path.
+    ///
+    /// # Panics
+    ///
+    /// If the path doesn't start with `/`.
+    #[track_caller]
     pub fn url(&self, path: &str) -> String {
+        assert!(path.starts_with('/'), "{path:?} doesn't start with `/`");
         format!("http://{}{path}", self.address)
     }
 }

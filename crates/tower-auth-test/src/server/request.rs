@@ -110,6 +110,13 @@ impl RecordedRequest {
         (is_scheme(value, "Bearer") || is_scheme(value, "DPoP")).then_some(token)
     }
 
+    /// Returns whether the `Authorization` header has this scheme.
+    #[cfg(feature = "dpop")]
+    pub(crate) fn has_scheme(&self, scheme: &str) -> bool {
+        let value = self.header(AUTHORIZATION.as_str());
+        value.is_some_and(|value| is_scheme(value, scheme))
+    }
+
     /// Returns the client's id and secret from an `Authorization` header with the scheme `Basic`,
     /// decoded as a client of an authorization server encodes them (RFC 6749 §2.3.1).
     pub fn basic(&self) -> Option<(String, String)> {
