@@ -55,13 +55,19 @@ impl Codes {
         }
         self.issued += 1;
         let code = format!("code-{}", self.issued);
-        let separator = if redirect_uri.contains('?') { '&' } else { '?' };
-        let mut answer = form_urlencoded::Serializer::new(format!("{redirect_uri}{separator}"));
-        answer.append_pair("code", &code);
+        let (address, query) = redirect_uri.split_once('?').unwrap_or((&redirect_uri, ""));
+        // The serializer writes the `&` between a query of the client and the response.
+        let location = format!("{address}?{query}");
+        let mut response = form_urlencoded::Serializer::for_suffix(location, address.len() + 1);
+        response.append_pair("code", &code);
         if let Some(state) = params.remove("state") {
-            answer.append_pair("state", &state);
+            response.append_pair("state", &state);
         }
-        let location = answer.finish();
+        if let Some(issuer) = request.origin() {
+            // The response names the server (RFC 9207).
+            response.append_pair("iss", &issuer);
+        }
+        let location = response.finish();
         let authorization = Authorization {
             client_id,
             redirect_uri,

@@ -123,6 +123,9 @@ fn verify(proof: &str) -> Result<(String, Map<String, Value>), &'static str> {
         return Err("typ is not dpop+jwt");
     }
     let jwk = header.jwk.ok_or("the proof has no key")?;
+    if has_private_key(proof) {
+        return Err("the proof contains a private key");
+    }
     let key = DecodingKey::from_jwk(&jwk).map_err(|_| "the key of the proof is malformed")?;
     if !matches!(
         header.alg,
@@ -141,6 +144,14 @@ fn verify(proof: &str) -> Result<(String, Map<String, Value>), &'static str> {
         thumbprint.map_err(|_| "the key of the proof is malformed")?,
         decoded.claims,
     ))
+}
+
+/// Returns whether the key in the proof's header is private (§4.3). `Jwk` doesn't read that part.
+fn has_private_key(proof: &str) -> bool {
+    let header = proof.split('.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+    let header: Value = serde_json::from_slice(&header).unwrap_or_default();
+    header["jwk"].get("d").is_some()
 }
 
 /// Returns whether `url` is the request's, without its query. The default port may be left out.

@@ -26,6 +26,7 @@ pub(crate) fn document(request: &RecordedRequest) -> ScriptedResponse {
             "authorization_endpoint": format!("{issuer}{AUTHORIZATION_PATH}"),
             "token_endpoint": format!("{issuer}{TOKEN_PATH}"),
             "revocation_endpoint": format!("{issuer}{REVOCATION_PATH}"),
+            "authorization_response_iss_parameter_supported": true,
             "response_types_supported": ["code"],
             "code_challenge_methods_supported": ["S256"],
         }),

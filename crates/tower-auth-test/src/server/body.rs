@@ -16,6 +16,8 @@ pub struct ScriptedBody {
     then: Rest,
     /// The length that the client is told, in bytes. `None`: the headers tell it.
     announced: Option<u64>,
+    /// How often the body is polled before it breaks.
+    polls_before_reset: usize,
 }
 
 /// What follows the last byte that is sent.
@@ -33,7 +35,15 @@ impl ScriptedBody {
             next: whole.slice(..sent.min(whole.len())),
             then,
             announced: announces_length.then_some(whole.len() as u64),
+            polls_before_reset: 0,
         }
+    }
+
+    /// Lets the connection send the bytes before the body breaks. hyper keeps what it hasn't sent
+    /// yet, and drops it when the body breaks.
+    #[cfg(feature = "loopback")]
+    pub(crate) fn flush_before_reset(&mut self) {
+        self.polls_before_reset = 64;
     }
 }
 
@@ -43,7 +53,7 @@ impl Body for ScriptedBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let next = std::mem::take(&mut self.next);
         if !next.is_empty() {
@@ -51,6 +61,11 @@ impl Body for ScriptedBody {
                 *left -= next.len() as u64;
             }
             return Poll::Ready(Some(Ok(Frame::data(next))));
+        }
+        if matches!(self.then, Rest::Reset) && self.polls_before_reset > 0 {
+            self.polls_before_reset -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         match std::mem::replace(&mut self.then, Rest::End) {
             Rest::End => Poll::Ready(None),

@@ -3,13 +3,19 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
+use tower_auth::BoxError;
+use tower_service::Service as _;
 
+use super::body::ScriptedBody;
 use super::scripted::ScriptedServer;
 
 /// A fake server that listens on a port of 127.0.0.1. It stops when this value is dropped, and its
@@ -34,14 +40,23 @@ use super::scripted::ScriptedServer;
 pub struct Loopback {
     address: SocketAddr,
     accepting: AbortHandle,
+    _running: Arc<Running>,
 }
+
+/// Exists while the server runs.
+struct Running;
 
 impl Loopback {
     pub(super) async fn start(server: ScriptedServer) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let accepting = tokio::spawn(accept(listener, server)).abort_handle();
-        Ok(Self { address, accepting })
+        let running = Arc::new(Running);
+        let accepting = tokio::spawn(accept(listener, server, Arc::downgrade(&running)));
+        Ok(Self {
+            address,
+            accepting: accepting.abort_handle(),
+            _running: running,
+        })
     }
 
     /// Returns the address and the port.
@@ -79,22 +94,38 @@ impl fmt::Debug for Loopback {
     }
 }
 
-async fn accept(listener: TcpListener, server: ScriptedServer) {
+async fn accept(listener: TcpListener, server: ScriptedServer, running: Weak<Running>) {
     let mut connections = JoinSet::new();
     loop {
         // A connection that was closed before it was accepted is no reason to stop.
         if let Ok((stream, _)) = listener.accept().await {
-            connections.spawn(connection(stream, server.clone()));
+            connections.spawn(connection(stream, server.clone(), running.clone()));
         }
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn connection(stream: TcpStream, server: ScriptedServer) {
+async fn connection(stream: TcpStream, server: ScriptedServer, running: Weak<Running>) {
     let builder = Builder::new(TokioExecutor::new());
-    let service = TowerToHyperService::new(server);
+    let service = service_fn(|request| {
+        // Other threads may run this task once more before it is aborted.
+        let server = (running.strong_count() > 0).then(|| server.clone());
+        respond(server, request)
+    });
     // A connection ends with an error if the script resets it.
     let _ = builder
         .serve_connection(TokioIo::new(stream), service)
         .await;
+}
+
+async fn respond(
+    server: Option<ScriptedServer>,
+    request: Request<Incoming>,
+) -> Result<Response<ScriptedBody>, BoxError> {
+    let Some(mut server) = server else {
+        return Err("the server has stopped".into());
+    };
+    let mut response = server.call(request).await?;
+    response.body_mut().flush_before_reset();
+    Ok(response)
 }
