@@ -75,3 +75,8 @@ pub use idle::run_until_idle;
 pub use server::Loopback;
 pub use server::{RecordedRequest, ScriptedBody, ScriptedResponse, ScriptedServer, ServerFuture};
 pub use source::{ControlledSource, Fetch, Fetches, ScriptedSource, Step, controlled_source};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -7,7 +7,7 @@ use serde_json::json;
 use tower_auth::cache::Clock;
 use tower_auth::oauth2::{Client, ClientCredentials};
 use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
-use tower_auth_test::{Api, AuthorizationServer, ScriptedResponse, run_until_idle};
+use tower_auth_test::{Api, AuthorizationServer, IssuedToken, ScriptedResponse, run_until_idle};
 
 use crate::support::{Body, get_with, panic_message, post, send, text};
 
@@ -198,7 +198,7 @@ async fn the_test_revokes_one_token_or_all() {
     );
     server.revoke_all();
     assert_eq!(status(&api, &other).await, 401);
-    assert!(server.issued().iter().all(|token| token.is_revoked()));
+    assert!(server.issued().iter().all(IssuedToken::is_revoked));
     assert_eq!(status(&api, &server.issue()).await, 200);
 }
 
