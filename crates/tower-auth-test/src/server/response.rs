@@ -203,12 +203,10 @@ impl ScriptedResponse {
         }
         let mut usual = usual();
         usual.delay = usual.delay.saturating_add(self.delay);
-        if usual.is_response() {
-            for (name, value) in &self.headers {
-                usual.headers.append(name, value.clone());
-            }
-            usual.cut = self.cut.or(usual.cut);
+        for (name, value) in &self.headers {
+            usual.headers.append(name, value.clone());
         }
+        usual.cut = self.cut.or(usual.cut);
         usual
     }
 

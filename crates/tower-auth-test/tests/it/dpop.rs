@@ -192,7 +192,7 @@ impl Proof {
 async fn refused(server: &AuthorizationServer, proofs: &[&str]) -> Option<String> {
     let mut request = Request::post(server.token_url());
     for proof in proofs {
-        request = request.header("dpop", *proof);
+        request = request.header("dpop", proof.as_bytes());
     }
     let body = Body::from("grant_type=x");
     let response = send(server, request.body(body).unwrap()).await.unwrap();
@@ -222,6 +222,7 @@ async fn a_wrong_proof_gets_no_token() {
     let next = |jti: &str| right().with("jti", jti);
     for (proof, why) in [
         ("no JWT".to_owned(), "the proof is malformed"),
+        ("é".to_owned(), "the proof isn't text"),
         (
             next("2").header(|it| it.typ = Some("JWT".into())).sign(),
             "typ is not dpop+jwt",
