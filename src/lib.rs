@@ -40,6 +40,7 @@
 //! | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? | [`docs::migrating`] |
 //! | What is the right order of layers? | [`docs::composing`] |
 //! | Where does a service keep the client? What does it do at startup and shutdown? | [`docs::in_a_service`] |
+//! | How do I test my own code without a network and without sleeping? | [`docs::testing`] |
 //! | What do callers see when something fails? | [`docs::faults`] |
 //! | Which threats does the crate handle, and what do I have to do? | [`docs::security`] |
 //! | How does each of many tenants get its own token? | [`docs::tenants`] |

@@ -7,6 +7,7 @@
 //! | [`migrating`] | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? |
 //! | [`composing`] | In which order do layers go? |
 //! | [`in_a_service`] | Where does a service keep the client, and what does it do at startup and shutdown? |
+//! | [`testing`] | How do I test my own code without a network and without sleeping? |
 //! | [`faults`] | What do callers see when something fails? |
 //! | [`security`] | What does the crate do against which threat, and what do I do? |
 //! | [`tenants`] | How does each of many tenants get its own token? |
@@ -30,6 +31,9 @@ pub mod composing {}
 // As `composing`.
 #[cfg_attr(not(doctest), doc = include_str!("in_a_service.md"))]
 pub mod in_a_service {}
+
+#[doc = include_str!("testing.md")]
+pub mod testing {}
 
 #[doc = include_str!("faults.md")]
 pub mod faults {}

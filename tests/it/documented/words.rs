@@ -85,6 +85,7 @@ fn no_text_has_the_metaphors_that_the_glossary_replaces() {
         "src/docs/security.md",
         "src/docs/fleet.md",
         "src/docs/tenants.md",
+        "src/docs/testing.md",
         "src/docs/watching.md",
     ];
     texts.extend(pages.map(|page| (page.to_owned(), text(page))));
