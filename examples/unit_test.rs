@@ -10,8 +10,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{BoxError, Layer, Service};
-use tower_auth::oauth2::ClientCredentials;
-use tower_auth::{Auth, AuthLayer, Error, TokenSource};
+use tower_auth::{Auth, AuthLayer, Error, TokenSource, oauth2::ClientCredentials};
 use tower_auth_test::{Api, AuthorizationServer};
 
 /// Reads notes. `S` is the HTTP client: hyper's in `main`, a fake API in the tests.
@@ -84,8 +83,8 @@ mod tests {
     async fn without_a_token_nothing_is_sent() -> Result<(), BoxError> {
         let api = Api::accepting(["token-1"]);
         let source = ScriptedSource::new([Step::error("the server is down")]);
-        let error = notes(source, &api)?.read("today").await.err();
-        assert!(error.is_some_and(|error| error.is::<Error>()));
+        let read = notes(source, &api)?.read("today").await;
+        assert!(read.is_err_and(|error| error.is::<Error>()));
         assert!(api.requests().is_empty());
         Ok(())
     }
