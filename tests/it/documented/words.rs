@@ -62,7 +62,14 @@ const METAPHORS: &[&str] = &[
 #[test]
 fn no_text_has_the_metaphors_that_the_glossary_replaces() {
     let mut found = Vec::new();
-    let folders = ["src", "tests/it", "tests/model", "examples", "benches"];
+    let folders = [
+        "src",
+        "crates",
+        "tests/it",
+        "tests/model",
+        "examples",
+        "benches",
+    ];
     let mut texts: Vec<(String, String)> = Vec::new();
     for folder in folders {
         texts.extend(

@@ -46,6 +46,16 @@ async fn quickstart_does_the_same_against_services_that_it_is_told_of() {
     run.leaks_nothing(&servers.secrets());
 }
 
+/// `tests/run.sh` runs the example's own tests.
+#[tokio::test]
+async fn unit_test_reads_a_note_from_the_fake_servers() {
+    let run = example("unit_test").run().await;
+    run.succeeded();
+    assert!(run.has("\"path\":\"/today\""), "{run:?}");
+    assert!(run.has("GET /today Bearer token-1 -> 200"), "{run:?}");
+    run.leaks_nothing(&["a-secret"]);
+}
+
 #[tokio::test]
 async fn hyper_client_is_refused_once_and_does_not_notice() {
     let run = example("hyper_client").run().await;
