@@ -48,6 +48,8 @@ fn errors() -> BTreeMap<String, Vec<String>> {
             cargo.env_remove(name);
         }
     }
+    // `run.sh` lints what it compiles. With Clippy as the compiler, the messages contain longer paths.
+    cargo.env_remove("RUSTC_WORKSPACE_WRAPPER");
     let output = cargo.current_dir(place("")).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
