@@ -208,7 +208,7 @@ pub(crate) async fn try_to_call(
     client.oneshot(request).await
 }
 
-/// Sends `size` requests at once. Returns the statuses, without consecutive duplicates.
+/// Sends `size` requests at once. Returns their statuses, each run of equal ones only once.
 pub(crate) async fn crowd(cache: &TokenCache, url: &str, size: usize) -> Vec<u16> {
     let calls = (0..size).map(|_| call(cache, url));
     let mut statuses: Vec<_> = join_all(calls)

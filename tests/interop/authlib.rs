@@ -1,5 +1,5 @@
-//! Authlib: exchanges one token for another. The first token is an assertion of a service account
-//! or a platform, or a user's token.
+//! Authlib, which exchanges one token for another: an assertion of a service account or a platform,
+//! or a user's token.
 
 use serde_json::json;
 use tower_auth::oauth2::{Client, EndpointUrl, JwtBearer, SignedJwt, TokenExchange};
@@ -164,7 +164,8 @@ async fn a_subject_that_is_good_no_more_is_fetched_anew_and_exchanged() {
     let url = format!("{}/read", api.url);
     assert_eq!(call(&cache, &url).await.status(), 200);
     rotate_keys(&server).await;
-    // The API refuses the token, and the server refuses the subject token.
+    // After the rotation, the API refuses the exchanged token and the server refuses the subject
+    // token.
     assert_eq!(crowd(&cache, &url, 20).await, [200]);
     assert_eq!(issued(&server, "portal").await, 2);
     assert_eq!(issued(&server, "orders").await, 2);

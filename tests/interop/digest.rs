@@ -60,7 +60,7 @@ async fn the_nonce_is_learned_from_the_first_401_and_used_again() {
     let response = site.send(&mut client, Method::GET, "/things?page=2").await;
     assert_eq!(response.text().await.unwrap(), "mufasa 2");
     assert_eq!(site.statuses().await, "401 200");
-    // The hash covers the method and the query.
+    // The hash that the client sends covers the method and the query.
     for (method, path) in [
         (Method::POST, "/things"),
         (Method::GET, "/things?page=3&page=4"),

@@ -192,7 +192,7 @@ async fn a_person_who_logs_in_with_their_browser_stays_logged_in() {
     assert_eq!(call(&cache, &url).await.status(), 200);
     assert_eq!(issued(&DJANGO, &app.id).await, 1);
 
-    // A later run of the program.
+    // A second cache stands for a later run of the program.
     let cache = TokenCache::new(RefreshToken::stored(client, store));
     assert_eq!(call(&cache, &url).await.status(), 200);
     assert_eq!(issued(&DJANGO, &app.id).await, 2);
@@ -217,7 +217,7 @@ async fn a_refresh_token_is_rotated_and_an_old_one_requires_a_login() {
     let thief = RefreshToken::new(client, tokens[1].trim());
     let error = error_of(&thief).await;
     assert!(error.is_login_required(), "{error}");
-    // The server can't know which of the two clients is the thief.
+    // The server can't tell the thief from the owner, so the owner has to log in again too.
     let error = source.fetch(Reason::Stale).await.unwrap_err();
     assert!(error.is_login_required(), "{error}");
 }
@@ -238,7 +238,7 @@ async fn a_login_that_ends_with_the_cache_is_over_at_the_server_too() {
 
 fn device_login(client: &Registered) -> DeviceAuthorization {
     let client = Client::public(issuer(), &client.id).unwrap();
-    // The server's metadata doesn't contain this endpoint.
+    // The server's metadata doesn't contain the device authorization endpoint.
     let url = DJANGO.url("/o/device-authorization/");
     DeviceAuthorization::new(client, url).unwrap().scope("read")
 }

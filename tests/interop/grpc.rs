@@ -207,12 +207,12 @@ async fn calls_through_nginx_are_sent_again_be_it_nginx_that_refuses_them_or_the
     let nginx = Nginx::start(&front, &[("server.pem", &certificate), ("revoked", "")]);
     let origin = format!("https://localhost:{port}");
     let scene = Scene::through(origin, server, Some(&authority)).await;
-    // The server refuses with a gRPC status.
+    // The gRPC server refuses these calls with a gRPC status.
     scene.each_kind_of_call_is_sent_again().await;
     let before = nginx.lines().await.len();
     let issued = scene.issued();
 
-    // nginx refuses with an HTTP status.
+    // nginx refuses the next call with an HTTP status.
     let revoked = format!("\"Bearer {}\" 1;", issued.last().unwrap());
     nginx.replace("revoked", &revoked).await;
     scene.time.advance(Duration::from_secs(10));
@@ -241,7 +241,7 @@ async fn what_a_good_token_may_not_do_is_the_callers_to_see_and_costs_nothing() 
     }
 }
 
-/// By then the response has begun. So the layer can't replay the call.
+/// The response has begun before this status arrives, so the layer can't replay the call.
 #[tokio::test]
 async fn a_status_that_comes_after_the_answer_has_begun_is_the_callers_to_see() {
     for by in [By::Tonic, By::Grpcio] {

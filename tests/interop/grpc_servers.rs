@@ -73,7 +73,7 @@ impl GrpcServer {
         fs::write(self.folder.path().join("revoked"), tokens.join("\n")).unwrap();
     }
 
-    /// Returns each call since the last time, with its credential: `/test.Words/Say OK`.
+    /// Returns each call since the last time, such as `/test.Words/Say OK`, and its credential.
     pub(crate) fn take_seen(&self) -> Vec<(String, String)> {
         let path = self.folder.path().join("seen");
         let seen = fs::read_to_string(&path).unwrap();

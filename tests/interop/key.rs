@@ -25,7 +25,7 @@ impl Key {
 
     /// Returns the public half (RFC 7517 §5).
     pub(crate) fn jwks(&self) -> Value {
-        // An uncompressed point: 4, x, y.
+        // An uncompressed point has these bytes: a 4, then x, then y.
         let point = self.pair.der_bytes();
         let [x, y] = [&point[1..33], &point[33..65]].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
         json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "x": x, "y": y}]})

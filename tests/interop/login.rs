@@ -84,7 +84,7 @@ async fn an_access_token_that_was_taken_back_costs_one_refresh_and_each_request_
     let count = |line: &str| lines.iter().filter(|seen| *seen == line).count();
     assert_eq!((count(LOGIN), count(REFRESH)), (1, 1), "{lines:?}");
     assert_eq!(count(NOTES), 40);
-    // Requests that started after the new token arrived weren't refused.
+    // Only requests that started before the new token arrived were refused.
     assert!((1..=20).contains(&count(REFUSED)), "{lines:?}");
     assert_eq!(lines.len(), 1 + 1 + 40 + count(REFUSED));
 }
@@ -114,7 +114,7 @@ async fn a_wrong_password_is_permanent_and_the_error_has_the_servers_words_and_n
     let said = error.description().unwrap_or_default();
     assert!(said.starts_with("No active account"), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("p4ssword"));
-    // All callers share one refusal.
+    // All 20 callers share one login request, which the server refuses.
     let cache = TokenCache::new(source);
     let answers = join_all((0..20).map(|_| cache.token())).await;
     assert!(answers.iter().all(Result::is_err));

@@ -1,5 +1,5 @@
 //! A Django server with two logins: tokens of djangorestframework-simplejwt, and Django's own
-//! sessions. Each test has its own server.
+//! sessions. Each test starts its own server.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -39,7 +39,7 @@ impl Django {
         self.read("/-/seen").await
     }
 
-    /// Returns `POST /session/login 200` of each request.
+    /// Returns a line such as `POST /session/login 200` for each request.
     pub(crate) async fn lines(&self) -> Vec<String> {
         let seen = self.seen().await;
         seen.into_iter().map(|seen| seen.line).collect()

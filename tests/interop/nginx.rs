@@ -107,7 +107,7 @@ impl Nginx {
         all.filter(|seen| seen.port != self.server.port()).collect()
     }
 
-    /// Returns `GET /notes 200` of each request.
+    /// Returns a line such as `GET /notes 200` for each request.
     pub(crate) async fn lines(&self) -> Vec<String> {
         let seen = self.seen().await;
         seen.into_iter().map(|seen| seen.line).collect()

@@ -283,7 +283,8 @@ async fn a_stream_that_nginx_refused_as_it_began_goes_on_where_it_was() {
     }
 }
 
-/// By then an unknown part of the body was sent. This part may be larger than the layer's record.
+/// When the refusal arrives, an unknown part of the body was sent, possibly more than the layer
+/// records.
 #[tokio::test]
 async fn a_long_stream_that_nginx_refused_unread_is_sent_again_whole_or_the_refusal_comes_back() {
     for settings in each_way() {

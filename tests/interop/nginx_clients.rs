@@ -36,7 +36,7 @@ pub(crate) fn of_hyper(
 }
 
 fn config(authority: &Authority) -> ClientConfig {
-    // The provider is named explicitly: if a process has several providers, rustls has no default.
+    // The provider is named, because rustls has no default in a process with several providers.
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(authority.root().as_bytes());

@@ -112,7 +112,7 @@ impl Front {
         }
     }
 
-    /// Builds a client with a certificate of this authority, or without one.
+    /// Builds a client with a certificate of this authority, or without a certificate.
     fn client(&self, issuer: Option<&Authority>) -> Client {
         let mut client = of_reqwest(&self.authority);
         if let Some(issuer) = issuer {

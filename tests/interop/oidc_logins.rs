@@ -108,14 +108,13 @@ async fn an_api_that_wants_a_fresher_login_is_satisfied_by_one_and_by_no_new_tok
     assert_eq!(reason.unwrap().to_string(), fresher_login.to_string());
     assert_eq!(issued(&OIDC, &app.id).await, 1);
 
-    // The browser's session still allows a new token, but the login behind it is as old as before.
+    // The browser's session yields another token without a new login, so the login is equally old.
     let source = log_in_with(&mut browser, client.clone(), plain).await;
     let cache = TokenCache::new(source.unwrap());
     assert_eq!(call(&cache, &url).await.status(), 401);
     assert_eq!(issued(&OIDC, &app.id).await, 2);
 
-    // The server counts in seconds. So the first tries may fall into the same second as the first
-    // login.
+    // The server counts whole seconds. A login within the same second as the first isn't newer.
     let max_age = max_age.as_secs().to_string();
     let start = Instant::now();
     loop {
@@ -238,12 +237,12 @@ async fn a_token_that_is_bound_to_a_certificate_is_of_use_with_it_alone() {
     let (thief, _) = http("others.clients.example.com");
     for (http, status) in [(own, 200), (thief, 401)] {
         let request = http.get(&userinfo).build().unwrap();
-        // A new token wouldn't help the thief either, so replays are off.
+        // Replays are off, because a new token wouldn't help the thief.
         let layer = AuthLayer::from(cache.clone()).only_to([origin_of(&userinfo)]);
         let layer = layer.unwrap().retry(false);
         let response = layer.layer(http).oneshot(request).await.unwrap();
         assert_eq!(response.status(), status);
     }
-    // The refusal starts a fetch for later callers.
+    // The thief's refusal may start a fetch for later callers.
     assert!(issued(&OIDC, &app.id).await <= 2);
 }

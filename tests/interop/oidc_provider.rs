@@ -46,7 +46,7 @@ async fn the_endpoint_is_found_by_the_name_of_the_issuer() {
     assert_eq!(crowd(&cache, &format!("{}/read", api.url), 50).await, [200]);
     assert_eq!(issued(&OIDC, &client.id).await, 1);
 
-    // With a slash at the end, the name is that of another issuer.
+    // An issuer name with a slash at the end differs from the one without it.
     let other = EndpointUrl::from_issuer(OIDC.url("/")).unwrap();
     let source = ClientCredentials::new(other, &client.id, client.secret).unwrap();
     let error = source.fetch(Reason::First).await.unwrap_err();
@@ -74,8 +74,8 @@ async fn a_token_is_for_the_resource_that_it_was_asked_for() {
     assert!(error.is_denied() && error.is_permanent(), "{error}");
     assert!(error.to_string().contains("invalid_target"), "{error}");
 
-    // The audience is wrong, so a new token doesn't help. The layer tries a few new tokens, and
-    // then stops.
+    // The token's audience is wrong, so a new token doesn't help. After a few fetches the layer
+    // stops fetching.
     let cache = TokenCache::new(source(THINGS));
     let url = format!("{}/read", others.url);
     let mut limited = 0;
@@ -117,7 +117,7 @@ async fn a_client_proves_itself_with_its_key() {
     let cache = TokenCache::new(source(&key));
     let url = format!("{}/read", api.url);
     assert_eq!(crowd(&cache, &url, 10).await, [200]);
-    // The server accepts each JWT only once.
+    // The server accepts each JWT only once, so the refresh must sign a new one.
     cache.refresh_now().await.unwrap();
     assert_eq!(issued(&OIDC, &client.id).await, 2);
 
@@ -160,8 +160,8 @@ async fn a_client_is_known_by_the_token_that_its_platform_puts_in_a_file() {
     let url = format!("{}/read", api.url);
     assert_eq!(crowd(&cache, &url, 10).await, [200]);
 
-    // The server accepts each JWT only once. So the next request sends the JWT that the platform
-    // has written in the meantime.
+    // The server accepts each JWT only once, so the platform writes a new one before the next
+    // request.
     rotate();
     cache.refresh_now().await.unwrap();
     assert_eq!(crowd(&cache, &url, 10).await, [200]);

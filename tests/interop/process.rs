@@ -40,7 +40,7 @@ pub(crate) struct Program {
 /// The start of the line in which a server states its port.
 const LISTENING: &str = "listening on ";
 
-/// The longest time that a test waits for a server. If something takes longer, it is broken.
+/// The longest time that a test waits for a server. Only a broken server takes longer.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The shell script. `$0` is the server's folder, and `$@` is its command. `cat` waits for the end
@@ -114,7 +114,8 @@ impl Program {
     pub(crate) fn python(script: &str) -> Self {
         Self::at(script, installed("venv/bin/python"))
             .argument(servers().join(script))
-            // Python writes no bytecode beside the sources. Python flushes each line at once.
+            // With these variables, Python writes no bytecode beside the sources and flushes each
+            // line.
             .variable("PYTHONDONTWRITEBYTECODE", "1")
             .variable("PYTHONUNBUFFERED", "1")
     }
@@ -164,15 +165,14 @@ impl Program {
         self
     }
 
-    /// Returns the server's own folder. The server starts in this folder. The folder is removed
-    /// with the server.
+    /// Returns the folder in which the server starts. The folder is removed when the server ends.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     fn spawn(self) -> (Child, Arc<Log>, Receiver<u16>) {
         show_logs_of_failures();
-        // From now on the shell removes the folder.
+        // From here on, the shell has to remove the folder, not this process.
         let folder = self.folder.keep();
         let mut shell = Command::new("sh")
             .args(["-c", SHELL])
@@ -184,8 +184,8 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Signals from the terminal reach only the tests. The shell notices when the tests have
-            // ended.
+            // The shell has its own process group, so signals from the terminal don't reach it. It
+            // notices when the tests have ended.
             .process_group(0)
             .spawn()
             .unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::{Program, Server};
 
-/// Set in the child process that the test kills.
+/// The variable that is set in the child process that the test kills.
 const VICTIM: &str = "INTEROP_VICTIM";
 
 /// Starts a server that has started another process. That process ignores `SIGTERM`. Both processes

@@ -110,8 +110,8 @@ async fn one_fetch_whatever_happens(credentials: &str) {
     for (fetches, event) in [(1, "none"), (2, "expiry"), (3, "revocation")] {
         match event {
             "expiry" => time.advance(Duration::from_secs(3600)),
-            // The token that expired in the fleet is still valid at the server. So two tokens are
-            // revoked.
+            // Only the fleet's clock has moved, so the first token is still valid at the server.
+            // Two tokens are revoked.
             "revocation" => {
                 time.advance(Duration::from_secs(10));
                 assert_eq!(revoke_all(&scene.client.id).await, "2");

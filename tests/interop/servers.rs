@@ -15,8 +15,8 @@ pub(crate) static DJANGO: LazyLock<Server> =
     LazyLock::new(|| Server::start(Program::python("django_oauth/serve.py")));
 
 /// oidc-provider. It also serves TLS for clients with a certificate of [`AUTHORITY`]. Its tokens
-/// are JWTs for the requested resource, or for [`AUDIENCE`] if the request names none. Tokens from
-/// a login with `openid` are opaque, and valid for the server's own userinfo endpoint.
+/// are JWTs for the requested resource, or else for [`AUDIENCE`]. Tokens of a login with `openid`
+/// are opaque, and valid for its own userinfo endpoint.
 pub(crate) static OIDC: LazyLock<Server> = LazyLock::new(|| {
     let program = Program::node("oidc_provider/serve.mjs");
     let write = |name, text| fs::write(program.folder().join(name), text).unwrap();

@@ -142,7 +142,7 @@ impl Api {
         std::mem::take(&mut self.shared.seen.lock().unwrap())
     }
 
-    /// Returns the length of the body that `/drained` refused, or the error that ended the body.
+    /// Returns the length of the body that `/drained` refused, or the error that cut it off.
     #[cfg(any(feature = "axum", feature = "reqwest"))]
     async fn the_unwanted_body(&self) -> Result<usize, axum::Error> {
         let body = self.shared.unwanted.lock().unwrap().pop();

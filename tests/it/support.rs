@@ -192,7 +192,7 @@ pub(crate) fn manual_clock() -> ManualClock {
     clock
 }
 
-/// A token source that issues `token-1`, `token-2`, …, and counts the tokens.
+/// A token source that issues `token-1`, `token-2`, …, and counts them.
 #[derive(Clone, Default)]
 pub(crate) struct Counting {
     issued: Arc<Mutex<usize>>,

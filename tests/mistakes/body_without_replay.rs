@@ -1,5 +1,4 @@
-//! A body that can't be sent again. The type is the user's own, or belongs to a crate whose feature
-//! is missing.
+//! A body that can't be sent again: the user's own, or a crate's body without that crate's feature.
 //!
 //! ```text
 //! error[E0277]: the layer can't send the body `OrderForm` again: the body doesn't implement `Replay`

@@ -15,7 +15,7 @@ use http::{Request, Response};
 use tower::{Service, ServiceBuilder};
 
 struct OneConnection {
-    // Contains something that can't be cloned.
+    // A `TcpStream` can't be cloned.
     _connection: std::net::TcpStream,
 }
 

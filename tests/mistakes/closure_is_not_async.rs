@@ -1,4 +1,4 @@
-//! A source whose closure returns a token instead of a future.
+//! A source whose closure returns a token instead of a future of a token.
 //!
 //! ```text
 //! error[E0277]: a source's closure has to return a future of `Result<Token, tower_auth::Error>`, and

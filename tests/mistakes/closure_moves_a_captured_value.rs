@@ -1,4 +1,5 @@
-//! A source whose closure moves a captured value into the first future. So it can't be called again.
+//! A source whose closure moves a captured value into the first future, so that it can't be called
+//! again.
 //!
 //! ```text
 //! error[E0525]: expected a closure that implements the `Fn` trait, but this closure only implements `FnOnce`

@@ -1,5 +1,5 @@
-//! A source whose future keeps a value across an `.await`, although the value must stay on its thread. The compiler
-//! names the value and the place.
+//! A source whose future holds a value across an `.await`, although the value can't leave its
+//! thread. The compiler names the value and the place.
 //!
 //! ```text
 //! error: future cannot be sent between threads safely

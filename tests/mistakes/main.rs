@@ -54,7 +54,8 @@ fn layer() -> AuthLayer {
     AuthLayer::new(|_| async { Token::bearer("secret") }).any_https()
 }
 
-/// Plays the role of the crate `anyhow`. Its error converts into a boxed error, but is no `std::error::Error`.
+/// Plays the role of the crate `anyhow`. Its error converts into a boxed error, but isn't a
+/// `std::error::Error`.
 mod anyhow {
     pub(crate) type Result<T> = std::result::Result<T, Error>;
 

@@ -1,4 +1,5 @@
-//! `only_to` without the `?` after it. The compiler chooses the text, because the trait is tower's.
+//! `only_to` without the `?` after it. The text is the compiler's own, because the trait is
+//! tower's.
 //!
 //! ```text
 //! Result<AuthLayer, tower_auth::Error>: Layer<_>

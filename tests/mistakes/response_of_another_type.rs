@@ -1,4 +1,4 @@
-//! A layer between `AuthLayer` and the client, whose responses are only bodies.
+//! A layer between the auth layer and the client, whose responses are only bodies.
 //!
 //! ```text
 //! error[E0277]: the layer can't read responses of type `String`

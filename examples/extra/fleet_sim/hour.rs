@@ -95,8 +95,8 @@ impl Scene {
     }
 }
 
-/// Simulates one process, which always has a token after its start. The token is refused once. The
-/// time differs slightly between processes.
+/// Simulates one process, which always has a token after its start. The token is refused once, at a
+/// slightly different time in each process.
 async fn process(cache: TokenCache, start: Instant, refused_at: SystemTime) -> Result<(), Error> {
     sleep(DEPLOYMENT.mul_f64(fastrand::f64())).await;
     drop(cache.token().await?);
@@ -116,7 +116,7 @@ async fn process(cache: TokenCache, start: Instant, refused_at: SystemTime) -> R
     cache.token().await.map(drop)
 }
 
-/// Returns whether the current token was issued before the refusal. If so, the token is invalid.
+/// Returns whether the current token was issued before the refusal, so that it is invalid.
 fn is_of_before(cache: &TokenCache, refused_at: SystemTime) -> bool {
     let requested_at = cache.status().requested_at();
     requested_at.is_some_and(|at| at < refused_at)

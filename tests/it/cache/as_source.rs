@@ -32,7 +32,7 @@ async fn a_token_out_of_a_cache_lasts_no_longer_for_being_taken_late() {
     let outer = paused(inner.clone()).build();
     tokio::time::advance(Duration::from_secs(3000)).await;
     assert_eq!(outer.token().await.unwrap().secret(), "token-1");
-    // Neither cache serves the token after the expiry margin begins.
+    // The token has less than its expiry margin left, so neither cache serves it.
     tokio::time::advance(Duration::from_secs(580)).await;
     assert_eq!(outer.token().await.unwrap().secret(), "token-2");
     assert_eq!(inner.token().await.unwrap().secret(), "token-2");

@@ -64,8 +64,7 @@ async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
     sleep(HOUR - 300 * SECOND).await;
-    // There was one first fetch, and then four attempts to refresh. The waits between these are 1,
-    // 2 and 4 s.
+    // The refresh fails three times. The waits before the next attempts are 1, 2 and 4 s.
     sleep(8 * SECOND).await;
     assert_eq!(source.asked(), 5);
     assert_eq!(cache.token().await.unwrap().secret(), "token-5");
@@ -120,7 +119,7 @@ async fn after_a_suspension_it_is_at_most_a_minute_late() {
     assert_eq!(fetches.next().await.reason, Reason::Expired);
 }
 
-/// The test compares the runtime's task count and the source's reference count.
+/// The runtime's task count and the source's reference count prove that nothing is left.
 #[tokio::test(start_paused = true)]
 async fn with_the_last_handle_the_timer_ends_and_nothing_is_left() {
     let tasks = || Handle::current().metrics().num_alive_tasks();

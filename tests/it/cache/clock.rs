@@ -52,7 +52,7 @@ async fn after_a_suspension_the_token_is_expired_by_the_wall_clock() {
     assert_eq!(secret(&cache).await, "token-2");
 }
 
-/// Only the monotonic clock can show this: the wall clock is back where it was.
+/// The wall clock is back where it was, so only the monotonic clock could expire the token.
 #[tokio::test]
 async fn a_suspension_does_not_move_the_monotonic_clock() {
     let (cache, source, clock) = hourly().await;
@@ -66,7 +66,7 @@ async fn a_suspension_does_not_move_the_monotonic_clock() {
 async fn a_manual_clock_does_not_move_by_itself() {
     let (cache, source, clock) = hourly().await;
     let before = clock.now();
-    // Tokio's time doesn't move it, and nor does the system's.
+    // Neither Tokio's clock nor the system's moves the manual clock.
     advance(24 * HOUR).await;
     let system = SystemTime::now();
     while SystemTime::now() < system + Duration::from_millis(2) {
@@ -77,7 +77,7 @@ async fn a_manual_clock_does_not_move_by_itself() {
     assert_eq!(source.issued(), 1);
 }
 
-/// Up to a millisecond, to which both round down.
+/// Both clocks round down to a millisecond.
 #[tokio::test]
 async fn both_clocks_start_at_the_wall_time_of_the_system() {
     let before = SystemTime::now() - Duration::from_millis(1);
@@ -114,8 +114,8 @@ fn a_manual_clock_stops_at_the_epoch_and_at_the_end_of_its_range() {
     assert_eq!(clock.now().wall(), end);
 }
 
-/// Each move is read and written under one lock, so none is lost. At the end of the range, none
-/// overflows.
+/// Each move reads and writes the time under one lock, so no move is lost. No move goes beyond the
+/// end of the range.
 #[test]
 fn threads_move_a_manual_clock_together() {
     let clock = Clock::manual();
@@ -148,7 +148,7 @@ async fn in_paused_time_the_clock_of_tokio_brings_the_second_fetch() {
     assert_eq!(source.issued(), 2);
 }
 
-/// What the docs of `Clock` say first.
+/// The docs of `Clock` begin with this case.
 #[tokio::test(start_paused = true)]
 async fn in_paused_time_the_default_clock_brings_no_second_fetch() {
     let source = Counting::lasting(HOUR);

@@ -62,7 +62,7 @@ async fn follow(
         assert!(serves(&cache, "first"), "{lifetime:?}");
         let refresh = fetches.next().await;
         assert_eq!(refresh.reason, Reason::Stale, "{lifetime:?}");
-        // The refresh fails here, because the callers below must not wait for a running refresh.
+        // This refresh fails, so that no later call joins it.
         refresh.fail("down");
         run_until_idle().await;
         clock.advance(expired - NANO - stale);
@@ -71,8 +71,7 @@ async fn follow(
     clock.advance(NANO);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
 
-    // This time no request arrives while the token is stale. The token goes directly from fresh to
-    // expired.
+    // If no request comes in between, the token goes from fresh straight to expired.
     let (cache, mut fetches, clock) = set_up(&settings);
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
     clock.advance(expired);
@@ -101,7 +100,7 @@ async fn the_refresh_and_expiry_times_are_set_by_the_lifetime() {
             Duration::from_secs_f64(stale),
             Duration::from_secs_f64(expired),
         );
-        // The attempt floor is zero here, because the floor would change these times.
+        // With an attempt floor, these times would differ.
         let settings = |cache: TokenCacheBuilder| cache.attempt_floor(Duration::ZERO);
         follow(settings, lifetime, stale, expired).await;
     }
@@ -113,7 +112,7 @@ async fn configured_refresh_and_expiry_times_are_kept_within_half_of_the_lifetim
     for (refresh_before, margin, stale, expired) in [
         (seconds(60), seconds(0), 540, 600),
         (seconds(60), seconds(10), 540, 590),
-        // The refresh window is at least twice the expiry margin.
+        // The refresh window is at least twice the expiry margin, and at most half of the lifetime.
         (seconds(60), seconds(50), 500, 550),
         (seconds(0), seconds(0), 600, 600),
         (seconds(0), seconds(1), 598, 599),
@@ -173,8 +172,8 @@ async fn a_refresh_that_has_expired_on_arrival_displaces_no_token() {
     assert!(serves(&cache, "first"));
 }
 
-/// The fetch takes so long that its token arrives within the expiry margin. The waiting caller gets
-/// this token, because the cache has no better one.
+/// A token may arrive when less than its margin is left. The callers that waited get it, because
+/// there is no better token.
 #[tokio::test]
 async fn a_token_that_arrives_within_its_margin_is_for_those_who_waited() {
     let (cache, mut fetches, clock) = set_up(|cache| cache);
@@ -291,7 +290,7 @@ async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() 
         }
         assert_eq!(source.issued(), issued, "{back} {forward}");
     }
-    // The monotonic clock still runs, so the token is refreshed in time.
+    // Only the wall clock was set. By the monotonic clock, the token is refreshed in time.
     clock.advance(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     run_until_idle().await;
@@ -363,7 +362,7 @@ async fn a_refresh_begins_within_the_share_of_the_time_that_jitter_has() {
     }
 }
 
-/// The attempt floor ends as soon as either clock has reached its end.
+/// The wait ends when the floor is over by either clock.
 #[tokio::test(start_paused = true)]
 async fn one_who_finds_a_token_of_milliseconds_expired_waits_for_the_floor_and_no_longer() {
     let (source, mut fetches) = source();

@@ -65,7 +65,7 @@ async fn a_fetch_that_takes_longer_goes_on_and_the_next_call_finds_its_token() {
     let message = "no token was fetched within 2s, and the fetch continues; \
                    call again, or wait longer: a fetch may take 30s";
     assert_eq!(error.to_string(), message);
-    // The fetch hasn't failed, so the cache doesn't store this error.
+    // A timeout of `ready` isn't an error of the fetch, so the cache doesn't keep it.
     assert_eq!(cache.status().phase(), Phase::Fetching);
     assert!(cache.status().last_error().is_none());
 
@@ -124,7 +124,7 @@ async fn an_error_is_returned_as_the_fetch_ends_and_at_once_until_the_next_attem
         assert!(error.is_permanent() && !error.is_timeout(), "{error}");
     }
     assert_eq!((start.elapsed(), source.asked()), (Duration::ZERO, 1));
-    // The cached error no longer counts when the backoff has ended.
+    // After the backoff, the cached error is no longer returned.
     advance(60 * SECOND).await;
     cache.ready(SECOND).await.unwrap();
 }
@@ -138,7 +138,7 @@ async fn attempts_that_fail_within_the_fetch_are_not_seen() {
     paused(source).build().ready(SECOND).await.unwrap();
 }
 
-/// The API would refuse the token of another instance too.
+/// A new instance would get the same refusals, so the cache counts as ready.
 #[tokio::test]
 async fn a_token_that_the_api_refuses_can_be_sent_so_it_is_ready() {
     let (source, mut fetches) = source();
@@ -179,7 +179,7 @@ async fn a_closed_cache_is_never_ready() {
     fetches.none().await;
 }
 
-/// Without a timer, `tokio::time::timeout` would panic.
+/// Without a runtime or a timer, `tokio::time::timeout` would panic.
 #[test]
 fn without_a_runtime_or_a_timer_it_is_an_error_unless_there_is_a_token() {
     let (source, _fetches) = source();
@@ -188,7 +188,7 @@ fn without_a_runtime_or_a_timer_it_is_an_error_unless_there_is_a_token() {
     let error = assert_ready!(nowhere.poll()).unwrap_err();
     assert!(error.is_runtime(), "{error}");
 
-    // The fetch has a timer, but the caller doesn't.
+    // The fetch runs on a runtime with a timer, but this caller is outside any runtime.
     let with_timer = runtime();
     with_timer.block_on(async {
         let mut request = task::spawn(cache.token());

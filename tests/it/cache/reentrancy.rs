@@ -14,8 +14,7 @@ use tower_auth::{BoxError, Error, Place, Token, TokenCache};
 
 use crate::support::{clocked, paused, run_until_idle, source};
 
-/// A waker that owns another waiter. The waker drops this waiter when the waker is woken or
-/// dropped.
+/// A task that waits for a token. When it is woken or dropped, it stops waiting.
 struct Other(Mutex<Option<Acquire>>);
 
 impl Wake for Other {
@@ -63,7 +62,7 @@ fn a_waker_may_drop_another_waiter_as_it_is_woken() {
         poll(&mut waiting, &other(&cache));
         fetches.next().await.issue("token");
         run_until_idle().await;
-        // The test doesn't poll `waiting` earlier, because a poll would replace the waker.
+        // `waiting` isn't polled in between, because a poll would replace its waker.
         assert_eq!(waiting.await.unwrap().secret(), "token");
     });
 }

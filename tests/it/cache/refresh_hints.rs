@@ -218,8 +218,8 @@ async fn a_source_over_another_says_what_the_other_needs() {
     );
     assert_eq!(set(5 * SECOND).build().fetch_timeout(), None);
 
-    // The grant is unknown until the resource's metadata is fetched, so the grant counts as
-    // one-time.
+    // Until the resource's metadata is fetched, the grant is unknown and counts as a one-time
+    // grant.
     let unknown = ProtectedResource::new(
         "https://api.example.com",
         ["https://id.example.com"],

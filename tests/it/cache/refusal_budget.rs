@@ -32,7 +32,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
         fetches.push(source.issued());
         clock.advance(60 * SECOND / 1_000);
     }
-    // Two fetches start at once. Three more start after 5, 15 and 35 s.
+    // Two fetches start immediately, and one each after 5, 15 and 35 s.
     assert_eq!(fetches[0], 2);
     assert_eq!(fetches[1_000 * 4 / 60], 2);
     assert_eq!(fetches[1_000 * 6 / 60], 3);
@@ -111,15 +111,14 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     }
     assert_eq!(source.issued(), 2);
 
-    // The API works again.
+    // From here on, the API accepts the current token.
     api.accept("token-2");
     let response = call(&mut client, request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let status = cache.status();
     assert!(status.refusals_limited_until().is_some() && status.is_ready());
 
-    // The API accepts the next token, and refuses no request during the wait. This resets the
-    // budget.
+    // The API accepts the next token for longer than the wait, so the budget starts again.
     cache.refresh_now().await.unwrap();
     api.accept("token-3");
     call(&mut client, request("")).await.unwrap();
@@ -175,7 +174,7 @@ async fn only_a_success_or_a_redirect_is_an_acceptance() {
     }
 }
 
-/// Only an acceptance of the current token counts for the budget.
+/// The used-up budget is about the current token, so only an acceptance of that token counts.
 #[tokio::test]
 async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     let (cache, source, _clock) = set_up();

@@ -135,7 +135,7 @@ async fn a_fetch_in_flight_may_complete_and_its_token_is_the_last() {
     let fetch = fetches.next().await;
     let mut close = task::spawn(cache.close());
     assert_pending!(close.poll());
-    // A caller that comes after the close can't join the fetch.
+    // Once the close has begun, no other caller can join the fetch.
     assert!(cache.token().await.unwrap_err().is_closed());
     advance(4 * SECOND).await;
     assert_pending!(close.poll());
@@ -227,7 +227,7 @@ async fn a_second_call_waits_for_the_first() {
     assert_pending!(second.poll());
     run_until_idle().await;
     assert_pending!(second.poll());
-    // The source is still closing.
+    // The source is still closing, so both calls wait.
     assert_eq!(cache.status().phase(), Phase::Closing);
     told.notify_one();
     run_until_idle().await;
@@ -279,7 +279,7 @@ fn outside_of_a_runtime_it_is_closed_all_the_same() {
     assert_eq!(closed_with(&source), []);
 }
 
-/// After the shutdown, there is no token to reject and no token for a replay.
+/// After the close, there is no token to reject, and none for a replay.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_after_the_end_is_the_callers() {
     let (source, mut fetches) = source();
@@ -293,7 +293,8 @@ async fn a_refusal_after_the_end_is_the_callers() {
     fetches.none().await;
 }
 
-/// Nothing can end a fetch on such a runtime. The waiting callers get an error.
+/// Nothing can end a fetch on a runtime that isn't driven, but its waiting callers can get an
+/// error.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
     let (source, _fetches) = source();

@@ -33,8 +33,8 @@ proptest! {
         follow(rules, &steps);
     }
 
-    /// This test allows only two attempts per fetch. The model counts in milliseconds. The pause
-    /// before a third attempt would be 400 ms plus some nanoseconds.
+    /// A fetch makes two attempts, not three. Before a third, it would pause for 400 ms and some
+    /// nanoseconds, because the pause is doubled as a fraction. The model counts in milliseconds.
     #[test]
     fn with_two_attempts_per_fetch_they_hold_as_well(
         rules in any_rules(2),

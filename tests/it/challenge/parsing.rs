@@ -102,7 +102,7 @@ fn a_token68_is_no_parameter() {
         show(&["Negotiate YII/+-._~= , Bearer"]),
         "Negotiate YII/+-._~= | Bearer"
     );
-    // By the grammar this is one challenge. The parameters after the empty value are kept.
+    // `realm=` is read as a token68. The parameter after it belongs to the same challenge.
     assert_eq!(
         show(&["Bearer realm=, error=invalid_token"]),
         "Bearer realm= {error: invalid_token}"
@@ -181,7 +181,7 @@ fn insufficient_scope_is_recognised_quoted_or_not() {
     assert!(!is(r#"Bearer error="invalid_token""#));
     assert!(!is("Bearer"));
     assert!(!is(r#"Basic error="insufficient_scope""#));
-    // The scope error is in the description, not in `error`.
+    // Here the text `insufficient_scope` is in the description, not in `error`.
     assert!(!is(
         r#"Bearer error_description="error=\"insufficient_scope\"""#
     ));
@@ -206,7 +206,7 @@ fn an_unquoted_url_is_read_whole() {
 #[test]
 fn what_cannot_be_understood_is_skipped_to_the_next_comma() {
     for (line, expected) in [
-        // Words after a value, and a quoted comma among them.
+        // Each line contains text that the grammar doesn't allow, such as words after a value.
         (
             r#"Bearer error=x is, "so, Basic, so", realm=a"#,
             "Bearer {error: x} {realm: a}",
@@ -220,7 +220,8 @@ fn what_cannot_be_understood_is_skipped_to_the_next_comma() {
         (r#""Bearer" realm=a, Basic"#, "Basic"),
         ("Bearer: realm=a, Basic", "Basic"),
         ("=a, Basic =, Bearer error=, scope", "Bearer error= | scope"),
-        // A parameter without a value, and one without a challenge.
+        // The first line has a parameter without a value, and the second has one without a
+        // challenge.
         ("Bearer a=b, c=, d=e", "Bearer {a: b} {d: e}"),
         ("realm=a, Basic", "Basic"),
     ] {

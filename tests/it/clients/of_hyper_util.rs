@@ -24,8 +24,8 @@ where
         .build_http()
 }
 
-/// The tested sizes, in chunks. The last size exceeds the limit for streams, but a body in memory
-/// is replayed at any size.
+/// Body sizes in chunks, from zero to more than the limit for streams. A body in memory is replayed
+/// at any size.
 const SIZES: [usize; 3] = [0, 1, 25];
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn axums_body_that_was_refused_unread_goes_on_where_it_was_over_http2() {
     assert_eq!(status, StatusCode::OK);
 }
 
-/// The test is like a proxy: it sends a body that it receives on another connection.
+/// The test acts like a proxy, which passes the body of one connection on to another.
 #[cfg(feature = "hyper")]
 #[tokio::test]
 async fn a_body_that_comes_from_a_connection_is_passed_on_once_and_never_sent_again() {

@@ -178,7 +178,7 @@ async fn a_redirect_of_a_post_is_followed_with_its_body_and_its_credential() {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.url().as_str(), scenario.url("/things"));
         let mut seen = scenario.api.take_seen();
-        // In the second round, the first try is refused.
+        // When the API accepts only `token-2`, it refuses the first try.
         if valid == "token-2" {
             let refused = seen.remove(0);
             assert_eq!(refused.credential, "Bearer token-1");
@@ -201,11 +201,11 @@ async fn a_redirect_of_a_post_is_followed_with_its_body_and_its_credential() {
 async fn a_redirect_to_another_origin_is_followed_without_the_credential() {
     let scenario = Scenario::new().await;
     let other = Api::new();
-    // The other API accepts requests without a credential.
+    // The other origin accepts only requests without a credential.
     *other.shared.accepted.lock().unwrap() = String::from("-");
     let url = scenario.url(&format!("/moved?http://{}/things", other.serve().await));
     let client = scenario.layer.layer(http1());
-    // In the second round, the replay gets the redirect.
+    // In the second round, the first try is refused, and the replay gets the redirect.
     for valid in ["token-1", "token-2"] {
         scenario.api.accept_only(valid);
         let request = post(url.clone(), "hello");
@@ -220,7 +220,7 @@ async fn a_redirect_to_another_origin_is_followed_without_the_credential() {
     }
 }
 
-/// reqwest doesn't recognize a custom header as a credential. The test uses the policy from
+/// reqwest doesn't recognize a custom header as a credential. The policy is the one in
 /// `docs::composing`.
 #[tokio::test]
 async fn a_key_in_a_header_of_its_own_stays_with_its_origin_under_a_policy_that_does() {

@@ -219,7 +219,7 @@ async fn a_stream_over_the_limit_gets_the_refusal() {
     assert_eq!(scenario.source.issued(), 1);
 }
 
-/// The caller gets the refusal exactly as it was sent, with the reason in its extensions.
+/// The caller gets the refusal as the server sent it, with the reason in its extensions.
 #[tokio::test]
 async fn a_refusal_is_an_http_200_that_has_only_trailers() {
     let scenario = Grpcs::new().await;

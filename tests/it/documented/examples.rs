@@ -24,7 +24,7 @@ mod support;
 
 const ID: &str = "planted-id";
 
-/// This secret needs encoding both in a form and in a Basic header.
+/// A secret that needs encoding, both in a form and in a Basic header.
 const SECRET: &str = "planted-secret/+&: %ü";
 
 /// The time limit of an example, with a reserve for a busy machine.
@@ -67,7 +67,7 @@ impl Servers {
     fn secrets(&self) -> Vec<String> {
         let mut secrets = self.authorization.tokens().issued();
         assert!(!secrets.is_empty());
-        // Every encoding leaves this part of the secret unchanged.
+        // Every encoding leaves this part of the example's own secret unchanged.
         secrets.push("planted-secret".to_owned());
         secrets
     }

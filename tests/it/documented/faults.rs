@@ -1,5 +1,5 @@
-//! Each row of the guide's tables of faults, threats and states has a test. `mapping.txt` names
-//! this test, and the test must exist.
+//! Each row of the guide's tables of faults, threats and states has an existing test, which
+//! `mapping.txt` names.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ const FAULTS: &str = include_str!("../../../src/docs/faults.md");
 const THREATS: &str = include_str!("../../../src/docs/security.md");
 const LIFE: &str = include_str!("../../../src/docs/how_it_works.md");
 
-/// What shows that a row is true.
+/// How a row is shown to be true.
 #[derive(Debug)]
 enum Shown<'a> {
     ByTest(&'a str),
-    /// No test can show that the row is true. The text says why.
+    /// No test can show it, for this reason.
     ByNone(&'a str),
 }
 
-/// Returns the rows of each page, in the page's order.
+/// Returns the rows of each page, in the order of the page.
 fn mapping() -> BTreeMap<&'static str, Vec<(&'static str, Shown<'static>)>> {
     let mut pages: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut page = None;
@@ -43,7 +43,7 @@ fn mapping() -> BTreeMap<&'static str, Vec<(&'static str, Shown<'static>)>> {
     pages
 }
 
-/// Returns the tests of a page. The first `cells` cells of a row identify the row.
+/// Returns the tests of a page. Its rows are identified by this number of first cells.
 fn tests_of(page: &str, text: &str, cells: usize) -> Vec<&'static str> {
     let rows = rows(text);
     let rows: Vec<_> = rows

@@ -1,9 +1,9 @@
-//! The compiler's errors for common mistakes. Each file in `tests/mistakes` contains a mistake and
-//! its error. The docs of `Auth` say what to do.
+//! Errors that teach. `tests/mistakes` contains common mistakes, each with the compiler's message.
+//! The docs of `Auth` say what to do about each message.
 //!
-//! Cargo compiles all mistakes together, in one crate, and reuses what was compiled for this test.
-//! The errors mostly consist of texts from attributes in `src`. So the errors are the same for all
-//! versions of the compiler.
+//! Cargo compiles all mistakes at once, as one crate, which reuses what was compiled for this test.
+//! The expected texts come from the attributes in `src`, with few of the compiler's own words. So
+//! they are the same in all compiler versions.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -42,7 +42,8 @@ fn errors() -> BTreeMap<String, Vec<String>> {
     let arguments =
         "test --no-run --locked --message-format json -p tower-auth-tests --test mistakes";
     cargo.args(arguments.split(' ')).args(features());
-    // Cargo has set these variables for this test's package. Build scripts would notice the change.
+    // Cargo sets these variables for this test. If it inherited them, build scripts would see a
+    // change.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PKG_") {
             cargo.env_remove(name);
@@ -60,7 +61,7 @@ fn errors() -> BTreeMap<String, Vec<String>> {
             continue;
         }
         let spans = message["spans"].as_array().unwrap();
-        // The last error only states the number of errors, without a place in a file.
+        // The last error only states the number of errors, and has no span.
         if let Some(primary) = spans.iter().find(|span| span["is_primary"] == true) {
             let path = primary["file_name"].as_str().unwrap();
             let file = path.rsplit(['/', '\\']).next().unwrap().to_owned();
@@ -73,7 +74,7 @@ fn errors() -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// Returns the lines of the expected error, from the top of a mistake's file.
+/// Returns the compiler's lines that open a mistake's file.
 fn expected(text: &str) -> Vec<&str> {
     let docs = text.lines().map_while(|line| line.strip_prefix("//!"));
     let inside = docs.skip_while(|line| *line != " ```text").skip(1);
@@ -108,7 +109,7 @@ fn the_compiler_says_about_each_mistake_what_its_file_opens_with() {
         let line = format!("mod {};", file.trim_end_matches(".rs"));
         let at = modules.iter().position(|module| *module == line);
         let at = at.unwrap_or_else(|| panic!("{file} is not declared"));
-        // Some mistakes exist only with a feature, and others only without it.
+        // Some mistakes need a feature. Others need a feature to be missing.
         let is_conditional = modules[at - 1].starts_with("#[cfg(");
         assert!(
             is_conditional || errors.contains_key(file),

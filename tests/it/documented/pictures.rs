@@ -7,7 +7,7 @@ use crate::support::tree::{place, text};
 #[allow(unreachable_pub, reason = "the peers' package has it in public")]
 mod picture;
 
-/// With `REDRAW=1`, the test draws the picture again.
+/// With `REDRAW=1`, this test draws the picture again.
 #[test]
 fn the_bars_of_the_peers_show_the_tables_of_their_page() {
     let drawn = picture::svg(&text("benches/README.md")).unwrap();
@@ -50,7 +50,7 @@ fn a_logarithmic_panel_has_an_axis_and_no_other_has_one() {
     assert!(wide.iter().any(|text| text.ends_with("(logarithmic axis)")));
     let narrow = shown_texts(&picture::svg(&table(["80 ns", "90 ns"])).unwrap());
     assert_eq!(narrow.len(), 6 * 5, "{narrow:?}");
-    // A missing table is an error, and so is a missing column.
+    // A table that lacks a row or a column is an error.
     assert!(picture::svg("| a request with a cached token | 3 threads |\n").is_err());
 }
 

@@ -56,8 +56,7 @@ impl Api {
         let mut found = BTreeMap::new();
         for item in self.json["index"].as_object().unwrap().values() {
             let kind = &item["inner"];
-            // Every type has these implementations. These implementations say nothing about the
-            // crate's API.
+            // Blanket and automatic implementations say nothing about the crate's API.
             let by_compiler = ["blanket_impl", "is_synthetic"];
             let is_general = by_compiler
                 .iter()
@@ -75,8 +74,8 @@ impl Api {
         found
     }
 
-    /// Collects the types and traits in this JSON. Each type or trait has an id, and a path as
-    /// written in the code.
+    /// Adds the types and traits in this part of the JSON. Each has an id, and a path as it is
+    /// written.
     fn look_through(&self, json: &Value, found: &mut BTreeMap<String, Words>) {
         match json {
             Value::Object(members) => {
@@ -169,8 +168,7 @@ impl Api {
         foreign
             .map(|item| Public {
                 page: page.to_owned(),
-                // The type is left out, because the page may use a name from another crate's
-                // re-export.
+                // The type is left out, because the page may name it by another crate's re-export.
                 place: format!("impl-{name}-for-"),
                 written: item["span"].to_string(),
             })

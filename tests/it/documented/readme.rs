@@ -288,7 +288,7 @@ fn each_command_that_is_shown_runs_something_that_is_there() {
         let page = text(page);
         for command in commands(&page) {
             let shown = command.join(" ");
-            // The compiler checks the features of other crates.
+            // `cargo add` may name another crate, whose features the compiler checks.
             if command.starts_with(&["cargo", "add"]) {
                 let dependency = format!("\n{} = ", command[2]);
                 let is_known = command[2] == "tower-auth" || manifest.text.contains(&dependency);

@@ -48,7 +48,7 @@ fn told_by_the_page(sections: &[&str]) -> Told {
         let [what, level, fields] = row[..] else {
             panic!("{row:?}");
         };
-        // Field names contain a dot, but values don't.
+        // The name of a field contains a dot, and its values don't.
         let fields = quoted(fields).into_iter().filter(|word| word.contains('.'));
         let fields = fields.chain([String::from("tower_auth.cache")]);
         let what = quoted(what).swap_remove(0);
@@ -89,7 +89,7 @@ async fn all_events() {
         client.clone().oneshot(request("")).await.unwrap();
     }
     api.accept("token-2");
-    // 61 s is longer than the watch after the last refusal.
+    // After 61 s, the watch after the last refusal has ended.
     tokio::time::advance(Duration::from_secs(61)).await;
     client.oneshot(request("")).await.unwrap();
     orders(FailingClose::Fails).close().await;
@@ -198,7 +198,7 @@ mod of_metrics {
             let [name, _, labels] = row[..] else {
                 panic!("{row:?}");
             };
-            // The values of a label follow the colon.
+            // In the table, the values of a label follow a colon.
             let labels = labels.split("`: ").next().unwrap();
             let labels = quoted(&format!("{labels}`"));
             let labels = labels.into_iter().filter(|label| !label.is_empty());

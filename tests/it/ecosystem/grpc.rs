@@ -170,7 +170,7 @@ async fn the_refusal_of_one_server_rejects_the_token_once_for_both() {
     }
 }
 
-/// Makes a call as a generated client does, and returns the call's status.
+/// Makes a call with a generated client, and returns the status of its error.
 async fn generated_call(client: Auth<Channel>) -> Status {
     let mut grpc = Grpc::with_origin(client, "http://127.0.0.1:1".parse().unwrap());
     grpc.ready().await.unwrap();

@@ -106,7 +106,7 @@ async fn who_waits_for_a_token_behind_a_buffer_holds_up_nobody_else() {
     assert_eq!(waiting.await.unwrap().unwrap().status(), StatusCode::OK);
 }
 
-/// Sends two requests and returns how long each takes. The first request is refused once.
+/// Returns how long each of two requests takes. The first request is refused once.
 async fn taken<S>(client: S) -> [Duration; 2]
 where
     S: Service<Sent, Response = Response<Full<Bytes>>, Error: std::fmt::Debug> + Clone,

@@ -136,7 +136,7 @@ fn is_of_its_origin(response: Responded) {
 
 // ---- outside
 
-/// The layer sends nothing to the other origin, not even a request without a credential.
+/// The redirected request isn't sent, not even without a credential.
 #[tokio::test]
 async fn followed_outside_a_redirect_to_an_origin_that_is_not_named_is_an_error() {
     let net = Net::moving(API, "https://evil.example/x");
@@ -164,13 +164,13 @@ async fn followed_outside_a_redirect_to_a_named_origin_carries_the_credential() 
         .unwrap();
     let near = ["near", "far"].map(|path| format!("https://api.example/{path}: Bearer token-1"));
     assert_eq!(net.seen(), near);
-    // The redirects go back and forth until the follower reaches its limit.
+    // The two origins redirect to each other until the follower reaches its limit.
     outside(&layer, &net, get(API)).await.unwrap();
     let seen = net.seen();
     assert!(seen.len() > 3 && seen.iter().all(|seen| seen.ends_with(": Bearer token-1")));
 }
 
-/// The API redirects to presigned storage.
+/// The API redirects to presigned storage, as some APIs do.
 #[tokio::test]
 async fn followed_outside_with_pass_elsewhere_a_hop_goes_without_the_credential_and_back_with_it() {
     let net = Net::moving(API, "https://storage.example/x?signature=s").and(
@@ -235,7 +235,7 @@ async fn a_credential_of_the_callers_is_not_replaced_by_the_layers_on_the_way() 
     }
 }
 
-/// A per-request credential isn't sent to another origin either.
+/// A token that is bound to a key is a per-request credential.
 #[cfg(feature = "dpop")]
 #[tokio::test]
 async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {

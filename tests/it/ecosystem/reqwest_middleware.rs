@@ -35,7 +35,7 @@ impl Middleware for Tally {
     }
 }
 
-/// Sends a request. If the response isn't a success, runs a closure and sends the request again.
+/// Sends a request again if it wasn't accepted. A closure runs before that.
 struct Again<F>(F);
 
 #[async_trait]
@@ -118,7 +118,7 @@ async fn an_error_of_the_layer_is_found_in_the_chains_and_one_from_below_is_as_i
     let error = inner.downcast_ref::<Error>();
     assert!(error.is_some_and(Error::is_origin), "{inner:?}");
 
-    // No server listens on this port any more.
+    // The listener is dropped, so nothing listens on its port.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);

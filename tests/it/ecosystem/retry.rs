@@ -75,7 +75,7 @@ async fn a_retry_outside_carries_the_token_that_came_meanwhile() {
     assert_eq!(api.seen(), ["Bearer token-1", "Bearer token-2"]);
 }
 
-/// The test shows why the retry layer goes outside.
+/// A retry layer inside can't get the new token, so it belongs outside.
 #[tokio::test]
 async fn a_retry_inside_sends_the_token_that_was_replaced_meanwhile() {
     let api = Script::new([503]);

@@ -55,8 +55,7 @@ async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> 
 
 fn ignored(why: &str) -> Result<(), Vec<String>> {
     let field = format!("tower_auth.store.ignored={why}");
-    // The process loads the value twice: before it gets the lease, and after. The process logs only
-    // one warning.
+    // The process loads the value before and after it gets the lease, but warns only once.
     Err(vec![field])
 }
 
@@ -84,7 +83,7 @@ async fn a_store_sees_no_token() {
 async fn no_two_values_are_sealed_alike() {
     let [one, other] = [stocked().await.stored(), stocked().await.stored()];
     assert_eq!(one[0].len(), other[0].len());
-    // After the header, the two values have nothing in common.
+    // After the header, most bytes of the two values differ.
     let differ = one[0][12..]
         .iter()
         .zip(&other[0][12..])
@@ -105,7 +104,7 @@ async fn a_value_that_was_changed_or_cut_anywhere_is_as_if_it_was_not_there() {
         let why = match at {
             2 => "unknown_version",
             3 => "unknown_version",
-            // Byte 4 is the length of the key's name. The next bytes are the name.
+            // These bytes are the length of the key name, and the name.
             4 => "unknown_key",
             5..12 => "unknown_key",
             _ => "corrupt",
@@ -154,7 +153,7 @@ async fn a_value_that_is_not_sealed_is_none_to_one_who_seals() {
 async fn keys_rotate_with_no_token_lost() {
     let store = stocked().await;
     let with = |keys: Keyring| Fleet::new(store.clone(), keys).key(key());
-    // This process doesn't have the key yet, or no longer has it.
+    // This process doesn't have the key that sealed the value.
     let stranger = with(Keyring::new("2027-05", OTHER).unwrap());
     assert_eq!(taken(&store, stranger).await, ignored("unknown_key"));
 
@@ -169,8 +168,7 @@ async fn keys_rotate_with_no_token_lost() {
     taken(&store, with(ready.clone())).await.unwrap();
     taken(&store, with(rotated.clone())).await.unwrap();
 
-    // A rotated process seals with the new key. A process that knows only the new key can open the
-    // value.
+    // `rotated` seals with the new key. `ready` seals with the old key, but can open the value.
     let fresh = BreakableStore::default();
     let with = |keys: Keyring| Fleet::new(fresh.clone(), keys).key(key());
     let rotated = fresh.process_of(with(rotated), Counting::lasting(HOUR));

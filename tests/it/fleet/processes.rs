@@ -73,7 +73,7 @@ struct Process {
     output: Lines<BufReader<ChildStdout>>,
 }
 
-/// The store through which the processes share the token.
+/// The means by which the processes share the token.
 #[derive(Clone, Copy)]
 enum By<'a> {
     Redis(&'a str),
@@ -173,7 +173,7 @@ async fn eight_processes_of_a_thousand_callers_fetch_once_when_cold_and_once_at_
         tell_all(&mut processes, "expire").await;
         none_failed(&tell_all(&mut processes, "ask").await);
         assert_eq!(issuer.issued(), 2);
-        // After the refusals, the first process fetches and the others load the newer token.
+        // After the refusals, the first process fetches, and the others load its token.
         tell_all(&mut processes, "reject").await;
         none_failed(&tell_all(&mut processes, "ask").await);
         assert_eq!(issuer.issued(), 3);
@@ -197,9 +197,8 @@ async fn when_the_one_that_fetches_is_killed_the_rest_go_on_within_the_lease_tim
         for process in &mut processes {
             none_failed(&[process.hears().await]);
         }
-        // When the lease has ended, one process fetches. A process that waits too long for the
-        // lease fetches its own token. The server may also count the token that the dead process
-        // requested.
+        // When the lease has ended, one process fetches. The server may also have issued the dead
+        // process's token.
         assert!(issuer.issued() <= 2, "{}", issuer.issued());
     })
     .await;
@@ -216,12 +215,12 @@ async fn a_redis_that_stands_still_holds_up_nobody_with_a_token_and_fails_nobody
     none_failed(&tell_all(&mut processes, "ask").await);
     kill_process(redis.pid(), Signal::STOP).unwrap();
     all_at_once(&tell_all(&mut processes, "ask").await);
-    // The store is down, so each process fetches for itself.
+    // Redis is stopped, so each process fetches for itself.
     tell_all(&mut processes, "expire").await;
     none_failed(&tell_all(&mut processes, "ask").await);
     assert_eq!(issuer.issued(), 1 + 8);
     all_at_once(&tell_all(&mut processes, "ask").await);
-    // When the store runs again, the processes share the token again.
+    // When Redis runs again, the processes share their tokens again.
     kill_process(redis.pid(), Signal::CONT).unwrap();
     tell_all(&mut processes, "expire").await;
     none_failed(&tell_all(&mut processes, "ask").await);
@@ -268,7 +267,7 @@ async fn two_shells_at_once_are_one_fetch() {
         none_failed(&[shell.hears().await]);
     }
     assert_eq!(issuer.issued(), 1);
-    // A third process that starts later also shares the token.
+    // A third process that starts later gets the shared token too.
     let mut third = Process::start(&issuer, By::Folder(&folder));
     none_failed(&[third.tell("ask").await]);
     assert_eq!(issuer.issued(), 1);

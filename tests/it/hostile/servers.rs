@@ -190,12 +190,13 @@ proptest! {
             && all("iss").len() < 2
             && all("error").is_empty()
             && all("error_description").len() < 2;
-        // A duplicate parameter is refused even if the second is empty.
+        // A duplicate parameter is refused even if its second value is empty.
         prop_assert!(result.is_err() || is_right, "{text}");
         if is_right && pairs.iter().all(|(_, value)| !value.is_empty()) {
             prop_assert!(result.is_ok(), "{text}");
         }
-        // Any text around the query causes no panic. Only the right state is accepted.
+        // Text around the query must not cause a panic. The text alone, without the query, is
+        // refused.
         let [before, after] = around;
         let _ = request.read(&format!("{before}{text}{after}"));
         let stray = [before, after].concat();

@@ -117,7 +117,7 @@ async fn a_response_of_exactly_64_kib_is_read() {
     );
 }
 
-/// The crate zeroizes the whole buffer, and this takes time too.
+/// A large buffer would also take longer to zeroize.
 #[tokio::test]
 async fn a_short_response_takes_little_memory() {
     let source = TokenServer::issuing().client();
@@ -163,7 +163,7 @@ async fn a_redirect_is_an_error_that_does_not_say_where_to() {
     }
 }
 
-/// Panics if it is called before it was polled ready.
+/// A client that panics if it is called without being polled ready.
 #[derive(Default)]
 struct Strict {
     is_ready: bool,

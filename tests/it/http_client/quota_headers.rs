@@ -14,7 +14,7 @@ use crate::support::{ScriptedSource, paused};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Bucket, limit, remaining requests, and seconds until the bucket is full again.
+/// The bucket, the limit, the remaining requests, and the seconds until the bucket is full again.
 type Said<'a> = (&'a str, Option<u64>, u64, Option<u64>);
 
 /// Returns the quotas in the status after a fetch from this server.
@@ -202,7 +202,7 @@ async fn no_more_than_eight_buckets_are_kept_and_their_names_are_cut() {
     assert_eq!(Quota::new("a\nb\u{202e}", 1).bucket(), "a b ");
 }
 
-/// A secret may contain characters that separate the parts of the header.
+/// Three of the secrets contain characters that separate the parts of the header.
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_a_server_gives_a_bucket_for_a_name_is_not_shown() {
     for secret in [

@@ -75,7 +75,7 @@ async fn the_default_transport_follows_no_redirect() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_a_transport_error_without_its_address() {
-    // The listener is bound and dropped, so that nothing listens on its port.
+    // The listener is bound and dropped, so nothing listens on its port.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

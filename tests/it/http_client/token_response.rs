@@ -377,7 +377,7 @@ async fn a_secret_that_is_one_only_when_it_is_cleaned_is_redacted() {
         assert_eq!(error.code(), Some("[redacted]"));
         assert_eq!(error.description(), Some("no [redacted] "));
     }
-    // In reverse: the text before sanitizing contains the secret, and the sanitized text doesn't.
+    // Here the server's text equals the secret only before it is sanitized.
     let transport = TokenServer::new(400, r#"{"error":"no:two\nlines"}"#).transport();
     let source = ClientCredentials::new(URL, ID, "two\nlines")
         .unwrap()

@@ -145,8 +145,8 @@ async fn without_retry_a_request_costs_what_a_fixed_header_costs() {
     assert_eq!(cost_of_calling(&mut client, roomy), NOTHING);
 }
 
-/// The kept copy takes one allocation for itself and one for the list of headers. A clone of a
-/// request takes two allocations for its headers, if the request has any.
+/// The layer's copy of the request takes one allocation for itself and one for the list of headers.
+/// A clone of the request takes two more for its headers, if it has any.
 #[tokio::test]
 async fn with_retry_a_request_costs_a_clone_and_what_a_fixed_header_costs() {
     let mut client = warm(|layer| layer).await;
@@ -181,8 +181,7 @@ async fn a_request_with_the_callers_own_credential_costs_nothing() {
         let mut client = warm(|layer| layer.retry(retry)).await;
         let cost = cost_of_calling(&mut client, with_own_credential());
         assert_eq!(cost, NOTHING);
-        // The first request of a clone doesn't cost more. The clone has no private copy of the
-        // header yet.
+        // A new clone has no private copy of the header. Its first request costs nothing either.
         let cost = cost_of_calling(&mut client.clone(), with_own_credential());
         assert_eq!(cost, NOTHING);
     }
@@ -201,7 +200,7 @@ async fn cloning_a_service_or_a_layer_or_a_cache_costs_nothing() {
     assert_eq!(Cost::from(info), NOTHING);
 }
 
-/// Some clients clone the service for every request. Then every request is the first of its clone.
+/// Some clients clone the service for every request, so each request is the first of a clone.
 #[tokio::test]
 async fn the_first_request_of_a_clone_costs_what_a_fixed_header_costs() {
     let client = warm(|layer| layer.retry(false)).await;
@@ -269,7 +268,7 @@ fn memory_of_a_waiting_caller() {
     });
 }
 
-/// The measured memory doesn't include the caller's own task.
+/// The caller's own task isn't counted.
 #[tokio::test]
 #[allow(clippy::print_stdout, reason = "a figure to look at")]
 async fn memory_of_a_waiting_request_beside_its_headers_and_body() {

@@ -182,7 +182,7 @@ async fn the_users_origins_replace_those_of_the_source() {
         WithCredential
     );
     assert_eq!(fate(&layer, "http://api.example.com/").await, Denied);
-    // The last call replaces the earlier ones.
+    // The last `only_to` or `any_https` replaces the earlier ones.
     let layer = layer.only_to([API]).unwrap();
     assert_eq!(fate(&layer, API).await, WithCredential);
     assert_eq!(fate(&layer, "https://files.example.com/").await, Denied);
@@ -226,7 +226,7 @@ async fn any_https_is_https_anywhere_and_loopback() {
         "http://10.0.0.1/",
         "http://0.0.0.0/",
         "http://[::2]/",
-        // Some network stacks don't treat these names as loopback.
+        // Not every network stack treats the next four names as loopback.
         "http://[::ffff:127.0.0.1]/",
         "http://2130706433/",
         "http://0x7f.1/",
@@ -309,7 +309,7 @@ async fn reqwests_urls_are_compared_in_the_same_way() {
         for url in OTHERS.into_iter().chain(["file:///tmp/x", "data:,x"]) {
             assert_eq!(fate_in_reqwest(&layer, url).await, denied, "{url}");
         }
-        // reqwest treats a backslash as a slash, like browsers.
+        // reqwest reads these URLs as browsers do. For example, a backslash counts as a slash.
         for (url, expected) in [
             ("https:\\\\api.example.com\\v1", &WithCredential),
             ("https://ap\ti.example.com", &WithCredential),
@@ -479,7 +479,7 @@ async fn a_request_elsewhere_passes_without_the_credential_and_costs_no_fetch() 
         .only_to([API])
         .unwrap()
         .pass_elsewhere();
-    // Each request passes without the credential, not only the first.
+    // The second request passes like the first.
     for _ in 0..2 {
         assert_eq!(
             fate(&layer, "https://files.example.com/").await,
@@ -598,7 +598,7 @@ async fn origins_are_checked_where_a_credential_of_the_callers_is_replaced() {
         .unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_origin());
     assert_eq!(api.credentials(), ["Bearer token-1"; 3]);
-    // The layer keeps the headers that the caller has set.
+    // With `pass_elsewhere`, the layer keeps the credential that the caller has set.
     let mut client = layer.pass_elsewhere().layer(api.clone());
     call(&mut client, own("https://evil.example"))
         .await

@@ -106,7 +106,7 @@ async fn the_callers_own_authorization_passes_untouched_unretried_and_without_a_
     assert!(response.extensions().get::<NotReplayed>().is_none());
     fetches.none().await;
 
-    // The same holds with a cached token and a private copy.
+    // Even a client with a private copy of its header sends the caller's own credential.
     let token = tokio::spawn(layer.cache().token());
     fetches.next().await.issue("ours");
     token.await.unwrap().unwrap();

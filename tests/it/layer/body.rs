@@ -1,5 +1,5 @@
-//! A body is replayed as a whole, or not at all.
-// The enabled features decide which bodies are tested.
+//! A body is sent again whole, or not at all.
+// The enabled features decide which bodies are tested, so some helpers may be unused.
 #![cfg_attr(not(feature = "full"), allow(dead_code))]
 
 use std::collections::VecDeque;

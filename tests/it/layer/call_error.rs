@@ -1,4 +1,4 @@
-//! A call's error shows which part failed. This also works behind other layers.
+//! The error of a call, split by the part that failed. The split also works behind other layers.
 
 use std::error::Error as StdError;
 use std::io;
@@ -27,7 +27,7 @@ async fn no_route(_: Request<Full<Bytes>>) -> Result<Response<()>, io::Error> {
     Err(io::Error::other("no route"))
 }
 
-/// Returns the layer alone, and the layer between layers of Tower that have their own errors.
+/// Builds the layer alone, and the layer among those layers of Tower that have errors of their own.
 fn stacks(auth: &AuthLayer) -> [Client; 2] {
     let alone = ServiceBuilder::new()
         .layer(auth.clone())
@@ -51,7 +51,7 @@ fn stacks(auth: &AuthLayer) -> [Client; 2] {
     ]
 }
 
-/// Calls the client as a service would. `?` converts the error to a `CallError`.
+/// Splits the error as a service does, with `?`.
 async fn split(client: Client) -> Result<Response<()>, CallError<io::Error>> {
     Ok(client.oneshot(request("")).await?)
 }
@@ -139,7 +139,7 @@ mod of_reqwest {
 
     use super::*;
 
-    /// The error type of a service.
+    /// An error enum such as a service declares.
     #[derive(Debug)]
     enum ReportError {
         Token(Error),
@@ -157,7 +157,7 @@ mod of_reqwest {
         }
     }
 
-    /// Requests a report from a port on which no server listens.
+    /// Requests a report from a port that nobody listens on.
     async fn report(client: Auth<reqwest::Client>) -> Result<reqwest::Response, ReportError> {
         let url = "http://127.0.0.1:1/report".parse().unwrap();
         let request = reqwest::Request::new(http::Method::GET, url);

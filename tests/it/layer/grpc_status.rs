@@ -1,4 +1,4 @@
-//! The status that tonic makes from the error of a call that is not sent.
+//! The status that tonic makes of the error of a call that isn't sent.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -48,7 +48,7 @@ fn call() -> Request<Body> {
         .unwrap()
 }
 
-/// Returns the error of a call that is not sent.
+/// Returns the error of a call that isn't sent.
 async fn unsent<B>(layer: &AuthLayer, request: Request<B>) -> BoxError
 where
     B: tower_auth::layer::Replay,
@@ -65,7 +65,7 @@ fn failing(error: Error) -> AuthLayer {
     layer_from(paused(source).build())
 }
 
-/// Returns the error and all its sources.
+/// Returns the error and its sources.
 fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -86,7 +86,7 @@ async fn a_permanent_error_is_unauthenticated_and_any_other_is_unavailable() {
         );
 
         let layer = failing(error.clone());
-        // The first call gets the error of the fetch. The second call gets the cached error.
+        // The first call gets the error of the fetch, and the second gets the cached error.
         for _ in 0..2 {
             let status = Status::from_error(unsent(&layer, call()).await);
             assert_eq!(
@@ -131,7 +131,7 @@ async fn the_cause_is_in_the_chain_and_no_text_is_printed_twice() {
         String::from("the vault is sealed"),
     ];
     assert_eq!(texts, expected);
-    // Tonic prints nothing else of the status.
+    // The text of tonic's status contains the cause and the error only once.
     let status = Status::from_error(error).to_string();
     assert_eq!(status.matches("Sealed").count(), 1, "{status}");
     assert_eq!(
@@ -155,7 +155,7 @@ async fn callers_of_other_clients_find_the_cause_where_it_is_without_the_feature
     let plain = unsent(&layer, request().body(Body::empty()).unwrap()).await;
     let json = request().header("content-type", "application/json");
     let json = unsent(&layer, json.body(String::new()).unwrap()).await;
-    // A gRPC call gets the cached error here. Later calls must still get the unchanged error.
+    // Before the last request, a gRPC call gets the same error from the cache.
     unsent(&layer, call()).await;
     let later = unsent(&layer, request().body(String::new()).unwrap()).await;
     for error in [plain, json, later] {
@@ -183,7 +183,7 @@ async fn any_content_type_of_grpc_is_recognized_whatever_the_body_is() {
 async fn a_call_that_may_not_have_the_credential_is_unauthenticated() {
     let layer = AuthLayer::new(Counting::default());
     let layer = layer.only_to(["https://other.example.com"]).unwrap();
-    // The first round has no token, and the second round has one.
+    // The first call comes before the cache has a token, and the second after.
     for _ in 0..2 {
         let status = Status::from_error(unsent(&layer, call()).await);
         assert_eq!(status.code(), Code::Unauthenticated);
@@ -255,8 +255,8 @@ async fn a_call_without_a_tenant_or_whose_tenant_cannot_be_made_has_a_status_too
     }
 }
 
-/// The error contains the server's text, but the status doesn't. A service may pass the status on
-/// to its own callers.
+/// The error contains what the server said. The status doesn't, because a service may pass the
+/// status on to its own callers.
 #[tokio::test(start_paused = true)]
 async fn nothing_of_the_servers_reply_is_in_the_message_and_no_secret_is_anywhere() {
     let body = r#"{"error":"invalid_client","error_description":"who is planted?"}"#;

@@ -588,7 +588,8 @@ where
     /// Another tenant. It evicts the first tenant.
     const OTHER: Tenant = Tenant(2);
     let made = Arc::clone(case);
-    // The cache of an evicted tenant is used only by the tenant's running requests.
+    // These clones keep an evicted tenant's cache in use. Otherwise only the tenant's own running
+    // requests would use it.
     let in_use = Mutex::new(Vec::new());
     let tenants = Tenants::builder(move |tenant: &Tenant| {
         let layer = match *tenant {
@@ -603,7 +604,7 @@ where
         false => tenants.build(),
     };
     let evicting = case.is_evicted.then(|| tenants.clone());
-    // The eviction happens during the request.
+    // While the request runs, the other tenant evicts the first.
     let below = below.map_request(move |request: Sent| {
         if let Some(tenants) = &evicting {
             drop(tenants.get(&OTHER).unwrap());

@@ -82,7 +82,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less
     assert_eq!(api.requests(), 3);
 }
 
-/// This test sleeps, because the system's clocks can't be paused.
+/// This is the only test here that sleeps, because the system's clocks can't be paused.
 #[tokio::test]
 async fn by_the_systems_clocks_too_a_private_copy_is_not_sent_once_it_has_expired() {
     let lifetime = Duration::from_millis(200);

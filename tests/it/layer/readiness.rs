@@ -52,7 +52,7 @@ async fn a_request_is_sent_by_a_clone_as_soon_as_that_is_ready() {
     handle.allow(0);
     let client = layer.layer(mocked);
     let mut response = task::spawn(client.send(request("")));
-    // The future doesn't borrow the client.
+    // The response future doesn't borrow the client.
     drop(client);
     assert_pending!(response.poll());
     assert_pending!(handle.poll_request());
@@ -138,8 +138,8 @@ async fn an_error_of_readiness_reaches_the_caller() {
     assert_eq!(error.to_string(), "the pool is closed");
 }
 
-/// The fetch goes through the same client and needs the client's only permit. If the waiting
-/// request held the permit, both would wait forever.
+/// If a waiting request held the only permit, the fetch through the same client would never get
+/// one.
 #[tokio::test(start_paused = true)]
 async fn a_buffered_client_with_one_permit_can_be_shared_with_the_token_source() {
     let shared = ServiceBuilder::new()
@@ -292,7 +292,7 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
     call(&mut client, request("")).await.unwrap_err();
     assert!(is_free(&other));
 
-    // The same holds with a cached token and a private copy.
+    // The permit is also free with a cached token and a private copy of the header.
     let layer = crate::support::layer(Counting::default());
     let mut client = layer.layer(other.clone());
     for _ in 0..3 {

@@ -47,8 +47,8 @@ const NO_WAIT: Duration = Duration::from_millis(12);
 /// fetch counts too.
 const ROW_1: [(Duration, usize); 3] = [(SECOND, 2), (MINUTE, 5), (HOUR, 20)];
 
-/// The same limits for a test of ten minutes. Two fetches start at once, and the others after 5,
-/// 15, 35, 75, 155 and 315 s.
+/// The most fetches in ten minutes: the first, one at once, and then after 5, 15, 35, 75, 155 and
+/// 315 s.
 const TEN_MINUTES: [(Duration, usize); 3] = [(SECOND, 2), (MINUTE, 5), (HOUR, 8)];
 
 /// Builds a replayable request to a path of the API.

@@ -174,7 +174,7 @@ async fn other_grpc_statuses_and_other_content_types_are_not() {
     }
 }
 
-/// In RFC 6750 §3.1, `insufficient_scope` comes with a 403.
+/// With `insufficient_scope`, servers send a 403 (RFC 6750 §3.1).
 #[tokio::test]
 async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() {
     let layer = |layer: AuthLayer| layer.refused_if(|status, _| status == 403);
@@ -194,7 +194,7 @@ async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() 
     ));
     let (seen, ..) = ask(layer, refusal("Bearer")).await;
     assert_eq!(seen.len(), 2);
-    // Only a 401 must contain a challenge.
+    // With `retry_without_challenge(false)`, only a 401 needs a challenge.
     let strict = |layer: AuthLayer| {
         let layer = layer.refused_if(|status, _| status == 403);
         layer.retry_without_challenge(false)
@@ -299,7 +299,8 @@ async fn a_source_says_what_else_refuses_its_tokens() {
         response.body(()).unwrap()
     };
     assert_eq!(ask_by_source(AuthLayer::new, not_the_token).await, once);
-    // The rule of the source also applies through an `Arc`, and through another cache.
+    // The source's rule also applies through an `Arc`, and through a cache that is used as a
+    // source.
     let shared = |source| AuthLayer::new(std::sync::Arc::new(source));
     assert_eq!(ask_by_source(shared, status(403)).await, replayed);
     let cached = |source| AuthLayer::from(TokenCache::new(TokenCache::new(source)));

@@ -235,13 +235,14 @@ async fn with_retry_off_nothing_is_cloned_and_a_refusal_still_rejects_the_token(
                 Some(NotReplayed::Off)
             ));
         }
-        // Even without a replay, the refusal has started a fetch for later requests.
+        // If `retry` is off, the refusal has still started a fetch for later requests.
         run_until_idle().await;
         for _ in 0..3 {
             assert_eq!(call_once().await.status(), StatusCode::OK);
         }
         let clones = [services.0, bodies.0].map(|count| count.load(Ordering::Relaxed));
-        // Each of the four requests takes one clone, and the replay of the first takes another.
+        // With `retry`, each of the four requests is cloned once, and the first once more for its
+        // replay.
         assert_eq!(clones, if retry { [5, 5] } else { [0, 0] });
     }
 }
@@ -292,7 +293,7 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     run_until_idle().await;
     assert_eq!(api.requests(), 0);
 
-    // The API refuses the request. The caller drops the request during the fetch of the new token.
+    // The next request is refused, and then dropped while the new token is fetched.
     let mut renewing = task::spawn(client.clone().oneshot(request("")));
     assert_pending!(renewing.poll());
     let fetch = fetches.next().await;
@@ -361,7 +362,7 @@ async fn a_body_that_cannot_be_sent_again_is_not_waited_for_a_token_for() {
         response.extensions().get(),
         Some(NotReplayed::Body)
     ));
-    // The fetch starts because later requests need the new token.
+    // The refused request can't be replayed, but its refusal starts a fetch for later requests.
     assert_eq!(fetches.next().await.reason, Reason::Refused);
     fetches.none().await;
 }

@@ -371,8 +371,8 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
                 "{case}"
             );
 
-            // The API sends the same response. The API refuses the second token too, and the budget
-            // is used up.
+            // If the API itself sends this response, it counts. The second token is refused too,
+            // which uses up the budget.
             let (source, servers) = (Counting::default(), Servers::new(response));
             servers.refuse(Some("Bearer token-1"));
             let layer = self::layer(&source, has_rule);
@@ -538,14 +538,14 @@ async fn a_strangers_cookies_change_no_session_and_the_apis_own_do() {
             || with(status(200), "set-cookie", "more=1; Path=/"),
             "more=1; sid=1",
         ),
-        // The API ended the session, so the next request has a new session.
+        // This response ends the API's session, so the next request has a new one.
         (
             || with(status(200), "set-cookie", "sid=; Path=/; Max-Age=0"),
             "sid=1",
         ),
     ];
     for &follower in FOLLOWERS {
-        // The login endpoint has its own address.
+        // With reqwest, the API is on loopback, where the cookies of the login's origin don't go.
         #[cfg(feature = "reqwest")]
         if follower == Follower::Reqwest {
             continue;
@@ -699,8 +699,8 @@ async fn the_origin_counts_and_not_how_it_is_written() {
             assert_eq!(costs_a_token(layer, uri).await, is_own, "{uri:?}");
         }
     }
-    // A response of another named origin doesn't count either, because the token was sent to the
-    // first origin.
+    // The token was sent to the first origin, so even the response of another named origin doesn't
+    // count.
     let both = AuthLayer::new(Counting::default()).only_to([API, "https://files.example"]);
     assert!(!costs_a_token(both.unwrap(), Some("https://files.example")).await);
 }
@@ -715,7 +715,7 @@ async fn the_users_way_comes_before_what_the_response_says() {
     for (said, known, is_own) in [
         ("https://evil.example", Some(API), true),
         (API, Some("https://evil.example"), false),
-        // A layer below sends the request to another address than the request's URI.
+        // Here, a layer below sends the request to another address than its URI names.
         ("http://10.0.0.5:8080", None, true),
     ] {
         let source = Counting::default();
@@ -734,7 +734,7 @@ async fn the_users_way_comes_before_what_the_response_says() {
     }
 }
 
-/// Such a response comes, for example, from a middleware with a cache, or from a test.
+/// Such a response comes, for example, from a test or from a middleware with a cache.
 #[cfg(feature = "reqwest")]
 #[tokio::test]
 async fn a_response_of_reqwest_without_a_url_is_of_the_requests_own_origin() {

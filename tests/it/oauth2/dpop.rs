@@ -45,7 +45,7 @@ fn proof(headers: &HeaderMap) -> Proof {
     assert_eq!(header.typ.as_deref(), Some("dpop+jwt"));
     assert_eq!(header.alg, Algorithm::ES256);
     let jwk = header.jwk.unwrap();
-    // Only the public half (§4.2).
+    // The header contains only the public half of the key (RFC 9449 §4.2).
     assert!(!serde_json::to_string(&jwk).unwrap().contains("\"d\""));
     let mut validation = Validation::new(Algorithm::ES256);
     validation.set_required_spec_claims::<&str>(&[]);

@@ -26,7 +26,7 @@ mod logins;
 const URL: &str = "https://id.example.com/token?key=planted-key";
 const REVOKE: &str = "https://id.example.com/revoke?key=planted-key";
 
-/// Contains characters that each format encodes differently, and is long enough for signing.
+/// A secret with characters that each format encodes differently. It is long enough for signing.
 const SECRET: &str = "planted+client/secret: \"of\" <the>\\planted & client";
 const TOKEN: &str = "planted/token+with~signs=&more";
 
@@ -37,7 +37,8 @@ where
     S: TokenSource + fmt::Debug,
 {
     let finder = SecretFinder::start();
-    // A protected resource makes six requests before it has a second token.
+    // A protected resource makes six requests before it has a second token, so eight rounds are
+    // enough.
     for works_for in 0..8 {
         let mut odd = 0;
         loop {
@@ -83,7 +84,7 @@ async fn below_a_layer<S>(finder: &SecretFinder, source: S, how: usize)
 where
     S: TokenSource + fmt::Debug,
 {
-    // One attempt is enough. Several would pause in between.
+    // A single attempt is enough. Between several, the source would pause.
     let builder = TokenCache::builder(source).fetch_attempts(1);
     finder.print(&builder);
     let cache = builder.build();

@@ -275,7 +275,7 @@ async fn a_rotation_fails_no_request_whichever_side_is_first() {
     api.knows(["new"]);
     assert_eq!(ok().await, ["old", "new"]);
     assert_eq!(ok().await, ["new"]);
-    // The API reverts to the old key, which is still available.
+    // The API accepts only the old key again, which the source still has.
     api.knows(["old"]);
     assert_eq!(ok().await, ["new", "old"]);
 }

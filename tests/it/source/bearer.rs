@@ -62,7 +62,7 @@ async fn one_that_may_be_replaced_is_read_again_once_a_minute() {
     clock.advance(Duration::from_secs(59));
     assert_eq!(cache.token().await.unwrap().secret(), "old");
     clock.advance(Duration::from_secs(2));
-    // The old token stays in use while the next token is read in the background.
+    // The old token stays in use while the next is read in the background.
     let mut changes = cache.subscribe();
     assert_eq!(cache.token().await.unwrap().secret(), "old");
     let completed = changes.wait_for(|status| status.fetching().is_none());
@@ -81,7 +81,7 @@ async fn a_jwt_is_good_until_its_own_end() {
         let token = secret.fetch(Reason::First).await.unwrap();
         assert!(expiry(&token).contains(&exp.to_string()), "{token:?}");
     }
-    // The other program failed to replace the token. An expired token isn't sent.
+    // A token that the other program failed to replace has expired, and isn't sent.
     let cache = TokenCache::new(SecretSource::from(jwt(now.as_secs() - 1)));
     assert!(cache.token().await.unwrap_err().is_expired());
 }

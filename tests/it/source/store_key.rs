@@ -230,7 +230,7 @@ fn an_exchange_depends_on_those_who_are_shown() {
         .store_key()
         .unwrap();
     assert_ne!(narrowed, subject("a"));
-    // A cache around the source doesn't change the key.
+    // A cache around the subject's source doesn't change the key.
     let cached = TokenExchange::new(client(), TokenCache::new(of("a")))
         .store_key()
         .unwrap();

@@ -60,14 +60,14 @@ async fn a_tenant_that_is_back_before_its_fetch_has_completed_is_not_closed() {
     fetch.issue("token");
     assert_eq!(waiting.await.unwrap().secret(), "token");
     run_until_idle().await;
-    // The other tenant was evicted to make room.
+    // `slow` is back, so the other tenant was evicted.
     assert_eq!(tenants.len(), 1);
     run_until_idle().await;
     assert_eq!(servers.closed_with(), ["other-1"]);
     assert_eq!(back.token().await.unwrap().secret(), "token");
 }
 
-/// The runtime of the fetch isn't driven or no longer exists.
+/// The fetch never completes, because its runtime is gone or nobody drives it.
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_never_completes_does_not_keep_its_tenant_from_being_closed() {
     let (tenants, servers, mut fetches) = one_place(true);
@@ -112,7 +112,7 @@ async fn who_is_removed_is_made_again_and_nothing_is_closed_by_itself() {
     run_until_idle().await;
     assert_eq!(servers.closed_with(), [""; 0]);
 
-    // Handles to the removed tenant's cache still exist.
+    // `before` and `removed` still refer to the removed tenant's cache.
     let after = cache_of(&tenants, "acme");
     assert_eq!(after.token().await.unwrap().secret(), "acme-2");
     assert_eq!(before.token().await.unwrap().secret(), "acme-1");

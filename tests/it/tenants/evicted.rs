@@ -136,7 +136,7 @@ async fn a_tenant_who_went_and_of_whom_somebody_has_a_handle_has_no_second_cache
     evict(&tenants).await;
     let again = cache_of(&tenants, "slow");
     assert_eq!(again.token().await.unwrap().secret(), "token");
-    // Both handles belong to the same cache, so both know the rejection.
+    // Both handles belong to the same cache, so each sees the other's refusals.
     again.reject(&again.token().await.unwrap());
     assert!(!handle.status().is_ready());
     fetches.none().await;
@@ -183,7 +183,7 @@ async fn nobody_holds_on_to_a_tenant_who_went() {
     for number in 0..100 {
         tenants.get(&number).unwrap().cache().token().await.unwrap();
     }
-    // moka reports an eviction slightly before it drops the tenant.
+    // moka drops evicted tenants slightly later than it reports their eviction.
     for _ in 0..1_000_000 {
         tenants.len();
         drop(tenants.get(&99));

@@ -55,11 +55,11 @@ async fn the_credential_of_one_origin_goes_to_no_other() {
         assert_eq!(response.1, credential, "{to}");
     }
     assert_eq!(tenants.len(), 5);
-    // The destination of these requests is unknown.
+    // These requests have no origin, so no tenant can be chosen.
     for to in ["/only/a/path", "custom://a.example/"] {
         assert!(own(send(to).await.unwrap_err()).is_config(), "{to}");
     }
-    // The layer of one origin rejects other origins, even without the tenants around it.
+    // Used directly, the layer for `a.example` refuses `b.example` too.
     let a = tenants.get(&"https://a.example".parse().unwrap()).unwrap();
     let to_b = Request::get("https://b.example/").body(String::new());
     let error = a.layer(echo()).oneshot(to_b.unwrap()).await.unwrap_err();

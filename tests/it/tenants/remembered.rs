@@ -1,5 +1,5 @@
-//! A client that is used again for the same tenant remembers the tenant. The client still notices
-//! all changes to the tenant.
+//! A client that is used again for the same tenant remembers that tenant, but misses nothing that
+//! happens to it.
 
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
@@ -58,7 +58,7 @@ async fn a_client_used_again_for_a_tenant_asks_no_more_for_it() {
         assert_eq!(response.body(), "Bearer 1");
     }
     let before = hashed.load(Ordering::SeqCst);
-    // In this time, the client doesn't look up the remembered tenant.
+    // These requests come within the time for which a remembered tenant isn't looked up.
     for _ in 0..10 {
         let response = call(&mut client, of(1)).await.unwrap();
         assert_eq!(response.body(), "Bearer 1");
@@ -67,7 +67,7 @@ async fn a_client_used_again_for_a_tenant_asks_no_more_for_it() {
     assert!(asked < 10, "{asked}");
 }
 
-/// A key that counts its own hashing. Each lookup hashes a key at least once. All keys have the
+/// A key that counts how often it is hashed, which is at least once per lookup. All keys have the
 /// same hash.
 #[derive(Clone)]
 struct Counted(u64, Arc<AtomicUsize>);
@@ -166,12 +166,12 @@ async fn an_eviction_is_seen_by_a_client_that_remembers_the_tenant() {
     settle(&mut client, "acme").await;
     let handle = cache_of(&tenants, "acme");
     evict(&tenants).await;
-    // The tenant counts towards the capacity again, so the other tenant is evicted.
+    // `acme` is used again and counts towards the capacity, so the other tenant is evicted.
     let response = call(&mut client, of("acme")).await.unwrap();
     assert_eq!(response.into_body(), "Bearer acme-1");
     assert_eq!((tenants.len(), servers.made()), (1, 3));
     assert_eq!(servers.issued("acme"), 1);
-    // The handle belongs to the same cache as the client, so the client knows the rejection.
+    // The client and the handle share one cache, so the client notices the refusal.
     handle.reject(&handle.token().await.unwrap());
     let response = call(&mut client, of("acme")).await.unwrap();
     assert_eq!(response.into_body(), "Bearer acme-2");
@@ -221,7 +221,7 @@ async fn a_fetch_that_a_remembered_tenants_refusal_began_is_joined_after_its_evi
     fetches.none().await;
 }
 
-/// The remembered tenant is the one that was used last.
+/// `globex` was looked up after `acme`, but `acme` was used last.
 #[tokio::test]
 async fn with_few_tenants_a_remembered_one_keeps_its_place_among_those_used_last() {
     let servers = Servers::default();
@@ -231,7 +231,7 @@ async fn with_few_tenants_a_remembered_one_keeps_its_place_among_those_used_last
     settle(&mut client, "acme").await;
     tenants.len();
     cache_of(&tenants, "globex");
-    // Lets moka process the use of `globex` before the use of `acme`.
+    // This call lets moka process the use of `globex` before that of `acme`.
     tenants.len();
     call(&mut client, of("acme")).await.unwrap();
     tenants.len();
@@ -295,7 +295,7 @@ async fn a_tenant_in_use_through_one_client_is_not_idle() {
     panic!("the machine is too busy to tell");
 }
 
-/// A client must not remember such a tenant, because the tenant would then never be evicted.
+/// If the client remembered a tenant without an idle time, that tenant would never be evicted.
 #[tokio::test]
 async fn a_tenant_whose_idle_time_is_no_time_is_asked_for_each_time() {
     let servers = Servers::default();
@@ -313,7 +313,7 @@ async fn an_idle_client_does_not_keep_the_cache_of_an_evicted_tenant() {
     settle(&mut client, "acme").await;
     evict(&tenants).await;
     let first = alive.lock().unwrap()[0].clone();
-    // moka reports an eviction slightly before it drops the tenant.
+    // moka drops an evicted tenant slightly later than it reports the eviction.
     for _ in 0..1_000_000 {
         tenants.len();
         drop(tenants.get(&Tenant("other")));

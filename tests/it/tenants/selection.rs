@@ -94,7 +94,7 @@ async fn a_request_without_a_tenant_is_an_error_that_says_what_to_do_and_nothing
     let tenants = servers.tenants().build();
     let mut client = tenants.by_extension().layer(api.clone());
     let mut keyless = request("");
-    // The same holds for a request with its own credential, because its tenant is unknown too.
+    // A request with its own credential needs a tenant too.
     let own_credential = "Bearer own".parse().unwrap();
     keyless
         .headers_mut()
@@ -166,7 +166,7 @@ async fn a_tenant_that_cannot_be_made_is_an_error_for_who_asks_and_nothing_is_ke
 
     let error = own(call(&mut client, of("globex")).await.unwrap_err());
     assert!(error.is_source());
-    // There is room for only one tenant, but the failed tenant didn't evict the other.
+    // The tenant that failed evicted no other, although there is room for only one.
     assert_eq!((tenants.len(), api.requests()), (1, 1));
     call(&mut client, of("acme")).await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 2);
@@ -227,7 +227,7 @@ async fn one_whose_server_hangs_and_one_whose_server_fails_delay_no_other() {
     for response in join_all((2..OTHERS).map(&of)).await {
         assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
-    // No time has passed, because paused time moves only while a task waits for it.
+    // No request waited for the hanging one, so the paused time didn't move.
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_pending!(hanging.poll());
     assert!(own(of(1).await.unwrap_err()).is_source());

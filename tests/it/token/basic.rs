@@ -7,9 +7,9 @@ use tower_auth::{Place, Token};
 fn the_pairs_of_rfc_7617_are_encoded_as_it_encodes_them() {
     for (user, password, encoded) in [
         ("Aladdin", "open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-        // §2.1: UTF-8.
+        // The password is encoded as UTF-8 (§2.1).
         ("test", "123£", "dGVzdDoxMjPCow=="),
-        // A colon belongs to the password.
+        // The colon in the password isn't a separator.
         ("me", "a:b", "bWU6YTpi"),
         ("", "key", "OmtleQ=="),
         ("key", "", "a2V5Og=="),

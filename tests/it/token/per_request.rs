@@ -155,7 +155,7 @@ async fn once_more_is_once() {
     let reason = response.extensions().get::<NotReplayed>();
     assert!(matches!(reason, Some(NotReplayed::Again)), "{reason:?}");
     assert_eq!(log.lock().unwrap().len(), 4);
-    // The token was not refused.
+    // The 401s don't count as refusals of the token, so no fetch follows.
     call(&mut client, get("/b")).await.unwrap();
     assert_eq!(source.asked(), 1);
 }

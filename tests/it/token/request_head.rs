@@ -71,7 +71,7 @@ const ADDRESSES: &[(&str, &str, &str, Option<&str>)] = &[
         "/things",
         Some("b=2&a=1"),
     ),
-    // Nothing is decoded, sorted or shortened.
+    // This path and query aren't decoded, sorted or shortened.
     (
         "https://api.example.com/a%2Fb/../c?x=%20&&y",
         "https://api.example.com",
@@ -129,7 +129,7 @@ async fn of_a_uri_that_is_only_a_path_there_is_no_origin() {
 async fn of_a_request_of_reqwest_it_sees_the_same() {
     for (url, origin, path, query) in ADDRESSES {
         let url: reqwest::Url = url.parse().unwrap();
-        // The URL standard resolves dot segments.
+        // `reqwest::Url` resolves dot segments, as the URL standard requires.
         let path = path.replace("/../", "/").replace("/a%2Fb/c", "/c");
         for head in seen(reqwest::Request::new(Method::PUT, url)).await {
             is(&head, Some(origin), &path, *query);

@@ -1,4 +1,4 @@
-//! What a token says if it is a JWT. The JWT isn't verified.
+//! The claims of a token that is a JWT, read without verifying it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -12,7 +12,7 @@ use crate::support::token_server::all_text_of;
 
 const ACCOUNT: &str = "https://api.example.com/account_id";
 
-/// Makes a token that contains exactly this text as its claims.
+/// Builds a token with these claims, exactly as they are written.
 fn token(claims: &str) -> Token {
     let claims = URL_SAFE_NO_PAD.encode(claims);
     Token::bearer(format!("eyJhbGciOiJub25lIn0.{claims}.c2lnbmF0dXJl")).unwrap()
@@ -108,7 +108,7 @@ fn a_claim_that_occurs_twice_is_an_error() {
             "{error}"
         );
     }
-    // Another claim's name is not looked at.
+    // A duplicate of another claim is no error.
     let token = token(r#"{"sub":1,"sub":2,"role":"user"}"#);
     assert_eq!(
         token.unverified_claim("role").unwrap(),
@@ -127,7 +127,7 @@ fn a_token_that_is_no_jwt_has_no_claims() {
         String::from("a.b.c"),
         encoded.clone(),
         format!("h.{encoded}"),
-        // A JWE has five parts.
+        // A JWE has five parts, and its claims are encrypted.
         format!("h.{encoded}.c.d.e"),
         format!("h.{}.s", URL_SAFE_NO_PAD.encode([0xff, 0xfe])),
         format!("h.{}.s", URL_SAFE_NO_PAD.encode("[1]")),

@@ -95,7 +95,7 @@ async fn an_issuer_that_is_not_allowed_is_refused_before_a_byte_goes_there() {
         "{texts:#?}"
     );
     assert!(servers.asked.take().is_empty());
-    // The call isn't sent without a credential instead.
+    // At most one request reached the MCP server, and it carried no credential.
     let seen = servers.seen.take();
     assert!(
         seen.iter().all(|one| one == "-") && seen.len() <= 1,

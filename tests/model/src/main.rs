@@ -87,7 +87,7 @@ mod token {
     pub(crate) mod request_head;
 }
 
-/// The scenario's name and its function. The name is the sentence that the scenario proves.
+/// The sentence that a scenario proves, and the function that runs the scenario.
 type Scenario = (&'static str, fn());
 
 macro_rules! scenarios {

@@ -180,7 +180,7 @@ fn a_watch_that_ends_misses_no_concurrent_refusal() {
         for served in [acquired.cached(), third.cached()] {
             assert!(Arc::ptr_eq(&served, &second) || is_current(&state, &served));
         }
-        // The watch continues, or another watch has begun.
+        // Either the first watch goes on, or another has begun.
         assert!(state.is_watching());
         assert!(!state.is_current(&second));
         end_watch(&state, after_watch());
@@ -278,7 +278,7 @@ fn after_the_close_there_is_no_token() {
         let completed = block_on(waiting.wait()).unwrap().unwrap();
         completing.join().unwrap();
         let last = closing.join().unwrap();
-        // In either case the source gets the last token.
+        // Whether the fetch completed before the close or after, the source gets its token.
         let last = match (last.cached, last.flight) {
             (Some(cached), None) => cached,
             (None, Some(flight)) => block_on(flight.wait()).unwrap().unwrap(),
@@ -287,7 +287,7 @@ fn after_the_close_there_is_no_token() {
         assert!(Arc::ptr_eq(&last, &completed));
         assert!(acquire(&state, START).failed_as(Error::is_closed));
         assert!(shows(&state, None));
-        // The fetch that completed in the meantime has changed nothing.
+        // The fetch that completed during the close hasn't changed the phase.
         let phase = || state.look(|machine| machine.status(START).phase());
         assert_eq!(phase(), Phase::Closing);
         state.transition(StateMachine::finish_close);
@@ -330,7 +330,8 @@ fn all_who_wait_instead_of_a_withdrawn_token_get_it_if_the_fetch_fails() {
             assert!(Arc::ptr_eq(&acquired.cached(), &old));
         }
         assert!(is_current(&state, &old));
-        // The caller whose request was refused gets the error instead.
+        // The caller whose request was refused gets the error of the fetch instead of the old
+        // token.
         let generation = old.token().generation();
         let renewed = acquire_from(&state, fails, Want::InsteadOf(generation), soon());
         assert!(renewed.failed_as(Error::is_source));
@@ -499,7 +500,7 @@ fn complete(
     completer.complete(outcome);
 }
 
-/// Acts like the task in `src/cache/fetch_task.rs` if that task is dropped before its end.
+/// Acts like a fetch task that is dropped before its end.
 fn abort(state: &PublishedState, completer: Completer<Outcome>) {
     state.transition(|machine| machine.abort(&completer));
     drop(completer);

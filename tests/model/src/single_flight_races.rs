@@ -108,8 +108,8 @@ fn a_waker_may_drop_another_wait_when_it_is_dropped() {
         let (mut first, second, third) =
             (flight.wait(), polled_wait(&flight), polled_wait(&flight));
         let polled = spawn(move || {
-            // The second wait is dropped when its waker is replaced. The third is dropped together
-            // with the first.
+            // `second` is dropped when the waker of `first` is replaced, and `third` when `first`
+            // is dropped.
             for other in [second, third] {
                 let waker = Waker::from(Arc::new(DropsWithIt(other)));
                 let _polled = poll(&mut first, &waker);
@@ -132,7 +132,7 @@ fn poll(wait: &mut Wait<u32>, waker: &Waker) -> Poll<Result<u32, Abandoned>> {
     Pin::new(wait).poll(&mut Context::from_waker(waker))
 }
 
-/// The waker of a task that other events poll again.
+/// The waker of a task that isn't polled when it is woken.
 struct Idle;
 
 impl Wake for Idle {
@@ -149,7 +149,7 @@ impl Wake for DropsWhenWoken {
     }
 }
 
-/// The waker of a task. When the last waker is dropped, the task is dropped too.
+/// The waker of a task that is dropped together with its last waker.
 struct DropsWithIt(#[expect(dead_code, reason = "dropped, never read")] Wait<u32>);
 
 impl Wake for DropsWithIt {

@@ -40,7 +40,7 @@ impl<T> ArcSwapOption<T> {
         let mut values = self.values.lock().unwrap();
         let index = values.len() as u64;
         values.push(value);
-        // Another thread may run before the store.
+        // The lock is released first, so that another thread may run before the store.
         drop(values);
         self.latest.store(index, Ordering::Release);
     }

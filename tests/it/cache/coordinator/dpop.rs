@@ -66,8 +66,8 @@ async fn who_has_another_key_asks_for_its_own() {
     }
     assert_eq!((server.times_asked(), store.stored().len()), (2, 2));
 
-    // If the user sets the store key, both processes share one entry. Each process ignores a token
-    // that is bound to another key.
+    // With a store key set by the user, both processes share one entry. The second process ignores
+    // the token in it, which is bound to another key.
     let (store, server) = (BreakableStore::default(), self::server());
     for (key, told) in keys.iter().zip([0, 1]) {
         let (log, _listening) = listen();

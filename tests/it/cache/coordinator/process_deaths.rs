@@ -32,7 +32,7 @@ async fn when_a_process_dies_in_mid_fetch_one_of_the_others_goes_on_within_the_l
     tokio::spawn(dead.token());
     let fetch = fetches.next().await;
     let waiting = [second.token(), third.token()].map(tokio::spawn);
-    // A killed process doesn't release its lease. Dropping the fetch simulates this.
+    // The process ends as if it were killed, so nobody releases its lease.
     drop(fetch);
     second_fetches.next().await.issue_for("token", HOUR);
     for waiting in waiting {

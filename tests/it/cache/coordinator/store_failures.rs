@@ -123,7 +123,7 @@ async fn a_store_that_forgets_all_at_any_moment_fails_no_request() {
             move |_| {
                 let store = store.clone();
                 async move {
-                    // A lease exists during the fetch, and the store forgets this lease too.
+                    // Here the fetch is running, so the store forgets the lease too.
                     if at % 2 == 0 {
                         store.forgets_all();
                     }
@@ -174,7 +174,7 @@ async fn a_lost_lease_is_told() {
         .all()
         .into_iter()
         .filter(|line| line.message.starts_with("the lease expired"));
-    // The cache logs one event for the unsaved token and one for the unreleased lease.
+    // There are two events: the token wasn't saved, and the lease wasn't released.
     assert_eq!(
         lost.map(|line| line.level).collect::<Vec<_>>(),
         [Level::WARN; 2]

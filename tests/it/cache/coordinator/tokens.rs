@@ -39,7 +39,7 @@ async fn a_token_that_is_saved_between_the_look_and_the_lease_is_taken_and_the_l
     assert_eq!(source.issued(), 1);
 }
 
-/// A source that takes 250 ms, as a token endpoint might.
+/// A source that is as slow as a token endpoint.
 fn slow(source: Counting) -> impl TokenSource + Clone {
     move |reason| {
         let source = source.clone();
@@ -104,8 +104,8 @@ async fn a_token_of_another_process_that_is_stale_itself_is_no_refresh() {
     assert_eq!(secret(&processes[0]).await, "token-3");
 }
 
-/// Jitter decides when a token becomes stale. With another random value, the same token might still
-/// be fresh.
+/// Jitter decides when a token becomes stale. With another random value, the same token might be
+/// fresh.
 #[tokio::test(start_paused = true)]
 async fn a_stale_token_is_not_taken_for_its_own_refresh() {
     for _ in 0..20 {
@@ -197,7 +197,8 @@ async fn no_process_takes_a_token_again_that_it_was_refused_with() {
     let source = Counting::lasting(HOUR);
     let process = store.process(source.clone());
     let first = process.token().await.unwrap();
-    // The store fails during the next fetch, so the store still contains the first token.
+    // The process gets no lease, so the second token isn't saved. The store still contains the
+    // first.
     store.breaks("lease", crate::support::breakable_store::Fault::Fails);
     process.accept(&first);
     process.reject(&first);

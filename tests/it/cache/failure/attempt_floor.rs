@@ -7,7 +7,7 @@ use tower_auth::Token;
 use super::{MILLI, SECOND};
 use crate::support::{ScriptedSource, paused};
 
-/// Without the attempt floor, every caller would fetch again a token that lasts one second.
+/// Without the floor, each caller would start another fetch for such a short-lived token.
 #[tokio::test(start_paused = true)]
 async fn however_short_the_lifetime_there_is_a_fetch_a_second_and_nobody_sees_an_error() {
     for lifetime in [MILLI, 10 * MILLI, 500 * MILLI, SECOND, 1300 * MILLI] {

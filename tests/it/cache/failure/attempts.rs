@@ -27,7 +27,7 @@ async fn transient_errors_are_tried_three_times_within_one_fetch() {
         assert_eq!(caller.await.unwrap().unwrap().secret(), "after-3");
     }
     assert_eq!(source.asked(), 3);
-    // The fetch waited 200 ms and then 400 ms. Nothing else advances the paused time.
+    // The waits between the three attempts are 200 and 400 ms.
     let took = start.elapsed();
     assert!((600..620).contains(&took.as_millis()), "{took:?}");
 }
@@ -102,7 +102,7 @@ async fn all_attempts_of_a_fetch_are_under_one_deadline() {
     assert!((30..31).contains(&took.as_secs()), "{took:?}");
 }
 
-/// The lifetime counts from the second attempt, because the first attempt brought no token.
+/// The second attempt got the token, so the lifetime counts from that attempt.
 #[tokio::test(start_paused = true)]
 async fn expiry_is_counted_from_the_attempt_that_brought_the_token() {
     let source = ScriptedSource::new(|attempt| match attempt {

@@ -80,7 +80,7 @@ async fn the_backoff_of_a_refresh_ends_with_the_token() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     clock.advance(HOUR - 300 * SECOND);
-    // The last failure is 27 s before the expiry. A normal wait would be 60 s.
+    // The last failure is 27 s before the expiry, so the wait after it isn't a full minute.
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60, 27] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
@@ -97,7 +97,7 @@ async fn the_attempt_at_a_tokens_end_lengthens_no_wait() {
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "valid", HOUR).await;
     clock.advance(HOUR - 36 * SECOND);
-    // The third wait would be 4 s, but the token expires after 3 s.
+    // The third wait would be 4 s, but the token expires 3 s after the third failure.
     for wait in [1, 2, 3] {
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
@@ -127,7 +127,7 @@ async fn what_is_permanent_is_told_for_a_minute() {
 async fn a_retry_after_is_waited_for_and_no_longer_than_five_minutes() {
     for (asked, waited) in [(90, 90), (1, 2), (299, 299), (301, 300), (86_400, 300)] {
         let (cache, mut fetches, clock) = set_up();
-        // After this first failure, the next backoff is 2 s.
+        // This failure makes the next backoff 2 s.
         fails(&cache, &mut fetches, Error::other("down")).await;
         clock.advance(SECOND);
         let error = Error::other("busy").with_retry_after(asked * SECOND);
@@ -149,7 +149,8 @@ async fn a_retry_after_is_waited_for_though_the_token_ends_before() {
     clock.advance(10 * SECOND - MILLI);
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
     clock.advance(MILLI);
-    // The token has expired, so callers get the cached error. No fetch starts yet.
+    // The token has expired, so it isn't sent. No fetch starts before the time of the
+    // `Retry-After`.
     assert!(cache.token().await.unwrap_err().is_source());
     fetches.none().await;
     clock.advance(90 * SECOND - MILLI);

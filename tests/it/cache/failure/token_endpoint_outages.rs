@@ -122,8 +122,8 @@ async fn a_retry_after_in_seconds_or_as_a_date_is_waited_for_within_the_fetch() 
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
         assert_eq!(took.as_secs(), 7);
 
-        // The date is based on the wall clock, which isn't paused. A date contains only whole
-        // seconds, so the wait may be shorter than 20 s.
+        // The date has whole seconds, and the wall clock isn't paused. So the wait may be up to 3 s
+        // shorter.
         let date = httpdate::fmt_http_date(SystemTime::now() + 20 * SECOND);
         let (token, asked, took) = ask([WantsRest(status, date), Issues]).await;
         assert_eq!((token.unwrap().secret(), asked), ("issued", 2));
@@ -169,8 +169,8 @@ async fn what_the_server_means_is_asked_once_and_told_at_once() {
     }
 }
 
-/// A proxy's error page or a broken server may send such a reply with status 200. An immediate
-/// second request wouldn't help.
+/// A proxy or a broken server may send something that isn't a token response. An immediate second
+/// request wouldn't help.
 #[tokio::test(start_paused = true)]
 async fn garbage_is_asked_once() {
     for body in [

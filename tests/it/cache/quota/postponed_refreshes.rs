@@ -114,7 +114,7 @@ async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
     caller.await.unwrap().unwrap();
     let status = cache.status();
     let (refresh, end) = (status.refresh_at().unwrap(), status.expires_at().unwrap());
-    // The expiry margin is 5 s. Half of the 5 s before the margin is 2.5 s.
+    // These are the expiry margin of 5 s, and half of the 5 s before it.
     assert_eq!(
         end.duration_since(refresh).unwrap(),
         Duration::from_millis(7500)
@@ -178,7 +178,7 @@ async fn a_fleet_whose_quota_stays_low_does_not_come_all_at_the_last_moment() {
         );
     }
     refreshes.sort_unstable();
-    // At least 15 of the last 30 s before the expiry are left for one fetch.
+    // The last 15 s before the expiry are left for the fetch.
     assert!(
         refreshes[0] >= LATE && refreshes[49] <= EXPIRED - 15 * SECOND,
         "{refreshes:?}"

@@ -22,7 +22,7 @@ async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
     let mut fixture = Fixture::with([full()]).await;
     assert!(told(&log).is_empty());
     for _ in 0..3 {
-        // After 10 s, a refusal may start another fetch.
+        // After 10 s, the refusal budget allows another fetch.
         fixture.clock.advance(Duration::from_secs(10));
         let token = fixture.cache.token().await.unwrap();
         fixture.cache.accept(&token);

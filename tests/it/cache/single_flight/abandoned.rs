@@ -97,7 +97,7 @@ async fn an_abandoned_refresh_ends_no_other() {
 
         end(late, fails);
         run_until_idle().await;
-        // The backoff after one failure is much shorter than 30 s.
+        // If the end of the late fetch had started a backoff, that backoff would be over by now.
         clock.advance(Duration::from_secs(30));
         assert_eq!(cache.token().await.unwrap().secret(), "first");
         fetches.none().await;
@@ -208,7 +208,8 @@ async fn a_token_refused_while_its_refresh_is_in_flight_is_waited_for_there() {
     assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "second");
 }
 
-/// This runtime drops each new task at once, so no fetch can complete.
+/// After a runtime was shut down, tasks spawned on it are dropped at once, so no fetch can
+/// complete.
 #[test]
 fn on_a_runtime_that_was_shut_down_the_error_says_so() {
     let gone = runtime();

@@ -43,7 +43,7 @@ fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
         let cache = paused(source).build();
         let idle = runtime();
         let mut stuck = task::spawn(cache.token());
-        // The first poll happens on another thread, because `enter` calls must not nest.
+        // This thread is already inside a runtime, so another thread enters the idle one.
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let _inside = idle.enter();

@@ -130,7 +130,7 @@ async fn clones_share_one_token() {
     assert_eq!(source.issued(), 2);
 }
 
-/// Four threads ask an empty cache for a token at the same time.
+/// Many threads start at once, on an empty cache and after a rejected token.
 #[test]
 fn callers_on_many_threads_are_one_fetch_too() {
     let runtime = tokio::runtime::Builder::new_multi_thread()

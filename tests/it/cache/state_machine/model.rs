@@ -74,7 +74,7 @@ const OVERDUE: i64 = 35 * SECOND;
 const PAUSE: i64 = SECOND;
 /// The assumed send time of a request that was sent outside a watch.
 const BEFORE_ALL: i64 = -1;
-/// The only odd time, so that the timeout never coincides with another event.
+/// This is the only odd time, so that it never coincides with another event.
 pub(crate) const CLOSE_TIMEOUT: i64 = 4_999;
 
 /// An error, reduced to what callers can distinguish.
@@ -132,7 +132,7 @@ pub(crate) enum FetchResult {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lifetime {
     Endless,
-    /// The lifetime begins when the token is requested.
+    /// A lifetime that counts from the request for the token.
     In(i64),
     /// The token expires at a fixed time. When the source returned, that time was this far away.
     Dated(i64),
@@ -242,7 +242,7 @@ pub(crate) struct Tried {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     cached: usize,
-    /// The send time, if the request was sent during a watch.
+    /// When the request was sent, if refusals were being watched then.
     watched: Option<i64>,
     tried: Tried,
 }
@@ -259,7 +259,7 @@ pub(crate) struct Started {
     /// The value of `forward` when the fetch started.
     pub(crate) start: i64,
     pub(crate) is_proven: bool,
-    /// The value of `forward` when the previous fetch after a refusal ended.
+    /// When the last fetch after a refusal ended before this start, measured like `start`.
     pub(crate) last_refused_end: Option<i64>,
 }
 
@@ -376,7 +376,7 @@ impl Caller {
         }
     }
 
-    /// Returns when the caller's pause ends, on Tokio's timers.
+    /// Returns the end of the caller's pause on Tokio's timers.
     pub(crate) fn pause(&self) -> Option<i64> {
         match self {
             Self::Request {
@@ -623,7 +623,7 @@ impl Model {
             Some(cached_error) if !self.now.clocks.reached(cached_error.until) => {
                 Lookup::Never(cached_error.fault)
             }
-            // The source has issued the same token again.
+            // The token is still the refused one, because the source issued it again.
             _ => Lookup::Now(cached),
         }
     }

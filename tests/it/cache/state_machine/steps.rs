@@ -128,12 +128,13 @@ const FAIR: Day = Day {
     requests: 14,
 };
 
-/// After the fair day, each day has one problem:
-/// - the API accepts no token,
-/// - the source is down,
-/// - the timers don't run,
-/// - tokens expire before they are sent,
-/// - some resources refuse a token that others accept.
+/// The first day is fair. On the others, in this order:
+///
+/// - nothing is accepted
+/// - the source is down
+/// - no timer runs
+/// - tokens expire before they are sent
+/// - some resources refuse what others accept
 const DAYS: [Day; 6] = [
     FAIR,
     Day {

@@ -153,8 +153,7 @@ async fn expiry_is_counted_from_when_the_fetch_was_started() {
     slow.issue_for("slow", Duration::from_secs(100));
     caller.await.unwrap().unwrap();
 
-    // The margin is 25 s, a quarter of the lifetime. So the token is served until 75 s after the
-    // start.
+    // The expiry margin is a quarter of 100 s, so the token is served until 75 s after the start.
     advance(Duration::from_secs(54)).await;
     assert_eq!(cache.token().await.unwrap().secret(), "slow");
     fetches.next().await.fail("too late");

@@ -33,7 +33,7 @@ pub(super) struct Trial {
     pub(super) doing: String,
     model: Model,
     cache: TokenCache,
-    /// A request goes through this client or through a clone.
+    /// The client, which is cloned for a request or used itself.
     client: Auth<Api>,
     api: Api,
     clock: ManualClock,

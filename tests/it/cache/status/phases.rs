@@ -50,7 +50,7 @@ async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepte
     clock.advance(7 * SECOND);
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
-    // The token's times count from the start of the fetch, 3 s earlier.
+    // The lifetime counts from the request for the token, 3 s before the response.
     clock.advance(3 * SECOND);
     let token = Token::bearer("token").map(|token| token.expires_in(HOUR).with_scope("read write"));
     fetch.complete(token);
@@ -148,7 +148,8 @@ async fn a_failure_is_told_with_its_number_and_the_time_of_the_next_attempt() {
         clock.advance(wait * SECOND);
         assert_eq!(now(&cache), failed);
     }
-    // During the next attempt, no attempt is postponed. The number of failures stays the same.
+    // While the next attempt is in flight, the status shows no postponed attempt, but still both
+    // failures.
     let caller = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     let fetching = Said {
@@ -188,7 +189,7 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     let (cache, mut fetches, clock) = set_up();
     fetches.issued(&cache, "first", HOUR).await;
     cache.reject(&cache.token().await.unwrap());
-    // The token is withdrawn, but it stays in the cache until its successor arrives.
+    // The rejected token is withdrawn, but stays the current one until its successor arrives.
     let withdrawn = Said {
         is_ready: false,
         ..FRESH
@@ -206,7 +207,7 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
     clock.advance(4 * SECOND);
     assert_eq!(now(&cache), limited);
     cache.accept(&second);
-    // An acceptance by another resource shows that the token is valid, but doesn't end the wait.
+    // The acceptance doesn't end the wait, but it shows that the token is valid.
     let accepted = |refusals_limited_until| Said {
         is_accepted: true,
         refusals_limited_until,

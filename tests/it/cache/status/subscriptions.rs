@@ -39,7 +39,7 @@ async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_completes() {
         fetching: Some(Reason::First),
         ..EMPTY
     };
-    // The cache published this status before the caller waited, so `waiting` is zero.
+    // This status was published before the caller was counted as waiting.
     assert_eq!(begun.await, Some(fetching));
     let fetch = fetches.next().await;
     let completed = news(&mut watcher, async { fetch.issue_for("token", HOUR) });

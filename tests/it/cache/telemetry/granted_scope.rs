@@ -1,5 +1,4 @@
-//! If the granted scope is narrower than the requested scope, the log warns once. The warning comes
-//! before the first 403.
+//! The warning that less scope was granted than requested. It is logged once, before the first 403.
 
 use std::collections::VecDeque;
 use std::future::ready;
@@ -19,7 +18,7 @@ const MESSAGE: &str = "the authorization server granted less scope than was requ
                        refuse requests with a 403; allow the missing scopes for this client, or stop \
                        requesting them";
 
-/// Returns the missing scope in each warning since the last call.
+/// Returns the missing scope that each warning since the last call names.
 #[track_caller]
 fn told(log: &Log) -> Vec<String> {
     let mut lines: Vec<Line> = log.all();
@@ -33,8 +32,8 @@ fn told(log: &Log) -> Vec<String> {
     missing.collect()
 }
 
-/// Builds a cache whose source requests the scope `requested`. The server grants the given scopes
-/// in turn, and repeats the last one.
+/// Builds a cache whose source requests this scope. The server grants these scopes in turn, and
+/// then repeats the last.
 fn cache<const N: usize>(requested: &str, granted: [Option<&'static str>; N]) -> TokenCache {
     let granted = Arc::new(Mutex::new(VecDeque::from(granted)));
     let transport = serving(move |_, _| {
@@ -74,7 +73,7 @@ async fn it_is_told_again_when_other_scopes_are_missing() {
         Some("a"),
         Some("a b c"),
         Some("c"),
-        // The same scopes are missing as before. The server also grants an unknown scope.
+        // From `c` to `x c`, the missing scopes stay the same.
         Some("x c"),
         None,
         Some("c"),
@@ -116,7 +115,7 @@ async fn a_scope_that_is_absent_equal_or_more_is_no_news() {
         .await
         .unwrap();
     assert!(told(&log).is_empty());
-    // This scope doesn't have the form of RFC 6749, so the granted scope is unknown.
+    // This scope isn't in the form of RFC 6749, so it is unknown what was granted.
     let array = r#"{"access_token":"token","scope":["read"]}"#;
     let source = TokenServer::new(200, array).client().scope("read write");
     orders(source).token().await.unwrap();
@@ -167,7 +166,7 @@ async fn a_refresh_that_asks_for_less_is_compared_with_what_it_asks_for() {
         r#"{"access_token":"token","expires_in":3600,"scope":"read"}"#,
     );
     let server = LoginServer::responding([response, response]);
-    // This source doesn't know the scope of the login.
+    // This source names no scope, so the scope of the login is unknown.
     let source = RefreshToken::new(server.client(), "refresh");
     orders(source).token().await.unwrap();
     assert!(told(&log).is_empty());
@@ -204,7 +203,7 @@ async fn a_step_up_that_is_granted_in_part_tells_what_is_still_missing() {
     use tower_auth::oauth2::{Client, StepUp};
 
     let (log, _listening) = listen();
-    // The source requests more scope on purpose, but the server grants only the first scope.
+    // The source requests `read`, and later also `write`. The server always grants only `read`.
     let transport = serving(|_, _| {
         let token = r#"{"access_token":"token","expires_in":3600,"scope":"read"}"#;
         ready(Ok(respond(200, token)))
@@ -228,7 +227,7 @@ async fn a_step_up_that_is_granted_in_part_tells_what_is_still_missing() {
     }
 }
 
-/// A source that the test shares with the cache.
+/// A source that the test can also call directly.
 struct Shared(Arc<tower_auth::oauth2::StepUp>);
 
 impl TokenSource for Shared {
@@ -265,8 +264,8 @@ async fn of_a_fleet_the_process_that_fetches_tells() {
     assert!(told(&log).is_empty());
     loads.refresh_now().await.unwrap();
     assert_eq!(told(&log), ["write"]);
-    // The process loads the other process's token, and then fetches another. Neither token causes a
-    // warning.
+    // `fetches` loads the token of the other process, and later fetches another. The missing scope
+    // isn't logged again.
     fetches.reject(&fetches.token().await.unwrap());
     fetches.token().await.unwrap();
     assert_eq!(asked.load(Relaxed), 2);

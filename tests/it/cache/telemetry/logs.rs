@@ -179,7 +179,7 @@ async fn a_fetch_that_fails_tells_with_what_and_how_long_there_is_no_other() {
             "http.response.status_code=401",
         ],
     );
-    // The cached error is logged only once.
+    // A call that gets the cached error logs nothing.
     cache.token().await.unwrap_err();
     let [] = log.events();
 }
@@ -290,7 +290,7 @@ async fn an_acceptance_without_refusals_over_the_budget_is_not_logged() {
     let (log, _listening) = listen();
     let cache = orders(Counting::default());
     let mut client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-2"]));
-    // The first refusal is within the budget.
+    // There is only one refusal, and it is within the budget.
     for _ in 0..10 {
         let response = call(&mut client, request("")).await.unwrap();
         assert_eq!(response.status(), 200);

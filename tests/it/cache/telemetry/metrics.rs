@@ -128,7 +128,7 @@ fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_d
             [(failed, vec![2.0])]
         );
         assert_eq!(value(&recorded, "tower_auth.fetch.duration"), 14.0);
-        // There was only one fetch, which got a token.
+        // Both failed attempts belong to one fetch, which got a token in the end.
         assert_eq!(value(&recorded, "tower_auth.fetches"), 1.0);
     });
 }
@@ -170,7 +170,7 @@ fn without_a_token_the_gauges_tell_of_none_and_without_an_end_it_is_far() {
         advance(5 * SECOND).await;
         cache.status();
         assert_eq!(gauges(&metrics), Some([5.0, f64::INFINITY]));
-        // The token stays until its successor arrives.
+        // The gauges show the rejected token until its successor arrives.
         cache.reject(&token);
         assert_eq!(gauges(&metrics), Some([5.0, f64::INFINITY]));
         cache.token().await.unwrap();
@@ -195,8 +195,8 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
         for word in REFUSALS {
             refuse_without_replay(word).await;
             let counted = replays();
-            // In some scenarios, a replay or a whole replayed request comes before the counted
-            // refusal.
+            // In some scenarios, other requests or replays come before the refusal that the word
+            // names.
             match *word {
                 "refusal_budget" => {
                     assert_eq!(counted, [of("again"), of("refusal_budget"), of("sent")]);

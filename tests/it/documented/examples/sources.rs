@@ -252,7 +252,7 @@ async fn web_app_sends_each_users_requests_with_that_users_token() {
             format!("{user} visits /\n{}{}", login(2, 1), visit(2, user)),
             format!("{user} visits /\n{}", visit(1, user)),
         ];
-        // Before this visit there were five requests, so the two processes swap their roles.
+        // An odd number of requests comes before Bob's, so the two processes swap their turns.
         let swapped = both.concat().replace("process 1", "process 0");
         let swapped = swapped
             .replace("process 2", "process 1")

@@ -1,4 +1,4 @@
-//! The contract of all stores. Each store must pass these checks.
+//! The contract of all stores. The same checks run over each store.
 #![cfg(feature = "fleet")]
 
 use std::future::Future;
@@ -8,10 +8,10 @@ use tower_auth::fleet::{Lease, MemoryStore, StoreKey, TokenStore};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A short lifetime, but long enough to read the value.
+/// A lifetime long enough to read a value before it expires.
 const SHORT: Duration = Duration::from_millis(150);
 
-/// A value with a short lifetime must expire within this number of reads.
+/// If a value with the lifetime `SHORT` is still there after this many reads, it never expires.
 const LOOKS: u32 = 5_000;
 
 fn key(name: &str) -> String {
@@ -33,7 +33,7 @@ where
     assert_eq!(store.load(&key).await.unwrap(), None);
     let held = lease(store, &key).await;
 
-    // The store returns exactly the saved bytes. Any bytes are allowed.
+    // The store returns exactly the bytes that were saved.
     for sealed in [
         &b"first"[..],
         b"second",
@@ -52,7 +52,7 @@ where
     assert!(error.to_string().contains("256 KiB"), "{error}");
     assert_eq!(other.load(&key).await.unwrap(), Some(longest));
 
-    // A value stays for its whole lifetime and no longer. The store accepts any lifetime.
+    // Any lifetime can be saved, however long. A value with no lifetime left isn't saved.
     for ever in [Duration::MAX, Duration::from_millis(u64::MAX)] {
         assert!(store.save(&key, b"for ever", ever, &held).await.unwrap());
     }
@@ -83,7 +83,7 @@ where
     let held = lease(store, &key).await;
     assert!(other.lease(&key, LONG).await.unwrap().is_none());
     assert!(store.lease(&key, LONG).await.unwrap().is_none());
-    // A lease on another key is independent of this lease.
+    // Meanwhile, another key can be leased.
     let elsewhere = self::key("another");
     let another = lease(other, &elsewhere).await;
     assert!(other.release(&elsewhere, another).await.unwrap());

@@ -185,8 +185,8 @@ async fn what_belongs_to_somebody_else_is_refused() {
     }
 }
 
-/// The file is cut off anywhere, is too long, or isn't from this store. The store returns the
-/// bytes, and a process later fails to unseal them.
+/// The file is cut somewhere, is too long, or isn't of this store. The store returns the bytes, and
+/// unsealing them fails later.
 #[tokio::test]
 async fn a_torn_file_is_no_error_and_the_next_token_mends_it() {
     let (_folder, store) = store();
@@ -275,8 +275,7 @@ async fn of_many_who_ask_at_once_one_has_the_lease() {
     assert_eq!(held.len(), 1);
 }
 
-/// This function is not a separate test. The next test runs this function in a process and kills
-/// the process.
+/// This isn't a test of its own: it is the process that the test below kills.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn holds_the_lease_until_it_is_killed() {
@@ -318,7 +317,7 @@ fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
         });
         starting.wait();
         let runtime = crate::support::runtime();
-        // Each round drops its lease at the end.
+        // Each round drops its lease, so the next round must find the key free.
         let is_free = |_| runtime.block_on(store.lease(KEY, LONG)).unwrap().is_some();
         let all_free = (0..600).all(is_free);
         stop.store(true, std::sync::atomic::Ordering::SeqCst);

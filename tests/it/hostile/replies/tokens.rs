@@ -36,7 +36,7 @@ fn no_token_is_made_up(
 ) -> Result<(), TestCaseError> {
     let Ok(token) = result else { return Ok(()) };
     prop_assert!((200..300).contains(&status), "{}", status);
-    // An unread field may contain any bytes between its quotes.
+    // Fields that aren't read may contain invalid UTF-8, which is replaced here.
     let text = String::from_utf8_lossy(body);
     let response: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap();
     prop_assert_eq!(&response["access_token"], token.secret());
@@ -202,8 +202,8 @@ impl Damage {
         bytes
     }
 
-    /// Returns whether the damaged body is surely no token response. A flipped bit may leave a
-    /// valid response.
+    /// Returns whether the result can't be a token response. A flipped byte may leave a valid
+    /// response.
     fn is_fatal(&self) -> bool {
         !matches!(self, Self::Flipped { .. })
     }
@@ -261,14 +261,14 @@ proptest! {
             .with_header("location", format!("https://evil.example.com/?{SECRET}"));
         let result = outcome(&server);
         no_token_is_made_up(&result, status, body.as_bytes())?;
-        // Only `error_description` may repeat planted text. The crate removes only the issued token
-        // from that text.
+        // `TOKEN` is a secret only if the server issued it. Otherwise `error_description` may
+        // repeat it.
         let access_token = fields["access_token"].as_str();
         let secrets = [SECRET, TOKEN];
         let is_known = access_token == Some(TOKEN);
         nothing_is_told(&result, if is_known { &secrets } else { &secrets[..1] })?;
 
-        // A valid token is not refused.
+        // A response with a valid token always yields a token.
         let is_nothing = |name| fields.get(name).is_none_or(Value::is_null);
         let kind = fields.get("token_type").and_then(Value::as_str);
         let is_bearer = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));

@@ -17,7 +17,7 @@ enum Asked {
         from_now: i64,
         format: Format,
     },
-    /// Any other value, or a damaged one.
+    /// Any other value, or a damaged one of the kinds above.
     Other(Vec<u8>),
 }
 
@@ -65,7 +65,7 @@ impl Asked {
     }
 }
 
-/// A year of two digits is unambiguous within this span.
+/// Within thirty years of today, a two-digit year is unambiguous.
 const THIRTY_YEARS: i64 = 30 * 365 * 24 * 60 * 60;
 
 fn any_date() -> impl Strategy<Value = (i64, Format)> {
@@ -117,8 +117,8 @@ proptest! {
             }
             Asked::Date { from_now, .. } => {
                 let at_most = Duration::from_secs(from_now.try_into().unwrap_or(0));
-                // A date has no fractions of a second. Some time has also passed since the server
-                // wrote the header.
+                // A date has no fractions of a second, and some time has passed since the header
+                // was written.
                 let at_least = at_most.saturating_sub(Duration::from_secs(1) + passed);
                 let wait = wait.unwrap();
                 prop_assert!((at_least.min(HOUR)..=at_most).contains(&wait), "{:?}", wait);

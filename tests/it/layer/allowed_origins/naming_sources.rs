@@ -19,7 +19,7 @@ use crate::support::login_server::{ISSUED, LoginServer};
 use crate::support::token_server::{ID, SECRET};
 use crate::support::web::{Page, Web};
 
-/// Returns whether the layer sends the credential to this URI. Returns `false` if the layer rejects
+/// Returns whether the request carries the credential. Also returns `false` if the layer rejects
 /// the origin.
 async fn is_sent(layer: &AuthLayer, uri: &str) -> bool {
     let api = Api::default();
@@ -207,7 +207,7 @@ async fn a_protected_resource_names_itself() {
     let token = json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 60});
     web.put(&format!("{ISSUER}/token"), Page::json(&token));
     let transport = web.transport();
-    // The inner source names no origin.
+    // The inner source, `ClientCredentials`, names no origin.
     let build = move |protection: Protection| {
         let client = Client::new(protection.endpoint(), ID, SECRET)?;
         Ok(ClientCredentials::with_client(

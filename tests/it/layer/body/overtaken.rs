@@ -75,8 +75,7 @@ fn overtaken_in_a_poll<B: Teed<Error: Send> + Send>() {
     assert!(first.frame().now_or_never().unwrap().unwrap().is_err());
 }
 
-/// The interrupted poll reaches the end of the inner body, but the first try still returns an
-/// error.
+/// The poll reached the end of the inner body, but the overtaken first try returned an error.
 fn overtaken_in_the_last_poll<B: Teed<Error: Send> + Send>() {
     for (is_eager, last) in [(true, Some(data("world"))), (false, None)] {
         let barrier = Arc::new(Barrier::new(2));
@@ -97,7 +96,7 @@ fn overtaken_in_the_last_poll<B: Teed<Error: Send> + Send>() {
     }
 }
 
-/// This test uses no barriers, so the threads interleave in any order.
+/// Here no barriers order the threads, so they interleave in any order.
 fn overtaken_anywhere<B: Teed + Send>() {
     let body = script((0..50).map(|_| data("hello")).chain([trailers()]));
     let original = Told::by(&body);

@@ -40,7 +40,8 @@ async fn jitter_only_lengthens_the_waits() {
         simulation.finish().await;
         simulation.costs_at_most(TEN_MINUTES);
         simulation.is_undisturbed("/");
-        // Each wait is at most twice as long as the wait before it.
+        // Each wait is at most twice as long as the one before, so ten minutes have at least six
+        // fetches.
         assert!(
             simulation.issuer.count() >= 6,
             "{}",
@@ -58,8 +59,8 @@ fn with_a_second_resource() -> Simulation {
     })
 }
 
-/// Causes five fetches in a minute, so that the next wait is 40 s. No resource refuses the token of
-/// the next fetch.
+/// Causes five fetches in a minute, so that the next wait is 40 s. Nobody refuses the token of the
+/// fetch after that.
 async fn until_a_token_is_unrefused(simulation: &mut Simulation) {
     simulation.drive(20, MINUTE, with("/admin")).await;
     assert_eq!(simulation.issuer.count(), 5);
@@ -77,7 +78,7 @@ async fn a_token_that_lasts_unrefused_for_the_wait_resets_the_budget() {
     let from = simulation.elapsed();
     simulation.drive(20, MINUTE, with("/other")).await;
     let after = |span| simulation.issuer.count_in(from..from + span);
-    // One fetch starts at once. Three more start after 5, 15 and 35 s.
+    // One fetch starts immediately, and one each after 5, 15 and 35 s.
     assert_eq!(after(SECOND), 1);
     assert_eq!(after(MINUTE), 4);
     assert_eq!(before, 6);
@@ -101,8 +102,8 @@ async fn tokens_that_are_revoked_as_soon_as_they_are_used_have_a_budget_too() {
     let mut simulation = Simulation::new(|asked| asked.age < Duration::from_millis(300));
     simulation.drive_for_an_hour(|_| get("/")).await;
     simulation.finish().await;
-    // Proven revocations start a fetch at once and after 1, 2, 4, … s. Refusals that prove nothing
-    // have their own budget.
+    // After proven revocations, fetches start at once and after 1, 2, 4, … s. Refusals that prove
+    // nothing have their own budget.
     simulation.costs_at_most([(MINUTE, 12), (HOUR, 42)]);
     assert!(simulation.issuer.count_in(Duration::ZERO..MINUTE) >= 4);
 }

@@ -9,7 +9,7 @@ use super::{API, HOUR, MINUTE, NO_WAIT, SECOND, Simulation, by_turns, get};
 use crate::support::call;
 use crate::support::log::{Line, Log, listen};
 
-/// The name of the reason in its `Debug` output.
+/// The `Debug` output of the reason.
 const RESOURCE: &str = "Resource";
 
 #[tokio::test(start_paused = true)]
@@ -44,17 +44,18 @@ async fn callers_of_a_refused_resource_are_told_so_unless_a_new_token_was_tried_
     };
     let (resource, again) = (with(RESOURCE), with("Again"));
     let fetches = simulation.issuer.count();
-    // Until a request with the token is accepted, the callers get another reason.
+    // Before a request with the new token is accepted, up to three callers per fetch get neither
+    // reason.
     assert!(
         resource + again + 3 * fetches >= calls.len(),
         "{resource}, {again}"
     );
-    // These callers waited for a fetch, or had a token younger than two seconds.
+    // The callers with `Again` waited for a fetch, or had a token younger than two seconds.
     assert!(again <= 30 * fetches, "{again}");
     for call in calls {
         assert!(call.took < FETCH * 2 + SECOND + NO_WAIT, "{call:?}");
-        // Between 20 s and 30 s, no fetch is due. The token from the fetch after 15 s is no longer
-        // young.
+        // Between 20 and 30 s after the start, the token is neither young nor due for a
+        // replacement.
         if (20 * SECOND..30 * SECOND).contains(&call.at) {
             assert!(call.took < NO_WAIT, "{call:?}");
         }

@@ -61,7 +61,7 @@ async fn a_burst_of_requests_after_a_refresh_waits_once_and_is_accepted() {
     all_accepted(&calls);
     let waited = |call: &&super::Call| call.at > MINUTE && call.took > SECOND / 2;
     let waiting = calls.iter().filter(waited).count();
-    // Only requests in the 0.8 s after the refresh have to wait.
+    // These requests came within 0.8 s after the refresh.
     assert!((100..=170).contains(&waiting), "{waiting}");
 }
 
@@ -78,14 +78,14 @@ async fn a_clock_that_lags_by_two_seconds_costs_a_few_fetches_and_then_only_refr
         issuer.count_in(MINUTE..span),
     );
     assert!(minute <= 3, "{minute}");
-    // Each refresh costs one or two fetches.
+    // Each of the three refreshes takes one fetch, and at most one more.
     assert!((3..=6).contains(&later), "{later}");
     let calls = simulation.calls_to("/things");
     let refused = calls.iter().filter(|call| call.status != Ok(200)).count();
     assert!(refused <= 60, "{refused}");
 }
 
-/// No server ever accepts the token. A request sends the same token at most twice.
+/// No server ever accepts the token. The request is sent with it twice, and not more often.
 #[tokio::test(start_paused = true)]
 async fn a_request_pauses_once_however_often_it_is_refused() {
     let issuer = Issuer::lasting(super::DAY);
@@ -96,8 +96,8 @@ async fn a_request_pauses_once_however_often_it_is_refused() {
     let calls = simulation.calls_to("/things");
     assert_eq!(calls[0].status, Ok(401));
     assert!(calls[0].took < 2 * SECOND, "{calls:?}");
-    // The request was sent with the first token, with the second, and with the second again after a
-    // pause.
+    // The request is sent with the first token, with the second, and after a pause with the second
+    // again.
     assert_eq!(api.requests(), 3);
     assert_eq!(simulation.issuer.count(), 2);
 }

@@ -54,7 +54,7 @@ async fn count_with(store: Option<&MemoryStore>) -> [usize; 3] {
     simulation.drive(8, HOUR - MINUTE, request).await;
     simulation.finish().await;
     simulation.costs_at_most(ROW_1.map(|(span, most)| (span, PROCESSES * most)));
-    // Each process loads its first token from the store, or waits for it.
+    // After the first second, every process has a token, so no call waits.
     let calls = simulation.calls_since(SECOND, "/");
     all_accepted(&calls);
     assert!(calls.iter().all(|call| call.took < NO_WAIT));
@@ -70,7 +70,7 @@ async fn a_fleet_fetches_no_more_for_a_refused_resource_than_its_processes_would
     }
 }
 
-/// The baseline for the other tests.
+/// This is the baseline for the other tests.
 #[tokio::test(start_paused = true)]
 async fn a_fleet_without_refusals_fetches_once_and_each_of_its_processes_alone() {
     for (store, fetches) in [(Some(MemoryStore::new()), 1), (None, PROCESSES)] {

@@ -31,8 +31,8 @@ async fn notices_a_revocation(
     all_accepted(&simulation.calls_since(revoked, "/"));
 }
 
-/// Sends 20 requests per second for ten minutes. Asserts the limits on fetches, and that no request
-/// to `/` fails or waits.
+/// Sends 20 requests per second for ten minutes. Asserts the usual limits on fetches, and that no
+/// request to `/` fails or waits.
 async fn within_limits(simulation: &mut Simulation, request: impl Fn(usize) -> Request<Payload>) {
     simulation.drive(20, 10 * MINUTE, request).await;
     simulation.finish().await;
@@ -88,7 +88,7 @@ async fn nineteen_accepted_requests_for_one_that_is_refused() {
     keeps_the_limits(&mut simulation, request).await;
 }
 
-/// A resource is an origin and a path. The method and the query don't matter.
+/// A resource is an origin and a path, whatever the method and the query are.
 #[tokio::test(start_paused = true)]
 async fn many_methods_and_queries_of_one_resource() {
     let mut simulation = refusing_admin();
@@ -125,7 +125,7 @@ async fn a_grpc_method_that_is_always_unauthenticated() {
     notices_a_revocation(&mut simulation, 20, request).await;
 }
 
-/// The client below the layer decides where these requests go.
+/// These URIs have no origin: the client below the layer decides where the requests go.
 #[tokio::test(start_paused = true)]
 async fn requests_whose_uri_is_only_a_path() {
     let mut simulation = refusing_admin();

@@ -88,7 +88,7 @@ async fn a_forbidden_resource_costs_nothing_by_default() {
 /// The memory for resources is bounded, even if thousands of resources refuse a token.
 #[test]
 fn the_memory_for_refusals_does_not_grow_with_the_resources() {
-    // The test needs Tokio's timers, because a request may pause for a token that isn't valid yet.
+    // The runtime needs timers, because a request may pause until its token is valid.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)

@@ -8,8 +8,8 @@ use http::Request;
 use super::simulated_api::{FETCH, Payload};
 use super::{Call, HOUR, MINUTE, SECOND, Simulation, TEN_MINUTES, all_accepted, by_turns, get};
 
-/// Drives the simulation for at least this time. Continues until the last fetch was at least 1.2 s
-/// ago.
+/// Drives the simulation for this time, and then until the last fetch is some time ago and none is
+/// due.
 async fn drive_past_the_last_fetch(
     simulation: &mut Simulation,
     least: Duration,
@@ -88,7 +88,7 @@ async fn a_revocation_adds_one_fetch_to_those_of_an_hour() {
     simulation.costs_at_most([(SECOND, 2), (MINUTE, 6), (HOUR, 21)]);
     let calls = simulation.calls_since(simulation.issuer.first_issued(), "/");
     all_accepted(&calls);
-    // Some of these calls waited for the only fetch.
+    // Only the calls to `/` during the fetch after the revocation waited.
     let waited = calls.iter().filter(|call| call.took > FETCH / 4).count();
     assert!((1..=4).contains(&waited), "{waited}");
 }

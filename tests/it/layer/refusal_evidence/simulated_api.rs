@@ -118,7 +118,7 @@ impl TokenSource for Issuer {
 pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
-    /// The number of the request's token.
+    /// The number of the token in the request.
     pub(super) token: usize,
     /// The time since the request's token was issued.
     pub(super) age: Duration,

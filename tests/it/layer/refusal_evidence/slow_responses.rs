@@ -1,5 +1,5 @@
-//! Responses that are on their way during a revocation. The server checked the token before its
-//! revocation. But the response arrives after refusals of the same token.
+//! Responses that are on their way during a revocation. The server decided before the revocation,
+//! and the response arrives after refusals of the same token.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const SPANS: [Duration; 5] = [
 ];
 
 /// A late acceptance must not count as current. Otherwise the resource would seem to accept and
-/// refuse by turns, and its refusals would prove nothing.
+/// refuse by turns, which proves nothing.
 #[tokio::test(start_paused = true)]
 async fn a_late_acceptance_of_a_revoked_token_does_not_hide_the_next_revocation() {
     for takes in SPANS {
@@ -67,7 +67,7 @@ async fn a_late_acceptance_does_not_hide_a_revocation_that_several_resources_pro
     };
     let mut simulation = with_slow_posts(3 * SECOND);
     simulation.drive(20, 17 * SECOND, request).await;
-    // These responses arrive one by one in the following three seconds.
+    // The responses to these slow requests arrive one by one in the following three seconds.
     for _ in 0..30 {
         simulation.send(slow());
         simulation.drive(20, SECOND / 10, request).await;
@@ -83,7 +83,8 @@ async fn a_late_acceptance_does_not_hide_a_revocation_that_several_resources_pro
     all_accepted(&late.cloned().collect::<Vec<_>>());
 }
 
-/// The refusal is about a token that another caller has already replaced.
+/// The refusal is about the token that the request was sent with, which another caller has already
+/// replaced.
 #[tokio::test(start_paused = true)]
 async fn a_late_refusal_of_a_revoked_token_costs_no_fetch_and_is_answered() {
     for takes in SPANS {

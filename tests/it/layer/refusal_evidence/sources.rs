@@ -26,7 +26,7 @@ async fn is_no_dearer(issuer: Issuer, source: impl TokenSource) {
     simulation.finish().await;
     simulation.costs_at_most(ROW_1);
     simulation.is_undisturbed("/");
-    // No token that the server issued was lost.
+    // Each fetch got a token.
     let newest = issuer.issued();
     assert_eq!(newest, issuer.count(), "a login failed");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::simulated_api::FETCH;
 use super::{HOUR, MINUTE, NO_WAIT, SECOND, Simulation, all_accepted, by_turns, get};
 
-/// This happens with a wrong audience or issuer.
+/// A wrong audience or issuer makes every resource refuse.
 #[tokio::test(start_paused = true)]
 async fn every_resource_that_refuses_every_token_costs_two_fetches_at_once_and_five_a_minute() {
     for resources in [1, 3, 1_000] {
@@ -33,7 +33,7 @@ async fn while_the_token_endpoint_is_down_no_request_fails_for_a_resource_that_r
     simulation.drive(20, SECOND, |_| get("/")).await;
     simulation.issuer.set_down(true);
     simulation.drive_for_an_hour(by_turns).await;
-    // The limit counts each attempt of a fetch.
+    // A fetch makes up to three attempts, and each attempt counts here.
     simulation.costs_at_most([(MINUTE, 3 * 5), (HOUR, 3 * 20)]);
     let failed = simulation.issuer.count();
     assert!(failed > 3, "{failed}");
@@ -48,8 +48,8 @@ async fn while_the_token_endpoint_is_down_no_request_fails_for_a_resource_that_r
     }
 }
 
-/// There is no valid token while the endpoint is down. Callers get the server's refusal instead of
-/// an error.
+/// While the endpoint is down, no caller has a good token. Callers get the server's refusal and no
+/// error.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_revoked_while_the_token_endpoint_is_down_is_replaced_once_it_is_up() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");
@@ -66,7 +66,7 @@ async fn a_token_that_is_revoked_while_the_token_endpoint_is_down_is_replaced_on
     simulation.finish().await;
     let calls = simulation.calls_since(revoked, "/");
     assert!(calls.iter().all(|call| call.status.is_ok()));
-    // Only a few of the calls waited for an attempt.
+    // More than four of five calls didn't wait for an attempt.
     let waiting = calls.iter().filter(|call| call.took > NO_WAIT).count();
     assert!(waiting * 5 < calls.len(), "{waiting} of {}", calls.len());
     all_accepted(&simulation.calls_since(up + 2 * MINUTE, "/"));

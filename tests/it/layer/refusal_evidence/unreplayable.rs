@@ -46,8 +46,8 @@ async fn with_replays_switched_off_a_resource_that_refuses_costs_no_more_fetches
     }
 }
 
-/// Without a replay, the layer doesn't see that the new token is refused too. The next request
-/// comes only after the wait.
+/// Nothing is replayed, so only the next request shows that the new token is refused too. That
+/// request comes after the wait.
 #[tokio::test(start_paused = true)]
 async fn without_replays_slow_requests_that_are_all_refused_back_off_too() {
     let mut simulation = Simulation::with(|_| false, |cache| cache, |layer| layer.retry(false));
@@ -97,8 +97,8 @@ async fn requests_that_cannot_be_sent_again_wait_for_the_successor_of_a_revoked_
     }
 }
 
-/// These requests don't wait, because the layer learns too late that they can't be sent again. The
-/// requests of the next 200 ms are refused.
+/// The layer learns too late that these requests can't be sent again, so it doesn't make them wait.
+/// The requests of the next 200 ms are refused.
 #[tokio::test(start_paused = true)]
 async fn requests_that_turn_out_to_be_too_long_see_a_revocation_while_the_successor_is_fetched() {
     let mut simulation = Simulation::new(|asked| asked.path != "/admin");
@@ -119,7 +119,8 @@ async fn requests_that_cannot_be_sent_again_notice_nothing_if_another_has_proved
         _ => get("/admin"),
     };
     let calls = revoke(&mut simulation, request).await;
-    // The revocation comes after 17 s and 340 requests. The next request to `/` can be sent again.
+    // The 17 s before the revocation have 340 requests. The next one goes to `/` and can be
+    // replayed.
     all_accepted(&calls);
 }
 
@@ -139,7 +140,7 @@ async fn requests_that_wait_for_a_successor_are_sent_with_the_old_token_if_its_f
         assert_eq!(call.status, Ok(401), "{call:?}");
         assert!(call.reason.is_some(), "{call:?}");
     }
-    // Some calls waited for an attempt, but most came when no attempt was running.
+    // Some callers waited for an attempt, but most called while none was running.
     let waited = calls.iter().filter(|call| call.took > NO_WAIT).count();
     assert!((1..calls.len() / 3).contains(&waited), "{waited}");
 }

@@ -54,7 +54,7 @@ async fn cookies_go_to_the_logins_origin_and_no_other() {
     ] {
         assert_eq!(sent(&site, layer.clone(), url).await, None, "{url}");
     }
-    // The cookie isn't sent there even if the layer allows the origin.
+    // Even if the layer allows another origin, the cookie isn't sent there.
     let layer = layer
         .only_to(["http://api.example.com", "https://b.example.com"])
         .unwrap();
@@ -88,8 +88,7 @@ async fn cookies_go_to_an_origin_that_was_named_as_far_as_their_domain_has_them_
     }
     let named = site.session().session_cookie("sid").unwrap();
     let layer = crate::support::layer(named.origin("https://files.example.com").unwrap());
-    // The session cookie doesn't belong to that origin. Without the session cookie, no other cookie
-    // is sent.
+    // `sid` doesn't belong to this origin. Without the session cookie, no other cookie is sent.
     let cookies = sent(&site, layer, "https://files.example.com/a").await;
     assert_eq!(cookies, None);
 }
@@ -99,7 +98,7 @@ async fn cookies_go_where_their_path_has_them_go_and_the_longest_comes_first() {
     let site = Site::setting([
         "all=1; Path=/v1",
         "some=2; Path=/v1/things",
-        // The default path is the path of the login URL (RFC 6265 §5.1.4).
+        // Without a valid path, a cookie gets the default path of the login URL (RFC 6265 §5.1.4).
         "own=3",
         "no=4; Path=relative",
     ]);
@@ -184,7 +183,7 @@ async fn beside<const N: usize>(layer: &AuthLayer, site: &Site, own: [&str; N]) 
     }
     layer.layer(site.clone()).oneshot(request).await.unwrap();
     let last = site.requests().pop().unwrap();
-    // Panics if there is more than one line.
+    // `cookies` panics if there is more than one line.
     let _ = last.cookies();
     last.headers[COOKIE].clone()
 }
@@ -226,7 +225,7 @@ async fn a_cookie_of_the_callers_goes_before_ours_of_the_same_name() {
     assert_eq!(cookies, "a=b; lang=en; sid=planted");
 
     let named = crate::support::layer(site.session().session_cookie("sid").unwrap());
-    // The request belongs to the caller's session. So the source's own session isn't added.
+    // The request belongs to the caller's session, so the layer adds no cookie.
     assert_eq!(beside(&named, &site, ["sid=own"]).await, "sid=own");
 }
 
@@ -298,7 +297,7 @@ async fn what_responses_set_is_sent_from_then_on() {
         &["sid=2; Path=/", "new=3; Path=/v1"],
         &["new=4; Path=/v1", "deep=5; Path=/v1/things"],
         &["deep=; Path=/v1/things; Max-Age=0", "far=6; Path=/v2"],
-        // A different path makes a different cookie.
+        // `sid` with another path is another cookie.
         &["sid=7; Path=/v1"],
         &["sid=; Path=/; Max-Age=0"],
     ];
@@ -437,7 +436,7 @@ async fn what_another_origin_sets_that_a_redirect_led_to_is_not_learned() {
         (url, tokio::spawn(server))
     }
 
-    // The host is the same, so RFC 6265 allows it.
+    // RFC 6265 ignores the port, so this server could read and set the site's cookies.
     let echo = |headers: HeaderMap| async move {
         let seen = headers
             .get("cookie")

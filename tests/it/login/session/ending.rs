@@ -57,7 +57,7 @@ async fn a_session_ends_when_its_cookies_expires_says() {
         SiteResponse::new(200, &[&format!("sid=1; Expires={end}")])
     });
     let end = expiry(&fetch(&site.session()).await.unwrap());
-    // A date has no fractions of a second.
+    // The date in `Expires` has no fractions of a second.
     assert!(end == "In(3600s)" || end.starts_with("In(3599."), "{end}");
 }
 
@@ -68,7 +68,7 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
             200,
             &[&format!("sid={}; Max-Age=600; Path=/", asked.logins)],
         ),
-        // Setting the same cookie again doesn't delay the next login.
+        // A later `Max-Age` of the session cookie doesn't delay the next login.
         false => SiteResponse::new(
             200,
             &["other=1; Max-Age=3600", "sid=again; Max-Age=3600; Path=/"],
@@ -108,8 +108,8 @@ async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
     }
 }
 
-/// By default a 403 is not a refusal. A 401 without a challenge isn't a refusal either, if the
-/// layer is configured so. Even then, a deleted cookie is gone.
+/// A 403 isn't a refusal by default. A 401 without a challenge isn't one if the layer is so
+/// configured. A deleted cookie ends the session in any case.
 #[tokio::test]
 async fn a_session_that_any_response_deletes_has_ended() {
     for status in [200, 302, 401, 403, 500] {
@@ -131,8 +131,8 @@ async fn a_session_that_any_response_deletes_has_ended() {
     }
 }
 
-/// The old cookie is sent until there is a new cookie. The site may refuse the old cookie. Each
-/// request is sent with a cookie, and each succeeds.
+/// The old cookie is sent until there is a new one, and it may be refused. Every request carries a
+/// cookie, and none fails.
 #[tokio::test]
 async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
     let site = Site::new(|asked| match asked.is_login() {
@@ -248,7 +248,7 @@ async fn who_never_logged_in_or_names_no_logout_logs_out_of_nothing() {
     let site = Site::setting(["sid=1"]);
     let session = site.session().log_out_at(LOGOUT).unwrap();
     session.close(None).await.unwrap();
-    // The token comes from another source.
+    // This token comes from another source, so there is no session to end.
     session
         .close(Some(Token::bearer("x").unwrap()))
         .await

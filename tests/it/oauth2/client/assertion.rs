@@ -49,7 +49,7 @@ async fn in_json_it_is_the_same() {
     assert_eq!(json["client_assertion_type"], TYPE);
 }
 
-/// RFC 7521 §4.2: the client id is optional, because the assertion contains the id.
+/// The client id is optional, because the assertion contains it (RFC 7521 §4.2).
 #[tokio::test]
 async fn a_client_without_an_id_leaves_it_to_the_assertion() {
     let server = FormServer::issuing();
@@ -340,7 +340,7 @@ mod signed {
         for client in [
             server.anonymous().private_key_jwt(key()),
             server.public().secret_jwt(),
-            // The secret is too short for HS256.
+            // This client's secret is too short for HS256.
             server.client().secret_jwt(),
         ] {
             let error = client.unwrap_err();

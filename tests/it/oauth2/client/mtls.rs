@@ -62,7 +62,7 @@ async fn a_client_is_known_by_its_certificate_and_says_its_id_alone() {
 async fn a_token_is_of_no_use_to_whoever_has_another_certificate() {
     let authority = Authority::new().unwrap();
     let servers = Servers::start(&authority).await.unwrap();
-    // Both certificates even contain the same name.
+    // Both certificates have the same name, so the name doesn't tell them apart.
     let [own, other] = [(), ()].map(|()| authority.issue(CLIENT_NAME).unwrap());
     let [own, other] = [own, other].map(|pem| client(&authority, Some(&pem)));
     let token = fetch(&servers, &own).await.unwrap();

@@ -109,7 +109,7 @@ async fn a_login_that_cannot_be_ended_is_told_and_the_token_in_hand_revoked_all_
     let error = source.close(Some(token)).await.unwrap_err();
     assert!(!all_text_of(&error).contains("planted"), "{error:?}");
     assert_eq!(revocations(&asked).len(), 2);
-    // Without a revocation endpoint, the error comes at once.
+    // Without a revocation endpoint, `log_out_on_close` fails at once.
     let issuer = crate::support::token_server::TokenServer::issuing();
     let client = Client::new(URL, ID, SECRET)
         .unwrap()
@@ -142,8 +142,8 @@ async fn a_refusal_is_an_error_that_tells_no_token() {
     assert!(!all_text_of(&error).contains("planted"), "{error:?}");
 }
 
-/// RFC 7009 §2.2: a 200 means that the token was revoked or was already invalid. Clients ignore the
-/// body.
+/// A 200 means that the token was revoked or was already invalid (RFC 7009 §2.2). Clients ignore
+/// the body.
 #[tokio::test]
 async fn any_success_is_one_whatever_it_says() {
     for body in ["", "{}", "no json", r#"{"error":"invalid_token"}"#] {

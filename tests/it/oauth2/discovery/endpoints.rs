@@ -58,11 +58,11 @@ async fn a_client_with_a_certificate_prefers_the_endpoints_for_those() {
     let client = client(&web, issuer().mtls());
     let source = ClientCredentials::with_client(client.revoke_at(issuer().mtls()).unwrap());
     let token = source.fetch(Reason::First).await.unwrap();
-    // An endpoint without an alias stays at its usual URL.
+    // The revocation endpoint has no alias, so its usual URL is used.
     source.close(Some(token)).await.unwrap();
     assert_eq!(web.times("POST https://mtls.example.com/token"), 1);
     assert_eq!(web.times("POST https://id.example.com/oauth/revoke"), 1);
-    // Without `mtls()` the usual URL is used.
+    // Without `mtls()`, the token endpoint's usual URL is used.
     fetch(&web, issuer()).await.unwrap();
     assert_eq!(web.times(&format!("POST {TOKEN}")), 1);
 }

@@ -59,7 +59,7 @@ async fn the_browser_is_sent_where_the_metadata_says() {
     let request = login(&web).begin(CALLBACK).await.unwrap();
     let start = "https://login.example.com/authorize?";
     assert!(request.url().starts_with(start), "{}", request.url());
-    // One lookup of the metadata serves all logins.
+    // Each `AuthorizationCode` looks up the metadata once for all its logins.
     login(&web).begin(CALLBACK).await.unwrap();
     let login = login(&web);
     for _ in 0..3 {
@@ -88,7 +88,7 @@ async fn a_server_that_always_says_who_it_is_must_say_so() {
             .unwrap_err()
             .is_reply()
     );
-    // The program's configuration takes precedence over the metadata.
+    // A configured issuer takes precedence over the metadata.
     let told = login(&web).issuer("https://told.example.com");
     finish_login(&told, None).await.unwrap();
     finish_login(&told, Some("https://told.example.com"))

@@ -62,7 +62,7 @@ async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
         "https://id.example.com/tenant/.well-known/openid-configuration",
         "https://id.example.com/.well-known/openid-configuration/tenant",
     ];
-    // RFC 8414 §3.1: a trailing slash is removed before the lookup.
+    // The issuer's trailing slash is removed first (RFC 8414 §3.1).
     for (issuer, locations) in [
         (ISSUER, &[METADATA, OPENID][..]),
         ("https://id.example.com/", &[METADATA, OPENID]),
@@ -84,7 +84,7 @@ async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
             expected.push(format!("POST {TOKEN}"));
             assert_eq!(web.take_lines(), expected, "{issuer}");
         }
-        // None of the locations has metadata.
+        // Here, none of the locations has metadata.
         let web = Web::default();
         let url = EndpointUrl::from_issuer(issuer).unwrap();
         let error = fetch(&web, url).await.unwrap_err();
@@ -224,7 +224,7 @@ async fn what_is_no_metadata_is_an_error_that_says_what_it_is() {
 async fn an_endpoint_that_a_secret_could_be_read_on_the_way_to_is_an_error() {
     for endpoint in [
         "http://id.example.com/token",
-        // A remote server can't name an endpoint on this machine.
+        // `localhost` would be this machine, which a remote server can't name.
         "http://localhost/token",
         "https://user@id.example.com/token",
         "https://id.example.com/token#x",

@@ -19,7 +19,7 @@ use super::{ServerResponse, credentials, layer, ok, proof, proofs, respond, serv
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 use crate::support::{call, request};
 
-/// The response to a proof without the required nonce (§9).
+/// Returns the response to a proof without the required nonce (RFC 9449 §9).
 fn nonce_wanted(nonce: &str) -> ServerResponse {
     let mut response = respond(401, "dpop-nonce", nonce, "");
     let challenge = r#"DPoP error="use_dpop_nonce", error_description="nonce required""#;
@@ -28,7 +28,7 @@ fn nonce_wanted(nonce: &str) -> ServerResponse {
     response
 }
 
-/// The response to a token that isn't valid.
+/// Returns the response to a token that isn't valid.
 fn token_refused() -> ServerResponse {
     respond(
         401,
@@ -61,7 +61,7 @@ async fn an_api_that_wants_a_nonce_gets_it_with_the_same_token() {
     let (layer, asked, _) = layer();
     let (api, seen) = server(|number, _| match number {
         1 => nonce_wanted("n-1"),
-        // A success response carries the next nonce.
+        // This success response carries the next nonce.
         2 => respond(200, "dpop-nonce", "n-2", ""),
         _ => ok(),
     });

@@ -87,7 +87,7 @@ async fn a_token_endpoint_that_wants_a_nonce_gets_it_with_a_new_proof_and_a_new_
         .collect();
     assert!(bodies[0].contains("client_assertion="));
     assert_ne!(bodies[0], bodies[1], "the server has seen the assertion");
-    // The nonce is remembered.
+    // The next fetch sends the remembered nonce at once.
     source.fetch(Reason::Stale).await.unwrap();
     assert_eq!(proofs(&asked)[2].nonce.as_deref(), Some("n-1"));
 }
@@ -139,7 +139,7 @@ async fn a_token_endpoint_that_is_never_content_with_a_nonce_is_asked_twice_an_a
     assert!(error.is_transient(), "another nonce may do");
     assert_eq!(asked.lock().unwrap().len(), 2);
 
-    // The response has no nonce. So there is nothing to retry with.
+    // This response has no nonce, so there is nothing to retry with.
     let (issuer, asked) = server(move |_, _| respond(400, "x", "", wants));
     let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer);
     let source = ClientCredentials::with_client(client.dpop(DpopKey::generate().unwrap()));

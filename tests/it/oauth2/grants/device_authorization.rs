@@ -15,7 +15,7 @@ use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of, ex
 
 const DEVICE: &str = "https://id.example.com/device";
 
-/// Polls are 5 s apart, and the code expires after 100 s.
+/// The server allows a poll every 5 s, and the code expires after 100 s.
 const PROMPT: ScriptedResponse = (
     200,
     r#"{"device_code":"planted-device","user_code":"WDJB-MJHT",
@@ -144,7 +144,7 @@ async fn the_spelling_of_the_drafts_is_read_and_so_are_numbers_in_texts() {
         Some("https://b.example/#/y")
     );
     assert_eq!(told.expires_in(), Duration::from_secs(60));
-    // A server may send both.
+    // A server may send both `verification_uri` and `verification_url`.
     let both = with(
         r#""interval""#,
         r#""verification_url":"https://b.example","interval""#,
@@ -254,7 +254,7 @@ async fn a_server_that_refuses_to_begin_is_the_error() {
         assert!(prompt(status, body).await.unwrap_err().is_denied());
     }
     assert!(prompt(302, "").await.unwrap_err().is_reply());
-    // The request isn't retried.
+    // A device authorization request that fails isn't retried.
     let server = LoginServer::responding([BROKEN]);
     assert!(login(&server).begin().await.unwrap_err().is_transport());
     assert_eq!(server.times_asked(), 1);
@@ -293,7 +293,7 @@ async fn trouble_on_the_way_doubles_the_time_between_polls_and_is_no_error() {
         source.unwrap();
         assert_eq!(seconds, [5, 15, 25, 45], "{trouble:?}");
     }
-    // The server hangs.
+    // A poll that times out doubles the time too.
     let server = LoginServer::responding([PROMPT, PENDING, ISSUED]);
     let slow = server.clone().taking(Duration::from_secs(60));
     let (client, start) = (server.client(), Instant::now());
@@ -319,7 +319,8 @@ async fn a_retry_after_is_heeded() {
         .transport(server.transport());
     let login = DeviceAuthorization::new(client, DEVICE).unwrap();
     assert!(login.finish(prompt).await.unwrap_err().is_login_required());
-    // The program polled after 5 s and 45 s. The next poll would be after 125 s.
+    // The program polled after 5 s and 45 s. The next poll would be after 125 s, but the code
+    // expires after 100 s.
     assert_eq!(server.times_asked(), 2);
 }
 
@@ -366,7 +367,7 @@ async fn it_stops_when_the_code_is_over() {
     );
     assert_eq!((seconds, start.elapsed().as_secs()), (vec![5, 10], 12));
 
-    // The time counts from the request, not from the call that waits for the user.
+    // The lifetime counts from the device authorization request, not from the call of `finish`.
     let server = LoginServer::responding([(200, short)]);
     let login = login(&server);
     let prompt = login.begin().await.unwrap();
@@ -375,7 +376,7 @@ async fn it_stops_when_the_code_is_over() {
     assert_eq!(server.times_asked(), 1);
 }
 
-/// GitHub responds with 200 to everything.
+/// GitHub responds with 200, even with an error.
 #[tokio::test(start_paused = true)]
 async fn an_error_with_a_status_of_success_is_one() {
     let pending = (200, r#"{"error":"authorization_pending"}"#);

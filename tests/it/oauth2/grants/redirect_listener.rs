@@ -126,7 +126,7 @@ async fn the_browser_comes_back_and_gets_a_page_that_tells_nothing() {
     assert!(body.contains("You can close this window"), "{body}");
     let authority = waiting.authority.clone();
     waiting.accepted.await.unwrap().1.unwrap();
-    // The port is closed.
+    // After the response, the listener's port is closed.
     TcpStream::connect(authority).await.unwrap_err();
 }
 
@@ -262,12 +262,12 @@ async fn connections_that_ask_nothing_are_no_hindrance() {
     waiting.waits_on().await;
 }
 
-/// Idle connections use all the slots of the listener. Then time passes.
+/// Idle connections use all the slots of the listener until they time out.
 #[tokio::test(start_paused = true)]
 async fn connections_that_ask_nothing_are_given_up() {
     let listener = RedirectListener::bind().await.unwrap();
-    // While everything waits, paused time jumps to the earliest deadline. A timeout of 1 h is later
-    // than all other deadlines.
+    // While everything waits, paused time jumps to the earliest deadline. The listener's timeout of
+    // 1 h is later than all others.
     let waiting = Waiting::at(listener.timeout(Duration::from_secs(3600))).await;
     let mut idle = Vec::new();
     for _ in 0..100 {
@@ -289,7 +289,7 @@ async fn a_head_that_is_too_long_is_cut_off() {
     let mut response = Vec::new();
     let _ = socket.read_to_end(&mut response).await;
     assert!(!response.starts_with(b"HTTP/1.1 2"));
-    // A long code fits.
+    // A code of 8 KiB still fits.
     let code = "x".repeat(8 * 1024);
     let page = waiting
         .get(&format!("/callback?code={code}&state={}", waiting.state))

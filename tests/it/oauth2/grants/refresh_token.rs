@@ -159,7 +159,7 @@ async fn a_response_with_one_replaces_it() {
     assert_eq!(server.sent(), ["refresh-0", "refresh-1", "refresh-2"]);
     assert_eq!(store.saves(), ["refresh-1", "refresh-2", "refresh-3"]);
 
-    // The same for a token in memory.
+    // Without a store, each new refresh token is kept in memory.
     let server = Rotating::default();
     let source = RefreshToken::new(server.client(), "refresh-0");
     for number in 1..4 {
@@ -176,7 +176,7 @@ async fn a_new_one_is_saved_before_the_access_token_is_used_and_first_thing_if_t
     let error = fetch(&source).await.unwrap_err();
     assert!(error.is_source() && error.to_string().contains("could not save"));
     assert!(all_text_of(&error).contains("the disk is full"));
-    // The disk is still full. So a new refresh token couldn't be saved, and no request is sent.
+    // The disk is still full. A new token couldn't be saved, so no request is sent.
     fetch(&source).await.unwrap_err();
     assert_eq!(server.sent(), ["refresh-0"]);
 
@@ -212,7 +212,7 @@ async fn one_that_is_not_accepted_any_more_wants_a_login_and_is_not_sent_again()
     }
     assert_eq!(server.sent(), ["revoked"]);
 
-    // Another process has saved a token.
+    // Another process has saved a new refresh token.
     store.put("refresh-0");
     assert_eq!(fetch(&source).await.unwrap(), "access-1");
 }
@@ -237,7 +237,8 @@ async fn without_one_somebody_has_to_log_in_and_nothing_is_sent() {
     }
 }
 
-/// Another process has refreshed and saved its token between the load and the response.
+/// Between the load and the response, another process has refreshed too, and saved the new refresh
+/// token.
 #[tokio::test]
 async fn one_that_another_process_has_used_up_is_replaced_by_what_that_has_saved() {
     let server = Rotating::default();
@@ -280,7 +281,7 @@ async fn a_hundred_refusals_at_once_never_use_a_rotating_token_twice() {
     assert_eq!(sent, each_once);
 }
 
-/// Not even the fetches of two caches over one source overlap.
+/// The fetches of two caches over one source don't overlap either.
 #[tokio::test]
 async fn two_fetches_never_overlap() {
     let server = Rotating::default();

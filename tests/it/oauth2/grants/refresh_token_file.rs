@@ -64,7 +64,7 @@ async fn only_its_owner_may_use_the_file_and_one_that_others_may_use_is_refused(
         );
         assert!(!error.contains("planted"), "{error}");
     }
-    // The next login repairs the file.
+    // The next login saves a token, which repairs the file.
     file.save(SecretString::from("next")).await.unwrap();
     assert_eq!(load(&file).await.as_deref(), Some("next"));
 }
@@ -101,8 +101,8 @@ async fn what_is_too_long_or_no_text_is_refused() {
     assert!(!error.contains("planted"), "{error}");
 }
 
-/// This isn't a separate test. It is the process that the test below kills. The process saves one
-/// token after another and reports each saved token.
+/// This isn't a test of its own: it is the process that the test below kills. It saves one token
+/// after another and reports each saved token.
 #[tokio::test]
 #[allow(clippy::print_stdout)]
 async fn saves_until_it_is_killed() {
@@ -111,7 +111,7 @@ async fn saves_until_it_is_killed() {
     };
     let file = RefreshTokenFile::new(path);
     for number in 0_u64.. {
-        // A long token, so that writing takes some time.
+        // The token is long, so that writing it takes some time.
         let token = format!("{number}:{}", "x".repeat(20_000));
         file.save(SecretString::from(token)).await.unwrap();
         println!("saved {number}");
@@ -131,7 +131,7 @@ async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next()
             ChildProcess::start(module_path!(), "saves_until_it_is_killed", file.path());
         let numbers = |line: String| line.strip_prefix("saved ")?.parse::<u64>().ok();
         let first = saving.lines().find_map(numbers);
-        // Each round gets a bit further before the kill.
+        // Each round waits a bit longer before the kill.
         for _ in 0..round * 2_000 {
             std::hint::spin_loop();
         }

@@ -97,7 +97,7 @@ async fn the_request_is_that_of_the_rfc() {
 async fn by_default_it_says_no_more_than_it_must() {
     let server = server();
     let source = TokenExchange::new(server.anonymous(), SecretSource::from("the-subject"))
-        // §2.1: the type is sent only together with an actor token.
+        // Without an actor token, its type isn't sent (RFC 8693 §2.1).
         .actor_token_type(JWT);
     fetch(&source).await.unwrap();
     let expected = pairs([
@@ -138,7 +138,7 @@ async fn each_fetch_asks_the_subject_and_a_cache_fetches_it_once() {
     }
     assert_eq!(subjects(&server), ["token-1", "token-2", "token-3"]);
 
-    // The subject is shared by two exchanges.
+    // Two exchanges share the subject token of one cache.
     let server = self::server();
     let subject = Counting::default();
     let cache = TokenCache::new(subject.clone());
@@ -246,7 +246,7 @@ async fn a_subject_that_cannot_be_fetched_is_the_error_and_nothing_is_sent() {
     assert!(server.forms().is_empty());
 }
 
-/// The refused token was the exchanged token, not the subject token.
+/// The exchanged token was refused, but the subject token wasn't.
 #[tokio::test]
 async fn the_subject_is_told_the_reason_only_where_it_is_its_own() {
     let reasons: Arc<Mutex<Vec<Reason>>> = Arc::default();
@@ -299,7 +299,7 @@ async fn a_response_that_is_no_access_token_is_an_error() {
         assert!(!all_text_of(&error).contains("exchanged"), "{error:?}");
         assert_eq!(server.forms().len(), 1);
     }
-    // The response of a server that supports only RFC 6749.
+    // A server that knows only RFC 6749 sends no `issued_token_type`.
     let source = TokenExchange::new(
         FormServer::issuing().client(),
         SecretSource::from("the-subject"),
@@ -369,7 +369,7 @@ async fn closing_revokes_the_exchanged_token_and_closes_subject_and_actor() {
         .actor(RecordsClose(Arc::clone(&closed)));
     let cache = TokenCache::new(source);
     cache.token().await.unwrap();
-    // The subject is closed even if another step fails.
+    // The subject and the actor are closed, even if another step of the close fails.
     cache.close().await;
     let forms = server.forms();
     assert_eq!(forms[1].get("token"), "exchanged-1");

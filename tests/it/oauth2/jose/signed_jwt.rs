@@ -85,7 +85,7 @@ async fn no_two_of_it_have_the_same_jti() {
         let jwt = jwt.clone().read().await.unwrap();
         let claims = verified(jwt.expose_secret(), Algorithm::ES256, "you").claims;
         let jti = claims["jti"].as_str().unwrap().to_owned();
-        // 128 bits in base64url.
+        // In base64url, 128 bits are 22 characters.
         assert_eq!(jti.len(), 22);
         assert!(seen.insert(jti));
     }

@@ -68,7 +68,7 @@ fn changed(jwk: &str, name: &str, value: Value) -> String {
 }
 
 fn secret_jwk() -> String {
-    // `HMAC_SECRET` in base64url.
+    // This is `HMAC_SECRET` in base64url.
     let k = "YSBzZWNyZXQgb2YgYXQgbGVhc3QgdGhpcnR5LXR3byBieXRlcw";
     json!({"kty": "oct", "k": k}).to_string()
 }
@@ -76,7 +76,7 @@ fn secret_jwk() -> String {
 #[tokio::test]
 async fn zeros_in_front_of_a_modulus_do_no_harm() {
     let json: Value = serde_json::from_str(RSA_JWK).unwrap();
-    // In base64url, three zero bytes are four digits.
+    // In base64url, three zero bytes are `AAAA`.
     let padded = format!("AAAA{}", json["n"].as_str().unwrap());
     let key = SigningKey::jwk(changed(RSA_JWK, "n", padded.into())).unwrap();
     verified(&sign(key).await.unwrap(), Algorithm::RS256, "you");
@@ -91,7 +91,7 @@ async fn what_is_around_a_key_is_ignored() {
 
 #[tokio::test]
 async fn the_header_names_the_key() {
-    // SHA-1 and SHA-256 of the empty string, from their specifications.
+    // These are SHA-1 and SHA-256 of the empty string, from their specifications.
     let (sha1, sha256) = (
         "da39a3ee5e6b4b0d3255bfef95601890afd80709",
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -256,7 +256,7 @@ fn a_secret_that_is_too_short_for_hs256_is_an_error_at_once() {
 async fn a_key_in_a_file_is_read_for_each_signature() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
-    // The file doesn't exist yet. A missing file is no error until the key is used.
+    // A file that doesn't exist yet is no error until the key is used.
     let key = SigningKey::jwk(SecretSource::file(&file)).unwrap();
     let error = sign(key.clone()).await.unwrap_err();
     assert!(error.is_config(), "{error:?}");

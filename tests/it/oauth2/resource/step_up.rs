@@ -19,7 +19,7 @@ use crate::support::serving::{ServerResponse, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 use crate::support::{Counting, call, paused, request, run_until_idle};
 
-/// A server that records each request, and issues tokens that contain the request.
+/// A server that records each request, and issues a token that contains the request.
 #[derive(Clone, Default)]
 struct Server {
     asked: Arc<Mutex<Vec<String>>>,
@@ -198,7 +198,7 @@ async fn scope_that_is_allowed_is_added_and_the_request_sent_again() {
             *api.seen.lock().unwrap(),
             ["Bearer 1:read", "Bearer 2:read write"]
         );
-        // The additional scope stays.
+        // Later tokens keep the additional scope.
         assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
         let admin = r#"Bearer error="insufficient_scope", scope="admin write""#;
         let admin = wanting("admin", status, admin);
@@ -258,7 +258,7 @@ async fn scope_that_is_withheld_is_not_asked_for_again_and_the_old_token_stays()
         ));
     }
     assert_eq!(server.asked(), ["read", "read write"]);
-    // The source still requests the scope that it requested before.
+    // The scope that the server withheld isn't requested again.
     *server.withholds.lock().unwrap() = None;
     let next = layer.cache().refresh_now().await.unwrap();
     assert_eq!(next.secret(), "3:read");
@@ -331,7 +331,7 @@ async fn a_login_is_stepped_up_as_far_as_allowed_and_once_in_half_a_minute() {
     let api = wanting("mfa", 401, mfa);
     assert_eq!(ask(&layer, &api).await.unwrap().status(), StatusCode::OK);
     assert_eq!(server.asked(), ["read", "read|mfa|60"]);
-    // If an API refuses every token, there is no other login now, and one more after 30 s.
+    // An API that refuses every token causes no further login now, and one more after 30 s.
     let never = wanting("never", 401, mfa);
     for _ in 0..3 {
         assert!(why(&ask(&layer, &never).await.unwrap()).is_some());

@@ -19,7 +19,7 @@ use crate::support::secret_finder::SecretFinder;
 use crate::support::serving::serving;
 use crate::support::{Api, request};
 
-/// Contains characters that each format encodes differently.
+/// A secret with characters that each format encodes differently.
 const CLIENT_SECRET: &str = "planted+client/secret: \"of\" the\\planted client";
 
 /// Returns responses that echo the request in every part that a response has.
@@ -76,7 +76,7 @@ fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
             responses.push(redirect);
         }
     }
-    // Cut in the middle of a string.
+    // This JSON is cut in the middle of a string.
     responses.push(Response::new(Full::from("{\"access_token\":\"planted")));
     responses.push(Response::new(Full::from(
         "{\"access_token\":\"planted\",\"access_token\":\"planted\"}",
@@ -87,7 +87,7 @@ fn echo(parts: &Parts, body: &str) -> Vec<Response<Full<Bytes>>> {
 #[tokio::test]
 async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_error() {
     let finder = SecretFinder::start();
-    // In the body, in the header, and in JSON.
+    // The client sends its secret in a form, in a header, and in JSON.
     let ways: [fn(ClientCredentials) -> ClientCredentials; 3] = [
         |source| source,
         ClientCredentials::basic_auth,
@@ -111,7 +111,7 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
             let source = way(source);
             finder.print(&source);
 
-            // The source is used alone, and below a layer that logs.
+            // The source is used alone, and then below a layer, which logs.
             match source.fetch(Reason::First).await {
                 Ok(token) => finder.print(&token),
                 Err(error) => {
@@ -120,7 +120,7 @@ async fn a_token_endpoint_that_echoes_what_it_was_sent_gets_no_secret_into_an_er
                     finder.print(&code);
                 }
             }
-            // One attempt is enough. Several would pause in between.
+            // A single attempt is enough. Between several, the cache would pause.
             let cache = TokenCache::builder(source).fetch_attempts(1).build();
             let layer = crate::support::layer_from(cache);
             let client = layer.layer(Api::default());

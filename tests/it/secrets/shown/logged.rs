@@ -22,7 +22,7 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
     let send = || tokio::spawn(client.clone().oneshot(request("planted")));
     let hour = Duration::from_secs(3_600);
 
-    // Logs a fetch, and then a background refresh.
+    // The next lines log a fetch, and then a background refresh.
     let response = send();
     fetches.next().await.issue_for("planted-1", hour);
     assert_eq!(response.await.unwrap().unwrap().status(), 200);
@@ -40,7 +40,7 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
     assert_eq!(response.await.unwrap().unwrap().status(), 200);
     run_until_idle().await;
 
-    // A replay.
+    // The next lines log a replay.
     api.revoke("planted-2");
     api.accept("planted-3");
     let response = send();
@@ -64,7 +64,7 @@ async fn a_refusal_that_is_not_replayed_leaves_no_secret_behind() {
         (|fetch| fetch.issue("planted-2"), "Again"),
         (|fetch| fetch.fail("the vault is sealed"), "Fetch"),
         (|fetch| fetch.complete(Token::bearer("planted\n")), "Fetch"),
-        // The fetch hangs.
+        // A dropped fetch hangs until its timeout.
         (drop, "Fetch"),
     ];
     for (complete, expected) in completions {

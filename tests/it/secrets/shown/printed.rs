@@ -193,7 +193,7 @@ async fn a_service_that_keeps_a_copy_of_the_header_does_not_show_it() {
         finder.print(&client);
         finder.print(&client.clone());
     }
-    // From the third request on, the private copy is sent.
+    // From the third request on, the client sends its private copy of the header.
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 4);
     for request in &*seen {
@@ -204,7 +204,7 @@ async fn a_service_that_keeps_a_copy_of_the_header_does_not_show_it() {
     finder.end();
 }
 
-/// A copy contains parts of the caller's request. These parts may be a secret.
+/// A copy of a request contains parts that may be a secret.
 #[test]
 fn what_is_kept_of_a_request_shows_nothing_of_it() {
     let finder = SecretFinder::start();

@@ -90,7 +90,7 @@ async fn of_several_challenges_the_first_that_is_understood_is_answered() {
     assert!(answer.contains("algorithm=SHA-256"), "{answer}");
 }
 
-/// If the client can't satisfy the challenges, the caller gets the refusal.
+/// If the client can't satisfy the challenges, the caller gets the server's refusal.
 #[tokio::test]
 async fn a_challenge_that_is_not_understood_is_the_callers_to_see() {
     for challenge in [

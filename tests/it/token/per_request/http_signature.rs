@@ -75,7 +75,7 @@ async fn the_query_is_covered_with_its_question_mark_and_when_there_is_none() {
         let headers = signed(token(&["@query"]), request).await;
         signatures.push(headers["signature"].clone());
     }
-    // RFC 9421 §2.2.7: an absent query is the same as an empty one.
+    // An absent query is the same as an empty one (RFC 9421 §2.2.7).
     assert_eq!(signatures[0], signatures[1]);
     assert_ne!(signatures[1], signatures[2]);
 }

@@ -43,17 +43,17 @@ fn is(headers: &HeaderMap, fields: &str, signature: &str) {
 async fn the_signatures_are_those_of_the_test_suite() {
     let host = "https://example.amazonaws.com";
     for (request, signature) in [
-        // get-vanilla
+        // This is the suite's case `get-vanilla`.
         (
             Request::get(host),
             "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
         ),
-        // get-vanilla-query-order-key-case
+        // This is the suite's case `get-vanilla-query-order-key-case`.
         (
             Request::get(format!("{host}/?Param2=value2&Param1=value1")),
             "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
         ),
-        // post-vanilla
+        // This is the suite's case `post-vanilla`.
         (
             Request::post(host),
             "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b",
@@ -65,7 +65,7 @@ async fn the_signatures_are_those_of_the_test_suite() {
 
 #[tokio::test]
 async fn the_session_of_temporary_credentials_is_sent_and_signed() {
-    // get-vanilla-with-session-token
+    // This is the suite's case `get-vanilla-with-session-token`.
     let session = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
     let request = Request::get("https://example.amazonaws.com/");
     let headers = sent(Some(session), request).await;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) use std::thread::spawn;
 
-/// Miri is some thousand times slower, and switches threads at any point.
+/// How often a scenario runs. Miri needs fewer runs: it is about a thousand times slower, and
+/// switches threads at any point.
 const TIMES: usize = if cfg!(miri) { 20 } else { 2_000 };
 
-/// Longer than any scenario takes. A thread that waits this long was never woken.
+/// The time after which a waiting thread counts as never woken. No scenario takes this long.
 const DEADLOCK: Duration = Duration::from_secs(30);
 
 pub(crate) fn in_every_order(scenario: impl Fn() + Send + Sync + 'static) {

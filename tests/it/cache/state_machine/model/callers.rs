@@ -88,7 +88,8 @@ impl Model {
                 Next::Wait
             }
             Stage::Uncalled => {
-                // All requests of the model can be sent again. This matters only during a watch.
+                // All requests of the model can be replayed. That matters only while refusals are
+                // watched.
                 let tries = match self.is_watching() {
                     true => Tries::Several,
                     false => Tries::One,
@@ -121,8 +122,8 @@ impl Model {
                 let mut refused = *refused;
                 refused.tried.pause = true;
                 match self.request_token(Tries::Several) {
-                    // This is usually the same token. If the token differs, the request tries no
-                    // further token.
+                    // Usually this is the refused token again. After a different one, no further
+                    // token is tried.
                     Lookup::Now(cached) => {
                         refused.tried.new_token |= !self.is_same(cached, refused);
                         Next::Stage(Stage::ReadyingAgain { cached, refused })
@@ -177,7 +178,7 @@ impl Model {
 
     fn responded(&mut self, sent: Sent, resource: Resource, status: u16) -> Next {
         let cached = sent.cached;
-        // Outside a watch, only the first acceptance of a token is recorded.
+        // Unless refusals are watched, only the first acceptance of each token is recorded.
         if status == 200 && (sent.watched.is_some() || !self.issues[cached].is_accepted) {
             let token = self.issues[cached].token;
             match sent.watched {

@@ -170,7 +170,7 @@ impl Model {
             if is_after_refusal {
                 self.last_refused_end = Some(self.now.forward);
             }
-            // A forced fetch may have replaced a fetch that a refusal wanted.
+            // A forced fetch may have replaced the fetch that a refusal started.
             if let Some(refusals) = &mut self.refusals
                 && (is_after_refusal || refusals.is_fetching())
             {
@@ -195,7 +195,7 @@ impl Model {
         }
         let token = self.issues[cached].token;
         let before = self.current.map(|before| self.issues[before].token);
-        // If the source issued the same token again, that token was already refused.
+        // If the source issued the same token again, no new token has arrived.
         if let Some(refusals) = &mut self.refusals
             && before != Some(token)
         {
@@ -210,7 +210,7 @@ impl Model {
     fn record_failure(&mut self, fault: Fault) {
         let now = self.now.clocks;
         self.failures += 1;
-        // The cache always tries again when a valid token expires.
+        // The cache's own backoff never goes beyond the expiry of a valid token.
         let end = self
             .current
             .and_then(|cached| self.issues[cached].deadlines)

@@ -114,8 +114,8 @@ impl RefusalBudget {
         self.is_fetching = true;
     }
 
-    /// Sets when the next fetch may start. The wait is the budget's first wait if the fetch counted
-    /// against the other budget.
+    /// Sets the time of the earliest next fetch. If the fetch counted against the other budget,
+    /// this budget's first wait applies.
     fn fetch_ended(&mut self, now: Clocks) {
         let wait = match self.is_fetching {
             true => self.wait,

@@ -52,7 +52,7 @@ impl Model {
         {
             let last = shutdown.last;
             if let Some(flight) = shutdown.flight {
-                // The shutdown aborts the task.
+                // The shutdown aborts the task of the fetch.
                 self.flights[flight].task = Task::Done;
                 self.flights[flight].end = Some(End::Abandoned);
             }

@@ -67,8 +67,8 @@ impl Trial {
         self.check_calls();
     }
 
-    /// Checks that the token stays until its successor arrives. Neither a refusal nor a failure
-    /// removes the token.
+    /// Asserts that the token stays until its successor arrives. Neither a refusal nor a failure
+    /// removes it.
     fn check_token(&mut self) {
         let held = self.held.take();
         let is_kept = self.cache.status().requested_at().is_some();
@@ -91,7 +91,7 @@ impl Trial {
             "{doing}: {open:?}"
         );
 
-        // Two fetches after refusals are separated by at least the first wait of the budget.
+        // Between two fetches after refusals, at least the first wait of their budget passes.
         for start in &self.model.starts[self.checked_starts..] {
             let wait = if start.is_proven { 1_000 } else { 5_000 };
             let is_due = |end: i64| start.start >= end + wait;
@@ -128,7 +128,7 @@ impl Trial {
         }
     }
 
-    /// Checks that each request reached the API with a credential that was still valid.
+    /// Asserts that each request that reached the API had a credential that was still valid.
     fn check_calls(&mut self) {
         let credentials = self.api.credentials();
         assert_eq!(credentials.len(), self.model.calls.len(), "{}", self.doing);

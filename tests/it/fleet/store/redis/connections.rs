@@ -27,7 +27,7 @@ async fn many_who_ask_at_once_share_a_connection() {
     let held = lease(&store).await;
     assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
     assert!(store.release(KEY, held).await.unwrap());
-    // The callers used one connection, and this query uses another.
+    // All callers shared one connection, and this query opens another.
     let after = number(&server, "stats", "total_connections_received").await;
     assert_eq!(after - before, 2);
 }
@@ -117,13 +117,13 @@ async fn a_connection_that_takes_longer_than_who_waits_for_it_is_made_for_the_ne
         assert!(left.is_err());
     }
     way.begin();
-    // No caller waits for this connection.
+    // While the connection is opened, no caller waits for it.
     eventually(async || *way.connections.borrow() > 0).await;
     assert_eq!(load(&store).await, None);
     assert_eq!(*way.connections.borrow(), 1);
 }
 
-/// The store opens the connection completely, because it chooses the database only after that.
+/// The connection gets as far as choosing the database, which is possible only after it was opened.
 #[tokio::test]
 async fn a_connection_is_made_though_who_wanted_it_has_left() {
     let server = RedisServer::start(&[]).await;

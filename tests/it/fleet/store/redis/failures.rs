@@ -19,7 +19,7 @@ async fn a_flush_between_lease_and_save_costs_nobody_anything() {
     server.tell(&["FLUSHALL"]).await;
     let next = lease(&store).await;
     assert!(next.fence() > held.fence());
-    // The first holder releases a lease that it no longer has.
+    // The first holder has lost its lease, so its release does nothing.
     assert!(!store.release(KEY, held).await.unwrap());
     assert!(store.lease(KEY, LONG).await.unwrap().is_none());
     assert!(store.release(KEY, next).await.unwrap());
@@ -55,7 +55,7 @@ async fn a_server_that_takes_no_writes_is_an_error_until_it_does() {
     let held = lease(&store).await;
     assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
 
-    // The server becomes a replica of a primary that doesn't exist.
+    // The server becomes a replica of a primary that doesn't exist, so it takes no writes.
     server.tell(&["REPLICAOF", "127.0.0.1", "1"]).await;
     assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
     let error = text(store.save(KEY, b"next", LONG, &held).await);
@@ -71,7 +71,7 @@ async fn a_server_that_takes_no_writes_is_an_error_until_it_does() {
     assert_eq!(after - before, 2);
     server.tell(&["REPLICAOF", "NO", "ONE"]).await;
 
-    // The lease that wasn't released still blocks. After this, the server's memory is full.
+    // The lease that couldn't be released still prevents another.
     let held = store.lease(KEY, LONG).await.unwrap();
     assert!(held.is_none());
     server.tell(&["DEL", LEASE]).await;

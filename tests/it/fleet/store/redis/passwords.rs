@@ -22,7 +22,7 @@ async fn a_password_that_is_refused_is_not_shown_and_asked_for_again() {
     let error = text(store(&server).load(KEY).await);
     assert!(error.contains("NOAUTH"), "{error}");
 
-    // The store works once the server accepts its password.
+    // The store works once its URL has the server's password.
     let url = server.url_with(&format!(":{PASSWORD}@"));
     let store = RedisStore::open(url).unwrap();
     assert!(store.load(KEY).await.is_err());

@@ -44,7 +44,7 @@ async fn a_fencing_token_is_the_time_and_comes_after_that_of_what_is_kept() {
     assert!((start..=now()).contains(&held.fence()));
     assert!(store.release(KEY, held).await.unwrap());
 
-    // The store contains such a value after the clock was set back by an hour.
+    // A saved fence is this far ahead if the server's clock was set back by an hour since.
     let ahead = now() + 3_600_000_000;
     server
         .tell(&["SET", TOKEN, &format!("{ahead}sealed")])
@@ -75,7 +75,8 @@ async fn what_somebody_else_has_put_there_is_handed_on_and_overwritten() {
         assert_eq!(load(&store).await.as_deref(), Some(&b"sealed"[..]));
         assert!(store.release(KEY, held).await.unwrap());
     }
-    // Lua can't count beyond such numbers, so such a value would never be replaced.
+    // Lua's numbers can't count beyond these fences, so a value with such a fence would never be
+    // replaced.
     for foreign in ["9999999999999999", "9007199254740991"] {
         server.tell(&["SET", TOKEN, foreign]).await;
         let start = now();

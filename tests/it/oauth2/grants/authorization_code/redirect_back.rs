@@ -94,7 +94,7 @@ async fn the_response_of_another_server_is_refused() {
     let login = || login(&LoginServer::default());
     let own = "code=c&iss=https%3A%2F%2Fid.example.com";
     let (none, evil) = ("code=c", "code=c&iss=https://evil.example.com");
-    // The names are compared literally, so this is another issuer.
+    // Issuers are compared literally, so the slash at the end makes this another issuer.
     let alike = "code=c&iss=https://id.example.com/";
     let denied = "error=access_denied&iss=https://evil.example.com";
     let unknown = login().begin(CALLBACK).await.unwrap();
@@ -167,7 +167,7 @@ async fn the_response_to_another_request_is_refused_and_not_sent() {
     assert_eq!(server.times_asked(), 0);
 }
 
-/// The first try may have used up the code.
+/// The first try may have used up the code, so the code isn't sent again.
 #[tokio::test]
 async fn a_code_is_sent_once() {
     let refused: ScriptedResponse = (400, r#"{"error":"invalid_grant"}"#);

@@ -1,4 +1,4 @@
-//! A request that is sealed while the browser is away. The sealed request opens unchanged, and
+//! An authorization request that is sealed while the browser is away. It opens unchanged, and
 //! nothing else opens.
 
 use std::time::Duration;
@@ -22,8 +22,8 @@ fn open(sealed: &str) -> Result<AuthorizationRequest, Error> {
     AuthorizationRequest::open(&keyring(), sealed)
 }
 
-/// Returns the error for a text that doesn't open. Asserts that the error says what to do and
-/// doesn't show the text.
+/// Returns the error of a text that doesn't open. The error says what to do, and contains nothing
+/// of the text.
 #[track_caller]
 fn refused(keys: &Keyring, sealed: &str) -> String {
     let error = AuthorizationRequest::open(keys, sealed).expect_err(sealed);
@@ -182,8 +182,7 @@ async fn a_token_of_a_fleet_is_no_request_though_the_key_is_the_same() {
     let token = URL_SAFE_NO_PAD.encode(&store.stored()[0]);
     assert!(refused(&keyring(), &token).contains("for another purpose"));
 
-    // In the other direction, the process can't open a sealed request as a token. So it fetches its
-    // own token.
+    // A process that finds a sealed login in its store ignores it, and fetches a token.
     let sealed = begin().await.seal(&keyring()).unwrap();
     store.put(URL_SAFE_NO_PAD.decode(sealed).unwrap());
     let source = Counting::lasting(Duration::from_secs(3600));
@@ -195,7 +194,7 @@ async fn a_token_of_a_fleet_is_no_request_though_the_key_is_the_same() {
 async fn it_is_as_old_as_the_caller_allows_at_most() {
     let sealed = begin().await.seal(&keyring()).unwrap();
     let open = |max_age| AuthorizationRequest::open_within(&keyring(), &sealed, max_age);
-    // The request is older than 0 ns after at most a millisecond.
+    // The age is measured in milliseconds, so it may be zero at first.
     let error = loop {
         if let Err(error) = open(Duration::ZERO) {
             break error;

@@ -119,7 +119,7 @@ async fn a_lifetime_that_nobody_says_is_assumed_and_counted_too() {
     assert_eq!(expiry(&token), "In(100s)");
 }
 
-/// A JWT without `iat` that expired in 2001.
+/// The token is a JWT without `iat` that expired in 2001.
 #[tokio::test]
 async fn a_token_that_has_expired_by_its_own_account_is_not_handed_out() {
     let over = r#"{"access_token":"e30.eyJleHAiOjEwMDAwMDAwMDB9.","refresh_token":"r"}"#;
@@ -173,7 +173,7 @@ async fn without_a_refresh_token_the_access_token_is_used_and_then_somebody_has_
     );
     let error = source.fetch(Reason::Expired).await.unwrap_err();
     assert!(error.is_login_required(), "{error}");
-    // The refresh token in the store may belong to another user.
+    // The store isn't used, because its refresh token may belong to another user.
     assert_eq!(server.times_asked(), 1);
     assert!(store.saves().is_empty());
 }

@@ -51,7 +51,7 @@ async fn an_authorization_server_that_is_not_allowed_is_never_asked_anything() {
         for _ in 0..3 {
             let error = fetch(&source).await.unwrap_err();
             assert!(error.is_config() && error.is_permanent(), "{error}");
-            // A query may contain a key, so errors don't show it.
+            // The error hides the query, because it may contain a key.
             let told = offered.replace("?x", "?…");
             assert!(error.to_string().contains(&format!("`{told}`")), "{error}");
         }

@@ -42,12 +42,12 @@ async fn the_source_is_made_once_until_the_metadata_changes() {
         fetch(&source).await.unwrap();
     }
     assert_eq!(web.take_lines().len(), 2);
-    // The metadata is fetched again. It has not changed.
+    // After an hour, the metadata is fetched again. It is the same, so no new source is made.
     advance(HOUR).await;
     fetch(&source).await.unwrap();
     assert_eq!(web.take_lines().len(), 2);
     assert_eq!(made.load(Ordering::SeqCst), 1);
-    // The metadata changes.
+    // Changed metadata is noticed only when it is fetched again, an hour later.
     let servers = json!(["https://new.example.com"]);
     let metadata = changed(|it| it["authorization_servers"] = servers);
     web.put(
@@ -115,7 +115,7 @@ async fn a_failure_of_the_source_that_stays_has_the_metadata_looked_at_again() {
     let inner = ScriptedSource::new(|attempt| match attempt {
         1 => Token::bearer("token"),
         2 => Err(Error::transient("reset")),
-        // A permanent error.
+        // An origin that can't be parsed is a permanent error.
         3 => Err("no origin".parse::<tower_auth::Origin>().unwrap_err()),
         _ => Token::bearer("token"),
     });
@@ -165,7 +165,7 @@ async fn the_protection_says_what_was_found() {
 async fn closing_goes_to_the_source_that_was_made() {
     let web = web();
     let source = source(&web);
-    // There is no source yet. No source is built only to be closed.
+    // No source has been built yet, and none is built just to be closed.
     source.close(None).await.unwrap();
     assert!(web.take_lines().is_empty());
     let token = fetch(&source).await.unwrap();

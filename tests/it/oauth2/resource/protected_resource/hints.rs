@@ -73,7 +73,7 @@ async fn a_refusal_that_names_other_metadata_or_scopes_is_gone_by() {
         assert_eq!(scope_of_the_next(&source).await, scope);
         assert_eq!(scope_of_the_next(&source).await, scope);
         assert_eq!(web.take_lines(), [TWO]);
-        // When the same challenge comes again, it isn't new.
+        // The same challenge again says nothing new, so nothing is looked up.
         refuse(&source, challenge);
         assert_eq!(scope_of_the_next(&source).await, scope);
         assert!(web.take_lines().is_empty());

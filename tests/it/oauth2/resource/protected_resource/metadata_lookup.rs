@@ -47,8 +47,8 @@ async fn the_scopes_are_those_of_the_challenge_or_else_of_the_metadata() {
             metadata(),
             Some("notes:read notes:write"),
         ),
-        // A challenge of another scheme can name the metadata too. A challenge without metadata
-        // doesn't count.
+        // A challenge of any scheme can name the metadata. The `Bearer` challenge here doesn't, so
+        // it isn't used.
         (
             format!(
                 r#"Basic realm="x", Bearer scope="no", DPoP resource_metadata="{METADATA}", scope="yes""#
@@ -101,7 +101,7 @@ async fn without_a_hint_the_metadata_is_at_the_well_known_places() {
             lines[1..3],
             [format!("GET {METADATA}"), format!("GET {ROOT}")]
         );
-        // The root has no metadata either.
+        // Here, the root has no metadata either.
         web.put(ROOT, Page::new(410, ""));
         let error = fetch(&source(&web)).await.unwrap_err();
         assert!(error.is_permanent() && error.is_denied(), "{error}");
@@ -179,7 +179,7 @@ async fn metadata_on_another_origin_is_not_asked_for() {
         assert!(error.is_config() && error.is_permanent(), "{error}");
         assert_eq!(web.take_lines(), [format!("GET {API}")], "{place}");
     }
-    // The same origin in a different spelling.
+    // Another spelling of the resource's own origin is accepted.
     let web = web();
     let place = "https://MCP.example.com:443/meta";
     web.put(
@@ -215,7 +215,7 @@ async fn metadata_of_another_resource_is_not_used_and_the_error_names_both() {
     assert!(error.to_string().contains("has no `resource`"), "{error}");
 }
 
-/// The metadata may name the resource to which its location belongs. The location comes from the
+/// The metadata may name the resource that its location stands for. The location comes from the
 /// challenge or from the well-known path.
 #[tokio::test]
 async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
@@ -229,7 +229,7 @@ async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
         ("/a/", "https://mcp.example.com/a/", true),
         ("/a/bcd", "https://mcp.example.com/a/bcd", true),
         ("/a/bcd", "https://mcp.example.com/a", false),
-        // Paths with the same parent.
+        // None of these names the resource or a parent path of it.
         ("/a/b", "https://mcp.example.com/a/b", false),
         ("/a/bcde", "https://mcp.example.com/a/bcde", false),
         ("/a/c", "https://mcp.example.com/a/c", false),
@@ -249,7 +249,7 @@ async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
         let fetched = fetch(&source_of(&web, resource, &[ISSUER]).unwrap()).await;
         assert_eq!(fetched.is_ok(), is_good, "{place} {name}");
         if is_good {
-            // The token request uses this name.
+            // The token request names the resource as the metadata does.
             let asked = web.asked().pop().unwrap();
             assert_eq!(asked.param("resource").unwrap(), name);
         }

@@ -93,7 +93,7 @@ async fn a_wrong_password_is_the_callers_to_see_and_a_new_one_is_fetched() {
     server.set_password("The Lion Sleeps Tonight");
     *password.lock().unwrap() = "The Lion Sleeps Tonight";
     assert_eq!(get(&client, server.url()).await, 200);
-    // The server requires no other nonce between these requests.
+    // One challenge is enough: the server requires no second nonce.
     assert_eq!(server.take_statuses(), [401, 200]);
     server.set_password("another");
     assert_eq!(get(&client, server.url()).await, 401);
