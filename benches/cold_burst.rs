@@ -21,7 +21,7 @@ use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
 
 const CALLERS: [usize; 3] = [100, 1_000, 10_000];
 
-/// Issues a token when the benchmark permits it.
+/// A token source whose fetch ends when the benchmark adds a permit to the semaphore.
 struct Gated(Arc<Semaphore>);
 
 impl TokenSource for Gated {
@@ -57,8 +57,8 @@ where
     })
 }
 
-/// Starts waiting tasks. The runtime polls only about 60 tasks in a turn, so this takes several
-/// turns.
+/// Starts the tasks, and returns when each task has run once. This takes several turns of the
+/// runtime, because it polls only about 60 tasks per turn.
 async fn waiting<F>(callers: usize, task: impl Fn() -> F) -> Vec<JoinHandle<()>>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -128,7 +128,7 @@ fn memory(_: &mut Criterion) {
         const CALLERS: usize = 10_000;
         let cache = TokenCache::new(Gated(Arc::new(Semaphore::new(0))));
         let runtime = runtime();
-        // The handles are dropped, so that the measurement contains only the tasks.
+        // The task handles are dropped, so that the measurement contains only the tasks.
         let weighed = allocation_counter::measure(|| {
             runtime.block_on(async { drop(waiting(CALLERS, || task(&cache)).await) });
         });

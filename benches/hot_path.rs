@@ -1,8 +1,9 @@
 //! Compares a request with a cached token to the cheapest possible alternative.
 //!
 //! Every figure is *net*: the benchmark also sends the same requests through the bare service, and
-//! subtracts their time. The two services alternate, in turns of a thousand requests. For the table
-//! at the end, all services take turns in one run. `benches/peers` compares other crates too.
+//! subtracts their time. The measured service and the bare service alternate, in turns of a
+//! thousand requests. For the tables at the end, all services take turns in one run.
+//! `benches/peers` compares other crates too.
 //!
 //! `cargo bench -p tower-auth-benches --bench hot_path`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -41,7 +42,7 @@ type Body = Full<Bytes>;
 #[derive(Clone)]
 struct Bare;
 
-/// Makes the response only when it is polled, like a response from a network.
+/// A future that makes the response only when polled, like a response from a network.
 struct Answer;
 
 impl Future for Answer {
@@ -113,9 +114,9 @@ fn with_token(token: fn() -> Token) -> AuthLayer {
     layer
 }
 
-/// Builds requests as a client does: header by header. A cloned request would have a header map
-/// without room for another header. The cost of growing the map depends on the allocator, not on
-/// the service.
+/// Builds requests as a client does: header by header. A cloned request has a header map without
+/// room for another header. The cost of growing the map depends on the allocator, not on the
+/// service.
 struct Template {
     uri: Uri,
 }
@@ -137,7 +138,7 @@ impl Template {
     }
 }
 
-/// How a service is used.
+/// How the requests share a service.
 #[derive(Clone, Copy)]
 enum Use {
     /// Each thread uses one clone for all requests.
@@ -294,7 +295,7 @@ fn side_by_side(how: Use, threads: usize) -> [f64; 5] {
     })
 }
 
-/// Prints the ratios as a table.
+/// Prints the net costs and their ratios as a table.
 fn table() {
     println!(
         "\n| service | static header | + a look for 401 | auth, replay off | retry + static header \
@@ -337,9 +338,9 @@ fn query_key() -> Token {
     Token::query("api_key", api_key()).unwrap()
 }
 
-/// A row of the table. Some rows compare `Tenants` with the layer below it; others compare a key in
-/// the query with a key in a header. All rows take turns and send the same requests, with a tenant
-/// in the extensions.
+/// A row of the table of tenants and keys. Some rows compare `Tenants` with the layer below it.
+/// Other rows compare a key in the query with a key in a header. The rows take turns. The requests
+/// of all rows carry a tenant in their extensions.
 struct Row {
     name: &'static str,
     rounds: Box<dyn FnMut() -> Duration>,

@@ -1,5 +1,5 @@
-//! An axum server that forwards requests to an API with its own credential. The server streams the
-//! bodies.
+//! An axum server that forwards requests to an API, with the server's own credential. The server
+//! streams the bodies.
 //!
 //! ```text
 //! cargo run --example axum_proxy --features axum
@@ -39,14 +39,14 @@ async fn pass_on(State(upstream): State<Upstream>, mut request: Request) -> Resp
         return StatusCode::BAD_REQUEST.into_response();
     };
     *request.uri_mut() = uri;
-    // The caller's credential is for this server only. If it stayed in the request, the layer would
-    // send it instead of its own credential.
+    // The caller's credential is for this server only. If the caller's credential stayed in the
+    // request, the layer would send it to the API instead of the server's own.
     request.headers_mut().remove(AUTHORIZATION);
     request.headers_mut().remove(HOST);
 
     match upstream.client.oneshot(request).await {
         Ok(response) => response.map(Body::new),
-        // There was no token or no connection. The caller doesn't get the reason.
+        // There was no token, or no connection to the API. The caller doesn't get the reason.
         Err(error) => {
             eprintln!("{error}");
             StatusCode::BAD_GATEWAY.into_response()
@@ -75,7 +75,7 @@ async fn main() -> Result<(), Report> {
     tokio::spawn(async move { axum::serve(listener, proxy).await });
 
     for note in ["buy milk", "water the plants"] {
-        // This caller sends no credential.
+        // The caller of the proxy sends no credential.
         let response = reqwest::Client::new()
             .post(format!("http://{address}/notes"))
             .body(note)

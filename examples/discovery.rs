@@ -1,5 +1,5 @@
 //! Finds the endpoints of an authorization server by the name of its issuer (RFC 8414). The program
-//! knows no other address. It fetches a token, and finally revokes the token.
+//! knows only the issuer's address. It fetches a token, and finally revokes the token.
 //!
 //! ```text
 //! cargo run --example discovery
@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tower_auth::TokenCache;
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl};
 
-/// Makes one tenant of an authorization server. The tenant's metadata is at the path of OpenID
-/// Connect.
+/// Makes one tenant of an authorization server. The path of the tenant's metadata is the one that
+/// OpenID Connect defines.
 fn authorization_server(issuer: &str) -> Router {
     let metadata = Json(json!({
         "issuer": issuer,
@@ -57,7 +57,7 @@ async fn main() -> Result<(), Report> {
     let client = Client::new(issuer.clone(), CLIENT_ID, CLIENT_SECRET)?.revoke_at(issuer)?;
     let cache = TokenCache::new(ClientCredentials::with_client(client));
     cache.token().await?;
-    // The metadata is cached by now.
+    // This refresh uses the cached metadata.
     cache.refresh_now().await?;
     cache.close().await;
     Ok(())

@@ -1,13 +1,13 @@
-//! Shares one token among eight processes with a thousand callers each. Three cases are shown: no
-//! token yet, an expired token, and a revoked token.
+//! Shares one token among eight processes with a thousand callers each. Shows three cases: no token
+//! yet, an expired token, and a revoked token.
 //!
 //! ```text
 //! cargo run --example fleet                                                  # they share a folder
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example fleet --features redis    # or Redis
 //! ```
 //!
-//! Each process runs this example again with the argument `member`. It reads commands from its
-//! input, one a line, and prints the results.
+//! Each process is this example, started again with the argument `member`. A process reads commands
+//! from its standard input, one per line, and prints the results.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -87,7 +87,7 @@ async fn tell_all(members: &mut [Member], word: &str) -> Result<Vec<String>, Rep
     try_join_all(members.iter_mut().map(|member| member.tell(word))).await
 }
 
-/// Another process. The process is killed when this program ends.
+/// Another process of the fleet, which is killed when this program ends.
 struct Member {
     _process: Child,
     input: ChildStdin,
@@ -167,7 +167,7 @@ fn share(keys: Keyring) -> Result<Fleet, Report> {
 }
 
 async fn ask(cache: &TokenCache) {
-    // A caller doesn't wait if the cache has a token.
+    // `at_once` counts the callers that don't wait because the cache has a token.
     let at_once = (0..CALLERS)
         .filter(|_| cache.token().now_or_never().is_some())
         .count();

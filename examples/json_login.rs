@@ -1,4 +1,4 @@
-//! Logs in at an API with a user name and a password. Gets the next token with a refresh token.
+//! Logs in at an API with a user name and a password. Later tokens come from a refresh token.
 //!
 //! ```text
 //! cargo run --example json_login
@@ -23,7 +23,7 @@ use tower_auth::login::JsonLogin;
 const EMAIL: &str = "me@example.com";
 const PASSWORD: &str = "a-password-for-loopback-only";
 
-/// The state of the API. The API's tokens are numbers, and only the latest is valid.
+/// The state of the API. The API's tokens are numbers, and only the latest token is valid.
 #[derive(Default)]
 struct Seen {
     logins: AtomicUsize,
@@ -93,7 +93,7 @@ async fn main() -> Result<(), Report> {
         let request = plain.get(format!("{url}/v1/things")).build()?;
         let response = client.ready().await?.call(request).await?;
         println!("{}", response.error_for_status()?.status());
-        // This revokes the current token. The next caller doesn't notice.
+        // This revokes the current token. The next request still succeeds.
         seen.latest.fetch_add(1, Relaxed);
     }
     let (logins, refreshes) = (seen.logins.load(Relaxed), seen.refreshes.load(Relaxed));

@@ -75,7 +75,7 @@ async fn demonstrate() -> Result<(), Report> {
     Ok(())
 }
 
-/// Runs the program once, with a login if it needs one.
+/// Runs the program once. The person logs in only if there is no valid refresh token.
 async fn run(settings: &Settings) -> Result<(), Report> {
     let client = Client::public(&settings.token_url, &settings.client_id)?;
     let stored = RefreshToken::stored(client.clone(), settings.file.clone());

@@ -1,12 +1,12 @@
-//! Runs a command, and starts an authorization server and an API on loopback for it. The servers
-//! stop when the command ends:
+//! Starts an authorization server and an API on loopback, and then runs a command that uses them.
+//! The servers stop when the command ends:
 //!
 //! ```text
 //! cargo run --example loopback -- cargo run --example print_token
 //! ```
 //!
-//! The command gets their addresses in the environment variables that the other examples read. The
-//! command's exit code becomes this program's exit code.
+//! The command gets the servers' addresses in the environment variables that the other examples
+//! read. The command's exit code becomes this program's exit code.
 
 mod support;
 

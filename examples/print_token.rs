@@ -5,8 +5,9 @@
 //! curl -H "Authorization: Bearer $TOKEN" https://api.example.com/v1
 //! ```
 //!
-//! Reads `TOKEN_URL`, `CLIENT_ID`, `CLIENT_SECRET` and, if needed, `AUDIENCE` and `SCOPE`. To try
-//! it without real services: `cargo run --example loopback -- cargo run --example print_token`.
+//! Reads `TOKEN_URL`, `CLIENT_ID`, `CLIENT_SECRET` and, if needed, `AUDIENCE` and `SCOPE`. This
+//! command runs the example without real services:
+//! `cargo run --example loopback -- cargo run --example print_token`.
 #![allow(clippy::print_stdout)]
 
 mod support;

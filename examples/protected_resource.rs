@@ -1,6 +1,6 @@
 //! Finds the authorization server from an API's refusal, like clients of the Model Context
-//! Protocol. The API names the server (RFC 9728). The server's metadata names its token endpoint
-//! (RFC 8414).
+//! Protocol. The API names the authorization server (RFC 9728). The metadata of the authorization
+//! server names the token endpoint (RFC 8414).
 //!
 //! ```text
 //! cargo run --example protected_resource
@@ -123,7 +123,8 @@ async fn main() -> Result<(), Report> {
         println!("  {}", response.error_for_status()?.text().await?);
     }
 
-    // The client contacts only authorization servers on the list, whatever the API says.
+    // The client contacts only authorization servers that its source lists, whatever the API says.
+    // This source doesn't list the API's authorization server.
     let source = ProtectedResource::new(&resource, ["https://id.example.com"], build)?;
     println!("another list");
     let mut client = ServiceBuilder::new()

@@ -43,7 +43,7 @@ async fn main() -> Result<(), Report> {
         }
     };
 
-    // A source can wrap another source; this one counts fetches.
+    // A source can wrap another source. `Counted` counts the fetches of the wrapped source.
     let fetches = Arc::new(AtomicUsize::new(0));
     let source = Counted {
         source,
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Report> {
     };
     let cache = TokenCache::builder(source).clock(&clock).build();
 
-    // Requests are counted below the layer, as they are sent.
+    // Requests are counted below the layer, so that replayed requests count too.
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
     let origin = reqwest::Url::parse(&api_url)?.origin();

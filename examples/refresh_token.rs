@@ -1,4 +1,4 @@
-//! Keeps a rotating refresh token in a file. So each run of a program continues without a login.
+//! Keeps a rotating refresh token in a file. So later runs of the program need no login.
 //!
 //! ```text
 //! cargo run --example refresh_token --features file
@@ -26,7 +26,7 @@ struct Refresh {
     refresh_token: String,
 }
 
-/// Issues a new refresh token each time, and revokes the previous one.
+/// Issues a new refresh token for each request, and revokes the previous refresh token.
 async fn token(
     State(issued): State<Arc<AtomicUsize>>,
     Form(form): Form<Refresh>,
@@ -54,19 +54,19 @@ async fn main() -> Result<(), Report> {
 
     let folder = tempfile::tempdir()?;
     let file = RefreshTokenFile::new(folder.path().join("refresh-token"));
-    // The program that logs in saves the first refresh token.
+    // A real program saves the first refresh token after the login.
     let login = SecretString::from("refresh-0");
     file.save(login).await.map_err(Report::from)?;
 
     for run in 1..=3 {
-        // This simulates a new run of the program.
+        // A new client and a new cache simulate a new run of the program.
         let client = Client::public(&url, "my-app")?;
         let cache = TokenCache::new(RefreshToken::stored(client, file.clone()));
         cache.token().await?;
         cache.refresh_now().await?;
         println!("run {run}: {} tokens issued so far", issued.load(Relaxed));
     }
-    // This simulates that another program has used the refresh token.
+    // This simulates another program that uses the refresh token.
     issued.fetch_add(1, Relaxed);
     let client = Client::public(&url, "my-app")?;
     let cache = TokenCache::new(RefreshToken::stored(client, file));

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Report> {
         .service(plain.clone());
 
     for note in ["buy milk", "water the plants"] {
-        // The request is built as usual, but the service sends it.
+        // reqwest builds the request as usual, but the service sends the request.
         let url = format!("{}/notes", servers.api.url());
         let timeout = Duration::from_secs(10);
         let request = plain.post(url).timeout(timeout).body(note).build()?;

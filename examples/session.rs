@@ -24,7 +24,7 @@ use tower_auth::login::Session;
 const EMAIL: &str = "me@example.com";
 const PASSWORD: &str = "a-password-for-loopback-only";
 
-/// The state of the API. The sessions are numbers.
+/// The state of the API. Each session is a number.
 #[derive(Default)]
 struct Site {
     logins: usize,
@@ -37,7 +37,7 @@ struct Site {
 type Shared = Arc<Mutex<Site>>;
 
 impl Site {
-    /// Starts a session, which replaces the previous one.
+    /// Starts a session, which replaces the previous session.
     fn issue(&mut self) -> AppendHeaders<[(header::HeaderName, String); 1]> {
         self.issued += 1;
         self.good = Some(self.issued);
@@ -106,7 +106,7 @@ async fn main() -> Result<(), Report> {
     let source = Session::new(format!("{url}/v1/session/login"), EMAIL, PASSWORD)?
         .session_cookie("sid")?
         .log_out_at(format!("{url}/v1/session/logout"))?;
-    // The session names the origin of its login. So cookies go nowhere else.
+    // The source names the origin of the login. So the layer sends cookies to no other origin.
     let layer = AuthLayer::new(source);
     let plain = reqwest::Client::new();
     let mut client = layer.layer(plain.clone());
@@ -120,14 +120,14 @@ async fn main() -> Result<(), Report> {
         if what == "after the API ended the session" {
             lock(&site).good = None;
         }
-        // The layer sends the caller's own cookies too.
+        // The layer also sends the cookies that the caller sets.
         let request = plain.get(format!("{url}/v1/things"));
         let request = request.header(header::COOKIE, "lang=en").build()?;
         let response = client.ready().await?.call(request).await?;
         println!("{what}: {}", response.error_for_status()?.status());
     }
 
-    // The cookie's path is `/v1`.
+    // The session cookie is for the path `/v1`, so the layer doesn't send a request for `/v2`.
     let elsewhere = plain.get(format!("{url}/v2/things")).build()?;
     match client.ready().await?.call(elsewhere).await {
         Err(error) => println!("not sent: {error}"),

@@ -1,5 +1,5 @@
-//! Uses an API that requires more scope for some paths (`insufficient_scope`, RFC 6750 §3.1). The
-//! source requests more scope, but only scope from an allow list.
+//! Uses an API that requires an extra scope for some paths (`insufficient_scope`, RFC 6750 §3.1).
+//! The source requests the extra scope, but only if an allow list contains it.
 //!
 //! ```text
 //! cargo run --example step_up

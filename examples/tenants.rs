@@ -1,6 +1,6 @@
-//! Serves many tenants behind one layer; each has its own client and authorization server. One
-//! server hangs and one refuses; the other tenants aren't affected. Also measures the memory of
-//! 100,000 tenants.
+//! Serves many tenants through one layer. Each tenant has its own client and authorization server.
+//! One server hangs and another server refuses. The other tenants aren't affected. Also measures
+//! the memory of 100,000 tenants.
 //!
 //! ```text
 //! cargo run --release --example tenants --features tenants
@@ -60,7 +60,7 @@ async fn main() -> Result<(), Report> {
         .route("/{tenant}/v1", get(api));
     let url = serve(router).await?;
 
-    // The tenants share only the connections.
+    // The tenants share only this HTTP client and its connections.
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
     let (transport, at) = (ReqwestTransport::new(http.build()?), url.clone());
     let tenants = Tenants::new(move |tenant: &Arc<str>| {
@@ -69,8 +69,8 @@ async fn main() -> Result<(), Report> {
             Client::new(endpoint, tenant.to_string(), CLIENT_SECRET)?.transport(transport.clone());
         AuthLayer::new(ClientCredentials::with_client(client)).only_to([&at])
     });
-    // `reqwest::Request` gives no access to its extensions. Other request types give access, and
-    // `by_extension` takes the key from their extensions.
+    // `by_extension` takes the tenant from a request's extensions. But `reqwest::Request` gives no
+    // access to its extensions, so this example takes the tenant from the path.
     let by = tenants.by(|request: &reqwest::Request| {
         let tenant = request.url().path_segments()?.next()?;
         Some(Arc::from(tenant))
@@ -115,9 +115,9 @@ async fn main() -> Result<(), Report> {
     Ok(())
 }
 
-/// Returns the memory of a tenant: its entry in the registry, its layer, its cache and a short
-/// token. The source and the key take no memory themselves. Counts the memory that this thread
-/// allocates and doesn't free.
+/// Returns the memory per tenant: the entry in the registry, the layer, the cache and a short
+/// token. The source and the key of this example allocate no memory. Counts the memory that this
+/// thread allocates and doesn't free.
 fn memory(many: usize) -> Result<usize, BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

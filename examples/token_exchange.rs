@@ -1,5 +1,5 @@
-//! Exchanges tokens (RFC 8693). A service fetches its own token once, and exchanges it for a token
-//! for each service that it calls.
+//! Exchanges tokens (RFC 8693). A service fetches its own token once. For each service that it
+//! calls, it exchanges this token for another token.
 //!
 //! ```text
 //! cargo run --example token_exchange
@@ -56,7 +56,7 @@ async fn token(
         reply["issued_token_type"] = json!(ACCESS_TOKEN);
         issued.exchanged.insert(token);
     } else {
-        // RFC 8693 §2.2.2.
+        // The error that RFC 8693 §2.2.2 requires.
         let refusal = json!({"error": "invalid_request"});
         return (StatusCode::BAD_REQUEST, Json(refusal));
     }
@@ -106,7 +106,7 @@ async fn main() -> Result<(), Report> {
     };
     println!("own and exchanged tokens: {:?}", asked(&issued));
 
-    // This revokes the service's own token, so the next exchange fetches a new one first.
+    // This revokes the service's own token, so the next exchange first fetches a new own token.
     issued
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

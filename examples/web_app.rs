@@ -4,9 +4,9 @@
 //! cargo run --example web_app --features authorization-code,fleet,tenants
 //! ```
 //!
-//! The app runs as two processes that share a database. A browser's requests go to both processes in turn. So one
-//! process begins a login, and the other process finishes it. The authorization server, the API and the browsers are
-//! the example's own.
+//! The app runs as two processes that share a database. A browser's requests go to the two
+//! processes in turn. So one process begins a login, and the other process finishes it. This
+//! example also contains the authorization server, the API and the browsers.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -33,8 +33,8 @@ use tower_auth::oauth2::{
 use tower_auth::tenants::Tenants;
 use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, TokenCache};
 
-/// A user's login at the API. Each new login has a new number. So no process uses a token or a cached error of the last
-/// login.
+/// A user's login at the API. Each new login has a new number. So no process uses a token or a
+/// cached error of an earlier login.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Login {
     user: Arc<str>,
@@ -50,9 +50,9 @@ struct Database {
 
 #[derive(Default)]
 struct Tables {
-    /// The user of each session, by the session in the cookie.
+    /// The user of each session. The key is the session, which the cookie contains.
     users: HashMap<String, Arc<str>>,
-    /// The login of each user who has one.
+    /// The current login of each user who is logged in at the API.
     logins: HashMap<Arc<str>, Login>,
     /// A real database stores the tokens encrypted.
     refresh_tokens: HashMap<Login, SecretString>,
@@ -71,7 +71,8 @@ impl Database {
         session
     }
 
-    /// Sets the login whose token the user's requests carry. The refresh token is already saved.
+    /// Sets the login whose token the user's requests carry. The login's refresh token is already
+    /// saved.
     fn remember(&self, login: &Login) {
         let mut tables = self.tables();
         let old = tables.logins.insert(Arc::clone(&login.user), login.clone());
@@ -89,7 +90,7 @@ impl Database {
     }
 }
 
-/// The row of one login.
+/// The database row of one login. It stores the login's refresh token.
 struct Row {
     database: Arc<Database>,
     login: Login,
@@ -102,8 +103,8 @@ impl RefreshTokenStore for Row {
         Ok(tables.refresh_tokens.get(&self.login).cloned())
     }
 
-    /// `INSERT … ON CONFLICT (user, number) DO UPDATE …`. It must commit before it returns, because the server has
-    /// already revoked the previous token.
+    /// `INSERT … ON CONFLICT (user, number) DO UPDATE …`. The transaction must commit before `save`
+    /// returns, because the server has already revoked the previous token.
     async fn save(&self, token: SecretString) -> Result<(), BoxError> {
         let mut tables = self.database.tables();
         tables.refresh_tokens.insert(self.login.clone(), token);
@@ -121,7 +122,8 @@ struct App {
     api_url: String,
     database: Arc<Database>,
     tenants: Tenants<Login>,
-    /// Logins that this process has just finished. Their first token needs no refresh.
+    /// The sources of logins that this process has just finished. Each source already has its first
+    /// access token.
     finished: Arc<Mutex<HashMap<Login, RefreshToken>>>,
     http: reqwest::Client,
 }
@@ -141,7 +143,7 @@ impl App {
         let client =
             Client::public(server.token_url(), "web-app")?.revoke_at(server.revoke_url())?;
         let finished: Arc<Mutex<HashMap<Login, RefreshToken>>> = Arc::default();
-        // The server accepts each refresh token once, so the processes refresh one at a time.
+        // The processes refresh one at a time, because the server accepts each refresh token once.
         let fleet = Fleet::new(settings.store.clone(), settings.keys.clone());
         let tenants = {
             let (client, finished) = (client.clone(), Arc::clone(&finished));
@@ -202,7 +204,7 @@ impl App {
     }
 }
 
-/// The page with the user's notes, which come from the API.
+/// Returns the page with the user's notes, which come from the API.
 async fn notes(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     let user = app.user(&headers)?;
     let Some(login) = app.login_of(&user) else {
@@ -212,8 +214,8 @@ async fn notes(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respon
     let request = app.http.get(format!("{}/notes", app.api_url)).build()?;
     let result = client.oneshot(request).await;
     if requires_login(&result) {
-        // Other processes then stop using the login, because they look it up before they use its
-        // token.
+        // The other process also stops using the login, because a process looks up the login before
+        // it uses the login's token.
         app.database.forget(&login);
         app.tenants.remove(&login);
         return Ok(Redirect::to("/connect").into_response());
@@ -223,8 +225,8 @@ async fn notes(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respon
     Ok(text.into_response())
 }
 
-/// Whether the user has to log in again. This is the case if there is no token to send, or if the API refused the token
-/// and no other can be fetched.
+/// Returns whether the user has to log in again. This is the case if there is no token to send. It
+/// is also the case if the API refused the token and no other token can be fetched.
 fn requires_login(result: &Result<reqwest::Response, BoxError>) -> bool {
     let error = match result {
         Ok(response) => match response.extensions().get() {
@@ -236,8 +238,8 @@ fn requires_login(result: &Result<reqwest::Response, BoxError>) -> bool {
     error.is_some_and(Error::is_login_required)
 }
 
-/// Sends the browser to the authorization server, and sets a cookie that the browser sends when it
-/// returns.
+/// Sends the browser to the authorization server. Also sets a cookie, which the browser sends when
+/// it comes back to the app.
 async fn connect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     let user = app.user(&headers)?;
     let code = app.authorization_code(&user)?;
@@ -248,29 +250,30 @@ async fn connect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Resp
     Ok(([(SET_COOKIE, cookie)], Redirect::to(request.url())).into_response())
 }
 
-/// `__Host-`: no other host, not even a subdomain, can set the cookie.
+/// The prefix `__Host-` means that no other host, not even a subdomain, can set the cookie.
 const LOGIN_COOKIE: &str = "__Host-login";
 const SESSION_COOKIE: &str = "__Host-session";
 
-/// `Lax`: the browser sends the cookie when it comes back from the authorization server.
+/// With `Lax`, the browser sends the cookie when it comes back from the authorization server.
 const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Lax";
 
-/// Handles the browser that comes back. Another process may have begun the login.
+/// Handles the browser that comes back from the authorization server. Another process may have
+/// begun the login.
 async fn callback(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Failure> {
     let user = app.user(&headers)?;
-    // A browser without the cookie has begun no login. An attacker may have sent it here with a code of the attacker's
-    // own.
+    // A browser without the login cookie has begun no login. An attacker may have sent the browser
+    // here, with the attacker's own code.
     let sealed = cookie(&headers, LOGIN_COOKIE).ok_or(BEGIN_AGAIN)?;
     let finished = finish(&app, user, sealed, &uri).await;
     let (login, source) = finished.map_err(Failure::of_login)?;
     println!("  {} finishes it", app.name);
 
-    // The login's token becomes the first token in the cache. The other processes get it from the
-    // store.
+    // The login's token becomes the first token in the cache. The other process gets this token
+    // from the fleet's store.
     lock(&app.finished).insert(login.clone(), source);
     app.tenants.get(&login)?.cache().token().await?;
     app.database.remember(&login);
@@ -300,8 +303,8 @@ async fn finish(
 async fn disconnect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     let user = app.user(&headers)?;
     if let Some(login) = app.login_of(&user) {
-        // Makes the layer if this process has none, because its source can revoke the token that the other process
-        // uses.
+        // Closing a cache revokes the login's refresh token. If this process has no cache for the
+        // login, `get` makes one.
         let layer = app.tenants.get(&login)?;
         app.tenants.remove(&login);
         layer.cache().close().await;
@@ -310,7 +313,7 @@ async fn disconnect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<R
     Ok("disconnected".into_response())
 }
 
-/// What a browser gets: a status and a text, but not the cause.
+/// The response to a browser after a failure: a status and a text, but not the cause.
 struct Failure(StatusCode, &'static str);
 
 const BEGIN_AGAIN: Failure = Failure(
@@ -367,7 +370,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 async fn main() -> Result<(), Report> {
     let server = LoginServer::start("web-app").await?;
     let database = Arc::new(Database::default());
-    // A load balancer in front of two processes. The authorization server knows its address.
+    // A load balancer in front of two processes. The authorization server sends browsers back to
+    // the load balancer.
     let processes: Arc<Mutex<Vec<Router>>> = Arc::default();
     let (turn, routers) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&processes));
     let balancer = Router::new().fallback(move |request: Request| {
@@ -382,7 +386,7 @@ async fn main() -> Result<(), Report> {
         url: &url,
         // The app's secret, which all its processes know.
         keys: Keyring::new("2026-11", STANDARD.encode(key))?,
-        // Use `RedisStore` for processes on several machines.
+        // Processes on several machines need a `RedisStore` instead.
         store: MemoryStore::new(),
         database: Arc::clone(&database),
     };

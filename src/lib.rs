@@ -114,25 +114,25 @@ mod quota;
 pub mod challenge;
 pub mod token;
 
-// The sources of tokens, and the stores that share tokens.
+// Sources of tokens, and stores that share tokens.
 pub mod source;
 
 #[cfg(feature = "fleet")]
 pub mod fleet;
 
-// Which token is valid, and which task fetches the next.
+// Decides which token is valid, and which task fetches the next token.
 pub mod cache;
 
-// The steps of one request.
+// Carries out the steps of a request.
 pub mod layer;
 
 #[cfg(feature = "tenants")]
 pub mod tenants;
 
-// This crate's own HTTP requests.
+// Sends this crate's own HTTP requests.
 mod http_client;
 
-// Ready-made sources.
+// Ready-made sources of tokens.
 pub mod oauth2;
 
 pub mod login;

@@ -59,7 +59,7 @@ impl Origin {
     #[inline]
     pub(crate) fn is_written(&self, scheme: &str, authority: &str) -> bool {
         let text = self.text.as_bytes();
-        // Comparing with a constant needs no function call.
+        // `is_https` is checked first, because a comparison with a constant needs no function call.
         let is_scheme = match self.is_https {
             true => scheme == "https",
             false => text.get(..self.scheme_len) == Some(scheme.as_bytes()),
@@ -123,7 +123,7 @@ impl FromStr for Origin {
     /// [`is_config`](Error::is_config) unless the text is `scheme://host[:port]`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let is_bare = |uri: &Uri| uri.path() == "/" && uri.query().is_none();
-        // `Uri` drops a fragment, so the text is checked for one.
+        // `Uri` drops a fragment silently, so the text itself is checked for `#`.
         let uri = text.parse().ok().filter(is_bare);
         let uri = uri.filter(|_| !text.contains('#'));
         uri.and_then(|uri| Self::of_uri(&uri)).ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! The minimum work of a layer that notices refusals. It looks at the response. Its future carries
-//! the data for a reaction. No layer that notices refusals can be faster.
+//! A service that does the minimum work of a layer that notices refusals. It looks at the response.
+//! Its future carries the data that such a layer needs to react.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -37,7 +37,7 @@ pin_project! {
     pub(crate) struct Looking<F> {
         #[pin]
         answer: F,
-        // Identifies the token that was sent, so that it can be rejected.
+        // Identifies the sent token. A layer needs this number to reject a refused token.
         sent_with: u64,
     }
 }

@@ -16,7 +16,7 @@ impl Meeting {
 
     pub(crate) fn wait(&self) {
         let mine = self.arrived.fetch_add(1, Ordering::AcqRel);
-        // No thread reaches the next meeting before all have reached this one.
+        // No thread reaches the next meeting before all threads have reached this meeting.
         let all = (mine / self.threads + 1) * self.threads;
         while self.arrived.load(Ordering::Acquire) < all {
             spin_loop();

@@ -10,8 +10,8 @@ use tower::{Layer, ServiceExt};
 use tower_auth::token::{Applied, Feedback, PerRequestCredential, RequestHead};
 use tower_auth::{AuthLayer, BoxError, Origin, Place, Token};
 
-/// The last challenge of each origin, and how often its nonce was used. When the password changes,
-/// the new tokens share this map.
+/// The last challenge of each origin, and how often the challenge's nonce was used. When the
+/// password changes, the new tokens share this map.
 pub(crate) type Challenges = Arc<Mutex<HashMap<String, WwwAuthenticateHeader>>>;
 pub(crate) type Login = (String, String, Option<String>); // User, password, client's nonce.
 pub(crate) struct Digest(pub(crate) Login, pub(crate) Challenges);

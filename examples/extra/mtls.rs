@@ -54,7 +54,7 @@ async fn main() -> Result<(), Report> {
         println!("the token endpoint was sent {form:?}");
     }
 
-    // A thief has the token, and another certificate from the same authority.
+    // A thief has the client's token, and another certificate from the same authority.
     let thief = http(&authority, Some("thief.clients.example.com"))?;
     let stolen = cache.token().await?;
     let request = thief.get(&servers.api_url).bearer_auth(stolen.secret());

@@ -49,7 +49,7 @@ struct Claims {
 
 impl Known {
     fn check(&self, assertion: &str) -> Result<(), &'static str> {
-        // This checks the signature, the audience and the expiry.
+        // `decode` checks the signature, the audience and the expiry.
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_audience(&[&self.audience]);
         let claims = decode::<Claims>(assertion, &self.key, &validation);

@@ -46,8 +46,8 @@ async fn main() -> Result<(), Report> {
     let channel = ServiceBuilder::new()
         .layer(AuthLayer::new(source).only_to([&origin])?)
         .service(channel);
-    // With the origin, each request contains its target, and the layer can check the target.
-    // Without it, a request has only a path, and the channel decides.
+    // The origin puts the target into each request, so that the layer can check the target.
+    // Otherwise a request has only a path, and the channel chooses the target.
     let mut client = NotesClient::with_origin(channel, origin.parse()?);
 
     let note = |text: &str| Note {
@@ -59,7 +59,8 @@ async fn main() -> Result<(), Report> {
     let ack = client.add(note("water the plants")).await?.into_inner();
     println!("add: {} kept", ack.kept);
 
-    // The next call is refused once, with status 16 (UNAUTHENTICATED). Then it is replayed.
+    // The API refuses the next call with status 16 (UNAUTHENTICATED). Then the layer replays the
+    // call.
     servers.revoke_all_tokens();
     let upload = futures_util::stream::iter(["mow the lawn", "feed the cat", "sleep"]).map(note);
     let summary = client.upload(upload).await?.into_inner();
@@ -74,7 +75,7 @@ async fn main() -> Result<(), Report> {
     Ok(())
 }
 
-/// Serves on loopback, and requires a token.
+/// Serves the notes on loopback, and requires a token.
 fn serve_notes(tokens: Tokens, refusals: Arc<AtomicUsize>) -> Result<SocketAddr, Report> {
     let check = move |request: Request<()>| {
         let value = request.metadata().get("authorization");

@@ -30,8 +30,8 @@ struct Shared {
 }
 
 impl Api {
-    /// Starts an API that accepts tokens for any of the audiences, if they grant the scope. An
-    /// empty scope is granted by every token.
+    /// Starts an API that accepts tokens for any of the audiences, if the tokens grant the scope.
+    /// Every token grants the empty scope.
     pub async fn start(
         audiences: impl IntoIterator<Item = &str>,
         scope: &str,

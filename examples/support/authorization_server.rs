@@ -36,7 +36,7 @@ struct Shared {
 
 struct Settings {
     lifetime: Duration,
-    /// The scopes that the client may request. `None`: any scope.
+    /// The scopes that the client may request. `None` means any scope.
     scopes: Option<Vec<String>>,
 }
 
@@ -129,7 +129,7 @@ async fn answer(State(server): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         .into_response()
 }
 
-/// Reads the parameters. Takes the client's id and secret from wherever the client sent them.
+/// Reads the parameters, including the client's id and secret from the body or the header.
 fn read(headers: &HeaderMap, body: &[u8]) -> Option<(ClientAuth, BTreeMap<String, String>)> {
     let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     if kind.starts_with("application/json") {
@@ -148,8 +148,8 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Option<(ClientAuth, BTreeMap<String
     Some((ClientAuth::Basic, params))
 }
 
-/// Decodes a part of the client's password. Clients form-encode both parts before they join them
-/// (RFC 6749 §2.3.1).
+/// Decodes the client's id or secret from an `Authorization` header. Clients form-encode both
+/// before they join them (RFC 6749 §2.3.1).
 fn form_decode(text: &str) -> String {
     let pair = form_urlencoded::parse(text.as_bytes()).next();
     pair.map(|(text, _)| text.into_owned()).unwrap_or_default()

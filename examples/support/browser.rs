@@ -13,7 +13,7 @@ pub struct Browser {
     cookies: Vec<(String, String)>,
     /// The last cookie that the app set.
     last_cookie: (String, String),
-    /// The address at which the browser came back to the app.
+    /// The address of the app to which the authorization server redirected the browser.
     callback: String,
 }
 

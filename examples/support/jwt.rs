@@ -17,7 +17,7 @@ pub struct Claims {
     pub jti: String,
     pub iat: u64,
     pub exp: u64,
-    /// The API's own claims. Their names start with its audience.
+    /// Claims that the API defines. Their names start with the API's audience.
     #[serde(flatten)]
     pub own: BTreeMap<String, String>,
 }
@@ -31,7 +31,7 @@ pub struct Tokens {
 
 #[derive(Default)]
 struct Records {
-    /// Identified by `jti`.
+    /// The key is the token's `jti`.
     issued: BTreeMap<String, String>,
     revoked: HashSet<String>,
 }
@@ -39,8 +39,8 @@ struct Records {
 /// Only this process accepts tokens that are signed with this key.
 const KEY: &[u8] = b"known to everyone, trusted by no one";
 
-/// Makes the claims of an API with accounts and roles. The names have exactly one `/` after the
-/// audience, even if the audience ends with `/`.
+/// Makes the claims that an API with accounts and roles defines. The names have exactly one `/`
+/// after the audience, even if the audience ends with `/`.
 fn own_claims(audience: &str) -> BTreeMap<String, String> {
     let audience = audience.trim_end_matches('/');
     let claims = [("account_id", "account-7"), ("role", "reader")];

@@ -37,7 +37,7 @@ struct Shared {
 struct Known {
     /// Each code is valid for one exchange.
     codes: HashMap<String, Asked>,
-    /// Each device's code, and whether the user has entered it.
+    /// The key is the device code. The value says whether the user has entered the user code.
     devices: HashMap<String, bool>,
     /// The valid refresh tokens, with their sessions. Each token is revoked when the next token is
     /// issued.
@@ -49,14 +49,14 @@ struct Known {
     logouts: usize,
 }
 
-/// The authorization request that a browser brought.
+/// The authorization request that the server got from a browser.
 struct Asked {
     challenge: String,
     redirect_uri: String,
     person: String,
 }
 
-/// A login, and all tokens that come from it.
+/// Identifies a login. All tokens that are issued for the login belong to one session.
 #[derive(Clone, Default)]
 struct Session {
     id: String,
@@ -108,7 +108,7 @@ impl LoginServer {
         format!("{}/revoke", self.url)
     }
 
-    /// An API that returns the owner of the notes: `GET /notes`.
+    /// Returns the URL of an API that names the owner of the notes: `GET /notes`.
     pub fn api_url(&self) -> &str {
         &self.url
     }
@@ -182,7 +182,7 @@ async fn device(
     // The user code is a part of the device code. This is acceptable on loopback only.
     let user_code = device_code[..8].to_uppercase();
     server.known().devices.insert(device_code.clone(), false);
-    // The address that received this request.
+    // The page for the user code is at the address that received this request.
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let page = format!("http://{}/activate", host.unwrap_or("127.0.0.1"));
     Json(json!({

@@ -1,5 +1,5 @@
-//! What the examples share: two servers on loopback that stop with the process, and readable
-//! errors.
+//! The parts that the examples share: two servers on loopback, a movable clock, and readable
+//! errors. The servers stop with the process.
 #![allow(
     clippy::print_stdout,
     dead_code,

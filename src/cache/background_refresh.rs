@@ -53,8 +53,8 @@ impl CacheInner {
 }
 
 async fn refresh_in_background(cache: Weak<CacheInner>, mut changes: watch::Receiver<Status>) {
-    // The missing timer isn't reported here. The fetch that started this task also needs a timer
-    // and reports this error.
+    // The task ends silently without a timer. The fetch that started this task also needs a timer
+    // and reports the error.
     if !has_timer() {
         return;
     }

@@ -132,8 +132,8 @@ fn send(changes: &watch::Sender<Status>, mut status: Status) {
         }
         is_newer
     });
-    // Dropped outside the channel's lock. The replaced status may contain a user's error, and its
-    // drop runs user code.
+    // Drops the replaced status outside the channel's lock. The status may contain a user's error,
+    // and dropping the error runs user code.
     drop(status);
 }
 

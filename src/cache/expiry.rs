@@ -311,8 +311,8 @@ impl CachedToken {
             return true;
         }
         let now = clock.now();
-        // With a short margin, the token may expire within `RECENT`. Then later calls can't reuse
-        // this reading.
+        // Later calls reuse this clock reading for `RECENT`. With a short margin, the token may
+        // expire within that time. So the reading is stored only if the token remains usable.
         if self.is_servable(now.plus(RECENT)) {
             self.checked_at.store(now.wall_nanos(), Ordering::Relaxed);
         }

@@ -143,10 +143,11 @@ impl FetchTask {
         let (inner, now) = (&self.inner, self.inner.now());
         let by = fetched.as_ref().map(|fetched| fetched.by);
         let by = by.unwrap_or(FetchedBy::ThisProcess);
-        // If the token expired before it arrived, it is dropped after the lock is released.
-        // Dropping a token may run user code.
+        // The state drops a token that expired before it arrived. This clone delays the drop until
+        // the lock is released, because dropping a token may run user code.
         let token = fetched.as_ref().ok().map(|it| it.token.clone());
-        // The state changes before the waiting callers wake, so they find the new token there.
+        // The state changes before the waiting callers wake, so the callers find the new token in
+        // the state.
         let (outcome, retry_in, newly_low) = inner.transition(|machine| {
             let outcome = machine.complete(&start.completer, fetched, now);
             (outcome, machine.retry_in(now), machine.take_newly_low())

@@ -268,7 +268,7 @@ impl Coordinator {
         match self.call("release", release, context).await {
             Ok(true) => context.telemetry.store("release", "released"),
             Ok(false) => context.telemetry.lease_lost("release"),
-            // The lease then expires by itself.
+            // After a failed release, the lease expires by itself.
             Err(StoreUnavailable) => {}
         }
     }

@@ -90,8 +90,8 @@ impl PublishedState {
         }
         let has_changed = machine.version() != version;
         drop(machine);
-        // Both are dropped outside the lock. They may contain a user's values, and dropping those
-        // runs user code.
+        // Drops the previous error and token outside the lock. Both may contain a user's values,
+        // and dropping such values runs user code.
         drop((last_error, last_cached));
         (result, has_changed)
     }

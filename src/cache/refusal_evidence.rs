@@ -103,8 +103,8 @@ pub(crate) struct Shown {
 impl Evidence {
     pub(crate) fn new() -> Self {
         Self {
-            // The map is unbounded, so it grows only with the number of resources. `record`
-            // enforces the capacity.
+            // An unbounded map allocates memory only when resources are added. `record` enforces
+            // the capacity.
             resources: LruCache::unbounded(),
             refusing: Vec::new(),
             accepted: None,
@@ -119,8 +119,8 @@ impl Evidence {
     /// Records that a resource accepted the current token.
     pub(crate) fn accepted(&mut self, generation: u64, sent: SentRequest) {
         self.accepted = Some(generation);
-        // Refusals of later requests are kept, because they may be the first ones after a
-        // revocation.
+        // Keeps refusals of requests that were sent later than the accepted request. They may be
+        // the first refusals after a revocation.
         self.refusing
             .retain(|refused| refused.at.ticks() > sent.at.ticks());
         let record = self.record(sent.resource);

@@ -106,7 +106,7 @@ impl<T> Completer<T> {
 
 impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
-        // Has no effect if the flight was already completed.
+        // `finish` has no effect if the flight was already completed.
         self.inner.finish(Progress::Abandoned);
     }
 }

@@ -118,7 +118,6 @@ impl Status {
     /// don't count. The cache isn't ready if the server has ended the token or the user has
     /// rejected it.
     pub fn is_ready(&self) -> bool {
-        // If a server accepts the token for other requests, the refusals are about a resource.
         let is_refused = self.refusals_limited_until.is_some() && !self.is_accepted();
         matches!(self.phase, Phase::Fresh | Phase::Stale) && !self.is_withdrawn && !is_refused
     }

@@ -94,7 +94,7 @@ mod tests {
         tasks.set(second.clone());
         assert!(!has_handle(&second));
 
-        // The end of an older task changes nothing.
+        // When the older task ends, the slot keeps the handle of the newer task.
         tasks.set(second.clone());
         tasks.done(first.id());
         assert!(has_handle(&second));

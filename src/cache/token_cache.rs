@@ -266,7 +266,7 @@ impl TokenCache {
     /// ```
     pub fn subscribe(&self) -> watch::Receiver<Status> {
         let mut receiver = self.inner.watch();
-        // Subscribers aren't notified of the initial status.
+        // Marks the current status as seen, so that subscribers are notified only of later changes.
         self.inner.publish();
         receiver.mark_unchanged();
         receiver
@@ -424,15 +424,16 @@ impl TokenSource for TokenCache {
         };
         let mut acquire = Acquire::new(Arc::clone(&self.inner), want);
         let cached = poll_fn(|cx| acquire.poll_cached(cx)).await?;
-        // This cache reports the quotas, so the outer cache must not report them again.
+        // This cache reports the quotas, so a cache that uses it as a source must not report them
+        // again.
         let token = cached.token().clone().with_quotas([]);
-        // The expiry and the refresh hint count from the start of the token's fetch. That may be
-        // some time ago.
+        // This cache may have fetched the token some time ago. So the expiry is a point in time,
+        // not a lifetime that starts now.
         let token = match cached.expires_at() {
             Some(end) => token.expires_at(end.wall()),
             None => token,
         };
-        // This cache may plan the refresh for later than its source's hint says.
+        // This cache may plan the refresh for later than the hint of its source says.
         let hint = cached.token().refresh_hint();
         let refresh_at = hint.and_then(|_| cached.refresh_at());
         let left = refresh_at.map(|at| self.now().until(at));

@@ -61,8 +61,8 @@ impl Challenge {
             let mut cursor = Cursor {
                 rest: line.get(..LINE_LIMIT).unwrap_or(line),
             };
-            // Parses one challenge too many, because a challenge is complete only when the next one
-            // starts.
+            // Parses one challenge more than the limit, because a challenge is complete only when
+            // the next challenge starts.
             while !cursor.rest.is_empty() && challenges.len() <= CHALLENGE_LIMIT {
                 cursor.element(&mut challenges);
             }

@@ -26,8 +26,8 @@ fn is_permission(name: &str) -> bool {
         name,
         "openid" | "profile" | "email" | "address" | "phone" | "offline_access"
     );
-    // At Entra ID, `.default` requests all scopes that were allowed before. The response contains
-    // their names instead.
+    // At Entra ID, `.default` requests all scopes that were allowed before. The response names
+    // those scopes instead of `.default`.
     let is_default = name == ".default" || name.ends_with("/.default");
     !is_of_login && !is_default
 }

@@ -96,7 +96,7 @@ impl<'a> QuotaHeaders<'a> {
     }
 
     fn triple(&self, (bucket, names): (&str, [&str; 3])) -> Option<Quota> {
-        // Policies may follow the limit: `100, 100;w=60`.
+        // Only the first item is the limit. Policies may follow it: `100, 100;w=60`.
         let first = |name| self.items(name).next()?.name.and_then(number);
         let [limit, remaining, reset] = names.map(first);
         Some(self.with(Quota::new(bucket, remaining?), limit, reset))

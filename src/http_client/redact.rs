@@ -35,7 +35,7 @@ impl Redactor {
             // Some servers also escape the slash, as RFC 8259 §7 allows.
             self.add(sanitize_unbounded(&unquoted.replace('/', "\\/")));
         }
-        // Longer secrets come first, because a longer secret may contain a shorter one.
+        // Longer secrets are replaced first, because a longer secret may contain a shorter one.
         self.secrets
             .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
@@ -107,7 +107,7 @@ fn lower_escapes(escaped: &str) -> String {
         let is_digit = digits >= 0;
         if is_digit { c.to_ascii_lowercase() } else { c }
     });
-    // The result has the length of the input, so the buffer never moves.
+    // The result is as long as the input, so the buffer never grows.
     let mut text = String::with_capacity(escaped.len());
     text.extend(lower);
     text

@@ -278,7 +278,7 @@ fn read_token(
     let refresh_token = match fields.refresh_token {
         FieldValue::Text(token) if !token.expose_secret().is_empty() => Some(token),
         FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => None,
-        // An error, because the server may have revoked the old refresh token.
+        // This is an error, because the server may have revoked the old refresh token.
         FieldValue::Number(_) | FieldValue::Other => {
             return Err("has a `refresh_token` that is not a string");
         }

@@ -88,7 +88,8 @@ where
     B::Error: Into<BoxError>,
 {
     fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
-        // Polls the clone, because a clone doesn't share the readiness of the original.
+        // `oneshot` polls the clone for readiness, because a clone doesn't share the original's
+        // readiness.
         let service = self.clone();
         Box::pin(async move {
             let response = service.oneshot(request).await;

@@ -156,7 +156,7 @@ impl AllowedOrigins {
                 if usual.get().is_none()
                     && let Some(first) = Origin::of(request)
                 {
-                    // A concurrent request may have set this value first.
+                    // A concurrent request may have set `usual` first.
                     drop(usual.set(NamedOrigin::new(first)));
                 }
                 Some(match usual.get() {

@@ -54,7 +54,7 @@ impl SentToken {
         if let Place::Header(name) = self.token().place()
             && let Entry::Occupied(mut values) = request.headers_mut().entry(name)
         {
-            // Layers below don't print a sensitive value.
+            // Marks the values as sensitive, so that layers below don't print them.
             for value in values.iter_mut() {
                 value.set_sensitive(true);
             }

@@ -270,7 +270,7 @@ impl AuthLayer {
     #[cfg(feature = "tenants")]
     pub(crate) fn with_cache(self, cache: TokenCache) -> Self {
         self.edit(|settings| {
-            // The source of the new cache may name other origins than the old source.
+            // The source of the new cache may name other origins than the source of the old cache.
             settings.allowed_origins.set_by_source(|| cache.origins());
             settings.cache = cache;
         })

@@ -200,7 +200,7 @@ where
 
     fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
         let uri = self.uri();
-        // A URI that is only an authority can't have a query; `CONNECT` has such a URI.
+        // The URI of a `CONNECT` request is only an authority, which can't have a query.
         if uri.path_and_query().is_none() {
             return Err(no_query(name));
         }

@@ -63,7 +63,7 @@ pin_project! {
         },
         // Waits for the response to a request that passed unchanged.
         Passing { #[pin] response: S::Future },
-        // Any other state. Boxed, because these states are rare and would enlarge the future of
+        // Any other state. The state is boxed, because it is rare and would enlarge the future of
         // every request.
         Other { state: OtherState<S, Req> },
     }

@@ -102,7 +102,8 @@ where
         let sent = WatchedRequest::sent(self.watched.as_ref(), Resource::UNKNOWN);
         settings.cache.accept_from(generation, sent);
         // Also sets the token's own flag, because the cache may already have another current token.
-        // The flag is set last: the cache notifies its subscribers only if the flag isn't set yet.
+        // The flag is set last, because the cache notifies its subscribers only if the flag isn't
+        // set yet.
         cached.accept();
     }
 
@@ -165,7 +166,7 @@ where
         let newer = cache.newer_than(cached);
         let acquire = cache.refresh_now();
         match newer {
-            // The cache already contains a newer token than the request had.
+            // The cache already contains a newer token than the token that was sent.
             Some(newer) => refused.renewed(Ok(newer)),
             None => ControlFlow::Continue(RequestState::Renewing {
                 acquire,
@@ -393,8 +394,8 @@ where
         }
         let sent_token = SentToken::shared(&settings, cached);
         let watched = WatchedRequest::of(&self.request, self.sent_to, &settings);
-        // Records again: the server may next want another proof, or refuse a token that isn't valid
-        // yet.
+        // Records the request again, because another replay may follow. The server may want another
+        // proof, or may refuse a token that isn't valid yet.
         let replay = record(&mut self.request, &self.inner, &settings);
         let target = match sent_token.attach(&mut self.request) {
             Ok(Attached::PerRequest(target)) => Some(target),

@@ -142,8 +142,8 @@ impl<S> Auth<S> {
     /// assert_eq!(client.send(request).await?.body(), "hello");
     /// # Ok(()) }
     /// ```
-    // The method has the bounds. If the impl had them, the compiler would only say that the method
-    // exists.
+    // The bounds are on the method. With bounds on the impl, the compiler would only say that the
+    // method exists.
     pub fn send<Req>(
         &self,
         request: Req,
@@ -256,8 +256,8 @@ where
     let Some(sent_to) = settings.allowed_origins.admit_usual(request) else {
         return Err(sent_token);
     };
-    // Insertion returns only the first value of a field, so a field with several values could not
-    // be restored.
+    // If a field has several values, insertion returns only the first value. So this function could
+    // not restore the caller's values.
     let has_several = request.headers().len() != request.headers().keys_len();
     if has_several {
         return Err(sent_token);

@@ -83,7 +83,7 @@ impl CookieJar {
         let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
         let mut header = Zeroizing::new(Vec::new());
         append(&mut header, sorted(of_session.collect()).into_iter());
-        // Always UTF-8, because each cookie was parsed from a string.
+        // The header is always UTF-8, because each cookie was parsed from a string.
         SecretString::from(str::from_utf8(&header).unwrap_or_default())
     }
 

@@ -176,7 +176,7 @@ impl Session {
         let Credential::PerRequest(by) = session.credential(None) else {
             return Ok(());
         };
-        // An empty object, because some servers reject a request without a body.
+        // The body is an empty object, because some servers reject a request without a body.
         let request = EndpointRequest::json(json::object(Vec::new())?);
         let mut request = at.request(request).await?;
         let applied = by.apply(&RequestHead::of(&request), request.headers_mut());

@@ -175,8 +175,8 @@ impl TokenSource for ApiKey {
             Keys::Fixed(key) => self.token(key),
             Keys::Read(source) => {
                 let token = self.token(&source.read().await?)?;
-                // The cache refreshes in the second half of the lifetime, which starts after one
-                // interval.
+                // The cache refreshes in the second half of a lifetime. So a lifetime of two
+                // intervals makes the cache refresh after one interval.
                 Ok(token.expires_in(self.reread_every.saturating_mul(2)))
             }
             Keys::Rotating(keys) => {

@@ -142,8 +142,8 @@ impl TokenSource for SecretSource {
         Ok(match end {
             Some(end) => token.expires_at(end),
             None if self.value().is_some() => token,
-            // The cache refreshes in the second half of the lifetime, which starts after one
-            // interval.
+            // The cache refreshes in the second half of a lifetime. So a lifetime of two intervals
+            // makes the cache refresh after one interval.
             None => token.expires_in(REREAD_EVERY * 2),
         })
     }
@@ -164,7 +164,7 @@ fn wrong(what: impl fmt::Display) -> Error {
 fn from_env(name: &str) -> Result<SecretString, Error> {
     match env::var(name) {
         Ok(secret) => Ok(SecretString::from(secret)),
-        // The error contains the value, so it doesn't become the source.
+        // `NotUnicode` contains the variable's value, so it isn't the source of the returned error.
         Err(env::VarError::NotUnicode(_)) => Err(wrong(format!("the variable {name} isn't UTF-8"))),
         Err(env::VarError::NotPresent) => Err(wrong(format!("the variable {name} isn't set"))),
     }

@@ -49,8 +49,8 @@ impl StoreKey {
     pub fn with(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let (name, value) = (name.as_ref().as_bytes(), value.as_ref().as_bytes());
         let mut digest = Sha256::new();
-        // The length of the name is hashed too. So no other split of the same bytes has the same
-        // digest.
+        // The length of the name is hashed too. So each split of the same bytes into name and value
+        // has its own digest.
         digest.update((name.len() as u64).to_be_bytes());
         digest.update(name);
         digest.update(value);

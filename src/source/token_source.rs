@@ -175,8 +175,9 @@ pub trait TokenSource: Send + Sync + 'static {
 )]
 pub trait TokenFuture: Future<Output = Result<Token, Error>> {}
 
-// Without this, the compiler compares two types and doesn't show the text above. `Send` is not a
-// bound here. So the compiler still explains which value in a future is not `Send`.
+// Without `do_not_recommend`, the compiler compares two types and doesn't show the notes above.
+// This impl doesn't require `Send`. So the compiler still explains which value in a future is not
+// `Send`.
 #[diagnostic::do_not_recommend]
 impl<T> TokenFuture for T where T: Future<Output = Result<Token, Error>> {}
 

@@ -66,7 +66,7 @@ where
         match self {
             Self::Named(last) if *last == key => {}
             Self::Remembered(last) if last.key == key => {
-                // This is also `None` if the tenant was removed and created again.
+                // `servable` also returns `None` if the tenant was removed and created again.
                 if last.credential.servable().is_some() {
                     last.order = found.order;
                     last.looked_up_at = clock::monotonic_nanos();

@@ -257,7 +257,7 @@ impl UseOrder {
             // lookup is returned.
             return before;
         };
-        // Other threads read this for each request, so it is written only if it changes.
+        // Other threads read this value for each request, so it is written only if it changes.
         if last.load(Ordering::Acquire) != tenant {
             last.store(tenant, Ordering::Release);
         }
@@ -350,7 +350,7 @@ where
         let before = use_order.current();
         let tenant = layers.try_get_with_by_ref(key, || {
             // moka may still keep an idle tenant that it no longer returns. This line evicts the
-            // tenant, so that its cache is among the evicted caches.
+            // tenant, so that the tenant's cache becomes one of the evicted caches.
             layers.invalidate(key);
             let new_layer = make(key)?;
             if !new_layer.names_origins() {
@@ -532,10 +532,10 @@ where
         let evicted = {
             let evicted_caches = Arc::clone(&evicted_caches);
             move |key: Arc<K>, tenant: Arc<TenantLayer>, cause| {
-                // moka calls this before `remove` returns and before it inserts another layer for
-                // the key. So no clone uses two caches of one tenant.
+                // moka calls this listener before `remove` returns and before another layer is
+                // inserted for the key. So no clone uses two caches of one tenant.
                 tenant.credentials.end();
-                // If `remove` removed the tenant, its cache is not used again.
+                // After `remove`, no request uses the tenant's cache again.
                 if cause != RemovalCause::Explicit {
                     let cache = tenant.layer(&*key, &evicted_caches).cache();
                     evicted_caches.insert(key, cache, closes);

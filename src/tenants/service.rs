@@ -218,7 +218,6 @@ where
         let Some(sent_token) = self.last_tenant.servable(&key, &self.tenants) else {
             return self.call_after_lookup(key, request);
         };
-        // `Auth::call` does the same with its own private copy.
         match attach_as_usual(sent_token, &mut request, &self.inner) {
             Ok(sent) => ResponseFuture::sending(self.inner.call(request), sent),
             Err(_) => self.call_after_lookup(key, request),
@@ -243,7 +242,7 @@ where
             Ok(found) => found,
             Err(error) => return self.fail(error, &request),
         };
-        // Calls the ready service. An unready clone takes its place.
+        // Calls the ready service, and leaves a clone that isn't ready in its place.
         let unready = self.inner.clone();
         let ready = mem::replace(&mut self.inner, unready);
         let mut auth = found.layer(&key, &self.tenants).layer(ready);

@@ -362,7 +362,8 @@ impl Token {
     /// and a shell.
     pub fn secret(&self) -> &str {
         match &self.inner.wire {
-            // The value was built from two `str`s and is cut between them. So this is valid UTF-8.
+            // The value was built from two `str`s and is cut between them. So the secret is valid
+            // UTF-8.
             Wire::Header { value, secret_at } => {
                 std::str::from_utf8(&value.as_bytes()[*secret_at..]).unwrap_or("")
             }

@@ -75,10 +75,11 @@ impl Token {
                     Problem::Repeated => String::from("occurs twice"),
                 };
                 let message = format!("the claim `{}` of the token {problem}", sanitize(name));
-                // The cause may show the value, so it isn't included.
+                // serde's error may show the claim's value, so the new error doesn't contain
+                // serde's error.
                 Err(Error::new(Kind::Reply, message))
             }
-            // The payload isn't the claims of a JWT.
+            // The payload doesn't contain the claims of a JWT.
             (Err(_), _) => Ok(None),
         }
     }

@@ -14,7 +14,7 @@ use tower::{BoxError, Service};
 
 pub type Body = Full<Bytes>;
 
-/// A client below the credential.
+/// A client that a contender sends its requests to.
 pub trait Inner:
     Service<Request<Body>, Response = Response<()>, Error = BoxError, Future: Send>
     + Clone
@@ -46,8 +46,8 @@ impl<S: Inner> Call for Sending<S> {
     #[inline]
     async fn call(&mut self) -> Result<(), BoxError> {
         ready(&mut self.0).await?;
-        // Makes the request only when the service is ready, so that a waiting future doesn't have
-        // to move it.
+        // Makes the request only when the service is ready. A future that waits for readiness then
+        // doesn't store a request.
         black_box(self.0.call(request()).await?);
         Ok(())
     }
@@ -73,11 +73,11 @@ pub fn request() -> Request<Body> {
 
 static URI: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("https://api.example.com/v1/things"));
 
-/// Only responds at once.
+/// A service that responds at once.
 #[derive(Clone)]
 pub struct Bare;
 
-/// Makes the response only when it is polled, like a response from a network.
+/// A future that makes the response only when polled, like a response from a network.
 pub struct Answer;
 
 impl Future for Answer {

@@ -1,4 +1,5 @@
-//! The fetch that all contenders use: it counts, takes a set time, and issues a token or fails.
+//! The fetch that all contenders use. The fetch is counted, takes a set time, and issues a token or
+//! fails.
 
 use std::error::Error;
 use std::fmt;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-/// How the issuer responds.
+/// How the issuer responds to a fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub takes: Duration,
@@ -18,7 +19,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// No delay, and a token that outlives every question.
+    /// A fetch without delay, and a token that outlives every question.
     pub const DAY: Self = Self {
         takes: Duration::ZERO,
         lives: Duration::from_secs(86_400),
@@ -42,7 +43,7 @@ pub struct Issued {
     pub lives: Duration,
 }
 
-/// The error if there is no token.
+/// The error of a fetch that issues no token.
 #[derive(Clone, Debug)]
 pub struct Refused;
 
@@ -117,7 +118,7 @@ impl Issuer {
 }
 
 impl Issued {
-    /// Returns the header value as it is sent.
+    /// Returns the value of the `Authorization` header that carries this token.
     pub fn header(&self) -> HeaderValue {
         bearer(&self.secret)
     }

@@ -2,8 +2,8 @@
 //! and the same fetch, and answer the same questions in one run.
 //!
 //! [`contenders`] has a file for each alternative. [`questions`] has a file for each measurement.
-//! Both need [`issuer`], which is the fetch, and [`client`], which contains the clients.
-//! [`token_server`] is the same fetch for contenders that need HTTP or a process.
+//! Both use [`issuer`], which is the fetch, and [`client`], which contains the clients.
+//! [`token_server`] offers the fetch to contenders that need HTTP or a process.
 
 pub mod client;
 pub mod contenders;

@@ -1,6 +1,6 @@
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml` asks all questions, prints the
-//! tables and draws `benches/peers/peers.svg`. With the name of a question, it asks only that
-//! question.
+//! tables and draws `benches/peers/peers.svg`. An argument can name a question; then the program
+//! asks only that question.
 //!
 //! - `-- --quick`: runs for 30 s and draws no picture; the figures are not meaningful
 //! - `-- --results`: also writes the tables to `benches/peers/results.md`

@@ -1,7 +1,8 @@
-//! Draws the most important columns as bars, one panel for each column. The axis is logarithmic
-//! where some bars are hundreds of times as long as others.
+//! Draws the most important columns as bars, one panel for each column. An axis is logarithmic if
+//! some bars are hundreds of times as long as others.
 //!
-//! The figures are read from the tables in Markdown. So the picture can be drawn again without measuring.
+//! The figures come from the tables in Markdown. So the picture can be drawn again without new
+//! measurements.
 //! `tests/it/documented/pictures.rs` includes this file too, and compares `peers.svg` with the tables of
 //! `benches/README.md`.
 
@@ -50,7 +51,7 @@ const ROW: i32 = 19;
 const TITLE: i32 = 44;
 /// The height below the rows, for the labels of an axis.
 const BELOW: i32 = 24;
-/// Where bars begin, and where the longest bar ends.
+/// The x coordinate where bars begin, and the x coordinate where the longest bar ends.
 const FROM: i32 = 190;
 const TO: i32 = 390;
 
@@ -72,7 +73,7 @@ struct Bar {
     unit: Unit,
 }
 
-/// A unit: its name, and its value in the smallest unit.
+/// A unit: its name, and its size in the smallest unit of the same quantity.
 #[derive(Clone, Copy)]
 struct Unit(&'static str, f64);
 
@@ -88,7 +89,7 @@ const UNITS: [Unit; 6] = [
 impl Bar {
     /// Reads a row. Returns `None` if its cell has no figure.
     fn read(name: &str, cell: &str) -> Option<Self> {
-        // `82 ns, 2.5 ×`, and `57,651 ns`.
+        // A cell contains `82 ns, 2.5 ×` or `57,651 ns`, for example.
         let figure = cell.split(", ").next()?;
         let (number, unit) = figure.split_once(' ').unwrap_or((figure, ""));
         let number: f64 = number.replace(',', "").parse().ok()?;
@@ -109,7 +110,7 @@ fn cells(row: &str) -> Vec<&str> {
     row.trim_matches('|').split('|').map(str::trim).collect()
 }
 
-/// A column of a table.
+/// Reads a column of a table.
 fn column(markdown: &str, table: &str, head: &str) -> Option<Vec<Bar>> {
     let start = format!("| {table} | ");
     let mut lines = markdown
@@ -124,7 +125,7 @@ fn column(markdown: &str, table: &str, head: &str) -> Option<Vec<Bar>> {
     )
 }
 
-/// Draws the tables' columns, two side by side.
+/// Draws the columns that `PANELS` names, two panels side by side.
 pub fn svg(markdown: &str) -> Result<String, Box<dyn Error>> {
     let mut panels = Vec::new();
     for (table, head, title) in PANELS {
@@ -174,7 +175,7 @@ fn panel(
     };
     let bold = font(14, &INK, HPos::Left);
     root.draw(&Text::new(title, (left, top + 28), bold))?;
-    // The shortest bar is visible, too.
+    // A logarithmic axis begins at half of the least value, so that the shortest bar is visible.
     let origin = least / 2.0;
     let share = |value: f64| match is_logarithmic {
         true => (value / origin).ln() / (most / origin).ln(),

@@ -118,7 +118,7 @@ fn circumstances(people: &[Person], load: f64) -> String {
     let rustc = Command::new("rustc").arg("--version").output();
     let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let rustc = rustc.unwrap_or_default();
-    // Drops the commit and the date.
+    // Drops the commit and the date from the compiler's version.
     let rustc = rustc
         .split(" (")
         .next()
@@ -137,8 +137,8 @@ fn circumstances(people: &[Person], load: f64) -> String {
     )
 }
 
-/// Above this load, threads that should run in parallel take turns. Then the figures also contain
-/// waiting.
+/// Above this load, threads that should run in parallel take turns on a core. The figures then also
+/// contain the time that these threads wait.
 const QUIET: f64 = 0.7;
 
 /// Returns the load average of the last minute.
@@ -157,7 +157,7 @@ fn processor() -> String {
     model.unwrap_or("an unknown processor").into()
 }
 
-/// Returns the version in this package's lock file, or the newest if there are several.
+/// Returns the package's version in `Cargo.lock`, or the newest version if there are several.
 fn version(package: &str) -> &'static str {
     let lock = include_str!("../Cargo.lock");
     let wanted = format!("name = \"{package}\"");
@@ -194,7 +194,7 @@ struct Person {
 }
 
 impl Person {
-    /// Returns the mark of the footnote, if there is one.
+    /// Returns the mark of the contender's footnote, if there is a footnote.
     fn mark(&self, people: &[Person]) -> String {
         match self.note {
             Some(_) => format!("<sup>{}</sup>", number(self, people)),
@@ -203,7 +203,7 @@ impl Person {
     }
 }
 
-/// Returns the number of the footnote.
+/// Returns the number of the contender's footnote.
 fn number(of: &Person, people: &[Person]) -> usize {
     let before = people.iter().take_while(|person| person.name != of.name);
     1 + before.filter(|person| person.note.is_some()).count()

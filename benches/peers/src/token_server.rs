@@ -1,6 +1,6 @@
-//! The same fetch over HTTP on loopback, for contenders whose public API accepts nothing else:
-//! Google's library, Constructor Fabric's toolkit, and kube's plugins (processes that call this
-//! server).
+//! The fetch of `issuer` over HTTP on loopback, for contenders whose public API accepts nothing
+//! else. These are Google's library, Constructor Fabric's toolkit, and kube's plugins (processes
+//! that call this server).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -43,8 +43,8 @@ pub struct Reply {
 pub enum Form {
     /// The response of a token endpoint, with `expires_in` in seconds.
     OAuth,
-    /// An `ExecCredential`. The first is returned at once and has already expired. This one isn't
-    /// counted, because the library always requests it during its setup.
+    /// An `ExecCredential`. kube always requests a credential during its setup. The server returns
+    /// this first credential at once, already expired, and doesn't count the fetch.
     Kube { is_set_up: AtomicBool },
 }
 

@@ -1,5 +1,5 @@
-//! The API: a service in this process, so that the measured delay is only the layer's, not a
-//! network's.
+//! The API, as a service in this process. So the measured delay comes from the layer, not from a
+//! network.
 //!
 //! Over sockets, 2,000 callers would need 4,000 file descriptors. Many systems allow a process only
 //! 1,024. The time to connect would also count as the layer's delay.
@@ -20,7 +20,7 @@ use tower::Service;
 use crate::Stopwatch;
 use crate::truth::Truth;
 
-/// The API as one caller sees it.
+/// The API of one caller. The APIs of all callers share the table of tokens.
 #[derive(Clone)]
 pub(crate) struct Api {
     watch: Stopwatch,
@@ -37,8 +37,8 @@ pub(crate) struct Visit {
     pub(crate) refusals: u32,
 }
 
-/// How long the API's own work takes. It is long enough that tokens become invalid while requests
-/// are in flight.
+/// How long the API works on a request. The work is so long that tokens become invalid while
+/// requests are in flight.
 const WORK_MS: std::ops::Range<u64> = 2..10;
 
 impl Api {
@@ -90,7 +90,7 @@ impl Service<Request<Full<Bytes>>> for Api {
     }
 }
 
-/// Builds the response (RFC 6750 §3.1).
+/// Builds a response. A refusal gets a challenge (RFC 6750 §3.1).
 fn answer(refusal: Option<&str>) -> Response<()> {
     let mut response = Response::new(());
     if let Some(why) = refusal {

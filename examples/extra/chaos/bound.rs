@@ -1,13 +1,13 @@
-//! The maximum number of requests to the authorization server. It is calculated from the schedule
-//! and the cache's settings.
+//! The maximum number of requests to the authorization server, calculated from the schedule and the
+//! cache's settings. In a spell, the server is either healthy or has one fault.
 //!
-//! - While the server is healthy, every request returns a token. The next request comes only when
-//!   that token is stale. A healthy spell gets one request when it begins. Each time a token could
-//!   have become stale, the spell gets one more request.
-//! - While the server is faulty, every fetch fails after its attempts. The next fetch waits at
-//!   least for the floor. If the cache backs off, each wait is longer than the last. A faulty spell
-//!   gets one fetch when it begins, and one more after each wait. When the current token expires, a
-//!   fetch starts without this wait.
+//! - In a healthy spell, every request returns a token. The next request comes only when that token
+//!   is stale. So a healthy spell gets one request when it begins. It gets one more request each
+//!   time that a token could have become stale.
+//! - In a faulty spell, every fetch fails after its attempts. After a failure, the cache waits at
+//!   least for the floor. If the cache backs off, each wait is longer than the previous wait. A
+//!   faulty spell gets one fetch when it begins, and one fetch after each wait. It gets one more
+//!   fetch when the current token expires, because that fetch doesn't wait.
 //! - A refusal causes a fetch at once. A revocation causes one fetch. A rotation may cause two
 //!   fetches: one for the current token, and one for a token that was in flight during the
 //!   rotation.

@@ -19,9 +19,9 @@ use crate::truth::Truth;
 pub(crate) struct Request {
     pub(crate) start: Duration,
     pub(crate) end: Duration,
-    /// Time that was not spent in the API.
+    /// The part of the request's time that was not spent in the API.
     pub(crate) added: Duration,
-    /// How often the API refused it. The layer hides one refusal from the caller.
+    /// How often the API refused the request. The layer hides one refusal from the caller.
     pub(crate) refusals: u32,
     /// The reason for the failure, in one word.
     pub(crate) failure: Option<&'static str>,
@@ -44,7 +44,8 @@ pub(crate) async fn run(
         let api = Api::new(watch, Arc::clone(truth), random.fork());
         let caller = Caller {
             visits: api.visits(),
-            // Each caller has its own service, like clones of one client; they share the token.
+            // Each caller has its own service, like clones of one client. All services share one
+            // cache.
             service: client.layer().layer(api),
             watch,
             random: random.fork(),
@@ -101,7 +102,7 @@ impl Caller {
     }
 }
 
-/// Returns why the request failed, short enough for a table.
+/// Returns the reason for the failure, short enough for a table.
 fn failure(answered: &Result<Response<()>, BoxError>) -> Option<&'static str> {
     let error = match answered {
         Ok(response) if response.status() == StatusCode::UNAUTHORIZED => return Some("401"),

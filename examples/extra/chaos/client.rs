@@ -53,7 +53,7 @@ impl Client {
         phases::sampled(self.layer.cache(), self.watch, end).await
     }
 
-    /// Closes the cache, after the last request.
+    /// Closes the cache. The last request must have ended.
     pub(crate) async fn close(self) {
         self.layer.cache().close().await;
     }

@@ -77,14 +77,14 @@ impl AuthorizationServer {
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
-        // Only the client cares how a connection ends.
+        // Errors of the connection are ignored, because the client gets them too.
         tokio::spawn(async move { shared.serve(stream).await.ok() });
     }
 }
 
 impl Shared {
-    /// Reads one request, sends one response, and closes the connection. So a failure of the
-    /// client's pool can't be mistaken for a failure of the layer.
+    /// Reads one request, sends one response, and closes the connection. Each request then needs a
+    /// new connection, so the client's connection pool can't cause failures.
     async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         if !read_request(&mut stream).await? {
             return Ok(());
@@ -126,7 +126,7 @@ impl Shared {
 const SERVER_ERROR: &str = r#"{"error":"server_error","error_description":"the database is away"}"#;
 const BUSY: &str = r#"{"error":"temporarily_unavailable"}"#;
 
-/// A proxy's page, a response cut short, and a response without the token.
+/// Bodies that aren't a token response: a proxy's page, JSON cut short, and JSON without the token.
 const GARBAGE: [&str; 3] = [
     "<!doctype html><title>Please log in</title>",
     r#"{"access_token":"key-0-tok"#,
@@ -148,10 +148,10 @@ async fn outlast(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// More than the length of any token request.
+/// A limit that is greater than the length of any token request.
 const REQUEST_LIMIT: usize = 8 * 1024;
 
-/// Reads to the end of the body. Returns `false` if the client closed the connection before that.
+/// Reads to the end of the body. Returns `false` if the client closed the connection too early.
 async fn read_request(stream: &mut TcpStream) -> io::Result<bool> {
     let mut request = Vec::new();
     while request.len() < REQUEST_LIMIT {

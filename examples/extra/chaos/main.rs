@@ -1,13 +1,14 @@
-//! Tests the layer under many failures at once. An authorization server fails in every way, on a
-//! schedule; tokens are revoked; signing keys are rotated; and 2,000 callers should notice none of
-//! it.
+//! Tests the layer under many failures at once. The authorization server fails in many ways, on a
+//! schedule. Tokens are revoked, and signing keys are rotated. The 2,000 callers should notice
+//! nothing.
 //!
 //! ```text
 //! cargo run --release -p tower-auth-examples --example chaos
 //! cargo run --release -p tower-auth-examples --example chaos -- --seconds 10 --callers 500 --svg chaos.svg
 //! ```
 //!
-//! It prints what happened. It returns the exit code 1 if one of these conditions doesn't hold:
+//! The program prints the results. It returns the exit code 1 if one of these conditions doesn't
+//! hold:
 //!
 //! 1. No request failed while the cache had a valid token.
 //! 2. No token was sent after it expired.
@@ -144,8 +145,9 @@ async fn spoil_tokens(schedule: &Schedule, watch: Stopwatch, truth: &Truth) {
     }
 }
 
-/// Returns how many more tasks there are than before. Waits up to 10 s first. Tasks of dropped
-/// connections take a moment to end, and a refresh in flight may run into its timeout.
+/// Returns the number of tasks now, minus `before`. Waits up to 10 s for the additional tasks to
+/// end. Tasks of dropped connections take a moment to end. A refresh in flight may run into its
+/// timeout.
 async fn tasks_beyond(before: usize) -> usize {
     let long_enough = Instant::now() + Duration::from_secs(10);
     loop {

@@ -18,7 +18,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the options. `None` if the user asked for help.
+    /// Reads the options. Returns `None` if the user asked for help.
     pub(crate) fn from_args() -> Result<Option<Self>, String> {
         let mut options = Self {
             seconds: 60,

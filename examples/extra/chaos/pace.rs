@@ -1,10 +1,10 @@
-//! All durations: the lifetime of tokens, and the cache's timeouts and waits. They are in
+//! All durations: the lifetime of tokens, and the cache's timeouts and waits. Most durations are in
 //! proportion to the run's length.
 
 use std::time::Duration;
 
 pub(crate) struct Pace {
-    /// In whole seconds, as `expires_in` requires.
+    /// The lifetime of a token, in whole seconds, because `expires_in` has whole seconds.
     pub(crate) lifetime: Duration,
     /// A token is refreshed in the background this long before its expiry.
     pub(crate) refresh_before: Duration,
@@ -14,7 +14,7 @@ pub(crate) struct Pace {
     pub(crate) exchange_timeout: Duration,
     /// The timeout of a fetch, with all its attempts.
     pub(crate) fetch_timeout: Duration,
-    /// The minimum time from a failed fetch to the next.
+    /// The minimum time from a failed fetch to the next fetch.
     pub(crate) attempt_floor: Duration,
     /// The server's `Retry-After`, for the faults that send one.
     pub(crate) retry_after: Duration,
@@ -25,11 +25,11 @@ pub(crate) struct Pace {
 pub(crate) struct Backoff {
     /// The maximum number of attempts in one fetch.
     pub(crate) attempts: usize,
-    /// The minimum wait after a failed fetch, if it is longer than the floor.
+    /// The wait after the first failed fetch. The cache waits for the floor if the floor is longer.
     pub(crate) first_wait: Duration,
-    /// Whether each further failure doubles the wait.
+    /// Whether each further failure doubles the first wait.
     pub(crate) doubles: bool,
-    /// Whether the cache waits for the server's `Retry-After`.
+    /// Whether the cache waits at least as long as the server's `Retry-After` says.
     pub(crate) heeds_retry_after: bool,
 }
 
@@ -51,7 +51,7 @@ impl Pace {
             fetch_timeout: exchange_timeout * 4,
             attempt_floor: lifetime / 16,
             retry_after: Duration::from_secs(1),
-            // The cache's defaults.
+            // The values are the cache's defaults.
             backoff: Backoff {
                 attempts: 3,
                 first_wait: Duration::from_secs(1),

@@ -1,4 +1,4 @@
-//! The states of the cache, and when it had a usable token.
+//! Records the states of the cache, and calculates when the cache had a usable token.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::truth::Issued;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// No token, and no caller has asked for one.
+    /// No token, and no caller has asked for a token.
     Empty,
     /// No token, and a fetch is running.
     Fetching,
@@ -54,8 +54,9 @@ pub(crate) struct Spell {
 /// tick of a coarse clock, and the time until a task is scheduled.
 const CLOCK_ERROR: Duration = Duration::from_millis(30);
 
-/// Returns when each token was valid *and* cached. This time starts when the token arrives. It ends
-/// when the token's margin begins, the token becomes invalid, or the next token arrives.
+/// Returns the periods in which a token was valid *and* cached. A period starts when the token
+/// arrives. It ends when the token's margin begins, the token becomes invalid, or the next token
+/// arrives.
 pub(crate) fn usable(tokens: &[Issued], pace: &Pace) -> Vec<(Duration, Duration)> {
     let mut usable = Vec::new();
     for (nth, token) in tokens.iter().enumerate() {

@@ -6,17 +6,17 @@ use std::time::Duration;
 /// How the authorization server fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// 500, with the JSON of RFC 6749 §5.2.
+    /// The server responds with a 500 and the JSON of RFC 6749 §5.2.
     Errors,
     /// The server reads the request and never responds.
     Hang,
     /// The server reads the request and resets the connection.
     Reset,
-    /// 503, with a `Retry-After`.
+    /// The server responds with a 503 and a `Retry-After`.
     Unavailable,
-    /// 429 for every request, with a `Retry-After`.
+    /// The server responds to every request with a 429 and a `Retry-After`.
     Flood,
-    /// 200, with a body that isn't a token response.
+    /// The server responds with a 200 and a body that isn't a token response.
     Garbage,
 }
 
@@ -56,7 +56,7 @@ const FAULTS: [(f64, f64, Fault); 8] = [
     (54.5, 55.5, Fault::Reset),
 ];
 
-/// One rotation happens while the server is healthy, and one while no token can be fetched.
+/// The first rotation happens while the server is healthy, the second while the server is faulty.
 const ROTATIONS: [f64; 2] = [52.0, 55.0];
 
 const REVOCATIONS: u32 = 4;
@@ -64,7 +64,7 @@ const REVOCATIONS: u32 = 4;
 #[derive(Clone)]
 pub(crate) struct Schedule {
     pub(crate) length: Duration,
-    /// Consecutive, without gaps.
+    /// Each spell starts when the previous spell ends.
     pub(crate) spells: Vec<Spell>,
     pub(crate) rotations: Vec<Duration>,
     pub(crate) revocations: Vec<Duration>,
@@ -141,7 +141,7 @@ impl Schedule {
         spell.and_then(|spell| spell.fault)
     }
 
-    /// Returns rotations and revocations, in order.
+    /// Returns rotations and revocations, in the order of their times.
     pub(crate) fn events(&self) -> Vec<(Duration, Event)> {
         let rotations = self.rotations.iter().map(|time| (*time, Event::Rotation));
         let revocations = self

@@ -44,7 +44,8 @@ pub(crate) fn print(run: &Run, verdict: &Verdict) {
     }
 }
 
-/// A request counts when it ends; a refusal or a call counts when it arrives.
+/// Prints the counts of one spell. A request belongs to the spell in which the request ends. A
+/// refusal or a call belongs to the spell in which it arrives.
 fn print_spell(run: &Run, spell: &Spell) {
     let ended = || {
         let requests = run.requests.iter();

@@ -222,7 +222,7 @@ fn seconds(run: &Run, canvas: &Canvas<'_>) -> Drawn {
 /// Makes a panel with its own scale, shaded while the server was faulty.
 fn panel<'a>(run: &Run, canvas: &Canvas<'a>, y: Range<i32>, top: f64) -> Result<Panel<'a>, Report> {
     let length = run.schedule.length.as_secs_f64();
-    // The panel's scale goes up; the canvas counts down.
+    // The panel's y axis goes up, but the canvas counts y from the top.
     let scale = Cartesian2d::new(0.0..length, 0.0..top, (PANELS_X, y.end..y.start));
     let panel = canvas.clone().apply_coord_spec(scale);
     for spell in run.schedule.spells.iter().filter(|it| it.fault.is_some()) {

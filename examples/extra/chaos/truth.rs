@@ -1,5 +1,5 @@
-//! The tokens that were issued, and which of them are valid. The authorization server and the API
-//! share this table. The verdict is based on it.
+//! The table of issued tokens, which says which of them are valid. The authorization server and the
+//! API share this table. The verdict is based on the table.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl Truth {
         refusal
     }
 
-    /// Makes all tokens signed so far invalid. This includes a token that hasn't arrived yet.
+    /// Makes all tokens signed so far invalid, even a token that the client hasn't received yet.
     pub(crate) fn rotate_keys(&self) {
         let now = self.watch.now();
         let mut table = self.lock();
@@ -118,7 +118,7 @@ impl Truth {
         self.lock().sent_late
     }
 
-    /// Returns when the API refused requests.
+    /// Returns the times at which the API refused requests.
     pub(crate) fn refusals(&self) -> Vec<Duration> {
         self.lock().refusals.clone()
     }

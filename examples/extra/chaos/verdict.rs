@@ -1,4 +1,4 @@
-//! The five figures, and their limits.
+//! The five figures of a run, and the limit of each figure.
 
 use std::time::Duration;
 
@@ -73,9 +73,9 @@ fn at_most(name: &'static str, value: usize, most: usize) -> Figure {
 /// The tolerance for scheduling, on a machine that is busy with 2,000 callers and other work.
 const SCHEDULING: Duration = Duration::from_millis(500);
 
-/// Limits the delay of a request. A request waits for a token, and waits again if that token was
-/// refused. Each wait is for at most one fetch, because a request joins a fetch in flight. That
-/// fetch may have to wait for the floor.
+/// Limits the delay of a request. A request waits for a token. It waits again if the API refuses
+/// that token. Each wait is for at most one fetch, because a request joins a fetch in flight. The
+/// fetch may start only after the floor, which is the minimum time between fetches.
 fn waiting(most_added: Duration, pace: &Pace) -> Figure {
     let most = (pace.attempt_floor + pace.fetch_timeout) * 2 + SCHEDULING;
     Figure {
@@ -86,7 +86,7 @@ fn waiting(most_added: Duration, pace: &Pace) -> Figure {
     }
 }
 
-/// Returns the spells in which the cache had a valid token. No two spells touch.
+/// The periods in which the cache had a valid token. Periods that touch are joined.
 ///
 /// A request *failed with a valid token* if a valid token existed at every moment from its start to
 /// its end. Between a revocation and the next token there is a gap, even if the client doesn't know

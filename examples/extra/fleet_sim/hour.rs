@@ -32,15 +32,15 @@ pub(crate) struct Hour {
     pub(crate) fetches: u64,
     /// The maximum number of fetches in one second.
     pub(crate) peak: u64,
-    /// Calls to the store, and the maximum number in one second.
+    /// The number of calls to the store, and the maximum number of calls in one second.
     pub(crate) operations: u64,
     pub(crate) operations_peak: u64,
 }
 
 impl Hour {
     /// The maximum number of fetches that one process needs. A process fetches once at its start,
-    /// and then after each three quarters of a token's lifetime. The refusal's fetch replaces one
-    /// of these, because it starts a new lifetime.
+    /// and then after each three quarters of a token's lifetime. The fetch after the refusal
+    /// replaces one of these fetches, because the new token starts a new lifetime.
     pub(crate) const NEEDED: u64 = 1 + HOUR.as_secs() / (LIFETIME.as_secs() * 3 / 4);
 
     /// Returns how often each process calls the store for each token.
@@ -51,7 +51,7 @@ impl Hour {
 
 impl Scene {
     pub(crate) fn run(self) -> Result<Hour, Report> {
-        // The same random numbers in each run.
+        // A fixed seed gives the same random numbers in each run.
         fastrand::seed(7);
         let runtime = Builder::new_current_thread()
             .enable_time()
@@ -95,8 +95,8 @@ impl Scene {
     }
 }
 
-/// Simulates one process, which always has a token after its start. The token is refused once, at a
-/// slightly different time in each process.
+/// Simulates one process, which always has a token after its start. The token is refused once. The
+/// time of the refusal differs slightly between processes.
 async fn process(cache: TokenCache, start: Instant, refused_at: SystemTime) -> Result<(), Error> {
     sleep(DEPLOYMENT.mul_f64(fastrand::f64())).await;
     drop(cache.token().await?);

@@ -1,4 +1,4 @@
-//! Measures how many fetches a fleet makes, with a shared store and without. The fleets have 10,
+//! Measures how many fetches a fleet makes, with and without a shared store. The fleets have 10,
 //! 1,000 and 100,000 processes. Real caches run for an hour of virtual time.
 //!
 //! ```text

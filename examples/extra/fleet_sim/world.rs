@@ -45,7 +45,7 @@ impl Counter {
         self.lock().total
     }
 
-    /// Returns the maximum number in one second.
+    /// Returns the maximum number of events in one second.
     pub(crate) fn peak(&self) -> u64 {
         self.lock().by_second.values().copied().max().unwrap_or(0)
     }

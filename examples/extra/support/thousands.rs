@@ -1,6 +1,6 @@
-//! Numbers that are easily read: `100,000`.
+//! Formats numbers so that they are easy to read: `100,000`.
 
-/// Sets thousands apart.
+/// Separates the thousands with commas.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();

@@ -42,8 +42,8 @@ impl Authority {
     pub fn new() -> Result<Self, BoxError> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Differs from the names in its certificates. With the same name, OpenSSL would treat the
-        // certificates as self-signed.
+        // The authority's name differs from the names in the certificates that it issues. With the
+        // same name, OpenSSL would treat those certificates as self-signed.
         let name = "an authority for as long as this runs";
         params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
@@ -104,7 +104,7 @@ impl Authority {
 struct Shown(CertificateDer<'static>);
 
 impl Shown {
-    /// Returns the thumbprint (RFC 8705 §3.1).
+    /// Returns the certificate's thumbprint (RFC 8705 §3.1).
     fn thumbprint(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(&self.0))
     }
@@ -124,8 +124,8 @@ async fn answer(acceptor: TlsAcceptor, stream: TcpStream, router: Router) -> io:
     let stream = match acceptor.accept(stream).into_fallible().await {
         Ok(stream) => stream,
         Err((_, mut stream)) => {
-            // Closing the connection before reading everything would reset it. Then the client
-            // would not get the reason.
+            // Closing the connection before everything is read would reset it. Then the client
+            // would not get the reason for the failed handshake.
             stream.shutdown().await?;
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
             return Ok(());

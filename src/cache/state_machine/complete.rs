@@ -48,7 +48,8 @@ impl StateMachine {
 
     fn store(&mut self, cached: Arc<CachedToken>, now: Moment) {
         let before = self.cached();
-        // A source may return the same credential again. Earlier refusals then still count.
+        // A source may return the same credential again. Then earlier refusals of the credential
+        // still count.
         let is_same = before.is_some_and(|before| {
             let token = before.token();
             token.is_same_credential(cached.token())
@@ -122,7 +123,7 @@ impl StateMachine {
     fn record_fetch_end(&mut self, now: Moment) {
         let reason = self.running().map(|running| running.reason);
         if let Some(refusals) = &mut self.refusals
-            // A forced refresh may have replaced a fetch that was counted.
+            // A forced refresh may have replaced a fetch that the budget counted.
             && (reason == Some(Reason::Refused) || refusals.is_fetching())
         {
             refusals.fetch_ended(now);

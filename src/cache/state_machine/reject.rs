@@ -121,8 +121,8 @@ impl StateMachine {
         let may_be_too_young = refusal.can_pause
             && !shown.refuses_aged_tokens
             && match refusal.attempt {
-                // The server accepted the previous token, and a new token would be even younger
-                // than this one.
+                // If the server accepted the previous token, a new token would be even younger than
+                // the refused token.
                 Attempt::First => !allows_fetch || (self.was_accepted && !is_revoked),
                 Attempt::NewToken => !allows_fetch || !is_revoked,
                 Attempt::Paused => false,

@@ -133,7 +133,8 @@ impl StateMachine {
             Refresh::Failed(cached_error) if !now.reached(cached_error.until) => {
                 (Decision::Fail(cached_error.error.clone()), None)
             }
-            // The source has returned the same token again.
+            // Either the source has returned the same token again, or the wait after a failed fetch
+            // has ended.
             Refresh::NotStarted | Refresh::Failed(_) => (Decision::Serve(Arc::clone(cached)), None),
         }
     }

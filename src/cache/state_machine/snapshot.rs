@@ -21,8 +21,8 @@ impl StateMachine {
     /// Returns when the background refresh must request a token, so that there always is a valid
     /// one.
     pub(crate) fn due(&self, now: Moment) -> Due {
-        // An overdue fetch isn't replaced while the token is fresh. Then nothing is due before the
-        // token is stale.
+        // While the token is fresh, an overdue fetch isn't replaced. So nothing is due before the
+        // token becomes stale.
         let is_fresh = self
             .cached()
             .is_some_and(|cached| cached.freshness(now) == Freshness::Fresh);

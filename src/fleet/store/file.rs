@@ -147,8 +147,8 @@ fn load(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, BoxError> {
     match parse(&bytes) {
         Some((end, _)) if end <= now() => Ok(None),
         Some((_, sealed)) => Ok(Some(sealed.to_vec())),
-        // The file is truncated, or another program wrote it. Opening the seal reports this, and
-        // the next save replaces the file.
+        // The file is truncated, or another program wrote the file. An attempt to open the seal
+        // reports this, and the next save replaces the file.
         None => Ok(Some(bytes)),
     }
 }

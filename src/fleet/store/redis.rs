@@ -61,7 +61,8 @@ impl RedisStore {
                 Kind::Config,
                 "the Redis address is invalid; write `redis://host:port`",
             );
-            // The detail contains a part of the address, which may include the password.
+            // The error's detail contains a part of the address, and this part may include the
+            // password.
             match error.detail() {
                 Some(_) => wrong.with_source(error.category().to_owned()),
                 None => wrong.with_source(error),

@@ -60,8 +60,7 @@ impl RedisConnection {
             shared,
             is_disarmed: false,
         };
-        // A failed connection is discarded by the guard, so the error returns only after the guard
-        // exists.
+        // The guard discards a failed connection, so the guard must exist before the error returns.
         let connection = connection.map_err(|error| self.without_detail(error))?;
         Ok(CommandConnection {
             connection,
@@ -162,7 +161,7 @@ impl ConnectionLike for RedisConnection {
             loop {
                 let mut command = self.connection().await?;
                 let result = command.connection.req_packed_command(cmd).await;
-                // The server's errors arrive as values.
+                // The errors of the Redis server arrive as `Ok` values.
                 let result = result.and_then(Value::extract_error);
                 if !command.should_retry(&result) {
                     return result;

@@ -151,8 +151,8 @@ impl<E: Send + 'static> Replay for UnsyncBoxBody<Bytes, E> {
 impl Replay for axum_core::body::Body {
     type Copy = StreamCopy<Self>;
 
-    // A box of the type that axum itself uses. `Body::new` takes such a box unchanged. It would
-    // wrap the errors of any other body in another axum error.
+    // The body is a box of axum's own type, because `Body::new` takes such a box unchanged. It
+    // would wrap the errors of any other body in another axum error.
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
     }
@@ -168,7 +168,7 @@ impl Replay for axum_core::body::Body {
 impl Replay for tonic::body::Body {
     type Copy = StreamCopy<Self>;
 
-    // A box of the type that tonic itself uses, for the same reason as in axum's body.
+    // The body is a box of tonic's own type, because `Body::new` takes such a box unchanged.
     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
         record(self, limit, |tee| Self::new(UnsyncBoxBody::new(tee)))
     }

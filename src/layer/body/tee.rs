@@ -153,8 +153,8 @@ where
             Ok(None) => return Poll::Ready(None),
             Err(make_error) => return Poll::Ready(Some(Err(make_error(LostStream::Replayed)))),
         };
-        // The closure is unwind safe: after a panic, only the caller can poll the source again, as
-        // without a tee.
+        // This closure is unwind safe. After a panic, only the caller can poll the source again,
+        // which is also the case without a tee.
         let polled = panic::catch_unwind(AssertUnwindSafe(|| {
             let polled = Pin::new(&mut body).poll_frame(cx);
             let ended = has_ended(&polled, &body);
@@ -296,7 +296,8 @@ impl<B: Body> Recording<B> {
     /// a body is not replayed while the first try still runs.
     pub(super) fn replay(self, make_error: Option<MakeError<B::Error>>) -> Option<Replayed<B>> {
         let mut state = self.shared.lock();
-        // Takes the frames only below, because an early return here would drop them under the lock.
+        // The frames are taken only below. If they were taken here, an early return would drop them
+        // under the lock.
         state.frames.as_ref()?;
         let is_unfinished = matches!(state.source, Source::Idle(_) | Source::BeingPolled);
         let mut superseded = None;

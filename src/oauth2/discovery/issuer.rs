@@ -109,7 +109,8 @@ impl EndpointResolver for Issuer {
             let metadata = self.metadata(transport, timeout).await?;
             let endpoint = self.endpoint_in(&metadata, kind, prefers_mtls);
             if endpoint.is_err() {
-                // Fetches again at the next call, because the server may correct its metadata.
+                // Makes the next call fetch the metadata again, because the server may correct its
+                // metadata.
                 self.invalidate();
             }
             endpoint
@@ -205,8 +206,8 @@ impl Issuer {
         };
         let what = format!("the `{field}` of the issuer `{name}`");
         let uri = endpoint_url::secure(&what, endpoint)?;
-        // Otherwise, a remote issuer could make this process send a secret to any service on this
-        // machine.
+        // Without this check, a remote issuer could make this process send a secret to any service
+        // on this machine.
         if uri.scheme() == Some(&Scheme::HTTP) && self.uri.scheme() != Some(&Scheme::HTTP) {
             let message = format!("{what} is http, but the issuer is https");
             return Err(Error::new(Kind::Config, message));

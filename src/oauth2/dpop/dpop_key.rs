@@ -163,7 +163,7 @@ impl DpopKey {
     /// Makes a proof for one request. Each request needs a new proof, because a server may reject a
     /// proof that it already knows (§11.1).
     pub(crate) fn prove(&self, request: &ProofRequest<'_>) -> Result<HeaderValue, Error> {
-        // 128 bits; §4.2 requires at least 96.
+        // The `jti` has 128 random bits; §4.2 requires at least 96.
         let jti = random::base64url::<16>().map_err(|error| unprovable().with_source(error))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let claims = Claims {

@@ -178,8 +178,8 @@ fn check_redirect_uri(text: &str) -> Result<(), Error> {
         .iter()
         .any(|web| scheme.eq_ignore_ascii_case(web));
     if !is_web {
-        // A reversed domain name (§7.1). Such a scheme belongs to one app, and browsers don't
-        // handle it.
+        // The scheme must be a reversed domain name (RFC 8252 §7.1). Such a scheme belongs to one
+        // app, and browsers don't handle it.
         let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
         let is_own = scheme.contains('.')
             && scheme.bytes().all(is_letter)

@@ -159,7 +159,7 @@ struct DeviceFields {
 }
 
 fn parse(body: &[u8]) -> Result<DeviceFields, &'static str> {
-    // Checks the syntax first. A repeated field is then the only possible error of serde.
+    // After this syntax check, a repeated field is the only possible error of `serde_json`.
     response_fields::parse(body).map_err(response_fields::Malformed::what)?;
     serde_json::from_slice(response_fields::without_byte_order_mark(body))
         .map_err(|_| "has a field twice, so its value is ambiguous")

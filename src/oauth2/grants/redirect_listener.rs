@@ -114,7 +114,7 @@ impl RedirectListener {
             let message = format!("could not listen on 127.0.0.1:{port}");
             Error::new(Kind::Transport, message).with_source(error)
         };
-        // Uses an address, because `localhost` may be another interface (RFC 8252 §8.3).
+        // Listens on an address, because `localhost` may be another interface (RFC 8252 §8.3).
         let address = (Ipv4Addr::LOCALHOST, port);
         let listener = TcpListener::bind(address).await.map_err(unbound)?;
         let authority = match listener.local_addr().map_err(unbound)? {
@@ -336,7 +336,8 @@ impl Page {
     fn add_headers(self, headers: &mut HeaderMap) {
         for (name, value) in [
             (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-            // The address contains the code.
+            // The page's address contains the code, so the page is neither cached nor named as a
+            // referrer.
             (header::CACHE_CONTROL, "no-store"),
             (header::REFERRER_POLICY, "no-referrer"),
             (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),

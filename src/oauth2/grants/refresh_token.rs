@@ -237,7 +237,7 @@ token_param_setters!(RefreshToken, (params), [resource, param, assume_lifetime])
 impl TokenSource for RefreshToken {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let mut state = self.state.lock().await;
-        // Any other reason means that the initial token was refused or is about to expire.
+        // Any reason but `First` means that the initial token was refused or is about to expire.
         state.initial_token.take_if(|_| reason != Reason::First);
         let initial = state.initial_token.as_ref();
         if let Some(token) = initial.and_then(InitialToken::unexpired) {

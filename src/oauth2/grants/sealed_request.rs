@@ -127,8 +127,8 @@ impl AuthorizationRequest {
             verifier: self.verifier.expose_secret().into(),
             issuer: Cow::Borrowed(&self.issuer),
         };
-        // The capacity for the longest possible text: JSON turns one byte into at most six
-        // (`\u0000`). A buffer that grows would free memory without zeroizing it.
+        // This capacity is enough for the longest possible text: JSON turns one byte into at most
+        // six (`\u0000`). A buffer that grows would free memory without zeroizing it.
         let texts = [&fields.redirect_uri, &fields.state, &fields.verifier];
         let texts = texts.iter().map(|text| text.len()).sum::<usize>() + self.issuer.len();
         let mut bytes = Zeroizing::new(Vec::with_capacity(6 * texts + 256));
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(message(open(1_060, 1_000, 600)), "opened");
         let error = message(open(1_061, 1_000, 600));
         assert!(error.contains("was sealed in the future"), "{error}");
-        // The maximum age makes no difference.
+        // A longer maximum age makes no difference.
         let error = message(open(1_061, 1_000, u64::MAX));
         assert!(error.contains("was sealed in the future"), "{error}");
     }

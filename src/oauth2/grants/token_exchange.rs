@@ -198,7 +198,7 @@ impl TokenExchange {
             }
             issued => match issued.text() {
                 Some(ACCESS_TOKEN | JWT) => return Ok(()),
-                // By default, no type is requested.
+                // `requested_token_type` is empty by default.
                 Some(issued) if !issued.is_empty() && issued == self.requested_token_type => {
                     return Ok(());
                 }
@@ -242,7 +242,7 @@ token_param_setters!(
 
 impl TokenSource for TokenExchange {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
-        // The API refused the exchanged token. The input tokens may still be valid.
+        // The API refused only the exchanged token. The input tokens may still be valid.
         let reason = match reason {
             Reason::Refused => Reason::First,
             other => other,

@@ -75,7 +75,7 @@ impl KeyPair {
             JwsAlgorithm::EdDSA => Ed25519KeyPair::from_pkcs8(&block.der).map(Self::Ed25519),
         };
         // The message names two causes: a wrong text and a wrong type of key. The library doesn't
-        // distinguish them.
+        // distinguish the two causes.
         pair.map_err(|_| algorithm.not_its_key())
     }
 
@@ -128,6 +128,6 @@ fn rsa(block: &Block<'_>) -> Result<RsaKeyPair, KeyRejected> {
 }
 
 fn ecdsa(block: &Block<'_>) -> Result<EcdsaKeyPair, KeyRejected> {
-    // Reads PKCS #8 and SEC 1.
+    // This function reads keys in PKCS #8 and in SEC 1.
     EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, &block.der)
 }

@@ -53,8 +53,8 @@ fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn decode(body: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    // A block with headers is encrypted, because only the traditional encryption format has
-    // headers.
+    // A block has headers only in the traditional encryption format. One of these headers contains
+    // `ENCRYPTED`.
     if body.contains("ENCRYPTED") {
         return Err(ENCRYPTED.to_owned());
     }

@@ -241,7 +241,7 @@ impl TokenSource for ProtectedResource {
 
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
         self.keep_hint(challenges);
-        // The closure's source decides itself whether to request more scope.
+        // The source that the closure built decides whether to request more scope.
         let built = lock(&self.built).clone();
         built.is_some_and(|built| built.source.challenged(token, challenges))
     }

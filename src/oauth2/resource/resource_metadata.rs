@@ -72,7 +72,8 @@ impl Resource {
                 ..Reply::default()
             },
         );
-        // A response with a transient status may have no hint.
+        // A response with a transient status may lack the hint, so the caller gets the error
+        // instead.
         if refusal.is_transient() {
             return Err(refusal);
         }

@@ -177,7 +177,7 @@ impl TokenSource for StepUp {
             Ok(token) => {
                 state.latest = Some(token.generation());
                 state.source = Some(source);
-                // Keeps the next request if a server has asked for more during the fetch.
+                // Keeps `next` if a server has asked for more scope during the fetch.
                 state.next = state.next.take().filter(|next| *next != wanted);
                 state.current = wanted;
             }
@@ -231,7 +231,7 @@ impl TokenSource for StepUp {
         if state.refused.contains(&next.key()) {
             return false;
         }
-        // Another refusal has already caused this fetch, or a new token has already been issued.
+        // Another refusal has already requested the same scope, or a newer token has been issued.
         if state.next.as_ref() == Some(&next) || state.latest != Some(token.generation()) {
             return true;
         }

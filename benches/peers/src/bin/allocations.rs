@@ -33,8 +33,7 @@ impl Visitor for Printing {
             name: C::NAME.into(),
             allocations: net(|counted| counted.count_total),
             bytes: net(|counted| counted.bytes_total),
-            // Subtracts the shared part, such as the task that fetches: it is the same with a
-            // thousand callers.
+            // The difference leaves out the memory that all callers share, such as the fetch task.
             bytes_waiting: C::FETCHES.then(|| {
                 let (many, few) = (waiting::<C>(10_000), waiting::<C>(1_000));
                 (many - few) as f64 / 9_000.0
@@ -59,8 +58,8 @@ fn requests<C: Contender>(with_credential: bool) -> AllocationInfo {
         send(contender.lean(), 10).await;
         contender
     });
-    // The first request of a clone may cost more than the others; one contender then copies the
-    // header for the clone.
+    // The first request of a clone may allocate more, because one contender copies the header for
+    // each clone. So the first 10 requests are subtracted.
     let count = |count| match with_credential {
         true => measure(|| runtime.block_on(send(contender.lean(), count))),
         false => measure(|| runtime.block_on(send(C::lean_below(), count))),
@@ -94,7 +93,7 @@ fn waiting<C: Contender>(callers: usize) -> i64 {
             }
         });
     });
-    // Lets the fetch end, because the runtime waits for the fetching process before it shuts down.
+    // Lets the fetch end, because the runtime can't shut down while kube's plugin process runs.
     issuer.open();
     waiting.bytes_current
 }

@@ -16,7 +16,8 @@ use tower_auth_peers::contenders::ours::Ours;
 use tower_auth_peers::contenders::static_header::{StaticHeader, WithLook, WithRetry};
 use tower_auth_peers::issuer::{Issuer, Terms};
 
-/// The first way is the request alone. All other ways except the last contain it.
+/// The ways to send a request. `bare` sends it without a credential, and `token` only gets a token.
+/// All ways except `token` include the work of `bare`.
 const WAYS: [&str; 7] = [
     "bare",
     "static",

@@ -1,9 +1,10 @@
 //! The Azure SDK's bearer policy, over a custom credential. The SDK has its own request type and
-//! doesn't use Tower. The last policy responds at once. For a real client, it translates the
-//! request as the SDK's own transport does.
+//! doesn't use Tower. The last policy of the pipeline responds at once. For a real client, the last
+//! policy translates the request, as the SDK's own transport does.
 //!
-//! The policy treats a token as expired 5 min before its expiry. This time can't be changed. So the
-//! credential names an expiry that is 5 min later, less the margin of the other contenders.
+//! The bearer policy treats a token as expired 5 min before its expiry. Users can't change the 5
+//! min. So the credential names an expiry 5 min after the real expiry, less the margin of the other
+//! contenders.
 
 use std::fmt;
 use std::sync::Arc;
@@ -120,7 +121,7 @@ fn answer() -> PolicyResult {
     ))
 }
 
-/// Responds at once.
+/// A last policy that responds at once.
 #[derive(Debug)]
 struct Bare;
 
@@ -137,7 +138,7 @@ impl Policy for Bare {
     }
 }
 
-/// Sends through a Tower client.
+/// A last policy that sends the request through a Tower client.
 struct Translating<S>(S);
 
 impl<S> fmt::Debug for Translating<S> {

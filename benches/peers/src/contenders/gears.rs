@@ -1,14 +1,14 @@
 //! The bearer layers of Constructor Fabric's toolkit: the plain layer, and the layer that replays a
-//! request after a 401. The toolkit's own task keeps the token fresh. The task accepts no custom
+//! request after a 401. A task of the toolkit keeps the token fresh. The task accepts no custom
 //! source: it calls a token endpoint over HTTP. So the endpoint is a server on loopback. Figures
-//! with a fetch include that HTTP call.
+//! that involve a fetch include that HTTP call.
 //!
 //! The toolkit counts the expiry and the refresh window in whole seconds. The window is at least 1
-//! s. So the response names an expiry that is 0.8 s too late. A background refresh can keep up only
-//! with tokens that live for a little more than 1 s, or longer.
+//! s. So the response names an expiry that is 0.8 s too late. A background refresh keeps up only
+//! with tokens that live for more than 1 s.
 //!
 //! The layers accept only clients with the error type of the toolkit's own client. So errors are
-//! translated above and below the layers, also in the run without the credential.
+//! translated above and below the layers. The run without the credential translates them too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::token_server::{Form, Holding, Reply, TokenServer};
 
 const PACKAGE: &str = "cf-gears-toolkit-auth";
 
-/// How much longer the stated lifetime of a token is than its real lifetime.
+/// The stated lifetime of a token minus its real lifetime.
 const BEYOND: Duration = Duration::from_millis(800);
 
 const SHORT_LIVED: Terms = Terms {
@@ -113,7 +113,7 @@ fn provider(issuer: &Issuer) -> (TokenProvider, Arc<TokenServer>) {
         client_secret: SecretString::new("secret"),
         ..OAuthClientConfig::default()
     };
-    // The defaults are for lifetimes of 1 h and more.
+    // The toolkit's defaults are for lifetimes of 1 h and more.
     if issuer.terms().lives == SHORT_LIVED.lives {
         config.refresh_offset = Duration::from_secs(1);
         config.jitter_max = Duration::ZERO;

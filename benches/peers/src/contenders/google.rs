@@ -1,11 +1,11 @@
-//! Google Cloud's credentials of a user account. Each credential's own task refreshes the token
-//! from a token endpoint. The crate doesn't cache the tokens of a custom source. So the endpoint is
-//! a server on loopback. Figures with a fetch include that HTTP call.
+//! Google Cloud's credentials of a user account. Each credential has a task that refreshes the
+//! token from a token endpoint. The crate doesn't cache the tokens of a custom source. So the
+//! endpoint is a server on loopback. Figures that involve a fetch include that HTTP call.
 //!
 //! A refresh begins 4 min before the expiry in the response. The library counts in whole seconds. A
-//! token that lives for less than 4 min is refreshed every 10 s. Neither the 4 min nor the 10 s can
-//! be changed. So the response names an expiry that is 4 min too late. A background refresh can
-//! keep up only with tokens that live for a little more than 1 s, or longer.
+//! token that lives for less than 4 min is refreshed every 10 s. Users can change neither the 4 min
+//! nor the 10 s. So the response names an expiry that is 4 min too late. A background refresh keeps
+//! up only with tokens that live for more than 1 s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,8 @@ pub struct Google {
 impl Credential for Google {
     #[inline]
     async fn header(&self) -> Result<HeaderValue, BoxError> {
-        // An `EntityTag` from an earlier response would avoid the copy. Google's own clients don't
-        // send an `EntityTag`.
+        // An `EntityTag` from an earlier call would avoid a copy of the headers. Google's own
+        // clients pass no `EntityTag` either.
         match self.credentials.headers(Extensions::new()).await? {
             CacheableResource::New { mut data, .. } => {
                 Ok(data.remove(AUTHORIZATION).ok_or("no header")?)

@@ -86,7 +86,7 @@ impl Contender for Huskarl {
             .refresh_store(InMemoryRefreshTokenStore::default())
             .build();
         let cache = InMemoryTokenCache::builder().source(source);
-        // The defaults are for lifetimes of a few seconds and more, as in this crate's layer.
+        // huskarl's defaults are for lifetimes of a few seconds and more, like this crate's.
         let cache = match lives < Duration::from_secs(1) {
             true => cache
                 .default_expires_in(lives)
@@ -104,8 +104,8 @@ impl Contender for Huskarl {
     }
 }
 
-/// The authorizer around a client, as its guide recommends. It adds headers to each request, and
-/// reads the headers of each response.
+/// The authorizer in front of a client, as huskarl's guide recommends. The authorizer adds headers
+/// to each request, and reads the headers of each response.
 #[derive(Clone)]
 struct Authorizing<S>(Arc<HttpAuthorizer>, S);
 

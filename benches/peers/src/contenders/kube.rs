@@ -1,9 +1,10 @@
 //! kube's auth layer with an exec plugin. No other credential of kube combines refreshes with a
-//! custom source. A fetch is a process: this program starts again, and calls a server on loopback.
-//! (kube reads token files once a minute, whatever they contain.)
+//! custom source. For each fetch, kube starts this program again as the plugin. The plugin calls a
+//! server on loopback. (kube reads token files once a minute, whatever they contain.)
 //!
-//! The layer refreshes 60 s before the expiry that the plugin names. This time can't be changed. So
-//! the plugin names an expiry that is 60 s later, less the margin of the other contenders.
+//! The layer refreshes 60 s before the expiry that the plugin names. Users can't change the 60 s.
+//! So the plugin names an expiry 60 s after the real expiry, less the margin of the other
+//! contenders.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -78,8 +79,8 @@ impl Contender for Kube {
     }
 }
 
-/// Acts as the plugin if the argument says so; the caller then ends the program with the returned
-/// code. Must be called first.
+/// Acts as the plugin if the first argument is `PLUGIN`. The caller then ends the program with the
+/// returned code. `main` must call this function first.
 pub fn be_the_plugin() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
     let (PLUGIN, address) = (args.next()?.as_str(), args.next()?) else {

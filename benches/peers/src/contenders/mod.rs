@@ -1,5 +1,5 @@
-//! The contenders, one file each. Each contender is used as its users would use it: through its
-//! public API, with the settings that suit it best.
+//! The contenders, one file each. The benchmarks use each contender as its users do: through the
+//! public API, with the settings that suit the contender best.
 
 use std::future::Future;
 
@@ -29,13 +29,13 @@ mod smithy;
 mod stamping;
 pub mod static_header;
 
-/// A credential, and how it is attached to a request.
+/// A way to get a credential and attach it to requests.
 pub trait Contender: Send + Sync + Sized + 'static {
     /// The name in tables.
     const NAME: &str;
-    /// The package whose version is shown.
+    /// The package whose version is printed below the tables.
     const PACKAGE: &str;
-    /// Whether the contender fetches at all.
+    /// Whether the contender fetches tokens.
     const FETCHES: bool = true;
     /// A footnote that explains the figures.
     const NOTE: Option<&str> = None;
@@ -45,7 +45,7 @@ pub trait Contender: Send + Sync + Sized + 'static {
     /// Sends requests with the credential.
     fn over<S: Inner>(&self, inner: S) -> impl Call + use<Self, S>;
 
-    /// Sends the same requests without the credential; the figures show the difference.
+    /// Sends the same requests as `over`, without the credential. The figures show the difference.
     fn below<S: Inner>(inner: S) -> impl Call {
         Sending(inner)
     }
@@ -55,13 +55,13 @@ pub trait Contender: Send + Sync + Sized + 'static {
         self.over(Bare)
     }
 
-    /// Sends the same requests without the credential.
+    /// Sends the same requests as `lean`, without the credential.
     fn lean_below() -> impl Call {
         Self::below(Bare)
     }
 
-    /// Returns the terms for the question `expiry`: how fast a fetch is, and how long its token
-    /// lives.
+    /// Returns the terms for the question `expiry`: the duration of a fetch, and the lifetime of
+    /// its token.
     fn short_lived() -> Terms {
         Terms {
             takes: std::time::Duration::from_millis(50),
@@ -95,7 +95,8 @@ pub fn all(visitor: &mut impl Visitor) {
     visitor.visit::<gears::WithReplay>();
 }
 
-/// Returns whether a name is this crate's. Pictures and tables highlight these names.
+/// Returns whether this is the name of one of this crate's contenders. Tables and pictures
+/// highlight these names.
 pub fn is_ours(name: &str) -> bool {
     name.starts_with("tower-auth")
 }

@@ -18,7 +18,7 @@ pub struct Moka {
     cache: Cache<(), HeaderValue>,
 }
 
-/// A token is dropped this long before its expiry.
+/// The cache drops a token this long before the token expires.
 const MARGIN: Duration = Duration::from_millis(10);
 
 impl Credential for Moka {

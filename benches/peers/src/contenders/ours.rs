@@ -1,5 +1,5 @@
-//! This crate's layer over a closure, without replay and with it. With replay, the layer keeps a
-//! copy of each request.
+//! This crate's layer over a closure, with replay and without replay. With replay, the layer keeps
+//! a copy of each request.
 
 use std::time::Duration;
 
@@ -34,9 +34,9 @@ impl<const REPLAY: bool> Contender for Ours<REPLAY> {
             }
         };
         let mut cache = TokenCache::builder(source);
-        // The defaults are for lifetimes of a few seconds and more. For a lifetime of 200 ms,
-        // fetches needn't be 1 s apart. A refresh begins before the expiry by twice the time of a
-        // fetch.
+        // The cache's defaults are for lifetimes of a few seconds and more. A token that lives for
+        // 200 ms needs fetches less than 1 s apart. A refresh begins 100 ms before expiry: twice
+        // the duration of a fetch.
         if lives < Duration::from_secs(1) {
             cache = cache
                 .attempt_floor(Duration::from_millis(10))
@@ -44,7 +44,7 @@ impl<const REPLAY: bool> Contender for Ours<REPLAY> {
                 .expiry_margin(Duration::from_millis(10))
                 .jitter(0.0);
         }
-        // Each benchmark chooses its server, which may be on loopback.
+        // Names no origin, because each benchmark chooses its own server, which may be on loopback.
         Self(AuthLayer::from(cache.build()).any_https().retry(REPLAY))
     }
 

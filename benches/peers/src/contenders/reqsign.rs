@@ -1,9 +1,10 @@
-//! reqsign's signer, over a custom provider and a custom request signer. The crate needs both;
-//! reqsign's crates for single services provide both. The credential contains the header as it is
-//! sent.
+//! reqsign's signer, over a custom provider and a custom request signer. reqsign's crates for
+//! single services contain a provider and a request signer. The credential contains the finished
+//! header value.
 //!
-//! The signer knows two expiry times. The provider chooses the first, with the same margin as for
-//! the other contenders. The second is the real expiry: a request may be signed until then.
+//! The signer knows two expiry times. The provider chooses the first time, with the same margin as
+//! for the other contenders. The second time is the real expiry: a request may be signed until
+//! then.
 
 use std::fmt;
 use std::hint::black_box;

@@ -1,9 +1,9 @@
-//! The AWS SDK's lazy identity cache, with an identity that contains the header as it is sent. The
+//! The AWS SDK's lazy identity cache, with an identity that contains the finished header value. The
 //! SDK's own bearer scheme is slower, because it writes the header for each request.
 //!
-//! The cache needs a clock and a timer, which are Tokio's. The rest of an SDK client is never used,
-//! so the crate's own stubs are enough. `buffer_time` equals the margin of the other contenders;
-//! the load timeout is the default.
+//! The cache needs a clock and a timer. The cache uses nothing else of an SDK client, so the SDK's
+//! test stubs replace the rest. `buffer_time` equals the margin of the other contenders. The load
+//! timeout is the default.
 
 use std::fmt;
 use std::sync::Arc;

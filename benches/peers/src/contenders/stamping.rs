@@ -9,12 +9,12 @@ use tower::BoxError;
 
 use crate::client::{Call, Inner, ready, request};
 
-/// A source of the header.
+/// A source of the `Authorization` header.
 pub trait Credential: Clone + Send + Sync + 'static {
     fn header(&self) -> impl Future<Output = Result<HeaderValue, BoxError>> + Send;
 }
 
-/// A source in front of a client, as a user would write it. It returns no boxed future.
+/// A source in front of a client, as a user would write it. No future is boxed.
 #[derive(Clone)]
 pub struct Stamping<C, S>(pub C, pub S);
 

@@ -1,7 +1,10 @@
-//! tower-http's header layer. It can't refresh anything, so its cost is the lower limit. A second
-//! contender also looks at the response. This is the minimum work of a layer that notices refusals.
-//! A third adds `tower::retry` with a policy that clones the request. Teams write such a policy to
-//! retry once after a 401.
+//! Three contenders with tower-http's header layer, which can't refresh a token:
+//!
+//! - `StaticHeader` is that layer alone. Its cost is the lower limit.
+//! - `WithLook` also looks at the response. This is the minimum work of a layer that notices
+//!   refusals.
+//! - `WithRetry` adds `tower::retry` with a policy that clones the request. Teams write such a
+//!   policy to retry once after a 401.
 
 use std::future::{Ready, ready};
 

@@ -10,7 +10,7 @@ use super::{Effort, figure};
 use crate::contenders::{Contender, Visitor, all};
 use crate::report::{Column, Part};
 
-/// The line that the other program prints for a contender, with tabs between the values.
+/// The line that `src/bin/allocations.rs` prints for a contender, with tabs between the values.
 pub struct Counted {
     pub name: String,
     pub allocations: f64,
@@ -76,7 +76,7 @@ pub fn ask(_: Effort) -> Vec<Column> {
             part: Part::Cost,
             head: "allocations".into(),
             cells: cells(&|of| {
-                // A count that rounds to 0 is occasional work of Tokio: one allocation in hundreds
+                // A count that rounds to 0 is Tokio's occasional work: one allocation in hundreds
                 // of requests.
                 let text = match of.allocations.round() {
                     0.0 => "0".into(),

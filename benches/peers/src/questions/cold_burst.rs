@@ -47,7 +47,7 @@ impl Visitor for Bursts {
     }
 }
 
-/// Returns the number of fetches, and the time in milliseconds.
+/// Returns the number of fetches, and the milliseconds until the last response.
 fn burst<C: Contender>() -> (f64, f64) {
     let runtime = runtime(2);
     let issuer = Issuer::new(Terms {

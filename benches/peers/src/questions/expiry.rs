@@ -1,10 +1,10 @@
 //! Tokens live for 200 ms, and a fetch takes 50 ms. 1,000 tasks run on two threads. Each task sends
-//! a request, pauses for about 20 ms, and sends the next. Measures how long a request takes with a
-//! client that responds at once.
+//! a request, pauses for about 20 ms, and sends the next request. Measures how long a request takes
+//! with a client that responds at once.
 //!
-//! The static header never expires. Its figures show the time that the harness and the machine
-//! take. Requests with an expired token are counted. Otherwise a contender that sends old tokens
-//! would look fast.
+//! The static header never expires. The figures of the static header show the time that the harness
+//! and the machine take. Requests with an expired token are counted. Otherwise a contender that
+//! sends expired tokens would look fast.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Visitor for Loads {
         let load = runtime.spawn(async move {
             let contender = C::new(&Issuer::new(C::short_lived())).await;
             let call = contender.over(checking);
-            // Fetches the first token before the measurement, because another benchmark measures
+            // Fetches the first token before the measurement. The question `cold_burst` measures
             // the burst at the start.
             call.clone().call().await.expect("an answer");
             let end = Instant::now() + lasts;
@@ -92,7 +92,7 @@ impl Visitor for Loads {
 /// Returns how long each request took.
 async fn caller(mut call: impl Call, end: Instant) -> Vec<Duration> {
     let mut waits = Vec::with_capacity(1_000);
-    // The tasks don't start at the same moment.
+    // A pause of random length, so that the tasks don't send their requests at the same moment.
     tokio::time::sleep(pause()).await;
     while Instant::now() < end {
         let start = Instant::now();
@@ -107,7 +107,7 @@ fn pause() -> Duration {
     Duration::from_micros(fastrand::u64(10_000..30_000))
 }
 
-/// Responds at once, and checks the token.
+/// A client that responds at once, and counts requests with an expired token.
 #[derive(Clone)]
 struct Checking(Arc<AtomicU64>);
 

@@ -1,9 +1,9 @@
 //! Measures a request with a cached token.
 //!
 //! The figures are net: each contender sends the same requests to the same client, with the
-//! credential and without. The two alternate, in turns of a thousand requests. All contenders have
-//! their turns in each round. The result is the median of many rounds, so that noise on the machine
-//! affects all contenders.
+//! credential and without the credential. These two ways alternate, in turns of 2,000 requests. All
+//! contenders have their turns in each round. The result is the median of many rounds, so that
+//! noise on the machine affects all contenders.
 
 use std::time::Instant;
 
@@ -31,14 +31,14 @@ pub fn ask(effort: Effort) -> Vec<Column> {
     }]
 }
 
-/// Requests in a turn.
+/// The number of requests in a turn.
 const TURN: u32 = 2_000;
 
-/// Runs a turn. Returns how many nanoseconds a request took, net.
+/// Runs a turn. Returns the net nanoseconds per request.
 type Turn = Box<dyn FnMut(&Meeting) -> f64>;
 
-/// Returns the nanoseconds of a request for each contender. Each of the `threads` threads has its
-/// own clone.
+/// Returns the net nanoseconds per request for each contender. Each of the `threads` threads uses
+/// its own clone.
 pub fn side_by_side(threads: usize, rounds: usize) -> Vec<(&'static str, f64)> {
     let runtime = runtime(1);
     let mut racers = Racers(runtime.handle().clone(), Vec::new());
@@ -105,8 +105,8 @@ impl Visitor for Racers {
 
 fn time(handle: &Handle, meeting: &Meeting, call: &mut impl Call) -> f64 {
     meeting.wait();
-    // `unconstrained`, because otherwise Tokio would make each thread yield now and then to other
-    // tasks. There are no other tasks.
+    // `unconstrained` stops Tokio from making the task yield now and then to other tasks. There are
+    // no other tasks.
     let start = Instant::now();
     handle.block_on(unconstrained(async {
         for _ in 0..TURN {

@@ -17,12 +17,12 @@ mod real_client;
 /// How much work an answer may take.
 #[derive(Clone, Copy)]
 pub struct Effort {
-    /// Only checks that everything works.
+    /// Whether the run only checks that everything works.
     pub quick: bool,
 }
 
 impl Effort {
-    /// Returns the first value, or the second in a quick run.
+    /// Returns the first value, or the second value if the run is quick.
     fn of<T>(self, thorough: T, quick: T) -> T {
         match self.quick {
             true => quick,

@@ -64,10 +64,10 @@ pub fn ask(effort: Effort) -> Vec<Column> {
     }]
 }
 
-/// Calls in a turn.
+/// The number of calls in a turn.
 const TURN: u32 = 50;
 
-/// Returns how many microseconds a call took, and how much of this the credential added.
+/// Returns the microseconds per call, and how many of them the credential added.
 type Turn = Box<dyn FnMut(&Runtime) -> [f64; 2]>;
 
 struct Racers {
