@@ -234,7 +234,7 @@ cargo fmt --manifest-path benches/peers/Cargo.toml --check
 export RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
 
 step "lints and unit tests"
-cargo test "${all[@]}" --lib
+cargo test "${all[@]}" --lib --example unit_test
 start_checks
 
 step "tests"
