@@ -9,7 +9,8 @@ pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     jitter: bool,
-    /// Created by the first failure, so a cache without failures needs no memory for it.
+    /// The first failure creates the series, so a cache without failures needs no memory for a
+    /// series.
     series: Option<Box<Series>>,
 }
 
@@ -21,8 +22,8 @@ struct Series {
 }
 
 impl Backoff {
-    /// Makes a series of delays. With `jitter`, each delay is up to twice as long. Processes that
-    /// failed together then don't try again together.
+    /// Makes a series of delays. With `jitter`, each delay is up to twice as long. With jitter,
+    /// processes that failed at the same time don't try again at the same time.
     pub(crate) fn new(first: Duration, longest: Duration, jitter: bool) -> Self {
         Self {
             first,

@@ -16,8 +16,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The reason why there is no token, or why a request was not sent.
 ///
-/// The error is cheap to clone, because many callers can wait for one failed fetch. Query it with
-/// the `is_*` methods. The authorization server's own words are in [`status`](Error::status),
+/// The error is cheap to clone, because many callers can wait for one failed fetch. Query the error
+/// with the `is_*` methods. The authorization server's own words are in [`status`](Error::status),
 /// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
 /// this error only; [`source`](StdError::source) returns its cause.
 ///
@@ -48,7 +48,8 @@ struct ErrorInner {
     /// Values that other parts of the crate attach to an error, at most one of each type.
     attached: Extensions,
     source: Option<Arc<dyn StdError + Send + Sync>>,
-    /// The source that callers of a gRPC client see. The true source is the source of this status.
+    /// The source that callers of a gRPC client see. The source of this status is the error's true
+    /// source.
     #[cfg(feature = "tonic")]
     grpc_status: Option<tonic::Status>,
 }
@@ -59,9 +60,9 @@ struct ErrorInner {
 pub(crate) enum Kind {
     Config,
     Source,
-    /// Like [`Source`](Self::Source), but transient.
+    /// A transient error of a source.
     Transient,
-    /// Like [`Source`](Self::Source), but permanent.
+    /// A permanent error of a source.
     Permanent,
     Closed,
     Timeout,
@@ -79,7 +80,7 @@ pub(crate) enum Kind {
 /// Your own error type that `?` converts into an [`Error`].
 ///
 /// Errors of other crates don't implement this trait, because only your source knows whether an
-/// error is transient. Your source says so with `.map_err(Error::other)?` or
+/// error is transient. Your source chooses between `.map_err(Error::other)?` and
 /// `.map_err(Error::transient)?`.
 ///
 /// # Example
@@ -128,14 +129,14 @@ where
 /// The part of a token endpoint's response that is safe to keep.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
-    /// `None` if the response came through a browser, which shows no status.
+    /// `None` if the response came through a browser, because a browser shows no status.
     pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Codes that mean a permanent error, whatever the status (RFC 6749 §5.2).
+/// Codes that mean a permanent error, with any status (RFC 6749 §5.2).
 const PERMANENT: &[&str] = &[
     "invalid_client",
     "unauthorized_client",
@@ -178,7 +179,7 @@ impl Error {
     }
 
     /// Wraps a transient error of your own [`TokenSource`](crate::TokenSource), such as a broken
-    /// connection. The cache then tries again within the same fetch.
+    /// connection. After such an error, the cache tries again within the same fetch.
     ///
     /// # Example
     ///
@@ -219,17 +220,17 @@ impl Error {
         }
     }
 
-    /// Finds an error of this crate. It is either the given error or the first in its chain of
-    /// [sources](StdError::source).
+    /// Finds an error of this crate. The result is the given error, or the first such error in its
+    /// chain of [sources](StdError::source).
     ///
-    /// `downcast_ref` checks only the outermost error, but a client or an application may have
-    /// wrapped this one. For example, a generated gRPC client returns a `tonic::Status`. If there
-    /// was no token, the source of this status is an `Error`.
+    /// `downcast_ref` checks only the outermost error, but a client or an application may wrap an
+    /// error of this crate. For example, a generated gRPC client returns a `tonic::Status`. If
+    /// there was no token, the source of this status is an `Error`.
     /// [`CallError`](crate::layer::CallError) tells the errors of a call apart without this search.
     ///
     /// This function doesn't find an `Error` directly inside some wrappers, such as
     /// [`std::io::Error`] and `#[error(transparent)]` of `thiserror`. These wrappers return the
-    /// source of the wrapped error as their own.
+    /// source of the wrapped error as their own source.
     ///
     /// # Example
     ///
@@ -250,8 +251,8 @@ impl Error {
         chain.find_map(|error| error.downcast_ref())
     }
 
-    /// Sets how long to wait before the next attempt. Use it if a server told your own source to
-    /// wait. Has no effect if the error has clones.
+    /// Sets how long to wait before the next attempt. Use this method if a server told your own
+    /// source to wait. Has no effect if the error has clones.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.edit(|inner| inner.retry_after = Some(wait))
@@ -273,7 +274,7 @@ impl Error {
     }
 
     /// Makes the error for an error response of the token endpoint.
-    /// [`with_reply`](Self::with_reply) sanitizes the server's texts, so no caller can forget that.
+    /// [`with_reply`](Self::with_reply) sanitizes the server's texts, so callers don't have to.
     pub(crate) fn denied(message: impl Into<Cow<'static, str>>, reply: Reply) -> Self {
         Self::new(Kind::Denied, message).with_reply(reply)
     }
@@ -304,8 +305,8 @@ impl Error {
         self.inner.source.as_ref()
     }
 
-    /// Attaches a value. It replaces an attached value of the same type. Has no effect if the error
-    /// has clones.
+    /// Attaches a value. The new value replaces an attached value of the same type. Has no effect
+    /// if the error has clones.
     pub(crate) fn attach<T>(self, value: T) -> Self
     where
         T: Clone + Send + Sync + 'static,
@@ -365,8 +366,8 @@ impl Error {
         self.is(Kind::Closed)
     }
 
-    /// Returns `true` if another attempt may succeed within seconds. The cache then tries again
-    /// within the same fetch. The cause is one of these:
+    /// Returns `true` if another attempt may succeed within seconds. After such an error, the cache
+    /// tries again within the same fetch. The cause is one of these:
     ///
     /// - There was no connection, or no response in time.
     /// - The status was 408, 425, 429 or 5xx.
@@ -422,7 +423,8 @@ impl Error {
         self.is(Kind::Panic)
     }
 
-    /// Returns `true` if a fetch needs a Tokio runtime, but there is none or it is shutting down.
+    /// Returns `true` if a fetch needs a Tokio runtime, but there is no runtime or the runtime is
+    /// shutting down.
     pub fn is_runtime(&self) -> bool {
         self.is(Kind::Runtime)
     }
@@ -433,7 +435,8 @@ impl Error {
         self.is(Kind::IllegalToken)
     }
 
-    /// Returns `true` if the token had already expired when it arrived. It was never sent.
+    /// Returns `true` if the new token had already expired when it arrived. Such a token is never
+    /// sent.
     pub fn is_expired(&self) -> bool {
         self.is(Kind::Expired)
     }
@@ -450,8 +453,8 @@ impl Error {
         self.is(Kind::Transport)
     }
 
-    /// Returns `true` if the token endpoint returned an error. That is a status other than success,
-    /// or a 200 that contains `error`.
+    /// Returns `true` if the token endpoint returned an error. Such a response has a status other
+    /// than success, or is a 200 that contains `error`.
     pub fn is_denied(&self) -> bool {
         self.is(Kind::Denied)
     }
@@ -483,7 +486,7 @@ impl Error {
 
     /// Returns `true` if a person has to log in again, so another attempt won't help. Either there
     /// is no grant, or the grant of an earlier login is invalid (`invalid_grant`, RFC 6749 §5.2).
-    /// The grant was used, revoked or expired.
+    /// An invalid grant was already used, was revoked or has expired.
     pub fn is_login_required(&self) -> bool {
         self.is(Kind::LoginRequired)
     }
@@ -494,7 +497,8 @@ impl Error {
         self.has_code("access_denied")
     }
 
-    /// Returns `true` if the server wants a nonce in the proof, or a different nonce (RFC 9449 §8).
+    /// Returns `true` if the server wants a nonce, or a different nonce, in the DPoP proof (RFC
+    /// 9449 §8).
     pub(crate) fn wants_nonce(&self) -> bool {
         self.has_code("use_dpop_nonce")
     }
@@ -529,8 +533,9 @@ impl Error {
         own.or_else(|| self.reply()?.retry_after)
     }
 
-    /// Returns the `error.type` for logs and metrics. It is the server's code if that code is
-    /// known, otherwise the kind. OpenTelemetry requires that there are few different values.
+    /// Returns the `error.type` for logs and metrics. The value is the server's code if this crate
+    /// knows that code, otherwise the error's kind. OpenTelemetry requires a small number of
+    /// different values.
     pub(crate) fn type_name(&self) -> &'static str {
         let known = PERMANENT.iter().chain(PASSING).chain(OTHER_CODES);
         if let Some(code) = known.copied().find(|code| self.has_code(code)) {

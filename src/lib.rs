@@ -1,8 +1,8 @@
 //! A [Tower](https://docs.rs/tower) layer that authenticates outgoing HTTP requests.
 //!
-//! The layer attaches a token, and fetches it once for all concurrent requests. It refreshes the
-//! token before it expires. If the server refuses a token, the layer sends the request once more
-//! with a new one. Request and response types stay the same:
+//! The layer attaches a token to each request. Concurrent requests share one fetch of the token.
+//! The layer refreshes the token before its expiry. If the server refuses a token, the layer sends
+//! the request once more with a new token. Request and response types stay the same:
 //!
 //! ```text
 //! AuthLayer::new(impl TokenSource): S ─▶ Auth<S>
@@ -63,12 +63,12 @@
 //!
 //! - A [`TokenSource`] fetches a token. [`oauth2`] has sources for OAuth 2, and [`login`] for an API's own login.
 //!   [`ApiKey`], [`SecretSource`] and any closure that returns a [`Token`] are sources too.
-//! - A [`TokenCache`] stores the token and decides when to fetch the next. It also works without
-//!   Tower: `cache.token().await`. [`cache::Status`] describes its state. [`Error`] says why there
-//!   is no token.
+//! - A [`TokenCache`] stores the token and decides when to fetch the next token. The cache also
+//!   works without Tower: `cache.token().await`. [`cache::Status`] describes the cache's state.
+//!   [`Error`] says why there is no token.
 //! - [`AuthLayer`] and [`Auth`] attach the token to requests. [`NotReplayed`] says why a refused
-//!   request wasn't sent again. [`challenge::Challenge`] is what the server said in the refusal. A
-//!   body has to implement [`layer::Replay`].
+//!   request wasn't sent again. A [`challenge::Challenge`] contains what the server said in the
+//!   refusal. A request's body has to implement [`layer::Replay`].
 //! - [`tenants::Tenants`] keeps a cache for each tenant. A [`fleet::Fleet`] shares a token with other processes.
 //!
 //! # Features
@@ -93,7 +93,7 @@
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: see [`docs::watching`] |
 //! | `reqwest-middleware` | [`layer::AuthMiddleware`] (so `reqwest` too): the layer in a chain of `reqwest-middleware` |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
-//! | `full` | all of them |
+//! | `full` | all features |
 //!
 //! The crate runs on Tokio and forbids `unsafe`. The minimum Rust version is 1.89.
 

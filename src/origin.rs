@@ -26,10 +26,10 @@ use crate::error::{Error, Kind};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// The result of [`serialize`]. All spellings of one origin have the same text.
+    /// The origin as [`serialize`] writes it. All spellings of one origin have the same text.
     text: Box<str>,
     scheme_len: usize,
-    /// Where the authority starts.
+    /// The offset of the authority in `text`.
     authority_at: usize,
     host_len: usize,
     port: u16,
@@ -54,8 +54,8 @@ impl Origin {
         &self.text[..self.scheme_len]
     }
 
-    /// Returns whether [`serialize`] would write this origin exactly like this scheme and
-    /// authority. This runs for each request.
+    /// Returns whether the scheme and the authority are spelled exactly as [`serialize`] writes
+    /// this origin. The layer checks this for each request.
     #[inline]
     pub(crate) fn is_written(&self, scheme: &str, authority: &str) -> bool {
         let text = self.text.as_bytes();
@@ -67,7 +67,7 @@ impl Origin {
         is_scheme && text.get(self.authority_at..) == Some(authority.as_bytes())
     }
 
-    /// Returns the host, with the port unless it is the scheme's default.
+    /// Returns the host, and the port if it isn't the scheme's default.
     pub(crate) fn authority(&self) -> &str {
         &self.text[self.authority_at..]
     }
@@ -120,7 +120,7 @@ impl FromStr for Origin {
 
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) unless the text is `scheme://host[:port]`.
+    /// [`is_config`](Error::is_config) if the text isn't `scheme://host[:port]`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let is_bare = |uri: &Uri| uri.path() == "/" && uri.query().is_none();
         // `Uri` drops a fragment silently, so the text itself is checked for `#`.
@@ -146,13 +146,14 @@ impl fmt::Display for Origin {
 pub(crate) struct OriginDigest(u64);
 
 impl OriginDigest {
-    /// The digest of a request whose URI is only a path. The client below decides where such a
-    /// request goes.
+    /// The digest of a request whose URI is only a path. The client below the layer decides where
+    /// such a request goes.
     pub(crate) const UNKNOWN: Self = Self(0);
 
     /// Computes the digest. All spellings of one origin have the same digest.
     pub(crate) fn new(scheme: &str, host: &str, port: Option<u16>) -> Self {
-        /// The key is random in each process, so nobody can find two origins with the same digest.
+        /// The key is random in each process, so an attacker can't construct two origins with the
+        /// same digest.
         static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let mut hasher = KEY.build_hasher();
         for text in [scheme, host] {
@@ -177,7 +178,7 @@ pub(crate) fn serialize(scheme: &str, host: &str, port: Option<u16>) -> String {
     text
 }
 
-/// Writes the origin of an absolute URI like [`serialize`].
+/// Writes the origin of an absolute URI as [`serialize`] does.
 #[cfg(any(feature = "cookies", feature = "dpop"))]
 pub(crate) fn serialize_uri(uri: &Uri) -> String {
     let (scheme, host) = (uri.scheme_str(), uri.host());
@@ -193,7 +194,7 @@ pub(crate) fn parts_of(uri: &Uri) -> Option<(&str, &str, Option<u16>)> {
     Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
 }
 
-/// Returns whether data to this scheme and host is encrypted or stays on this machine.
+/// Returns whether data sent to this scheme and host is encrypted or stays on this machine.
 ///
 /// The host has the form of [`http::Uri::host`], with an IPv6 address in brackets.
 pub(crate) fn is_secure(scheme: Option<&str>, host: Option<&str>) -> bool {
@@ -238,8 +239,8 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Returns whether a label contains only ASCII letters, digits, `-` and `_`. URL parsers disagree
-/// about other characters. One parser may include them in the name, and another may end the name
-/// there.
+/// about other characters. One parser may include such a character in the name, and another may end
+/// the name before such a character.
 fn is_label(label: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     !label.is_empty() && label.bytes().all(is_plain)

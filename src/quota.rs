@@ -7,13 +7,13 @@ use crate::error::Error;
 use crate::sanitize::sanitize;
 
 /// How many requests are left in one bucket of a quota, according to the token endpoint's last
-/// response. [`Status::quotas`](crate::cache::Status::quotas) returns all of them.
+/// response. [`Status::quotas`](crate::cache::Status::quotas) returns all quotas.
 ///
 /// The crate reads quotas from these headers of each response, including error responses:
 ///
 /// - `Auth0-Client-Quota-Limit` and `Auth0-Organization-Quota-Limit`
-/// - `RateLimit` with `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers, and the forms of
-///   its earlier versions)
+/// - `RateLimit` with `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers, also the forms of
+///   earlier drafts)
 /// - `X-RateLimit-*`
 ///
 /// Your own source sets quotas with [`Token::with_quotas`](crate::Token::with_quotas) and
@@ -36,10 +36,11 @@ pub struct Quota {
     resets_at: Option<SystemTime>,
 }
 
-/// The maximum number of buckets that are kept and shown. Servers have fewer.
+/// The maximum number of buckets that are kept and shown. Known servers have fewer buckets.
 pub(crate) const MOST_BUCKETS: usize = 8;
 
-/// Longer names are cut, because the server chooses them.
+/// The maximum length of a bucket's name. Longer names are cut, because the server chooses the
+/// names.
 const LONGEST_NAME: usize = 64;
 
 impl Quota {
@@ -101,7 +102,7 @@ impl Quota {
     }
 
     /// Returns whether at most a tenth of the requests is left. If the limit is unknown, returns
-    /// whether none is left.
+    /// whether no request is left.
     pub fn is_low(&self) -> bool {
         let left = u128::from(self.remaining) * 10;
         left <= u128::from(self.limit.unwrap_or(0))

@@ -1,6 +1,6 @@
 //! Locks and atomics. A model checker tests their interleavings.
 //!
-//! `tests/model` replaces this file with types of loom. It then runs the [single
+//! `tests/model` replaces this file with types of loom. loom then runs the [single
 //! flight](crate::cache::single_flight) and the [published state](crate::cache::published_state)
 //! through every interleaving of threads.
 

@@ -26,7 +26,8 @@ pub(crate) enum Lookup {
 }
 
 impl CacheInner {
-    /// Returns the current token if it can be served. Otherwise the state machine decides.
+    /// Returns the current token if it can be served. Otherwise, the state machine decides what the
+    /// caller gets.
     pub(crate) fn lookup(self: &Arc<Self>, caller: Caller) -> Lookup {
         if let Some(cached) = self.state.servable(&self.clock) {
             return Lookup::Now(cached);
@@ -44,7 +45,7 @@ impl CacheInner {
         self.carry_out(decided, Want::InsteadOf(generation))
     }
 
-    /// Requests a token that is newer than the current one.
+    /// Requests a token that is newer than the current token.
     fn force_refresh(self: &Arc<Self>) -> Lookup {
         let now = self.now();
         let decided = self.transition(|machine| machine.force_refresh(now));
@@ -108,11 +109,11 @@ pub struct Acquire {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
-    /// Any token that can be served.
+    /// The caller wants any token that can be served.
     Any,
-    /// The token of the running fetch. If there is none, a fetch starts.
+    /// The caller wants the token of the running fetch. If no fetch is running, a fetch starts.
     Newer,
-    /// A token that replaces the refused token of this generation.
+    /// The caller wants a token that replaces the refused token of this generation.
     InsteadOf(u64),
 }
 
@@ -121,10 +122,10 @@ enum Stage {
     Waiting { wait: Wait<Outcome> },
 }
 
-/// How many abandoned fetches in a row a caller tolerates.
+/// The maximum number of abandoned fetches in a row that a caller tolerates.
 ///
-/// A fetch is abandoned when its runtime shuts down. If there are more, the caller itself probably
-/// runs on such a runtime.
+/// A fetch is abandoned when its runtime shuts down. If more fetches are abandoned, the caller
+/// itself probably runs on a runtime that shuts down.
 const MOST_ABANDONED: u8 = 3;
 
 impl Acquire {
@@ -197,7 +198,7 @@ impl Acquire {
         }
     }
 
-    /// Returns the withdrawn token. Callers get it if the fetch of its successor fails.
+    /// Returns the withdrawn token. Callers get this token if the fetch of its successor fails.
     fn fallback(&self) -> Option<Arc<CachedToken>> {
         let is_fallback = self.want == Want::Any;
         let cached = self.inner.state.current().filter(|_| is_fallback)?;

@@ -1,4 +1,4 @@
-//! Refreshes the token before it expires, even when no caller needs it.
+//! Refreshes the token before its expiry, even when no caller needs the token.
 //!
 //! The task has no handle to the cache. When the last handle is dropped, the status channel closes
 //! and the task ends.
@@ -21,7 +21,7 @@ use super::status::Status;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 impl CacheInner {
-    /// Starts the refresh task, if the cache keeps its token fresh and no such task is running.
+    /// Starts the refresh task if `keep_fresh` is set and no such task is running.
     pub(crate) fn ensure_background_refresh(self: &Arc<Self>) {
         if !self.keeps_fresh {
             return;
@@ -39,7 +39,7 @@ impl CacheInner {
         self.state.look(|machine| machine.due(now))
     }
 
-    /// If a fetch is due, requests a token like any caller.
+    /// If a fetch is due, requests a token as any caller does.
     fn refresh_if_due(self: &Arc<Self>) {
         if self.due() != Due::In(Duration::ZERO) {
             return;

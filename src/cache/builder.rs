@@ -74,7 +74,7 @@ impl TokenCacheBuilder {
     /// shared.
     ///
     /// Other processes still use the token when a shared cache is
-    /// [closed](crate::TokenCache::close), so closing doesn't revoke it.
+    /// [closed](crate::TokenCache::close), so closing the cache doesn't revoke the token.
     ///
     /// # Errors
     ///
@@ -86,8 +86,8 @@ impl TokenCacheBuilder {
         Ok(self)
     }
 
-    /// Sets the timeout of a fetch, including all its [attempts](Self::fetch_attempts). After it,
-    /// waiting callers get an error. Default: the [source's fetch
+    /// Sets the timeout of a fetch, including all its [attempts](Self::fetch_attempts). After the
+    /// timeout, waiting callers get an error. Default: the [source's fetch
     /// timeout](TokenSource::fetch_timeout), or 30 s.
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.limits.fetch_timeout = timeout;
@@ -100,15 +100,15 @@ impl TokenCacheBuilder {
     ///
     /// The pause between two attempts starts at 200 ms and doubles up to 5 s.
     /// [Jitter](Self::jitter) makes a pause up to twice as long, but never longer than 5 s. If the
-    /// server's `Retry-After` is longer than the pause, the cache waits for that time. If the next
-    /// attempt would start after the [fetch timeout](Self::fetch_timeout), the fetch fails
-    /// immediately.
+    /// server's `Retry-After` is longer than the pause, the cache waits as long as `Retry-After`
+    /// says. If the next attempt would start after the [fetch timeout](Self::fetch_timeout), the
+    /// fetch fails immediately.
     pub fn fetch_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// Sets how long before its expiry a token is refreshed in the background.
+    /// Sets how long before the expiry the cache refreshes a token in the background.
     ///
     /// Default: 5 min for lifetimes of at least 20 min, otherwise a quarter of the lifetime. The
     /// window is at least twice the [expiry margin](Self::expiry_margin) and at most half of the
@@ -118,15 +118,15 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// Sets how long before its expiry a token is no longer sent. Default: 30 s, or a quarter of
-    /// the lifetime if that is less. The margin is never more than half of the lifetime.
+    /// Sets how long before the expiry the cache stops sending a token. Default: 30 s, or a quarter
+    /// of the lifetime if a quarter is less. The margin is never more than half of the lifetime.
     pub fn expiry_margin(mut self, margin: Duration) -> Self {
         self.limits.expiry_policy.expiry_margin = Some(margin);
         self
     }
 
-    /// Sets the maximum random delay of a refresh, as a share of the refresh window. The delay
-    /// keeps processes that start together from fetching together.
+    /// Sets the maximum random delay of a refresh, as a share of the refresh window. Because of the
+    /// delay, processes that start at the same time don't fetch at the same time.
     ///
     /// The refresh window is the time between [`refresh_before`](Self::refresh_before) and
     /// [`expiry_margin`](Self::expiry_margin). The delay is chosen for each token. Default: 0.5.
@@ -146,9 +146,9 @@ impl TokenCacheBuilder {
 
     /// Sets the minimum time from one fetch to the next. Default: 1 s.
     ///
-    /// If a token's lifetime is shorter than this, callers wait after its expiry until the next
-    /// fetch is allowed. After a failed fetch, the wait is at least this long and grows with each
-    /// further failure. A fetch after a refusal ignores this minimum.
+    /// If a token's lifetime is shorter than this minimum, callers wait after the expiry until the
+    /// next fetch is allowed. After a failed fetch, the next fetch waits at least for this minimum.
+    /// Each further failure makes the wait longer. A fetch after a refusal ignores this minimum.
     ///
     /// Set a lower value for tokens that live for only a few seconds, for example in tests.
     pub fn attempt_floor(mut self, floor: Duration) -> Self {
@@ -156,15 +156,15 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// Refreshes a stale token even without requests. The first request after an idle period then
-    /// finds a fresh token.
+    /// Refreshes a stale token even without requests. With this setting, the first request after an
+    /// idle period finds a fresh token.
     ///
     /// Default: off. Without this setting, the first request that finds a stale token starts the
     /// refresh.
     ///
-    /// The first fetch starts a timer task on its own runtime. The task ends when the cache is
-    /// [closed](crate::TokenCache::close) or its last handle is dropped. After a suspended machine
-    /// wakes up, the refresh is at most 1 min late.
+    /// The first fetch starts a timer task on the runtime of the fetch. The task ends when the
+    /// cache is [closed](crate::TokenCache::close) or the last handle to the cache is dropped.
+    /// After a suspended machine wakes up, the refresh is at most 1 min late.
     pub fn keep_fresh(mut self) -> Self {
         self.keeps_fresh = true;
         self
@@ -182,8 +182,8 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// Sets the clock that the cache reads. Default: the system's clocks. For tests there are
-    /// [`Clock::tokio`] and [`Clock::manual`].
+    /// Sets the clock that the cache reads. Default: the system's clocks. For tests, use
+    /// [`Clock::tokio`] or [`Clock::manual`].
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self

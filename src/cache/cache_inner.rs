@@ -30,8 +30,8 @@ pub(crate) struct CacheInner {
     pub(crate) keeps_fresh: bool,
     pub(crate) telemetry: Telemetry,
     pub(crate) state: PublishedState,
-    /// Created for the first subscriber, because it needs as much memory as all other fields
-    /// together.
+    /// The channel for status changes. The channel is created for the first subscriber, because it
+    /// needs as much memory as all other fields together.
     pub(crate) changes: OnceLock<watch::Sender<Status>>,
     /// The task of the latest fetch.
     pub(crate) fetch_task: TaskSlot,
@@ -98,8 +98,8 @@ impl CacheInner {
         }
     }
 
-    /// Updates the gauges of the current token. Without a token they are set to 0. Otherwise they
-    /// would keep the values of the last token.
+    /// Updates the gauges of the current token. Without a token, the gauges are set to 0, because
+    /// they would otherwise keep the values of the last token.
     #[cfg(feature = "metrics")]
     pub(crate) fn update_gauges(&self) {
         let now = self.now();
@@ -120,10 +120,10 @@ impl CacheInner {
     pub(crate) fn update_gauges(&self) {}
 }
 
-/// Sends a status unless a later one was already sent.
+/// Sends a status, unless a later status was already sent.
 ///
-/// If only time has passed, the version is the same. Then the status is replaced without notifying
-/// subscribers.
+/// If only time has passed, the version is the same. In this case, the status is replaced without
+/// notifying subscribers.
 fn send(changes: &watch::Sender<Status>, mut status: Status) {
     changes.send_if_modified(|sent| {
         let is_newer = status.version > sent.version;

@@ -22,13 +22,13 @@ pub(crate) struct ExpiryPolicy {
     pub(crate) jitter: f64,
 }
 
-/// Tokens that live at least this long have [`REFRESH_BEFORE`] as their default window.
+/// Tokens that live at least this long have [`REFRESH_BEFORE`] as their default refresh window.
 const LONG_LIFETIME: Duration = Duration::from_secs(20 * 60);
-/// How long before its expiry a long-lived token is refreshed. This is longer than a short outage
-/// of the authorization server.
+/// How long before the expiry a long-lived token is refreshed. This time is longer than a short
+/// outage of the authorization server.
 const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
-/// How long before its expiry a token is no longer sent. The margin covers the time on the network
-/// and a server clock that is ahead.
+/// How long before the expiry the cache stops sending a token. The margin covers the time on the
+/// network and a server clock that is ahead.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 impl ExpiryPolicy {
@@ -100,7 +100,7 @@ impl ExpiryPolicy {
         }
     }
 
-    /// Returns how long before its expiry the token is refreshed.
+    /// Returns how long before the expiry the token is refreshed.
     ///
     /// The result is at least twice the margin. So even a token that lives for seconds is refreshed
     /// before a caller has to wait. The result is at most half of the lifetime; otherwise the token
@@ -115,8 +115,8 @@ impl ExpiryPolicy {
         .min(lifetime / 2)
     }
 
-    /// Returns how long before its expiry the token is no longer sent. The margin is at most half
-    /// of the time that [`RefreshHint::WithinLast`] leaves for a refresh.
+    /// Returns how long before the expiry the cache stops sending the token. The margin is at most
+    /// half of the time that [`RefreshHint::WithinLast`] leaves for a refresh.
     fn margin(&self, lifetime: Duration, hint: Option<RefreshHint>) -> Duration {
         let margin = match self.expiry_margin {
             Some(margin) => margin.min(lifetime / 2),
@@ -133,11 +133,12 @@ impl ExpiryPolicy {
 /// of a token endpoint (`oauth2::Client`), but at most half of the refresh window.
 const LAST_FETCH: Duration = Duration::from_secs(30);
 
-/// How long one reading of both clocks is reused. This is one or a few kernel ticks.
+/// How long one reading of both clocks is reused. The kernel updates its coarse clock one to a few
+/// times in this period.
 const RECENT: Duration = Duration::from_millis(16);
 
-/// A token and the moment when its fetch started. Expiry counts from then, because the server can't
-/// have issued the token earlier.
+/// A token and the moment when its fetch started. The lifetime counts from this moment, because the
+/// server can't have issued the token earlier.
 pub(crate) struct FetchedToken {
     pub(crate) token: Token,
     pub(crate) requested: Moment,
@@ -169,7 +170,7 @@ impl FetchedToken {
 )]
 pub(crate) enum FetchedBy {
     ThisProcess,
-    /// Another process fetched the token, some time ago.
+    /// Another process fetched the token earlier.
     AnotherProcess,
 }
 
@@ -183,7 +184,7 @@ pub(crate) struct CachedToken {
     deadlines: Option<Deadlines>,
     /// The wall clock's reading when the token was last found servable.
     checked_at: AtomicU64,
-    /// No refresh starts before this tick: either a refresh is running, or the last one failed.
+    /// No refresh starts before this tick: either a refresh is running, or the last refresh failed.
     no_refresh_before: AtomicU64,
     /// Whether a server has accepted the token.
     accepted: AtomicBool,
@@ -244,10 +245,10 @@ impl CachedToken {
 
     /// Delays the refresh while a quota is low, but never makes a caller wait for the refresh.
     ///
-    /// The quota resets for the whole fleet at once. Refreshes then start at random times between
-    /// the reset and the last possible moment. If the quota resets after that moment, they start at
-    /// random times in the period that follows. This period is half of the time until the token is
-    /// no longer served.
+    /// The quota resets for the whole fleet at once. Each process therefore refreshes at a random
+    /// time between the reset and the last possible moment. If the quota resets after the last
+    /// possible moment, each process refreshes at a random time after that moment. These random
+    /// times cover half of the time that is left until the token is no longer served.
     pub(crate) fn postpone_refresh(
         &mut self,
         expiry_policy: &ExpiryPolicy,
@@ -284,8 +285,8 @@ impl CachedToken {
         self.deadlines.map(|deadlines| deadlines.expires_at)
     }
 
-    /// Returns whether the token's own expiry has passed. From then on, no caller may send the
-    /// token, even if it waited for the token.
+    /// Returns whether the token's own expiry has passed. After the expiry, no caller may send the
+    /// token, even a caller that waited for this token.
     pub(crate) fn has_expired(&self, now: Moment) -> bool {
         let deadlines = self.deadlines.as_ref();
         deadlines.is_some_and(|deadlines| now.reached(deadlines.expires_at))
@@ -301,8 +302,8 @@ impl CachedToken {
         }
     }
 
-    /// Like [`is_servable`](Self::is_servable), but may read only the wall clock. Both clocks are
-    /// read if the last reading of both is too old, or if the wall clock was set back.
+    /// Does the same as [`is_servable`](Self::is_servable), but usually reads only the wall clock.
+    /// Reads both clocks if their last reading is too old, or if the wall clock was set back.
     #[inline]
     pub(crate) fn is_servable_by(&self, clock: &Clock) -> bool {
         let checked_at = self.checked_at.load(Ordering::Relaxed);
@@ -332,7 +333,7 @@ impl CachedToken {
         now.ticks() >= self.no_refresh_before.load(Ordering::Relaxed)
     }
 
-    /// Returns how long it takes until a refresh may start.
+    /// Returns the time until a refresh may start.
     pub(crate) fn refresh_delayed_for(&self, now: Moment) -> Duration {
         let until = self.no_refresh_before.load(Ordering::Relaxed);
         Duration::from_nanos(until.saturating_sub(now.ticks()))

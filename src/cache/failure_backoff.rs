@@ -21,8 +21,8 @@ pub(crate) struct FailureBackoff {
     jitter: bool,
 }
 
-/// The largest random addition to a wait, as a share of the wait. It spreads the attempts of a
-/// fleet whose waits start together.
+/// The largest random addition to a wait, as a share of the wait. The addition spreads the attempts
+/// of processes whose waits start at the same time.
 const SPREAD: f64 = 0.1;
 
 impl FailureBackoff {
@@ -45,9 +45,9 @@ impl FailureBackoff {
 
     /// Returns how long to wait after one more failure. The wait is never shorter than `floor`.
     ///
-    /// `left` is how long the current token can still be served. The wait ends by then, because
-    /// afterwards callers see the failure. If the next attempt fails too, the full wait follows. A
-    /// server's `Retry-After` is respected even if it is longer than `left`.
+    /// `left` is how long the current token can still be served. The wait ends within this time,
+    /// because callers see the failure afterwards. If the next attempt fails too, the full wait
+    /// follows. A server's `Retry-After` is respected even if it is longer than `left`.
     pub(crate) fn wait_after(
         &mut self,
         error: &Error,

@@ -92,8 +92,8 @@ impl FetchTask {
         self.complete(fetched, attempts, began.elapsed());
     }
 
-    /// Calls the source until an attempt succeeds or fails with an error that isn't transient. Also
-    /// stops at the attempt limit and before the deadline.
+    /// Calls the source until an attempt succeeds or fails with an error that isn't transient.
+    /// Stops earlier at the attempt limit, or if the next attempt would start after the deadline.
     async fn attempt(
         &self,
         start: &FetchStart,

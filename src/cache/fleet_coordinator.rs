@@ -40,7 +40,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 /// How long a store keeps a token without an expiry.
 const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many refused tokens are remembered. The store can only contain a recent one.
+/// The maximum number of remembered refused tokens. The store can contain only a recently refused
+/// token.
 const MOST_REFUSED: usize = 4;
 
 /// Coordinates a cache with the other processes of its fleet.
@@ -57,8 +58,8 @@ struct KnownTokens {
     latest: Option<Token>,
     /// The tokens that servers refused, oldest first.
     refused: VecDeque<Token>,
-    /// The hash of the stored value that this process ignored last. It keeps the process from
-    /// reporting the same value again after each load.
+    /// The hash of the stored value that this process ignored last. Because of this hash, the
+    /// process doesn't report the same value again after each load.
     ignored: Option<u64>,
 }
 
@@ -87,8 +88,8 @@ impl Coordinator {
         })
     }
 
-    /// Returns a token that another process fetched. If there is none, this process fetches a token
-    /// and shares it.
+    /// Returns a token that another process fetched. If there is no such token, this process
+    /// fetches a token and shares the token.
     pub(crate) async fn fetch(&self, context: FetchContext<'_>) -> Result<FetchedToken, Error> {
         if context.reason == Reason::Refused {
             self.lock().record_refusal();
@@ -301,7 +302,7 @@ fn no_lease() -> Error {
 }
 
 impl KnownTokens {
-    /// Returns whether the value differs from the last ignored value, and remembers it.
+    /// Returns whether the value differs from the last ignored value, and remembers the value.
     fn is_news(&mut self, ignored: &[u8]) -> bool {
         let mut hasher = DefaultHasher::new();
         ignored.hash(&mut hasher);

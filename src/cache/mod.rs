@@ -1,4 +1,4 @@
-//! Caches a token, decides whether it is still usable, and fetches the next one.
+//! Caches a token, decides whether the token is still usable, and fetches the next token.
 
 pub(crate) mod single_flight;
 

@@ -33,8 +33,8 @@ impl PublishedState {
         }
     }
 
-    /// Returns whether `cached` is the current token and there are no refusals. This takes one
-    /// comparison. The caller holds `cached`, so no other token can have its address.
+    /// Returns whether `cached` is the current token and there are no refusals. The check takes one
+    /// comparison. The caller holds `cached`, so no other token can have the same address.
     #[inline]
     pub(crate) fn is_current(&self, cached: &Arc<CachedToken>) -> bool {
         self.address.load(Ordering::Acquire) == address(cached)

@@ -8,14 +8,14 @@ use crate::clock::Moment;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::source::token_source::Reason;
 
-/// A bucket that resets sooner than this doesn't count as low. Such a bucket only limits the
-/// request rate. It is full before a delayed refresh would start.
+/// A bucket that resets within this time doesn't count as low. Such a bucket only limits the
+/// request rate, and is full before a delayed refresh would start.
 const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(crate) struct QuotaTracker {
     fetches: FetchCounts,
-    /// The quotas are boxed because most servers send none, and a process can have very many
+    /// The quotas are boxed, because most servers send no quotas and a process can have very many
     /// caches.
     known: Option<Box<Known>>,
 }
@@ -71,8 +71,8 @@ impl QuotaTracker {
         }
     }
 
-    /// Records the quotas of a response. Has no effect if there are none. A bucket is reported when
-    /// it becomes low. It is reported again only if it was full or reset in between.
+    /// Records the quotas of a response. Has no effect if the response has no quotas. A low bucket
+    /// is reported once. The same bucket is reported again only after it was full or reset.
     pub(crate) fn record(&mut self, quotas: &Arc<[Quota]>, now: Moment) {
         if !quotas.is_empty() {
             let known = self.known.get_or_insert_default();
@@ -85,8 +85,9 @@ impl QuotaTracker {
         known.map_or_else(Vec::new, |known| std::mem::take(&mut known.low))
     }
 
-    /// Returns how long to delay a refresh. After this time, all low buckets are full again. `None`
-    /// if no bucket is low. [`Duration::MAX`] if the server didn't say when one of them resets.
+    /// Returns how long to delay a refresh. After this delay, all low buckets are full again.
+    /// `None` if no bucket is low. [`Duration::MAX`] if the server didn't say when a low bucket
+    /// resets.
     pub(crate) fn low_for(&self, now: Moment) -> Option<Duration> {
         let now = now.wall();
         let quotas = self.known.as_ref()?.quotas.iter();
@@ -130,7 +131,7 @@ fn is_low(quota: &Quota, now: SystemTime) -> bool {
     quota.is_low() && left(quota, now).is_none_or(|left| left > SOON)
 }
 
-/// Returns the time until the bucket resets, if the server stated it.
+/// Returns the time until the bucket resets, if the server stated this time.
 fn left(quota: &Quota, now: SystemTime) -> Option<Duration> {
     let resets_at = quota.resets_at()?;
     Some(resets_at.duration_since(now).unwrap_or_default())

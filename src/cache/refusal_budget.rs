@@ -1,16 +1,16 @@
 //! Limits the fetches that refusals cause.
 //!
-//! If the refusal was about the token, a new token helps. If it was about the resource, a new token
-//! is wasted. So the first refusal causes a fetch immediately, and the wait before each further
-//! fetch doubles.
+//! If a refusal is about the token, a new token helps. If a refusal is about the resource, a new
+//! token is useless. So the first refusal causes a fetch immediately, and the wait before each
+//! further fetch doubles.
 //!
 //! Fetches count against the budget until the current token meets two conditions:
 //!
 //! - A server has accepted the token.
 //! - The token has lasted for the current wait without a refusal.
 //!
-//! A successful replay or an acceptance elsewhere isn't enough, because one of three servers may
-//! refuse every token.
+//! A successful replay or an acceptance by another resource isn't enough, because one of three
+//! servers may refuse every token.
 
 use std::time::Duration;
 
@@ -18,9 +18,10 @@ use crate::backoff::Backoff;
 use crate::clock::Moment;
 
 /// The first wait. The fetch of the first token and the first fetch after a refusal are immediate.
-/// Others follow after 5, 10, 20, … s, so there are five in the first minute.
+/// Further fetches follow after 5, 10, 20, … s, so there are five fetches in the first minute.
 const FIRST: Duration = Duration::from_secs(5);
-/// Shorter than [`FIRST`], because callers may have no usable token after a revocation.
+/// The first wait after a revocation. It is shorter than [`FIRST`], because callers may have no
+/// usable token.
 const FIRST_IF_REVOKED: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
@@ -31,7 +32,7 @@ pub(crate) struct RefusalBudget {
     fetches: u32,
     /// Whether a counted fetch is running.
     is_fetching: bool,
-    /// The current wait between the end of a fetch and the start of the next.
+    /// The current wait between the end of a fetch and the start of the next fetch.
     wait: Duration,
     next_fetch_at: Moment,
     /// When the current token arrived; `None` after a refusal of this token.
@@ -74,8 +75,8 @@ impl RefusalBudget {
 
     /// Starts the wait after a fetch that a refusal caused.
     ///
-    /// A fetch that the other budget counted also starts a wait here, because servers need time to
-    /// accept the new token.
+    /// If the other budget counted the fetch, a wait starts in this budget too. Servers need time
+    /// to accept the new token.
     pub(crate) fn fetch_ended(&mut self, now: Moment) {
         let wait = match std::mem::take(&mut self.is_fetching) {
             true => self.wait,

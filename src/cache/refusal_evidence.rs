@@ -1,9 +1,9 @@
-//! Decides what refusals and acceptances show. Either the token was revoked, or a resource refuses
-//! it.
+//! Decides what refusals and acceptances show: the token was revoked, or a resource refuses a valid
+//! token.
 //!
-//! A resource is an origin and a path. Only a keyed hash of it is remembered, because paths may
-//! contain secrets and may be chosen by an attacker. Requests are ordered by the time at which they
-//! were sent. Responses can arrive in another order, for example after a revocation.
+//! A resource is an origin and a path. Only a keyed hash of the resource is remembered, because
+//! paths may contain secrets and an attacker may choose paths. Requests are ordered by the time of
+//! sending, because responses can arrive in another order.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -13,15 +13,15 @@ use lru::LruCache;
 use crate::clock::Moment;
 use crate::origin::OriginDigest;
 
-/// The maximum number of remembered resources. Above this number, the least recently used one is
-/// dropped.
+/// The maximum number of remembered resources. Above this number, the least recently used resource
+/// is dropped.
 const CAPACITY: usize = 256;
-/// If this many resources refuse an accepted token, the token is revoked. An acceptance in between
-/// resets the count.
+/// If this number of resources refuse an accepted token, the token is revoked. An acceptance
+/// between the refusals resets the count.
 const SEVERAL: usize = 3;
-/// This many refusals in a row prove a revocation. This holds even for a resource that accepts and
-/// refuses one token by turns. If two of three servers refuse every token, the chance of such a row
-/// is 1 in 650.
+/// This number of refusals in a row proves a revocation, even if the resource accepts and refuses a
+/// token by turns. If two of three servers refuse every token, the chance of so many refusals in a
+/// row is 1 in 650.
 const LONG_ROW: u32 = 16;
 
 /// A keyed hash of an origin and a path, without the method.
@@ -29,12 +29,12 @@ const LONG_ROW: u32 = 16;
 pub(crate) struct Resource(u64);
 
 impl Resource {
-    /// The resource of all requests whose path wasn't kept.
+    /// The resource of all requests whose path the cache doesn't know.
     pub(crate) const UNKNOWN: Self = Self(0);
 
     pub(crate) fn new(origin: OriginDigest, path: &str) -> Self {
-        /// The key is random in each process, so no one can choose a path with the same hash as
-        /// another path.
+        /// The key is random in each process, so an attacker can't choose a path with the same hash
+        /// as another path.
         static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self(KEY.hash_one((origin, path)).max(1))
     }
@@ -50,8 +50,8 @@ pub(crate) struct SentRequest {
 /// The evidence collected since refusals began.
 pub(crate) struct Evidence {
     resources: LruCache<Resource, ResourceRecord>,
-    /// Requests that were refused since the last acceptance of the current token, one per resource.
-    /// At most [`SEVERAL`].
+    /// The requests that were refused since the last acceptance of the current token: one request
+    /// per resource, at most [`SEVERAL`].
     refusing: Vec<SentRequest>,
     /// The generation of the last accepted token.
     accepted: Option<u64>,
@@ -84,8 +84,8 @@ pub(crate) struct RefusedToken {
     pub(crate) is_accepted: bool,
     /// Whether the token is old enough to be valid for a server whose clock lags.
     pub(crate) is_aged: bool,
-    /// Whether the request was a replay. Replays that waited for the same fetch are refused
-    /// together. No acceptance can arrive between such refusals.
+    /// Whether the request was a replay. Replays that waited for the same fetch are refused at the
+    /// same time. No acceptance can arrive between such refusals.
     pub(crate) is_replay: bool,
 }
 
@@ -94,7 +94,7 @@ pub(crate) struct RefusedToken {
 pub(crate) struct Shown {
     /// The token was revoked.
     pub(crate) is_revoked: bool,
-    /// Other requests are accepted with the token.
+    /// Servers accept the token for other requests.
     pub(crate) is_accepted_otherwise: bool,
     /// The resource refuses even tokens that are old enough to be valid.
     pub(crate) refuses_aged_tokens: bool,

@@ -12,7 +12,7 @@ const WATCH: Duration = Duration::from_secs(60);
 pub(crate) struct RefusalHistory {
     budget: RefusalBudget,
     revocation_budget: RefusalBudget,
-    /// `None` if there has been no refusal for a while.
+    /// The running watch. `None` if there has been no refusal for a while.
     watch: Option<Watch>,
 }
 
@@ -20,13 +20,14 @@ pub(crate) struct RefusalHistory {
 struct Watch {
     evidence: Evidence,
     until: Moment,
-    /// Whether the budget limited a refusal, and whether this was already reported for the current
-    /// token.
+    /// Whether the budget prevented or delayed a fetch after a refusal. Also, whether this was
+    /// already reported for the current token.
     limited: Limited,
-    /// How many tokens in a row were refused without ever being accepted.
+    /// How many tokens in a row were refused before any server accepted them.
     tokens_refused: u32,
     last_refused: u64,
-    /// Whether the log says that one resource refuses a token that other resources accept.
+    /// Whether a log event already reported that one resource refuses a token that other resources
+    /// accept.
     has_reported_resource: bool,
 }
 
@@ -40,7 +41,7 @@ enum Limited {
 /// The end of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchEnd {
-    /// Whether refusals were limited during the watch.
+    /// Whether the budget prevented or delayed a fetch during the watch.
     pub(crate) was_limited: bool,
 }
 
@@ -59,8 +60,8 @@ impl RefusalHistory {
 
     /// Resets the budgets if the current token has lasted for the current wait without a refusal.
     ///
-    /// Called only for a token that some server accepted. A token that no request has used proves
-    /// nothing.
+    /// The cache calls this method only for a token that a server has accepted. A token that no
+    /// request has used proves nothing.
     pub(crate) fn reset_if_unrefused(&mut self, now: Moment) {
         for budget in self.budgets() {
             budget.reset_if_unrefused(now);
@@ -138,7 +139,7 @@ impl RefusalHistory {
         }
     }
 
-    /// Records that a refusal was limited.
+    /// Records that the budget prevented or delayed a fetch after a refusal.
     ///
     /// Returns how many tokens in a row were refused, and the wait until the next fetch. Returns
     /// `None` if there is nothing to report. There is at most one report per token.
@@ -150,8 +151,8 @@ impl RefusalHistory {
         Some((watch.tokens_refused, now.until(until)))
     }
 
-    /// Records that the budget limited a refusal of a token that other resources accept. Returns
-    /// whether to report this.
+    /// Records that the budget prevented or delayed a fetch after one resource refused the token.
+    /// Other resources accept this token. Returns whether to report the refusal.
     pub(crate) fn report_resource(&mut self) -> bool {
         let Some(watch) = &mut self.watch else {
             return false;

@@ -1,4 +1,4 @@
-//! Closes a cache. It waits for the running fetch and then closes the source.
+//! Closes a cache: waits for the running fetch, and then closes the source.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Shutdown {
 }
 
 impl CacheInner {
-    /// Returns the token of the running fetch, if that completes in time.
+    /// Returns the token of the running fetch, if the fetch completes in time.
     async fn last_fetched(&self, flight: &Flight<Outcome>, deadline: Instant) -> Option<Token> {
         match tokio::time::timeout_at(deadline, flight.wait()).await {
             Ok(ended) => Some(ended.ok()?.ok()?.token().clone()),

@@ -1,9 +1,9 @@
 //! Shares one running fetch among all callers that need its result.
 //!
 //! A [`Flight`] starts with one [`Completer`] and has any number of [`Wait`]s. The completer gives
-//! the flight one value. Every wait gets a clone of this value, even a wait that joins late. If the
-//! completer is dropped first, the flight is [`Abandoned`]. So no caller waits for a task that no
-//! longer exists.
+//! the flight one value. Every wait gets a clone of this value, even a wait that starts after the
+//! completion. If the completer is dropped first, the flight is [`Abandoned`]. So no caller waits
+//! for a task that no longer exists.
 //!
 //! ```text
 //!            Flight::start
@@ -83,7 +83,7 @@ impl<T> Flight<T> {
         Arc::ptr_eq(&self.inner, &completer.inner)
     }
 
-    /// Ends the flight without a value. Completing it later has no effect.
+    /// Ends the flight without a value. Completing the flight later has no effect.
     pub(crate) fn abandon(&self) {
         self.inner.finish(Progress::Abandoned);
     }

@@ -29,7 +29,7 @@ use crate::source::token_source::Reason;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Increases with each change. It shows which of two statuses is newer.
+    /// Increases with each change, to show which of two statuses is newer.
     pub(crate) version: u64,
     pub(crate) phase: Phase,
     pub(crate) fetching: Option<Reason>,
@@ -60,11 +60,11 @@ pub(crate) struct CachedTokenStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// No token and no running fetch. This is the phase at the start, and after the runtime of the
-    /// last fetch shut down. A refusal doesn't lead to this phase, because the refused token stays
-    /// until its successor arrives.
+    /// There is no token and no running fetch. This is the phase at the start, and after the
+    /// runtime of the last fetch shut down. A refusal doesn't lead to this phase, because the
+    /// refused token stays until its successor arrives.
     Empty,
-    /// No token yet. A fetch is running, and all callers wait for it.
+    /// There is no token yet. A fetch is running, and all callers wait for the fetch.
     Fetching,
     /// The token is valid and needs no refresh.
     Fresh,
@@ -73,7 +73,8 @@ pub enum Phase {
     Stale,
     /// The token is no longer sent. The next request starts a fetch.
     Expired,
-    /// The last fetch failed. All callers get its error until the next attempt starts.
+    /// The last fetch failed. All callers get the error of that fetch until the next attempt
+    /// starts.
     Failed,
     /// The cache gives out no more tokens. [`close`](crate::TokenCache::close) waits for the
     /// running fetch or for the source.
@@ -110,13 +111,13 @@ impl Status {
         self.phase
     }
 
-    /// Returns whether the cache has an unexpired token and refusals aren't
-    /// [limited](Self::refusals_limited_until). This method starts no fetch, so use
+    /// Returns whether the cache has an unexpired token and the budget for fetches after refusals
+    /// isn't [used up](Self::refusals_limited_until). This method starts no fetch, so use
     /// [`TokenCache::ready`](crate::TokenCache::ready) in a readiness probe.
     ///
-    /// If a server accepts the token for other requests, limited refusals are about a resource and
-    /// don't count. The cache isn't ready if the server has ended the token or the user has
-    /// rejected it.
+    /// If a server accepts the token for other requests, the refusals are about a resource. In this
+    /// case, a used-up budget doesn't count. The cache isn't ready if the server has ended the
+    /// token or the user has rejected it.
     pub fn is_ready(&self) -> bool {
         let is_refused = self.refusals_limited_until.is_some() && !self.is_accepted();
         matches!(self.phase, Phase::Fresh | Phase::Stale) && !self.is_withdrawn && !is_refused
@@ -137,7 +138,7 @@ impl Status {
         self.waiting
     }
 
-    /// Returns when the fetch of the current token started. The token's age counts from then.
+    /// Returns when the fetch of the current token started. The token's age counts from this time.
     pub fn requested_at(&self) -> Option<SystemTime> {
         self.token.as_ref().map(|token| token.requested_at)
     }
@@ -153,7 +154,7 @@ impl Status {
         self.token.as_ref()?.expires_at
     }
 
-    /// Returns the scope of the current token, if the server stated it.
+    /// Returns the scope of the current token, if the server stated the scope.
     pub fn scope(&self) -> Option<&str> {
         self.token.as_ref()?.scope.as_deref()
     }
@@ -184,11 +185,12 @@ impl Status {
         &self.quotas
     }
 
-    /// Returns when refusals may cause a fetch again. Refusals that prove a revocation may do so
-    /// earlier.
+    /// Returns when refusals may cause a fetch again. Refusals that prove a revocation may cause a
+    /// fetch earlier.
     ///
-    /// Until then, all requests use the current token, because another new token probably wouldn't
-    /// help. `None` if a fetch is allowed or no server has refused the current token.
+    /// Until then, all requests use the current token, because servers would probably refuse
+    /// another new token too. `None` if a fetch is allowed or no server has refused the current
+    /// token.
     pub fn refusals_limited_until(&self) -> Option<SystemTime> {
         self.refusals_limited_until
     }

@@ -12,7 +12,7 @@ pub(crate) struct TaskSlot {
 }
 
 /// The handle is dropped when there is nothing left to abort. A handle keeps the memory of its
-/// task, which is larger than a token. A cache may be idle for hours.
+/// task, which is larger than a token, and a cache may be idle for hours.
 #[derive(Default)]
 enum SlotState {
     #[default]
@@ -36,7 +36,7 @@ impl TaskSlot {
     }
 
     /// Records that a task has nothing left to abort. Has no effect if a later task has replaced
-    /// it.
+    /// this task.
     pub(crate) fn done(&self, id: Id) {
         let mut state = self.lock();
         let before = match &*state {
@@ -48,10 +48,10 @@ impl TaskSlot {
         drop(before);
     }
 
-    /// Starts a task unless one is running. `start` runs under the lock, so two concurrent callers
+    /// Starts a task if no task is running. `start` runs under the lock, so two concurrent callers
     /// start only one task.
     ///
-    /// The task must not take this lock when it ends.
+    /// The task must not take the lock of this slot when the task ends.
     pub(crate) fn ensure_running(&self, start: impl FnOnce() -> AbortHandle) {
         let mut state = self.lock();
         let is_running = matches!(&*state, SlotState::Running(handle) if !handle.is_finished());

@@ -16,11 +16,12 @@ use crate::error::Error;
 use crate::sanitize::sanitize;
 use crate::source::token_source::Reason;
 
-/// The name of the cache. Every event and metric contains it.
+/// The name of the cache. Every event and metric contains this name.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     cache: Arc<str>,
-    /// A digest of the requested scopes that the last fetched token lacks. 0 if there are none.
+    /// A digest of the requested scopes that the last fetched token lacks. 0 if the token lacks no
+    /// scope.
     missing_scope: AtomicU64,
 }
 
@@ -49,7 +50,8 @@ impl Telemetry {
         &self.cache
     }
 
-    /// Creates the span of a fetch. Its parent is the span of the request that started the fetch.
+    /// Creates the span of a fetch. The span's parent is the span of the request that started the
+    /// fetch.
     pub(crate) fn fetch(&self, reason: Reason) -> Span {
         tracing::debug_span!(
             "token fetch",
@@ -172,8 +174,8 @@ impl Telemetry {
         );
     }
 
-    /// Reports which requested scopes the fetched token lacks, if any. Warns only if they differ
-    /// from those of the last token.
+    /// Reports which requested scopes the fetched token lacks, if any. Warns only if the missing
+    /// scopes differ from the missing scopes of the last token.
     pub(crate) fn scope_granted(&self, missing: Option<&str>) {
         let digest = missing.map_or(0, digest);
         let is_known = self.missing_scope.swap(digest, Ordering::Relaxed) == digest;
@@ -282,7 +284,7 @@ fn digest(names: &str) -> u64 {
     hasher.finish().max(1)
 }
 
-/// How many bytes of names an event lists.
+/// The maximum number of bytes of names that an event lists.
 const LONGEST_LIST: usize = 200;
 
 /// Lists the first names, and counts the others. The names may come from a server, because a

@@ -40,19 +40,19 @@ use crate::token::place::Place;
 /// Caches one token and shares it between all callers.
 ///
 /// Clones are handles to the same token. The cache also works without Tower, for example for
-/// WebSockets, SDKs and command-line tools. [`AuthLayer`](crate::AuthLayer) puts it in front of an
-/// HTTP client.
+/// WebSockets, SDKs and command-line tools. [`AuthLayer`](crate::AuthLayer) puts a cache in front
+/// of an HTTP client.
 ///
 /// 1. While the token is fresh, no caller waits and no lock is taken.
-/// 2. While the token is stale, callers still get it. One fetch runs in the background.
+/// 2. While the token is stale, callers still get the token. One fetch runs in the background.
 /// 3. Without a token, all callers wait for one fetch and get its result.
 /// 4. When a fetch fails, a token that hasn't expired stays in use. Without such a token, all
 ///    callers get the error until the next attempt. The delay grows with each failure.
-/// 5. When a server refuses the token, the cache fetches a successor. Until it arrives, other
-///    callers keep the token, unless the refusals prove a revocation. Further refusals cause
-///    fetches at growing intervals.
+/// 5. When a server refuses the token, the cache fetches a successor. Until the successor arrives,
+///    other callers keep the refused token, unless the refusals prove a revocation. Further
+///    refusals cause fetches at growing intervals.
 ///
-/// Each fetch runs on its own task, so cancelling the caller that started it doesn't stop the
+/// Each fetch runs on its own task, so cancelling the caller that started a fetch doesn't stop the
 /// fetch. The [fetch timeout](TokenCacheBuilder::fetch_timeout) bounds the fetch. A panic in the
 /// source becomes an error. [`docs::faults`](crate::docs::faults) lists what callers see after each
 /// fault.
@@ -95,14 +95,14 @@ impl TokenCache {
     /// # Errors
     ///
     /// All callers that wait for a fetch get its error. Later callers get the same error until the
-    /// next attempt. It is delayed:
+    /// next attempt. The next attempt is delayed:
     ///
     /// - after a transient error: 1 s, doubling with each failure up to 1 min
     /// - after a [permanent error](crate::Error::is_permanent): 1 min
     /// - after an error with a longer `Retry-After`: for that time, up to 5 min
     ///
     /// Outside of a Tokio runtime, the error is [`is_runtime`](crate::Error::is_runtime). After
-    /// [`close`](Self::close), it is [`is_closed`](crate::Error::is_closed).
+    /// [`close`](Self::close), the error is [`is_closed`](crate::Error::is_closed).
     ///
     /// # Cancel safety
     ///
@@ -112,14 +112,14 @@ impl TokenCache {
     }
 
     /// Returns a new token, even if the current token is good or the next attempt is delayed. Call
-    /// it after you fix the cause of a failure.
+    /// this method after you fix the cause of a failure.
     ///
     /// If a fetch is already running, the call waits for its result. Until the new token arrives,
-    /// other callers get the old one. The future does nothing until it is polled.
+    /// other callers get the old token. The future does nothing until it is polled.
     ///
     /// # Errors
     ///
-    /// The same errors as for [`token`](Self::token), but never the error of an earlier fetch.
+    /// Returns the same errors as [`token`](Self::token), but never the error of an earlier fetch.
     ///
     /// # Cancel safety
     ///
@@ -130,17 +130,18 @@ impl TokenCache {
         Acquire::new(Arc::clone(&self.inner), Want::Newer)
     }
 
-    /// Waits at most `timeout` for a token that can be sent. If there is none, this method starts a
-    /// fetch. There is none at the start, and after an idle hour in which the token expired.
+    /// Waits at most `timeout` for a token that can be sent. If there is no such token, this method
+    /// starts a fetch. For example, there is no such token at startup, and after an idle hour in
+    /// which the token expired.
     ///
-    /// Call it at startup and in a readiness probe. A service that isn't ready gets no requests.
-    /// Without requests, nothing else starts the fetch. Concurrent calls and requests share one
-    /// fetch. The fetch continues after the timeout, so a later call finds the token.
+    /// Call this method at startup and in a readiness probe. A service that isn't ready gets no
+    /// requests. Without requests, nothing else starts the fetch. Concurrent calls and requests
+    /// share one fetch. The fetch continues after the timeout, so a later call finds the token.
     ///
-    /// `Ok` means that a token can be sent. It doesn't mean that the API accepts the token. If the
-    /// API refuses new tokens again and again, `ready` is `Ok` and [`Status::is_ready`] is `false`.
-    /// Report that with [`Status::refusals_limited_until`]. Keep the instance in service, because
-    /// all instances get the same refusals.
+    /// `Ok` means that a token can be sent, but not that the API accepts the token. If the API
+    /// refuses new tokens again and again, `ready` is `Ok` and [`Status::is_ready`] is `false`.
+    /// Report this state with [`Status::refusals_limited_until`]. Keep the instance in service,
+    /// because all instances get the same refusals.
     ///
     /// | | [`ready`](Self::ready) | [`Status::is_ready`] |
     /// | --- | --- | --- |
@@ -152,9 +153,9 @@ impl TokenCache {
     ///
     /// # Errors
     ///
-    /// The same errors as for [`token`](Self::token). After a failed fetch, this method returns the
-    /// same error until the next attempt. [`is_timeout`](crate::Error::is_timeout) if the fetch
-    /// takes longer than `timeout`.
+    /// Returns the same errors as [`token`](Self::token). After a failed fetch, this method returns
+    /// the error of that fetch until the next attempt. [`is_timeout`](crate::Error::is_timeout) if
+    /// the fetch takes longer than `timeout`.
     ///
     /// # Cancel safety
     ///
@@ -181,13 +182,13 @@ impl TokenCache {
     /// Reports that a server refused `token`.
     ///
     /// If `token` is still current, the next call of [`token`](Self::token) starts a fetch and
-    /// waits for it. If that fetch fails, callers get the old token until it expires. If a newer
-    /// token exists, nothing happens.
+    /// waits for the result. If that fetch fails, callers get the old token until it expires. If a
+    /// newer token exists, nothing happens.
     ///
-    /// Fetches after refusals have a budget. The first is immediate; the next follow after 5, 10,
-    /// 20 s, … up to 5 min. Until the next fetch is allowed, the refused token stays in use. The
-    /// budget is full again when the current token was accepted and has lasted for the current wait
-    /// without a refusal.
+    /// Fetches after refusals have a budget. The first fetch is immediate. The next fetches follow
+    /// after 5, 10, 20 s, … up to 5 min. Until the next fetch is allowed, the refused token stays
+    /// in use. The budget is full again when the current token was accepted and has lasted for the
+    /// current wait without a refusal.
     ///
     /// If the token was [accepted](Self::accept) since refusals began, the refusal proves a
     /// revocation. Fetches after a revocation have a second budget. Its waits start at 1 s.
@@ -212,14 +213,14 @@ impl TokenCache {
     }
 
     /// Reports that a server accepted `token`. A later refusal of the same token then shows that
-    /// the token was revoked and a new one helps.
+    /// the token was revoked and that a new token helps.
     ///
     /// An acceptance doesn't refill the budget of fetches after refusals.
     ///
     /// [`AuthLayer`](crate::AuthLayer) calls this method itself. If you call
     /// [`reject`](Self::reject), also call `accept` for each accepted response while there are
     /// refusals. A token that a server accepts after a refusal counts as accepted and refused by
-    /// turns. Then only 16 refusals in a row prove a revocation.
+    /// turns. For such a token, only 16 refusals in a row prove a revocation.
     pub fn accept(&self, token: &Token) {
         self.accept_from(token.generation(), self.sent_unknown());
     }
@@ -238,14 +239,14 @@ impl TokenCache {
         self.inner.status()
     }
 
-    /// Subscribes to changes of the status, which are:
+    /// Subscribes to changes of the status. These events change the status:
     ///
     /// - A fetch starts, completes or fails.
     /// - A server refuses the token.
     /// - The cache closes.
     ///
     /// The passing of time doesn't notify subscribers. So an unused token becomes stale without a
-    /// notification, unless the cache [keeps it fresh](TokenCacheBuilder::keep_fresh).
+    /// notification, unless the cache [keeps the token fresh](TokenCacheBuilder::keep_fresh).
     ///
     /// The channel always contains the latest [`Status`]. At first, this is the status at the time
     /// of the call. The channel ends when the last handle to the cache is dropped.
@@ -272,22 +273,22 @@ impl TokenCache {
         receiver
     }
 
-    /// Closes the cache. It then starts no fetches, and callers get an
+    /// Closes the cache. A closed cache starts no fetches, and callers get an
     /// [`is_closed`](crate::Error::is_closed) error.
     ///
-    /// A running fetch may still complete for callers that already wait for it. Then the cache
-    /// [closes the source](TokenSource::close) with the last token. The source can revoke the token
-    /// or log out. After the [close timeout](TokenCacheBuilder::close_timeout), the remaining work
-    /// is cancelled. Failures are logged.
+    /// A running fetch may still complete for callers that already wait for it. Afterwards, the
+    /// cache [closes the source](TokenSource::close) with the last token. The source can revoke the
+    /// token or log out. After the [close timeout](TokenCacheBuilder::close_timeout), the remaining
+    /// work is cancelled. Failures are logged.
     ///
     /// The phase is [`Closing`](crate::cache::Phase::Closing) until this work is done, and then
-    /// [`Closed`](crate::cache::Phase::Closed). A second call waits for the first one. Outside of a
-    /// Tokio runtime, the source isn't closed.
+    /// [`Closed`](crate::cache::Phase::Closed). A second call waits for the first call. Outside of
+    /// a Tokio runtime, the source isn't closed.
     ///
     /// # Cancel safety
     ///
     /// The cache closes when the future is first polled. The remaining work runs on its own task.
-    /// Dropping the future after that changes nothing.
+    /// Dropping the future after its first poll changes nothing.
     pub async fn close(&self) {
         let mut changes = self.subscribe();
         let inner = &self.inner;
@@ -343,7 +344,7 @@ impl TokenCache {
     }
 
     /// Passes the challenges of a refusal to the source. Returns whether another token would
-    /// satisfy them.
+    /// satisfy the challenges.
     pub(crate) fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
         self.inner.source.challenged(token, challenges)
     }
@@ -376,7 +377,8 @@ impl TokenCache {
         self.inner.state.is_watching()
     }
 
-    /// Returns the current token if it can be served. Otherwise the state machine decides.
+    /// Returns the current token if it can be served. Otherwise, the state machine decides what the
+    /// caller gets.
     pub(crate) fn lookup(&self, caller: Caller) -> Lookup {
         self.inner.lookup(caller)
     }
@@ -408,14 +410,15 @@ impl TokenCache {
     }
 }
 
-/// Uses a cache as the source of another cache. So several sources can derive their own tokens from
-/// one.
+/// Uses a cache as the source of another cache. In this way, several sources can derive their own
+/// tokens from one token.
 ///
-/// A fetch returns the current token of the inner cache. It returns a newer token if [a server
-/// refused](Reason::Refused) the last one or the user [forces a refresh](Reason::Forced). The inner
-/// cache may have other users, so closing the outer cache doesn't close it.
+/// A fetch returns the current token of the inner cache. A fetch returns a newer token if [a server
+/// refused](Reason::Refused) the last token or the user [forces a refresh](Reason::Forced). The
+/// inner cache may have other users, so closing the outer cache doesn't close the inner cache.
 ///
-/// To put a cache in front of a client, use `AuthLayer::from(cache)`. It adds no second cache.
+/// To put a cache in front of a client, use `AuthLayer::from(cache)`. That layer adds no second
+/// cache.
 impl TokenSource for TokenCache {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let want = match reason {
@@ -465,12 +468,13 @@ impl TokenSource for TokenCache {
         self.inner.source.is_refusal(status, headers)
     }
 
-    /// The fleet of this cache, if any, already protects the grant by its own lease.
+    /// Returns `false` if this cache has a fleet, because the fleet's lease already protects the
+    /// grant.
     fn has_one_time_grant(&self) -> bool {
         !self.inner.is_shared_with_fleet() && self.inner.source.has_one_time_grant()
     }
 
-    /// Returns this cache's fetch timeout if that is longer than the default.
+    /// Returns this cache's fetch timeout, if this timeout is longer than the default.
     fn fetch_timeout(&self) -> Option<Duration> {
         let own = self.inner.limits.fetch_timeout;
         (own > FETCH_TIMEOUT).then_some(own)

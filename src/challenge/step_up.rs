@@ -1,16 +1,17 @@
-//! A challenge to a valid but insufficient token. The server requires more scope or a better login.
+//! The challenge for a valid but insufficient token. The server requires more scope or a better
+//! login.
 
 use std::time::Duration;
 
 use super::www_authenticate::Challenge;
 
-/// What a server requires in addition to a valid token. This is more scope (`insufficient_scope`,
-/// RFC 6750 §3.1), or a stronger or newer user login (`insufficient_user_authentication`, RFC 9470
-/// §3).
+/// What a server requires in addition to a valid token. The server requires more scope
+/// (`insufficient_scope`, RFC 6750 §3.1), or a stronger or newer user login
+/// (`insufficient_user_authentication`, RFC 9470 §3).
 ///
 /// The layer inserts this challenge into the extensions of a 401 or 403 response. The cache fetches
-/// another token only if the source [can fetch a sufficient one](crate::TokenSource::challenged),
-/// as [`oauth2::StepUp`](crate::oauth2::StepUp) can.
+/// another token only if the source [can fetch a sufficient token](crate::TokenSource::challenged).
+/// [`oauth2::StepUp`](crate::oauth2::StepUp) is such a source.
 ///
 /// # Example
 ///
@@ -77,8 +78,8 @@ impl StepUpChallenge {
         self.scope.as_deref()
     }
 
-    /// Returns the required login strength (RFC 9470 §3). It is a list of authentication context
-    /// class references, separated by spaces. The preferred one is first.
+    /// Returns the required login strength (RFC 9470 §3). The result is a list of authentication
+    /// context class references, separated by spaces. The preferred reference is first.
     pub fn acr_values(&self) -> Option<&str> {
         self.acr_values.as_deref()
     }

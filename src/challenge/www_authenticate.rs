@@ -3,16 +3,17 @@
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-/// One challenge in the `WWW-Authenticate` of a response (RFC 9110 §11.6.1). It says how to
-/// authenticate. For a bearer token, it also says what was wrong with the token (RFC 6750 §3).
+/// One challenge in the `WWW-Authenticate` of a response (RFC 9110 §11.6.1). The challenge says how
+/// to authenticate. For a bearer token, the challenge also says what was wrong with the token (RFC
+/// 6750 §3).
 ///
 /// The parser is lenient. If it can't parse a part, it skips to the next comma, where a parameter
 /// or a challenge can start. After an unclosed quoted string, it skips the rest of the field line.
 /// Parameters may be separated by white space alone. An unquoted value may contain characters that
-/// are invalid in a token, such as those of a URL.
+/// are invalid in a token, such as the characters of a URL.
 ///
-/// It parses at most the first 16 KiB of a field line, 32 challenges, and 64 parameters of each
-/// challenge. Its running time is linear in the length.
+/// The parser reads at most the first 16 KiB of a field line, 32 challenges, and 64 parameters of
+/// each challenge. Its running time is linear in the length of the field lines.
 ///
 /// # Example
 ///
@@ -45,15 +46,16 @@ const LINE_LIMIT: usize = 16 * 1024;
 /// How many challenges are kept. Real servers send a few.
 const CHALLENGE_LIMIT: usize = 32;
 
-/// How many parameters of a challenge are kept. Digest has the most: about ten.
+/// How many parameters of a challenge are kept. The scheme `Digest` has the most parameters: about
+/// ten.
 const PARAM_LIMIT: usize = 64;
 
 impl Challenge {
     /// Parses all `WWW-Authenticate` fields in their order in the response. Returns an empty list
-    /// if there is none.
+    /// if there are no such fields.
     ///
     /// Several field lines are equivalent to one line joined with commas (RFC 9110 §5.3). So a line
-    /// that starts with a parameter continues the last challenge of the line before.
+    /// that starts with a parameter continues the last challenge of the previous line.
     pub fn parse(headers: &HeaderMap) -> Vec<Self> {
         let mut challenges = Vec::new();
         for line in headers.get_all(WWW_AUTHENTICATE) {
@@ -77,13 +79,14 @@ impl Challenge {
         &self.scheme
     }
 
-    /// Returns whether this is the scheme. Schemes are case-insensitive (RFC 9110 §11.1).
+    /// Returns whether the challenge has this scheme. Schemes are case-insensitive (RFC 9110
+    /// §11.1).
     pub fn is_scheme(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 
-    /// Returns the value that replaces parameters (RFC 9110 §11.2), such as `YIIabc==` in
-    /// `Negotiate YIIabc==`.
+    /// Returns the value that a challenge may have instead of parameters (RFC 9110 §11.2). An
+    /// example is `YIIabc==` in `Negotiate YIIabc==`.
     pub fn token68(&self) -> Option<&str> {
         self.token68.as_deref()
     }
@@ -102,7 +105,8 @@ impl Challenge {
         params.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Returns the `realm`: the part of the server that the credential is for (RFC 9110 §11.5).
+    /// Returns the `realm`, which names the part of the server that the credential is for (RFC 9110
+    /// §11.5).
     pub fn realm(&self) -> Option<&str> {
         self.param("realm")
     }
@@ -147,8 +151,8 @@ impl Challenge {
     }
 }
 
-/// The rest of a field line. Each method takes the part that its name says, or returns `None`. A
-/// lookahead copies the cursor; no byte is read more than twice.
+/// The rest of a field line. Each method takes the part that it is named after, or returns `None`.
+/// To look ahead, a method copies the cursor. No byte is read more than twice.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     rest: &'a [u8],
@@ -177,7 +181,7 @@ impl<'a> Cursor<'a> {
         self.junk();
     }
 
-    /// Takes a token that isn't the name of a parameter.
+    /// Takes a token that is a scheme, not the name of a parameter.
     fn scheme(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let scheme = ahead.token()?;
@@ -190,8 +194,8 @@ impl<'a> Cursor<'a> {
         Some(scheme)
     }
 
-    /// Takes `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, unless something
-    /// follows it. Text that starts with `realm=` is a token68 only if no value follows.
+    /// Takes `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, if the element ends
+    /// there. For example, `realm=` is a token68 only if no value follows.
     fn token68(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let digits = ahead.take_while(is_token68_char).len();

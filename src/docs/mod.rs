@@ -3,13 +3,13 @@
 //! | page | answers |
 //! | --- | --- |
 //! | [`how_it_works`] | What happens to a token and to a request, and what are the defaults? |
-//! | [`choosing`] | Which source provides what an API asks for? |
+//! | [`choosing`] | Which source fits my API? |
 //! | [`migrating`] | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? |
-//! | [`composing`] | In which order do layers go? |
+//! | [`composing`] | What is the right order of layers? |
 //! | [`in_a_service`] | Where does a service keep the client, and what does it do at startup and shutdown? |
 //! | [`testing`] | How do I test my own code without a network and without sleeping? |
 //! | [`faults`] | What do callers see when something fails? |
-//! | [`security`] | What does the crate do against which threat, and what do I do? |
+//! | [`security`] | Which threats does the crate handle, and what do I have to do? |
 //! | [`tenants`] | How does each of many tenants get its own token? |
 //! | [`fleet`] | How do many processes share one token? |
 //! | [`web_app`] | How does a web app get a token for each of its users? |

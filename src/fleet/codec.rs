@@ -12,7 +12,8 @@ use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 
-/// This is several times the length of any token that fits in a header.
+/// The maximum length of an encoded token, in bytes. It is several times the length of any token
+/// that fits in a header.
 const LONGEST: usize = 64 * 1024;
 
 /// The JSON form in which a token is stored.
@@ -21,8 +22,9 @@ const LONGEST: usize = 64 * 1024;
 struct EncodedToken<'a> {
     #[serde(borrow)]
     form: StoredAs<'a>,
-    /// Borrowed from the decrypted bytes, so no copy is left in memory. Only a secret with a
-    /// quotation mark or a backslash is copied. RFC 6750 allows neither in a header.
+    /// The secret is borrowed from the decrypted bytes, so no copy is left in memory. Only a secret
+    /// with a quotation mark or a backslash is copied. RFC 6750 allows neither character in a
+    /// header.
     #[serde(borrow)]
     secret: Cow<'a, str>,
     /// The start of the fetch and the expiry of the token (`end`), in milliseconds since the Unix
@@ -59,7 +61,7 @@ pub(crate) struct SavedToken {
     pub(crate) requested: SystemTime,
 }
 
-/// Encodes the token. `None` if no other process could use it.
+/// Encodes the token. Returns `None` if no other process could use the token.
 pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
     let (refresh_at, refresh_within) = match token.refresh_hint() {
         Some(RefreshHint::After(after)) => (Some(millis(requested + after)), None),
@@ -102,7 +104,7 @@ pub(crate) enum DecodeError {
     Unbound(Error),
 }
 
-/// Decodes a token. A bound token is restored by the source, which has the key.
+/// Decodes a token. The source restores a bound token, because the source has the key.
 pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedToken, DecodeError> {
     let encoded: EncodedToken<'_> =
         serde_json::from_slice(bytes).map_err(|_| DecodeError::Malformed)?;

@@ -1,4 +1,4 @@
-//! Seals the values that a store gets. Without the key, nobody can read them or change them
+//! Seals the values that a store gets. Without the key, nobody can read a value, or change a value
 //! unnoticed.
 //!
 //! ```text
@@ -27,7 +27,7 @@ use crate::error::{Error, Kind};
 /// losing a token:
 ///
 /// 1. Add the new key in all processes with [`also`](Self::also).
-/// 2. Make it the first key.
+/// 2. Make the new key the first key.
 /// 3. Remove the old key after one token lifetime.
 ///
 /// [`Debug`](fmt::Debug) shows only the names.
@@ -44,8 +44,9 @@ use crate::error::{Error, Kind};
 /// ```
 #[derive(Clone)]
 pub struct Keyring {
-    /// The first key seals. The keys are behind pointers, because a cipher zeroizes its key where
-    /// it is dropped. Moving a cipher would leave a copy of its key behind.
+    /// The first key seals. The keys are behind pointers, because a move of a cipher would leave a
+    /// copy of its key in memory. A cipher zeroizes its key only at the place where the cipher is
+    /// dropped.
     keys: Vec<Arc<Key>>,
 }
 
@@ -62,7 +63,7 @@ pub(crate) enum Sealing {
     Plain,
 }
 
-/// The reason why a value can't be opened. The cache then ignores the value.
+/// The reason why a value can't be opened. The cache ignores such a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
     /// The value isn't what this crate sealed for this store key. For example, it was truncated,
@@ -72,7 +73,8 @@ pub(crate) enum OpenError {
     UnknownVersion,
     /// A key that isn't in the ring sealed the value.
     UnknownKey,
-    /// The value is unsealed where sealed values are expected, or the reverse.
+    /// The value is unsealed but this process expects sealed values, or the value is sealed but
+    /// this process expects unsealed values.
     WrongKind,
 }
 
@@ -88,24 +90,24 @@ const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 
 impl Keyring {
-    /// Makes a ring with one key. The key is 32 random bytes in base64, as
-    /// `openssl rand -base64 32` writes them.
+    /// Makes a ring with one key. The key is 32 random bytes in base64, such as the output of
+    /// `openssl rand -base64 32`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the key isn't 32 bytes in base64. Also if the name is
-    /// empty or longer than 255 bytes.
+    /// [`is_config`](Error::is_config) if the key isn't 32 bytes in base64, or if the name is empty
+    /// or longer than 255 bytes.
     pub fn new(name: impl Into<String>, key: impl Into<SecretString>) -> Result<Self, Error> {
         Self { keys: Vec::new() }.also(name, key)
     }
 
-    /// Adds a key that other processes may use for sealing. This process can then open their
-    /// values.
+    /// Adds a key that other processes may use for sealing. This process can then open values that
+    /// other processes sealed with this key.
     ///
     /// # Errors
     ///
-    /// The same errors as for [`new`](Self::new). Also if the ring already contains a key with this
-    /// name.
+    /// Returns the same errors as [`new`](Self::new). Also fails if the ring already contains a key
+    /// with this name.
     pub fn also(
         mut self,
         name: impl Into<String>,
@@ -153,7 +155,7 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
 }
 
 impl Sealing {
-    /// Seals a value for `key`. `None` only if the system returns no random bytes.
+    /// Seals a value for `key`. Returns `None` only if the system returns no random bytes.
     pub(crate) fn seal(&self, key: &str, value: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Sealed(ring) => ring.keys.first()?.seal(key, value),

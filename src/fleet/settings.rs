@@ -16,7 +16,7 @@ use crate::source::token_source::DynTokenSource;
 ///
 /// Give the fleet to a cache with
 /// [`TokenCacheBuilder::fleet`](crate::cache::TokenCacheBuilder::fleet). One process fetches a
-/// token, and the others load it from the store. [The guide's page about
+/// token, and the other processes load the token from the store. [The guide's page about
 /// fleets](crate::docs::fleet) says what the processes share, and what happens when the store
 /// fails.
 ///
@@ -55,10 +55,12 @@ pub struct Fleet {
     pub(crate) store_timeout: Duration,
 }
 
-/// The maximum time of a token request of a [`Client`](crate::oauth2::Client).
+/// The default lease time, which is the default timeout of a token request of a
+/// [`Client`](crate::oauth2::Client).
 const LEASE_TIME: Duration = Duration::from_secs(10);
 
-/// About fifty round trips in a data centre. This is less than a token request takes.
+/// The default timeout of a call to the store. It covers about fifty round trips in a data centre,
+/// and is shorter than a token request.
 const STORE_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Fleet {
@@ -67,8 +69,9 @@ impl Fleet {
         Self::of(store, Sealing::Sealed(keys))
     }
 
-    /// Shares tokens through unsealed files that only their owner can read. Use it for command-line
-    /// tools. Such tools would keep the sealing key in a file beside the tokens anyway.
+    /// Shares tokens through unsealed files that only their owner can read. Use this constructor
+    /// for command-line tools. Such tools would keep the sealing key in a file beside the tokens
+    /// anyway.
     #[cfg(feature = "file")]
     pub fn unsealed(store: FileStore) -> Self {
         Self::of(store, Sealing::Plain)
@@ -85,9 +88,10 @@ impl Fleet {
         }
     }
 
-    /// Sets what the tokens depend on, instead of the source's own key. Closures need this setting.
-    /// So do sources that don't know everything that their tokens depend on. For example, a source
-    /// with a refresh token knows its client but not the user.
+    /// Sets the key that describes what the tokens depend on. This key replaces the source's own
+    /// key. Closures need this setting. A source needs this setting too if it doesn't know
+    /// everything that its tokens depend on. For example, a source with a refresh token knows its
+    /// client but not the user.
     #[must_use]
     pub fn key(mut self, key: StoreKey) -> Self {
         self.key = Some(key);
@@ -102,12 +106,13 @@ impl Fleet {
         self
     }
 
-    /// Sets the maximum time of one process's fetch before another process may fetch. It is limited
-    /// to a third of the cache's [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout).
+    /// Sets the maximum time of one process's fetch before another process may fetch. The lease
+    /// time is limited to a third of the cache's [fetch
+    /// timeout](crate::cache::TokenCacheBuilder::fetch_timeout).
     ///
     /// If a process dies during a fetch, its lease ends after this time. Then another process gets
-    /// the lease. A process waits for another process's lease at most 1.5 times this long. Then it
-    /// fetches without the lease, unless the source has a [one-time
+    /// the lease. A process waits for another process's lease for at most 1.5 times the lease time.
+    /// After this wait, the process fetches without the lease, unless the source has a [one-time
     /// grant](crate::TokenSource::has_one_time_grant).
     #[must_use]
     pub fn lease_time(mut self, time: Duration) -> Self {

@@ -14,11 +14,12 @@ use super::response_fields::{self, Malformed, ResponseFields};
 use super::transport::RawResponse;
 use crate::error::{BoxError, Error, Kind, Reply};
 
-/// The limit of a body in bytes. Tokens travel in headers. Servers limit headers to 8 to 16 KiB.
-/// The limit leaves room for an access token, a refresh token and an ID token of that size.
+/// The limit of a body in bytes. Tokens are sent in headers, which servers limit to 8 to 16 KiB.
+/// The body's limit leaves room for three tokens of that size: an access token, a refresh token and
+/// an ID token.
 const RESPONSE_LIMIT: usize = 64 * 1024;
 
-/// The initial capacity of the buffer in bytes. Most bodies are shorter.
+/// The initial capacity in bytes of the buffer for a body. Most bodies are shorter.
 const INITIAL_CAPACITY: usize = 4 * 1024;
 
 /// A response whose body has been read.
@@ -28,7 +29,7 @@ pub(crate) struct EndpointResponse {
     pub(crate) body: Zeroizing<Vec<u8>>,
     /// When the request started.
     pub(crate) started: SystemTime,
-    /// Hides the values from the query of the request's address.
+    /// Hides the values in the query of the request's address.
     pub(crate) sent: Redactor,
 }
 
@@ -101,7 +102,7 @@ pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error 
     Error::new(Kind::Reply, format!("{response} {what}")).with_reply(reply)
 }
 
-/// Reads frame by frame, so that memory never contains more than the limit.
+/// Reads the body frame by frame, so that memory never contains more than the limit.
 async fn collect<B>(status: StatusCode, body: B) -> Result<Zeroizing<Vec<u8>>, ReadError>
 where
     B: Body<Data = Bytes, Error = BoxError>,

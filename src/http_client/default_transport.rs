@@ -20,7 +20,7 @@ struct MadeOnFirstUse {
     made: Mutex<Option<DynTransport>>,
 }
 
-/// Clones of a default transport share its client.
+/// Clones of a default transport share one client.
 impl Default for DynTransport {
     fn default() -> Self {
         Self::made_by(make)

@@ -15,8 +15,8 @@ use super::redact::Redactor;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
 
-/// A server needs milliseconds to issue a token. Within 10 s, TCP tries three times again to
-/// connect.
+/// The default timeout of a request. A server issues a token within milliseconds. Within 10 s, TCP
+/// repeats a failed connection attempt three times.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An endpoint, with the transport and the timeout of its requests.
@@ -32,7 +32,7 @@ pub(crate) struct EndpointClient {
 pub(crate) struct EndpointRequest {
     pub(crate) body: Zeroizing<Vec<u8>>,
     pub(crate) content_type: &'static str,
-    /// Headers in addition to `Content-Type` and `Accept`.
+    /// The request's headers, except `Content-Type` and `Accept`.
     pub(crate) headers: HeaderMap,
 }
 
@@ -91,8 +91,8 @@ impl EndpointClient {
         within(self.timeout, &format!("{}{with}", self.kind.name()), work).await
     }
 
-    /// Returns the address of this endpoint. Call this method inside [`within`](Self::within), like
-    /// all methods that send.
+    /// Returns the address of this endpoint. Call this method, and each method that sends a
+    /// request, inside [`within`](Self::within).
     pub(crate) async fn address(&self) -> Result<Uri, Error> {
         self.resolve(&self.url, self.kind).await
     }

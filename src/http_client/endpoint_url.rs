@@ -21,8 +21,8 @@ use crate::source::store_key::StoreKey;
 /// The address of a protocol endpoint (RFC 6749 §3), validated as safe for sending a secret.
 ///
 /// The address is `https`, or `http` on loopback: `localhost` and its subdomains, `127.0.0.0/8` and
-/// `[::1]`. Constructors also take a `&str` or a `String`, and validate this text immediately. You
-/// need this type in two cases:
+/// `[::1]`. Methods that take an address also take a `&str` or a `String`, and validate this text
+/// immediately. You need this type in two cases:
 ///
 /// - You intentionally reach the server over cleartext.
 /// - You know only the server's issuer, from which the client [discovers the
@@ -87,7 +87,8 @@ impl EndpointUrl {
     }
 
     /// Uses the issuer's endpoints for clients with a certificate (`mtls_endpoint_aliases`, RFC
-    /// 8705 §5), where the metadata contains them. Without an issuer, this setting has no effect.
+    /// 8705 §5), if the metadata contains such endpoints. Without an issuer, this setting has no
+    /// effect.
     #[must_use]
     pub fn mtls(mut self) -> Self {
         if let EndpointLocation::Discovered { prefers_mtls, .. } = &mut self.location {
@@ -96,7 +97,7 @@ impl EndpointUrl {
         self
     }
 
-    /// Adds the address or the issuer to a store key, because a token depends on its server.
+    /// Adds the address or the issuer to a store key, because a token depends on the server.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         let name = self.issuer().map_or("endpoint", |_| "issuer");
@@ -105,8 +106,9 @@ impl EndpointUrl {
 
     /// Creates an address that may be `http` on any host.
     ///
-    /// The client secret and every token then cross the network in cleartext. RFC 6749 §3.2 forbids
-    /// this. Use this only if another component encrypts the connection, such as a service mesh.
+    /// With an `http` address, the client secret and every token cross the network in cleartext.
+    /// RFC 6749 §3.2 forbids this. Use this constructor only if another component, such as a
+    /// service mesh, encrypts the connection.
     ///
     /// # Errors
     ///
@@ -173,7 +175,8 @@ impl EndpointUrl {
         }
     }
 
-    /// Rejects an issuer. For endpoints that are never in an issuer's metadata.
+    /// Returns the address without change, but rejects an issuer. Call this method for endpoints
+    /// that an issuer's metadata never contains.
     pub(crate) fn only_address(self) -> Result<Self, Error> {
         if self.issuer().is_none() {
             return Ok(self);
@@ -234,7 +237,8 @@ impl TryFrom<String> for EndpointUrl {
     }
 }
 
-/// Converts an [`EndpointUrl`] or a string, so that constructors take either.
+/// Lets a constructor take an [`EndpointUrl`] as well as a string. The conversion of an
+/// [`EndpointUrl`] to itself never fails.
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -253,14 +257,14 @@ pub(crate) fn secure(what: &str, url: &str) -> Result<Uri, Error> {
     }
 }
 
-/// Returns the host if the connection to it is cleartext.
+/// Returns the host if the connection to the host is cleartext.
 fn cleartext(uri: &Uri) -> Option<&str> {
     let is_cleartext = !is_secure(uri.scheme_str(), uri.host());
     is_cleartext.then(|| uri.host().unwrap_or_default())
 }
 
 /// Parses an address. Errors show only the host, because a caller that swaps two arguments passes
-/// the secret here.
+/// the secret as the address.
 fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     let bad = |why: &str| bad(what, why);
     // RFC 6749 §3.2 forbids a fragment, and `Uri` drops a fragment silently.

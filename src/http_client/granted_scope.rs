@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 /// Returns the requested scopes that were not granted: sorted and separated by single spaces.
-/// Returns `None` if all were granted.
+/// Returns `None` if all scopes were granted.
 ///
-/// The result is for a warning before the first 403. A granted scope in another spelling also
-/// counts as granted.
+/// With the result, the cache can warn before an API sends the first 403. A requested scope also
+/// counts as granted if the server spells it differently.
 pub(crate) fn missing(requested: &str, granted: &str) -> Option<String> {
     let is_granted = |name: &str| granted.split_whitespace().any(|other| is_same(name, other));
     let requested = requested.split_whitespace();

@@ -9,8 +9,8 @@ use super::redact::Redactor;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::sanitize::sanitize_unbounded;
 
-/// Auth0's headers and the owner of each quota. A header contains one or more quotas, for example
-/// `b=per_hour;q=10;r=7;t=3540`.
+/// Auth0's headers and the owner of each quota. Each header contains one or more quotas, for
+/// example `b=per_hour;q=10;r=7;t=3540`.
 const AUTH0: [(&str, &str); 2] = [
     ("auth0-client-quota-limit", "client"),
     ("auth0-organization-quota-limit", "organization"),
@@ -171,7 +171,7 @@ fn bare(text: &str) -> &str {
     unquoted.unwrap_or(text)
 }
 
-/// Parses a decimal number without its fraction.
+/// Parses a decimal number, and drops its fraction.
 fn number(text: &str) -> Option<u64> {
     let whole = text.trim().split('.').next().unwrap_or_default();
     let is_number = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());

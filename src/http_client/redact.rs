@@ -1,4 +1,5 @@
-//! Removes secrets from a server's text before the text is shown. Servers echo what a client sent.
+//! Removes secrets from a server's text before the text is shown. Servers may echo what a client
+//! sent.
 
 use http::{HeaderMap, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -6,11 +7,12 @@ use zeroize::Zeroizing;
 
 use crate::sanitize::sanitize_unbounded;
 
-/// The shortest secret in bytes. Hiding shorter strings would make the server's text hard to read.
+/// The minimum length of a hidden secret in bytes. Hiding shorter strings would make the server's
+/// text hard to read.
 const SHORTEST: usize = 4;
 
-/// The secrets to hide, in every encoding that a server may send back. Secrets are sanitized in the
-/// same way as texts, so that they match after sanitizing.
+/// The secrets to hide, in every encoding that a server may send back. The secrets are sanitized in
+/// the same way as the server's texts, so that they match the sanitized texts.
 #[derive(Default)]
 pub(crate) struct Redactor {
     secrets: Vec<Zeroizing<String>>,
@@ -95,7 +97,7 @@ fn percent(text: &str) -> String {
     utf8_percent_encode(text, &RESERVED).to_string()
 }
 
-/// Converts escapes to lower case (`%2F` to `%2f`), the form that some servers use.
+/// Converts escapes to lower case (`%2F` to `%2f`), because some servers use lower case.
 fn lower_escapes(escaped: &str) -> String {
     let mut digits = 0;
     let lower = escaped.chars().map(|c| {

@@ -12,8 +12,8 @@ use reqwest::redirect::Policy;
 use super::transport::{DynTransport, ResponseFuture, SealedTransport, erase};
 use crate::error::{BoxError, Error, Kind};
 
-/// The timeout for connecting is well below the 10 s for the whole request. If no server listens at
-/// the address, the error therefore names the connection.
+/// The timeout for connecting. It is well below the 10 s for the whole request. If no server
+/// responds at the address, the error therefore names the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));

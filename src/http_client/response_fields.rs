@@ -24,7 +24,7 @@ pub(crate) struct ResponseFields {
     pub(crate) issued_token_type: FieldValue,
     pub(crate) error: FieldValue,
     pub(crate) error_description: FieldValue,
-    /// Whether a field occurs twice. Its value is then ambiguous.
+    /// Whether a field occurs twice. The value of such a field is ambiguous.
     pub(crate) has_duplicate: bool,
 }
 
@@ -36,12 +36,12 @@ pub(crate) enum FieldValue {
     Null,
     Text(SecretString),
     Number(f64),
-    /// A boolean, an object or an array.
+    /// The value is a boolean, an object or an array.
     Other,
 }
 
 impl FieldValue {
-    /// Returns whether the field is absent or null. Both mean that there is no value.
+    /// Returns whether the field has no value: it is absent or null.
     pub(crate) fn is_nothing(&self) -> bool {
         matches!(self, Self::Absent | Self::Null)
     }

@@ -21,7 +21,7 @@ use crate::token::issued_token::{Expiry, Token};
 use crate::token::jwt;
 
 /// The lifetime of a token if neither the response nor the token specifies a lifetime. The examples
-/// of RFC 6749 §5.1 have this lifetime, and so have the tokens of most servers.
+/// of RFC 6749 §5.1 and the tokens of most servers have this lifetime.
 pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) const RESPONSE: &str = "the token endpoint's reply";
@@ -29,7 +29,7 @@ pub(crate) const RESPONSE: &str = "the token endpoint's reply";
 /// An issued token and its properties.
 pub(crate) struct TokenResponse {
     access_token: SecretString,
-    /// `None` if neither the response nor the token specifies an expiry.
+    /// The expiry. `None` if neither the response nor the token specifies an expiry.
     expiry: Option<Expiry>,
     refresh_in: Option<Duration>,
     scope: Scope,
@@ -49,7 +49,7 @@ pub(crate) enum TokenType {
 }
 
 impl TokenType {
-    /// Returns why a `token_type` is unusable, or `None` if it is usable.
+    /// Returns why a `token_type` is unusable, or `None` if the type is usable.
     fn objection(self, sent: &FieldValue) -> Option<&'static str> {
         match self {
             _ if is_text(sent, "N_A") => {
@@ -74,7 +74,7 @@ fn is_text(field: &FieldValue, text: &str) -> bool {
 }
 
 enum Scope {
-    /// The requested scope (RFC 6749 §5.1).
+    /// The response has no scope, so the server granted the requested scope (RFC 6749 §5.1).
     AsRequested,
     Granted(String),
     /// The scope isn't a string; it may be an array, for example.
@@ -342,7 +342,7 @@ fn is_registered(code: &str) -> bool {
     )
 }
 
-/// Returns the media type. This type shows whether the response is a proxy's page. Omits the
+/// Returns the media type. The media type can show that the response is a proxy's page. Omits the
 /// parameters, and hides a type with unusual characters.
 fn content_type(headers: &HeaderMap) -> String {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {

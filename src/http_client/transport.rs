@@ -1,4 +1,5 @@
-//! The HTTP client that sends this crate's own requests. The user chooses its type.
+//! The HTTP client that sends this crate's own requests. The user can choose the type of the
+//! client.
 
 use std::fmt;
 use std::future::Future;
@@ -122,7 +123,7 @@ impl DynTransport {
         self.0.send(request)
     }
 
-    /// Creates the client before the first request, if that hasn't happened yet.
+    /// Creates the client before the first request, if the client doesn't exist yet.
     #[cfg(feature = "authorization-code")]
     pub(crate) fn prepare(&self) -> Result<(), Error> {
         self.0.prepare()

@@ -37,8 +37,8 @@ enum Named {
     #[default]
     Nothing,
     Origins(Vec<NamedOrigin>),
-    /// Any `https` origin, and loopback. Most requests go to one origin. The digest of this origin
-    /// is computed only once.
+    /// Any `https` origin, and loopback. Because most requests go to one origin, the digest of this
+    /// origin is computed only once.
     AnyHttps {
         usual: OnceLock<NamedOrigin>,
     },
@@ -88,7 +88,7 @@ impl AllowedOrigins {
     /// Returns whether the list of named origins contains this origin. Returns `None` if there is
     /// no list, for example with `any_https`.
     ///
-    /// Checks the responses to requests whose URI was only a path.
+    /// The layer uses this method to check the responses to requests whose URI was only a path.
     pub(crate) fn names(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<bool> {
         match &self.named {
             Named::Origins(origins) => {
@@ -100,7 +100,7 @@ impl AllowedOrigins {
     }
 
     /// Returns the digest of the request's origin, if this origin is allowed and has the usual
-    /// form. Otherwise, `None` leaves the decision to [`admit`](Self::admit).
+    /// form. Otherwise, returns `None`, and [`admit`](Self::admit) decides.
     #[inline]
     pub(crate) fn admit_usual(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
         let first = match &self.named {
@@ -114,7 +114,7 @@ impl AllowedOrigins {
         }
     }
 
-    /// Does the same as [`admit_usual`](Self::admit_usual) for all named origins but the first.
+    /// Does the same as [`admit_usual`](Self::admit_usual) for all named origins except the first.
     #[inline(never)]
     fn admit_usual_other(&self, request: &impl AuthRequest) -> Option<OriginDigest> {
         let Named::Origins(origins) = &self.named else {
@@ -128,7 +128,8 @@ impl AllowedOrigins {
     }
 
     /// Decides whether a request gets the credential, or fails if the request must not be sent. A
-    /// request whose URI is only a path gets the credential: the client below chooses the origin.
+    /// request whose URI is only a path gets the credential, because the client below the layer
+    /// chooses the origin.
     pub(crate) fn admit(&self, request: &impl AuthRequest) -> Result<Admission, Error> {
         match self.admit_usual(request) {
             Some(sent_to) => Ok(Admission::Credential(sent_to)),

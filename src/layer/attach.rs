@@ -17,15 +17,15 @@ pub(crate) enum Attached {
     Unchanged,
     /// The request has the same credential as other requests.
     Fixed,
-    /// The request has a credential that was made for it.
+    /// The request has a credential that was made for this request.
     PerRequest(Box<RequestHead>),
 }
 
 impl SentToken {
     /// Attaches the credential to an admitted request, in place of any credential of the caller.
     ///
-    /// Takes the request by reference, because a request has 250 bytes: moving it costs more than
-    /// inserting the header.
+    /// Takes the request by reference. A request has 250 bytes, so moving the request costs more
+    /// than inserting the header.
     pub(crate) fn attach(&self, request: &mut impl AuthRequest) -> Result<Attached, Error> {
         match self.credential() {
             Credential::Header(name, value) => {

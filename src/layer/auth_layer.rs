@@ -19,7 +19,7 @@ use crate::origin::Origin;
 use crate::source::token_source::TokenSource;
 
 /// Authenticates the requests of any HTTP client. The layer attaches the token and keeps the token
-/// fresh. It sends a refused request once more with a new token.
+/// fresh. The layer sends a refused request once more with a new token.
 ///
 /// All services that a layer makes, and all clones of the layer, share one token.
 ///
@@ -59,8 +59,8 @@ pub struct AuthLayer {
     shared: Arc<SharedCredential>,
 }
 
-/// 64 KiB is enough for most JSON bodies. With thousands of requests in flight, the recordings use
-/// little memory.
+/// The default of [`AuthLayer::body_limit`]. It is enough for most JSON bodies. With thousands of
+/// requests in flight, the recordings use little memory.
 const BODY_LIMIT: usize = 64 * 1024;
 
 impl AuthLayer {
@@ -92,7 +92,7 @@ impl AuthLayer {
     /// KiB.
     ///
     /// The layer can't replay a request if the inner service reads more than this limit before the
-    /// refusal. The caller then gets the refusal.
+    /// refusal. In this case, the caller gets the refusal.
     pub fn body_limit(self, bytes: usize) -> Self {
         self.edit(|settings| settings.body_limit = bytes)
     }
@@ -113,10 +113,10 @@ impl AuthLayer {
     /// [source's origins](TokenSource::origins). If there are no named origins, every request with
     /// an absolute URI is an error.
     ///
-    /// A request whose URI is only a path gets the credential. The client below then chooses the
-    /// origin. With tonic, the layer checks the origin that `with_origin` sets, but can't check the
-    /// address of the channel. Connect the channel to the same `https` URL. A channel to another
-    /// port or without TLS would receive the credential too.
+    /// A request whose URI is only a path gets the credential. For such a request, the client below
+    /// the layer chooses the origin. With tonic, the layer checks the origin that `with_origin`
+    /// sets, but can't check the address of the channel. Connect the channel to the same `https`
+    /// URL. A channel to another port or without TLS would receive the credential too.
     ///
     /// # Errors
     ///
@@ -163,15 +163,16 @@ impl AuthLayer {
     /// Lets a request to any other origin pass *without* the credential; default: an error. Use
     /// this setting for an API that redirects to presigned storage or links to other hosts.
     ///
-    /// This setting requires named origins or [`any_https`](Self::any_https). Without either, a
-    /// request with an absolute URI is still an error.
+    /// This setting requires named origins or [`any_https`](Self::any_https). If there are no named
+    /// origins and no `any_https`, a request with an absolute URI is still an error.
     pub fn pass_elsewhere(self) -> Self {
         self.edit(|settings| settings.allowed_origins.pass_elsewhere = true)
     }
 
-    /// Sets a closure that finds the URI that a response came from. Use this setting for clients
-    /// that follow redirects and record the URI in the response's extensions. The layer then
-    /// ignores what another origin's response says about the token, its scope or its session.
+    /// Sets a closure that returns the URI that a response came from. Use this setting for clients
+    /// that follow redirects and record the URI in the response's extensions. With this setting,
+    /// the layer ignores what another origin's response says about the token, its scope or its
+    /// session.
     ///
     /// Two kinds of responses already contain their URI:
     ///
@@ -185,13 +186,13 @@ impl AuthLayer {
     /// - If the closure returns only a path, the layer uses the URI that the response contains.
     ///
     /// A response of unknown origin also counts as a response of the request's own origin. A layer
-    /// below may send requests to another address than their URI, such as the address of a sidecar.
-    /// In that case, use `answered_by(|_| None)`.
+    /// below may send a request to an address other than the request's URI, such as the address of
+    /// a sidecar. With such a layer, use `answered_by(|_| None)`.
     ///
     /// If the request's URI was only a path, the layer compares the response's origin with the
     /// named origins. A response of a named origin counts as a response of the request's own
-    /// origin. With [`any_https`](Self::any_https), a response of any origin counts as such a
-    /// response.
+    /// origin. With [`any_https`](Self::any_https), every response counts as a response of the
+    /// request's own origin.
     pub fn answered_by<F>(self, answered_by: F) -> Self
     where
         F: Fn(&Extensions) -> Option<Uri> + Send + Sync + 'static,
@@ -200,7 +201,7 @@ impl AuthLayer {
     }
 
     /// Adds a rule for refusals of the token, in addition to a 401 and gRPC's `UNAUTHENTICATED`.
-    /// Use this rule for servers that respond to an expired token with a 403 or a 419. The rule
+    /// Use a rule for servers that respond to an expired token with a 403 or a 419. The rule
     /// replaces the [source's own rule](TokenSource::is_refusal).
     ///
     /// The rule may also match responses that are about the resource, such as a 403 for missing
@@ -249,7 +250,7 @@ impl AuthLayer {
 
     /// Sets whether a 401 without `WWW-Authenticate` is a refusal of the token; default `true`.
     ///
-    /// RFC 9110 §15.5.2 requires that header, but many servers omit it.
+    /// RFC 9110 §15.5.2 requires this header in a 401, but many servers omit the header.
     pub fn retry_without_challenge(self, retry: bool) -> Self {
         self.edit(|settings| settings.refusal_rules.without_challenge = retry)
     }

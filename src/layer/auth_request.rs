@@ -61,7 +61,7 @@ pub trait AuthRequest: Sized {
     }
 
     /// Returns the scheme of the request's URI, such as `https`. Returns `None` if the URI is only
-    /// a path. The client below then chooses the origin.
+    /// a path. In this case, the client below the layer chooses the origin.
     fn scheme(&self) -> Option<&str>;
 
     /// Returns the host of the request's URI. An IPv6 address is in brackets.
@@ -73,7 +73,7 @@ pub trait AuthRequest: Sized {
     /// Returns the authority of the request's URI as written: `[user@]host[:port]` (RFC 3986 §3.2).
     /// Returns `None` if the URI is only a path.
     ///
-    /// The layer calls this for every request. The layer calls [`host`](Self::host) and
+    /// The layer calls this method for every request. The layer calls [`host`](Self::host) and
     /// [`port`](Self::port) only for an authority in an unusual form, and for per-request
     /// credentials.
     fn authority(&self) -> Option<&str>;
@@ -85,7 +85,7 @@ pub trait AuthRequest: Sized {
         false
     }
 
-    /// Replaces all query parameters named `name` by `pair`, as the last parameter. `pair` is
+    /// Removes all query parameters named `name`, and appends `pair` to the query. `pair` is
     /// already encoded and starts with the encoded name. Other parameters stay unchanged.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ where
     method: Method,
     uri: Uri,
     version: Version,
-    /// A list takes one allocation fewer than a map, and this code looks up no name.
+    /// The header fields as a list, because a list needs fewer allocations than a map.
     headers: Vec<(HeaderName, HeaderValue)>,
     extensions: Extensions,
     body: B::Copy,

@@ -41,8 +41,9 @@ pub trait AuthResponse {
     /// records them. The port is `None` if it is the scheme's default.
     ///
     /// A client that follows redirects may return the response of another origin. The default
-    /// implementation returns `None`. The response then counts as a response of the request's own
-    /// origin. [`AuthLayer::answered_by`](crate::AuthLayer::answered_by) can return another origin.
+    /// implementation returns `None`. In this case, the response counts as a response of the
+    /// request's own origin. [`AuthLayer::answered_by`](crate::AuthLayer::answered_by) can return
+    /// another origin.
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         None
     }
@@ -50,8 +51,8 @@ pub trait AuthResponse {
     /// Returns the extensions.
     fn extensions(&self) -> &Extensions;
 
-    /// Returns the extensions, mutably. When the layer doesn't replay a refused request, it inserts
-    /// a [`NotReplayed`](crate::NotReplayed) here.
+    /// Returns the extensions, mutably. If the layer doesn't replay a refused request, the layer
+    /// inserts a [`NotReplayed`](crate::NotReplayed) here.
     fn extensions_mut(&mut self) -> &mut Extensions;
 }
 

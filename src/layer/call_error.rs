@@ -12,8 +12,9 @@ use crate::error::{BoxError, Error};
 /// client. In a function that returns a `CallError`, `?` converts the `BoxError`. For an error enum
 /// of your own, write one `match`.
 ///
-/// The conversion checks only the outermost error. That is enough with Tower's layers, because they
-/// don't wrap the error of a call. [`Error::find`] also finds an error that another error wraps.
+/// The conversion checks only the outermost error. This check is enough with Tower's layers,
+/// because these layers don't wrap the error of a call. [`Error::find`] also finds an error that
+/// another error wraps.
 ///
 /// # Example
 ///
@@ -77,7 +78,7 @@ where
     }
 }
 
-/// For functions that also call a [`TokenCache`](crate::TokenCache).
+/// Converts the error of a [`TokenCache`](crate::TokenCache), for functions that also call a cache.
 impl<E> From<Error> for CallError<E> {
     fn from(error: Error) -> Self {
         Self::Auth(error)

@@ -1,5 +1,5 @@
-//! The future of a response. Nearly all requests have only the state `Sending`, which the future
-//! itself contains. Other [states](super::request_state) are boxed.
+//! The future of a response. Nearly all requests have only the state `Sending`, which is stored in
+//! the future. All other [states](super::request_state) are boxed.
 
 use std::fmt;
 use std::future::Future;
@@ -264,7 +264,7 @@ where
     S: Service<Req> + Clone,
     Req: AuthRequest,
 {
-    /// Sends the request. A token is cached and the inner service is ready.
+    /// Sends the request with the cached token. The inner service is ready.
     fn ready(mut self, mut cached: Arc<CachedToken>) -> RequestState<S, Req> {
         let cache = &self.settings.cache;
         if cached.has_expired(cache.now()) {
@@ -284,7 +284,7 @@ where
 }
 
 /// Attaches the credential if the request may have it, and sends the request to a ready service.
-/// Records the request if that hasn't happened yet.
+/// Records the request if it isn't recorded yet.
 pub(super) fn send<S, Req>(
     sent_token: Arc<SentToken>,
     mut request: Req,

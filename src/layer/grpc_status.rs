@@ -1,9 +1,9 @@
 //! The gRPC status of a call that is not sent.
 //!
-//! tonic's generated clients convert any error to a `tonic::Status`. They search the chain of
-//! sources for a status; without a status, the code is `Unknown`. An error for the caller of a gRPC
-//! client therefore gets a status as its source. Other errors get no status, because a status
-//! replaces the cause in the chain.
+//! tonic's generated clients convert any error to a `tonic::Status`. The clients search the error's
+//! chain of sources for a status. If there is no status, the code is `Unknown`. An error for the
+//! caller of a gRPC client therefore gets a status as its source. Other errors get no status,
+//! because a status replaces the cause in the chain.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -17,7 +17,8 @@ use super::response_classification::is_grpc;
 use crate::error::Error;
 
 impl Error {
-    /// Returns the error for the caller of this request: for gRPC, with a status as its source.
+    /// Returns the error for the caller of this request. For a gRPC request, the error has a status
+    /// as its source.
     pub(crate) fn for_caller_of(self, request: &impl AuthRequest) -> Self {
         let content_type = request.headers().get(CONTENT_TYPE);
         if !content_type.is_some_and(|kind| is_grpc(kind.as_bytes())) {
@@ -32,8 +33,8 @@ impl Error {
     }
 }
 
-/// Omits the cause, because a server may pass the status on to its own callers. The message doesn't
-/// repeat other levels of the chain.
+/// Makes a status without the error's cause, because a server may pass the status on to its own
+/// callers. The message doesn't repeat other levels of the chain.
 fn status_of(error: &Error) -> Status {
     let code = match error.is_permanent() {
         true => Code::Unauthenticated,

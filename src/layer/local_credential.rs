@@ -1,13 +1,13 @@
 //! The credential that requests get, and the private copy that each clone of the service keeps.
 //!
 //! If two threads change one reference count, the cache line of the count moves between the cores.
-//! Cloning a shared `HeaderValue` therefore costs three times as much as cloning a private one. To
-//! avoid this cost, each clone of the service keeps a private copy of the header value. One
-//! comparison shows whether the token of that copy is still the current one.
+//! Cloning a shared `HeaderValue` therefore costs three times as much as cloning a private
+//! `HeaderValue`. To avoid this cost, each clone of the service keeps a private copy of the header
+//! value. One comparison shows whether the token of that copy is still the current token.
 //!
 //! A clone makes the copy when it is used for the *second* time. Clients that clone the service for
-//! every request use each clone only once. Such clones share the copies in [`SharedCredential`];
-//! each copy serves a group of threads.
+//! every request use each clone only once. Such clones share the copies in [`SharedCredential`].
+//! Each of these copies serves a group of threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,8 @@ use crate::token::place::Place;
 /// A token, with the settings and the header that a request needs.
 #[derive(Debug)]
 pub(crate) struct SentToken {
-    /// Stored here, so that a request in flight changes no reference count of other clones.
+    /// The settings. They are stored here, so that a request in flight changes no reference count
+    /// of other clones.
     pub(crate) settings: Arc<LayerSettings>,
     pub(crate) cached: Arc<CachedToken>,
     /// The header. `None` in these cases:
@@ -107,12 +108,12 @@ impl SentToken {
 /// The copy of the current token that a service clone keeps.
 #[derive(Debug, Default)]
 pub(crate) enum LocalCredential {
-    /// Not used yet.
+    /// The clone hasn't been used yet.
     #[default]
     Unused,
-    /// Used once.
+    /// The clone was used once.
     Used,
-    /// Used at least twice, so a private copy is worth its cost.
+    /// The clone was used at least twice, so a private copy is worth its cost.
     Private(Arc<SentToken>),
 }
 

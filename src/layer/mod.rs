@@ -11,9 +11,9 @@
 //!         recent refusals: RequestState, boxed
 //! ```
 //!
-//! The layer immediately returns a success with a token that was accepted before. For any other
-//! response, `response_classification` decides what the response means. `response_outcome` then
-//! decides what happens.
+//! If a server accepted the token before, the layer immediately returns a response of success. For
+//! any other response, `response_classification` decides what the response means.
+//! `response_outcome` then decides what the layer does.
 
 pub(crate) mod body;
 pub(crate) mod query;

@@ -8,8 +8,8 @@ pub(crate) fn contains(query: Option<&str>, name: &str) -> bool {
     pairs(query).any(|pair| is_named(pair, name))
 }
 
-/// Replaces all parameters with this name by `pair`, as the last parameter. The pair is a secret.
-/// The buffer never grows, because growing would leave a copy of the secret in memory.
+/// Removes all parameters with this name, and appends `pair`, which is a secret. The buffer never
+/// grows, because growing would leave a copy of the secret in memory.
 #[cfg(feature = "reqwest")]
 pub(crate) fn replace(query: Option<&str>, name: &str, pair: &str) -> Zeroizing<String> {
     let mut replaced = Zeroizing::new(String::with_capacity(length(query, pair)));
@@ -17,8 +17,8 @@ pub(crate) fn replace(query: Option<&str>, name: &str, pair: &str) -> Zeroizing<
     replaced
 }
 
-/// Does the same as `replace`, with the path before the query. One buffer then contains the whole
-/// request target.
+/// Does the same as `replace`, but puts the path in front of the query. The returned buffer
+/// contains the whole request target.
 pub(crate) fn target(path: &str, query: Option<&str>, name: &str, pair: &str) -> Zeroizing<String> {
     let length = path.len() + 1 + length(query, pair);
     let mut target = Zeroizing::new(String::with_capacity(length));

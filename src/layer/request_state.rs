@@ -90,7 +90,7 @@ where
     Req: AuthRequest,
 {
     NotYet,
-    /// `None` if the request can't be sent twice.
+    /// The request was recorded. `None` if the request can't be sent twice.
     Already(Option<ReplayCopy<S, Req>>),
 }
 
@@ -104,7 +104,7 @@ where
 {
     pub(super) sent_token: Arc<SentToken>,
     pub(super) sent_to: OriginDigest,
-    /// `None` if there were no refusals when the request was sent.
+    /// The recorded facts. `None` if there were no refusals when the request was sent.
     pub(super) watched: Option<WatchedRequest>,
     /// The head of the request, if its credential was made for this request.
     pub(super) target: Option<Box<RequestHead>>,
@@ -140,8 +140,8 @@ impl WatchedRequest {
         })
     }
 
-    /// Returns the resource that a request was sent to, and the time of sending. A request without
-    /// a recording was sent before any refusal.
+    /// Returns the resource that a request was sent to, and the time of sending. Without `watched`,
+    /// the request was sent before any refusal.
     pub(super) fn sent(watched: Option<&Self>, unrecorded: Resource) -> SentRequest {
         match watched {
             Some(watched) => watched.sent,
@@ -161,11 +161,11 @@ impl WatchedRequest {
 /// The reasons for which a request was already sent again. Each reason allows one replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tried {
-    /// With another token.
+    /// The request was sent again with another token.
     pub(super) new_token: bool,
-    /// With the same token and another proof.
+    /// The request was sent again with the same token and another proof.
     pub(super) new_proof: bool,
-    /// With the same token after a pause.
+    /// The request was sent again with the same token after a pause.
     pub(super) pause: bool,
 }
 
@@ -182,8 +182,8 @@ impl Tried {
 }
 
 /// A refused request that can be sent again, and the refusal. If the layer doesn't send the request
-/// again, the caller gets the refusal. Always boxed, because this struct is rare and would enlarge
-/// the state of every waiting request.
+/// again, the caller gets the refusal. This struct is always boxed, because it is rare and would
+/// enlarge the state of every waiting request.
 pub(super) struct Refused<S, Req>
 where
     S: Service<Req>,
@@ -200,8 +200,8 @@ where
 /// The result of a state: the response for the caller, or the next state.
 pub(super) type Step<S, Req> = ControlFlow<<S as Service<Req>>::Response, RequestState<S, Req>>;
 
-/// Takes the content of a state. A future that takes the content also leaves the state. Taking it
-/// twice is therefore possible only by polling after completion.
+/// Takes the content of a state. A future that takes the content also leaves the state. Therefore
+/// only a poll after completion can take the content twice.
 pub(super) fn take<T>(part: &mut Option<T>) -> T {
     let Some(part) = part.take() else {
         unreachable!("polled after completion");
@@ -212,7 +212,8 @@ pub(super) fn take<T>(part: &mut Option<T>) -> T {
 /// Records a request so that it can be sent again. Returns `None` if replays are off, or if the
 /// request can't be sent twice.
 ///
-/// Call this before attaching the credential, so that the recording contains no credential.
+/// Call this function before attaching the credential, so that the recording contains no
+/// credential.
 pub(super) fn record<S, Req>(
     request: &mut Req,
     inner: &S,
@@ -231,8 +232,8 @@ where
     Some(Box::write(place, (inner.clone(), copy)))
 }
 
-/// Replaces a ready service that will not be called by a clone that isn't ready. Dropping the ready
-/// service returns its permit.
+/// Drops a ready service that will not be called, and puts a clone in its place. The clone isn't
+/// ready. The drop returns the service's permit, for example to a concurrency limit.
 pub(crate) fn release<S>(inner: &mut S)
 where
     S: Clone,

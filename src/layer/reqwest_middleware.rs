@@ -18,9 +18,9 @@ use crate::error::{BoxError, Error};
 
 /// Adds an [`AuthLayer`] to a [`reqwest_middleware`] chain.
 ///
-/// Middleware added before this one sees one request and one response, even if the request is sent
-/// twice. Middleware added after this one sees each try. Add a retry middleware before this one, so
-/// that each of its tries gets the current token.
+/// Middleware added before this middleware sees one request and one response, even if the request
+/// is sent twice. Middleware added after this middleware sees each try. Add a retry middleware
+/// before this middleware, so that each retry gets the current token.
 ///
 /// Both tries of a request share their [`Extensions`].
 ///
@@ -73,7 +73,7 @@ impl Middleware for AuthMiddleware {
 #[derive(Clone)]
 struct Chain<'a> {
     next: Next<'a>,
-    /// Each try locks the extensions for its duration.
+    /// Each try locks the extensions until the try ends.
     extensions: Arc<Mutex<&'a mut Extensions>>,
 }
 

@@ -81,7 +81,7 @@ pub(super) fn is_grpc(content_type: &[u8]) -> bool {
     kind.eq_ignore_ascii_case(GRPC)
 }
 
-/// A static, so that lookups don't construct a header name.
+/// A static item, because each use of a constant would construct the header name.
 static CONTENT_TYPE_NAME: HeaderName = CONTENT_TYPE;
 const GRPC: &[u8] = b"application/grpc";
 
@@ -97,7 +97,7 @@ impl fmt::Debug for RefusalRules {
 /// The facts about a response that decide its class.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseFacts<'a> {
-    /// Whether the response came from another origin than the request's origin.
+    /// Whether the response came from an origin other than the request's origin.
     pub(super) is_from_elsewhere: bool,
     pub(super) is_refusal: bool,
     pub(super) is_acceptance: bool,

@@ -1,7 +1,7 @@
-//! Decides whether a response came from another origin than the request's origin.
+//! Decides whether a response came from an origin other than the request's origin.
 //!
-//! A client that follows redirects may return the response of another origin. Because that origin
-//! did not receive the token, its response says nothing about the token.
+//! A client that follows redirects may return the response of another origin. The other origin did
+//! not receive the token, so its response says nothing about the token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) struct ResponseOrigin {
 }
 
 impl ResponseOrigin {
-    /// Returns whether the response is known to come from another origin than `sent_to`.
+    /// Returns whether the response is known to come from an origin other than `sent_to`.
     #[cold]
     pub(crate) fn is_elsewhere(
         &self,

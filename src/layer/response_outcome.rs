@@ -90,7 +90,7 @@ where
     }
 
     /// Tells the cache that a server has accepted the token. While there are no refusals, the cache
-    /// needs this only once for each token.
+    /// needs this call only once for each token.
     fn accept(&self) {
         let SentToken {
             settings, cached, ..
@@ -234,7 +234,7 @@ where
         refused.look_up(settings.cache.renew(generation))
     }
 
-    /// Starts the fetch that a refusal requires; its token is for later requests.
+    /// Starts the fetch that a refusal requires. Later requests use the new token.
     fn start_fetch(&self, rejection: &Rejection) {
         if !self.tried.new_token && matches!(rejection, Rejection::SuccessorWanted) {
             let SentToken {
@@ -326,8 +326,8 @@ where
         !cached.is_aged(CLOCK_LAG, settings.cache.now())
     }
 
-    /// Sends the request again after a pause, with the current token. This is usually still the
-    /// refused token.
+    /// Sends the request again after a pause, with the current token. The current token is usually
+    /// still the refused token.
     pub(super) fn paused(mut self: Box<Self>) -> Step<S, Req> {
         self.tried.pause = true;
         match self.sent_token.settings.cache.lookup(Caller::CanReplay) {
@@ -433,7 +433,8 @@ where
     }
 }
 
-/// Rejects the token that a request was sent with, and reports a limited refusal.
+/// Rejects the token that a request was sent with. Reports the refusal if the refusal budget
+/// prevents or delays a fetch.
 fn reject(
     sent_token: &SentToken,
     watched: Option<&WatchedRequest>,

@@ -34,8 +34,8 @@ use crate::error::{BoxError, Error};
 /// - An [`Error`](crate::Error) if the request was not sent: there was no token, or the request's
 ///   origin may not receive the credential.
 ///
-/// Both are boxed, as usual for Tower layers; [`CallError`](crate::layer::CallError) distinguishes
-/// them. A refusal is not an error: it is the server's response, with a
+/// Both errors are boxed, as usual for Tower layers. [`CallError`](crate::layer::CallError)
+/// distinguishes them. A refusal is not an error: it is the server's response, with a
 /// [`NotReplayed`](crate::NotReplayed) in its extensions.
 ///
 /// With the feature `tonic`, the error of a gRPC call that was not sent has a `tonic::Status` as
@@ -70,7 +70,7 @@ use crate::error::{BoxError, Error};
 /// # When it doesn't compile
 ///
 /// For `oneshot`, the compiler may only say that the method exists. Call [`send`](Self::send)
-/// instead: the compiler then says what is missing.
+/// instead. Then the compiler says what is missing.
 ///
 /// | the compiler says | do this |
 /// | --- | --- |
@@ -111,7 +111,7 @@ impl<S> Auth<S> {
 
     /// Sends a request through a clone of this service, as soon as the clone is ready.
     ///
-    /// Does the same as tower's `ServiceExt::oneshot` on a clone. Unlike for `oneshot`, the
+    /// Does the same as tower's `ServiceExt::oneshot` on a clone. Unlike with `oneshot`, the
     /// compiler's errors name what is missing: see [When it doesn't
     /// compile](#when-it-doesnt-compile).
     ///

@@ -72,7 +72,8 @@ impl LayerSettings {
         self.refusal_rules.also.is_none() && self.cache.is_refusal(status, headers)
     }
 
-    /// Returns whether the response is known to come from another origin than the request's origin.
+    /// Returns whether the response is known to come from an origin other than the request's
+    /// origin.
     pub(crate) fn is_from_elsewhere(
         &self,
         response: &impl AuthResponse,

@@ -30,9 +30,9 @@ const MAX_COOKIE_SIZE: usize = 4096;
 const MAX_COOKIES: usize = 50;
 
 pub(super) struct CookieJar {
-    /// The origins that cookies may go to. The first is the login's own origin.
+    /// The origins that cookies may go to. The first origin is the login's own origin.
     origins: Arc<[String]>,
-    /// The names of the session's cookies. The session depends on no other cookie.
+    /// The names of the session's cookies. The session doesn't depend on other cookies.
     session: Vec<String>,
     cookies: Mutex<CookieStore>,
 }
@@ -120,9 +120,9 @@ impl CookieJar {
 
     /// Returns the cookies for this address, in the order of RFC 6265 §5.4.
     ///
-    /// Expired session cookies are still sent. Before the end of the session, such a cookie expires
-    /// only if a response has shortened its lifetime. The server then refuses the expired cookie,
-    /// and the source logs in again.
+    /// Expired session cookies are still sent. A session cookie expires before the end of the
+    /// session only if a response has shortened the cookie's lifetime. The server then refuses the
+    /// expired cookie, and the source logs in again.
     fn matching<'a>(&self, cookies: &'a CookieStore, url: &Url) -> Vec<&'a Cookie<'static>> {
         let matches = |cookie: &&Cookie<'static>| {
             cookie.matches(url) && (self.is_session(cookie) || !cookie.is_expired())
@@ -232,7 +232,8 @@ fn store(cookies: &mut CookieStore, line: &HeaderValue, url: &Url) -> Result<(),
 }
 
 /// Returns the address that decides which cookies match. The scheme is `https` for loopback, which
-/// counts as secure. The scheme is also `https` for `wss`, because RFC 6265 doesn't know `wss`.
+/// counts as secure. The scheme is also `https` for `wss`, because RFC 6265 doesn't define rules
+/// for `wss`.
 fn address(origin: &str, path: &str) -> Option<Url> {
     let mut url = Url::parse(origin).ok()?;
     let is_secure = origin::is_secure(Some(url.scheme()), url.host_str());
@@ -248,7 +249,7 @@ fn goes_to_host(cookie: &Cookie<'_>, url: &Url) -> bool {
     cookie.domain.matches(url) && (!is_secure || url.scheme() == "https")
 }
 
-/// Sorts the longest path first (RFC 6265 §5.4), then by name.
+/// Sorts the cookies by path, with the longest path first (RFC 6265 §5.4), and then by name.
 fn sorted<'a>(mut cookies: Vec<&'a Cookie<'static>>) -> Vec<&'a Cookie<'static>> {
     cookies.sort_by_key(|cookie| {
         let length = cookie.path.len();

@@ -65,7 +65,8 @@ pub struct JsonLogin {
     /// The fields of the responses, and the field for the token in the refresh request.
     paths: ResponsePaths,
     assumed_lifetime: Duration,
-    /// Locked during a fetch, so that two requests never send the same refresh token at once.
+    /// The current refresh token. The lock is held during a fetch, so that two requests never send
+    /// the same refresh token.
     refresh_token: Mutex<Option<SecretString>>,
 }
 
@@ -155,7 +156,7 @@ impl JsonLogin {
     }
 
     /// Refreshes if there is a refresh token. Logs in if there is no refresh token, or if the
-    /// server permanently refuses it.
+    /// server permanently refuses the refresh token.
     async fn refresh_or_log_in(
         &self,
         refresh_token: &mut Option<SecretString>,

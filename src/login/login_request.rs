@@ -21,7 +21,7 @@ pub(super) struct LoginRequest {
     password: SecretSource,
     pub(super) user_field: String,
     pub(super) password_field: String,
-    /// Fields that are the same in each request. Their strings may be secrets.
+    /// The fields that are the same in each request. Strings in these fields may be secrets.
     pub(super) fields: Vec<(String, Value)>,
 }
 
@@ -95,7 +95,8 @@ pub(super) fn request(
     Ok((EndpointRequest::json(json::object(fields)?), redactor))
 }
 
-/// Rejects an issuer, because its metadata never contains the address of an API's own login.
+/// Converts an address. Rejects an issuer, because an issuer's metadata never contains the address
+/// of an API's own login.
 pub(super) fn address<U>(url: U) -> Result<EndpointUrl, Error>
 where
     U: TryInto<EndpointUrl>,

@@ -7,7 +7,7 @@ use crate::http_client::response_fields::{
     self, FieldValue, Malformed, ResponseFields, wipe, without_byte_order_mark,
 };
 
-/// The defaults are the fields of RFC 6749 §5.1 and §5.2.
+/// The location of each field. The default locations are the fields of RFC 6749 §5.1 and §5.2.
 #[derive(Clone, Debug)]
 pub(super) struct ResponsePaths {
     pub(super) access_token: String,
@@ -19,7 +19,7 @@ pub(super) struct ResponsePaths {
 }
 
 impl ResponsePaths {
-    /// Reads the fields from a body. If a field occurs twice, its last value counts.
+    /// Reads the fields from a body. If a field occurs twice, the last value counts.
     pub(super) fn read(&self, body: &[u8]) -> Result<ResponseFields, Malformed> {
         // This call only checks the body, so that errors are the same as for token endpoints.
         response_fields::parse(body)?;

@@ -20,9 +20,9 @@ use crate::token::issued_token::{Credential, Token};
 use crate::token::place::Place;
 use crate::token::request_head::RequestHead;
 
-/// Fetches session cookies from an API's own login. The login is a POST of `{"email": …,
-/// "password": …}`, and its response has `Set-Cookie`. Each request then gets a `Cookie` header
-/// (RFC 6265), together with the caller's own cookies.
+/// Fetches session cookies from an API's own login. The login is a POST of
+/// `{"email": …, "password": …}`, and the response has `Set-Cookie`. After the login, each request
+/// gets a `Cookie` header (RFC 6265) with the session's cookies and the caller's own cookies.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -52,8 +52,9 @@ use crate::token::request_head::RequestHead;
 ///
 /// # How long the session lasts
 ///
-/// The session lasts until the first of its cookies expires by its `Max-Age` or `Expires`. Without
-/// these attributes, the session lasts until the server refuses it. Then the source logs in again.
+/// The session lasts until the first session cookie expires by its `Max-Age` or `Expires`. Without
+/// these attributes, the session lasts until the server refuses the session. Then the source logs
+/// in again.
 ///
 /// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3), but the cookies
 /// don't postpone the next login. If a response deletes the session, the next request requires a
@@ -81,7 +82,7 @@ use crate::token::request_head::RequestHead;
 pub struct Session {
     login: LoginRequest,
     log_out_at: Option<EndpointUrl>,
-    /// The origins that cookies may go to. The first is the login's origin.
+    /// The origins that cookies may go to. The first origin is the login's own origin.
     origins: Vec<String>,
     session_cookie: Option<String>,
 }
@@ -112,8 +113,9 @@ impl Session {
         })
     }
 
-    /// Sets the address of the logout. [`TokenCache::close`](crate::TokenCache::close) ends the
-    /// session: it sends a POST with an empty JSON object and the session's cookies.
+    /// Sets the address of the logout. [`TokenCache::close`](crate::TokenCache::close) then ends
+    /// the session with a POST to this address. The POST contains an empty JSON object and the
+    /// session's cookies.
     ///
     /// # Errors
     ///
@@ -191,7 +193,8 @@ impl Session {
     }
 }
 
-/// Returns a redactor for the response, because servers echo parts of a request.
+/// Returns a redactor that hides the request's cookies in the response, because servers echo parts
+/// of a request.
 fn hiding_cookies(headers: &HeaderMap) -> Redactor {
     let mut redactor = Redactor::default();
     let line = headers.get(COOKIE).map(HeaderValue::as_bytes);

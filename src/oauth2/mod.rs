@@ -15,8 +15,8 @@
 //! - the client authentication: a secret, a key, an assertion or a certificate
 //! - the key that tokens are bound to, with DPoP
 //!
-//! [`ProtectedResource`] and [`StepUp`] wrap a grant. They learn the authorization server and the
-//! scopes from an API's metadata and refusals.
+//! [`ProtectedResource`] and [`StepUp`] wrap a grant. These two sources learn the authorization
+//! server and the scopes from an API's metadata and refusals.
 //!
 //! ```no_run
 //! use tower_auth::oauth2::ClientCredentials;

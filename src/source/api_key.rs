@@ -1,4 +1,4 @@
-//! API keys. A person issues such a secret, and it is sent unchanged.
+//! API keys: secrets that a person issues. An API key is sent unchanged.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use crate::token::place::Place;
 /// | [`reread_every`](Self::reread_every) | 60 s, unless the key is a fixed value |
 ///
 /// A key from the environment, a file or a closure is read again at an interval and after a
-/// refusal. So a replaced key is used without a failed request.
+/// refusal. So no request fails when the key is replaced.
 ///
 /// # Example
 ///
@@ -53,7 +53,7 @@ struct KeyPair {
     offered: Option<SecretString>,
 }
 
-/// Accepts new keys at run time. [`ApiKey::rotating`] returns it with the key.
+/// Accepts new keys at run time. [`ApiKey::rotating`] returns this handle together with the key.
 #[derive(Clone)]
 #[doc(alias = "rotate")]
 pub struct ApiKeyRotation {
@@ -121,9 +121,9 @@ impl ApiKey {
         Ok(self)
     }
 
-    /// Puts the key in the query, percent-encoded, after the request's own parameters. Use it only
-    /// for APIs that require it. URLs end up in logs and histories. They also go into the `Referer`
-    /// of a redirected request, unless the client omits that header.
+    /// Puts the key in the query, percent-encoded, after the request's own parameters. Use this
+    /// place only for APIs that require it. URLs end up in logs and histories. URLs also go into
+    /// the `Referer` of a redirected request, unless the client omits that header.
     ///
     /// # Errors
     ///
@@ -145,9 +145,9 @@ impl ApiKey {
         self
     }
 
-    /// Sets how often a key is read again from its file, variable or closure. A request starts the
-    /// read in the background, after one to two intervals. Has no effect on a fixed value. Default:
-    /// 60 s.
+    /// Sets how often a key is read again from its file, variable or closure. The first request
+    /// after one to two intervals starts a read in the background. Has no effect on a fixed value.
+    /// Default: 60 s.
     #[must_use]
     pub fn reread_every(mut self, interval: Duration) -> Self {
         self.reread_every = interval;
@@ -192,8 +192,8 @@ impl TokenSource for ApiKey {
 }
 
 impl KeyPair {
-    /// Returns the key to use. After a refusal this is the other key. If the server doesn't accept
-    /// a new key yet, the next refusal brings back the old key.
+    /// Returns the key to use. After a refusal, this method swaps the two keys. If the server
+    /// doesn't accept the new key yet, the next refusal brings back the old key.
     fn next(&mut self, reason: Reason) -> SecretString {
         if reason == Reason::Refused
             && let Some(offered) = &mut self.offered
@@ -205,10 +205,10 @@ impl KeyPair {
 }
 
 impl ApiKeyRotation {
-    /// Offers a new key. It replaces a key that was offered before. The old key stays in use until
-    /// a server refuses it. Then the refused request is sent again with the new key. If the server
-    /// doesn't accept the new key yet, the old key is used again. So no request fails while the
-    /// server accepts either key.
+    /// Offers a new key, in place of a key that was offered earlier. The old key stays in use until
+    /// a server refuses it. Then the layer sends the refused request again with the new key. If the
+    /// server refuses the new key too, the old key is used again. So no request fails while the
+    /// server accepts one of the two keys.
     ///
     /// # Example
     ///

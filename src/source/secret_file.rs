@@ -1,5 +1,5 @@
-//! Reads and writes secret files. This doesn't block the runtime's worker threads and leaves no
-//! copies in memory.
+//! Reads and writes secret files without blocking the runtime's worker threads. No copy of a secret
+//! stays in memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 #[cfg(feature = "file")]
 pub(crate) use written::{at, mode_of, replace};
 
-/// Secrets are shorter. The limit keeps a wrong path from filling the memory.
+/// The maximum size of a secret file, in bytes. Without a limit, a wrong path could fill the
+/// memory.
 const LIMIT: u64 = 64 * 1024;
 
-/// Reads the whole text. `None` if it is longer than 64 KiB.
+/// Reads the whole file. Returns `None` if the file is longer than 64 KiB.
 pub(crate) fn read(file: File) -> io::Result<Option<Zeroizing<String>>> {
     // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
     // zeroized.
@@ -23,8 +24,8 @@ pub(crate) fn read(file: File) -> io::Result<Option<Zeroizing<String>>> {
     Ok((text.len() as u64 <= LIMIT).then_some(text))
 }
 
-/// Does work that waits for a disk. It runs on a blocking thread, or on this thread if there is no
-/// runtime.
+/// Runs `work`, which may wait for a disk, on a blocking thread. Without a runtime, `work` runs on
+/// the current thread.
 pub(crate) async fn off_the_runtime<T, F>(work: F) -> Result<T, JoinError>
 where
     T: Send + 'static,
@@ -49,7 +50,7 @@ mod written {
     /// Replaces a file atomically with a file that contains these parts. After a crash, either the
     /// complete old file or the complete new file exists. Only the owner may use the new file.
     ///
-    /// `tempfile` creates files with mode 0600. It removes a file that wasn't moved to its path.
+    /// `tempfile` creates files with mode 0600. It removes a file that wasn't moved to `path`.
     pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         let folder = folder_of(path);
         let name = path.file_name().unwrap_or(OsStr::new("secret"));
@@ -63,8 +64,8 @@ mod written {
         sync_folder(folder)
     }
 
-    /// Returns the permission bits; `0o077` selects those of users other than the owner. Returns 0
-    /// on platforms without modes.
+    /// Returns the permission bits. The mask `0o077` selects the bits of users other than the
+    /// owner. Returns 0 on platforms without modes.
     pub(crate) fn mode_of(found: &Metadata) -> u32 {
         #[cfg(unix)]
         {
@@ -95,7 +96,7 @@ mod written {
         File::open(folder)?.sync_all()
     }
 
-    /// Does nothing on other platforms, because a folder can't be opened there.
+    /// Does nothing on platforms other than Unix, because a folder can't be opened there.
     #[cfg(not(unix))]
     fn sync_folder(_: &Path) -> io::Result<()> {
         Ok(())

@@ -16,7 +16,7 @@ use crate::error::{BoxError, Error, Kind};
 use crate::token::issued_token::Token;
 use crate::token::jwt;
 
-/// Where a secret is read from. Each fetch reads the secret again. So a secret can be rotated while
+/// Where a secret is read from. Each fetch reads the secret again, so a secret can be rotated while
 /// the service runs.
 ///
 /// A `&str`, `String` or [`SecretString`] is a fixed secret.
@@ -60,7 +60,7 @@ impl SecretSource {
     }
 
     /// Reads a file of at most 64 KiB, such as a mounted Kubernetes secret. Trailing white space
-    /// isn't part of the secret, because editors and shells add it.
+    /// isn't part of the secret, because editors and shells add such white space.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path: PathBuf = path.into();
         Self {
@@ -81,7 +81,7 @@ impl SecretSource {
         }
     }
 
-    /// Reads the current secret. It is never empty.
+    /// Reads the current secret. The returned secret is never empty.
     ///
     /// # Errors
     ///
@@ -120,9 +120,9 @@ impl SecretSource {
     }
 }
 
-/// Fetches a [bearer token](Token::bearer) by reading the secret. For example, an agent rotates the
-/// token in a file, such as a Kubernetes service account token. Or a person has put it in a
-/// variable.
+/// Fetches a [bearer token](Token::bearer) by reading the secret. For example, the secret is a
+/// Kubernetes service account token in a file that an agent rotates. Or a person has put a token in
+/// an environment variable.
 ///
 /// A JWT is read again before its `exp`. Any other token is read again every 60 s in the
 /// background, unless it is a fixed value. A refused token is read again immediately.

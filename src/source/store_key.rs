@@ -8,12 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// The key under which processes share a token. Two processes have the same key exactly if they
-/// would get the same token.
+/// The key under which processes share a token. Two processes have the same key if and only if they
+/// can use each other's tokens.
 ///
 /// The key is made of the names and values that the token depends on. Their order doesn't matter,
-/// and a name may have several values. The key contains only their SHA-256 digests. An attacker who
-/// reads the key can test guesses, so a secret value should be hard to guess.
+/// and a name may have several values. The key contains only SHA-256 digests of the names and
+/// values. An attacker who reads the key can test guesses, so a secret value should be hard to
+/// guess.
 ///
 /// Most sources return their own key with
 /// [`TokenSource::store_key`](crate::TokenSource::store_key). For a closure, the user has to set
@@ -34,7 +35,8 @@ pub struct StoreKey {
     parts: BTreeSet<[u8; 32]>,
 }
 
-/// Makes these digests differ from all other digests, and from those of a later version.
+/// Makes the digests of store keys differ from all other digests, also from the store keys of a
+/// later version.
 const DOMAIN: &[u8] = b"tower-auth store key 1";
 
 impl StoreKey {

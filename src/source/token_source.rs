@@ -55,12 +55,13 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If no token can be fetched. [`Error::other`] wraps your own error.
+    /// Returns an error if no token can be fetched. [`Error::other`] wraps your own error.
     ///
     /// # Cancel safety
     ///
-    /// The future runs on a separate task, so cancelling a caller doesn't stop it. It is dropped
-    /// early only in two cases: after the fetch timeout, or when the runtime shuts down.
+    /// The future runs on a separate task, so cancelling a caller doesn't stop the fetch. The
+    /// future is dropped early only in two cases: after the fetch timeout, or when the runtime
+    /// shuts down.
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send;
 
     /// Closes the source when the cache is [closed](crate::TokenCache::close). For example, the
@@ -69,7 +70,8 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If the source could not be closed. The cache logs the error and continues to close.
+    /// Returns an error if the source could not be closed. The cache logs the error and continues
+    /// to close.
     ///
     /// # Cancel safety
     ///
@@ -84,12 +86,13 @@ pub trait TokenSource: Send + Sync + 'static {
     /// they were sent.
     ///
     /// Returns whether the source has, or can fetch, a token that satisfies the challenges. If so,
-    /// the layer replays the request with a new token. The cache fetches this token, unless it
-    /// already has a newer one. [`oauth2::StepUp`] works this way. Default: `false`, and the caller
-    /// gets the refusal.
+    /// the layer replays the request with a new token. The cache fetches this token, unless the
+    /// cache already has a newer token. [`oauth2::StepUp`] works this way. Default: `false`. The
+    /// caller then gets the refusal.
     ///
-    /// The result matters only if the server says that the token is valid but not sufficient. Then
-    /// the request needs more scope (RFC 6750 §3.1), or a stronger or newer login (RFC 9470).
+    /// The result matters only if the server says that the token is valid but not sufficient. In
+    /// this case, the request needs more scope (RFC 6750 §3.1), or a stronger or newer login (RFC
+    /// 9470).
     ///
     /// [`oauth2::StepUp`]: crate::oauth2::StepUp
     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
@@ -109,8 +112,8 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// Restores another process's token that is bound to a key (RFC 9449 §6.1). `to` is the
-    /// thumbprint of the key. A source that wraps another source calls the inner source. Default:
-    /// an error.
+    /// thumbprint of the key. A source that wraps another source calls the inner source's `bind`.
+    /// Default: an error.
     ///
     /// # Errors
     ///
@@ -122,13 +125,14 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// Returns where in a request this source's tokens go. A request that already has a credential
-    /// there is sent unchanged and doesn't wait for a token. Default: the `Authorization` header.
+    /// at this place is sent unchanged and doesn't wait for a token. Default: the `Authorization`
+    /// header.
     fn place(&self) -> Place {
         Place::Header(AUTHORIZATION)
     }
 
     /// Returns the origins that may receive this source's tokens. The layer sends the tokens only
-    /// there, unless the user sets [`AuthLayer::only_to`](crate::AuthLayer::only_to) or
+    /// to these origins, unless the user sets [`AuthLayer::only_to`](crate::AuthLayer::only_to) or
     /// [`any_https`](crate::AuthLayer::any_https). The layer calls this method once, when the layer
     /// is created.
     ///
@@ -137,11 +141,12 @@ pub trait TokenSource: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Returns whether a response refuses the token. A 401 and gRPC's `UNAUTHENTICATED` always do.
-    /// Implement it for servers that use another status for an expired token, such as 403 or 419.
-    /// The layer calls this method for other responses without a success status. The layer doesn't
-    /// call it if [`AuthLayer::refused_if`](crate::AuthLayer::refused_if) is set. A refusal may be
-    /// about the resource, so fetches after refusals have a
+    /// Returns whether a response refuses the token. A 401 and gRPC's `UNAUTHENTICATED` always
+    /// refuse the token. Implement this method for servers that use another status for an expired
+    /// token, such as 403 or 419. The layer calls this method for all other responses without a
+    /// success status. The layer doesn't call this method if
+    /// [`AuthLayer::refused_if`](crate::AuthLayer::refused_if) is set. The server may refuse
+    /// because of the resource, not because of the token. So fetches after refusals have a
     /// [budget](crate::docs::how_it_works#the-refusal-budget). Default: `false`.
     fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let _ = (status, headers);
@@ -149,8 +154,8 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// Returns whether the server accepts this source's grant only once. Such a grant is a code, or
-    /// a refresh token that the server replaces (RFC 9700 §4.14.2). With a one-time grant, no
-    /// process of a [`Fleet`](crate::fleet::Fleet) fetches without the store's lease. While the
+    /// a refresh token that the server replaces (RFC 9700 §4.14.2). With a one-time grant, a
+    /// process of a [`Fleet`](crate::fleet::Fleet) fetches only with the store's lease. While the
     /// store fails, each fetch fails. The current token stays in use until it expires. Default:
     /// `false`.
     fn has_one_time_grant(&self) -> bool {
@@ -166,7 +171,7 @@ pub trait TokenSource: Send + Sync + 'static {
 }
 
 /// The future that a closure must return to be a [`TokenSource`]. Every future of
-/// `Result<Token, Error>` implements it.
+/// `Result<Token, Error>` implements this trait.
 #[diagnostic::on_unimplemented(
     message = "a source's closure has to return a future of `Result<Token, tower_auth::Error>`, and `{Self}` is not one",
     label = "this closure doesn't return a future of `Result<Token, tower_auth::Error>`",
@@ -306,8 +311,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A type-erased source. With it, the cache and the layer need no type parameter. The box costs one
-/// allocation per fetch, and none per request.
+/// A type-erased source. With this trait, the cache and the layer need no type parameter for the
+/// source. The box costs one allocation per fetch, and none per request.
 pub(crate) trait DynTokenSource: Send + Sync + 'static {
     fn fetch(&self, reason: Reason) -> Fetch<'_>;
     fn close(&self, last: Option<Token>) -> Close<'_>;

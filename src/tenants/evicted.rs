@@ -1,8 +1,8 @@
 //! Remembers evicted caches that are still in use.
 //!
-//! Only the users of an evicted cache keep it alive. These are a running fetch, a waiting request
-//! or a clone of its handle. As long as the cache exists, the tenant's next request uses it too,
-//! and joins its running fetch.
+//! Only its users keep an evicted cache alive: a running fetch, a waiting request or a clone of the
+//! cache's handle. As long as the cache exists, the tenant's next request uses this cache too, and
+//! joins the running fetch.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -20,7 +20,7 @@ pub(super) struct EvictedCaches<K> {
 
 struct Caches<K> {
     evicted: HashMap<Arc<K>, Weak<CacheInner>>,
-    /// At this number of entries, those of unused caches are removed.
+    /// At this number of entries, the entries of unused caches are removed.
     sweep_at: usize,
     /// The caches to close.
     to_close: Vec<EvictedCache<K>>,
@@ -32,7 +32,7 @@ pub(super) struct EvictedCache<K> {
     pub(super) cache: TokenCache,
 }
 
-/// The minimum number of entries at which unused ones are removed.
+/// The minimum number of entries at which the entries of unused caches are removed.
 const MIN_SWEEP: usize = 64;
 
 impl<K> Default for EvictedCaches<K> {
@@ -65,7 +65,7 @@ where
         drop((before, swept));
     }
 
-    /// Removes the tenant's evicted cache. Returns it if it is still in use and not closed.
+    /// Removes the tenant's evicted cache. Returns the cache if it is still in use and not closed.
     pub(super) fn take(&self, key: &K) -> Option<TokenCache> {
         let taken = self.lock().evicted.remove_entry(key);
         let (_, weak) = taken?;
@@ -100,7 +100,7 @@ where
     K: Hash + Eq,
 {
     /// Removes the entries of unused caches when the number of entries has doubled since the last
-    /// time. So the cost per eviction is constant, and the number of entries is bounded.
+    /// removal. So the cost per eviction is constant, and the number of entries is bounded.
     fn sweep(&mut self) -> Vec<(Arc<K>, Weak<CacheInner>)> {
         if self.evicted.len() < self.sweep_at {
             return Vec::new();

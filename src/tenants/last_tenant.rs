@@ -1,13 +1,14 @@
 //! The tenant of the last requests of a service clone.
 //!
-//! A lookup costs more than everything else that the layer does for a request. So a clone remembers
-//! a tenant from the second request in a row, with a private copy of its token. After one request,
-//! a clone remembers only the key.
+//! A lookup costs more than everything else that the layer does for a request. To avoid lookups, a
+//! clone remembers its last tenant. After one request, the clone remembers only the tenant's key.
+//! After two requests of the same tenant in a row, the clone also remembers a private copy of the
+//! tenant's token.
 //!
 //! The clone looks up the tenant again:
 //!
 //! - immediately after the tenant was removed or evicted (see [`RememberedCredentials`])
-//! - when the token isn't current or fresh any more
+//! - when the token is no longer current or fresh
 //! - when the [order of use](super::registry::UseOrder) has changed, so that recently used tenants
 //!   are evicted last
 //! - after the [lookup interval](super::registry::LookupInterval), so that moka doesn't count the
@@ -24,12 +25,12 @@ use crate::layer::local_credential::SentToken;
 /// What a service clone remembers about its last tenant.
 #[derive(Default)]
 pub(super) enum LastTenant<K> {
-    /// No requests yet.
+    /// The clone has sent no requests yet.
     #[default]
     Unused,
-    /// One request of this tenant so far, or no token to remember.
+    /// Only the last request was a request of this tenant, or there was no token to remember.
     Named(K),
-    /// At least two requests of this tenant in a row.
+    /// At least the last two requests were requests of this tenant.
     Remembered(RememberedTenant<K>),
 }
 

@@ -40,16 +40,16 @@ use crate::layer::auth_layer::AuthLayer;
 ///
 /// | setting | default | |
 /// | --- | --- | --- |
-/// | [`capacity`](TenantsBuilder::capacity) | 10,000 | the maximum number of tenants; above it, the least recently used one is evicted |
+/// | [`capacity`](TenantsBuilder::capacity) | 10,000 | the maximum number of tenants; above this number, the least recently used tenant is evicted |
 /// | [`idle`](TenantsBuilder::idle) | 1 h | a tenant without requests for this long is evicted |
 /// | [`close_on_eviction`](TenantsBuilder::close_on_eviction) | `false` | whether an evicted tenant's source is [closed](crate::TokenSource::close) |
 ///
-/// An evicted tenant's token is dropped. It is revoked only if `close_on_eviction` is set.
+/// An evicted tenant's token is dropped. The token is revoked only if `close_on_eviction` is set.
 ///
-/// An evicted cache may still be used by a running fetch, a waiting request or a clone of its
-/// handle. Then the tenant's next request uses that cache again. So a tenant never has two caches,
-/// and no token is fetched twice. Evictions happen during requests of any tenant. They need no task
-/// and no timer.
+/// An evicted cache may still be used by a running fetch, a waiting request or a clone of the
+/// cache's handle. Then the tenant's next request uses that cache again. So a tenant never has two
+/// caches, and no token is fetched twice. Evictions happen during requests of any tenant. Evictions
+/// need no task and no timer.
 ///
 /// Clones share the tenants. [`by_extension`](Self::by_extension) clones the key for each request,
 /// so an `Arc<str>` is cheaper than a `String`.
@@ -149,23 +149,23 @@ type Make<K> = Box<dyn Fn(&K) -> Result<AuthLayer, Error> + Send + Sync>;
 
 /// The layer of one tenant.
 ///
-/// The new layer is created before it is inserted. So a tenant whose layer can't be created evicts
-/// no other tenant.
+/// The new layer is created before it is inserted. So if a tenant's layer can't be created, no
+/// other tenant is evicted.
 ///
-/// An eviction of the same tenant may run concurrently. It has always ended when the new layer is
-/// inserted. moka calls the eviction listener before inserting another value for the key. So the
-/// first user after the insertion looks for an evicted cache to use again.
+/// An eviction of the same tenant may run concurrently. The eviction always ends before the new
+/// layer is inserted. moka calls the eviction listener first, and then inserts another value for
+/// the key. So the first user after the insertion looks for an evicted cache to use again.
 struct TenantLayer {
     new_layer: AuthLayer,
     layer: OnceLock<AuthLayer>,
-    /// A number that is unique among the tenants.
+    /// The number of the tenant, which is unique among the tenants.
     id: u64,
     credentials: Arc<RememberedCredentials>,
 }
 
 impl TenantLayer {
-    /// Returns the layer for the tenant's requests. It uses the evicted cache if that cache is
-    /// still in use.
+    /// Returns the layer for the tenant's requests. The layer uses the evicted cache if that cache
+    /// is still in use.
     fn layer<K>(&self, key: &K, evicted_caches: &EvictedCaches<K>) -> &AuthLayer
     where
         K: Hash + Eq,
@@ -211,13 +211,13 @@ impl FoundTenant {
 /// still use.
 ///
 /// With at most [`EXACT_ORDER`] tenants, the order is exact. A clone looks up its tenant if another
-/// tenant was looked up in the meantime. With more tenants, an exact order would be too slow. Two
-/// threads with requests of two tenants would then look up a tenant for nearly every request. So a
-/// clone then looks up its tenant only if a new tenant was created in the meantime. Only a new
-/// tenant evicts others.
+/// tenant was looked up in the meantime. With more tenants, an exact order would be too slow. With
+/// requests of two tenants, two threads would look up a tenant for nearly every request. With more
+/// tenants, a clone therefore looks up its tenant only if a new tenant was created in the meantime.
+/// Only a new tenant can evict another tenant.
 ///
-/// The wrong tenant can then be evicted only if all others were looked up within the last [lookup
-/// interval](LookupInterval).
+/// Without an exact order, the wrong tenant can be evicted. This happens only if all other tenants
+/// were looked up within the last [lookup interval](LookupInterval).
 pub(super) struct UseOrder {
     /// The number of tenants created so far.
     made: AtomicU64,
@@ -236,7 +236,7 @@ impl UseOrder {
         }
     }
 
-    /// Returns a number. When it changes, remembered tenants must be looked up again.
+    /// Returns a number. When the number changes, remembered tenants must be looked up again.
     #[inline]
     pub(super) fn current(&self) -> u64 {
         self.last
@@ -271,7 +271,7 @@ pub(super) struct LookupInterval(u64);
 
 impl LookupInterval {
     const MAX: Duration = Duration::from_secs(1);
-    /// The coarse clock of some systems has a resolution of 10 ms.
+    /// The minimum interval. The coarse clock of some systems has a resolution of 10 ms.
     const MIN: Duration = Duration::from_millis(20);
 
     fn new(idle: Duration) -> Self {
@@ -282,14 +282,14 @@ impl LookupInterval {
         Self(u64::try_from(interval.as_nanos()).unwrap_or(0))
     }
 
-    /// Returns whether tenants are remembered. They aren't if the idle time is too short for the
-    /// clock's resolution.
+    /// Returns whether tenants are remembered. Tenants aren't remembered if the idle time is too
+    /// short for the clock's resolution.
     fn is_used(&self) -> bool {
         self.0 > 0
     }
 
-    /// Returns whether the interval has passed since `since`. Like moka, this uses the monotonic
-    /// clock. Changes of the wall clock and a test's own clock have no effect.
+    /// Returns whether the interval has passed since `since`. Uses the monotonic clock, as moka
+    /// does. The wall clock and a test's own clock have no effect.
     #[inline]
     pub(super) fn has_passed(&self, since: u64) -> bool {
         clock::monotonic_nanos().saturating_sub(since) >= self.0
@@ -303,11 +303,12 @@ where
     /// Creates tenants with default settings. `make` creates the layer of a tenant.
     ///
     /// `make` is called for a tenant's first request, and again for the first request after an
-    /// eviction. Concurrent requests share one call and block their threads until it returns. So
-    /// `make` should be quick: put slow work in the source. It must not use the same tenants.
+    /// eviction. Concurrent requests share one call and block their threads until `make` returns.
+    /// So `make` should be quick: put slow work in the source. `make` must not use the same
+    /// [`Tenants`].
     ///
-    /// If `make` fails, the waiting requests fail with its error. The next request calls `make`
-    /// again.
+    /// If `make` fails, the waiting requests fail with the error of `make`. The next request calls
+    /// `make` again.
     pub fn new<F>(make: F) -> Self
     where
         F: Fn(&K) -> Result<AuthLayer, Error> + Send + Sync + 'static,
@@ -328,13 +329,13 @@ where
         }
     }
 
-    /// Returns the layer of one tenant. Creates the layer if necessary. Its
+    /// Returns the layer of one tenant. Creates the layer if necessary. The layer's
     /// [cache](AuthLayer::cache) provides tokens for WebSockets and SDKs.
     ///
     /// # Errors
     ///
-    /// The error of the closure that creates the layer. [`is_config`](Error::is_config) if the
-    /// layer names no origins.
+    /// Returns the error of the closure that creates the layer. Returns
+    /// [`is_config`](Error::is_config) if the layer names no origins.
     pub fn get(&self, key: &K) -> Result<AuthLayer, Error> {
         Ok(self.look_up(key)?.layer(key, self).clone())
     }
@@ -383,8 +384,8 @@ where
         &self.inner.lookup_interval
     }
 
-    /// Removes a tenant and returns its layer, if there is one. Call it when the tenant's client or
-    /// secret has changed.
+    /// Removes a tenant and returns its layer. Returns `None` if the tenant has no layer. Call this
+    /// method when the tenant's client or secret has changed.
     ///
     /// The next request creates a new layer, even if the old cache is still in use. The old cache
     /// is not closed. To close it, call `layer.cache().close()`.
@@ -401,20 +402,20 @@ where
         layer
     }
 
-    /// Returns the number of tenants that remain after evicting idle ones.
+    /// Evicts idle tenants, and returns the number of remaining tenants.
     pub fn len(&self) -> usize {
         self.inner.layers.run_pending_tasks();
         self.close_evicted();
         usize::try_from(self.inner.layers.entry_count()).unwrap_or(usize::MAX)
     }
 
-    /// Returns whether no tenants remain after evicting idle ones.
+    /// Evicts idle tenants, and returns whether no tenants remain.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Closes the evicted caches if `close_on_eviction` is set. Must not be called from the
-    /// eviction listener, because moka holds its locks then.
+    /// eviction listener, because moka calls the listener under its own locks.
     fn close_evicted(&self) {
         if !self.inner.closes {
             return;
@@ -443,8 +444,8 @@ fn unnamed_origins() -> Error {
     Error::new(Kind::Config, message)
 }
 
-/// Closes an evicted cache after its fetch has completed. Leaves it open if the tenant uses it
-/// again by then.
+/// Closes an evicted cache after its fetch has completed. Leaves the cache open if the tenant uses
+/// the cache again before the fetch completes.
 async fn close<K>(evicted_caches: Arc<EvictedCaches<K>>, evicted: EvictedCache<K>)
 where
     K: Hash + Eq,
@@ -455,8 +456,8 @@ where
     }
 }
 
-/// Waits for a running fetch, but no longer than the fetch timeout. The runtime of the fetch may
-/// have shut down.
+/// Waits for a running fetch, but no longer than the fetch timeout, because the runtime of the
+/// fetch may have shut down.
 async fn wait_for_fetch(cache: &TokenCache) {
     let mut changes = cache.subscribe();
     let completed = changes.wait_for(|status: &Status| status.fetching().is_none());
@@ -514,13 +515,13 @@ where
     /// Sets whether a tenant's cache is [closed](TokenCache::close) when the tenant is evicted.
     /// Default: `false`. Closing lets the source revoke the last token or log out.
     ///
-    /// A running fetch completes first. If the tenant has another request by then, the cache stays
-    /// open. Otherwise callers get an [`is_closed`](Error::is_closed) error. A server may also
-    /// refuse requests that were already sent.
+    /// A running fetch completes first. If the tenant has another request before the fetch
+    /// completes, the cache stays open. Otherwise, callers get an [`is_closed`](Error::is_closed)
+    /// error. A server may also refuse requests that were already sent.
     ///
     /// The next request of any tenant starts a task that closes the cache. The task runs on the
     /// runtime of that request. Outside of a runtime, the source isn't closed. A log event reports
-    /// this.
+    /// that the source wasn't closed.
     pub fn close_on_eviction(mut self, close: bool) -> Self {
         self.closes = close;
         self
@@ -563,7 +564,7 @@ where
     }
 }
 
-/// moka panics if the idle time is above this limit.
+/// The maximum idle time. moka panics if the idle time is longer.
 const MAX_IDLE: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 
 impl<K> Clone for Tenants<K> {
@@ -574,7 +575,7 @@ impl<K> Clone for Tenants<K> {
     }
 }
 
-/// Doesn't show the keys, because they may identify customers.
+/// Omits the keys, because keys may identify customers.
 impl<K> fmt::Debug for Tenants<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tenants")

@@ -1,11 +1,11 @@
 //! The credentials that service clones remember.
 //!
-//! The tenant owns them, and a clone has only a weak reference. So an idle clone doesn't keep the
-//! cache of an evicted tenant in use:
+//! The tenant owns these credentials, and a clone has only a weak reference. So an idle clone
+//! doesn't keep the cache of an evicted tenant in use:
 //!
-//! - Its token is dropped.
+//! - The cache's token is dropped.
 //! - Nothing is refreshed in the background.
-//! - [`EvictedCaches`](super::evicted::EvictedCaches) doesn't find it.
+//! - [`EvictedCaches`](super::evicted::EvictedCaches) doesn't find the cache.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,8 +18,8 @@ use crate::layer::local_credential::SentToken;
 /// The credentials that service clones remember for one tenant.
 #[derive(Default)]
 pub(super) struct RememberedCredentials {
-    /// A separate atomic, so that requests read it without changing a reference count of the
-    /// tenant.
+    /// Whether the tenant was removed or evicted. The atomic is separate, so that requests read it
+    /// without changing a reference count of the tenant.
     ended: Arc<AtomicBool>,
     credentials: Mutex<Slab<Arc<RememberedCredential>>>,
 }
@@ -39,13 +39,13 @@ pub(super) struct CredentialRef {
 
 impl RememberedCredentials {
     /// Makes all clones forget the tenant, because it is removed or evicted. Waiting until the
-    /// tenant is dropped isn't enough, because moka may drop it later.
+    /// tenant is dropped isn't enough, because moka may drop the tenant later.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// Remembers a private copy of the tenant's token for one clone. `None` if there is no fresh
-    /// token.
+    /// Remembers a private copy of the tenant's token for one clone. Returns `None` if there is no
+    /// fresh token.
     pub(super) fn remember(self: &Arc<Self>, layer: &AuthLayer) -> Option<CredentialRef> {
         let settings = layer.settings();
         let sent_token = SentToken::private(settings, settings.cache.servable()?);
@@ -69,8 +69,8 @@ impl RememberedCredentials {
 }
 
 impl CredentialRef {
-    /// Returns the token, if the tenant still has it and no refresh is due. Takes no lock. Changes
-    /// only reference counts of this clone.
+    /// Returns the token, if the tenant still has this token and no refresh is due. Takes no lock,
+    /// and changes only reference counts of this clone.
     #[inline]
     pub(super) fn servable(&self) -> Option<Arc<SentToken>> {
         let credential = self.credential.upgrade()?;

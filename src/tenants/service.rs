@@ -34,7 +34,8 @@ pub trait TenantKey<Req> {
     /// The type that identifies a tenant.
     type Key;
 
-    /// Returns the tenant's key. `None` if the request names no tenant. Such a request is not sent.
+    /// Returns the tenant's key, or `None` if the request names no tenant. Such a request is not
+    /// sent.
     fn key(&self, request: &Req) -> Option<Self::Key>;
 }
 
@@ -73,7 +74,7 @@ where
 }
 
 /// A layer that authenticates each request as its tenant. [`Tenants::by`] and
-/// [`Tenants::by_extension`] create it.
+/// [`Tenants::by_extension`] create such a layer.
 ///
 /// All services of the layer, and all its clones, share the tenants.
 #[must_use = "a layer does nothing until it is put in front of a service"]
@@ -123,17 +124,17 @@ where
     }
 }
 
-/// Attaches the tenant's credential to every request. This is the service of a [`TenantsLayer`]. It
-/// sends each request through the tenant's [`Auth`](crate::Auth).
+/// Attaches the tenant's credential to every request. This is the service of a [`TenantsLayer`].
+/// The service sends each request through the tenant's [`Auth`](crate::Auth).
 ///
-/// Clones share the tenants. A clone that serves only one tenant is the fastest. It remembers the
-/// tenant, with a private copy of the header value.
+/// Clones share the tenants. A clone that serves only one tenant is the fastest. Such a clone
+/// remembers the tenant, with a private copy of the header value.
 ///
 /// # Errors
 ///
-/// The errors of [`Auth`](crate::Auth). [`is_config`](Error::is_config) if the request names no
-/// tenant. The closure's error if it can't make the tenant's layer. In both cases, the request is
-/// not sent.
+/// Returns the errors of [`Auth`](crate::Auth). If the request names no tenant, the error is
+/// [`is_config`](Error::is_config). If the closure can't make the tenant's layer, the error is the
+/// closure's error. In the last two cases, the request is not sent.
 pub struct TenantsAuth<S, K, By> {
     inner: S,
     tenants: Tenants<K>,
@@ -151,17 +152,17 @@ impl<S, K, By> TenantsAuth<S, K, By> {
         }
     }
 
-    /// Sends a request, like [`Auth::send`](crate::Auth::send). Waits until a clone of this service
-    /// is ready, and calls the clone.
+    /// Sends a request, as [`Auth::send`](crate::Auth::send) does. Waits until a clone of this
+    /// service is ready, and calls the clone.
     ///
     /// # Errors
     ///
-    /// The errors of [`TenantsAuth`].
+    /// Returns the errors of [`TenantsAuth`].
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the request. If it waits for a fetch, the fetch continues for
-    /// other callers.
+    /// Dropping the future drops the request. If the request waits for a fetch, the fetch continues
+    /// for other callers.
     pub fn send<Req>(
         &self,
         request: Req,
@@ -187,7 +188,7 @@ impl<S, K, By> TenantsAuth<S, K, By> {
         &mut self.inner
     }
 
-    /// Returns the service below, and drops this one.
+    /// Returns the service below, and drops the wrapper.
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -25,8 +25,8 @@ use crate::quota::{self, Quota};
 /// the cache identifies a refused token. The header value is marked sensitive. Its bytes are
 /// zeroized when the last clone is dropped. [`Debug`](fmt::Debug) redacts the secret.
 ///
-/// A lifetime counts from the *start* of the fetch. The server can't have issued the token earlier.
-/// A token without an expiry is used until a server refuses it.
+/// A lifetime counts from the *start* of the fetch, because the server can't have issued the token
+/// earlier. A token without an expiry is used until a server refuses it.
 ///
 /// # Example
 ///
@@ -56,7 +56,8 @@ struct IssuedToken {
     expiry: Expiry,
     refresh_hint: Option<RefreshHint>,
     scope: Option<Arc<str>>,
-    /// A thin pointer, because few tokens have a missing scope.
+    /// The requested scopes that the server did not grant. Few tokens lack a scope, so this is a
+    /// thin pointer.
     missing_scope: Option<Arc<String>>,
     quotas: Arc<[Quota]>,
 }
@@ -71,7 +72,7 @@ enum Wire {
     },
     Query {
         secret: SecretString,
-        /// `name=secret`, percent-encoded.
+        /// The pair `name=secret`, percent-encoded.
         pair: SecretString,
     },
     /// A credential that is made for each request.
@@ -85,7 +86,7 @@ enum Wire {
 #[derive(Clone, Copy)]
 pub(crate) enum Credential<'a> {
     Header(&'a HeaderName, &'a HeaderValue),
-    /// The name of a parameter, and the encoded pair. The pair starts with the name.
+    /// The name of a query parameter, and the percent-encoded pair `name=secret`.
     Query(&'a str, &'a str),
     PerRequest(&'a dyn PerRequestCredential),
 }
@@ -98,7 +99,7 @@ pub(crate) enum StoredAs<'a> {
     Header {
         #[serde(borrow)]
         name: Cow<'a, str>,
-        /// The text before the secret.
+        /// The text before the secret in the header value.
         #[serde(borrow)]
         scheme: Cow<'a, str>,
     },
@@ -113,27 +114,28 @@ pub(crate) enum StoredAs<'a> {
     },
 }
 
-/// When a token expires, if its source knows.
+/// When a token expires, if the source knows the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
-    /// Unknown. The token is used until a server refuses it.
+    /// The expiry is unknown. The token is used until a server refuses it.
     Never,
-    /// A duration after the start of the fetch.
+    /// The token expires this long after the start of the fetch.
     In(Duration),
-    /// At this wall-clock time.
+    /// The token expires at this wall-clock time.
     At(SystemTime),
 }
 
 /// When the source wants its token to be refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshHint {
-    /// A duration after the start of the fetch.
+    /// The source wants the refresh this long after the start of the fetch.
     After(Duration),
-    /// Only within this time before the expiry.
+    /// The source wants the refresh only within this time before the expiry.
     WithinLast(Duration),
 }
 
-/// 10 years. This is far below the values at which clock arithmetic overflows.
+/// The maximum lifetime: 10 years. This is far below the values at which clock arithmetic
+/// overflows.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Token {
@@ -155,7 +157,7 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// [`is_illegal_token`](Error::is_illegal_token) if the user name contains a colon. Also if the
+    /// [`is_illegal_token`](Error::is_illegal_token) if the user name contains a colon, or if the
     /// user name or the password contains a control character (RFC 7617 §2).
     ///
     /// # Example
@@ -229,8 +231,8 @@ impl Token {
     ///
     /// `place` says where the credential goes: a header, or [`Place::Cookie`]. If a request already
     /// has the header of a [`Place::Header`], that header counts as the caller's own credential.
-    /// `secret` identifies the token: the cache doesn't try a new token with the secret of a
-    /// refused one. For a signing key, use a text that changes with the key, such as a key id.
+    /// `secret` identifies the token. After a refusal, the cache doesn't use a new token with the
+    /// same secret. For a signing key, use a text that changes with the key, such as a key id.
     pub fn per_request<C>(place: Place, secret: impl Into<SecretString>, credential: Arc<C>) -> Self
     where
         C: PerRequestCredential,
@@ -273,7 +275,7 @@ impl Token {
         ))
     }
 
-    /// Sets the lifetime, at most 10 years. It counts from the start of the fetch.
+    /// Sets the lifetime, at most 10 years. The lifetime counts from the start of the fetch.
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
         self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(MAX_LIFETIME)))
@@ -285,11 +287,11 @@ impl Token {
         self.edit(|inner| inner.expiry = Expiry::At(time))
     }
 
-    /// Sets when the cache refreshes the token in the background. The time counts from the start of
-    /// the fetch. This time is shorter than the lifetime. Some servers send it as `refresh_in`.
-    /// [Jitter](crate::cache::TokenCacheBuilder::jitter) makes the refresh later, never earlier.
-    /// The user's own [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) takes
-    /// precedence.
+    /// Sets when the cache refreshes the token in the background: this long after the start of the
+    /// fetch. The duration is shorter than the lifetime. Some servers send this duration as
+    /// `refresh_in`. [Jitter](crate::cache::TokenCacheBuilder::jitter) makes the refresh later,
+    /// never earlier. The user's own
+    /// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) takes precedence.
     ///
     /// Has no effect on a token without an expiry. Default: the cache decides, based on the
     /// lifetime.
@@ -299,9 +301,10 @@ impl Token {
         self.edit(|inner| inner.refresh_hint = Some(hint))
     }
 
-    /// Limits background refreshes to this last part of the lifetime. Use it for a server that
-    /// returns the same token until then. The metadata servers of platforms do this. This also
-    /// limits the user's own [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before).
+    /// Limits background refreshes to this last part of the lifetime. Use this limit for a server
+    /// that returns the same token before that part begins. The metadata servers of cloud platforms
+    /// do so. The limit also applies to the user's own
+    /// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before).
     ///
     /// Has no effect on a token without an expiry. Default: the cache decides, based on the
     /// lifetime.
@@ -317,8 +320,8 @@ impl Token {
         self.edit(|inner| inner.scope = Some(scope.into()))
     }
 
-    /// Sets the requested scopes that the server did not grant. They are sorted and separated by
-    /// spaces.
+    /// Sets the requested scopes that the server did not grant. The scopes are sorted and separated
+    /// by spaces.
     #[must_use]
     pub(crate) fn with_missing_scope(self, missing: Option<String>) -> Self {
         match missing {
@@ -329,8 +332,8 @@ impl Token {
 
     /// Sets at most 8 quotas that the server reported with this token.
     ///
-    /// [`Status::quotas`](crate::cache::Status::quotas) returns them. If a quota is low, the cache
-    /// postpones the background refresh of this token.
+    /// [`Status::quotas`](crate::cache::Status::quotas) returns these quotas. If a quota is low,
+    /// the cache postpones the background refresh of this token.
     #[must_use]
     pub fn with_quotas(self, quotas: impl IntoIterator<Item = Quota>) -> Self {
         let quotas = quota::bounded(quotas);
@@ -359,7 +362,7 @@ impl Token {
     }
 
     /// Returns the bare secret, for uses without a header. Examples are a WebSocket's first message
-    /// and a shell.
+    /// and a shell command.
     pub fn secret(&self) -> &str {
         match &self.inner.wire {
             // The value was built from two `str`s and is cut between them. So the secret is valid
@@ -372,7 +375,7 @@ impl Token {
     }
 
     /// Returns the data that another process needs besides the secret to restore the token. `None`
-    /// if no other process could use it.
+    /// if no other process could use the token.
     #[cfg(feature = "fleet")]
     pub(crate) fn stored_as(&self) -> Option<StoredAs<'_>> {
         match (&self.inner.place, &self.inner.wire) {
@@ -395,8 +398,8 @@ impl Token {
         }
     }
 
-    /// Returns what the layer attaches to a request. This is the `private` copy of the header
-    /// value, if there is one.
+    /// Returns what the layer attaches to a request. If `private` contains a copy of the header
+    /// value, the layer attaches this copy.
     #[inline]
     pub(crate) fn credential<'a>(&'a self, private: Option<&'a HeaderValue>) -> Credential<'a> {
         match (&self.inner.place, &self.inner.wire) {
@@ -411,8 +414,8 @@ impl Token {
         }
     }
 
-    /// Returns the granted scope, if the server named it: names separated by spaces (RFC 6749
-    /// §3.3).
+    /// Returns the granted scope, if the server named the scope: names separated by spaces (RFC
+    /// 6749 §3.3).
     pub fn scope(&self) -> Option<&str> {
         self.inner.scope.as_deref()
     }
@@ -438,7 +441,8 @@ impl Token {
         self.inner.expiry
     }
 
-    /// Returns the number of the token. It is unique in this process and never 0.
+    /// Returns the generation number of the token. The number is unique in this process and never
+    /// zero.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.inner.generation
@@ -451,8 +455,8 @@ impl Token {
         Some(sensitive(bytes).unwrap_or_else(|| value.clone()))
     }
 
-    /// Returns whether both tokens send the same credential. A server that refuses one then also
-    /// refuses the other.
+    /// Returns whether both tokens send the same credential. If so, a server that refuses one token
+    /// also refuses the other token.
     pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
         let (one, other) = (&self.inner, &other.inner);
         Arc::ptr_eq(one, other) || (one.place == other.place && one.wire.is_same(&other.wire))

@@ -1,7 +1,7 @@
 //! Reads when a JWT expires (RFC 7519 §4.1), without verifying the JWT.
 //!
 //! A token is opaque to its client (RFC 6749 §1.4). The claims only decide when to refresh the
-//! token. They count only if the server did not state the expiry.
+//! token. The crate uses the claims only if the server did not state the expiry.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use super::issued_token::Expiry;
 
-/// Times in seconds since 1970. They may have a fraction (RFC 7519 §2, NumericDate).
+/// The claims that contain times, in seconds since 1970. A time may have a fraction (RFC 7519 §2,
+/// NumericDate).
 #[derive(Deserialize)]
 struct Claims {
     exp: f64,
@@ -22,10 +23,10 @@ struct Claims {
 
 /// Returns when the token expires. `None` if the token isn't a JWT with an `exp` claim.
 ///
-/// `exp - iat` is the lifetime by the server's clock. It is correct even if the local clock is
-/// wrong. But a server may return a token that it issued earlier and that expires sooner. So the
-/// result is the time until `exp` by the local clock, if that is shorter. If `exp` has already
-/// passed by the local clock, the result is the lifetime.
+/// `exp - iat` is the lifetime by the server's clock. This difference is correct even if the local
+/// clock is wrong. But a server may return a token that it issued earlier. Such a token expires
+/// sooner. So the result is the time until `exp` by the local clock, if this time is shorter. If
+/// `exp` has already passed by the local clock, the result is the lifetime.
 pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
     let claims = claims(token)?;
     let exp = time(claims.exp)?;
@@ -37,7 +38,8 @@ pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
     Some(Expiry::In(lifetime.min(left)))
 }
 
-/// Returns the time of the `exp` claim. The token may have been issued long ago.
+/// Returns the time of the `exp` claim. Use this time for a token that may have been issued long
+/// ago.
 pub(crate) fn exp(token: &str) -> Option<SystemTime> {
     time(claims(token)?.exp)
 }
@@ -46,7 +48,7 @@ fn claims(token: &str) -> Option<Claims> {
     serde_json::from_slice(&payload(token)?).ok()
 }
 
-/// The maximum length of the encoded claims. This is more than fits in a header.
+/// The maximum length of the encoded claims. A header is shorter.
 const LONGEST_PAYLOAD: usize = 64 * 1024;
 
 /// Returns the claims of a token in JSON. `None` if the token isn't a JWT or is encrypted.

@@ -10,8 +10,8 @@ use crate::error::BoxError;
 /// a session's cookies.
 ///
 /// A source returns the credential in a [`Token::per_request`](crate::Token::per_request). The
-/// cache treats this token like any other: one fetch serves all requests. The cache refreshes the
-/// token before it expires, and replaces it when a server refuses it. The layer calls
+/// cache treats this token like any other token: one fetch serves all requests. The cache refreshes
+/// the token before the expiry, and replaces the token when a server refuses it. The layer calls
 /// [`apply`](Self::apply) for each request, and again for its replay.
 ///
 /// # Example
@@ -64,30 +64,30 @@ pub trait PerRequestCredential: Send + Sync + 'static {
     /// marks the header of a [`Place::Header`] as sensitive.
     ///
     /// If the caller has set the header of a [`Place::Header`], the layer doesn't call this method.
-    /// With [`replace_existing`](crate::AuthLayer::replace_existing), the layer calls it anyway.
-    /// With [`Place::Cookie`], the layer always calls this method.
+    /// With [`replace_existing`](crate::AuthLayer::replace_existing), the layer calls this method
+    /// anyway. With [`Place::Cookie`], the layer always calls this method.
     ///
     /// [`Place::Cookie`]: crate::Place::Cookie
     /// [`Place::Header`]: crate::Place::Header
     ///
     /// # Errors
     ///
-    /// If the credential can't be made. The request is then not sent. An [`Error`](crate::Error)
-    /// reaches the caller unchanged. Any other error becomes the source of an `Error` whose
-    /// [`is_source`](crate::Error::is_source) is true.
+    /// Returns an error if the credential can't be made. The request is then not sent. An
+    /// [`Error`](crate::Error) reaches the caller unchanged. Any other error becomes the source of
+    /// an `Error` whose [`is_source`](crate::Error::is_source) is true.
     fn apply(&self, request: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError>;
 
     /// Reads what a response says about the credential. The layer calls this method once for each
-    /// response to a request that [`apply`](Self::apply) changed. The layer doesn't call it if the
-    /// response is known to come from another origin. Default: [`Feedback::Nothing`].
+    /// response to a request that [`apply`](Self::apply) changed. The layer doesn't call this
+    /// method if the response is known to come from another origin. Default: [`Feedback::Nothing`].
     fn observe(&self, request: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
         let _ = (request, status, headers);
         Feedback::Nothing
     }
 
     /// Returns the thumbprint of the key that the token is bound to. Each process with this key can
-    /// use the token. [`TokenSource::bind`](crate::TokenSource::bind) restores the token there.
-    /// Default: `None`. Then only this process can use the token.
+    /// use the token. [`TokenSource::bind`](crate::TokenSource::bind) restores the token in such a
+    /// process. Default: `None`. Then only this process can use the token.
     #[cfg(feature = "fleet")]
     fn bound_to(&self) -> Option<&str> {
         None
@@ -108,13 +108,13 @@ pub enum Applied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Feedback {
-    /// The response said nothing that changes how the layer handles it.
+    /// The response said nothing that changes how the layer handles the response.
     Nothing,
     /// The server wants the *same* token again, and `apply` can now satisfy the server. For
-    /// example, the credential now knows the server's nonce. The layer sends the request again at
-    /// most once for this, without a fetch.
+    /// example, the credential now knows the server's nonce. The layer then sends the request
+    /// again, at most once and without a fetch.
     OnceMore,
-    /// The server has ended the token. All requests wait for a new token. If the fetch of this
+    /// The server has ended the token. All requests wait for a new token. If the fetch of the new
     /// token fails, the requests are sent with the old token. If the budget for fetches after
     /// refusals is used up, the old token stays in use.
     TokenEnded,

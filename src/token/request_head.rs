@@ -26,7 +26,7 @@ use crate::origin;
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestHead {
     pub(crate) method: Method,
-    /// The result of [`origin::serialize`](crate::origin::serialize).
+    /// The target's origin, as [`origin::serialize`](crate::origin::serialize) writes it.
     pub(crate) origin: Option<String>,
     pub(crate) path: String,
     pub(crate) query: Option<String>,
@@ -41,13 +41,14 @@ impl RequestHead {
     }
 
     /// Returns the target's origin as RFC 6454 §6.2 writes it, such as `https://api.example.com`.
-    /// It is in lower case, and the port is left out if it is the scheme's default. `None` if the
-    /// request's URI is only a path. The client below then decides where the request goes.
+    /// The origin is in lower case, without the port if that is the scheme's default. `None` if the
+    /// request's URI is only a path. In this case, the client below the layer decides where the
+    /// request goes.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 
-    /// Returns the host, and the port unless it is the scheme's default. This is the
+    /// Returns the host, and the port if it isn't the scheme's default. The result is the
     /// [`origin`](Self::origin) without the scheme. A client sends this text as `Host`, unless the
     /// caller has set that header.
     pub fn authority(&self) -> Option<&str> {
@@ -65,8 +66,8 @@ impl RequestHead {
         self.query.as_deref()
     }
 
-    /// Returns the path and the query, if any. This is the request target in origin form (RFC 9112
-    /// §3.2.1).
+    /// Returns the path and the query, if any. The result is the request target in origin form (RFC
+    /// 9112 §3.2.1).
     pub fn path_and_query(&self) -> String {
         match &self.query {
             Some(query) => format!("{}?{query}", self.path),
@@ -74,22 +75,23 @@ impl RequestHead {
         }
     }
 
-    /// Returns the origin, the path and the query. This is the target URI (RFC 9110 §7.1). `None`
-    /// if there is no origin.
+    /// Returns the origin, the path and the query. The result is the target URI (RFC 9110 §7.1).
+    /// `None` if there is no origin.
     pub fn url(&self) -> Option<String> {
         let origin = self.origin()?;
         Some(format!("{origin}{}", self.path_and_query()))
     }
 
-    /// Returns whether the credential replaces one that the caller has set.
+    /// Returns whether the credential replaces a credential that the caller has set.
     /// [`AuthLayer::replace_existing`](crate::AuthLayer::replace_existing) decides this.
     pub fn replaces_existing(&self) -> bool {
         self.replaces_existing
     }
 
-    /// Returns the header value that [`apply`] set in the token's [`Place::Header`]. It is known
-    /// only in [`observe`]. `None` if [`apply`] set no value. For example, no response had sent the
-    /// server's nonce yet. Another request may have received the nonce since then.
+    /// Returns the header value that [`apply`] set in the token's [`Place::Header`]. The value is
+    /// known only in [`observe`]. `None` if [`apply`] set no value. For example, `apply` ran before
+    /// any response contained the server's nonce. Another request may have received the nonce since
+    /// then.
     ///
     /// [`apply`]: super::PerRequestCredential::apply
     /// [`observe`]: super::PerRequestCredential::observe
@@ -113,7 +115,7 @@ impl RequestHead {
     }
 }
 
-/// Doesn't show the credential. Doesn't show the path and the query, which may contain a caller's
+/// Omits the credential, the path and the query. The path and the query may contain a caller's
 /// secret.
 impl fmt::Debug for RequestHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

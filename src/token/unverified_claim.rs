@@ -15,12 +15,12 @@ use crate::sanitize::sanitize;
 impl Token {
     /// Reads a claim of a JWT (RFC 7519 §4) **without verifying the signature**.
     ///
-    /// Use it for what an API tells its client in the token, such as an account, a role or a
-    /// tenant. Don't use it to decide who a user is or what a user may do. The format of a token
-    /// concerns only the server and the API (RFC 6749 §1.4). It may change at any time.
+    /// Use this method for data that an API puts in the token for its client, such as a tenant.
+    /// Don't use the claim to decide who a user is or what a user may do. Only the server and the
+    /// API decide the format of a token (RFC 6749 §1.4). The format may change at any time.
     ///
-    /// `name` is the exact name of a top-level claim. It may be a URL, as Auth0 requires for your
-    /// own claims. The result is `None` in these cases:
+    /// `name` is the exact name of a top-level claim. The name may be a URL, as Auth0 requires for
+    /// your own claims. The result is `None` in these cases:
     ///
     /// - There is no such claim, or it is `null`.
     /// - The token is not a JWT, or is encrypted.
@@ -145,7 +145,7 @@ where
     }
 }
 
-/// Whether a key is this name. It is compared in place, so no other key is copied.
+/// Compares a key of the object with this name in place, without copying the key.
 struct IsName<'a>(&'a str);
 
 impl<'de> DeserializeSeed<'de> for IsName<'_> {

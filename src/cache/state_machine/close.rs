@@ -13,7 +13,7 @@ pub(crate) struct RemainingWork {
 }
 
 impl StateMachine {
-    /// Closes the cache, which then gives out no tokens. A running fetch may still complete for
+    /// Closes the cache. A closed cache gives out no tokens. A running fetch may still complete for
     /// callers that already wait for it. Returns `None` if the cache was already closed.
     pub(crate) fn close(&mut self) -> Option<RemainingWork> {
         if let TokenState::Closed(_) = self.state {
@@ -28,7 +28,7 @@ impl StateMachine {
         Some(remaining)
     }
 
-    /// Records that the shutdown has finished. The source is then closed, or its `close` failed.
+    /// Records that the shutdown has finished. The source is closed, or its `close` has failed.
     pub(crate) fn finish_close(&mut self) {
         self.state = TokenState::Closed(CloseProgress::Finished);
         self.version += 1;

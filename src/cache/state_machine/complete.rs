@@ -118,8 +118,8 @@ impl StateMachine {
         }
     }
 
-    /// Starts the wait before the next fetch after a refusal. The result of this fetch doesn't
-    /// matter.
+    /// When a fetch after a refusal ends, starts the wait before the next such fetch. The wait
+    /// starts after a success and after a failure.
     fn record_fetch_end(&mut self, now: Moment) {
         let reason = self.running().map(|running| running.reason);
         if let Some(refusals) = &mut self.refusals

@@ -34,7 +34,7 @@ pub(crate) struct StateMachine {
     /// When the last fetch started.
     pub(super) last_fetch_at: Moment,
     pub(super) failure_backoff: FailureBackoff,
-    /// `None` while there are no refusals.
+    /// The history of refusals. `None` while there are no refusals.
     pub(super) refusals: Option<Box<RefusalHistory>>,
     /// Whether a server accepted the previous token.
     pub(super) was_accepted: bool,
@@ -74,8 +74,8 @@ pub(super) enum Refresh {
     Failed(CachedError),
 }
 
-/// The callers that wait for the successor of a refused token. If its fetch fails, these callers
-/// get the refused token.
+/// The callers that wait for the successor of a refused token. If the fetch of the successor fails,
+/// these callers get the refused token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum WithdrawnFrom {
     /// No callers wait, because the refusal may be about the resource.
@@ -94,7 +94,7 @@ pub(super) struct RunningFetch {
     pub(super) overdue_at: Moment,
 }
 
-/// The error of the last fetch. Callers get it until the next attempt.
+/// The error of the last fetch. Callers get this error until the next attempt.
 pub(super) struct CachedError {
     pub(super) error: Error,
     pub(super) until: Moment,
@@ -128,7 +128,7 @@ impl StateMachine {
     }
 
     /// Returns a clone of the cached error. Dropping a user's error runs user code. So a caller
-    /// that changes the state keeps this clone until it has released the lock.
+    /// that changes the state keeps this clone until the lock is released.
     pub(crate) fn last_error(&self) -> Option<Error> {
         self.cached_error()
             .map(|cached_error| cached_error.error.clone())
@@ -168,7 +168,7 @@ impl StateMachine {
         self.version
     }
 
-    /// If the last attempt failed, returns the time until the next one.
+    /// If the last attempt failed, returns the time until the next attempt.
     pub(crate) fn retry_in(&self, now: Moment) -> Option<Duration> {
         self.cached_error()
             .map(|cached_error| now.until(cached_error.until))
@@ -208,7 +208,7 @@ impl StateMachine {
         refusals.is_some_and(|refusals| refusals.is_watching())
     }
 
-    /// Drops the expired token. If a refresh is running, callers now wait for it.
+    /// Drops the expired token. If a refresh is running, callers wait for the refresh from now on.
     pub(super) fn discard_expired(&mut self) {
         let TokenState::Holding { cached, refresh } = &mut self.state else {
             return;

@@ -2,7 +2,8 @@
 //! error.
 //!
 //! The state machine is pure: from the time and an event, it decides what to do.
-//! [`PublishedState`](crate::cache::published_state::PublishedState) puts a lock around it.
+//! [`PublishedState`](crate::cache::published_state::PublishedState) puts a lock around the state
+//! machine.
 //!
 //! ```text
 //!           request             complete(Ok)
@@ -19,7 +20,8 @@
 //!
 //! After a refusal, the token stays until its successor arrives. Meanwhile the refresh is `Wanted`
 //! or `InFlight`. If the token is revoked, it is withdrawn from callers that can't replay a refused
-//! request. These callers wait for the successor. They get the old token only if the fetch fails.
+//! request. These callers wait for the successor. They get the revoked token only if the fetch of
+//! the successor fails.
 
 pub(crate) mod machine;
 

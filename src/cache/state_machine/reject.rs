@@ -8,8 +8,8 @@ use crate::cache::refusal_history::{RefusalHistory, WatchEnd};
 use crate::clock::Moment;
 use crate::error::Error;
 
-/// If a server's clock lags by at most this time, a refused request waits and then sends the same
-/// token again.
+/// If a server's clock lags by up to this time, a refused request waits and sends the same token
+/// again.
 ///
 /// A lagging server refuses a token that was just issued, because the token isn't valid yet (`nbf`,
 /// RFC 7519 §4.1.5). The server would refuse a new token too.
@@ -32,9 +32,9 @@ pub(crate) struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     First,
-    /// Another attempt, with a different token than the first.
+    /// Another attempt, with a different token than the first attempt.
     NewToken,
-    /// Another attempt with the same token, after a pause.
+    /// Another attempt, with the same token as the first attempt, after a pause.
     Paused,
 }
 
@@ -47,29 +47,31 @@ pub(crate) enum Rejection {
     NotFetched(Error),
     /// The token is no longer current.
     Outdated,
-    /// The token may not be valid yet. The request can send it again after [`PAUSE`].
+    /// The token may not be valid yet. The request can send the token again after [`PAUSE`].
     TooYoung,
     /// The refusal budget is used up. The token stays in use, because a server would probably
-    /// refuse a new one too.
+    /// refuse a new token too.
     Limited {
-        /// Whether the token is accepted for other requests. Then the refusal is about the
+        /// Whether servers accept the token for other requests. If so, the refusal is about the
         /// resource.
         is_accepted_otherwise: bool,
         report: Option<Report>,
     },
 }
 
-/// The report about a limited refusal.
+/// The report about a refusal for which the budget prevents or delays the fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// The number of tokens that were refused, and the wait until the next fetch.
+    /// The servers refused several tokens in a row. Contains the number of these tokens, and the
+    /// wait until the next fetch.
     AllRefused { tokens: u32, wait: Duration },
     /// The resource refuses a token that other resources accept.
     Resource,
 }
 
 impl StateMachine {
-    /// Handles the refusal of the token with this generation. Has no effect on a newer token.
+    /// Handles the refusal of the token with this generation. Has no effect if a newer token is
+    /// current.
     pub(crate) fn reject(&mut self, refusal: &Refusal, now: Moment) -> Rejection {
         let jitter = self.limits.expiry_policy.has_jitter();
         let TokenState::Holding { cached, refresh } = &mut self.state else {
@@ -156,7 +158,8 @@ impl StateMachine {
         }
     }
 
-    /// Handles the acceptance of the token with this generation. Has no effect on a newer token.
+    /// Handles the acceptance of the token with this generation. Has no effect if a newer token is
+    /// current.
     pub(crate) fn accept(&mut self, generation: u64, sent: SentRequest) {
         let TokenState::Holding { cached, .. } = &self.state else {
             return;
@@ -176,8 +179,8 @@ impl StateMachine {
     /// Ends the watch if there has been no refusal for a while.
     ///
     /// The watch continues until the successor of a refused token has arrived. During a watch,
-    /// every caller asks the state machine. So no caller gets a withdrawn token from the published
-    /// state.
+    /// every caller asks the state machine. Therefore no caller gets a withdrawn token from the
+    /// published state.
     pub(crate) fn end_watch(&mut self, now: Moment) -> Option<WatchEnd> {
         if self.is_replacing() {
             return None;

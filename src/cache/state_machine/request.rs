@@ -24,7 +24,7 @@ pub(crate) struct FetchStart {
     /// The wait before the first attempt.
     pub(crate) delay: Duration,
     /// The overdue flight that this fetch replaces. It must be abandoned outside the lock, because
-    /// that wakes waiting callers.
+    /// abandoning a flight wakes waiting callers.
     pub(crate) replaces: Option<Flight<Outcome>>,
 }
 
@@ -35,9 +35,9 @@ const OVERDUE_GRACE: Duration = Duration::from_secs(5);
 /// Whether a caller can replay a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// The request can be replayed. So the caller accepts a token that is probably revoked.
+    /// The request can be replayed, so the caller accepts a token that is probably revoked.
     CanReplay,
-    /// The request can't be replayed. So the caller waits for the successor of a revoked token.
+    /// The request can't be replayed, so the caller waits for the successor of a revoked token.
     CannotReplay,
 }
 
@@ -115,7 +115,7 @@ impl StateMachine {
         }
     }
 
-    /// Decides what a caller gets after a server refused its token of this generation.
+    /// Decides what a caller gets after a server refused the token of this generation.
     pub(crate) fn renew(&mut self, generation: u64, now: Moment) -> (Decision, Option<FetchStart>) {
         let TokenState::Holding { cached, refresh } = &self.state else {
             return self.request(Caller::CannotReplay, now);
@@ -139,7 +139,7 @@ impl StateMachine {
         }
     }
 
-    /// Joins the running fetch. If that is overdue, starts another.
+    /// Joins the running fetch. If the running fetch is overdue, starts another fetch.
     fn join_running(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
         match self.running() {
             Some(running) if !now.reached(running.overdue_at) => {
@@ -153,7 +153,7 @@ impl StateMachine {
         }
     }
 
-    /// Joins the running fetch or starts one. This happens even if the current token is good or the
+    /// Joins the running fetch, or starts a fetch. Does so even if the current token is good or the
     /// next fetch is delayed.
     pub(crate) fn force_refresh(&mut self, now: Moment) -> (Decision, Option<FetchStart>) {
         if let TokenState::Closed(_) = self.state {

@@ -1,4 +1,4 @@
-//! Describes the state at one moment, and when it changes next.
+//! Describes the state at one moment, and when the state changes next.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::clock::Moment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     In(Duration),
-    /// After the next change of the state.
+    /// The background refresh must ask again after the next change of the state.
     OnChange,
-    /// The cache is closed.
+    /// The cache is closed, so the background refresh requests no token.
     Never,
 }
 
 impl StateMachine {
-    /// Returns when the background refresh must request a token, so that there always is a valid
-    /// one.
+    /// Returns when the background refresh must request a token, so that the cache always has a
+    /// valid token.
     pub(crate) fn due(&self, now: Moment) -> Due {
         // While the token is fresh, an overdue fetch isn't replaced. So nothing is due before the
         // token becomes stale.

@@ -14,18 +14,19 @@ use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 /// Shares tokens between the processes of one user on one machine, such as command-line tools and
 /// timer jobs.
 ///
-/// Each token has a file and a lock file beside it. The fetching process locks the lock file. The
-/// system releases the lock when that process ends. So a lease lasts until the process releases it
-/// or ends, and needs no fencing token. A new token is written to a temporary file and synced to
-/// disk. This file then replaces the old file atomically. Tokens expire by the machine's clock.
+/// Each token has a file, and a lock file beside that file. The fetching process locks the lock
+/// file. The system releases the lock when that process ends. So a lease lasts until the process
+/// releases the lease or ends. Such a lease needs no fencing token. A new token is written to a
+/// temporary file and synced to disk. The temporary file then replaces the old file atomically.
+/// Tokens expire by the machine's clock.
 ///
 /// The store creates the folder at first use. The folder should be on a local disk, because some
 /// network file systems don't support locks.
 ///
 /// # Errors
 ///
-/// On Unix, the store rejects a folder or a file if another user owns it or may access it. The mode
-/// of the folder must be 0700 or stricter; the mode of a file must be 0600 or stricter.
+/// On Unix, the store rejects a folder or a file that another user owns or may access. The mode of
+/// the folder must be 0700 or stricter; the mode of a file must be 0600 or stricter.
 ///
 /// # Example
 ///
@@ -48,7 +49,7 @@ const MAGIC: &[u8; 8] = b"t-auth 1";
 const HEADER: usize = 24;
 
 impl FileStore {
-    /// Makes a store in this folder, which needn't exist yet.
+    /// Makes a store in this folder. The store creates the folder if necessary.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         Self { folder }
@@ -59,7 +60,8 @@ impl FileStore {
         &self.folder
     }
 
-    /// Rejects invalid keys, because they could lead to another folder.
+    /// Returns the path of a file. Rejects invalid keys, because such a key could lead to another
+    /// folder.
     fn path(&self, key: &str, extension: &str) -> Result<PathBuf, BoxError> {
         let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if key.is_empty() || !key.bytes().all(is_letter) {
@@ -92,8 +94,8 @@ impl TokenStore for FileStore {
         off_the_runtime(move || save(&folder, &path, &sealed, ttl)).await?
     }
 
-    /// Locks the token's lock file. The lease ends when it is released or its process ends. The
-    /// requested time has no effect.
+    /// Locks the token's lock file. The lease ends when it is released or when its process ends.
+    /// `_ttl` has no effect.
     async fn lease(&self, key: &str, _ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "lock")?;
@@ -111,9 +113,9 @@ impl TokenStore for FileStore {
 
 /// A file that this process has locked.
 ///
-/// `Drop` unlocks the file explicitly, because closing it isn't enough. A child process that is
-/// just starting has the file open until its `exec`. Without the explicit unlock, the child would
-/// keep the lock.
+/// `Drop` unlocks the file explicitly, because closing the file isn't enough. A child process that
+/// is just starting has the file open until its `exec`. Without the explicit unlock, the child
+/// would keep the lock.
 struct Locked(File);
 
 impl Drop for Locked {
@@ -175,8 +177,8 @@ fn save(folder: &Path, path: &Path, sealed: &[u8], ttl: Duration) -> Result<bool
     Ok(true)
 }
 
-/// Locks the lock file. `None` if another process has locked it. The file stays after unlocking,
-/// because the next process may already have opened it.
+/// Locks the lock file. Returns `None` if another process has locked the file. The file stays after
+/// unlocking, because the next process may already have opened it.
 fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
     create(folder)?;
     let mut options = OpenOptions::new();
@@ -195,7 +197,7 @@ fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
     }
 }
 
-/// Creates the folder. If it already exists, checks its owner.
+/// Creates the folder. If the folder already exists, checks the folder's owner.
 fn create(folder: &Path) -> Result<(), BoxError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -208,7 +210,8 @@ fn create(folder: &Path) -> Result<(), BoxError> {
     exists(folder).map(drop)
 }
 
-/// Returns whether the folder exists. Fails if users other than its owner may access it.
+/// Returns whether the folder exists. Fails if users other than the folder's owner may access the
+/// folder.
 fn exists(folder: &Path) -> Result<bool, BoxError> {
     match fs::metadata(folder) {
         Ok(found) => check_owner(folder, &found).map(|()| true),
@@ -223,7 +226,7 @@ fn check(path: &Path, file: &File) -> Result<(), BoxError> {
 }
 
 /// Rejects a file or folder that other users may access. With write access, other users could
-/// choose the token that is sent. With read access, they could try to unseal it.
+/// choose the token that is sent. With read access, other users could try to unseal the token.
 fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
     let path = path.display();
     if let Some((owner, user)) = foreign_owner(found) {
@@ -245,7 +248,7 @@ fn check_owner(path: &Path, found: &Metadata) -> Result<(), BoxError> {
     .into())
 }
 
-/// Returns the owner and this process's user if they differ.
+/// Returns the file's owner and this process's user, if these two users differ.
 #[cfg(unix)]
 fn foreign_owner(found: &Metadata) -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt;

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 use super::token_store::{Lease, TokenStore, check_length};
 use crate::error::BoxError;
 
-/// Shares tokens between the caches of one process. In tests, it replaces other stores. All clones
-/// share their contents.
+/// Shares tokens between the caches of one process. In tests, this store replaces other stores. All
+/// clones share their contents.
 ///
 /// The store uses Tokio's clock. A test that pauses the clock can end a lease with
 /// `tokio::time::advance`.
@@ -40,7 +40,7 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Contents {
-    /// The fencing token of the latest lease, whatever its key.
+    /// The fencing token of the latest lease for any key.
     fence: u64,
     values: HashMap<String, SavedValue>,
     leases: HashMap<String, RunningLease>,
@@ -57,7 +57,8 @@ struct RunningLease {
     end: Deadline,
 }
 
-/// `None` if the time is too far in the future for an `Instant`.
+/// The time at which a value or a lease ends. `None` if this time is too far in the future for an
+/// `Instant`.
 #[derive(Clone, Copy)]
 struct Deadline(Option<Instant>);
 

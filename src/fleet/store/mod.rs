@@ -1,6 +1,6 @@
 //! The stores through which processes share tokens.
 //!
-//! A store keeps bytes by key, and lets only one process fetch at a time. It gets only sealed
+//! A store keeps bytes by key, and lets only one process fetch at a time. A store gets only sealed
 //! bytes. The cache doesn't trust the bytes that a store returns.
 
 pub(crate) mod token_store;

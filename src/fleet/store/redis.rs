@@ -17,13 +17,13 @@ use crate::error::{BoxError, Error, Kind};
 /// | [`prefix`](Self::prefix) | `tower-auth` |
 ///
 /// Each token has two Redis keys: `tower-auth:{<key>}:token`, and `tower-auth:{<key>}:lease` during
-/// a fetch. A cluster puts both keys in one slot. Both expire by themselves. Each operation is one
-/// atomic script. The Redis user needs these rights:
+/// a fetch. A cluster puts both keys in one slot. Both keys expire by themselves. Each operation is
+/// one atomic script. The Redis user needs these rights:
 /// `~tower-auth:* +evalsha +script|load +time +get +getrange +strlen +pttl +set +del`.
 ///
-/// The fencing token of a lease is the time of the Redis server in microseconds. It is always
-/// greater than the fencing token of the stored value. So fencing tokens still grow after the clock
-/// was set back or the data was lost.
+/// The fencing token of a lease is the time of the Redis server in microseconds. The fencing token
+/// is always greater than the fencing token of the stored value. So fencing tokens still grow after
+/// the clock was set back or the data was lost.
 ///
 /// For `rediss://`, enable a TLS feature of the crate `redis`, such as `tokio-rustls-comp`. With
 /// any other address, the password and the sealed tokens go over the network unencrypted.
@@ -74,7 +74,8 @@ impl RedisStore {
 
 impl<C> RedisStore<C> {
     /// Makes a store over your own connection, for example to a cluster or through sentinels. The
-    /// store adds no timeouts and doesn't reconnect, so the connection must do both.
+    /// store adds no timeouts and doesn't reconnect, so the connection must have timeouts and must
+    /// reconnect.
     ///
     /// # Example
     ///
@@ -92,8 +93,8 @@ impl<C> RedisStore<C> {
         Self { connection, prefix }
     }
 
-    /// Sets the prefix of the Redis keys. It should contain no braces. All processes that share a
-    /// token need the same prefix.
+    /// Sets the prefix of the Redis keys. The prefix should contain no braces. All processes that
+    /// share a token need the same prefix.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.prefix = prefix.into();
@@ -107,15 +108,15 @@ impl<C> RedisStore<C> {
     }
 }
 
-/// The length of a fencing token as text. At this fixed length, texts sort like numbers. This
+/// The length of a fencing token as text. At this fixed length, texts sort as numbers do. The
 /// length is enough for microseconds until the year 2286.
 const DIGITS: usize = 16;
 
-/// The greatest fencing token. It is limited because Redis scripts use floating-point numbers.
+/// The greatest fencing token. The limit exists because Redis scripts use floating-point numbers.
 const GREATEST: u64 = (1 << 53) - 1;
 
-/// Returns the fencing token of the stored value. If this store didn't write the value, returns
-/// zeros.
+/// Returns the fencing token of the stored value. Returns zeros if this store didn't write the
+/// value.
 const FENCE_OF: &str = "
     local function fence_of(key)
         local head = redis.call('GETRANGE', key, 0, 15)
@@ -147,8 +148,8 @@ static SAVE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// Also replaces a lease that has no expiry. This store didn't write such a lease, and it would
-/// never end.
+/// Grants a lease. Also replaces a lease without an expiry, which this store didn't write and which
+/// would never end.
 static LEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{FENCE_OF}
@@ -234,13 +235,14 @@ where
     }
 }
 
-/// Returns the fencing token as it is stored. It also identifies the owner of the lease.
+/// Returns the fencing token in its stored form. The fencing token also identifies the owner of the
+/// lease.
 fn text(lease: &Lease) -> String {
     format!("{:0DIGITS$}", lease.fence())
 }
 
-/// Removes the fencing token. A value that this store didn't write is returned unchanged. Opening
-/// the seal reports it.
+/// Removes the fencing token. If this store didn't write the value, returns the value unchanged.
+/// The cache then reports that it can't open the value.
 fn without_fence(mut value: Vec<u8>) -> Vec<u8> {
     let fence = value.get(..DIGITS);
     if fence.is_some_and(|fence| fence.iter().all(u8::is_ascii_digit)) {

@@ -1,4 +1,4 @@
-//! A connection to Redis. It opens at first use and again after a failure.
+//! A connection to Redis that opens at its first use, and again after a failure.
 
 use std::fmt;
 use std::io;
@@ -18,16 +18,16 @@ use tokio::runtime::Handle;
 /// address](crate::fleet::RedisStore::open). Clones share one connection.
 ///
 /// The first command opens the connection on a separate task. The task continues if the command is
-/// cancelled. The next command connects again if a command fails, is cancelled or gets no response
-/// within 5 s. So one command fails after the server restarts or its name gets a new address. If
-/// the server only closed an idle connection, no command fails.
+/// cancelled. If a command fails, is cancelled or gets no response within 5 s, the next command
+/// connects again. So one command fails after the server restarts, or after the server's name gets
+/// a new address. If the server only closed an idle connection, no command fails.
 ///
 /// `redis::aio::ConnectionManager` isn't used, for these reasons:
 ///
-/// - It needs a runtime when it is created.
-/// - After the server rejects a password, it keeps returning that error.
-/// - It keeps a connection that no longer responds.
-/// - It notices that the server closed an idle connection only when a command fails.
+/// - The manager needs a runtime when it is created.
+/// - After the server rejects a password, the manager keeps returning that error.
+/// - The manager keeps a connection that no longer responds.
+/// - If the server closes an idle connection, the manager notices this only when a command fails.
 #[derive(Clone)]
 pub struct RedisConnection {
     inner: Arc<ConnectionInner>,
@@ -41,7 +41,8 @@ struct ConnectionInner {
 /// A connection that is open or opening.
 type SharedConnection = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
 
-/// How long background work may take after its callers gave up. Callers wait less than this.
+/// The maximum time of background work whose callers have given up. Callers wait for a shorter
+/// time.
 const LIMIT: Duration = Duration::from_secs(5);
 
 impl RedisConnection {
@@ -112,9 +113,9 @@ struct CommandConnection {
 }
 
 impl CommandConnection {
-    /// Keeps the connection unless the command failed. Returns whether to send the command again.
-    /// The result is `true` only if the command failed because the server had closed the idle
-    /// connection.
+    /// Keeps the connection if the command succeeded or the server doesn't have the script. Returns
+    /// whether to send the command again. The result is `true` only if the command failed because
+    /// the server had closed the idle connection.
     fn should_retry<T>(mut self, result: &RedisResult<T>) -> bool {
         match result {
             Err(error) if error.kind() != NO_SCRIPT => {
@@ -128,11 +129,12 @@ impl CommandConnection {
     }
 }
 
-/// This error is expected. The client then sends the script that the server doesn't have.
+/// The error of a server that doesn't have a script. This error is expected, because the client
+/// then sends the script.
 const NO_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
 
-/// A guard that makes the next command open another connection. It acts when dropped, unless it is
-/// disarmed.
+/// A guard that makes the next command open another connection. The guard acts when it is dropped,
+/// but not if it was disarmed.
 struct ReconnectGuard {
     inner: Arc<ConnectionInner>,
     shared: SharedConnection,

@@ -15,8 +15,9 @@ use crate::error::BoxError;
 /// fetches without the store. With a [one-time grant](crate::TokenSource::has_one_time_grant), the
 /// fetch fails instead. Therefore, a store should report each failure without retrying.
 ///
-/// A key is 43 characters of the base64url alphabet. These are valid in file names and in any
-/// database. If the store has several servers, all calls for one key must go to the same server.
+/// A key is 43 characters of the base64url alphabet. These characters are valid in file names and
+/// in any database. If the store has several servers, all calls for one key must go to the same
+/// server.
 ///
 /// # Example
 ///
@@ -65,12 +66,13 @@ use crate::error::BoxError;
 /// }
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
-    /// Loads the last value that was saved for `key`. `None` if there is no value or it has
-    /// expired.
+    /// Loads the last value that was saved for `key`. Returns `None` if there is no value or the
+    /// value has expired.
     ///
     /// # Errors
     ///
-    /// If the value can't be read. The message may be logged, so it must contain no secret.
+    /// Returns an error if the value can't be read. The error's message may be logged, so the
+    /// message must contain no secret.
     ///
     /// # Cancel safety
     ///
@@ -78,15 +80,15 @@ pub trait TokenStore: Send + Sync + 'static {
     /// same applies to all methods of this trait.
     fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send;
 
-    /// Saves `sealed` for `ttl`. It replaces the old value atomically.
+    /// Saves `sealed` for `ttl`. The new value replaces the old value atomically.
     ///
     /// Returns whether the value was saved. If a later lease has already saved a value, this method
-    /// must not save. A later lease has a greater [fence](Lease::fence). Otherwise a delayed
-    /// process could replace a newer token with an old one.
+    /// must not save. A later lease has a greater [fence](Lease::fence). Without this rule, a
+    /// delayed process could replace a newer token with an older token.
     ///
     /// # Errors
     ///
-    /// If the value can't be written.
+    /// Returns an error if the value can't be written.
     fn save(
         &self,
         key: &str,
@@ -95,24 +97,25 @@ pub trait TokenStore: Send + Sync + 'static {
         lease: &Lease,
     ) -> impl Future<Output = Result<bool, BoxError>> + Send;
 
-    /// Leases the right to fetch for `key`. One process at a time has the lease. `None` if another
-    /// process has it. The lease ends by itself: after `ttl`, or when its process ends.
+    /// Leases the right to fetch for `key`. One process at a time has the lease. Returns `None` if
+    /// another process has the lease. The lease ends by itself: after `ttl`, or when its process
+    /// ends.
     ///
     /// # Errors
     ///
-    /// If the store can't decide whether to grant the lease.
+    /// Returns an error if the store can't decide whether to grant the lease.
     fn lease(
         &self,
         key: &str,
         ttl: Duration,
     ) -> impl Future<Output = Result<Option<Lease>, BoxError>> + Send;
 
-    /// Releases the lease unless it has already ended. Must not release another process's lease.
-    /// Returns whether it released this one.
+    /// Releases the lease if it hasn't ended yet. Must not release another process's lease. Returns
+    /// whether the given lease was released.
     ///
     /// # Errors
     ///
-    /// If the lease can't be released. It then ends by itself.
+    /// Returns an error if the lease can't be released. The lease then ends by itself.
     fn release(
         &self,
         key: &str,
@@ -127,8 +130,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Makes a lease with a fencing token. It must be greater than the fencing token of any earlier
-    /// lease for the same key.
+    /// Makes a lease with a fencing token. The fencing token must be greater than the fencing token
+    /// of any earlier lease for the same key.
     pub fn new(fence: u64) -> Self {
         Self { fence, guard: None }
     }
@@ -155,7 +158,8 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// Sealed tokens are shorter. The limit keeps a larger value from filling the memory.
+/// The maximum length of a value, in bytes. Sealed tokens are shorter. Without a limit, a long
+/// value could fill the memory.
 pub(crate) const LIMIT: usize = 256 * 1024;
 
 pub(crate) fn check_length(length: usize) -> Result<(), BoxError> {

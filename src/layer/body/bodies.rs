@@ -92,8 +92,8 @@ impl<L: Replay, R: Replay> Replay for Either<L, R> {
     }
 }
 
-/// The recording of a body that is sent through a tee. `None` for an empty body, because an empty
-/// body needs no tee.
+/// The recording of a body that is sent through a tee. An empty body has no recording, because it
+/// needs no tee.
 type StreamCopy<B> = Option<Recording<B>>;
 
 fn record<B: Body + Default>(
@@ -121,7 +121,8 @@ fn replay<B: Body + Default>(
 }
 
 /// Replays a body that fits in the limit, after the first try has dropped the body or read it
-/// completely. A replay during the first try would need an error of type `E`.
+/// completely. A replay during the first try would have to fail the first body with an error of
+/// type `E`.
 impl<E: Send + 'static> Replay for BoxBody<Bytes, E> {
     type Copy = StreamCopy<Self>;
 

@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
-/// Frames below this many bytes are copied into one buffer. A clone of a frame takes 32 bytes and
-/// keeps the frame's buffer alive. Clones of a stream of single bytes would use many times the
-/// limit. Copying a small frame costs less than an allocation.
+/// Frames with fewer bytes are copied into one buffer. A clone of a frame takes 32 bytes and keeps
+/// the frame's buffer alive. For a stream of single bytes, such clones would use many times the
+/// body limit. Copying a small frame costs less than an allocation.
 const SMALL: usize = 256;
 
 /// The recorded frames of a body.

@@ -11,7 +11,7 @@
 /// | --- | --- |
 /// | `()`, `Empty`, `Full`, `Bytes`, `&'static str`, `&'static [u8]` | whole, at any size: a clone of [`Bytes`](bytes::Bytes) or static data copies nothing |
 /// | `String`, `Vec<u8>` | whole, if the body fits in the limit |
-/// | `reqwest::Body` in memory | whole, at any size; both tries stay in memory |
+/// | `reqwest::Body` in memory | whole, at any size; both tries send a body in memory |
 /// | `axum::body::Body`, `tonic::body::Body`, `reqwest::Body`, `BoxBody`, `UnsyncBoxBody` | the part that the first try read, if that part fits in the limit |
 /// | `hyper::body::Incoming` | never; to have the body recorded, box it with [`BodyExt::boxed`](http_body_util::BodyExt::boxed) |
 ///
@@ -21,17 +21,17 @@
 /// including trailers. When the first try has read more than the
 /// [limit](crate::AuthLayer::body_limit), the layer drops the recording and can't replay the body.
 ///
-/// The second try sends the recorded frames, then the rest of the same stream. If the server
-/// refuses the request early, even a body far larger than the limit is therefore replayed. Both
+/// The second try sends the recorded frames, then the rest of the same stream. Even a body far
+/// larger than the limit can therefore be replayed, if the server refuses the request early. Both
 /// tries have the same bytes, trailers and [`size_hint`](http_body::Body::size_hint); frame
 /// boundaries may differ.
 ///
 /// A recorded frame is a clone of [`Bytes`](bytes::Bytes) and keeps its whole buffer alive. To save
 /// memory, frames below 256 bytes are copied instead.
 ///
-/// The server may refuse a request before it has read the whole body. The first try may then still
-/// run when the second try starts. From then on, the stream belongs to the second try. The first
-/// body fails with an error, so that the body doesn't look complete.
+/// The server may refuse a request before it has read the whole body. The first try may therefore
+/// still run when the second try starts. From then on, the stream belongs to the second try. The
+/// first body fails with an error, so that the body doesn't look complete.
 ///
 /// For a `BoxBody<Bytes, E>`, the layer can't create such an error of type `E`. Such a body is
 /// therefore replayed only after the first try has dropped it or read it completely.
@@ -40,7 +40,7 @@
 ///
 /// # Example
 ///
-/// A body type of your own; recording clones the body:
+/// This is a body type of your own, which is recorded by cloning:
 ///
 /// ```
 /// use tower_auth::layer::Replay;

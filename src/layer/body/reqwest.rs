@@ -14,9 +14,9 @@ use super::replay::Replay;
 use super::tee::{Recording, tee};
 use crate::error::BoxError;
 
-/// A body in memory stays in memory in both tries, because reqwest can send only such a body again.
-/// reqwest does that after a 307 or 308 redirect, and on a new connection if the server closed the
-/// old connection.
+/// A body in memory stays in memory in both tries, because reqwest can repeat only a body in
+/// memory. reqwest repeats a body after a 307 or 308 redirect, and on a new connection if the
+/// server closed the old connection.
 impl Replay for Body {
     type Copy = Copy;
 
@@ -42,8 +42,8 @@ impl Replay for Body {
     }
 }
 
-/// The errors of the stream are boxed: only reqwest can create a `reqwest::Error`, but
-/// `reqwest::Body` accepts any error.
+/// A body whose errors are boxed. Only reqwest can create a `reqwest::Error`, but `reqwest::Body`
+/// accepts any error.
 type Stream = MapErr<Body, fn(reqwest::Error) -> BoxError>;
 
 /// The recorded part of a reqwest body.

@@ -86,14 +86,14 @@ struct SharedBody<B: Body>(Mutex<TeeState<B>>);
 struct TeeState<B: Body> {
     source: Source<B>,
     tee: TeeStatus<B::Error>,
-    /// `None` if the body can no longer be replayed:
+    /// The recorded frames. `None` if the body can no longer be replayed:
     ///
     /// - The body exceeds the limit.
     /// - The stream failed or panicked.
     /// - The replay has started, or the recording was dropped.
     frames: Option<RecordedFrames>,
-    /// The waker of the tee, until the tee is superseded. Then the waker of the replayed body,
-    /// while that body waits for the source.
+    /// The waker of the tee, until the tee is superseded. Afterwards, the waker of the replayed
+    /// body while the replayed body waits for the source.
     waker: Option<Waker>,
 }
 
@@ -109,7 +109,7 @@ enum Source<B: Body> {
 /// The result of a poll during which the tee was superseded.
 struct Returned<B: Body> {
     item: Option<Result<Frame<Bytes>, B::Error>>,
-    /// `None` if the body has ended.
+    /// The body, or `None` if the body has ended.
     body: Option<B>,
 }
 
@@ -131,8 +131,8 @@ impl<B: Body> SharedBody<B> {
 /// The body of the first try.
 pub(super) struct Tee<B: Body> {
     shared: Arc<SharedBody<B>>,
-    /// The size hint after the last poll. Asking the source for its `size_hint` would run foreign
-    /// code under the lock.
+    /// The size hint after the last poll. Calling the source's `size_hint` would run foreign code
+    /// under the lock.
     hint: SizeHint,
     ended: bool,
 }
@@ -202,8 +202,8 @@ impl<B: Body> Tee<B> {
         }
     }
 
-    /// Puts the body back. Returns the result of the poll, or an error function if the tee was
-    /// superseded meanwhile.
+    /// Puts the body back. Returns the result of the poll. If the tee was superseded during the
+    /// poll, returns a function that makes the error.
     fn put_back(
         &self,
         polled: Polled<B::Error>,
@@ -342,7 +342,7 @@ impl<B: Body> fmt::Debug for Recording<B> {
 pub(super) struct Replayed<B: Body> {
     frames: vec::IntoIter<Part>,
     rest: Rest<B>,
-    /// The first try's initial size hint, minus what the second try has sent.
+    /// The size hint of the whole body, minus the bytes that the second try has sent.
     ///
     /// An unknown length stays unknown, so that both tries have the same framing. Over HTTP/1, a
     /// second try with a `content-length` would lose its trailers.

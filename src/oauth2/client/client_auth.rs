@@ -17,9 +17,9 @@ use crate::token::header_value::sensitive;
 /// The client's id, the client's secret, and the part of a request that contains both.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientAuth {
-    /// Empty for an anonymous client.
+    /// The client's id, which is empty for an anonymous client.
     id: String,
-    /// `None` for a public client (RFC 6749 §2.1).
+    /// The client's secret, or `None` for a public client (RFC 6749 §2.1).
     secret: Option<SecretSource>,
     method: AuthMethod,
 }
@@ -36,9 +36,9 @@ pub(crate) struct RequestAuth<'a> {
 /// §2.3).
 #[derive(Clone)]
 enum AuthMethod {
-    /// `client_secret_post`, or `none` without a secret.
+    /// The method `client_secret_post`, or `none` if the client has no secret.
     Body,
-    /// `client_secret_basic`.
+    /// The method `client_secret_basic`.
     Basic,
     /// An assertion for an audience (RFC 7523 §2.2): `private_key_jwt`, `client_secret_jwt`, or an
     /// assertion of another issuer.
@@ -52,7 +52,8 @@ type AssertionFor = Arc<dyn Fn(&str) -> SecretSource + Send + Sync>;
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 impl ClientAuth {
-    /// Rejects an empty secret, which usually comes from an unset variable.
+    /// Creates a confidential client. Rejects an empty secret, which usually comes from an unset
+    /// variable.
     pub(crate) fn confidential(id: String, secret: SecretSource) -> Result<Self, Error> {
         if secret.is_empty_value() {
             let message = "the client secret is empty; use `Client::public` for a client that \

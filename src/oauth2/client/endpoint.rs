@@ -113,7 +113,7 @@ impl TokenEndpoint {
     }
 
     /// Sends a request to another endpoint of the same server and reads the response. The body is
-    /// always a form, the only format that the RFCs of these endpoints define.
+    /// always a form, because the RFCs of these endpoints define no other format.
     pub(crate) async fn request_at<T>(
         &self,
         url: &EndpointUrl,

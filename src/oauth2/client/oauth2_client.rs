@@ -125,8 +125,8 @@ impl Client {
     ///
     /// The default, with the feature `reqwest`, is a [`reqwest`](https://docs.rs/reqwest) client
     /// over rustls. The `reqwest` client uses the proxy settings of the environment. The first
-    /// request creates this client, and all clones share it. The creation fails if there are no
-    /// root certificates, for example. The fetch then fails with [`is_config`](Error::is_config).
+    /// request creates this client, and all clones share it. This creation can fail, for example if
+    /// there are no root certificates. The fetch then fails with [`is_config`](Error::is_config).
     /// Without the feature and without a transport, every fetch fails with the same error.
     ///
     /// # Example
@@ -158,7 +158,7 @@ impl Client {
     }
 
     /// Sends the id and the secret as basic authentication (`client_secret_basic`, RFC 6749 §2.3.1)
-    /// instead of in the body. A public client has an empty password.
+    /// instead of in the body. A public client sends an empty password.
     ///
     /// Every server must support basic authentication. Many servers accept only the method with
     /// which the client is registered. The body is the default here, because the body is also
@@ -174,8 +174,8 @@ impl Client {
     /// each request, so you can rotate a file. For example, a Kubernetes pod can send its projected
     /// service account token instead of a client secret.
     ///
-    /// Call this on a public client, because the client sends no secret. A `SignedJwt` (feature
-    /// `jwt`) is also an assertion, with an audience of your choice.
+    /// With this method, the client sends no secret, so call it on a public client. A `SignedJwt`
+    /// (feature `jwt`) is also an assertion, with an audience of your choice.
     ///
     /// # Example
     ///
@@ -203,8 +203,8 @@ impl Client {
     /// are the client id. If the client was created from an issuer, the `aud` is that issuer.
     /// Otherwise, the `aud` is the address of the token endpoint.
     ///
-    /// Call this on a public client, because the client sends no secret. If the server wants
-    /// another audience, use
+    /// With this method, the client sends no secret, so call it on a public client. If the server
+    /// wants another audience, use
     /// `client_assertion(SignedJwt::new(key).issuer(id).subject(id).audience(audience))`.
     ///
     /// # Errors
@@ -235,9 +235,9 @@ impl Client {
         Ok(self)
     }
 
-    /// Authenticates the client with its secret without sending it (`client_secret_jwt`, RFC 7523
-    /// §2.2, OpenID Connect Core §9). The JWT is the same as for `private_key_jwt`, but the secret
-    /// signs it (HS256).
+    /// Authenticates the client with its secret, without sending the secret (`client_secret_jwt`,
+    /// RFC 7523 §2.2, OpenID Connect Core §9). The JWT is the same as for `private_key_jwt`, but
+    /// the secret signs the JWT (HS256).
     ///
     /// # Errors
     ///
@@ -253,8 +253,8 @@ impl Client {
         self.private_key_jwt(key)
     }
 
-    /// Sends the parameters as a JSON object instead of a form. Auth0 accepts this format, which no
-    /// RFC defines.
+    /// Sends the parameters as a JSON object instead of a form. No RFC defines this format, but
+    /// Auth0 accepts it.
     #[must_use]
     pub fn json(mut self) -> Self {
         self.endpoint.format = BodyFormat::Json;
@@ -266,10 +266,10 @@ impl Client {
     /// each replay contains a new proof. By default, tokens are bearer tokens.
     ///
     /// Servers may want a nonce in proofs. The client stores the latest nonce of each origin, from
-    /// any response. If a server wants another nonce, the client sends the request once more. A
-    /// replay with a new token remains possible. If a server ignores the proof and issues a bearer
-    /// token, the fetch fails (§5). An authorization code is also bound to the key (`dpop_jkt`,
-    /// §10).
+    /// any response. If a server wants another nonce, the client sends the request once more. If
+    /// the server then refuses the token, the layer can still replay the request with a new token.
+    /// If a server ignores the proof and issues a bearer token, the fetch fails (§5). An
+    /// authorization code is also bound to the key (`dpop_jkt`, §10).
     ///
     /// The proof contains the address of the request as the layer sees it: scheme, host and path. A
     /// request whose URI is only a path is an error. If another layer adds the scheme and the host,
@@ -296,7 +296,7 @@ impl Client {
     }
 
     /// Sets the revocation endpoint (RFC 7009 §2). [`TokenCache::close`](crate::TokenCache::close)
-    /// revokes the current access token there. By default, no token is revoked.
+    /// revokes the current access token at this endpoint. By default, no token is revoked.
     ///
     /// # Errors
     ///

@@ -66,8 +66,8 @@ impl<'a> Params<'a> {
     }
 
     /// Adds the parameters to a store key, because a token depends on them. The order of a scope's
-    /// words doesn't change the key (RFC 6749 §3.3). Neither does the order of a repeated
-    /// parameter's values.
+    /// words doesn't change the key (RFC 6749 §3.3). The order of a repeated parameter's values
+    /// doesn't change the key either.
     #[cfg(feature = "fleet")]
     pub(crate) fn add_to_key(&self, key: StoreKey) -> StoreKey {
         self.list.iter().fold(key, |key, param| {
@@ -123,7 +123,8 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Serializes as an object. A repeated parameter, such as `resource`, becomes an array.
+/// Serializes the parameters as an object. A repeated parameter, such as `resource`, becomes an
+/// array.
 impl Serialize for Params<'_> {
     fn serialize<S>(&self, serializer: S) -> Result<S::Ok, S::Error>
     where

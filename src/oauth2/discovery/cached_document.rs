@@ -15,7 +15,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 const RETRY: Duration = Duration::from_secs(60);
 
 pub(crate) struct CachedDocument<T> {
-    /// Locked during a fetch.
+    /// The stored document. Its lock is held during a fetch.
     state: Mutex<Option<StoredDocument<T>>>,
     is_invalid: AtomicBool,
 }

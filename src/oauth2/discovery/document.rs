@@ -15,7 +15,7 @@ use crate::http_client::transport::DynTransport;
 
 /// The lifetime if the server specifies no lifetime.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// The bounds of a lifetime that the server specifies.
+/// The bounds for a lifetime that the server specifies: the shortest and the longest lifetime.
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -27,8 +27,8 @@ pub(crate) struct Document {
 
 impl Document {
     /// Returns the first document that exists, and its location. A non-transient 4xx means that a
-    /// location has no document; only then is the next location tried. `nowhere` makes the error
-    /// message if no location has a document.
+    /// location has no document. Only after such a 4xx does this function try the next location.
+    /// `nowhere` makes the error message if no location has a document.
     pub(crate) async fn find(
         transport: &DynTransport,
         mut locations: Vec<String>,

@@ -26,8 +26,8 @@ impl EndpointUrl {
     /// endpoint, and [`Client::revoke_at`](crate::oauth2::Client::revoke_at) uses the revocation
     /// endpoint. Clones share the metadata.
     ///
-    /// The first token request fetches the metadata with the client's own transport and within its
-    /// timeout. The client tries these locations at `https://host/.well-known/…`:
+    /// The first token request fetches the metadata, with the client's own transport and within the
+    /// client's timeout. The client tries these locations at `https://host/.well-known/…`:
     ///
     /// | issuer | locations, in this order |
     /// | --- | --- |
@@ -150,7 +150,7 @@ impl Issuer {
     }
 
     /// Returns the metadata from the cache, or fetches it. `timeout` covers both the metadata and
-    /// the request that follows. A fetch that replaces old metadata gets half of that time.
+    /// the request that follows. A fetch that replaces old metadata gets half of `timeout`.
     async fn metadata(
         &self,
         transport: &DynTransport,

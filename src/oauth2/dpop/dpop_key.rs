@@ -142,7 +142,8 @@ impl DpopKey {
         })
     }
 
-    /// Returns the private key as PKCS #8 in PEM. Store it to use the same key after a restart.
+    /// Returns the private key as PKCS #8 in PEM. Store the key to use the same key after a
+    /// restart.
     ///
     /// # Errors
     ///
@@ -186,8 +187,8 @@ impl DpopKey {
     }
 }
 
-/// Returns the SHA-256 hash in base64url. This is the form of a token's `ath` (RFC 9449 §4.2) and
-/// of a key's thumbprint.
+/// Returns the SHA-256 hash in base64url. A token's `ath` (RFC 9449 §4.2) and a key's thumbprint
+/// have this form.
 pub(crate) fn hash(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }

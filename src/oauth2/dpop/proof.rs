@@ -25,7 +25,7 @@ pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// The header in which a server sends the nonce for the next proof (§8).
 const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// The error code of a server that wants a nonce or another nonce in the proof (§8, §9).
+/// The error code of a server that wants a nonce, or a different nonce, in the proof (§8, §9).
 pub(crate) const USE_NONCE: &str = "use_dpop_nonce";
 
 /// A key, and the nonces that servers want in proofs of this key. Clones share both.

@@ -61,9 +61,9 @@ const RESERVED: Reserved = &[
 /// | [`store`](Self::store) of the refresh token | memory: a restart requires a login |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// `state` and the code verifier contain 256 random bits each, new for each request. The challenge
-/// method is always `S256`. Many servers issue a refresh token only if the request has the scope
-/// `offline_access` or a server-specific parameter.
+/// `state` and the code verifier each contain 256 random bits, which are new for each request. The
+/// challenge method is always `S256`. Many servers issue a refresh token only if the request has
+/// the scope `offline_access` or a server-specific parameter.
 ///
 /// # Example
 ///
@@ -200,7 +200,7 @@ impl AuthorizationCode {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// Dropping the future loses nothing.
     pub async fn begin(
         &self,
         redirect_uri: impl AsRef<str>,
@@ -251,7 +251,8 @@ impl AuthorizationCode {
     }
 
     /// Exchanges the code for tokens (RFC 6749 §4.1.3). The source first returns the new access
-    /// token; later fetches refresh it. The refresh token is saved before this method returns.
+    /// token. Later fetches refresh that token. The refresh token is saved before this method
+    /// returns.
     ///
     /// If the server issued no refresh token, the store stays unchanged. The source then returns
     /// the access token until it expires. After that, [a login is
@@ -268,7 +269,7 @@ impl AuthorizationCode {
     ///
     /// # Cancel safety
     ///
-    /// The server may have accepted the code, and its tokens are then lost. Begin the login again.
+    /// If the server has already accepted the code, its tokens are lost. Begin the login again.
     pub async fn finish(
         &self,
         request: AuthorizationRequest,

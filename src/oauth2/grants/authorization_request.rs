@@ -37,7 +37,8 @@ use crate::origin::is_secure;
 /// # Ok(()) }
 /// ```
 pub struct AuthorizationRequest {
-    /// Contains `state`. Empty in a request that was opened from a sealed text.
+    /// The address for the browser, which contains `state`. It is empty if the request was opened
+    /// from a sealed text.
     pub(super) url: SecretString,
     pub(super) redirect_uri: String,
     pub(super) state: SecretString,
@@ -74,8 +75,9 @@ impl AuthorizationRequest {
         })
     }
 
-    /// Returns the address to open in the browser. Show it only to the user who logs in. Empty in a
-    /// request that was opened from a sealed text, because the text omits the address.
+    /// Returns the address to open in the browser. Show the address only to the user who logs in.
+    /// It is empty if the request was opened from a sealed text, because such a text omits the
+    /// address.
     pub fn url(&self) -> &str {
         self.url.expose_secret()
     }
@@ -105,7 +107,7 @@ impl AuthorizationRequest {
         params.verify(&self.issuer)
     }
 
-    /// Returns whether the parameters belong to this request, as a success or as an error.
+    /// Returns whether the parameters are a response to this request: a success or an error.
     pub(crate) fn has_state_of(&self, params: &RedirectParams) -> bool {
         params.state().is_some_and(|state| self.has_state(state))
     }
@@ -119,7 +121,8 @@ impl AuthorizationRequest {
         self.has_state(response.state())
     }
 
-    /// Compares in constant time, because the duration could reveal the expected state.
+    /// Returns whether the state matches. Compares in constant time, because the duration could
+    /// reveal the expected state.
     fn has_state(&self, state: &SecretString) -> bool {
         let (own, other) = (self.state.expose_secret(), state.expose_secret());
         own.as_bytes().ct_eq(other.as_bytes()).into()
@@ -130,7 +133,7 @@ impl AuthorizationRequest {
     }
 }
 
-/// Adds the parameters to the address, after its existing query (RFC 6749 §3.1).
+/// Adds the parameters to the address, after the address's existing query (RFC 6749 §3.1).
 fn with_query(address: &Uri, params: &Params<'_>) -> Result<SecretString, Error> {
     let before = address.query().unwrap_or_default();
     let mut names = form_urlencoded::parse(before.as_bytes()).map(|(name, _)| name);

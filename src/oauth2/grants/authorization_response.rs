@@ -34,7 +34,7 @@ impl AuthorizationResponse {
 #[cfg_attr(feature = "fleet", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) enum ExpectedIssuer {
     Unknown,
-    /// If the response contains an issuer, it must be this issuer.
+    /// If the response contains an issuer, the two issuers must be equal.
     Known(String),
     /// The response must contain this issuer.
     Required(String),
@@ -42,7 +42,7 @@ pub(crate) enum ExpectedIssuer {
 
 #[cfg(feature = "fleet")]
 impl ExpectedIssuer {
-    /// The length of the issuer's name.
+    /// Returns the length of the issuer's name.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Unknown => 0,
@@ -51,7 +51,7 @@ impl ExpectedIssuer {
     }
 }
 
-/// The parameters of the browser's redirect. Anyone may have sent them.
+/// The parameters of the browser's redirect. Anyone may have sent these parameters.
 #[derive(Default)]
 pub(crate) struct RedirectParams {
     code: Param,
@@ -86,7 +86,8 @@ impl RedirectParams {
         Self::of_query(query(text))
     }
 
-    /// Ignores other parameters (RFC 6749 §4.1.2) and parameters without a value (§3.1).
+    /// Parses a query. Ignores unknown parameters (RFC 6749 §4.1.2) and parameters without a value
+    /// (§3.1).
     pub(crate) fn of_query(query: &str) -> Self {
         let mut params = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -134,8 +135,8 @@ impl RedirectParams {
         }
     }
 
-    /// Compares the issuers as strings (RFC 9207 §2.4). Also checks error responses, because
-    /// another server may have sent them.
+    /// Compares the issuers as strings (RFC 9207 §2.4). Another server may also have sent an error
+    /// response, so this check covers error responses too.
     fn check_issuer(&self, issuer: &ExpectedIssuer) -> Result<(), Error> {
         match (issuer, self.iss.text()) {
             (ExpectedIssuer::Unknown, _) | (ExpectedIssuer::Known(_), None) => Ok(()),

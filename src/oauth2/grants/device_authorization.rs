@@ -106,7 +106,7 @@ impl DeviceAuthorization {
     ///
     /// # Cancel safety
     ///
-    /// The server may have issued a code that nobody can use.
+    /// If the server has already issued a code, nobody can use that code.
     pub async fn begin(&self) -> Result<DevicePrompt, Error> {
         let requested_at = Instant::now();
         let mut params = Params::default();
@@ -123,9 +123,9 @@ impl DeviceAuthorization {
     /// Waits until the user has logged in, and exchanges the code for tokens (RFC 8628 §3.4). The
     /// refresh token is saved before this method returns.
     ///
-    /// The source first returns the new access token; later fetches refresh it. If the server
-    /// issued no refresh token, the store stays unchanged. The source then returns the access token
-    /// until it expires. After that, [a login is required](Error::is_login_required).
+    /// The source first returns the new access token. Later fetches refresh that token. If the
+    /// server issued no refresh token, the store stays unchanged. The source then returns the
+    /// access token until it expires. After that, [a login is required](Error::is_login_required).
     ///
     /// The server chooses the time between polls. Three events change that time:
     ///
@@ -133,7 +133,7 @@ impl DeviceAuthorization {
     /// - The time doubles after a poll if the server is unreachable or has an error (§3.5).
     /// - A `Retry-After` sets a lower bound.
     ///
-    /// The upper bound is 5 min. These events cause no error before the code expires.
+    /// The upper bound is 5 min. These three events cause no error before the code expires.
     ///
     /// # Errors
     ///

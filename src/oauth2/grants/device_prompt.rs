@@ -18,11 +18,11 @@ use crate::sanitize::sanitize_unbounded;
 /// The time between two polls if the server specifies no time (RFC 8628 §3.2).
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The shortest time between two polls. A server that sends 0 s wants frequent polls, but not
+/// The shortest time between two polls. If a server sends 0 s, it wants frequent polls, but not
 /// continuous polls.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest time between two polls. A server that sends a longer time probably uses another
+/// The longest time between two polls. If a server sends a longer time, it probably uses another
 /// unit.
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
@@ -55,8 +55,8 @@ impl DevicePrompt {
     }
 
     /// Returns an address for a link or a QR code, if the server sent such an address. This address
-    /// already contains the code. Show the code too, so that the user can compare it (RFC 8628
-    /// §3.3.1).
+    /// already contains the code. Show the code too, so that the user can compare the two codes
+    /// (RFC 8628 §3.3.1).
     pub fn verification_uri_complete(&self) -> Option<&str> {
         let uri = self.verification_uri_complete.as_ref();
         uri.map(SecretString::expose_secret)
@@ -150,7 +150,7 @@ struct DeviceFields {
     device_code: FieldValue,
     user_code: FieldValue,
     verification_uri: FieldValue,
-    /// The name in drafts of the RFC. Some servers still use this name.
+    /// The name of `verification_uri` in drafts of the RFC. Some servers still use this name.
     verification_url: FieldValue,
     verification_uri_complete: FieldValue,
     verification_url_complete: FieldValue,

@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 use crate::token::issued_token::{Expiry, Token};
 
-/// A token and the time of its request. The first fetch may be much later.
+/// A token and the time of its request. The first fetch may happen much later than the request.
 pub(crate) struct InitialToken {
     token: Token,
     requested_at: RequestedAt,
 }
 
-/// The time of a token request on two clocks. The monotonic clock may stop while the machine
-/// sleeps, and someone may set the wall clock.
+/// The time of a token request on two clocks. Neither clock is reliable: the monotonic clock may
+/// stop while the machine sleeps, and someone may set the wall clock.
 pub(crate) struct RequestedAt {
     monotonic: Instant,
     wall: SystemTime,

@@ -34,9 +34,9 @@ const RESERVED: Reserved = &[
 /// | [`scope`](Self::scope), [`resource`](Self::resource) | none |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// The source reads the assertion again for each token request. Don't set a parameter here if the
-/// assertion already contains it, as with Google's `scope`. If the assertion also identifies the
-/// client, use `Client::anonymous`.
+/// The source reads the assertion again for each token request. Don't set a parameter on this
+/// source if the assertion already contains the parameter, such as Google's `scope`. If the
+/// assertion also identifies the client, use `Client::anonymous`.
 ///
 /// # Example
 ///

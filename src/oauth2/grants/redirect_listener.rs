@@ -24,15 +24,16 @@ use super::authorization_request::AuthorizationRequest;
 use super::authorization_response::{AuthorizationResponse, RedirectParams};
 use crate::error::{Error, Kind};
 
-/// Users need 1 to 2 min for a password, a second factor and a consent. Login pages expire after 5
-/// or 10 min.
+/// The default time to wait for the user. Users need 1 to 2 min for a password, a second factor and
+/// a consent. Login pages expire after 5 or 10 min.
 const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Browsers open some connections in advance, and other programs may open more. At the limit, a new
-/// connection waits until another connection ends. The wait is at most [`CONNECTION_TIMEOUT`].
+/// The maximum number of open connections. Browsers open some connections in advance, and other
+/// programs may open more. At the limit, a new connection waits until another connection ends. The
+/// wait is at most [`CONNECTION_TIMEOUT`].
 const MAX_CONNECTIONS: usize = 64;
 
-/// The timeout of a whole connection. On the same machine, a request takes milliseconds.
+/// The timeout of a whole connection. A request from the same machine takes milliseconds.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause after the listener fails to accept a connection.
@@ -72,7 +73,7 @@ const HEAD_LIMIT: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct RedirectListener {
     listener: TcpListener,
-    /// The required `Host`.
+    /// The `Host` that a request must have.
     authority: String,
     path: String,
     timeout: Duration,
@@ -89,7 +90,7 @@ impl RedirectListener {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// Dropping the future loses nothing.
     pub async fn bind() -> Result<Self, Error> {
         Self::bind_port(0).await
     }
@@ -103,7 +104,7 @@ impl RedirectListener {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// Dropping the future loses nothing.
     pub async fn bind_port(port: u16) -> Result<Self, Error> {
         // Without a runtime, Tokio's sockets would panic.
         if Handle::try_current().is_err() {
@@ -166,14 +167,14 @@ impl RedirectListener {
     ///
     /// # Errors
     ///
-    /// - The errors of [`AuthorizationRequest::read`]. A response with another `state` is no error,
-    ///   and the wait goes on.
+    /// - The errors of [`AuthorizationRequest::read`]. A response with another `state` is not an
+    ///   error, and the wait continues.
     /// - [`is_timeout`](Error::is_timeout) if no response arrives in time.
     /// - [`is_config`](Error::is_config) if the request has another redirect URI.
     ///
     /// # Cancel safety
     ///
-    /// The listener is closed, so the browser can no longer reach it.
+    /// Dropping the future closes the listener, so the browser can no longer reach the listener.
     pub async fn accept(
         self,
         request: &AuthorizationRequest,
@@ -214,8 +215,8 @@ impl RedirectListener {
         .await
     }
 
-    /// Serves one request. Returns the response if the request contains it. Sends the page first,
-    /// because the process may end after the return.
+    /// Serves one request. Returns the response if the request contains it. Sends the page before
+    /// it returns, because the process may end soon after the return.
     async fn serve(
         &self,
         accepted: io::Result<(TcpStream, SocketAddr)>,
@@ -271,8 +272,8 @@ impl RedirectListener {
         }
     }
 
-    /// Returns whether the browser used the listener's address. With another name, the request may
-    /// come from a site that points its own name at this machine (DNS rebinding).
+    /// Returns whether the browser used the listener's address. A request for another name may come
+    /// from a site that points its own name at this machine (DNS rebinding).
     fn has_own_host<B>(&self, browser: &Request<B>) -> bool {
         let mut hosts = browser.headers().get_all(header::HOST).iter();
         let is_own = |host: &HeaderValue| host.as_bytes() == self.authority.as_bytes();

@@ -56,8 +56,8 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns an error if the token can't be written. The new access token then isn't used, and
-    /// the next fetch first saves the refresh token.
+    /// Returns an error if the token can't be written. In this case, the new access token isn't
+    /// used, and the next fetch first saves the refresh token.
     fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 

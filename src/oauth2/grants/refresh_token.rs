@@ -33,8 +33,9 @@ const RESERVED: Reserved = &[
 ///   is used. If saving fails, the fetch fails. The next fetch first saves the refresh token.
 /// - Fetches never overlap, so that two requests never send the same rotating token at once.
 /// - If the server no longer accepts the refresh token (`invalid_grant`), the error [requires a
-///   login](Error::is_login_required). The same token isn't sent again. By then, the store may
-///   contain another token, from another process or a new login. The source then sends that token.
+///   login](Error::is_login_required). The source doesn't send the refused token again. If the
+///   store contains another token, from another process or a new login, the source sends the other
+///   token.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -63,7 +64,7 @@ pub struct RefreshToken {
     params: TokenParams,
     logs_out: bool,
     origins: Vec<Origin>,
-    /// Locked during a fetch.
+    /// The state of the login. Its lock is held during a fetch.
     state: Mutex<LoginState>,
 }
 
@@ -132,7 +133,7 @@ impl RefreshToken {
     }
 
     /// Requests less scope than the login granted (RFC 6749 §6). Separate names by spaces. By
-    /// default, and if empty, the whole scope of the login is requested.
+    /// default, and if empty, the source requests the whole scope of the login.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.params.set_scope([scope]);
@@ -206,8 +207,8 @@ impl RefreshToken {
     }
 
     /// Exchanges the refresh token for an access token. If the server rejects the refresh token,
-    /// loads the token again. If another process has saved a new token by then, tries again with
-    /// the new token.
+    /// loads the token from the store again. If another process has saved a new token there, tries
+    /// again with the new token.
     async fn refresh(
         &self,
         state: &mut LoginState,
@@ -273,7 +274,7 @@ impl TokenSource for RefreshToken {
         self.origins.iter().cloned().chain(own).collect()
     }
 
-    /// A server may replace the refresh token at any use (RFC 6749 §6).
+    /// Returns `true`, because a server may replace the refresh token at any use (RFC 6749 §6).
     fn has_one_time_grant(&self) -> bool {
         true
     }

@@ -25,25 +25,25 @@ const PURPOSE: &str = "authorization request";
 
 const VERSION: u8 = 1;
 
-/// The longest lifetime of a code that RFC 6749 §4.1.2 recommends.
+/// The longest lifetime that RFC 6749 §4.1.2 recommends for a code.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 
 /// The maximum time by which the clock of the sealing process may be ahead.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 
-/// Browsers store cookies of up to 4,096 bytes, including the name and the attributes (RFC 6265
-/// §6.1).
+/// The maximum length of a sealed text. Browsers store cookies of up to 4,096 bytes, including the
+/// name and the attributes (RFC 6265 §6.1).
 const LONGEST: usize = 3_840;
 
 /// The fields of a request that the callback needs.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SealedFields<'a> {
-    /// Milliseconds since the Unix epoch.
+    /// The time of sealing, in milliseconds since the Unix epoch.
     sealed_at: u64,
     #[serde(borrow)]
     redirect_uri: Cow<'a, str>,
-    /// Borrowed from the decrypted bytes, so that no copy is left in memory.
+    /// `state`, borrowed from the decrypted bytes, so that no copy is left in memory.
     #[serde(borrow)]
     state: Cow<'a, str>,
     #[serde(borrow)]
@@ -59,14 +59,14 @@ impl AuthorizationRequest {
     ///
     /// The result is base64url without padding, shorter than 4,096 bytes, and needs no encoding in
     /// a cookie. Use a cookie with the prefix `__Host-` and the attributes `Secure`, `HttpOnly`,
-    /// `SameSite=Lax` and `Path=/`. Then only the browser that began a login can finish it. You can
-    /// also store the text in a session on the server. [`docs::web_app`](crate::docs::web_app)
-    /// shows the handlers.
+    /// `SameSite=Lax` and `Path=/`. Then only the browser that began a login can finish the login.
+    /// You can also store the text in a session on the server.
+    /// [`docs::web_app`](crate::docs::web_app) shows the handlers.
     ///
     /// # Errors
     ///
-    /// - [`is_config`](Error::is_config) if the text is too long for a cookie. Shorten the redirect
-    /// URI, the issuer or the key's name.
+    /// - [`is_config`](Error::is_config) if the text is too long for a cookie. Then shorten the
+    ///   redirect URI, the issuer or the key's name.
     /// - [`is_source`](Error::is_source) if the system has no random bytes.
     ///
     /// # Example

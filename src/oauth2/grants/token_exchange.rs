@@ -50,15 +50,16 @@ const RESERVED: Reserved = &[
 /// | [`audience`](Self::audience), [`resource`](Self::resource), [`scope`](Self::scope) | none |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 ///
-/// The subject is any source. Each fetch first gets a token from the subject. A
+/// The subject can be any source. Each fetch first gets a token from the subject. A
 /// [`TokenCache`](crate::TokenCache) is also a source, so several exchanges can share one subject
 /// token. A [`SecretSource`](crate::SecretSource) is also a source; it reads a token from a file or
 /// a variable, for example.
 ///
 /// The server may refuse the subject or the actor with `invalid_request` (RFC 8693 §2.2.2) or
 /// `invalid_grant`. Then both sources fetch once more with [`Reason::Refused`]. A cache that gets
-/// this reason fetches a new token. New tokens are exchanged. If the tokens are the same, or if the
-/// server refuses the new tokens too, the fetch returns the error.
+/// this reason fetches a new token. If the sources return new tokens, these tokens are exchanged.
+/// If the tokens are the same, or if the server refuses the new tokens too, the fetch returns the
+/// error.
 ///
 /// The issued token must be usable as an access token. A response is an error in these cases:
 ///
@@ -113,8 +114,8 @@ impl TokenExchange {
         self
     }
 
-    /// Sets the actor: the party that acts for the subject (`actor_token`, RFC 8693 §2.1). This is
-    /// delegation instead of impersonation.
+    /// Sets the actor: the party that acts for the subject (`actor_token`, RFC 8693 §2.1). A
+    /// request with an actor is delegation. A request without an actor is impersonation.
     #[must_use]
     pub fn actor(mut self, actor: impl TokenSource) -> Self {
         self.actor = Some(Box::new(actor));
@@ -158,7 +159,8 @@ impl TokenExchange {
         self.client.endpoint.request(self.grant(Some(inputs))).await
     }
 
-    /// Returns the parameters. A request has the input tokens; a store key omits them.
+    /// Returns the parameters. The parameters of a request include the input tokens. The parameters
+    /// of a store key omit the input tokens.
     fn grant<'a>(&'a self, inputs: Option<&'a InputTokens>) -> Params<'a> {
         let subject = inputs.map(|inputs| inputs.subject.secret());
         let actor = inputs.and_then(|inputs| Some(inputs.actor.as_ref()?.secret()));
@@ -289,7 +291,7 @@ impl TokenSource for TokenExchange {
         self.params.origins()
     }
 
-    /// Returns the longer of the timeouts of subject and actor.
+    /// Returns the longer timeout of the subject and the actor.
     fn fetch_timeout(&self) -> Option<Duration> {
         let inputs = [Some(&self.subject), self.actor.as_ref()];
         let inputs = inputs.into_iter().flatten();

@@ -71,7 +71,7 @@ impl TokenParams {
     }
 
     /// Returns the origins of the resources, which may receive the tokens. Audiences don't count,
-    /// because an audience may not be an address.
+    /// because an audience may be a name instead of an address.
     pub(crate) fn origins(&self) -> Vec<Origin> {
         let urls = self.resources.iter();
         urls.filter_map(|url| Origin::of_secure_url(url)).collect()

@@ -15,12 +15,13 @@ use crate::oauth2::client::params::Params;
 pub(crate) struct UserLogin {
     pub(crate) client: Client,
     pub(crate) params: TokenParams,
-    /// `None` means that the refresh token is kept in memory.
+    /// The store of the refresh token. `None` means that the refresh token is kept in memory.
     pub(crate) store: Option<Arc<dyn DynRefreshTokenStore>>,
 }
 
 impl UserLogin {
-    /// Rejects an anonymous client, because the user must know which client asks for consent.
+    /// Creates the settings. Rejects an anonymous client, because the user must know which client
+    /// asks for consent.
     pub(crate) fn new(client: Client, reserved: Reserved) -> Result<Self, Error> {
         if client.id().is_none() {
             let message = "a client without an id can't log a user in; use `Client::new` \

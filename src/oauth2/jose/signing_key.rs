@@ -25,7 +25,7 @@ use crate::source::secret_source::SecretSource;
 /// The constructor validates a key in a fixed string. A key in a file, a variable or a closure is
 /// read again for each signature. You can therefore rotate the key while the service runs. If the
 /// key is a JWK, the JWT's header contains the key's `kid`. If the server knows several keys of the
-/// client, give any other key a [`key_id`](Self::key_id).
+/// client, set a [`key_id`](Self::key_id) for a key that isn't a JWK.
 ///
 /// [`Debug`](fmt::Debug) redacts the key, and errors don't show it.
 ///
@@ -119,7 +119,7 @@ impl SigningKey {
     }
 
     /// Identifies the key by the SHA-1 thumbprint of its certificate (`x5t`, RFC 7515 §4.1.7).
-    /// Microsoft Entra needs this.
+    /// Microsoft Entra needs this thumbprint.
     ///
     /// The thumbprint is in base64url or in hexadecimal digits, the form on Entra's pages. By
     /// default, no thumbprint is sent.
@@ -198,8 +198,8 @@ fn unsigned() -> Error {
     Error::new(Kind::Source, "could not sign the JWT")
 }
 
-/// Converts a thumbprint to base64url, the form in a header. The length of the text shows whether
-/// its form is hexadecimal or base64url.
+/// Converts a thumbprint to base64url, which is its form in a header. The length of the text shows
+/// whether its form is hexadecimal or base64url.
 fn base64url(thumbprint: &str, name: &str, length: usize) -> Result<String, Error> {
     let digits: String = thumbprint.chars().filter(|c| *c != ':').collect();
     let bytes = if digits.len() == 2 * length {

@@ -29,8 +29,8 @@ use crate::token::issued_token::Token;
 /// 2. The source chooses the first of the API's `authorization_servers` that you allow. No other
 ///    server ever gets a request. If you allow none of these servers, the fetch fails with an error
 ///    that lists them.
-/// 3. The closure gets a [`Protection`] and makes the source of the tokens. In the example, that is
-///    [`ClientCredentials`](crate::oauth2::ClientCredentials).
+/// 3. The closure gets a [`Protection`] and makes the source of the tokens. In the example, this
+///    source is [`ClientCredentials`](crate::oauth2::ClientCredentials).
 /// 4. All tokens come from that source.
 ///
 /// The metadata is cached for 1 h. A `Cache-Control: max-age` from the server replaces this time,
@@ -42,12 +42,13 @@ use crate::token::issued_token::Token;
 /// | setting | default |
 /// | --- | --- |
 /// | allowed issuers | an argument of the constructor; at least one |
-/// | [`timeout`](Self::timeout) for fetching the metadata | 10 s; half of that if old metadata is cached |
+/// | [`timeout`](Self::timeout) for fetching the metadata | 10 s; half of this time if old metadata is cached |
 ///
 /// # Checks
 ///
-/// - The API's address must be `https`, or `http` on loopback. The same holds for all addresses in
-///   its metadata. Redirects are not followed, and metadata longer than 64 KiB is rejected.
+/// - The API's address must be `https`, or `http` on loopback. All addresses in the API's metadata
+///   must meet the same condition. Redirects are not followed, and metadata longer than 64 KiB is
+///   rejected.
 /// - The metadata must be on the API's own origin, even if a challenge names another location.
 ///   Otherwise an API could make this process send requests to any reachable server, such as a
 ///   server behind the firewall. This attack is called server-side request forgery.
@@ -86,8 +87,8 @@ use crate::token::issued_token::Token;
 /// ```
 pub struct ProtectedResource {
     resource: Resource,
-    /// The allowed issuers. Each issuer caches its own metadata and keeps it when the resource's
-    /// metadata changes.
+    /// The allowed issuers. Each issuer caches its own metadata. A change of the resource's
+    /// metadata doesn't clear these caches.
     allowed: Vec<EndpointUrl>,
     transport: DynTransport,
     timeout: Duration,
@@ -127,7 +128,7 @@ struct BuiltSource {
 
 impl ProtectedResource {
     /// Creates a source for the API at this address. `build` makes the source of the tokens. The
-    /// first fetch calls `build`, and so does the first fetch after the metadata has changed.
+    /// first fetch calls `build`. If the metadata changes, the next fetch calls `build` again.
     ///
     /// # Errors
     ///
@@ -176,8 +177,8 @@ impl ProtectedResource {
         self
     }
 
-    /// Stores the hint of a refusal for the next fetch. Does so only if its metadata location or
-    /// scopes differ from those of the last search.
+    /// Stores the hint of a refusal for the next fetch, if the hint is new. A hint is new if it has
+    /// another metadata location or other scopes than the hint of the last search.
     fn keep_hint(&self, challenges: &[Challenge]) {
         let hint = Hint::of(challenges);
         let mut hints = lock(&self.hints);
@@ -256,8 +257,7 @@ impl TokenSource for ProtectedResource {
         built.is_some_and(|built| built.source.is_refusal(status, headers))
     }
 
-    /// Before the first fetch, the closure's source doesn't exist yet. Its grant then counts as
-    /// one-time.
+    /// Returns `true` before the first fetch, because the closure's source doesn't exist yet.
     fn has_one_time_grant(&self) -> bool {
         let built = lock(&self.built).clone();
         built.is_none_or(|built| built.source.has_one_time_grant())
@@ -291,7 +291,7 @@ impl Protection {
 
     /// Returns the scopes to request, separated by spaces. The scopes come from the API's challenge
     /// (RFC 6750 §3), otherwise from `scopes_supported` in the metadata (RFC 9728 §2). The text is
-    /// empty if there are no scopes in either place.
+    /// empty if neither the challenge nor the metadata contains scopes.
     pub fn scope(&self) -> &str {
         &self.scope
     }

@@ -20,7 +20,8 @@ use crate::token::issued_token::Token;
 
 /// Fetches stronger tokens when servers ask for them. The source starts with few scopes. After an
 /// `insufficient_scope` (RFC 6750 §3.1), the source adds the scope that the server asks for. After
-/// an `insufficient_user_authentication` (RFC 9470 §3), the source logs in as the server asks.
+/// an `insufficient_user_authentication` (RFC 9470 §3), the source requests a login that meets the
+/// server's requirements.
 ///
 /// A closure makes the source for each [`StepUpRequest`]. New scope is added to the current scope,
 /// so that the stronger token is also valid for all earlier requests. Only [allowed](Self::allow)
@@ -29,8 +30,8 @@ use crate::token::issued_token::Token;
 /// - The refused request waits for the stronger token and is replayed once. Other requests use the
 ///   old token until the stronger token is ready.
 /// - Each stronger token takes one fetch. If the authorization server refuses that fetch
-///   [permanently](Error::is_permanent), the source doesn't repeat it, and the old token stays in
-///   use.
+///   [permanently](Error::is_permanent), the source doesn't repeat the fetch, and the old token
+///   stays in use.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -74,7 +75,8 @@ const LOGIN_INTERVAL: Duration = Duration::from_secs(30);
 
 type Build = Box<dyn Fn(&StepUpRequest) -> Result<Arc<dyn DynTokenSource>, Error> + Send + Sync>;
 
-/// The requirements for the next token. The closure that makes the source receives them.
+/// The requirements for the next token. The closure that makes the source receives these
+/// requirements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepUpRequest {
     scope: String,
@@ -84,7 +86,7 @@ pub struct StepUpRequest {
 
 #[derive(Default)]
 struct StepUpState {
-    /// The request and the source of the current token.
+    /// The request for the current token.
     current: StepUpRequest,
     source: Option<Arc<dyn DynTokenSource>>,
     /// The request for the next token, if it differs from `current`.
@@ -101,8 +103,8 @@ struct StepUpState {
 impl StepUp {
     /// Creates a source that fetches from the sources that `build` makes.
     ///
-    /// The first fetch calls `build`, and so does each fetch with another [`StepUpRequest`] than
-    /// the fetch before. A new cache or layer also calls `build`, to read the source's
+    /// The first fetch calls `build`. A later fetch calls `build` if its [`StepUpRequest`] differs
+    /// from the last request. A new cache or layer also calls `build`, to read the source's
     /// [`origins`](TokenSource::origins) and limits.
     pub fn new<F, S>(build: F) -> Self
     where
@@ -304,7 +306,7 @@ impl StepUpRequest {
         Some(next)
     }
 
-    /// Returns the part that the authorization server may refuse permanently.
+    /// Returns the part of the request that the authorization server may refuse permanently.
     fn key(&self) -> (String, Option<String>) {
         (self.scope.clone(), self.acr_values.clone())
     }
