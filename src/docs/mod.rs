@@ -28,7 +28,7 @@ pub mod migrating {}
 #[cfg_attr(not(doctest), doc = include_str!("composing.md"))]
 pub mod composing {}
 
-// As `composing`.
+// The examples of `in_a_service` need such crates too.
 #[cfg_attr(not(doctest), doc = include_str!("in_a_service.md"))]
 pub mod in_a_service {}
 

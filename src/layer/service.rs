@@ -69,8 +69,9 @@ use crate::error::{BoxError, Error};
 ///
 /// # When it doesn't compile
 ///
-/// For `oneshot`, the compiler may only say that the method exists. Call [`send`](Self::send)
-/// instead. Then the compiler says what is missing.
+/// If you call `oneshot`, the compiler sometimes says only "the method `oneshot` exists, but its
+/// trait bounds were not satisfied". Call [`send`](Self::send) instead. Its error says what is
+/// missing.
 ///
 /// | the compiler says | do this |
 /// | --- | --- |

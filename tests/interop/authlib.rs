@@ -1,5 +1,5 @@
-//! Authlib, which exchanges one token for another: an assertion of a service account or a platform,
-//! or a user's token.
+//! Authlib as the authorization server. It issues a token in exchange for a service account's
+//! assertion, a platform's assertion, or a user's token.
 
 use serde_json::json;
 use tower_auth::oauth2::{Client, EndpointUrl, JwtBearer, SignedJwt, TokenExchange};

@@ -14,9 +14,9 @@ use super::replay::Replay;
 use super::tee::{Recording, tee};
 use crate::error::BoxError;
 
-/// A body in memory stays in memory in both tries, because reqwest can repeat only a body in
-/// memory. reqwest repeats a body after a 307 or 308 redirect, and on a new connection if the
-/// server closed the old connection.
+/// A body that is in memory isn't turned into a stream, neither in the first request nor in the
+/// replay. The reason is that reqwest itself can send only such a body again. It does so after a
+/// 307 or 308 redirect, and on a new connection if the server closed the old one.
 impl Replay for Body {
     type Copy = Copy;
 

@@ -153,8 +153,8 @@ where
             Ok(None) => return Poll::Ready(None),
             Err(make_error) => return Poll::Ready(Some(Err(make_error(LostStream::Replayed)))),
         };
-        // This closure is unwind safe. After a panic, only the caller can poll the source again,
-        // which is also the case without a tee.
+        // This closure is unwind safe. After a panic, no replay polls the body again. Only the
+        // code that polls this tee could, as it could poll the body without a tee.
         let polled = panic::catch_unwind(AssertUnwindSafe(|| {
             let polled = Pin::new(&mut body).poll_frame(cx);
             let ended = has_ended(&polled, &body);

@@ -123,9 +123,9 @@ impl DeviceAuthorization {
     /// Waits until the user has logged in, and exchanges the code for tokens (RFC 8628 §3.4). The
     /// refresh token is saved before this method returns.
     ///
-    /// The source first returns the new access token. Later fetches refresh that token. If the
-    /// server issued no refresh token, the store stays unchanged. The source then returns the
-    /// access token until it expires. After that, [a login is required](Error::is_login_required).
+    /// The first fetch of the returned source gets the access token of this login. Later fetches
+    /// refresh it. If the server issued no refresh token, the store stays unchanged, and the
+    /// returned source has only this access token until it expires. After that, [a login is required](Error::is_login_required).
     ///
     /// The server chooses the time between polls. Three events change that time:
     ///

@@ -67,7 +67,7 @@ impl Servers {
     fn secrets(&self) -> Vec<String> {
         let mut secrets = self.authorization.tokens().issued();
         assert!(!secrets.is_empty());
-        // Every encoding leaves this part of the example's own secret unchanged.
+        // The beginning of `SECRET`. It is the same when `SECRET` is escaped or percent-encoded.
         secrets.push("planted-secret".to_owned());
         secrets
     }

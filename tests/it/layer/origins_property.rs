@@ -2,7 +2,7 @@
 //! for all orders of the layers.
 //!
 //! Each case sends one request. `FollowRedirect` is outside the layer, inside the layer, at both
-//! places, or absent. Servers with any name redirect the request. The test records each request
+//! places, or absent. The request is redirected to named origins and to others. The test records each request
 //! that enters the layer, leaves it or arrives at a server. Then the test compares the record with
 //! a model that applies only the rules.
 //!

@@ -351,7 +351,8 @@ fn a_token_withdrawn_during_a_refresh_that_fails_is_replaced_or_served() {
         let acquired = acquire(&state, stale());
         failing.join().unwrap();
         let cached = acquired.cached();
-        // After the failure the token is withdrawn again, until its successor arrives.
+        // If the failure comes last, the old token is served again. If the withdrawal comes last,
+        // the caller waits for the successor, and so starts a fetch.
         assert_eq!(Arc::ptr_eq(&cached, &old), acquired.fetches == 0);
         assert!(is_current(&state, &cached));
     });

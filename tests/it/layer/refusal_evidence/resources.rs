@@ -110,7 +110,7 @@ fn the_memory_for_refusals_does_not_grow_with_the_resources() {
                     *request.uri_mut() = format!("https://api.example.com{path}").parse().unwrap();
                     call(&mut client, request).await.unwrap();
                 }
-                // After 3 s, the token is too old to count as not yet valid.
+                // A refusal of a younger token could mean that the token isn't valid yet.
                 clock.advance(3 * SECOND);
             }
         });
