@@ -374,8 +374,8 @@ impl Token {
         }
     }
 
-    /// Besides the secret, another process needs this data to restore the token. `None` if no other
-    /// process could use the token.
+    /// Returns what another process needs, besides the secret, to restore the token. `None` if no
+    /// other process could use the token.
     #[cfg(feature = "fleet")]
     pub(crate) fn stored_as(&self) -> Option<StoredAs<'_>> {
         match (&self.inner.place, &self.inner.wire) {
