@@ -10,7 +10,8 @@
 //!
 //! The three servers are Tower services, so they work in memory, without a port. Each can also
 //! listen on 127.0.0.1: see [`ScriptedServer::serve`]. All record the requests that they received.
-//! All can respond with an error, stall or reset the connection: see [`ScriptedResponse`].
+//! All can respond late or with an error, and can stall or reset the connection: see
+//! [`ScriptedResponse`].
 //!
 //! The servers' clock is [`Clock::tokio`](tower_auth::cache::Clock::tokio), unless the test sets
 //! another one. In a test with paused time, no test has to sleep until a token expires.

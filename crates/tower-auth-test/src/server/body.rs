@@ -2,11 +2,16 @@
 
 use std::io;
 use std::pin::Pin;
+#[cfg(feature = "loopback")]
+use std::task::ready;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tower_auth::BoxError;
+
+#[cfg(feature = "loopback")]
+use super::flushes::{Flushes, TwoFlushes};
 
 /// The body of a [`ScriptedResponse`](crate::ScriptedResponse). It ends, stalls or breaks where the
 /// response says.
@@ -16,8 +21,9 @@ pub struct ScriptedBody {
     then: Rest,
     /// The length that the client is told, in bytes. `None`: the headers tell it.
     announced: Option<u64>,
-    /// How often the body is polled before it breaks.
-    polls_before_reset: usize,
+    /// What the body waits for before it breaks.
+    #[cfg(feature = "loopback")]
+    sent: Option<TwoFlushes>,
 }
 
 /// What follows the last byte that is sent.
@@ -35,15 +41,15 @@ impl ScriptedBody {
             next: whole.slice(..sent.min(whole.len())),
             then,
             announced: announces_length.then_some(whole.len() as u64),
-            polls_before_reset: 0,
+            #[cfg(feature = "loopback")]
+            sent: None,
         }
     }
 
-    /// Lets the connection send the bytes before the body breaks. hyper keeps what it hasn't sent
-    /// yet, and drops it when the body breaks.
+    /// Lets the connection send the bytes before the body breaks.
     #[cfg(feature = "loopback")]
-    pub(crate) fn flush_before_reset(&mut self) {
-        self.polls_before_reset = 64;
+    pub(crate) fn flush_before_reset(&mut self, flushes: &Flushes) {
+        self.sent = Some(flushes.wait_for_two());
     }
 }
 
@@ -53,7 +59,7 @@ impl Body for ScriptedBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        #[cfg_attr(not(feature = "loopback"), allow(unused_variables))] cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let next = std::mem::take(&mut self.next);
         if !next.is_empty() {
@@ -62,10 +68,11 @@ impl Body for ScriptedBody {
             }
             return Poll::Ready(Some(Ok(Frame::data(next))));
         }
-        if matches!(self.then, Rest::Reset) && self.polls_before_reset > 0 {
-            self.polls_before_reset -= 1;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        #[cfg(feature = "loopback")]
+        if matches!(self.then, Rest::Reset)
+            && let Some(sent) = &mut self.sent
+        {
+            ready!(sent.poll(cx));
         }
         match std::mem::replace(&mut self.then, Rest::End) {
             Rest::End => Poll::Ready(None),

@@ -16,6 +16,7 @@ use tower_auth::BoxError;
 use tower_service::Service as _;
 
 use super::body::ScriptedBody;
+use super::flushes::{CountsFlushes, Flushes};
 use super::scripted::ScriptedServer;
 
 /// A fake server that listens on a port of 127.0.0.1. It stops when this value is dropped, and its
@@ -107,25 +108,26 @@ async fn accept(listener: TcpListener, server: ScriptedServer, running: Weak<Run
 
 async fn connection(stream: TcpStream, server: ScriptedServer, running: Weak<Running>) {
     let builder = Builder::new(TokioExecutor::new());
+    let flushes = Flushes::default();
+    let stream = CountsFlushes::new(TokioIo::new(stream), flushes.clone());
     let service = service_fn(|request| {
         // Other threads may run this task once more before it is aborted.
         let server = (running.strong_count() > 0).then(|| server.clone());
-        respond(server, request)
+        respond(server, request, flushes.clone())
     });
     // A connection ends with an error if the script resets it.
-    let _ = builder
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = builder.serve_connection(stream, service).await;
 }
 
 async fn respond(
     server: Option<ScriptedServer>,
     request: Request<Incoming>,
+    flushes: Flushes,
 ) -> Result<Response<ScriptedBody>, BoxError> {
     let Some(mut server) = server else {
         return Err("the server has stopped".into());
     };
     let mut response = server.call(request).await?;
-    response.body_mut().flush_before_reset();
+    response.body_mut().flush_before_reset(&flushes);
     Ok(response)
 }

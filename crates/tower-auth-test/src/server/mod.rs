@@ -1,5 +1,8 @@
 //! What the fake servers share: they record a request, and respond to it in memory or on loopback.
 
+#[cfg(feature = "loopback")]
+mod flushes;
+
 mod body;
 mod delegate;
 #[cfg(feature = "loopback")]

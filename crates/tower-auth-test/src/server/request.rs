@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde_json::Value;
 
 /// A request that a fake server received, and what became of it.
@@ -16,8 +16,9 @@ use serde_json::Value;
 /// `Display` shows one line, such as `GET /notes Bearer token-1 -> 200`: the method, the path with
 /// the query, the `Authorization` header or `-`, the `grant_type` if the body has one, and the
 /// status. Instead of the status, `…` means that the server hasn't responded, and `reset` that it
-/// has reset the connection. A response whose body was cut has its status. Of `Basic`, only the
-/// scheme is shown. A token is shown as it is, so use no real ones.
+/// has reset the connection. A response whose body was cut has its status. If the response's headers
+/// have a `grpc-status`, it follows: `-> 200 grpc-status 16`. Of `Basic`, only the scheme is shown. A
+/// token is shown as it is, so use no real ones.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
     head: Head,
@@ -36,8 +37,24 @@ struct Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     NoResponse,
-    Status(StatusCode),
+    Responded {
+        status: StatusCode,
+        /// The `grpc-status` of the headers.
+        grpc_status: Option<u16>,
+    },
     Reset,
+}
+
+impl Outcome {
+    /// Describes a response.
+    pub(crate) fn of<B>(response: &Response<B>) -> Self {
+        let grpc_status = response.headers().get("grpc-status");
+        let grpc_status = grpc_status.and_then(|value| value.to_str().ok()?.parse().ok());
+        Self::Responded {
+            status: response.status(),
+            grpc_status,
+        }
+    }
 }
 
 impl RecordedRequest {
@@ -157,7 +174,7 @@ impl RecordedRequest {
     /// Returns the status of the response, or `None` if there was no response.
     pub fn status(&self) -> Option<StatusCode> {
         match self.outcome {
-            Outcome::Status(status) => Some(status),
+            Outcome::Responded { status, .. } => Some(status),
             Outcome::NoResponse | Outcome::Reset => None,
         }
     }
@@ -179,8 +196,14 @@ impl fmt::Display for RecordedRequest {
         }
         match self.outcome {
             Outcome::NoResponse => f.write_str(" -> …"),
-            Outcome::Status(status) => write!(f, " -> {}", status.as_u16()),
             Outcome::Reset => f.write_str(" -> reset"),
+            Outcome::Responded {
+                status,
+                grpc_status,
+            } => {
+                write!(f, " -> {}", status.as_u16())?;
+                grpc_status.map_or(Ok(()), |code| write!(f, " grpc-status {code}"))
+            }
         }
     }
 }

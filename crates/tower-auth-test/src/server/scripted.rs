@@ -156,9 +156,9 @@ impl ScriptedServer {
     /// Starts the same server on a free port of 127.0.0.1. It serves HTTP/1 and HTTP/2 without TLS,
     /// until the returned [`Loopback`](crate::Loopback) is dropped.
     ///
-    /// Don't pause Tokio's time while a client uses it. While all tasks wait for the network, Tokio
-    /// advances paused time to the next timer, so a timeout of the client ends the request. For
-    /// expiry on loopback, use [`Clock::manual`](tower_auth::cache::Clock::manual).
+    /// Don't pause Tokio's time while a client uses the port. While all tasks wait for the network,
+    /// Tokio advances paused time to the next timer, so a timeout may end the request. For expiry on
+    /// loopback, use [`Clock::manual`](tower_auth::cache::Clock::manual).
     ///
     /// # Errors
     ///
@@ -202,7 +202,7 @@ impl ScriptedServer {
         let (number, response) = self.receive(&RecordedRequest::new(head, body));
         match response.run().await {
             Action::Respond(response) => {
-                self.record(number, Outcome::Status(response.status()));
+                self.record(number, Outcome::of(&response));
                 Ok(response)
             }
             Action::Stall => pending().await,

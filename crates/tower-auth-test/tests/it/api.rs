@@ -215,8 +215,8 @@ async fn a_grpc_request_gets_a_status_instead_of_a_401() {
     let responses = call(ScriptedSource::default(), &api, [grpc()]).await;
     assert!(responses[0].headers().get("grpc-status").is_none());
     api.assert_requests([
-        "GET /notes.Notes/List - -> 200",
-        "GET /notes.Notes/List Bearer token-1 -> 200",
+        "GET /notes.Notes/List - -> 200 grpc-status 16",
+        "GET /notes.Notes/List Bearer token-1 -> 200 grpc-status 16",
         "GET /notes.Notes/List Bearer token-2 -> 200",
     ]);
 

@@ -90,6 +90,20 @@ async fn a_body_is_reset_after_its_first_bytes() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_first_bytes_of_a_reset_body_arrive_on_any_thread() {
+    let server = usual();
+    let running = start(&server).await;
+    server.respond_always(ScriptedResponse::as_usual().reset_after(3));
+    for client in [http1(), http2()] {
+        for _ in 0..100 {
+            let mut response = client.get(running.url("/")).send().await.unwrap();
+            assert_eq!(response.chunk().await.unwrap().unwrap(), "usu");
+            assert!(response.chunk().await.is_err());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_body_stalls_after_its_first_bytes() {
     for client in [http1(), http2()] {
