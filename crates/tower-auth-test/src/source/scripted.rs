@@ -33,7 +33,8 @@ use crate::lock::lock;
 /// let cache = TokenCache::builder(source.clone()).clock(Clock::tokio()).build();
 ///
 /// assert_eq!(cache.token().await?.secret(), "first");
-/// tokio::time::advance(hour * 95 / 100).await;
+/// // The refresh is due, whatever its jitter.
+/// tokio::time::advance(hour * 97 / 100).await;
 /// assert_eq!(cache.token().await?.secret(), "first");
 /// tower_auth_test::run_until_idle().await;
 /// assert_eq!(source.fetches(), 2);

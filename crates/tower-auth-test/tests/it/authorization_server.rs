@@ -301,9 +301,10 @@ async fn an_outage_ends_as_usual() {
         .build();
     cache.token().await.unwrap();
     server.respond_always(ScriptedResponse::new(503));
-    tokio::time::advance(HOUR * 95 / 100).await;
+    tokio::time::advance(HOUR * 97 / 100).await;
     assert_eq!(cache.token().await.unwrap().secret(), "token-1");
     run_until_idle().await;
+    assert_eq!(server.requests()[1].status().unwrap(), 503);
     assert_eq!(cache.token().await.unwrap().secret(), "token-1");
     server.respond_as_usual();
     tokio::time::advance(HOUR).await;

@@ -248,3 +248,18 @@ async fn waiting_for_a_fetch_of_a_dropped_source_panics() {
         "no fetch can start: the source was dropped"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_leaves_the_current_token_in_use_with_any_jitter() {
+    for _ in 0..100 {
+        let source = ScriptedSource::new([Step::expiring("first", HOUR), Step::error("down")]);
+        let cache = TokenCache::builder(source.clone())
+            .clock(Clock::tokio())
+            .build();
+        assert_eq!(cache.token().await.unwrap().secret(), "first");
+        tokio::time::advance(HOUR * 97 / 100).await;
+        assert_eq!(cache.token().await.unwrap().secret(), "first");
+        run_until_idle().await;
+        assert_eq!(source.reasons(), [Reason::First, Reason::Stale]);
+    }
+}
