@@ -108,6 +108,8 @@ async fn accept(listener: TcpListener, server: ScriptedServer, running: Weak<Run
 
 async fn connection(stream: TcpStream, server: ScriptedServer, running: Weak<Running>) {
     let builder = Builder::new(TokioExecutor::new());
+    // Otherwise a small frame may wait 40 ms for the acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
     let flushes = Flushes::default();
     let stream = CountsFlushes::new(TokioIo::new(stream), flushes.clone());
     let service = service_fn(|request| {
