@@ -47,8 +47,10 @@ step=
 # Sets `cpu` to the seconds of user and system time that all commands so far have taken. `times` describes the shell
 # that runs it, so it can't run in a pipe.
 read_cpu() {
-  times >"$work/times.$BASHPID"
-  cpu=$(awk 'NR == 2 { gsub(/[ms]/, " "); printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }' "$work/times.$BASHPID")
+  # Another shell runs at the same time.
+  local file=$work/times.$BASHPID
+  times >"$file"
+  cpu=$(awk 'NR == 2 { gsub(/[ms]/, " "); printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }' "$file")
 }
 
 end_step() {
