@@ -242,7 +242,8 @@ impl fmt::Debug for Clock {
 
 /// A pair of clocks, monotonic and wall, that stand still until a test moves them.
 ///
-/// Both start at the system's wall time, in whole milliseconds. Clones share their time.
+/// The wall clock starts at the system's time, rounded down to a millisecond, and the monotonic
+/// clock with the same value. Clones share their time.
 /// [`Clock`] says which waits don't follow this clock.
 ///
 /// A clock stops at the Unix epoch and in the year 2554, instead of overflowing.

@@ -205,9 +205,9 @@ impl KeyPair {
 }
 
 impl ApiKeyRotation {
-    /// Offers a new key, in place of a key that was offered earlier. The old key stays in use until
-    /// a server refuses it. Then the layer sends the refused request again with the new key. If the
-    /// server refuses the new key too, the old key is used again. So no request fails while the
+    /// Offers a new key. It replaces a key that was offered earlier. The key in use stays in use
+    /// until a server refuses it. Then the layer sends the refused request again with the new key. If the
+    /// server refuses the new key too, the previous key is used again. So no request fails while the
     /// server accepts one of the two keys.
     ///
     /// # Example

@@ -180,7 +180,8 @@ pub trait TokenSource: Send + Sync + 'static {
 )]
 pub trait TokenFuture: Future<Output = Result<Token, Error>> {}
 
-// Without `do_not_recommend`, the compiler compares two types and doesn't show the notes above.
+// Without `do_not_recommend`, the compiler reports that the future's output isn't the expected
+// `Result`, and doesn't show the notes above.
 // This impl doesn't require `Send`. So the compiler still explains which value in a future is not
 // `Send`.
 #[diagnostic::do_not_recommend]

@@ -171,8 +171,8 @@ impl StateMachine {
     fn start_fetch(&mut self, reason: Reason, now: Moment) -> (Flight<Outcome>, FetchStart) {
         let delay = match reason {
             // Without this delay, a token with a very short lifetime would be fetched again and
-            // again without a pause. Other fetches have their own limits: a refresh is delayed, and
-            // fetches after refusals have a budget.
+            // again without a pause. Other fetches have limits elsewhere: `may_refresh` decides
+            // about refreshes, and fetches after refusals have a budget.
             Reason::Expired => now.until(self.last_fetch_at.plus(self.limits.attempt_floor)),
             Reason::First | Reason::Stale | Reason::Refused | Reason::Forced => Duration::ZERO,
         };

@@ -257,7 +257,8 @@ impl TokenSource for ProtectedResource {
         built.is_some_and(|built| built.source.is_refusal(status, headers))
     }
 
-    /// Returns `true` before the first fetch, because the closure's source doesn't exist yet.
+    /// Before the first fetch, the closure's source doesn't exist, so its grant isn't known. `true`
+    /// is the safe answer: no process fetches without the store's lease.
     fn has_one_time_grant(&self) -> bool {
         let built = lock(&self.built).clone();
         built.is_none_or(|built| built.source.has_one_time_grant())

@@ -220,7 +220,7 @@ async fn a_grpc_request_gets_a_status_instead_of_a_401() {
         "GET /notes.Notes/List Bearer token-2 -> 200",
     ]);
 
-    // A script may send the same refusal to any request.
+    // `refuse` can send the gRPC refusal to a request that isn't gRPC, too.
     api.refuse("/plain", Refusal::Grpc);
     let response = send(&api, get_with("/plain", "token-2")).await.unwrap();
     assert_eq!(response.headers()["grpc-status"], "16");

@@ -102,8 +102,8 @@ async fn tokens_that_are_revoked_as_soon_as_they_are_used_have_a_budget_too() {
     let mut simulation = Simulation::new(|asked| asked.age < Duration::from_millis(300));
     simulation.drive_for_an_hour(|_| get("/")).await;
     simulation.finish().await;
-    // After proven revocations, fetches start at once and after 1, 2, 4, … s. Refusals that prove
-    // nothing have their own budget.
+    // After a proven revocation, the first fetch starts at once. The next ones wait for 1, 2, 4, … s.
+    // Refusals that prove nothing have their own budget.
     simulation.costs_at_most([(MINUTE, 12), (HOUR, 42)]);
     assert!(simulation.issuer.count_in(Duration::ZERO..MINUTE) >= 4);
 }

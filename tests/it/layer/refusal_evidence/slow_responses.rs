@@ -58,7 +58,8 @@ async fn a_late_acceptance_of_a_revoked_token_does_not_hide_the_next_revocation(
     }
 }
 
-/// The late acceptances arrive between refusals by resources that are each requested once.
+/// Each `/things/{n}` is a resource that is requested only once. They refuse the revoked token, and
+/// the late acceptances of the slow requests arrive in between.
 #[tokio::test(start_paused = true)]
 async fn a_late_acceptance_does_not_hide_a_revocation_that_several_resources_prove() {
     let request = |n: usize| match n % 2 {

@@ -66,7 +66,7 @@ async fn a_token_that_is_revoked_while_the_token_endpoint_is_down_is_replaced_on
     simulation.finish().await;
     let calls = simulation.calls_since(revoked, "/");
     assert!(calls.iter().all(|call| call.status.is_ok()));
-    // More than four of five calls didn't wait for an attempt.
+    // Fewer than a fifth of the calls waited for a fetch attempt.
     let waiting = calls.iter().filter(|call| call.took > NO_WAIT).count();
     assert!(waiting * 5 < calls.len(), "{waiting} of {}", calls.len());
     all_accepted(&simulation.calls_since(up + 2 * MINUTE, "/"));
