@@ -130,8 +130,7 @@ impl Clock {
     /// Tokio's clock. Make and read the clock on the runtime that pauses the time: outside of a
     /// runtime, Tokio's clock is the system's monotonic clock.
     ///
-    /// While all tasks wait, Tokio advances paused time to the next timer by itself, and so moves
-    /// this clock.
+    /// While all tasks wait, Tokio advances paused time to the next timer. This moves the clock too.
     ///
     /// # Example
     ///

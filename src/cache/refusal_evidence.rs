@@ -92,11 +92,11 @@ pub(crate) struct RefusedToken {
 /// What a refusal shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// The token was revoked.
+    /// Whether the token was revoked.
     pub(crate) is_revoked: bool,
-    /// Servers accept the token for other requests.
+    /// Whether servers accept the token for requests to other resources.
     pub(crate) is_accepted_otherwise: bool,
-    /// The resource refuses even tokens that are old enough to be valid.
+    /// Whether the resource refuses even tokens that are old enough to be valid.
     pub(crate) refuses_aged_tokens: bool,
 }
 

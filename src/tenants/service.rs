@@ -132,7 +132,7 @@ where
 ///
 /// # Errors
 ///
-/// Returns the errors of [`Auth`](crate::Auth). If the request names no tenant, the error is
+/// Calls fail with the errors of [`Auth`](crate::Auth). If the request names no tenant, the error is
 /// [`is_config`](Error::is_config). If the closure can't make the tenant's layer, the error is the
 /// closure's error. In the last two cases, the request is not sent.
 pub struct TenantsAuth<S, K, By> {

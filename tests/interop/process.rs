@@ -172,7 +172,7 @@ impl Program {
 
     fn spawn(self) -> (Child, Arc<Log>, Receiver<u16>) {
         show_logs_of_failures();
-        // From here on, the shell has to remove the folder, not this process.
+        // From here on, the shell removes the folder. This process doesn't.
         let folder = self.folder.keep();
         let mut shell = Command::new("sh")
             .args(["-c", SHELL])

@@ -124,8 +124,8 @@ async fn answer(acceptor: TlsAcceptor, stream: TcpStream, router: Router) -> io:
     let stream = match acceptor.accept(stream).into_fallible().await {
         Ok(stream) => stream,
         Err((_, mut stream)) => {
-            // Closing the connection before everything is read would reset it. Then the client
-            // would not get the reason for the failed handshake.
+            // The server reads everything before it closes the connection. Otherwise the system
+            // resets the connection, and the client doesn't get the reason for the failure.
             stream.shutdown().await?;
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
             return Ok(());

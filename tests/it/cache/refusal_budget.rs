@@ -118,7 +118,8 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     let status = cache.status();
     assert!(status.refusals_limited_until().is_some() && status.is_ready());
 
-    // The API accepts the next token for longer than the wait, so the budget starts again.
+    // The API accepts the next token for longer than the 5 s of the current wait. So the budget
+    // starts again.
     cache.refresh_now().await.unwrap();
     api.accept("token-3");
     call(&mut client, request("")).await.unwrap();

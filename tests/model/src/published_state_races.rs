@@ -455,7 +455,7 @@ fn end_watch(state: &PublishedState, now: Moment) {
 fn refused(state: &PublishedState, old: &Arc<CachedToken>, now: Moment) -> Acquired {
     let (rejection, has_changed) = reject(state, &refusal(old), now);
     assert!(!state.is_current(old));
-    // If the successor had already arrived, there is no watch.
+    // If the successor has already arrived, the refusal isn't watched.
     let is_outdated = matches!(rejection, Rejection::Outdated);
     let is_served = state.servable(&clock(now)).is_some();
     assert!(!is_served || is_outdated, "there are refusals");

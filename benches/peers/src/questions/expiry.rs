@@ -60,8 +60,8 @@ impl Visitor for Loads {
         let load = runtime.spawn(async move {
             let contender = C::new(&Issuer::new(C::short_lived())).await;
             let call = contender.over(checking);
-            // Fetches the first token before the measurement. The question `cold_burst` measures
-            // the burst at the start.
+            // Fetches the first token before the measurement. `cold_burst.rs` measures the burst at
+            // the start.
             call.clone().call().await.expect("an answer");
             let end = Instant::now() + lasts;
             let callers: Vec<_> = (0..CALLERS)

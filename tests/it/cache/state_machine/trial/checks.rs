@@ -101,8 +101,8 @@ impl Trial {
         }
 
         // Two fetches are separated by at least the attempt floor. Some reasons don't wait for the
-        // floor. The clock that is ahead counts, because a wait ends as soon as either clock
-        // reaches the end. A wall clock that was set back and forth shows more time than has
+        // floor. A wait ends as soon as either clock reaches its end, so this check uses the
+        // clock that is ahead. A wall clock that was set back and forth shows more time than has
         // passed.
         for pair in self.model.starts[self.checked_starts..].windows(2) {
             let next = match pair[1].reason {
