@@ -147,8 +147,14 @@ impl Api {
     /// Refuses every request to this path, whatever its token, until [`stop_refusing`].
     ///
     /// [`stop_refusing`]: Self::stop_refusing
+    ///
+    /// # Panics
+    ///
+    /// If the path doesn't start with `/`.
+    #[track_caller]
     pub fn refuse(&self, path: impl Into<String>, refusal: Refusal) {
-        lock(&self.access).refusing.insert(path.into(), refusal);
+        let path = checked(path.into());
+        lock(&self.access).refusing.insert(path, refusal);
     }
 
     /// Refuses every `n`th request, whatever its token and path, as if one of `n` replicas had lost
@@ -180,8 +186,14 @@ impl Api {
     }
 
     /// Requires this scope for requests to this path.
+    ///
+    /// # Panics
+    ///
+    /// If the path doesn't start with `/`.
+    #[track_caller]
     pub fn require_scope(&self, path: impl Into<String>, scope: impl Into<String>) {
-        lock(&self.access).scopes.insert(path.into(), scope.into());
+        let path = checked(path.into());
+        lock(&self.access).scopes.insert(path, scope.into());
     }
 
     /// Makes the API require this nonce in DPoP proofs (RFC 9449 §9). A request with another nonce,
@@ -203,6 +215,13 @@ impl fmt::Debug for Api {
             .field("server", &self.server)
             .finish_non_exhaustive()
     }
+}
+
+/// Panics if no request can have this path.
+#[track_caller]
+fn checked(path: String) -> String {
+    assert!(path.starts_with('/'), "{path:?} doesn't start with `/`");
+    path
 }
 
 /// Responds to a request. No lock is held while closures of the test run: they may call the API.

@@ -52,6 +52,16 @@ macro_rules! delegate_to_server {
                 $crate::difference::assert_lines(what, expected, self.requests());
             }
 
+            /// Asserts that no request was received.
+            ///
+            /// # Panics
+            ///
+            /// If there were requests. The message lists them.
+            #[track_caller]
+            pub fn assert_no_requests(&self) {
+                self.assert_requests(std::iter::empty::<String>());
+            }
+
             /// Starts the same server on a free port of 127.0.0.1: see
             /// [`ScriptedServer::serve`](crate::ScriptedServer::serve).
             ///

@@ -153,6 +153,16 @@ impl ScriptedServer {
         );
     }
 
+    /// Asserts that the server received no request.
+    ///
+    /// # Panics
+    ///
+    /// If it received requests. The message lists them.
+    #[track_caller]
+    pub fn assert_no_requests(&self) {
+        self.assert_requests(std::iter::empty::<String>());
+    }
+
     /// Starts the same server on a free port of 127.0.0.1. It serves HTTP/1 and HTTP/2 without TLS,
     /// until the returned [`Loopback`](crate::Loopback) is dropped.
     ///

@@ -133,6 +133,36 @@ async fn one_resource_refuses_and_the_others_accept() {
     assert_eq!(status_of(&api, "/broken", "a").await, 200);
 }
 
+#[test]
+fn a_path_that_no_request_can_have_panics() {
+    let api = Api::accepting(["good"]);
+    let expected = "\"notes\" doesn't start with `/`";
+    let message = panic_message(|| api.refuse("notes", Refusal::Unauthorized));
+    assert_eq!(message, expected);
+    let message = panic_message(|| api.require_scope("notes", "read"));
+    assert_eq!(message, expected);
+}
+
+#[tokio::test]
+async fn an_api_and_its_server_list_the_requests_that_nobody_expected() {
+    let server = AuthorizationServer::new();
+    let api = Api::new(&server);
+    api.assert_no_requests();
+    server.assert_no_requests();
+
+    send(&api, get("/notes")).await.unwrap();
+    assert_eq!(
+        panic_message(|| api.assert_no_requests()),
+        "the API received other requests (- expected, + received):\n+ GET /notes - -> 401"
+    );
+    post(&server, "/oauth/token", &[("grant_type", "password")]).await;
+    assert_eq!(
+        panic_message(|| server.assert_no_requests()),
+        "the authorization server received other requests (- expected, + received):\n\
+         + POST /oauth/token - password -> 200"
+    );
+}
+
 #[tokio::test]
 async fn every_nth_request_is_refused_until_the_test_stops_it() {
     let api = Api::accepting(["a"]);

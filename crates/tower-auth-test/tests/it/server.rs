@@ -314,6 +314,17 @@ async fn a_failed_assertion_shows_the_difference() {
 }
 
 #[tokio::test]
+async fn a_server_without_requests_says_so_and_lists_what_nobody_expected() {
+    let server = ok();
+    server.assert_no_requests();
+    send(&server, get("/a")).await.unwrap();
+    assert_eq!(
+        panic_message(|| server.assert_no_requests()),
+        "the server received other requests (- expected, + received):\n+ GET /a - -> 200"
+    );
+}
+
+#[tokio::test]
 async fn a_closure_may_ask_its_own_server() {
     let slot = Arc::new(OnceLock::<ScriptedServer>::new());
     let own = slot.clone();
