@@ -85,7 +85,7 @@ mod tests {
         let source = ScriptedSource::new([Step::error("the server is down")]);
         let read = notes(source, &api)?.read("today").await;
         assert!(read.is_err_and(|error| error.is::<Error>()));
-        assert!(api.requests().is_empty());
+        api.assert_no_requests();
         Ok(())
     }
 }

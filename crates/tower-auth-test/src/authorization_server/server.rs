@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Method;
+use tower_auth::Error;
 use tower_auth::cache::Clock;
+use tower_auth::oauth2::ClientCredentials;
 
 use super::grants::Grants;
 use super::metadata::{self, AUTHORIZATION_PATH, METADATA_PATHS, REVOCATION_PATH, TOKEN_PATH};
@@ -93,6 +95,32 @@ impl AuthorizationServer {
     /// Returns the URL of the token endpoint in memory: `https://id.example.com/oauth/token`.
     pub fn token_url(&self) -> String {
         format!("{}{TOKEN_PATH}", self.issuer())
+    }
+
+    /// Makes a token source that fetches from this server in memory. Its client has the id
+    /// `my-service` and the secret `a-secret`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config), as [`ClientCredentials::new`]. The URL, the id and the
+    /// secret are valid, so the source is made.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::TokenCache;
+    /// use tower_auth_test::AuthorizationServer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let server = AuthorizationServer::new();
+    /// let cache = TokenCache::new(server.client_credentials()?.scope("read:notes"));
+    /// cache.token().await?;
+    /// assert_eq!(server.issued()[0].scope(), "read:notes");
+    /// # Ok(()) }
+    /// ```
+    pub fn client_credentials(&self) -> Result<ClientCredentials, Error> {
+        let source = ClientCredentials::new(self.token_url(), "my-service", "a-secret")?;
+        Ok(source.transport(self.clone()))
     }
 
     /// Returns the URL of the revocation endpoint in memory.

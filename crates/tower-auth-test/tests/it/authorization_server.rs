@@ -71,6 +71,21 @@ async fn a_client_may_send_its_secret_with_basic_in_a_form_or_as_json() {
 }
 
 #[tokio::test]
+async fn a_source_for_the_server_fetches_in_memory() {
+    let server = AuthorizationServer::new();
+    let source = server.client_credentials().unwrap();
+    fetch(&source).await.unwrap();
+    server.assert_requests(["POST /oauth/token - client_credentials -> 200"]);
+
+    server.add_client("my-service", "a-secret");
+    fetch(&source).await.unwrap();
+    assert_eq!(server.issued()[1].client_id(), "my-service");
+    server.add_client("my-service", "another-secret");
+    assert!(fetch(&source).await.is_err());
+    server.assert_tokens_issued(2);
+}
+
+#[tokio::test]
 async fn a_changed_secret_replaces_the_old_one() {
     let server = AuthorizationServer::new();
     server.add_client("my-service", "old");
